@@ -78,12 +78,14 @@ class FrameGrid:
 
     Attributes:
         n_frames: frames in a clip.
-        frame_s: length of a frame in seconds.
+        frame_samples: length of a frame in samples.
+        sample_rate: samples per second.
         clip_s: length of a clip in seconds; the last boundary is clipped to it.
     """
 
     n_frames: int = 156
-    frame_s: float = 0.064
+    frame_samples: int = 1024
+    sample_rate: int = 16000
     clip_s: float = 10.0
 
     @classmethod
@@ -92,16 +94,29 @@ class FrameGrid:
     ) -> FrameGrid:
         """The grid of a network that averages `net_subsample` hops of a centred STFT into a frame."""
         mel_frames = int(clip_s * sample_rate) // hop_samples + 1
-        return cls(mel_frames // net_subsample, hop_samples * net_subsample / sample_rate, clip_s)
+        frame_samples = hop_samples * net_subsample
+        return cls(mel_frames // net_subsample, frame_samples, sample_rate, clip_s)
+
+    @property
+    def frame_s(self) -> float:
+        """Length of a frame in seconds."""
+        return self.frame_samples / self.sample_rate
 
     @property
     def boundaries_s(self) -> npt.NDArray[np.float64]:
         """(frame + 1,) seconds: frame k lies between entries k and k + 1."""
-        return np.minimum(np.arange(self.n_frames + 1) * self.frame_s, self.clip_s)
+        return self._seconds(np.arange(self.n_frames + 1))
 
     def to_frame(self, onset_s: float) -> int:
         """Index of the frame that contains `onset_s` (seconds), clipped to [0, n_frames]."""
-        return int(np.clip(int(onset_s / self.frame_s), 0, self.n_frames))
+        return int(np.clip(int(self._frames(np.float64(onset_s))), 0, self.n_frames))
+
+    def _frames(self, time_s: Floats) -> Floats:
+        # Through samples: 6.592 s is frame 103 exactly, but 6.592 / 0.064 falls just below it.
+        return time_s * self.sample_rate / self.frame_samples
+
+    def _seconds(self, frame: Ints) -> npt.NDArray[np.float64]:
+        return np.minimum(frame * self.frame_s, self.clip_s)
 
     def encode(
         self,
@@ -117,8 +132,8 @@ class FrameGrid:
         a later event overwrites an earlier one of its class.
         """
         target = np.zeros((n_classes, self.n_frames), dtype=np.float32)
-        first = np.clip((onset_s / self.frame_s).astype(int), 0, self.n_frames)
-        last = np.clip(np.ceil(offset_s / self.frame_s).astype(int), 0, self.n_frames)
+        first = np.clip(self._frames(onset_s).astype(int), 0, self.n_frames)
+        last = np.clip(np.ceil(self._frames(offset_s)).astype(int), 0, self.n_frames)
         for row, start, stop, value in zip(label_index, first, last, confidence, strict=True):
             target[row, start:stop] = value
         return target
@@ -143,7 +158,7 @@ class FrameGrid:
         label_index, first = np.nonzero(change == 1)
         last = np.nonzero(change == -1)[1]
         return (
-            np.minimum(first * self.frame_s, self.clip_s),
-            np.minimum(last * self.frame_s, self.clip_s),
+            self._seconds(first),
+            self._seconds(last),
             label_index,
         )
