@@ -109,14 +109,15 @@ class FrameGrid:
 
     def to_frame(self, onset_s: float) -> int:
         """Index of the frame that contains `onset_s` (seconds), clipped to [0, n_frames]."""
-        return int(np.clip(int(self._frames(np.float64(onset_s))), 0, self.n_frames))
+        return int(np.clip(int(self._frames(np.array(onset_s))), 0, self.n_frames))
 
     def _frames(self, time_s: Floats) -> Floats:
         # Through samples: 6.592 s is frame 103 exactly, but 6.592 / 0.064 falls just below it.
         return time_s * self.sample_rate / self.frame_samples
 
     def _seconds(self, frame: Ints) -> npt.NDArray[np.float64]:
-        return np.minimum(frame * self.frame_s, self.clip_s)
+        time_s: npt.NDArray[np.float64] = np.minimum(frame * self.frame_s, self.clip_s)
+        return time_s
 
     def encode(
         self,

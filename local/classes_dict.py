@@ -6,11 +6,14 @@ Source: SPEC section 1. Spelling (spaces, slash, underscores) is that of the ann
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from desed_task.dataio.annotations import EventTable
 from desed_task.labels import Vocabulary
+
+if TYPE_CHECKING:
+    from desed_task.dataio.annotations import EventTable
 
 DESED_CLASSES: tuple[str, ...] = (
     "Alarm_bell_ringing",

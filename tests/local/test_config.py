@@ -1,0 +1,109 @@
+"""The configuration: published values, overrides, and every mistake reported at once."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import yaml
+
+from desed_task.errors import InputError
+from local.classes_dict import CLASSES
+from local.config import UNREAD_KEYS, check_config, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(ROOT.glob("confs/*.yaml"))
+
+
+def test_the_configs_are_found():
+    assert {"pretrained", "mini"} <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_loads_without_warnings(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_config(path)
+
+
+def test_a_copy_of_the_published_yaml_loads_with_one_warning_a_key(parity, tmp_path):
+    published = json.loads(parity("pretrained_values.json").read_text())
+    copy = tmp_path / "published.yaml"
+    copy.write_text(yaml.safe_dump(published))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        config = load_config(copy)
+    unread = {f"{s}.{k}" for s, branch in published.items() for k in branch} & set(UNREAD_KEYS)
+    assert len(unread) >= 8
+    assert len(caught) == len(unread)
+    for key in unread:
+        assert sum(f"reads {key}:" in str(warning.message) for warning in caught) == 1
+    for section, branch in config.dump().items():
+        for key, value in published.get(section, {}).items():
+            assert f"{section}.{key}" in unread or branch[key] == value
+    assert config == load_config(ROOT / "confs" / "pretrained.yaml")
+
+
+def test_all_mistakes_are_reported_at_once_with_their_paths():
+    overrides = [
+        "net.dropot=0.1",
+        "net.dropout=lots",
+        "net.median_filter=[3, 9]",
+        "training.n_epochs=2",
+        "energy.country_iso_code=France",
+        "feet.n_mels=1",
+    ]
+    with pytest.raises(InputError) as error:
+        load_config(ROOT / "confs" / "mini.yaml", overrides)
+    text = str(error.value)
+    assert "net.dropot: unknown key (value 0.1); did you mean dropout?" in text
+    assert "net.dropout: Input should be a valid number" in text and "'lots'" in text
+    assert f"net.median_filter: has 2 lengths; give one for each of {len(CLASSES)}" in text
+    assert "training: n_epochs_warmup" in text
+    assert "energy.country_iso_code" in text and "feet: unknown key" in text
+
+
+def test_an_override_changes_one_value():
+    base = load_config(ROOT / "confs" / "mini.yaml")
+    changed = load_config(ROOT / "confs" / "mini.yaml", ["opt.lr=1e-4", "training.mixup=null"])
+    assert changed.opt.lr == 1e-4 and changed.training.mixup is None
+    assert changed.net == base.net
+
+
+@pytest.mark.parametrize("text", ["net.dropout", "dropout=1", "=1", "net.=1", "net.dropout=["])
+def test_a_malformed_override_is_named(text):
+    with pytest.raises(InputError, match="--set"):
+        load_config(ROOT / "confs" / "mini.yaml", [text])
+
+
+def test_values_are_final():
+    config = load_config(ROOT / "confs" / "mini.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        config.net.dropout = 0.9
+
+
+def test_rules_across_fields():
+    tree = load_config(ROOT / "confs" / "mini.yaml").dump()
+    tree["data"]["fs"] = 8000
+    with pytest.raises(InputError, match=r"data.fs \(8000\) and feats.sample_rate \(16000\)"):
+        check_config(tree, "here")
+    tree = load_config(ROOT / "confs" / "mini.yaml").dump()
+    tree["net"]["aggregation_type"] = "global"
+    with pytest.raises(InputError, match="global goes with global"):
+        check_config(tree, "here")
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "- 1", ""])
+def test_a_file_that_is_no_configuration(content, tmp_path):
+    path = tmp_path / "x.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"x.yaml"):
+        load_config(path)
+
+
+def test_a_dump_can_be_loaded_again():
+    config = load_config(ROOT / "confs" / "mini.yaml")
+    assert check_config(config.dump(), "dump") == config
