@@ -1,0 +1,1 @@
+"""Sound event detection in tensors, seconds and labels: what `local` is built from."""

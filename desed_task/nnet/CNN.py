@@ -1,0 +1,127 @@
+"""The convolutional part of the CRNN: blocks of convolution, batch norm, gate, dropout, pooling."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from desed_task.errors import InputError
+
+ACTIVATIONS: Final = ("glu", "cg", "relu", "leakyrelu")
+
+
+class _ChannelGate(nn.Module):
+    """A linear map over the channels of (batch, channel, frame, mel), for gates."""
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_channels, n_channels)
+
+    def mapped(self, x: Tensor) -> Tensor:
+        # In channels-last memory both moves are views, which makes this as fast as a 1x1
+        # convolution (CPU, batch 8: 590 ms against 657 ms for forward and backward of all blocks).
+        mapped: Tensor = self.linear(x.movedim(1, -1))
+        return mapped.movedim(-1, 1)
+
+
+class GLU(_ChannelGate):
+    """The gate called GLU by the baseline: linear(x) * sigmoid(x), the gate taken from x itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate x (batch, channel, frame, mel); the shape stays."""
+        return self.mapped(x) * torch.sigmoid(x)
+
+
+class ContextGating(_ChannelGate):
+    """x * sigmoid(linear(x)): the map decides how much of x passes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate x (batch, channel, frame, mel); the shape stays."""
+        return x * torch.sigmoid(self.mapped(x))
+
+
+class CNN(nn.Module):
+    """Blocks of convolution, batch norm, activation, dropout and average pooling (SPEC section 4).
+
+    Parameters are named `cnn.conv{i}`, `cnn.batchnorm{i}`, `cnn.glu{i}.linear` (or `cnn.cg{i}`),
+    as in the published checkpoint. The lists hold one entry a block.
+
+    Args:
+        n_in_channel: channels of the input.
+        activation: glu, cg, relu or leakyrelu (slope 0.2).
+        dropout: probability after each activation.
+        kernel_size: side of each block's square kernel.
+        padding: on each side.
+        stride: of the convolution.
+        nb_filters: channels out.
+        pooling: (frame, mel) window of the average pooling.
+
+    Raises:
+        InputError: for an unknown activation or lists of different lengths.
+    """
+
+    def __init__(
+        self,
+        n_in_channel: int = 1,
+        *,
+        activation: str = "glu",
+        dropout: float = 0.2,
+        kernel_size: Sequence[int] = (3,) * 7,
+        padding: Sequence[int] = (1,) * 7,
+        stride: Sequence[int] = (1,) * 7,
+        nb_filters: Sequence[int] = (16, 32, 64, 128, 128, 128, 128),
+        pooling: Sequence[Sequence[int]] = ((2, 2), (2, 2), *((1, 2),) * 5),
+    ) -> None:
+        super().__init__()
+        lists = {"kernel_size": kernel_size, "padding": padding, "stride": stride}
+        _check_lengths(len(nb_filters), {**lists, "pooling": pooling})
+        self.nb_filters = tuple(nb_filters)
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        n_in = n_in_channel
+        for i, n_out in enumerate(nb_filters):
+            parts[f"conv{i}"] = nn.Conv2d(n_in, n_out, kernel_size[i], stride[i], padding[i])
+            parts[f"batchnorm{i}"] = nn.BatchNorm2d(n_out, eps=1e-3, momentum=0.99)
+            parts[f"{activation}{i}"] = make_activation(activation, n_out)
+            parts[f"dropout{i}"] = nn.Dropout(dropout)
+            frames, bands = pooling[i]
+            parts[f"pooling{i}"] = nn.AvgPool2d((frames, bands))
+            n_in = n_out
+        self.cnn = nn.Sequential(parts)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channel, frame, mel) -> (batch, nb_filters[-1], pooled frame, pooled mel)."""
+        features: Tensor = self.cnn(x.contiguous(memory_format=torch.channels_last))
+        return features
+
+
+def make_activation(name: str, n_channels: int) -> nn.Module:
+    """The activation called `name` for `n_channels` channels.
+
+    Raises:
+        InputError: for a name that is not in ACTIVATIONS.
+    """
+    match name:
+        case "glu":
+            return GLU(n_channels)
+        case "cg":
+            return ContextGating(n_channels)
+        case "relu":
+            return nn.ReLU()
+        case "leakyrelu":
+            return nn.LeakyReLU(0.2)
+    raise InputError(f"net.activation: unknown {name!r}; known: {', '.join(ACTIVATIONS)}")
+
+
+def _check_lengths(n_blocks: int, lists: dict[str, Sequence[object]]) -> None:
+    wrong = [
+        f"net.{name} has {len(values)} entries, net.nb_filters {n_blocks}; give one a block"
+        for name, values in lists.items()
+        if len(values) != n_blocks
+    ]
+    if wrong:
+        raise InputError.collect(wrong)

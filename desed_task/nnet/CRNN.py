@@ -1,0 +1,232 @@
+"""The CRNN of the 2024 baseline: mel and embeddings in, scores per frame and per clip out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from desed_task.augment import zero_runs
+from desed_task.errors import InputError
+from desed_task.nnet import fusion
+from desed_task.nnet.CNN import CNN
+from desed_task.nnet.RNN import BidirectionalGRU
+
+MASKED_LOGIT = -1e30
+LEAST_ATTENTION = 1e-7
+
+
+class Detection(NamedTuple):
+    """What a network says of a batch of clips; scores in [0, 1]."""
+
+    strong: Tensor  # (batch, class, frame)
+    weak: Tensor  # (batch, class)
+
+
+class CRNN(nn.Module):
+    """Convolutions, embedding fusion, BiGRU and attention over classes (SPEC section 4).
+
+    Takes the keys of the configuration's `net` section. The state_dict names are the published
+    ones; parts are made in the published order, so that an optimizer's state fits too.
+
+    Args:
+        n_in_channel: channels of the spectrogram.
+        nclass: classes.
+        attention: pool frames by attention; by their plain mean otherwise.
+        n_RNN_cell: cells of each direction of the GRU.
+        n_layers_RNN: GRU layers; 2 in the published checkpoint.
+        activation: glu, cg, relu or leakyrelu.
+        dropout: probability in each CNN block and before the GRU.
+        dropout_recurrent: probability between GRU layers.
+        rnn_type: only BGRU.
+        kernel_size: of each CNN block; padding, stride, nb_filters, pooling likewise.
+        padding: see `kernel_size`.
+        stride: see `kernel_size`.
+        nb_filters: see `kernel_size`.
+        pooling: (frame, mel) window of each block; together they leave one mel band.
+        dropstep_recurrent: longest share of a stream's frames that time dropping zeroes.
+        dropstep_recurrent_len: longest run it zeroes, frames.
+        use_embeddings: fuse embeddings in.
+        embedding_size: features of an embedding.
+        embedding_type: "frame" or "global": which embeddings the data path hands over.
+        aggregation_type: pool1d, interpolate, frame or global.
+        specaugm_t_p: SpecAugment, longest masked share of the frames (0: off).
+        specaugm_t_l: longest masked run, frames.
+        specaugm_f_p: longest masked share of the mel bands.
+        specaugm_f_l: longest masked run, bands.
+
+    Raises:
+        InputError: for a name that is not known or lists that do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_in_channel: int = 1,
+        nclass: int = 27,
+        attention: bool = True,
+        n_RNN_cell: int = 192,
+        n_layers_RNN: int = 2,
+        activation: str = "glu",
+        dropout: float = 0.2,
+        dropout_recurrent: float = 0.0,
+        rnn_type: str = "BGRU",
+        kernel_size: Sequence[int] = (3,) * 7,
+        padding: Sequence[int] = (1,) * 7,
+        stride: Sequence[int] = (1,) * 7,
+        nb_filters: Sequence[int] = (16, 32, 64, 128, 128, 128, 128),
+        pooling: Sequence[Sequence[int]] = ((2, 2), (2, 2), *((1, 2),) * 5),
+        dropstep_recurrent: float = 0.3,
+        dropstep_recurrent_len: int = 16,
+        use_embeddings: bool = True,
+        embedding_size: int = 768,
+        embedding_type: str = "frame",
+        aggregation_type: str = "pool1d",
+        specaugm_t_p: float = 0.0,
+        specaugm_t_l: int = 5,
+        specaugm_f_p: float = 0.0,
+        specaugm_f_l: int = 10,
+    ) -> None:
+        super().__init__()
+        if rnn_type != "BGRU":
+            raise InputError(f"net.rnn_type: unknown {rnn_type!r}; known: BGRU")
+        self.n_mels = math.prod(bands for _, bands in pooling)
+        self.drop_step = (dropstep_recurrent_len, dropstep_recurrent)
+        self.mask_time = (specaugm_t_l, specaugm_t_p)
+        self.mask_bands = (specaugm_f_l, specaugm_f_p)
+        self.cnn = CNN(
+            n_in_channel,
+            activation=activation,
+            dropout=dropout,
+            kernel_size=kernel_size,
+            padding=padding,
+            stride=stride,
+            nb_filters=nb_filters,
+            pooling=pooling,
+        )
+        n_channels = nb_filters[-1]
+        self.rnn = BidirectionalGRU(n_channels, n_RNN_cell, n_layers_RNN, dropout_recurrent)
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(2 * n_RNN_cell, nclass)
+        self.dense_softmax = nn.Linear(2 * n_RNN_cell, nclass) if attention else None
+        self.embedding_size = embedding_size if use_embeddings else 0
+        fusion.check_aggregation(aggregation_type)
+        self.aggregation_type = aggregation_type
+        if use_embeddings:
+            self._make_fusion(n_channels, embedding_type)
+
+    def _make_fusion(self, n_channels: int, embedding_type: str) -> None:
+        name, size = self.aggregation_type, self.embedding_size
+        if embedding_type == "global" and name != "global":
+            raise InputError(
+                f"net.aggregation_type = {name!r} needs net.embedding_type = 'frame', not 'global'"
+            )
+        if name == "frame":
+            self.frame_embs_encoder = fusion.frame_encoder(size)
+            size = 2 * fusion.FRAME_ENCODER_CELLS
+        if name in ("frame", "global"):
+            self.shrink_emb = fusion.shrink(size, n_channels)
+            size = n_channels
+        self.cat_tf = nn.Linear(n_channels + size, n_channels)
+
+    def forward(
+        self,
+        mel: Tensor,
+        embeddings: Tensor | None = None,
+        classes_mask: Tensor | None = None,
+        pad_mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> Detection:
+        """Scores of a batch of clips.
+
+        Args:
+            mel: (batch, mel, frame), scaled log-mel.
+            embeddings: (batch, feature, token); (batch, feature) too for "global". Not looked at
+                by a network that does not use them.
+            classes_mask: (batch, class) bool, True for known classes; the others score 0.
+            pad_mask: (batch, 1, pooled frame) bool, True where a clip is padding.
+            generator: CPU generator of the masks drawn in training.
+
+        Raises:
+            InputError: for other mel bands or embeddings than the network was built for.
+        """
+        if mel.ndim != 3 or mel.shape[1] != self.n_mels:
+            raise InputError(
+                f"mel of shape {tuple(mel.shape)} (batch, mel, frame) does not have the "
+                f"{self.n_mels} bands that net.pooling reduces to one; set feats.n_mels to it"
+            )
+        x = self.cnn(self._masked(mel.transpose(1, 2), generator).unsqueeze(1))
+        x = x.squeeze(-1).transpose(1, 2)  # (batch, frame, channel)
+        x = self.rnn(self._fused(x, embeddings, generator))
+        return self._heads(x, classes_mask, pad_mask)
+
+    def _masked(self, mel: Tensor, generator: Generator | None) -> Tensor:
+        """SpecAugment of (batch, frame, mel) in training."""
+        if not self.training:
+            return mel
+        mel = zero_runs(mel, 1, *self.mask_time, generator=generator)
+        return zero_runs(mel, 2, *self.mask_bands, generator=generator)
+
+    def _fused(self, x: Tensor, embeddings: Tensor | None, generator: Generator | None) -> Tensor:
+        """Time dropping of both streams (batch, frame, feature), then their joint projection."""
+        if not self.embedding_size:
+            dropped: Tensor = self.dropout(self._time_dropped(x, generator))
+            return dropped
+        embeddings = fusion.check_embeddings(embeddings, self.embedding_size, self.aggregation_type)
+        streams = (x, self._aligned(embeddings, x.shape[1]).to(x.dtype))
+        joined = torch.cat([self._time_dropped(stream, generator) for stream in streams], dim=-1)
+        fused: Tensor = self.cat_tf(self.dropout(joined))
+        return fused
+
+    def _time_dropped(self, x: Tensor, generator: Generator | None) -> Tensor:
+        return zero_runs(x, 1, *self.drop_step, generator=generator) if self.training else x
+
+    def _aligned(self, embeddings: Tensor, n_frames: int) -> Tensor:
+        """(batch, feature, token) -> (batch, frame, feature) by the chosen aggregation."""
+        if self.aggregation_type == "pool1d":
+            return fusion.pool_tokens(embeddings, n_frames)
+        if self.aggregation_type == "interpolate":
+            return fusion.nearest_tokens(embeddings, n_frames)
+        if self.aggregation_type == "frame":
+            clip = self.frame_embs_encoder(embeddings.transpose(1, 2))[0][:, -1]
+        else:
+            clip = fusion.clip_embedding(embeddings)
+        shrunk: Tensor = self.shrink_emb(clip)
+        return shrunk.unsqueeze(1).expand(-1, n_frames, -1)
+
+    def _heads(self, x: Tensor, classes_mask: Tensor | None, pad_mask: Tensor | None) -> Detection:
+        """Scores from (batch, frame, feature), in float32 whatever the autocast type.
+
+        MASKED_LOGIT does not fit float16, and the sums over 156 frames need the precision.
+        """
+        strong = torch.sigmoid(self.dense(x).float())
+        if self.dense_softmax is None:
+            weak = strong.mean(1)
+        else:
+            attention = attend(self.dense_softmax(x).float(), classes_mask, pad_mask)
+            weak = (strong * attention).sum(1) / attention.sum(1)
+        if classes_mask is not None:
+            strong = strong.masked_fill(~classes_mask.unsqueeze(1), 0.0)
+            weak = weak.masked_fill(~classes_mask, 0.0)
+        return Detection(strong.transpose(1, 2), weak)
+
+
+def attend(logits: Tensor, classes_mask: Tensor | None, pad_mask: Tensor | None) -> Tensor:
+    """Attention over the classes of each frame; a padded frame attends to all of them alike.
+
+    Args:
+        logits: (batch, frame, class).
+        classes_mask: (batch, class) bool, True for known classes.
+        pad_mask: (batch, 1, frame) bool, True for padding.
+
+    Returns:
+        (batch, frame, class) in [1e-7, 1].
+    """
+    if pad_mask is not None:
+        logits = logits.masked_fill(pad_mask.transpose(1, 2), MASKED_LOGIT)
+    if classes_mask is not None:
+        logits = logits.masked_fill(~classes_mask.unsqueeze(1), MASKED_LOGIT)
+    return logits.softmax(-1).clamp(min=LEAST_ATTENTION, max=1.0)

@@ -1,0 +1,33 @@
+"""The recurrent part of the CRNN."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class BidirectionalGRU(nn.Module):
+    """Stacked bidirectional GRU over frames (SPEC section 4); parameters are named `rnn.*`.
+
+    Args:
+        n_in: features in.
+        n_hidden: cells of each direction; 2 n_hidden features come out.
+        n_layers: stacked layers. The published checkpoint has 2.
+        dropout: probability between the layers.
+    """
+
+    def __init__(self, n_in: int, n_hidden: int, n_layers: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(
+            n_in,
+            n_hidden,
+            num_layers=n_layers,
+            bidirectional=True,
+            batch_first=True,
+            # torch warns about dropout between the layers of a single one.
+            dropout=dropout if n_layers > 1 else 0.0,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, frame, n_in) -> (batch, frame, 2 n_hidden)."""
+        out: Tensor = self.rnn(x)[0]
+        return out

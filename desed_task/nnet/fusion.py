@@ -1,0 +1,79 @@
+"""Bringing the embeddings of a pretrained model onto the frames of the CNN (SPEC section 4)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from desed_task.errors import InputError
+
+AGGREGATIONS: Final = ("pool1d", "interpolate", "frame", "global")
+FRAME_ENCODER_CELLS: Final = 512
+
+
+def check_aggregation(name: str) -> None:
+    """Refuse an aggregation that is not in AGGREGATIONS.
+
+    Raises:
+        InputError: with the names that are known.
+    """
+    if name not in AGGREGATIONS:
+        raise InputError(
+            f"net.aggregation_type: unknown {name!r}; known: {', '.join(AGGREGATIONS)}"
+        )
+
+
+def check_embeddings(embeddings: Tensor | None, size: int, aggregation: str) -> Tensor:
+    """The embeddings, if they are what a network with `embedding_size` = `size` takes.
+
+    Args:
+        embeddings: (batch, feature, token), or (batch, feature) for the aggregation "global".
+        size: features the network was built for.
+        aggregation: one of AGGREGATIONS.
+
+    Raises:
+        InputError: for none, another number of features, or a clip-level embedding where one per
+            token is needed.
+    """
+    if embeddings is None:
+        raise InputError("the network uses embeddings and none were given; extract them first")
+    shape = tuple(embeddings.shape)
+    if embeddings.ndim < 2 or shape[1] != size:
+        raise InputError(
+            f"embeddings of shape {shape} (batch, feature, token) do not have the "
+            f"net.embedding_size = {size} features the network was built for; set it to the "
+            "model's size or extract the embeddings again with the model it was built for"
+        )
+    if embeddings.ndim != 3 and not (embeddings.ndim == 2 and aggregation == "global"):
+        raise InputError(
+            f"embeddings of shape {shape} have no tokens, which net.aggregation_type = "
+            f"{aggregation!r} needs; use the frame embeddings, or 'global'"
+        )
+    return embeddings
+
+
+def pool_tokens(embeddings: Tensor, n_frames: int) -> Tensor:
+    """Mean of the tokens on each frame: (batch, feature, token) -> (batch, frame, feature)."""
+    return F.adaptive_avg_pool1d(embeddings, n_frames).transpose(1, 2)
+
+
+def nearest_tokens(embeddings: Tensor, n_frames: int) -> Tensor:
+    """The nearest token of each frame: (batch, feature, token) -> (batch, frame, feature)."""
+    return F.interpolate(embeddings, size=n_frames, mode="nearest-exact").transpose(1, 2)
+
+
+def clip_embedding(embeddings: Tensor) -> Tensor:
+    """One embedding a clip: (batch, feature) stays, (batch, feature, token) is averaged."""
+    return embeddings if embeddings.ndim == 2 else embeddings.mean(-1)
+
+
+def frame_encoder(embedding_size: int) -> nn.GRU:
+    """The BiGRU that reads the tokens of a clip for the aggregation "frame"."""
+    return nn.GRU(embedding_size, FRAME_ENCODER_CELLS, batch_first=True, bidirectional=True)
+
+
+def shrink(n_in: int, n_out: int) -> nn.Sequential:
+    """A clip's embedding brought to as many features as the CNN has."""
+    return nn.Sequential(nn.Linear(n_in, n_out), nn.LayerNorm(n_out))
