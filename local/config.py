@@ -296,7 +296,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     """
     tree = _read_tree(Path(path))
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     return check_config(tree, str(path))
 
 
@@ -331,7 +331,12 @@ def _read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value` in a tree of plain values, unchecked.
+
+    Raises:
+        InputError: if `override` is not of that form.
+    """
     dotted, equals, text = override.partition("=")
     section, dot, key = dotted.strip().partition(".")
     if not (equals and dot and section and key):
