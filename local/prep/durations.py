@@ -1,0 +1,96 @@
+"""Durations tables: filename and duration (seconds) of each file of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from desed_task.audio import list_wavs, probe
+from desed_task.errors import InputError
+from desed_task.files import write_text_atomic
+from desed_task.threads import in_threads
+
+COLUMNS = ("filename", "duration")
+Failures = tuple[tuple[Path, str], ...]
+
+
+def write_durations(
+    audio: Path | Sequence[Path],
+    out_tsv: Path,
+    *,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Failures:
+    """Write the table of a folder's WAV files, sorted by name, or of the files given, in order.
+
+    A file whose header cannot be read has no row and is reported.
+
+    Args:
+        audio: a folder (not its subfolders), or files.
+        out_tsv: the table; replaced when there.
+        jobs: files at a time; None for one a processor.
+        progress: show a bar.
+
+    Returns:
+        (file, reason) of each unreadable file.
+
+    Raises:
+        InputError: the folder is missing or empty.
+    """
+    wavs = list_wavs(audio) if isinstance(audio, Path) else list(audio)
+    return _write(wavs, [], out_tsv, jobs, progress)
+
+
+def complete_durations(
+    wavs: Sequence[Path],
+    out_tsv: Path,
+    *,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Failures:
+    """Append the files that a table lacks; its rows stay as they are, and so does a full table.
+
+    Args:
+        wavs: files that it must have.
+        out_tsv: the table; made when absent.
+        jobs: as `write_durations`.
+        progress: as `write_durations`.
+
+    Returns:
+        As `write_durations`.
+    """
+    rows = (
+        out_tsv.read_text(encoding="utf-8").splitlines()[1:]
+        if out_tsv.is_file()
+        else []
+    )
+    known = {row.split("\t")[0] for row in rows}
+    absent = [wav for wav in wavs if wav.name not in known]
+    return _write(absent, rows, out_tsv, jobs, progress) if absent else ()
+
+
+def _write(
+    wavs: Sequence[Path],
+    rows: list[str],
+    out_tsv: Path,
+    jobs: int | None,
+    progress: bool,
+) -> Failures:
+    results = list(
+        in_threads(_row, wavs, jobs=jobs, desc=out_tsv.name, progress=progress)
+    )
+    failed = tuple(
+        (wav, str(result))
+        for wav, result in zip(wavs, results, strict=True)
+        if isinstance(result, InputError)
+    )
+    rows = rows + [result for result in results if isinstance(result, str)]
+    write_text_atomic(out_tsv, "\n".join(["\t".join(COLUMNS), *rows]) + "\n")
+    return failed
+
+
+def _row(wav: Path) -> str | InputError:
+    try:
+        return f"{wav.name}\t{round(probe(wav).duration_s, 6)}"
+    except InputError as error:
+        return error
