@@ -1,0 +1,44 @@
+"""Multiply-accumulate operations of the network, counted by thop on a copy."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import thop
+import torch
+
+from desed_task.nnet.CNN import GLU, ContextGating
+from desed_task.nnet.CRNN import CRNN
+from local.config import RecipeConfig
+
+
+class Macs(NamedTuple):
+    """What one clip costs."""
+
+    macs: int  # multiply-accumulate operations for `clip_s` seconds
+    parameters: int
+    clip_s: float
+
+
+def count_macs(network: CRNN, config: RecipeConfig, clip_s: float = 10.0) -> Macs:
+    """Operations of `network` for one clip of `clip_s` seconds, embeddings given.
+
+    thop adds buffers to what it counts, so it gets a copy: none of them may reach a checkpoint.
+    """
+    subject = copy.deepcopy(network).cpu().eval()
+    n_frames = int(clip_s * config.feats.sample_rate) // config.feats.hop_length + 1
+    inputs: tuple[torch.Tensor, ...] = (torch.zeros(1, config.feats.n_mels, n_frames),)
+    if config.net.use_embeddings:
+        # BEATs makes 496 tokens of 10 s.
+        inputs += (torch.zeros(1, config.net.embedding_size, int(49.6 * clip_s)),)
+    macs, parameters = thop.profile(
+        subject, inputs, custom_ops={GLU: _count_gate, ContextGating: _count_gate}, verbose=False
+    )
+    return Macs(int(macs), int(parameters), clip_s)
+
+
+def _count_gate(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+    # The gate's linear map runs as a 1x1 convolution, which thop's hook on nn.Linear never sees.
+    channels = inputs[0].shape[1]
+    module.total_ops += torch.DoubleTensor([inputs[0].numel() * channels])

@@ -1,0 +1,232 @@
+"""The sections of the configuration: every key, its type, its published value and its rules.
+
+A text below a field is its documentation. `local.config` loads and checks them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from local.classes_dict import CLASSES
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors and values are final."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Pretrained(Strict):
+    """Where embeddings come from."""
+
+    extracted_embeddings_dir: str = "./embeddings"
+    beats_checkpoint: str = "./pretrained_models/BEATs_iter3_plus_AS2M.pt"
+
+
+class Training(Strict):
+    """Schedule, batches and what a validation optimises."""
+
+    batch_size: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (
+        12,
+        6,
+        6,
+        12,
+        24,
+    )
+    """Rows a batch: MAESTRO real, synthetic, strong real + synthetic, weak, unlabelled."""
+    batch_size_val: PositiveInt = 24
+    const_max: float = Field(default=2.0, ge=0)
+    """Final weight of the consistency loss."""
+    n_epochs_warmup: int = Field(default=50, ge=0)
+    epoch_decay: int = Field(default=100, ge=0)
+    """Epoch at which the learning rate starts to fall and the consistency weight is full."""
+    n_epochs: PositiveInt = 300
+    early_stop_patience: PositiveInt = 200
+    """Epochs without a better val/obj_metric before training ends."""
+    num_workers: int = Field(default=6, ge=0)
+    accumulate_batches: PositiveInt = 1
+    gradient_clip: float = Field(default=5.0, ge=0)
+    """Largest norm of the gradient; 0 turns clipping off."""
+    n_test_thresholds: PositiveInt = 50
+    ema_factor: float = Field(default=0.999, ge=0, lt=1)
+    self_sup_loss: Literal["mse", "bce"] = "mse"
+    validation_interval: PositiveInt = 10
+    """Epochs from one validation to the next."""
+    weak_split: float = Field(default=0.9, gt=0, lt=1)
+    maestro_split: float = Field(default=0.9, gt=0, lt=1)
+    seed: int = Field(default=42, ge=0)
+    deterministic: bool = False
+    precision: Literal[32, 16, "32", "16", "bf16", "16-mixed", "bf16-mixed", "32-true"] = 32
+    mixup: Literal["soft", "hard"] | None = "soft"
+    mixup_prob: float = Field(default=0.5, ge=0, le=1)
+    mixup_draw: Literal["joint", "independent"] = "joint"
+    """joint: one permutation and weight for features, embeddings and labels; independent: a
+    second draw for the embeddings and labels mixed twice, as published."""
+    enable_progress_bar: bool = True
+    obj_metric_synth_type: Literal["intersection", "collar", "psds"] = "intersection"
+    obj_metric_maestro_type: Literal["fmo", "mauc", "mpauc"] = "fmo"
+
+    @model_validator(mode="after")
+    def _warm_up_ends_in_time(self) -> Training:
+        if not self.n_epochs_warmup <= self.epoch_decay <= self.n_epochs:
+            raise ValueError(
+                f"n_epochs_warmup ({self.n_epochs_warmup}) <= epoch_decay ({self.epoch_decay}) <= "
+                f"n_epochs ({self.n_epochs}) must hold; change one of the three"
+            )
+        return self
+
+
+class ScalerConfig(Strict):
+    """How log-mel values are scaled."""
+
+    statistic: Literal["instance", "dataset"] = "instance"
+    normtype: Literal["minmax", "standard", "mean"] = "minmax"
+    savepath: str = "./scaler.ckpt"
+    """File of the fitted statistics (statistic: dataset)."""
+
+
+class Data(Strict):
+    """Folders and tables; a `*_44k` folder holds what was downloaded, its sibling 16 kHz audio."""
+
+    synth_folder: str
+    synth_folder_44k: str
+    synth_tsv: str
+    strong_folder: str
+    strong_folder_44k: str
+    strong_tsv: str
+    real_maestro_train_folder: str
+    real_maestro_train_folder_44k: str
+    real_maestro_train_tsv: str
+    real_maestro_val_folder: str
+    real_maestro_val_folder_44k: str
+    real_maestro_val_tsv: str
+    real_maestro_val_dur: str
+    weak_folder: str
+    weak_folder_44k: str
+    weak_tsv: str
+    unlabeled_folder: str
+    unlabeled_folder_44k: str
+    synth_val_folder: str
+    synth_val_folder_44k: str
+    synth_val_tsv: str
+    synth_val_dur: str
+    test_folder: str
+    test_folder_44k: str
+    test_tsv: str
+    test_dur: str
+    eval_folder: str
+    eval_folder_44k: str
+    audio_max_len: float = Field(default=10.0, gt=0)
+    """Length of a training clip in seconds."""
+    fs: PositiveInt = 16000
+    net_subsample: PositiveInt = 4
+    """STFT hops averaged into one frame of the network's output."""
+
+
+class Opt(Strict):
+    """The optimizer, Adam."""
+
+    lr: float = Field(default=1e-3, gt=0)
+
+
+class Feats(Strict):
+    """The log-mel front end."""
+
+    n_mels: PositiveInt = 128
+    hop_length: PositiveInt = 256
+    n_window: PositiveInt = 2048
+    sample_rate: PositiveInt = 16000
+    f_min: float = Field(default=0.0, ge=0)
+    f_max: float = Field(default=8000.0, gt=0)
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> Feats:
+        if not self.f_min < self.f_max <= self.sample_rate / 2:
+            raise ValueError(
+                f"f_min ({self.f_min}) < f_max ({self.f_max}) <= sample_rate / 2 "
+                f"({self.sample_rate / 2}) must hold"
+            )
+        return self
+
+
+class Net(Strict):
+    """The CRNN; see `desed_task.nnet.CRNN`."""
+
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    n_layers_RNN: PositiveInt = 2
+    n_in_channel: Literal[1] = 1
+    nclass: PositiveInt = 27
+    attention: Literal[True] = True
+    n_RNN_cell: PositiveInt = 192
+    activation: Literal["glu", "cg", "relu", "leakyrelu"] = "glu"
+    rnn_type: Literal["BGRU"] = "BGRU"
+    kernel_size: tuple[PositiveInt, ...] = (3,) * 7
+    padding: tuple[int, ...] = (1,) * 7
+    stride: tuple[PositiveInt, ...] = (1,) * 7
+    nb_filters: tuple[PositiveInt, ...] = (16, 32, 64, 128, 128, 128, 128)
+    pooling: tuple[tuple[PositiveInt, PositiveInt], ...] = ((2, 2), (2, 2)) + ((1, 2),) * 5
+    dropstep_recurrent: float = Field(default=0.3, ge=0, le=1)
+    """Probability that a clip's sequence has a run of frames zeroed in training."""
+    dropstep_recurrent_len: int = Field(default=16, ge=0)
+    use_embeddings: bool = True
+    embedding_size: PositiveInt = 768
+    embedding_type: Literal["frame", "global"] = "frame"
+    aggregation_type: Literal["pool1d", "interpolate", "frame", "global"] = "pool1d"
+    specaugm_t_p: float = Field(default=0.0, ge=0, le=1)
+    specaugm_t_l: int = Field(default=5, ge=0)
+    specaugm_f_p: float = Field(default=0.0, ge=0, le=1)
+    specaugm_f_l: int = Field(default=10, ge=0)
+    median_filter: tuple[PositiveInt, ...]
+    """Length in frames, one a class, in the order of `local.classes_dict.CLASSES`."""
+
+    @field_validator("median_filter")
+    @classmethod
+    def _one_length_a_class(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        if len(lengths) != len(CLASSES):
+            raise ValueError(
+                f"has {len(lengths)} lengths; give one for each of {len(CLASSES)} classes"
+            )
+        return lengths
+
+    @field_validator("nclass")
+    @classmethod
+    def _classes_of_the_task(cls, nclass: int) -> int:
+        if nclass != len(CLASSES):
+            raise ValueError(f"is {nclass}; the task has {len(CLASSES)} classes")
+        return nclass
+
+    @model_validator(mode="after")
+    def _lists_fit(self) -> Net:
+        problems = []
+        blocks = len(self.nb_filters)
+        for name in ("kernel_size", "padding", "stride", "pooling"):
+            if len(getattr(self, name)) != blocks:
+                problems.append(
+                    f"{name} has {len(getattr(self, name))} entries, nb_filters {blocks}; "
+                    "give one a block"
+                )
+        if (self.embedding_type == "global") != (self.aggregation_type == "global"):
+            problems.append(
+                f"embedding_type {self.embedding_type!r} does not go with aggregation_type "
+                f"{self.aggregation_type!r}; global goes with global, frame with the others"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class Energy(Strict):
+    """codecarbon's estimate of the energy used; offline, so the country is told here."""
+
+    enabled: bool = True
+    country_iso_code: str = Field(default="FRA", pattern="^[A-Z]{3}$")
+    """Three-letter code of the country whose electricity is used."""
