@@ -91,7 +91,8 @@ def load_networks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], pla
     problems = [f"{name}: missing in the checkpoint" for name in own if name not in state_dict]
     problems += [f"{name}: not in the network" for name in state_dict if name not in own]
     problems += [
-        f"{name}: shape {tuple(value.shape)} in the checkpoint, {tuple(own[name].shape)} in the network"
+        f"{name}: shape {tuple(value.shape)} in the checkpoint, "
+        f"{tuple(own[name].shape)} in the network"
         for name, value in state_dict.items()
         if name in own and value.shape != own[name].shape
     ]

@@ -3,8 +3,8 @@
     config = load_config("confs/pretrained.yaml", overrides=["net.dropout=0.3"])
 
 Every mistake of a file is reported at once, with its dotted path. A key that only the published
-code's YAML has is accepted with one warning that says what to use instead. A text below a field
-is its documentation; `confs/pretrained.yaml` holds the published values.
+code's YAML has is accepted with one warning that says what to use instead. `local.sections`
+documents the keys; `confs/pretrained.yaml` holds the published values.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError, model_validator
 
 from desed_task.errors import InputError
+from local.sections import (
+    Data,
+    Energy,
+    Feats,
+    Net,
+    Opt,
+    Pretrained,
+    ScalerConfig,
+    Strict,
+    Training,
+)
 
 UNREAD_KEYS: dict[str, str] = {
     "net.rnn_layers": "the published code never read it; set net.n_layers_RNN (published: 2)",
