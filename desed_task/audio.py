@@ -28,12 +28,7 @@ from desed_task.threads import in_threads
 PathLike = str | os.PathLike[str]
 
 # How samples of a subtype are read and written without loss; other subtypes become 16 bits.
-_LOSSLESS = {
-    "PCM_16": "int16",
-    "PCM_24": "int32",
-    "PCM_32": "int32",
-    "FLOAT": "float32",
-}
+_LOSSLESS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32"}
 # libsndfile's log of a RIFF chunk that ends behind the end of the file.
 _CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 # Programs that write into a pipe cannot know the length and put a huge one.
@@ -144,9 +139,7 @@ def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
         return sound.read(dtype=_LOSSLESS[subtype]), sound.samplerate, subtype
 
 
-def write_wav(
-    path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: str
-) -> None:
+def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: str) -> None:
     """Write a WAV file that appears whole.
 
     Args:
@@ -179,17 +172,11 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder; check the path or put the audio there"
-        )
+        raise InputError(f"{folder}: no such folder; check the path or put the audio there")
     entries = folder.rglob("*") if recursive else folder.iterdir()
-    wavs = [
-        p for p in entries if p.suffix.lower() == ".wav" and not p.name.startswith(".")
-    ]
+    wavs = [p for p in entries if p.suffix.lower() == ".wav" and not p.name.startswith(".")]
     if not wavs:
-        raise InputError(
-            f"{folder}: holds no WAV file; put the audio there or remove the folder"
-        )
+        raise InputError(f"{folder}: holds no WAV file; put the audio there or remove the folder")
     return sorted(wavs)
 
 
@@ -220,24 +207,16 @@ def resample_folder(
     source, target = Path(source), Path(target)
     wavs = list_wavs(source)
     if target.resolve() == source.resolve():
-        raise InputError(
-            f"{target}: is the source itself; give another folder for the result"
-        )
-    _remove_leftovers(target)
+        raise InputError(f"{target}: is the source itself; give another folder for the result")
+    remove_leftovers(target)
     work = partial(_resample_or_explain, target=target, sample_rate=sample_rate)
-    results = list(
-        in_threads(work, wavs, jobs=jobs, desc=source.name, progress=progress)
-    )
-    failed = tuple(
-        (p, r) for p, r in zip(wavs, results, strict=True) if isinstance(r, str)
-    )
+    results = list(in_threads(work, wavs, jobs=jobs, desc=source.name, progress=progress))
+    failed = tuple((p, r) for p, r in zip(wavs, results, strict=True) if isinstance(r, str))
     done = sum(r is True for r in results)
     return ResampleReport(done, len(wavs) - done - len(failed), failed)
 
 
-def resample_file(
-    source: PathLike, target: PathLike, *, sample_rate: int = 16000
-) -> bool:
+def resample_file(source: PathLike, target: PathLike, *, sample_rate: int = 16000) -> bool:
     """Resample one file unless its target is whole and not older.
 
     16-bit files (and coarser ones) stay 16-bit, with samples beyond full scale clipped; finer ones
@@ -258,13 +237,9 @@ def resample_file(
     if rate != sample_rate:
         samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
     if not len(samples):
-        raise InputError(
-            f"{source}: is shorter than one sample at {sample_rate} Hz; remove it"
-        )
+        raise InputError(f"{source}: is shorter than one sample at {sample_rate} Hz; remove it")
     if not np.isfinite(samples).all():
-        raise InputError(
-            f"{source}: holds samples that are not finite; replace the file"
-        )
+        raise InputError(f"{source}: holds samples that are not finite; replace the file")
     if not fine:
         # Full scale is 32768, as on reading, so that a file at the target's rate stays as it is.
         samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
@@ -274,9 +249,7 @@ def resample_file(
 
 def _resample_or_explain(source: Path, target: Path, sample_rate: int) -> bool | str:
     try:
-        return resample_file(
-            source, target / f"{source.stem}.wav", sample_rate=sample_rate
-        )
+        return resample_file(source, target / f"{source.stem}.wav", sample_rate=sample_rate)
     except InputError as error:
         return str(error)
 
@@ -297,7 +270,7 @@ def _is_current(source: Path, target: Path, sample_rate: int) -> bool:
     )
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the hidden parts that a killed run left; younger ones may be another run's."""
     oldest = time.time() - _LEFTOVER_S
     for path in folder.glob(".*.wav"):
@@ -311,9 +284,7 @@ def _opened(path: PathLike) -> Iterator[sf.SoundFile]:
     try:
         with sf.SoundFile(path) as sound:
             if not sound.frames:
-                raise InputError(
-                    f"{path}: holds no samples; replace or remove the file"
-                )
+                raise InputError(f"{path}: holds no samples; replace or remove the file")
             cut = _CUT_SHORT.search(sound.extra_info)
             if cut and int(cut[1]) < _UNKNOWN_LENGTH:
                 raise InputError(

@@ -35,19 +35,12 @@ def in_threads(
         unit: what the bar counts.
     """
     if jobs is not None and jobs < 1:
-        raise InputError(
-            f"--jobs {jobs}: at least one file must be worked on at a time; give 1"
-        )
+        raise InputError(f"--jobs {jobs}: at least one file must be worked on at a time; give 1")
     pool = ThreadPoolExecutor(jobs or os.cpu_count() or 1)
     try:
         results: Iterable[Result] = pool.map(work, items)
         yield from tqdm(
-            results,
-            desc,
-            len(items),
-            unit=unit,
-            dynamic_ncols=True,
-            disable=not progress,
+            results, desc, len(items), unit=unit, dynamic_ncols=True, disable=not progress
         )
     finally:
         # Ctrl-C ends the files at work, not the queue.

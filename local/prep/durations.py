@@ -15,11 +15,7 @@ Failures = tuple[tuple[Path, str], ...]
 
 
 def write_durations(
-    audio: Path | Sequence[Path],
-    out_tsv: Path,
-    *,
-    jobs: int | None = None,
-    progress: bool = True,
+    audio: Path | Sequence[Path], out_tsv: Path, *, jobs: int | None = None, progress: bool = True
 ) -> Failures:
     """Write the table of a folder's WAV files, sorted by name, or of the files given, in order.
 
@@ -42,11 +38,7 @@ def write_durations(
 
 
 def complete_durations(
-    wavs: Sequence[Path],
-    out_tsv: Path,
-    *,
-    jobs: int | None = None,
-    progress: bool = True,
+    wavs: Sequence[Path], out_tsv: Path, *, jobs: int | None = None, progress: bool = True
 ) -> Failures:
     """Append the files that a table lacks; its rows stay as they are, and so does a full table.
 
@@ -59,26 +51,16 @@ def complete_durations(
     Returns:
         As `write_durations`.
     """
-    rows = (
-        out_tsv.read_text(encoding="utf-8").splitlines()[1:]
-        if out_tsv.is_file()
-        else []
-    )
+    rows = out_tsv.read_text(encoding="utf-8").splitlines()[1:] if out_tsv.is_file() else []
     known = {row.split("\t")[0] for row in rows}
     absent = [wav for wav in wavs if wav.name not in known]
     return _write(absent, rows, out_tsv, jobs, progress) if absent else ()
 
 
 def _write(
-    wavs: Sequence[Path],
-    rows: list[str],
-    out_tsv: Path,
-    jobs: int | None,
-    progress: bool,
+    wavs: Sequence[Path], rows: list[str], out_tsv: Path, jobs: int | None, progress: bool
 ) -> Failures:
-    results = list(
-        in_threads(_row, wavs, jobs=jobs, desc=out_tsv.name, progress=progress)
-    )
+    results = list(in_threads(_row, wavs, jobs=jobs, desc=out_tsv.name, progress=progress))
     failed = tuple(
         (wav, str(result))
         for wav, result in zip(wavs, results, strict=True)

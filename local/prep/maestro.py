@@ -12,20 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from desed_task.audio import list_wavs, probe, read_lossless, write_wav
+from desed_task.audio import list_wavs, probe, read_lossless, remove_leftovers, write_wav
 from desed_task.errors import InputError
 from desed_task.files import write_text_atomic
 from desed_task.threads import in_threads
 from local.prep.soft_labels import SoftLabels, label_files, read_soft_labels
 
 # In the order in which `split_train_files` draws.
-SCENES = (
-    "cafe_restaurant",
-    "city_center",
-    "grocery_store",
-    "metro_station",
-    "residential_area",
-)
+SCENES = ("cafe_restaurant", "city_center", "grocery_store", "metro_station", "residential_area")
 TRAIN_HOP_S = 1.0
 VALIDATION_HOP_S = 5.0
 TABLE_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
@@ -74,11 +68,12 @@ class CutReport:
 
 @dataclass
 class _Cut:
-    """One recording's outcome: clips written and there before, and the table's rows."""
+    """One recording's outcome: clips written, clips there before, table rows; or the fault."""
 
     done: int = 0
     skipped: int = 0
     rows: list[tuple[str, str]] = field(default_factory=list)
+    fault: str = ""
 
 
 def cut_recordings(
@@ -105,7 +100,8 @@ def cut_recordings(
         annotation_dir: holds `<recording>.txt` (see `read_soft_labels`), in subfolders or not.
         recordings: names without suffix.
         out_folder: of the clips.
-        out_table: TSV file; written last, holds the recordings that could be cut.
+        out_table: TSV file; written last, from the recordings that could be cut; kept as it was when none
+            could.
         window_s: length of a clip.
         hop_s: from one clip's onset to the next; at most `window_s`.
         jobs: recordings at a time; None for one a processor.
@@ -115,9 +111,7 @@ def cut_recordings(
         InputError: a folder is missing or empty, or none of the recordings is there.
     """
     if not 0 < hop_s <= window_s:
-        raise InputError(
-            f"hop_s = {hop_s}: must be above 0 and at most the window ({window_s} s)"
-        )
+        raise InputError(f"hop_s = {hop_s}: must be above 0 and at most the window ({window_s} s)")
     audio = by_stem(list_wavs(audio_dir, recursive=True))
     labels = by_stem(label_files(annotation_dir))
     found = [name for name in recordings if name in audio]
@@ -126,28 +120,17 @@ def cut_recordings(
             f"{audio_dir}: holds none of the {len(recordings)} recordings "
             f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
         )
-    work = partial(_cut_or_explain, audio, labels, out_folder, window_s, hop_s)
-    outcomes = list(
-        in_threads(
-            work,
-            found,
-            jobs=jobs,
-            desc=out_folder.name,
-            progress=progress,
-            unit="recording",
-        )
-    )
-    cuts = [outcome for outcome in outcomes if isinstance(outcome, _Cut)]
-    _write_table(out_table, (row for cut in cuts for row in cut.rows))
+    remove_leftovers(out_folder)
+    cut = partial(_cut_or_explain, audio, labels, out_folder, window_s, hop_s)
+    name = out_folder.name
+    cuts = list(in_threads(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
+    if rows := [row for cut in cuts for row in cut.rows]:
+        _write_table(out_table, rows)
     return CutReport(
         done=sum(cut.done for cut in cuts),
         skipped=sum(cut.skipped for cut in cuts),
         missing=tuple(name for name in recordings if name not in audio),
-        failed=tuple(
-            (audio[name][0], outcome)
-            for name, outcome in zip(found, outcomes, strict=True)
-            if isinstance(outcome, str)
-        ),
+        failed=tuple((audio[n][0], c.fault) for n, c in zip(found, cuts, strict=True) if c.fault),
     )
 
 
@@ -215,9 +198,7 @@ def scene_of(name: str) -> str:
     for scene in SCENES:
         if name.startswith(f"{scene}_"):
             return scene
-    raise InputError(
-        f"{name!r}: names no MAESTRO scene; begin it with one of {', '.join(SCENES)}"
-    )
+    raise InputError(f"{name!r}: names no MAESTRO scene; begin it with one of {', '.join(SCENES)}")
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
@@ -235,35 +216,26 @@ def _cut_or_explain(
     window_s: float,
     hop_s: float,
     recording: str,
-) -> _Cut | str:
+) -> _Cut:
     try:
         path = _only(audio[recording], recording)
         if recording not in labels:
-            raise InputError(
-                f"{path}: has no annotation; put {recording}.txt beside the others"
-            )
+            raise InputError(f"{path}: has no annotation; put {recording}.txt beside the others")
         soft = read_soft_labels(_only(labels[recording], recording))
         return _cut(recording, path, soft, out_folder, window_s, hop_s)
     except InputError as error:
-        return str(error)
+        return _Cut(fault=str(error))
 
 
 def _only(paths: list[Path], recording: str) -> Path:
     if len(paths) > 1:
         places = ", ".join(str(path) for path in paths)
-        raise InputError(
-            f"{recording}: is there {len(paths)} times ({places}); keep one"
-        )
+        raise InputError(f"{recording}: is there {len(paths)} times ({places}); keep one")
     return paths[0]
 
 
 def _cut(
-    recording: str,
-    path: Path,
-    soft: SoftLabels,
-    out_folder: Path,
-    window_s: float,
-    hop_s: float,
+    recording: str, path: Path, soft: SoftLabels, out_folder: Path, window_s: float, hop_s: float
 ) -> _Cut:
     info = probe(path)
     rate = info.sample_rate

@@ -39,9 +39,7 @@ def label_files(folder: Path) -> list[Path]:
         InputError: there is no such folder, or no text file below it.
     """
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder; unpack development_annotation.zip there"
-        )
+        raise InputError(f"{folder}: no such folder; unpack development_annotation.zip there")
     entries = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     # Archives made on a Mac bring hidden twins of each file along.
     found = [p for p in entries if not p.name.startswith(".")]
@@ -62,9 +60,7 @@ def read_soft_labels(path: Path) -> SoftLabels:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: is not readable as text ({error}); fetch it again"
-        ) from None
+        raise InputError(f"{path}: is not readable as text ({error}); fetch it again") from None
     events: list[tuple[float, float, str, float]] = []
     problems: list[str] = []
     for number, line in enumerate(lines, start=1):
@@ -74,12 +70,8 @@ def read_soft_labels(path: Path) -> SoftLabels:
             except ValueError as error:
                 problems.append(f"line {number}: {error}")
     if problems:
-        raise InputError.collect(
-            problems, f"{path}: mend these lines or fetch the file again:"
-        )
-    numbers = np.array([(on, off, value) for on, off, _, value in events]).reshape(
-        -1, 3
-    )
+        raise InputError.collect(problems, f"{path}: mend these lines or fetch the file again:")
+    numbers = np.array([(on, off, value) for on, off, _, value in events]).reshape(-1, 3)
     labels = tuple(label for _, _, label, _ in events)
     return SoftLabels(numbers[:, 0], numbers[:, 1], labels, numbers[:, 2])
 

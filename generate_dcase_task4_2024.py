@@ -1,0 +1,111 @@
+"""Make the mini corpus, or prepare the real data that is on disk.
+
+    python generate_dcase_task4_2024.py --mini                  # seeded corpus, no network
+    python generate_dcase_task4_2024.py --mini --plot           # ... and a few clips as pictures
+    python generate_dcase_task4_2024.py                         # what lies below ../../data
+    python generate_dcase_task4_2024.py --basedir /data/dcase24 --only_maestro --jobs 8
+
+Preparing means: cut MAESTRO's long recordings (BASEDIR/maestro_real/development_audio and
+development_annotation) into 10 s clips, resample every folder below BASEDIR/dcase/dataset to a
+16 kHz sibling, write the durations tables. What is done stays; a run that was stopped is completed
+by the next. This version does not download: what is absent is listed with the place it belongs to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from desed_task.errors import InputError
+from local.config import load_config
+from local.prep.layout import PARTS
+from local.prep.prepare import prepare
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mini", action="store_true", help="make the mini corpus first")
+    parser.add_argument(
+        "--plot",
+        metavar="DIR",
+        nargs="?",
+        const="",
+        help="draw a few clips (waveform, mel, labels) into DIR (default: BASEDIR/plots)",
+    )
+    parser.add_argument(
+        "--basedir", type=Path, help="default: ../../data, or ./data/mini with --mini"
+    )
+    parser.add_argument(
+        "--out_dir",
+        type=Path,
+        help="where 16 kHz audio, MAESTRO's clips and durations go, as a tree like BASEDIR's; the "
+        "configuration must then name it (default: BASEDIR)",
+    )
+    parser.add_argument(
+        "--conf_file",
+        help="names the folders (default: ./confs/pretrained.yaml, or mini.yaml with --mini)",
+    )
+    parser.add_argument("--jobs", type=_positive, help="files at a time (default: one a processor)")
+    only = parser.add_argument_group("prepare only (may be combined)")
+    for part, what in PARTS.items():
+        only.add_argument(
+            f"--only_{part}", dest="parts", action="append_const", const=part, help=what
+        )
+    args = parser.parse_args(argv)
+    if args.mini and args.parts:
+        parser.error("--mini makes the whole corpus; leave out --only_*")
+    return args
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+def generate(args: argparse.Namespace) -> int:
+    """Make, prepare, draw; the exit status."""
+    basedir = args.basedir or Path("./data/mini" if args.mini else "../../data")
+    config = load_config(args.conf_file or f"./confs/{'mini' if args.mini else 'pretrained'}.yaml")
+    # Only the corpus needs torch and a drawing library, which take seconds to import.
+    if args.mini:
+        from local.prep.mini_corpus import make_mini_corpus
+
+        make_mini_corpus(basedir, jobs=args.jobs)
+    outcome = prepare(
+        config.data, basedir, args.out_dir, parts=args.parts or tuple(PARTS), jobs=args.jobs
+    )
+    print(outcome.summary())
+    if args.plot is not None:
+        from local.prep.mini_corpus import plot_clips
+
+        for path in plot_clips(basedir, Path(args.plot) if args.plot else basedir / "plots"):
+            print(f"drawn: {path}")
+    if outcome.failed:
+        print(outcome.failures(), file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 for failed files, 2 for wrong input."""
+    args = parse_args(argv)
+    # A warning is one line for the user, not a place in our code.
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    try:
+        return generate(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

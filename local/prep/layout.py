@@ -1,0 +1,95 @@
+"""Where the recipe's material lies: the published tree, below any folder.
+
+The configuration names its folders and tables below `../../data` (or `./data/mini`); here the part
+of each path from `dcase/dataset` on is looked for below `basedir` and made below `out_dir`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from local.config import Data
+
+PARTS = {
+    "synth": "the synthetic clips",
+    "strong": "the strongly labelled real clips",
+    "real": "weak, unlabelled, DESED validation and evaluation clips",
+    "maestro": "MAESTRO real",
+}
+RECORDINGS_AUDIO = "maestro_real/development_audio"
+RECORDINGS_LABELS = "maestro_real/development_annotation"
+
+
+class Material(NamedTuple):
+    """One folder or table of the recipe: its part, its key in the config and what it is."""
+
+    part: str
+    key: str
+    title: str
+
+
+FOLDERS = (
+    Material("synth", "synth_folder", "synthetic, training"),
+    Material("synth", "synth_val_folder", "synthetic, validation"),
+    Material("strong", "strong_folder", "strong real"),
+    Material("real", "weak_folder", "weak"),
+    Material("real", "unlabeled_folder", "unlabelled in domain"),
+    Material("real", "test_folder", "DESED validation (dev-test)"),
+    Material("real", "eval_folder", "evaluation"),
+    Material("maestro", "real_maestro_train_folder", "MAESTRO real, training clips"),
+    Material("maestro", "real_maestro_val_folder", "MAESTRO real, validation clips"),
+)
+# MAESTRO's tables are made here; these come with the corpora.
+TABLES = (
+    Material("synth", "synth_tsv", "synthetic, training: events"),
+    Material("synth", "synth_val_tsv", "synthetic, validation: events"),
+    Material("strong", "strong_tsv", "strong real: events"),
+    Material("real", "weak_tsv", "weak: labels"),
+    Material("real", "test_tsv", "DESED validation: events"),
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Paths of the config's `data` section below two roots.
+
+    Attributes:
+        data: the section.
+        basedir: holds what was downloaded.
+        out_dir: holds what is made; may be `basedir`.
+    """
+
+    data: Data
+    basedir: Path
+    out_dir: Path
+
+    def made(self, key: str) -> Path:
+        """Where `data.<key>` is written."""
+        return below(getattr(self.data, key), self.out_dir)
+
+    def found(self, key: str) -> Path:
+        """Where `data.<key>` is read: below `out_dir` only when it is not below `basedir`."""
+        path = below(getattr(self.data, key), self.basedir)
+        return path if path.exists() else self.made(key)
+
+    @property
+    def recordings_audio(self) -> Path:
+        """Folder of MAESTRO's long recordings."""
+        return self.basedir / RECORDINGS_AUDIO
+
+    @property
+    def recordings_labels(self) -> Path:
+        """Folder of their soft labels."""
+        return self.basedir / RECORDINGS_LABELS
+
+
+def below(path: str, root: Path) -> Path:
+    """`path` from `dcase/dataset` on, below `root`; a path without these two stays as it is."""
+    parts = Path(path).parts
+    for i, pair in enumerate(pairwise(parts)):
+        if pair == ("dcase", "dataset"):
+            return root.joinpath(*parts[i:])
+    return Path(path)

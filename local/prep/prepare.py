@@ -1,0 +1,209 @@
+"""Prepare what lies on disk: cut MAESTRO, resample every folder, write the durations tables.
+
+Each step skips what is whole, so that a run which was stopped is completed by the next. What is
+not on disk is listed; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from desed_task.audio import list_wavs
+from desed_task.errors import InputError
+from local.config import Data
+from local.prep import maestro
+from local.prep.durations import complete_durations
+from local.prep.layout import FOLDERS, PARTS, TABLES, Places
+from local.prep.resample import Failures, Step, resample_parts, source_of
+
+_MOST_SHOWN = 50
+
+
+class _Split(NamedTuple):
+    name: str
+    key: str
+    recordings: tuple[str, ...]
+    hop_s: float
+
+
+_SPLITS = (
+    _Split("training", "real_maestro_train", maestro.MAESTRO_TRAIN_RECORDINGS, maestro.TRAIN_HOP_S),
+    _Split(
+        "validation",
+        "real_maestro_val",
+        maestro.MAESTRO_VALIDATION_RECORDINGS,
+        maestro.VALIDATION_HOP_S,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `prepare` did.
+
+    Attributes:
+        steps: one a folder, in the order done.
+        absent: (what, where it belongs) of everything that is not on disk.
+    """
+
+    steps: tuple[Step, ...]
+    absent: tuple[tuple[str, str], ...]
+
+    @property
+    def failed(self) -> Failures:
+        """(file, reason) of every file that could not be prepared."""
+        return tuple(failure for step in self.steps for failure in step.failed)
+
+    def summary(self) -> str:
+        """The steps and what is absent as two tables."""
+        lines = [f"{'prepared':<34}{'written':>9}{'there before':>14}{'failed':>8}"]
+        for step in self.steps:
+            counts = f"{step.done:>9}{step.there:>14}{len(step.failed):>8}"
+            lines.append(f"{step.title:<34}{counts}")
+        if self.absent:
+            lines += ["", f"{'not on disk':<34}belongs to"]
+            lines += [f"{what:<34}{where}" for what, where in self.absent]
+            lines.append("This version does not download: put it there and run again.")
+        return "\n".join(lines)
+
+    def failures(self) -> str:
+        """One line for each failure, the first of many."""
+        lines = [f"failed: {reason}" for _, reason in self.failed[:_MOST_SHOWN]]
+        if len(self.failed) > _MOST_SHOWN:
+            lines.append(f"... and {len(self.failed) - _MOST_SHOWN} more")
+        return "\n".join(lines)
+
+
+def prepare(
+    data: Data,
+    basedir: Path,
+    out_dir: Path | None = None,
+    *,
+    parts: Iterable[str] = tuple(PARTS),
+    jobs: int | None = None,
+    progress: bool = True,
+) -> Outcome:
+    """Prepare the parts of the recipe's material that lie below `basedir`.
+
+    Args:
+        data: the configuration's section, with paths as published.
+        basedir: holds `dcase/dataset/...` and `maestro_real/development_{audio,annotation}`.
+        out_dir: for 16 kHz audio, MAESTRO's clips and tables, durations; None for `basedir`.
+        parts: of `layout.PARTS`.
+        jobs: files at a time; None for one a processor.
+        progress: show bars.
+
+    Raises:
+        InputError: `basedir` is missing or holds nothing to prepare; `out_dir` is not writable.
+    """
+    places = Places(data, basedir, out_dir or basedir)
+    _check(places)
+    wanted = [part for part in PARTS if part in set(parts)]
+    steps: list[Step] = []
+    if "maestro" in wanted:
+        steps += _cut(places, jobs, progress)
+    steps += resample_parts(places, wanted, jobs=jobs, progress=progress)
+    steps += _durations(places, wanted, jobs, progress)
+    absent = tuple(_absent(places, wanted))
+    if not steps and not any(places.found(f.key).exists() for f in FOLDERS if f.part in wanted):
+        raise InputError(
+            f"{basedir}: holds nothing to prepare for {', '.join(wanted)} (this version does not "
+            f"download); put the audio there, e.g. in {absent[0][1]}, or use --mini"
+        )
+    return Outcome(tuple(steps), absent)
+
+
+def _check(places: Places) -> None:
+    if not places.basedir.is_dir():
+        raise InputError(
+            f"{places.basedir}: no such folder; give the one that holds dcase/dataset with "
+            "--basedir, or use --mini"
+        )
+    try:
+        places.out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{places.out_dir}: cannot be made ({error}); change --out_dir") from None
+    if not os.access(places.out_dir, os.W_OK):
+        raise InputError(f"{places.out_dir}: cannot be written to; change --out_dir or its rights")
+
+
+def _cut(places: Places, jobs: int | None, progress: bool) -> Iterator[Step]:
+    """Cut the training and the validation recordings, those of them that are there."""
+    stems = _recordings_there(places)
+    for split in _SPLITS:
+        if not stems.intersection(split.recordings):
+            continue
+        title = f"MAESTRO real, {split.name} cut"
+        try:
+            report = maestro.cut_recordings(
+                places.recordings_audio,
+                places.recordings_labels,
+                split.recordings,
+                places.made(f"{split.key}_folder_44k"),
+                places.made(f"{split.key}_tsv"),
+                window_s=places.data.audio_max_len,
+                hop_s=split.hop_s,
+                jobs=jobs,
+                progress=progress,
+            )
+        except InputError as error:
+            yield Step(title, 0, 0, ((places.recordings_audio, str(error)),))
+        else:
+            yield Step(title, report.done, report.skipped, report.failed)
+
+
+def _recordings_there(places: Places) -> set[str]:
+    if not places.recordings_audio.is_dir():
+        return set()
+    return {path.stem for path in places.recordings_audio.rglob("*.wav")}
+
+
+def _durations(
+    places: Places, parts: list[str], jobs: int | None, progress: bool
+) -> Iterator[Step]:
+    """Durations of the clips' originals: a 16 kHz file's are rounded to its samples."""
+    for part, table_key, folder, title in (
+        ("synth", "synth_val_dur", source_of(places, "synth_val_folder"), "synthetic, validation"),
+        ("real", "test_dur", source_of(places, "test_folder"), "DESED validation"),
+        ("maestro", "real_maestro_val_dur", places.recordings_audio, "MAESTRO real recordings"),
+    ):
+        if part not in parts or not folder.is_dir():
+            continue
+        table, title = places.found(table_key), f"{title}: durations"
+        try:
+            wavs = list_wavs(folder, recursive=part == "maestro")
+        except InputError:
+            continue  # The same empty folder failed where it was resampled or cut.
+        before = table.is_file()
+        failed = complete_durations(wavs, table, jobs=jobs, progress=progress)
+        yield Step(title, int(not before), int(before), failed)
+
+
+def _absent(places: Places, parts: list[str]) -> Iterator[tuple[str, str]]:
+    """What training needs and neither root has, and where it belongs."""
+    for title, key in ((f.title, f.key) for f in FOLDERS if f.part in parts):
+        source = source_of(places, key)
+        if not ("maestro" in key or source.exists() or places.found(key).exists()):
+            yield title, str(source)
+    for table in TABLES:
+        if table.part in parts and not places.found(table.key).exists():
+            yield table.title, str(places.found(table.key))
+    if "maestro" in parts:
+        yield from _absent_recordings(places)
+
+
+def _absent_recordings(places: Places) -> Iterator[tuple[str, str]]:
+    """The recordings that are not there; none at all is right where their clips are."""
+    stems = _recordings_there(places)
+    for split in _SPLITS:
+        missing = [name for name in split.recordings if name not in stems]
+        key = f"{split.key}_folder"
+        cut_before = source_of(places, key).exists() or places.found(key).exists()
+        if missing and (stems or not cut_before):
+            what = f"MAESTRO {split.name}, {len(missing)} of {len(split.recordings)}"
+            names = ", ".join(name + ".wav" for name in missing[:3])
+            yield (what, f"{places.recordings_audio} ({names}{', ...' * (len(missing) > 3)})")
