@@ -1,0 +1,49 @@
+"""Work in threads: order, faults, stopping."""
+
+import threading
+import time
+
+import pytest
+
+from desed_task.errors import InputError
+from desed_task.threads import in_threads
+
+
+def test_results_come_in_the_items_order():
+    def slow_first(i):
+        time.sleep(0.02 if i == 0 else 0)
+        return i * i
+
+    results = in_threads(slow_first, range(5), jobs=3, desc="squares", progress=False)
+    assert list(results) == [0, 1, 4, 9, 16]
+
+
+def test_items_are_worked_on_side_by_side():
+    both = threading.Barrier(2, timeout=5)
+    assert len(list(in_threads(lambda _: both.wait(), "ab", jobs=2, desc="", progress=False))) == 2
+
+
+def test_a_fault_ends_the_queue():
+    seen = []
+
+    def work(i):
+        seen.append(i)
+        time.sleep(0.01)
+        if i == 1:
+            raise KeyError(i)
+
+    with pytest.raises(KeyError):
+        list(in_threads(work, range(100), jobs=1, desc="", progress=False))
+    assert len(seen) < 100
+
+
+def test_the_bar_counts_the_items(capsys):
+    list(in_threads(str, range(7), jobs=1, desc="folder", progress=True, unit="clip"))
+    assert "folder" in (bar := capsys.readouterr().err)
+    assert "7/7" in bar
+    assert "clip" in bar
+
+
+def test_no_thread_at_all_is_refused():
+    with pytest.raises(InputError, match="--jobs 0"):
+        list(in_threads(str, range(3), jobs=0, desc="", progress=False))

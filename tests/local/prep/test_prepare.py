@@ -1,0 +1,253 @@
+"""Preparation of what is on disk, step by step and as a whole."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from desed_task.errors import InputError
+from local.config import Data, load_config
+from local.prep.layout import FOLDERS, PARTS, TABLES, Places, below
+from local.prep.prepare import prepare
+from local.prep.resample import resample_parts, source_of
+
+ROOT = Path(__file__).parents[3]
+RATE = 2000  # Only the ratio of two rates counts here.
+
+
+@pytest.fixture(scope="module")
+def data():
+    """The published folders, resampled to 1 kHz."""
+    config = load_config(ROOT / "confs" / "pretrained.yaml", ["data.fs=1000", *_FEATS])
+    return config.data
+
+
+_FEATS = ("feats.sample_rate=1000", "feats.f_max=500")
+
+
+def write(path, duration_s=10.0, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (round(duration_s * RATE), channels))
+    sf.write(path, samples, RATE)
+
+
+@pytest.fixture
+def base(tmp_path, data):
+    """One clip of each set, one MAESTRO recording of each split."""
+    base = tmp_path / "base"
+    places = Places(data, base, base)
+    for folder in FOLDERS:
+        if folder.part != "maestro":
+            write(places.made(f"{folder.key}_44k") / f"{folder.key}.wav")
+    for recording, duration_s in (("cafe_restaurant_00", 12.5), ("city_center_05", 21.0)):
+        write(places.recordings_audio / recording[:-3] / f"{recording}.wav", duration_s, 2)
+        labels = places.recordings_labels / f"soft_labels_{recording[:-3]}" / f"{recording}.txt"
+        labels.parent.mkdir(parents=True)
+        labels.write_text(f"0\t{duration_s}\tfootsteps\t0.75\n")
+    for table in TABLES:
+        places.made(table.key).parent.mkdir(parents=True, exist_ok=True)
+        places.made(table.key).write_text("filename\tonset\toffset\tevent_label\n")
+    return base
+
+
+def files_below(folder):
+    """Relative path -> time of change, of every file."""
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def counts(outcome):
+    return {step.title: (step.done, step.there, len(step.failed)) for step in outcome.steps}
+
+
+def test_every_folder_of_the_config_belongs_to_a_part():
+    keys = {key.removesuffix("_44k") for key in Data.model_fields if key.endswith("_44k")}
+    assert {folder.key for folder in FOLDERS} == keys
+    assert {material.part for material in (*FOLDERS, *TABLES)} <= set(PARTS)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("../../data/dcase/dataset/audio/train/weak/", "/base/dcase/dataset/audio/train/weak"),
+        ("./data/mini/dcase/dataset/a.tsv", "/base/dcase/dataset/a.tsv"),
+        ("/elsewhere/weak", "/elsewhere/weak"),
+    ],
+)
+def test_published_paths_move_below_a_root(path, expected):
+    assert below(path, Path("/base")) == Path(expected)
+
+
+def test_everything_on_disk_is_prepared(base, data):
+    outcome = prepare(data, base, progress=False)
+    assert outcome.failed == ()
+    places = Places(data, base, base)
+    for folder in FOLDERS:
+        for path in places.made(folder.key).iterdir():
+            assert sf.info(path).samplerate == 1000
+    train, val = (f"real_maestro_{split}_folder" for split in ("train", "val"))
+    assert sorted(path.name for path in places.made(train).iterdir()) == [
+        "cafe_restaurant_00-000000-001000.wav",
+        "cafe_restaurant_00-000100-001100.wav",
+        "cafe_restaurant_00-000200-001200.wav",
+        "cafe_restaurant_00-000300-001250.wav",
+    ]
+    shortest = places.made(val) / "city_center_05-001500-002100.wav"
+    assert (sf.info(shortest).frames, sf.info(shortest).channels) == (6000, 2)
+    assert places.made("real_maestro_val_dur").read_text() == (
+        "filename\tduration\ncafe_restaurant_00.wav\t12.5\ncity_center_05.wav\t21.0\n"
+    )
+    assert places.made("test_dur").read_text() == "filename\tduration\ntest_folder.wav\t10.0\n"
+    assert places.made("synth_val_dur").exists()
+
+
+def test_a_second_run_redoes_nothing(base, data):
+    prepare(data, base, progress=False)
+    before = files_below(base)
+    outcome = prepare(data, base, progress=False)
+    assert {done for done, _, _ in counts(outcome).values()} == {0}
+    # The two tables of clips come from the annotation each time.
+    after = files_below(base)
+    changed = {name for name in before if before[name] != after[name]}
+    assert after.keys() == before.keys()
+    assert changed == {
+        "dcase/dataset/metadata/maestro_real_train.tsv",
+        "dcase/dataset/metadata/maestro_real_validation.tsv",
+    }
+
+
+def test_results_go_below_out_dir_and_the_base_is_left_alone(base, data, tmp_path):
+    before = files_below(base)
+    outcome = prepare(data, base, tmp_path / "out", progress=False)
+    assert files_below(base) == before
+    assert outcome.failed == ()
+    made = files_below(tmp_path / "out")
+    assert "dcase/dataset/audio/train/weak_16k/weak_folder.wav" in made
+    assert "dcase/dataset/audio/maestro_real_train_16k/cafe_restaurant_00-000000-001000.wav" in made
+    assert "dcase/dataset/metadata/validation/validation_durations.tsv" in made
+    assert {done for done, _, _ in counts(prepare(data, base, tmp_path / "out")).values()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("part", "titles"),
+    [
+        (
+            "synth",
+            {"synthetic, training", "synthetic, validation", "synthetic, validation: durations"},
+        ),
+        ("strong", {"strong real"}),
+        (
+            "real",
+            {
+                "weak",
+                "unlabelled in domain",
+                "DESED validation (dev-test)",
+                "evaluation",
+                "DESED validation: durations",
+            },
+        ),
+    ],
+)
+def test_a_part_is_prepared_alone(base, data, part, titles):
+    outcome = prepare(data, base, parts=[part], progress=False)
+    assert set(counts(outcome)) == titles
+    assert outcome.absent == ()
+
+
+def test_maestro_alone_lists_the_recordings_that_are_not_there(base, data):
+    outcome = prepare(data, base, parts=["maestro"], progress=False)
+    assert counts(outcome) == {
+        "MAESTRO real, training cut": (4, 0, 0),
+        "MAESTRO real, validation cut": (4, 0, 0),
+        "MAESTRO real, training clips": (4, 0, 0),
+        "MAESTRO real, validation clips": (4, 0, 0),
+        "MAESTRO real recordings: durations": (1, 0, 0),
+    }
+    (train, where), (validation, _) = outcome.absent
+    assert (train, validation) == ("MAESTRO training, 32 of 33", "MAESTRO validation, 15 of 16")
+    assert "development_audio (cafe_restaurant_06.wav, cafe_restaurant_07.wav, " in where
+
+
+def test_what_is_absent_is_listed_with_its_place(base, data):
+    places = Places(data, base, base)
+    weak = places.made("weak_folder_44k")
+    for path in (weak / "weak_folder.wav", places.made("weak_tsv")):
+        path.unlink()
+    weak.rmdir()
+    outcome = prepare(data, base, parts=["real"], progress=False)
+    assert outcome.absent == (
+        ("weak", str(weak)),
+        ("weak: labels", str(places.made("weak_tsv"))),
+    )
+    assert f"weak: labels {' ' * 21}{places.made('weak_tsv')}" in outcome.summary()
+    assert "does not download" in outcome.summary()
+
+
+def test_a_resampled_folder_without_its_source_is_not_absent(base, data):
+    prepare(data, base, parts=["real"], progress=False)
+    folder = Places(data, base, base).made("weak_folder_44k")
+    (folder / "weak_folder.wav").unlink()
+    folder.rmdir()
+    assert prepare(data, base, parts=["real"], progress=False).absent == ()
+
+
+def test_faults_are_named_and_the_rest_goes_on(base, data):
+    places = Places(data, base, base)
+    (places.made("weak_folder_44k") / "corrupt.wav").write_bytes(b"nothing")
+    (places.made("eval_folder_44k") / "eval_folder.wav").unlink()
+    next(places.recordings_labels.rglob("city_center_05.txt")).write_text("2\t1\tcar\t1\n")
+    outcome = prepare(data, base, progress=False)
+    assert counts(outcome)["weak"] == (1, 0, 1)
+    assert counts(outcome)["strong real"] == (1, 0, 0)
+    text = outcome.failures()
+    assert len(outcome.failed) == 3
+    assert "corrupt.wav: is not readable as audio" in text
+    assert "eval24: holds no WAV file" in text
+    assert "offset 1.0 is not behind onset 2.0" in text
+
+
+def test_many_failures_are_counted(base, data):
+    folder = Places(data, base, base).made("weak_folder_44k")
+    for i in range(60):
+        (folder / f"{i}.wav").write_bytes(b"")
+    lines = prepare(data, base, parts=["real"], progress=False).failures().splitlines()
+    assert len(lines) == 51
+    assert lines[-1] == "... and 10 more"
+
+
+def test_missing_annotations_say_what_belongs_there(base, data):
+    labels = Places(data, base, base).recordings_labels
+    labels.rename(labels.with_name("kept"))
+    outcome = prepare(data, base, parts=["maestro"], progress=False)
+    assert "development_annotation: no such folder; unpack" in outcome.failures()
+
+
+def test_nothing_to_prepare_is_an_error(tmp_path, data):
+    with pytest.raises(InputError, match=r"absent: no such folder; .*--basedir"):
+        prepare(data, tmp_path / "absent", progress=False)
+    with pytest.raises(InputError, match=r"holds nothing to prepare for synth, strong, .*--mini"):
+        prepare(data, tmp_path, progress=False)
+    with pytest.raises(InputError, match=r"holds nothing to prepare for maestro .*development_aud"):
+        prepare(data, tmp_path, parts=["maestro"], progress=False)
+
+
+def test_an_out_dir_that_cannot_be_made_is_an_error(base, data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file.out: cannot be made .*change --out_dir"):
+        prepare(data, base, tmp_path / "file" / "out", progress=False)
+
+
+def test_clips_cut_elsewhere_are_resampled_from_there(tmp_path, data):
+    """Who has MAESTRO cut already needs no recordings."""
+    places = Places(data, tmp_path / "base", tmp_path / "out")
+    folder = below(data.real_maestro_val_folder_44k, places.basedir)
+    write(folder / "city_center_05-000000-001000.wav")
+    (step,) = resample_parts(places, ["maestro"], progress=False)
+    assert (step.title, step.done) == ("MAESTRO real, validation clips", 1)
+    # Once clips are cut below out_dir, these count.
+    write(places.made("real_maestro_val_folder_44k") / "city_center_09-000000-001000.wav")
+    assert source_of(places, "real_maestro_val_folder") != folder

@@ -1,0 +1,92 @@
+"""generate_dcase_task4_2024.py, run as a user runs it (the mini corpus has its own tests)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+ROOT = Path(__file__).parents[2]
+WEAK = "dcase/dataset/audio/train/weak"
+
+
+def generate(*arguments, cwd=ROOT):
+    """Run the script; gives its status and what it printed."""
+    command = [sys.executable, str(ROOT / "generate_dcase_task4_2024.py"), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture
+def base(tmp_path):
+    folder = tmp_path / WEAK
+    folder.mkdir(parents=True)
+    for i in range(3):
+        sf.write(folder / f"Y{i}.wav", np.random.default_rng(i).normal(0, 0.1, (4410, 2)), 44100)
+    return tmp_path
+
+
+def test_what_is_there_is_prepared_and_what_is_not_is_listed(base):
+    run = generate("--basedir", base)
+    assert (run.returncode, run.stderr.count("error")) == (0, 0)
+    made = sorted((base / f"{WEAK}_16k").iterdir())
+    assert [path.name for path in made] == ["Y0.wav", "Y1.wav", "Y2.wav"]
+    assert {(sf.info(path).samplerate, sf.info(path).channels) for path in made} == {(16000, 2)}
+    rows = {line.split("  ")[0]: line.split() for line in run.stdout.splitlines()}
+    assert rows["weak"][1:] == ["3", "0", "0"]
+    assert rows["strong real"][-1] == str(base / "dcase/dataset/audio/train/strong_label_real")
+    assert rows["weak: labels"][-1] == str(base / "dcase/dataset/metadata/train/weak.tsv")
+    assert "does not download" in run.stdout
+
+
+def test_a_failed_file_is_named_and_the_status_is_1(base):
+    (base / WEAK / "Ybad.wav").write_bytes(b"<html>404</html>")
+    run = generate("--basedir", base, "--only_real", "--jobs", 1)
+    assert run.returncode == 1
+    assert f"failed: {base / WEAK / 'Ybad.wav'}: is not readable as audio" in run.stderr
+    assert len(list((base / f"{WEAK}_16k").iterdir())) == 3
+    (base / WEAK / "Ybad.wav").unlink()
+    assert generate("--basedir", base, "--only_real").returncode == 0
+
+
+def test_out_dir_and_conf_file_are_obeyed(base):
+    conf = ROOT / "confs" / "mini.yaml"
+    run = generate("--basedir", base, "--out_dir", base / "out", "--conf_file", conf)
+    assert run.returncode == 0
+    assert len(list((base / "out" / f"{WEAK}_16k").iterdir())) == 3
+    assert not (base / f"{WEAK}_16k").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--basedir", "absent"], "error: absent: no such folder; give the one that holds"),
+        (["--basedir", "."], "error: .: holds nothing to prepare for synth, strong, real, maestro"),
+        (["--conf_file", "absent.yaml"], "error: absent.yaml: no such configuration file"),
+        (["--mini", "--only_real"], "error: --mini makes the whole corpus; leave out --only_*"),
+        (["--jobs", "0"], "error: argument --jobs: 0 is not above 0"),
+        (["--only_music"], "error: unrecognized arguments: --only_music"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(tmp_path, arguments, message):
+    (tmp_path / "confs").symlink_to(ROOT / "confs")
+    run = generate(*arguments, cwd=tmp_path)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_stopped_run_is_completed(base):
+    generate("--basedir", base, "--only_real")
+    target = base / f"{WEAK}_16k"
+    (target / "Y0.wav").unlink()
+    (target / "Y1.wav").write_bytes((target / "Y1.wav").read_bytes()[:900])
+    run = generate("--basedir", base, "--only_real")
+    row = next(line for line in run.stdout.splitlines() if line.startswith("weak "))
+    assert row.split() == ["weak", "2", "1", "0"]
+    assert sf.info(target / "Y1.wav").frames == 1600
