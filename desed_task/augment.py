@@ -6,8 +6,24 @@ every device; only the few numbers of a draw travel to the device.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, get_args
+
 import torch
 from torch import Generator, Tensor
+
+from desed_task.dataio.batch import Source
+from desed_task.errors import InputError
+
+Labels = Literal["soft", "hard"]
+Draw = Literal["joint", "independent"]
+
+# Rows are mixed with rows of their own group only; unlabelled ones, in no group, stay.
+MIXUP_GROUPS: Final = (
+    (Source.WEAK,),
+    (Source.SYNTHETIC, Source.STRONG_REAL),
+    (Source.MAESTRO_REAL,),
+)
 
 
 def zero_runs(
@@ -36,3 +52,133 @@ def zero_runs(
     run = (step >= start) & (step < start + length.floor())  # (batch, size)
     shape = [x.shape[0], *(size if axis == dim else 1 for axis in range(1, x.ndim))]
     return x.masked_fill(run.view(shape), 0.0)
+
+
+class MixupDraw(NamedTuple):
+    """One draw of mixup, to be applied to each tensor of a batch."""
+
+    partner: Tensor  # (batch,) int64, the row each row is mixed with
+    share: Tensor  # (batch,) float32, what a row keeps of itself
+    mixed: Tensor  # (batch,) bool, False for rows that stay as they are
+
+    def blend(self, x: Tensor) -> Tensor:
+        """share * x + (1 - share) * partner's x, for x (batch, ...)."""
+        share = _rowwise(self.share, x).to(x.dtype)
+        return share * x + (1 - share) * x[self.partner]
+
+    def label(self, target: Tensor, labels: Labels) -> Tensor:
+        """The blend (soft) or the sum (hard) of targets (batch, ...), clamped to [0, 1]."""
+        if labels == "soft":
+            return self.blend(target).clamp(0.0, 1.0)
+        added = target[self.partner] * _rowwise(self.mixed, target)
+        return (target + added).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Mixup within groups of sources (Zhang et al. 2018; SPEC section 6).
+
+    Attributes:
+        alpha: both parameters of the Beta distribution of the shares, one share a group.
+        probability: of mixing in a call.
+        labels: "soft" (weighted) or "hard" (summed).
+        draw: "joint" mixes spectrogram, embedding and target by one draw. "independent" is what
+            the published code does: a second draw for the embedding, the target mixed by both.
+
+    Raises:
+        InputError: for an unknown name, an alpha that is not positive or a probability outside
+            [0, 1].
+    """
+
+    alpha: float = 0.2
+    probability: float = 0.5
+    labels: Labels = "soft"
+    draw: Draw = "joint"
+
+    def __post_init__(self) -> None:
+        if self.labels not in get_args(Labels):
+            raise InputError(f"training.mixup: unknown {self.labels!r}; known: soft, hard")
+        if self.draw not in get_args(Draw):
+            raise InputError(
+                f"training.mixup_draw: unknown {self.draw!r}; known: joint, independent"
+            )
+        if not 0 <= self.probability <= 1:
+            raise InputError(f"training.mixup_prob: {self.probability} is not in [0, 1]")
+        if not self.alpha > 0:
+            raise InputError(f"mixup: alpha = {self.alpha} is not positive")
+
+    def __call__(
+        self,
+        mel: Tensor,
+        embedding: Tensor | None,
+        target: Tensor,
+        source: Tensor,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The three tensors of a batch, mixed with the given probability.
+
+        Args:
+            mel: (batch, mel, frame) magnitudes, before the decibel step.
+            embedding: (batch, feature, token) or None.
+            target: (batch, class, frame) in [0, 1].
+            source: (batch,) of Source.
+            generator: CPU generator; torch's default one if None.
+
+        Returns:
+            mel, embedding and target; new tensors if mixed, otherwise those given.
+        """
+        if torch.rand((), generator=generator).item() >= self.probability:
+            return mel, embedding, target
+        drawn = draw_mixup(source, self.alpha, generator)
+        mel, target = drawn.blend(mel), drawn.label(target, self.labels)
+        if embedding is None:
+            return mel, None, target
+        if self.draw == "independent":
+            drawn = draw_mixup(source, self.alpha, generator)
+            target = drawn.label(target, self.labels)
+        return mel, drawn.blend(embedding), target
+
+
+def draw_mixup(source: Tensor, alpha: float, generator: Generator | None = None) -> MixupDraw:
+    """A permutation within each group of MIXUP_GROUPS, and a share from Beta(alpha, alpha) for it.
+
+    Works on the device of `source` without waiting for it.
+
+    Args:
+        source: (batch,) of Source.
+        alpha: of the Beta distribution.
+        generator: CPU generator.
+    """
+    shuffled = torch.randperm(len(source), generator=generator)
+    # Beta(a, a) = X / (X + Y) with X, Y ~ Gamma(a); float64, as both are often near zero.
+    gamma = torch.full((len(MIXUP_GROUPS), 2), alpha, dtype=torch.float64)
+    gamma = torch._standard_gamma(gamma, generator=generator)
+    kept = torch.ones(1, dtype=torch.float64)
+    shares = torch.cat([gamma[:, 0] / gamma.sum(1), kept]).float()
+    device = source.device
+    group = _GROUP_OF_SOURCE.to(device, non_blocking=True)[source]
+    shuffled = shuffled.to(device, non_blocking=True)
+    # Both orders list the rows by group, the second one shuffled: that pairs rows within groups.
+    ordered = group.argsort(stable=True)
+    shuffled = shuffled[group[shuffled].argsort(stable=True)]
+    return MixupDraw(
+        partner=torch.empty_like(ordered).scatter(0, ordered, shuffled),
+        share=shares.to(device, non_blocking=True)[group],
+        mixed=group < len(MIXUP_GROUPS),
+    )
+
+
+def _group_of_source() -> Tensor:
+    """(source,) index into MIXUP_GROUPS, or their number for sources that are not mixed."""
+    table = torch.full((max(Source) + 1,), len(MIXUP_GROUPS))
+    for group, sources in enumerate(MIXUP_GROUPS):
+        table[list(sources)] = group
+    return table
+
+
+_GROUP_OF_SOURCE: Final = _group_of_source()
+
+
+def _rowwise(values: Tensor, x: Tensor) -> Tensor:
+    """(batch,) shaped to multiply x (batch, ...)."""
+    return values.view(-1, *(1,) * (x.ndim - 1))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,11 +10,14 @@ from torch import Generator, Tensor, nn
 from desed_task.augment import zero_runs
 from desed_task.errors import InputError
 from desed_task.nnet import fusion
-from desed_task.nnet.CNN import CNN
+from desed_task.nnet.CNN import CNN, CNNArguments
 from desed_task.nnet.RNN import BidirectionalGRU
 
-MASKED_LOGIT = -1e30
-LEAST_ATTENTION = 1e-7
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+MASKED_LOGIT: Final = -1e30
+LEAST_ATTENTION: Final = 1e-7
 
 
 class Detection(NamedTuple):
@@ -33,20 +34,12 @@ class CRNN(nn.Module):
     ones; parts are made in the published order, so that an optimizer's state fits too.
 
     Args:
-        n_in_channel: channels of the spectrogram.
         nclass: classes.
         attention: pool frames by attention; by their plain mean otherwise.
         n_RNN_cell: cells of each direction of the GRU.
         n_layers_RNN: GRU layers; 2 in the published checkpoint.
-        activation: glu, cg, relu or leakyrelu.
-        dropout: probability in each CNN block and before the GRU.
-        dropout_recurrent: probability between GRU layers.
         rnn_type: only BGRU.
-        kernel_size: of each CNN block; padding, stride, nb_filters, pooling likewise.
-        padding: see `kernel_size`.
-        stride: see `kernel_size`.
-        nb_filters: see `kernel_size`.
-        pooling: (frame, mel) window of each block; together they leave one mel band.
+        dropout: probability in each CNN block and before the GRU.
         dropstep_recurrent: longest share of a stream's frames that time dropping zeroes.
         dropstep_recurrent_len: longest run it zeroes, frames.
         use_embeddings: fuse embeddings in.
@@ -57,6 +50,8 @@ class CRNN(nn.Module):
         specaugm_t_l: longest masked run, frames.
         specaugm_f_p: longest masked share of the mel bands.
         specaugm_f_l: longest masked run, bands.
+        **cnn: arguments of `CNN`: n_in_channel, activation, kernel_size, padding, stride,
+            nb_filters, pooling.
 
     Raises:
         InputError: for a name that is not known or lists that do not fit together.
@@ -65,20 +60,12 @@ class CRNN(nn.Module):
     def __init__(
         self,
         *,
-        n_in_channel: int = 1,
         nclass: int = 27,
         attention: bool = True,
         n_RNN_cell: int = 192,
         n_layers_RNN: int = 2,
-        activation: str = "glu",
-        dropout: float = 0.2,
-        dropout_recurrent: float = 0.0,
         rnn_type: str = "BGRU",
-        kernel_size: Sequence[int] = (3,) * 7,
-        padding: Sequence[int] = (1,) * 7,
-        stride: Sequence[int] = (1,) * 7,
-        nb_filters: Sequence[int] = (16, 32, 64, 128, 128, 128, 128),
-        pooling: Sequence[Sequence[int]] = ((2, 2), (2, 2), *((1, 2),) * 5),
+        dropout: float = 0.2,
         dropstep_recurrent: float = 0.3,
         dropstep_recurrent_len: int = 16,
         use_embeddings: bool = True,
@@ -89,45 +76,29 @@ class CRNN(nn.Module):
         specaugm_t_l: int = 5,
         specaugm_f_p: float = 0.0,
         specaugm_f_l: int = 10,
+        **cnn: Unpack[CNNArguments],
     ) -> None:
         super().__init__()
-        if rnn_type != "BGRU":
-            raise InputError(f"net.rnn_type: unknown {rnn_type!r}; known: BGRU")
-        self.n_mels = math.prod(bands for _, bands in pooling)
+        _check_names(rnn_type, aggregation_type, embedding_type)
         self.drop_step = (dropstep_recurrent_len, dropstep_recurrent)
         self.mask_time = (specaugm_t_l, specaugm_t_p)
         self.mask_bands = (specaugm_f_l, specaugm_f_p)
-        self.cnn = CNN(
-            n_in_channel,
-            activation=activation,
-            dropout=dropout,
-            kernel_size=kernel_size,
-            padding=padding,
-            stride=stride,
-            nb_filters=nb_filters,
-            pooling=pooling,
-        )
-        n_channels = nb_filters[-1]
-        self.rnn = BidirectionalGRU(n_channels, n_RNN_cell, n_layers_RNN, dropout_recurrent)
+        self.embedding_size = embedding_size if use_embeddings else 0
+        self.aggregation_type = aggregation_type
+        self.cnn = CNN(dropout=dropout, **cnn)
+        self.rnn = BidirectionalGRU(self.cnn.n_channels, n_RNN_cell, n_layers_RNN)
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(2 * n_RNN_cell, nclass)
         self.dense_softmax = nn.Linear(2 * n_RNN_cell, nclass) if attention else None
-        self.embedding_size = embedding_size if use_embeddings else 0
-        fusion.check_aggregation(aggregation_type)
-        self.aggregation_type = aggregation_type
         if use_embeddings:
-            self._make_fusion(n_channels, embedding_type)
+            self._make_fusion()
 
-    def _make_fusion(self, n_channels: int, embedding_type: str) -> None:
-        name, size = self.aggregation_type, self.embedding_size
-        if embedding_type == "global" and name != "global":
-            raise InputError(
-                f"net.aggregation_type = {name!r} needs net.embedding_type = 'frame', not 'global'"
-            )
-        if name == "frame":
+    def _make_fusion(self) -> None:
+        n_channels, size = self.cnn.n_channels, self.embedding_size
+        if self.aggregation_type == "frame":
             self.frame_embs_encoder = fusion.frame_encoder(size)
             size = 2 * fusion.FRAME_ENCODER_CELLS
-        if name in ("frame", "global"):
+        if self.aggregation_type in ("frame", "global"):
             self.shrink_emb = fusion.shrink(size, n_channels)
             size = n_channels
         self.cat_tf = nn.Linear(n_channels + size, n_channels)
@@ -153,10 +124,10 @@ class CRNN(nn.Module):
         Raises:
             InputError: for other mel bands or embeddings than the network was built for.
         """
-        if mel.ndim != 3 or mel.shape[1] != self.n_mels:
+        if mel.ndim != 3 or mel.shape[1] != self.cnn.n_mels:
             raise InputError(
                 f"mel of shape {tuple(mel.shape)} (batch, mel, frame) does not have the "
-                f"{self.n_mels} bands that net.pooling reduces to one; set feats.n_mels to it"
+                f"{self.cnn.n_mels} bands that net.pooling reduces to one; set feats.n_mels to it"
             )
         x = self.cnn(self._masked(mel.transpose(1, 2), generator).unsqueeze(1))
         x = x.squeeze(-1).transpose(1, 2)  # (batch, frame, channel)
@@ -230,3 +201,18 @@ def attend(logits: Tensor, classes_mask: Tensor | None, pad_mask: Tensor | None)
     if classes_mask is not None:
         logits = logits.masked_fill(~classes_mask.unsqueeze(1), MASKED_LOGIT)
     return logits.softmax(-1).clamp(min=LEAST_ATTENTION, max=1.0)
+
+
+def _check_names(rnn_type: str, aggregation_type: str, embedding_type: str) -> None:
+    if rnn_type != "BGRU":
+        raise InputError(f"net.rnn_type: unknown {rnn_type!r}; known: BGRU")
+    if aggregation_type not in fusion.AGGREGATIONS:
+        known = ", ".join(fusion.AGGREGATIONS)
+        raise InputError(f"net.aggregation_type: unknown {aggregation_type!r}; known: {known}")
+    if embedding_type not in ("frame", "global"):
+        raise InputError(f"net.embedding_type: unknown {embedding_type!r}; known: frame, global")
+    if embedding_type == "global" and aggregation_type != "global":
+        raise InputError(
+            f"net.aggregation_type = {aggregation_type!r} needs net.embedding_type = 'frame', "
+            "not 'global'"
+        )

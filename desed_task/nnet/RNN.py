@@ -12,20 +12,11 @@ class BidirectionalGRU(nn.Module):
         n_in: features in.
         n_hidden: cells of each direction; 2 n_hidden features come out.
         n_layers: stacked layers. The published checkpoint has 2.
-        dropout: probability between the layers.
     """
 
-    def __init__(self, n_in: int, n_hidden: int, n_layers: int = 2, dropout: float = 0.0) -> None:
+    def __init__(self, n_in: int, n_hidden: int, n_layers: int = 2) -> None:
         super().__init__()
-        self.rnn = nn.GRU(
-            n_in,
-            n_hidden,
-            num_layers=n_layers,
-            bidirectional=True,
-            batch_first=True,
-            # torch warns about dropout between the layers of a single one.
-            dropout=dropout if n_layers > 1 else 0.0,
-        )
+        self.rnn = nn.GRU(n_in, n_hidden, n_layers, bidirectional=True, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frame, n_in) -> (batch, frame, 2 n_hidden)."""

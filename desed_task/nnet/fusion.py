@@ -13,18 +13,6 @@ AGGREGATIONS: Final = ("pool1d", "interpolate", "frame", "global")
 FRAME_ENCODER_CELLS: Final = 512
 
 
-def check_aggregation(name: str) -> None:
-    """Refuse an aggregation that is not in AGGREGATIONS.
-
-    Raises:
-        InputError: with the names that are known.
-    """
-    if name not in AGGREGATIONS:
-        raise InputError(
-            f"net.aggregation_type: unknown {name!r}; known: {', '.join(AGGREGATIONS)}"
-        )
-
-
 def check_embeddings(embeddings: Tensor | None, size: int, aggregation: str) -> Tensor:
     """The embeddings, if they are what a network with `embedding_size` = `size` takes.
 

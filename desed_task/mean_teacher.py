@@ -1,0 +1,129 @@
+"""The mean teacher: a moving average of the student, and the losses of a step (SPEC section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from desed_task.dataio.batch import Source
+from desed_task.nnet.CRNN import Detection
+
+STRONG_SOURCES: Final = (Source.MAESTRO_REAL, Source.SYNTHETIC, Source.STRONG_REAL)
+WEAK_SOURCES: Final = (Source.WEAK,)
+CONSISTENCY_SOURCES: Final = (
+    Source.SYNTHETIC,
+    Source.STRONG_REAL,
+    Source.WEAK,
+    Source.UNLABELLED,
+)
+
+SelfSupLoss = Literal["mse", "bce"]
+
+
+class DetectionLosses(NamedTuple):
+    """Every term of a step's loss; the fields carry the names that are logged."""
+
+    loss: Tensor  # tot_supervised + tot_self_loss
+    loss_strong: Tensor
+    loss_weak: Tensor
+    tot_supervised: Tensor  # loss_strong + loss_weak
+    strong_self_sup_loss: Tensor
+    weak_self_sup_loss: Tensor
+    tot_self_loss: Tensor  # weight * (strong_self_sup_loss + weak_self_sup_loss)
+    weight: float
+
+
+def ema_update(
+    student: nn.Module, teacher: nn.Module, step: int, ema_factor: float = 0.999
+) -> None:
+    """Move the teacher's parameters towards the student's (Tarvainen and Valpola 2017).
+
+    teacher = a teacher + (1 - a) student with a = min(1 - 1 / (step + 1), ema_factor). Buffers
+    stay: the teacher's batch-norm statistics come from its own forwards.
+
+    Args:
+        student: just stepped by the optimizer.
+        teacher: of the same make; changed in place.
+        step: the optimizer step just taken, from 1.
+        ema_factor: bound of a.
+    """
+    kept = min(1.0 - 1.0 / (step + 1), ema_factor)
+    average = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
+    average(tuple(teacher.parameters()), tuple(student.parameters()), step)
+
+
+def detection_losses(
+    student: Detection,
+    teacher: Detection,
+    target: Tensor,
+    known: Tensor,
+    source: Tensor,
+    *,
+    weight: float,
+    self_sup_loss: SelfSupLoss = "mse",
+) -> DetectionLosses:
+    """Supervised and consistency losses of a batch whose rows come from any sources.
+
+    Each term is the mean over its rows, all classes and frames; a term without rows is 0. Classes
+    that are not known score 0 in both models and count as 0 = 0.
+
+    Args:
+        student: scores of the student, with unknown classes masked.
+        teacher: scores of the teacher, likewise; no gradient flows into them.
+        target: (batch, class, frame) in [0, 1], after mixup.
+        known: (batch, class) bool.
+        source: (batch,) of Source.
+        weight: of the consistency terms, see `schedules.consistency_weight`.
+        self_sup_loss: "mse" or "bce".
+    """
+    target = target.float() * known.unsqueeze(-1)
+    weak_target = (target > 0).any(-1).float()
+    strong_rows, weak_rows, all_rows = (
+        _rows_from(source, sources)
+        for sources in (STRONG_SOURCES, WEAK_SOURCES, CONSISTENCY_SOURCES)
+    )
+    compare = _bce if self_sup_loss == "bce" else _mse
+    loss_strong = _mean_of_rows(_bce(student.strong, target), strong_rows)
+    loss_weak = _mean_of_rows(_bce(student.weak, weak_target), weak_rows)
+    strong_self = _mean_of_rows(compare(student.strong, teacher.strong.detach()), all_rows)
+    weak_self = _mean_of_rows(compare(student.weak, teacher.weak.detach()), all_rows)
+    supervised = loss_strong + loss_weak
+    consistency = weight * (strong_self + weak_self)
+    return DetectionLosses(
+        loss=supervised + consistency,
+        loss_strong=loss_strong,
+        loss_weak=loss_weak,
+        tot_supervised=supervised,
+        strong_self_sup_loss=strong_self,
+        weak_self_sup_loss=weak_self,
+        tot_self_loss=consistency,
+        weight=weight,
+    )
+
+
+def _rows_from(source: Tensor, sources: Collection[Source]) -> Tensor:
+    """(batch,) bool, True for rows from one of `sources`."""
+    return torch.stack([source == one for one in sources]).any(0)
+
+
+def _mean_of_rows(per_row: Tensor, rows: Tensor) -> Tensor:
+    """Mean of (batch,) over the rows marked True, 0 without any; never waits for the device."""
+    return per_row.masked_fill(~rows, 0.0).sum() / rows.sum().clamp(min=1)
+
+
+def _bce(scores: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy, mean over all but the rows: (batch, ...) -> (batch,)."""
+    # Autocast refuses this loss whatever the type; the scores are float32 already.
+    with torch.autocast(scores.device.type, enabled=False):
+        loss = F.binary_cross_entropy(scores.float(), target.float(), reduction="none")
+    return loss.flatten(1).mean(1)
+
+
+def _mse(scores: Tensor, other: Tensor) -> Tensor:
+    """Squared difference, mean over all but the rows: (batch, ...) -> (batch,)."""
+    return (scores - other).square().flatten(1).mean(1)
