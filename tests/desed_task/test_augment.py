@@ -1,0 +1,173 @@
+"""Masks and mixup: what they touch, what they leave, and their distributions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from desed_task.augment import MIXUP_GROUPS, Mixup, draw_mixup, zero_runs
+from desed_task.dataio.batch import Source
+from desed_task.errors import InputError
+
+BATCH = torch.tensor([*[0] * 4, *[1] * 3, *[2] * 3, *[3] * 4, *[4] * 6])
+
+
+def seeded(seed: int = 0) -> Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(source: Tensor = BATCH) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """mel, embedding and target that hold one random number in [0, 1] a row, and the sources."""
+    number = torch.rand(len(source), 1, 1, generator=seeded(9))
+    n = len(source)
+    return number.expand(n, 3, 4).clone(), number.expand(n, 2, 5), number.expand(n, 6, 2), source
+
+
+def groups(source: Tensor) -> Tensor:
+    """(batch,) name of the group each row may be mixed within; unlabelled rows have their own."""
+    names = {one: name for name, sources in enumerate(MIXUP_GROUPS) for one in sources}
+    return torch.tensor([names.get(Source(int(one)), 99) for one in source])
+
+
+def runs_of_zeroes(x: Tensor) -> tuple[int, int]:
+    """Number and total length of the runs of zeroes in a vector."""
+    zero = torch.cat([torch.zeros(1), (x == 0).float(), torch.zeros(1)])
+    return int((zero.diff() == 1).sum()), int(zero.sum())
+
+
+@pytest.mark.parametrize(("dim", "size"), [(1, 50), (2, 30)])
+def test_each_row_loses_one_run_along_the_axis(dim: int, size: int) -> None:
+    out = zero_runs(torch.ones(200, 50, 30), dim, 16, 0.3, seeded())
+    along = out.movedim(dim, 1)
+    assert torch.equal(along.amin(2), along.amax(2))  # the same run for all of the other axis
+    found = [runs_of_zeroes(row) for row in along[:, :, 0]]
+    assert max(n for n, _ in found) == 1
+    lengths = torch.tensor([float(length) for _, length in found])
+    limit = min(16, 0.3 * size)
+    assert lengths.max() == int(limit) - (limit == int(limit))
+    assert lengths.mean() == pytest.approx((limit - 1) / 2, abs=0.8)
+    starts = along[:, :, 0].argmin(1)
+    assert starts.min() < size / 10
+    assert (starts + lengths).max() > 0.9 * size
+
+
+def test_a_share_of_zero_draws_nothing() -> None:
+    x, generator = torch.ones(2, 3, 4), seeded()
+    before = generator.get_state()
+    assert zero_runs(x, 1, 5, 0.0, generator) is x
+    assert torch.equal(before, generator.get_state())
+
+
+def test_runs_come_from_the_generator_alone() -> None:
+    x = torch.ones(8, 60, 2)
+    state = torch.get_rng_state()
+    assert torch.equal(zero_runs(x, 1, 16, 0.3, seeded(3)), zero_runs(x, 1, 16, 0.3, seeded(3)))
+    assert not torch.equal(zero_runs(x, 1, 16, 0.3, seeded(3)), zero_runs(x, 1, 16, 0.3, seeded(4)))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_partners_are_a_permutation_within_each_group(seed: int) -> None:
+    source = BATCH[torch.randperm(len(BATCH), generator=seeded(seed))]
+    drawn = draw_mixup(source, 0.2, seeded(seed))
+    assert torch.equal(drawn.partner.sort().values, torch.arange(len(source)))
+    assert torch.equal(groups(source)[drawn.partner], groups(source))
+
+
+def test_partners_reach_every_row_of_the_group() -> None:
+    pairs = {(0, int(draw_mixup(BATCH, 0.2, seeded(seed)).partner[0])) for seed in range(60)}
+    assert pairs == {(0, 0), (0, 1), (0, 2), (0, 3)}
+    strong = {int(draw_mixup(BATCH, 0.2, seeded(seed)).partner[4]) for seed in range(120)}
+    assert strong == {4, 5, 6, 7, 8, 9}
+
+
+def test_a_group_shares_one_share_drawn_from_beta() -> None:
+    shares = torch.stack([draw_mixup(BATCH, 0.2, seeded(seed)).share for seed in range(3000)])
+    for group in groups(BATCH).unique():
+        rows = shares[:, groups(BATCH) == group]
+        assert torch.equal(rows.amin(1), rows.amax(1))
+    weak = shares[:, 10]
+    assert weak.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert weak.var().item() == pytest.approx(1 / (4 * (2 * 0.2 + 1)), rel=0.05)
+    assert torch.corrcoef(torch.stack([weak, shares[:, 0]]))[0, 1].abs() < 0.1
+
+
+def test_a_joint_draw_mixes_the_three_tensors_alike() -> None:
+    mel, embedding, target, source = batch()
+    mixed = Mixup(probability=1.0)(mel, embedding, target, source, seeded(1))
+    numbers = [x.flatten(1)[:, 0] for x in mixed]
+    torch.testing.assert_close(numbers[0], numbers[1])
+    torch.testing.assert_close(numbers[0], numbers[2])
+    drawn = draw_mixup(source, 0.2, after_coin(seeded(1)))
+    number = mel[:, 0, 0]
+    expected = drawn.share * number + (1 - drawn.share) * number[drawn.partner]
+    torch.testing.assert_close(numbers[0], expected)
+    assert not torch.allclose(expected[:14], number[:14])
+
+
+def after_coin(generator: Generator) -> Generator:
+    """A generator past the draw that decides whether a step is mixed."""
+    torch.rand((), generator=generator)
+    return generator
+
+
+def test_an_independent_draw_mixes_labels_by_both() -> None:
+    mel, embedding, target, source = batch()
+    mixup = Mixup(probability=1.0, draw="independent")
+    mixed = mixup(mel, embedding, target, source, seeded(1))
+    generator = after_coin(seeded(1))
+    first, second = draw_mixup(source, 0.2, generator), draw_mixup(source, 0.2, generator)
+    torch.testing.assert_close(mixed[0], first.blend(mel))
+    torch.testing.assert_close(mixed[1], second.blend(embedding))
+    torch.testing.assert_close(mixed[2], second.blend(first.blend(target)))
+    assert not torch.equal(first.partner, second.partner)
+
+
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+@pytest.mark.parametrize("draw", ["joint", "independent"])
+def test_unlabelled_rows_stay(labels: str, draw: str) -> None:
+    mel, embedding, target, source = batch()
+    mixed = Mixup(probability=1.0, labels=labels, draw=draw)(mel, embedding, target, source)
+    for before, after in zip((mel, embedding, target), mixed, strict=True):
+        assert torch.equal(before[source == Source.UNLABELLED], after[source == Source.UNLABELLED])
+
+
+def test_hard_labels_are_summed_and_clamped() -> None:
+    mel, embedding, target, source = batch()
+    generator = seeded(2)
+    mixed = Mixup(probability=1.0, labels="hard")(mel, embedding, target, source, generator)[2]
+    drawn = draw_mixup(source, 0.2, after_coin(seeded(2)))
+    expected = (target + target[drawn.partner]).clamp(max=1)[:14]
+    torch.testing.assert_close(mixed[:14], expected)
+    assert mixed.max() == 1.0
+
+
+def test_batches_without_embeddings_or_with_one_source_mix() -> None:
+    mel, _, target, source = batch(torch.tensor([3, 3, 3]))
+    mixed, none, _ = Mixup(probability=1.0)(mel, None, target, source, seeded(1))
+    assert none is None
+    assert not torch.equal(mixed, mel)
+    alone = Mixup(probability=1.0)(mel[:1], None, target[:1], source[:1], seeded(1))
+    torch.testing.assert_close(alone[0], mel[:1])
+
+
+def test_the_probability_is_that_of_mixing_a_step() -> None:
+    inputs, generator = batch(), seeded()
+    mixed = [Mixup(probability=0.3)(*inputs, generator)[0] is not inputs[0] for _ in range(1000)]
+    assert sum(mixed) / 1000 == pytest.approx(0.3, abs=0.04)
+    assert Mixup(probability=0.0)(*inputs, generator)[0] is inputs[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": "both"}, "training.mixup: unknown 'both'; known: soft, hard"),
+        ({"draw": "twice"}, "training.mixup_draw: unknown 'twice'; known: joint, independent"),
+        ({"probability": 1.5}, r"training.mixup_prob: 1.5 is not in \[0, 1\]"),
+        ({"alpha": 0.0}, "alpha = 0.0 is not positive"),
+    ],
+)
+def test_unknown_mixups_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Mixup(**arguments)

@@ -1,0 +1,101 @@
+"""Ramps against the published numbers, and the scheduler against the pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from desed_task.schedules import RampedScheduler, consistency_weight, lr_scale, ramp_up
+
+LR = 1e-3
+
+
+def scheduler_of(lr: float = LR, warmup_steps: int = 5) -> RampedScheduler:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr)
+    return RampedScheduler(optimizer, warmup_steps=warmup_steps, start_annealing=8, max_steps=20)
+
+
+def advance(scheduler: RampedScheduler, steps: int) -> list[float]:
+    """The learning rates that the next optimizer steps are taken with."""
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.optimizer.param_groups[0]["lr"])
+        scheduler.optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_scale_and_rate_equal_the_published_ones(parity: Callable[[str], Path]) -> None:
+    rows = json.loads(parity("schedule.json").read_text())
+    assert len(rows) > 50
+    for row in rows:
+        scale = lr_scale(
+            row["step_num"],
+            warmup_steps=row["rampup_len"],
+            start_annealing=row["start_annealing"],
+            max_steps=row["max_steps"],
+            least=1e-8 / LR,
+        )
+        assert scale == pytest.approx(row["scaling_factor"], rel=1e-9), row
+        assert scale * LR == pytest.approx(row["lr"], rel=1e-9), row
+        if row["start_annealing"] is None or row["step_num"] <= row["start_annealing"]:
+            assert ramp_up(row["step_num"], row["rampup_len"]) == scale
+
+
+def test_the_scheduler_takes_step_s_at_the_rate_of_s() -> None:
+    scheduler = scheduler_of()
+    assert scheduler.step_num == 1
+    rates = advance(scheduler, 22)
+    scales = [
+        lr_scale(s, warmup_steps=5, start_annealing=8, max_steps=20, least=1e-8 / LR)
+        for s in range(1, 23)
+    ]
+    assert rates == pytest.approx([LR * scale for scale in scales], rel=1e-12)
+    assert min(rates[8:]) == pytest.approx(1e-8)
+    assert scheduler.step_num == 23
+
+
+def test_the_ramp_stays_up_while_the_rate_falls() -> None:
+    scheduler = scheduler_of()
+    ramps = []
+    for _ in range(15):
+        ramps.append(scheduler.ramp)
+        advance(scheduler, 1)
+    assert ramps[:5] == [ramp_up(s, 5) for s in range(1, 6)]
+    assert ramps[4:] == [1.0] * 11
+
+
+def test_a_resumed_scheduler_goes_on_bitwise() -> None:
+    whole, stopped, resumed = scheduler_of(), scheduler_of(), scheduler_of()
+    expected = advance(whole, 15)
+    assert advance(stopped, 7) == expected[:7]
+    resumed.load_state_dict(stopped.state_dict())
+    assert advance(resumed, 8) == expected[7:]
+
+
+def test_the_state_of_a_published_scheduler_loads() -> None:
+    published = {"step_num": 11, "rampup_len": 36, "max_lr": 0.002, "exponent": -5.0}
+    scheduler, stepped = scheduler_of(), scheduler_of()
+    scheduler.load_state_dict(published)
+    advance(stepped, 10)
+    assert scheduler.step_num == 11
+    assert scheduler.get_last_lr() == stepped.get_last_lr()
+
+
+def test_every_group_keeps_its_own_rate() -> None:
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimizer = SGD([{"params": parameters[:1], "lr": 1.0}, {"params": parameters[1:], "lr": 0.1}])
+    scheduler = RampedScheduler(optimizer, warmup_steps=10)
+    ramp = ramp_up(1, 10)
+    assert scheduler.get_last_lr() == pytest.approx([ramp, 0.1 * ramp])
+
+
+@pytest.mark.parametrize(("epoch", "weight"), [(0, 0.5), (99, 0.5), (100, 2.0), (250, 2.0)])
+def test_the_consistency_weight_ignores_the_ramp_after_the_decay(epoch: int, weight: float) -> None:
+    assert consistency_weight(0.25, epoch, const_max=2.0, epoch_decay=100) == weight
