@@ -1,8 +1,10 @@
 """generate_dcase_task4_2024.py, run as a user runs it (the mini corpus has its own tests)."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,15 @@ WEAK = "dcase/dataset/audio/train/weak"
 
 def generate(*arguments, cwd=ROOT):
     """Run the script; gives its status and what it printed."""
+    with start(*arguments, cwd=cwd) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start(*arguments, cwd=ROOT):
     command = [sys.executable, str(ROOT / "generate_dcase_task4_2024.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
 
 
 @pytest.fixture
@@ -90,3 +96,24 @@ def test_a_stopped_run_is_completed(base):
     row = next(line for line in run.stdout.splitlines() if line.startswith("weak "))
     assert row.split() == ["weak", "2", "1", "0"]
     assert sf.info(target / "Y1.wav").frames == 1600
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_run_that_was_killed_can_be_run_again(base, sent, status):
+    folder, target = base / WEAK, base / f"{WEAK}_16k"
+    sf.write(folder / "long.wav", np.random.default_rng(0).normal(0, 0.1, 441000), 44100)
+    for i in range(150):
+        os.link(folder / "long.wav", folder / f"Z{i:03d}.wav")
+    with start("--basedir", base, "--only_real", "--jobs", 1) as process:
+        while not (target.is_dir() and len(list(target.iterdir())) > 5):
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(sent)
+        process.communicate(timeout=60)
+    assert process.returncode == status
+    finished = {path.name for path in target.glob("[!.]*")}
+    assert 3 <= len(finished) < 154
+    assert {sf.info(target / name).frames for name in finished} <= {1600, 160000}
+    again = generate("--basedir", base, "--only_real")
+    row = next(line for line in again.stdout.splitlines() if line.startswith("weak "))
+    assert row.split() == ["weak", str(154 - len(finished)), str(len(finished)), "0"]
