@@ -1,0 +1,331 @@
+"""Annotation tables: tab-separated files in, checked columns out.
+
+A table is read once into arrays, one entry an event; no data frame goes further. All mistakes of a
+table are reported together, each with its line.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from desed_task.errors import InputError
+from desed_task.files import atomic_path
+from desed_task.labels import Vocabulary
+
+Path_ = str | os.PathLike[str]
+Events = tuple[
+    npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.float32]
+]
+
+
+@dataclass(frozen=True)
+class EventTable:
+    """Strong labels of clips, column by column; one entry an event.
+
+    Attributes:
+        clip_ids: file stems, each once, in table order; clips without events are among them.
+        clip_index: (event,) index into `clip_ids`.
+        onset_s: (event,) seconds; `offset_s` likewise.
+        offset_s: (event,) seconds, behind the onset.
+        label_index: (event,) index into `vocabulary`.
+        confidence: (event,) in [0, 1]; 1 where the table has no such column.
+        vocabulary: classes of the labels.
+        path: the file it was read from, for messages.
+    """
+
+    clip_ids: tuple[str, ...]
+    clip_index: npt.NDArray[np.int64]
+    onset_s: npt.NDArray[np.float64]
+    offset_s: npt.NDArray[np.float64]
+    label_index: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float32]
+    vocabulary: Vocabulary
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.clip_index)
+
+    def rows(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> EventTable:
+        """The table with the events at `index` only (positions or a mask), of the same clips."""
+        return replace(
+            self,
+            clip_index=self.clip_index[index],
+            onset_s=self.onset_s[index],
+            offset_s=self.offset_s[index],
+            label_index=self.label_index[index],
+            confidence=self.confidence[index],
+        )
+
+    def select(self, clip_ids: Iterable[str]) -> EventTable:
+        """The events of `clip_ids`, which become the table's clips in the order given.
+
+        Clips that the table does not list are taken as clips without events.
+        """
+        chosen = tuple(dict.fromkeys(clip_ids))
+        place = {clip_id: index for index, clip_id in enumerate(chosen)}
+        new_index = np.array([place.get(c, -1) for c in self.clip_ids], dtype=np.int64)
+        moved = new_index[self.clip_index] if len(self) else self.clip_index
+        kept = self.rows(moved >= 0)
+        return replace(kept, clip_ids=chosen, clip_index=moved[moved >= 0])
+
+    def events_of(self, clip_id: str) -> Events:
+        """onset_s, offset_s, label_index, confidence of one clip, in table order."""
+        rows = np.flatnonzero(self.clip_index == self.clip_ids.index(clip_id))
+        return (
+            self.onset_s[rows],
+            self.offset_s[rows],
+            self.label_index[rows],
+            self.confidence[rows],
+        )
+
+    def merged(self) -> EventTable:
+        """The table with overlapping or touching events of one class in one clip made one.
+
+        Warns once, with the count and an example, if there were any overlaps; a merged event has
+        the largest confidence of its parts. Events come sorted by clip, class and onset.
+        """
+        table = self.rows(np.lexsort((self.onset_s, self.label_index, self.clip_index)))
+        if not len(table):
+            return table
+        group = table.clip_index * len(self.vocabulary) + table.label_index
+        starts, overlaps = _runs(group, table.onset_s, table.offset_s)
+        if overlaps.any():
+            self._warn_of_overlaps(table, np.flatnonzero(overlaps))
+        first = np.flatnonzero(starts)
+        return replace(
+            table.rows(first),
+            offset_s=np.maximum.reduceat(table.offset_s, first),
+            confidence=np.maximum.reduceat(table.confidence, first),
+        )
+
+    def _warn_of_overlaps(self, table: EventTable, rows: npt.NDArray[np.int64]) -> None:
+        row = rows[0]
+        warnings.warn(
+            f"{self.path or 'events'}: {len(rows)} events overlap an earlier one of their class "
+            f"and are merged with it, e.g. {self.vocabulary[table.label_index[row]]!r} at "
+            f"{table.onset_s[row]:g} s in {table.clip_ids[table.clip_index[row]]}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _runs(
+    group: npt.NDArray[np.int64],
+    onset_s: npt.NDArray[np.float64],
+    offset_s: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """For sorted events: which start a new run, and which overlap (not only touch) one before."""
+    # A running maximum of offsets within each group, by lifting every group above the last.
+    lift = group * (offset_s.max() + 1.0)
+    reach = np.maximum.accumulate(offset_s + lift)
+    before = np.concatenate([[-np.inf], reach[:-1]])
+    same = np.concatenate([[False], group[1:] == group[:-1]])
+    return ~same | (onset_s + lift > before), same & (onset_s + lift < before - 1e-9)
+
+
+@dataclass(frozen=True)
+class WeakTable:
+    """Clip-level labels.
+
+    Attributes:
+        clip_ids: file stems, each once, in table order.
+        target: (clip, class) bool.
+        vocabulary: classes of the labels.
+        path: the file it was read from.
+    """
+
+    clip_ids: tuple[str, ...]
+    target: npt.NDArray[np.bool_]
+    vocabulary: Vocabulary
+    path: Path | None = None
+
+
+def read_strong_table(path: Path_, vocabulary: Vocabulary) -> EventTable:
+    """Read filename, onset, offset, event_label and, if there, confidence.
+
+    A row whose onset, offset and label are all empty names a clip without events.
+
+    Raises:
+        InputError: with every line that has an unknown label, an onset or offset that is no
+            number, an offset not behind its onset, a negative onset or a confidence outside
+            [0, 1]; for a missing, empty or foreign file.
+    """
+    path = Path(path)
+    frame = _read(path, ("filename", "onset", "offset", "event_label"))
+    onset_s, offset_s = (_numbers(frame[name]) for name in ("onset", "offset"))
+    confidence = _numbers(frame["confidence"]) if "confidence" in frame else np.ones(len(frame))
+    label = frame["event_label"].to_numpy(dtype=object)
+    label_index = _label_indices(label, vocabulary)
+    events = ~(frame[["onset", "offset", "event_label"]] == "").all(axis=1).to_numpy()
+    _check_rows(path, frame, events, onset_s, offset_s, confidence, label_index, vocabulary)
+    clip_index, clip_ids = pd.factorize(_stems(frame))
+    return EventTable(
+        tuple(clip_ids),
+        clip_index[events].astype(np.int64),
+        onset_s[events],
+        offset_s[events],
+        label_index[events],
+        confidence[events].astype(np.float32),
+        vocabulary,
+        path,
+    )
+
+
+def _check_rows(
+    path: Path,
+    frame: pd.DataFrame,
+    events: npt.NDArray[np.bool_],
+    onset_s: npt.NDArray[np.float64],
+    offset_s: npt.NDArray[np.float64],
+    confidence: npt.NDArray[np.float64],
+    label_index: npt.NDArray[np.int64],
+    vocabulary: Vocabulary,
+) -> None:
+    known = ", ".join(vocabulary)
+    text = {str(name): frame[name].to_numpy(dtype=object) for name in frame}
+    text.setdefault("confidence", np.full(len(frame), "1", dtype=object))
+    with np.errstate(invalid="ignore"):
+        rules: Sequence[tuple[npt.NDArray[np.bool_], str]] = (
+            (label_index < 0, "unknown label {event_label!r}; known: " + known),
+            (~np.isfinite(onset_s), "onset {onset!r} is no number of seconds; correct the row"),
+            (~np.isfinite(offset_s), "offset {offset!r} is no number of seconds; correct the row"),
+            (onset_s < 0, "onset {onset} is before the clip; correct the row"),
+            (offset_s <= onset_s, "offset {offset} is not behind onset {onset}; correct the row"),
+            (
+                ~((confidence >= 0) & (confidence <= 1)),
+                "confidence {confidence!r} is not in [0, 1]",
+            ),
+        )
+    found = [
+        (row, message.format(**{name: column[row] for name, column in text.items()}))
+        for mask, message in rules
+        for row in np.flatnonzero(mask & events)
+    ]
+    if found:
+        lines = [f"{path.name}, line {row + 2}: {message}" for row, message in sorted(found)]
+        raise InputError.collect(lines, f"{path} cannot be used:")
+
+
+def write_strong_table(path: Path_, table: EventTable, *, confidence: bool = False) -> None:
+    """Write a table (file names get .wav); it appears whole."""
+    labels = np.asarray(table.vocabulary.labels, dtype=object)
+    clips = np.asarray([f"{clip_id}.wav" for clip_id in table.clip_ids], dtype=object)
+    columns = {
+        "filename": clips[table.clip_index],
+        "onset": table.onset_s,
+        "offset": table.offset_s,
+        "event_label": labels[table.label_index],
+    }
+    if confidence:
+        columns["confidence"] = table.confidence
+    frame = pd.DataFrame(columns)
+    empty = sorted(set(range(len(clips))) - set(table.clip_index.tolist()))
+    frame = pd.concat([frame, pd.DataFrame({"filename": clips[empty]})]) if empty else frame
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, sep="\t", index=False)
+
+
+def read_weak_table(path: Path_, vocabulary: Vocabulary) -> WeakTable:
+    """Read filename and event_labels (comma-separated).
+
+    Raises:
+        InputError: with every line that has an unknown or no label or repeats a clip; for a
+            missing, empty or foreign file.
+    """
+    path = Path(path)
+    frame = _read(path, ("filename", "event_labels"))
+    clip_ids = _stems(frame)
+    labels = [
+        [name.strip() for name in text.split(",") if name.strip()] for text in frame["event_labels"]
+    ]
+    problems = _weak_problems(path, clip_ids, labels, vocabulary)
+    if problems:
+        raise InputError.collect(problems, f"{path} cannot be used:")
+    target = np.stack([vocabulary.mask(names) for names in labels])
+    return WeakTable(tuple(clip_ids), target, vocabulary, path)
+
+
+def _weak_problems(
+    path: Path, clip_ids: pd.Series[str], labels: list[list[str]], vocabulary: Vocabulary
+) -> list[str]:
+    known = ", ".join(vocabulary)
+    problems = []
+    for row, (names, repeated) in enumerate(zip(labels, clip_ids.duplicated(), strict=True)):
+        place = f"{path.name}, line {row + 2}"
+        problems += [
+            f"{place}: unknown label {name!r}; known: {known}"
+            for name in names
+            if name not in vocabulary
+        ]
+        if not names:
+            problems.append(f"{place}: no label; drop the row or move the clip to the unlabelled")
+        if repeated:
+            problems.append(f"{place}: {clip_ids.iloc[row]} is listed twice; keep one row")
+    return problems
+
+
+def read_durations(path: Path_) -> dict[str, float]:
+    """Read filename and duration: file stem -> seconds.
+
+    Raises:
+        InputError: for durations that are no positive numbers; for a missing, empty or foreign file.
+    """
+    path = Path(path)
+    frame = _read(path, ("filename", "duration"))
+    duration_s = _numbers(frame["duration"])
+    with np.errstate(invalid="ignore"):
+        wrong = np.flatnonzero(~(np.isfinite(duration_s) & (duration_s > 0)))
+    if len(wrong):
+        lines = [
+            f"{path.name}, line {row + 2}: duration {frame['duration'].iloc[row]!r} is no positive "
+            "number of seconds; correct the row or delete the table to have it made again"
+            for row in wrong
+        ]
+        raise InputError.collect(lines, f"{path} cannot be used:")
+    return dict(zip(_stems(frame), duration_s.tolist(), strict=True))
+
+
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The table as text, every cell as it stands; empty cells are ""."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such table; see README on getting the data")
+    try:
+        frame = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, skip_blank_lines=False
+        )
+    except pd.errors.EmptyDataError:
+        frame = pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a tab-separated table: {error}") from None
+    absent = [name for name in columns if name not in frame]
+    if absent:
+        raise InputError(
+            f"{path}: lacks the columns {', '.join(absent)} (has {', '.join(map(str, frame)) or 'none'}); "
+            "columns are separated by tabs and named in the first line"
+        )
+    if frame.empty:
+        raise InputError(f"{path}: table without rows; get or prepare the data again")
+    return frame
+
+
+def _numbers(text: pd.Series[str]) -> npt.NDArray[np.float64]:
+    return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _stems(frame: pd.DataFrame) -> pd.Series[str]:
+    name = frame["filename"].str.rsplit("/", n=1).str[-1]
+    return name.str.replace(r"\.(wav|flac|ogg|mp3)$", "", regex=True)
+
+
+def _label_indices(label: npt.NDArray[np.object_], vocabulary: Vocabulary) -> npt.NDArray[np.int64]:
+    """(row,) class index, -1 for labels that the vocabulary lacks."""
+    index = {name: place for place, name in enumerate(vocabulary)}
+    return np.array([index.get(name, -1) for name in label], dtype=np.int64)

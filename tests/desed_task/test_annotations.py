@@ -1,0 +1,149 @@
+"""Annotation tables: what is read, and what is said of every wrong line."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from desed_task.dataio.annotations import (
+    read_durations,
+    read_strong_table,
+    read_weak_table,
+    write_strong_table,
+)
+from desed_task.errors import InputError
+from desed_task.labels import Vocabulary
+
+VOCABULARY = Vocabulary(["Dog", "Cat", "Speech"])
+HEAD = "filename\tonset\toffset\tevent_label\n"
+
+
+def table(tmp_path, text, name="validation.tsv"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_events_are_columns_and_a_clip_without_events_is_kept(tmp_path):
+    text = HEAD + "b.wav\t0.5\t2\tCat\na.wav\t\t\t\nb.wav\t1\t3.25\tDog\n"
+    events = read_strong_table(table(tmp_path, text), VOCABULARY)
+    assert events.clip_ids == ("b", "a")
+    assert events.clip_index.tolist() == [0, 0]
+    assert events.onset_s.tolist() == [0.5, 1.0] and events.offset_s.tolist() == [2.0, 3.25]
+    assert events.label_index.tolist() == [1, 0] and events.confidence.tolist() == [1.0, 1.0]
+    assert [column.tolist() for column in events.events_of("a")] == [[], [], [], []]
+
+
+def test_a_file_name_may_hold_dots(tmp_path):
+    text = HEAD + "Y0_30.000_40.000.wav\t0\t1\tDog\n"
+    assert read_strong_table(table(tmp_path, text), VOCABULARY).clip_ids == ("Y0_30.000_40.000",)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.wav\t0\t1\tDgo", r"line 3: unknown label 'Dgo'; known: Dog, Cat, Speech"),
+        ("a.wav\t2\t1\tDog", r"line 3: offset 1 is not behind onset 2; correct the row"),
+        ("a.wav\tnan\t1\tDog", r"line 3: onset 'nan' is no number of seconds"),
+        ("a.wav\t\t1\tDog", r"line 3: onset '' is no number of seconds"),
+        ("a.wav\t0\tx\tDog", r"line 3: offset 'x' is no number of seconds"),
+        ("a.wav\t-1\t1\tDog", r"line 3: onset -1 is before the clip"),
+    ],
+)
+def test_a_wrong_row_is_named_with_its_line(row, message, tmp_path):
+    path = table(tmp_path, HEAD + "a.wav\t0\t1\tDog\n" + row + "\n")
+    with pytest.raises(InputError, match=rf"validation.tsv, {message}"):
+        read_strong_table(path, VOCABULARY)
+
+
+def test_all_wrong_rows_are_reported_at_once_in_order(tmp_path):
+    text = HEAD + "a.wav\t2\t1\tDgo\na.wav\t0\t1\tDog\na.wav\tq\t1\tCat\n"
+    with pytest.raises(InputError) as error:
+        read_strong_table(table(tmp_path, text), VOCABULARY)
+    text = str(error.value)
+    assert "line 3" not in text
+    assert text.index("line 2: offset") < text.index("line 2: unknown") < text.index("line 4")
+
+
+def test_a_confidence_outside_its_range(tmp_path):
+    text = HEAD.replace("\n", "\tconfidence\n") + "a.wav\t0\t1\tDog\t0.5\na.wav\t0\t1\tDog\t1.5\n"
+    with pytest.raises(InputError, match=r"line 3: confidence '1.5' is not in \[0, 1\]"):
+        read_strong_table(table(tmp_path, text), VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD, "table without rows"),
+        ("", "lacks the columns filename, onset"),
+        ("filename,onset,offset,event_label\na,0,1,Dog\n", "lacks the columns"),
+        (None, "no such table"),
+    ],
+)
+def test_a_table_that_is_none(text, message, tmp_path):
+    path = tmp_path / "validation.tsv" if text is None else table(tmp_path, text)
+    with pytest.raises(InputError, match=rf"validation.tsv: {message}"):
+        read_strong_table(path, VOCABULARY)
+
+
+def test_selecting_reorders_and_keeps_unlisted_clips_empty(tmp_path):
+    text = HEAD + "a.wav\t0\t1\tDog\nb.wav\t0\t2\tCat\nc.wav\t0\t3\tDog\n"
+    chosen = read_strong_table(table(tmp_path, text), VOCABULARY).select(["c", "new", "a"])
+    assert chosen.clip_ids == ("c", "new", "a")
+    assert chosen.clip_index.tolist() == [2, 0] and chosen.offset_s.tolist() == [1.0, 3.0]
+
+
+def test_overlapping_events_of_a_class_are_merged_with_one_warning(tmp_path):
+    rows = ["0\t2\tDog", "1\t3\tDog", "3\t4\tDog", "1\t2\tCat", "6\t7\tDog", "6.5\t6.6\tDog"]
+    path = table(tmp_path, HEAD + "".join(f"a.wav\t{row}\n" for row in rows))
+    with pytest.warns(UserWarning, match=r"validation.tsv: 2 events overlap.*'Dog' at 1 s in a"):
+        merged = read_strong_table(path, VOCABULARY).merged()
+    assert list(zip(merged.label_index, merged.onset_s, merged.offset_s, strict=True)) == [
+        (0, 0.0, 4.0),
+        (0, 6.0, 7.0),
+        (1, 1.0, 2.0),
+    ]
+
+
+def test_events_of_other_clips_and_touching_ones_raise_no_warning(tmp_path):
+    text = HEAD + "a.wav\t0\t9\tDog\nb.wav\t0\t1\tDog\nb.wav\t1\t2\tDog\n"
+    events = read_strong_table(table(tmp_path, text), VOCABULARY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merged = events.merged()
+    assert merged.offset_s.tolist() == [9.0, 2.0]
+
+
+def test_a_written_table_reads_back(tmp_path):
+    text = HEAD + "b.wav\t0.5\t2.0\tCat\na.wav\t\t\t\n"
+    events = read_strong_table(table(tmp_path, text), VOCABULARY)
+    write_strong_table(tmp_path / "copy.tsv", events)
+    copy = read_strong_table(tmp_path / "copy.tsv", VOCABULARY)
+    assert copy.clip_ids == events.clip_ids
+    np.testing.assert_array_equal(copy.offset_s, events.offset_s)
+
+
+def test_weak_labels(tmp_path):
+    text = "filename\tevent_labels\na.wav\tDog,Speech\nb.wav\tCat\n"
+    weak = read_weak_table(table(tmp_path, text), VOCABULARY)
+    assert weak.clip_ids == ("a", "b")
+    assert weak.target.tolist() == [[True, False, True], [False, True, False]]
+
+
+def test_wrong_weak_rows_are_all_named(tmp_path):
+    text = "filename\tevent_labels\na.wav\tDog,Fish\na.wav\tCat\nb.wav\t\n"
+    with pytest.raises(InputError) as error:
+        read_weak_table(table(tmp_path, text, "weak.tsv"), VOCABULARY)
+    text = str(error.value)
+    assert "weak.tsv, line 2: unknown label 'Fish'; known: Dog" in text
+    assert "line 3: a is listed twice" in text and "line 4: no label" in text
+
+
+def test_durations(tmp_path):
+    path = table(tmp_path, "filename\tduration\na.wav\t10.0\nb.wav\t9.5\n", "durations.tsv")
+    assert read_durations(path) == {"a": 10.0, "b": 9.5}
+    path = table(tmp_path, "filename\tduration\na.wav\t-1\n", "durations.tsv")
+    with pytest.raises(InputError, match=r"durations.tsv, line 2: duration '-1'"):
+        read_durations(path)
