@@ -11,13 +11,15 @@ from torch import Tensor
 
 
 class Source(IntEnum):
-    """Where a row of a batch comes from, in the order of a training batch (SPEC section 2)."""
+    """Where a row of a batch comes from; the first five in the order of a training batch."""
 
     MAESTRO_REAL = 0
     SYNTHETIC = 1
     STRONG_REAL = 2
     WEAK = 3
     UNLABELLED = 4
+    DEVTEST = 5
+    EVALUATION = 6
 
 
 class SedBatch(NamedTuple):
@@ -42,6 +44,12 @@ class SedBatch(NamedTuple):
 
 def collate(rows: Sequence[SedBatch]) -> SedBatch:
     """Stack rows (the same fields without the batch axis) into a batch."""
-    columns = list(zip(*rows, strict=True))
-    tensors = [torch.stack(column) for column in columns[:-1]]
-    return SedBatch(*tensors, clip_id=tuple(columns[-1]))
+    waveform, target, known, source, embedding, names = zip(*rows, strict=True)
+    return SedBatch(
+        torch.stack(waveform),
+        torch.stack(target),
+        torch.stack(known),
+        torch.stack(source),
+        torch.stack(embedding),
+        tuple(name for row_names in names for name in row_names),
+    )

@@ -1,0 +1,189 @@
+"""Clips of one corpus as rows of a batch: one dataset, with a policy for its targets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from desed_task.audio import read_clip
+from desed_task.dataio.annotations import EventTable, WeakTable
+from desed_task.dataio.batch import SedBatch, Source
+from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.labels import FrameGrid
+
+Target = npt.NDArray[np.float32]
+
+
+class ItemKey(NamedTuple):
+    """A clip to read and the seed of its random crop."""
+
+    row: int
+    crop_seed: tuple[int, ...] | None = None  # None: cropped at 0, as in testing
+
+
+class TargetPolicy(ABC):
+    """How the target of a clip comes about."""
+
+    @abstractmethod
+    def target(self, index: int, crop_onset_s: float) -> Target:
+        """Target (class, frame) of the clip `index`, of which the part from `crop_onset_s` is read."""
+
+
+class StrongTargets(TargetPolicy):
+    """Events on the frame grid, shifted by the crop and clipped to the clip (SPEC section 2).
+
+    Args:
+        table: events of exactly the dataset's clips, in their order.
+        grid: the frames.
+    """
+
+    def __init__(self, table: EventTable, grid: FrameGrid) -> None:
+        self.grid = grid
+        self.n_classes = len(table.vocabulary)
+        # Stable: within a clip, later rows of the table overwrite earlier ones.
+        order = np.argsort(table.clip_index, kind="stable")
+        self._events = table.rows(order)
+        # Events of clip i lie between entries i and i + 1.
+        self._start = np.searchsorted(table.clip_index[order], np.arange(len(table.clip_ids) + 1))
+
+    def target(self, index: int, crop_onset_s: float) -> Target:
+        """See `TargetPolicy`; entries are the events' confidence."""
+        rows = slice(self._start[index], self._start[index + 1])
+        onset_s = np.clip(self._events.onset_s[rows] - crop_onset_s, 0.0, self.grid.clip_s)
+        offset_s = np.clip(self._events.offset_s[rows] - crop_onset_s, 0.0, self.grid.clip_s)
+        left = offset_s > onset_s
+        return self.grid.encode(
+            onset_s[left],
+            offset_s[left],
+            self._events.label_index[rows][left],
+            self._events.confidence[rows][left],
+            self.n_classes,
+        )
+
+
+class WeakTargets(TargetPolicy):
+    """1 in frame 0 of the classes present.
+
+    Args:
+        table: labels of exactly the dataset's clips, in their order.
+        grid: the frames.
+    """
+
+    def __init__(self, table: WeakTable, grid: FrameGrid) -> None:
+        self.grid = grid
+        self._present = table.target
+
+    def target(self, index: int, crop_onset_s: float) -> Target:
+        """See `TargetPolicy`."""
+        present = np.flatnonzero(self._present[index])
+        return self.grid.encode_weak(present, self._present.shape[1])
+
+
+class NoTargets(TargetPolicy):
+    """Zeros, for clips without labels."""
+
+    def __init__(self, n_classes: int, grid: FrameGrid) -> None:
+        self._shape = (n_classes, grid.n_frames)
+
+    def target(self, index: int, crop_onset_s: float) -> Target:
+        """See `TargetPolicy`."""
+        return np.zeros(self._shape, dtype=np.float32)
+
+
+class SedDataset(Dataset[SedBatch]):
+    """Clips of one corpus.
+
+    Args:
+        clip_ids: file stems.
+        folder: where their 16 kHz wav files lie.
+        targets: the policy for their targets.
+        known: (class,) bool, the classes that the corpus annotates.
+        source: of the rows.
+        embeddings: reader of their embeddings; None gives rows an empty tensor.
+        embedding_type: "frame" (feature, token) or "global" (feature,).
+        sample_rate: of the files, Hz.
+        clip_s: seconds read of each clip.
+    """
+
+    def __init__(
+        self,
+        clip_ids: Sequence[str],
+        folder: Path,
+        targets: TargetPolicy,
+        known: npt.NDArray[np.bool_],
+        source: Source,
+        *,
+        embeddings: EmbeddingReader | None,
+        embedding_type: str,
+        sample_rate: int,
+        clip_s: float,
+    ) -> None:
+        self.clip_ids = tuple(clip_ids)
+        self.folder = folder
+        self.targets = targets
+        self.known = torch.from_numpy(known)
+        self.source = torch.tensor(int(source))
+        self.embeddings = embeddings
+        self.embedding_type = embedding_type
+        self.sample_rate = sample_rate
+        self.n_samples = round(clip_s * sample_rate)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def __getitem__(self, key: ItemKey | int) -> SedBatch:
+        """One row: the fields of `SedBatch` without the batch axis.
+
+        The crop depends on the key alone, not on the worker or process that reads the clip.
+        """
+        row, crop_seed = key if isinstance(key, ItemKey) else ItemKey(key)
+        clip_id = self.clip_ids[row]
+        clip = read_clip(
+            self.folder / f"{clip_id}.wav",
+            sample_rate=self.sample_rate,
+            n_samples=self.n_samples,
+            rng=None if crop_seed is None else np.random.default_rng(crop_seed),
+        )
+        return SedBatch(
+            waveform=torch.from_numpy(clip.waveform),
+            target=torch.from_numpy(self.targets.target(row, clip.crop_onset_s)),
+            known=self.known,
+            source=self.source,
+            embedding=self._embedding(clip_id),
+            clip_id=(clip_id,),
+        )
+
+    def _embedding(self, clip_id: str) -> torch.Tensor:
+        if self.embeddings is None:
+            return torch.empty(0)
+        read = self.embeddings.global_ if self.embedding_type == "global" else self.embeddings.frame
+        return torch.from_numpy(read(clip_id))
+
+
+class JoinedDataset(Dataset[SedBatch]):
+    """Datasets one behind the other, addressed by `ItemKey` too.
+
+    Args:
+        parts: the datasets, none of them empty.
+    """
+
+    def __init__(self, parts: Sequence[SedDataset | JoinedDataset]) -> None:
+        self.parts = tuple(parts)
+        self._ends = np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, key: ItemKey | int) -> SedBatch:
+        """The row at a position counted over all parts."""
+        row, crop_seed = key if isinstance(key, ItemKey) else ItemKey(key)
+        place = int(np.searchsorted(self._ends, row, side="right"))
+        start = int(self._ends[place - 1]) if place else 0
+        return self.parts[place][ItemKey(row - start, crop_seed)]

@@ -1,0 +1,218 @@
+"""Splits and loaders of the recipe (SPEC section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.batch import SedBatch, Source, collate
+from desed_task.dataio.datasets import JoinedDataset
+from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
+from desed_task.errors import InputError
+from desed_task.labels import FrameGrid
+from local import corpora
+from local.classes_dict import apply_aliases
+from local.config import RecipeConfig
+from local.corpora import Corpus
+from local.loading import (
+    LoadedCorpus,
+    load_corpus,
+    split_weak,
+    table_durations,
+    warn_of_missing,
+)
+from local.prep.maestro import split_train_files
+
+
+class Truth(NamedTuple):
+    """What the scores of a corpus are held against."""
+
+    source: Source
+    events: EventTable
+    durations: dict[str, float]  # clip (or MAESTRO recording) -> seconds
+
+
+def grid_of(config: RecipeConfig) -> FrameGrid:
+    """The label grid that a configuration describes."""
+    data = config.data
+    return FrameGrid.for_clip(
+        data.audio_max_len, data.fs, config.feats.hop_length, data.net_subsample
+    )
+
+
+class SedDataModule(pl.LightningDataModule):
+    """Everything that is trained on, validated and tested.
+
+    Args:
+        config: the whole configuration.
+    """
+
+    def __init__(self, config: RecipeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid_of(config)
+        self._loaded: dict[str, LoadedCorpus] = {}
+        self._durations: dict[str, dict[str, float]] = {}
+
+    @property
+    def missing(self) -> dict[str, tuple[str, ...]]:
+        """Corpus -> clips that its table lists but the disk lacks."""
+        return {name: loaded.missing for name, loaded in self._loaded.items()}
+
+    def check(self, stage: str = "fit") -> None:
+        """Read what a stage needs and refuse it before anything is computed.
+
+        Args:
+            stage: fit (the test sets too), validate, test or predict.
+
+        Raises:
+            InputError: with everything that is wrong in tables, audio, embeddings and quotas.
+        """
+        problems: list[str] = []
+        for corpus in corpora.NEEDED[stage]:
+            if corpus.name in self._loaded:
+                continue
+            loaded = load_corpus(corpus, self.config, problems)
+            if loaded is None:
+                continue
+            try:
+                self._durations[corpus.name] = table_durations(loaded, self.config)
+            except InputError as error:
+                problems.append(f"data.{corpus.duration_key}: {error}")
+            self._loaded[corpus.name] = loaded
+        if stage == "fit" and not problems:
+            sets = self._training_sets()
+            lengths = {name: len(dataset) for name, dataset in sets.items()}
+            problems += quota_problems(lengths, self.config.training.batch_size)
+        if problems:
+            self._loaded.clear()
+            raise InputError.collect(problems, f"{stage}: the data cannot be used:")
+        for corpus in corpora.NEEDED[stage]:
+            warn_of_missing(self._loaded[corpus.name])
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook: everything is read, if `check` has not done so before."""
+        if any(corpus.name not in self._loaded for corpus in corpora.NEEDED[stage]):
+            self.check(stage)
+
+    def truths(self, stage: str) -> tuple[Truth, Truth]:
+        """Truth of the DESED and of the MAESTRO part of a stage ("val" or "test")."""
+        if stage == "test":
+            return self._truth(corpora.DEVTEST), self._truth(corpora.MAESTRO_VALIDATION)
+        held_out = self._maestro_split()[1]
+        maestro = Truth(held_out.corpus.source, _events(held_out), held_out.durations_s)
+        return self._truth(corpora.SYNTHETIC_VALIDATION), maestro
+
+    def _truth(self, corpus: Corpus) -> Truth:
+        loaded = self._loaded[corpus.name]
+        return Truth(corpus.source, _events(loaded), self._durations[corpus.name])
+
+    def clip_counts(self, stage: str) -> dict[str, int]:
+        """Corpus -> clips of a stage that are on disk."""
+        return {c.name: len(self._loaded[c.name].clip_ids) for c in corpora.NEEDED[stage]}
+
+    # ---- loaders
+
+    def train_dataloader(self) -> DataLoader[SedBatch]:
+        """Batches with the configured number of rows of each set."""
+        sets = self._training_sets()
+        trainer = self.trainer
+        sampler = QuotaBatchSampler(
+            {name: len(dataset) for name, dataset in sets.items()},
+            self.config.training.batch_size,
+            seed=self.config.training.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return self._loader(JoinedDataset(list(sets.values())), batch_sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader[SedBatch]:
+        """Synthetic validation, held-out weak and held-out MAESTRO clips."""
+        return self._in_order(
+            self._loaded[corpora.SYNTHETIC_VALIDATION.name],
+            self._weak_split()[1],
+            self._maestro_split()[1],
+        )
+
+    def test_dataloader(self) -> DataLoader[SedBatch]:
+        """DESED dev-test and MAESTRO validation clips."""
+        return self._in_order(*(self._loaded[corpus.name] for corpus in corpora.TEST))
+
+    def predict_dataloader(self) -> DataLoader[SedBatch]:
+        """The evaluation set."""
+        return self._in_order(self._loaded[corpora.EVALUATION.name])
+
+    def _training_sets(self) -> dict[str, JoinedDataset]:
+        """Set name -> clips, in the order of `training.batch_size`."""
+        maestro = self._maestro_split()[0]
+        maestro = replace(maestro, events=apply_aliases(_events(maestro)))
+        synthetic = self._loaded[corpora.SYNTHETIC_TRAIN.name]
+        strong = self._loaded[corpora.STRONG_TRAIN.name]
+        return {
+            corpora.MAESTRO_TRAIN.title: self._joined(maestro),
+            corpora.SYNTHETIC_TRAIN.title: self._joined(synthetic),
+            "strong real + synthetic": self._joined(strong, synthetic),
+            corpora.WEAK_TRAIN.title: self._joined(self._weak_split()[0]),
+            corpora.UNLABELLED_TRAIN.title: self._joined(
+                self._loaded[corpora.UNLABELLED_TRAIN.name]
+            ),
+        }
+
+    def _weak_split(self) -> tuple[LoadedCorpus, LoadedCorpus]:
+        training = self.config.training
+        weak = self._loaded[corpora.WEAK_TRAIN.name]
+        return split_weak(weak, training.weak_split, training.seed)
+
+    def _maestro_split(self) -> tuple[LoadedCorpus, LoadedCorpus]:
+        training = self.config.training
+        loaded = self._loaded[corpora.MAESTRO_TRAIN.name]
+        parts = split_train_files(loaded.listed, training.maestro_split, training.seed)
+        return loaded.select(parts[0]), loaded.select(parts[1])
+
+    def _joined(self, *parts: LoadedCorpus) -> JoinedDataset:
+        return JoinedDataset([part.dataset(self.config, self.grid) for part in parts])
+
+    def _in_order(self, *parts: LoadedCorpus) -> DataLoader[SedBatch]:
+        """Every clip once; several processes share them, the last ones padded by repeats."""
+        dataset = self._joined(*(part for part in parts if part.clip_ids))
+        trainer = self.trainer
+        sampler = None
+        if trainer is not None and trainer.world_size > 1:
+            sampler = DistributedSampler(
+                dataset, trainer.world_size, trainer.global_rank, shuffle=False
+            )
+        return self._loader(
+            dataset, batch_size=self.config.training.batch_size_val, sampler=sampler
+        )
+
+    def _loader(
+        self,
+        dataset: Dataset[SedBatch],
+        *,
+        batch_size: int = 1,
+        **samplers: Iterable[object] | None,
+    ) -> DataLoader[SedBatch]:
+        workers = self.config.training.num_workers
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Its own generator: starting a loader must not draw from the global one, or a resumed
+            # run would not be the same run.
+            generator=torch.Generator(),
+            **samplers,
+        )
+
+
+def _events(loaded: LoadedCorpus) -> EventTable:
+    assert loaded.events is not None, loaded.corpus.name
+    return loaded.events

@@ -1,0 +1,262 @@
+"""A corpus as it is on disk: its clips, labels and embeddings, with everything wrong found first."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from desed_task.audio import AudioInfo, list_wavs, probe
+from desed_task.dataio.annotations import (
+    EventTable,
+    WeakTable,
+    read_durations,
+    read_strong_table,
+    read_weak_table,
+)
+from desed_task.dataio.datasets import (
+    NoTargets,
+    SedDataset,
+    StrongTargets,
+    TargetPolicy,
+    WeakTargets,
+)
+from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.errors import InputError
+from desed_task.labels import FrameGrid
+from local.classes_dict import VOCABULARY
+from local.config import RecipeConfig
+from local.corpora import Corpus
+
+PREPARE = "prepare the data with generate_dcase_task4_2024.py"
+EXTRACT = "run extract_embeddings.py"
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class LoadedCorpus:
+    """Clips that are listed (or in the folder) and on disk.
+
+    Attributes:
+        corpus: the row of the table of corpora.
+        folder: of the 16 kHz audio.
+        clip_ids: present clips, in table order, or by name where there is no table.
+        durations_s: clip -> true length of its file in seconds.
+        events: strong labels of `clip_ids`, if it has any.
+        weak: weak labels of `clip_ids`, if it has any.
+        listed: every clip of the table, present or not, in its order.
+        embeddings: their reader; None where the network uses none.
+    """
+
+    corpus: Corpus
+    folder: Path
+    clip_ids: tuple[str, ...]
+    durations_s: dict[str, float]
+    events: EventTable | None = None
+    weak: WeakTable | None = None
+    listed: tuple[str, ...] = ()
+    embeddings: EmbeddingReader | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Clips that the table lists but the folder lacks."""
+        there = set(self.clip_ids)
+        return tuple(clip_id for clip_id in self.listed if clip_id not in there)
+
+    def select(self, clip_ids: Sequence[str]) -> LoadedCorpus:
+        """The same with those of `clip_ids` only that are present, in the order given."""
+        clip_ids = [clip_id for clip_id in clip_ids if clip_id in self.durations_s]
+        weak = self.weak
+        if weak is not None:
+            place = {clip_id: row for row, clip_id in enumerate(weak.clip_ids)}
+            rows = [place[clip_id] for clip_id in clip_ids]
+            weak = replace(weak, clip_ids=tuple(clip_ids), target=weak.target[rows])
+        return replace(
+            self,
+            clip_ids=tuple(clip_ids),
+            durations_s={clip_id: self.durations_s[clip_id] for clip_id in clip_ids},
+            events=None if self.events is None else self.events.select(clip_ids),
+            weak=weak,
+        )
+
+    def dataset(self, config: RecipeConfig, grid: FrameGrid) -> SedDataset:
+        """The clips as rows of batches."""
+        return SedDataset(
+            self.clip_ids,
+            self.folder,
+            self._targets(grid),
+            VOCABULARY.mask(self.corpus.known),
+            self.corpus.source,
+            embeddings=self.embeddings,
+            embedding_type=config.net.embedding_type,
+            sample_rate=config.data.fs,
+            clip_s=config.data.audio_max_len,
+        )
+
+    def _targets(self, grid: FrameGrid) -> TargetPolicy:
+        if self.events is not None:
+            return StrongTargets(self.events, grid)
+        if self.weak is not None:
+            return WeakTargets(self.weak, grid)
+        return NoTargets(len(VOCABULARY), grid)
+
+
+def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> LoadedCorpus | None:
+    """Read tables, headers of all audio files and the index of the embeddings of a corpus.
+
+    Args:
+        corpus: which.
+        config: where it lies.
+        problems: gets a message for everything that training could not use.
+
+    Returns:
+        None if there is nothing to go on with.
+    """
+    folder = Path(getattr(config.data, corpus.folder_key))
+    try:
+        present = {path.stem: path for path in list_wavs(folder)}
+    except InputError as error:
+        problems.append(f"data.{corpus.folder_key}: {error}")
+        present = {}
+    loaded = _labelled(corpus, config, folder, tuple(present), problems)
+    if loaded is None or not present:
+        return None
+    durations_s = _durations([present[clip_id] for clip_id in loaded.clip_ids], config, problems)
+    loaded = replace(loaded, durations_s=durations_s)
+    return replace(loaded, embeddings=_embeddings(loaded, config, problems))
+
+
+def _labelled(
+    corpus: Corpus,
+    config: RecipeConfig,
+    folder: Path,
+    present: tuple[str, ...],
+    problems: list[str],
+) -> LoadedCorpus | None:
+    """The corpus with its labels, of the present clips only; None if its table cannot be used."""
+    if corpus.table_key is None:
+        return LoadedCorpus(corpus, folder, present, {})
+    path = Path(getattr(config.data, corpus.table_key))
+    try:
+        table: EventTable | WeakTable = (
+            read_weak_table(path, VOCABULARY)
+            if corpus.labels == "weak"
+            else read_strong_table(path, VOCABULARY)
+        )
+    except InputError as error:
+        problems.append(f"data.{corpus.table_key}: {error}")
+        return None
+    there = set(present)
+    clip_ids = [clip_id for clip_id in table.clip_ids if clip_id in there]
+    if present and not clip_ids:
+        listed = table.clip_ids
+        problems.append(
+            f"{path}: none of its {len(listed)} clips is in {folder} (e.g. {listed[0]}); the "
+            "table and the folder do not belong together: check both paths"
+        )
+        return None
+    everything = dict.fromkeys(table.clip_ids, 0.0)
+    whole = LoadedCorpus(corpus, folder, table.clip_ids, everything, listed=table.clip_ids)
+    if isinstance(table, WeakTable):
+        return replace(whole, weak=table).select(clip_ids)
+    return replace(whole, events=table).select(clip_ids)
+
+
+def _durations(
+    paths: Sequence[Path], config: RecipeConfig, problems: list[str]
+) -> dict[str, float]:
+    """Clip -> seconds, from every file's header; files that cannot be used become problems."""
+
+    def header(path: Path) -> AudioInfo | InputError:
+        try:
+            info = probe(path)
+        except InputError as error:
+            return error
+        if info.sample_rate != config.data.fs:
+            return InputError(
+                f"{path}: is at {info.sample_rate} Hz, {config.data.fs} Hz are needed; {PREPARE}"
+            )
+        return info
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        headers = list(pool.map(header, paths, chunksize=64))
+    problems += [str(found) for found in headers if isinstance(found, InputError)]
+    return {
+        path.stem: 0.0 if isinstance(found, InputError) else found.duration_s
+        for path, found in zip(paths, headers, strict=True)
+    }
+
+
+def _embeddings(
+    loaded: LoadedCorpus, config: RecipeConfig, problems: list[str]
+) -> EmbeddingReader | None:
+    if not config.net.use_embeddings:
+        return None
+    folder = Path(config.pretrained.extracted_embeddings_dir)
+    path = folder / "beats" / f"{loaded.corpus.name}.hdf5"
+    try:
+        reader = EmbeddingReader(path)
+    except InputError as error:
+        problems.append(str(error))
+        return None
+    if reader.size != config.net.embedding_size:
+        problems.append(
+            f"{path}: embeddings have {reader.size} features, the network takes "
+            f"net.embedding_size {config.net.embedding_size}; set it to {reader.size} or extract "
+            "embeddings with the BEATs that belongs to the network"
+        )
+    missing = reader.missing(loaded.clip_ids)
+    if missing:
+        problems.append(
+            f"{path}: lacks the embeddings of {len(missing)} of {len(loaded.clip_ids)} clips in "
+            f"{loaded.folder} ({_examples(missing)}); {EXTRACT}"
+        )
+    return reader
+
+
+def warn_of_missing(loaded: LoadedCorpus) -> None:
+    """One warning for a corpus whose table lists clips that are not on disk."""
+    if loaded.missing:
+        total = len(loaded.missing) + len(loaded.clip_ids)
+        warnings.warn(
+            f"{loaded.corpus.title}: {len(loaded.missing)} of {total} listed clips are not in "
+            f"{loaded.folder} and left out ({_examples(loaded.missing)})",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, float]:
+    """Durations of the corpus's table where it has one; the files' own where the table has none.
+
+    Raises:
+        InputError: if the table is there but cannot be used.
+    """
+    durations_s = dict(loaded.durations_s)
+    if loaded.corpus.duration_key is not None:
+        durations_s.update(read_durations(Path(getattr(config.data, loaded.corpus.duration_key))))
+    return durations_s
+
+
+def _examples(clip_ids: Sequence[str]) -> str:
+    more = ", ..." if len(clip_ids) > EXAMPLES else ""
+    return ", ".join(clip_ids[:EXAMPLES]) + more
+
+
+def split_weak(
+    loaded: LoadedCorpus, fraction: float, seed: int
+) -> tuple[LoadedCorpus, LoadedCorpus]:
+    """Weak clips for training and for validation, as `pandas.sample(frac, random_state)` draws.
+
+    Drawn from the whole table, so that absent clips do not change which others are held out.
+    """
+    n_clips = len(loaded.listed)
+    drawn = np.random.RandomState(seed).choice(n_clips, round(fraction * n_clips), replace=False)
+    chosen = set(drawn.tolist())
+    held_out = [clip_id for row, clip_id in enumerate(loaded.listed) if row not in chosen]
+    return loaded.select([loaded.listed[row] for row in drawn]), loaded.select(held_out)

@@ -1,0 +1,100 @@
+"""Quotas: what a batch holds, and that it depends on seed and epoch alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from desed_task.dataio.datasets import ItemKey
+from desed_task.dataio.sampler import QuotaBatchSampler
+from desed_task.errors import InputError
+
+LENGTHS = {"maestro": 13, "synthetic": 20, "weak": 9}
+QUOTAS = (3, 2, 2)
+
+
+def batches(epoch=0, **kwargs):
+    sampler = QuotaBatchSampler(LENGTHS, QUOTAS, **{"seed": 7, **kwargs})
+    sampler.set_epoch(epoch)
+    assert len(sampler) == len(list(sampler))
+    return list(sampler)
+
+
+def test_every_batch_holds_its_quota_in_the_order_of_the_sets():
+    edges = np.cumsum([0, *LENGTHS.values()])
+    found = batches()
+    assert len(found) == min(13 // 3, 20 // 2, 9 // 2)
+    for batch in found:
+        place = np.searchsorted(edges, [key.row for key in batch], side="right") - 1
+        assert place.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    drawn = [key.row for batch in found for key in batch]
+    assert len(drawn) == len(set(drawn))
+
+
+def test_an_epoch_is_the_same_again_and_another_one_is_not():
+    assert batches(epoch=3) == batches(epoch=3)
+    assert batches(epoch=3) != batches(epoch=4)
+    assert batches(epoch=3) != batches(epoch=3, seed=8)
+
+
+def test_processes_share_the_batches_of_one_order():
+    whole = batches()
+    parts = [batches(rank=rank, world_size=2) for rank in range(2)]
+    assert [len(part) for part in parts] == [2, 2]
+    assert [parts[0][0], parts[1][0], parts[0][1], parts[1][1]] == whole
+
+
+def test_crops_are_seeded_by_clip_and_epoch_not_by_process():
+    seeds = {key.row: key.crop_seed for batch in batches(epoch=2) for key in batch}
+    assert all(seed == (7, 2, row) for row, seed in seeds.items())
+
+
+def test_every_quota_that_is_too_large_is_named():
+    with pytest.raises(InputError) as error:
+        QuotaBatchSampler(LENGTHS, (14, 2, 10), seed=0)
+    assert "14 rows of maestro, but the set has 13 clips" in str(error.value)
+    assert "10 rows of weak, but the set has 9 clips; lower the quota" in str(error.value)
+    with pytest.raises(InputError, match="for each of 5 processes"):
+        QuotaBatchSampler(LENGTHS, QUOTAS, seed=0, world_size=5)
+
+
+class Rows(Dataset):
+    def __len__(self):
+        return sum(LENGTHS.values())
+
+    def __getitem__(self, key: ItemKey):
+        return torch.tensor(key.row)
+
+
+class Recorder(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.seen = []
+
+    def training_step(self, batch, _):
+        self.seen.append((self.current_epoch, batch.tolist()))
+
+    def configure_optimizers(self):
+        return []
+
+
+def test_lightning_tells_the_sampler_the_epoch(tmp_path):
+    loader = DataLoader(Rows(), batch_sampler=QuotaBatchSampler(LENGTHS, QUOTAS, seed=7))
+    module = Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, loader)
+    expected = [(epoch, [k.row for k in b]) for epoch in range(2) for b in batches(epoch=epoch)]
+    assert module.seen == expected
