@@ -37,6 +37,30 @@ class DetectionLosses(NamedTuple):
     tot_self_loss: Tensor  # weight * (strong_self_sup_loss + weak_self_sup_loss)
     weight: float
 
+    @classmethod
+    def of(
+        cls,
+        loss_strong: Tensor,
+        loss_weak: Tensor,
+        strong_self_sup_loss: Tensor,
+        weak_self_sup_loss: Tensor,
+        *,
+        weight: float,
+    ) -> DetectionLosses:
+        """The terms and their sums."""
+        supervised = loss_strong + loss_weak
+        consistency = weight * (strong_self_sup_loss + weak_self_sup_loss)
+        return cls(
+            loss=supervised + consistency,
+            loss_strong=loss_strong,
+            loss_weak=loss_weak,
+            tot_supervised=supervised,
+            strong_self_sup_loss=strong_self_sup_loss,
+            weak_self_sup_loss=weak_self_sup_loss,
+            tot_self_loss=consistency,
+            weight=weight,
+        )
+
 
 def ema_update(
     student: nn.Module, teacher: nn.Module, step: int, ema_factor: float = 0.999
@@ -83,27 +107,15 @@ def detection_losses(
     """
     target = target.float() * known.unsqueeze(-1)
     weak_target = (target > 0).any(-1).float()
-    strong_rows, weak_rows, all_rows = (
-        _rows_from(source, sources)
-        for sources in (STRONG_SOURCES, WEAK_SOURCES, CONSISTENCY_SOURCES)
-    )
     compare = _bce if self_sup_loss == "bce" else _mse
-    loss_strong = _mean_of_rows(_bce(student.strong, target), strong_rows)
-    loss_weak = _mean_of_rows(_bce(student.weak, weak_target), weak_rows)
-    strong_self = _mean_of_rows(compare(student.strong, teacher.strong.detach()), all_rows)
-    weak_self = _mean_of_rows(compare(student.weak, teacher.weak.detach()), all_rows)
-    supervised = loss_strong + loss_weak
-    consistency = weight * (strong_self + weak_self)
-    return DetectionLosses(
-        loss=supervised + consistency,
-        loss_strong=loss_strong,
-        loss_weak=loss_weak,
-        tot_supervised=supervised,
-        strong_self_sup_loss=strong_self,
-        weak_self_sup_loss=weak_self,
-        tot_self_loss=consistency,
-        weight=weight,
+    terms = (
+        (_bce(student.strong, target), STRONG_SOURCES),
+        (_bce(student.weak, weak_target), WEAK_SOURCES),
+        (compare(student.strong, teacher.strong.detach()), CONSISTENCY_SOURCES),
+        (compare(student.weak, teacher.weak.detach()), CONSISTENCY_SOURCES),
     )
+    means = (_mean_of_rows(per_row, _rows_from(source, rows)) for per_row, rows in terms)
+    return DetectionLosses.of(*means, weight=weight)
 
 
 def _rows_from(source: Tensor, sources: Collection[Source]) -> Tensor:

@@ -104,7 +104,8 @@ def test_sources_that_are_absent_give_zero(source: Source) -> None:
     strong = source in (Source.MAESTRO_REAL, Source.SYNTHETIC, Source.STRONG_REAL)
     assert (losses.loss_strong > 0) == strong
     assert (losses.loss_weak > 0) == (source == Source.WEAK)
-    assert (losses.tot_self_loss > 0) == (source != Source.MAESTRO_REAL)
+    consistent = source in (Source.WEAK, Source.UNLABELLED, Source.SYNTHETIC, Source.STRONG_REAL)
+    assert (losses.tot_self_loss > 0) == consistent
 
 
 def test_labels_of_unknown_classes_do_not_count() -> None:
