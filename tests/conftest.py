@@ -1,0 +1,99 @@
+"""Shared by all tests: the numbers to reproduce, and one small corpus a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PARITY = ROOT.parent / "shared" / "parity"
+
+
+@pytest.fixture(scope="session")
+def parity() -> Callable[[str], Path]:
+    """Path of a file of numbers that the published baseline produced."""
+
+    def find(name: str) -> Path:
+        path = PARITY / name
+        if not path.exists():
+            message = f"{path}: the published numbers are not beside this checkout"
+            if os.environ.get("CI"):
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script of the top level as a user would, in a folder of choice."""
+
+    def run(
+        script: str, *arguments: object, cwd: Path, timeout: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / script), *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the small mini corpus below `data/mini`, made once a session."""
+    from local.prep.mini_corpus import make_mini_corpus
+    from local.prep.mini_sets import MiniSizes
+
+    root = tmp_path_factory.mktemp("mini")
+    make_mini_corpus(root / "data" / "mini", sizes=MiniSizes.small(), progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def mini_conf(mini_root: Path) -> Path:
+    """confs/mini.yaml for `mini_root`: batches and network small, two epochs."""
+    tree = yaml.safe_load((ROOT / "confs" / "mini.yaml").read_text())
+    for section, key in (
+        ("pretrained", "extracted_embeddings_dir"),
+        ("pretrained", "beats_checkpoint"),
+    ):
+        tree[section][key] = str(mini_root / tree[section][key])
+    for key, value in tree["data"].items():
+        if isinstance(value, str):
+            tree["data"][key] = str(mini_root / value)
+    tree["training"].update(
+        batch_size=[2, 1, 1, 2, 2],
+        batch_size_val=8,
+        n_epochs_warmup=1,
+        epoch_decay=1,
+        n_epochs=2,
+        validation_interval=1,
+        num_workers=0,
+    )
+    tree["net"].update(nb_filters=[4, 4, 4, 4, 4, 4, 8], n_RNN_cell=8)
+    path = mini_root / "mini.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.fixture(scope="session")
+def extracted(mini_root: Path, mini_conf: Path, run_script: Callable[..., object]) -> Path:
+    """`mini_conf`, with the embeddings extracted by the real script."""
+    done = run_script(
+        "extract_embeddings.py", "--conf_file", mini_conf, "--eval_set", cwd=mini_root
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return mini_conf
