@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--mini", action="store_true", help="make the mini corpus first")
+    parser.add_argument("--mini", action="store_true", help="make the mini corpus in BASEDIR")
     parser.add_argument(
         "--plot",
         metavar="DIR",
@@ -47,8 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "configuration must then name it (default: BASEDIR)",
     )
     parser.add_argument(
-        "--conf_file",
-        help="names the folders (default: ./confs/pretrained.yaml, or mini.yaml with --mini)",
+        "--conf_file", default="./confs/pretrained.yaml", help="names the folders to prepare"
     )
     parser.add_argument("--jobs", type=_positive, help="files at a time (default: one a processor)")
     only = parser.add_argument_group("prepare only (may be combined)")
@@ -57,8 +56,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             f"--only_{part}", dest="parts", action="append_const", const=part, help=what
         )
     args = parser.parse_args(argv)
-    if args.mini and args.parts:
-        parser.error("--mini makes the whole corpus; leave out --only_*")
+    if args.mini and (args.parts or args.out_dir):
+        parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
     return args
 
 
@@ -70,27 +69,28 @@ def _positive(text: str) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Make, prepare, draw; the exit status."""
+    """Make or prepare, then draw; the exit status."""
     basedir = args.basedir or Path("./data/mini" if args.mini else "../../data")
-    config = load_config(args.conf_file or f"./confs/{'mini' if args.mini else 'pretrained'}.yaml")
-    # Only the corpus needs torch and a drawing library, which take seconds to import.
+    status = 0
+    # Imported where needed: making and drawing take libraries that are slow to load.
     if args.mini:
         from local.prep.mini_corpus import make_mini_corpus
 
         make_mini_corpus(basedir, jobs=args.jobs)
-    outcome = prepare(
-        config.data, basedir, args.out_dir, parts=args.parts or tuple(PARTS), jobs=args.jobs
-    )
-    # The mini corpus has fewer recordings than MAESTRO, and none of them is missed.
-    print(outcome.summary(with_absent=not args.mini))
+    else:
+        data = load_config(args.conf_file).data
+        parts = args.parts or tuple(PARTS)
+        outcome = prepare(data, basedir, args.out_dir, parts=parts, jobs=args.jobs)
+        print(outcome.summary())
+        if outcome.failed:
+            print(outcome.failures(), file=sys.stderr)
+            status = 1
     if args.plot is not None:
-        from local.prep.mini_corpus import plot_clips
+        from local.prep.plots import plot_clips
 
         for path in plot_clips(basedir, Path(args.plot) if args.plot else basedir / "plots"):
             print(f"drawn: {path}")
-    if outcome.failed:
-        print(outcome.failures(), file=sys.stderr)
-    return 1 if outcome.failed else 0
+    return status
 
 
 def main(argv: list[str] | None = None) -> int:

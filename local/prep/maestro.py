@@ -100,8 +100,8 @@ def cut_recordings(
         annotation_dir: holds `<recording>.txt` (see `read_soft_labels`), in subfolders or not.
         recordings: names without suffix.
         out_folder: of the clips.
-        out_table: TSV file; written last, from the recordings that could be cut; kept as it was when none
-            could.
+        out_table: TSV file; written last, from the recordings that could be cut; kept as it was
+            when none could.
         window_s: length of a clip.
         hop_s: from one clip's onset to the next; at most `window_s`.
         jobs: recordings at a time; None for one a processor.

@@ -58,13 +58,13 @@ class Outcome:
         """(file, reason) of every file that could not be prepared."""
         return tuple(failure for step in self.steps for failure in step.failed)
 
-    def summary(self, *, with_absent: bool = True) -> str:
-        """The steps and, where wanted, what is absent as two tables."""
+    def summary(self) -> str:
+        """The steps and what is absent as two tables."""
         lines = [f"{'prepared':<34}{'written':>9}{'there before':>14}{'failed':>8}"]
         for step in self.steps:
             counts = f"{step.done:>9}{step.there:>14}{len(step.failed):>8}"
             lines.append(f"{step.title:<34}{counts}")
-        if self.absent and with_absent:
+        if self.absent:
             lines += ["", f"{'not on disk':<34}belongs to"]
             lines += [f"{what:<34}{where}" for what, where in self.absent]
             lines.append("This version does not download: put it there and run again.")

@@ -77,7 +77,7 @@ def test_names_count_whole_centiseconds():
 
 
 def test_published_table_comes_out_of_its_recordings(tree, parity):
-    """The clips of a published run tell the recordings' annotation; cut again, they are the same."""
+    """A published run's clips tell the recordings' annotation; cut again, they are the same."""
     published = parity("metrics/real_maestro_val_tsv.tsv").read_text().splitlines()
     durations = dict(
         line.split("\t")
