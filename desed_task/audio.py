@@ -210,7 +210,8 @@ def resample_folder(
         raise InputError(f"{target}: is the source itself; give another folder for the result")
     remove_leftovers(target)
     work = partial(_resample_or_explain, target=target, sample_rate=sample_rate)
-    results = list(in_threads(work, wavs, jobs=jobs, desc=source.name, progress=progress))
+    desc = f"{source.parent.name}/{source.name}"
+    results = list(in_threads(work, wavs, jobs=jobs, desc=desc, progress=progress))
     failed = tuple((p, r) for p, r in zip(wavs, results, strict=True) if isinstance(r, str))
     done = sum(r is True for r in results)
     return ResampleReport(done, len(wavs) - done - len(failed), failed)
