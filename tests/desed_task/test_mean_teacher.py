@@ -27,7 +27,7 @@ def make_batch(source: Tensor, seed: int = 0) -> dict[str, Detection | Tensor]:
         )
         for _ in range(2)
     ]
-    target = torch.rand(n, 4, 5, generator=generator)
+    target = 0.4 * torch.rand(n, 4, 5, generator=generator)
     target = target * (torch.rand(n, 4, 1, generator=generator) > 0.5)
     return {
         "student": models[0],

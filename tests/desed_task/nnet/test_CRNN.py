@@ -187,6 +187,19 @@ def test_without_embeddings_the_stream_is_dropped_and_goes_on() -> None:
     assert not zero.all()
 
 
+@pytest.mark.parametrize("use_embeddings", [True, False])
+def test_dropout_comes_before_the_recurrent_part(use_embeddings: bool) -> None:
+    settings = {"use_embeddings": use_embeddings, "dropout": 0.5, "dropstep_recurrent": 0.0}
+    network = CRNN(**{**TINY, **settings}).train()
+    seen: list[Tensor] = []
+    fusion = network.cat_tf if use_embeddings else network.rnn
+    fusion.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    for _ in range(20):
+        network(*inputs())
+    # The last features are the embedding's, or the CNN's after its own dropout and pooling of four.
+    assert (torch.cat(seen)[..., -3:] == 0).float().mean() == pytest.approx(0.5, abs=0.06)
+
+
 def test_attention_is_over_known_classes_and_even_on_padding() -> None:
     logits = torch.randn(1, 3, 4, generator=seeded())
     known = torch.tensor([[True, False, True, True]])
