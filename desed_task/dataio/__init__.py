@@ -1,0 +1,1 @@
+"""From tables, wav files and embeddings on disk to batches."""

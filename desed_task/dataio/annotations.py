@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from desed_task.dataio.tables import numbers, place, read_text_table, stems
 from desed_task.errors import InputError
 from desed_task.files import atomic_path
 from desed_task.labels import Vocabulary
@@ -151,22 +152,33 @@ class WeakTable:
 def read_strong_table(path: Path_, vocabulary: Vocabulary) -> EventTable:
     """Read filename, onset, offset, event_label and, if there, confidence.
 
-    A row whose onset, offset and label are all empty names a clip without events.
+    A row whose onset, offset and label are all empty names a clip without events. Events that end
+    where they begin are left out with one warning.
 
     Raises:
         InputError: with every line that has an unknown label, an onset or offset that is no
-            number, an offset not behind its onset, a negative onset or a confidence outside
-            [0, 1]; for a missing, empty or foreign file.
+            number, an offset before its onset, a negative onset or a confidence outside [0, 1]; for
+            a missing, empty or foreign file.
     """
     path = Path(path)
-    frame = _read(path, ("filename", "onset", "offset", "event_label"))
-    onset_s, offset_s = (_numbers(frame[name]) for name in ("onset", "offset"))
-    confidence = _numbers(frame["confidence"]) if "confidence" in frame else np.ones(len(frame))
+    frame = read_text_table(path, ("filename", "onset", "offset", "event_label"))
+    onset_s, offset_s = (numbers(frame[name]) for name in ("onset", "offset"))
+    confidence = numbers(frame["confidence"]) if "confidence" in frame else np.ones(len(frame))
     label = frame["event_label"].to_numpy(dtype=object)
     label_index = _label_indices(label, vocabulary)
     events = ~(frame[["onset", "offset", "event_label"]] == "").all(axis=1).to_numpy()
     _check_rows(path, frame, events, onset_s, offset_s, confidence, label_index, vocabulary)
-    clip_index, clip_ids = pd.factorize(_stems(frame))
+    empty = np.flatnonzero(events & (offset_s == onset_s))
+    if len(empty):
+        # Harmless in training, but no metric takes them.
+        warnings.warn(
+            f"{place(path, frame, empty[0])}: the event ends where it begins and is left out, as "
+            f"are {len(empty) - 1} more",
+            UserWarning,
+            stacklevel=2,
+        )
+        events[empty] = False
+    clip_index, clip_ids = pd.factorize(stems(frame))
     return EventTable(
         tuple(clip_ids),
         clip_index[events].astype(np.int64),
@@ -198,10 +210,10 @@ def _check_rows(
             (~np.isfinite(onset_s), "onset {onset!r} is no number of seconds; correct the row"),
             (~np.isfinite(offset_s), "offset {offset!r} is no number of seconds; correct the row"),
             (onset_s < 0, "onset {onset} is before the clip; correct the row"),
-            (offset_s <= onset_s, "offset {offset} is not behind onset {onset}; correct the row"),
+            (offset_s < onset_s, "offset {offset} is before onset {onset}; correct the row"),
             (
                 ~((confidence >= 0) & (confidence <= 1)),
-                "confidence {confidence!r} is not in [0, 1]",
+                "confidence {confidence!r} is not in [0, 1]; correct the row",
             ),
         )
     found = [
@@ -210,7 +222,7 @@ def _check_rows(
         for row in np.flatnonzero(mask & events)
     ]
     if found:
-        lines = [f"{path.name}, line {row + 2}: {message}" for row, message in sorted(found)]
+        lines = [f"{place(path, frame, row)}: {message}" for row, message in sorted(found)]
         raise InputError.collect(lines, f"{path} cannot be used:")
 
 
@@ -241,12 +253,17 @@ def read_weak_table(path: Path_, vocabulary: Vocabulary) -> WeakTable:
             missing, empty or foreign file.
     """
     path = Path(path)
-    frame = _read(path, ("filename", "event_labels"))
-    clip_ids = _stems(frame)
+    frame = read_text_table(path, ("filename", "event_labels"))
+    clip_ids = stems(frame)
     labels = [
         [name.strip() for name in text.split(",") if name.strip()] for text in frame["event_labels"]
     ]
-    problems = _weak_problems(path, clip_ids, labels, vocabulary)
+    repeated = clip_ids.duplicated().to_numpy()
+    problems = [
+        f"{place(path, frame, row)}: {problem}"
+        for row, names in enumerate(labels)
+        for problem in _weak_problems(clip_ids.iloc[row], names, bool(repeated[row]), vocabulary)
+    ]
     if problems:
         raise InputError.collect(problems, f"{path} cannot be used:")
     target = np.stack([vocabulary.mask(names) for names in labels])
@@ -254,21 +271,17 @@ def read_weak_table(path: Path_, vocabulary: Vocabulary) -> WeakTable:
 
 
 def _weak_problems(
-    path: Path, clip_ids: pd.Series[str], labels: list[list[str]], vocabulary: Vocabulary
+    clip_id: str, names: list[str], repeated: bool, vocabulary: Vocabulary
 ) -> list[str]:
-    known = ", ".join(vocabulary)
-    problems = []
-    for row, (names, repeated) in enumerate(zip(labels, clip_ids.duplicated(), strict=True)):
-        place = f"{path.name}, line {row + 2}"
-        problems += [
-            f"{place}: unknown label {name!r}; known: {known}"
-            for name in names
-            if name not in vocabulary
-        ]
-        if not names:
-            problems.append(f"{place}: no label; drop the row or move the clip to the unlabelled")
-        if repeated:
-            problems.append(f"{place}: {clip_ids.iloc[row]} is listed twice; keep one row")
+    problems = [
+        f"unknown label {name!r}; known: {', '.join(vocabulary)}"
+        for name in names
+        if name not in vocabulary
+    ]
+    if not names:
+        problems.append("no label; drop the row or move the clip to the unlabelled")
+    if repeated:
+        problems.append(f"{clip_id} is listed twice; keep one row")
     return problems
 
 
@@ -276,56 +289,25 @@ def read_durations(path: Path_) -> dict[str, float]:
     """Read filename and duration: file stem -> seconds.
 
     Raises:
-        InputError: for durations that are no positive numbers; for a missing, empty or foreign file.
+        InputError: for durations that are no positive numbers; for a missing, empty or foreign
+            file.
     """
     path = Path(path)
-    frame = _read(path, ("filename", "duration"))
-    duration_s = _numbers(frame["duration"])
+    frame = read_text_table(path, ("filename", "duration"))
+    duration_s = numbers(frame["duration"])
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(~(np.isfinite(duration_s) & (duration_s > 0)))
     if len(wrong):
         lines = [
-            f"{path.name}, line {row + 2}: duration {frame['duration'].iloc[row]!r} is no positive "
+            f"{place(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is no positive "
             "number of seconds; correct the row or delete the table to have it made again"
             for row in wrong
         ]
         raise InputError.collect(lines, f"{path} cannot be used:")
-    return dict(zip(_stems(frame), duration_s.tolist(), strict=True))
-
-
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The table as text, every cell as it stands; empty cells are ""."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such table; see README on getting the data")
-    try:
-        frame = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, skip_blank_lines=False
-        )
-    except pd.errors.EmptyDataError:
-        frame = pd.DataFrame()
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a tab-separated table: {error}") from None
-    absent = [name for name in columns if name not in frame]
-    if absent:
-        raise InputError(
-            f"{path}: lacks the columns {', '.join(absent)} (has {', '.join(map(str, frame)) or 'none'}); "
-            "columns are separated by tabs and named in the first line"
-        )
-    if frame.empty:
-        raise InputError(f"{path}: table without rows; get or prepare the data again")
-    return frame
-
-
-def _numbers(text: pd.Series[str]) -> npt.NDArray[np.float64]:
-    return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
-
-
-def _stems(frame: pd.DataFrame) -> pd.Series[str]:
-    name = frame["filename"].str.rsplit("/", n=1).str[-1]
-    return name.str.replace(r"\.(wav|flac|ogg|mp3)$", "", regex=True)
+    return dict(zip(stems(frame), duration_s.tolist(), strict=True))
 
 
 def _label_indices(label: npt.NDArray[np.object_], vocabulary: Vocabulary) -> npt.NDArray[np.int64]:
     """(row,) class index, -1 for labels that the vocabulary lacks."""
-    index = {name: place for place, name in enumerate(vocabulary)}
+    index = {name: number for number, name in enumerate(vocabulary)}
     return np.array([index.get(name, -1) for name in label], dtype=np.int64)

@@ -33,7 +33,7 @@ class TargetPolicy(ABC):
 
     @abstractmethod
     def target(self, index: int, crop_onset_s: float) -> Target:
-        """Target (class, frame) of the clip `index`, of which the part from `crop_onset_s` is read."""
+        """Target (class, frame) of clip `index`, of which the part from `crop_onset_s` is read."""
 
 
 class StrongTargets(TargetPolicy):

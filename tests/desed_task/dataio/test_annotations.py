@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 
 import numpy as np
@@ -15,6 +16,7 @@ from desed_task.dataio.annotations import (
 )
 from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
+from local.classes_dict import DESED_CLASSES
 
 VOCABULARY = Vocabulary(["Dog", "Cat", "Speech"])
 HEAD = "filename\tonset\toffset\tevent_label\n"
@@ -31,8 +33,10 @@ def test_events_are_columns_and_a_clip_without_events_is_kept(tmp_path):
     events = read_strong_table(table(tmp_path, text), VOCABULARY)
     assert events.clip_ids == ("b", "a")
     assert events.clip_index.tolist() == [0, 0]
-    assert events.onset_s.tolist() == [0.5, 1.0] and events.offset_s.tolist() == [2.0, 3.25]
-    assert events.label_index.tolist() == [1, 0] and events.confidence.tolist() == [1.0, 1.0]
+    assert events.onset_s.tolist() == [0.5, 1.0]
+    assert events.offset_s.tolist() == [2.0, 3.25]
+    assert events.label_index.tolist() == [1, 0]
+    assert events.confidence.tolist() == [1.0, 1.0]
     assert [column.tolist() for column in events.events_of("a")] == [[], [], [], []]
 
 
@@ -45,7 +49,7 @@ def test_a_file_name_may_hold_dots(tmp_path):
     ("row", "message"),
     [
         ("a.wav\t0\t1\tDgo", r"line 3: unknown label 'Dgo'; known: Dog, Cat, Speech"),
-        ("a.wav\t2\t1\tDog", r"line 3: offset 1 is not behind onset 2; correct the row"),
+        ("a.wav\t2\t1\tDog", r"line 3: offset 1 is before onset 2; correct the row"),
         ("a.wav\tnan\t1\tDog", r"line 3: onset 'nan' is no number of seconds"),
         ("a.wav\t\t1\tDog", r"line 3: onset '' is no number of seconds"),
         ("a.wav\t0\tx\tDog", r"line 3: offset 'x' is no number of seconds"),
@@ -67,9 +71,73 @@ def test_all_wrong_rows_are_reported_at_once_in_order(tmp_path):
     assert text.index("line 2: offset") < text.index("line 2: unknown") < text.index("line 4")
 
 
+def test_the_first_twenty_mistakes_are_shown_and_the_rest_counted(tmp_path):
+    text = HEAD + "".join(f"a.wav\t0\t1\tDgo{n}\n" for n in range(50))
+    with pytest.raises(InputError) as error:
+        read_strong_table(table(tmp_path, text), VOCABULARY)
+    assert str(error.value).count("unknown label") == 20
+    assert str(error.value).endswith("... and 30 more")
+
+
+def test_events_without_length_are_left_out_with_one_warning(tmp_path):
+    text = HEAD + "a.wav\t0\t1\tDog\nb.wav\t2\t2\tDog\na.wav\t3\t3\tCat\n"
+    with pytest.warns(UserWarning, match=r"tsv, line 3: the event ends .* as are 1 more") as caught:
+        events = read_strong_table(table(tmp_path, text), VOCABULARY)
+    assert len(caught) == 1
+    assert events.clip_ids == ("a", "b")
+    assert events.offset_s.tolist() == [1.0]
+
+
+def test_a_stray_quote_is_a_character_like_others(tmp_path):
+    text = HEAD + 'a".wav\t0\t1\tDog\nb.wav\t0\t1\t"Dog\nc.wav\t0\t1\tCat\n'
+    with pytest.raises(InputError, match="line 3: unknown label '\"Dog'") as error:
+        read_strong_table(table(tmp_path, text), VOCABULARY)
+    assert str(error.value).count("line") == 1
+
+
+def test_line_numbers_hold_behind_a_blank_line_and_trailing_ones_do_not_matter(tmp_path):
+    text = HEAD + "a.wav\t0\t1\tDog\n\nb.wav\t0\t1\tDgo\n\n\n"
+    with pytest.raises(InputError, match="line 4: unknown label 'Dgo'"):
+        read_strong_table(table(tmp_path, text), VOCABULARY)
+    events = read_strong_table(table(tmp_path, text.replace("Dgo", "Cat")), VOCABULARY)
+    assert events.clip_ids == ("a", "b")
+
+
+def test_a_table_without_file_names_is_refused(tmp_path):
+    path = table(tmp_path, HEAD + "\t0\t1\tDog\n")
+    with pytest.raises(InputError, match="line 2: no file name"):
+        read_strong_table(path, VOCABULARY)
+
+
+def test_a_row_with_too_many_cells_is_refused(tmp_path):
+    path = table(tmp_path, HEAD + "a.wav\t0\t1\tDog\nb.wav\t0\t1\tDog\tCat\n")
+    with pytest.raises(InputError, match=r"validation.tsv: not a tab-separated table .*line 3"):
+        read_strong_table(path, VOCABULARY)
+
+
+def test_the_real_annotation_is_read(parity):
+    path = parity("real_desed") / "validation.tsv"
+    events = read_strong_table(path, Vocabulary(DESED_CLASSES))
+    assert (len(events), len(events.clip_ids)) == (4224, 1168)
+
+
+def test_a_large_table_is_read_fast(tmp_path):
+    rows = (f"c{n % 3000}.wav\t{n % 9}.125\t9.5\tDog\n" for n in range(9500))
+    path = table(tmp_path, HEAD + "".join(rows))
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        events = read_strong_table(path, VOCABULARY)
+        seconds.append(time.process_time() - start)
+    assert len(events) == 9500
+    assert min(seconds) < 0.2
+
+
 def test_a_confidence_outside_its_range(tmp_path):
     text = HEAD.replace("\n", "\tconfidence\n") + "a.wav\t0\t1\tDog\t0.5\na.wav\t0\t1\tDog\t1.5\n"
-    with pytest.raises(InputError, match=r"line 3: confidence '1.5' is not in \[0, 1\]"):
+    with pytest.raises(
+        InputError, match=r"line 3: confidence '1.5' is not in \[0, 1\]; correct the row"
+    ):
         read_strong_table(table(tmp_path, text), VOCABULARY)
 
 
@@ -92,7 +160,8 @@ def test_selecting_reorders_and_keeps_unlisted_clips_empty(tmp_path):
     text = HEAD + "a.wav\t0\t1\tDog\nb.wav\t0\t2\tCat\nc.wav\t0\t3\tDog\n"
     chosen = read_strong_table(table(tmp_path, text), VOCABULARY).select(["c", "new", "a"])
     assert chosen.clip_ids == ("c", "new", "a")
-    assert chosen.clip_index.tolist() == [2, 0] and chosen.offset_s.tolist() == [1.0, 3.0]
+    assert chosen.clip_index.tolist() == [2, 0]
+    assert chosen.offset_s.tolist() == [1.0, 3.0]
 
 
 def test_overlapping_events_of_a_class_are_merged_with_one_warning(tmp_path):
@@ -138,7 +207,8 @@ def test_wrong_weak_rows_are_all_named(tmp_path):
         read_weak_table(table(tmp_path, text, "weak.tsv"), VOCABULARY)
     text = str(error.value)
     assert "weak.tsv, line 2: unknown label 'Fish'; known: Dog" in text
-    assert "line 3: a is listed twice" in text and "line 4: no label" in text
+    assert "line 3: a is listed twice" in text
+    assert "line 4: no label" in text
 
 
 def test_durations(tmp_path):

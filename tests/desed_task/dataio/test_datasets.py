@@ -105,7 +105,8 @@ def test_short_stereo_files_are_averaged_and_padded(folder):
     row = dataset(folder, StrongTargets(TABLE, GRID))[ItemKey(1, (4,))]
     samples = sf.read(folder / "short.wav", dtype="float32")[0].mean(axis=1)
     np.testing.assert_allclose(row.waveform[: len(samples)], samples, atol=1e-7)
-    assert not row.waveform[len(samples) :].any() and len(row.waveform) == 10 * RATE
+    assert not row.waveform[len(samples) :].any()
+    assert len(row.waveform) == 10 * RATE
 
 
 def test_weak_and_absent_targets(folder):
@@ -127,6 +128,7 @@ def test_joined_sets_collate_into_a_batch(folder):
     batch = collate([joined[ItemKey(row)] for row in (2, 4)])
     assert batch.clip_id == ("exact", "short")
     assert batch.source.tolist() == [Source.SYNTHETIC, Source.UNLABELLED]
-    assert batch.waveform.shape == (2, 10 * RATE) and batch.target.shape == (2, 2, 156)
+    assert batch.waveform.shape == (2, 10 * RATE)
+    assert batch.target.shape == (2, 2, 156)
     assert batch.known.tolist() == [[True, False], [True, False]]
     torch.testing.assert_close(batch.target[0], strong[2].target)

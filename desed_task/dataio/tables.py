@@ -1,0 +1,80 @@
+"""Tab-separated tables as text: read whole, columns checked, nothing interpreted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from desed_task.errors import InputError
+
+
+def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Every cell of a table as it stands; empty cells are "".
+
+    The index counts the lines below the first, blank ones (which are left out) included.
+
+    Args:
+        path: a file whose first line names its columns.
+        columns: those that it must have, filename among them.
+
+    Raises:
+        InputError: the file is missing, empty or foreign, or lacks columns, rows or a file
+            name in one of them.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such table; see README on getting the data")
+    try:
+        # No quoting: a stray quote in a cell must not swallow the lines behind it.
+        frame = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE,
+            index_col=False,
+        )
+    except pd.errors.EmptyDataError:
+        frame = pd.DataFrame()
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not a tab-separated table ({error}); get or prepare it again"
+        ) from None
+    absent = [name for name in columns if name not in frame]
+    if absent:
+        there = ", ".join(map(str, frame)) or "none"
+        raise InputError(
+            f"{path}: lacks the columns {', '.join(absent)} (has {there}); "
+            "columns are separated by tabs and named in the first line"
+        )
+    # Blank lines are no rows; the index stays, so that line numbers are right.
+    frame = frame[(frame != "").any(axis=1)]
+    if frame.empty:
+        raise InputError(f"{path}: table without rows; get or prepare the data again")
+    nameless = np.flatnonzero(frame["filename"] == "")
+    if len(nameless):
+        lines = [f"{place(path, frame, row)}: no file name; correct the row" for row in nameless]
+        raise InputError.collect(lines, f"{path} cannot be used:")
+    return frame
+
+
+def place(path: Path, frame: pd.DataFrame, row: int | np.integer[Any]) -> str:
+    """File and line of a row (its position in the frame), for messages."""
+    return f"{path.name}, line {frame.index[int(row)] + 2}"
+
+
+def numbers(text: pd.Series[str]) -> npt.NDArray[np.float64]:
+    """(row,) the numbers that cells hold, NaN where they hold none."""
+    return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
+
+
+def stems(frame: pd.DataFrame) -> pd.Series[str]:
+    """(row,) clip ids: the file names without folders and the suffix of an audio file."""
+    name = frame["filename"].str.rsplit("/", n=1).str[-1]
+    return name.str.replace(r"\.(wav|flac|ogg|mp3)$", "", regex=True)
