@@ -197,7 +197,7 @@ def test_dropout_comes_before_the_recurrent_part(use_embeddings: bool) -> None:
     for _ in range(20):
         network(*inputs())
     # The last features are the embedding's, or the CNN's after its own dropout and pooling of four.
-    assert (torch.cat(seen)[..., -3:] == 0).float().mean() == pytest.approx(0.5, abs=0.06)
+    assert (torch.cat(seen)[..., -3:] == 0).float().mean() == pytest.approx(0.5, abs=0.1)
 
 
 def test_attention_is_over_known_classes_and_even_on_padding() -> None:
