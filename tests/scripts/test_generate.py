@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+import generate_dcase_task4_2024 as script
+
 ROOT = Path(__file__).parents[2]
 WEAK = "dcase/dataset/audio/train/weak"
 
@@ -74,7 +76,8 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         (["--basedir", "absent"], "error: absent: no such folder; give the one that holds"),
         (["--basedir", "."], "error: .: holds nothing to prepare for synth, strong, real, maestro"),
         (["--conf_file", "absent.yaml"], "error: absent.yaml: no such configuration file"),
-        (["--mini", "--only_real"], "error: --mini makes the whole corpus; leave out --only_*"),
+        (["--mini", "--only_real"], "error: --mini makes the whole corpus in BASEDIR; leave"),
+        (["--mini", "--out_dir", "x"], "leave out --only_* and --out_dir"),
         (["--jobs", "0"], "error: argument --jobs: 0 is not above 0"),
         (["--only_music"], "error: unrecognized arguments: --only_music"),
     ],
@@ -117,3 +120,28 @@ def test_a_run_that_was_killed_can_be_run_again(base, sent, status):
     again = generate("--basedir", base, "--only_real")
     row = next(line for line in again.stdout.splitlines() if line.startswith("weak "))
     assert row.split() == ["weak", str(154 - len(finished)), str(len(finished)), "0"]
+
+
+def test_mini_makes_the_corpus_where_and_as_asked(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "local.prep.mini_corpus.make_mini_corpus",
+        lambda basedir, jobs: made.append((basedir, jobs)),
+    )
+    assert script.main(["--mini"]) == 0
+    assert script.main(["--mini", "--basedir", str(tmp_path), "--jobs", "3"]) == 0
+    assert made == [(Path("data/mini"), None), (tmp_path, 3)]
+
+
+def test_plot_draws_where_asked(tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr("local.prep.mini_corpus.make_mini_corpus", lambda basedir, jobs: None)
+    monkeypatch.setattr(
+        "local.prep.plots.plot_clips",
+        lambda basedir, out_dir: drawn.append(out_dir) or [out_dir / "clip.png"],
+    )
+    start = ["--mini", "--basedir", str(tmp_path), "--plot"]
+    assert script.main(start) == 0
+    assert script.main([*start, str(tmp_path / "pictures")]) == 0
+    assert drawn == [tmp_path / "plots", tmp_path / "pictures"]
+    assert f"drawn: {tmp_path / 'pictures' / 'clip.png'}" in capsys.readouterr().out
