@@ -1,0 +1,1 @@
+"""Scores in, numbers out: one module a criterion, pure functions."""

@@ -1,0 +1,89 @@
+"""Counts of the intersection criteria for given detections, in arrays (Bilen et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from desed_task.evaluation.scores import Detections, Floats, Ints
+
+
+class Counts(NamedTuple):
+    """Of each class: true events found, false detections, cross-triggers by the class triggered."""
+
+    true_positives: Ints  # (class,)
+    false_positives: Ints  # (class,)
+    cross_triggers: Ints  # (class, class)
+    references: Ints  # (class,), true events
+
+
+class Pairs(NamedTuple):
+    """Every detection with every true event of its clip."""
+
+    found: Ints  # (pair,) index of the detection
+    true: Ints  # (pair,) index of the true event
+
+
+def pair_up(found: Detections, truth: Detections) -> Pairs:
+    """Pairs of detections and true events that are in one clip."""
+    order = np.argsort(truth.clip_index, kind="stable")
+    start = np.searchsorted(truth.clip_index[order], found.clip_index, side="left")
+    stop = np.searchsorted(truth.clip_index[order], found.clip_index, side="right")
+    count = stop - start
+    index = np.repeat(np.arange(len(found)), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return Pairs(index, order[np.repeat(start, count) + within])
+
+
+def intersection_counts(
+    found: Detections,
+    truth: Detections,
+    n_classes: int,
+    *,
+    dtc: float,
+    gtc: float,
+    cttc: float | None,
+) -> Counts:
+    """Apply the detection tolerance, ground truth and cross-trigger criteria.
+
+    Args:
+        found: detections; those of a class and clip do not overlap.
+        truth: true events, likewise.
+        n_classes: classes counted.
+        dtc: share of a detection that must lie in true events of its class, or it is false.
+        gtc: share of a true event that tolerated detections must cover for it to be found.
+        cttc: share of a false detection in true events of another class from which on it is a
+            cross-trigger; None counts none.
+    """
+    pairs = pair_up(found, truth)
+    overlap = np.minimum(found.offset_s[pairs.found], truth.offset_s[pairs.true])
+    overlap -= np.maximum(found.onset_s[pairs.found], truth.onset_s[pairs.true])
+    overlap = overlap.clip(min=0.0)
+    same = found.label_index[pairs.found] == truth.label_index[pairs.true]
+    # Shares are summed, not overlaps: a sum that meets a criterion exactly then rounds as in
+    # psds_eval, whose figures these are.
+    found_share = overlap / (found.offset_s - found.onset_s)[pairs.found]
+    true_share = overlap / (truth.offset_s - truth.onset_s)[pairs.true]
+    tolerated = _sums(pairs.found, found_share * same, len(found)) >= dtc
+    useful = true_share * (same & tolerated[pairs.found])
+    hit = _sums(pairs.true, useful, len(truth)) >= gtc
+    triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
+    if cttc is not None:
+        false = ~tolerated[pairs.found] & ~same
+        cell = pairs.found * n_classes + truth.label_index[pairs.true]
+        crossed = _sums(cell, found_share * false, len(found) * n_classes).reshape(-1, n_classes)
+        # A criterion of 0 would be met by clips without the class.
+        which, other = np.nonzero((crossed >= cttc) & (crossed > 0))
+        np.add.at(triggers, (found.label_index[which], other), 1)
+    return Counts(
+        np.bincount(truth.label_index[hit], minlength=n_classes),
+        np.bincount(found.label_index[~tolerated], minlength=n_classes),
+        triggers,
+        np.bincount(truth.label_index, minlength=n_classes),
+    )
+
+
+def _sums(index: Ints, values: Floats, size: int) -> npt.NDArray[np.float64]:
+    return np.bincount(index, weights=values, minlength=size)

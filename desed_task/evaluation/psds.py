@@ -1,0 +1,163 @@
+"""The polyphonic sound detection score: exact from scores, and from a set of thresholds.
+
+Bilen et al., "A framework for the robust evaluation of sound event detection", ICASSP 2020;
+Ebbers et al., "Threshold independent evaluation of sound event detection scores", ICASSP 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import sed_scores_eval
+
+from desed_task.evaluation.intersection import Counts, intersection_counts
+from desed_task.evaluation.scores import Detections, Floats, ScoreFrames, TruthEvents
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PsdsSpec:
+    """The parameters of a PSDS.
+
+    Attributes:
+        dtc: detection tolerance criterion.
+        gtc: ground truth intersection criterion.
+        cttc: cross-trigger tolerance criterion; None where cross-triggers do not count.
+        alpha_ct: weight of cross-triggers in the effective false positive rate.
+        alpha_st: weight of the deviation between classes in the effective true positive rate.
+        max_efpr: false positives per hour up to which the area is taken.
+    """
+
+    dtc: float
+    gtc: float
+    cttc: float | None
+    alpha_ct: float
+    alpha_st: float
+    max_efpr: float = 100.0
+
+
+PSDS1 = PsdsSpec(dtc=0.7, gtc=0.7, cttc=None, alpha_ct=0.0, alpha_st=1.0)
+PSDS2 = PsdsSpec(dtc=0.1, gtc=0.1, cttc=0.3, alpha_ct=0.5, alpha_st=1.0)
+
+
+class Roc(NamedTuple):
+    """A staircase: the rate `tpr[i]` holds from `efpr[i]` on."""
+
+    efpr: Floats  # per hour
+    tpr: Floats
+
+
+class Psds(NamedTuple):
+    """A score with the curves it is the area of."""
+
+    value: float
+    per_class: dict[str, float]
+    roc: Roc  # effective true positive rate over all classes
+    class_rocs: dict[str, Roc]
+
+
+def psds_from_scores(
+    frames: ScoreFrames, truth: TruthEvents, durations: Mapping[str, float], spec: PsdsSpec
+) -> Psds:
+    """Exact PSDS over all thresholds, by sed_scores_eval.
+
+    Args:
+        frames: clip -> data frame of scores, of the clips that have events.
+        truth: clip -> events; every class of the frames occurs.
+        durations: clip -> seconds, of the same clips.
+        spec: which PSDS.
+    """
+    value, per_class, (tpr, efpr), curves = sed_scores_eval.intersection_based.psds(
+        scores=frames,
+        ground_truth=truth,
+        audio_durations={clip_id: durations[clip_id] for clip_id in frames},
+        dtc_threshold=spec.dtc,
+        gtc_threshold=spec.gtc,
+        cttc_threshold=spec.cttc,
+        alpha_ct=spec.alpha_ct,
+        alpha_st=spec.alpha_st,
+        unit_of_time="hour",
+        max_efpr=spec.max_efpr,
+        num_jobs=1,
+    )
+    class_rocs = {name: Roc(curve[1], curve[0]) for name, curve in curves.items()}
+    return Psds(
+        float(value),
+        {name: float(score) for name, score in per_class.items()},
+        Roc(efpr, tpr),
+        class_rocs,
+    )
+
+
+def psds_from_thresholds(
+    operating_points: Sequence[Detections],
+    truth: Detections,
+    labels: Sequence[str],
+    *,
+    dataset_s: float,
+    spec: PsdsSpec,
+) -> Psds:
+    """PSDS of detections at several thresholds, as psds_eval 0.5.3 has it.
+
+    Args:
+        operating_points: detections of each threshold.
+        truth: true events; every class occurs.
+        labels: classes, in the order of the label indices.
+        dataset_s: length of all clips together.
+        spec: which PSDS.
+    """
+    counts = [
+        intersection_counts(found, truth, len(labels), dtc=spec.dtc, gtc=spec.gtc, cttc=spec.cttc)
+        for found in operating_points
+    ]
+    class_s = np.bincount(
+        truth.label_index, weights=truth.offset_s - truth.onset_s, minlength=len(labels)
+    )
+    rocs = _class_rocs(counts, class_s, dataset_s, spec)
+    edges = np.unique(np.concatenate([roc.efpr for roc in rocs]))
+    tpr = np.stack([_at(roc, edges) for roc in rocs])
+    effective = (tpr.mean(axis=0) - spec.alpha_st * tpr.std(axis=0)).clip(min=0.0)
+    total = Roc(edges, effective)
+    return Psds(
+        area(total, spec.max_efpr),
+        {label: area(roc, spec.max_efpr) for label, roc in zip(labels, rocs, strict=True)},
+        total,
+        dict(zip(labels, rocs, strict=True)),
+    )
+
+
+def _class_rocs(
+    counts: Sequence[Counts], class_s: Floats, dataset_s: float, spec: PsdsSpec
+) -> list[Roc]:
+    """Staircase of each class over its operating points."""
+    stacked = Counts(*(np.stack(column) for column in zip(*counts, strict=True)))
+    tpr = stacked.true_positives / stacked.references
+    efpr = stacked.false_positives * SECONDS_PER_HOUR / dataset_s
+    if spec.alpha_ct:
+        rate = stacked.cross_triggers * SECONDS_PER_HOUR / class_s
+        # The diagonal is empty: a detection does not cross-trigger its own class.
+        efpr = efpr + spec.alpha_ct * rate.sum(axis=-1) / (len(class_s) - 1)
+    return [_staircase(efpr[:, label], tpr[:, label]) for label in range(len(class_s))]
+
+
+def _staircase(efpr: Floats, tpr: Floats) -> Roc:
+    """The best rate reached up to each false positive rate, beginning at (0, 0)."""
+    edges = np.unique(np.concatenate([[0.0], efpr]))
+    best = np.zeros(len(edges))
+    np.maximum.at(best, np.searchsorted(edges, efpr), tpr)
+    return Roc(edges, np.maximum.accumulate(best))
+
+
+def _at(roc: Roc, efpr: Floats) -> Floats:
+    return roc.tpr[np.searchsorted(roc.efpr, efpr, side="right") - 1]
+
+
+def area(roc: Roc, max_efpr: float) -> float:
+    """Area under a staircase up to `max_efpr`, as a share of the largest possible one."""
+    kept = roc.efpr < max_efpr
+    width = np.diff(np.append(roc.efpr[kept], max_efpr))
+    return float((width * roc.tpr[kept]).sum() / max_efpr)

@@ -1,0 +1,47 @@
+"""Post-processing of frame scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import median_filter
+
+from desed_task.errors import InputError
+
+
+class ClassMedianFilter:
+    """A median filter along frames, with a length of its own for each class (SPEC section 7).
+
+    Args:
+        lengths: frames, one a class; 1 leaves a class as it is.
+
+    Raises:
+        InputError: for a length below 1.
+    """
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        if any(length < 1 for length in lengths):
+            raise InputError(f"net.median_filter: lengths must be at least 1, got {list(lengths)}")
+        self.lengths = tuple(lengths)
+
+    def __call__(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Filtered scores (..., frame, class); reflected at both ends (scipy's default mode).
+
+        Raises:
+            InputError: if there is not one length a class.
+        """
+        if values.shape[-1] != len(self.lengths):
+            raise InputError(
+                f"net.median_filter has {len(self.lengths)} lengths, the scores {values.shape[-1]} "
+                "classes; give one length a class"
+            )
+        filtered = np.array(values)
+        alone = (1,) * (values.ndim - 2)
+        # Classes of one length are filtered together.
+        for length in set(self.lengths) - {1}:
+            rows = np.flatnonzero(np.equal(self.lengths, length))
+            filtered[..., rows] = median_filter(values[..., rows], size=(*alone, length, 1))
+        return filtered
