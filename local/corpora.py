@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from desed_task.dataio.batch import Source
-from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_KNOWN
+from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_REAL_KNOWN
 
 
 class Corpus(NamedTuple):
@@ -108,16 +108,18 @@ EVALUATION = Corpus(
     None,
     None,
     "none",
-    DESED_CLASSES + MAESTRO_REAL_KNOWN,
+    CLASSES,
     Source.EVALUATION,
 )
 
 TRAINING = (MAESTRO_TRAIN, SYNTHETIC_TRAIN, STRONG_TRAIN, WEAK_TRAIN, UNLABELLED_TRAIN)
+# Of the weak and the MAESTRO training clips, those that are held out.
+VALIDATION = (SYNTHETIC_VALIDATION, WEAK_TRAIN, MAESTRO_TRAIN)
 TEST = (DEVTEST, MAESTRO_VALIDATION)
 # A stage of Lightning -> what has to be in order before it starts; training ends in a test.
 NEEDED: dict[str, tuple[Corpus, ...]] = {
     "fit": (*TRAINING, SYNTHETIC_VALIDATION, *TEST),
-    "validate": (*TRAINING, SYNTHETIC_VALIDATION),
+    "validate": VALIDATION,
     "test": TEST,
     "predict": (EVALUATION,),
 }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -59,6 +58,7 @@ class SedDataModule(pl.LightningDataModule):
         self.grid = grid_of(config)
         self._loaded: dict[str, LoadedCorpus] = {}
         self._durations: dict[str, dict[str, float]] = {}
+        self._told: set[str] = set()
 
     @property
     def missing(self) -> dict[str, tuple[str, ...]]:
@@ -86,15 +86,37 @@ class SedDataModule(pl.LightningDataModule):
             except InputError as error:
                 problems.append(f"data.{corpus.duration_key}: {error}")
             self._loaded[corpus.name] = loaded
-        if stage == "fit" and not problems:
-            sets = self._training_sets()
-            lengths = {name: len(dataset) for name, dataset in sets.items()}
-            problems += quota_problems(lengths, self.config.training.batch_size)
+        try:
+            problems += self._split_problems(stage)
+        except InputError as error:
+            problems.append(f"data.{corpora.MAESTRO_TRAIN.table_key}: {error}")
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
         for corpus in corpora.NEEDED[stage]:
-            warn_of_missing(self._loaded[corpus.name])
+            if corpus.name not in self._told:
+                self._told.add(corpus.name)
+                warn_of_missing(self._loaded[corpus.name])
+
+    def _split_problems(self, stage: str) -> list[str]:
+        """Sets too small to be split or drawn from, as far as they could be loaded."""
+        problems: list[str] = []
+        if stage in ("fit", "validate"):
+            halves = {
+                corpora.WEAK_TRAIN: self._weak_split,
+                corpora.MAESTRO_TRAIN: self._maestro_split,
+            }
+            problems += [
+                f"data.{corpus.table_key}: none of the clips held out for validation is in "
+                f"{self._loaded[corpus.name].folder}; add clips"
+                for corpus, split in halves.items()
+                if corpus.name in self._loaded and not split()[1].clip_ids
+            ]
+        if stage == "fit" and all(corpus.name in self._loaded for corpus in corpora.TRAINING):
+            sets = self._training_sets()
+            lengths = {name: len(dataset) for name, dataset in sets.items()}
+            problems += quota_problems(lengths, self.config.training.batch_size)
+        return problems
 
     def setup(self, stage: str) -> None:
         """Lightning's hook: everything is read, if `check` has not done so before."""
@@ -130,7 +152,7 @@ class SedDataModule(pl.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
-        return self._loader(JoinedDataset(list(sets.values())), batch_sampler=sampler)
+        return self._loader(JoinedDataset(list(sets.values())), {"batch_sampler": sampler})
 
     def val_dataloader(self) -> DataLoader[SedBatch]:
         """Synthetic validation, held-out weak and held-out MAESTRO clips."""
@@ -182,34 +204,26 @@ class SedDataModule(pl.LightningDataModule):
         """Every clip once; several processes share them, the last ones padded by repeats."""
         dataset = self._joined(*(part for part in parts if part.clip_ids))
         trainer = self.trainer
-        sampler = None
+        sampler: DistributedSampler[SedBatch] | None = None
         if trainer is not None and trainer.world_size > 1:
             sampler = DistributedSampler(
                 dataset, trainer.world_size, trainer.global_rank, shuffle=False
             )
-        return self._loader(
-            dataset, batch_size=self.config.training.batch_size_val, sampler=sampler
-        )
+        batch_size = self.config.training.batch_size_val
+        return self._loader(dataset, {"batch_size": batch_size, "sampler": sampler})
 
-    def _loader(
-        self,
-        dataset: Dataset[SedBatch],
-        *,
-        batch_size: int = 1,
-        **samplers: Iterable[object] | None,
-    ) -> DataLoader[SedBatch]:
-        workers = self.config.training.num_workers
+    def _loader(self, dataset: Dataset[SedBatch], order: dict[str, Any]) -> DataLoader[SedBatch]:
+        workers, trainer = self.config.training.num_workers, self.trainer
         return DataLoader(
             dataset,
-            batch_size=batch_size,
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
             # Its own generator: starting a loader must not draw from the global one, or a resumed
             # run would not be the same run.
             generator=torch.Generator(),
-            **samplers,
+            **order,
         )
 
 

@@ -1,11 +1,9 @@
-"""A corpus as it is on disk: its clips, labels and embeddings, with everything wrong found first."""
+"""A corpus as it is on disk: clips, labels and embeddings, with all that is wrong found first."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from desed_task.dataio.datasets import (
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.labels import FrameGrid
+from desed_task.threads import in_threads
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import Corpus
@@ -36,6 +35,9 @@ from local.corpora import Corpus
 PREPARE = "prepare the data with generate_dcase_task4_2024.py"
 EXTRACT = "run extract_embeddings.py"
 EXAMPLES = 3
+# Headers read at a time (waiting for the disk, mostly), and from how many on a bar is shown.
+PROBES = 8
+MANY = 2000
 
 
 @dataclass(frozen=True)
@@ -121,13 +123,13 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     try:
         present = {path.stem: path for path in list_wavs(folder)}
     except InputError as error:
-        problems.append(f"data.{corpus.folder_key}: {error}")
+        problems.append(f"data.{corpus.folder_key}: {error}, or {PREPARE}")
         present = {}
     loaded = _labelled(corpus, config, folder, tuple(present), problems)
     if loaded is None or not present:
         return None
-    durations_s = _durations([present[clip_id] for clip_id in loaded.clip_ids], config, problems)
-    loaded = replace(loaded, durations_s=durations_s)
+    paths = [present[clip_id] for clip_id in loaded.clip_ids]
+    loaded = replace(loaded, durations_s=_durations(corpus, paths, config.data.fs, problems))
     return replace(loaded, embeddings=_embeddings(loaded, config, problems))
 
 
@@ -151,6 +153,7 @@ def _labelled(
     except InputError as error:
         problems.append(f"data.{corpus.table_key}: {error}")
         return None
+    problems += _foreign_labels(corpus, table)
     there = set(present)
     clip_ids = [clip_id for clip_id in table.clip_ids if clip_id in there]
     if present and not clip_ids:
@@ -167,29 +170,55 @@ def _labelled(
     return replace(whole, events=table).select(clip_ids)
 
 
+def _foreign_labels(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
+    """A message if labels are the task's, but none that the corpus is annotated with."""
+    if isinstance(table, WeakTable):
+        used = table.target.any(axis=0)
+    else:
+        used = np.bincount(table.label_index, minlength=len(VOCABULARY)) > 0
+    foreign = np.flatnonzero(used & ~VOCABULARY.mask(corpus.known))
+    if not len(foreign):
+        return []
+    names = ", ".join(repr(VOCABULARY[int(index)]) for index in foreign)
+    return [
+        f"{table.path}: {names} is no label of this corpus ({corpus.title}); "
+        f"known: {', '.join(corpus.known)}"
+    ]
+
+
 def _durations(
-    paths: Sequence[Path], config: RecipeConfig, problems: list[str]
+    corpus: Corpus, paths: Sequence[Path], sample_rate: int, problems: list[str]
 ) -> dict[str, float]:
     """Clip -> seconds, from every file's header; files that cannot be used become problems."""
+    headers = list(
+        in_threads(
+            _header,
+            paths,
+            jobs=PROBES,
+            desc=f"checking {corpus.title}",
+            progress=len(paths) >= MANY,
+        )
+    )
+    unreadable = [found for found in headers if isinstance(found, str)]
+    problems += unreadable[:EXAMPLES]
+    if len(unreadable) > EXAMPLES:
+        problems.append(f"... and {len(unreadable) - EXAMPLES} more files in {paths[0].parent}")
+    infos = {p.stem: i for p, i in zip(paths, headers, strict=True) if isinstance(i, AudioInfo)}
+    other = {clip_id: info for clip_id, info in infos.items() if info.sample_rate != sample_rate}
+    if other:
+        rates = ", ".join(str(rate) for rate in sorted({i.sample_rate for i in other.values()}))
+        problems.append(
+            f"{paths[0].parent}: {len(other)} of {len(paths)} files are at {rates} Hz, "
+            f"{sample_rate} Hz are needed ({_examples(list(other))}); {PREPARE}"
+        )
+    return {path.stem: infos[path.stem].duration_s if path.stem in infos else 0.0 for path in paths}
 
-    def header(path: Path) -> AudioInfo | InputError:
-        try:
-            info = probe(path)
-        except InputError as error:
-            return error
-        if info.sample_rate != config.data.fs:
-            return InputError(
-                f"{path}: is at {info.sample_rate} Hz, {config.data.fs} Hz are needed; {PREPARE}"
-            )
-        return info
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        headers = list(pool.map(header, paths, chunksize=64))
-    problems += [str(found) for found in headers if isinstance(found, InputError)]
-    return {
-        path.stem: 0.0 if isinstance(found, InputError) else found.duration_s
-        for path, found in zip(paths, headers, strict=True)
-    }
+def _header(path: Path) -> AudioInfo | str:
+    try:
+        return probe(path)
+    except InputError as error:
+        return str(error)
 
 
 def _embeddings(
@@ -232,15 +261,19 @@ def warn_of_missing(loaded: LoadedCorpus) -> None:
 
 
 def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, float]:
-    """Durations of the corpus's table where it has one; the files' own where the table has none.
+    """Durations of the corpus's table; of clips that it lacks, the files' own.
+
+    Returns:
+        clip -> seconds, of the present clips; and what else the table has (MAESTRO's recordings).
 
     Raises:
-        InputError: if the table is there but cannot be used.
+        InputError: if the table cannot be used.
     """
     durations_s = dict(loaded.durations_s)
     if loaded.corpus.duration_key is not None:
         durations_s.update(read_durations(Path(getattr(config.data, loaded.corpus.duration_key))))
-    return durations_s
+    absent = set(loaded.missing)
+    return {clip: value for clip, value in durations_s.items() if clip not in absent}
 
 
 def _examples(clip_ids: Sequence[str]) -> str:

@@ -82,19 +82,31 @@ class Recorder(pl.LightningModule):
         return []
 
 
-def test_lightning_tells_the_sampler_the_epoch(tmp_path):
+def fit(epochs, ckpt_path=None):
     loader = DataLoader(Rows(), batch_sampler=QuotaBatchSampler(LENGTHS, QUOTAS, seed=7))
     module = Recorder()
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_epochs=2,
+        max_epochs=epochs,
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=tmp_path,
     )
-    trainer.fit(module, loader)
-    expected = [(epoch, [k.row for k in b]) for epoch in range(2) for b in batches(epoch=epoch)]
-    assert module.seen == expected
+    trainer.fit(module, loader, ckpt_path=ckpt_path, weights_only=True)
+    return module.seen, trainer
+
+
+def expected(epochs):
+    return [(epoch, [k.row for k in b]) for epoch in epochs for b in batches(epoch=epoch)]
+
+
+def test_lightning_tells_the_sampler_the_epoch():
+    assert fit(3)[0] == expected(range(3))
+
+
+def test_a_resumed_run_goes_on_with_the_batches_of_its_epoch(tmp_path):
+    _, trainer = fit(1)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    assert fit(3, tmp_path / "last.ckpt")[0] == expected((1, 2))
