@@ -16,6 +16,7 @@ from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.errors import InputError
 from desed_task.labels import FrameGrid
 from local import corpora
+from local.checks import token_problems
 from local.classes_dict import apply_aliases
 from local.config import RecipeConfig
 from local.corpora import Corpus
@@ -86,6 +87,8 @@ class SedDataModule(pl.LightningDataModule):
             except InputError as error:
                 problems.append(f"data.{corpus.duration_key}: {error}")
             self._loaded[corpus.name] = loaded
+        readers = (loaded.embeddings for loaded in self._loaded.values())
+        problems += token_problems(reader for reader in readers if reader is not None)
         try:
             problems += self._split_problems(stage)
         except InputError as error:

@@ -1,4 +1,4 @@
-"""A corpus as it is on disk: clips, labels and embeddings, with all that is wrong found first."""
+"""A corpus as it is on disk: its clips that are there, their labels and embeddings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from desed_task.audio import AudioInfo, list_wavs, probe
+from desed_task.audio import list_wavs
 from desed_task.dataio.annotations import (
     EventTable,
     WeakTable,
@@ -26,18 +26,13 @@ from desed_task.dataio.datasets import (
 )
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
+from desed_task.evaluation.scores import check_durations
+from desed_task.evaluation.segments import place_of
 from desed_task.labels import FrameGrid
-from desed_task.threads import in_threads
+from local.checks import PREPARE, examples, header_durations, label_problems, open_embeddings
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import Corpus
-
-PREPARE = "prepare the data with generate_dcase_task4_2024.py"
-EXTRACT = "run extract_embeddings.py"
-EXAMPLES = 3
-# Headers read at a time (waiting for the disk, mostly), and from how many on a bar is shown.
-PROBES = 8
-MANY = 2000
+from local.corpora import MAESTRO_VALIDATION, Corpus
 
 
 @dataclass(frozen=True)
@@ -129,8 +124,11 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     if loaded is None or not present:
         return None
     paths = [present[clip_id] for clip_id in loaded.clip_ids]
-    loaded = replace(loaded, durations_s=_durations(corpus, paths, config.data.fs, problems))
-    return replace(loaded, embeddings=_embeddings(loaded, config, problems))
+    return replace(
+        loaded,
+        durations_s=header_durations(corpus, paths, config.data.fs, problems),
+        embeddings=open_embeddings(corpus, loaded.clip_ids, config, problems),
+    )
 
 
 def _labelled(
@@ -153,7 +151,7 @@ def _labelled(
     except InputError as error:
         problems.append(f"data.{corpus.table_key}: {error}")
         return None
-    problems += _foreign_labels(corpus, table)
+    problems += label_problems(corpus, table)
     there = set(present)
     clip_ids = [clip_id for clip_id in table.clip_ids if clip_id in there]
     if present and not clip_ids:
@@ -170,91 +168,13 @@ def _labelled(
     return replace(whole, events=table).select(clip_ids)
 
 
-def _foreign_labels(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
-    """A message if labels are the task's, but none that the corpus is annotated with."""
-    if isinstance(table, WeakTable):
-        used = table.target.any(axis=0)
-    else:
-        used = np.bincount(table.label_index, minlength=len(VOCABULARY)) > 0
-    foreign = np.flatnonzero(used & ~VOCABULARY.mask(corpus.known))
-    if not len(foreign):
-        return []
-    names = ", ".join(repr(VOCABULARY[int(index)]) for index in foreign)
-    return [
-        f"{table.path}: {names} is no label of this corpus ({corpus.title}); "
-        f"known: {', '.join(corpus.known)}"
-    ]
-
-
-def _durations(
-    corpus: Corpus, paths: Sequence[Path], sample_rate: int, problems: list[str]
-) -> dict[str, float]:
-    """Clip -> seconds, from every file's header; files that cannot be used become problems."""
-    headers = list(
-        in_threads(
-            _header,
-            paths,
-            jobs=PROBES,
-            desc=f"checking {corpus.title}",
-            progress=len(paths) >= MANY,
-        )
-    )
-    unreadable = [found for found in headers if isinstance(found, str)]
-    problems += unreadable[:EXAMPLES]
-    if len(unreadable) > EXAMPLES:
-        problems.append(f"... and {len(unreadable) - EXAMPLES} more files in {paths[0].parent}")
-    infos = {p.stem: i for p, i in zip(paths, headers, strict=True) if isinstance(i, AudioInfo)}
-    other = {clip_id: info for clip_id, info in infos.items() if info.sample_rate != sample_rate}
-    if other:
-        rates = ", ".join(str(rate) for rate in sorted({i.sample_rate for i in other.values()}))
-        problems.append(
-            f"{paths[0].parent}: {len(other)} of {len(paths)} files are at {rates} Hz, "
-            f"{sample_rate} Hz are needed ({_examples(list(other))}); {PREPARE}"
-        )
-    return {path.stem: infos[path.stem].duration_s if path.stem in infos else 0.0 for path in paths}
-
-
-def _header(path: Path) -> AudioInfo | str:
-    try:
-        return probe(path)
-    except InputError as error:
-        return str(error)
-
-
-def _embeddings(
-    loaded: LoadedCorpus, config: RecipeConfig, problems: list[str]
-) -> EmbeddingReader | None:
-    if not config.net.use_embeddings:
-        return None
-    folder = Path(config.pretrained.extracted_embeddings_dir)
-    path = folder / "beats" / f"{loaded.corpus.name}.hdf5"
-    try:
-        reader = EmbeddingReader(path)
-    except InputError as error:
-        problems.append(str(error))
-        return None
-    if reader.size != config.net.embedding_size:
-        problems.append(
-            f"{path}: embeddings have {reader.size} features, the network takes "
-            f"net.embedding_size {config.net.embedding_size}; set it to {reader.size} or extract "
-            "embeddings with the BEATs that belongs to the network"
-        )
-    missing = reader.missing(loaded.clip_ids)
-    if missing:
-        problems.append(
-            f"{path}: lacks the embeddings of {len(missing)} of {len(loaded.clip_ids)} clips in "
-            f"{loaded.folder} ({_examples(missing)}); {EXTRACT}"
-        )
-    return reader
-
-
 def warn_of_missing(loaded: LoadedCorpus) -> None:
     """One warning for a corpus whose table lists clips that are not on disk."""
     if loaded.missing:
         total = len(loaded.missing) + len(loaded.clip_ids)
         warnings.warn(
             f"{loaded.corpus.title}: {len(loaded.missing)} of {total} listed clips are not in "
-            f"{loaded.folder} and left out ({_examples(loaded.missing)})",
+            f"{loaded.folder} and left out ({examples(loaded.missing)})",
             UserWarning,
             stacklevel=2,
         )
@@ -267,18 +187,16 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
         clip -> seconds, of the present clips; and what else the table has (MAESTRO's recordings).
 
     Raises:
-        InputError: if the table cannot be used.
+        InputError: if the table cannot be used, or lacks a recording that clips were cut from.
     """
     durations_s = dict(loaded.durations_s)
     if loaded.corpus.duration_key is not None:
         durations_s.update(read_durations(Path(getattr(config.data, loaded.corpus.duration_key))))
+    if loaded.corpus == MAESTRO_VALIDATION:
+        # Scored by recording, not by clip.
+        check_durations(sorted({place_of(c).recording for c in loaded.clip_ids}), durations_s)
     absent = set(loaded.missing)
     return {clip: value for clip, value in durations_s.items() if clip not in absent}
-
-
-def _examples(clip_ids: Sequence[str]) -> str:
-    more = ", ..." if len(clip_ids) > EXAMPLES else ""
-    return ", ".join(clip_ids[:EXAMPLES]) + more
 
 
 def split_weak(

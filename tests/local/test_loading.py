@@ -78,6 +78,14 @@ def test_a_wrong_row(row, message, key, refused, data, tmp_path):
     assert f"bad.tsv, {message}" in text
 
 
+def test_a_table_without_any_event(refused, data, tmp_path):
+    name = Path(data.test_tsv).read_text().splitlines()[1].split("\t")[0]
+    table = tmp_path / "validation.tsv"
+    table.write_text(f"filename\tonset\toffset\tevent_label\n{name}\t\t\t\n")
+    message = f"{table}: clips, but not one event; get or prepare the data again"
+    assert message in refused(f"data.test_tsv={table}")
+
+
 def test_a_label_of_another_corpus(refused, data, tmp_path):
     table = Path(data.weak_tsv)
     text = table.read_text().splitlines()
@@ -147,6 +155,17 @@ def test_an_embedding_size_that_is_not_the_network_s(refused):
     text = refused("net.embedding_size=768")
     assert "embeddings have 128 features, the network takes net.embedding_size 768" in text
     assert "set it to 128 or extract" in text
+
+
+def test_embeddings_of_two_lengths(refused, embeddings):
+    folder, override = embeddings
+    with h5py.File(folder / "synth_val.hdf5", "r+") as file:
+        shorter = file["frame_embeddings"][:, :, :100]
+        del file["frame_embeddings"]
+        file["frame_embeddings"] = shorter
+    text = refused(override)
+    assert "embeddings differ in length: 496 tokens a clip in " in text
+    assert f"100 tokens a clip in {folder / 'synth_val.hdf5'}; delete the odd ones" in text
 
 
 def test_without_embeddings_their_files_do_not_matter(extracted):
@@ -237,6 +256,15 @@ def test_durations_are_the_table_s_and_else_the_file_s(extracted, tmp_path):
         corpora.DEVTEST, Path(), ("a", "b"), {"a": 9.0, "b": 7.0}, listed=("a", "gone", "b")
     )
     assert table_durations(loaded, config) == {"a": 9.5, "b": 7.0, "recording": 200.0}
+
+
+def test_a_recording_without_a_duration(refused, data, tmp_path):
+    rows = Path(data.real_maestro_val_dur).read_text().splitlines()
+    table = tmp_path / "durations.tsv"
+    table.write_text("\n".join([rows[0], *(row for row in rows[1:] if "cafe" not in row)]))
+    text = refused(f"data.real_maestro_val_dur={table}")
+    assert "data.real_maestro_val_dur: no duration of 1 clips (e.g. cafe_restaurant_" in text
+    assert "add them to the durations table" in text
 
 
 def weak_corpus(n_clips, absent=()):

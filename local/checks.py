@@ -1,0 +1,129 @@
+"""Faults of a corpus on disk, each a message with value, place and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from desed_task.audio import AudioInfo, probe
+from desed_task.dataio.annotations import EventTable, WeakTable
+from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.errors import InputError
+from desed_task.threads import in_threads
+from local.classes_dict import VOCABULARY
+from local.config import RecipeConfig
+from local.corpora import Corpus
+
+PREPARE = "prepare the data with generate_dcase_task4_2024.py"
+EXTRACT = "run extract_embeddings.py"
+EXAMPLES = 3
+# Headers read at a time (waiting for the disk, mostly), and from how many on a bar is shown.
+PROBES = 8
+MANY = 2000
+
+
+def label_problems(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
+    """A message if there are no events, or labels that the corpus is not annotated with."""
+    if isinstance(table, WeakTable):
+        used = table.target.any(axis=0)
+    else:
+        used = np.bincount(table.label_index, minlength=len(VOCABULARY)) > 0
+    if not used.any():
+        return [f"{table.path}: clips, but not one event; get or prepare the data again"]
+    foreign = np.flatnonzero(used & ~VOCABULARY.mask(corpus.known))
+    if not len(foreign):
+        return []
+    names = ", ".join(repr(VOCABULARY[int(index)]) for index in foreign)
+    return [
+        f"{table.path}: {names} is no label of this corpus ({corpus.title}); "
+        f"known: {', '.join(corpus.known)}"
+    ]
+
+
+def header_durations(
+    corpus: Corpus, paths: Sequence[Path], sample_rate: int, problems: list[str]
+) -> dict[str, float]:
+    """Clip -> seconds, from every file's header; files that cannot be used become problems."""
+    headers = list(
+        in_threads(
+            _header,
+            paths,
+            jobs=PROBES,
+            desc=f"checking {corpus.title}",
+            progress=len(paths) >= MANY,
+        )
+    )
+    unreadable = [found for found in headers if isinstance(found, str)]
+    problems += unreadable[:EXAMPLES]
+    if len(unreadable) > EXAMPLES:
+        problems.append(f"... and {len(unreadable) - EXAMPLES} more files in {paths[0].parent}")
+    infos = {p.stem: i for p, i in zip(paths, headers, strict=True) if isinstance(i, AudioInfo)}
+    other = {clip_id: info for clip_id, info in infos.items() if info.sample_rate != sample_rate}
+    if other:
+        rates = ", ".join(str(rate) for rate in sorted({i.sample_rate for i in other.values()}))
+        problems.append(
+            f"{paths[0].parent}: {len(other)} of {len(paths)} files are at {rates} Hz, "
+            f"{sample_rate} Hz are needed ({examples(list(other))}); {PREPARE}"
+        )
+    return {path.stem: infos[path.stem].duration_s if path.stem in infos else 0.0 for path in paths}
+
+
+def _header(path: Path) -> AudioInfo | str:
+    try:
+        return probe(path)
+    except InputError as error:
+        return str(error)
+
+
+def open_embeddings(
+    corpus: Corpus, clip_ids: Sequence[str], config: RecipeConfig, problems: list[str]
+) -> EmbeddingReader | None:
+    """The reader of a corpus's embeddings; what is wrong with them becomes problems.
+
+    Args:
+        corpus: whose.
+        clip_ids: clips that must have embeddings.
+        config: where they lie and what size the network takes.
+        problems: gets the messages.
+
+    Returns:
+        None if the network uses none or there is no file.
+    """
+    if not config.net.use_embeddings:
+        return None
+    path = Path(config.pretrained.extracted_embeddings_dir) / "beats" / f"{corpus.name}.hdf5"
+    try:
+        reader = EmbeddingReader(path)
+    except InputError as error:
+        problems.append(str(error))
+        return None
+    if reader.size != config.net.embedding_size:
+        problems.append(
+            f"{path}: embeddings have {reader.size} features, the network takes "
+            f"net.embedding_size {config.net.embedding_size}; set it to {reader.size} or extract "
+            "embeddings with the BEATs that belongs to the network"
+        )
+    missing = reader.missing(clip_ids)
+    if missing:
+        problems.append(
+            f"{path}: lacks the embeddings of {len(missing)} of {len(clip_ids)} clips "
+            f"({examples(missing)}); {EXTRACT}"
+        )
+    return reader
+
+
+def token_problems(readers: Iterable[EmbeddingReader]) -> list[str]:
+    """A message if frame embeddings differ in length from file to file: a batch takes one."""
+    example = {reader.n_tokens: reader.path for reader in readers}
+    if len(example) < 2:
+        return []
+    found = ", ".join(f"{n_tokens} tokens a clip in {path}" for n_tokens, path in example.items())
+    return [f"embeddings differ in length: {found}; delete the odd ones and {EXTRACT}"]
+
+
+def examples(clip_ids: Sequence[str]) -> str:
+    """The first few, for messages."""
+    more = ", ..." if len(clip_ids) > EXAMPLES else ""
+    return ", ".join(clip_ids[:EXAMPLES]) + more
