@@ -88,24 +88,31 @@ class EventTable:
         )
 
     def merged(self) -> EventTable:
-        """The table with overlapping or touching events of one class in one clip made one.
-
-        Warns once, with the count and an example, if there were any overlaps; a merged event has
-        the largest confidence of its parts. Events come sorted by clip, class and onset.
-        """
-        table = self.rows(np.lexsort((self.onset_s, self.label_index, self.clip_index)))
-        if not len(table):
-            return table
-        group = table.clip_index * len(self.vocabulary) + table.label_index
-        starts, overlaps = _runs(group, table.onset_s, table.offset_s)
+        """`joined`, with one warning (count and an example) if events overlapped."""
+        table = self._sorted()
+        overlaps = _runs(table)[1]
         if overlaps.any():
             self._warn_of_overlaps(table, np.flatnonzero(overlaps))
-        first = np.flatnonzero(starts)
+        return table.joined()
+
+    def joined(self) -> EventTable:
+        """The table with overlapping or touching events of one class in one clip made one.
+
+        A joined event has the largest confidence of its parts; events come sorted by clip, class
+        and onset.
+        """
+        table = self._sorted()
+        first = np.flatnonzero(_runs(table)[0])
+        if not len(table):
+            return table
         return replace(
             table.rows(first),
             offset_s=np.maximum.reduceat(table.offset_s, first),
             confidence=np.maximum.reduceat(table.confidence, first),
         )
+
+    def _sorted(self) -> EventTable:
+        return self.rows(np.lexsort((self.onset_s, self.label_index, self.clip_index)))
 
     def _warn_of_overlaps(self, table: EventTable, rows: npt.NDArray[np.int64]) -> None:
         row = rows[0]
@@ -118,18 +125,16 @@ class EventTable:
         )
 
 
-def _runs(
-    group: npt.NDArray[np.int64],
-    onset_s: npt.NDArray[np.float64],
-    offset_s: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _runs(table: EventTable) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """For sorted events: which start a new run, and which overlap (not only touch) one before."""
+    group = table.clip_index * len(table.vocabulary) + table.label_index
     # A running maximum of offsets within each group, by lifting every group above the last.
-    lift = group * (offset_s.max() + 1.0)
-    reach = np.maximum.accumulate(offset_s + lift)
-    before = np.concatenate([[-np.inf], reach[:-1]])
-    same = np.concatenate([[False], group[1:] == group[:-1]])
-    return ~same | (onset_s + lift > before), same & (onset_s + lift < before - 1e-9)
+    lift = group * (table.offset_s.max(initial=0.0) + 1.0)
+    reach = np.maximum.accumulate(table.offset_s + lift)
+    before = np.concatenate([[-np.inf], reach])[: len(table)]
+    onset = table.onset_s + lift
+    same = np.concatenate([[False], group[1:] == group[:-1]])[: len(table)]
+    return ~same | (onset > before), same & (onset < before - 1e-9)
 
 
 @dataclass(frozen=True)

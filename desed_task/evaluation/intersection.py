@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from desed_task.evaluation.scores import Detections, Floats, Ints
 
@@ -85,5 +84,6 @@ def intersection_counts(
     )
 
 
-def _sums(index: Ints, values: Floats, size: int) -> npt.NDArray[np.float64]:
-    return np.bincount(index, weights=values, minlength=size)
+def _sums(index: Ints, values: Floats, size: int) -> Floats:
+    sums: Floats = np.bincount(index, weights=values, minlength=size).astype(np.float64)
+    return sums

@@ -114,9 +114,8 @@ def psds_from_thresholds(
         intersection_counts(found, truth, len(labels), dtc=spec.dtc, gtc=spec.gtc, cttc=spec.cttc)
         for found in operating_points
     ]
-    class_s = np.bincount(
-        truth.label_index, weights=truth.offset_s - truth.onset_s, minlength=len(labels)
-    )
+    class_s = np.zeros(len(labels))
+    np.add.at(class_s, truth.label_index, truth.offset_s - truth.onset_s)
     rocs = _class_rocs(counts, class_s, dataset_s, spec)
     edges = np.unique(np.concatenate([roc.efpr for roc in rocs]))
     tpr = np.stack([_at(roc, edges) for roc in rocs])
@@ -135,8 +134,8 @@ def _class_rocs(
 ) -> list[Roc]:
     """Staircase of each class over its operating points."""
     stacked = Counts(*(np.stack(column) for column in zip(*counts, strict=True)))
-    tpr = stacked.true_positives / stacked.references
-    efpr = stacked.false_positives * SECONDS_PER_HOUR / dataset_s
+    tpr = (stacked.true_positives / stacked.references).astype(np.float64)
+    efpr = (stacked.false_positives * SECONDS_PER_HOUR / dataset_s).astype(np.float64)
     if spec.alpha_ct:
         rate = stacked.cross_triggers * SECONDS_PER_HOUR / class_s
         # The diagonal is empty: a detection does not cross-trigger its own class.

@@ -1,0 +1,193 @@
+"""F-scores of events: by intersection and by collars, of detections and of scores.
+
+Intersection: Bilen et al. 2020, as psds_eval 0.5.3 counts. Collars: Mesaros et al., "Metrics for
+polyphonic sound event detection", 2016, as sed_eval 0.2.1 counts with optimal matching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import sed_scores_eval
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from desed_task.evaluation.intersection import intersection_counts, pair_up
+from desed_task.evaluation.scores import Detections, Floats, Ints, ScoreFrames, TruthEvents
+
+# Radices of the numbers that stand for (clip, segment, class).
+MOST_SEGMENTS = 1 << 20
+MOST_CLASSES = 1 << 10
+
+
+class FScore(NamedTuple):
+    """F-scores and what they were counted from.
+
+    `macro` is the mean over classes with events or detections.
+    """
+
+    macro: float
+    micro: float
+    per_class: dict[str, float]
+    true_positives: dict[str, int]
+    false_positives: dict[str, int]
+    references: dict[str, int]
+
+
+def intersection_fscore(
+    found: Detections, truth: Detections, labels: Sequence[str], *, dtc: float, gtc: float
+) -> FScore:
+    """Intersection-based F-score of given detections.
+
+    Args:
+        found: detections at one threshold.
+        truth: true events.
+        labels: classes, in the order of the label indices.
+        dtc: detection tolerance criterion.
+        gtc: ground truth intersection criterion.
+    """
+    counts = intersection_counts(found, truth, len(labels), dtc=dtc, gtc=gtc, cttc=None)
+    return _fscore(counts.true_positives, counts.false_positives, counts.references, labels)
+
+
+def collar_fscore(
+    found: Detections,
+    truth: Detections,
+    labels: Sequence[str],
+    *,
+    onset_collar_s: float,
+    offset_collar_s: float,
+    offset_collar_rate: float,
+) -> FScore:
+    """Collar-based F-score of given detections.
+
+    A detection and a true event of its class and clip may be matched if their onsets are within
+    the onset collar, and their offsets within the offset collar or that share of the true event's
+    length, whichever is longer. As many as possible are matched. Times are compared as they are,
+    as sed_eval does: a difference of just the collar may round to either side.
+
+    Args:
+        found: detections at one threshold.
+        truth: true events.
+        labels: classes, in the order of the label indices.
+        onset_collar_s: seconds.
+        offset_collar_s: seconds.
+        offset_collar_rate: share of a true event's length.
+    """
+    one, other = pair_up(found, truth)
+    length_s = (truth.offset_s - truth.onset_s)[other]
+    reach_s = np.maximum(offset_collar_s, offset_collar_rate * length_s)
+    near = found.label_index[one] == truth.label_index[other]
+    near &= np.abs(found.onset_s[one] - truth.onset_s[other]) <= onset_collar_s
+    near &= np.abs(found.offset_s[one] - truth.offset_s[other]) <= reach_s
+    matched = _matched(one[near], other[near], (len(found), len(truth)))
+    n_classes = len(labels)
+    true_positives = np.bincount(truth.label_index[matched], minlength=n_classes)
+    return _fscore(
+        true_positives,
+        np.bincount(found.label_index, minlength=n_classes) - true_positives,
+        np.bincount(truth.label_index, minlength=n_classes),
+        labels,
+    )
+
+
+def segment_fscore(
+    found: Detections, truth: Detections, labels: Sequence[str], *, segment_s: float
+) -> FScore:
+    """Segment-based F-score of given detections: a class is active in each segment it touches.
+
+    Args:
+        found: detections at one threshold.
+        truth: true events.
+        labels: classes, in the order of the label indices.
+        segment_s: length of a segment in seconds.
+    """
+    n_classes = len(labels)
+    found_cells, true_cells = (_active_cells(events, segment_s) for events in (found, truth))
+    hit = np.intersect1d(found_cells, true_cells)
+    hit, false, true = (
+        np.bincount(cells % MOST_CLASSES, minlength=n_classes)
+        for cells in (hit, np.setdiff1d(found_cells, true_cells), true_cells)
+    )
+    return _fscore(hit, false, true, labels)
+
+
+def _active_cells(events: Detections, segment_s: float) -> Ints:
+    """A number for each (clip, segment, class) that an event touches, each once, sorted."""
+    first = np.floor(events.onset_s / segment_s).astype(np.int64)
+    count = np.ceil(events.offset_s / segment_s).astype(np.int64) - first
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    segment = np.repeat(first, count) + within
+    cell = np.repeat(events.clip_index, count) * MOST_SEGMENTS + segment
+    return np.unique(cell * MOST_CLASSES + np.repeat(events.label_index, count))
+
+
+def _matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Which of the second kind take part in a largest matching of the allowed pairs."""
+    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=shape).tocsr()
+    matching: npt.NDArray[np.int32] = maximum_bipartite_matching(graph, perm_type="row")
+    return matching >= 0
+
+
+def _fscore(
+    true_positives: Ints, false_positives: Ints, references: Ints, labels: Sequence[str]
+) -> FScore:
+    relevant = true_positives + false_positives + references
+    with np.errstate(invalid="ignore"):
+        per_class = np.where(relevant > 0, 2 * true_positives / relevant, np.nan)
+    total = relevant.sum()
+    return FScore(
+        macro=float(np.nanmean(per_class)) if total else float("nan"),
+        micro=float(2 * true_positives.sum() / total) if total else float("nan"),
+        per_class=dict(zip(labels, per_class.tolist(), strict=True)),
+        true_positives=dict(zip(labels, true_positives.tolist(), strict=True)),
+        false_positives=dict(zip(labels, false_positives.tolist(), strict=True)),
+        references=dict(zip(labels, references.tolist(), strict=True)),
+    )
+
+
+def intersection_fscore_from_scores(
+    frames: ScoreFrames, truth: TruthEvents, *, threshold: float, dtc: float, gtc: float
+) -> tuple[float, dict[str, float]]:
+    """Macro and class-wise intersection-based F-score at a threshold, by sed_scores_eval."""
+    score, *_ = sed_scores_eval.intersection_based.fscore(
+        frames, truth, threshold=threshold, dtc_threshold=dtc, gtc_threshold=gtc, num_jobs=1
+    )
+    return _macro_and_classes(score)
+
+
+def collar_fscore_from_scores(
+    frames: ScoreFrames,
+    truth: TruthEvents,
+    *,
+    threshold: float,
+    onset_collar_s: float,
+    offset_collar_s: float,
+    offset_collar_rate: float,
+) -> tuple[float, dict[str, float]]:
+    """Macro and class-wise collar-based F-score at a threshold, by sed_scores_eval."""
+    score, *_ = sed_scores_eval.collar_based.fscore(
+        frames,
+        truth,
+        threshold=threshold,
+        onset_collar=onset_collar_s,
+        offset_collar=offset_collar_s,
+        offset_collar_rate=offset_collar_rate,
+        num_jobs=1,
+    )
+    return _macro_and_classes(score)
+
+
+def _macro_and_classes(score: dict[str, float]) -> tuple[float, dict[str, float]]:
+    """Split sed_scores_eval's dictionary, whose averages stand among the classes."""
+    averages = ("macro_average", "micro_average", "mean")
+    classes = {name: float(value) for name, value in score.items() if name not in averages}
+    return float(np.mean(list(classes.values()))), classes
+
+
+def threshold_grid(n_thresholds: int) -> Floats:
+    """The centres of `n_thresholds` equal parts of [0, 1]: 0.01, 0.03 ... 0.99 for 50."""
+    return (np.arange(n_thresholds) + 0.5) / n_thresholds

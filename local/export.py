@@ -1,0 +1,153 @@
+"""Callbacks that write what a test or an evaluation found into the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import Callback
+from tqdm import tqdm
+
+from desed_task.dataio.batch import Source
+from desed_task.evaluation.psds import PSDS1
+from desed_task.evaluation.scores import Scores
+from desed_task.files import atomic_path, write_text_atomic
+from local import figures, results
+from local.callbacks import tensorboard
+from local.datamodule import SedDataModule, Truth
+from local.scorekeeper import ROLES, ScoreKeeper
+
+ROLLS_PER_CORPUS = 4
+
+
+class ResultWriter(Callback):
+    """After a test: results.json, tables and scores as files, figures as PNG and in TensorBoard."""
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write `metrics_test/{student,teacher}/...`, then results.json."""
+        keeper, data = pl_module.scorekeeper, trainer.datamodule
+        stored = {
+            (role, truth.source): (
+                keeper.scores(role, truth.source),
+                keeper.smoothed(role, truth.source),
+            )
+            for role in ROLES
+            for truth in data.truths("test")
+        }
+        if not trainer.is_global_zero:
+            return
+        folder = Path(str(trainer.log_dir))
+        writer = tensorboard(trainer)
+        for role in ROLES:
+            place = folder / "metrics_test" / role
+            for report in keeper.reports[role]:
+                for name, text in report.texts.items():
+                    write_text_atomic(place / name, text)
+            for truth in data.truths("test"):
+                write_scores(
+                    place / f"scores_{truth.source.name.lower()}.npz", *stored[role, truth.source]
+                )
+            for name, figure in _figures(keeper, data, role, stored):
+                figures.save(figure, place / f"{name}.png")
+                if writer is not None:
+                    writer.add_figure(f"test/{role}/{name}", figure, trainer.global_step)
+        results.write(
+            folder,
+            keeper.reports,
+            clips=data.clip_counts("test"),
+            missing=data.missing,
+            checkpoint=pl_module.tested_checkpoint,
+        )
+
+
+def _figures(
+    keeper: ScoreKeeper,
+    data: SedDataModule,
+    role: str,
+    stored: dict[tuple[str, Source], tuple[Scores, Scores]],
+) -> Iterator[tuple[str, Figure]]:
+    """File name without ending and picture, for everything shown of one network."""
+    for report in keeper.reports[role]:
+        for name, psds in report.curves.items():
+            title = f"{name.upper()} of the {role}, from scores"
+            yield f"psd_roc_{name}", figures.psd_roc(psds, title=title, max_efpr=PSDS1.max_efpr)
+    for truth in data.truths("test"):
+        scores = stored[role, truth.source][1]
+        for clip_id in _worth_seeing(truth):
+            row = scores.clip_ids.index(clip_id)
+            title = f"{clip_id}, {role}"
+            yield (
+                f"event_roll_{clip_id}",
+                figures.event_roll(
+                    scores.values[row],
+                    scores.boundaries_s,
+                    truth.events.events_of(clip_id),
+                    scores.vocabulary.labels,
+                    title=title,
+                ),
+            )
+
+
+def _worth_seeing(truth: Truth) -> list[str]:
+    """A few clips with many events, spread over the corpus; the same ones for every run."""
+    count = np.bincount(truth.events.clip_index, minlength=len(truth.events.clip_ids))
+    full = [row for row in np.argsort(-count, kind="stable") if count[row] > 0]
+    half = sorted(full[: max(len(full) // 2, ROLLS_PER_CORPUS)])
+    step = max(len(half) // ROLLS_PER_CORPUS, 1)
+    return [truth.events.clip_ids[row] for row in half[::step][:ROLLS_PER_CORPUS]]
+
+
+def write_scores(path: Path, raw: Scores, smoothed: Scores) -> None:
+    """Scores of a corpus in one compressed file: arrays unprocessed and postprocessed
+    (clip, frame, class), clip_ids, event_labels and boundaries_s; it appears whole.
+    """
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            unprocessed=raw.values.astype(np.float32),
+            postprocessed=smoothed.values.astype(np.float32),
+            clip_ids=np.array(raw.clip_ids),
+            event_labels=np.array(raw.vocabulary.labels),
+            boundaries_s=raw.boundaries_s,
+        )
+
+
+class ScoreWriter(Callback):
+    """After an evaluation: a table of timestamped scores a clip, raw and post-processed."""
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write `metrics_test/{role}_scores/{unprocessed,postprocessed}/<clip>.tsv`."""
+        keeper: ScoreKeeper = pl_module.scorekeeper
+        folder = Path(str(trainer.log_dir)) / "metrics_test"
+        for role in ROLES:
+            kinds = {
+                "unprocessed": keeper.scores(role, Source.EVALUATION),
+                "postprocessed": keeper.smoothed(role, Source.EVALUATION),
+            }
+            if trainer.is_global_zero:
+                for kind, scores in kinds.items():
+                    write_score_tables(folder / f"{role}_scores" / kind, scores)
+
+
+def write_score_tables(folder: Path, scores: Scores) -> None:
+    """One `<clip>.tsv` a clip: onset, offset, and a column a class."""
+    head = "\t".join(["onset", "offset", *scores.vocabulary])
+    times = np.stack([scores.boundaries_s[:-1], scores.boundaries_s[1:]], axis=1)
+    formats = ["%.3f", "%.3f", *["%.6f"] * len(scores.vocabulary)]
+    clips = zip(scores.clip_ids, scores.values, strict=True)
+    title = f"{folder.parent.name}/{folder.name}"
+    for clip_id, values in tqdm(
+        clips, title, len(scores.clip_ids), unit="clip", dynamic_ncols=True, leave=False
+    ):
+        with atomic_path(folder / f"{clip_id}.tsv") as temporary:
+            np.savetxt(
+                temporary,
+                np.concatenate([times, values], axis=1),
+                fmt=formats,
+                delimiter="\t",
+                header=head,
+                comments="",
+            )

@@ -1,0 +1,104 @@
+"""results.json: every test metric by its full name with what it was made from; and its table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from desed_task.files import write_json_atomic, write_text_atomic
+from local.scoring import Report
+from local.versions import versions
+
+FILE = "results.json"
+PER_CLASS_FILE = "per_class.tsv"
+ROLES = ("student", "teacher")
+
+
+def write(
+    folder: Path,
+    reports: Mapping[str, Sequence[Report]],
+    *,
+    clips: Mapping[str, int],
+    missing: Mapping[str, Sequence[str]],
+    checkpoint: str,
+) -> None:
+    """Write results.json and metrics_test/per_class.tsv into a run folder.
+
+    Nothing that differs between two equal runs (times, paths, energy) goes into results.json.
+
+    Args:
+        folder: the run folder.
+        reports: role -> reports of the corpora.
+        clips: corpus -> clips scored.
+        missing: corpus -> clips that its table lists but the disk lacks.
+        checkpoint: file name of what was tested.
+    """
+    every = [report for role in ROLES for report in reports[role]]
+    content = {
+        "metrics": {name: _number(v) for report in every for name, v in report.metrics.items()},
+        "per_class": {
+            name: {label: _number(value) for label, value in values.items()}
+            for report in every
+            for name, values in report.per_class.items()
+        },
+        "not_scored": sorted({label for report in every for label in report.not_scored}),
+        "clips": dict(clips),
+        "missing": {corpus: sorted(names) for corpus, names in missing.items() if names},
+        "checkpoint": checkpoint,
+        "versions": versions(),
+    }
+    write_text_atomic(
+        folder / "metrics_test" / PER_CLASS_FILE, per_class_text(content["per_class"])
+    )
+    # Last, because its presence says that the test is finished.
+    write_json_atomic(folder / FILE, content)
+
+
+def _number(value: float | None) -> float | None:
+    # JSON has no NaN; a value that does not exist is null.
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def show(folder: Path) -> None:
+    """Print the table of a finished run."""
+    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    print(table(content))
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """The metrics of results.json as lines: metric, student, teacher."""
+    rows: dict[str, dict[str, float | None]] = {}
+    for name, value in content["metrics"].items():
+        _, role, metric = name.split("/", 2)
+        rows.setdefault(metric, {})[role] = value
+    width = max(len(metric) for metric in rows)
+    lines = [f"{'test':<{width}}  {'student':>8}  {'teacher':>8}"]
+    lines += [
+        f"{metric:<{width}}  {_cell(values.get('student')):>8}  {_cell(values.get('teacher')):>8}"
+        for metric, values in rows.items()
+    ]
+    lines.append(f"clips: {', '.join(f'{n} {corpus}' for corpus, n in content['clips'].items())}")
+    if content["not_scored"]:
+        lines.append(f"not scored, no event in the truth: {', '.join(content['not_scored'])}")
+    for corpus, names in content["missing"].items():
+        lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {FILE}")
+    lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def per_class_text(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Tab-separated: a row a metric and class; an empty value where the class is not scored."""
+    lines = ["metric\tevent_label\tvalue"]
+    lines += [
+        f"{name}\t{label}\t{'' if value is None else f'{value:.6f}'}"
+        for name, values in per_class.items()
+        for label, value in values.items()
+    ]
+    return "\n".join(lines) + "\n"

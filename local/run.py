@@ -1,0 +1,273 @@
+"""Fit, test, evaluate: what the training script, the tuner and tests call."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import yaml
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+)
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from desed_task.errors import InputError
+from local import results
+from local.callbacks import EnergyMeter, RandomStates, RunDescription
+from local.checkpoints import config_of_checkpoint, load_checkpoint, load_networks
+from local.config import RecipeConfig, check_config
+from local.datamodule import SedDataModule
+from local.devices import CPU, Device
+from local.export import ResultWriter, ScoreWriter
+from local.macs import count_macs
+from local.sed_trainer_pretrained import SEDTask4
+
+LAST = "last.ckpt"
+FAST_TRAIN_BATCHES = 20
+FAST_EPOCHS = 2
+PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+class TrainingStoppedError(Exception):
+    """Training was stopped by the user; says how to go on."""
+
+
+class RunOptions(NamedTuple):
+    """Where a run is kept and what computes it."""
+
+    log_dir: str
+    device: Device = CPU
+    fast_dev_run: bool = False
+
+
+def fit(
+    config: RecipeConfig,
+    options: RunOptions,
+    *,
+    resume_from: str | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Path:
+    """Train, then test the best checkpoint.
+
+    Args:
+        config: the checked configuration.
+        options: run folder and device.
+        resume_from: a checkpoint to go on from, or "auto" (see `find_resumable`).
+        callbacks: further ones, for tests and tools.
+
+    Returns:
+        The run folder, LOG_DIR/version_N.
+
+    Raises:
+        InputError: for anything wrong with data or embeddings, before training starts.
+        TrainingStoppedError: after Ctrl-C.
+    """
+    if options.fast_dev_run:
+        config = shortened(config)
+    checkpoint = None
+    if resume_from == "auto":
+        finished, checkpoint = find_resumable(Path(options.log_dir), config)
+        if finished is not None:
+            print(f"{finished} holds the finished run of this configuration; nothing to do")
+            results.show(finished)
+            return finished
+    elif resume_from is not None:
+        checkpoint = Path(resume_from)
+        check_resumable(checkpoint, config)
+    data, module = _prepare(config)
+    data.check()
+    _describe(module, config)
+    trainer = _trainer(config, options, checkpoint, callbacks)
+    folder = Path(str(trainer.log_dir))
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise TrainingStoppedError(
+            f"stopped; go on with --resume_from_checkpoint {folder / 'checkpoints' / LAST}"
+        )
+    best = Path(trainer.checkpoint_callback.best_model_path)
+    print(f"best checkpoint: {best}")
+    _test(trainer, module, data, best)
+    return folder
+
+
+def test(config: RecipeConfig, path: str, options: RunOptions, overrides: Sequence[str]) -> Path:
+    """Test a checkpoint: its own hyperparameters on the data of `config`.
+
+    Returns:
+        The new run folder.
+
+    Raises:
+        InputError: for a checkpoint or data that cannot be used.
+    """
+    checkpoint = load_checkpoint(Path(path))
+    config = config_of_checkpoint(checkpoint, config, overrides, path)
+    data, module = _prepare(config)
+    data.check("test")
+    load_networks(module, checkpoint["state_dict"], path)
+    trainer = _trainer(config, options, None, ())
+    _test(trainer, module, data, Path(path), loaded=True)
+    return Path(str(trainer.log_dir))
+
+
+def evaluate(
+    config: RecipeConfig, path: str, options: RunOptions, overrides: Sequence[str]
+) -> Path:
+    """Score the evaluation set, which has no labels, with a checkpoint.
+
+    Returns:
+        The new run folder; scores lie in its `metrics_test/{student,teacher}_scores`.
+
+    Raises:
+        InputError: for a checkpoint or data that cannot be used.
+    """
+    checkpoint = load_checkpoint(Path(path))
+    config = config_of_checkpoint(checkpoint, config, overrides, path)
+    data, module = _prepare(config)
+    data.check("predict")
+    load_networks(module, checkpoint["state_dict"], path)
+    trainer = _trainer(config, options, None, (ScoreWriter(),))
+    trainer.predict(module, datamodule=data, return_predictions=False)
+    folder = Path(str(trainer.log_dir))
+    print(f"scores: {folder / 'metrics_test'}")
+    return folder
+
+
+def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
+    """What `--resume_from_checkpoint auto` means here.
+
+    Only the newest run that has this very configuration counts.
+
+    Returns:
+        (finished run folder, None), (None, checkpoint to go on from) or (None, None).
+    """
+    folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
+    for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
+        if _stored_config(folder) != config:
+            continue
+        if (folder / results.FILE).is_file():
+            return folder, None
+        last = folder / "checkpoints" / LAST
+        return None, last if last.is_file() else None
+    return None, None
+
+
+def check_resumable(path: Path, config: RecipeConfig) -> None:
+    """Refuse a checkpoint whose training cannot go on with `config`.
+
+    Raises:
+        InputError: naming the values that differ, which would change the networks, the batches or
+            the schedule in the middle of a run.
+    """
+    stored = config_of_checkpoint(load_checkpoint(path), config, (), str(path)).dump()
+    here = config.dump()
+    differing = [
+        f"{section}.{key}: {stored[section][key]!r} in the checkpoint, {here[section][key]!r} here"
+        for section in ("training", "scaler", "opt", "feats", "net")
+        for key in here[section]
+        if stored[section][key] != here[section][key]
+    ]
+    if differing:
+        heading = f"{path} was trained with other values; resume with the same configuration:"
+        raise InputError.collect(differing, heading)
+
+
+def shortened(config: RecipeConfig) -> RecipeConfig:
+    """The configuration of a fast_dev_run: two epochs, a validation after each."""
+    tree = config.dump()
+    tree["training"].update(
+        n_epochs=FAST_EPOCHS, n_epochs_warmup=1, epoch_decay=1, validation_interval=1
+    )
+    return check_config(tree, "fast_dev_run")
+
+
+def _stored_config(folder: Path) -> RecipeConfig | None:
+    try:
+        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return check_config(tree, str(folder / "config.yaml"))
+    except (OSError, InputError):
+        return None
+
+
+def _prepare(config: RecipeConfig) -> tuple[SedDataModule, SEDTask4]:
+    pl.seed_everything(config.training.seed, workers=True, verbose=False)
+    return SedDataModule(config), SEDTask4(config)
+
+
+def _describe(module: SEDTask4, config: RecipeConfig) -> None:
+    cost = count_macs(module.sed_student, config)
+    print(
+        f"network: {cost.parameters / 1e6:.2f} M parameters, "
+        f"{cost.macs / 1e9:.2f} GMACs for {cost.clip_s:g} s of audio"
+    )
+
+
+def _trainer(
+    config: RecipeConfig, options: RunOptions, resumed: Path | None, more: Sequence[Callback]
+) -> pl.Trainer:
+    _silence()
+    log_dir, version = Path(options.log_dir), None
+    if resumed is not None and resumed.parent.name == "checkpoints":
+        # A resumed run goes on in its own folder.
+        log_dir, version = resumed.parents[2], resumed.parents[1].name
+    logger = TensorBoardLogger(str(log_dir.parent), log_dir.name, version=version)
+    training = config.training
+    return pl.Trainer(
+        accelerator=options.device.accelerator,
+        devices=options.device.devices,
+        logger=logger,
+        callbacks=[*_callbacks(config, Path(logger.log_dir)), *more],
+        precision=PRECISIONS.get(str(training.precision), training.precision),
+        max_epochs=training.n_epochs,
+        limit_train_batches=FAST_TRAIN_BATCHES if options.fast_dev_run else None,
+        check_val_every_n_epoch=training.validation_interval,
+        gradient_clip_val=training.gradient_clip or None,
+        accumulate_grad_batches=training.accumulate_batches,
+        deterministic=training.deterministic,
+        enable_progress_bar=training.enable_progress_bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=10,
+    )
+
+
+def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
+    checkpoints = folder / "checkpoints"
+    return [
+        RunDescription(config),
+        RandomStates(),
+        EnergyMeter(config.energy),
+        EarlyStopping("val/obj_metric", mode="max", patience=config.training.early_stop_patience),
+        ModelCheckpoint(checkpoints, monitor="val/obj_metric", mode="max"),
+        ModelCheckpoint(
+            checkpoints,
+            filename=Path(LAST).stem,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        ResultWriter(),
+    ]
+
+
+def _test(
+    trainer: pl.Trainer, module: SEDTask4, data: SedDataModule, path: Path, loaded: bool = False
+) -> None:
+    module.tested_checkpoint = path.name
+    ckpt: dict[str, Any] = {} if loaded else {"ckpt_path": path, "weights_only": True}
+    trainer.test(module, datamodule=data, verbose=False, **ckpt)
+    folder = Path(str(trainer.log_dir))
+    results.show(folder)
+    print(f"run folder: {folder}\nlook at it with: tensorboard --logdir {folder.parent}")
+
+
+def _silence() -> None:
+    """Drop Lightning's advice that does not apply here; every other warning is shown."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for text in ("does not have many workers", "LeafSpec", "smaller than the logging interval"):
+        warnings.filterwarnings("ignore", f".*{text}")

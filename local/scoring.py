@@ -1,0 +1,306 @@
+"""Model scores -> named metrics, the same code for student and teacher (SPEC section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from desed_task.dataio.annotations import EventTable
+from desed_task.errors import InputError
+from desed_task.evaluation import fscores, segments
+from desed_task.evaluation.fscores import FScore
+from desed_task.evaluation.psds import (
+    PSDS1,
+    PSDS2,
+    Psds,
+    psds_from_scores,
+    psds_from_thresholds,
+)
+from desed_task.evaluation.scores import (
+    Detections,
+    Scores,
+    as_detections,
+    as_sed_scores_eval,
+    check_durations,
+    detect,
+    truth_events,
+)
+from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
+
+Stage = Literal["val", "test"]
+INTERSECTION = {"dtc": 0.5, "gtc": 0.5}
+COLLAR = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
+THRESHOLD = 0.5
+MAX_FPR = 0.1
+# An annotated soft label above this counts as an event.
+TRUE_CONFIDENCE = 0.5
+SYNTH_METRICS = {
+    "intersection": "intersection_f1_macro_thres05",
+    "collar": "collar_f1_macro_thres05",
+    "psds": "psds1",
+}
+MAESTRO_METRICS = {
+    "fmo": "segment_f1_macro_thresopt",
+    "mauc": "segment_mauc",
+    "mpauc": "segment_mpauc",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one network scores on one corpus.
+
+    Attributes:
+        metrics: full name -> value.
+        per_class: full name -> class -> value; None where the class is not scored.
+        not_scored: classes without any event in the truth; they are left out of every mean.
+        curves: name of a PSDS -> its curves.
+        texts: file name -> a table to read.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float | None]]
+    not_scored: tuple[str, ...] = ()
+    curves: dict[str, Psds] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+class _Sheet:
+    """Collects metrics under their full names."""
+
+    def __init__(self, stage: str, role: str, classes: Sequence[str]) -> None:
+        self.prefix = f"{stage}/{role}"
+        self.classes = classes
+        self.metrics: dict[str, float] = {}
+        self.per_class: dict[str, dict[str, float | None]] = {}
+
+    def put(self, name: str, package: str, value: float, per_class: Mapping[str, float]) -> None:
+        full = f"{self.prefix}/{name}/{package}"
+        self.metrics[full] = float(value)
+        self.per_class[full] = {label: per_class.get(label) for label in self.classes}
+
+
+def score_desed(
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    *,
+    stage: Stage,
+    role: str,
+    n_thresholds: int,
+) -> Report:
+    """PSDS and event-based F-scores over the 10 DESED classes.
+
+    Those computed from scores leave clips without events out; those of psds_eval and sed_eval,
+    which a test adds, take all clips.
+
+    Args:
+        scores: post-processed, of the clips that `events` lists.
+        events: the truth.
+        durations: clip -> seconds.
+        stage: "val" or "test".
+        role: "student" or "teacher".
+        n_thresholds: of psds_eval's PSDS.
+
+    Raises:
+        InputError: for clips without scores or duration, or a truth without any DESED event.
+    """
+    events = events.merged()
+    check_durations(events.clip_ids, durations)
+    labels, not_scored = _scored(events, DESED_CLASSES)
+    chosen = scores.select(events.clip_ids, labels)
+    sheet = _Sheet(stage, role, DESED_CLASSES)
+    curves = _from_scores(sheet, chosen, events, durations, stage)
+    texts = {}
+    if stage == "test":
+        texts = _from_detections(sheet, chosen, events, durations, n_thresholds)
+    return Report(sheet.metrics, sheet.per_class, not_scored, curves, texts)
+
+
+def _from_scores(
+    sheet: _Sheet, scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
+) -> dict[str, Psds]:
+    """What sed_scores_eval computes, of the clips with events; data frames are made here only."""
+    truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}
+    frames = as_sed_scores_eval(scores.select(list(truth)))
+    curves = {"psds1": psds_from_scores(frames, truth, durations, PSDS1)}
+    if stage == "test":
+        curves["psds2"] = psds_from_scores(frames, truth, durations, PSDS2)
+    for name, psds in curves.items():
+        sheet.put(name, "sed_scores_eval", psds.value, psds.per_class)
+    by_intersection = fscores.intersection_fscore_from_scores(
+        frames, truth, threshold=THRESHOLD, **INTERSECTION
+    )
+    sheet.put("intersection_f1_macro_thres05", "sed_scores_eval", *by_intersection)
+    by_collar = fscores.collar_fscore_from_scores(frames, truth, threshold=THRESHOLD, **COLLAR)
+    sheet.put("collar_f1_macro_thres05", "sed_scores_eval", *by_collar)
+    return curves
+
+
+def _from_detections(
+    sheet: _Sheet,
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    n_thresholds: int,
+) -> dict[str, str]:
+    """What psds_eval and sed_eval compute, of all clips; tables of the F-scores to read."""
+    labels = scores.vocabulary.labels
+    truth = as_detections(events, scores.vocabulary)
+    duration_s = np.array([durations[clip_id] for clip_id in scores.clip_ids])
+    points = [
+        detect(scores, threshold).within(duration_s)
+        for threshold in fscores.threshold_grid(n_thresholds)
+    ]
+    for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
+        psds = psds_from_thresholds(
+            points, truth, labels, dataset_s=float(duration_s.sum()), spec=spec
+        )
+        sheet.put(name, "psds_eval", psds.value, psds.per_class)
+    found = detect(scores, THRESHOLD)
+    inside = found.within(duration_s)
+    by_intersection = fscores.intersection_fscore(inside, truth, labels, **INTERSECTION)
+    by_collar = fscores.collar_fscore(found, truth, labels, **COLLAR)
+    sheet.put(
+        "intersection_f1_macro_thres05",
+        "psds_eval",
+        by_intersection.macro,
+        by_intersection.per_class,
+    )
+    sheet.put("collar_f1_macro_thres05", "sed_eval", by_collar.macro, by_collar.per_class)
+    return _texts(found, truth, labels, by_collar, by_intersection)
+
+
+def score_maestro(
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    *,
+    stage: Stage,
+    role: str,
+    n_thresholds: int,
+) -> Report:
+    """One-second segment metrics over the 11 scored MAESTRO classes.
+
+    A test overlap-adds the clips of a recording; a validation, whose clips were drawn from
+    recordings that are trained on, scores each clip by itself.
+
+    Args:
+        scores: post-processed, of the clips that `events` lists.
+        events: the truth, soft labels as confidence.
+        durations: recording (test) or clip (val) -> seconds.
+        stage: "val" or "test".
+        role: "student" or "teacher".
+        n_thresholds: not used.
+
+    Raises:
+        InputError: for clips without scores or duration, or a truth without any scored event.
+    """
+    events = events.rows(events.confidence > TRUE_CONFIDENCE)
+    labels, not_scored = _scored(events, MAESTRO_SCORED_CLASSES)
+    chosen = scores.select(events.clip_ids, labels)
+    if stage == "test":
+        pieces = segments.overlap_add(chosen, durations)
+        # The same event stands in the table of every clip that covers it.
+        events = segments.on_recordings(events).joined()
+    else:
+        pieces = segments.clip_segments(chosen, durations)
+        events = events.merged()
+    frames = segments.segment_frames(pieces, durations, labels)
+    truth = truth_events(events, chosen.vocabulary)
+    found = segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
+    sheet = _Sheet(stage, role, MAESTRO_SCORED_CLASSES)
+    package = "sed_scores_eval"
+    sheet.put("segment_f1_macro_thresopt", package, found.f1, found.f1_per_class)
+    sheet.put("segment_mauc", package, found.auc, found.auc_per_class)
+    sheet.put("segment_mpauc", package, found.partial_auc, found.partial_auc_per_class)
+    lines = [
+        (label, found.f1_per_class[label], found.auc_per_class[label], threshold)
+        for label, threshold in found.threshold_per_class.items()
+    ]
+    text = _table(("event label", "best F1", "AUC", "threshold"), lines)
+    return Report(
+        sheet.metrics, sheet.per_class, not_scored, texts={"maestro_segment_f1.txt": text}
+    )
+
+
+def _scored(events: EventTable, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes that occur in the truth, and those that do not."""
+    there = {events.vocabulary[index] for index in np.unique(events.label_index)}
+    labels = tuple(label for label in classes if label in there)
+    if not labels:
+        raise InputError(
+            f"{events.path or 'the truth'}: none of the scored classes ({', '.join(classes)}) has "
+            "an event in it; nothing can be scored: check the table"
+        )
+    return labels, tuple(label for label in classes if label not in there)
+
+
+def obj_metric(metrics: Mapping[str, float], *, synth_type: str, maestro_type: str) -> float:
+    """The student's validation metric that the best checkpoint is chosen by.
+
+    Args:
+        metrics: of a validation, by full name.
+        synth_type: intersection, collar or psds.
+        maestro_type: fmo, mauc or mpauc.
+    """
+    return (
+        metrics["val/student/weak_f1_macro_thres05/torchmetrics"]
+        + metrics[f"val/student/{SYNTH_METRICS[synth_type]}/sed_scores_eval"]
+        + metrics[f"val/student/{MAESTRO_METRICS[maestro_type]}/sed_scores_eval"]
+    )
+
+
+def _texts(
+    found: Detections,
+    truth: Detections,
+    labels: Sequence[str],
+    by_collar: FScore,
+    by_intersection: FScore,
+) -> dict[str, str]:
+    by_segment = fscores.segment_fscore(found, truth, labels, segment_s=segments.SEGMENT_S)
+    return {
+        "event_f1.txt": _fscore_text("Event-based F1, collars 0.2 s", by_collar),
+        "intersection_f1.txt": _fscore_text(
+            "Intersection-based F1, dtc = gtc = 0.5", by_intersection
+        ),
+        "segment_f1.txt": _fscore_text("Segment-based F1, 1 s segments", by_segment),
+    }
+
+
+def _fscore_text(title: str, score: FScore) -> str:
+    rows = [
+        (
+            label,
+            f1,
+            score.true_positives[label],
+            score.false_positives[label],
+            score.references[label] - score.true_positives[label],
+        )
+        for label, f1 in score.per_class.items()
+    ]
+    heading = (
+        f"{title}, threshold {THRESHOLD}\nmacro {score.macro:.4f}   micro {score.micro:.4f}\n\n"
+    )
+    return heading + _table(("event label", "F1", "TP", "FP", "FN"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns under their heads: the first to the left, numbers to the right."""
+    cells = [head, *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,174 @@
+"""SEDTask4: the mean teacher of the 2024 baseline as a Lightning module (SPEC sections 6 and 7).
+
+Hooks are short and delegate: the mathematics is `desed_task`'s, the metrics are `local.scoring`'s.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from desed_task.augment import Mixup
+from desed_task.dataio.batch import SedBatch
+from desed_task.features import LogMel, Scaler
+from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
+from desed_task.nnet.CRNN import CRNN
+from desed_task.schedules import RampedScheduler, consistency_weight
+from local.config import RecipeConfig
+from local.scorekeeper import ScoreKeeper
+
+
+class SEDTask4(pl.LightningModule):
+    """Student and teacher CRNN, their losses, optimizer and scores.
+
+    Args:
+        config: the whole configuration; kept in checkpoints as `hyper_parameters`.
+    """
+
+    def __init__(self, config: RecipeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.save_hyperparameters(config.dump())
+        feats = config.feats
+        self.mel_spec = LogMel(
+            feats.sample_rate,
+            feats.n_window,
+            feats.n_window,
+            feats.hop_length,
+            feats.n_mels,
+            feats.f_min,
+            feats.f_max,
+        )
+        self.scaler = Scaler(config.scaler.statistic, config.scaler.normtype)
+        self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
+        self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
+        self.mixup = mixup_of(config)
+        # Draws of mixup and masks: apart from the global state, so that they depend on the seed
+        # and the number of steps alone.
+        self.draws = torch.Generator().manual_seed(config.training.seed)
+        self.scorekeeper = ScoreKeeper(config)
+
+    @property
+    def networks(self) -> dict[str, CRNN]:
+        """Role -> network; whatever is done to one is done to both."""
+        return {"student": self.sed_student, "teacher": self.sed_teacher}
+
+    # ---- training
+
+    def training_step(self, batch: SedBatch, batch_idx: int) -> Tensor:
+        """Mel -> mixup -> student and teacher -> losses."""
+        mel, embedding, target = self.mel_spec(batch.waveform), batch.embedding, batch.target
+        if self.mixup is not None:
+            mel, embedding, target = self.mixup(mel, embedding, target, batch.source, self.draws)
+        features = self.scaler(self.mel_spec.to_db(mel))
+        student = self.sed_student(features, embedding, batch.known, generator=self.draws)
+        with torch.no_grad():
+            teacher = self.sed_teacher(features, embedding, batch.known, generator=self.draws)
+        losses = detection_losses(
+            student,
+            teacher,
+            target,
+            batch.known,
+            batch.source,
+            weight=self._consistency_weight(),
+            self_sup_loss=self.config.training.self_sup_loss,
+        )
+        self._log_losses(losses, len(batch.clip_id))
+        return losses.loss
+
+    def _consistency_weight(self) -> float:
+        training = self.config.training
+        return consistency_weight(
+            self.lr_schedulers().ramp,
+            self.current_epoch,
+            const_max=training.const_max,
+            epoch_decay=training.epoch_decay,
+        )
+
+    def _log_losses(self, losses: DetectionLosses, batch_size: int) -> None:
+        terms = losses._asdict()
+        self.log("train/weight", terms.pop("weight"), batch_size=batch_size)
+        self.log("train/lr", self.lr_schedulers().get_last_lr()[0], batch_size=batch_size)
+        named = {f"train/student/{name}": value for name, value in terms.items()}
+        self.log_dict(named, batch_size=batch_size)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step the student, then let the teacher follow it."""
+        super().optimizer_step(*args, **kwargs)
+        step = self.lr_schedulers().step_num
+        ema_update(self.sed_student, self.sed_teacher, step, self.config.training.ema_factor)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam on the student, its learning rate ramped up, held and let fall by step."""
+        training = self.config.training
+        steps = self.trainer.estimated_stepping_batches // self.trainer.max_epochs
+        optimizer = torch.optim.Adam(self.sed_student.parameters(), self.config.opt.lr)
+        scheduler = RampedScheduler(
+            optimizer,
+            warmup_steps=training.n_epochs_warmup * steps,
+            start_annealing=training.epoch_decay * steps,
+            max_steps=training.n_epochs * steps,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the draws, so that a resumed run goes on with the same ones."""
+        checkpoint["draws"] = self.draws.get_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the state of the draws back."""
+        if "draws" in checkpoint:
+            self.draws.set_state(checkpoint["draws"].cpu())
+
+    # ---- validation, test and evaluation set
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the last pass."""
+        self.scorekeeper.clear()
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: SedBatch, batch_idx: int) -> None:
+        """Scores with the classes masked that a corpus did not annotate."""
+        self._detect(batch, batch.known)
+
+    def test_step(self, batch: SedBatch, batch_idx: int) -> None:
+        """Scores without a mask: what a clip came from is not known at inference."""
+        self._detect(batch, None)
+
+    def predict_step(self, batch: SedBatch, batch_idx: int) -> None:
+        """Scores of a set without labels."""
+        self._detect(batch, None)
+
+    def _detect(self, batch: SedBatch, classes_mask: Tensor | None) -> None:
+        features = self.scaler(self.mel_spec.to_db(self.mel_spec(batch.waveform)))
+        for role, network in self.networks.items():
+            found = network(features, batch.embedding, classes_mask)
+            self.scorekeeper.add(role, batch, found)
+
+    def on_validation_epoch_end(self) -> None:
+        """Every validation metric of both networks, and the one that the best is chosen by."""
+        metrics = self.scorekeeper.validation_metrics(self.trainer.datamodule)
+        self.log("val/obj_metric", metrics.pop("val/obj_metric"), prog_bar=True)
+        self.log_dict(metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Every test metric of both networks; the reports stay in the scorekeeper for callbacks."""
+        self.log_dict(self.scorekeeper.test_metrics(self.trainer.datamodule))
+
+
+def mixup_of(config: RecipeConfig) -> Mixup | None:
+    """The mixup that a configuration describes; None where it is off."""
+    training = config.training
+    if training.mixup is None:
+        return None
+    return Mixup(probability=training.mixup_prob, labels=training.mixup, draw=training.mixup_draw)

@@ -1,0 +1,21 @@
+"""Versions of what numbers depend on."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import desed_task
+
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "sed_scores_eval", "torchmetrics")
+
+
+def versions() -> dict[str, str]:
+    """Package -> installed version, ours (desed_task) and Python included."""
+    found = {"desed_task": desed_task.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

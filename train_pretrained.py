@@ -1,0 +1,86 @@
+"""Train, test or evaluate the baseline on pretrained embeddings.
+
+    python train_pretrained.py                                         # train, then test the best
+    python train_pretrained.py --conf_file confs/mini.yaml             # on the mini corpus
+    python train_pretrained.py --resume_from_checkpoint auto           # go on where it stopped
+    python train_pretrained.py --test_from_checkpoint path/to/best.ckpt
+    python train_pretrained.py --set net.dropout=0.3 --gpus 2 --log_dir exp/dropout
+
+Extract embeddings first (extract_embeddings.py). A run is kept in LOG_DIR/version_N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+
+from desed_task.errors import InputError
+from local import run
+from local.config import load_config
+from local.devices import choose_device
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="configuration")
+    parser.add_argument("--log_dir", default="./exp/2024_baseline", help="where runs are kept")
+    parser.add_argument(
+        "--resume_from_checkpoint",
+        metavar="CKPT",
+        help="go on from this checkpoint; auto: from the newest unfinished run in LOG_DIR, and do "
+        "nothing where a run of the same configuration is finished",
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--test_from_checkpoint", metavar="CKPT", help="only test this checkpoint")
+    start.add_argument(
+        "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set with it"
+    )
+    parser.add_argument(
+        "--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)"
+    )
+    parser.add_argument(
+        "--fast_dev_run", action="store_true", help="20 training batches, 2 epochs: does it run?"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help="change one value of the configuration; may be given often",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 2 for wrong input, 130 after Ctrl-C."""
+    args = parse_args(argv)
+    # A warning is one line for the user, not a place in our code.
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    try:
+        config = load_config(args.conf_file, args.overrides)
+        device = choose_device(args.gpus)
+        if device.notice:
+            print(device.notice)
+        options = run.RunOptions(args.log_dir, device, args.fast_dev_run)
+        if args.test_from_checkpoint:
+            run.test(config, args.test_from_checkpoint, options, args.overrides)
+        elif args.eval_from_checkpoint:
+            run.evaluate(config, args.eval_from_checkpoint, options, args.overrides)
+        else:
+            run.fit(config, options, resume_from=args.resume_from_checkpoint)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except run.TrainingStoppedError as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
