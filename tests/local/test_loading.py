@@ -263,7 +263,8 @@ def test_a_recording_without_a_duration(refused, data, tmp_path):
     table = tmp_path / "durations.tsv"
     table.write_text("\n".join([rows[0], *(row for row in rows[1:] if "cafe" not in row)]))
     text = refused(f"data.real_maestro_val_dur={table}")
-    assert "data.real_maestro_val_dur: no duration of 1 clips (e.g. cafe_restaurant_" in text
+    assert "data.real_maestro_val_dur: no duration of " in text
+    assert "(e.g. cafe_restaurant_" in text
     assert "add them to the durations table" in text
 
 
