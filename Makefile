@@ -1,0 +1,59 @@
+# make setup   a virtual environment in .venv with everything installed
+# make demo    the whole recipe on the mini corpus; run again, it goes on or redoes nothing
+# make test    every test (make test ARGS="-k psds" for some)
+# make lint    style, types and shell scripts
+# make clean   remove .venv and caches; data, embeddings and runs stay
+#
+# make setup PYTHON=python3.12             another interpreter, 3.10 to 3.13
+# make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#                                          torch from that package index, everything else as usual
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
+SHELL_SCRIPTS := conda_create_environment.sh .ci/run
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
+
+setup: $(STAMP)
+
+# The stamp is written last, so that an installation that failed is tried again. The version is in
+# desed_task/__init__.py.
+$(STAMP): pyproject.toml desed_task/__init__.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else \
+	    f"Python {v[0]}.{v[1]} will not do: choose one from 3.10 to 3.13, as in make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "$(TORCH)"
+endif
+	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+# No file stands for a step: each script knows what it has done and what is left.
+demo: setup
+	$(BIN)/python generate_dcase_task4_2024.py --mini
+	$(BIN)/python extract_embeddings.py --conf_file confs/mini.yaml
+	$(BIN)/python train_pretrained.py --conf_file confs/mini.yaml --log_dir exp/mini \
+	    --resume_from_checkpoint auto
+	@echo "Curves, figures and hyperparameters: $(BIN)/tensorboard --logdir exp/mini"
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy desed_task
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,228 @@
+"""What `make setup`, the conda script and CI do, without installing anything."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import desed_task
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+TARGETS = {"help", "setup", "demo", "test", "lint", "clean"}
+
+
+def listed(key: str) -> list[str]:
+    """The lines of a list of strings in pyproject.toml (Python 3.10 has no TOML reader)."""
+    body = re.search(rf"^{key} = \[\n(.*?)^\]", PYPROJECT, re.S | re.M).group(1)
+    return [line.strip() for line in body.splitlines()]
+
+
+def requirements() -> list[Requirement]:
+    lines = listed("dependencies") + listed("dev")
+    return [Requirement(line.split('"')[1]) for line in lines if line.startswith('"')]
+
+
+def make(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "--no-print-directory", *map(str, arguments)]
+    # Not what an outer `make test` was given, such as -j or VENV.
+    inherited = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "VENV")}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**inherited, **environment}
+    )
+
+
+def test_one_version_everywhere():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", desed_task.__version__)
+    try:
+        installed = version("desed-task")
+    except PackageNotFoundError:
+        if "CI" in os.environ:
+            raise
+        pytest.skip("not installed here; `make test` installs it")
+    assert installed == desed_task.__version__
+
+
+def test_what_is_installed_is_what_is_asked_for():
+    asked = requirements()
+    assert len(asked) > 20
+    outside = [
+        f"{wanted} (installed {version(wanted.name)})"
+        for wanted in asked
+        if Version(version(wanted.name)) not in wanted.specifier
+    ]
+    assert outside == []
+
+
+def test_every_upper_bound_has_its_reason():
+    lines, unexplained = listed("dependencies"), []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith('"') and re.search("<|==", line) and not before.startswith("#"):
+            unexplained.append(line)
+    assert unexplained == []
+
+
+def test_every_package_is_installed():
+    found = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for top in ("desed_task", "local")
+        for path in (ROOT / top).rglob("*.py")
+    }
+    assert set(re.search(r"^packages = \[(.*)\]", PYPROJECT, re.M).group(1).split(", ")) == {
+        f'"{name}"' for name in found
+    }
+    assert all((ROOT / name.replace(".", "/") / "__init__.py").is_file() for name in found)
+
+
+def test_make_alone_names_every_target():
+    told = make().stdout
+    assert {
+        line.split()[1] for line in told.splitlines() if line.startswith("make ")
+    } == TARGETS - {"help"}
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_targets_exist(target, tmp_path):
+    run = make("-n", target, f"VENV={tmp_path / 'new'}")
+    assert run.returncode == 0, run.stderr
+    installs = "-m pip install --editable" in run.stdout
+    assert installs == (target in {"setup", "demo", "test", "lint"})
+
+
+def test_setup_installs_once_and_again_when_the_pins_change(tmp_path):
+    venv = tmp_path / "v"
+    venv.mkdir()
+    stamp = venv / ".installed"
+    stamp.touch()
+    assert "pip install" not in make("-n", "setup", f"VENV={venv}").stdout
+    os.utime(stamp, (0, 0))
+    assert "pip install" in make("-n", "setup", f"VENV={venv}").stdout
+
+
+def test_torch_index_is_asked_for_torch_alone(tmp_path):
+    torch = next(str(r) for r in requirements() if r.name == "torch")
+    lines = make(
+        "-n", "setup", f"VENV={tmp_path}", "TORCH_INDEX=https://example.org/cpu"
+    ).stdout.splitlines()
+    first, second = [line for line in lines if "pip install" in line]
+    spec = re.search(r'--index-url https://example.org/cpu "(torch[^"]*)"$', first).group(1)
+    assert Requirement(spec) == Requirement(torch)
+    assert "--index-url" not in second
+
+
+def test_an_interpreter_that_will_not_do_is_named(tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text(
+        f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9); $1"\n'
+    )
+    old.chmod(0o755)
+    run = make("setup", f"PYTHON={old}", f"VENV={tmp_path / 'v'}")
+    assert run.returncode != 0
+    assert "Python 3.9 will not do: choose one from 3.10 to 3.13" in run.stderr
+    assert not (tmp_path / "v").exists()
+
+
+def test_demo_runs_the_recipe_in_order():
+    steps = [line.split()[1] for line in make("-n", "demo").stdout.splitlines() if ".py" in line]
+    assert steps == [
+        "generate_dcase_task4_2024.py",
+        "extract_embeddings.py",
+        "train_pretrained.py",
+    ]
+
+
+def test_ci_lints_and_tests_a_new_environment(tmp_path):
+    """`.ci/run` from elsewhere, with a make that says what it was asked."""
+    fake(tmp_path / "make", 'echo "$PWD $CI $*"')
+    run = subprocess.run(
+        [ROOT / ".ci" / "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert run.returncode == 0, run.stderr
+    told = re.fullmatch(r"(\S+) 1 lint test VENV=(\S+)/venv\n", run.stdout)
+    assert Path(told.group(1)) == ROOT
+    assert not Path(told.group(2)).exists()
+
+
+def fake(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def conda(tmp_path):
+    """Runs the script with a `conda` that knows the environments named; returns its calls too."""
+    for tool in ("bash", "dirname", "sed", "sh"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+
+    def run(*arguments, known=(), tools=("conda", "cc"), **environment):
+        log = tmp_path / "log"
+        log.write_text("")
+        there = "|".join(known) or "-"
+        for tool in tools:
+            # Answers "run ... NAME python --version" as conda does for a known or unknown NAME.
+            fake(
+                tmp_path / tool,
+                f'echo "$*" >> {log}\ncase "$1 $4 $6" in\n  "run "*" --version")\n'
+                f"    case $4 in {there}) exit 0;; *) exit 1;; esac;;\nesac",
+            )
+        done = subprocess.run(
+            [ROOT / "conda_create_environment.sh", *arguments],
+            capture_output=True,
+            text=True,
+            env={"PATH": str(tmp_path), **environment},
+        )
+        return done, log.read_text().splitlines()
+
+    return run
+
+
+def test_conda_makes_an_environment_and_installs_as_make_does(conda):
+    run, calls = conda()
+    assert run.returncode == 0, run.stderr
+    _, create, install = calls
+    assert create == "create --yes --name dcase2024 python=3.11 pip"
+    made = next(line for line in make("-n", "-B", "setup").stdout.splitlines() if "--edit" in line)
+    assert install.split("python ")[1] == made.split("python ")[1].replace('"', "")
+    assert "conda activate dcase2024" in run.stdout
+
+
+def test_conda_brings_an_environment_up_to_date(conda):
+    run, calls = conda("mine", known=("mine",), TORCH_INDEX="https://example.org/cpu")
+    assert run.returncode == 0, run.stderr
+    assert not any(call.startswith("create") for call in calls)
+    assert re.search(r"--name mine .*--index-url https://example.org/cpu torch>=", calls[1])
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [((), "error: conda is not on PATH"), (("conda",), "error: no C compiler (cc)")],
+)
+def test_conda_script_says_what_is_absent(conda, tools, message):
+    run, calls = conda(tools=tools)
+    assert (run.returncode, calls) == (1, [])
+    assert message in run.stderr
+
+
+def test_conda_script_tells_its_use(conda):
+    run, calls = conda("--help")
+    assert (run.returncode, calls) == (2, [])
+    assert "bash conda_create_environment.sh" in run.stdout
+
+
+def test_what_is_made_is_not_committed():
+    made = ["data/mini/x.wav", "exp/a", "embeddings/b", ".venv/c", "scaler.ckpt", "a/x.hdf5.part"]
+    run = subprocess.run(
+        ["git", "check-ignore", "--no-index", *made], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.stdout.split() == made
