@@ -4,18 +4,14 @@
     global_embeddings  (clip, feature)         float32
     filenames          (clip,)                 file stems
 
-`EmbeddingWriter` fills `<name>.hdf5.part` and renames it when every clip is there. It can be killed
-at any moment and goes on with the clips that are not marked as finished. `EmbeddingReader` reads
-our files and published ones.
+`EmbeddingReader` reads our files and published ones; `embedding_writer` writes them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import h5py
@@ -34,8 +30,7 @@ NAMES = "filenames"
 # One byte a clip, 1 once its embeddings are on disk. Not in published files, which are whole.
 FINISHED = "finished"
 
-_REMEDY = "run extract_embeddings.py"
-_BLOCK = 64
+REMEDY = "run extract_embeddings.py"
 
 
 class Layout(NamedTuple):
@@ -79,199 +74,6 @@ def _plain(value: Any) -> str | float:
     return value if isinstance(value, str) else float(value)
 
 
-class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
-    """Writes one set's embeddings so that a killed run can go on.
-
-    All space is laid out when `<path>.part` is made (sparsely: the disk fills as clips come), so
-    that afterwards only plain numbers are written in place and no moment leaves a damaged file.
-    A clip counts as finished once its mark is written, which happens after its embeddings have
-    reached the disk, in blocks of 64 clips and on closing.
-
-        with EmbeddingWriter(path, clip_ids, n_features=768, n_tokens=496, identity={}) as writer:
-            ... writer.put(...) for the clips of writer.todo ...
-            writer.finish()
-    """
-
-    def __init__(
-        self,
-        path: PathLike,
-        clip_ids: Sequence[str],
-        *,
-        n_features: int,
-        n_tokens: int,
-        identity: Identity,
-    ) -> None:
-        """Open the unfinished file of `path` or make it.
-
-        An unfinished file of another identity or shape is thrown away; one of other clips is
-        kept as `<path>.old` until `finish`, for `adopt` to take rows from.
-
-        Args:
-            path: the finished file's; not touched before `finish`.
-            clip_ids: file stems, one a row; unique.
-            n_features, n_tokens: shape of one clip's frame embeddings.
-            identity: what the embeddings are computed with; stored as attributes.
-
-        Raises:
-            InputError: another run writes this file.
-        """
-        self.path = Path(path)
-        self.part = self.path.with_name(self.path.name + ".part")
-        self.old = self.path.with_name(self.path.name + ".old")
-        self.layout = Layout(tuple(clip_ids), n_features, n_tokens, dict(identity))
-        self._row = {clip_id: row for row, clip_id in enumerate(clip_ids)}
-        if len(self._row) != len(self.layout.clip_ids):
-            raise ValueError(f"{self.path}: a clip is named twice")
-        self._pending: list[int] = []
-        self._file = self._open()
-        self._finished = np.asarray(self._file[FINISHED][:], dtype=bool)
-
-    @property
-    def todo(self) -> list[str]:
-        """Clips without finished embeddings, in order."""
-        return [name for name, row in self._row.items() if not self._finished[row]]
-
-    def forget(self, clip_ids: Iterable[str]) -> None:
-        """Take back the marks of clips whose sound has changed."""
-        rows = [self._row[clip_id] for clip_id in clip_ids]
-        if rows:
-            self._write_marks(rows, False)
-
-    def put(self, clip_ids: Sequence[str], frame: Array, global_: Array) -> None:
-        """Write embeddings of some clips.
-
-        Args:
-            clip_ids: of the rows, in any order.
-            frame: (clip, feature, token), float32.
-            global_: (clip, feature), float32.
-
-        Raises:
-            InputError: values that are not finite, or a disk that is full.
-        """
-        finite = np.isfinite(global_).all(axis=1)
-        if not finite.all():
-            bad = clip_ids[int(np.argmin(finite))]
-            raise InputError(
-                f"{self.path}: the embeddings of {bad} are not finite; use sound weights"
-            )
-        try:
-            for clip_id, frame_row, global_row in zip(clip_ids, frame, global_, strict=True):
-                row = self._row[clip_id]
-                self._file[FRAME][row] = frame_row
-                self._file[GLOBAL][row] = global_row
-                self._pending.append(row)
-            if len(self._pending) >= _BLOCK:
-                self._mark_pending()
-        except OSError as error:
-            raise InputError(f"{self.part}: {error}; free some space and run again") from None
-
-    def adopt(self, path: PathLike, clip_ids: Iterable[str]) -> int:
-        """Copy finished rows of those clips that another file of the same identity and shape has.
-
-        Returns:
-            how many were copied; 0 for a file that is absent or of another kind.
-        """
-        layout = read_layout(path)
-        if layout is None or layout[1:] != self.layout[1:]:
-            return 0
-        there = {clip_id: row for row, clip_id in enumerate(layout.clip_ids)}
-        wanted = [clip_id for clip_id in clip_ids if clip_id in there]
-        with h5py.File(path, "r", locking=False) as donor:
-            whole = donor[FINISHED][:] if FINISHED in donor else np.ones(len(there))
-            wanted = [clip_id for clip_id in wanted if whole[there[clip_id]]]
-            for clip_id in wanted:
-                row = there[clip_id]
-                self.put([clip_id], donor[FRAME][row][None], donor[GLOBAL][row][None])
-        self._mark_pending()
-        return len(wanted)
-
-    def finish(self) -> None:
-        """Close the file and give it its name; every clip must be there.
-
-        Raises:
-            InputError: clips are missing.
-        """
-        self._mark_pending()
-        if self.todo:
-            raise InputError(f"{self.path}: {len(self.todo)} clips are not there; {_REMEDY} again")
-        self.close()
-        os.replace(self.part, self.path)
-        self.old.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Mark what was put and close; the unfinished file stays for the next run."""
-        if self._file:
-            self._mark_pending()
-            self._file.close()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _open(self) -> Any:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.part.exists():
-            self._refuse_if_in_use()
-            there = read_layout(self.part)
-            if there == self.layout:
-                return h5py.File(self.part, "r+")
-            if there is not None and there[1:] == self.layout[1:]:
-                os.replace(self.part, self.old)
-        self._create()
-        return h5py.File(self.part, "r+")
-
-    def _refuse_if_in_use(self) -> None:
-        try:
-            h5py.File(self.part, "r+").close()
-        except BlockingIOError:
-            raise InputError(f"{self.part}: another run is writing it; wait for its end") from None
-        except PermissionError:
-            raise InputError(f"{self.part}: may not be written; mend its permissions") from None
-        except OSError:
-            # Killed while it was laid out, before any clip was in it: it is made anew.
-            self.part.unlink()
-
-    def _create(self) -> None:
-        clip_ids, n_features, n_tokens, identity = self.layout
-        n_clips = len(clip_ids)
-        # Everything is laid out and closed before the first clip: see the class's docstring.
-        with h5py.File(self.part, "w") as file:
-            _lay_out(file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens))
-            _lay_out(file, GLOBAL, (n_clips, n_features))
-            file.create_dataset(NAMES, data=list(clip_ids), dtype=h5py.string_dtype())
-            file.create_dataset(FINISHED, data=np.zeros(n_clips, dtype=np.uint8))
-            file.attrs.update(identity)
-
-    def _mark_pending(self) -> None:
-        if self._pending:
-            self._sync()
-            self._write_marks(self._pending, True)
-            self._pending = []
-
-    def _write_marks(self, rows: list[int], value: bool) -> None:
-        self._finished[rows] = value
-        self._file[FINISHED][:] = self._finished.astype(np.uint8)
-        self._sync()
-
-    def _sync(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.id.get_vfd_handle())
-
-
-def _lay_out(
-    file: Any, name: str, shape: tuple[int, ...], chunks: tuple[int, ...] | None = None
-) -> None:
-    """A float32 dataset whose space is reserved at once, but not filled."""
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    file.create_dataset(name, shape, dtype=np.float32, chunks=chunks, dcpl=plan)
-
-
 class EmbeddingReader:
     """Embeddings of one set, by clip.
 
@@ -283,6 +85,7 @@ class EmbeddingReader:
         clip_ids: file stems, in the order of the rows.
         size: length of an embedding (features).
         n_tokens: frame embeddings a clip.
+        identity: what they were computed with; empty in published files.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -293,14 +96,14 @@ class EmbeddingReader:
         """
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f"{self.path}: no such embeddings file; {_REMEDY}")
+            raise InputError(f"{self.path}: no such embeddings file; {REMEDY}")
         layout = read_layout(self.path)
         if layout is None:
             raise InputError(
                 f"{self.path}: not an embeddings file ({FRAME}, {GLOBAL}, {NAMES} of one length); "
-                f"delete it and {_REMEDY}"
+                f"delete it and {REMEDY}"
             )
-        self.clip_ids, self.size, self.n_tokens, _ = layout
+        self.clip_ids, self.size, self.n_tokens, self.identity = layout
         self._row = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
         self._stamp = _stamp(self.path)
         self._handle: Any = None
@@ -333,7 +136,7 @@ class EmbeddingReader:
     def _read(self, dataset: str, clip_id: str) -> Array:
         row = self._row.get(clip_id)
         if row is None:
-            raise InputError(f"{self.path}: no embeddings of clip {clip_id!r}; {_REMEDY}")
+            raise InputError(f"{self.path}: no embeddings of clip {clip_id!r}; {REMEDY}")
         return np.asarray(self._open()[dataset][row], dtype=np.float32)
 
     def _open(self) -> Any:
@@ -348,7 +151,7 @@ class EmbeddingReader:
     def _refuse_unfinished(self) -> None:
         with h5py.File(self.path, "r", locking=False) as file:
             if FINISHED in file and not file[FINISHED][:].all():
-                raise InputError(f"{self.path}: not finished; {_REMEDY} to complete it")
+                raise InputError(f"{self.path}: not finished; {REMEDY} to complete it")
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
-from desed_task.dataio.embeddings import EmbeddingReader, EmbeddingWriter, read_layout
+from desed_task.dataio.embedding_writer import EmbeddingWriter
+from desed_task.dataio.embeddings import EmbeddingReader, read_layout
 from desed_task.errors import InputError
 
 CLIPS = tuple(f"Y{i}_10.000_20.000" for i in range(70))

@@ -1,0 +1,117 @@
+"""Compute BEATs embeddings of every clip, one HDF5 file a set.
+
+    python extract_embeddings.py                                       # the real data
+    python extract_embeddings.py --conf_file confs/mini.yaml           # the mini corpus
+    python extract_embeddings.py --only devtest weak_train             # some sets
+    python extract_embeddings.py --eval_set --use_gpu --batch_size 64
+
+Files are written to OUTPUT_DIR/beats/<set>.hdf5. What is done stays; a run that was stopped or
+killed goes on when it is started again. A clip that cannot be read is named at the end, its set
+stays unfinished (<set>.hdf5.part) and the exit status is 1: mend or remove the clip and run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from desed_task.errors import InputError
+from local.config import load_config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="names the folders")
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        help="where the folder beats/ goes (default: pretrained.extracted_embeddings_dir, where "
+        "training looks for it)",
+    )
+    parser.add_argument(
+        "--pretrained_model",
+        default="beats",
+        help="file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)",
+    )
+    parser.add_argument(
+        "--use_gpu",
+        type=_yes_or_no,
+        nargs="?",
+        const=True,
+        help="insist on a GPU; --use_gpu 0 takes the CPU (default: a GPU where there is one)",
+    )
+    parser.add_argument(
+        "--batch_size", type=_positive, help="clips at a time (default: 32 on a GPU, 4 a processor)"
+    )
+    parser.add_argument("--eval_set", action="store_true", help="the evaluation set too")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="just these sets")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a value of the configuration; may be repeated",
+    )
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes"):
+        return True
+    if text.lower() in ("0", "false", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text}: give 1 or 0")
+
+
+def extract(args: argparse.Namespace) -> int:
+    """Extract the chosen sets; the exit status."""
+    config = load_config(args.conf_file, args.overrides)
+    # After the configuration, as PyTorch takes seconds to import.
+    from local.embedding_sets import choose_device, choose_sets, find_wavs
+    from local.embeddings import Extractor
+
+    wavs = find_wavs(config, choose_sets(args.only, eval_set=args.eval_set))
+    named = args.pretrained_model
+    extractor = Extractor.open(
+        Path(config.pretrained.beats_checkpoint if named == "beats" else named),
+        args.output_dir or Path(config.pretrained.extracted_embeddings_dir),
+        clip_s=config.data.audio_max_len,
+        batch_size=args.batch_size,
+        device=choose_device(args.use_gpu),
+    )
+    faults = [fault for name in wavs for fault in extractor.extract(name, wavs[name])]
+    if faults:
+        print(f"error: {InputError.collect(faults, 'Clips not read:')}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 for clips that failed, 2 for wrong input."""
+    args = parse_args(argv)
+    # A warning is one line for the user, not a place in our code.
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    try:
+        return extract(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
