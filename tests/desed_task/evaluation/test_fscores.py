@@ -1,0 +1,121 @@
+"""F-scores of detections in arrays against sed_eval, and in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sed_eval
+from dcase_util.containers import MetaDataContainer
+
+from desed_task.evaluation.fscores import (
+    collar_fscore,
+    intersection_fscore,
+    segment_fscore,
+    threshold_grid,
+)
+from desed_task.evaluation.scores import Detections
+from local.scoring import COLLAR
+
+LABELS = ("Dog", "Cat", "Speech")
+
+
+def events(*rows):
+    """(clip, label, onset, offset) rows as columns."""
+    columns = np.array(rows, dtype=float).reshape(-1, 4).T
+    return Detections(columns[0].astype(int), columns[1].astype(int), columns[2], columns[3])
+
+
+def random_events(rng, n_events):
+    """Events of which those of a class and clip do not overlap."""
+    rows = []
+    for clip in range(6):
+        for label in range(3):
+            edges = np.sort(rng.choice(100, size=2 * rng.integers(0, n_events), replace=False)) / 10
+            rows += [(clip, label, on, off) for on, off in edges.reshape(-1, 2)]
+    return events(*rows)
+
+
+def container(found):
+    rows = zip(found.clip_index, found.label_index, found.onset_s, found.offset_s, strict=True)
+    return MetaDataContainer(
+        [
+            {"filename": f"{c}.wav", "event_label": LABELS[k], "onset": on, "offset": off}
+            for c, k, on, off in rows
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_collar_and_segment_f1_equal_sed_eval_s(seed):
+    rng = np.random.default_rng(seed)
+    truth = random_events(rng, 5)
+    found = events(
+        *zip(
+            truth.clip_index,
+            truth.label_index,
+            (truth.onset_s + rng.choice([-0.37, -0.11, 0.04, 0.13], len(truth))).clip(min=0),
+            truth.offset_s + rng.choice([0.0, 0.05, 0.17, 0.31, 1.3], len(truth)),
+            strict=True,
+        )
+    )
+    more = random_events(rng, 3)
+    found = Detections(
+        *(
+            np.concatenate(pair)
+            for pair in zip(vars(found).values(), vars(more).values(), strict=True)
+        )
+    )
+    by_event = sed_eval.sound_event.EventBasedMetrics(
+        list(LABELS),
+        t_collar=0.2,
+        percentage_of_length=0.2,
+        empty_system_output_handling="zero_score",
+    )
+    by_segment = sed_eval.sound_event.SegmentBasedMetrics(list(LABELS), time_resolution=1.0)
+    true, estimated = container(truth), container(found)
+    for name in true.unique_files:
+        of_file = {
+            "reference_event_list": true.filter(filename=name),
+            "estimated_event_list": estimated.filter(filename=name),
+        }
+        by_event.evaluate(**of_file)
+        by_segment.evaluate(**of_file)
+    listed = {int(name.removesuffix(".wav")) for name in true.unique_files}
+    found = found.rows(np.isin(found.clip_index, list(listed)))
+    ours = collar_fscore(found, truth, LABELS, **COLLAR)
+    theirs = by_event.results_class_wise_average_metrics()["f_measure"]["f_measure"]
+    assert ours.macro == pytest.approx(theirs)
+    overall = by_event.results_overall_metrics()["f_measure"]["f_measure"]
+    assert ours.micro == pytest.approx(overall)
+    segments = segment_fscore(found, truth, LABELS, segment_s=1.0)
+    theirs = by_segment.results_class_wise_average_metrics()["f_measure"]["f_measure"]
+    assert segments.macro == pytest.approx(theirs)
+
+
+def test_matching_is_the_largest_possible():
+    # Taken greedily, the first detection would use up the only event that the second can match.
+    truth = events((0, 0, 1.0, 2.0), (0, 0, 1.3, 2.3))
+    found = events((0, 0, 1.15, 2.15), (0, 0, 1.0, 2.0))
+    score = collar_fscore(found, truth, LABELS, **COLLAR)
+    assert score.true_positives["Dog"] == 2
+
+
+def test_intersection_criteria():
+    truth = events((0, 0, 0.0, 4.0), (0, 1, 6.0, 8.0))
+    found = events((0, 0, 0.0, 1.0), (0, 0, 1.5, 3.0), (0, 1, 4.0, 7.0))
+    score = intersection_fscore(found, truth, LABELS, dtc=0.5, gtc=0.5)
+    # Two detections cover 2.5 of Dog's 4 s together; Cat's has a third of itself in the event.
+    assert score.true_positives == {"Dog": 1, "Cat": 0, "Speech": 0}
+    assert score.false_positives == {"Dog": 0, "Cat": 1, "Speech": 0}
+    assert score.per_class["Dog"] == 1.0 and score.per_class["Cat"] == 0.0
+    assert np.isnan(score.per_class["Speech"]) and score.macro == 0.5
+
+
+def test_nothing_found_scores_zero():
+    score = intersection_fscore(events(), events((0, 0, 0, 1)), LABELS, dtc=0.5, gtc=0.5)
+    assert score.macro == 0.0
+    assert collar_fscore(events(), events((0, 0, 0, 1)), LABELS, **COLLAR).micro == 0.0
+
+
+def test_fifty_thresholds():
+    np.testing.assert_allclose(threshold_grid(50), np.arange(0.01, 1.0, 0.02))

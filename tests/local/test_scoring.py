@@ -1,0 +1,148 @@
+"""The named metrics equal the published ones; classes without events are reported, not crashed on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from desed_task.dataio.annotations import read_durations, read_strong_table
+from desed_task.errors import InputError
+from desed_task.evaluation.scores import Scores
+from desed_task.labels import FrameGrid
+from desed_task.postprocess import ClassMedianFilter
+from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
+from local.config import load_config
+from local.scoring import obj_metric, score_desed, score_maestro
+
+CONF = Path(__file__).resolve().parents[2] / "confs" / "pretrained.yaml"
+TEST = {"stage": "test", "role": "student", "n_thresholds": 50}
+
+
+@pytest.fixture(scope="module")
+def published(parity):
+    stored = np.load(parity("metrics/scores.npz"))
+    names = tuple(str(name).removesuffix(".wav") for name in stored["filenames"])
+    values = stored["scores"].astype(np.float32).transpose(0, 2, 1)
+    smooth = ClassMedianFilter(load_config(CONF).net.median_filter)
+    scores = Scores(names, values, FrameGrid().boundaries_s, VOCABULARY).map(smooth)
+    return {
+        "scores": scores,
+        "expected": json.loads(parity("metrics/results.json").read_text()),
+        "desed": read_strong_table(parity("metrics/test_tsv.tsv"), VOCABULARY),
+        "desed_s": read_durations(parity("metrics/test_dur.tsv")),
+        "maestro": read_strong_table(parity("metrics/real_maestro_val_tsv.tsv"), VOCABULARY),
+        "maestro_s": read_durations(parity("metrics/real_maestro_val_dur.tsv")),
+    }
+
+
+def test_every_published_metric(published):
+    desed = score_desed(published["scores"], published["desed"], published["desed_s"], **TEST)
+    maestro = score_maestro(
+        published["scores"], published["maestro"], published["maestro_s"], **TEST
+    )
+    found = {**desed.metrics, **maestro.metrics}
+    assert found == pytest.approx(published["expected"], abs=1e-6)
+    assert len(found) == 11
+    assert set(desed.per_class["test/student/psds1/psds_eval"]) == set(DESED_CLASSES)
+    assert desed.texts["event_f1.txt"].startswith("Event-based F1")
+    assert set(desed.curves) == {"psds1", "psds2"}
+
+
+def test_student_and_teacher_go_through_the_same_code(published):
+    arguments = published["scores"], published["desed"], published["desed_s"]
+    student = score_desed(*arguments, **TEST)
+    teacher = score_desed(*arguments, **{**TEST, "role": "teacher"})
+    renamed = {name.replace("student", "teacher"): v for name, v in student.metrics.items()}
+    assert teacher.metrics == renamed
+
+
+def test_a_class_without_events_is_reported_and_left_out(published):
+    events = published["desed"]
+    dog = VOCABULARY.index("Dog")
+    assert (events.label_index == dog).any()
+    report = score_desed(
+        published["scores"], events.rows(events.label_index != dog), published["desed_s"], **TEST
+    )
+    assert report.not_scored == ("Dog",)
+    for per_class in report.per_class.values():
+        assert per_class["Dog"] is None
+        assert sum(value is None for value in per_class.values()) == 1
+    assert all(np.isfinite(value) for value in report.metrics.values())
+    events = published["maestro"]
+    car = VOCABULARY.index("car")
+    report = score_maestro(
+        published["scores"], events.rows(events.label_index != car), published["maestro_s"], **TEST
+    )
+    assert report.not_scored == ("car",)
+    full = report.per_class["test/student/segment_mauc/sed_scores_eval"]
+    values = [value for value in full.values() if value is not None]
+    assert len(values) == len(MAESTRO_SCORED_CLASSES) - 1
+    assert report.metrics["test/student/segment_mauc/sed_scores_eval"] == pytest.approx(
+        np.mean(values)
+    )
+
+
+def test_overlapping_events_are_merged_with_one_warning(published):
+    events = published["desed"]
+    twice = np.arange(len(events))[[0, *range(len(events))]]
+    doubled = events.rows(twice)
+    arguments = published["scores"], published["desed_s"]
+    with pytest.warns(UserWarning, match="1 events overlap") as caught:
+        report = score_desed(arguments[0], doubled, arguments[1], **TEST)
+    assert len([w for w in caught if "overlap" in str(w.message)]) == 1
+    assert report.metrics == score_desed(arguments[0], events, arguments[1], **TEST).metrics
+
+
+def test_validation_scores_clips_by_themselves(published):
+    clips = published["maestro"].clip_ids
+    lengths = {name: min(10.0, (int(name[-6:]) - int(name[-13:-7])) / 100) for name in clips}
+    report = score_maestro(
+        published["scores"],
+        published["maestro"],
+        lengths,
+        stage="val",
+        role="teacher",
+        n_thresholds=50,
+    )
+    assert set(report.metrics) == {
+        f"val/teacher/{name}/sed_scores_eval"
+        for name in ("segment_f1_macro_thresopt", "segment_mauc", "segment_mpauc")
+    }
+    assert 0.5 < report.metrics["val/teacher/segment_mauc/sed_scores_eval"] <= 1.0
+
+
+def test_clips_without_scores_or_durations_are_named(published):
+    scores, events, lengths = published["scores"], published["desed"], published["desed_s"]
+    first = events.clip_ids[0]
+    few = {name: value for name, value in lengths.items() if name != first}
+    with pytest.raises(InputError, match=rf"no duration of 1 clips .*{first}"):
+        score_desed(scores, events, few, **TEST)
+    rest = [name for name in scores.clip_ids if name != first]
+    with pytest.raises(InputError, match=rf"no scores of 1 clips .*{first}"):
+        score_desed(scores.select(rest), events, lengths, **TEST)
+
+
+def test_a_truth_without_scored_events_is_refused(published):
+    nothing = replace(published["desed"]).rows(np.zeros(len(published["desed"]), dtype=bool))
+    with pytest.raises(InputError, match="none of the scored classes"):
+        score_desed(published["scores"], nothing, published["desed_s"], **TEST)
+
+
+def test_the_objective_takes_what_its_name_says():
+    metrics = {
+        "val/student/weak_f1_macro_thres05/torchmetrics": 1.0,
+        "val/student/intersection_f1_macro_thres05/sed_scores_eval": 10.0,
+        "val/student/collar_f1_macro_thres05/sed_scores_eval": 20.0,
+        "val/student/psds1/sed_scores_eval": 30.0,
+        "val/student/segment_f1_macro_thresopt/sed_scores_eval": 100.0,
+        "val/student/segment_mauc/sed_scores_eval": 200.0,
+        "val/student/segment_mpauc/sed_scores_eval": 300.0,
+    }
+    for synth, first in (("intersection", 10), ("collar", 20), ("psds", 30)):
+        for maestro, second in (("fmo", 100), ("mauc", 200), ("mpauc", 300)):
+            value = obj_metric(metrics, synth_type=synth, maestro_type=maestro)
+            assert value == 1 + first + second
