@@ -87,10 +87,8 @@ def competence(votes: Bools) -> Floats:
 
 
 def spread(opinion: Floats, window: int) -> Floats:
-    """Windows to seconds: (class, window) -> (class, window + window length - 1) means."""
-    kernel = np.ones(window)
-    total = np.stack([np.convolve(row, kernel) for row in opinion])
-    return total / np.convolve(np.ones(opinion.shape[1]), kernel)
+    """Windows to seconds: (class, n) to means of `window` neighbours, (class, n - window + 1)."""
+    return np.lib.stride_tricks.sliding_window_view(opinion, window, axis=1).mean(axis=2)
 
 
 def as_lines(values: Floats, classes: Sequence[str]) -> str:
@@ -103,8 +101,12 @@ def as_lines(values: Floats, classes: Sequence[str]) -> str:
 
 
 def _heard(events: Sequence[Event], classes: Sequence[str], n_seconds: int) -> Floats:
-    """Seconds (class, window) that a class sounds in each window."""
-    starts = np.arange(max(1, n_seconds - WINDOW_S + 1))
+    """Seconds (class, window) that a class sounds in each window.
+
+    As if a recording were cut from a longer one, windows reach over both ends, so that each second
+    lies in as many windows as any other.
+    """
+    starts = np.arange(1 - WINDOW_S, n_seconds)
     heard = np.zeros((len(classes), len(starts)))
     for event in events:
         shared = np.minimum(event.offset_s, starts + WINDOW_S) - np.maximum(event.onset_s, starts)

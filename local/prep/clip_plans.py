@@ -6,6 +6,7 @@ but these three.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from local.prep.synthesis import Rng, uniform
 CLIP_S = 10.0
 _GAP_S = 0.3
 _BOUT_GAP_S = 4.0
+# Chance that a recording has a class's second bout.
+_AGAIN = 0.4
 # How often a class joins a clip that is about another: short sounds and speech mostly.
 _COMPANY = np.array([0.6, 0.4, 1.0, 1.6, 1.0, 0.3, 0.4, 0.6, 2.5, 0.3])
 # What sounds in a home's surroundings without being asked for.
@@ -47,7 +50,7 @@ SCENE_CLASSES: dict[str, tuple[str, ...]] = {
         "large_vehicle",
     ),
 }  # fmt: skip
-_SCENE_SOUND = Domain(REAL.backgrounds, (14.0, 4.0), 0.05, (0.95, 1.05), (0.05, 0.4), 3.0)
+_SCENE_SOUND = Domain(REAL.backgrounds, (16.0, 4.0), 0.05, (0.95, 1.05), (0.05, 0.4), 3.0)
 
 
 class Oddity(NamedTuple):
@@ -99,15 +102,17 @@ def _bystander(rng: Rng, clip_s: float) -> list[Event]:
     return [Event(label, *where, uniform(rng, (0.0, 8.0)), listed=False)] if where else []
 
 
-def plan_recording(seed: tuple[int, ...], scene: str, duration_s: float, channels: int) -> ClipPlan:
-    """A long recording in which each of the scene's classes is heard in one or two bouts."""
+def plan_recording(
+    seed: tuple[int, ...], classes: Sequence[str], duration_s: float, channels: int
+) -> ClipPlan:
+    """A long recording in which each of some classes is heard in one or two bouts."""
     rng = np.random.default_rng(seed)
     events: list[Event] = []
-    for label in rng.permutation(SCENE_CLASSES[scene]).tolist():
+    for label in rng.permutation(classes).tolist():
         sound = SOUNDS[label]
         # A bout that fills the recording would leave the class without negatives.
         longest_s = min(sound.longest_s, 0.6 * duration_s)
-        for _ in range(int(rng.integers(1, 3))):
+        for _ in range(1 + (rng.random() < _AGAIN)):
             bout_s = uniform(rng, (min(sound.shortest_s, longest_s), longest_s))
             where = place(rng, events, label, bout_s, duration_s, _BOUT_GAP_S)
             if where:

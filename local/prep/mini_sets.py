@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from local.prep.clip_plans import (
+    SCENE_CLASSES,
     Oddity,
     plan_clip,
     plan_recording,
@@ -25,17 +26,17 @@ from local.prep.soundscapes import REAL, SYNTHETIC, ClipPlan, Domain
 class MiniSizes:
     """How large the corpus is: clips of each set, recordings of each scene and their seconds."""
 
-    synth: int = 140
+    synth: int = 120
     synth_val: int = 40
-    strong: int = 80
-    weak: int = 100
-    unlabelled: int = 100
+    strong: int = 64
+    weak: int = 90
+    unlabelled: int = 104
     dev_test: int = 64
     evaluation: int = 8
-    train_recordings: int = 2
-    validation_recordings: int = 1
-    train_s: float = 32.0
-    validation_s: float = 50.0
+    train_recordings: int = 7
+    validation_recordings: int = 4
+    train_s: float = 15.0
+    validation_s: float = 20.0
 
     @classmethod
     def small(cls) -> MiniSizes:
@@ -87,6 +88,8 @@ CLIP_SETS = (
     ClipSet("evaluation", "eval_folder", None, "none", REAL, 7, False),
 )
 _RECORDINGS_NUMBER = 8
+# One for each scene that has a recording of this number.
+_STEREO_RECORDING = 4
 
 
 class PlannedClip(NamedTuple):
@@ -139,14 +142,23 @@ def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
         (MAESTRO_VALIDATION_RECORDINGS, sizes.validation_recordings, sizes.validation_s),
     ):
         for scene in SCENES:
-            for name in [name for name in names if scene_of(name) == scene][:n_recordings]:
+            chosen = [name for name in names if scene_of(name) == scene][:n_recordings]
+            for turn, name in enumerate(chosen):
                 number = int(name.rsplit("_", 1)[1])
                 own = (seed, _RECORDINGS_NUMBER, SCENES.index(scene), number)
-                channels = 2 if number % 5 == 0 else 1
+                classes = _classes_of(scene, turn, len(chosen))
+                channels = 2 if number == _STEREO_RECORDING else 1
                 # Not whole seconds, so that the last window of a recording is a shorter one.
-                yield PlannedRecording(
-                    name, scene, plan_recording(own, scene, duration_s + 0.35, channels)
-                )
+                plan = plan_recording(own, classes, duration_s + 0.35, channels)
+                yield PlannedRecording(name, scene, plan)
+
+
+def _classes_of(scene: str, turn: int, n_recordings: int) -> tuple[str, ...]:
+    """The scene's classes in one recording: all of them, or four by turns, so that some lack."""
+    classes = SCENE_CLASSES[scene]
+    if n_recordings == 1:
+        return classes
+    return tuple(classes[(4 * turn + k) % len(classes)] for k in range(4))
 
 
 def table_text(clips: ClipSet, planned: tuple[PlannedClip, ...]) -> str:

@@ -93,9 +93,9 @@ def car(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
 
 
 def brakes_squeaking(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
-    """Thin screeches between 2.2 and 5 kHz that waver and sink a little."""
+    """Thin screeches between 2.3 and 5.4 kHz that waver and sink a little."""
     n = round(duration_s * sample_rate)
-    base_hz = log_uniform(rng, (2300, 3900)) * glide(n, [1.06, 1.0, 0.97, 0.9])
+    base_hz = log_uniform(rng, (2500, 3400)) * glide(n, [1.06, 1.0, 0.97, 0.9])
     shake = wander(rng, n, sample_rate, rate_hz=25, bounds=(0.985, 1.015))
     squeal = tone(base_hz * shake, n, sample_rate)
     squeal += 0.6 * tone(1.505 * base_hz * shake, n, sample_rate)
