@@ -10,6 +10,7 @@ documents the keys; `confs/pretrained.yaml` holds the published values.
 from __future__ import annotations
 
 import difflib
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,22 @@ class RecipeConfig(Strict):
             raise ValueError(
                 f"data.fs ({self.data.fs}) and feats.sample_rate ({self.feats.sample_rate}) "
                 "must be the same"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pooling_fits(self) -> RecipeConfig:
+        frames = math.prod(frames for frames, _ in self.net.pooling)
+        bands = math.prod(bands for _, bands in self.net.pooling)
+        if frames != self.data.net_subsample:
+            raise ValueError(
+                f"net.pooling averages {frames} frames into one, data.net_subsample is "
+                f"{self.data.net_subsample}; make them the same"
+            )
+        if bands != self.feats.n_mels:
+            raise ValueError(
+                f"net.pooling reduces {bands} mel bands to one, feats.n_mels is "
+                f"{self.feats.n_mels}; make them the same"
             )
         return self
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -63,9 +64,31 @@ def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mini_conf(mini_root: Path) -> Path:
+def small_tree() -> Callable[[str], dict[str, Any]]:
+    """Values of a file of confs/ as a tree, batches and network small, two epochs."""
+
+    def read(name: str) -> dict[str, Any]:
+        tree = yaml.safe_load((ROOT / "confs" / name).read_text())
+        tree["training"].update(
+            batch_size=[2, 1, 1, 2, 2],
+            batch_size_val=8,
+            n_epochs_warmup=1,
+            epoch_decay=1,
+            n_epochs=2,
+            validation_interval=1,
+            num_workers=0,
+        )
+        n_blocks = len(tree["net"]["nb_filters"])
+        tree["net"].update(nb_filters=[*[4] * (n_blocks - 1), 8], n_RNN_cell=8)
+        return tree
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def mini_conf(mini_root: Path, small_tree: Callable[[str], dict[str, Any]]) -> Path:
     """confs/mini.yaml for `mini_root`: batches and network small, two epochs."""
-    tree = yaml.safe_load((ROOT / "confs" / "mini.yaml").read_text())
+    tree = small_tree("mini.yaml")
     for section, key in (
         ("pretrained", "extracted_embeddings_dir"),
         ("pretrained", "beats_checkpoint"),
@@ -74,16 +97,6 @@ def mini_conf(mini_root: Path) -> Path:
     for key, value in tree["data"].items():
         if isinstance(value, str):
             tree["data"][key] = str(mini_root / value)
-    tree["training"].update(
-        batch_size=[2, 1, 1, 2, 2],
-        batch_size_val=8,
-        n_epochs_warmup=1,
-        epoch_decay=1,
-        n_epochs=2,
-        validation_interval=1,
-        num_workers=0,
-    )
-    tree["net"].update(nb_filters=[4, 4, 4, 4, 4, 4, 8], n_RNN_cell=8)
     path = mini_root / "mini.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path

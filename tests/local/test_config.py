@@ -89,6 +89,13 @@ def test_rules_across_fields():
     tree["data"]["fs"] = 8000
     with pytest.raises(InputError, match=r"data.fs \(8000\) and feats.sample_rate \(16000\)"):
         check_config(tree, "here")
+    for override, message in (
+        ("data.net_subsample=8", "net.pooling averages 4 frames into one, data.net_subsample is 8"),
+        ("feats.n_mels=64", "net.pooling reduces 128 mel bands to one, feats.n_mels is 64"),
+        ("feats.f_max=9000", r"<= sample_rate / 2 \(8000.0\) must hold"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_config(ROOT / "confs" / "pretrained.yaml", [override])
     tree = load_config(ROOT / "confs" / "mini.yaml").dump()
     tree["net"]["aggregation_type"] = "global"
     with pytest.raises(InputError, match="global goes with global"):
