@@ -71,7 +71,8 @@ def plan_clip(
         return ClipPlan(seed, oddity.duration_s, oddity.channels, None, ())
     events: list[Event] = []
     if not oddity.empty:
-        turn = min(n_clips, len(DESED_CLASSES))
+        # Without the last clip, which may be an empty one, every class still has its turn.
+        turn = max(1, min(n_clips - 1, len(DESED_CLASSES)))
         for label in DESED_CLASSES[index % turn :: turn]:
             _add(rng, events, label, oddity.duration_s, domain, int(rng.integers(1, 4)))
         for _ in range(rng.poisson(1.1)):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -120,8 +121,7 @@ def make_mini_corpus(
     if seed < 0 or (jobs is not None and jobs < 1):
         raise InputError(f"seed {seed}, jobs {jobs}: give a seed from 0 up and at least 1 job")
     sizes = sizes or MiniSizes()
-    # Through JSON, as what it is compared with has been.
-    wanted = json.loads(json.dumps({"version": VERSION, "seed": seed, "sizes": asdict(sizes)}))
+    wanted = {"version": VERSION, "seed": seed, "sizes": asdict(sizes)}
     plan = _plan(basedir, sizes, seed)
     if _begin(basedir, wanted) and all(path.is_file() for path in plan.products()):
         if progress:
@@ -177,11 +177,16 @@ def _render(work: Sequence[Job], jobs: int | None, progress: bool) -> None:
     context = multiprocessing.get_context("spawn")
     # The longest first, or one process would end with a recording while the others wait.
     ordered = sorted(work, key=lambda job: -job.plan.duration_s)
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_stopping) as pool:
         try:
             _drain(pool.map(_write, ordered, chunksize=4), len(work), progress)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _leave_stopping() -> None:
+    """Ctrl-C goes to every process of a terminal; this one ends when its caller does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _drain(results: Iterable[None], total: int, progress: bool) -> None:

@@ -72,7 +72,7 @@ def voice(
     at = np.arange(n) * (count / n)
     word = at.astype(int)
     # A syllable is a vowel with a consonant's dip before it.
-    opening = np.clip(np.sin(np.pi * (at - word)), 0, 1).astype(np.float32) ** 0.6
+    opening = np.sqrt(np.abs(np.sin(np.float32(np.pi) * (at - word).astype(np.float32))))
     loud = (spoken * rng.uniform(0.6, 1.0, count)).astype(np.float32)[word]
     hiss = noise(rng, n, sample_rate, [(1500, -30), (4500, 0), (9000, -6)])
     hissing = (spoken & (rng.random(count) < 0.45))[word] * np.clip(1 - 3.5 * (at - word), 0, 1)

@@ -20,6 +20,7 @@ Spectrum = Sequence[tuple[float, float]]
 
 _FRAME_S = 0.046
 _BLOCK_S = 0.05
+_NOISE_PERIOD = 2**17
 
 
 def uniform(rng: Rng, bounds: tuple[float, float]) -> float:
@@ -57,12 +58,14 @@ def combined(first: Spectrum, second: Spectrum) -> Spectrum:
 
 
 def noise(rng: Rng, n: int, sample_rate: int, corners: Spectrum) -> Wave:
-    """Gaussian noise (sample,) of a given spectrum and unit RMS."""
-    length = fft.next_fast_len(max(n, 16), real=True)
+    """Gaussian noise (sample,) of a given spectrum and unit RMS; repeats after some 3 s."""
+    # Noise made in the frequency domain is periodic, so it goes on without a seam; nobody hears
+    # that noise repeats after 3 s, and short transforms are what the corpus's minute allows.
+    length = min(fft.next_fast_len(max(n, 16), real=True), _NOISE_PERIOD)
     bins = length // 2 + 1
     draws = rng.standard_normal(2 * bins, dtype=np.float32).view(np.complex64)
     draws *= gain_curve(corners, np.arange(bins) * (sample_rate / length))
-    return unit_rms(fft.irfft(draws, length)[:n])
+    return np.resize(unit_rms(fft.irfft(draws, length)), n)
 
 
 def shape(wave: Wave, sample_rate: int, corners: Spectrum) -> Wave:
