@@ -85,11 +85,12 @@ def fit(
     _describe(module, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
     folder = Path(str(trainer.log_dir))
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise TrainingStoppedError(
-            f"stopped; go on with --resume_from_checkpoint {folder / 'checkpoints' / LAST}"
-        )
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        last = folder / "checkpoints" / LAST
+        remedy = f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
+        raise TrainingStoppedError(f"stopped; {remedy}") from None
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
     _test(trainer, module, data, best)

@@ -82,6 +82,11 @@ class Training(Strict):
                 f"n_epochs_warmup ({self.n_epochs_warmup}) <= epoch_decay ({self.epoch_decay}) <= "
                 f"n_epochs ({self.n_epochs}) must hold; change one of the three"
             )
+        if self.validation_interval > self.n_epochs:
+            raise ValueError(
+                f"validation_interval ({self.validation_interval}) is more than n_epochs "
+                f"({self.n_epochs}): no checkpoint would ever be the best; lower it"
+            )
         return self
 
 

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+# One thread a process, scripts included: tests share the cores, and sums of floats depend on it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = ROOT.parent / "shared" / "parity"
 

@@ -96,6 +96,8 @@ def test_rules_across_fields():
     ):
         with pytest.raises(InputError, match=message):
             load_config(ROOT / "confs" / "pretrained.yaml", [override])
+    with pytest.raises(InputError, match=r"validation_interval \(99\) is more than n_epochs"):
+        load_config(ROOT / "confs" / "mini.yaml", ["training.validation_interval=99"])
     tree = load_config(ROOT / "confs" / "mini.yaml").dump()
     tree["net"]["aggregation_type"] = "global"
     with pytest.raises(InputError, match="global goes with global"):

@@ -1,0 +1,288 @@
+"""train_pretrained.py as a command, on the small mini corpus and the CPU."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from local import run
+from local.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+METRICS = {
+    "psds1/sed_scores_eval",
+    "psds2/sed_scores_eval",
+    "intersection_f1_macro_thres05/sed_scores_eval",
+    "collar_f1_macro_thres05/sed_scores_eval",
+    "psds1/psds_eval",
+    "psds2/psds_eval",
+    "intersection_f1_macro_thres05/psds_eval",
+    "collar_f1_macro_thres05/sed_eval",
+    "segment_f1_macro_thresopt/sed_scores_eval",
+    "segment_mauc/sed_scores_eval",
+    "segment_mpauc/sed_scores_eval",
+}
+
+
+def run_folder(log_dir: Path) -> Path:
+    (folder,) = log_dir.glob("version_*")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(extracted, run_script, tmp_path_factory):
+    """Two epochs, twice with one seed: (run folder, what was printed), (the second run folder)."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = [
+        run_script(
+            "train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name, cwd=folder
+        )
+        for name in ("one", "two")
+    ]
+    for run_done in done:
+        assert run_done.returncode == 0, run_done.stdout + run_done.stderr
+    return run_folder(folder / "one"), done[0], run_folder(folder / "two")
+
+
+def test_a_run_ends_in_every_metric_of_both_networks(trained):
+    folder, done, _ = trained
+    content = json.loads((folder / "results.json").read_text())
+    assert set(content["metrics"]) == {
+        f"test/{role}/{name}" for role in ("student", "teacher") for name in METRICS
+    }
+    assert content["versions"]["sed_scores_eval"] == "0.0.4"
+    assert content["versions"]["torch"] == torch.__version__
+    assert content["clips"]["devtest"] > 0
+    assert "psds1/sed_scores_eval" in done.stdout
+    assert f"tensorboard --logdir {folder.parent}" in done.stdout
+    assert "no GPU found" in done.stdout or torch.cuda.is_available()
+    assert "Traceback" not in done.stderr
+
+
+def test_two_runs_with_one_seed_have_identical_results(trained):
+    one, _, two = trained
+    assert (one / "results.json").read_bytes() == (two / "results.json").read_bytes()
+
+
+def test_what_lies_in_the_run_folder(trained):
+    folder, _, _ = trained
+    config = load_config(folder / "config.yaml")
+    assert config.training.n_epochs == 2
+    stages = yaml.safe_load((folder / "run.yaml").read_text())
+    assert [stage["stage"] for stage in stages] == ["fit", "test"]
+    assert "--log_dir" in stages[0]["command"]
+    for role in ("student", "teacher"):
+        place = folder / "metrics_test" / role
+        names = {path.name for path in place.iterdir()}
+        assert {"event_f1.txt", "segment_f1.txt", "psd_roc_psds1.png", "psd_roc_psds2.png"} <= names
+        assert sum(name.startswith("event_roll_") for name in names) >= 4
+        scores = np.load(place / "scores_devtest.npz")
+        assert scores["postprocessed"].shape == scores["unprocessed"].shape
+        assert scores["postprocessed"].shape[1:] == (156, 27)
+    for stage in ("training", "test"):
+        table = (folder / f"codecarbon/emissions_baseline_{stage}.csv").read_text().splitlines()
+        assert {"cpu_energy", "gpu_energy", "ram_energy"} <= set(table[0].split(","))
+        assert len(table) == 2
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_a_checkpoint_holds_what_it_needs_and_nothing_else(trained):
+    folder, _, _ = trained
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    prefixes = {name.split(".")[0] for name in checkpoint["state_dict"]}
+    assert prefixes == {"sed_student", "sed_teacher", "mel_spec"}
+    assert not any("total_" in name for name in checkpoint["state_dict"])
+    assert checkpoint["hyper_parameters"]["net"]["n_layers_RNN"] == 2
+
+
+def test_testing_the_best_checkpoint_gives_the_same_numbers(
+    trained, extracted, run_script, tmp_path
+):
+    folder, _, _ = trained
+    (best,) = folder.glob("checkpoints/epoch=*.ckpt")
+    done = run_script(
+        "train_pretrained.py",
+        "--conf_file",
+        extracted,
+        "--log_dir",
+        tmp_path / "again",
+        "--test_from_checkpoint",
+        best,
+        "--gpus",
+        "0",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, other = (
+        json.loads((place / "results.json").read_text())
+        for place in (folder, run_folder(tmp_path / "again"))
+    )
+    assert one == other
+
+
+def test_an_evaluation_set_gets_a_table_of_scores_a_clip(trained, extracted, run_script, tmp_path):
+    folder, _, _ = trained
+    done = run_script(
+        "train_pretrained.py",
+        "--conf_file",
+        extracted,
+        "--log_dir",
+        tmp_path / "eval",
+        "--eval_from_checkpoint",
+        folder / "checkpoints/last.ckpt",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    clips = {path.stem for path in Path(load_config(extracted).data.eval_folder).glob("*.wav")}
+    for role in ("student", "teacher"):
+        for kind in ("unprocessed", "postprocessed"):
+            tables = run_folder(tmp_path / "eval") / f"metrics_test/{role}_scores/{kind}"
+            assert {path.stem for path in tables.glob("*.tsv")} == clips
+            head, *rows = next(tables.glob("*.tsv")).read_text().splitlines()
+            assert head.split("\t")[:3] == ["onset", "offset", "Alarm_bell_ringing"]
+            assert len(rows) == 156
+
+
+class StopAfterFirstEpoch(run.Callback):
+    """Ends the process's training as a kill would: at the end of an epoch, once it is saved."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+
+def test_a_resumed_run_gives_the_same_weights_bitwise(trained, extracted, tmp_path):
+    config = load_config(extracted)
+    options = run.RunOptions(str(tmp_path / "resumed"))
+    with pytest.raises(RuntimeError, match="killed"):
+        run.fit(config, options, callbacks=[StopAfterFirstEpoch()])
+    # What the rest of the process does to the global states must not matter.
+    torch.manual_seed(99)
+    np.random.seed(99)
+    folder = run.fit(config, options, resume_from="auto")
+    assert folder == run_folder(tmp_path / "resumed")
+    whole, resumed = (
+        torch.load(place / "checkpoints/last.ckpt", weights_only=True)
+        for place in (trained[0], folder)
+    )
+    assert whole["epoch"] == resumed["epoch"] == 1
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][name]), name
+    moments = zip(
+        whole["optimizer_states"][0]["state"].values(),
+        resumed["optimizer_states"][0]["state"].values(),
+        strict=True,
+    )
+    assert all(torch.equal(one["exp_avg_sq"], two["exp_avg_sq"]) for one, two in moments)
+    assert (folder / "results.json").read_bytes() == (trained[0] / "results.json").read_bytes()
+
+
+def test_auto_does_nothing_where_the_run_is_finished(trained, extracted, run_script, tmp_path):
+    folder, _, _ = trained
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    done = run_script(
+        "train_pretrained.py",
+        "--conf_file",
+        extracted,
+        "--log_dir",
+        folder.parent,
+        "--resume_from_checkpoint",
+        "auto",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout and "psds1/sed_scores_eval" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_checkpoint_of_other_values_is_not_resumed(trained, extracted, run_script, tmp_path):
+    done = run_script(
+        "train_pretrained.py",
+        "--conf_file",
+        extracted,
+        "--set",
+        "opt.lr=0.5",
+        "--resume_from_checkpoint",
+        trained[0] / "checkpoints/last.ckpt",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "opt.lr: 0.002 in the checkpoint, 0.5 here" in done.stderr
+
+
+def test_a_fast_run_touches_everything_in_two_epochs(extracted, run_script, tmp_path):
+    done = run_script(
+        "train_pretrained.py",
+        "--conf_file",
+        extracted,
+        "--set",
+        "training.n_epochs=300",
+        "--set",
+        "energy.enabled=false",
+        "--log_dir",
+        tmp_path / "fast",
+        "--fast_dev_run",
+        "--gpu",
+        "0",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = run_folder(tmp_path / "fast")
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+    assert (folder / "results.json").is_file()
+    assert not (folder / "codecarbon").exists() and "energy" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "net.dropot=1"], "net.dropot: unknown key (value 1); did you mean dropout?"),
+        (["--set", "net.dropout=lots"], "net.dropout: Input should be a valid number"),
+        (["--set", "data.test_folder=nowhere"], "data.test_folder: nowhere: no such folder"),
+        (["--gpus", "7"], "--gpus 7: there is no such GPU"),
+        (["--test_from_checkpoint", "absent.ckpt"], "absent.ckpt: no such checkpoint"),
+        (["--resume_from_checkpoint", "absent.ckpt"], "absent.ckpt: no such checkpoint"),
+    ],
+)
+def test_wrong_input_ends_in_one_message_and_leaves_nothing(
+    arguments, message, extracted, run_script, tmp_path
+):
+    done = run_script(
+        "train_pretrained.py",
+        "--conf_file",
+        extracted,
+        "--log_dir",
+        tmp_path / "exp",
+        *arguments,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert f"error: {message}" in done.stderr or message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "exp").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(extracted, tmp_path):
+    command = [sys.executable, ROOT / "train_pretrained.py", "--conf_file", extracted]
+    command += ["--set", "training.n_epochs=500", "--log_dir", "exp"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        last = tmp_path / "exp/version_0/checkpoints/last.ckpt"
+        deadline = time.monotonic() + 120
+        while not last.exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert f"--resume_from_checkpoint exp/version_0/checkpoints/{last.name}" in output
