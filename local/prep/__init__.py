@@ -1,0 +1,1 @@
+"""Making and preparing the data."""
