@@ -112,7 +112,7 @@ def plan_recording(
     for label in rng.permutation(classes).tolist():
         sound = SOUNDS[label]
         # A bout that fills the recording would leave the class without negatives.
-        longest_s = min(sound.longest_s, 0.6 * duration_s)
+        longest_s = min(sound.longest_s, 0.5 * duration_s)
         for _ in range(1 + (rng.random() < _AGAIN)):
             bout_s = uniform(rng, (min(sound.shortest_s, longest_s), longest_s))
             where = place(rng, events, label, bout_s, duration_s, _BOUT_GAP_S)

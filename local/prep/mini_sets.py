@@ -155,11 +155,11 @@ def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
 
 
 def _classes_of(scene: str, turn: int, n_recordings: int) -> tuple[str, ...]:
-    """The scene's classes in one recording: all of them, or four by turns, so that some lack."""
+    """The scene's classes in one recording: all of them, or three by turns, so that some lack."""
     classes = SCENE_CLASSES[scene]
     if n_recordings == 1:
         return classes
-    return tuple(classes[(4 * turn + k) % len(classes)] for k in range(4))
+    return tuple(classes[(3 * turn + k) % len(classes)] for k in range(3))
 
 
 def table_text(clips: ClipSet, planned: tuple[PlannedClip, ...]) -> str:
