@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
-from desed_task.errors import InputError
+from local.command import run_command
 from local.config import load_config
 from local.prep.layout import PARTS
 from local.prep.prepare import prepare
@@ -95,17 +94,7 @@ def generate(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 for failed files, 2 for wrong input."""
-    args = parse_args(argv)
-    # A warning is one line for the user, not a place in our code.
-    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
-    try:
-        return generate(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+    return run_command(generate, parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 
-from desed_task.errors import InputError
 from local import run
+from local.command import run_command
 from local.config import load_config
 from local.devices import choose_device
 
@@ -56,30 +55,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def train(args: argparse.Namespace) -> int:
+    """Train, test or evaluate, as the arguments say."""
+    config = load_config(args.conf_file, args.overrides)
+    device = choose_device(args.gpus)
+    if device.notice:
+        print(device.notice)
+    options = run.RunOptions(args.log_dir, device, args.fast_dev_run)
+    if args.test_from_checkpoint:
+        run.test(config, args.test_from_checkpoint, options, args.overrides)
+    elif args.eval_from_checkpoint:
+        run.evaluate(config, args.eval_from_checkpoint, options, args.overrides)
+    else:
+        run.fit(config, options, resume_from=args.resume_from_checkpoint)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 2 for wrong input, 130 after Ctrl-C."""
-    args = parse_args(argv)
-    # A warning is one line for the user, not a place in our code.
-    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
-    try:
-        config = load_config(args.conf_file, args.overrides)
-        device = choose_device(args.gpus)
-        if device.notice:
-            print(device.notice)
-        options = run.RunOptions(args.log_dir, device, args.fast_dev_run)
-        if args.test_from_checkpoint:
-            run.test(config, args.test_from_checkpoint, options, args.overrides)
-        elif args.eval_from_checkpoint:
-            run.evaluate(config, args.eval_from_checkpoint, options, args.overrides)
-        else:
-            run.fit(config, options, resume_from=args.resume_from_checkpoint)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except run.TrainingStoppedError as stop:
-        print(stop, file=sys.stderr)
-        return 130
-    return 0
+    return run_command(train, parse_args(argv))
 
 
 if __name__ == "__main__":

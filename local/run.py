@@ -21,6 +21,7 @@ from desed_task.errors import InputError
 from local import results
 from local.callbacks import EnergyMeter, RandomStates, RunDescription
 from local.checkpoints import config_of_checkpoint, load_checkpoint, load_networks
+from local.command import StoppedError
 from local.config import RecipeConfig, check_config
 from local.datamodule import SedDataModule
 from local.devices import CPU, Device
@@ -32,10 +33,6 @@ LAST = "last.ckpt"
 FAST_TRAIN_BATCHES = 20
 FAST_EPOCHS = 2
 PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
-
-
-class TrainingStoppedError(Exception):
-    """Training was stopped by the user; says how to go on."""
 
 
 class RunOptions(NamedTuple):
@@ -66,7 +63,7 @@ def fit(
 
     Raises:
         InputError: for anything wrong with data or embeddings, before training starts.
-        TrainingStoppedError: after Ctrl-C.
+        StoppedError: after Ctrl-C.
     """
     if options.fast_dev_run:
         config = shortened(config)
@@ -90,7 +87,7 @@ def fit(
     except SystemExit:  # Lightning's answer to Ctrl-C
         last = folder / "checkpoints" / LAST
         remedy = f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
-        raise TrainingStoppedError(f"stopped; {remedy}") from None
+        raise StoppedError(f"stopped; {remedy}") from None
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
     _test(trainer, module, data, best)

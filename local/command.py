@@ -1,0 +1,41 @@
+"""How every command ends: with a status, and one message instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+
+from desed_task.errors import InputError
+
+WRONG_INPUT = 2
+STOPPED = 130
+
+
+class StoppedError(Exception):
+    """The user stopped the command; the message says how to go on."""
+
+
+def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command and print what ended it early.
+
+    Args:
+        action: the command; returns its exit status.
+        args: its arguments.
+
+    Returns:
+        The exit status: that of `action`, 2 for wrong input, 130 after Ctrl-C.
+    """
+    # A warning is one line for the user, not a place in our code.
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    try:
+        return action(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except StoppedError as stop:
+        print(stop, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+    return STOPPED
