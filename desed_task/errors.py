@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong": what the user gave, where, and what to do about it."""
+"""The one exception for wrong input: what the user gave, where, and what to do about it."""
 
 from __future__ import annotations
 

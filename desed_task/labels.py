@@ -29,7 +29,7 @@ class Vocabulary(Sequence[str]):
             twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
             raise InputError(f"vocabulary: labels given twice: {', '.join(twice)}")
 
-    def index(self, label: str, start: int = 0, stop: int | None = None) -> int:  # noqa: ARG002
+    def index(self, label: str, start: int = 0, stop: int | None = None) -> int:
         """The class index of `label`.
 
         Raises:
@@ -92,7 +92,7 @@ class FrameGrid:
     def for_clip(
         cls, clip_s: float, sample_rate: int, hop_samples: int, net_subsample: int
     ) -> FrameGrid:
-        """The grid of a network that averages `net_subsample` hops of a centred STFT into a frame."""
+        """The grid of a network that averages `net_subsample` hops of a centred STFT a frame."""
         mel_frames = int(clip_s * sample_rate) // hop_samples + 1
         frame_samples = hop_samples * net_subsample
         return cls(mel_frames // net_subsample, frame_samples, sample_rate, clip_s)

@@ -1,4 +1,4 @@
-"""The named metrics equal the published ones; classes without events are reported, not crashed on."""
+"""The named metrics equal the published ones; classes without events are reported."""
 
 from __future__ import annotations
 
