@@ -10,6 +10,7 @@ SPEC section 5. `load_beats` reads the published checkpoints ({"cfg", "model"}) 
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pickle
@@ -210,8 +211,11 @@ def write_random_beats(path: PathLike, *, seed: int, config: BeatsConfig = SMALL
     _draw_encoder(model.encoder, generator)
     cfg = {**asdict(config), **_SUPPORTED, "finetuned_model": False}
     state = to_published(model.state_dict(), config.encoder_layers)
+    # Through memory: saved to a path, the file would hold its temporary name.
+    content = io.BytesIO()
+    torch.save({"cfg": cfg, "model": state}, content)
     with atomic_path(path) as temporary:
-        torch.save({"cfg": cfg, "model": state}, temporary)
+        temporary.write_bytes(content.getvalue())
 
 
 def _draw_patches(weight: Tensor, generator: torch.Generator) -> None:
