@@ -216,6 +216,25 @@ def test_readme_lists_every_flag(script, capsys):
     assert listed - {"--gpu"} == set(re.findall(r"--\w+", usage)) - {"--help", "--gpu"}
 
 
+def test_readme_tells_the_defaults(capsys):
+    """Those that the help of `--batch_size` and `--jobs` tells, and those that the parser holds."""
+    text = (ROOT / "README.md").read_text()
+    for script in SCRIPTS:
+        module = importlib.import_module(script.removesuffix(".py"))
+        rows = text.split(f"\n`{script}`\n\n")[1].split("\n\n")[0].splitlines()[2:]
+        cells = {row.split(" | ")[0].strip("|` "): row.split(" | ")[1] for row in rows}
+        held = vars(module.parse_args([]))
+        for name in ("conf_file", "log_dir", "pretrained_model"):
+            if name in held:
+                assert cells[f"--{name}"] == f"`{held[name]}`"
+        with pytest.raises(SystemExit):
+            module.parse_args(["--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        for flag in ("--batch_size", "--jobs"):
+            if flag in cells:
+                assert f"(default: {cells[flag]})" in told
+
+
 @pytest.mark.parametrize("file", TEXTS)
 def test_links_lead_somewhere(file):
     text = (ROOT / file).read_text()
