@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
 from desed_task.evaluation import fscores, segments
-from desed_task.evaluation.fscores import FScore
 from desed_task.evaluation.psds import (
     PSDS1,
     PSDS2,
@@ -20,15 +19,16 @@ from desed_task.evaluation.psds import (
     psds_from_thresholds,
 )
 from desed_task.evaluation.scores import (
-    Detections,
     Scores,
     as_detections,
     as_sed_scores_eval,
     check_durations,
     detect,
+    paired,
     truth_events,
 )
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
+from local.score_texts import fscore_text, segment_text
 
 Stage = Literal["val", "test"]
 INTERSECTION = {"dtc": 0.5, "gtc": 0.5}
@@ -59,6 +59,7 @@ class Report:
         not_scored: classes without any event in the truth; they are left out of every mean.
         curves: name of a PSDS -> its curves.
         texts: file name -> a table to read.
+        unscored_clips: clips of the truth that have no scores; they are left out.
     """
 
     metrics: dict[str, float]
@@ -66,6 +67,7 @@ class Report:
     not_scored: tuple[str, ...] = ()
     curves: dict[str, Psds] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    unscored_clips: int = 0
 
 
 class _Sheet:
@@ -98,7 +100,7 @@ def score_desed(
     which a test adds, take all clips.
 
     Args:
-        scores: post-processed, of the clips that `events` lists.
+        scores: post-processed, of clips that `events` lists.
         events: the truth.
         durations: clip -> seconds.
         stage: "val" or "test".
@@ -106,18 +108,20 @@ def score_desed(
         n_thresholds: of psds_eval's PSDS.
 
     Raises:
-        InputError: for clips without scores or duration, or a truth without any DESED event.
+        InputError: for clips without truth or duration, scores that are not finite, or a truth
+            without any DESED event.
     """
+    scores, events, unscored = paired(scores, events)
     events = events.merged()
     check_durations(events.clip_ids, durations)
     labels, not_scored = _scored(events, DESED_CLASSES)
-    chosen = scores.select(events.clip_ids, labels)
+    chosen = scores.select(labels=labels)
     sheet = _Sheet(stage, role, DESED_CLASSES)
     curves = _from_scores(sheet, chosen, events, durations, stage)
     texts = {}
     if stage == "test":
         texts = _from_detections(sheet, chosen, events, durations, n_thresholds)
-    return Report(sheet.metrics, sheet.per_class, not_scored, curves, texts)
+    return Report(sheet.metrics, sheet.per_class, not_scored, curves, texts, unscored)
 
 
 def _from_scores(
@@ -171,7 +175,15 @@ def _from_detections(
         by_intersection.per_class,
     )
     sheet.put("collar_f1_macro_thres05", "sed_eval", by_collar.macro, by_collar.per_class)
-    return _texts(found, truth, labels, by_collar, by_intersection)
+    by_segment = fscores.segment_fscore(found, truth, labels, segment_s=segments.SEGMENT_S)
+    at = f", threshold {THRESHOLD}"
+    return {
+        "event_f1.txt": fscore_text(f"Event-based F1, collars 0.2 s{at}", by_collar),
+        "intersection_f1.txt": fscore_text(
+            f"Intersection-based F1, dtc = gtc = 0.5{at}", by_intersection
+        ),
+        "segment_f1.txt": fscore_text(f"Segment-based F1, 1 s segments{at}", by_segment),
+    }
 
 
 def score_maestro(
@@ -189,7 +201,7 @@ def score_maestro(
     recordings that are trained on, scores each clip by itself.
 
     Args:
-        scores: post-processed, of the clips that `events` lists.
+        scores: post-processed, of clips that `events` lists.
         events: the truth, soft labels as confidence.
         durations: recording (test) or clip (val) -> seconds.
         stage: "val" or "test".
@@ -197,11 +209,13 @@ def score_maestro(
         n_thresholds: not used.
 
     Raises:
-        InputError: for clips without scores or duration, or a truth without any scored event.
+        InputError: for clips without truth or duration, scores that are not finite, or a truth
+            without any scored event.
     """
+    scores, events, unscored = paired(scores, events)
     events = events.rows(events.confidence > TRUE_CONFIDENCE)
     labels, not_scored = _scored(events, MAESTRO_SCORED_CLASSES)
-    chosen = scores.select(events.clip_ids, labels)
+    chosen = scores.select(labels=labels)
     if stage == "test":
         pieces = segments.overlap_add(chosen, durations)
         # The same event stands in the table of every clip that covers it.
@@ -217,13 +231,12 @@ def score_maestro(
     sheet.put("segment_f1_macro_thresopt", package, found.f1, found.f1_per_class)
     sheet.put("segment_mauc", package, found.auc, found.auc_per_class)
     sheet.put("segment_mpauc", package, found.partial_auc, found.partial_auc_per_class)
-    lines = [
-        (label, found.f1_per_class[label], found.auc_per_class[label], threshold)
-        for label, threshold in found.threshold_per_class.items()
-    ]
-    text = _table(("event label", "best F1", "AUC", "threshold"), lines)
     return Report(
-        sheet.metrics, sheet.per_class, not_scored, texts={"maestro_segment_f1.txt": text}
+        sheet.metrics,
+        sheet.per_class,
+        not_scored,
+        texts={"maestro_segment_f1.txt": segment_text(found)},
+        unscored_clips=unscored,
     )
 
 
@@ -252,55 +265,3 @@ def obj_metric(metrics: Mapping[str, float], *, synth_type: str, maestro_type: s
         + metrics[f"val/student/{SYNTH_METRICS[synth_type]}/sed_scores_eval"]
         + metrics[f"val/student/{MAESTRO_METRICS[maestro_type]}/sed_scores_eval"]
     )
-
-
-def _texts(
-    found: Detections,
-    truth: Detections,
-    labels: Sequence[str],
-    by_collar: FScore,
-    by_intersection: FScore,
-) -> dict[str, str]:
-    by_segment = fscores.segment_fscore(found, truth, labels, segment_s=segments.SEGMENT_S)
-    return {
-        "event_f1.txt": _fscore_text("Event-based F1, collars 0.2 s", by_collar),
-        "intersection_f1.txt": _fscore_text(
-            "Intersection-based F1, dtc = gtc = 0.5", by_intersection
-        ),
-        "segment_f1.txt": _fscore_text("Segment-based F1, 1 s segments", by_segment),
-    }
-
-
-def _fscore_text(title: str, score: FScore) -> str:
-    rows = [
-        (
-            label,
-            f1,
-            score.true_positives[label],
-            score.false_positives[label],
-            score.references[label] - score.true_positives[label],
-        )
-        for label, f1 in score.per_class.items()
-    ]
-    heading = (
-        f"{title}, threshold {THRESHOLD}\nmacro {score.macro:.4f}   micro {score.micro:.4f}\n\n"
-    )
-    return heading + _table(("event label", "F1", "TP", "FP", "FN"), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Columns under their heads: the first to the left, numbers to the right."""
-    cells = [head, *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if column == 0 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

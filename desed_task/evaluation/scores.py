@@ -74,6 +74,40 @@ class Scores:
         return replace(chosen, values=chosen.values[..., columns], vocabulary=Vocabulary(labels))
 
 
+def paired(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, int]:
+    """Scores and truth of the clips that have both, in the table's order.
+
+    Returns:
+        the scores, the events, and how many clips of the table have no scores.
+
+    Raises:
+        InputError: naming scored clips that the table does not list, or whose scores are not
+            finite; if no clip of the table has scores.
+    """
+    listed, scored = set(table.clip_ids), set(scores.clip_ids)
+    strangers = [clip_id for clip_id in scores.clip_ids if clip_id not in listed]
+    if strangers:
+        raise InputError(
+            f"{len(strangers)} scored clips (e.g. {', '.join(strangers[:3])}) are not in "
+            f"{table.path or 'the truth'}; add a row for each (without onset, offset and label if "
+            "nothing happens in it), or do not score them"
+        )
+    broken = np.flatnonzero(~np.isfinite(scores.values).all(axis=(1, 2)))
+    if len(broken):
+        names = ", ".join(scores.clip_ids[row] for row in broken[:3])
+        raise InputError(
+            f"scores of {len(broken)} clips (e.g. {names}) are not finite; the network has "
+            "diverged or the clips' features are broken"
+        )
+    common = [clip_id for clip_id in table.clip_ids if clip_id in scored]
+    if not common:
+        raise InputError(
+            f"no scores of any of the {len(listed)} clips of {table.path or 'the truth'}; score "
+            "them first"
+        )
+    return scores.select(common), table.select(common), len(listed) - len(common)
+
+
 @dataclass(frozen=True)
 class Detections:
     """Events, found or true, column by column; one entry an event.

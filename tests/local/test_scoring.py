@@ -29,20 +29,23 @@ def published(parity):
     values = stored["scores"].astype(np.float32).transpose(0, 2, 1)
     smooth = ClassMedianFilter(load_config(CONF).net.median_filter)
     scores = Scores(names, values, FrameGrid().boundaries_s, VOCABULARY).map(smooth)
+    desed = read_strong_table(parity("metrics/test_tsv.tsv"), VOCABULARY)
+    maestro = read_strong_table(parity("metrics/real_maestro_val_tsv.tsv"), VOCABULARY)
     return {
-        "scores": scores,
+        "desed_scores": scores.select(desed.clip_ids),
+        "maestro_scores": scores.select(maestro.clip_ids),
         "expected": json.loads(parity("metrics/results.json").read_text()),
-        "desed": read_strong_table(parity("metrics/test_tsv.tsv"), VOCABULARY),
+        "desed": desed,
         "desed_s": read_durations(parity("metrics/test_dur.tsv")),
-        "maestro": read_strong_table(parity("metrics/real_maestro_val_tsv.tsv"), VOCABULARY),
+        "maestro": maestro,
         "maestro_s": read_durations(parity("metrics/real_maestro_val_dur.tsv")),
     }
 
 
 def test_every_published_metric(published):
-    desed = score_desed(published["scores"], published["desed"], published["desed_s"], **TEST)
+    desed = score_desed(published["desed_scores"], published["desed"], published["desed_s"], **TEST)
     maestro = score_maestro(
-        published["scores"], published["maestro"], published["maestro_s"], **TEST
+        published["maestro_scores"], published["maestro"], published["maestro_s"], **TEST
     )
     found = {**desed.metrics, **maestro.metrics}
     assert found == pytest.approx(published["expected"], abs=1e-6)
@@ -53,7 +56,7 @@ def test_every_published_metric(published):
 
 
 def test_student_and_teacher_go_through_the_same_code(published):
-    arguments = published["scores"], published["desed"], published["desed_s"]
+    arguments = published["desed_scores"], published["desed"], published["desed_s"]
     student = score_desed(*arguments, **TEST)
     teacher = score_desed(*arguments, **{**TEST, "role": "teacher"})
     renamed = {name.replace("student", "teacher"): v for name, v in student.metrics.items()}
@@ -65,7 +68,10 @@ def test_a_class_without_events_is_reported_and_left_out(published):
     dog = VOCABULARY.index("Dog")
     assert (events.label_index == dog).any()
     report = score_desed(
-        published["scores"], events.rows(events.label_index != dog), published["desed_s"], **TEST
+        published["desed_scores"],
+        events.rows(events.label_index != dog),
+        published["desed_s"],
+        **TEST,
     )
     assert report.not_scored == ("Dog",)
     for per_class in report.per_class.values():
@@ -75,7 +81,10 @@ def test_a_class_without_events_is_reported_and_left_out(published):
     events = published["maestro"]
     car = VOCABULARY.index("car")
     report = score_maestro(
-        published["scores"], events.rows(events.label_index != car), published["maestro_s"], **TEST
+        published["maestro_scores"],
+        events.rows(events.label_index != car),
+        published["maestro_s"],
+        **TEST,
     )
     assert report.not_scored == ("car",)
     full = report.per_class["test/student/segment_mauc/sed_scores_eval"]
@@ -90,7 +99,7 @@ def test_overlapping_events_are_merged_with_one_warning(published):
     events = published["desed"]
     twice = np.arange(len(events))[[0, *range(len(events))]]
     doubled = events.rows(twice)
-    arguments = published["scores"], published["desed_s"]
+    arguments = published["desed_scores"], published["desed_s"]
     with pytest.warns(UserWarning, match="1 events overlap") as caught:
         report = score_desed(arguments[0], doubled, arguments[1], **TEST)
     assert len([w for w in caught if "overlap" in str(w.message)]) == 1
@@ -101,7 +110,7 @@ def test_validation_scores_clips_by_themselves(published):
     clips = published["maestro"].clip_ids
     lengths = {name: min(10.0, (int(name[-6:]) - int(name[-13:-7])) / 100) for name in clips}
     report = score_maestro(
-        published["scores"],
+        published["maestro_scores"],
         published["maestro"],
         lengths,
         stage="val",
@@ -115,21 +124,50 @@ def test_validation_scores_clips_by_themselves(published):
     assert 0.5 < report.metrics["val/teacher/segment_mauc/sed_scores_eval"] <= 1.0
 
 
-def test_clips_without_scores_or_durations_are_named(published):
-    scores, events, lengths = published["scores"], published["desed"], published["desed_s"]
+def test_clips_without_duration_or_truth_are_named(published):
+    scores, events, lengths = published["desed_scores"], published["desed"], published["desed_s"]
     first = events.clip_ids[0]
     few = {name: value for name, value in lengths.items() if name != first}
     with pytest.raises(InputError, match=rf"no duration of 1 clips .*{first}"):
         score_desed(scores, events, few, **TEST)
-    rest = [name for name in scores.clip_ids if name != first]
-    with pytest.raises(InputError, match=rf"no scores of 1 clips .*{first}"):
-        score_desed(scores.select(rest), events, lengths, **TEST)
+    rest = events.select(events.clip_ids[1:])
+    with pytest.raises(InputError, match=rf"1 scored clips .*{first}.* not in .*test_tsv.tsv"):
+        score_desed(scores, rest, lengths, **TEST)
+    with pytest.raises(InputError, match=r"no scores of any of the \d+ clips"):
+        score_desed(scores.select([]), events, lengths, **TEST)
+
+
+def test_clips_without_scores_are_left_out_and_counted(published):
+    for corpus, score in (("desed", score_desed), ("maestro", score_maestro)):
+        scores, events = published[f"{corpus}_scores"], published[corpus]
+        kept = events.clip_ids[2:]
+        part = score(scores.select(kept), events, published[f"{corpus}_s"], **TEST)
+        same = score(scores.select(kept), events.select(kept), published[f"{corpus}_s"], **TEST)
+        assert (part.unscored_clips, same.unscored_clips) == (2, 0)
+        assert part.metrics == same.metrics
+
+
+def test_scores_that_are_not_finite_are_named(published):
+    broken = published["desed_scores"].values.copy()
+    broken[3, 7, 5] = np.nan
+    scores = published["desed_scores"].map(lambda _: broken)
+    with pytest.raises(InputError, match=rf"1 clips .*{scores.clip_ids[3]}.* not finite"):
+        score_desed(scores, published["desed"], published["desed_s"], **TEST)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.5, 1.0])
+def test_constant_scores_tell_nothing(published, constant):
+    scores = published["desed_scores"].map(lambda values: np.full_like(values, constant))
+    report = score_desed(scores, published["desed"], published["desed_s"], **TEST)
+    for name, value in report.metrics.items():
+        # A detection over the whole clip does find the events that last as long.
+        assert value == 0 or (constant == 1 and "intersection" in name and value < 0.1)
 
 
 def test_a_truth_without_scored_events_is_refused(published):
     nothing = replace(published["desed"]).rows(np.zeros(len(published["desed"]), dtype=bool))
     with pytest.raises(InputError, match="none of the scored classes"):
-        score_desed(published["scores"], nothing, published["desed_s"], **TEST)
+        score_desed(published["desed_scores"], nothing, published["desed_s"], **TEST)
 
 
 def test_the_objective_takes_what_its_name_says():
