@@ -101,15 +101,18 @@ def event_roll(
     )
     axes.set_yticks(np.arange(len(rows)) + 0.45, [labels[label] for label in reversed(rows)])
     axes.tick_params(axis="y", length=0)
+    _explain(figure, threshold)
+    return figure
+
+
+def _explain(figure: Figure, threshold: float) -> None:
+    """A line below an event roll that says what its colours mean."""
     keys = [
         Patch(color=TRUTH_COLOUR, label="annotated (paler: less certain)"),
         Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
         Line2D([], [], color="grey", linestyle=":", label=f"threshold {threshold:g}"),
     ]
-    figure.legend(
-        handles=keys, loc="outside lower center", ncols=3, fontsize="small", frameon=False
-    )
-    return figure
+    figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
 
 
 def _draw_scores(

@@ -215,22 +215,14 @@ def score_maestro(
     scores, events, unscored = paired(scores, events)
     events = events.rows(events.confidence > TRUE_CONFIDENCE)
     labels, not_scored = _scored(events, MAESTRO_SCORED_CLASSES)
-    chosen = scores.select(labels=labels)
-    if stage == "test":
-        pieces = segments.overlap_add(chosen, durations)
-        # The same event stands in the table of every clip that covers it.
-        events = segments.on_recordings(events).joined()
-    else:
-        pieces = segments.clip_segments(chosen, durations)
-        events = events.merged()
-    frames = segments.segment_frames(pieces, durations, labels)
-    truth = truth_events(events, chosen.vocabulary)
-    found = segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
+    found = _segment_scores(scores.select(labels=labels), events, durations, stage)
     sheet = _Sheet(stage, role, MAESTRO_SCORED_CLASSES)
-    package = "sed_scores_eval"
-    sheet.put("segment_f1_macro_thresopt", package, found.f1, found.f1_per_class)
-    sheet.put("segment_mauc", package, found.auc, found.auc_per_class)
-    sheet.put("segment_mpauc", package, found.partial_auc, found.partial_auc_per_class)
+    for name, value, per_class in (
+        ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
+        ("segment_mauc", found.auc, found.auc_per_class),
+        ("segment_mpauc", found.partial_auc, found.partial_auc_per_class),
+    ):
+        sheet.put(name, "sed_scores_eval", value, per_class)
     return Report(
         sheet.metrics,
         sheet.per_class,
@@ -238,6 +230,22 @@ def score_maestro(
         texts={"maestro_segment_f1.txt": segment_text(found)},
         unscored_clips=unscored,
     )
+
+
+def _segment_scores(
+    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
+) -> segments.SegmentScores:
+    """Of whole recordings in a test, of single clips in a validation."""
+    if stage == "test":
+        pieces = segments.overlap_add(scores, durations)
+        # The same event stands in the table of every clip that covers it.
+        events = segments.on_recordings(events).joined()
+    else:
+        pieces = segments.clip_segments(scores, durations)
+        events = events.merged()
+    frames = segments.segment_frames(pieces, durations, scores.vocabulary.labels)
+    truth = truth_events(events, scores.vocabulary)
+    return segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
 
 
 def _scored(events: EventTable, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

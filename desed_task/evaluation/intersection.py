@@ -70,18 +70,27 @@ def intersection_counts(
     hit = _sums(pairs.true, useful, len(truth)) >= gtc
     triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
     if cttc is not None:
-        false = ~tolerated[pairs.found] & ~same
-        cell = pairs.found * n_classes + truth.label_index[pairs.true]
-        crossed = _sums(cell, found_share * false, len(found) * n_classes).reshape(-1, n_classes)
-        # A criterion of 0 would be met by clips without the class.
-        which, other = np.nonzero((crossed >= cttc) & (crossed > 0))
-        np.add.at(triggers, (found.label_index[which], other), 1)
+        wrong = found_share * (~tolerated[pairs.found] & ~same)
+        triggers = _cross_triggers(pairs, wrong, found, truth, cttc, n_classes)
     return Counts(
         np.bincount(truth.label_index[hit], minlength=n_classes),
         np.bincount(found.label_index[~tolerated], minlength=n_classes),
         triggers,
         np.bincount(truth.label_index, minlength=n_classes),
     )
+
+
+def _cross_triggers(
+    pairs: Pairs, share: Floats, found: Detections, truth: Detections, cttc: float, n_classes: int
+) -> Ints:
+    """(class, class): false detections of one class that lie in events of another."""
+    cell = pairs.found * n_classes + truth.label_index[pairs.true]
+    crossed = _sums(cell, share, len(found) * n_classes).reshape(-1, n_classes)
+    # A criterion of 0 would be met by clips without the class.
+    which, other = np.nonzero((crossed >= cttc) & (crossed > 0))
+    triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(triggers, (found.label_index[which], other), 1)
+    return triggers
 
 
 def _sums(index: Ints, values: Floats, size: int) -> Floats:
