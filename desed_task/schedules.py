@@ -47,6 +47,8 @@ def lr_scale(
         return ramp_up(step, warmup_steps)
     if step <= start_annealing:
         return ramp_up(step, warmup_steps)
+    if max_steps <= start_annealing:
+        return least  # nothing is left to anneal over
     phase = (step - start_annealing) / (max_steps - start_annealing)
     return max(least, math.cos(math.pi / 2 * phase))
 

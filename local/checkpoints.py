@@ -94,7 +94,8 @@ def load_networks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], pla
         f"{name}: shape {tuple(value.shape)} in the checkpoint, "
         f"{tuple(own[name].shape)} in the network"
         for name, value in state_dict.items()
-        if name in own and value.shape != own[name].shape
+        # The scaler takes the shape of the statistics that it is given.
+        if name in own and value.shape != own[name].shape and not name.startswith("scaler.")
     ]
     if problems:
         heading = f"{place} does not fit the network that its hyperparameters describe:"

@@ -44,7 +44,6 @@ UNREAD_KEYS: dict[str, str] = {
     "pretrained.beats_checkpoint",
     "pretrained.e2e": "embeddings are always extracted beforehand",
     "pretrained.freezed": "embeddings are always extracted beforehand, so BEATs is frozen",
-    "scaler.dims": "statistics are always taken over mel bands and frames",
 }
 
 

@@ -27,6 +27,7 @@ from local.datamodule import SedDataModule
 from local.devices import CPU, Device
 from local.export import ResultWriter, ScoreWriter
 from local.macs import count_macs
+from local.scaling import prepare_scaler
 from local.sed_trainer_pretrained import SEDTask4
 
 LAST = "last.ckpt"
@@ -80,6 +81,8 @@ def fit(
     data, module = _prepare(config)
     data.check()
     _describe(module, config)
+    if checkpoint is None:
+        prepare_scaler(module, data, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
     folder = Path(str(trainer.log_dir))
     try:

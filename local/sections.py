@@ -48,7 +48,8 @@ class Training(Strict):
     """Final weight of the consistency loss."""
     n_epochs_warmup: int = Field(default=50, ge=0)
     epoch_decay: int = Field(default=100, ge=0)
-    """Epoch at which the learning rate starts to fall and the consistency weight is full."""
+    """Epoch at which the learning rate starts to fall and the consistency weight is full; from
+    n_epochs on, neither happens."""
     n_epochs: PositiveInt = 300
     early_stop_patience: PositiveInt = 200
     """Epochs without a better val/obj_metric before training ends."""
@@ -77,10 +78,10 @@ class Training(Strict):
 
     @model_validator(mode="after")
     def _warm_up_ends_in_time(self) -> Training:
-        if not self.n_epochs_warmup <= self.epoch_decay <= self.n_epochs:
+        if not self.n_epochs_warmup <= min(self.epoch_decay, self.n_epochs):
             raise ValueError(
-                f"n_epochs_warmup ({self.n_epochs_warmup}) <= epoch_decay ({self.epoch_decay}) <= "
-                f"n_epochs ({self.n_epochs}) must hold; change one of the three"
+                f"n_epochs_warmup ({self.n_epochs_warmup}) is more than epoch_decay "
+                f"({self.epoch_decay}) or n_epochs ({self.n_epochs}); lower it"
             )
         if self.validation_interval > self.n_epochs:
             raise ValueError(
@@ -95,6 +96,8 @@ class ScalerConfig(Strict):
 
     statistic: Literal["instance", "dataset"] = "instance"
     normtype: Literal["minmax", "standard", "mean"] = "minmax"
+    dims: tuple[Literal[1, 2], ...] = (1, 2)
+    """Axes that share a statistic: 1 the mel bands, 2 the frames."""
     savepath: str = "./scaler.ckpt"
     """File of the fitted statistics (statistic: dataset)."""
 

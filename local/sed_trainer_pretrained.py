@@ -44,7 +44,8 @@ class SEDTask4(pl.LightningModule):
             feats.f_min,
             feats.f_max,
         )
-        self.scaler = Scaler(config.scaler.statistic, config.scaler.normtype)
+        scaler = config.scaler
+        self.scaler = Scaler(scaler.statistic, scaler.normtype, scaler.dims)
         self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
         self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
         self.mixup = mixup_of(config)

@@ -50,7 +50,7 @@ SCENE_CLASSES: dict[str, tuple[str, ...]] = {
         "large_vehicle",
     ),
 }  # fmt: skip
-_SCENE_SOUND = Domain(REAL.backgrounds, (16.0, 4.0), 0.05, (0.95, 1.05), (0.05, 0.4), 3.0)
+_SCENE_SOUND = Domain(REAL.backgrounds, (18.0, 4.0), 0.05, (0.96, 1.04), (0.05, 0.3), 2.0)
 
 
 class Oddity(NamedTuple):

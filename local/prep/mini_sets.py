@@ -28,14 +28,14 @@ class MiniSizes:
 
     synth: int = 120
     synth_val: int = 40
-    strong: int = 64
+    strong: int = 110
     weak: int = 90
     unlabelled: int = 104
     dev_test: int = 64
     evaluation: int = 8
     train_recordings: int = 7
     validation_recordings: int = 4
-    train_s: float = 15.0
+    train_s: float = 25.0
     validation_s: float = 20.0
 
     @classmethod

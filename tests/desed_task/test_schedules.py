@@ -99,3 +99,11 @@ def test_every_group_keeps_its_own_rate() -> None:
 @pytest.mark.parametrize(("epoch", "weight"), [(0, 0.5), (99, 0.5), (100, 2.0), (250, 2.0)])
 def test_the_consistency_weight_ignores_the_ramp_after_the_decay(epoch: int, weight: float) -> None:
     assert consistency_weight(0.25, epoch, const_max=2.0, epoch_decay=100) == weight
+
+
+def test_an_annealing_that_starts_at_the_end_does_not_divide_by_zero():
+    scale = [
+        lr_scale(step, warmup_steps=2, start_annealing=10, max_steps=10, least=1e-5)
+        for step in (9, 10, 11)
+    ]
+    assert scale == [1.0, 1.0, 1e-5]

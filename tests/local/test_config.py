@@ -51,7 +51,7 @@ def test_all_mistakes_are_reported_at_once_with_their_paths():
         "net.dropot=0.1",
         "net.dropout=lots",
         "net.median_filter=[3, 9]",
-        "training.n_epochs=2",
+        "training.n_epochs=1",
         "energy.country_iso_code=France",
         "feet.n_mels=1",
     ]
