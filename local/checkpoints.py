@@ -6,6 +6,7 @@ A Lightning file whose `hyper_parameters` is the configuration tree and whose `s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def config_of_checkpoint(
 
     Args:
         checkpoint: as `load_checkpoint` gives it.
-        here: the configuration of this run: its folders, tables, workers and energy settings win.
+        here: the configuration of this run: its folders, tables, files, workers, progress bar and
+            energy settings win.
         overrides: `section.key=value` each; they win over both.
         place: name of the checkpoint for messages.
 
@@ -69,13 +71,15 @@ def config_of_checkpoint(
     stored = checkpoint.get("hyper_parameters")
     if not isinstance(stored, dict) or "net" not in stored:
         raise InputError(f"{place}: holds no hyper_parameters; it was not written by this recipe")
-    tree = {section: dict(branch) for section, branch in stored.items()}
+    tree = copy.deepcopy(stored)
     mine = here.dump()
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}
     tree["data"] = {**tree.get("data", {}), **paths}
     tree["pretrained"] = mine["pretrained"]
     tree["energy"] = mine["energy"]
-    tree.setdefault("training", {})["num_workers"] = mine["training"]["num_workers"]
+    tree["scaler"] = {**tree.get("scaler", {}), "savepath": mine["scaler"]["savepath"]}
+    machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
+    tree["training"] = {**tree.get("training", {}), **machine}
     for override in overrides:
         apply_override(tree, override)
     return check_config(tree, f"hyperparameters of {place}")

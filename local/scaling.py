@@ -52,8 +52,12 @@ def _made_from(config: RecipeConfig) -> dict[str, Any]:
     """What the statistics depend on."""
     tree = config.dump()
     scaler = {key: value for key, value in tree["scaler"].items() if key != "savepath"}
-    folders = {key: tree["data"][key] for key in tree["data"] if key.endswith("_folder")}
-    return {"scaler": scaler, "feats": tree["feats"], "data": folders}
+    read = {
+        key: value
+        for key, value in tree["data"].items()
+        if key.endswith("_folder") or key == "audio_max_len"
+    }
+    return {"scaler": scaler, "feats": tree["feats"], "data": read}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -59,12 +59,17 @@ def test_counters_are_dropped():
 
 
 def test_the_networks_of_the_file_the_paths_of_here_and_overrides_above_both():
-    stored = load_config(MINI, ["net.n_RNN_cell=17", "data.test_tsv=there.tsv"]).dump()
-    here = load_config(MINI, ["data.test_tsv=here.tsv", "net.n_RNN_cell=99"])
+    stored = load_config(
+        MINI, ["net.n_RNN_cell=17", "data.test_tsv=there.tsv", "scaler.savepath=there.ckpt"]
+    ).dump()
+    here = load_config(
+        MINI, ["data.test_tsv=here.tsv", "net.n_RNN_cell=99", "scaler.savepath=here.ckpt"]
+    )
     config = config_of_checkpoint(
         {"hyper_parameters": stored}, here, ["net.dropout=0.4"], "best.ckpt"
     )
     assert (config.net.n_RNN_cell, config.data.test_tsv) == (17, "here.tsv")
+    assert config.scaler.savepath == "here.ckpt"
     assert config.net.dropout == 0.4
 
 
