@@ -90,13 +90,14 @@ class EnergyMeter(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Start measuring, in the first process only."""
+        run_folder = trainer.log_dir or trainer.default_root_dir  # a question to all processes
         if (
             not self.config.enabled
             or not trainer.is_global_zero
             or TrainerFn(stage) not in self.STAGES
         ):
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "codecarbon"
+        folder = Path(run_folder) / "codecarbon"
         folder.mkdir(parents=True, exist_ok=True)
         # It speaks before it has read its own log level; nothing may stand over the progress bar.
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
@@ -147,9 +148,10 @@ class RunDescription(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write config.yaml and run.yaml into the run folder; a resumed run adds to run.yaml."""
-        if not trainer.is_global_zero or not trainer.log_dir:
+        run_folder = trainer.log_dir  # a question to all processes
+        if not trainer.is_global_zero or not run_folder:
             return
-        folder = Path(trainer.log_dir)
+        folder = Path(run_folder)
         config = yaml.safe_dump(self.config.dump(), sort_keys=False)
         write_text_atomic(folder / "config.yaml", config)
         record = {

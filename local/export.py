@@ -37,9 +37,9 @@ class ResultWriter(Callback):
             for role in ROLES
             for truth in data.truths("test")
         }
+        folder = Path(str(trainer.log_dir))  # a question to all processes
         if not trainer.is_global_zero:
             return
-        folder = Path(str(trainer.log_dir))
         writer = tensorboard(trainer)
         for role in ROLES:
             place = folder / "metrics_test" / role
