@@ -138,10 +138,6 @@ class SedDataModule(pl.LightningDataModule):
         loaded = self._loaded[corpus.name]
         return Truth(corpus.source, _events(loaded), self._durations[corpus.name])
 
-    def clip_counts(self, stage: str) -> dict[str, int]:
-        """Corpus -> clips of a stage that are on disk."""
-        return {c.name: len(self._loaded[c.name].clip_ids) for c in corpora.NEEDED[stage]}
-
     # ---- loaders
 
     def train_dataloader(self) -> DataLoader[SedBatch]:

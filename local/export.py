@@ -15,7 +15,7 @@ from desed_task.dataio.batch import Source
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
 from desed_task.files import atomic_path, write_text_atomic
-from local import figures, results
+from local import corpora, figures, results
 from local.callbacks import tensorboard
 from local.datamodule import SedDataModule, Truth
 from local.scorekeeper import ROLES, ScoreKeeper
@@ -57,7 +57,7 @@ class ResultWriter(Callback):
         results.write(
             folder,
             keeper.reports,
-            clips=data.clip_counts("test"),
+            corpora=[corpus.name for corpus in corpora.TEST],
             missing=data.missing,
             checkpoint=pl_module.tested_checkpoint,
         )

@@ -21,7 +21,7 @@ def write(
     folder: Path,
     reports: Mapping[str, Sequence[Report]],
     *,
-    clips: Mapping[str, int],
+    corpora: Sequence[str],
     missing: Mapping[str, Sequence[str]],
     checkpoint: str,
 ) -> None:
@@ -32,11 +32,12 @@ def write(
     Args:
         folder: the run folder.
         reports: role -> reports of the corpora.
-        clips: corpus -> clips scored.
+        corpora: their names, in the same order.
         missing: corpus -> clips that its table lists but the disk lacks.
         checkpoint: file name of what was tested.
     """
     every = [report for role in ROLES for report in reports[role]]
+    scored = dict(zip(corpora, reports[ROLES[0]], strict=True))  # the same clips for both
     content = {
         "metrics": {name: _number(v) for report in every for name, v in report.metrics.items()},
         "per_class": {
@@ -45,7 +46,8 @@ def write(
             for name, values in report.per_class.items()
         },
         "not_scored": sorted({label for report in every for label in report.not_scored}),
-        "clips": dict(clips),
+        "clips": {name: report.n_clips for name, report in scored.items()},
+        "unscored_clips": {name: report.unscored_clips for name, report in scored.items()},
         "missing": {corpus: sorted(names) for corpus, names in missing.items() if names},
         "checkpoint": checkpoint,
         "versions": versions(),
@@ -83,6 +85,9 @@ def table(content: Mapping[str, Any]) -> str:
     lines.append(f"clips: {', '.join(f'{n} {corpus}' for corpus, n in content['clips'].items())}")
     if content["not_scored"]:
         lines.append(f"not scored, no event in the truth: {', '.join(content['not_scored'])}")
+    for corpus, count in content["unscored_clips"].items():
+        if count:
+            lines.append(f"{corpus}: {count} clips of its table were not scored")
     for corpus, names in content["missing"].items():
         lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {FILE}")
     lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -59,6 +60,7 @@ class Report:
         not_scored: classes without any event in the truth; they are left out of every mean.
         curves: name of a PSDS -> its curves.
         texts: file name -> a table to read.
+        n_clips: clips with truth and scores.
         unscored_clips: clips of the truth that have no scores; they are left out.
     """
 
@@ -67,6 +69,7 @@ class Report:
     not_scored: tuple[str, ...] = ()
     curves: dict[str, Psds] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    n_clips: int = 0
     unscored_clips: int = 0
 
 
@@ -82,7 +85,11 @@ class _Sheet:
     def put(self, name: str, package: str, value: float, per_class: Mapping[str, float]) -> None:
         full = f"{self.prefix}/{name}/{package}"
         self.metrics[full] = float(value)
-        self.per_class[full] = {label: per_class.get(label) for label in self.classes}
+        self.per_class[full] = {label: _existing(per_class.get(label)) for label in self.classes}
+
+
+def _existing(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 def score_desed(
@@ -121,7 +128,8 @@ def score_desed(
     texts = {}
     if stage == "test":
         texts = _from_detections(sheet, chosen, events, durations, n_thresholds)
-    return Report(sheet.metrics, sheet.per_class, not_scored, curves, texts, unscored)
+    n_clips = len(scores.clip_ids)
+    return Report(sheet.metrics, sheet.per_class, not_scored, curves, texts, n_clips, unscored)
 
 
 def _from_scores(
@@ -213,7 +221,7 @@ def score_maestro(
             without any scored event.
     """
     scores, events, unscored = paired(scores, events)
-    events = events.rows(events.confidence > TRUE_CONFIDENCE)
+    events = _segment_truth(events, durations, stage)
     labels, not_scored = _scored(events, MAESTRO_SCORED_CLASSES)
     found = _segment_scores(scores.select(labels=labels), events, durations, stage)
     sheet = _Sheet(stage, role, MAESTRO_SCORED_CLASSES)
@@ -228,21 +236,27 @@ def score_maestro(
         sheet.per_class,
         not_scored,
         texts={"maestro_segment_f1.txt": segment_text(found)},
+        n_clips=len(scores.clip_ids),
         unscored_clips=unscored,
     )
+
+
+def _segment_truth(events: EventTable, durations: Mapping[str, float], stage: Stage) -> EventTable:
+    """Certain events of whole recordings in a test, of single clips in a validation."""
+    certain = events.rows(events.confidence > TRUE_CONFIDENCE)
+    # The same event of a recording stands in the table of every clip that covers it.
+    whole = segments.on_recordings(certain).joined() if stage == "test" else certain.merged()
+    check_durations(whole.clip_ids, durations)
+    return whole.within(durations)
 
 
 def _segment_scores(
     scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
 ) -> segments.SegmentScores:
     """Of whole recordings in a test, of single clips in a validation."""
-    if stage == "test":
-        pieces = segments.overlap_add(scores, durations)
-        # The same event stands in the table of every clip that covers it.
-        events = segments.on_recordings(events).joined()
-    else:
-        pieces = segments.clip_segments(scores, durations)
-        events = events.merged()
+    pieces = (segments.overlap_add if stage == "test" else segments.clip_segments)(
+        scores, durations
+    )
     frames = segments.segment_frames(pieces, durations, scores.vocabulary.labels)
     truth = truth_events(events, scores.vocabulary)
     return segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
@@ -267,9 +281,20 @@ def obj_metric(metrics: Mapping[str, float], *, synth_type: str, maestro_type: s
         metrics: of a validation, by full name.
         synth_type: intersection, collar or psds.
         maestro_type: fmo, mauc or mpauc.
+
+    Raises:
+        InputError: if one of its three parts does not exist for the validation data.
     """
-    return (
-        metrics["val/student/weak_f1_macro_thres05/torchmetrics"]
-        + metrics[f"val/student/{SYNTH_METRICS[synth_type]}/sed_scores_eval"]
-        + metrics[f"val/student/{MAESTRO_METRICS[maestro_type]}/sed_scores_eval"]
+    names = (
+        "val/student/weak_f1_macro_thres05/torchmetrics",
+        f"val/student/{SYNTH_METRICS[synth_type]}/sed_scores_eval",
+        f"val/student/{MAESTRO_METRICS[maestro_type]}/sed_scores_eval",
     )
+    undefined = [name for name in names if math.isnan(metrics[name])]
+    if undefined:
+        raise InputError(
+            f"{', '.join(undefined)} cannot be computed, so the best checkpoint cannot be chosen: "
+            "in the validation data no class is absent from any segment; set "
+            "training.obj_metric_maestro_type to fmo, or correct data.real_maestro_train_tsv"
+        )
+    return sum(metrics[name] for name in names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -110,6 +110,26 @@ class EventTable:
             offset_s=np.maximum.reduceat(table.offset_s, first),
             confidence=np.maximum.reduceat(table.confidence, first),
         )
+
+    def within(self, durations: Mapping[str, float]) -> EventTable:
+        """The events that begin before their clip ends; others are left out with one warning.
+
+        Args:
+            durations: clip -> seconds, of every clip.
+        """
+        end_s = np.array([durations[clip_id] for clip_id in self.clip_ids])[self.clip_index]
+        late = np.flatnonzero(self.onset_s >= end_s)
+        if len(late):
+            row = late[0]
+            warnings.warn(
+                f"{self.path or 'events'}: {len(late)} events begin after their clip's end and are "
+                f"left out, e.g. {self.vocabulary[self.label_index[row]]!r} at "
+                f"{self.onset_s[row]:g} s in {self.clip_ids[self.clip_index[row]]}, which lasts "
+                f"{end_s[row]:g} s",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self.rows(self.onset_s < end_s)
 
     def _sorted(self) -> EventTable:
         return self.rows(np.lexsort((self.onset_s, self.label_index, self.clip_index)))

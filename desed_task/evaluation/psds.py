@@ -7,7 +7,7 @@ Ebbers et al., "Threshold independent evaluation of sound event detection scores
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,10 @@ class PsdsSpec:
     alpha_ct: float
     alpha_st: float
     max_efpr: float = 100.0
+
+    def of_classes(self, n_classes: int) -> PsdsSpec:
+        """The same for `n_classes`: a class by itself has no other that it could trigger."""
+        return self if n_classes > 1 else replace(self, cttc=None, alpha_ct=0.0)
 
 
 PSDS1 = PsdsSpec(dtc=0.7, gtc=0.7, cttc=None, alpha_ct=0.0, alpha_st=1.0)
@@ -71,6 +75,7 @@ def psds_from_scores(
         durations: clip -> seconds, of the same clips.
         spec: which PSDS.
     """
+    spec = spec.of_classes(len(next(iter(frames.values())).columns) - 2)
     value, per_class, (tpr, efpr), curves = sed_scores_eval.intersection_based.psds(
         scores=frames,
         ground_truth=truth,
@@ -110,6 +115,7 @@ def psds_from_thresholds(
         dataset_s: length of all clips together.
         spec: which PSDS.
     """
+    spec = spec.of_classes(len(labels))
     counts = [
         intersection_counts(found, truth, len(labels), dtc=spec.dtc, gtc=spec.gtc, cttc=spec.cttc)
         for found in operating_points

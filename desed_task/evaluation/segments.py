@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import sed_scores_eval
+from sed_scores_eval.base_modules.precision_recall import best_fscore_from_intermediate_statistics
+from sed_scores_eval.base_modules.roc import auroc_from_intermediate_statistics
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
@@ -150,7 +152,10 @@ def on_recordings(table: EventTable) -> EventTable:
 
 
 class SegmentScores(NamedTuple):
-    """Macro values with those of each class."""
+    """Macro values with those of each class.
+
+    A class that is active in every segment has no area (NaN) and is left out of the mean areas.
+    """
 
     f1: float
     auc: float
@@ -173,14 +178,14 @@ def segment_scores(
         max_fpr: false positive rate up to which the partial AUC is taken.
     """
     lengths = {name: durations[name] for name in frames}
-    common = {"audio_durations": lengths, "segment_length": SEGMENT_S, "num_jobs": 1}
-    f1, _, _, threshold, _ = sed_scores_eval.segment_based.best_fscore(frames, truth, **common)
-    auc, _ = sed_scores_eval.segment_based.auroc(frames, truth, **common)
-    partial, _ = sed_scores_eval.segment_based.auroc(frames, truth, max_fpr=max_fpr, **common)
-    labels = next(iter(frames.values())).columns[2:]
-    f1_of, auc_of, partial_of, threshold_of = (
-        {label: float(of[label]) for label in labels} for of in (f1, auc, partial, threshold)
+    statistics, _ = sed_scores_eval.segment_based.accumulated_intermediate_statistics(
+        frames, truth, lengths, segment_length=SEGMENT_S, num_jobs=1
     )
+    f1, _, _, threshold, _ = best_fscore_from_intermediate_statistics(statistics)
+    labels = next(iter(frames.values())).columns[2:]
+    f1_of, threshold_of = ({label: float(of[label]) for label in labels} for of in (f1, threshold))
+    auc_of = {label: _area(statistics[label], None) for label in labels}
+    partial_of = {label: _area(statistics[label], max_fpr) for label in labels}
     return SegmentScores(
         f1=_mean(f1_of),
         auc=_mean(auc_of),
@@ -192,5 +197,16 @@ def segment_scores(
     )
 
 
+def _area(statistics: tuple[Floats, dict[str, Any]], max_fpr: float | None) -> float:
+    """Area under one class's ROC curve; NaN without a segment in which the class is absent."""
+    counts = statistics[1]
+    if not (counts["fps"] + counts["tns"]).any():
+        return float("nan")
+    area, _ = auroc_from_intermediate_statistics(statistics, max_fpr=max_fpr)
+    return float(area)
+
+
 def _mean(per_class: Mapping[str, float]) -> float:
-    return float(np.mean(list(per_class.values())))
+    """Mean over the classes that have a value; NaN if none has."""
+    values = [value for value in per_class.values() if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")

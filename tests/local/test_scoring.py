@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from desed_task.dataio.annotations import read_durations, read_strong_table
+from desed_task.dataio.annotations import EventTable, read_durations, read_strong_table
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
@@ -144,6 +144,7 @@ def test_clips_without_scores_are_left_out_and_counted(published):
         part = score(scores.select(kept), events, published[f"{corpus}_s"], **TEST)
         same = score(scores.select(kept), events.select(kept), published[f"{corpus}_s"], **TEST)
         assert (part.unscored_clips, same.unscored_clips) == (2, 0)
+        assert part.n_clips == same.n_clips == len(kept)
         assert part.metrics == same.metrics
 
 
@@ -168,6 +169,72 @@ def test_a_truth_without_scored_events_is_refused(published):
     nothing = replace(published["desed"]).rows(np.zeros(len(published["desed"]), dtype=bool))
     with pytest.raises(InputError, match="none of the scored classes"):
         score_desed(published["desed_scores"], nothing, published["desed_s"], **TEST)
+
+
+def test_a_single_class_triggers_no_other(published):
+    events = published["desed"]
+    only = events.rows(events.label_index == VOCABULARY.index("Dog"))
+    report = score_desed(published["desed_scores"], only, published["desed_s"], **TEST)
+    assert set(DESED_CLASSES) - set(report.not_scored) == {"Dog"}
+    for package in ("sed_scores_eval", "psds_eval"):
+        name = f"test/student/psds2/{package}"
+        assert 0 < report.metrics[name] == report.per_class[name]["Dog"]
+
+
+def moments(*rows):
+    """A truth of (clip, onset_s, offset_s, label), with random scores and ten-second clips."""
+    clips, onset_s, offset_s, labels = zip(*rows, strict=True)
+    names = tuple("abcd")
+    values = np.random.default_rng(0).random((len(names), 156, len(VOCABULARY)))
+    table = EventTable(
+        names,
+        np.array([names.index(clip) for clip in clips]),
+        np.array(onset_s, dtype=float),
+        np.array(offset_s, dtype=float),
+        np.array([VOCABULARY.index(label) for label in labels]),
+        np.ones(len(rows), dtype=np.float32),
+        VOCABULARY,
+        Path("truth.tsv"),
+    )
+    scores = Scores(names, values, FrameGrid().boundaries_s, VOCABULARY)
+    return scores, table, dict.fromkeys(names, 10.0)
+
+
+VALIDATION = {"stage": "val", "role": "student", "n_thresholds": 50}
+
+
+def test_a_class_that_never_pauses_has_no_area_and_leaves_the_mean_alone():
+    steps = ("b", 2, 5, "footsteps")
+    everywhere = [(clip, 0, 10, "car") for clip in "abcd"]
+    alone = score_maestro(*moments(steps), **VALIDATION)
+    both = score_maestro(*moments(*everywhere, steps), **VALIDATION)
+    for area in ("segment_mauc", "segment_mpauc"):
+        name = f"val/student/{area}/sed_scores_eval"
+        assert both.metrics[name] == alone.metrics[name]
+        assert both.per_class[name]["car"] is None
+    f1 = "val/student/segment_f1_macro_thresopt/sed_scores_eval"
+    assert both.per_class[f1]["car"] == 1.0
+    assert both.texts["maestro_segment_f1.txt"].split()[7:11] == ["car", "1.0000", "-", "-"]
+    assert set(alone.not_scored) - set(both.not_scored) == {"car"}
+
+
+def test_the_objective_says_when_it_does_not_exist():
+    report = score_maestro(*moments(*[(clip, 0, 10, "car") for clip in "abcd"]), **VALIDATION)
+    metrics = {
+        "val/student/weak_f1_macro_thres05/torchmetrics": 0.5,
+        "val/student/psds1/sed_scores_eval": 0.5,
+        **report.metrics,
+    }
+    with pytest.raises(InputError, match=r"val/student/segment_mpauc.* cannot be computed.*fmo"):
+        obj_metric(metrics, synth_type="psds", maestro_type="mpauc")
+    assert obj_metric(metrics, synth_type="psds", maestro_type="fmo") == 2.0
+
+
+def test_events_after_the_end_of_a_clip_are_left_out_with_one_warning():
+    scores, table, lengths = moments(("a", 1, 3, "car"), ("b", 10.5, 11, "footsteps"))
+    with pytest.warns(UserWarning, match="truth.tsv: 1 events begin after .*'footsteps' at 10.5 s"):
+        report = score_maestro(scores, table, lengths, **VALIDATION)
+    assert "footsteps" in report.not_scored and "car" not in report.not_scored
 
 
 def test_the_objective_takes_what_its_name_says():
