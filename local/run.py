@@ -27,6 +27,7 @@ from local.datamodule import SedDataModule
 from local.devices import CPU, Device
 from local.export import ResultWriter, ScoreWriter
 from local.macs import count_macs
+from local.progress import progress_bar
 from local.scaling import prepare_scaler
 from local.sed_trainer_pretrained import SEDTask4
 
@@ -253,6 +254,7 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
             enable_version_counter=False,
         ),
         ResultWriter(),
+        *([progress_bar()] if config.training.enable_progress_bar else []),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -49,9 +50,8 @@ class SEDTask4(pl.LightningModule):
         self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
         self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
         self.mixup = mixup_of(config)
-        # Draws of mixup and masks: apart from the global state, so that they depend on the seed
-        # and the number of steps alone.
-        self.draws = torch.Generator().manual_seed(config.training.seed)
+        # Of mixup and masks; seeded anew for each batch, so there is no state to be kept.
+        self.draws = torch.Generator()
         self.scorekeeper = ScoreKeeper(config)
 
     @property
@@ -82,6 +82,11 @@ class SEDTask4(pl.LightningModule):
         self._log_losses(losses, len(batch.clip_id))
         return losses.loss
 
+    def on_train_batch_start(self, batch: SedBatch, batch_idx: int) -> None:
+        """Let mixup and masks depend on the seed, the process, the epoch and the batch alone."""
+        place = (self.config.training.seed, self.global_rank, self.current_epoch, batch_idx)
+        self.draws.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
     def _consistency_weight(self) -> float:
         training = self.config.training
         return consistency_weight(
@@ -95,6 +100,8 @@ class SEDTask4(pl.LightningModule):
         terms = losses._asdict()
         self.log("train/weight", terms.pop("weight"), batch_size=batch_size)
         self.log("train/lr", self.lr_schedulers().get_last_lr()[0], batch_size=batch_size)
+        loss = terms.pop("loss")
+        self.log("train/student/loss", loss, prog_bar=True, batch_size=batch_size)
         named = {f"train/student/{name}": value for name, value in terms.items()}
         self.log_dict(named, batch_size=batch_size)
 
@@ -119,15 +126,6 @@ class SEDTask4(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the draws, so that a resumed run goes on with the same ones."""
-        checkpoint["draws"] = self.draws.get_state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the state of the draws back."""
-        if "draws" in checkpoint:
-            self.draws.set_state(checkpoint["draws"].cpu())
 
     # ---- validation, test and evaluation set
 

@@ -19,8 +19,8 @@ from local.prep.synthesis import Rng, uniform
 CLIP_S = 10.0
 _GAP_S = 0.3
 _BOUT_GAP_S = 4.0
-# Chance that a recording has a class's second bout.
-_AGAIN = 0.4
+# A recording has one bout of a class, and on average one more in so many seconds.
+_AGAIN_S = 60.0
 # How often a class joins a clip that is about another: short sounds and speech mostly.
 _COMPANY = np.array([0.6, 0.4, 1.0, 1.6, 1.0, 0.3, 0.4, 0.6, 2.5, 0.3])
 # What sounds in a home's surroundings without being asked for.
@@ -50,7 +50,7 @@ SCENE_CLASSES: dict[str, tuple[str, ...]] = {
         "large_vehicle",
     ),
 }  # fmt: skip
-_SCENE_SOUND = Domain(REAL.backgrounds, (18.0, 4.0), 0.05, (0.96, 1.04), (0.05, 0.3), 2.0)
+_SCENE_SOUND = Domain(REAL.backgrounds, (21.0, 4.0), 0.05, (0.96, 1.04), (0.05, 0.2), 1.5)
 
 
 class Oddity(NamedTuple):
@@ -106,14 +106,14 @@ def _bystander(rng: Rng, clip_s: float) -> list[Event]:
 def plan_recording(
     seed: tuple[int, ...], classes: Sequence[str], duration_s: float, channels: int
 ) -> ClipPlan:
-    """A long recording in which each of some classes is heard in one or two bouts."""
+    """A long recording in which each of some classes is heard in one bout or several."""
     rng = np.random.default_rng(seed)
     events: list[Event] = []
     for label in rng.permutation(classes).tolist():
         sound = SOUNDS[label]
         # A bout that fills the recording would leave the class without negatives.
         longest_s = min(sound.longest_s, 0.5 * duration_s)
-        for _ in range(1 + (rng.random() < _AGAIN)):
+        for _ in range(1 + rng.poisson(duration_s / _AGAIN_S)):
             bout_s = uniform(rng, (min(sound.shortest_s, longest_s), longest_s))
             where = place(rng, events, label, bout_s, duration_s, _BOUT_GAP_S)
             if where:

@@ -55,7 +55,7 @@ def footsteps(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     hz = body * uniform(rng, (0.85, 1.2)) * rng.uniform(0.95, 1.05, (3 * steps, 3))
     decay = np.repeat([[0.12], [0.045], [0.03]], steps, axis=0) * np.ones((1, 3))
     foot = np.tile(rng.uniform(0.7, 1.1, steps), 3)[:, None]
-    level = np.repeat([[1.0], [uniform(rng, (0.5, 1.0))], [0.35]], steps, axis=0) * foot
+    level = np.repeat([[0.5], [uniform(rng, (1.0, 1.6))], [0.6]], steps, axis=0) * foot
     return strikes(n, sample_rate, at_s, hz, decay, level * np.ones((1, 3)))
 
 

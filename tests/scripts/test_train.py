@@ -62,6 +62,7 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert content["versions"]["sed_scores_eval"] == "0.0.4"
     assert content["versions"]["torch"] == torch.__version__
     assert content["clips"]["devtest"] > 0
+    assert "epoch 2/2: " in done.stdout and ", val/obj_metric " in done.stdout
     assert "psds1/sed_scores_eval" in done.stdout
     assert f"tensorboard --logdir {folder.parent}" in done.stdout
     assert "no GPU found" in done.stdout or torch.cuda.is_available()

@@ -125,9 +125,25 @@ def test_a_recording_has_classes_of_its_scene():
     for recording in plan_recordings(MiniSizes(), 42):
         assert recording.scene == scene_of(recording.name)
         labels = {event.label for event in recording.plan.events}
-        # Three of six, so that each class has recordings without it.
+        # Four of six, so that each class has recordings without it.
         assert labels < set(SCENE_CLASSES[recording.scene])
         assert recording.plan.duration_s > 10
+
+
+@pytest.mark.parametrize("split", [MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS])
+def test_no_two_classes_are_always_heard_together(split):
+    recordings = [r for r in plan_recordings(MiniSizes(), 42) if r.name in split]
+    for scene, classes in SCENE_CLASSES.items():
+        with_class = {
+            frozenset(
+                recording.name
+                for recording in recordings
+                if recording.scene == scene
+                and any(event.label == label for event in recording.plan.events)
+            )
+            for label in classes
+        }
+        assert len(with_class) == len(classes)
 
 
 def test_every_maestro_class_is_in_both_splits(sizes):
