@@ -18,7 +18,7 @@ def progress_bar() -> ProgressBar:
 
 
 class EpochLines(ProgressBar):
-    """Prints a line after each epoch: its batches, seconds, and the values that a bar would show."""
+    """Prints a line after each epoch: its batches, seconds and the values that a bar would show."""
 
     def __init__(self) -> None:
         super().__init__()

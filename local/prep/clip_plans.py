@@ -13,12 +13,23 @@ import numpy as np
 
 from local.classes_dict import DESED_CLASSES
 from local.prep.sounds import SOUNDS
-from local.prep.soundscapes import REAL, ClipPlan, Domain, Event, draw_snr_db, place
+from local.prep.soundscapes import (
+    HISS,
+    HOUSE,
+    PINK,
+    ROAD,
+    ClipPlan,
+    Domain,
+    Event,
+    draw_snr_db,
+    place,
+)
 from local.prep.synthesis import Rng, uniform
 
 CLIP_S = 10.0
 _GAP_S = 0.3
-_BOUT_GAP_S = 4.0
+# Annotators who hear ten seconds at a time cannot tell closer bouts apart.
+_BOUT_GAP_S = 12.0
 # A recording has one bout of a class, and on average one more in so many seconds.
 _AGAIN_S = 60.0
 # How often a class joins a clip that is about another: short sounds and speech mostly.
@@ -50,7 +61,13 @@ SCENE_CLASSES: dict[str, tuple[str, ...]] = {
         "large_vehicle",
     ),
 }  # fmt: skip
-_SCENE_SOUND = Domain(REAL.backgrounds, (21.0, 4.0), 0.05, (0.96, 1.04), (0.05, 0.2), 1.5)
+_SCENE_BACKGROUNDS = {
+    "cafe_restaurant": HOUSE,
+    "city_center": ROAD,
+    "grocery_store": HISS,
+    "metro_station": HOUSE,
+    "residential_area": PINK,
+}
 
 
 class Oddity(NamedTuple):
@@ -103,8 +120,13 @@ def _bystander(rng: Rng, clip_s: float) -> list[Event]:
     return [Event(label, *where, uniform(rng, (0.0, 8.0)), listed=False)] if where else []
 
 
+def scene_domain(scene: str) -> Domain:
+    """How a scene of MAESTRO sounds: one kind of noise, rooms and microphones of a kind."""
+    return Domain((_SCENE_BACKGROUNDS[scene],), (21.0, 4.0), 0.05, (0.97, 1.03), (0.05, 0.2), 1.0)
+
+
 def plan_recording(
-    seed: tuple[int, ...], classes: Sequence[str], duration_s: float, channels: int
+    seed: tuple[int, ...], classes: Sequence[str], duration_s: float, channels: int, domain: Domain
 ) -> ClipPlan:
     """A long recording in which each of some classes is heard in one bout or several."""
     rng = np.random.default_rng(seed)
@@ -117,9 +139,9 @@ def plan_recording(
             bout_s = uniform(rng, (min(sound.shortest_s, longest_s), longest_s))
             where = place(rng, events, label, bout_s, duration_s, _BOUT_GAP_S)
             if where:
-                events.append(Event(label, *where, draw_snr_db(rng, _SCENE_SOUND)))
+                events.append(Event(label, *where, draw_snr_db(rng, domain)))
     events.sort(key=lambda event: event.onset_s)
-    return ClipPlan((*seed, 1), duration_s, channels, _SCENE_SOUND, tuple(events))
+    return ClipPlan((*seed, 1), duration_s, channels, domain, tuple(events))
 
 
 def youtube_name(seed: tuple[int, ...]) -> str:

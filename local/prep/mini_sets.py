@@ -11,6 +11,7 @@ from local.prep.clip_plans import (
     Oddity,
     plan_clip,
     plan_recording,
+    scene_domain,
     youtube_name,
 )
 from local.prep.maestro import (
@@ -35,7 +36,7 @@ class MiniSizes:
     evaluation: int = 8
     train_recordings: int = 7
     validation_recordings: int = 4
-    train_s: float = 40.0
+    train_s: float = 48.0
     validation_s: float = 40.0
 
     @classmethod
@@ -150,20 +151,21 @@ def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
                 classes = _classes_of(scene, turn, len(chosen))
                 channels = 2 if number == _STEREO_RECORDING else 1
                 # Not whole seconds, so that the last window of a recording is a shorter one.
-                plan = plan_recording(own, classes, duration_s + 0.35, channels)
+                plan = plan_recording(
+                    own, classes, duration_s + 0.35, channels, scene_domain(scene)
+                )
                 yield PlannedRecording(name, scene, plan)
 
 
 def _classes_of(scene: str, turn: int, n_recordings: int) -> tuple[str, ...]:
-    """The scene's classes in one recording: all of them, or all but two, which change by turns.
+    """The scene's classes in one recording: all of them, or three, which change by turns.
 
     No two classes come together always, lest one be learned as a sign of the other.
     """
     classes = SCENE_CLASSES[scene]
     if n_recordings == 1:
         return classes
-    lacking = (turn % len(classes), (turn + 2) % len(classes))
-    return tuple(label for index, label in enumerate(classes) if index not in lacking)
+    return tuple(classes[(turn + step) % len(classes)] for step in (0, 1, 3))
 
 
 def table_text(clips: ClipSet, planned: tuple[PlannedClip, ...]) -> str:

@@ -54,14 +54,12 @@ class Domain:
     bystander: float = 0.0
 
 
-_PINK: Spectrum = ((30, 0), (16000, -27))
-_HOUSE: Spectrum = ((40, 0), (200, -6), (1000, -16), (8000, -30))
-_HISS: Spectrum = ((40, -6), (300, -10), (2000, -12), (12000, -16))
-_ROAD: Spectrum = ((40, 0), (400, -8), (1200, -12), (5000, -34))
-SYNTHETIC = Domain((_PINK, _HOUSE), (16.0, 5.0), 0.10, (0.97, 1.03))
-REAL = Domain(
-    (_PINK, _HOUSE, _HISS, _ROAD), (16.0, 5.0), 0.10, (0.95, 1.06), (0.05, 0.4), 4.0, 0.15
-)
+PINK: Spectrum = ((30, 0), (16000, -27))
+HOUSE: Spectrum = ((40, 0), (200, -6), (1000, -16), (8000, -30))
+HISS: Spectrum = ((40, -6), (300, -10), (2000, -12), (12000, -16))
+ROAD: Spectrum = ((40, 0), (400, -8), (1200, -12), (5000, -34))
+SYNTHETIC = Domain((PINK, HOUSE), (16.0, 5.0), 0.10, (0.97, 1.03))
+REAL = Domain((PINK, HOUSE, HISS, ROAD), (16.0, 5.0), 0.10, (0.95, 1.06), (0.05, 0.4), 4.0, 0.15)
 _SNR_BOUNDS_DB = (-3.0, 26.0)
 _HARD_DB = (-3.0, 3.0)
 

@@ -1,4 +1,4 @@
-"""A bar for people who watch, lines for logs; the scripts' tests see the lines of a real training."""
+"""A bar for people who watch, lines for logs; scripts' tests see the lines of a real training."""
 
 from __future__ import annotations
 

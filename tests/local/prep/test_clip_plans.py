@@ -125,7 +125,7 @@ def test_a_recording_has_classes_of_its_scene():
     for recording in plan_recordings(MiniSizes(), 42):
         assert recording.scene == scene_of(recording.name)
         labels = {event.label for event in recording.plan.events}
-        # Four of six, so that each class has recordings without it.
+        # Three of six, so that each class has recordings without it.
         assert labels < set(SCENE_CLASSES[recording.scene])
         assert recording.plan.duration_s > 10
 
