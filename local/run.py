@@ -78,6 +78,7 @@ def fit(
             return finished
     elif resume_from is not None:
         checkpoint = Path(resume_from)
+    if checkpoint is not None:
         check_resumable(checkpoint, config)
     data, module = _prepare(config)
     data.check()
@@ -143,19 +144,18 @@ def evaluate(
 def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
     """What `--resume_from_checkpoint auto` means here.
 
-    Only the newest run that has this very configuration counts.
+    Only the newest training that has this very configuration counts; folders of
+    `--test_from_checkpoint` and `--eval_from_checkpoint` have it too, but no checkpoint.
 
     Returns:
         (finished run folder, None), (None, checkpoint to go on from) or (None, None).
     """
     folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
     for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
-        if _stored_config(folder) != config:
-            continue
-        if (folder / results.FILE).is_file():
-            return folder, None
         last = folder / "checkpoints" / LAST
-        return None, last if last.is_file() else None
+        if not last.is_file() or _stored_config(folder) != config:
+            continue
+        return (folder, None) if (folder / results.FILE).is_file() else (None, last)
     return None, None
 
 
