@@ -246,7 +246,10 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
         RandomStates(),
         EnergyMeter(config.energy),
         EarlyStopping("val/obj_metric", mode="max", patience=config.training.early_stop_patience),
-        ModelCheckpoint(checkpoints, monitor="val/obj_metric", mode="max"),
+        # A run that was killed between its two checkpoints writes the first of them again.
+        ModelCheckpoint(
+            checkpoints, monitor="val/obj_metric", mode="max", enable_version_counter=False
+        ),
         ModelCheckpoint(
             checkpoints,
             filename=Path(LAST).stem,

@@ -187,6 +187,25 @@ def test_a_resumed_run_gives_the_same_weights_bitwise(trained, extracted, tmp_pa
     assert (folder / "results.json").read_bytes() == (trained[0] / "results.json").read_bytes()
 
 
+class StopBeforeLast(run.Callback):
+    """Ends the process's training between the best checkpoint of an epoch and its last.ckpt."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+
+def test_killed_between_its_checkpoints_a_run_ends_with_one_best(extracted, tmp_path):
+    config = load_config(extracted, ["training.validation_interval=2", "energy.enabled=false"])
+    options = run.RunOptions(str(tmp_path / "between"))
+    with pytest.raises(RuntimeError, match="killed"):
+        run.fit(config, options, callbacks=[StopBeforeLast()])
+    checkpoints = run_folder(tmp_path / "between") / "checkpoints"
+    (best,) = checkpoints.glob("epoch=1-*.ckpt")
+    run.fit(config, options, resume_from="auto")
+    assert {path.name for path in checkpoints.iterdir()} == {best.name, "last.ckpt"}
+
+
 def test_auto_does_nothing_where_the_run_is_finished(trained, extracted, run_script, tmp_path):
     folder, _, _ = trained
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
