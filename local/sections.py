@@ -52,7 +52,8 @@ class Training(Strict):
     n_epochs on, neither happens."""
     n_epochs: PositiveInt = 300
     early_stop_patience: PositiveInt = 200
-    """Epochs without a better val/obj_metric before training ends."""
+    """Validations (one every `validation_interval` epochs) without a better val/obj_metric before
+    training ends."""
     num_workers: int = Field(default=6, ge=0)
     accumulate_batches: PositiveInt = 1
     gradient_clip: float = Field(default=5.0, ge=0)
@@ -183,8 +184,9 @@ class Net(Strict):
     nb_filters: tuple[PositiveInt, ...] = (16, 32, 64, 128, 128, 128, 128)
     pooling: tuple[tuple[PositiveInt, PositiveInt], ...] = ((2, 2), (2, 2)) + ((1, 2),) * 5
     dropstep_recurrent: float = Field(default=0.3, ge=0, le=1)
-    """Probability that a clip's sequence has a run of frames zeroed in training."""
+    """Longest share of a stream's frames that time dropping zeroes in training; 0 turns it off."""
     dropstep_recurrent_len: int = Field(default=16, ge=0)
+    """Longest run that it zeroes, in frames."""
     use_embeddings: bool = True
     embedding_size: PositiveInt = 768
     embedding_type: Literal["frame", "global"] = "frame"
