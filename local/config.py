@@ -128,12 +128,28 @@ def _read_tree(path: Path) -> dict[str, Any]:
             f"{path}: no such configuration file; see confs/ for those that come along"
         )
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: holds no sections (net:, training:, data: ...)")
     return tree
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML's own loader takes the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"{key.value!r} stands in line {lines[key.value]} and again in line {line}; "
+                    "keep one of them"
+                )
+            lines[key.value] = line
+        return super().construct_mapping(node, deep)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:

@@ -113,6 +113,24 @@ def test_a_file_that_is_no_configuration(content, tmp_path):
         load_config(path)
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.yaml"
+    text = (ROOT / "confs" / "mini.yaml").read_text()
+    path.write_text(f"{text}training:\n  n_epochs: 1\n")
+    with pytest.raises(InputError, match=r"'training' stands in line 7 and again in line \d+"):
+        load_config(path)
+    path.write_text(text.replace("  lr: 0.002\n", "  lr: 0.002\n  lr: 0.1\n"))
+    with pytest.raises(InputError, match=r"'lr' stands in line \d+ and again in line \d+"):
+        load_config(path)
+
+
+def test_an_editor_may_have_put_a_byte_order_mark(tmp_path):
+    path = tmp_path / "windows.yaml"
+    text = (ROOT / "confs" / "mini.yaml").read_text().replace("\n", "\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_config(path) == load_config(ROOT / "confs" / "mini.yaml")
+
+
 def test_a_dump_can_be_loaded_again():
     config = load_config(ROOT / "confs" / "mini.yaml")
     assert check_config(config.dump(), "dump") == config
