@@ -98,7 +98,7 @@ class ScalerConfig(Strict):
     statistic: Literal["instance", "dataset"] = "instance"
     normtype: Literal["minmax", "standard", "mean"] = "minmax"
     dims: tuple[Literal[1, 2], ...] = (1, 2)
-    """Axes that share a statistic: 1 the mel bands, 2 the frames."""
+    """Axes that share a statistic: 1 the mel bands, 2 the frames; each once."""
     savepath: str = "./scaler.ckpt"
     """File of the fitted statistics (statistic: dataset)."""
 
@@ -229,9 +229,21 @@ class Net(Strict):
                 f"embedding_type {self.embedding_type!r} does not go with aggregation_type "
                 f"{self.aggregation_type!r}; global goes with global, frame with the others"
             )
+        problems += self._resizing_blocks()
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _resizing_blocks(self) -> list[str]:
+        """Only pooling may change the size: frames and bands must end as net.pooling says."""
+        shapes = zip(self.kernel_size, self.padding, self.stride, strict=False)
+        return [
+            f"block {i} has kernel_size {kernel}, padding {padding} and stride {stride}, which "
+            "changes the number of frames and bands; give stride 1 and an odd kernel_size with "
+            "padding (kernel_size - 1) / 2"
+            for i, (kernel, padding, stride) in enumerate(shapes)
+            if stride != 1 or 2 * padding != kernel - 1
+        ]
 
 
 class Energy(Strict):

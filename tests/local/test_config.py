@@ -104,6 +104,25 @@ def test_rules_across_fields():
         check_config(tree, "here")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["net.kernel_size=[3,5,3,3]"],
+        ["net.stride=[1,2,1,1]"],
+        ["net.padding=[1,-1,1,1]"],
+        ["net.kernel_size=[3,4,3,3]", "net.padding=[1,2,1,1]"],
+    ],
+)
+def test_convolutions_that_change_the_size_are_named(values):
+    with pytest.raises(InputError, match=r"net: block 1 has kernel_size .*; give stride 1"):
+        load_config(ROOT / "confs" / "mini.yaml", values)
+
+
+def test_wider_convolutions_that_keep_the_size_are_taken():
+    values = ["net.kernel_size=[3,5,7,1]", "net.padding=[1,2,3,0]"]
+    assert load_config(ROOT / "confs" / "mini.yaml", values).net.kernel_size == (3, 5, 7, 1)
+
+
 @pytest.mark.parametrize("content", [None, "a: [", "- 1", ""])
 def test_a_file_that_is_no_configuration(content, tmp_path):
     path = tmp_path / "x.yaml"
