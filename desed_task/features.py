@@ -183,8 +183,10 @@ class Scaler(nn.Module):
         super().__init__()
         _check_known("scaler.statistic", statistic, get_args(Statistic))
         _check_known("scaler.normtype", normtype, get_args(NormType))
-        if not dims or not set(dims) <= {1, 2}:
-            raise InputError(f"scaler.dims: {list(dims)} given; choose from [1, 2] (mel, frame)")
+        if sorted(dims) not in ([1], [2], [1, 2]):
+            raise InputError(
+                f"scaler.dims: {list(dims)} given; give [1, 2], [1] or [2] (1: mel, 2: frame)"
+            )
         self.statistic, self.normtype, self.dims = statistic, normtype, tuple(dims)
         self.fitted = statistic == "instance"
         if statistic == "dataset":

@@ -152,6 +152,7 @@ def test_a_fit_per_instance_is_refused() -> None:
         (("instance", "max", (1, 2)), "scaler.normtype: unknown 'max'; known: minmax, standard"),
         (("instance", "minmax", (0, 1)), r"scaler.dims: \[0, 1\] given"),
         (("instance", "minmax", ()), r"scaler.dims: \[\] given"),
+        (("instance", "minmax", (1, 1)), r"scaler.dims: \[1, 1\] given"),
     ],
 )
 def test_unknown_scalers_are_refused(arguments: tuple[str, str, tuple], message: str) -> None:
