@@ -275,5 +275,10 @@ def _test(
 def _silence() -> None:
     """Drop Lightning's advice that does not apply here; every other warning is shown."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for text in ("does not have many workers", "LeafSpec", "smaller than the logging interval"):
+    for text in (
+        "does not have many workers",
+        "LeafSpec",
+        "smaller than the logging interval",
+        "exists and is not empty",  # of a resumed run
+    ):
         warnings.filterwarnings("ignore", f".*{text}")

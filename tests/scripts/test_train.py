@@ -102,7 +102,7 @@ def test_a_checkpoint_holds_what_it_needs_and_nothing_else(trained):
     prefixes = {name.split(".")[0] for name in checkpoint["state_dict"]}
     assert prefixes == {"sed_student", "sed_teacher", "mel_spec"}
     assert not any("total_" in name for name in checkpoint["state_dict"])
-    assert checkpoint["hyper_parameters"]["net"]["n_layers_RNN"] == 2
+    assert checkpoint["hyper_parameters"] == yaml.safe_load((folder / "config.yaml").read_text())
 
 
 def test_testing_the_best_checkpoint_gives_the_same_numbers(
