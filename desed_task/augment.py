@@ -119,7 +119,7 @@ class Mixup:
 
         Args:
             mel: (batch, mel, frame) magnitudes, before the decibel step.
-            embedding: (batch, feature, token) or None.
+            embedding: (batch, feature, token); None or empty where there is none to be mixed.
             target: (batch, class, frame) in [0, 1].
             source: (batch,) of Source.
             generator: CPU generator; torch's default one if None.
@@ -131,8 +131,8 @@ class Mixup:
             return mel, embedding, target
         drawn = draw_mixup(source, self.alpha, generator)
         mel, target = drawn.blend(mel), drawn.label(target, self.labels)
-        if embedding is None:
-            return mel, None, target
+        if embedding is None or not embedding.numel():
+            return mel, embedding, target
         if self.draw == "independent":
             drawn = draw_mixup(source, self.alpha, generator)
             target = drawn.label(target, self.labels)

@@ -124,6 +124,17 @@ def test_an_independent_draw_mixes_labels_by_both() -> None:
     assert not torch.equal(first.partner, second.partner)
 
 
+@pytest.mark.parametrize("shape", [None, (0,)])
+def test_without_embeddings_there_is_no_second_draw(shape: tuple[int] | None) -> None:
+    mel, _, target, source = batch()
+    absent = None if shape is None else mel.new_empty(len(mel), *shape)
+    joint, independent = (
+        Mixup(probability=1.0, draw=draw)(mel, absent, target, source, seeded(1))
+        for draw in ("joint", "independent")
+    )
+    assert torch.equal(joint[0], independent[0]) and torch.equal(joint[2], independent[2])
+
+
 @pytest.mark.parametrize("labels", ["soft", "hard"])
 @pytest.mark.parametrize("draw", ["joint", "independent"])
 def test_unlabelled_rows_stay(labels: str, draw: str) -> None:
