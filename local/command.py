@@ -32,10 +32,18 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     try:
         return action(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_message(error)}", file=sys.stderr)
         return WRONG_INPUT
     except StoppedError as stop:
         print(stop, file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
     return STOPPED
+
+
+def _message(error: InputError) -> str:
+    """What to tell the user; from a loader's worker it comes wrapped in the worker's traceback."""
+    text = str(error)
+    if text.startswith("Caught InputError in"):
+        text = text.rpartition("InputError: ")[2].strip()
+    return text
