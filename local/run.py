@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def fit(
         checkpoint = Path(resume_from)
     if checkpoint is not None:
         check_resumable(checkpoint, config)
-    data, module = _prepare(config)
+    data, module = _prepare(config, options)
     data.check()
     _describe(module, config)
     if checkpoint is None:
@@ -110,7 +111,7 @@ def test(config: RecipeConfig, path: str, options: RunOptions, overrides: Sequen
     """
     checkpoint = load_checkpoint(Path(path))
     config = config_of_checkpoint(checkpoint, config, overrides, path)
-    data, module = _prepare(config)
+    data, module = _prepare(config, options)
     data.check("test")
     load_networks(module, checkpoint["state_dict"], path)
     trainer = _trainer(config, options, None, ())
@@ -131,7 +132,7 @@ def evaluate(
     """
     checkpoint = load_checkpoint(Path(path))
     config = config_of_checkpoint(checkpoint, config, overrides, path)
-    data, module = _prepare(config)
+    data, module = _prepare(config, options)
     data.check("predict")
     load_networks(module, checkpoint["state_dict"], path)
     trainer = _trainer(config, options, None, (ScoreWriter(),))
@@ -196,7 +197,16 @@ def _stored_config(folder: Path) -> RecipeConfig | None:
         return None
 
 
-def _prepare(config: RecipeConfig) -> tuple[SedDataModule, SEDTask4]:
+def _check_log_dir(path: Path) -> None:
+    """Refuse a folder that a run cannot be kept in; nothing is made yet."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        what = "may not be written to" if there.is_dir() else "is no folder"
+        raise InputError(f"--log_dir {path}: {there} {what}; give another folder")
+
+
+def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
+    _check_log_dir(Path(options.log_dir))
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
     return SedDataModule(config), SEDTask4(config)
 

@@ -52,3 +52,20 @@ def test_a_damaged_checkpoint_is_refused_by_auto_too(mini_conf, run_folder, tmp_
     run_folder(0, LAST)
     with pytest.raises(InputError, match=r"last\.ckpt: not a checkpoint that can be loaded safely"):
         run.fit(load_config(mini_conf), run.RunOptions(str(tmp_path)), resume_from="auto")
+
+
+@pytest.mark.parametrize("below", ["", "exp/deep"])
+def test_a_log_dir_that_cannot_be_is_refused_before_anything_is_read(mini_conf, tmp_path, below):
+    (tmp_path / "file").touch()
+    options = run.RunOptions(str(tmp_path / "file" / below))
+    config = load_config(mini_conf, ["data.test_folder=nowhere"])
+    with pytest.raises(InputError, match=r"--log_dir .*file is no folder; give another folder"):
+        run.fit(config, options)
+
+
+def test_a_log_dir_without_rights_is_refused(mini_conf, tmp_path, monkeypatch):
+    # Root may write everywhere, so the system's answer is given for it.
+    monkeypatch.setattr(run.os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match=r"--log_dir .*: .* may not be written to"):
+        run.fit(load_config(mini_conf), run.RunOptions(str(tmp_path / "exp")))
+    assert not (tmp_path / "exp").exists()
