@@ -120,6 +120,10 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     except InputError as error:
         problems.append(f"data.{corpus.folder_key}: {error}, or {PREPARE}")
         present = {}
+    odd = [path.name for path in present.values() if path.suffix != ".wav"]
+    if odd:
+        what = f"{len(odd)} files end in another way than .wav ({examples(odd)}); rename them"
+        problems.append(f"data.{corpus.folder_key}: {folder}: {what}, or {PREPARE}")
     loaded = _labelled(corpus, config, folder, tuple(present), problems)
     if loaded is None or not present:
         return None

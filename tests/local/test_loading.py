@@ -115,6 +115,16 @@ def test_a_wav_that_is_cut_short(refused, data, tmp_path):
     assert f"{first}: is cut short" in refused(f"data.weak_folder={folder}")
 
 
+def test_a_suffix_in_capitals(refused, data, tmp_path):
+    folder = tmp_path / "weak"
+    shutil.copytree(data.weak_folder, folder)
+    first = min(folder.iterdir())
+    first.rename(first.with_suffix(".WAV"))
+    text = refused(f"data.weak_folder={folder}")
+    message = f"{folder}: 1 files end in another way than .wav ({first.stem}.WAV); rename them"
+    assert f"data.weak_folder: {message}" in text
+
+
 def test_many_corrupt_files_do_not_hide_what_else_is_wrong(refused, data, tmp_path):
     folder = tmp_path / "unlabelled"
     folder.mkdir()
