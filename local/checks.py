@@ -14,7 +14,7 @@ from desed_task.errors import InputError
 from desed_task.threads import in_threads
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import Corpus
+from local.corpora import EVALUATION, Corpus
 
 PREPARE = "prepare the data with generate_dcase_task4_2024.py"
 EXTRACT = "run extract_embeddings.py"
@@ -94,10 +94,12 @@ def open_embeddings(
     if not config.net.use_embeddings:
         return None
     path = Path(config.pretrained.extracted_embeddings_dir) / "beats" / f"{corpus.name}.hdf5"
+    # Without it the evaluation set is left out.
+    flag = " with --eval_set" if corpus == EVALUATION else ""
     try:
         reader = EmbeddingReader(path)
     except InputError as error:
-        problems.append(str(error))
+        problems.append(f"{error}{flag}")
         return None
     if reader.size != config.net.embedding_size:
         problems.append(
@@ -109,7 +111,7 @@ def open_embeddings(
     if missing:
         problems.append(
             f"{path}: lacks the embeddings of {len(missing)} of {len(clip_ids)} clips "
-            f"({examples(missing)}); {EXTRACT}"
+            f"({examples(missing)}); {EXTRACT}{flag}"
         )
     return reader
 

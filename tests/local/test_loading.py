@@ -153,6 +153,13 @@ def test_embeddings_that_are_absent_or_lack_clips(refused, embeddings):
     assert f"({lost}); run extract_embeddings.py" in text
 
 
+def test_embeddings_of_the_evaluation_set_have_a_flag_of_their_own(refused, embeddings):
+    folder, override = embeddings
+    (folder / "eval.hdf5").unlink()
+    text = refused(override, stage="predict")
+    assert "no such embeddings file; run extract_embeddings.py with --eval_set" in text
+
+
 def test_an_embeddings_file_that_is_none(refused, embeddings):
     folder, override = embeddings
     (folder / "synth_train.hdf5").write_bytes(b"no HDF5")
