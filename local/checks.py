@@ -12,9 +12,10 @@ from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.threads import in_threads
-from local.classes_dict import VOCABULARY
+from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
+from local.scoring import TRUE_CONFIDENCE, scored
 
 PREPARE = "prepare the data with generate_dcase_task4_2024.py"
 EXTRACT = "run extract_embeddings.py"
@@ -114,6 +115,23 @@ def open_embeddings(
             f"({examples(missing)}); {EXTRACT}{flag}"
         )
     return reader
+
+
+def truth_problems(desed: EventTable, maestro: EventTable) -> list[str]:
+    """A message for each truth of a stage in which no scored class has an event.
+
+    Args:
+        desed: events of the clips that are there.
+        maestro: likewise, soft labels as confidence.
+    """
+    certain = maestro.rows(maestro.confidence > TRUE_CONFIDENCE)
+    problems = []
+    for events, classes in ((desed, DESED_CLASSES), (certain, MAESTRO_SCORED_CLASSES)):
+        try:
+            scored(events, classes)
+        except InputError as error:
+            problems.append(str(error))
+    return problems
 
 
 def token_problems(readers: Iterable[EmbeddingReader]) -> list[str]:

@@ -16,7 +16,7 @@ from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.errors import InputError
 from desed_task.labels import FrameGrid
 from local import corpora
-from local.checks import token_problems
+from local.checks import token_problems, truth_problems
 from local.classes_dict import apply_aliases
 from local.config import RecipeConfig
 from local.corpora import Corpus
@@ -93,6 +93,8 @@ class SedDataModule(pl.LightningDataModule):
             problems += self._split_problems(stage)
         except InputError as error:
             problems.append(f"data.{corpora.MAESTRO_TRAIN.table_key}: {error}")
+        if not problems:
+            problems += self._truth_problems(stage)
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
@@ -100,6 +102,12 @@ class SedDataModule(pl.LightningDataModule):
             if corpus.name not in self._told:
                 self._told.add(corpus.name)
                 warn_of_missing(self._loaded[corpus.name])
+
+    def _truth_problems(self, stage: str) -> list[str]:
+        """Truths that nothing can be scored against, in the validations and tests of a stage."""
+        parts = {"fit": ("val", "test"), "validate": ("val",), "test": ("test",)}.get(stage, ())
+        truths = ([truth.events for truth in self.truths(part)] for part in parts)
+        return [problem for events in truths for problem in truth_problems(*events)]
 
     def _split_problems(self, stage: str) -> list[str]:
         """Sets too small to be split or drawn from, as far as they could be loaded."""

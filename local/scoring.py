@@ -121,7 +121,7 @@ def score_desed(
     scores, events, unscored = paired(scores, events)
     events = events.merged()
     check_durations(events.clip_ids, durations)
-    labels, not_scored = _scored(events, DESED_CLASSES)
+    labels, not_scored = scored(events, DESED_CLASSES)
     chosen = scores.select(labels=labels)
     sheet = _Sheet(stage, role, DESED_CLASSES)
     curves = _from_scores(sheet, chosen, events, durations, stage)
@@ -222,7 +222,7 @@ def score_maestro(
     """
     scores, events, unscored = paired(scores, events)
     events = _segment_truth(events, durations, stage)
-    labels, not_scored = _scored(events, MAESTRO_SCORED_CLASSES)
+    labels, not_scored = scored(events, MAESTRO_SCORED_CLASSES)
     found = _segment_scores(scores.select(labels=labels), events, durations, stage)
     sheet = _Sheet(stage, role, MAESTRO_SCORED_CLASSES)
     for name, value, per_class in (
@@ -262,14 +262,14 @@ def _segment_scores(
     return segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
 
 
-def _scored(events: EventTable, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def scored(events: EventTable, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The classes that occur in the truth, and those that do not."""
     there = {events.vocabulary[index] for index in np.unique(events.label_index)}
     labels = tuple(label for label in classes if label in there)
     if not labels:
         raise InputError(
             f"{events.path or 'the truth'}: none of the scored classes ({', '.join(classes)}) has "
-            "an event in it; nothing can be scored: check the table"
+            f"an event above {TRUE_CONFIDENCE} in its {len(events.clip_ids)} clips; check the table"
         )
     return labels, tuple(label for label in classes if label not in there)
 

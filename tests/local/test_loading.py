@@ -86,6 +86,16 @@ def test_a_table_without_any_event(refused, data, tmp_path):
     assert message in refused(f"data.test_tsv={table}")
 
 
+@pytest.mark.parametrize("key", ["real_maestro_val_tsv", "real_maestro_train_tsv"])
+def test_a_truth_that_is_never_certain(key, refused, data, tmp_path):
+    table = pd.read_csv(getattr(data, key), sep="\t")
+    table["confidence"] = table["confidence"].clip(upper=0.5)
+    table.to_csv(tmp_path / "unsure.tsv", sep="\t", index=False)
+    text = refused(f"data.{key}={tmp_path / 'unsure.tsv'}")
+    assert f"{tmp_path / 'unsure.tsv'}: none of the scored classes (birds_singing" in text
+    assert "has an event above 0.5 in its" in text
+
+
 def test_a_label_of_another_corpus(refused, data, tmp_path):
     table = Path(data.weak_tsv)
     text = table.read_text().splitlines()
