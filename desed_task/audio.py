@@ -93,7 +93,7 @@ def read_clip(
         InputError: the file is missing, unreadable, cut short, empty, not finite or at another
             rate.
     """
-    with _opened(path) as sound:
+    with opened(path) as sound:
         if sound.samplerate != sample_rate:
             raise InputError(
                 f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
@@ -119,7 +119,7 @@ def probe(path: PathLike) -> AudioInfo:
     Raises:
         InputError: the file is missing, unreadable, cut short or empty.
     """
-    with _opened(path) as sound:
+    with opened(path) as sound:
         duration_s = sound.frames / sound.samplerate
         return AudioInfo(sound.frames, sound.samplerate, sound.channels, duration_s)
 
@@ -134,7 +134,7 @@ def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
     Raises:
         InputError: as `probe`.
     """
-    with _opened(path) as sound:
+    with opened(path) as sound:
         subtype = sound.subtype if sound.subtype in _LOSSLESS else "PCM_16"
         return sound.read(dtype=_LOSSLESS[subtype]), sound.samplerate, subtype
 
@@ -231,7 +231,7 @@ def resample_file(source: PathLike, target: PathLike, *, sample_rate: int = 1600
     """
     if _is_current(Path(source), Path(target), sample_rate):
         return False
-    with _opened(source) as sound:
+    with opened(source) as sound:
         fine = sound.subtype in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
         samples = sound.read(dtype="float32")
         rate = sound.samplerate
@@ -280,8 +280,8 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def _opened(path: PathLike) -> Iterator[sf.SoundFile]:
-    """The open file; whatever is wrong with it becomes an InputError."""
+def opened(path: PathLike) -> Iterator[sf.SoundFile]:
+    """The open file; whatever is wrong with it, then or while it is read, is an InputError."""
     try:
         with sf.SoundFile(path) as sound:
             if not sound.frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -62,9 +63,19 @@ class SedDataModule(pl.LightningDataModule):
         self._told: set[str] = set()
 
     @property
+    def loaded(self) -> Mapping[str, LoadedCorpus]:
+        """Corpora that were read, by name."""
+        return self._loaded
+
+    @property
     def missing(self) -> dict[str, tuple[str, ...]]:
         """Corpus -> clips that its table lists but the disk lacks."""
         return {name: loaded.missing for name, loaded in self._loaded.items()}
+
+    @property
+    def missing_recordings(self) -> dict[str, tuple[str, ...]]:
+        """Corpus -> MAESTRO's recordings that should be in it and of which there is no clip."""
+        return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
 
     def check(self, stage: str = "fit") -> None:
         """Read what a stage needs and refuse it before anything is computed.
@@ -75,26 +86,7 @@ class SedDataModule(pl.LightningDataModule):
         Raises:
             InputError: with everything that is wrong in tables, audio, embeddings and quotas.
         """
-        problems: list[str] = []
-        for corpus in corpora.NEEDED[stage]:
-            if corpus.name in self._loaded:
-                continue
-            loaded = load_corpus(corpus, self.config, problems)
-            if loaded is None:
-                continue
-            try:
-                self._durations[corpus.name] = table_durations(loaded, self.config)
-            except InputError as error:
-                problems.append(f"data.{corpus.duration_key}: {error}")
-            self._loaded[corpus.name] = loaded
-        readers = (loaded.embeddings for loaded in self._loaded.values())
-        problems += token_problems(reader for reader in readers if reader is not None)
-        try:
-            problems += self._split_problems(stage)
-        except InputError as error:
-            problems.append(f"data.{corpora.MAESTRO_TRAIN.table_key}: {error}")
-        if not problems:
-            problems += self._truth_problems(stage)
+        problems = [problem for found in self.problems(stage).values() for problem in found]
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
@@ -102,6 +94,41 @@ class SedDataModule(pl.LightningDataModule):
             if corpus.name not in self._told:
                 self._told.add(corpus.name)
                 warn_of_missing(self._loaded[corpus.name])
+
+    def problems(self, stage: str) -> dict[str, list[str]]:
+        """Read what a stage needs and tell all that makes it impossible.
+
+        Args:
+            stage: as `check`.
+
+        Returns:
+            Corpus -> messages, for those read by this call; "" -> what is wrong between them.
+        """
+        found: dict[str, list[str]] = {}
+        for corpus in corpora.NEEDED[stage]:
+            if corpus.name not in self._loaded:
+                found[corpus.name] = self._load(corpus)
+        readers = (loaded.embeddings for loaded in self._loaded.values())
+        found[""] = token_problems(reader for reader in readers if reader is not None)
+        try:
+            found[""] += self._split_problems(stage)
+        except InputError as error:
+            found[""].append(f"data.{corpora.MAESTRO_TRAIN.table_key}: {error}")
+        if not any(found.values()):
+            found[""] += self._truth_problems(stage)
+        return found
+
+    def _load(self, corpus: Corpus) -> list[str]:
+        """Read a corpus; what is wrong with it."""
+        problems: list[str] = []
+        loaded = load_corpus(corpus, self.config, problems)
+        if loaded is not None:
+            try:
+                self._durations[corpus.name] = table_durations(loaded, self.config)
+            except InputError as error:
+                problems.append(f"data.{corpus.duration_key}: {error}")
+            self._loaded[corpus.name] = loaded
+        return problems
 
     def _truth_problems(self, stage: str) -> list[str]:
         """Truths that nothing can be scored against, in the validations and tests of a stage."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +64,8 @@ class Extractor:
             InputError: the checkpoint is absent or cannot be used.
         """
         path = find_beats(checkpoint)
-        identity: dict[str, str | float] = {"checkpoint_sha256": _sha256(path), "clip_s": clip_s}
         embedder = Embedder(load_beats(path, device), device, clip_s, batch_size)
-        return cls(embedder, identity, output_dir / "beats", progress)
+        return cls(embedder, identity_of(path, clip_s), output_dir / "beats", progress)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
@@ -127,7 +126,7 @@ class Extractor:
         if reader.identity and reader.identity != self.identity:
             return f"done again: {path} is of other BEATs weights or another clip length"
         absent = reader.missing(clips)
-        changed = set(_newer(clips, path)) - set(absent)
+        changed = set(newer(clips, path)) - set(absent)
         if absent or changed:
             return f"{len(absent)} clips are new and {len(changed)} newer than {path}"
         return None
@@ -148,10 +147,10 @@ class Extractor:
 
     def _take_over(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> None:
         """Use what a killed run or an older file has, as long as the clip has not changed."""
-        writer.forget(set(_newer(clips, writer.part)) - set(writer.todo))
+        writer.forget(set(newer(clips, writer.part)) - set(writer.todo))
         for donor in (writer.old, writer.path):
             if donor.exists():
-                changed = set(_newer(clips, donor))
+                changed = set(newer(clips, donor))
                 writer.adopt(donor, [clip_id for clip_id in writer.todo if clip_id not in changed])
         n_done = len(clips) - len(writer.todo)
         if n_done:
@@ -188,7 +187,12 @@ class Extractor:
             )
 
 
-def _newer(clips: dict[str, Path], file: Path) -> list[str]:
+def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
+    """What a file of embeddings is marked with: the weights and the length of a clip."""
+    return {"checkpoint_sha256": _sha256(checkpoint), "clip_s": clip_s}
+
+
+def newer(clips: Mapping[str, Path], file: Path) -> list[str]:
     """Clips whose sound was written after `file`."""
     written = file.stat().st_mtime
     return [clip_id for clip_id, wav in clips.items() if wav.stat().st_mtime > written]

@@ -59,6 +59,7 @@ class ResultWriter(Callback):
             keeper.reports,
             corpora=[corpus.name for corpus in corpora.TEST],
             missing=data.missing,
+            missing_recordings=data.missing_recordings,
             checkpoint=pl_module.tested_checkpoint,
         )
 

@@ -33,6 +33,7 @@ from local.checks import PREPARE, examples, header_durations, label_problems, op
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_VALIDATION, Corpus
+from local.expected import absent_recordings, listed_clips, table_of
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class LoadedCorpus:
         events: strong labels of `clip_ids`, if it has any.
         weak: weak labels of `clip_ids`, if it has any.
         listed: every clip of the table, present or not, in its order.
+        missing_recordings: of MAESTRO's published split, those that no clip was cut from.
         embeddings: their reader; None where the network uses none.
     """
 
@@ -57,6 +59,7 @@ class LoadedCorpus:
     events: EventTable | None = None
     weak: WeakTable | None = None
     listed: tuple[str, ...] = ()
+    missing_recordings: tuple[str, ...] = ()
     embeddings: EmbeddingReader | None = None
 
     @property
@@ -130,6 +133,7 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     paths = [present[clip_id] for clip_id in loaded.clip_ids]
     return replace(
         loaded,
+        missing_recordings=absent_recordings(corpus, folder, (*loaded.listed, *present)),
         durations_s=header_durations(corpus, paths, config.data.fs, problems),
         embeddings=open_embeddings(corpus, loaded.clip_ids, config, problems),
     )
@@ -144,7 +148,7 @@ def _labelled(
 ) -> LoadedCorpus | None:
     """The corpus with its labels, of the present clips only; None if its table cannot be used."""
     if corpus.table_key is None:
-        return LoadedCorpus(corpus, folder, present, {})
+        return LoadedCorpus(corpus, folder, present, {}, listed=_listed_only(corpus, config))
     path = Path(getattr(config.data, corpus.table_key))
     try:
         table: EventTable | WeakTable = (
@@ -170,6 +174,16 @@ def _labelled(
     if isinstance(table, WeakTable):
         return replace(whole, weak=table).select(clip_ids)
     return replace(whole, events=table).select(clip_ids)
+
+
+def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
+    """The clips of a table that training does without; a damaged one is warned of."""
+    path = table_of(corpus, config)
+    try:
+        return () if path is None else listed_clips(path)
+    except InputError as error:
+        warnings.warn(f"{error}; not used", UserWarning, stacklevel=2)
+        return ()
 
 
 def warn_of_missing(loaded: LoadedCorpus) -> None:

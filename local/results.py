@@ -23,6 +23,7 @@ def write(
     *,
     corpora: Sequence[str],
     missing: Mapping[str, Sequence[str]],
+    missing_recordings: Mapping[str, Sequence[str]],
     checkpoint: str,
 ) -> None:
     """Write results.json and metrics_test/per_class.tsv into a run folder.
@@ -34,6 +35,7 @@ def write(
         reports: role -> reports of the corpora.
         corpora: their names, in the same order.
         missing: corpus -> clips that its table lists but the disk lacks.
+        missing_recordings: corpus -> MAESTRO's recordings that no clip was cut from.
         checkpoint: file name of what was tested.
     """
     every = [report for role in ROLES for report in reports[role]]
@@ -48,7 +50,8 @@ def write(
         "not_scored": sorted({label for report in every for label in report.not_scored}),
         "clips": {name: report.n_clips for name, report in scored.items()},
         "unscored_clips": {name: report.unscored_clips for name, report in scored.items()},
-        "missing": {corpus: sorted(names) for corpus, names in missing.items() if names},
+        "missing": _named(missing),
+        "missing_recordings": _named(missing_recordings),
         "checkpoint": checkpoint,
         "versions": versions(),
     }
@@ -57,6 +60,10 @@ def write(
     )
     # Last, because its presence says that the test is finished.
     write_json_atomic(folder / FILE, content)
+
+
+def _named(absent: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {corpus: sorted(names) for corpus, names in absent.items() if names}
 
 
 def _number(value: float | None) -> float | None:
@@ -90,6 +97,8 @@ def table(content: Mapping[str, Any]) -> str:
             lines.append(f"{corpus}: {count} clips of its table were not scored")
     for corpus, names in content["missing"].items():
         lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {FILE}")
+    for corpus, names in content.get("missing_recordings", {}).items():
+        lines.append(f"{corpus}: {len(names)} recordings are not on disk, see {FILE}")
     lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")
     return "\n".join(lines)
 

@@ -24,6 +24,7 @@ from local.callbacks import EnergyMeter, RandomStates, RunDescription
 from local.checkpoints import config_of_checkpoint, load_checkpoint, load_networks
 from local.command import StoppedError
 from local.config import RecipeConfig, check_config
+from local.data_line import data_line
 from local.datamodule import SedDataModule
 from local.devices import CPU, Device
 from local.export import ResultWriter, ScoreWriter
@@ -82,7 +83,7 @@ def fit(
     if checkpoint is not None:
         check_resumable(checkpoint, config)
     data, module = _prepare(config, options)
-    data.check()
+    _check(data, "fit")
     _describe(module, config)
     if checkpoint is None:
         prepare_scaler(module, data, config)
@@ -112,7 +113,7 @@ def test(config: RecipeConfig, path: str, options: RunOptions, overrides: Sequen
     checkpoint = load_checkpoint(Path(path))
     config = config_of_checkpoint(checkpoint, config, overrides, path)
     data, module = _prepare(config, options)
-    data.check("test")
+    _check(data, "test")
     load_networks(module, checkpoint["state_dict"], path)
     trainer = _trainer(config, options, None, ())
     _test(trainer, module, data, Path(path), loaded=True)
@@ -133,7 +134,7 @@ def evaluate(
     checkpoint = load_checkpoint(Path(path))
     config = config_of_checkpoint(checkpoint, config, overrides, path)
     data, module = _prepare(config, options)
-    data.check("predict")
+    _check(data, "predict")
     load_networks(module, checkpoint["state_dict"], path)
     trainer = _trainer(config, options, None, (ScoreWriter(),))
     trainer.predict(module, datamodule=data, return_predictions=False)
@@ -209,6 +210,11 @@ def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, 
     _check_log_dir(Path(options.log_dir))
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
     return SedDataModule(config), SEDTask4(config)
+
+
+def _check(data: SedDataModule, stage: str) -> None:
+    data.check(stage)
+    print(data_line(data.loaded))
 
 
 def _describe(module: SEDTask4, config: RecipeConfig) -> None:
