@@ -4,6 +4,7 @@
     python generate_dcase_task4_2024.py --mini --plot           # ... and a few clips as pictures
     python generate_dcase_task4_2024.py                         # what lies below ../../data
     python generate_dcase_task4_2024.py --basedir /data/dcase24 --only_maestro --jobs 8
+    python generate_dcase_task4_2024.py --check                 # is everything there and sound?
 
 Preparing means: cut MAESTRO's long recordings (BASEDIR/maestro_real/development_audio and
 development_annotation) into 10 s clips, resample every folder below BASEDIR/dcase/dataset to a
@@ -49,6 +50,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--conf_file", default="./confs/pretrained.yaml", help="names the folders to prepare"
     )
     parser.add_argument("--jobs", type=_positive, help="files at a time (default: one a processor)")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="prepare nothing: read all that the configuration names and tell what is absent or "
+        "wrong; data_report.json goes to OUT_DIR (default: the current folder)",
+    )
     only = parser.add_argument_group("prepare only (may be combined)")
     for part, what in PARTS.items():
         only.add_argument(
@@ -57,6 +64,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.mini and (args.parts or args.out_dir):
         parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
+    if args.check and (args.mini or args.parts or args.basedir or args.plot is not None):
+        parser.error("--check reads all that --conf_file names; it goes with --out_dir and --jobs")
     return args
 
 
@@ -68,7 +77,11 @@ def _positive(text: str) -> int:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Make or prepare, then draw; the exit status."""
+    """Check, or make or prepare and then draw; the exit status."""
+    if args.check:
+        from local.doctor import run_check
+
+        return run_check(args.conf_file, args.out_dir or Path(), jobs=args.jobs)
     basedir = args.basedir or Path("./data/mini" if args.mini else "../../data")
     status = 0
     # Imported where needed: making and drawing take libraries that are slow to load.
@@ -93,7 +106,7 @@ def generate(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 for failed files, 2 for wrong input."""
+    """Run the command; the exit status is 0, 1 for failed files or data, 2 for wrong input."""
     return run_command(generate, parse_args(argv))
 
 

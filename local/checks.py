@@ -78,6 +78,11 @@ def _header(path: Path) -> AudioInfo | str:
         return str(error)
 
 
+def embeddings_path(corpus: Corpus, config: RecipeConfig) -> Path:
+    """Where training looks for a corpus's embeddings."""
+    return Path(config.pretrained.extracted_embeddings_dir) / "beats" / f"{corpus.name}.hdf5"
+
+
 def open_embeddings(
     corpus: Corpus, clip_ids: Sequence[str], config: RecipeConfig, problems: list[str]
 ) -> EmbeddingReader | None:
@@ -94,7 +99,7 @@ def open_embeddings(
     """
     if not config.net.use_embeddings:
         return None
-    path = Path(config.pretrained.extracted_embeddings_dir) / "beats" / f"{corpus.name}.hdf5"
+    path = embeddings_path(corpus, config)
     # Without it the evaluation set is left out.
     flag = " with --eval_set" if corpus == EVALUATION else ""
     try:
@@ -141,6 +146,14 @@ def token_problems(readers: Iterable[EmbeddingReader]) -> list[str]:
         return []
     found = ", ".join(f"{n_tokens} tokens a clip in {path}" for n_tokens, path in example.items())
     return [f"embeddings differ in length: {found}; delete the odd ones and {EXTRACT}"]
+
+
+def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int) -> str:
+    """What is said of clips that a table lists and the disk lacks."""
+    return (
+        f"{title}: {len(missing)} of {n_listed} listed clips are not in {folder} and left out "
+        f"({examples(missing)})"
+    )
 
 
 def examples(clip_ids: Sequence[str]) -> str:

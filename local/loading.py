@@ -29,7 +29,7 @@ from desed_task.errors import InputError
 from desed_task.evaluation.scores import check_durations
 from desed_task.evaluation.segments import place_of
 from desed_task.labels import FrameGrid
-from local.checks import PREPARE, examples, header_durations, label_problems, open_embeddings
+from local.checks import PREPARE, header_durations, label_problems, missing_text, open_embeddings
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_VALIDATION, Corpus
@@ -190,12 +190,8 @@ def warn_of_missing(loaded: LoadedCorpus) -> None:
     """One warning for a corpus whose table lists clips that are not on disk."""
     if loaded.missing:
         total = len(loaded.missing) + len(loaded.clip_ids)
-        warnings.warn(
-            f"{loaded.corpus.title}: {len(loaded.missing)} of {total} listed clips are not in "
-            f"{loaded.folder} and left out ({examples(loaded.missing)})",
-            UserWarning,
-            stacklevel=2,
-        )
+        text = missing_text(loaded.corpus.title, loaded.folder, loaded.missing, total)
+        warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, float]:

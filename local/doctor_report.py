@@ -1,0 +1,211 @@
+"""What the doctor found, as numbers for a machine (data_report.json) and as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from desed_task.errors import InputError
+from desed_task.files import write_json_atomic
+
+FILE = "data_report.json"
+Level = Literal["error", "warning", "note"]
+_MOST_SHOWN = 30
+
+
+class Finding(NamedTuple):
+    """One thing to know.
+
+    Attributes:
+        level: error: training would refuse the data or break; warning: it would start, with fewer
+            clips or doubtful ones; note: nothing is wrong, but good to know.
+        part: the corpus, "" for what concerns several.
+        message: with value, place and remedy.
+    """
+
+    level: Level
+    part: str
+    message: str
+
+
+@dataclass(frozen=True)
+class EmbeddingsReport:
+    """The embeddings of a part.
+
+    Attributes:
+        path: of the file.
+        state: in one word or two, for the table.
+        clips: that it has embeddings of.
+        lacking: clips that are on disk and of which it has none.
+        outdated: clips whose audio was written after it.
+        identity: what they were made with; empty in published files.
+    """
+
+    path: str
+    state: str
+    clips: int = 0
+    lacking: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()
+    identity: Mapping[str, str | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """The file of BEATs weights.
+
+    Attributes:
+        path: where it is, or should be.
+        state: sound, absent, broken or unused.
+        sha256: of the file.
+        size_bytes: of the file.
+        n_features, n_layers: of the network in it.
+        reason: why it is not sound.
+    """
+
+    path: str
+    state: Literal["sound", "absent", "broken", "unused"]
+    sha256: str = ""
+    size_bytes: int = 0
+    n_features: int = 0
+    n_layers: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One corpus.
+
+    Attributes:
+        name: of the corpus.
+        title: the same for people.
+        folder: of its 16 kHz audio.
+        table: that lists its clips; None without.
+        listed: clips that the table names; None without.
+        present: clips that training takes: listed and there, or all that are there.
+        hours: how long these are.
+        missing: listed, but not there.
+        missing_recordings: MAESTRO's, of which there is no clip.
+        unlisted: there, but not listed.
+        unreadable: clip -> what is wrong with its file.
+        not_finite: clips with samples that are no numbers.
+        wrong_rate: clip -> its rate in Hz.
+        wrong_length: clip -> its length, and what says otherwise.
+        silent: clips that are digitally silent.
+        embeddings: their state.
+    """
+
+    name: str
+    title: str
+    folder: str
+    table: str | None
+    listed: int | None
+    present: int
+    hours: float
+    missing: tuple[str, ...]
+    missing_recordings: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    unreadable: Mapping[str, str]
+    not_finite: tuple[str, ...]
+    wrong_rate: Mapping[str, int]
+    wrong_length: Mapping[str, str]
+    silent: tuple[str, ...]
+    embeddings: EmbeddingsReport
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """Everything that a configuration's data is, and what is wrong with it.
+
+    Attributes:
+        conf_file: the configuration.
+        parts: one a corpus.
+        checkpoint: of BEATs.
+        findings: errors first.
+    """
+
+    conf_file: str
+    parts: tuple[PartReport, ...]
+    checkpoint: CheckpointReport
+    findings: tuple[Finding, ...]
+
+    @property
+    def training_would_fail(self) -> bool:
+        """Whether there is an error."""
+        return any(finding.level == "error" for finding in self.findings)
+
+    def write(self, path: Path) -> None:
+        """Write all of it as JSON.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        content = {
+            "conf_file": self.conf_file,
+            "training_would_fail": self.training_would_fail,
+            "findings": [finding._asdict() for finding in self.findings],
+            "parts": {part.name: asdict(part) for part in self.parts},
+            "checkpoint": asdict(self.checkpoint),
+        }
+        try:
+            write_json_atomic(path, content)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error}); give --out_dir") from None
+
+    def text(self) -> str:
+        """The table, the findings and the verdict."""
+        lines = [_COLUMNS.format(*_HEADS).rstrip()]
+        lines += [_COLUMNS.format(*_cells(part)).rstrip() for part in self.parts]
+        lines += ["", f"BEATs: {_of_checkpoint(self.checkpoint)}", ""]
+        shown = [f"{level}: {message}" for level, _, message in self.findings]
+        lines += shown[:_MOST_SHOWN]
+        if len(shown) > _MOST_SHOWN:
+            lines.append(f"... and {len(shown) - _MOST_SHOWN} more, see {FILE}")
+        return "\n".join([*lines, self.verdict()])
+
+    def verdict(self) -> str:
+        """Whether training would start, in a line."""
+        errors, warnings, notes = (
+            _count(sum(f.level == level for f in self.findings), level)
+            for level in ("error", "warning", "note")
+        )
+        what = "would fail" if self.training_would_fail else "can start"
+        return f"training {what}: {errors}, {warnings}, {notes}"
+
+
+_HEADS = (
+    "part", "listed", "there", "hours", "missing", "damaged", "rate", "length", "silent",
+    "embeddings",
+)  # fmt: skip
+_COLUMNS = "{:<25}" + "{:>8}" * 8 + "  {}"
+
+
+def _cells(part: PartReport) -> Sequence[Any]:
+    return (
+        part.title,
+        "-" if part.listed is None else part.listed,
+        part.present,
+        f"{part.hours:.2f}",
+        "-" if part.listed is None else len(part.missing),
+        len(part.unreadable) + len(part.not_finite),
+        len(part.wrong_rate),
+        len(part.wrong_length),
+        len(part.silent),
+        part.embeddings.state,
+    )
+
+
+def _of_checkpoint(checkpoint: CheckpointReport) -> str:
+    if checkpoint.state == "unused":
+        return "not used (net.use_embeddings: false)"
+    if checkpoint.state != "sound":
+        return f"{checkpoint.path}, {checkpoint.state}"
+    return (
+        f"{checkpoint.path}, {checkpoint.n_layers} layers, {checkpoint.n_features} features, "
+        f"{checkpoint.size_bytes / 1e6:.1f} MB, SHA-256 {checkpoint.sha256}"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
