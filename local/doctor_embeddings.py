@@ -83,7 +83,9 @@ def embeddings_report(
     if not config.net.use_embeddings:
         return EmbeddingsReport(str(path), "unused")
     if reader is None:
-        return EmbeddingsReport(str(path), "damaged" if path.is_file() else "absent")
+        begun = path.with_name(path.name + ".part").is_file()
+        state = "unusable" if path.is_file() else "unfinished" if begun else "absent"
+        return EmbeddingsReport(str(path), state)
     lacking = tuple(reader.missing(clips))
     outdated = tuple(newer(clips, path))
     if lacking:

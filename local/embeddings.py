@@ -193,9 +193,10 @@ def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
 
 
 def newer(clips: Mapping[str, Path], file: Path) -> list[str]:
-    """Clips whose sound was written after `file`."""
+    """Clips whose sound was written after `file`; a link that leads nowhere is none of them."""
     written = file.stat().st_mtime
-    return [clip_id for clip_id, wav in clips.items() if wav.stat().st_mtime > written]
+    there = ((clip_id, wav) for clip_id, wav in clips.items() if wav.exists())
+    return [clip_id for clip_id, wav in there if wav.stat().st_mtime > written]
 
 
 def _sha256(path: Path) -> str:
