@@ -17,7 +17,7 @@ def data_line(loaded: Mapping[str, LoadedCorpus]) -> str:
     sets = tuple(loaded.values())
     n_clips = sum(len(one.clip_ids) for one in sets)
     hours = sum(sum(one.durations_s.values()) for one in sets) / 3600
-    line = f"data: {n_clips} clips in {len(sets)} sets, {hours:.1f} h; "
+    line = f"data: {n_clips} clips in {len(sets)} sets, {hours:.2f} h; "
     absent = [f"{len(one.missing)} of {one.corpus.title}" for one in sets if one.missing]
     absent += [
         f"{len(one.missing_recordings)} recordings of {one.corpus.title}"

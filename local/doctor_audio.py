@@ -60,7 +60,8 @@ def examine_all(
         for corpus, clips in wavs.items()
         for path in clips.values()
     ]
-    results = in_threads(_examine, work, jobs=jobs, desc="reading audio", progress=progress)
+    bar = "reading audio"
+    results = iter(list(in_threads(_examine, work, jobs=jobs, desc=bar, progress=progress)))
     return {
         corpus.name: {clip_id: next(results) for clip_id in clips} for corpus, clips in wavs.items()
     }

@@ -1,5 +1,6 @@
 """generate_dcase_task4_2024.py, run as a user runs it (the mini corpus has its own tests)."""
 
+import json
 import os
 import signal
 import subprocess
@@ -79,6 +80,9 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         (["--mini", "--only_real"], "error: --mini makes the whole corpus in BASEDIR; leave"),
         (["--mini", "--out_dir", "x"], "leave out --only_* and --out_dir"),
         (["--jobs", "0"], "error: argument --jobs: 0 is not above 0"),
+        (["--check", "--only_real"], "error: --check reads all that --conf_file names; it goes"),
+        (["--check", "--mini"], "it goes with --out_dir and --jobs"),
+        (["--check", "--conf_file", "absent.yaml"], "absent.yaml: no such configuration file"),
         (["--only_music"], "error: unrecognized arguments: --only_music"),
     ],
 )
@@ -120,6 +124,34 @@ def test_a_run_that_was_killed_can_be_run_again(base, sent, status):
     again = generate("--basedir", base, "--only_real")
     row = next(line for line in again.stdout.splitlines() if line.startswith("weak "))
     assert row.split() == ["weak", str(154 - len(finished)), str(len(finished)), "0"]
+
+
+def test_check_tells_that_all_is_there(extracted, tmp_path):
+    run = generate("--check", "--conf_file", extracted, "--out_dir", tmp_path / "o", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rows = {line.split("  ")[0]: line.split() for line in run.stdout.splitlines()}
+    assert rows["DESED dev-test"][2:4] == ["6", "6"]
+    assert "training can start: 0 errors, 0 warnings, 1 note" in run.stdout
+    assert "57/57" in run.stderr.replace("\r", "\n")
+    report = json.loads((tmp_path / "o" / "data_report.json").read_text())
+    assert report["training_would_fail"] is False
+    assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+def test_check_without_any_data_is_a_table_and_status_1(tmp_path):
+    """The published configuration, started where no data is."""
+    run = generate("--check", "--conf_file", ROOT / "confs" / "pretrained.yaml", cwd=tmp_path)
+    assert run.returncode == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    rows = [line.split() for line in run.stdout.splitlines() if line.endswith("  absent")]
+    assert [row[-8] for row in rows] == ["0"] * 9  # clips there
+    assert (
+        "error: data.weak_tsv: ../../data/dcase/dataset/metadata/train/weak.tsv: no" in run.stdout
+    )
+    assert "training would fail: " in run.stdout
+    report = json.loads((tmp_path / "data_report.json").read_text())
+    assert report["training_would_fail"] is True
+    assert len(report["parts"]) == 9
 
 
 def test_mini_makes_the_corpus_where_and_as_asked(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +64,8 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert content["versions"]["sed_scores_eval"] == "0.0.4"
     assert content["versions"]["torch"] == torch.__version__
     assert content["clips"]["devtest"] > 0
+    assert (content["missing"], content["missing_recordings"]) == ({}, {})
+    assert re.search(r"^data: \d+ clips in 8 sets, .* nothing that is listed", done.stdout, re.M)
     assert "epoch 2/2: " in done.stdout and ", val/obj_metric " in done.stdout
     assert "psds1/sed_scores_eval" in done.stdout
     assert f"tensorboard --logdir {folder.parent}" in done.stdout
@@ -103,6 +107,31 @@ def test_a_checkpoint_holds_what_it_needs_and_nothing_else(trained):
     assert prefixes == {"sed_student", "sed_teacher", "mel_spec"}
     assert not any("total_" in name for name in checkpoint["state_dict"])
     assert checkpoint["hyper_parameters"] == yaml.safe_load((folder / "config.yaml").read_text())
+
+
+def test_results_name_what_was_absent(trained, extracted, run_script, tmp_path):
+    """Clips of a table, and MAESTRO's recordings, as this copy lies in no mini corpus."""
+    data = load_config(extracted).data
+    for key in ("test_folder", "real_maestro_val_folder"):
+        shutil.copytree(getattr(data, key), tmp_path / key)
+    gone = sorted((tmp_path / "test_folder").glob("*.wav"))[0]
+    gone.unlink()
+    done = run_script(
+        "train_pretrained.py",
+        *("--conf_file", extracted, "--log_dir", tmp_path / "runs"),
+        *("--test_from_checkpoint", trained[0] / "checkpoints/last.ckpt"),
+        *("--set", f"data.test_folder={tmp_path / 'test_folder'}"),
+        *("--set", f"data.real_maestro_val_folder={tmp_path / 'real_maestro_val_folder'}"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    content = json.loads((run_folder(tmp_path / "runs") / "results.json").read_text())
+    assert content["missing"] == {"devtest": [gone.stem]}
+    (absent,) = content["missing_recordings"].values()
+    assert len(absent) == 11
+    assert "cafe_restaurant_10" in absent
+    assert "absent: 1 of DESED dev-test, 11 recordings of MAESTRO real validation" in done.stdout
+    assert "maestro_real_dev: 11 recordings are not on disk, see results.json" in done.stdout
 
 
 def test_testing_the_best_checkpoint_gives_the_same_numbers(
