@@ -49,7 +49,7 @@ def test_absent_clips_and_recordings(line, data, tmp_path):
     with pytest.warns(UserWarning, match="2 of 6 listed clips are not in"):
         text, module = line(*overrides, stage="test")
     assert text == (
-        "data: 14 clips in 2 sets, 0.04 h; absent: 2 of DESED dev-test, 11 recordings of MAESTRO "
+        "data: 14 clips in 2 sets, 0.03 h; absent: 2 of DESED dev-test, 11 recordings of MAESTRO "
         "real validation (generate_dcase_task4_2024.py --check tells more)"
     )
     assert len(module.missing["devtest"]) == 2
