@@ -65,7 +65,7 @@ def check(
     """
     data = SedDataModule(config)
     findings = list(_told_by_training(data))
-    wavs = {corpus: wavs_of(corpus, config) for corpus in PARTS}
+    wavs = {corpus: wavs_of(getattr(config.data, corpus.folder_key)) for corpus in PARTS}
     found = examine_all(config, wavs, jobs=jobs or PROBES, progress=progress)
     checkpoint = checkpoint_report(config)
     readers = read_embeddings(config, PARTS)

@@ -39,10 +39,10 @@ class Found(NamedTuple):
     original_s: float | None
 
 
-def wavs_of(corpus: Corpus, config: RecipeConfig) -> dict[str, Path]:
-    """Clip -> file of a corpus's folder; none where there is no such folder."""
+def wavs_of(folder: str | Path) -> dict[str, Path]:
+    """Clip -> file of a folder; none where there is no such folder."""
     try:
-        return {path.stem: path for path in list_wavs(getattr(config.data, corpus.folder_key))}
+        return {path.stem: path for path in list_wavs(folder)}
     except InputError:
         return {}
 

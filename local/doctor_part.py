@@ -15,7 +15,7 @@ from desed_task.soundness import Examined
 from local.checks import PREPARE, examples, header_durations, missing_text, open_embeddings
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
-from local.doctor_audio import Found, wrong_lengths
+from local.doctor_audio import Found, wavs_of, wrong_lengths
 from local.doctor_embeddings import Identity, embeddings_report
 from local.doctor_report import Finding, Level, PartReport
 from local.expected import listed_clips, table_of
@@ -44,6 +44,11 @@ class Part:
     def folder(self) -> Path:
         """Of the 16 kHz audio."""
         return Path(getattr(self.config.data, self.corpus.folder_key))
+
+    @property
+    def originals(self) -> Path:
+        """Of the audio that the 16 kHz files are made from."""
+        return Path(getattr(self.config.data, f"{self.corpus.folder_key}_44k"))
 
     @cached_property
     def listed(self) -> tuple[str, ...] | None:
@@ -103,6 +108,7 @@ class Part:
             sum(seconds) / 3600,
             missing=tuple(c for c in listed or () if c not in self.wavs),
             missing_recordings=self.loaded.missing_recordings if self.loaded else (),
+            unprepared=tuple(c for c in wavs_of(self.originals) if c not in self.wavs),
             unlisted=tuple(c for c in self.wavs if unlisted and c not in self.used),
             unreadable={
                 c: f.examined for c, f in self.found.items() if isinstance(f.examined, str)
@@ -153,7 +159,13 @@ class Part:
         if report.missing and self.used:
             n_listed = len(self.listed or ())
             text = missing_text(self.corpus.title, self.folder, report.missing, n_listed)
+            n_originals = len(set(report.missing).intersection(report.unprepared))
+            if n_originals:
+                text += f"; {n_originals} of them are in {self.originals}: {PREPARE}"
             yield Finding("warning", self.corpus.name, text)
+        if report.unprepared and self.listed is None and self.used:
+            text = f"lacks originals of {self.originals}: {len(report.unprepared)}"
+            yield self._say("warning", f"{text} ({examples(report.unprepared)}); {PREPARE}")
         if report.missing_recordings:
             recordings = report.missing_recordings
             text = f"has no clip of {len(recordings)} recordings ({examples(recordings)})"

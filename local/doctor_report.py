@@ -87,6 +87,7 @@ class PartReport:
         hours: how long these are.
         missing: listed, but not there.
         missing_recordings: MAESTRO's, of which there is no clip.
+        unprepared: not there, but its original is.
         unlisted: there, but not listed.
         unreadable: clip -> what is wrong with its file.
         not_finite: clips with samples that are no numbers.
@@ -105,6 +106,7 @@ class PartReport:
     hours: float
     missing: tuple[str, ...]
     missing_recordings: tuple[str, ...]
+    unprepared: tuple[str, ...]
     unlisted: tuple[str, ...]
     unreadable: Mapping[str, str]
     not_finite: tuple[str, ...]

@@ -338,6 +338,21 @@ def test_a_table_that_cannot_be_used_hides_nothing(corpus):
     assert "no such embeddings file" in errors[2]
 
 
+def test_originals_that_were_not_prepared(corpus):
+    for key in ("weak_folder", "unlabeled_folder"):
+        corpus.wavs(key)[0].unlink()
+    lost = corpus.wavs("weak_folder")[0]
+    lost.unlink()
+    (corpus.path("weak_folder_44k") / lost.name).unlink()
+    report = corpus.check()
+    weak, unlabelled = told(report)
+    originals = corpus.path("weak_folder_44k")
+    assert "2 of 6 listed clips are not in" in weak
+    assert f"; 1 of them are in {originals}: prepare the data with" in weak
+    assert f"lacks originals of {corpus.path('unlabeled_folder_44k')}: 1 (" in unlabelled
+    assert len(part_of(report, "weak_train").unprepared) == 1
+
+
 @pytest.mark.parametrize(
     ("key", "seconds", "says"),
     [
