@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from desed_task.dataio.annotations import read_durations
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.soundness import Examined
@@ -18,7 +19,7 @@ from local.corpora import EVALUATION, Corpus
 from local.doctor_audio import Found, wavs_of, wrong_lengths
 from local.doctor_embeddings import Identity, embeddings_report
 from local.doctor_report import Finding, Level, PartReport
-from local.expected import listed_clips, table_of
+from local.expected import absent_recordings, listed_clips, table_of
 from local.loading import LoadedCorpus
 
 
@@ -107,7 +108,9 @@ class Part:
             len(self.used),
             sum(seconds) / 3600,
             missing=tuple(c for c in listed or () if c not in self.wavs),
-            missing_recordings=self.loaded.missing_recordings if self.loaded else (),
+            missing_recordings=absent_recordings(
+                self.corpus, self.folder, (*(listed or ()), *self.wavs)
+            ),
             unprepared=tuple(c for c in wavs_of(self.originals) if c not in self.wavs),
             unlisted=tuple(c for c in self.wavs if unlisted and c not in self.used),
             unreadable={
@@ -146,8 +149,13 @@ class Part:
         return f"{len(some)} of {len(self.wavs)} files"
 
     def _behind_the_table(self) -> Iterator[Finding]:
-        """What a table that cannot be used hides from training: its files' own faults."""
+        """What a corpus that cannot be loaded hides from training: faults of all else of it."""
         problems: list[str] = []
+        if self.corpus.duration_key is not None:
+            try:
+                read_durations(getattr(self.config.data, self.corpus.duration_key))
+            except InputError as error:
+                problems.append(f"data.{self.corpus.duration_key}: {error}")
         if self.used:
             paths = list(self.used.values())
             header_durations(self.corpus, paths, self.config.data.fs, problems)
@@ -166,7 +174,7 @@ class Part:
         if report.unprepared and self.listed is None and self.used:
             text = f"lacks originals of {self.originals}: {len(report.unprepared)}"
             yield self._say("warning", f"{text} ({examples(report.unprepared)}); {PREPARE}")
-        if report.missing_recordings:
+        if report.missing_recordings and self.used:
             recordings = report.missing_recordings
             text = f"has no clip of {len(recordings)} recordings ({examples(recordings)})"
             yield self._say("warning", f"{text}; get MAESTRO real and {PREPARE}")

@@ -331,11 +331,15 @@ def test_a_table_that_cannot_be_used_hides_nothing(corpus):
     second.unlink()
     edit(table, lambda lines: [lines[0], *(line + ",Dgo" for line in lines[1:])])
     corpus.embeddings("weak_train").unlink()
+    corpus.path("test_tsv").unlink()
+    corpus.path("test_dur").unlink()
     errors = told(corpus.check(), "error")
-    assert len(errors) == 3
+    assert len(errors) == 5
     assert errors[0].count("unknown label 'Dgo'") == 6
-    assert f"{first}: is not readable as audio" in errors[1]
-    assert "no such embeddings file" in errors[2]
+    assert errors[1].startswith("data.test_tsv: ")
+    assert f"{first}: is not readable as audio" in errors[2]
+    assert "no such embeddings file" in errors[3]
+    assert errors[4].startswith("data.test_dur: ")
 
 
 def test_originals_that_were_not_prepared(corpus):
@@ -510,10 +514,14 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
     assert lines[0].split()[:3] == ["part", "listed", "there"]
     assert [line[-6:] for line in lines[1:10]] == ["absent"] * 9
     assert [part.present for part in report.parts] == [0] * 9
-    keys = {"test_folder", "test_tsv", "weak_tsv", "unlabeled_folder", "real_maestro_val_folder"}
+    keys = {"test_folder", "test_tsv", "test_dur", "weak_tsv", "unlabeled_folder"}
+    keys |= {"real_maestro_val_folder", "real_maestro_val_tsv", "real_maestro_val_dur"}
     for key in keys:
         assert sum(f"data.{key}: nowhere/{key}: no such" in m for m in told(report)) == 1
     assert report.training_would_fail
+    # No line of its own, as the folder's tells it, but in the report.
+    assert part_of(report, "maestro_real_dev").missing_recordings == MAESTRO_VALIDATION_RECORDINGS
+    assert sum("recordings" in message for message in told(report)) == 0
 
 
 def test_a_report_that_cannot_be_written_is_told(corpus):
