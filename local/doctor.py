@@ -32,6 +32,7 @@ from local.doctor_report import FILE, DataReport, Finding, Level, PartReport
 PARTS: tuple[Corpus, ...] = (*corpora.NEEDED["fit"], EVALUATION)
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 TRAINING_WOULD_FAIL = 1
+_ONLY_EVALUATION = "(needed only to score the evaluation set: --eval_set, --eval_from_checkpoint)"
 
 
 def run_check(conf_file: str, folder: Path, *, jobs: int | None = None) -> int:
@@ -94,8 +95,7 @@ def _told_by_training(data: SedDataModule) -> Iterator[Finding]:
     # Training does without the evaluation set.
     for problem in (*at_evaluation[EVALUATION.name], *at_evaluation[""]):
         if problem not in refused[""]:
-            text = f"{problem} (only to score the evaluation set)"
-            yield Finding("warning", EVALUATION.name, text)
+            yield Finding("warning", EVALUATION.name, f"{problem} {_ONLY_EVALUATION}")
     for warning in told:
         if issubclass(warning.category, UserWarning):
             yield Finding("warning", "", str(warning.message))

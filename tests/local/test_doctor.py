@@ -285,7 +285,9 @@ def test_training_can_do_without_the_evaluation_set(corpus):
     assert not report.training_would_fail
     (message,) = told(report)
     assert "data.eval_folder" in message
-    assert message.endswith("(only to score the evaluation set)")
+    assert message.endswith(
+        "(needed only to score the evaluation set: --eval_set, --eval_from_checkpoint)"
+    )
 
 
 def test_samples_that_are_no_numbers_would_end_a_training(corpus):
