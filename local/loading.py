@@ -29,7 +29,14 @@ from desed_task.errors import InputError
 from desed_task.evaluation.scores import check_durations
 from desed_task.evaluation.segments import place_of
 from desed_task.labels import FrameGrid
-from local.checks import PREPARE, header_durations, label_problems, missing_text, open_embeddings
+from local.checks import (
+    PREPARE,
+    examples,
+    header_durations,
+    label_problems,
+    missing_text,
+    open_embeddings,
+)
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_VALIDATION, Corpus
