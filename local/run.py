@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.callbacks import (
-    Callback,
-    EarlyStopping,
-    ModelCheckpoint,
-)
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from desed_task.errors import InputError
@@ -67,7 +64,7 @@ def fit(
 
     Raises:
         InputError: for anything wrong with data or embeddings, before training starts.
-        StoppedError: after Ctrl-C.
+        StoppedError: after Ctrl-C; so do `test` and `evaluate`.
     """
     if options.fast_dev_run:
         config = shortened(config)
@@ -89,12 +86,8 @@ def fit(
         prepare_scaler(module, data, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
     folder = Path(str(trainer.log_dir))
-    try:
+    with _stoppable(lambda: _how_to_go_on(folder / "checkpoints" / LAST)):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        last = folder / "checkpoints" / LAST
-        remedy = f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
-        raise StoppedError(f"stopped; {remedy}") from None
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
     _test(trainer, module, data, best)
@@ -137,7 +130,8 @@ def evaluate(
     _check(data, "predict")
     load_networks(module, checkpoint["state_dict"], path)
     trainer = _trainer(config, options, None, (ScoreWriter(),))
-    trainer.predict(module, datamodule=data, return_predictions=False)
+    with _stoppable(lambda: "start again"):
+        trainer.predict(module, datamodule=data, return_predictions=False)
     folder = Path(str(trainer.log_dir))
     print(f"scores: {folder / 'metrics_test'}")
     return folder
@@ -282,10 +276,24 @@ def _test(
 ) -> None:
     module.tested_checkpoint = path.name
     ckpt: dict[str, Any] = {} if loaded else {"ckpt_path": path, "weights_only": True}
-    trainer.test(module, datamodule=data, verbose=False, **ckpt)
+    with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
+        trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
     results.show(folder)
     print(f"run folder: {folder}\nlook at it with: tensorboard --logdir {folder.parent}")
+
+
+@contextmanager
+def _stoppable(remedy: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C, or the exit that Lightning makes of it, say how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise StoppedError(f"stopped; {remedy()}") from None
+
+
+def _how_to_go_on(last: Path) -> str:
+    return f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
 
 
 def _silence() -> None:

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from local import run
+from local.command import StoppedError
 from local.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -214,6 +215,31 @@ def test_a_resumed_run_gives_the_same_weights_bitwise(trained, extracted, tmp_pa
     )
     assert all(torch.equal(one["exp_avg_sq"], two["exp_avg_sq"]) for one, two in moments)
     assert (folder / "results.json").read_bytes() == (trained[0] / "results.json").read_bytes()
+
+
+class CtrlC(run.Callback):
+    """Stops a test or an evaluation as the user would."""
+
+    def on_test_batch_start(self, *args):
+        raise KeyboardInterrupt
+
+    on_predict_batch_start = on_test_batch_start
+
+
+def test_ctrl_c_in_a_test_or_an_evaluation_says_how_to_go_on(
+    trained, extracted, tmp_path, monkeypatch
+):
+    (best,) = trained[0].glob("checkpoints/epoch=*.ckpt")
+    monkeypatch.setattr(run, "ResultWriter", CtrlC)
+    options, config = run.RunOptions(str(tmp_path / "exp")), load_config(extracted)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(StoppedError, match=f"test it with --test_from_checkpoint {best}"):
+            run.test(config, str(best), options, ())
+        with pytest.raises(StoppedError, match="stopped; start again"):
+            run.evaluate(config, str(best), options, ())
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning ignores further ones from there on
 
 
 class StopBeforeLast(run.Callback):
