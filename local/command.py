@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,21 @@ from collections.abc import Callable
 from desed_task.errors import InputError
 
 WRONG_INPUT = 2
+# What the system answers where nothing can be written: a matter of paths, rights and space.
+NOT_OURS = frozenset(
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENAMETOOLONG,
+    )
+)
+WRITABLE = "check the path, its rights and the free space"
 STOPPED = 130
 
 
@@ -25,7 +41,8 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         args: its arguments.
 
     Returns:
-        The exit status: that of `action`, 2 for wrong input, 130 after Ctrl-C.
+        The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
+        130 after Ctrl-C.
     """
     # A warning is one line for the user, not a place in our code.
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
@@ -33,6 +50,14 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         return action(args)
     except InputError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
+        return WRONG_INPUT
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
+        place = error.filename2 or error.filename
+        print(
+            f"error: {f'{place}: ' if place else ''}{error.strerror}; {WRITABLE}", file=sys.stderr
+        )
         return WRONG_INPUT
     except StoppedError as stop:
         print(stop, file=sys.stderr)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from desed_task.errors import InputError
+from desed_task.files import write_text_atomic
 from local.command import run_command
 
 
@@ -37,6 +39,35 @@ def test_a_list_of_problems_is_told_whole(capsys):
 
     assert run_command(refuse, argparse.Namespace()) == 2
     assert capsys.readouterr().err == "error: Clips not read:\n  - a.wav: gone\n  - b.wav: gone\n"
+
+
+@pytest.mark.parametrize("target", ["file/below", "folder"])
+def test_a_place_that_cannot_be_written_to_is_one_line(target, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+
+    def write(args):
+        write_text_atomic(tmp_path / target, "x")
+        return 0
+
+    assert run_command(write, argparse.Namespace()) == 2
+    place = tmp_path / target.split("/")[0]
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {place}: ") and error.count("\n") == 1
+    assert error.endswith("; check the path, its rights and the free space\n")
+
+
+def test_a_full_disk_is_one_line_and_other_faults_are_ours(capsys):
+    def fill(args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(args):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "a.wav")
+
+    assert run_command(fill, argparse.Namespace()) == 2
+    assert capsys.readouterr().err.startswith("error: No space left on device; check the path")
+    with pytest.raises(FileNotFoundError):
+        run_command(fail, argparse.Namespace())
 
 
 def test_ctrl_c_ends_with_its_own_status(capsys):
