@@ -27,13 +27,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="configuration")
     parser.add_argument("--log_dir", default="./exp/2024_baseline", help="where runs are kept")
-    parser.add_argument(
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
         "--resume_from_checkpoint",
         metavar="CKPT",
         help="go on from this checkpoint; auto: from the newest unfinished run in LOG_DIR, and do "
         "nothing where a run of the same configuration is finished",
     )
-    start = parser.add_mutually_exclusive_group()
     start.add_argument("--test_from_checkpoint", metavar="CKPT", help="only test this checkpoint")
     start.add_argument(
         "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set with it"

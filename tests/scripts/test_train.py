@@ -326,6 +326,10 @@ def test_a_fast_run_touches_everything_in_two_epochs(extracted, run_script, tmp_
         (["--gpus", "7"], "--gpus 7: there is no such GPU"),
         (["--test_from_checkpoint", "absent.ckpt"], "absent.ckpt: no such checkpoint"),
         (["--resume_from_checkpoint", "absent.ckpt"], "absent.ckpt: no such checkpoint"),
+        (
+            ["--resume_from_checkpoint", "auto", "--test_from_checkpoint", "a.ckpt"],
+            "--test_from_checkpoint: not allowed with argument --resume_from_checkpoint",
+        ),
     ],
 )
 def test_wrong_input_ends_in_one_message_and_leaves_nothing(
