@@ -18,7 +18,10 @@ def progress_bar() -> ProgressBar:
 
 
 class EpochLines(ProgressBar):
-    """Prints a line after each epoch: its batches, seconds and the values that a bar would show."""
+    """Prints a line after each epoch: its batches, seconds and the values that a bar would show.
+
+    Validation's values stand only behind the epochs that it followed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +45,12 @@ class EpochLines(ProgressBar):
         if not self._enabled:
             return
         seconds = time.monotonic() - self._started_s
-        shown = "".join(f", {name} {v:.4f}" for name, v in trainer.progress_bar_metrics.items())
+        validated = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
+        shown = "".join(
+            f", {name} {value:.4f}"
+            for name, value in trainer.progress_bar_metrics.items()
+            if validated or not name.startswith("val/")
+        )
         print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
             f"{self.total_train_batches} batches in {seconds:.1f} s{shown}",

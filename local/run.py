@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import yaml
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -27,10 +26,10 @@ from local.devices import CPU, Device
 from local.export import ResultWriter, ScoreWriter
 from local.macs import count_macs
 from local.progress import progress_bar
+from local.resuming import LAST, check_resumable, find_resumable, how_to_go_on
 from local.scaling import prepare_scaler
 from local.sed_trainer_pretrained import SEDTask4
 
-LAST = "last.ckpt"
 FAST_TRAIN_BATCHES = 20
 FAST_EPOCHS = 2
 PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
@@ -86,7 +85,7 @@ def fit(
         prepare_scaler(module, data, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
     folder = Path(str(trainer.log_dir))
-    with _stoppable(lambda: _how_to_go_on(folder / "checkpoints" / LAST)):
+    with _stoppable(lambda: how_to_go_on(folder / "checkpoints" / LAST)):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
@@ -137,44 +136,6 @@ def evaluate(
     return folder
 
 
-def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
-    """What `--resume_from_checkpoint auto` means here.
-
-    Only the newest training that has this very configuration counts; folders of
-    `--test_from_checkpoint` and `--eval_from_checkpoint` have it too, but no checkpoint.
-
-    Returns:
-        (finished run folder, None), (None, checkpoint to go on from) or (None, None).
-    """
-    folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
-    for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
-        last = folder / "checkpoints" / LAST
-        if not last.is_file() or _stored_config(folder) != config:
-            continue
-        return (folder, None) if (folder / results.FILE).is_file() else (None, last)
-    return None, None
-
-
-def check_resumable(path: Path, config: RecipeConfig) -> None:
-    """Refuse a checkpoint whose training cannot go on with `config`.
-
-    Raises:
-        InputError: naming the values that differ, which would change the networks, the batches or
-            the schedule in the middle of a run.
-    """
-    stored = config_of_checkpoint(load_checkpoint(path), config, (), str(path)).dump()
-    here = config.dump()
-    differing = [
-        f"{section}.{key}: {stored[section][key]!r} in the checkpoint, {here[section][key]!r} here"
-        for section in ("training", "scaler", "opt", "feats", "net")
-        for key in here[section]
-        if stored[section][key] != here[section][key]
-    ]
-    if differing:
-        heading = f"{path} was trained with other values; resume with the same configuration:"
-        raise InputError.collect(differing, heading)
-
-
 def shortened(config: RecipeConfig) -> RecipeConfig:
     """The configuration of a fast_dev_run: two epochs, a validation after each."""
     tree = config.dump()
@@ -182,14 +143,6 @@ def shortened(config: RecipeConfig) -> RecipeConfig:
         n_epochs=FAST_EPOCHS, n_epochs_warmup=1, epoch_decay=1, validation_interval=1
     )
     return check_config(tree, "fast_dev_run")
-
-
-def _stored_config(folder: Path) -> RecipeConfig | None:
-    try:
-        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        return check_config(tree, str(folder / "config.yaml"))
-    except (OSError, InputError):
-        return None
 
 
 def _check_log_dir(path: Path) -> None:
@@ -290,10 +243,6 @@ def _stoppable(remedy: Callable[[], str]) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise StoppedError(f"stopped; {remedy()}") from None
-
-
-def _how_to_go_on(last: Path) -> str:
-    return f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
 
 
 def _silence() -> None:

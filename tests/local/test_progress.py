@@ -23,8 +23,9 @@ def test_only_the_first_process_prints(capsys):
             is_global_zero=is_global_zero,
             current_epoch=4,
             max_epochs=30,
+            check_val_every_n_epoch=5,
             num_training_batches=118,
-            progress_bar_metrics={"val/obj_metric": 1.25},
+            progress_bar_metrics={"train/student/loss": 0.5, "val/obj_metric": 1.25},
         )
         bar = EpochLines()
         bar.setup(trainer, None, "fit")
@@ -34,4 +35,7 @@ def test_only_the_first_process_prints(capsys):
         assert printed.count("\n") == lines
         if lines:
             assert printed.startswith("epoch 5/30: 118 batches in ")
-            assert printed.endswith(" s, val/obj_metric 1.2500\n")
+            assert printed.endswith(" s, train/student/loss 0.5000, val/obj_metric 1.2500\n")
+            trainer.current_epoch += 1
+            bar.on_train_epoch_end(trainer, None)
+            assert capsys.readouterr().out.endswith(" s, train/student/loss 0.5000\n")

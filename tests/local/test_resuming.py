@@ -1,3 +1,5 @@
+"""Which run `--resume_from_checkpoint auto` goes on with."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,6 +8,7 @@ import yaml
 from desed_task.errors import InputError
 from local import results, run
 from local.config import load_config
+from local.resuming import LAST, find_resumable
 
 
 @pytest.fixture
@@ -24,32 +27,32 @@ def run_folder(mini_conf, tmp_path):
     return make
 
 
-LAST = f"checkpoints/{run.LAST}"
+LAST_CKPT = f"checkpoints/{LAST}"
 
 
 def test_an_unfinished_training_is_found_behind_tests_and_evaluations_of_it(
     mini_conf, run_folder, tmp_path
 ):
-    training = run_folder(0, LAST)
+    training = run_folder(0, LAST_CKPT)
     run_folder(1, results.FILE)
     run_folder(2, "metrics_test/student_scores/unprocessed/clip.tsv")
-    found = run.find_resumable(tmp_path, load_config(mini_conf))
-    assert found == (None, training / LAST)
+    found = find_resumable(tmp_path, load_config(mini_conf))
+    assert found == (None, training / LAST_CKPT)
 
 
 def test_a_test_does_not_stand_for_a_training(mini_conf, run_folder, tmp_path):
     run_folder(0, results.FILE)
-    assert run.find_resumable(tmp_path, load_config(mini_conf)) == (None, None)
+    assert find_resumable(tmp_path, load_config(mini_conf)) == (None, None)
 
 
 def test_the_newest_training_counts(mini_conf, run_folder, tmp_path):
-    run_folder(9, LAST)
-    finished = run_folder(10, LAST, results.FILE)
-    assert run.find_resumable(tmp_path, load_config(mini_conf)) == (finished, None)
+    run_folder(9, LAST_CKPT)
+    finished = run_folder(10, LAST_CKPT, results.FILE)
+    assert find_resumable(tmp_path, load_config(mini_conf)) == (finished, None)
 
 
 def test_a_damaged_checkpoint_is_refused_by_auto_too(mini_conf, run_folder, tmp_path):
-    run_folder(0, LAST)
+    run_folder(0, LAST_CKPT)
     with pytest.raises(InputError, match=r"last\.ckpt: not a checkpoint that can be loaded safely"):
         run.fit(load_config(mini_conf), run.RunOptions(str(tmp_path)), resume_from="auto")
 

@@ -1,0 +1,65 @@
+"""Going on with a training that was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from desed_task.errors import InputError
+from local import results
+from local.checkpoints import config_of_checkpoint, load_checkpoint
+from local.config import RecipeConfig, check_config
+
+LAST = "last.ckpt"
+
+
+def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
+    """What `--resume_from_checkpoint auto` means here.
+
+    Only the newest training that has this very configuration counts; folders of
+    `--test_from_checkpoint` and `--eval_from_checkpoint` have it too, but no checkpoint.
+
+    Returns:
+        (finished run folder, None), (None, checkpoint to go on from) or (None, None).
+    """
+    folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
+    for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
+        last = folder / "checkpoints" / LAST
+        if not last.is_file() or _stored_config(folder) != config:
+            continue
+        return (folder, None) if (folder / results.FILE).is_file() else (None, last)
+    return None, None
+
+
+def check_resumable(path: Path, config: RecipeConfig) -> None:
+    """Refuse a checkpoint whose training cannot go on with `config`.
+
+    Raises:
+        InputError: naming the values that differ, which would change the networks, the batches or
+            the schedule in the middle of a run.
+    """
+    stored = config_of_checkpoint(load_checkpoint(path), config, (), str(path)).dump()
+    here = config.dump()
+    differing = [
+        f"{section}.{key}: {stored[section][key]!r} in the checkpoint, {here[section][key]!r} here"
+        for section in ("training", "scaler", "opt", "feats", "net")
+        for key in here[section]
+        if stored[section][key] != here[section][key]
+    ]
+    if differing:
+        heading = f"{path} was trained with other values; resume with the same configuration:"
+        raise InputError.collect(differing, heading)
+
+
+def how_to_go_on(last: Path) -> str:
+    """What to tell somebody who stopped a training."""
+    return f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
+
+
+def _stored_config(folder: Path) -> RecipeConfig | None:
+    try:
+        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return check_config(tree, str(folder / "config.yaml"))
+    except (OSError, InputError):
+        return None
