@@ -170,6 +170,16 @@ def _describe(module: SEDTask4, config: RecipeConfig) -> None:
         f"network: {cost.parameters / 1e6:.2f} M parameters, "
         f"{cost.macs / 1e9:.2f} GMACs for {cost.clip_s:g} s of audio"
     )
+    training = config.training
+    unseen = training.n_epochs % training.validation_interval
+    if unseen:
+        warnings.warn(
+            f"training.validation_interval ({training.validation_interval}) does not divide "
+            f"n_epochs ({training.n_epochs}): the last {unseen} epochs are never validated, so "
+            "they cannot be the best",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _trainer(

@@ -19,6 +19,7 @@ import yaml
 from local import run
 from local.command import StoppedError
 from local.config import load_config
+from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
@@ -248,6 +249,12 @@ class StopBeforeLast(run.Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         if trainer.current_epoch == 1:
             raise RuntimeError("killed")
+
+
+def test_epochs_that_are_never_validated_are_told_of(extracted):
+    config = load_config(extracted, ["training.n_epochs=5", "training.validation_interval=2"])
+    with pytest.warns(UserWarning, match=r"does not divide n_epochs \(5\): the last 1 epochs"):
+        run._describe(SEDTask4(config), config)
 
 
 def test_killed_between_its_checkpoints_a_run_ends_with_one_best(extracted, tmp_path):
