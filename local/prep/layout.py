@@ -16,8 +16,9 @@ from local.sections import Data
 PARTS = {
     "synth": "the synthetic clips",
     "strong": "the strongly labelled real clips",
-    "real": "weak, unlabelled, DESED validation and evaluation clips",
+    "real": "weak, unlabelled and DESED validation clips",
     "maestro": "MAESTRO real",
+    "eval": "the evaluation clips",
 }
 RECORDINGS_AUDIO = "maestro_real/development_audio"
 RECORDINGS_LABELS = "maestro_real/development_annotation"
@@ -38,7 +39,7 @@ FOLDERS = (
     Material("real", "weak_folder", "weak"),
     Material("real", "unlabeled_folder", "unlabelled in domain"),
     Material("real", "test_folder", "DESED validation (dev-test)"),
-    Material("real", "eval_folder", "evaluation"),
+    Material("eval", "eval_folder", "evaluation"),
     Material("maestro", "real_maestro_train_folder", "MAESTRO real, training clips"),
     Material("maestro", "real_maestro_val_folder", "MAESTRO real, validation clips"),
 )
