@@ -92,14 +92,17 @@ def unpack(
                 work = _Work(folder, spare, check or (lambda: None), bar)
                 return tuple(work.write(reader, planned))
     except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
+        # tarfile tells in further lines what each of its readers thinks.
+        what = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise InputError(
-            f"{archive}: cannot be unpacked ({error or type(error).__name__}); it is damaged, or "
+            f"{archive}: cannot be unpacked ({what}); it is damaged, or "
             "no archive of a known kind. Delete it and run the same command again"
         ) from None
 
 
 def _reader(archive: Path) -> ZipReader | TarReader:
-    return ZipReader(archive) if zipfile.is_zipfile(archive) else TarReader(archive)
+    is_zip = archive.suffix == ".zip" or zipfile.is_zipfile(archive)
+    return ZipReader(archive) if is_zip else TarReader(archive)
 
 
 def _plan(
