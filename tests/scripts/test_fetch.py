@@ -1,4 +1,4 @@
-"""A whole fetch as a command: archives of the real shape from a loopback server, clips from stand-ins."""
+"""A whole fetch as a command: archives from a loopback server, videos from stand-ins."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import yaml
 from desed_task.audio import list_wavs
 from local.expected import UNLABELLED_TABLE
 
+ROOT = Path(__file__).resolve().parents[2]
 CORPUS = "data/mini/dcase/dataset"
 # Of each record, the files that it lists.
 RECORDS = {
@@ -145,3 +146,34 @@ def conf(mini_conf, tmp_path):
     path = tmp_path / "conf.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path
+
+
+@pytest.mark.usefixtures("stand_ins")
+def test_a_whole_fetch_ends_with_everything_in_its_place(mirror, conf, tmp_path, run_script):
+    # The table of sources is looked for in the folder that the command is started in.
+    generate = functools.partial(
+        run_script, "generate_dcase_task4_2024.py", "--conf_file", conf, cwd=ROOT
+    )
+    address, asked = mirror
+    fetch = ("--basedir", tmp_path / "data", "--mirror", address)
+    done = generate(*fetch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in (name for names in RECORDS.values() for name in names):
+        assert f"/{name}" in asked
+    missing = sorted((tmp_path / "data" / "missing_files").iterdir())
+    assert [path.stem for path in missing] == [
+        f"missing_files_{name}" for name in ("strong", "unlabel_in_domain", "validation", "weak")
+    ]
+    assert all(path.read_text() == "filename\treason\n" for path in missing)
+
+    checked = generate("--check", "--out_dir", tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    report = json.loads((tmp_path / "data_report.json").read_text())
+    # The small corpus has one recording of each scene, and one digitally silent clip.
+    told = {finding["message"] for finding in report["findings"] if finding["level"] != "note"}
+    assert told and all("recording" in text for text in told), told
+
+    asked.clear()
+    again = generate(*fetch)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not [path for path in asked if not path.startswith("/api/")]
