@@ -1,15 +1,17 @@
-"""Make the mini corpus, or prepare the real data that is on disk.
+"""Make the mini corpus, or fetch the real data and prepare it.
 
     python generate_dcase_task4_2024.py --mini                  # seeded corpus, no network
     python generate_dcase_task4_2024.py --mini --plot           # ... and a few clips as pictures
-    python generate_dcase_task4_2024.py                         # what lies below ../../data
+    python generate_dcase_task4_2024.py --dry_run               # what would be fetched, how large
+    python generate_dcase_task4_2024.py                         # all of it, below ../../data
     python generate_dcase_task4_2024.py --basedir /data/dcase24 --only_maestro --jobs 8
     python generate_dcase_task4_2024.py --check                 # is everything there and sound?
 
-Preparing means: cut MAESTRO's long recordings (BASEDIR/maestro_real/development_audio and
-development_annotation) into 10 s clips, resample every folder below BASEDIR/dcase/dataset to a
-16 kHz sibling, write the durations tables. What is done stays; a run that was stopped is completed
-by the next. This version does not download: what is absent is listed with the place it belongs to.
+Archives come from the addresses in confs/sources.yaml, are checked and unpacked; AudioSet's clips
+are cut from YouTube videos by yt-dlp and ffmpeg, those that are gone are listed in missing_files.
+Then MAESTRO's long recordings (BASEDIR/maestro_real) are cut into 10 s clips, every folder below
+BASEDIR/dcase/dataset gets a 16 kHz sibling, durations tables are written. What is done stays; a run
+that was stopped is completed by the next. What is still absent is listed with its place.
 """
 
 from __future__ import annotations
@@ -19,9 +21,8 @@ import sys
 from pathlib import Path
 
 from local.command import run_command
-from local.config import load_config
-from local.prep.layout import PARTS
-from local.prep.prepare import prepare
+from local.prep.generate import generate
+from local.prep.sources import FETCHED_PARTS, SOURCES_FILE
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,24 +50,58 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--conf_file", default="./confs/pretrained.yaml", help="names the folders to prepare"
     )
-    parser.add_argument("--jobs", type=_positive, help="files at a time (default: one a processor)")
+    parser.add_argument(
+        "--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--mirror", metavar="URL", help="fetch every archive from here, by its file name"
+    )
+    parser.add_argument(
+        "--cookies",
+        metavar="FILE",
+        type=Path,
+        help="a browser's cookies (Netscape's format), for videos that YouTube wants a login for",
+    )
+    parser.add_argument("--offline", action="store_true", help="fetch nothing, only prepare")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="write nothing; list what would be fetched, how large it is, and whether the disk has "
+        "room (status 1 when not)",
+    )
     parser.add_argument(
         "--check",
         action="store_true",
-        help="prepare nothing: read all that the configuration names and tell what is absent or "
-        "wrong; data_report.json goes to OUT_DIR (default: the current folder)",
+        help="fetch and prepare nothing: read all that the configuration names and tell what is "
+        "absent or wrong; data_report.json goes to OUT_DIR (default: the current folder)",
     )
-    only = parser.add_argument_group("prepare only (may be combined)")
-    for part, what in PARTS.items():
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        help="files at a time (default: one a processor; archives and videos four)",
+    )
+    only = parser.add_argument_group("fetch and prepare only (may be combined)")
+    for part, what in FETCHED_PARTS.items():
         only.add_argument(
             f"--only_{part}", dest="parts", action="append_const", const=part, help=what
         )
     args = parser.parse_args(argv)
+    _refuse_contradictions(parser, args)
+    return args
+
+
+def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    fetching = args.mirror or args.dry_run or args.offline or args.cookies
     if args.mini and (args.parts or args.out_dir):
         parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
-    if args.check and (args.mini or args.parts or args.basedir or args.plot is not None):
+    if args.check and (
+        args.mini or args.parts or args.basedir or args.plot is not None or fetching
+    ):
         parser.error("--check reads all that --conf_file names; it goes with --out_dir and --jobs")
-    return args
+    if args.mini and fetching:
+        parser.error("--mini fetches nothing; leave out the options of fetching")
+    if args.offline and (args.mirror or args.dry_run or args.cookies):
+        parser.error("--offline fetches nothing; leave out --mirror, --dry_run and --cookies")
 
 
 def _positive(text: str) -> int:
@@ -74,35 +109,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not above 0")
     return number
-
-
-def generate(args: argparse.Namespace) -> int:
-    """Check, or make or prepare and then draw; the exit status."""
-    if args.check:
-        from local.doctor import run_check
-
-        return run_check(args.conf_file, args.out_dir or Path(), jobs=args.jobs)
-    basedir = args.basedir or Path("./data/mini" if args.mini else "../../data")
-    status = 0
-    # Imported where needed: making and drawing take libraries that are slow to load.
-    if args.mini:
-        from local.prep.mini_corpus import make_mini_corpus
-
-        make_mini_corpus(basedir, jobs=args.jobs)
-    else:
-        data = load_config(args.conf_file).data
-        parts = args.parts or tuple(PARTS)
-        outcome = prepare(data, basedir, args.out_dir, parts=parts, jobs=args.jobs)
-        print(outcome.summary())
-        if outcome.failed:
-            print(outcome.failures(), file=sys.stderr)
-            status = 1
-    if args.plot is not None:
-        from local.prep.plots import plot_clips
-
-        for path in plot_clips(basedir, Path(args.plot) if args.plot else basedir / "plots"):
-            print(f"drawn: {path}")
-    return status
 
 
 def main(argv: list[str] | None = None) -> int:

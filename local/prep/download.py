@@ -64,7 +64,7 @@ class Policy:
     tries: int = 6
     first_wait_s: float = 1.0
     longest_wait_s: float = 120.0
-    timeout_s: tuple[float, float] = (15.0, 60.0)
+    timeout_s: tuple[float, float] = (15.0, 30.0)
 
 
 class Progress:

@@ -1,7 +1,7 @@
 """Prepare what lies on disk: cut MAESTRO, resample every folder, write the durations tables.
 
 Each step skips what is whole, so that a run which was stopped is completed by the next. What is
-not on disk is listed; nothing is downloaded.
+not on disk is listed; fetching it is `local.prep.archives`' affair.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Outcome:
         if self.absent:
             lines += ["", f"{'not on disk':<34}belongs to"]
             lines += [f"{what:<34}{where}" for what, where in self.absent]
-            lines.append("This version does not download: put it there and run again.")
+            lines.append("Run again to fetch what can be fetched, or put it there.")
         return "\n".join(lines)
 
     def failures(self) -> str:
@@ -111,8 +111,8 @@ def prepare(
     absent = tuple(_absent(places, wanted))
     if not steps and not any(places.found(f.key).exists() for f in FOLDERS if f.part in wanted):
         raise InputError(
-            f"{basedir}: holds nothing to prepare for {', '.join(wanted)} (this version does not "
-            f"download); put the audio there, e.g. in {absent[0][1]}, or use --mini"
+            f"{basedir}: holds nothing to prepare for {', '.join(wanted)}; run without --offline, "
+            f"put the audio there, e.g. in {absent[0][1]}, or use --mini"
         )
     return Outcome(tuple(steps), absent)
 
