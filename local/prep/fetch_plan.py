@@ -28,6 +28,7 @@ class Row:
         source: of the table.
         there: nothing of it has to be fetched.
         remotes: by file name, with sizes as far as they are known; empty when all is there.
+        names: of its files, as far as they are known.
         come: bytes that an earlier run has left of them.
         edited: tables that are not as they were unpacked.
         problem: why it cannot be fetched, as far as is known.
@@ -36,6 +37,7 @@ class Row:
     source: Source
     there: bool
     remotes: dict[str, Remote] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
     come: int = 0
     edited: tuple[str, ...] = ()
     problem: str = ""
@@ -43,7 +45,7 @@ class Row:
     @property
     def title(self) -> str:
         """The files' names."""
-        return ", ".join(self.remotes) or self.source.file
+        return ", ".join(self.names) or self.source.file
 
     @property
     def size(self) -> int | None:
@@ -130,11 +132,13 @@ def make_plan(places: Places, parts: set[str], table: SourceTable) -> Plan:
 
 def _row(places: Places, table: SourceTable, source: Source) -> Row:
     if is_there(places, source):
-        edited = [name for record in records_of(places, source) for name in record.edited()]
-        return Row(source, True, edited=tuple(edited))
+        records = records_of(places, source)
+        edited = [name for record in records for name in record.edited()]
+        return Row(source, True, names=tuple(r.name for r in records), edited=tuple(edited))
     row, problem = Row(source, False), ""
     try:
-        row = replace(row, remotes=remotes(source, table))
+        found = remotes(source, table)
+        row = replace(row, remotes=found, names=tuple(found))
         row = replace(row, come=sum(_come(places, *item) for item in row.remotes.items()))
         row = replace(row, remotes={n: _sized(places, n, r) for n, r in row.remotes.items()})
     except InputError as error:

@@ -25,22 +25,25 @@ class Record:
     """What a file of a source held; on disk.
 
     Attributes:
+        name: of the file.
         started: its contents are there, or a run was stopped while they were written.
         files: all of them, when the last one was written; else None.
     """
 
     def __init__(self, places: Places, source: Source, name: str) -> None:
         self._path = downloads(places) / f"{name}.json"
-        self._into = source.into
+        self.name, self._into = name, source.into
         self._folder = places.basedir / source.into
-        self.started, self.files = self._path.is_file(), self._read()
+        self.started, self.files = self._read()
 
-    def _read(self) -> list[Unpacked] | None:
+    def _read(self) -> tuple[bool, list[Unpacked] | None]:
         try:
             tree = json.loads(self._path.read_text(encoding="utf-8"))
-            return [Unpacked(str(path), int(size)) for path, size in tree["files"]]
+            if tree["into"] != self._into:
+                return False, None  # Of another source, whose name the pattern matches too.
+            return True, [Unpacked(str(path), int(size)) for path, size in tree["files"]]
         except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return self._path.is_file(), None
 
     def start(self) -> None:
         """From now on the contents are incomplete."""
