@@ -35,7 +35,7 @@ from local.prep.inventory import (
 from local.prep.layout import Places
 from local.prep.resample import Step
 from local.prep.sources import Source, SourceTable
-from local.prep.unpack import Unpacked, unpack
+from local.prep.unpack import Unpacked, byte_bar, unpack
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Servers of data sets do not like more from one address.
@@ -214,14 +214,7 @@ class _Bar(Progress):
 
     def __init__(self, name: str, shown: bool) -> None:
         self._shown = shown
-        self._bar = tqdm(
-            desc=name,
-            unit="B",
-            unit_scale=True,
-            dynamic_ncols=True,
-            leave=False,
-            disable=not shown,
-        )
+        self._bar = byte_bar(name, None, shown)
 
     def __enter__(self) -> _Bar:
         return self

@@ -10,12 +10,13 @@ from __future__ import annotations
 import lzma
 import posixpath
 import shutil
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from tqdm import tqdm
 
@@ -79,16 +80,7 @@ def unpack(
             planned = _plan(reader, archive, folder, keep_from, flat)
             total = sum(member.size for member in planned)
             _check_size(archive, folder, total)
-            bar = tqdm(
-                total=total,
-                desc=f"unpacking {archive.name}",
-                unit="B",
-                unit_scale=True,
-                dynamic_ncols=True,
-                leave=False,
-                disable=not progress,
-            )
-            with bar:
+            with byte_bar(f"unpacking {archive.name}", total, progress) as bar:
                 work = _Work(folder, spare, check or (lambda: None), bar)
                 return tuple(work.write(reader, planned))
     except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
@@ -98,6 +90,20 @@ def unpack(
             f"{archive}: cannot be unpacked ({what}); it is damaged, or "
             "no archive of a known kind. Delete it and run the same command again"
         ) from None
+
+
+def byte_bar(title: str, total: int | None, shown: bool) -> tqdm[NoReturn]:
+    """A bar in bytes; where no terminal watches, it writes a line each half minute."""
+    return tqdm(
+        desc=title,
+        total=total,
+        unit="B",
+        unit_scale=True,
+        dynamic_ncols=True,
+        leave=False,
+        mininterval=0.1 if sys.stderr.isatty() else 30,
+        disable=not shown,
+    )
 
 
 def _reader(archive: Path) -> ZipReader | TarReader:
@@ -176,7 +182,7 @@ class _Work(NamedTuple):
     folder: Path
     spare: Callable[[Path, int], bool] | None
     check: Callable[[], None]
-    bar: tqdm[None]
+    bar: tqdm[NoReturn]
 
     def write(self, reader: ZipReader | TarReader, planned: list[_Planned]) -> Iterator[Unpacked]:
         """Write the files in the archive's order, then copies for links."""

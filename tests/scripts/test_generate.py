@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 import soundfile as sf
 
 import generate_dcase_task4_2024 as script
+from tests.local.prep.http_server import Fault, Server
+from tests.local.prep.published import archives, publish
 
 ROOT = Path(__file__).parents[2]
 WEAK = "dcase/dataset/audio/train/weak"
@@ -26,7 +30,10 @@ def generate(*arguments, cwd=ROOT):
 
 
 def start(*arguments, cwd=ROOT):
-    command = [sys.executable, str(ROOT / "generate_dcase_task4_2024.py"), *map(str, arguments)]
+    arguments = [*map(str, arguments)]
+    if not {"--mini", "--mirror", "--offline"}.intersection(arguments):
+        arguments.append("--offline")  # No test asks the internet.
+    command = [sys.executable, str(ROOT / "generate_dcase_task4_2024.py"), *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
 
@@ -50,7 +57,7 @@ def test_what_is_there_is_prepared_and_what_is_not_is_listed(base):
     assert rows["weak"][1:] == ["3", "0", "0"]
     assert rows["strong real"][-1] == str(base / "dcase/dataset/audio/train/strong_label_real")
     assert rows["weak: labels"][-1] == str(base / "dcase/dataset/metadata/train/weak.tsv")
-    assert "does not download" in run.stdout
+    assert "Run again to fetch what can be fetched" in run.stdout
 
 
 def test_a_failed_file_is_named_and_the_status_is_1(base):
@@ -75,10 +82,20 @@ def test_out_dir_and_conf_file_are_obeyed(base):
     ("arguments", "message"),
     [
         (["--basedir", "absent"], "error: absent: no such folder; give the one that holds"),
-        (["--basedir", "."], "error: .: holds nothing to prepare for synth, strong, real, maestro"),
+        (
+            ["--basedir", "."],
+            "error: .: holds nothing to prepare for synth, strong, real, maestro, eval",
+        ),
         (["--conf_file", "absent.yaml"], "error: absent.yaml: no such configuration file"),
         (["--mini", "--only_real"], "error: --mini makes the whole corpus in BASEDIR; leave"),
         (["--mini", "--out_dir", "x"], "leave out --only_* and --out_dir"),
+        (["--mini", "--dry_run"], "error: --mini fetches nothing; leave out --mirror, --dry_run"),
+        (["--offline", "--dry_run"], "error: --offline fetches nothing; leave out --mirror and"),
+        (["--mirror", "/data"], "error: --mirror /data: not an address; it begins with http"),
+        (
+            ["--mirror", "http://127.0.0.1:1", "--sources", "absent.yaml"],
+            "error: absent.yaml: no such table of sources; the usual one is ./confs/sources.yaml",
+        ),
         (["--jobs", "0"], "error: argument --jobs: 0 is not above 0"),
         (["--check", "--only_real"], "error: --check reads all that --conf_file names; it goes"),
         (["--check", "--mini"], "it goes with --out_dir and --jobs"),
@@ -92,6 +109,92 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path, arguments, message):
     assert run.returncode == 2
     assert message in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.fixture(scope="module")
+def contents(mini_root):
+    return archives(mini_root / "data" / "mini")
+
+
+@pytest.fixture
+def server(contents):
+    with Server() as server:
+        publish(server, contents)
+        yield server
+
+
+def test_everything_is_fetched_and_prepared(tmp_path, server, contents):
+    parts = ["--only_synth", "--only_maestro", "--only_eval", "--only_checkpoint"]
+    command = ["--basedir", tmp_path / "new", "--mirror", server.url, *parts, "--jobs", 2]
+    plan = generate(*command, "--dry_run")
+    assert (plan.returncode, plan.stderr) == (0, "")
+    assert not (tmp_path / "new").exists()
+    fetched = ["dcase_synth.zip", "development_audio.zip", "development_annotation.zip"]
+    fetched += ["dcase2024_task4_eval.zip", "baseline_pretrained_2024.zip"]
+    for name in fetched:
+        assert re.search(rf"^{name} .* to fetch$", plan.stdout, re.M)
+    run = generate(*command)
+    assert run.returncode == 0, run.stderr
+    for name in fetched:
+        assert re.search(rf"^{name} +fetched$", run.stdout, re.M)
+    audio = tmp_path / "new" / "dcase/dataset/audio"
+    for folder in ("eval24_16k", "maestro_real_train_16k", "maestro_real_validation_16k"):
+        assert any((audio / folder).glob("*.wav")), folder
+    asked = len(server.requests)
+    again = generate(*command)
+    assert again.returncode == 0
+    assert len(server.requests) == asked
+    assert len(re.findall("there before$", again.stdout, re.M)) == len(fetched)
+
+
+def test_the_checkpoint_alone(tmp_path, server):
+    run = generate("--basedir", tmp_path, "--mirror", server.url, "--only_checkpoint")
+    assert (run.returncode, run.stdout.split()) == (0, ["baseline_pretrained_2024.zip", "fetched"])
+    assert (tmp_path / "baseline_pretrained_2024/epoch=259-step=30680.ckpt").is_file()
+
+
+def test_what_cannot_be_fetched_is_named_and_what_is_there_is_prepared(base, server):
+    del server.files["/audioset_metadata.tar.gz"]
+    run = generate("--basedir", base, "--mirror", server.url, "--only_real")
+    assert run.returncode == 1
+    assert f"failed: {server.url}/audioset_metadata.tar.gz: not there (HTTP 404" in run.stderr
+    assert len(list((base / f"{WEAK}_16k").iterdir())) == 3
+    empty = generate("--basedir", base / "x", "--mirror", server.url, "--only_real")
+    assert empty.returncode == 2
+    assert "failed: " in empty.stderr.split("error: ")[0]
+    assert "holds nothing to prepare for real" in empty.stderr.split("error: ")[1]
+
+
+def test_a_dry_run_of_what_cannot_be_had_has_status_1(tmp_path, server):
+    del server.files["/dcase_synth.zip"]
+    del server.files["/api/records/6026841"]
+    run = generate("--basedir", tmp_path, "--mirror", server.url, "--only_synth", "--dry_run")
+    assert run.returncode == 1
+    assert "HTTP 404" in run.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_fetch_that_was_stopped_is_gone_on_with(tmp_path, server, contents, sent):
+    go_on = threading.Event()
+    server.files["/dcase_synth.zip"].faults = [Fault(hang=go_on)]
+    command = ["--basedir", tmp_path, "--mirror", server.url, "--only_synth"]
+    part = tmp_path / "downloads" / "dcase_synth.zip.part"
+    with start(*command) as process:
+        while not (part.is_file() and part.stat().st_size > 0):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(sent)
+        if sent == signal.SIGINT:
+            time.sleep(0.2)  # It ends when its block does.
+        go_on.set()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == (130 if sent == signal.SIGINT else -9)
+    assert "Traceback" not in err
+    assert not (tmp_path / "dcase").exists()
+    size = part.stat().st_size
+    assert generate(*command).returncode == 0
+    assert server.asked("/dcase_synth.zip")[-1]["Range"] == f"bytes={size}-"
 
 
 def test_a_stopped_run_is_completed(base):
