@@ -38,9 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const="",
         help="draw a few clips (waveform, mel, labels) into DIR (default: BASEDIR/plots)",
     )
-    parser.add_argument(
-        "--basedir", type=Path, help="default: ../../data, or ./data/mini with --mini"
-    )
+    parser.add_argument("--basedir", type=Path, help="default: ../../data, with --mini ./data/mini")
     parser.add_argument(
         "--out_dir",
         type=Path,
@@ -53,9 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)"
     )
-    parser.add_argument(
-        "--mirror", metavar="URL", help="fetch every archive from here, by its file name"
-    )
+    parser.add_argument("--mirror", metavar="URL", help="fetch archives from here, by file name")
     parser.add_argument(
         "--cookies",
         metavar="FILE",
@@ -94,12 +90,11 @@ def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Names
     fetching = args.mirror or args.dry_run or args.offline or args.cookies
     if args.mini and (args.parts or args.out_dir):
         parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
-    if args.check and (
-        args.mini or args.parts or args.basedir or args.plot is not None or fetching
-    ):
+    drawing = args.plot is not None
+    if args.check and (args.mini or args.parts or args.basedir or drawing or fetching):
         parser.error("--check reads all that --conf_file names; it goes with --out_dir and --jobs")
     if args.mini and fetching:
-        parser.error("--mini fetches nothing; leave out the options of fetching")
+        parser.error("--mini fetches nothing; leave out --mirror, --dry_run and the like")
     if args.offline and (args.mirror or args.dry_run or args.cookies):
         parser.error("--offline fetches nothing; leave out --mirror, --dry_run and --cookies")
 

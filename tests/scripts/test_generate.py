@@ -31,7 +31,7 @@ def generate(*arguments, cwd=ROOT):
 
 def start(*arguments, cwd=ROOT):
     arguments = [*map(str, arguments)]
-    if not {"--mini", "--mirror", "--offline"}.intersection(arguments):
+    if not {"--mini", "--mirror", "--offline", "--check"}.intersection(arguments):
         arguments.append("--offline")  # No test asks the internet.
     command = [sys.executable, str(ROOT / "generate_dcase_task4_2024.py"), *arguments]
     pipe = subprocess.PIPE
@@ -90,7 +90,7 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         (["--mini", "--only_real"], "error: --mini makes the whole corpus in BASEDIR; leave"),
         (["--mini", "--out_dir", "x"], "leave out --only_* and --out_dir"),
         (["--mini", "--dry_run"], "error: --mini fetches nothing; leave out --mirror, --dry_run"),
-        (["--offline", "--dry_run"], "error: --offline fetches nothing; leave out --mirror and"),
+        (["--offline", "--dry_run"], "error: --offline fetches nothing; leave out --mirror, --dry"),
         (["--mirror", "/data"], "error: --mirror /data: not an address; it begins with http"),
         (
             ["--mirror", "http://127.0.0.1:1", "--sources", "absent.yaml"],
@@ -98,6 +98,8 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         ),
         (["--jobs", "0"], "error: argument --jobs: 0 is not above 0"),
         (["--check", "--only_real"], "error: --check reads all that --conf_file names; it goes"),
+        (["--offline", "--cookies", "c.txt"], "leave out --mirror, --dry_run and --cookies"),
+        (["--check", "--mirror", "http://127.0.0.1:1"], "it goes with --out_dir and --jobs"),
         (["--check", "--mini"], "it goes with --out_dir and --jobs"),
         (["--check", "--conf_file", "absent.yaml"], "absent.yaml: no such configuration file"),
         (["--only_music"], "error: unrecognized arguments: --only_music"),
