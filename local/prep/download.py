@@ -253,7 +253,7 @@ class _Fetch:
             raise TemporaryError("the server sent more than it announced")
 
 
-def _write(write: Callable[[bytes], int | None], block: bytes) -> None:
+def _write(write: Callable[[memoryview], int | None], block: bytes) -> None:
     """Write all of a block: unbuffered files may take a part of it."""
     view = memoryview(block)
     while view:
