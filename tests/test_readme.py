@@ -50,8 +50,8 @@ COMMANDS = [command for file in TEXTS for command in commands_of(file)]
 SEQUENCE = [command for command in COMMANDS if command.section == RUN_AS_WRITTEN]
 PARSED = [c for c in COMMANDS if c not in SEQUENCE and c.words[:1] == ["python"]]
 MADE = [c for c in COMMANDS if c.words[0] == "make"]
-# Shown by others: by test_packaging, by the sequence, by there being an environment at all, and (what
-# the code recommends, word by word) by test_audioset.
+# Shown by others: by test_packaging, by the sequence, by there being an environment at all, and by
+# test_audioset, where the code recommends it word by word.
 ELSEWHERE = {
     "pip install --upgrade yt-dlp",
     "source .venv/bin/activate",
