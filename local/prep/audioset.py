@@ -36,6 +36,8 @@ MISSING_FOLDER = "missing_files"
 DEFAULT_JOBS = 4
 # Clips refused in a row, whatever they are: YouTube does not serve this machine for now.
 REFUSALS = 10
+# Ten seconds at 44.1 kHz, 16 bits, two channels.
+_CLIP_BYTES = 10 * 44100 * 2 * 2
 _NO_VIDEO = "its name is not of the form Y<video>_<start>_<end>.wav, so no video is known"
 
 
@@ -68,6 +70,18 @@ def clip_sources(places: Places, parts: Iterable[str]) -> Iterator[ClipSource]:
     ):
         if part in wanted:
             yield ClipSource(part, name, table, places.found(folder_key))
+
+
+def plan_clips(places: Places, parts: Iterable[str]) -> Iterator[str]:
+    """What `fetch_clips` would fetch, a line a set."""
+    for source in clip_sources(places, parts):
+        if not source.table.is_file():
+            yield f"clips of {source.name}: not known before {source.table} is there"
+            continue
+        clip_ids = listed_clips(source.table)
+        absent = sum(not (source.folder / f"{clip_id}.wav").is_file() for clip_id in clip_ids)
+        size_gb = absent * _CLIP_BYTES / 1e9
+        yield f"clips of {source.name}: {absent} of {len(clip_ids)} to fetch, {size_gb:.1f} GB"
 
 
 def fetch_clips(

@@ -44,11 +44,14 @@ def generate(args: argparse.Namespace) -> int:
 
 def _show_plan(args: argparse.Namespace, data: Data, basedir: Path) -> int:
     from local.prep.archives import plan_archives
+    from local.prep.audioset import plan_clips
 
     places = Places(data, basedir, args.out_dir or basedir)
     parts = args.parts or FETCHED_PARTS
     plan = plan_archives(places, parts, load_sources(args.sources), mirror=args.mirror)
     print(plan.text())
+    for line in plan_clips(places, parts):
+        print(line)
     return 0 if plan.is_feasible else 1
 
 

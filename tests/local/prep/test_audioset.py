@@ -15,7 +15,7 @@ import soundfile as sf
 
 from desed_task.errors import InputError
 from local.config import load_config
-from local.prep.audioset import ClipSource, clip_sources, fetch_clips
+from local.prep.audioset import ClipSource, clip_sources, fetch_clips, plan_clips
 from local.prep.layout import Places
 from local.prep.youtube import Cut, Policy, cut_of, find_tools
 
@@ -151,6 +151,18 @@ def test_a_second_run_tries_only_what_is_missing(stand_ins, source, tmp_path):
     (clips.folder / f"{named('gone')[0]}.wav").touch()
     assert fetch(clips, tmp_path) == ("weak", 0, 3, {})
     assert missing_table(tmp_path) == {}
+
+
+def test_a_plan_counts_what_is_absent(tmp_path):
+    places = Places(load_config(ROOT / "confs" / "pretrained.yaml").data, tmp_path, tmp_path)
+    weak = next(clip_sources(places, ("real",)))
+    weak.table.parent.mkdir(parents=True)
+    weak.table.write_text("filename\tevent_labels\na.wav\tDog\nb.wav\tDog\nc.wav\tCat\n")
+    weak.folder.mkdir(parents=True)
+    (weak.folder / "b.wav").touch()
+    first, *others = plan_clips(places, ("real", "synth"))
+    assert first == "clips of weak: 2 of 3 to fetch, 0.0 GB"
+    assert len(others) == 2 and all("not known before" in line for line in others)
 
 
 def test_a_program_without_end_is_ended(stand_ins, source, tmp_path):
