@@ -48,8 +48,7 @@ class Part:
         """
         if not self._known or not (self.validator or has_checksum):
             return 0
-        size = self.size
-        return 0 if self.total is not None and size > self.total else size
+        return self.size
 
     def begin(self, validator: str | None, total: int | None) -> None:
         """Start from nothing. The record comes first, so that no bytes are without one."""

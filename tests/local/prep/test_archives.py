@@ -148,6 +148,8 @@ def test_data_that_somebody_else_put_there_is_left_alone(places, server):
     places.made("synth_tsv").write_text("")
     assert outcome(fetch(places, server, ["synth"])) == {"dcase_synth.zip": "done"}
     assert places.made("synth_tsv").stat().st_size > 0
+    # What came with it goes: nobody knows whether the table of somebody else was whole.
+    assert len(places.made("synth_val_tsv").read_text().splitlines()) > 1
 
 
 def test_originals_may_go_when_all_is_made_from_them(places, server):
@@ -379,6 +381,16 @@ def test_a_half_unpacked_source_is_not_taken_for_one_that_somebody_put_there(
         fetch(places, server, ["synth"])
     monkeypatch.undo()
     assert outcome(fetch(places, server, ["synth"])) == {"dcase_synth.zip": "done"}
+
+
+def test_what_is_made_of_half_a_source_does_not_stand_for_it(places, server, monkeypatch):
+    monkeypatch.setattr(module.Record, "finish", lambda self, files: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fetch(places, server, ["eval"])
+    monkeypatch.undo()
+    places.made("eval_folder").mkdir()
+    (places.made("eval_folder") / "a.wav").write_bytes(b"16 kHz")
+    assert outcome(fetch(places, server, ["eval"])) == {"dcase2024_task4_eval.zip": "done"}
 
 
 def test_an_error_of_ours_stops_the_other_downloads(places, server, monkeypatch):

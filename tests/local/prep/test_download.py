@@ -171,9 +171,17 @@ def test_a_change_that_no_tag_tells_comes_to_light_by_checksum(server, target, n
     assert about.faults == [] and target.read_bytes() == new
 
 
+def test_another_size_than_before_is_another_file_whatever_its_tag(server, target):
+    begin(server, target, etag='"same"')
+    new = BODY[::-1] + b"more"
+    fetch(server.put("clips.zip", new, etag='"same"'), target)
+    assert target.read_bytes() == new
+
+
 def test_another_range_than_the_one_asked_for_is_not_appended(server, target):
     url = begin(server, target)
-    odd = Fault(headers={"Content-Range": f"bytes 7-{len(BODY) - 1}/{len(BODY)}"})
+    range_ = f"bytes 7-{len(BODY) - 1}/{len(BODY)}"
+    odd = Fault(headers={"Content-Range": range_}, body=BODY[::-1])
     server.files["/clips.zip"].faults.append(odd)
     fetch(url, target)
     assert target.read_bytes() == BODY
@@ -313,6 +321,7 @@ def test_a_body_without_any_length_needs_a_known_size(server, target):
     server.files["/clips.zip"].faults.append(Fault(cut_at=300_000))
     fetch(url, target, len(BODY))
     assert target.read_bytes() == BODY
+    assert server.asked("/clips.zip")[-1]["Range"] == "bytes=300000-"
 
 
 def test_an_archive_that_is_called_an_encoding_stays_packed(server, target):

@@ -145,7 +145,8 @@ def test_a_mirror_redirects_everything(server):
 
 
 def test_a_pattern_is_what_the_record_has(server):
-    server.put_record(7, {"b 1.zip": b"b", "a.zip": b"a", "readme.txt": b"r", "../c.zip": b"c"})
+    odd = dict.fromkeys(("../c.zip", "c/d.zip", "c\\d.zip", ".c.zip"), b"c")
+    server.put_record(7, {"b 1.zip": b"b", "a.zip": b"a", "readme.txt": b"r", **odd})
     rows = table({"record": 7, "file": "*.zip", "url": None}, zenodo=server.url)
     found = remotes(rows.sources[0], rows)
     assert {name: remote.url.removeprefix(server.url) for name, remote in found.items()} == {
