@@ -23,6 +23,8 @@ from local.expected import UNLABELLED_TABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = "data/mini/dcase/dataset"
+# Listed, but no video has it.
+GONE = "Ygonegonegon_0.000_10.000.wav"
 # Of each record, the files that it lists.
 RECORDS = {
     4639776: ("audioset_metadata.tar.gz",),
@@ -70,7 +72,7 @@ def pack(path, folder, top, *, leave_out=()):
 
 def pack_tables(path, metadata, unlabelled):
     """audioset_metadata.tar.gz; the mini corpus has no table of the unlabelled clips."""
-    names = "".join(f"{wav.name}\n" for wav in unlabelled)
+    names = "".join(f"{name}\n" for name in [GONE, *(wav.name for wav in unlabelled)])
     with tarfile.open(path, "w:gz") as archive:
         for name in ("train/weak.tsv", "validation/validation.tsv"):
             archive.add(metadata / name, f"audioset_metadata/{name}")
@@ -164,14 +166,19 @@ def test_a_whole_fetch_ends_with_everything_in_its_place(mirror, conf, tmp_path,
     assert [path.stem for path in missing] == [
         f"missing_files_{name}" for name in ("strong", "unlabel_in_domain", "validation", "weak")
     ]
-    assert all(path.read_text() == "filename\treason\n" for path in missing)
+    gone = f"{GONE}\tyt-dlp: Video unavailable\n"
+    for path in missing:
+        rows = gone if "unlabel" in path.name else ""
+        assert path.read_text() == f"filename\treason\n{rows}"
+    assert "clips of unlabel_in_domain: 5 fetched, 0 there before, 1 missing" in done.stdout
 
     checked = generate("--check", "--out_dir", tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     report = json.loads((tmp_path / "data_report.json").read_text())
     # The small corpus has one recording of each scene, and one digitally silent clip.
     told = {finding["message"] for finding in report["findings"] if finding["level"] != "note"}
-    assert told and all("recording" in text for text in told), told
+    assert len(told) == 3 and sum("recording" in text for text in told) == 2, told
+    assert any("1 of 6 listed clips" in text and GONE[:-4] in text for text in told), told
 
     asked.clear()
     again = generate(*fetch)
