@@ -176,9 +176,9 @@ def _collect(
         bar.update()
         if refused >= REFUSALS:
             raise InputError(
-                f"{name}: YouTube refused {refused} clips in a row ({missing[clip_id]}); wait "
-                "some hours, give a browser's cookies with --cookies or fewer --jobs, and run the "
-                "same command again: what is there stays"
+                f"{name}: YouTube refused {refused} clips in a row ({missing[clip_id]}); bring "
+                "yt-dlp up to date, wait some hours, give a browser's cookies with --cookies or "
+                "fewer --jobs, and run the same command again: what is there stays"
             )
 
 

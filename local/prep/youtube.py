@@ -34,7 +34,9 @@ _GONE = re.compile(
     r"|confirm your age|no longer available|does not exist",
     re.IGNORECASE,
 )
-_REFUSED = re.compile(r"HTTP Error (429|403)|too many requests|not a bot", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"HTTP Error (429|403)|too many requests|not a bot|rate.limited|try again later", re.IGNORECASE
+)
 # A cut may be shorter where the video ends, never longer.
 _LONGER_S = 0.1
 _SHORTEST_S = 0.5
@@ -169,6 +171,7 @@ class Fetcher:
             self.tools.yt_dlp, "--ignore-config", "--quiet", "--no-warnings", "--no-progress",
             "--no-playlist", "--no-cache-dir", "--format", "bestaudio/best",
             "--download-sections", f"*{cut.start_s:.3f}-{cut.end_s:.3f}",
+            "--ffmpeg-location", self.tools.ffmpeg,
             "--sleep-requests", pause, "--sleep-interval", pause, "--socket-timeout", "30",
             *cookies, "--output", str(work / "source.%(ext)s"),
             f"https://www.youtube.com/watch?v={cut.video}",

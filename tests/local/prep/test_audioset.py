@@ -37,6 +37,8 @@ YT_DLP = """
         sys.exit(f"ERROR: [youtube] {video}: Unable to download webpage: timed out")
     if kind == "down":
         sys.exit("ERROR: unable to download video data: connection reset")
+    if kind == "limited":
+        sys.exit(f"ERROR: [youtube] {video}: Video unavailable. Try again later")
     if kind == "bot":
         sys.exit(f"ERROR: [youtube] {video}: Sign in to confirm you are not a bot")
     if kind == "hang":
@@ -111,7 +113,7 @@ def test_a_name_says_video_and_seconds():
 def test_what_is_there_stays_what_is_gone_is_listed_and_the_rest_is_fetched(
     stand_ins, source, tmp_path
 ):
-    kinds = ("good", "gone", "flaky", "down", "badaudio", "short", "empty", "there")
+    kinds = ("good", "gone", "flaky", "down", "badaudio", "short", "empty", "limited", "there")
     clip_ids = named(*kinds)
     clips = source([*clip_ids, "not_a_video"])
     clips.folder.mkdir()
@@ -138,7 +140,7 @@ def test_what_is_there_stays_what_is_gone_is_listed_and_the_rest_is_fetched(
     assert "no video is known" in reasons["not_a_video.wav"]
     asked = stand_ins.read_text().split()
     # Failures that may pass are tried again, a video that is gone is not.
-    assert [asked.count(name[1:12]) for name in clip_ids] == [1, 1, 2, 3, 1, 1, 3, 0]
+    assert [asked.count(name[1:12]) for name in clip_ids] == [1, 1, 2, 3, 1, 1, 3, 3, 0]
 
 
 def test_a_second_run_tries_only_what_is_missing(stand_ins, source, tmp_path):
