@@ -1,5 +1,7 @@
-"""One cut of a YouTube video as a WAV file, by yt-dlp and ffmpeg.
+"""One cut of a YouTube video as a WAV file: yt-dlp finds the audio's address, ffmpeg cuts it.
 
+ffmpeg decodes from the address, so that the cut begins at the sample it is named for; yt-dlp's own
+sections are copies of packets, which may begin seconds beside.
 Both are called as programs. YouTube changes often and yt-dlp follows within days, so it is updated
 apart from everything else; and what one video does to it cannot end the others.
 """
@@ -92,7 +94,7 @@ class Policy:
     Attributes:
         tries: of a clip whose failure may pass.
         first_wait_s: before the second try; doubles.
-        pause_s: between two requests of one yt-dlp, and before it begins to download.
+        pause_s: between two requests of one yt-dlp.
         timeout_s: for one call of a program.
     """
 
@@ -140,56 +142,52 @@ class Fetcher:
             FailedError: with the reason.
         """
         with tempfile.TemporaryDirectory(prefix=LEFTOVER, dir=self.folder) as work:
-            source = self._download(cut, Path(work))
             wav = Path(work) / "cut.wav"
-            self._run(self._cutting(source, wav, cut), "ffmpeg")
+            self._try(cut, wav)
             _check(wav, cut)
             os.replace(wav, self.folder / f"{clip_id}.wav")
 
-    def _download(self, cut: Cut, work: Path) -> Path:
-        """The audio of a section, in whatever form YouTube has it."""
+    def _try(self, cut: Cut, wav: Path) -> None:
+        """Find the audio's address and cut it, as often as that may help."""
         wait_s = self.policy.first_wait_s
         for left in range(self.policy.tries - 1, -1, -1):
             try:
-                self._run(self._asking(cut, work), "yt-dlp")
-                found = sorted(path for path in work.iterdir() if path.suffix != ".part")
-                if not found:
-                    raise FailedError("yt-dlp wrote nothing", passing=True)
-                return found[0]
+                address = self._run(self._asking(cut), "yt-dlp").strip()
+                if not address:
+                    raise FailedError("yt-dlp gave no address", passing=True)
+                self._run(self._cutting(address.splitlines()[0], wav, cut), "ffmpeg")
+                return
             except FailedError as failure:
                 if not (failure.passing and left):
                     raise
             if self.stop.wait(wait_s):
                 raise FailedError(NOT_TRIED)
             wait_s *= 2
-        raise AssertionError("the last try returns or raises")
 
-    def _asking(self, cut: Cut, work: Path) -> list[str]:
+    def _asking(self, cut: Cut) -> list[str]:
         pause = f"{self.policy.pause_s:g}"
         cookies = ["--cookies", str(self.cookies)] if self.cookies else []
         return [
             self.tools.yt_dlp, "--ignore-config", "--quiet", "--no-warnings", "--no-progress",
             "--no-playlist", "--no-cache-dir", "--format", "bestaudio/best",
-            "--download-sections", f"*{cut.start_s:.3f}-{cut.end_s:.3f}",
-            "--ffmpeg-location", self.tools.ffmpeg,
-            "--sleep-requests", pause, "--sleep-interval", pause, "--socket-timeout", "30",
-            *cookies, "--output", str(work / "source.%(ext)s"),
+            "--print", "%(url)s", "--sleep-requests", pause, "--socket-timeout", "30", *cookies,
             f"https://www.youtube.com/watch?v={cut.video}",
         ]  # fmt: skip
 
-    def _cutting(self, source: Path, wav: Path, cut: Cut) -> list[str]:
+    def _cutting(self, address: str, wav: Path, cut: Cut) -> list[str]:
         return [
-            self.tools.ffmpeg, "-nostdin", "-loglevel", "error", "-y", "-i", str(source),
-            "-vn", "-t", f"{cut.end_s - cut.start_s:.3f}", "-ar", str(SAMPLE_RATE),
+            self.tools.ffmpeg, "-nostdin", "-loglevel", "error", "-y",
+            "-ss", f"{cut.start_s:.3f}", "-i", address, "-vn",
+            "-t", f"{cut.end_s - cut.start_s:.3f}", "-ar", str(SAMPLE_RATE),
             "-c:a", "pcm_s16le", str(wav),
         ]  # fmt: skip
 
-    def _run(self, command: Sequence[str], name: str) -> None:
-        """Run a program to its end; it and its children are ended after the time or a stop."""
+    def _run(self, command: Sequence[str], name: str) -> str:
+        """What a program prints; it and its children are ended after the time or a stop."""
         program = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -198,7 +196,7 @@ class Fetcher:
         until = time.monotonic() + self.policy.timeout_s
         while True:
             try:
-                said = program.communicate(timeout=_POLL_S)[1]
+                printed, said = program.communicate(timeout=_POLL_S)
                 break
             except subprocess.TimeoutExpired:
                 if self.stop.is_set() or time.monotonic() > until:
@@ -210,6 +208,7 @@ class Fetcher:
                     raise FailedError(reason, passing=True) from None
         if program.returncode:
             raise _failure(name, said)
+        return printed
 
 
 def _failure(name: str, said: str) -> FailedError:
@@ -218,8 +217,6 @@ def _failure(name: str, said: str) -> FailedError:
     errors = [line for line in lines if line.startswith("ERROR:")] or lines
     reason = re.sub(r"^ERROR:\s*(\[[^]]*\]\s*)?([\w-]{11}:\s*)?", "", errors[-1]) if errors else ""
     reason = f"{name}: {reason or 'failed without a word'}"
-    if name != "yt-dlp":
-        return FailedError(reason)
     refused = bool(_REFUSED.search(reason))
     return FailedError(reason, passing=not _GONE.search(reason), refused=refused)
 

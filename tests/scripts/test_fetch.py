@@ -35,13 +35,12 @@ RECORDS = {
     11280943: ("baseline_pretrained_2024.zip",),
 }
 YT_DLP = """
-    import pathlib, shutil, sys
+    import pathlib, sys
     video = sys.argv[-1].rpartition("=")[2]
-    output = sys.argv[sys.argv.index("--output") + 1].replace("%(ext)s", "wav")
     found = list(pathlib.Path({videos!r}).rglob(f"Y{{video}}_*.wav"))
     if not found:
         sys.exit(f"ERROR: [youtube] {{video}}: Video unavailable")
-    shutil.copy(found[0], output)
+    print(found[0])
 """
 FFMPEG = """
     import sys

@@ -25,7 +25,6 @@ QUICK = Policy(first_wait_s=0.0, timeout_s=5.0)
 YT_DLP = """
     import os, pathlib, sys, time
     video = sys.argv[-1].rpartition("=")[2]
-    output = sys.argv[sys.argv.index("--output") + 1].replace("%(ext)s", "webm")
     log = pathlib.Path(os.environ["STAND_IN_LOG"])
     before = log.read_text().split() if log.exists() else []
     with log.open("a") as file:
@@ -44,12 +43,15 @@ YT_DLP = """
     if kind == "hang":
         time.sleep(60)
     if kind != "empty":
-        pathlib.Path(output).write_text(kind)
+        address = log.with_name(video + ".webm")
+        address.write_text(kind)
+        print(address)
 """
 FFMPEG = """
     import pathlib, sys, wave
     kind = pathlib.Path(sys.argv[sys.argv.index("-i") + 1]).read_text()
     seconds = float(sys.argv[sys.argv.index("-t") + 1])
+    assert sys.argv[sys.argv.index("-ss") + 1] == "30.000"
     rate = int(sys.argv[sys.argv.index("-ar") + 1])
     if kind == "badaudio":
         sys.exit("source.webm: Invalid data found when processing input")
@@ -136,11 +138,11 @@ def test_what_is_there_stays_what_is_gone_is_listed_and_the_rest_is_fetched(
     assert said["down"] == "yt-dlp: unable to download video data: connection reset"
     assert said["badaudio"].startswith("ffmpeg: source.webm: Invalid data")
     assert said["short"] == "the cut has 0.10 s instead of 10.00 s"
-    assert said["empty"] == "yt-dlp wrote nothing"
+    assert said["empty"] == "yt-dlp gave no address"
     assert "no video is known" in reasons["not_a_video.wav"]
     asked = stand_ins.read_text().split()
     # Failures that may pass are tried again, a video that is gone is not.
-    assert [asked.count(name[1:12]) for name in clip_ids] == [1, 1, 2, 3, 1, 1, 3, 3, 0]
+    assert [asked.count(name[1:12]) for name in clip_ids] == [1, 1, 2, 3, 3, 1, 3, 3, 0]
 
 
 def test_a_second_run_tries_only_what_is_missing(stand_ins, source, tmp_path):
