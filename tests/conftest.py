@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.local.prep.http_server import Server
+from tests.local.prep.published import archives, publish
 
 # One thread a process, scripts included: tests share the cores, and sums of floats depend on it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -116,3 +119,17 @@ def extracted(mini_root: Path, mini_conf: Path, run_script: Callable[..., object
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return mini_conf
+
+
+@pytest.fixture(scope="session")
+def contents(mini_root: Path) -> dict[str, bytes]:
+    """Name -> content of every archive that the recipe fetches, made of the small mini corpus."""
+    return archives(mini_root / "data" / "mini")
+
+
+@pytest.fixture
+def server(contents: dict[str, bytes]) -> Iterator[Server]:
+    """A loopback server that has them, and Zenodo's listings of them."""
+    with Server() as server:
+        publish(server, contents)
+        yield server

@@ -15,8 +15,7 @@ import pytest
 import soundfile as sf
 
 import generate_dcase_task4_2024 as script
-from tests.local.prep.http_server import Fault, Server
-from tests.local.prep.published import archives, publish
+from tests.local.prep.http_server import Fault
 
 ROOT = Path(__file__).parents[2]
 WEAK = "dcase/dataset/audio/train/weak"
@@ -111,18 +110,6 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path, arguments, message):
     assert run.returncode == 2
     assert message in run.stderr
     assert "Traceback" not in run.stderr
-
-
-@pytest.fixture(scope="module")
-def contents(mini_root):
-    return archives(mini_root / "data" / "mini")
-
-
-@pytest.fixture
-def server(contents):
-    with Server() as server:
-        publish(server, contents)
-        yield server
 
 
 def test_everything_is_fetched_and_prepared(tmp_path, server, contents):

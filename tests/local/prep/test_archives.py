@@ -23,24 +23,12 @@ from local.prep.download import BLOCK_BYTES, Policy
 from local.prep.layout import Places
 from local.prep.sources import FETCHED_PARTS, SourceTable, load_sources
 from tests.local.prep.http_server import Fault, Server
-from tests.local.prep.published import RECORDS, SYNTH, archives, publish, tar, zipped
+from tests.local.prep.published import RECORDS, SYNTH, publish, tar, zipped
 
 ROOT = Path(__file__).parents[3]
 FAST = Policy(tries=4, first_wait_s=0.001, longest_wait_s=0.01, timeout_s=(5.0, 5.0))
 TABLE = load_sources(ROOT / "confs" / "sources.yaml")
 NOWHERE = "http://127.0.0.1:1"
-
-
-@pytest.fixture(scope="module")
-def contents(mini_root):
-    return archives(mini_root / "data" / "mini")
-
-
-@pytest.fixture
-def server(contents):
-    with Server() as server:
-        publish(server, contents)
-        yield server
 
 
 @pytest.fixture
