@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
+from local.arguments import positive, yes_or_no
 from local.command import run_command
 from local.config import load_config
 
@@ -40,13 +41,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--use_gpu",
-        type=_yes_or_no,
+        type=yes_or_no,
         nargs="?",
         const=True,
         help="insist on a GPU; --use_gpu 0 takes the CPU (default: a GPU where there is one)",
     )
     parser.add_argument(
-        "--batch_size", type=_positive, help="clips at a time (default: 32 on a GPU, 4 a processor)"
+        "--batch_size", type=positive, help="clips at a time (default: 32 on a GPU, 4 a processor)"
     )
     parser.add_argument("--eval_set", action="store_true", help="the evaluation set too")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="just these sets")
@@ -59,21 +60,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="change a value of the configuration; may be repeated",
     )
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
-
-
-def _yes_or_no(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes"):
-        return True
-    if text.lower() in ("0", "false", "no"):
-        return False
-    raise argparse.ArgumentTypeError(f"{text}: give 1 or 0")
 
 
 def extract(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@
     python generate_dcase_task4_2024.py --check                 # is everything there and sound?
 
 Archives come from the addresses in confs/sources.yaml, are checked and unpacked; AudioSet's clips
-are cut from YouTube videos by yt-dlp and ffmpeg, those that are gone are listed in missing_files.
+are cut from YouTube videos by yt-dlp and ffmpeg, those that are gone are listed with the reason.
 Then MAESTRO's long recordings (BASEDIR/maestro_real) are cut into 10 s clips, every folder below
 BASEDIR/dcase/dataset gets a 16 kHz sibling, durations tables are written. What is done stays; a run
 that was stopped is completed by the next. What is still absent is listed with its place.
@@ -20,8 +20,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from local.arguments import positive, seconds
 from local.command import run_command
 from local.prep.generate import generate
+from local.prep.pace import Manners
 from local.prep.sources import FETCHED_PARTS, SOURCES_FILE
 
 
@@ -48,23 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--conf_file", default="./confs/pretrained.yaml", help="names the folders to prepare"
     )
-    parser.add_argument(
-        "--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)"
-    )
-    parser.add_argument("--mirror", metavar="URL", help="fetch archives from here, by file name")
-    parser.add_argument(
-        "--cookies",
-        metavar="FILE",
-        type=Path,
-        help="a browser's cookies (Netscape's format), for videos that YouTube wants a login for",
-    )
-    parser.add_argument("--offline", action="store_true", help="fetch nothing, only prepare")
-    parser.add_argument(
-        "--dry_run",
-        action="store_true",
-        help="write nothing; list what would be fetched, how large it is, and whether the disk has "
-        "room (status 1 when not)",
-    )
+    _add_fetching(parser)
     parser.add_argument(
         "--check",
         action="store_true",
@@ -73,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--jobs",
-        type=_positive,
+        type=positive,
         help="files at a time (default: one a processor; archives and videos four)",
     )
     only = parser.add_argument_group("fetch and prepare only (may be combined)")
@@ -86,24 +72,42 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def _add_fetching(parser: argparse.ArgumentParser) -> None:
+    fetching = parser.add_argument_group("fetching")
+    fetching.add_argument(
+        "--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)"
+    )
+    fetching.add_argument("--mirror", metavar="URL", help="fetch archives from here, by file name")
+    fetching.add_argument("--cookies", metavar="FILE", type=Path, help="of a YouTube account")
+    fetching.add_argument(
+        "--pause",
+        metavar="SECONDS",
+        type=seconds,
+        default=Manners.pause_s,
+        help="between two requests to YouTube (default: %(default)g, what it grants guests)",
+    )
+    fetching.add_argument(
+        "--retry_gone", action="store_true", help="ask again for clips that were gone"
+    )
+    fetching.add_argument("--offline", action="store_true", help="fetch nothing, only prepare")
+    fetching.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="write nothing; list what would be fetched and whether the disk has room (else: 1)",
+    )
+
+
 def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    fetching = args.mirror or args.dry_run or args.offline or args.cookies
+    fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
     if args.mini and (args.parts or args.out_dir):
         parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
     drawing = args.plot is not None
-    if args.check and (args.mini or args.parts or args.basedir or drawing or fetching):
+    preparing = args.mini or args.parts or args.basedir or args.offline or drawing
+    if args.check and (preparing or fetching):
         parser.error("--check reads all that --conf_file names; it goes with --out_dir and --jobs")
-    if args.mini and fetching:
-        parser.error("--mini fetches nothing; leave out --mirror, --dry_run and the like")
-    if args.offline and (args.mirror or args.dry_run or args.cookies):
-        parser.error("--offline fetches nothing; leave out --mirror, --dry_run and --cookies")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
+    if (args.mini or args.offline) and fetching:
+        which = "--mini" if args.mini else "--offline"
+        parser.error(f"{which} fetches nothing; leave out --mirror, --dry_run and the like")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -53,7 +53,7 @@ MADE = [c for c in COMMANDS if c.words[0] == "make"]
 # Shown by others: by test_packaging, by the sequence, by there being an environment at all, and by
 # test_audioset, where the code recommends it word by word.
 ELSEWHERE = {
-    "pip install --upgrade yt-dlp",
+    "pip install --upgrade 'yt-dlp[default]'",
     "source .venv/bin/activate",
     "bash conda_create_environment.sh",
     "conda activate dcase2024",

@@ -1,188 +1,221 @@
-"""The real clips of DESED: cuts of YouTube videos, named in the tables.
+"""The real clips of DESED: cuts of AudioSet's videos, fetched from YouTube by the names in tables.
 
-Clips come one by one and many are gone for ever. Those that cannot be had are listed with the
-reason in missing_files/missing_files_<set>.tsv; the rest go on, and a second run tries only what is
-missing.
+    steps = fetch_audioset(places, ["real", "strong"], cookies=Path("cookies.txt"))
+
+A clip that is not there stands in `missing_files/missing_files_<set>.tsv` with the reason. The
+table is written before the first clip is asked for and again with each failure, so that a run may
+end in any way. The next run tries what is in the table, but for reasons that begin with "gone"
+(private, removed, blocked), and with "sign-in" as long as there are no cookies.
 """
 
 from __future__ import annotations
 
-import shutil
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
+from desed_task.audio import remove_leftovers
 from desed_task.errors import InputError
-from desed_task.files import write_text_atomic
-from local.expected import UNLABELLED_TABLE, listed_clips
-from local.prep.layout import Places
-from local.prep.youtube import (
-    LEFTOVER,
-    NOT_TRIED,
-    Cut,
-    FailedError,
-    Fetcher,
-    Policy,
-    cut_of,
-    find_tools,
+from local.command import StoppedError
+from local.prep.clip_sets import (
+    CLIP_SETS,
+    absent_clips,
+    clip_folders,
+    listed_names,
+    missing_table,
 )
+from local.prep.layout import Places
+from local.prep.missing import MissingTable, reason_of
+from local.prep.pace import ClosedError, Manners
+from local.prep.resample import Step
+from local.prep.youtube import Cut, YouTube
+from local.prep.youtube_errors import ClipError, Kind
 
-MISSING_FOLDER = "missing_files"
-# YouTube notices more; a clip waits for the network most of its time.
-DEFAULT_JOBS = 4
-# Clips refused in a row, whatever they are: YouTube does not serve this machine for now.
-REFUSALS = 10
-# Ten seconds at 44.1 kHz, 16 bits, two channels.
-_CLIP_BYTES = 10 * 44100 * 2 * 2
-_NO_VIDEO = "its name is not of the form Y<video>_<start>_<end>.wav, so no video is known"
-
-
-class ClipSource(NamedTuple):
-    """A set of clips: its part and name, the table that lists it, where its clips go."""
-
-    part: str
-    name: str
-    table: Path
-    folder: Path
+# The pause between requests is longer than a clip takes, so more would only wait.
+_AT_ONCE = 4
 
 
-class Fetched(NamedTuple):
-    """What became of a set: clips fetched now, there before, and clip -> reason of the missing."""
+def fetch_audioset(
+    places: Places,
+    parts: Iterable[str],
+    *,
+    cookies: Path | None = None,
+    retry_gone: bool = False,
+    manners: Manners | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> list[Step]:
+    """Fetch every clip that the tables of the parts list and the disk lacks.
 
-    name: str
-    done: int
-    there: int
-    missing: dict[str, str]
+    A set that cannot be fetched is a failure; nothing is raised, so that what is on disk can be
+    prepared.
 
+    Args:
+        places: where tables and clips lie; clips are written below `basedir`.
+        parts: of `layout.PARTS`.
+        cookies: file of an account's cookies, as browsers export them.
+        retry_gone: try clips again that an earlier run has found to be gone.
+        manners: how fast and how patiently to ask.
+        jobs: clips at a time; None for four.
+        progress: show bars, and tell of waits.
 
-def clip_sources(places: Places, parts: Iterable[str]) -> Iterator[ClipSource]:
-    """The sets of some parts whose clips come from YouTube."""
-    wanted, weak = set(parts), places.found("weak_tsv")
-    for part, name, table, folder_key in (
-        ("real", "weak", weak, "weak_folder_44k"),
-        ("real", "unlabel_in_domain", weak.with_name(UNLABELLED_TABLE), "unlabeled_folder_44k"),
-        ("real", "validation", places.found("test_tsv"), "test_folder_44k"),
-        ("strong", "strong", places.found("strong_tsv"), "strong_folder_44k"),
-    ):
-        if part in wanted:
-            yield ClipSource(part, name, table, places.found(folder_key))
-
-
-def plan_clips(places: Places, parts: Iterable[str]) -> Iterator[str]:
-    """What `fetch_clips` would fetch, a line a set."""
-    for source in clip_sources(places, parts):
-        if not source.table.is_file():
-            yield f"clips of {source.name}: not known before {source.table} is there"
+    Returns:
+        One step a set: clips fetched, clips there before, and what failed. Clips that are gone are
+        no failures; the title counts them.
+    """
+    wanted, steps = set(parts), []
+    youtube = YouTube(cookies=cookies, manners=manners, say=_teller(progress))
+    for clip_set in CLIP_SETS:
+        if clip_set.part not in wanted:
             continue
-        clip_ids = listed_clips(source.table)
-        absent = sum(not (source.folder / f"{clip_id}.wav").is_file() for clip_id in clip_ids)
-        size_gb = absent * _CLIP_BYTES / 1e9
-        yield f"clips of {source.name}: {absent} of {len(clip_ids)} to fetch, {size_gb:.1f} GB"
+        table = missing_table(places, clip_set.name)
+        folder, resampled = clip_folders(places, clip_set)
+        try:
+            step = fetch_clips(
+                listed_names(places, clip_set.name),
+                folder,
+                table,
+                youtube=youtube,
+                title=clip_set.title,
+                resampled=resampled,
+                retry_gone=retry_gone,
+                jobs=jobs,
+                progress=progress,
+            )
+        except InputError as error:
+            step = Step(clip_set.title, 0, 0, ((table, f"{clip_set.title}: {error}"),))
+        steps.append(step)
+    return steps
 
 
 def fetch_clips(
-    source: ClipSource,
-    missing_folder: Path,
+    names: Sequence[str],
+    folder: Path,
+    missing: Path,
     *,
+    youtube: YouTube,
+    title: str = "clips",
+    resampled: Path | None = None,
+    retry_gone: bool = False,
     jobs: int | None = None,
-    cookies: Path | None = None,
-    policy: Policy | None = None,
     progress: bool = True,
-) -> Fetched:
-    """Fetch the clips of a set that are not there.
+) -> Step:
+    """Fetch the clips that a folder lacks, and write which are still missing, and why.
 
     Args:
-        source: the set.
-        missing_folder: gets missing_files_<set>.tsv (filename, reason), also when stopped.
-        jobs: clips at a time; None for DEFAULT_JOBS.
-        cookies: a browser's, in Netscape's format, for videos that ask for a login.
-        policy: how patient to be.
+        names: file names, each once; those that are no YouTube names are only listed as missing.
+        folder: for clips at 44.1 kHz; made when absent.
+        missing: the table, with columns filename and reason.
+        youtube: asks; one for all sets, so that its pace is kept.
+        title: of the bar.
+        resampled: clips that are here are not missing either.
+        retry_gone: try clips again that the table says are gone.
+        jobs: clips at a time; None for four.
         progress: show a bar.
 
+    Returns:
+        As `fetch_audioset`.
+
     Raises:
-        InputError: the table cannot be read, a program or the cookies are missing, or YouTube
-            refuses one clip after the other.
+        InputError: there are clips to fetch, but yt-dlp, ffmpeg or the cookies are not there; the
+            table cannot be written, or another run has it.
     """
-    clip_ids = listed_clips(source.table)
-    if cookies is not None and not cookies.is_file():
-        raise InputError(f"--cookies {cookies}: no such file; export your browser's cookies to it")
-    wanted = [c for c in clip_ids if not (source.folder / f"{c}.wav").is_file()]
-    missing = dict.fromkeys(wanted, NOT_TRIED)
-    cuts = {clip_id: cut_of(clip_id) for clip_id in wanted}
-    missing.update({clip_id: _NO_VIDEO for clip_id, cut in cuts.items() if cut is None})
-    known = {clip_id: cut for clip_id, cut in cuts.items() if cut is not None}
-    try:
-        if known:
-            _fetch_all(source, known, missing, jobs, cookies, policy or Policy(), progress)
-    finally:
-        for clip_id in wanted:
-            # Of a run that was stopped, clips that came in the end.
-            if (source.folder / f"{clip_id}.wav").is_file():
-                missing.pop(clip_id, None)
-        _write_missing(missing_folder / f"missing_files_{source.name}.tsv", missing)
-    return Fetched(source.name, len(wanted) - len(missing), len(clip_ids) - len(wanted), missing)
+    folders = [folder] if resampled is None else [folder, resampled]
+    absent = absent_clips(names, folders, f"{title}: looking", jobs=jobs, progress=progress)
+    work = _Work(folder, MissingTable(missing, absent), youtube)
+    if absent:
+        with work.table.alone():
+            cuts = work.table.to_fetch(retry_gone=retry_gone, signed_in=bool(youtube.cookies))
+            bar = partial(_bar, title, len(names), len(cuts), progress)
+            work.fetch(cuts, jobs or _AT_ONCE, bar)
+    else:
+        work.table.write()
+    gone = f" ({work.table.n_gone} gone)" if work.table.n_gone else ""
+    return Step(title + gone, work.done, len(names) - len(absent), work.failures(title))
 
 
-def _fetch_all(
-    source: ClipSource,
-    cuts: dict[str, Cut],
-    missing: dict[str, str],
-    jobs: int | None,
-    cookies: Path | None,
-    policy: Policy,
-    progress: bool,
-) -> None:
-    """Fetch clips several at a time; each that is there leaves `missing`."""
-    source.folder.mkdir(parents=True, exist_ok=True)
-    for leftover in source.folder.glob(f"{LEFTOVER}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fetcher = Fetcher(source.folder, find_tools(), policy, threading.Event(), cookies)
-    pool = ThreadPoolExecutor(jobs or DEFAULT_JOBS)
-    at_work = {pool.submit(fetcher.fetch, clip_id, cut): clip_id for clip_id, cut in cuts.items()}
-    try:
-        with tqdm(
-            total=len(cuts),
-            desc=source.name,
-            unit="clip",
-            dynamic_ncols=True,
-            disable=not progress,
-        ) as bar:
-            _collect(at_work, missing, source.name, bar)
-    finally:
-        # After Ctrl-C or too many refusals: programs at work are ended, the queue is dropped.
-        fetcher.stop.set()
-        pool.shutdown(cancel_futures=True)
+class _Work:
+    """The fetching of one set.
 
+    Attributes:
+        table: of what is missing.
+        done: clips fetched.
+    """
 
-def _collect(
-    at_work: dict[Future[None], str], missing: dict[str, str], name: str, bar: tqdm[None]
-) -> None:
-    refused = n_missing = 0
-    for finished in as_completed(at_work):
-        clip_id = at_work[finished]
+    def __init__(self, folder: Path, table: MissingTable, youtube: YouTube) -> None:
+        self.table = table
+        self.done = 0
+        self._folder = folder
+        self._youtube = youtube
+        self._failed: dict[str, str] = {}
+        self._left = 0
+
+    def fetch(self, cuts: Sequence[Cut], jobs: int, new_bar: Callable[[], tqdm[Any]]) -> None:
+        """Try each clip; once the line is closed, those left end at once."""
+        self.table.write()
+        self._left = len(cuts)
+        if not cuts:
+            return
+        self._youtube.check()
+        remove_leftovers(self._folder)
+        pool, bar = ThreadPoolExecutor(jobs), new_bar()
+        asked = {pool.submit(self._youtube.fetch, cut, self._folder): cut.name for cut in cuts}
         try:
-            finished.result()
-            del missing[clip_id]
-            refused = 0
-        except FailedError as failure:
-            missing[clip_id] = str(failure)
-            n_missing += 1
-            refused = refused + 1 if failure.refused else 0
-        bar.set_postfix_str(f"{n_missing} missing", refresh=False)
+            with bar:
+                for future in as_completed(list(asked)):
+                    self._settle(future, asked.pop(future), bar)
+        except BaseException:
+            self._youtube.children.stop()
+            raise
+        finally:
+            # Those at work end; what they brought counts.
+            pool.shutdown(cancel_futures=True)
+            for future in [future for future in asked if not future.cancelled()]:
+                self._settle(future, asked[future], bar)
+            self.table.write()
+
+    def failures(self, title: str) -> tuple[tuple[Path, str], ...]:
+        """(file, reason) of what failed, and why no more was asked for, if so."""
+        failures = [(self._folder / name, f"{name}: {why}") for name, why in self._failed.items()]
+        closed = self._youtube.line.closed
+        if closed is not None and self._left:
+            failures.append((self.table.path, f"{title}: {self._left} clips are left; {closed}"))
+        return tuple(failures)
+
+    def _settle(self, future: Future[None], name: str, bar: tqdm[Any]) -> None:
+        try:
+            future.result()
+        except (ClosedError, StoppedError):
+            return
+        except ClipError as error:
+            self.table.reasons[name] = reason_of(error)
+            if error.kind not in (Kind.GONE, Kind.SIGN_IN):
+                self._failed[name] = str(error)
+            self.table.write()
+        else:
+            del self.table.reasons[name]
+            self.done += 1
+        self._left -= 1
+        gone = self.table.n_gone
+        bar.set_postfix(fetched=self.done, gone=gone, failed=len(self._failed), refresh=False)
         bar.update()
-        if refused >= REFUSALS:
-            raise InputError(
-                f"{name}: YouTube refused {refused} clips in a row ({missing[clip_id]}); bring "
-                "yt-dlp up to date, wait some hours, give a browser's cookies with --cookies or "
-                "fewer --jobs, and run the same command again: what is there stays"
-            )
 
 
-def _write_missing(path: Path, missing: dict[str, str]) -> None:
-    rows = [(f"{clip_id}.wav", " ".join(reason.split())) for clip_id, reason in missing.items()]
-    lines: Sequence[tuple[str, str]] = [("filename", "reason"), *rows]
-    write_text_atomic(path, "".join(f"{name}\t{reason}\n" for name, reason in lines))
+def _bar(title: str, total: int, left: int, progress: bool) -> tqdm[Any]:
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=total - left,
+        unit="clip",
+        dynamic_ncols=True,
+        disable=not progress,
+    )
+
+
+def _teller(progress: bool) -> Callable[[str], None]:
+    return partial(tqdm.write, file=sys.stderr) if progress else lambda message: None

@@ -78,11 +78,13 @@ class Plan:
         rows: one a source.
         folder: that everything goes below.
         free: bytes on its disk.
+        clips: bytes that AudioSet's clips will take.
     """
 
     rows: tuple[Row, ...]
     folder: Path
     free: int
+    clips: int = 0
 
     @property
     def left(self) -> int:
@@ -91,9 +93,9 @@ class Plan:
 
     @property
     def needed(self) -> int:
-        """Bytes for archives and, about, for what is in them."""
-        to_fetch = [row for row in self.rows if not row.there]
-        return self.left + round(_TIMES_LARGER * sum(row.size or 0 for row in to_fetch))
+        """Bytes for archives, about, for what is in them, and for clips."""
+        archives = sum(row.size or 0 for row in self.rows if not row.there)
+        return self.left + round(_TIMES_LARGER * archives) + self.clips
 
     @property
     def is_feasible(self) -> bool:
@@ -108,10 +110,12 @@ class Plan:
             size = "" if row.there else "unknown" if row.size is None else readable(row.size)
             lines.append(f"{row.title:<{width}}{row.source.part:<12}{size:>10}  {row.state}")
         unknown = any(row.size is None and not row.there for row in self.rows)
+        left = readable(self.left) + " and what is unknown" * unknown
+        unpacked = "unpacked and with clips" if self.clips else "unpacked"
+        verdict = "which is enough" if self.needed <= self.free else "which is NOT ENOUGH"
         lines.append(
-            f"to fetch: {readable(self.left)}{' and what is unknown' * unknown}; unpacked, it "
-            f"takes about {readable(self.needed)}; free in {self.folder}: {readable(self.free)}, "
-            + ("which is enough" if self.needed <= self.free else "which is NOT ENOUGH")
+            f"to fetch: {left}; {unpacked}, it takes about {readable(self.needed)}; "
+            f"free in {self.folder}: {readable(self.free)}, {verdict}"
         )
         return "\n".join(lines)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from desed_task.errors import InputError
 from local.config import load_config
 from local.prep.layout import PARTS, Places
+from local.prep.pace import Manners
 from local.prep.resample import Step
 from local.prep.sources import FETCHED_PARTS, load_sources
-from local.sections import Data
 
 # Where the mini corpus and the real data lie, when --basedir does not say.
 MINI_BASEDIR, REAL_BASEDIR = Path("./data/mini"), Path("../../data")
+# More failures than these say nothing new; clips' reasons are all in their tables.
+_MOST_SHOWN = 50
 
 
 def generate(args: argparse.Namespace) -> int:
@@ -30,10 +32,11 @@ def generate(args: argparse.Namespace) -> int:
         from local.prep.mini_corpus import make_mini_corpus
 
         make_mini_corpus(basedir, jobs=args.jobs)
-    elif args.dry_run:
-        return _show_plan(args, load_config(args.conf_file).data, basedir)
     else:
-        status = _fetch_and_prepare(args, load_config(args.conf_file).data, basedir)
+        places = Places(load_config(args.conf_file).data, basedir, args.out_dir or basedir)
+        if args.dry_run:
+            return _show_plan(args, places)
+        status = _fetch_and_prepare(args, places)
     if args.plot is not None:
         from local.prep.plots import plot_clips
 
@@ -42,31 +45,42 @@ def generate(args: argparse.Namespace) -> int:
     return status
 
 
-def _show_plan(args: argparse.Namespace, data: Data, basedir: Path) -> int:
+def _show_plan(args: argparse.Namespace, places: Places) -> int:
     from local.prep.archives import plan_archives
-    from local.prep.audioset import plan_clips
+    from local.prep.audioset_plan import plan_audioset
 
-    places = Places(data, basedir, args.out_dir or basedir)
     parts = args.parts or FETCHED_PARTS
+    clips = plan_audioset(
+        places,
+        parts,
+        retry_gone=args.retry_gone,
+        signed_in=args.cookies is not None,
+        manners=Manners(pause_s=args.pause),
+    )
     plan = plan_archives(places, parts, load_sources(args.sources), mirror=args.mirror)
+    plan = replace(plan, clips=clips.needed)
     print(plan.text())
-    for line in plan_clips(places, parts):
-        print(line)
-    return 0 if plan.is_feasible else 1
+    if clips.rows:
+        print(f"\n{clips.text()}")
+    return 0 if plan.is_feasible and not clips.problem else 1
 
 
-def _fetch_and_prepare(args: argparse.Namespace, data: Data, basedir: Path) -> int:
+def _fetch_and_prepare(args: argparse.Namespace, places: Places) -> int:
     from local.prep.prepare import prepare
 
+    steps: list[Step] = []
     failed: list[str] = []
     if not args.offline:
-        steps = _fetch(args, data, basedir)
+        steps += _fetch_archives(args, places) + _fetch_clips(args, places)
         failed += [f"failed: {reason}" for step in steps for _, reason in step.failed]
-        failed += _fetch_clips(args, data, basedir)
+        if len(failed) > _MOST_SHOWN:
+            failed[_MOST_SHOWN:] = [f"... and {len(failed) - _MOST_SHOWN} more"]
     parts = [part for part in args.parts or PARTS if part in PARTS]
     try:
         if parts:
-            outcome = prepare(data, basedir, args.out_dir, parts=parts, jobs=args.jobs)
+            outcome = prepare(
+                places.data, places.basedir, places.out_dir, parts=parts, jobs=args.jobs
+            )
             print(outcome.summary())
             failed += [outcome.failures()] if outcome.failed else []
     finally:
@@ -76,11 +90,11 @@ def _fetch_and_prepare(args: argparse.Namespace, data: Data, basedir: Path) -> i
     return 1 if failed else 0
 
 
-def _fetch(args: argparse.Namespace, data: Data, basedir: Path) -> list[Step]:
+def _fetch_archives(args: argparse.Namespace, places: Places) -> list[Step]:
     from local.prep.archives import fetch_archives
 
     steps = fetch_archives(
-        Places(data, basedir, args.out_dir or basedir),
+        places,
         args.parts or FETCHED_PARTS,
         load_sources(args.sources),
         mirror=args.mirror,
@@ -93,21 +107,24 @@ def _fetch(args: argparse.Namespace, data: Data, basedir: Path) -> list[Step]:
     return steps
 
 
-def _fetch_clips(args: argparse.Namespace, data: Data, basedir: Path) -> list[str]:
+def _fetch_clips(args: argparse.Namespace, places: Places) -> list[Step]:
     """AudioSet's clips; clips that are gone are no failure, they are counted and listed."""
-    from local.prep.audioset import MISSING_FOLDER, clip_sources, fetch_clips
+    from local.prep.audioset import fetch_audioset
+    from local.prep.clip_sets import missing_folder
 
-    places = Places(data, basedir, args.out_dir or basedir)
-    for source in clip_sources(places, args.parts or PARTS):
-        if not source.table.is_file():
-            continue  # Its archive failed, or the preparation lists it as absent.
-        try:
-            done = fetch_clips(
-                source, basedir / MISSING_FOLDER, jobs=args.jobs, cookies=args.cookies
-            )
-        except InputError as error:
-            # What is wrong with one set (no yt-dlp, YouTube refuses) is so with the next.
-            return [f"failed: {error}"]
-        told = f", {len(done.missing)} missing (see {MISSING_FOLDER})" if done.missing else ""
-        print(f"clips of {source.name}: {done.done} fetched, {done.there} there before{told}")
-    return []
+    steps = fetch_audioset(
+        places,
+        args.parts or PARTS,
+        cookies=args.cookies,
+        retry_gone=args.retry_gone,
+        manners=Manners(pause_s=args.pause),
+        jobs=args.jobs,
+    )
+    if steps:
+        print(f"\n{'clips of YouTube':<34}{'fetched':>9}{'there before':>14}{'failed':>8}")
+    for step in steps:
+        print(f"{step.title:<34}{step.done:>9}{step.there:>14}{len(step.failed):>8}")
+    tables = missing_folder(places).glob("missing_files_*.tsv")
+    if any(len(table.read_bytes().splitlines()) > 1 for table in tables):
+        print(f"which clips are not there, and why: {missing_folder(places)}\n")
+    return steps

@@ -111,8 +111,8 @@ def prepare(
     absent = tuple(_absent(places, wanted))
     if not steps and not any(places.found(f.key).exists() for f in FOLDERS if f.part in wanted):
         raise InputError(
-            f"{basedir}: holds nothing to prepare for {', '.join(wanted)}; run without --offline, "
-            f"put the audio there, e.g. in {absent[0][1]}, or use --mini"
+            f"{basedir}: holds nothing to prepare for {', '.join(wanted)}; let it be "
+            f"fetched, put the audio there, e.g. in {absent[0][1]}, or use --mini"
         )
     return Outcome(tuple(steps), absent)
 

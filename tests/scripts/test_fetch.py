@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -22,19 +23,26 @@ CORPUS = "data/mini/dcase/dataset"
 GONE = "Ygonegonegon_0.000_10.000.wav"
 TABLES = ("train/weak.tsv", "validation/validation.tsv")
 YT_DLP = """
-    import pathlib, sys
+    import json, pathlib, sys
+    import soundfile as sf
     video = sys.argv[-1].rpartition("=")[2]
-    found = list(pathlib.Path({videos!r}).rglob(f"Y{{video}}_*.wav"))
+    found = [
+        path
+        for path in pathlib.Path({videos!r}).rglob(f"Y{{video}}_*.wav")
+        if not path.parent.name.endswith("_16k")
+    ]
     if not found:
         sys.exit(f"ERROR: [youtube] {{video}}: Video unavailable")
-    print(found[0])
+    # The video ends where the clip does.
+    end_s = float(found[0].stem.split("_")[-2]) + sf.info(found[0]).duration
+    print(json.dumps(dict(url=str(found[0]), duration=end_s)))
 """
 FFMPEG = """
     import sys
     import soundfile as sf
     source, seconds = (sys.argv[sys.argv.index(flag) + 1] for flag in ("-i", "-t"))
     samples, rate = sf.read(source)
-    sf.write(sys.argv[-1], samples[: round(float(seconds) * rate)], rate, "PCM_16")
+    sf.write(sys.argv[-1], samples[: round(float(seconds) * rate)], rate, "PCM_16", format="WAV")
 """
 
 
@@ -83,20 +91,21 @@ def test_a_whole_fetch_ends_with_everything_in_its_place(listed, conf, tmp_path,
     generate = functools.partial(
         run_script, "generate_dcase_task4_2024.py", "--conf_file", conf, cwd=ROOT
     )
-    fetch = ("--basedir", tmp_path / "data", "--mirror", listed.url)
+    fetch = ("--basedir", tmp_path / "data", "--mirror", listed.url, "--pause", 0)
     done = generate(*fetch)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in (name for names in RECORDS.values() for name in names):
         assert listed.asked(f"/{name}")
-    missing = sorted((tmp_path / "data" / "missing_files").iterdir())
+    missing = sorted((tmp_path / "data/dcase/dataset/missing_files").glob("*.tsv"))
     assert [path.stem for path in missing] == [
         f"missing_files_{name}" for name in ("strong", "unlabel_in_domain", "validation", "weak")
     ]
-    gone = f"{GONE}\tyt-dlp: Video unavailable\n"
+    gone = f"{GONE}\tgone: Video unavailable\n"
     for path in missing:
         rows = gone if "unlabel" in path.name else ""
         assert path.read_text() == f"filename\treason\n{rows}"
-    assert "clips of unlabel_in_domain: 5 fetched, 0 there before, 1 missing" in done.stdout
+    assert re.search(r"unlabelled in domain \(1 gone\) +5 +0 +0$", done.stdout, re.M)
+    assert f"not there, and why: {missing[0].parent}" in done.stdout
 
     checked = generate("--check", "--out_dir", tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -106,6 +115,9 @@ def test_a_whole_fetch_ends_with_everything_in_its_place(listed, conf, tmp_path,
     assert len(told) == 3 and sum("recording" in text for text in told) == 2, told
     assert any("1 of 6 listed clips" in text and GONE[:-4] in text for text in told), told
 
+    plan = generate(*fetch, "--dry_run", "--retry_gone")
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert "to fetch: 1 clips" in plan.stdout and "unpacked and with clips" in plan.stdout
     listed.requests.clear()
     again = generate(*fetch)
     assert again.returncode == 0, again.stdout + again.stderr

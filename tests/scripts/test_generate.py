@@ -97,7 +97,7 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         ),
         (["--jobs", "0"], "error: argument --jobs: 0 is not above 0"),
         (["--check", "--only_real"], "error: --check reads all that --conf_file names; it goes"),
-        (["--offline", "--cookies", "c.txt"], "leave out --mirror, --dry_run and --cookies"),
+        (["--offline", "--cookies", "c.txt"], "leave out --mirror, --dry_run and the like"),
         (["--check", "--mirror", "http://127.0.0.1:1"], "it goes with --out_dir and --jobs"),
         (["--check", "--mini"], "it goes with --out_dir and --jobs"),
         (["--check", "--conf_file", "absent.yaml"], "absent.yaml: no such configuration file"),

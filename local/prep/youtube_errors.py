@@ -1,0 +1,69 @@
+"""What yt-dlp and ffmpeg say when a clip cannot be had, and what that means for it."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+_LONGEST = 160
+
+
+class Kind(Enum):
+    """What a failure means; the value opens the clip's reason in the missing table."""
+
+    GONE = "gone"
+    SIGN_IN = "sign-in"
+    LIMIT = "limit"
+    PASSING = "failed"
+    OTHER = "error"
+
+
+# The first that fits counts; what fits none is Kind.OTHER.
+_MEANINGS = (
+    (
+        Kind.LIMIT,
+        r"not a bot|rate.limited|content isn.t available, try again later|HTTP Error 429|captcha",
+    ),
+    (
+        Kind.PASSING,
+        r"HTTP Error (403|408|5\d\d)|timed out|timeout|connection|unable to connect|name resolution"
+        r"|failed to resolve|getaddrinfo|unreachable|incompleteread|try again later|\bSSL",
+    ),
+    (Kind.OTHER, r"requested format|on this app"),
+    (
+        Kind.GONE,
+        r"unavailable|not available|no longer available|isn.t available|private video|is private"
+        r"|removed|deleted|terminated|in your country|geo.restrict|copyright|members.only"
+        r"|join this channel|requires payment|does not exist|\bDRM\b",
+    ),
+    (Kind.SIGN_IN, r"sign in|log in|login|registered users|age.restricted|inappropriate"),
+)
+
+
+class ClipError(Exception):
+    """A clip cannot be had; `kind` says what that means, the message why."""
+
+    def __init__(self, kind: Kind, reason: str) -> None:
+        super().__init__(reason[:_LONGEST])
+        self.kind = kind
+
+
+def meaning(message: str) -> Kind:
+    """What an error message of yt-dlp means for the clip."""
+    for kind, pattern in _MEANINGS:
+        if re.search(pattern, message, re.IGNORECASE):
+            return kind
+    return Kind.OTHER
+
+
+def last_line(text: str, start: str = "") -> str:
+    """The last line that has something to say and begins with `start`; else the last line."""
+    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    return next((line for line in reversed(lines) if line.startswith(start)), lines[-1])
+
+
+def tidy(message: str) -> str:
+    """A program's message for a cell of a table: no addresses, which are long and personal."""
+    message = re.sub(r"^ERROR: (\[[^\]]*\] [\w-]{11}: )?", "", message)
+    message = re.sub(r"(https?|tcp|tls)://\S*", "...", message)
+    return " ".join(message.split()) or "no word of why"
