@@ -58,6 +58,12 @@ class AudioInfo(NamedTuple):
     channels: int
     duration_s: float
 
+    @classmethod
+    def of(cls, sound: sf.SoundFile) -> AudioInfo:
+        """That of an open file."""
+        duration_s = sound.frames / sound.samplerate
+        return cls(sound.frames, sound.samplerate, sound.channels, duration_s)
+
 
 @dataclass(frozen=True)
 class ResampleReport:
@@ -120,8 +126,7 @@ def probe(path: PathLike) -> AudioInfo:
         InputError: the file is missing, unreadable, cut short or empty.
     """
     with opened(path) as sound:
-        duration_s = sound.frames / sound.samplerate
-        return AudioInfo(sound.frames, sound.samplerate, sound.channels, duration_s)
+        return AudioInfo.of(sound)
 
 
 def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:

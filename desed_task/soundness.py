@@ -41,7 +41,7 @@ def examine(path: PathLike) -> Examined:
         InputError: the file is missing, unreadable, cut short or empty.
     """
     with opened(path) as sound:
-        n_frames, rate = sound.frames, sound.samplerate
+        info = AudioInfo.of(sound)
         to_the_end = sound.subtype in _MAY_HOLD_NAN
         first, silent, finite = None, True, True
         while silent or to_the_end:
@@ -51,4 +51,4 @@ def examine(path: PathLike) -> Examined:
             first = block[0] if first is None else first
             silent = silent and bool((block == first).all())
             finite = finite and bool(np.isfinite(block).all())
-        return Examined(AudioInfo(n_frames, rate, sound.channels, n_frames / rate), silent, finite)
+        return Examined(info, silent, finite)
