@@ -12,6 +12,7 @@ import numpy as np
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
 from desed_task.evaluation import fscores, segments
+from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import (
     PSDS1,
     PSDS2,
@@ -135,12 +136,22 @@ def score_desed(
 def _from_scores(
     sheet: _Sheet, scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
 ) -> dict[str, Psds]:
-    """What sed_scores_eval computes, of the clips with events; data frames are made here only."""
+    """What sed_scores_eval computes, of the clips with events; data frames are made here only.
+
+    Validations take the same PSDS from `exact_psds`, which is several times faster.
+    """
     truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}
-    frames = as_sed_scores_eval(scores.select(list(truth)))
-    curves = {"psds1": psds_from_scores(frames, truth, durations, PSDS1)}
-    if stage == "test":
-        curves["psds2"] = psds_from_scores(frames, truth, durations, PSDS2)
+    chosen = scores.select(list(truth))
+    frames = as_sed_scores_eval(chosen)
+    if stage == "val":
+        true = as_detections(events.select(list(truth)), scores.vocabulary)
+        dataset_s = sum(durations[clip_id] for clip_id in truth)
+        curves = {"psds1": exact_psds(chosen, true, dataset_s=dataset_s, spec=PSDS1)}
+    else:
+        curves = {
+            name: psds_from_scores(frames, truth, durations, spec)
+            for name, spec in (("psds1", PSDS1), ("psds2", PSDS2))
+        }
     for name, psds in curves.items():
         sheet.put(name, "sed_scores_eval", psds.value, psds.per_class)
     by_intersection = fscores.intersection_fscore_from_scores(

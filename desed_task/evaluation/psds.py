@@ -120,9 +120,25 @@ def psds_from_thresholds(
         intersection_counts(found, truth, len(labels), dtc=spec.dtc, gtc=spec.gtc, cttc=spec.cttc)
         for found in operating_points
     ]
-    class_s = np.zeros(len(labels))
-    np.add.at(class_s, truth.label_index, truth.offset_s - truth.onset_s)
-    rocs = _class_rocs(counts, class_s, dataset_s, spec)
+    rocs = _class_rocs(counts, seconds_of_classes(truth, len(labels)), dataset_s, spec)
+    return psds_of_rocs(rocs, labels, spec)
+
+
+def seconds_of_classes(truth: Detections, n_classes: int) -> Floats:
+    """(class,) length of all true events of a class together."""
+    length_s = truth.offset_s - truth.onset_s
+    seconds = np.bincount(truth.label_index, weights=length_s, minlength=n_classes)
+    return seconds.astype(np.float64)
+
+
+def psds_of_rocs(rocs: Sequence[Roc], labels: Sequence[str], spec: PsdsSpec) -> Psds:
+    """The score of classes' curves.
+
+    Args:
+        rocs: of each class, as `staircase` makes them.
+        labels: their names.
+        spec: which PSDS.
+    """
     edges = np.unique(np.concatenate([roc.efpr for roc in rocs]))
     tpr = np.stack([_at(roc, edges) for roc in rocs])
     effective = (tpr.mean(axis=0) - spec.alpha_st * tpr.std(axis=0)).clip(min=0.0)
@@ -146,10 +162,10 @@ def _class_rocs(
         rate = stacked.cross_triggers * SECONDS_PER_HOUR / class_s
         # The diagonal is empty: a detection does not cross-trigger its own class.
         efpr = efpr + spec.alpha_ct * rate.sum(axis=-1) / (len(class_s) - 1)
-    return [_staircase(efpr[:, label], tpr[:, label]) for label in range(len(class_s))]
+    return [staircase(efpr[:, label], tpr[:, label]) for label in range(len(class_s))]
 
 
-def _staircase(efpr: Floats, tpr: Floats) -> Roc:
+def staircase(efpr: Floats, tpr: Floats) -> Roc:
     """The best rate reached up to each false positive rate, beginning at (0, 0)."""
     edges = np.unique(np.concatenate([[0.0], efpr]))
     best = np.zeros(len(edges))

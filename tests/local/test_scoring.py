@@ -106,6 +106,19 @@ def test_overlapping_events_are_merged_with_one_warning(published):
     assert report.metrics == score_desed(arguments[0], events, arguments[1], **TEST).metrics
 
 
+def test_a_validation_has_the_psds_of_a_test(published):
+    arguments = published["desed_scores"], published["desed"], published["desed_s"]
+    test, val = (
+        score_desed(*arguments, stage=stage, role="student", n_thresholds=50)
+        for stage in ("test", "val")
+    )
+    for kind in ("metrics", "per_class"):
+        name = "student/psds1/sed_scores_eval"
+        exact = getattr(val, kind)[f"val/{name}"]
+        assert exact == pytest.approx(getattr(test, kind)[f"test/{name}"], abs=1e-9)
+    assert set(val.curves) == {"psds1"}
+
+
 def test_validation_scores_clips_by_themselves(published):
     clips = published["maestro"].clip_ids
     lengths = {name: min(10.0, (int(name[-6:]) - int(name[-13:-7])) / 100) for name in clips}
