@@ -1,4 +1,4 @@
-"""The classes of the 2024 task: 10 of DESED, 17 of MAESTRO, aliases and the scored subset.
+"""The classes of the 2024 task: aliases, the scored subset and who knows what.
 
 Source: SPEC section 1. Spelling (spaces, slash, underscores) is that of the annotation tables.
 """
@@ -11,42 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from desed_task.labels import Vocabulary
+from desed_task.task_classes import CLASSES as CLASSES
+from desed_task.task_classes import DESED_CLASSES as DESED_CLASSES
+from desed_task.task_classes import MAESTRO_REAL_CLASSES
 
 if TYPE_CHECKING:
     from desed_task.dataio.annotations import EventTable
-
-DESED_CLASSES: tuple[str, ...] = (
-    "Alarm_bell_ringing",
-    "Blender",
-    "Cat",
-    "Dishes",
-    "Dog",
-    "Electric_shaver_toothbrush",
-    "Frying",
-    "Running_water",
-    "Speech",
-    "Vacuum_cleaner",
-)
-
-MAESTRO_REAL_CLASSES: tuple[str, ...] = (
-    "cutlery and dishes",
-    "furniture dragging",
-    "people talking",
-    "children voices",
-    "coffee machine",
-    "footsteps",
-    "large_vehicle",
-    "car",
-    "brakes_squeaking",
-    "cash register beeping",
-    "announcement",
-    "shopping cart",
-    "metro leaving",
-    "metro approaching",
-    "door opens/closes",
-    "wind_blowing",
-    "birds_singing",
-)
 
 # The other 6 are too rare in the validation recordings to be scored.
 MAESTRO_SCORED_CLASSES: tuple[str, ...] = (
@@ -73,7 +43,6 @@ MAESTRO_SYNTH_CLASSES: tuple[str, ...] = (
     "dog_bark",
 )
 
-CLASSES: tuple[str, ...] = DESED_CLASSES + MAESTRO_REAL_CLASSES
 VOCABULARY = Vocabulary(CLASSES)
 
 # What a MAESTRO label also is in DESED's terms; DESED labels have no MAESTRO counterpart.

@@ -1,0 +1,240 @@
+"""Reading checkpoint files of anybody's without running anything from them.
+
+    checkpoint = load_safely(Path("epoch=259-step=30680.ckpt"))
+
+Before torch reads a file its zip directory and its pickle are looked through: members that are
+compressed, that claim more bytes than there are or fail their checksum, and names of anything but
+tensors and plain values are refused. What remains is loaded with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from desed_task.errors import InputError
+
+# Buffers that thop leaves on modules; published files carry them.
+COUNTER_SUFFIXES: Final = ("total_ops", "total_params")
+# A published file repeats both networks under these keys.
+REPEATED: Final = ("sed_student", "sed_teacher")
+
+_AGAIN = "get it again from its source, or train one"
+_OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_SIGNATURES = {
+    _OLD_FORMAT: "written by torch before 1.6; load it with the torch that wrote it and save it "
+    "again with a newer one",
+    b"\x89HDF": "an HDF5 file, such as embeddings; give a .ckpt file",
+    b"\x1f\x8b": "a gzip archive; unpack it and give the .ckpt file in it",
+    b"RIFF": "an audio file; give a .ckpt file",
+}
+
+
+class _Float64Type:
+    """Stands in for numpy's float64 dtype while a file is read; every other dtype is refused."""
+
+    def __init__(self, code: str, *_flags: bool) -> None:
+        if code != "f8":
+            raise pickle.UnpicklingError(f"a numpy value of type {code!r}")
+        self.order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+def _float64(kind: _Float64Type, content: bytes) -> float:
+    """Stands in for numpy's `scalar`."""
+    if not isinstance(kind, _Float64Type):
+        raise pickle.UnpicklingError("a numpy scalar without its type")
+    value: float = struct.unpack(f"{kind.order}d", content)[0]
+    return value
+
+
+# Exactly what SPEC section 4 allows, by name: numpy itself is not needed, whatever it calls them.
+_NUMPY: Final[dict[str, Callable[..., Any]]] = {
+    "numpy._core.multiarray.scalar": _float64,
+    "numpy.core.multiarray.scalar": _float64,
+    "numpy.dtype": _Float64Type,
+    "numpy.dtypes.Float64DType": _Float64Type,
+}
+_PLAIN: Final = {
+    "collections.OrderedDict",
+    "_codecs.encode",  # bytes, in the oldest of the pickle protocols that torch writes
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.Size",
+    "torch.device",
+}
+
+
+def load_safely(path: Path) -> dict[str, Any]:
+    """The content of a Lightning checkpoint, on the CPU, thop's counters dropped.
+
+    numpy's float64 scalars come as Python floats.
+
+    Raises:
+        InputError: for a file that is absent, broken, too large for what it holds, that asks for
+            more than tensors and plain values, or that is no checkpoint of a detector.
+    """
+    _check_file(path)
+    asked = _asked_for(_checked_pickle(path), path)
+    foreign = sorted(name for name in asked if not _is_known(name))
+    if foreign:
+        raise InputError(
+            f"{path}: not a checkpoint that can be loaded safely: it asks for "
+            f"{', '.join(foreign[:5])}, which tensors and plain values do not need; {_AGAIN}"
+        )
+    try:
+        with torch.serialization.safe_globals([(kind, name) for name, kind in _NUMPY.items()]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise whatever its bytes spell
+        raise _unsafe(path, error) from None
+    return _checked_content(content, path)
+
+
+def without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state_dict` without thop's buffers."""
+    return {
+        name: value
+        for name, value in state_dict.items()
+        if name.rpartition(".")[2] not in COUNTER_SUFFIXES
+    }
+
+
+def _unsafe(path: Path, error: Exception) -> InputError:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return InputError(
+        f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be cut off, or "
+        f"hold Python objects: {_AGAIN}"
+    )
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no zip archive, saying what it is where its first bytes tell."""
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, not a checkpoint; give the path of a .ckpt file")
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; give the path of a .ckpt file")
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise InputError(f"{path}: an empty file, not a checkpoint; {_AGAIN}")
+    for signature, what in _SIGNATURES.items():
+        if start.startswith(signature):
+            raise InputError(f"{path}: not a checkpoint but {what}")
+    if not start.startswith(b"PK\x03\x04"):
+        what = "text" if start.isascii() and b"\0" not in start else "something else"
+        raise InputError(f"{path}: not a checkpoint but {what}; give the path of a .ckpt file")
+
+
+def _checked_pickle(path: Path) -> bytes:
+    """The pickle inside a file of torch.save, whose every member is as long as it claims."""
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            pickles = [m for m in members if m.filename.count("/") == 1 and _is_pickle(m)]
+            if len(pickles) != 1 or archive.comment:
+                raise InputError(_not_torch(path, [member.filename for member in members]))
+            _check_sizes(path, members, size)
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+            return archive.read(pickles[0])
+    except InputError:
+        raise
+    except Exception as error:  # zipfile raises whatever the bytes of a directory spell
+        raise _unsafe(path, error) from None
+
+
+def _is_pickle(member: zipfile.ZipInfo) -> bool:
+    return member.filename.endswith("/data.pkl")
+
+
+def _not_torch(path: Path, names: list[str]) -> str:
+    inside = [name for name in names if name.endswith(".ckpt")]
+    if inside:
+        return f"{path}: an archive; unpack it and give the checkpoint in it: {inside[0]}"
+    return f"{path}: a zip archive, but none of torch.save; give the path of a .ckpt file"
+
+
+def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
+    """Refuse archives that would grow: torch.save stores its members as they are."""
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    claimed = sum(max(member.file_size, member.compress_size) for member in members)
+    if packed or claimed > size:
+        what = f"{packed[0]} is compressed" if packed else f"its members claim {claimed} bytes"
+        raise InputError(
+            f"{path}: not a checkpoint that can be loaded safely: {what}, the file has {size} "
+            f"bytes and torch.save compresses nothing; {_AGAIN}"
+        )
+    names = [member.filename for member in members]
+    twice = {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
+    if twice:
+        raise InputError(
+            f"{path}: not a checkpoint that can be loaded safely: it holds {sorted(twice)[0]} "
+            f"twice; {_AGAIN}"
+        )
+
+
+def _asked_for(content: bytes, path: Path) -> set[str]:
+    """Dotted names of everything that a pickle wants from Python; nothing is run."""
+    names = set()
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name == "GLOBAL":
+                names.add(str(argument).replace(" ", "."))
+            elif opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "OBJ", "NEWOBJ"):
+                names.add(f"objects ({opcode.name})")
+    except Exception as error:  # whatever the bytes spell
+        raise _unsafe(path, error) from None
+    return names
+
+
+def _is_known(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    return (
+        name in _PLAIN
+        or name in _NUMPY
+        or (module == "torch" and attribute.endswith("Storage"))
+        or (module == "torch" and isinstance(getattr(torch, attribute, None), torch.dtype))
+    )
+
+
+def _checked_content(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, no checkpoint; {_AGAIN}")
+    if {"cfg", "model"} <= set(content):
+        raise InputError(
+            f"{path}: holds the weights of a BEATs, no detector; it goes into "
+            "pretrained.beats_checkpoint, and a .ckpt of train_pretrained.py here"
+        )
+    state = content.get("state_dict")
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds no state_dict; give a checkpoint of train_pretrained.py")
+    wrong = [name for name, value in state.items() if not _is_tensor(name, value)]
+    if wrong:
+        raise InputError(f"{path}: state_dict: {wrong[0]!r} is no tensor; {_AGAIN}")
+    for key in ("state_dict", *REPEATED):
+        if isinstance(content.get(key), dict):
+            content[key] = without_counters(content[key])
+    # Views that repeat a few stored bytes would fill the memory once they are used.
+    claimed = sum(value.numel() * value.element_size() for value in content["state_dict"].values())
+    if claimed > path.stat().st_size:
+        raise InputError(
+            f"{path}: its tensors would fill {claimed} bytes, the file has {path.stat().st_size}; "
+            f"{_AGAIN}"
+        )
+    return content
+
+
+def _is_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)

@@ -1,0 +1,65 @@
+"""Plain values from files (numbers, strings, lists, dicts) held against a pattern."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+# Whole numbers that may be 0; all others are lengths, sizes and counts.
+_MAY_BE_ZERO: Final = {"padding", "dropstep_recurrent_len", "specaugm_t_l", "specaugm_f_l"}
+# Numbers that may not.
+_POSITIVE: Final = {"clip_s", "f_max"}
+
+
+def listed(value: Any) -> Any:
+    """A copy with lists for tuples, all the way down."""
+    if isinstance(value, dict):
+        return {key: listed(part) for key, part in value.items()}
+    return [listed(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def unlike(value: Any, pattern: Any, key: str = "") -> list[str]:
+    """A line for each place where `value` has not the form of `pattern`.
+
+    Dicts must have the same keys, lists one entry or more, each like the pattern's first; numbers
+    may not be negative, and only those of a few keys may be 0.
+
+    Args:
+        value: of a file.
+        pattern: an example of what it should be.
+        key: dotted path to it.
+    """
+    if isinstance(pattern, dict):
+        return _unlike_section(value, pattern, key)
+    if isinstance(pattern, list):
+        if not isinstance(value, list) or not value:
+            return [f"{key}: {value!r} is no list of values; one is {pattern!r}"]
+        return [problem for part in value for problem in unlike(part, pattern[0], key)]
+    return [] if _is_like(value, pattern, key.rpartition(".")[2]) else [_said(value, pattern, key)]
+
+
+def _unlike_section(value: Any, pattern: Mapping[str, Any], key: str) -> list[str]:
+    if not isinstance(value, dict):
+        return [f"{key or 'the whole'}: {value!r} is no section of keys"]
+    below = f"{key}." if key else ""
+    problems = [f"{below}{name}: missing" for name in pattern if name not in value]
+    problems += [f"{below}{name}: unknown key" for name in value if name not in pattern]
+    for name in pattern:
+        if name in value:
+            problems += unlike(value[name], pattern[name], f"{below}{name}")
+    return problems
+
+
+def _is_like(value: Any, pattern: Any, name: str) -> bool:
+    if isinstance(pattern, bool | str):
+        return isinstance(value, type(pattern))
+    if isinstance(pattern, int):
+        return type(value) is int and value >= (name not in _MAY_BE_ZERO)
+    if type(value) not in (int, float) or not math.isfinite(value):
+        return False
+    return bool(value > 0 if name in _POSITIVE else value >= 0)
+
+
+def _said(value: Any, pattern: Any, key: str) -> str:
+    return f"{key}: {value!r} cannot be; a usual value is {pattern!r}"

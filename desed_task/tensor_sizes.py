@@ -1,0 +1,148 @@
+"""What the tensors of a checkpoint say of its network, and which of them do not fit one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from desed_task.errors import InputError
+
+# Part of a tensor's name -> the keys of the configuration that its shape follows from.
+_KEYS = (
+    (r"cnn\.conv\d+\.", "net.nb_filters, net.kernel_size"),
+    (r"cnn\.(glu|cg)\d+\.", "net.activation, net.nb_filters"),
+    (r"cnn\.batchnorm\d+\.", "net.nb_filters"),
+    (r"rnn\.rnn\.\w+_l[1-9]", "net.n_layers_RNN, net.n_RNN_cell"),
+    (r"rnn\.rnn\.", "net.n_RNN_cell, net.nb_filters"),
+    (r"dense_softmax\.", "net.attention, net.nclass, net.n_RNN_cell"),
+    (r"dense\.", "net.nclass, net.n_RNN_cell"),
+    (r"cat_tf\.", "net.use_embeddings, net.embedding_size, net.aggregation_type, net.nb_filters"),
+    (r"(shrink_emb|frame_embs_encoder)\.", "net.aggregation_type, net.embedding_size"),
+    (r"mel_spec\.|log_mel\.", "feats.n_window, feats.n_mels"),
+    (r"scaler\.", "scaler.statistic"),
+)
+
+
+def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """A line for each tensor that is missing, unknown or of another shape, with its keys.
+
+    Args:
+        own: state_dict of the module that is to be filled.
+        given: state_dict of a file.
+    """
+    problems = [f"{name}: missing in the checkpoint{_keys(name)}" for name in own.keys() - given]
+    problems += [f"{name}: not in the network{_keys(name)}" for name in given.keys() - own]
+    problems += [
+        f"{name}: shape {tuple(given[name].shape)} in the checkpoint, "
+        f"{tuple(own[name].shape)} in the network{_keys(name)}"
+        for name in own.keys() & given
+        if not _fits(name, own[name], given[name])
+    ]
+    return sorted(problems)
+
+
+def _fits(name: str, own: Tensor, given: Tensor) -> bool:
+    if name.startswith("scaler."):  # it takes the shape of the statistics that it is given
+        return own.ndim == given.ndim and len(given) == 1
+    return own.shape == given.shape
+
+
+def _keys(name: str) -> str:
+    found = next((keys for part, keys in _KEYS if re.search(part, name)), "")
+    return f" (see {found})" if found else ""
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """A line for each tensor that holds NaN or infinity."""
+    counts = {
+        name: int((~value.isfinite()).sum())
+        for name, value in state.items()
+        if value.is_floating_point()
+    }
+    return [
+        f"{name}: {count} of {state[name].numel()} values are no finite numbers"
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def front_end_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Window, FFT and bands of a `LogMel` whose buffers lie below `mel_spec.`; {} without them."""
+    window, filters = "mel_spec.spectrogram.window", "mel_spec.mel_scale.fb"
+    if window not in state or filters not in state:
+        return {}
+    n_frequencies, n_mels = _shape(state, filters, 2)
+    return {
+        "n_fft": 2 * (n_frequencies - 1),
+        "win": _shape(state, window, 1)[0],
+        "n_mels": n_mels,
+    }
+
+
+def network_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
+    """Arguments of `CRNN` that follow from the tensors below `prefix`.
+
+    Those that no tensor tells (pooling, stride, padding, dropout, pool1d or interpolate, relu or
+    leakyrelu) are not in it.
+
+    Raises:
+        InputError: for tensors that are absent or have another number of axes than a CRNN's.
+    """
+    blocks = [
+        _shape(state, f"{prefix}cnn.cnn.conv{i}.weight", 4)
+        for i in range(_count(state, rf"{re.escape(prefix)}cnn\.cnn\.conv(\d+)\.weight"))
+    ]
+    if not blocks:
+        raise InputError(f"state_dict: no {prefix}cnn.cnn.conv0.weight: not of this recipe")
+    sizes: dict[str, Any] = {
+        "n_in_channel": blocks[0][1],
+        "nb_filters": [shape[0] for shape in blocks],
+        "kernel_size": [shape[2] for shape in blocks],
+        "n_layers_RNN": _count(state, rf"{re.escape(prefix)}rnn\.rnn\.weight_ih_l(\d+)"),
+        "n_RNN_cell": _shape(state, f"{prefix}rnn.rnn.weight_hh_l0", 2)[1],
+        "nclass": _shape(state, f"{prefix}dense.weight", 2)[0],
+        "attention": f"{prefix}dense_softmax.weight" in state,
+    }
+    for gate in ("glu", "cg"):
+        if f"{prefix}cnn.cnn.{gate}0.linear.weight" in state:
+            sizes["activation"] = gate
+    return sizes | _fusion_sizes(state, prefix, blocks[-1][0])
+
+
+def _fusion_sizes(state: Mapping[str, Tensor], prefix: str, n_channels: int) -> dict[str, Any]:
+    fusion = f"{prefix}cat_tf.weight"
+    if fusion not in state:
+        return {"use_embeddings": False}
+    encoder, shrink = f"{prefix}frame_embs_encoder.weight_ih_l0", f"{prefix}shrink_emb.0.weight"
+    if encoder in state:
+        kind, size = "frame", _shape(state, encoder, 2)[1]
+    elif shrink in state:
+        kind, size = "global", _shape(state, shrink, 2)[1]
+    else:
+        return {"use_embeddings": True, "embedding_size": _shape(state, fusion, 2)[1] - n_channels}
+    return {
+        "use_embeddings": True,
+        "aggregation_type": kind,
+        "embedding_type": "global" if kind == "global" else "frame",
+        "embedding_size": size,
+    }
+
+
+def _shape(state: Mapping[str, Tensor], name: str, n_axes: int) -> tuple[int, ...]:
+    if name not in state:
+        raise InputError(f"state_dict: no {name}: not of this recipe, or not whole")
+    shape = tuple(state[name].shape)
+    if len(shape) != n_axes:
+        raise InputError(
+            f"state_dict: {name} has shape {shape}, a network of this recipe {n_axes} axes there"
+        )
+    return shape
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many names match in full, numbered from 0."""
+    found = {match[1] for name in state if (match := re.fullmatch(pattern, name))}
+    return next(i for i in range(len(found) + 1) if str(i) not in found)
