@@ -4,6 +4,7 @@
     python train_pretrained.py --conf_file confs/mini.yaml             # on the mini corpus
     python train_pretrained.py --resume_from_checkpoint auto           # go on where it stopped
     python train_pretrained.py --test_from_checkpoint path/to/best.ckpt
+    python train_pretrained.py --checkpoint_info path/to/best.ckpt     # what is inside
     python train_pretrained.py --set net.dropout=0.3 --gpus 2 --log_dir exp/dropout
 
 Extract embeddings first (extract_embeddings.py). A run is kept in LOG_DIR/version_N.
@@ -13,11 +14,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from local import run
+from local import checkpoint_info
 from local.command import run_command
-from local.config import load_config
-from local.devices import choose_device
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,6 +38,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     start.add_argument(
         "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set with it"
     )
+    start.add_argument(
+        "--checkpoint_info", metavar="CKPT", help="only print what is inside this checkpoint"
+    )
     parser.add_argument(
         "--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)"
     )
@@ -57,6 +60,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
+    if args.checkpoint_info is not None:
+        checkpoint_info.show(Path(args.checkpoint_info))
+        return 0
+    # Lightning takes seconds to import, which nobody should wait for who only asks.
+    from local import run
+    from local.config import load_config
+    from local.devices import choose_device
+
     config = load_config(args.conf_file, args.overrides)
     device = choose_device(args.gpus)
     if device.notice:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from desed_task.checkpoint_files import REPEATED
 from desed_task.errors import InputError
 from desed_task.task_classes import CLASSES
 from desed_task.tensor_sizes import front_end_sizes, network_sizes
@@ -77,6 +78,11 @@ _FEATS = {
     "f_min": "f_min",
     "f_max": "f_max",
 }
+
+
+def is_published(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was written by the published code; only that repeats its networks."""
+    return "detector" not in checkpoint and any(name in checkpoint for name in REPEATED)
 
 
 def published_values(

@@ -1,65 +1,77 @@
-"""Loading checkpoints without running anything from them.
+"""Checkpoints and the recipe: what of a file is used for a test, and what of a run is stored.
 
-A Lightning file whose `hyper_parameters` is the configuration tree and whose `state_dict` holds
-`sed_student.*`, `sed_teacher.*` and `mel_spec.*` (SPEC section 4).
+Loading itself, and what a file says of its detector, is `desed_task.checkpoint_files`' and
+`desed_task.specification`'s.
 """
 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
-from local.config import RecipeConfig, apply_override, check_config
+from desed_task.specification import KEY, SCHEMA_VERSION, DetectorSpec, check_tensors
+from local.classes_dict import CLASSES
+from local.config import UNREAD_KEYS, RecipeConfig, apply_override, check_config
 
-# Buffers that thop leaves on modules; published files carry them.
-COUNTER_SUFFIXES = ("total_ops", "total_params")
 
+def spec_of(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
+    """The detector that a configuration describes.
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a Lightning checkpoint, on the CPU, thop's counters dropped.
-
-    Raises:
-        InputError: for a file that is absent, broken, asks for more than tensors and plain values,
-            or holds no networks of this recipe.
+    Args:
+        config: of a run.
+        beats_sha256: of the BEATs weights that its embeddings come from, where it is known.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; give the path of a .ckpt file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise whatever its bytes spell
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be cut off, or "
-            "hold Python objects: get it again from its source, or train one"
-        ) from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise InputError(f"{path}: holds no state_dict; give a checkpoint of train_pretrained.py")
-    checkpoint["state_dict"] = without_counters(checkpoint["state_dict"])
-    return checkpoint
-
-
-def without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state_dict` without thop's buffers."""
-    return {
-        name: value
-        for name, value in state_dict.items()
-        if name.rpartition(".")[2] not in COUNTER_SUFFIXES
+    feats, data = config.feats, config.data
+    net = config.net.model_dump(mode="json", exclude={"median_filter"})
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "classes": CLASSES,
+        "clip_s": data.audio_max_len,
+        "sample_rate": data.fs,
+        "net_subsample": data.net_subsample,
+        "front_end": {
+            "sample_rate": feats.sample_rate,
+            "n_fft": feats.n_window,
+            "win": feats.n_window,
+            "hop_samples": feats.hop_length,
+            "n_mels": feats.n_mels,
+            "f_min": feats.f_min,
+            "f_max": feats.f_max,
+        },
+        "scaler": config.scaler.model_dump(mode="json", exclude={"savepath"}),
+        "net": net,
+        "median_filter": config.net.median_filter,
+        "embedding": {
+            "model": "BEATs",
+            "size": config.net.embedding_size,
+            "checkpoint_sha256": beats_sha256,
+        },
     }
+    return DetectorSpec.from_dict(values, "the configuration")
+
+
+def beats_of(readers: Sequence[EmbeddingReader | None]) -> str:
+    """SHA-256 of the BEATs weights that files of embeddings come from; "" if not known or mixed."""
+    found = {str(reader.identity.get("checkpoint_sha256", "")) for reader in readers if reader}
+    return found.pop() if len(found) == 1 else ""
 
 
 def config_of_checkpoint(
     checkpoint: Mapping[str, Any], here: RecipeConfig, overrides: Sequence[str], place: str
 ) -> RecipeConfig:
-    """The checkpoint's hyperparameters with the paths and the machine's settings of `here`.
+    """The checkpoint's detector and hyperparameters with the paths and the machine of `here`.
+
+    Keys that nothing here reads are dropped: a file is no place to mend them in.
 
     Args:
-        checkpoint: as `load_checkpoint` gives it.
+        checkpoint: as `load_safely` gives it.
         here: the configuration of this run: its folders, tables, files, workers, progress bar and
             energy settings win.
         overrides: `section.key=value` each; they win over both.
@@ -68,40 +80,93 @@ def config_of_checkpoint(
     Raises:
         InputError: if the checkpoint has no hyperparameters or they do not pass the check.
     """
-    stored = checkpoint.get("hyper_parameters")
-    if not isinstance(stored, dict) or "net" not in stored:
-        raise InputError(f"{place}: holds no hyper_parameters; it was not written by this recipe")
-    tree = copy.deepcopy(stored)
+    spec = DetectorSpec.of_checkpoint(checkpoint, place)
+    tree = _known(checkpoint.get("hyper_parameters"), place)
     mine = here.dump()
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}
-    tree["data"] = {**tree.get("data", {}), **paths}
+    detector = _sections_of(spec, place)
+    tree["net"], tree["feats"] = detector["net"], detector["feats"]
+    tree["data"] = {**paths, **detector["data"]}
+    tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
     tree["pretrained"] = mine["pretrained"]
     tree["energy"] = mine["energy"]
-    tree["scaler"] = {**tree.get("scaler", {}), "savepath": mine["scaler"]["savepath"]}
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
-    tree["training"] = {**tree.get("training", {}), **machine}
+    tree["training"] = {**tree["training"], **machine}
     for override in overrides:
         apply_override(tree, override)
     return check_config(tree, f"hyperparameters of {place}")
+
+
+def _sections_of(spec: DetectorSpec, place: str) -> dict[str, dict[str, Any]]:
+    """What of the configuration a detector fixes."""
+    front_end = spec.front_end
+    if front_end["n_fft"] != front_end["win"]:
+        raise InputError(
+            f"{place}: its FFT of {front_end['n_fft']} samples has a window of {front_end['win']}; "
+            "this recipe's front end has one length for both"
+        )
+    if spec.classes != CLASSES:
+        raise InputError(
+            f"{place}: its {len(spec.classes)} classes are not those of this task in their order; "
+            "give a checkpoint that was trained with them"
+        )
+    return {
+        "net": {**copy.deepcopy(spec.net), "median_filter": list(spec.median_filter)},
+        "feats": {
+            "sample_rate": front_end["sample_rate"],
+            "n_window": front_end["win"],
+            "hop_length": front_end["hop_samples"],
+            **{key: front_end[key] for key in ("n_mels", "f_min", "f_max")},
+        },
+        "data": {
+            "audio_max_len": spec.clip_s,
+            "fs": spec.sample_rate,
+            "net_subsample": spec.net_subsample,
+        },
+        "scaler": dict(spec.scaler),
+    }
+
+
+def _known(stored: Any, place: str) -> dict[str, Any]:
+    """The sections of stored hyperparameters, with the keys that the configuration has."""
+    if not isinstance(stored, dict):
+        raise InputError(f"{place}: holds no hyper_parameters; it was not written by this recipe")
+    unknown: list[str] = []
+    tree: dict[str, Any] = {}
+    for name, field in RecipeConfig.model_fields.items():
+        branch, keys = stored.get(name, {}), getattr(field.annotation, "model_fields", {})
+        if not isinstance(branch, dict):
+            raise InputError(f"{place}: hyper_parameters.{name} is {branch!r}, no section of keys")
+        tree[name] = {key: copy.deepcopy(branch[key]) for key in branch if key in keys}
+        unknown += [f"{name}.{key}" for key in branch if key not in keys]
+    unknown = [key for key in unknown if key not in UNREAD_KEYS]
+    if unknown:
+        message = f"{place}: nothing reads its {', '.join(unknown)}"
+        warnings.warn(message, UserWarning, stacklevel=3)
+    return tree
 
 
 def load_networks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], place: str) -> None:
     """Load `state_dict` into the Lightning module, saying which tensor does not fit.
 
     Raises:
-        InputError: naming missing and unknown tensors and those of another shape.
+        InputError: naming missing and unknown tensors, those of another shape with the keys that it
+            follows from, and those that are no finite numbers.
     """
-    own = module.state_dict()
-    problems = [f"{name}: missing in the checkpoint" for name in own if name not in state_dict]
-    problems += [f"{name}: not in the network" for name in state_dict if name not in own]
-    problems += [
-        f"{name}: shape {tuple(value.shape)} in the checkpoint, "
-        f"{tuple(own[name].shape)} in the network"
-        for name, value in state_dict.items()
-        # The scaler takes the shape of the statistics that it is given.
-        if name in own and value.shape != own[name].shape and not name.startswith("scaler.")
-    ]
-    if problems:
-        heading = f"{place} does not fit the network that its hyperparameters describe:"
-        raise InputError.collect(problems, heading)
+    check_tensors(module.state_dict(), state_dict, place)
     module.load_state_dict(dict(state_dict))
+
+
+def warn_of_other_embeddings(
+    checkpoint: Mapping[str, Any], readers: Sequence[EmbeddingReader | None], place: str
+) -> None:
+    """One warning where the embeddings come from other BEATs weights than those trained with."""
+    trained = checkpoint.get(KEY, {}).get("embedding", {}).get("checkpoint_sha256", "")
+    found = beats_of(readers)
+    if trained and found and trained != found:
+        warnings.warn(
+            f"{place} was trained on embeddings of other BEATs weights (SHA-256 {trained[:12]}...) "
+            f"than those here ({found[:12]}...); extract them again with the same weights",
+            UserWarning,
+            stacklevel=2,
+        )

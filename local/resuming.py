@@ -6,9 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from desed_task.checkpoint_files import load_safely
 from desed_task.errors import InputError
+from desed_task.published import is_published
 from local import results
-from local.checkpoints import config_of_checkpoint, load_checkpoint
+from local.checkpoints import config_of_checkpoint
 from local.config import RecipeConfig, check_config
 
 LAST = "last.ckpt"
@@ -37,9 +39,15 @@ def check_resumable(path: Path, config: RecipeConfig) -> None:
 
     Raises:
         InputError: naming the values that differ, which would change the networks, the batches or
-            the schedule in the middle of a run.
+            the schedule in the middle of a run; and for a published checkpoint.
     """
-    stored = config_of_checkpoint(load_checkpoint(path), config, (), str(path)).dump()
+    checkpoint = load_safely(path)
+    if is_published(checkpoint):
+        raise InputError(
+            f"{path}: a checkpoint of the published code can be tested, not gone on from; use "
+            "--test_from_checkpoint, or train anew"
+        )
+    stored = config_of_checkpoint(checkpoint, config, (), str(path)).dump()
     here = config.dump()
     differing = [
         f"{section}.{key}: {stored[section][key]!r} in the checkpoint, {here[section][key]!r} here"

@@ -14,10 +14,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from desed_task.checkpoint_files import load_safely
 from desed_task.errors import InputError
 from local import results
 from local.callbacks import EnergyMeter, RandomStates, RunDescription
-from local.checkpoints import config_of_checkpoint, load_checkpoint, load_networks
+from local.checkpoints import config_of_checkpoint, load_networks, warn_of_other_embeddings
 from local.command import StoppedError
 from local.config import RecipeConfig, check_config
 from local.data_line import data_line
@@ -102,11 +103,7 @@ def test(config: RecipeConfig, path: str, options: RunOptions, overrides: Sequen
     Raises:
         InputError: for a checkpoint or data that cannot be used.
     """
-    checkpoint = load_checkpoint(Path(path))
-    config = config_of_checkpoint(checkpoint, config, overrides, path)
-    data, module = _prepare(config, options)
-    _check(data, "test")
-    load_networks(module, checkpoint["state_dict"], path)
+    config, data, module = _of_checkpoint(config, path, options, overrides, "test")
     trainer = _trainer(config, options, None, ())
     _test(trainer, module, data, Path(path), loaded=True)
     return Path(str(trainer.log_dir))
@@ -123,11 +120,7 @@ def evaluate(
     Raises:
         InputError: for a checkpoint or data that cannot be used.
     """
-    checkpoint = load_checkpoint(Path(path))
-    config = config_of_checkpoint(checkpoint, config, overrides, path)
-    data, module = _prepare(config, options)
-    _check(data, "predict")
-    load_networks(module, checkpoint["state_dict"], path)
+    config, data, module = _of_checkpoint(config, path, options, overrides, "predict")
     trainer = _trainer(config, options, None, (ScoreWriter(),))
     with _stoppable(lambda: "start again"):
         trainer.predict(module, datamodule=data, return_predictions=False)
@@ -157,6 +150,20 @@ def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, 
     _check_log_dir(Path(options.log_dir))
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
     return SedDataModule(config), SEDTask4(config)
+
+
+def _of_checkpoint(
+    config: RecipeConfig, path: str, options: RunOptions, overrides: Sequence[str], stage: str
+) -> tuple[RecipeConfig, SedDataModule, SEDTask4]:
+    """A checkpoint's own configuration and networks, and the data that a stage needs."""
+    checkpoint = load_safely(Path(path))
+    config = config_of_checkpoint(checkpoint, config, overrides, path)
+    data, module = _prepare(config, options)
+    load_networks(module, checkpoint["state_dict"], path)
+    _check(data, stage)
+    readers = [loaded.embeddings for loaded in data.loaded.values()]
+    warn_of_other_embeddings(checkpoint, readers, path)
+    return config, data, module
 
 
 def _check(data: SedDataModule, stage: str) -> None:

@@ -20,8 +20,11 @@ from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
+from desed_task.specification import KEY
+from local.checkpoints import beats_of, spec_of
 from local.config import RecipeConfig
 from local.scorekeeper import ScoreKeeper
+from local.versions import versions
 
 
 class SEDTask4(pl.LightningModule):
@@ -126,6 +129,12 @@ class SEDTask4(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the file say by itself what its detector is, and what it was made with."""
+        readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
+        checkpoint[KEY] = spec_of(self.config, beats_of(readers)).to_dict()
+        checkpoint["versions"] = versions()
 
     # ---- validation, test and evaluation set
 
