@@ -223,11 +223,11 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) 
         InputError: naming each tensor that does not fit, with both shapes and the keys of the
             configuration that shapes follow from; or those that are no finite numbers.
     """
-    # On no device, as no memory is to be taken before the shapes are known to fit.
-    with _named(place), torch.device("meta"):
-        own = _Modules(spec).state_dict()
+    with _named(place):  # no memory is taken for networks before their shapes are known to fit
+        own = _Modules(spec, "meta").state_dict()
     check_tensors(own, state, place)
-    modules = _Modules(spec)
+    with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
+        modules = _Modules(spec)
     modules.load_state_dict(dict(state))
     modules.eval().requires_grad_(False)
     networks = {"student": modules.sed_student, "teacher": modules.sed_teacher}
@@ -256,14 +256,15 @@ def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], place:
 
 
 class _Modules(nn.Module):
-    """Every module of a detector under its name in a checkpoint."""
+    """Every module of a detector under its name in a checkpoint, the networks on `device`."""
 
-    def __init__(self, spec: DetectorSpec) -> None:
+    def __init__(self, spec: DetectorSpec, device: str = "cpu") -> None:
         super().__init__()
         self.mel_spec = LogMel(**spec.front_end)
         self.scaler = Scaler(**spec.scaler)
-        self.sed_student = CRNN(**spec.net)
-        self.sed_teacher = CRNN(**spec.net)
+        with torch.device(device):
+            self.sed_student = CRNN(**spec.net)
+            self.sed_teacher = CRNN(**spec.net)
 
 
 @contextmanager

@@ -70,16 +70,14 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def front_end_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Window, FFT and bands of a `LogMel` whose buffers lie below `mel_spec.`; {} without them."""
-    window, filters = "mel_spec.spectrogram.window", "mel_spec.mel_scale.fb"
-    if window not in state or filters not in state:
-        return {}
-    n_frequencies, n_mels = _shape(state, filters, 2)
-    return {
-        "n_fft": 2 * (n_frequencies - 1),
-        "win": _shape(state, window, 1)[0],
-        "n_mels": n_mels,
-    }
+    """Window, FFT and bands of the `LogMel` whose buffers lie below `mel_spec.`.
+
+    Raises:
+        InputError: for buffers that are absent or have another number of axes.
+    """
+    n_frequencies, n_mels = _shape(state, "mel_spec.mel_scale.fb", 2)
+    (win,) = _shape(state, "mel_spec.spectrogram.window", 1)
+    return {"n_fft": 2 * (n_frequencies - 1), "win": win, "n_mels": n_mels}
 
 
 def network_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:

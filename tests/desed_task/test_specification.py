@@ -272,6 +272,16 @@ def test_the_tensor_the_shapes_and_the_key_of_a_misfit(tmp_path: Path) -> None:
     assert "sed_teacher.cnn.cnn.conv7.bias: not in the network" in text
 
 
+def test_shapes_that_would_fill_the_memory_are_refused_before_they_do(tmp_path: Path) -> None:
+    """A narrow file whose network would have gates of 10^6 by 10^6 channels."""
+    content = published(small_spec())
+    n_channels = 10**6
+    content["state_dict"]["sed_student.cnn.cnn.conv1.weight"] = torch.zeros(n_channels, 1, 1, 1)
+    content["hyper_parameters"]["net"]["padding"] = [1, 0]
+    text = refusal(content, tmp_path)
+    assert f"glu1.linear.weight: shape (5, 5) in the checkpoint, {(n_channels, n_channels)}" in text
+
+
 def test_a_file_without_its_networks_or_hyperparameters(tmp_path: Path) -> None:
     content = published(small_spec())
     state = content["state_dict"]
@@ -279,6 +289,8 @@ def test_a_file_without_its_networks_or_hyperparameters(tmp_path: Path) -> None:
     assert "no sed_student.cnn.cnn.conv0.weight: not of this recipe" in refusal(
         {**content, "state_dict": shortened}, tmp_path
     )
+    shortened = {k: v for k, v in state.items() if not k.startswith("mel_spec")}
+    assert "no mel_spec.mel_scale.fb" in refusal({**content, "state_dict": shortened}, tmp_path)
     flat = {**state, "sed_student.dense.weight": torch.zeros(3)}
     assert "sed_student.dense.weight has shape (3,)" in refusal(
         {**content, "state_dict": flat}, tmp_path
@@ -301,7 +313,7 @@ def test_a_diverged_training_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["net", "feats", "scaler", "data"])
-@pytest.mark.parametrize("value", [None, "x", -1, [[]], {}, 1e400, True])
+@pytest.mark.parametrize("value", [None, "x", -1, [[]], 1e400])
 def test_wrong_types_in_hyperparameters_end_in_one_message(
     part: str, value: Any, tmp_path: Path
 ) -> None:
@@ -325,6 +337,15 @@ def test_it_moves_as_a_whole(tmp_path: Path) -> None:
     modules = (detector.front_end, *detector.networks.values())
     values = [value for module in modules for value in module.state_dict().values()]
     assert len(values) > 60 and all(value.device.type == "meta" for value in values)
+
+
+def test_loading_leaves_the_random_numbers_alone(tmp_path: Path) -> None:
+    content = ours(small_spec())
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    loaded(content, tmp_path)
+    assert torch.equal(torch.rand(1), expected)
 
 
 def test_random_weights_are_alike_for_one_seed() -> None:

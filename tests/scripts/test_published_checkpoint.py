@@ -118,8 +118,8 @@ def test_metrics_are_the_same_as_published_and_as_ours(
     one, other = (json.loads((place / "results.json").read_text()) for place in (theirs, ours))
     assert one["metrics"] == other["metrics"] and one["per_class"] == other["per_class"]
     # Not what a network says that was not loaded, or of two that are one.
-    assert one["metrics"]["test/student/psds1/sed_scores_eval"] > 0
-    assert len({one["metrics"][f"test/{role}/segment_mauc/sed_scores_eval"] for role in ROLES}) == 2
+    areas = {one["metrics"][f"test/{role}/segment_mauc/sed_scores_eval"] for role in ROLES}
+    assert len(areas) == 2 and all(0.2 < area < 0.8 for area in areas)
     for role in ROLES:
         place = Path("metrics_test") / role / "scores_devtest.npz"
         with np.load(theirs / place) as first, np.load(ours / place) as second:
