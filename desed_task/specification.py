@@ -223,15 +223,24 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) 
         InputError: naming each tensor that does not fit, with both shapes and the keys of the
             configuration that shapes follow from; or those that are no finite numbers.
     """
-    with _named(place):  # no memory is taken for networks before their shapes are known to fit
-        own = _Modules(spec, "meta").state_dict()
-    check_tensors(own, state, place)
+    check_spec(spec, state, place)
     with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
         modules = _Modules(spec)
     modules.load_state_dict(dict(state))
     modules.eval().requires_grad_(False)
     networks = {"student": modules.sed_student, "teacher": modules.sed_teacher}
     return Detector(spec, FrontEnd(modules.mel_spec, modules.scaler).eval(), networks)
+
+
+def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> None:
+    """Refuse tensors that are not those of `spec`; no memory is taken for its networks.
+
+    Raises:
+        InputError: as `build_detector`.
+    """
+    with _named(place):
+        own = _Modules(spec, "meta").state_dict()
+    check_tensors(own, state, place)
 
 
 def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], place: str) -> None:

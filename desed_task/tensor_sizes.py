@@ -120,13 +120,17 @@ def _fusion_sizes(state: Mapping[str, Tensor], prefix: str, n_channels: int) -> 
     elif shrink in state:
         kind, size = "global", _shape(state, shrink, 2)[1]
     else:
-        return {"use_embeddings": True, "embedding_size": _shape(state, fusion, 2)[1] - n_channels}
-    return {
-        "use_embeddings": True,
-        "aggregation_type": kind,
-        "embedding_type": "global" if kind == "global" else "frame",
-        "embedding_size": size,
-    }
+        kind, size = "", _shape(state, fusion, 2)[1] - n_channels
+    if size < 1:
+        raise InputError(
+            f"state_dict: {fusion} has shape {tuple(state[fusion].shape)}, which leaves no "
+            f"embedding beside the CNN's {n_channels} channels"
+        )
+    sizes: dict[str, Any] = {"use_embeddings": True, "embedding_size": size}
+    if kind:
+        sizes["aggregation_type"] = kind
+        sizes["embedding_type"] = "global" if kind == "global" else "frame"
+    return sizes
 
 
 def _shape(state: Mapping[str, Tensor], name: str, n_axes: int) -> tuple[int, ...]:

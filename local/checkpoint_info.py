@@ -17,9 +17,8 @@ from torch import Tensor
 from desed_task.checkpoint_files import load_safely
 from desed_task.errors import InputError
 from desed_task.published import is_published
-from desed_task.specification import KEY, DetectorSpec, build_detector
+from desed_task.specification import KEY, DetectorSpec, check_spec
 from desed_task.task_classes import CLASSES
-from desed_task.tensor_sizes import not_finite
 
 WIDTH = 100
 INDENT = 17
@@ -174,10 +173,9 @@ def _trained(checkpoint: Mapping[str, Any]) -> Rows:
 
 def _state(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> Rows:
     """Whether its tensors can be used."""
-    bad = not_finite(state)
     try:
-        build_detector(spec, state, place)
+        check_spec(spec, state, place)
     except InputError as error:
-        yield "tensors", str(error).removeprefix(f"{place}").replace("\n", " ").lstrip(": ")
+        yield "tensors", " ".join(str(error).removeprefix(place).split())
     else:
-        yield "tensors", f"{len(state)}, all fit" if not bad else "; ".join(bad)
+        yield "tensors", f"{len(state)}, all fit and finite"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
-from desed_task.specification import KEY, SCHEMA_VERSION, DetectorSpec, check_tensors
+from desed_task.specification import KEY, SCHEMA_VERSION, DetectorSpec, check_spec, check_tensors
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, apply_override, check_config
 
@@ -78,9 +78,11 @@ def config_of_checkpoint(
         place: name of the checkpoint for messages.
 
     Raises:
-        InputError: if the checkpoint has no hyperparameters or they do not pass the check.
+        InputError: if its tensors are not those of its detector, if it has no hyperparameters, or
+            they do not pass the check.
     """
     spec = DetectorSpec.of_checkpoint(checkpoint, place)
+    check_spec(spec, checkpoint["state_dict"], place)
     tree = _known(checkpoint.get("hyper_parameters"), place)
     mine = here.dump()
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}

@@ -274,7 +274,7 @@ def test_the_tensor_the_shapes_and_the_key_of_a_misfit(tmp_path: Path) -> None:
 
 def test_shapes_that_would_fill_the_memory_are_refused_before_they_do(tmp_path: Path) -> None:
     """A narrow file whose network would have gates of 10^6 by 10^6 channels."""
-    content = published(small_spec())
+    content = published(small_spec(use_embeddings=False))
     n_channels = 10**6
     content["state_dict"]["sed_student.cnn.cnn.conv1.weight"] = torch.zeros(n_channels, 1, 1, 1)
     content["hyper_parameters"]["net"]["padding"] = [1, 0]
@@ -291,6 +291,10 @@ def test_a_file_without_its_networks_or_hyperparameters(tmp_path: Path) -> None:
     )
     shortened = {k: v for k, v in state.items() if not k.startswith("mel_spec")}
     assert "no mel_spec.mel_scale.fb" in refusal({**content, "state_dict": shortened}, tmp_path)
+    narrow = {**state, "sed_student.cat_tf.weight": torch.zeros(5, 5)}
+    assert "cat_tf.weight has shape (5, 5), which leaves no embedding beside" in refusal(
+        {**content, "state_dict": narrow}, tmp_path
+    )
     flat = {**state, "sed_student.dense.weight": torch.zeros(3)}
     assert "sed_student.dense.weight has shape (3,)" in refusal(
         {**content, "state_dict": flat}, tmp_path

@@ -203,7 +203,7 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
         "156 of 64 ms for a clip of 10 s (2 mel frames each)",
         "minmax of each instance over mel bands and frames",
         "n_epochs 300; n_epochs_warmup 50; epoch_decay 100; batch_size [12, 6, 6, 12, 24];",
-        "all fit",
+        "all fit and finite",
         "net.n_layers_RNN is 2, not 1",
     ):
         assert text in rows, text
