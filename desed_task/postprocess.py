@@ -1,15 +1,20 @@
-"""Post-processing of frame scores."""
+"""Post-processing of frame scores: the median filter, and thresholds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 
 from desed_task.errors import InputError
+from desed_task.labels import Vocabulary
+
+THRESHOLD: Final = 0.5
+# Of all classes, or label -> threshold.
+Threshold = float | Mapping[str, float]
 
 
 class ClassMedianFilter:
@@ -45,3 +50,22 @@ class ClassMedianFilter:
             rows = np.flatnonzero(np.equal(self.lengths, length))
             filtered[..., rows] = median_filter(values[..., rows], size=(*alone, length, 1))
         return filtered
+
+
+def class_thresholds(threshold: Threshold, labels: Sequence[str]) -> npt.NDArray[np.float64]:
+    """(class,) thresholds from one for all, or from those of some labels and 0.5 for the others.
+
+    Raises:
+        InputError: for an unknown label or a threshold outside [0, 1).
+    """
+    vocabulary = Vocabulary(labels)
+    limits = np.full(len(vocabulary), THRESHOLD)
+    if isinstance(threshold, Mapping):
+        for label, value in threshold.items():
+            limits[vocabulary.index(label)] = value
+    else:
+        limits[:] = threshold
+    for label, limit in zip(vocabulary, limits, strict=True):
+        if not 0 <= limit < 1:
+            raise InputError(f"a threshold of {limit:g} for {label}: give one from 0 to below 1")
+    return limits

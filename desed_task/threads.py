@@ -1,10 +1,11 @@
-"""Work on many files at a time, under a progress bar."""
+"""Work on many files or batches at a time."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -45,3 +46,28 @@ def in_threads(
     finally:
         # Ctrl-C ends the files at work, not the queue.
         pool.shutdown(cancel_futures=True)
+
+
+def ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], n_threads: int
+) -> Iterator[Result]:
+    """`work` of each item, in order, in threads that are a few items ahead.
+
+    Args:
+        work: called in threads.
+        items: taken one by one in the caller's thread, no more of them than the threads need.
+        n_threads: that work at a time.
+    """
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * n_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            # An error or Ctrl-C need not wait for what is still queued.
+            for future in waiting:
+                future.cancel()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor
 from desed_task.audio import read_clip
 from desed_task.errors import InputError
 from desed_task.nnet.beats import SAMPLE_RATE, Beats
+from desed_task.threads import ahead
 
 _READERS = 4
 Item = TypeVar("Item")
@@ -80,14 +79,14 @@ class Embedder:
         torch.set_num_threads(1)
         work = partial(_in_turn, self._read, self._embed)
         try:
-            yield from _ahead(work, batches, n_threads)
+            yield from ahead(work, batches, n_threads)
         finally:
             torch.set_num_threads(n_threads)
 
     def _on_gpu(self, batches: Sequence[Sequence[Path]]) -> Generator[Embedded, None, None]:
         """A batch is handed on, and written, while the next one is computed."""
         before: Embedded | None = None
-        for batch in _ahead(self._read, batches, _READERS):
+        for batch in ahead(self._read, batches, _READERS):
             now = self._embed(batch)
             if before is not None:
                 yield _arrived(before)
@@ -131,22 +130,3 @@ def _arrived(embedded: Embedded) -> Embedded:
 
 def _in_turn(first: Callable[[Item], Any], second: Callable[[Any], Result], item: Item) -> Result:
     return second(first(item))
-
-
-def _ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], n_threads: int
-) -> Iterator[Result]:
-    """`work` of each item, in order, in threads that are a few items ahead."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(n_threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * n_threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            # An error or Ctrl-C need not wait for what is still queued.
-            for future in waiting:
-                future.cancel()
