@@ -26,6 +26,7 @@ from local.sections import (
     Feats,
     Net,
     Opt,
+    Predict,
     Pretrained,
     ScalerConfig,
     Strict,
@@ -57,6 +58,7 @@ class RecipeConfig(Strict):
     opt: Opt = Opt()
     feats: Feats = Feats()
     net: Net
+    predict: Predict = Predict()
     energy: Energy = Energy()
 
     @model_validator(mode="after")

@@ -16,6 +16,13 @@ class Device(NamedTuple):
     devices: int | list[int]
     notice: str  # a line for the user, "" where there is nothing to say
 
+    @property
+    def torch_device(self) -> torch.device:
+        """The first of the devices in PyTorch's terms."""
+        if isinstance(self.devices, int):
+            return torch.device("cpu")
+        return torch.device("cuda", self.devices[0])
+
 
 CPU = Device("cpu", 1, "")
 

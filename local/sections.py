@@ -5,7 +5,7 @@ A text below a field is its documentation. `local.config` loads and checks them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,8 @@ from pydantic import (
 )
 
 from local.classes_dict import CLASSES
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Strict(BaseModel):
@@ -244,6 +246,26 @@ class Net(Strict):
             for i, (kernel, padding, stride) in enumerate(shapes)
             if stride != 1 or 2 * padding != kernel - 1
         ]
+
+
+class Predict(Strict):
+    """How predict.py finds events in recordings of any length."""
+
+    hop_s: float = Field(default=5.12, gt=0)
+    """From one window to the next, in seconds; rounded to whole frames. Windows are as long as a
+    training clip, so a smaller hop costs more time and gives more of them a say in each frame."""
+    threshold: Probability | dict[str, Probability] = 0.5
+    """An event is where the score is above it: for all classes, or label -> threshold, 0.5 for
+    classes that are not named."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _of_known_classes(cls, threshold: float | dict[str, float]) -> float | dict[str, float]:
+        named = threshold if isinstance(threshold, dict) else {}
+        unknown = [label for label in named if label not in CLASSES]
+        if unknown:
+            raise ValueError(f"names unknown classes: {', '.join(unknown)}")
+        return threshold
 
 
 class Energy(Strict):

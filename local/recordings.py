@@ -1,0 +1,84 @@
+"""Which recordings to look for events in, and what their results are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+# Of files taken from folders; a file that is named itself may have any ending.
+ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
+
+
+class Recording(NamedTuple):
+    """An audio file, and the path of its results below the output folder, without ending."""
+
+    path: Path
+    name: str
+
+
+def find_recordings(inputs: Sequence[Path]) -> tuple[list[Recording], list[str]]:
+    """The recordings that files and folders name, each once, and what is wrong with the others.
+
+    Folders are searched with their subfolders, hidden files left out. Results are called after the
+    path below the folder that was given, or after the file's stem; recordings that would share a
+    name keep their ending too, and if that does not tell them apart, their whole path.
+
+    Args:
+        inputs: files and folders.
+    """
+    found: dict[Path, _Given] = {}
+    faults = []
+    for given in inputs:
+        if given.is_dir():
+            inside = _below(given)
+            if not inside:
+                faults.append(f"{given}: holds no audio ({', '.join(ENDINGS)}); check the folder")
+            for path in inside:
+                found.setdefault(path.resolve(), _Given(path, path.relative_to(given)))
+        elif given.is_file():
+            found.setdefault(given.resolve(), _Given(given, Path(given.name)))
+        else:
+            faults.append(f"{given}: no such file or folder; check the path")
+    return _named(list(found.values())), faults
+
+
+class _Given(NamedTuple):
+    """A file, and its path below the folder that was given."""
+
+    path: Path
+    below: Path
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in ENDINGS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _named(found: Sequence[_Given]) -> list[Recording]:
+    """Each file with the shortest kind of name that tells it from all others."""
+    kinds: tuple[Callable[[_Given], Path], ...] = (
+        lambda given: given.below.with_suffix(""),
+        lambda given: given.below,
+        lambda given: given.path.absolute().relative_to(given.path.absolute().anchor),
+    )
+    names = [""] * len(found)
+    for kind in kinds:
+        twice = _taken_twice(names)
+        names = [
+            kind(given).as_posix() if not name or name.casefold() in twice else name
+            for given, name in zip(found, names, strict=True)
+        ]
+    return [Recording(given.path, name) for given, name in zip(found, names, strict=True)]
+
+
+def _taken_twice(names: Iterable[str]) -> set[str]:
+    """Names that are there more than once, for file systems that know no capitals too."""
+    count = Counter(name.casefold() for name in names)
+    return {name for name, times in count.items() if times > 1}

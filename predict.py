@@ -1,0 +1,108 @@
+"""Find sound events in recordings of any format, rate, channels and length.
+
+    python predict.py street.wav --checkpoint path/to/best.ckpt
+    python predict.py recordings/ more/talk.mp3 --checkpoint best.ckpt --output_dir events
+    python predict.py street.wav --checkpoint best.ckpt --threshold "Speech=0.4,Dog=0.6"
+    python predict.py recordings/ --checkpoint best.ckpt --formats tsv npz --skip_existing
+
+Writes for each recording: NAME.tsv (filename, onset, offset, event_label, confidence), NAME.json,
+NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.scores.tsv and NAME.npz
+(frame scores). A recording that cannot be read is named at the end, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from local.arguments import positive
+from local.command import run_command
+from local.config import load_config
+from local.thresholds import parse_threshold
+
+FORMATS = ("tsv", "json", "txt", "png", "scores", "npz")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("recordings", nargs="+", type=Path, help="files and folders (with subfolders)")
+    add("--checkpoint", required=True, metavar="CKPT", help="trained here, or the published one")
+    add("--conf_file", default="./confs/pretrained.yaml", help="hop, thresholds, BEATs weights")
+    add("--output_dir", type=Path, default=Path("./predictions"), help="where results go")
+    add(
+        "--model",
+        choices=("student", "teacher"),
+        default="student",
+        help="which network (default: the student, which validation chose the checkpoint by)",
+    )
+    add(
+        "--threshold",
+        metavar="T",
+        help="scores above it are events: one for all classes, or CLASS=T,CLASS=T, and 0.5 for the "
+        "others (default: predict.threshold)",
+    )
+    add(
+        "--formats",
+        nargs="+",
+        choices=FORMATS,
+        default=list(FORMATS[:4]),
+        help="what is written (default: %(default)s)",
+    )
+    add(
+        "--pretrained_model",
+        default="beats",
+        help="file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)",
+    )
+    add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
+    add("--batch_size", type=positive, help="windows at a time (32 on a GPU, 4 a processor)")
+    add(
+        "--skip_existing",
+        action="store_true",
+        help="leave recordings alone whose files are all there and newer, however they were made",
+    )
+    add(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a value of the configuration, e.g. predict.hop_s=2.56; may be repeated",
+    )
+    return parser.parse_args(argv)
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Search the recordings; the exit status."""
+    config = load_config(args.conf_file, args.overrides)
+    threshold = config.predict.threshold
+    if args.threshold is not None:
+        threshold = parse_threshold(args.threshold)
+    # After the configuration, as PyTorch takes seconds to import.
+    from local.predicting import Output, open_detector, predict_all
+
+    named = args.pretrained_model
+    detector = open_detector(
+        config,
+        args.checkpoint,
+        beats=config.pretrained.beats_checkpoint if named == "beats" else named,
+        role=args.model,
+        gpus=args.gpus,
+        batch_size=args.batch_size,
+    )
+    made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
+    output = Output(args.output_dir, args.formats, args.skip_existing, made_by)
+    return predict_all(detector, args.recordings, output, threshold=threshold)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 for recordings that failed, 2 for wrong input."""
+    return run_command(predict, parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""predict.py as a command, on the small mini corpus and the CPU."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from desed_task.nnet.beats import SMALL, write_random_beats
+from local.config import load_config
+from local.prediction_files import DEFAULT_FORMATS, FORMATS
+from tests.desed_task.checkpoints import ours, saved, small_spec
+
+ROOT = Path(__file__).resolve().parents[2]
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def trained(extracted, run_script, tmp_path_factory):
+    """(run folder, best checkpoint) of two epochs, tested by the training script."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = run_script(
+        "train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / "one", cwd=folder
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run_folder,) = (folder / "one").glob("version_*")
+    (best,) = run_folder.glob("checkpoints/epoch=*.ckpt")
+    return run_folder, best
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A checkpoint of a tiny network that takes no embeddings."""
+    return saved(ours(small_spec(use_embeddings=False)), tmp_path / "small.ckpt")
+
+
+@pytest.fixture
+def predict(run_script, tmp_path):
+    """Runs predict.py in `tmp_path`; its results are in `out`."""
+
+    def run(checkpoint, *arguments):
+        return run_script(
+            "predict.py",
+            *("--conf_file", ROOT / "confs/mini.yaml", "--checkpoint", checkpoint),
+            *("--output_dir", tmp_path / "out", "--gpus", "0", *arguments),
+            cwd=tmp_path,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_clip_has_the_scores_of_the_test(role, trained, extracted, run_script, tmp_path):
+    """Those of train_pretrained.py on dev-test, raw and post-processed, of every 10 s clip.
+
+    Of shorter ones the raw scores; longer ones were cropped there and are searched whole here.
+    """
+    folder, best = trained
+    clips = Path(load_config(extracted).data.test_folder)
+    done = run_script(
+        "predict.py",
+        clips,
+        *("--checkpoint", best, "--conf_file", extracted, "--model", role),
+        *("--formats", "npz", "json", "--output_dir", tmp_path / "out"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    tested = np.load(folder / "metrics_test" / role / "scores_devtest.npz")
+    compared = 0
+    for row, clip_id in enumerate(tested["clip_ids"]):
+        duration_s = sf.info(clips / f"{clip_id}.wav").duration
+        if duration_s > 10:
+            continue
+        found = np.load(tmp_path / "out" / f"{clip_id}.npz")
+        n_frames = len(found["unprocessed"])
+        assert n_frames == min(int(np.ceil(duration_s / 0.064)), 156)
+        raw, smooth = tested["unprocessed"][row], tested["postprocessed"][row]
+        np.testing.assert_allclose(found["unprocessed"], raw[:n_frames], atol=1e-5)
+        if duration_s == 10:
+            np.testing.assert_allclose(found["postprocessed"], smooth, atol=1e-5)
+            np.testing.assert_array_equal(found["boundaries_s"], tested["boundaries_s"])
+            compared += 1
+    assert compared > 0
+    assert found["event_labels"].tolist() == tested["event_labels"].tolist()
+    content = json.loads((tmp_path / "out" / f"{clip_id}.json").read_text())
+    assert content["model"] == role and content["checkpoint"] == str(best)
+
+
+def test_everything_that_a_user_may_throw_at_it(small, predict, tmp_path):
+    """Good recordings of all kinds have results; the others are listed, and the status is 1."""
+    noise = 0.1 * np.random.default_rng(0).normal(size=(96000 * 12, 6))
+    mixed = tmp_path / "mixed"
+    (mixed / "deep").mkdir(parents=True)
+    sf.write(mixed / "silence.wav", np.zeros(RATE * 11), RATE)
+    sf.write(mixed / "short.wav", noise[:1600, 0], RATE)
+    sf.write(mixed / "phone.wav", noise[: 8000 * 21, 0], 8000)
+    sf.write(mixed / "studio.wav", noise, 96000, subtype="PCM_24")
+    sf.write(mixed / "music.mp3", noise[: 44100 * 5, :2], 44100)
+    sf.write(mixed / "deep" / "music.ogg", noise[: 44100 * 5, :2], 44100)
+    sf.write(mixed / "deep" / "field.flac", noise[: 48000 * 5, :2], 48000)
+    broken = np.zeros(RATE * 3)
+    broken[RATE * 2] = np.nan
+    sf.write(mixed / "nan.wav", broken, RATE, subtype="FLOAT")
+    sf.write(mixed / "empty.wav", np.zeros(0), RATE)
+    (mixed / "nothing.wav").touch()
+    (mixed / "text.wav").write_text("this is no sound")
+    done = predict(small, mixed, tmp_path / "absent.wav")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    good = {"silence", "short", "phone", "studio", "music", "deep/music", "deep/field"}
+    files = {path.relative_to(tmp_path / "out").as_posix() for path in written(tmp_path / "out")}
+    assert files == {f"{name}{FORMATS[kind].ending}" for name in good for kind in DEFAULT_FORMATS}
+    assert "7 recordings, " in done.stdout and "real-time factor" in done.stdout
+    listed = done.stderr.partition("Recordings not read:\n")[2].splitlines()
+    assert len(listed) == 5
+    for name, reason in (
+        ("absent.wav", "no such file"),
+        ("nan.wav", "not finite, the first at 2.000 s in channel 1"),
+        ("empty.wav", "holds no samples"),
+        ("nothing.wav", "not readable as audio"),
+        ("text.wav", "not readable as audio"),
+    ):
+        assert sum(name in line and reason in line for line in listed) == 1, listed
+    assert json.loads((tmp_path / "out/studio.json").read_text())["duration_s"] == 12.0
+
+
+def written(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def main(tmp_path, capsys):
+    """The script's own function, which spares the start of a process: exit status, errors."""
+
+    def run(checkpoint, *arguments):
+        sf.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+        named = (tmp_path / "a.wav", "--checkpoint", checkpoint, "--output_dir", tmp_path / "out")
+        known = ("--conf_file", ROOT / "confs/mini.yaml", "--formats", "json", "--gpus", "0")
+        try:
+            status = importlib.import_module("predict").main(
+                [*map(str, (*named, *known)), *arguments]
+            )
+        except SystemExit as wrong:
+            status = wrong.code
+        return status, capsys.readouterr().err
+
+    return run
+
+
+def test_thresholds_of_the_command_line_and_the_configuration(small, main, tmp_path):
+    def limits(*arguments):
+        status, told = main(small, *arguments)
+        assert status == 0, told
+        return json.loads((tmp_path / "out/a.json").read_text())["thresholds"]
+
+    assert set(limits().values()) == {0.5}
+    assert set(limits("--threshold", "0.25").values()) == {0.25}
+    one = limits("--threshold", "Dog=0.2,door opens/closes=0.3")
+    assert (one["Dog"], one["door opens/closes"], one["Speech"]) == (0.2, 0.3, 0.5)
+    assert limits("--set", "predict.threshold={Speech: 0.9}")["Speech"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--threshold", "Dgo=0.4"), "unknown label 'Dgo'"),
+        (("--threshold", "2"), "a threshold of 2"),
+        (("--threshold", "loud"), "--threshold loud: 'loud' is no number"),
+        (("--set", "predict.threshold={Dgo: 0.4}"), "names unknown classes: Dgo"),
+        (("--set", "predict.threshold=1.5"), "predict.threshold"),
+        (("--set", "predict.hop_s=20"), "predict.hop_s = 20: windows must be at least one frame"),
+        (("--set", "predict.hop_s=-1"), "predict.hop_s: Input should be greater than 0"),
+        (("--batch_size", "0"), "0 is not above 0"),
+        (("--formats", "mp4"), "invalid choice: 'mp4'"),
+        (("--gpus", "99"), "--gpus 99: there is no such GPU"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(arguments, message, small, main, tmp_path):
+    status, told = main(small, *arguments)
+    assert status == 2
+    assert message in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_absent_or_of_another_size(main, tmp_path):
+    checkpoint = saved(ours(small_spec(embedding_size=48)), tmp_path / "other.ckpt")
+    status, told = main(checkpoint, "--set", f"pretrained.beats_checkpoint={tmp_path}/none.pt")
+    assert status == 2 and "none.pt: no such file of BEATs weights" in told
+    write_random_beats(tmp_path / "beats.pt", seed=1, config=replace(SMALL, encoder_layers=1))
+    status, told = main(checkpoint, "--pretrained_model", str(tmp_path / "beats.pt"))
+    assert status == 2 and "embeddings of 128 features, the network takes 48" in told
+
+
+# Prints the largest memory that a run of predict.py ever took, in bytes.
+MEASURE = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import predict
+status = predict.main(sys.argv[2:])
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+sys.exit(status)
+"""
+
+
+def peak_bytes(recording, checkpoint, folder):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", MEASURE, ROOT, recording, "--checkpoint", checkpoint),
+            *("--conf_file", ROOT / "confs/mini.yaml", "--output_dir", folder / "out"),
+            *("--formats", "tsv", "npz", "png", "--gpus", "0", "--set", "predict.hop_s=8"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return int(re.search(r"^peak (\d+)", done.stdout, re.M)[1])
+
+
+def test_memory_does_not_grow_with_the_recording(small, tmp_path):
+    """A 65-minute recording takes at most 300 MB more than one of a minute."""
+    minute = (0.1 * np.random.default_rng(0).normal(size=(60 * 32000, 2))).astype(np.float32)
+    peaks = []
+    for name, minutes in (("short.wav", 1), ("long.wav", 65)):
+        with sf.SoundFile(tmp_path / name, "w", 32000, 2, subtype="PCM_16") as sound:
+            for _ in range(minutes):
+                sound.write(minute)
+        peaks.append(peak_bytes(tmp_path / name, small, tmp_path))
+    assert len(np.load(tmp_path / "out/long.npz")["postprocessed"]) == 3900 / 0.04
+    assert peaks[1] - peaks[0] < 300e6, peaks
+
+
+def test_ctrl_c_ends_it_and_it_goes_on(small, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    sf.write(folder / "a.wav", np.zeros(RATE), RATE)
+    noise = 0.1 * np.random.default_rng(0).normal(size=RATE * 600)
+    sf.write(folder / "b.wav", noise, RATE)
+    for name in "cdefgh":
+        shutil.copy(folder / "b.wav", folder / f"{name}.wav")
+    command = [
+        *(sys.executable, ROOT / "predict.py", folder, "--checkpoint", small, "--gpus", "0"),
+        *("--conf_file", ROOT / "confs/mini.yaml", "--output_dir", tmp_path / "out"),
+        *("--formats", "tsv", "--skip_existing", "--set", "predict.hop_s=0.32"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    deadline_s = time.monotonic() + 120
+    while not (tmp_path / "out/a.tsv").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert "with --skip_existing to go on" in told and "Traceback" not in told
+    files = written(tmp_path / "out")
+    assert 0 < len(files) < 8 and {path.suffix for path in files} == {".tsv"}
+    assert not any(path.name.startswith(".") for path in files)
+    for path in folder.glob("[c-h].wav"):
+        path.unlink()
+    done = subprocess.run([*command, "--set", "predict.hop_s=9.6"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "left alone as their files are there" in done.stdout
+    assert (tmp_path / "out/b.tsv").exists()
