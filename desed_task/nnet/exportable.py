@@ -11,6 +11,8 @@ They compute the same (`tests/desed_task/test_onnx_export.py`) and exist in expo
 from __future__ import annotations
 
 import copy
+from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,15 @@ from desed_task.nnet import fusion
 from desed_task.nnet.CRNN import CRNN, Detection
 
 _N_GATES = 3
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def on_cpu(module: Network) -> Network:
+    """`module` in eval mode on the CPU: itself if it is there, else a copy."""
+    tensors = chain(module.parameters(), module.buffers())
+    if not module.training and all(tensor.device.type == "cpu" for tensor in tensors):
+        return module
+    return copy.deepcopy(module).cpu().eval()
 
 
 class OnnxGRU(nn.Module):
