@@ -26,8 +26,9 @@ def listed(key: str) -> list[str]:
 
 
 def requirements() -> list[Requirement]:
-    lines = listed("dependencies") + listed("dev")
-    return [Requirement(line.split('"')[1]) for line in lines if line.startswith('"')]
+    lines = listed("dependencies") + listed("export") + listed("dev")
+    asked = [Requirement(line.split('"')[1]) for line in lines if line.startswith('"')]
+    return [wanted for wanted in asked if wanted.name != "desed-task"]
 
 
 def make(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,6 +60,12 @@ def test_what_is_installed_is_what_is_asked_for():
         if Version(version(wanted.name)) not in wanted.specifier
     ]
     assert outside == []
+
+
+def test_developers_get_what_an_export_needs():
+    own = next(Requirement(line.split('"')[1]) for line in listed("dev") if "desed-task" in line)
+    assert (own.name, own.extras) == ("desed-task", {"export"})
+    assert {wanted.name for wanted in requirements()} >= {"onnx", "onnxruntime", "onnxscript"}
 
 
 def test_every_upper_bound_has_its_reason():

@@ -99,6 +99,8 @@ class ExportableCRNN(nn.Module):
         n_tokens: of the embeddings.
     """
 
+    token_weights: Tensor | None
+
     def __init__(self, network: CRNN, *, n_frames: int, n_tokens: int) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
