@@ -25,7 +25,6 @@ def export_onnx(
     config: RecipeConfig,
     checkpoint: str,
     output_dir: Path,
-    *,
     role: str,
     pretrained_model: str = CONFIGURED,
     recordings: Sequence[Path] = (),
