@@ -21,7 +21,8 @@ from desed_task.nnet.CRNN import CRNN
 from desed_task.nnet.exportable import ExportableCRNN, OnnxGRU, on_cpu, token_weights
 from desed_task.onnx_export import example_clip, export_crnn, export_waveform
 from desed_task.onnx_file import TOLERANCE, write_checked
-from desed_task.specification import load_detector
+from desed_task.specification import build_detector, load_detector
+from tests.desed_task.checkpoints import small_spec, tensors
 
 # Two blocks instead of seven: an export takes as long as it has operators.
 SMALL = {
@@ -121,11 +122,19 @@ def test_every_aggregation(net, shape, reference, tmp_path):
     assert_same(run(path, mel=mel, embeddings=embeddings), expected)
 
 
-def test_a_network_without_embeddings_needs_no_beats(reference, beats, waveform, tmp_path):
-    detector = small(reference, use_embeddings=False, attention=False, activation="cg")
+def test_a_network_without_embeddings_needs_no_beats(beats, waveform, tmp_path):
+    """Of other sizes, with dataset statistics."""
+    scaler = {"statistic": "dataset", "normtype": "standard"}
+    spec = small_spec(scaler=scaler, use_embeddings=False, attention=False, activation="cg")
+    level = {
+        "scaler.shift": torch.full((1, 1, 1), -25.0),
+        "scaler.scale": torch.full((1, 1, 1), 9.0),
+    }
+    detector = build_detector(spec, {**tensors(spec), **level}, "small")
     path = export_waveform(detector, "student", tmp_path / "d.onnx", beats=beats).path
     with torch.no_grad():
         expected = detector.networks["student"](detector.front_end(waveform))
+    assert expected.strong.shape == (2, 27, 250)
     assert_same(run(path, waveform=waveform), expected)
     assert "beats" not in metadata(path)
 
