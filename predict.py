@@ -4,6 +4,7 @@
     python predict.py recordings/ more/talk.mp3 --checkpoint best.ckpt --output_dir events
     python predict.py street.wav --checkpoint best.ckpt --threshold "Speech=0.4,Dog=0.6"
     python predict.py recordings/ --checkpoint best.ckpt --formats tsv npz --skip_existing
+    python predict.py --export onnx --checkpoint best.ckpt --output_dir graphs
 
 Writes for each recording: NAME.tsv (filename, onset, offset, event_label, confidence), NAME.json,
 NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.scores.tsv and NAME.npz
@@ -30,7 +31,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("recordings", nargs="+", type=Path, help="files and folders (with subfolders)")
+    add("recordings", nargs="*", type=Path, help="files and folders (with subfolders)")
     add("--checkpoint", required=True, metavar="CKPT", help="trained here, or the published one")
     add("--conf_file", default="./confs/pretrained.yaml", help="hop, thresholds, BEATs weights")
     add("--output_dir", type=Path, default=Path("./predictions"), help="where results go")
@@ -73,12 +74,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SECTION.KEY=VALUE",
         help="change a value of the configuration, e.g. predict.hop_s=2.56; may be repeated",
     )
-    return parser.parse_args(argv)
+    add("--export", choices=("onnx",), help="write the network as ONNX files, and no events")
+    args = parser.parse_args(argv)
+    if not (args.recordings or args.export):
+        parser.error("give recordings, or --export onnx")
+    return args
 
 
 def predict(args: argparse.Namespace) -> int:
     """Search the recordings; the exit status."""
     config = load_config(args.conf_file, args.overrides)
+    if args.export:
+        from local.exporting import export_onnx
+
+        where = args.checkpoint, args.output_dir, args.model
+        export_onnx(config, *where, args.pretrained_model, args.recordings)
+        return 0
     threshold = config.predict.threshold
     if args.threshold is not None:
         threshold = parse_threshold(args.threshold)
