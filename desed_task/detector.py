@@ -27,7 +27,7 @@ from torch import Tensor
 from desed_task.audio import PathLike
 from desed_task.errors import InputError
 from desed_task.files import sha256_of
-from desed_task.nnet.beats import SAMPLE_RATE, Beats, find_beats, load_beats
+from desed_task.nnet.beats import Beats, check_fit, find_beats, load_beats
 from desed_task.overlap_add import OverlapAdd, ScoreRows, Waveform, Window, WindowGrid
 from desed_task.postprocess import (
     THRESHOLD,
@@ -257,15 +257,7 @@ def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:
             f"the network takes BEATs embeddings of {size} features; give the file of weights that "
             "they were extracted with"
         )
-    if beats.size != size:
-        raise InputError(
-            f"this BEATs makes embeddings of {beats.size} features, the network takes {size}; give "
-            "the file of weights that it was trained with"
-        )
-    if sample_rate != SAMPLE_RATE:
-        raise InputError(
-            f"the network hears {sample_rate} Hz and BEATs {SAMPLE_RATE} Hz; train one at that rate"
-        )
+    check_fit(beats, size=size, sample_rate=sample_rate)
     return beats
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.errors import InputError
-from desed_task.nnet.beats import N_MELS, SAMPLE_RATE, Beats
+from desed_task.nnet.beats import N_MELS, Beats, check_fit
 from desed_task.nnet.beats_encoder import BeatsConfig
 from desed_task.nnet.CRNN import CRNN, Detection
 from desed_task.nnet.exportable import ExportableCRNN, on_cpu
@@ -189,16 +189,13 @@ def _network(detector: Detector, role: str) -> CRNN:
 
 def _check_beats(beats: Beats, network: CRNN, spec: DetectorSpec) -> None:
     """Refuse a BEATs whose embeddings the network cannot have been trained with."""
-    own = _n_tokens(spec), network.embedding_size, spec.sample_rate
-    theirs = beats.n_tokens(_n_samples(spec)), beats.size, SAMPLE_RATE
-    names = ("tokens a clip", "features", "Hz")
-    problems = [
-        f"{their} {name} in this BEATs, {mine} in the network"
-        for name, their, mine in zip(names, theirs, own, strict=True)
-        if their != mine
-    ]
-    if problems:
-        raise InputError(f"{'; '.join(problems)}: give the BEATs that it was trained with")
+    check_fit(beats, size=network.embedding_size, sample_rate=spec.sample_rate)
+    theirs, own = beats.n_tokens(_n_samples(spec)), _n_tokens(spec)
+    if theirs != own:
+        raise InputError(
+            f"this BEATs makes {theirs} tokens of a clip, the network takes {own}; give the "
+            "weights that it was trained with"
+        )
 
 
 def _n_samples(spec: DetectorSpec) -> int:

@@ -111,6 +111,28 @@ _SOURCE = (
 )
 
 
+def check_fit(beats: Beats, *, size: int, sample_rate: int) -> None:
+    """Refuse a BEATs that a network cannot have been trained with.
+
+    Args:
+        beats: the model.
+        size: features that the network takes.
+        sample_rate: of what the network hears, Hz.
+
+    Raises:
+        InputError: telling both sides.
+    """
+    if beats.size != size:
+        raise InputError(
+            f"this BEATs makes embeddings of {beats.size} features, the network takes {size}; give "
+            "the file of weights that it was trained with"
+        )
+    if sample_rate != SAMPLE_RATE:
+        raise InputError(
+            f"the network hears {sample_rate} Hz and BEATs {SAMPLE_RATE} Hz; train one at that rate"
+        )
+
+
 def find_beats(path: PathLike) -> Path:
     """The checkpoint at `path`, or beside it under the file's other spelling.
 

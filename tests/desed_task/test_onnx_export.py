@@ -261,9 +261,9 @@ def test_what_cannot_be_exported_is_refused_before_work(reference, beats, tmp_pa
     with pytest.raises(InputError, match=r"student takes embeddings, .* BEATs weights"):
         export_waveform(reference, "student", target)
     other = small(reference, embedding_size=768)
-    with pytest.raises(InputError, match="96 features in this BEATs, 768 in the network"):
+    with pytest.raises(InputError, match="embeddings of 96 features, the network takes 768"):
         export_waveform(other, "student", target, beats=beats)
-    with pytest.raises(InputError, match="96 features in this BEATs, 768 in the network"):
+    with pytest.raises(InputError, match="embeddings of 96 features, the network takes 768"):
         export_crnn(other, "student", target, beats=beats)
     with pytest.raises(InputError, match=r"shape \(2, 5\) to check with; give \(160000,\)"):
         export_crnn(reference, "student", target, clip=torch.zeros(2, 5))
