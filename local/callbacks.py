@@ -20,8 +20,9 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
-from desed_task.files import write_text_atomic
+from desed_task.files import sha256_of, write_text_atomic
 from local.config import RecipeConfig
+from local.macs import count_macs
 from local.sections import Energy
 from local.versions import versions
 
@@ -141,7 +142,9 @@ def on_gpu(trainer: pl.Trainer) -> bool:
 
 
 class RunDescription(Callback):
-    """Writes what the run was made from: resolved config, versions, commit and command."""
+    """Writes what the run was made from: resolved config, versions, commit and command; the seed,
+    what the network costs and, of a test or evaluation, the identity of its checkpoint.
+    """
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
@@ -160,8 +163,13 @@ class RunDescription(Callback):
             "commit": commit(),
             "host": platform.node(),
             "device": str(trainer.strategy.root_device),
+            "seed": self.config.training.seed,
+            "network": count_macs(pl_module.sed_student, self.config)._asdict(),
             "versions": versions(),
         }
+        if pl_module.tested_checkpoint is not None:
+            path = pl_module.tested_checkpoint.resolve()
+            record["checkpoint"] = {"path": str(path), "sha256": sha256_of(path)}
         log = folder / "run.yaml"
         before = log.read_text(encoding="utf-8") if log.is_file() else ""
         write_text_atomic(log, before + yaml.safe_dump([record], sort_keys=False))

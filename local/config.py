@@ -121,7 +121,8 @@ def check_config(tree: dict[str, Any], place: str) -> RecipeConfig:
     try:
         return RecipeConfig.model_validate(tree)
     except ValidationError as error:
-        raise InputError.collect(_problems(error), f"{place} cannot be used:") from None
+        problems = validation_problems(error, RecipeConfig)
+        raise InputError.collect(problems, f"{place} cannot be used:") from None
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
@@ -129,13 +130,22 @@ def _read_tree(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: no such configuration file; see confs/ for those that come along"
         )
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
+    tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: holds no sections (net:, training:, data: ...)")
     return tree
+
+
+def read_yaml(path: Path) -> Any:
+    """The plain values of a YAML file in which no key stands twice.
+
+    Raises:
+        InputError: for a file that is no such YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -190,12 +200,13 @@ def _drop_unread(tree: dict[str, Any], place: str) -> dict[str, Any]:
     return kept
 
 
-def _problems(error: ValidationError) -> list[str]:
+def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A message with the dotted path for everything that `model` refused."""
     problems = []
     for mistake in error.errors(include_url=False):
         where = ".".join(str(part) for part in mistake["loc"]) or "configuration"
         if mistake["type"] == "extra_forbidden":
-            what = f"unknown key (value {mistake['input']!r}); {_suggest(mistake['loc'])}"
+            what = f"unknown key (value {mistake['input']!r}); {_suggest(mistake['loc'], model)}"
         elif mistake["type"] == "missing":
             what = "missing; give it a value"
         else:
@@ -206,8 +217,8 @@ def _problems(error: ValidationError) -> list[str]:
     return problems
 
 
-def _suggest(loc: tuple[int | str, ...]) -> str:
-    fields = RecipeConfig.model_fields
+def _suggest(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    fields = model.model_fields
     if len(loc) > 1:
         fields = getattr(fields[str(loc[0])].annotation, "model_fields", {})
     near = difflib.get_close_matches(str(loc[-1]), fields, n=1)

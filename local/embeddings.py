@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
-from desed_task.files import atomic_path
+from desed_task.files import atomic_path, sha256_of
 from desed_task.nnet.beats import find_beats, load_beats
 from local.embedder import Embedder
 from local.embedding_sets import REPEATS
@@ -189,7 +188,7 @@ class Extractor:
 
 def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
     """What a file of embeddings is marked with: the weights and the length of a clip."""
-    return {"checkpoint_sha256": _sha256(checkpoint), "clip_s": clip_s}
+    return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
 
 
 def newer(clips: Mapping[str, Path], file: Path) -> list[str]:
@@ -197,11 +196,3 @@ def newer(clips: Mapping[str, Path], file: Path) -> list[str]:
     written = file.stat().st_mtime
     there = ((clip_id, wav) for clip_id, wav in clips.items() if wav.exists())
     return [clip_id for clip_id, wav in there if wav.stat().st_mtime > written]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

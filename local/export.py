@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback
 from tqdm import tqdm
 
 from desed_task.dataio.batch import Source
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
-from desed_task.files import atomic_path, write_text_atomic
+from desed_task.files import atomic_path, write_json_atomic, write_text_atomic
 from local import corpora, figures, results
 from local.callbacks import tensorboard
 from local.datamodule import SedDataModule, Truth
 from local.scorekeeper import ROLES, ScoreKeeper
 
 ROLLS_PER_CORPUS = 4
+EVALUATION_FILE = "evaluation.json"
+KINDS = ("unprocessed", "postprocessed")
+# Files end at a sample; what is left of a frame must not vanish when it is written or read.
+_SHORTEST_FRAME_S = 1e-5
 
 
 class ResultWriter(Callback):
@@ -60,7 +66,7 @@ class ResultWriter(Callback):
             corpora=[corpus.name for corpus in corpora.TEST],
             missing=data.missing,
             missing_recordings=data.missing_recordings,
-            checkpoint=pl_module.tested_checkpoint,
+            checkpoint=pl_module.tested_checkpoint.name,
         )
 
 
@@ -119,36 +125,70 @@ def write_scores(path: Path, raw: Scores, smoothed: Scores) -> None:
 class ScoreWriter(Callback):
     """After an evaluation: a table of timestamped scores a clip, raw and post-processed."""
 
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn of clips that are longer than what the network is given."""
+        clip_s = pl_module.config.data.audio_max_len
+        long = [clip for clip, length_s in _durations(trainer).items() if length_s > clip_s]
+        if long:
+            warnings.warn(
+                f"{len(long)} evaluation clips (e.g. {', '.join(long[:3])}) are longer than "
+                f"{clip_s:g} s: only their beginning is scored; cut them into shorter ones",
+                UserWarning,
+                stacklevel=2,
+            )
+
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write `metrics_test/{role}_scores/{unprocessed,postprocessed}/<clip>.tsv`."""
+        """Write `metrics_test/{role}_scores/{unprocessed,postprocessed}/<clip>.tsv`, then
+        evaluation.json: clip -> seconds, whose presence says that the evaluation is finished.
+        """
         keeper: ScoreKeeper = pl_module.scorekeeper
-        folder = Path(str(trainer.log_dir)) / "metrics_test"
+        folder = Path(str(trainer.log_dir))  # a question to all processes
+        durations_s = _durations(trainer)
         for role in ROLES:
-            kinds = {
-                "unprocessed": keeper.scores(role, Source.EVALUATION),
-                "postprocessed": keeper.smoothed(role, Source.EVALUATION),
-            }
+            found = (
+                keeper.scores(role, Source.EVALUATION),
+                keeper.smoothed(role, Source.EVALUATION),
+            )
             if trainer.is_global_zero:
-                for kind, scores in kinds.items():
-                    write_score_tables(folder / f"{role}_scores" / kind, scores)
+                for kind, scores in zip(KINDS, found, strict=True):
+                    write_score_tables(score_folder(folder, role, kind), scores, durations_s)
+        if trainer.is_global_zero:
+            write_json_atomic(folder / EVALUATION_FILE, {"clips": durations_s})
 
 
-def write_score_tables(folder: Path, scores: Scores) -> None:
-    """One `<clip>.tsv` a clip: onset, offset, and a column a class."""
+def _durations(trainer: pl.Trainer) -> dict[str, float]:
+    return trainer.datamodule.loaded[corpora.EVALUATION.name].durations_s
+
+
+def score_folder(run_folder: Path, role: str, kind: str) -> Path:
+    """Where the tables of an evaluation lie (SPEC section 7); `kind` is one of KINDS."""
+    return run_folder / "metrics_test" / f"{role}_scores" / kind
+
+
+def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, float]) -> None:
+    """One `<clip>.tsv` a clip: onset, offset, and a column a class; no frame after its end."""
     head = "\t".join(["onset", "offset", *scores.vocabulary])
-    times = np.stack([scores.boundaries_s[:-1], scores.boundaries_s[1:]], axis=1)
-    formats = ["%.3f", "%.3f", *["%.6f"] * len(scores.vocabulary)]
+    formats = ["%.8g", "%.8g", *["%.6f"] * len(scores.vocabulary)]
     clips = zip(scores.clip_ids, scores.values, strict=True)
     title = f"{folder.parent.name}/{folder.name}"
     for clip_id, values in tqdm(
         clips, title, len(scores.clip_ids), unit="clip", dynamic_ncols=True, leave=False
     ):
+        ends_s = cropped_boundaries(scores.boundaries_s, durations_s[clip_id])
+        times = np.stack([ends_s[:-1], ends_s[1:]], axis=1)
         with atomic_path(folder / f"{clip_id}.tsv") as temporary:
             np.savetxt(
                 temporary,
-                np.concatenate([times, values], axis=1),
+                np.concatenate([times, values[: len(times)]], axis=1),
                 fmt=formats,
                 delimiter="\t",
                 header=head,
                 comments="",
             )
+
+
+def cropped_boundaries(boundaries_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
+    """Boundaries (frame + 1,) of the frames that begin in a clip; the last one is its end."""
+    onset_s = boundaries_s[:-1]
+    kept = onset_s[onset_s < duration_s - _SHORTEST_FRAME_S]
+    return np.append(kept, min(duration_s, boundaries_s[-1]))

@@ -122,6 +122,7 @@ def evaluate(
     """
     config, data, module = _of_checkpoint(config, path, options, overrides, "predict")
     trainer = _trainer(config, options, None, (ScoreWriter(),))
+    module.tested_checkpoint = Path(path)
     with _stoppable(lambda: "start again"):
         trainer.predict(module, datamodule=data, return_predictions=False)
     folder = Path(str(trainer.log_dir))
@@ -244,7 +245,7 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
 def _test(
     trainer: pl.Trainer, module: SEDTask4, data: SedDataModule, path: Path, loaded: bool = False
 ) -> None:
-    module.tested_checkpoint = path.name
+    module.tested_checkpoint = path
     ckpt: dict[str, Any] = {} if loaded else {"ckpt_path": path, "weights_only": True}
     with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)

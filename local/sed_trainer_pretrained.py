@@ -6,6 +6,7 @@ Hooks are short and delegate: the mathematics is `desed_task`'s, the metrics are
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,8 @@ class SEDTask4(pl.LightningModule):
         # Of mixup and masks; seeded anew for each batch, so there is no state to be kept.
         self.draws = torch.Generator()
         self.scorekeeper = ScoreKeeper(config)
+        # The file under test or evaluation; None while the network is trained.
+        self.tested_checkpoint: Path | None = None
 
     @property
     def networks(self) -> dict[str, CRNN]:

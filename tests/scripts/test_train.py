@@ -16,10 +16,12 @@ import pytest
 import torch
 import yaml
 
+from desed_task.files import sha256_of
 from local import run
 from local.command import StoppedError
 from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
+from tests.scripts.conftest import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
@@ -35,26 +37,6 @@ METRICS = {
     "segment_mauc/sed_scores_eval",
     "segment_mpauc/sed_scores_eval",
 }
-
-
-def run_folder(log_dir: Path) -> Path:
-    (folder,) = log_dir.glob("version_*")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(extracted, run_script, tmp_path_factory):
-    """Two epochs, twice with one seed: (run folder, what was printed), (the second run folder)."""
-    folder = tmp_path_factory.mktemp("runs")
-    done = [
-        run_script(
-            "train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name, cwd=folder
-        )
-        for name in ("one", "two")
-    ]
-    for run_done in done:
-        assert run_done.returncode == 0, run_done.stdout + run_done.stderr
-    return run_folder(folder / "one"), done[0], run_folder(folder / "two")
 
 
 def test_a_run_ends_in_every_metric_of_both_networks(trained):
@@ -87,6 +69,12 @@ def test_what_lies_in_the_run_folder(trained):
     stages = yaml.safe_load((folder / "run.yaml").read_text())
     assert [stage["stage"] for stage in stages] == ["fit", "test"]
     assert "--log_dir" in stages[0]["command"]
+    assert stages[0]["seed"] == config.training.seed
+    assert stages[0]["network"]["clip_s"] == 10
+    assert stages[0]["network"]["macs"] > stages[0]["network"]["parameters"] > 1000
+    (best,) = folder.glob("checkpoints/epoch=*.ckpt")
+    assert "checkpoint" not in stages[0]
+    assert stages[1]["checkpoint"] == {"path": str(best), "sha256": sha256_of(best)}
     for role in ("student", "teacher"):
         place = folder / "metrics_test" / role
         names = {path.name for path in place.iterdir()}
@@ -182,6 +170,11 @@ def test_an_evaluation_set_gets_a_table_of_scores_a_clip(trained, extracted, run
             head, *rows = next(tables.glob("*.tsv")).read_text().splitlines()
             assert head.split("\t")[:3] == ["onset", "offset", "Alarm_bell_ringing"]
             assert len(rows) == 156
+    content = json.loads((run_folder(tmp_path / "eval") / "evaluation.json").read_text())
+    assert content == {"clips": dict.fromkeys(sorted(clips), 10.0)}
+    (stage,) = yaml.safe_load((run_folder(tmp_path / "eval") / "run.yaml").read_text())
+    assert stage["stage"] == "predict"
+    assert stage["checkpoint"]["path"] == str(folder / "checkpoints/last.ckpt")
 
 
 class StopAfterFirstEpoch(run.Callback):
