@@ -44,3 +44,13 @@ def test_no_frame_begins_after_the_end_of_its_clip(duration_s, n_frames, end_s, 
     assert list(read.columns) == ["onset", "offset", *VOCABULARY]
     np.testing.assert_allclose(read["offset"], ends_s[1:], atol=1e-7)
     np.testing.assert_allclose(read[list(VOCABULARY)], scores.values[0, :n_frames], atol=5e-7)
+
+
+def test_a_clip_of_whole_frames_gets_that_many():
+    # 3 x 0.01875 falls below 900 / 16000: without care, a frame of no length would follow.
+    odd = FrameGrid.for_clip(10.0, 16000, 300, 1)
+    assert 3 * odd.frame_s < 3 * 300 / 16000
+    for grid in (GRID, odd):
+        for k in range(1, 157):
+            duration_s = k * grid.frame_samples / grid.sample_rate
+            assert len(cropped_boundaries(grid.boundaries_s, duration_s)) == k + 1
