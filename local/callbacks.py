@@ -98,16 +98,16 @@ class EnergyMeter(Callback):
             or TrainerFn(stage) not in self.STAGES
         ):
             return
-        folder = Path(run_folder) / "codecarbon"
-        folder.mkdir(parents=True, exist_ok=True)
+        file = emissions_file(Path(run_folder), self.STAGES[TrainerFn(stage)])
+        file.parent.mkdir(parents=True, exist_ok=True)
         # It speaks before it has read its own log level; nothing may stand over the progress bar.
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         # Without a GPU its own detection must not be given any id.
         gpus = {"gpu_ids": trainer.device_ids} if on_gpu(trainer) else {}
         self._tracker = OfflineEmissionsTracker(
             country_iso_code=self.config.country_iso_code,
-            output_dir=str(folder),
-            output_file=f"emissions_baseline_{self.STAGES[TrainerFn(stage)]}.csv",
+            output_dir=str(file.parent),
+            output_file=file.name,
             log_level="critical",
             allow_multiple_runs=True,
             **gpus,
@@ -134,6 +134,11 @@ class EnergyMeter(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"energy/{name}_kwh": self.energy_kwh[name]}, trainer.global_step)
         print(f"energy of {name}: {self.energy_kwh[name]:.6f} kWh (codecarbon's estimate)")
+
+
+def emissions_file(run_folder: Path, stage: str) -> Path:
+    """codecarbon's table of a stage (training, test or eval) in a run folder (SPEC section 7)."""
+    return run_folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
 
 
 def on_gpu(trainer: pl.Trainer) -> bool:

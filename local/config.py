@@ -14,7 +14,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
@@ -145,7 +145,8 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as YAML: {reason}") from None
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -219,7 +220,10 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
 
 def _suggest(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
     fields = model.model_fields
-    if len(loc) > 1:
-        fields = getattr(fields[str(loc[0])].annotation, "model_fields", {})
+    for part in (str(part) for part in loc[:-1] if isinstance(part, str)):
+        annotation = fields[part].annotation
+        # Of a list, the model of its entries.
+        models = (annotation, *get_args(annotation))
+        fields = next((one.model_fields for one in models if hasattr(one, "model_fields")), {})
     near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
