@@ -90,6 +90,7 @@ def test_the_rooms_are_not_empty():
     assert len(LIBRARY) > 20
     assert len(RECIPE) > 20
     assert {"train_pretrained", "extract_embeddings", "generate_dcase_task4_2024"} <= SCRIPT_NAMES
+    assert "make_submission" in SCRIPT_NAMES
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=place)
