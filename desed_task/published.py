@@ -15,6 +15,7 @@ from torch import Tensor
 
 from desed_task.checkpoint_files import REPEATED
 from desed_task.errors import InputError
+from desed_task.plain_values import listed, unlike
 from desed_task.task_classes import CLASSES
 from desed_task.tensor_sizes import front_end_sizes, network_sizes
 
@@ -137,18 +138,14 @@ def _merged(
     Returns:
         The values, and a line for each that was said otherwise than measured.
     """
-    known = PUBLISHED[part]
+    known, said = PUBLISHED[part], listed(dict(said))
     differing = [
         f"{part}.{key} is {value!r}, not {said[key]!r}"
         for key, value in measured.items()
-        if key in said and _plain(said[key]) != value
+        if key in said and (unlike(said[key], value) or said[key] != value)
     ]
     stated = {key: value for key, value in said.items() if key in known}
     return {**known, **stated, **measured}, differing
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _section(hyper: Mapping[str, Any], key: str) -> dict[str, Any]:

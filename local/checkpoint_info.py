@@ -5,7 +5,6 @@ Needs no configuration, no data and no Lightning.
 
 from __future__ import annotations
 
-import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,6 +33,7 @@ TRAINING = (
     *("training.obj_metric_synth_type", "training.obj_metric_maestro_type"),
 )
 
+_AXES = {1: "mel bands", 2: "frames"}
 Rows = Iterator[tuple[str, str]]
 
 
@@ -68,6 +68,8 @@ def table(path: Path) -> str:
 
 
 def _row(name: str, text: str) -> str:
+    # What a file says is shown, never obeyed by the terminal.
+    text = "".join(c if c.isprintable() or c == _UNBROKEN else "?" for c in text)
     lines = textwrap.wrap(text, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
     return f"{name:<{INDENT}}" + f"\n{'':{INDENT}}".join(lines).replace(_UNBROKEN, " ")
 
@@ -99,11 +101,12 @@ def _best(callbacks: Any) -> Rows:
     """What the callback that keeps the best checkpoint had seen."""
     states = callbacks.values() if isinstance(callbacks, dict) else ()
     for state in states:
-        if isinstance(state, dict) and state.get("monitor") and "best_model_path" in state:
-            score = state.get("best_model_score")
-            value = float(score) if isinstance(score, int | float | Tensor) else math.nan
-            best = Path(str(state["best_model_path"])).name
-            yield "best score", f"{state['monitor']} {value:.4f}, of {best or 'no file yet'}"
+        if not isinstance(state, dict) or not isinstance(state.get("monitor"), str):
+            continue
+        score = state.get("best_model_score")
+        if isinstance(score, float) or (isinstance(score, Tensor) and score.numel() == 1):
+            best = Path(str(state.get("best_model_path"))).name
+            yield "best score", f"{state['monitor']} {float(score):.4f}, of {best}"
 
 
 def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> Rows:
@@ -125,7 +128,7 @@ def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> Rows:
     yield "front end", _front_end(spec.front_end)
     text = f"{grid.n_frames} of {1000 * grid.frame_s:g} ms for a clip of {spec.clip_s:g} s"
     yield "frames", f"{text} ({spec.net_subsample} mel frames each)"
-    axes = " and ".join({1: "mel bands", 2: "frames"}[axis] for axis in scaler["dims"])
+    axes = " and ".join(_AXES.get(axis, "?") for axis in scaler["dims"])
     kept = ", its statistics in the file" if "scaler.shift" in state else ""
     yield "scaler", f"{scaler['normtype']} of each {scaler['statistic']} over {axes}{kept}"
 

@@ -317,7 +317,7 @@ def test_a_diverged_training_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["net", "feats", "scaler", "data"])
-@pytest.mark.parametrize("value", [None, "x", -1, [[]], 1e400])
+@pytest.mark.parametrize("value", [None, "x", -1, [[]], 1e400, torch.ones(2)])
 def test_wrong_types_in_hyperparameters_end_in_one_message(
     part: str, value: Any, tmp_path: Path
 ) -> None:

@@ -230,6 +230,8 @@ def test_what_is_inside_says_what_is_wrong(resaved: Path, tmp_path: Path) -> Non
     assert "its training had diverged" in rows
     assert "sed_student.dense.bias: 2 of 27 values are no finite numbers" in rows
     content["state_dict"]["sed_student.dense.bias"] = torch.zeros(5)
+    content["versions"] = {"torch": "\x1b[2J"}
     torch.save(content, path)
     rows = " ".join(checkpoint_info.table(path).split())
     assert "sed_student.dense.bias: shape (5,) in the checkpoint, (27,) in the network" in rows
+    assert "torch ?[2J" in rows
