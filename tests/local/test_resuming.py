@@ -53,7 +53,7 @@ def test_the_newest_training_counts(mini_conf, run_folder, tmp_path):
 
 def test_a_damaged_checkpoint_is_refused_by_auto_too(mini_conf, run_folder, tmp_path):
     run_folder(0, LAST_CKPT)
-    with pytest.raises(InputError, match=r"last\.ckpt: not a checkpoint that can be loaded safely"):
+    with pytest.raises(InputError, match=r"last\.ckpt: an empty file, not a checkpoint"):
         run.fit(load_config(mini_conf), run.RunOptions(str(tmp_path)), resume_from="auto")
 
 
