@@ -30,8 +30,8 @@ REPEATED: Final = ("sed_student", "sed_teacher")
 _AGAIN = "get it again from its source, or train one"
 _OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _SIGNATURES = {
-    _OLD_FORMAT: "a file written by torch before 1.6; load it with the torch that wrote it and save it "
-    "again with a newer one",
+    _OLD_FORMAT: "a file written by torch before 1.6; load it with the torch that wrote it and "
+    "save it again with a newer one",
     b"\x89HDF": "an HDF5 file, such as embeddings; give a .ckpt file",
     b"\x1f\x8b": "a gzip archive; unpack it and give the .ckpt file in it",
     b"RIFF": "an audio file; give a .ckpt file",
