@@ -14,6 +14,8 @@ import pickletools
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from pathlib import Path
 from typing import Any, Final
 
@@ -187,16 +189,24 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
 
 def _asked_for(content: bytes, path: Path) -> set[str]:
     """Dotted names of everything that a pickle wants from Python; nothing is run."""
-    names = set()
+    names, codecs = set(), set()
     try:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name == "GLOBAL":
                 names.add(str(argument).replace(" ", "."))
             elif opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "OBJ", "NEWOBJ"):
                 names.add(f"objects ({opcode.name})")
+            elif isinstance(argument, str) and _repeats(argument):
+                codecs.add(f"_codecs.encode to {argument}")
     except Exception as error:  # whatever the bytes spell
         raise _unsafe(path, error) from None
-    return names
+    return names | codecs if "_codecs.encode" in names else names
+
+
+def _repeats(codec: str) -> bool:
+    """Whether a codec turns bytes into bytes: used on its own result, hex would fill the memory."""
+    name = normalize_encoding(codec).lower()
+    return aliases.get(name, name).endswith("_codec")
 
 
 def _is_known(name: str) -> bool:

@@ -7,6 +7,7 @@ import pickle
 import random
 import struct
 import zipfile
+from _codecs import encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,28 @@ def test_a_pickle_that_asks_for_more_is_refused_and_nothing_runs(
         text = refusal(path)
     assert "not a checkpoint that can be loaded safely: it asks for posix.system" in text
     assert not (tmp_path / "pwned").exists()
+
+
+class Doubled:
+    """Bytes that codecs make longer and longer."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, str]]:
+        return encode, (
+            Doubled(self.times - 1) if self.times else "a",
+            "Hex" if self.times else "u8",
+        )
+
+
+def test_bytes_that_would_grow_are_refused(tmp_path: Path) -> None:
+    path = saved({"state_dict": {}, "bomb": Doubled(60)}, tmp_path / "bomb.ckpt")
+    assert "it asks for _codecs.encode to Hex" in refusal(path)
+    path = saved({"state_dict": {}, "best": b"bytes", "word": "hex"}, tmp_path / "a.ckpt")
+    assert "hex" in refusal(path)  # rather than following what goes where
+    path = saved({"state_dict": {}, "word": "hex"}, tmp_path / "a.ckpt")
+    assert load_safely(path)["word"] == "hex"
 
 
 @pytest.mark.parametrize(
