@@ -77,13 +77,13 @@ def collar_fscore(
         offset_collar_s: seconds.
         offset_collar_rate: share of a true event's length.
     """
-    one, other = pair_up(found, truth)
-    length_s = (truth.offset_s - truth.onset_s)[other]
-    reach_s = np.maximum(offset_collar_s, offset_collar_rate * length_s)
-    near = found.label_index[one] == truth.label_index[other]
-    near &= np.abs(found.onset_s[one] - truth.onset_s[other]) <= onset_collar_s
-    near &= np.abs(found.offset_s[one] - truth.offset_s[other]) <= reach_s
-    matched = _matched(one[near], other[near], (len(found), len(truth)))
+    matched = collar_matches(
+        found,
+        truth,
+        onset_collar_s=onset_collar_s,
+        offset_collar_s=offset_collar_s,
+        offset_collar_rate=offset_collar_rate,
+    )
     n_classes = len(labels)
     true_positives = np.bincount(truth.label_index[matched], minlength=n_classes)
     return _fscore(
@@ -92,6 +92,24 @@ def collar_fscore(
         np.bincount(truth.label_index, minlength=n_classes),
         labels,
     )
+
+
+def collar_matches(
+    found: Detections,
+    truth: Detections,
+    *,
+    onset_collar_s: float,
+    offset_collar_s: float,
+    offset_collar_rate: float,
+) -> npt.NDArray[np.bool_]:
+    """(true event,): which ones `collar_fscore`, whose arguments these are, matches."""
+    one, other = pair_up(found, truth)
+    length_s = (truth.offset_s - truth.onset_s)[other]
+    reach_s = np.maximum(offset_collar_s, offset_collar_rate * length_s)
+    near = found.label_index[one] == truth.label_index[other]
+    near &= np.abs(found.onset_s[one] - truth.onset_s[other]) <= onset_collar_s
+    near &= np.abs(found.offset_s[one] - truth.offset_s[other]) <= reach_s
+    return _matched(one[near], other[near], (len(found), len(truth)))
 
 
 def segment_fscore(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from desed_task.evaluation.scores import Detections, Floats, Ints
 
@@ -16,6 +17,15 @@ class Counts(NamedTuple):
     false_positives: Ints  # (class,)
     cross_triggers: Ints  # (class, class)
     references: Ints  # (class,), true events
+
+
+class Verdicts(NamedTuple):
+    """What the criteria say of each event."""
+
+    hit: npt.NDArray[np.bool_]  # (true event,) found
+    tolerated: npt.NDArray[np.bool_]  # (detection,) not false
+    trigger: Ints  # (cross-trigger,) index of the detection
+    triggered: Ints  # (cross-trigger,) class of the events that it lies in
 
 
 class Pairs(NamedTuple):
@@ -45,6 +55,29 @@ def intersection_counts(
     gtc: float,
     cttc: float | None,
 ) -> Counts:
+    """Count what `intersection_verdicts` finds, class by class; the same arguments."""
+    hit, tolerated, trigger, triggered = intersection_verdicts(
+        found, truth, n_classes, dtc=dtc, gtc=gtc, cttc=cttc
+    )
+    triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
+    np.add.at(triggers, (found.label_index[trigger], triggered), 1)
+    return Counts(
+        np.bincount(truth.label_index[hit], minlength=n_classes),
+        np.bincount(found.label_index[~tolerated], minlength=n_classes),
+        triggers,
+        np.bincount(truth.label_index, minlength=n_classes),
+    )
+
+
+def intersection_verdicts(
+    found: Detections,
+    truth: Detections,
+    n_classes: int,
+    *,
+    dtc: float,
+    gtc: float,
+    cttc: float | None,
+) -> Verdicts:
     """Apply the detection tolerance, ground truth and cross-trigger criteria.
 
     Args:
@@ -68,29 +101,14 @@ def intersection_counts(
     tolerated = _sums(pairs.found, found_share * same, len(found)) >= dtc
     useful = true_share * (same & tolerated[pairs.found])
     hit = _sums(pairs.true, useful, len(truth)) >= gtc
-    triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
+    trigger = triggered = np.zeros(0, dtype=np.int64)
     if cttc is not None:
         wrong = found_share * (~tolerated[pairs.found] & ~same)
-        triggers = _cross_triggers(pairs, wrong, found, truth, cttc, n_classes)
-    return Counts(
-        np.bincount(truth.label_index[hit], minlength=n_classes),
-        np.bincount(found.label_index[~tolerated], minlength=n_classes),
-        triggers,
-        np.bincount(truth.label_index, minlength=n_classes),
-    )
-
-
-def _cross_triggers(
-    pairs: Pairs, share: Floats, found: Detections, truth: Detections, cttc: float, n_classes: int
-) -> Ints:
-    """(class, class): false detections of one class that lie in events of another."""
-    cell = pairs.found * n_classes + truth.label_index[pairs.true]
-    crossed = _sums(cell, share, len(found) * n_classes).reshape(-1, n_classes)
-    # A criterion of 0 would be met by clips without the class.
-    which, other = np.nonzero((crossed >= cttc) & (crossed > 0))
-    triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
-    np.add.at(triggers, (found.label_index[which], other), 1)
-    return triggers
+        cell = pairs.found * n_classes + truth.label_index[pairs.true]
+        crossed = _sums(cell, wrong, len(found) * n_classes).reshape(-1, n_classes)
+        # A criterion of 0 would be met by clips without the class.
+        trigger, triggered = np.nonzero((crossed >= cttc) & (crossed > 0))
+    return Verdicts(hit, tolerated, trigger, triggered)
 
 
 def _sums(index: Ints, values: Floats, size: int) -> Floats:

@@ -139,10 +139,7 @@ def psds_of_rocs(rocs: Sequence[Roc], labels: Sequence[str], spec: PsdsSpec) -> 
         labels: their names.
         spec: which PSDS.
     """
-    edges = np.unique(np.concatenate([roc.efpr for roc in rocs]))
-    tpr = np.stack([_at(roc, edges) for roc in rocs])
-    effective = (tpr.mean(axis=0) - spec.alpha_st * tpr.std(axis=0)).clip(min=0.0)
-    total = Roc(edges, effective)
+    total = combined(rocs, spec)
     return Psds(
         area(total, spec.max_efpr),
         {label: area(roc, spec.max_efpr) for label, roc in zip(labels, rocs, strict=True)},
@@ -166,11 +163,24 @@ def _class_rocs(
 
 
 def staircase(efpr: Floats, tpr: Floats) -> Roc:
-    """The best rate reached up to each false positive rate, beginning at (0, 0)."""
-    edges = np.unique(np.concatenate([[0.0], efpr]))
-    best = np.zeros(len(edges))
-    np.maximum.at(best, np.searchsorted(edges, efpr), tpr)
-    return Roc(edges, np.maximum.accumulate(best))
+    """The best rate reached up to each false positive rate: where it rises, from (0, 0) on.
+
+    Args:
+        efpr: (operating point,) false positive rates, in any order.
+        tpr: (operating point,) true positive rates.
+    """
+    order = np.argsort(efpr, kind="stable")
+    best = np.maximum.accumulate(np.concatenate([[0.0], tpr[order]]))
+    rises = np.flatnonzero(np.diff(best) > 0)
+    edges = np.concatenate([[0.0], efpr[order[rises]]])
+    return Roc(edges, np.concatenate([[0.0], best[rises + 1]]))
+
+
+def combined(rocs: Sequence[Roc], spec: PsdsSpec) -> Roc:
+    """The effective curve: mean over classes less `alpha_st` standard deviations, at least 0."""
+    edges = np.unique(np.concatenate([roc.efpr for roc in rocs]))
+    tpr = np.stack([_at(roc, edges) for roc in rocs])
+    return Roc(edges, (tpr.mean(axis=0) - spec.alpha_st * tpr.std(axis=0)).clip(min=0.0))
 
 
 def _at(roc: Roc, efpr: Floats) -> Floats:

@@ -1,0 +1,172 @@
+"""Metrics of clips that count several times or not at all: one pass over sums, for resampling.
+
+Every metric of this package is a function of counts that are sums over clips (over recordings, for
+segments). What each unit adds to them at each operating point is kept here, so that the metric of
+any resample is that of sums weighted by how often each unit was drawn. The value is that of a
+corpus in which the units are really repeated: a class without an event in it is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from desed_task.evaluation.psds import SECONDS_PER_HOUR, PsdsSpec, area, combined, staircase
+from desed_task.evaluation.scores import Floats, Ints
+
+
+class WeightedMetric(Protocol):
+    """Values of one or several metrics for weights of the units."""
+
+    def values(self, weights: Floats) -> tuple[float, ...]:
+        """The metrics where unit i occurs `weights[i]` times; NaN where they do not exist."""
+
+
+class Changes(NamedTuple):
+    """How the counts of one class change as the threshold falls, unit by unit."""
+
+    unit: Ints  # (change,) index of the clip or recording, by falling threshold
+    last: Ints  # (operating point,) index of its last change
+    amounts: Floats  # (kind, change): true positives, false positives, cross-triggers by class
+
+    def at_points(self, weights: Floats, directions: Floats | None = None) -> Floats:
+        """(kind, operating point): weighted counts at each threshold.
+
+        Args:
+            weights: (unit,) how often each occurs.
+            directions: (m, kind) takes m sums of kinds instead of the kinds.
+        """
+        amounts = self.amounts if directions is None else directions @ self.amounts
+        drawn = weights[self.unit]
+        return np.stack([np.cumsum(row * drawn)[self.last] for row in amounts])
+
+
+def changes(score: Floats, unit: Ints, amounts: Floats) -> Changes:
+    """Order changes by falling score; those of one score make one operating point.
+
+    Args:
+        score: (change,) the counts change when the threshold falls below it.
+        unit: (change,) whose counts.
+        amounts: (change, kind) by how much; changes of nothing are dropped.
+    """
+    kept = np.flatnonzero(amounts.any(axis=1))
+    order = kept[np.argsort(-score[kept], kind="stable")]
+    ends = np.append(np.diff(score[order]) != 0, True) if len(order) else np.zeros(0, dtype=bool)
+    rows = np.ascontiguousarray(amounts[order].T, dtype=np.float64)
+    return Changes(unit[order], np.flatnonzero(ends), rows)
+
+
+@dataclass(frozen=True)
+class WeightedPsds:
+    """A PSDS.
+
+    Attributes:
+        classes: changes of each class.
+        references: (clip, class) true events.
+        class_s: (clip, class) seconds of true events.
+        duration_s: (clip,) seconds; 0 for clips that are left out.
+        spec: which PSDS.
+    """
+
+    classes: Sequence[Changes]
+    references: Floats
+    class_s: Floats
+    duration_s: Floats
+    spec: PsdsSpec
+
+    def values(self, weights: Floats) -> tuple[float]:
+        """The score."""
+        references = weights @ self.references
+        present = np.flatnonzero(references)
+        if not len(present):
+            return (float("nan"),)
+        spec = self.spec.of_classes(len(present))
+        hours = float(weights @ self.duration_s) / SECONDS_PER_HOUR
+        directions = self._directions(weights @ self.class_s, present, spec)
+        rocs = []
+        for label in present.tolist():
+            true, false, *triggers = self.classes[label].at_points(weights, directions)
+            efpr = false / hours
+            if triggers:
+                efpr = efpr + triggers[0]
+            # What lies beyond has no area; most operating points do.
+            inside = efpr < spec.max_efpr
+            rocs.append(staircase(efpr[inside], true[inside] / references[label]))
+        return (area(combined(rocs, spec), spec.max_efpr),)
+
+    def _directions(self, class_s: Floats, present: Ints, spec: PsdsSpec) -> Floats | None:
+        """True positives, false positives, and what all cross-triggers add to the rate."""
+        if self.spec.cttc is None:
+            return None
+        directions = np.eye(3, 2 + len(class_s))
+        directions[2] = 0.0
+        if spec.alpha_ct:
+            share = spec.alpha_ct / (len(present) - 1)
+            directions[2, 2 + present] = share * SECONDS_PER_HOUR / class_s[present]
+        return directions
+
+
+@dataclass(frozen=True)
+class WeightedF1:
+    """A macro F-score of decisions.
+
+    Attributes:
+        true_positives: (clip, class).
+        false_positives: (clip, class).
+        references: (clip, class) true events.
+    """
+
+    true_positives: Floats
+    false_positives: Floats
+    references: Floats
+
+    def values(self, weights: Floats) -> tuple[float]:
+        """Mean over the classes that have events."""
+        true, false, references = (
+            weights @ counts
+            for counts in (self.true_positives, self.false_positives, self.references)
+        )
+        present = references > 0
+        f1 = 2 * true[present] / (true + false + references)[present]
+        return (_mean(f1),)
+
+
+@dataclass(frozen=True)
+class WeightedSegments:
+    """F1 at each class's best threshold, area and partial area under the ROC curve, of segments.
+
+    Attributes:
+        classes: changes of each class: active and inactive segments that reach a score.
+        active: (recording, class) segments with an event.
+        segments: (recording,) all segments.
+        max_fpr: false positive rate up to which the partial area is taken.
+    """
+
+    classes: Sequence[Changes]
+    active: Floats
+    segments: Floats
+    max_fpr: float
+
+    def values(self, weights: Floats) -> tuple[float, float, float]:
+        """F1, area, partial area: means over the classes that have events.
+
+        A class that is active in every segment has no areas and is left out of their means.
+        """
+        active = weights @ self.active
+        inactive = weights @ self.segments - active
+        f1, areas, partial = [], [], []
+        for label in np.flatnonzero(active).tolist():
+            true, false = self.classes[label].at_points(weights)
+            f1.append(float((2 * true / (true + false + active[label])).max()))
+            if inactive[label]:
+                roc = staircase(false / inactive[label], true / active[label])
+                areas.append(area(roc, 1.0))
+                partial.append(area(roc, self.max_fpr))
+        return _mean(f1), _mean(areas), _mean(partial)
+
+
+def _mean(values: Sequence[float] | Floats) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
