@@ -21,7 +21,9 @@ from desed_task.evaluation.psds import (
     psds_from_thresholds,
 )
 from desed_task.evaluation.scores import (
+    ScoreFrames,
     Scores,
+    TruthEvents,
     as_detections,
     as_sed_scores_eval,
     check_durations,
@@ -232,9 +234,10 @@ def score_maestro(
             without any scored event.
     """
     scores, events, unscored = paired(scores, events)
-    events = _segment_truth(events, durations, stage)
+    events = segment_truth(events, durations, stage)
     labels, not_scored = scored(events, MAESTRO_SCORED_CLASSES)
-    found = _segment_scores(scores.select(labels=labels), events, durations, stage)
+    frames, truth = segment_input(scores.select(labels=labels), events, durations, stage)
+    found = segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
     sheet = _Sheet(stage, role, MAESTRO_SCORED_CLASSES)
     for name, value, per_class in (
         ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
@@ -252,7 +255,7 @@ def score_maestro(
     )
 
 
-def _segment_truth(events: EventTable, durations: Mapping[str, float], stage: Stage) -> EventTable:
+def segment_truth(events: EventTable, durations: Mapping[str, float], stage: Stage) -> EventTable:
     """Certain events of whole recordings in a test, of single clips in a validation."""
     certain = events.rows(events.confidence > TRUE_CONFIDENCE)
     # The same event of a recording stands in the table of every clip that covers it.
@@ -261,16 +264,15 @@ def _segment_truth(events: EventTable, durations: Mapping[str, float], stage: St
     return whole.within(durations)
 
 
-def _segment_scores(
+def segment_input(
     scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
-) -> segments.SegmentScores:
-    """Of whole recordings in a test, of single clips in a validation."""
+) -> tuple[ScoreFrames, TruthEvents]:
+    """Segments and truth of whole recordings in a test, of single clips in a validation."""
     pieces = (segments.overlap_add if stage == "test" else segments.clip_segments)(
         scores, durations
     )
     frames = segments.segment_frames(pieces, durations, scores.vocabulary.labels)
-    truth = truth_events(events, scores.vocabulary)
-    return segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
+    return frames, truth_events(events, scores.vocabulary)
 
 
 def scored(events: EventTable, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,225 @@
+"""Finished runs as they lie on disk, and whether their numbers may stand in one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from desed_task.errors import InputError
+from local import results
+from local.checks import examples
+from local.config import RecipeConfig, load_config
+from local.corpora import TEST, Corpus
+from local.resuming import LAST, how_to_go_on
+
+# What every test writes, and a summary shows first.
+NEEDED = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
+STAGES = ("training", "test", "eval")
+AGAIN = "test them on the same data with train_pretrained.py --test_from_checkpoint"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder with a finished test.
+
+    Attributes:
+        folder: LOG_DIR/version_N.
+        content: of its results.json.
+        config: resolved; None where there is none that can be read.
+        energy_kwh: stage -> estimated energy, of the stages that were measured.
+        clip_ids: test corpus -> scored clips, where the scores are still there.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+    config: RecipeConfig | None = None
+    energy_kwh: dict[str, float] = field(default_factory=dict)
+    clip_ids: dict[Corpus, tuple[str, ...]] = field(default_factory=dict)
+
+    def scores_path(self, role: str, corpus: Corpus) -> Path:
+        """Where the scores of a network on a test corpus are kept."""
+        return self.folder / "metrics_test" / role / f"scores_{corpus.source.name.lower()}.npz"
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """Full name -> value."""
+        return self.content["metrics"]
+
+    @property
+    def per_class(self) -> dict[str, dict[str, float | None]]:
+        """Full name -> class -> value."""
+        return self.content["per_class"]
+
+    @property
+    def sed_scores_eval(self) -> str:
+        """The version that most metrics were computed with."""
+        return self.content["versions"]["sed_scores_eval"]
+
+    @property
+    def seed(self) -> int | None:
+        """Of the training, where the configuration tells."""
+        return None if self.config is None else self.config.training.seed
+
+
+def open_run(folder: Path) -> FinishedRun:
+    """Read a run folder.
+
+    Raises:
+        InputError: if it is none, or its test is not finished.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give run folders, LOG_DIR/version_N")
+    path = folder / results.FILE
+    if not path.is_file():
+        raise InputError(_unfinished(folder))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        run = FinishedRun(folder, content)
+        _ = run.sed_scores_eval, content["clips"].items()
+        for name in (f"test/{role}/{needed}" for role in results.ROLES for needed in NEEDED):
+            _ = run.metrics[name], run.per_class[name].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
+    return FinishedRun(folder, content, _config(folder), _energy(folder), _scored_clips(run))
+
+
+def _unfinished(folder: Path) -> str:
+    runs = sorted(path.parent.name for path in folder.glob(f"version_*/{results.FILE}"))
+    if runs:
+        return f"{folder} is no run but holds runs; give them: {folder / 'version_*'}"
+    last = folder / "checkpoints" / LAST
+    remedy = how_to_go_on(last) if last.is_file() else "train it, or leave it out"
+    return f"{folder}: no {results.FILE}, the run is unfinished; {remedy}"
+
+
+def _config(folder: Path) -> RecipeConfig | None:
+    try:
+        return load_config(str(folder / "config.yaml"))
+    except (InputError, OSError):
+        return None
+
+
+def _energy(folder: Path) -> dict[str, float]:
+    """Sums of codecarbon's tables: a resumed training has a line for each part."""
+    found = {}
+    for stage in STAGES:
+        path = folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
+        if not path.is_file():
+            continue
+        try:
+            with path.open(encoding="utf-8", newline="") as lines:
+                parts = [float(line["energy_consumed"]) for line in csv.DictReader(lines)]
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{path}: no table of codecarbon's ({error!r}); restore or delete it"
+            ) from None
+        found[stage] = sum(parts)
+    return found
+
+
+def _scored_clips(run: FinishedRun) -> dict[Corpus, tuple[str, ...]]:
+    found = {}
+    for corpus in TEST:
+        path = run.scores_path("student", corpus)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                found[corpus] = tuple(stored["clip_ids"].tolist())
+        except (OSError, ValueError, KeyError, EOFError):
+            continue
+    return found
+
+
+def check_comparable(runs: Sequence[FinishedRun]) -> list[str]:
+    """Refuse runs whose numbers mean different things.
+
+    Returns:
+        What the reader of a table of these runs has to know.
+
+    Raises:
+        InputError: for a run given twice, other metrics or classes, other test clips.
+    """
+    problems, first = [], runs[0]
+    known: dict[Path, FinishedRun] = {}
+    for run in runs:
+        if run.folder.resolve() in known:
+            problems.append(f"{run.folder} is given twice; a run counts once")
+        known[run.folder.resolve()] = run
+    for run in runs[1:]:
+        problems += _class_problems(first, run) or _clip_problems(first, run)
+    if problems:
+        raise InputError.collect(problems, "these runs cannot be summarised together:")
+    return _version_notes(runs) + _twin_notes(runs)
+
+
+def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
+    other = sorted(set(first.metrics) ^ set(run.metrics))
+    if other:
+        return [
+            f"{run.folder}: not the metrics of {first.folder}, {len(other)} differ "
+            f"({examples(other)}); test both with one version of the recipe"
+        ]
+    differing = {
+        label
+        for name, values in first.per_class.items()
+        for label in _scored_labels(values) ^ _scored_labels(run.per_class[name])
+    }
+    if not differing:
+        return []
+    return [
+        f"{run.folder}: not the scored classes of {first.folder}, {len(differing)} differ "
+        f"({examples(sorted(differing))}), so means over classes cannot be compared; {AGAIN}"
+    ]
+
+
+def _scored_labels(values: dict[str, float | None]) -> set[str]:
+    return {label for label, value in values.items() if value is not None}
+
+
+def _clip_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
+    problems = []
+    for corpus in TEST:
+        counts = [one.content["clips"].get(corpus.name, 0) for one in (first, run)]
+        heading = (
+            f"{run.folder}: tested on {counts[1]} clips of {corpus.title}, {first.folder} on "
+            f"{counts[0]}"
+        )
+        if corpus in first.clip_ids and corpus in run.clip_ids:
+            differing = sorted(set(first.clip_ids[corpus]) ^ set(run.clip_ids[corpus]))
+            if differing:
+                named = f"{len(differing)} clips differ ({examples(differing)})"
+                problems.append(f"{heading}: {named}; {AGAIN}")
+        elif counts[0] != counts[1]:
+            problems.append(f"{heading}; {AGAIN}")
+    return problems
+
+
+def _version_notes(runs: Sequence[FinishedRun]) -> list[str]:
+    versions = sorted({run.sed_scores_eval for run in runs})
+    if len(versions) == 1:
+        return [f"sed_scores_eval {versions[0]}"]
+    users = {v: [str(run.folder) for run in runs if run.sed_scores_eval == v] for v in versions}
+    by = ", ".join(f"{version} ({examples(folders)})" for version, folders in users.items())
+    return [
+        f"sed_scores_eval differs between the runs: {by}; conventions of partial AUC differ "
+        f"between versions, so {AGAIN}"
+    ]
+
+
+def _twin_notes(runs: Sequence[FinishedRun]) -> list[str]:
+    """Runs with one result, which say nothing of each other's spread."""
+    by_metrics: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        by_metrics.setdefault(json.dumps(run.metrics, sort_keys=True), []).append(run)
+    return [
+        f"{', '.join(str(run.folder) for run in twins)} have one and the same result (seeds: "
+        f"{', '.join(str(run.seed) for run in twins)}); give each run a seed of its own with --set "
+        "training.seed=..."
+        for twins in by_metrics.values()
+        if len(twins) > 1
+    ]

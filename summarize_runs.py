@@ -1,0 +1,70 @@
+"""Put finished runs together: spread over seeds, intervals over clips, one system against another.
+
+    python summarize_runs.py exp/2024_baseline/version_0                    # intervals of one run
+    python summarize_runs.py exp/2024_baseline/version_*                    # seeds of one recipe
+    python summarize_runs.py exp/dropout/version_* --against exp/2024_baseline/version_*
+    python summarize_runs.py exp/2024_baseline/version_* --resamples 0      # without intervals
+
+Give each training a seed of its own (train_pretrained.py --set training.seed=...). Intervals need
+the scores in the run folders and the test's tables where the runs' configurations have them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from local import summarizing, summary_texts
+from local.command import run_command
+from local.config import load_config
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, LOG_DIR/version_N")
+    parser.add_argument(
+        "--against",
+        metavar="RUN",
+        nargs="+",
+        default=[],
+        help="other runs, tested on the same clips: is the difference significant?",
+    )
+    parser.add_argument("--output_dir", default="./summary", help="where the summary is written")
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals"
+    )
+    parser.add_argument("--seed", type=int, default=42, help="of the resamples")
+    parser.add_argument(
+        "--conf_file", help="where the test's tables lie (default: where the runs' own say)"
+    )
+    return parser.parse_args(argv)
+
+
+def summarize(args: argparse.Namespace) -> int:
+    """Print a summary and write it, with single classes and pictures."""
+    summary = summarizing.summarize_folders(
+        args.runs,
+        args.against,
+        config=load_config(args.conf_file) if args.conf_file else None,
+        n_resamples=args.resamples,
+        seed=args.seed,
+    )
+    print(summary_texts.text(summary, per_class=False))
+    folder = Path(args.output_dir)
+    summarizing.write(summary, folder)
+    print(f"with single classes: {folder / summarizing.TEXT_FILE}")
+    print(f"pictures: {folder / summarizing.METRICS_FILE}, {folder / summarizing.CLASSES_FILE}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 2 for wrong input, 130 after Ctrl-C."""
+    return run_command(summarize, parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
