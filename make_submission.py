@@ -71,8 +71,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def submit(args: argparse.Namespace) -> int:
     """Write the form, or make the package."""
     # After the command line, as PyTorch takes seconds to import.
-    from local.submission import Sources, make_submission
-    from local.submission_form import write_template
+    from local.submission.form import write_template
+    from local.submission.make import Sources, make_submission
 
     if args.write_metadata is not None:
         write_template(args.write_metadata)

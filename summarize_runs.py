@@ -15,9 +15,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from local import summarizing, summary_texts
 from local.command import run_command
 from local.config import load_config
+from local.summary import summarize, texts
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,26 +44,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def summarize(args: argparse.Namespace) -> int:
+def put_together(args: argparse.Namespace) -> int:
     """Print a summary and write it, with single classes and pictures."""
-    summary = summarizing.summarize_folders(
+    summary = summarize.summarize_folders(
         args.runs,
         args.against,
         config=load_config(args.conf_file) if args.conf_file else None,
         n_resamples=args.resamples,
         seed=args.seed,
     )
-    print(summary_texts.text(summary, per_class=False))
+    print(texts.text(summary, per_class=False))
     folder = Path(args.output_dir)
-    summarizing.write(summary, folder)
-    print(f"with single classes: {folder / summarizing.TEXT_FILE}")
-    print(f"pictures: {folder / summarizing.METRICS_FILE}, {folder / summarizing.CLASSES_FILE}")
+    summarize.write(summary, folder)
+    print(f"with single classes: {folder / summarize.TEXT_FILE}")
+    print(f"pictures: {folder / summarize.METRICS_FILE}, {folder / summarize.CLASSES_FILE}")
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 2 for wrong input, 130 after Ctrl-C."""
-    return run_command(summarize, parse_args(argv))
+    return run_command(put_together, parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -82,9 +82,8 @@ def test_every_package_is_installed():
         for top in ("desed_task", "local")
         for path in (ROOT / top).rglob("*.py")
     }
-    assert set(re.search(r"^packages = \[(.*)\]", PYPROJECT, re.M).group(1).split(", ")) == {
-        f'"{name}"' for name in found
-    }
+    listed = re.search(r"^packages = \[(.*?)\]", PYPROJECT, re.M | re.S).group(1)
+    assert set(re.findall(r'"([\w.]+)"', listed)) == found
     assert all((ROOT / name.replace(".", "/") / "__init__.py").is_file() for name in found)
 
 

@@ -22,7 +22,7 @@ _MOST_SHOWN = 50
 def generate(args: argparse.Namespace) -> int:
     """Do what the script's arguments ask for; the exit status."""
     if args.check:
-        from local.doctor import run_check
+        from local.doctor.check import run_check
 
         return run_check(args.conf_file, args.out_dir or Path(), jobs=args.jobs)
     basedir = args.basedir or (MINI_BASEDIR if args.mini else REAL_BASEDIR)

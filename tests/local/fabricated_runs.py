@@ -15,7 +15,7 @@ from local.config import RecipeConfig, load_config
 from local.corpora import TEST
 from local.datamodule import grid_of
 from local.export import write_scores
-from local.recount import read_truth
+from local.summary.recount import read_truth
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORE = (scoring.score_desed, scoring.score_maestro)

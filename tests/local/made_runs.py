@@ -22,7 +22,7 @@ from local.config import RecipeConfig, load_config
 from local.export import ScoreWriter
 from local.scorekeeper import ROLES
 from local.sed_trainer_pretrained import SEDTask4
-from local.submission_checks import METRICS
+from local.submission.checks import METRICS
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIPS_S = {"a": 10.0, "b": 4.3}

@@ -20,7 +20,7 @@ import soundfile as sf
 
 from desed_task.nnet.beats import SMALL, write_random_beats
 from local.config import load_config
-from local.prediction_files import DEFAULT_FORMATS, FORMATS
+from local.predict.files import DEFAULT_FORMATS, FORMATS
 from tests.desed_task.checkpoints import ours, saved, small_spec
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
-from local import summarizing
+from local.summary import summarize
 from tests.local.fabricated_runs import fabricate_run, fabricate_truth
 
 FILES = {"summary.md", "summary.json", "metrics.png", "classes.png"}
@@ -84,8 +84,8 @@ def test_one_seed_gives_one_summary(workplace, run_script, tmp_path, monkeypatch
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(workplace)
     np.random.seed(9)
-    found = summarizing.summarize_folders([run], [], config=None, n_resamples=100, seed=42)
-    summarizing.write(found, tmp_path / "two")
+    found = summarize.summarize_folders([run], [], config=None, n_resamples=100, seed=42)
+    summarize.write(found, tmp_path / "two")
     for name in sorted(FILES):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 

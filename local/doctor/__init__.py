@@ -1,0 +1,1 @@
+"""Is the data that a configuration names there and sound?"""

@@ -1,0 +1,101 @@
+"""The doctor: is the data of a configuration all there and sound? Every file is read.
+
+    report = check(load_config("confs/pretrained.yaml"))
+    print(report.text())
+
+What training would refuse is asked of training's own check (`SedDataModule.problems`); to that come
+what headers and tables cannot tell: silence, lengths, embeddings of older audio or another BEATs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from local import corpora
+from local.checks import PROBES
+from local.config import RecipeConfig, load_config
+from local.corpora import EVALUATION, Corpus
+from local.datamodule import SedDataModule
+from local.doctor.audio import examine_all, wavs_of
+from local.doctor.embeddings import (
+    checkpoint_findings,
+    checkpoint_report,
+    embeddings_findings,
+    read_embeddings,
+    wanted_identity,
+)
+from local.doctor.part import Part
+from local.doctor.report import FILE, DataReport, Finding, Level, PartReport
+
+PARTS: tuple[Corpus, ...] = (*corpora.NEEDED["fit"], EVALUATION)
+_LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+TRAINING_WOULD_FAIL = 1
+_ONLY_EVALUATION = "(needed only to score the evaluation set: --eval_set, --eval_from_checkpoint)"
+
+
+def run_check(conf_file: str, folder: Path, *, jobs: int | None = None) -> int:
+    """Check a configuration's data, print the findings and write data_report.json.
+
+    Args:
+        conf_file: the configuration.
+        folder: gets the report.
+        jobs: files at a time; None for 8, as most of the time is waiting for the disk.
+
+    Returns:
+        0, or 1 if training would fail.
+    """
+    report = check(load_config(conf_file), conf_file=conf_file, jobs=jobs)
+    report.write(folder / FILE)
+    print(report.text())
+    print(f"everything, names included: {folder / FILE}")
+    return TRAINING_WOULD_FAIL if report.training_would_fail else 0
+
+
+def check(
+    config: RecipeConfig, *, conf_file: str = "", jobs: int | None = None, progress: bool = True
+) -> DataReport:
+    """Read everything that a configuration names.
+
+    Args:
+        config: names folders, tables and embeddings.
+        conf_file: where it came from, for the report.
+        jobs: files at a time.
+        progress: show a bar.
+    """
+    data = SedDataModule(config)
+    findings = list(_told_by_training(data))
+    wavs = {corpus: wavs_of(getattr(config.data, corpus.folder_key)) for corpus in PARTS}
+    found = examine_all(config, wavs, jobs=jobs or PROBES, progress=progress)
+    checkpoint = checkpoint_report(config)
+    readers = read_embeddings(config, PARTS)
+    wanted = wanted_identity(config, checkpoint, readers)
+    parts: list[PartReport] = []
+    for corpus in PARTS:
+        loaded = data.loaded.get(corpus.name)
+        part = Part(corpus, config, wavs[corpus], found[corpus.name], loaded)
+        report = part.report(readers.get(corpus.name), wanted)
+        findings += part.findings(report)
+        findings += embeddings_findings(corpus, report.embeddings, wanted, checkpoint)
+        parts.append(report)
+    findings += checkpoint_findings(config, checkpoint, [part.embeddings for part in parts])
+    findings.sort(key=lambda finding: _LEVELS.index(finding.level))  # Stable: parts in order.
+    return DataReport(conf_file, tuple(parts), checkpoint, tuple(findings))
+
+
+def _told_by_training(data: SedDataModule) -> Iterator[Finding]:
+    """What training and an evaluation would refuse, and what they would warn of."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        refused = data.problems("fit")
+        at_evaluation = data.problems("predict")
+    for name, problems in refused.items():
+        yield from (Finding("error", name, problem) for problem in problems)
+    # Training does without the evaluation set.
+    for problem in (*at_evaluation[EVALUATION.name], *at_evaluation[""]):
+        if problem not in refused[""]:
+            yield Finding("warning", EVALUATION.name, f"{problem} {_ONLY_EVALUATION}")
+    for warning in told:
+        if issubclass(warning.category, UserWarning):
+            yield Finding("warning", "", str(warning.message))

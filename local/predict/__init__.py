@@ -1,0 +1,1 @@
+"""Events of any recording, and graphs for other runtimes: `predict.py`."""

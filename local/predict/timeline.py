@@ -1,0 +1,147 @@
+"""The timeline of a recording: its mel spectrogram above, a row of scores and events a class below.
+
+    figures.save(timeline(found, mel, limits, title="street.wav"), path)
+
+Readable from seconds to hours: what is too short for a pixel is drawn a pixel wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from desed_task.detector import Found, SoundEvent
+from local.figures import BAR, SCORE_COLOUR, SCORE_HEIGHT, TRUTH_COLOUR
+from local.predict.mel_picture import MelPicture
+
+EVENT_COLOUR = TRUTH_COLOUR
+# A class without an event has a row if it comes this near to its threshold.
+NEAR = 0.5
+WIDTH_IN = 13.0
+MEL_IN, ROW_IN, REST_IN = 2.2, 0.42, 1.4
+MOST_POINTS = 1500
+MOST_TICKS = 12
+DECIBELS_SHOWN = 70.0
+KILOHERTZ = (0.2, 0.5, 1, 2, 4, 8, 16)
+STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+
+
+def timeline(found: Found, mel: MelPicture, limits: Mapping[str, float], *, title: str) -> Figure:
+    """What was found in a recording, over its spectrogram.
+
+    Args:
+        found: events and scores.
+        mel: the spectrogram.
+        limits: label -> threshold, drawn as a line in each row.
+        title: stands above.
+    """
+    labels = _shown(found, limits)
+    heights = [MEL_IN, ROW_IN * max(len(labels), 1)]
+    figure = Figure(figsize=(WIDTH_IN, sum(heights) + REST_IN), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
+    _draw_mel(above, mel, found.duration_s)
+    above.set_title(f"{title}   {len(found.events)} events in {duration_text(found.duration_s)}")
+    for place, label in enumerate(reversed(labels)):
+        _draw_scores(below, place, found, label, limits[label])
+        _draw_events(below, place, [e for e in found.events if e.label == label])
+    below.set(xlim=(0, found.duration_s), ylim=(0, max(len(labels), 1)))
+    below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
+    below.tick_params(axis="y", length=0)
+    _label_times(below, found.duration_s)
+    _explain(figure, len(found.labels) - len(labels))
+    return figure
+
+
+def _shown(found: Found, limits: Mapping[str, float]) -> list[str]:
+    """Classes with events and those whose scores come near, in the order of the classes."""
+    best = dict(zip(found.labels, found.scores.max(axis=0), strict=True))
+    return [label for label in found.labels if best[label] > NEAR * limits[label]]
+
+
+def _draw_mel(axes: Axes, mel: MelPicture, duration_s: float) -> None:
+    decibel = mel.decibel
+    top = max(float(decibel.max()), DECIBELS_SHOWN - 50.0)  # silence stays dark
+    axes.imshow(
+        decibel,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        interpolation="nearest",
+        extent=(0, decibel.shape[1] * mel.column_s, 0, len(decibel)),
+        vmin=top - DECIBELS_SHOWN,
+        vmax=top,
+    )
+    axes.set(xlim=(0, duration_s), ylabel="kHz")
+    shown = [khz for khz in KILOHERTZ if khz * 1000 <= mel.highest_hz]
+    axes.set_yticks(mel.bands_of(1000 * np.array(shown)), [f"{khz:g}" for khz in shown])
+    axes.tick_params(labelbottom=False)
+
+
+def _draw_scores(axes: Axes, place: int, found: Found, label: str, limit: float) -> None:
+    """The class's scores as a staircase on the row's floor; of many frames the highest."""
+    scores = found.scores[:, found.labels.index(label)]
+    step = -(-len(scores) // MOST_POINTS)
+    highest = np.maximum.reduceat(scores, np.arange(0, len(scores), step)).astype(float)
+    edges_s: NDArray[np.float64] = np.append(found.boundaries_s[:-1:step], found.boundaries_s[-1])
+    height = place + np.repeat(highest, 2) * SCORE_HEIGHT
+    axes.fill_between(
+        np.repeat(edges_s, 2)[1:-1], place, height, color=SCORE_COLOUR, alpha=0.75, linewidth=0
+    )
+    axes.axhline(place + limit * SCORE_HEIGHT, color="grey", linewidth=0.7, linestyle=":")
+    axes.axhline(place, color="black", linewidth=0.4)
+
+
+def _draw_events(axes: Axes, place: int, events: list[SoundEvent]) -> None:
+    spans = [(event.onset_s, event.offset_s - event.onset_s) for event in events]
+    # The outline keeps short events of a long recording in sight.
+    style = {"facecolor": EVENT_COLOUR, "edgecolor": EVENT_COLOUR, "linewidth": 0.7}
+    axes.broken_barh(spans, (place + BAR[0], BAR[1]), **style)
+
+
+def _label_times(axes: Axes, duration_s: float) -> None:
+    step_s = next((s for s in STEPS_S if duration_s / s <= MOST_TICKS), STEPS_S[-1])
+    ticks_s = np.arange(0, duration_s + 1e-9, step_s)
+    if duration_s < 60:
+        unit, texts = "seconds", [f"{t:.{int(step_s < 1)}f}" for t in ticks_s]
+    elif duration_s < 3600:
+        unit, texts = "min:s", [_pair(t) for t in ticks_s]
+    else:
+        unit, texts = "h:min", [_pair(t / 60) for t in ticks_s]
+    axes.set_xticks(ticks_s, texts)
+    axes.set_xlabel(unit)
+
+
+def _pair(units: float) -> str:
+    """Minutes and seconds of seconds, or hours and minutes of minutes."""
+    large, small = divmod(round(units), 60)
+    return f"{large}:{small:02d}"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration to read: 12.5 s, 3 min 5 s, 1 h 2 min."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def _explain(figure: Figure, n_hidden: int) -> None:
+    """A line that says what colours mean, and what is left out."""
+    keys = [
+        Patch(color=EVENT_COLOUR, label="event"),
+        Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
+        Line2D([], [], color="grey", linestyle=":", label="threshold"),
+    ]
+    if n_hidden:
+        text = f"{n_hidden} classes not shown: never above half their threshold"
+        keys.append(Line2D([], [], linestyle="none", label=text))
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)

@@ -1,0 +1,1 @@
+"""The challenge's package: `make_submission.py`."""

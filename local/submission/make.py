@@ -1,0 +1,219 @@
+"""A system's submission to the challenge: everything is checked, then packed.
+
+    make_submission(Sources((Path("exp/eval/version_0"),), Path("meta.yaml")), Path("submission"))
+
+`local.submission.package` shows what a package looks like.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from desed_task.errors import InputError
+from desed_task.nnet.beats import load_beats
+from local.callbacks import emissions_file
+from local.submission.checks import (
+    energy_problems,
+    n_measurements,
+    result_problems,
+    run_problems,
+    table_problems,
+)
+from local.submission.form import Form, read_form
+from local.submission.metadata import compose
+from local.submission.package import (
+    contained,
+    folder_appearing_whole,
+    reports,
+    systems,
+    write_system,
+    zip_systems,
+)
+from local.submission.runs import SubmittedRun, find_run, stage_records
+
+MOST_RUNS = 3
+MOST_SYSTEMS = 4
+OFFICIAL_CLIPS = 2200
+BASELINE_STAGES = ("training", "test")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a package is made of.
+
+    Attributes:
+        runs: evaluation run folders, one a training.
+        metadata: the filled-in form.
+        role: student or teacher.
+        also: run folders where trainings and tests may be that do not lie with their checkpoint.
+        baseline: run folder of the baseline, trained and tested on the same machine.
+        beats: file of the BEATs that made the embeddings; None for the configuration's.
+    """
+
+    runs: tuple[Path, ...]
+    metadata: Path
+    role: str = "student"
+    also: tuple[Path, ...] = ()
+    baseline: Path | None = None
+    beats: Path | None = None
+
+
+@dataclass
+class _Checked:
+    """What was found, and everything that is wrong with it."""
+
+    problems: list[str] = field(default_factory=list)
+    form: Form | None = None
+    runs: list[SubmittedRun] = field(default_factory=list)
+    embedding_parameters: int = 0
+    baseline: dict[str, Path] = field(default_factory=dict)
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Keep an InputError's message as problems instead of ending."""
+        try:
+            yield
+        except InputError as error:
+            self.problems += [line.removeprefix("  - ") for line in str(error).splitlines()]
+
+
+def make_submission(sources: Sources, folder: Path) -> Path:
+    """Check everything, write the system's folder and zip all systems of `folder`.
+
+    Args:
+        sources: what to make it of.
+        folder: gets `<label>/` and submission.zip.
+
+    Returns:
+        The zip file.
+
+    Raises:
+        InputError: naming everything that is missing or wrong; nothing is written then.
+    """
+    checked = _check(sources, folder)
+    if checked.problems or checked.form is None:
+        raise InputError.collect(checked.problems, "The submission is not complete:", most_shown=40)
+    label = checked.form.submission.label
+    tree = compose(
+        checked.form,
+        checked.runs,
+        role=sources.role,
+        embedding_parameters=checked.embedding_parameters,
+        baseline=checked.baseline,
+    )
+    with folder_appearing_whole(folder / label) as place:
+        write_system(
+            place,
+            label,
+            checked.runs,
+            role=sources.role,
+            baseline=checked.baseline,
+            metadata=tree,
+        )
+    target = zip_systems(folder)
+    for line in (*_notices(checked, folder), *_summary(target, tree)):
+        print(line)
+    return target
+
+
+def _check(sources: Sources, folder: Path) -> _Checked:
+    checked = _Checked()
+    with checked.noting():
+        checked.form = read_form(sources.metadata)
+    if not 1 <= len(sources.runs) <= MOST_RUNS:
+        checked.problems.append(f"{len(sources.runs)} runs; the challenge takes one to three")
+    for other in sources.also:
+        with checked.noting():
+            stage_records(other)
+    for run_folder in sources.runs:
+        with checked.noting():
+            checked.runs.append(find_run(run_folder, sources.also))
+    if checked.form is not None:
+        checked.problems += _label_problems(folder, checked, sources.role)
+    checked.problems += run_problems(checked.runs)
+    for run in checked.runs:
+        checked.problems += result_problems(run, sources.role)
+        for path in run.energy.values():
+            checked.problems += energy_problems(path)
+    if sources.baseline is not None:
+        places = {stage: emissions_file(sources.baseline, stage) for stage in BASELINE_STAGES}
+        checked.baseline = places
+        for path in places.values():
+            checked.problems += energy_problems(path)
+    if checked.runs and checked.runs[0].config.net.use_embeddings:
+        with checked.noting():
+            checked.embedding_parameters = _beats_parameters(sources, checked.runs[0])
+    for run in checked.runs:  # last, as they may be many
+        checked.problems += table_problems(run, sources.role)
+    return checked
+
+
+def _label_problems(folder: Path, checked: _Checked, role: str) -> list[str]:
+    """Whether the label is another system's; what is made again takes its own place."""
+    assert checked.form is not None
+    place = folder / checked.form.submission.label
+    problems = []
+    if place.exists() and contained(place) != (role, [run.sha256 for run in checked.runs]):
+        problems.append(
+            f"{place}: is another system (of other checkpoints or the other model); give this one "
+            "another label, or remove that folder"
+        )
+    others = [system for system in systems(folder) if system != place]
+    if len(others) >= MOST_SYSTEMS:
+        problems.append(f"{folder}: holds {len(others)} systems, a team may submit {MOST_SYSTEMS}")
+    return problems
+
+
+def _beats_parameters(sources: Sources, run: SubmittedRun) -> int:
+    path = sources.beats or Path(run.config.pretrained.beats_checkpoint)
+    try:
+        beats = load_beats(path)
+    except InputError as error:
+        raise InputError(
+            f"{error}; or give with --beats the file that the embeddings were made with, as its "
+            "parameters count, too"
+        ) from None
+    return sum(parameter.numel() for parameter in beats.parameters())
+
+
+def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
+    """What the challenge wishes for and does not insist on, or checks later."""
+    if len(checked.runs) < MOST_RUNS:
+        yield f"note: {len(checked.runs)} of the {MOST_RUNS} runs that the challenge asks for"
+    n_clips = len(checked.runs[0].clips)
+    if n_clips != OFFICIAL_CLIPS:
+        yield f"note: {n_clips} clips; the evaluation set of 2024 has {OFFICIAL_CLIPS}"
+    for run in checked.runs:
+        counted = n_measurements(run.energy["training"])
+        if counted < run.sessions:
+            yield (
+                f"note: {run.training}: energy of {counted} of its {run.sessions} sessions; a "
+                "session that was killed leaves none"
+            )
+        absent = sum(len(names) for names in run.results["missing"].values())
+        if absent:
+            yield f"note: {run.test}: {absent} dev-test clips were missing, see its results.json"
+    if not checked.baseline:
+        yield "note: no energy of the baseline on this machine (--baseline)"
+    if not reports(folder):
+        yield f"note: no technical report; put its PDF into {folder} and make the package again"
+
+
+def _summary(target: Path, tree: dict[str, Any]) -> Iterator[str]:
+    with zipfile.ZipFile(target) as archive:
+        names = archive.namelist()
+    for corpus, name in (("desed", "PSDS1"), ("maestro", "mPAUC")):
+        found = tree["results"]["devtest"][corpus]
+        deviation = found[f"{name}_std"]
+        spread = "" if deviation is None else f" +- {deviation:.4f}"
+        yield f"dev-test {name}: {found[name]:.4f}{spread}"
+    for system in systems(target.parent):
+        inside = [name for name in names if name.startswith(f"{system.name}/")]
+        tables = sum(name.endswith(".tsv") for name in inside)
+        yield f"{system.name}: {tables} tables of scores, {len(inside) - tables} other files"
+    yield f"{target}: {len(names)} files, {target.stat().st_size / 1e6:.1f} MB"

@@ -1,0 +1,111 @@
+"""The metadata file of a submission: what its makers told, and what is known from the runs.
+
+Its parts (submission, system, results) and terms are the challenge's of DCASE 2024.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from local.config import RecipeConfig
+from local.submission.checks import METRICS, energy_kwh
+from local.submission.form import Form
+from local.submission.runs import SubmittedRun
+
+
+def compose(
+    form: Form,
+    runs: Sequence[SubmittedRun],
+    *,
+    role: str,
+    embedding_parameters: int,
+    baseline: Mapping[str, Path],
+) -> dict[str, Any]:
+    """The metadata file as plain values.
+
+    Args:
+        form: what the makers told.
+        runs: of the system, all without problems.
+        role: the network whose scores are submitted.
+        embedding_parameters: of the network that makes the embeddings, 0 without one.
+        baseline: stage -> codecarbon's table of the baseline on the same machine; may be empty.
+    """
+    filled = form.model_dump(mode="json")
+    told = form.system.description.model_dump(mode="json", exclude_none=True)
+    network = runs[0].network
+    return {
+        "submission": filled["submission"],
+        "system": {
+            "description": {**describe(runs[0].config), **told},
+            "complexity": {
+                "total_parameters": network.parameters + embedding_parameters,
+                "network_parameters": network.parameters,
+                "macs": network.macs,
+                "macs_of_seconds": network.clip_s,
+                "energy_consumption": _energy(runs, baseline),
+            },
+            "external_datasets": filled["system"]["external_datasets"],
+            "source_code": filled["system"]["source_code"],
+        },
+        "results": {
+            "model": role,
+            "runs": [
+                {"seed": run.seed, "checkpoint_sha256": run.sha256, "clips": len(run.clips)}
+                for run in runs
+            ],
+            "versions": runs[0].results["versions"],
+            "devtest": {
+                corpus: _with_deviation(
+                    {
+                        name: [run.results["metrics"][f"test/{role}/{metric}"] for run in runs]
+                        for name, metric in metrics.items()
+                    }
+                )
+                for corpus, metrics in METRICS.items()
+            },
+        },
+    }
+
+
+def describe(config: RecipeConfig) -> dict[str, Any]:
+    """What a configuration says of the system."""
+    net, training = config.net, config.training
+    augmentation = {
+        f"mixup ({training.mixup} labels)": training.mixup is not None,
+        "time dropping": net.dropstep_recurrent > 0,
+        "time masking": net.specaugm_t_p > 0,
+        "frequency masking": net.specaugm_f_p > 0,
+    }
+    return {
+        "input_sampling_rate": config.feats.sample_rate / 1000,  # kHz
+        "acoustic_features": "log-mel energies",
+        "embeddings": "BEATs" if net.use_embeddings else None,
+        "data_augmentation": [name for name, used in augmentation.items() if used] or None,
+        "machine_learning_method": "CRNN",
+        "semi_supervised_learning": "mean teacher",
+        "ensemble_method_subsystem_count": None,
+        "post_processing": "median filter with a length for each class",
+        "decision_making": None,  # scores are submitted, not decisions
+    }
+
+
+def _energy(runs: Sequence[SubmittedRun], baseline: Mapping[str, Path]) -> dict[str, Any]:
+    """kWh of each stage, and of the baseline on the same machine."""
+    stages = {
+        stage: [energy_kwh(run.energy[stage]) for run in runs] for stage in ("training", "test")
+    }
+    found: dict[str, Any] = {"unit": "kWh", **_with_deviation(stages)}
+    found["baseline"] = {stage: energy_kwh(path) for stage, path in baseline.items()} or None
+    return found
+
+
+def _with_deviation(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+    """name: mean and name_std: standard deviation of the sample, None for a single run."""
+    found: dict[str, float | None] = {}
+    for name, sample in values.items():
+        found[name] = float(statistics.fmean(sample))
+        found[f"{name}_std"] = float(statistics.stdev(sample)) if len(sample) > 1 else None
+    return found

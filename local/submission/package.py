@@ -1,0 +1,127 @@
+"""The challenge's package: scores, energy and metadata of a system, checked, then zipped.
+
+    submission/
+      Lovelace_AEI_task4_1/
+        Lovelace_AEI_task4_1.meta.yaml
+        Lovelace_AEI_task4_1_run1.output/<clip>.tsv              post-processed scores
+        Lovelace_AEI_task4_1_run1_unprocessed.output/<clip>.tsv
+        Lovelace_AEI_task4_1_run1_codecarbon/emissions_{training,test,eval}.csv
+        baseline_codecarbon/emissions_{training,test}.csv
+      report.pdf        put there by hand
+      submission.zip    every system in the folder, and the report
+
+The layout is the one that the organisers' checker of 2024 expects.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from desed_task.files import atomic_path, write_text_atomic
+from local.config import read_yaml
+from local.export import KINDS, score_folder
+from local.submission.form import LABEL
+from local.submission.runs import SubmittedRun
+
+ZIP = "submission.zip"
+SUFFIX = {"postprocessed": "", "unprocessed": "_unprocessed"}
+
+
+def systems(folder: Path) -> list[Path]:
+    """Folders of systems that are whole."""
+    places = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [p for p in places if LABEL.fullmatch(p.name) and (p / f"{p.name}.meta.yaml").is_file()]
+
+
+def contained(system: Path) -> tuple[str, list[str]] | None:
+    """The model and the checkpoints (SHA-256) that a system's folder is of; None if it is none."""
+    path = system / f"{system.name}.meta.yaml"
+    if not path.is_file():
+        return None
+    found = read_yaml(path)["results"]
+    return found["model"], [run["checkpoint_sha256"] for run in found["runs"]]
+
+
+@contextmanager
+def folder_appearing_whole(target: Path) -> Iterator[Path]:
+    """A hidden sibling that takes the place of `target` when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(4)
+    place, old = (target.with_name(f".{target.name}.{mark}{end}") for end in ("", ".old"))
+    try:
+        place.mkdir()
+        yield place
+        if target.exists():
+            target.rename(old)
+        place.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def write_system(
+    place: Path,
+    label: str,
+    runs: Sequence[SubmittedRun],
+    *,
+    role: str,
+    baseline: Mapping[str, Path],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Fill the folder of a system; it is empty before.
+
+    Args:
+        place: the folder.
+        label: of the system.
+        runs: its trainings.
+        role: the network whose scores are submitted.
+        baseline: stage -> table of the baseline's energy; may be empty.
+        metadata: content of the metadata file.
+    """
+    copies: list[tuple[Path, Path]] = []
+    for number, run in enumerate(runs, 1):
+        own = f"{label}_run{number}"
+        for kind in KINDS:
+            tables = score_folder(run.folder, role, kind)
+            output = place / f"{own}{SUFFIX[kind]}.output"
+            copies += [(tables / f"{clip}.tsv", output / f"{clip}.tsv") for clip in run.clips]
+        copies += _energy_copies(run.energy, place / f"{own}_codecarbon")
+    copies += _energy_copies(baseline, place / "baseline_codecarbon")
+    for folder in {target.parent for _, target in copies}:
+        folder.mkdir()
+    for source, target in tqdm(copies, "copying", unit="file", dynamic_ncols=True, leave=False):
+        shutil.copyfile(source, target)
+    text = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
+    write_text_atomic(place / f"{label}.meta.yaml", text)
+
+
+def _energy_copies(tables: Mapping[str, Path], folder: Path) -> list[tuple[Path, Path]]:
+    return [(path, folder / f"emissions_{stage}.csv") for stage, path in tables.items()]
+
+
+def zip_systems(folder: Path) -> Path:
+    """submission.zip of every system and report in a folder; it appears whole."""
+    files = [path for system in systems(folder) for path in sorted(system.rglob("*"))]
+    files = [path for path in (*reports(folder), *files) if path.is_file()]
+    target = folder / ZIP
+    with (
+        atomic_path(target) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for path in tqdm(files, "zipping", unit="file", dynamic_ncols=True, leave=False):
+            archive.write(path, path.relative_to(folder))
+    return target
+
+
+def reports(folder: Path) -> list[Path]:
+    """Technical reports that lie beside the systems."""
+    return sorted(folder.glob("*.pdf"))

@@ -1,0 +1,1 @@
+"""Several runs together, with intervals and significance: `summarize_runs.py`."""

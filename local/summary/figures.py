@@ -1,0 +1,137 @@
+"""Pictures of a summary: metrics with intervals, and single classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from local.results import ROLES
+from local.summary.bootstrap import LEVEL
+from local.summary.run_folders import NEEDED
+from local.summary.summary import Summary
+from local.summary.systems import Spread, System
+
+# Of each corpus, the metric that its classes are shown by.
+CLASS_METRICS = {
+    NEEDED[0]: "PSDS1 of DESED's classes, psds_eval",
+    NEEDED[2]: "partial AUC of MAESTRO's classes",
+}
+# Rows are one unit high; systems stand this far from the row's middle.
+OFFSET = 0.17
+ROW_INCH = 0.38
+# Of a run's name in a legend, which must not be wider than the picture.
+MOST_LETTERS = 40
+
+
+def metrics_figure(summary: Summary) -> Figure:
+    """Every metric: means over runs with intervals over clips, and the single runs."""
+    names = list(dict.fromkeys(name.split("/", 2)[2] for name in summary.systems[0].metrics))
+    figure = Figure(figsize=(11, 1.6 + ROW_INCH * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(ROLES), sharey=True)
+    for axes, role in zip(panels, ROLES, strict=True):
+        for number, system in enumerate(summary.systems):
+            spreads = [system.metrics[f"test/{role}/{name}"] for name in names]
+            intervals = summary.intervals.get(system.name, {})
+            _draw(axes, _places(len(names), number, summary), spreads, number)
+            for place, name in zip(_places(len(names), number, summary), names, strict=True):
+                bounds = intervals.get(f"test/{role}/{name}")
+                if bounds is not None and not math.isnan(bounds.low):
+                    axes.plot(bounds, (place, place), color=f"C{number}", linewidth=2, alpha=0.7)
+        _finish(axes, [name.replace("_macro", "") for name in names], role)
+    drawn = bool(summary.resampled.n_units)
+    _explain(
+        figure,
+        summary,
+        f"{100 * LEVEL:g} % interval over clips (MAESTRO: recordings)" if drawn else None,
+    )
+    return figure
+
+
+def classes_figure(summary: Summary) -> Figure:
+    """Means of every class over runs, with their deviation."""
+    first = summary.systems[0].per_class
+    labels = {
+        metric: [
+            label
+            for label, spread in first[f"test/{ROLES[0]}/{metric}"].items()
+            if spread.mean is not None
+        ]
+        for metric in CLASS_METRICS
+    }
+    heights = [len(of) + 1.5 for of in labels.values()]
+    figure = Figure(figsize=(11, 1 + ROW_INCH * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(labels), len(ROLES), sharey="row", height_ratios=heights)
+    for row, (metric, of) in zip(panels, labels.items(), strict=True):
+        for axes, role in zip(row, ROLES, strict=True):
+            for number, system in enumerate(summary.systems):
+                values = system.per_class[f"test/{role}/{metric}"]
+                spreads = [values[label] for label in of]
+                _draw(axes, _places(len(of), number, summary), spreads, number, deviation=True)
+            _finish(axes, of, f"{CLASS_METRICS[metric]}: {role}")
+    several = any(len(system.runs) > 1 for system in summary.systems)
+    _explain(figure, summary, "standard deviation over runs" if several else None)
+    return figure
+
+
+def _places(n_rows: int, number: int, summary: Summary) -> list[float]:
+    """Heights of a system's rows, the first row on top."""
+    offset = OFFSET * (1 - 2 * number) if len(summary.systems) > 1 else 0.0
+    return [n_rows - 1 - row + offset for row in range(n_rows)]
+
+
+def _draw(
+    axes: Axes,
+    places: Sequence[float],
+    spreads: Sequence[Spread],
+    number: int,
+    *,
+    deviation: bool = False,
+) -> None:
+    """Means as dots over the single runs as ticks."""
+    colour = f"C{number}"
+    for place, spread in zip(places, spreads, strict=True):
+        if spread.mean is None:
+            continue
+        if len(spread.values) > 1:
+            axes.plot(spread.values, [place] * len(spread.values), "|", color=colour, ms=7, mew=1)
+        if deviation and spread.deviation is not None:
+            ends = np.array([spread.mean - spread.deviation, spread.mean + spread.deviation])
+            axes.plot(ends, (place, place), color=colour, linewidth=2, alpha=0.7)
+        axes.plot(spread.mean, place, "o" if number == 0 else "s", color=colour, ms=5, zorder=3)
+
+
+def _finish(axes: Axes, names: Sequence[str], title: str) -> None:
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(names) - 0.4), title=title)
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", alpha=0.3)
+    for between in range(1, len(names)):
+        axes.axhline(between - 0.5, color="grey", linewidth=0.4, alpha=0.4)
+
+
+def _explain(figure: Figure, summary: Summary, line: str | None) -> None:
+    """A legend below that says who is who and what lines mean."""
+    keys = [
+        Line2D([], [], color=f"C{number}", marker="os"[number], linestyle="", label=_told(system))
+        for number, system in enumerate(summary.systems)
+    ]
+    if any(len(system.runs) > 1 for system in summary.systems):
+        keys.append(Line2D([], [], color="grey", marker="|", linestyle="", label="single run"))
+    if line is not None:
+        keys.append(Line2D([], [], color="grey", linewidth=2, label=line))
+    figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False)
+
+
+def _told(system: System) -> str:
+    """Which runs a system is, in few words; the texts list them."""
+    first = system.runs[0].folder.absolute()
+    if len(system.runs) == 1:
+        name = f"{first.parent.name}/{first.name}"
+    else:
+        name = f"{first.parent.name}, {len(system.runs)} runs"
+    return f"{system.name}: {name if len(name) <= MOST_LETTERS else f'...{name[-MOST_LETTERS:]}'}"

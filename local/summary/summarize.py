@@ -1,0 +1,69 @@
+"""From run folders to a summary on the terminal and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from desed_task.errors import InputError
+from desed_task.files import write_json_atomic, write_text_atomic
+from local import figures
+from local.config import RecipeConfig
+from local.summary import figures as summary_figures
+from local.summary import texts
+from local.summary.run_folders import FinishedRun, check_comparable, open_run
+from local.summary.summary import Summary, summarize
+from local.summary.systems import System
+
+TEXT_FILE = "summary.md"
+JSON_FILE = "summary.json"
+METRICS_FILE = "metrics.png"
+CLASSES_FILE = "classes.png"
+
+
+def summarize_folders(
+    folders: Sequence[str],
+    against: Sequence[str],
+    *,
+    config: RecipeConfig | None,
+    n_resamples: int,
+    seed: int,
+) -> Summary:
+    """Read runs, check that they may stand together, and put them together.
+
+    Args:
+        folders: runs of system A.
+        against: runs of system B; may be empty.
+        config: where the test's tables lie, if not where the runs' configurations say.
+        n_resamples: of the bootstrap.
+        seed: of the resamples.
+
+    Raises:
+        InputError: with everything that is wrong with the folders.
+    """
+    runs = _open([*folders, *against])
+    notes = check_comparable(runs)
+    systems = [System("A", tuple(runs[: len(folders)]))]
+    if against:
+        systems.append(System("B", tuple(runs[len(folders) :])))
+    return summarize(systems, config=config, n_resamples=n_resamples, seed=seed, notes=notes)
+
+
+def _open(folders: Sequence[str]) -> list[FinishedRun]:
+    runs, problems = [], []
+    for folder in folders:
+        try:
+            runs.append(open_run(Path(folder)))
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError.collect(problems, "these runs cannot be summarised:")
+    return runs
+
+
+def write(summary: Summary, folder: Path) -> None:
+    """Write summary.md, two pictures and, last, summary.json; each appears whole."""
+    write_text_atomic(folder / TEXT_FILE, texts.text(summary))
+    figures.save(summary_figures.metrics_figure(summary), folder / METRICS_FILE)
+    figures.save(summary_figures.classes_figure(summary), folder / CLASSES_FILE)
+    write_json_atomic(folder / JSON_FILE, texts.as_json(summary))

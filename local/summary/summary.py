@@ -1,0 +1,125 @@
+"""Numbers of several runs: spread over runs, intervals over clips, one system against another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from local.config import RecipeConfig
+from local.summary import bootstrap
+from local.summary.resampling import Resampled, resample
+from local.summary.systems import Spread, System
+
+
+class Interval(NamedTuple):
+    """Of a figure: bounds at `bootstrap.LEVEL`."""
+
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """A minus B.
+
+    Attributes:
+        value: difference of the means over runs.
+        interval: over clips.
+        p: two-sided.
+        p_holm: corrected for all comparisons of the summary.
+    """
+
+    value: float
+    interval: Interval
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that is written.
+
+    Attributes:
+        systems: one or two.
+        intervals: system -> full metric name -> interval over clips.
+        differences: full metric name -> the first system less the second.
+        resampled: what was drawn from, and why there is less.
+        n_resamples: resamples; 0 for no intervals.
+        seed: of the resamples.
+        notes: what else the reader has to know.
+    """
+
+    systems: tuple[System, ...]
+    intervals: dict[str, dict[str, Interval]]
+    differences: dict[str, Difference]
+    resampled: Resampled
+    n_resamples: int
+    seed: int
+    notes: tuple[str, ...]
+
+
+def summarize(
+    systems: Sequence[System],
+    *,
+    config: RecipeConfig | None,
+    n_resamples: int,
+    seed: int,
+    notes: Sequence[str] = (),
+) -> Summary:
+    """Put runs together.
+
+    Args:
+        systems: one, or two to be held against each other; comparable (see `check_comparable`).
+        config: says where the test's tables lie; None takes the runs' own configurations.
+        n_resamples: of the bootstrap; 0 for no intervals.
+        seed: of the resamples.
+        notes: passed on.
+
+    Raises:
+        InputError: for a number of resamples that is too small.
+    """
+    bootstrap.check_resamples(n_resamples)
+    resampled = Resampled()
+    if n_resamples:
+        resampled = resample(systems, config, n_resamples, seed)
+    means = {system.name: system.metrics for system in systems}
+    intervals = {
+        name: {
+            metric: Interval(*bootstrap.interval(values, _mean(means[name][metric]), (0.0, 1.0)))
+            for metric, values in found.items()
+        }
+        for name, found in resampled.values.items()
+    }
+    return Summary(
+        tuple(systems),
+        intervals,
+        _differences(systems, resampled),
+        resampled,
+        n_resamples,
+        seed,
+        (*notes, *resampled.notes),
+    )
+
+
+def _mean(spread: Spread) -> float:
+    return float("nan") if spread.mean is None else spread.mean
+
+
+def _differences(systems: Sequence[System], resampled: Resampled) -> dict[str, Difference]:
+    if len(systems) < 2 or not resampled.values:
+        return {}
+    one, other = systems[:2]
+    found, metrics = {}, (one.metrics, other.metrics)
+    for name, values in resampled.values[one.name].items():
+        value = _mean(metrics[0][name]) - _mean(metrics[1][name])
+        drawn = values - resampled.values[other.name][name]
+        bounds = Interval(*bootstrap.interval(drawn, value))
+        if not np.isnan([value, *bounds]).any():
+            found[name] = (value, bounds, bootstrap.p_value(drawn, value))
+    corrected = bootstrap.holm([p for *_, p in found.values()])
+    return {
+        name: Difference(*of, p_holm)
+        for (name, of), p_holm in zip(found.items(), corrected, strict=True)
+    }

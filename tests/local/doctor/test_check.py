@@ -1,0 +1,541 @@
+"""The doctor on the small mini corpus: what was planted is found, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import soundfile as sf
+import yaml
+
+from desed_task.errors import InputError
+from desed_task.nnet.beats import SMALL, write_random_beats
+from local.config import RecipeConfig, load_config
+from local.doctor.check import check, run_check
+from local.doctor.report import DataReport, Finding
+from local.prep.maestro import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
+from local.prep.mini_corpus import BEATS_FILE, MARKER
+
+RATE = 16000
+OLD = (1e9, 1e9)  # Before the embeddings, as the audio that they were made from.
+
+
+class Copy:
+    """A copy of the small mini corpus and its embeddings, to be spoilt."""
+
+    def __init__(self, root: Path, conf: Path) -> None:
+        self.root, self.conf = root, conf
+
+    def load(self, *overrides: str) -> RecipeConfig:
+        return load_config(self.conf, overrides)
+
+    def path(self, key: str) -> Path:
+        return Path(getattr(self.load().data, key))
+
+    def wavs(self, key: str) -> list[Path]:
+        return sorted(self.path(key).glob("*.wav"))
+
+    def embeddings(self, name: str) -> Path:
+        return Path(self.load().pretrained.extracted_embeddings_dir) / "beats" / f"{name}.hdf5"
+
+    def beats(self) -> Path:
+        return Path(self.load().pretrained.beats_checkpoint)
+
+    def check(self, *overrides: str) -> DataReport:
+        return check(self.load(*overrides), conf_file=str(self.conf), progress=False)
+
+
+def rewrite(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "PCM_16") -> None:
+    """Other audio in the place of a file, as old as it was."""
+    sf.write(path, samples, rate, subtype=subtype)
+    os.utime(path, OLD)
+
+
+def noise(seconds: float) -> np.ndarray:
+    return 0.1 * np.random.default_rng(0).normal(size=round(seconds * RATE))
+
+
+def edit(path: Path, change: Callable[[list[str]], list[str]]) -> None:
+    path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
+
+
+def copy_or_link(source: str, target: str) -> None:
+    """Originals, of which no test writes any, are linked; what is spoilt is copied."""
+    if source.endswith(".wav") and not Path(source).parent.name.endswith("_16k"):
+        os.link(source, target)
+        return
+    shutil.copy(source, target)
+    if source.endswith(".wav"):
+        os.utime(target, OLD)
+
+
+@pytest.fixture
+def corpus(extracted: Path, mini_root: Path, tmp_path: Path) -> Copy:
+    shutil.copytree(mini_root / "embeddings", tmp_path / "embeddings")
+    dataset = "data/mini/dcase"
+    shutil.copytree(mini_root / dataset, tmp_path / dataset, copy_function=copy_or_link)
+    for name in (MARKER, BEATS_FILE):
+        shutil.copy(mini_root / "data" / "mini" / name, tmp_path / "data" / "mini")
+    conf = tmp_path / "mini.yaml"
+    conf.write_text(extracted.read_text().replace(str(mini_root), str(tmp_path)))
+    return Copy(tmp_path, conf)
+
+
+def part_of(report: DataReport, name: str):
+    return next(part for part in report.parts if part.name == name)
+
+
+def told(report: DataReport, *levels: str) -> list[str]:
+    """Messages of the findings at some levels; without levels, of all but the mini corpus's own."""
+    levels = levels or ("error", "warning", "note")
+    silent = "are digitally silent, and have no labelled events"
+    return [f.message for f in report.findings if f.level in levels and silent not in f.message]
+
+
+# ---- as it is made
+
+
+def test_the_mini_corpus_is_sound_but_for_its_silent_clip(corpus):
+    report = corpus.check()
+    (finding,) = report.findings
+    folder = corpus.path("unlabeled_folder")
+    (silent,) = part_of(report, "unlabeled_train").silent
+    assert finding.level == "note"
+    assert finding.message == (
+        f"{folder}: 1 of 5 files are digitally silent, and have no labelled events ({silent})"
+    )
+    assert not report.training_would_fail
+    assert not np.any(sf.read(folder / f"{silent}.wav")[0])
+
+
+def test_counts_hours_and_identity_are_those_of_the_files(corpus):
+    report = corpus.check()
+    for part in report.parts:
+        seconds = [sf.info(path).duration for path in Path(part.folder).glob("*.wav")]
+        assert part.present == len(seconds)
+        assert part.hours == pytest.approx(sum(seconds) / 3600)
+        assert part.listed in (None, part.present)
+        assert part.embeddings.state == "whole"
+        assert part.embeddings.clips == part.present
+        assert part.embeddings.identity["checkpoint_sha256"] == report.checkpoint.sha256
+    assert [part.name for part in report.parts if part.listed is None] == [
+        "unlabeled_train",
+        "eval",
+    ]
+    assert (report.checkpoint.state, report.checkpoint.n_features) == ("sound", 128)
+    assert report.checkpoint.size_bytes == corpus.beats().stat().st_size
+
+
+# ---- planted
+
+
+def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
+    """Thirteen defects: what -> level, corpus and what the message must say."""
+    gone = corpus.wavs("test_folder")[0]
+    gone.unlink()
+    table = corpus.path("test_tsv").read_text()
+    mute = next(w for w in corpus.wavs("test_folder") if re.search(rf"{w.name}\t\d", table))
+    rewrite(mute, np.zeros(sf.info(mute).frames))
+
+    cut = corpus.wavs("synth_folder")[2]
+    cut.write_bytes(cut.read_bytes()[:5000])
+    os.utime(cut, OLD)
+
+    fast = corpus.wavs("strong_folder")[0]
+    shutil.copy(corpus.path("strong_folder_44k") / fast.name, fast)
+    os.utime(fast, OLD)
+    row = "Yabsent_____0.000_10.000.wav\t0.0\t1.0\tDog"
+    edit(corpus.path("strong_tsv"), lambda lines: [*lines, row])
+
+    label = corpus.path("weak_tsv")
+    edit(label, lambda lines: [lines[0], lines[1].split("\t")[0] + "\tDgo", *lines[2:]])
+
+    long = corpus.wavs("unlabeled_folder")[0]
+    rewrite(long, noise(20.0))
+    late = corpus.wavs("unlabeled_folder")[1]
+    os.utime(late)
+
+    shutil.rmtree(corpus.path("synth_val_folder"))
+    corpus.path("synth_val_folder").mkdir()
+
+    short = corpus.wavs("real_maestro_val_folder")[0]
+    rewrite(short, noise(3.0))
+    with h5py.File(corpus.embeddings("maestro_real_dev"), "r+") as file:
+        names = file["filenames"][:]
+        lost = names[3].decode()
+        names[3] = b"somebody_else"
+        file["filenames"][:] = names
+
+    with h5py.File(corpus.embeddings("maestro_real_train"), "r+") as file:
+        file.attrs["checkpoint_sha256"] = "ab" * 32
+    corpus.beats().write_bytes(b"<html>404</html>")
+    return {
+        "missing file": ("warning", "devtest", rf"1 of 6 listed clips.*\({gone.stem}\)"),
+        "silent file": ("warning", "devtest", rf"1 of 5 files are digitally silent.*{mute.stem}"),
+        "truncated file": ("error", "synth_train", rf"{cut}: is cut short"),
+        "wrong rate": ("error", "strong_train", rf"1 of 4 files are at 44100 Hz.*{fast.stem}"),
+        "absent file": ("warning", "strong_train", r"1 of 5 listed clips.*Yabsent_"),
+        "unknown label": ("error", "weak_train", rf"{label}.*line 2: unknown label 'Dgo'"),
+        "too long": (
+            "warning",
+            "unlabeled_train",
+            rf"wrong length \({long.stem}: 20.00 s, should be .* s like its original\)",
+        ),
+        "newer than its embeddings": ("warning", "unlabeled_train", rf"after it \({late.stem}\)"),
+        "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* holds no WAV file"),
+        "too short": (
+            "warning",
+            "maestro_real_dev",
+            rf"wrong length \({short.stem}: 3.00 s, should be 10.00 s by its name\)",
+        ),
+        "incomplete embeddings": ("error", "maestro_real_dev", rf"lacks .* 1 of 10.*\({lost}\)"),
+        "stale embeddings": (
+            "warning",
+            "maestro_real_train",
+            "made with another BEATs than most of the others",
+        ),
+        "broken checkpoint": ("warning", "", rf"{corpus.beats()}: not a file of weights"),
+    }
+
+
+def test_every_planted_defect_is_found_and_nothing_else(corpus):
+    planted = plant(corpus)
+    report = corpus.check()
+    rest: list[Finding] = list(report.findings)
+    for what, (level, name, pattern) in planted.items():
+        hits = [
+            f
+            for f in rest
+            if (f.level, f.part) == (level, name) and re.search(pattern, f.message, re.S)
+        ]
+        assert len(hits) == 1, (what, [f.message for f in report.findings])
+        rest.remove(hits[0])
+    assert [(f.level, f.part) for f in rest] == [("note", "unlabeled_train")]
+    assert report.training_would_fail
+    order = [f.level for f in report.findings]
+    assert order == sorted(order, key=["error", "warning", "note"].index)
+
+
+def test_the_report_names_what_was_planted(corpus):
+    plant(corpus)
+    content = written(corpus)
+    parts = content["parts"]
+    assert content["training_would_fail"] is True
+    assert (parts["devtest"]["listed"], parts["devtest"]["present"]) == (6, 5)
+    assert len(parts["devtest"]["missing"]) == len(parts["devtest"]["silent"]) == 1
+    assert parts["strong_train"]["missing"] == ["Yabsent_____0.000_10.000"]
+    assert list(parts["strong_train"]["wrong_rate"].values()) == [44100]
+    assert list(parts["synth_train"]["unreadable"]) == ["2"]
+    assert len(parts["unlabeled_train"]["wrong_length"]) == 1
+    # The table cannot be used for its label, but says all the same which clips there should be.
+    assert (parts["weak_train"]["listed"], parts["weak_train"]["present"]) == (6, 6)
+    assert len(parts["synth_val"]["missing"]) == parts["synth_val"]["listed"] == 4
+    states = {name: part["embeddings"]["state"] for name, part in parts.items()}
+    assert states == {
+        "maestro_real_train": "stale",
+        "synth_train": "whole",
+        "strong_train": "whole",
+        "weak_train": "whole",
+        "unlabeled_train": "stale",
+        "synth_val": "whole",
+        "devtest": "whole",
+        "maestro_real_dev": "lack 1",
+        "eval": "whole",
+    }
+    assert content["checkpoint"]["state"] == "broken"
+
+
+def written(corpus: Copy) -> dict:
+    """data_report.json of a check as the script does it."""
+    run_check(str(corpus.conf), corpus.root, jobs=2)
+    return json.loads((corpus.root / "data_report.json").read_text())
+
+
+# ---- what decides over the exit status
+
+
+def test_lost_clips_are_warned_of_and_training_can_start(corpus, capsys):
+    gone = corpus.wavs("test_folder")[0]
+    gone.unlink()
+    assert run_check(str(corpus.conf), corpus.root) == 0
+    out = capsys.readouterr().out
+    assert "warning: DESED dev-test: 1 of 6 listed clips are not in" in out
+    assert "training can start: 0 errors, 1 warning, 1 note" in out
+
+
+def test_too_few_clips_for_a_batch_is_an_error(corpus):
+    for wav in corpus.wavs("unlabeled_folder")[1:]:
+        wav.unlink()
+    report = corpus.check()
+    assert [f.part for f in report.findings if f.level == "error"] == [""]
+    assert "2 rows of unlabelled in domain, but the set has 1 clips" in told(report, "error")[0]
+
+
+def test_training_can_do_without_the_evaluation_set(corpus):
+    shutil.rmtree(corpus.path("eval_folder"))
+    report = corpus.check()
+    assert not report.training_would_fail
+    (message,) = told(report)
+    assert "data.eval_folder" in message
+    assert message.endswith(
+        "(needed only to score the evaluation set: --eval_set, --eval_from_checkpoint)"
+    )
+
+
+def test_samples_that_are_no_numbers_would_end_a_training(corpus):
+    samples = noise(10.0)
+    samples[-1] = np.nan
+    for key in ("weak_folder", "eval_folder"):
+        (corpus.path(f"{key}_44k") / corpus.wavs(key)[0].name).unlink()
+        rewrite(corpus.wavs(key)[0], samples, subtype="FLOAT")
+    report = corpus.check()
+    assert ["not finite" in message for message in told(report)] == [True, True]
+    assert [f.part for f in report.findings][:2] == ["weak_train", "eval"]
+    assert [f.level for f in report.findings][:2] == ["error", "warning"]
+
+
+# ---- files
+
+
+def test_files_that_no_table_lists(corpus):
+    folder = corpus.path("weak_folder")
+    rewrite(folder / "extra.wav", noise(10.0))
+    (message,) = told(corpus.check())
+    assert message == f"{folder}: 1 of 7 files are in no table and not used (extra)"
+    (folder / "bad.wav").write_bytes(b"nothing")
+    report = corpus.check()
+    assert told(report, "error") == []
+    assert told(report, "warning") == [
+        f"{folder}: 1 of 8 files are damaged or at another rate, and not listed (bad); remove them"
+    ]
+
+
+def test_a_link_that_leads_nowhere(corpus):
+    wav = corpus.wavs("weak_folder")[0]
+    wav.unlink()
+    wav.symlink_to("nowhere.wav")
+    report = corpus.check()
+    assert told(report) == [f"{wav}: no such file; replace or remove the file"]
+    assert report.training_would_fail
+
+
+def test_a_table_that_cannot_be_used_hides_nothing(corpus):
+    (first, second), table = corpus.wavs("weak_folder")[:2], corpus.path("weak_tsv")
+    first.write_bytes(b"nothing")
+    second.unlink()
+    edit(table, lambda lines: [lines[0], *(line + ",Dgo" for line in lines[1:])])
+    corpus.embeddings("weak_train").unlink()
+    corpus.path("test_tsv").unlink()
+    corpus.path("test_dur").unlink()
+    errors = told(corpus.check(), "error")
+    assert len(errors) == 5
+    assert errors[0].count("unknown label 'Dgo'") == 6
+    assert errors[1].startswith("data.test_tsv: ")
+    assert f"{first}: is not readable as audio" in errors[2]
+    assert "no such embeddings file" in errors[3]
+    assert errors[4].startswith("data.test_dur: ")
+
+
+def test_originals_that_were_not_prepared(corpus):
+    for key in ("weak_folder", "unlabeled_folder"):
+        corpus.wavs(key)[0].unlink()
+    lost = corpus.wavs("weak_folder")[0]
+    lost.unlink()
+    (corpus.path("weak_folder_44k") / lost.name).unlink()
+    report = corpus.check()
+    weak, unlabelled = told(report)
+    originals = corpus.path("weak_folder_44k")
+    assert "2 of 6 listed clips are not in" in weak
+    assert f"; 1 of them are in {originals}: prepare the data with" in weak
+    assert f"lacks originals of {corpus.path('unlabeled_folder_44k')}: 1 (" in unlabelled
+    assert len(part_of(report, "weak_train").unprepared) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "seconds", "says"),
+    [
+        ("weak_folder", 0.4, "0.40 s, a clip has some 10 s"),
+        ("eval_folder", 31.0, "31.00 s, a clip has some 10 s"),
+        ("test_folder", 4.0, "4.00 s, should be .* s by its durations table"),
+        ("real_maestro_train_folder", 11.0, "11.00 s, should be 10.00 s by its name"),
+    ],
+)
+def test_wrong_lengths_are_found_without_the_originals(corpus, key, seconds, says):
+    shutil.rmtree(corpus.path(f"{key}_44k"))
+    clip = corpus.wavs(key)[0]
+    rewrite(clip, noise(seconds))
+    (message,) = told(corpus.check())
+    assert re.search(rf"wrong length \({clip.stem}: {says}\)", message)
+
+
+def test_an_event_behind_the_end_of_its_clip(corpus):
+    shutil.rmtree(corpus.path("strong_folder_44k"))
+    clip = corpus.wavs("strong_folder")[0]
+    row = f"{clip.name}\t8.0\t9.9\tDog"
+    edit(corpus.path("strong_tsv"), lambda lines: [*lines, row])
+    rewrite(clip, noise(9.5))
+    assert told(corpus.check()) == []
+    rewrite(clip, noise(9.3))
+    (message,) = told(corpus.check())
+    assert "9.30 s, but has an event until 9.90 s" in message
+
+
+# ---- what no table of the configuration lists
+
+
+def test_recordings_that_maestro_s_split_has(corpus):
+    next(
+        corpus.root.rglob(MARKER)
+    ).unlink()  # No mini corpus any more: all of them should be there.
+    report = corpus.check()
+    absent = part_of(report, "maestro_real_train").missing_recordings
+    assert len(absent) == len(MAESTRO_TRAIN_RECORDINGS) - 5
+    assert "cafe_restaurant_00" not in absent
+    assert "cafe_restaurant_06" in absent
+    assert len(told(report, "warning")) == 2
+    n_absent = len(MAESTRO_VALIDATION_RECORDINGS) - 5
+    assert f"has no clip of {n_absent} recordings" in told(report)[1]
+
+
+def test_a_recording_of_the_mini_corpus(corpus):
+    for key, table in (
+        ("real_maestro_train_folder", "real_maestro_train_tsv"),
+        ("real_maestro_val_folder", "real_maestro_val_tsv"),
+    ):
+        for wav in corpus.wavs(key):
+            if wav.name.startswith("city_center"):
+                wav.unlink()
+        edit(
+            corpus.path(table),
+            lambda lines: [line for line in lines if not line.startswith("city_center")],
+        )
+    warnings = told(corpus.check(), "warning")
+    assert ["city_center_02" in warnings[0], "city_center_05" in warnings[1]] == [True, True]
+    assert ["1 recordings" in message for message in warnings] == [True, True]
+
+
+def test_unlabelled_clips_that_their_table_lists(corpus):
+    there = [wav.name for wav in corpus.wavs("unlabeled_folder")]
+    table = corpus.path("weak_tsv").with_name("unlabel_in_domain.tsv")
+    table.write_text("\n".join(["filename", *there[1:], "Ygone.wav"]) + "\n")
+    report = corpus.check()
+    part = part_of(report, "unlabeled_train")
+    assert (part.listed, part.present, part.missing) == (5, 5, ("Ygone",))
+    assert part.unlisted == ()
+    (message,) = told(report)
+    assert "1 of 5 listed clips are not in" in message
+    table.write_text("")
+    (message,) = told(corpus.check(), "warning")
+    assert message.startswith(f"{table}: lacks the columns filename")
+
+
+# ---- embeddings and BEATs
+
+
+def test_another_beats_makes_all_embeddings_stale(corpus):
+    write_random_beats(corpus.beats(), seed=7)
+    report = corpus.check()
+    assert {part.embeddings.state for part in report.parts} == {"stale"}
+    assert len(told(report, "warning")) == 9
+    assert f"made with another BEATs than {corpus.beats()}" in told(report)[0]
+    assert not report.training_would_fail
+
+
+def test_embeddings_of_another_clip_length(corpus):
+    with h5py.File(corpus.embeddings("devtest"), "r+") as file:
+        file.attrs["clip_s"] = 5.0
+    (message,) = told(corpus.check())
+    assert "devtest.hdf5: made of clips of 5.0 s, data.audio_max_len is 10.0 s" in message
+
+
+def test_published_embeddings_do_not_say_what_made_them(corpus):
+    with h5py.File(corpus.embeddings("devtest"), "r+") as file:
+        for name in list(file.attrs):
+            del file.attrs[name]
+    report = corpus.check()
+    (message,) = told(report, "note")
+    assert "devtest.hdf5: does not say which BEATs made it" in message
+    assert part_of(report, "devtest").embeddings.state == "origin unknown"
+
+
+def test_an_extraction_that_was_stopped(corpus):
+    path = corpus.embeddings("devtest")
+    path.rename(path.with_name("devtest.hdf5.part"))
+    report = corpus.check()
+    (message,) = told(report)
+    assert "no such embeddings file" in message
+    assert part_of(report, "devtest").embeddings.state == "unfinished"
+    path.write_bytes(b"no HDF5")
+    assert part_of(corpus.check(), "devtest").embeddings.state == "unusable"
+
+
+def test_absent_weights_matter_only_where_embeddings_are_to_be_made(corpus):
+    corpus.beats().unlink()
+    (message,) = told(corpus.check(), "note")
+    assert f"{corpus.beats()}: no such file of BEATs weights" in message
+    corpus.embeddings("devtest").unlink()
+    assert f"{corpus.beats()}: no such file of BEATs weights" in told(corpus.check(), "warning")[0]
+
+
+def test_weights_of_another_width_than_the_network_s(corpus):
+    write_random_beats(corpus.beats(), seed=1, config=replace(SMALL, encoder_embed_dim=64))
+    report = corpus.check()
+    assert report.checkpoint.n_features == 64
+    assert "gives 64 features, net.embedding_size is 128" in told(report, "warning")[-1]
+
+
+def test_a_network_without_embeddings_needs_none(corpus):
+    corpus.beats().unlink()
+    shutil.rmtree(corpus.root / "embeddings")
+    report = corpus.check("net.use_embeddings=false")
+    assert told(report) == []
+    assert {part.embeddings.state for part in report.parts} == {"unused"}
+    assert "BEATs: not used (net.use_embeddings: false)" in report.text()
+
+
+# ---- nothing is there
+
+
+def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
+    tree = yaml.safe_load(corpus.conf.read_text())
+    for key, value in tree["data"].items():
+        if isinstance(value, str):
+            tree["data"][key] = f"nowhere/{key}"
+    tree["pretrained"] = {name: f"nowhere/{name}" for name in tree["pretrained"]}
+    corpus.conf.write_text(yaml.safe_dump(tree))
+    report = corpus.check()
+    lines = report.text().splitlines()
+    assert lines[0].split()[:3] == ["part", "listed", "there"]
+    assert [line[-6:] for line in lines[1:10]] == ["absent"] * 9
+    assert [part.present for part in report.parts] == [0] * 9
+    keys = {"test_folder", "test_tsv", "test_dur", "weak_tsv", "unlabeled_folder"}
+    keys |= {"real_maestro_val_folder", "real_maestro_val_tsv", "real_maestro_val_dur"}
+    for key in keys:
+        assert sum(f"data.{key}: nowhere/{key}: no such" in m for m in told(report)) == 1
+    assert report.training_would_fail
+    # No line of its own, as the folder's tells it, but in the report.
+    assert part_of(report, "maestro_real_dev").missing_recordings == MAESTRO_VALIDATION_RECORDINGS
+    assert sum("recordings" in message for message in told(report)) == 0
+
+
+def test_a_report_that_cannot_be_written_is_told(corpus):
+    (corpus.root / "file").write_text("")
+    with pytest.raises(InputError, match=r"data_report\.json: cannot be written"):
+        run_check(str(corpus.conf), corpus.root / "file")
+
+
+def test_of_many_findings_some_are_shown(corpus):
+    report = corpus.check()
+    many = tuple(Finding("warning", "", f"number {index}") for index in range(40))
+    text = DataReport("", report.parts, report.checkpoint, many).text()
+    assert text.count("warning: number") == 30
+    assert "... and 10 more, see data_report.json" in text
+    assert text.endswith("training can start: 0 errors, 40 warnings, 0 notes")

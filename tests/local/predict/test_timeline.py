@@ -1,0 +1,129 @@
+"""Timelines show the classes that matter, say what they leave out, and stay readable for hours."""
+
+from __future__ import annotations
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from desed_task.detector import Found, SoundEvent
+from local import figures
+from local.predict.mel_picture import MelPicture
+from local.predict.timeline import MOST_POINTS, MOST_TICKS, duration_text, timeline
+
+LABELS = ("Dog", "Speech", "Cat", "car")
+LIMITS = {"Dog": 0.5, "Speech": 0.5, "Cat": 0.5, "car": 0.2}
+RATE = 16000
+
+
+def found_in(duration_s, *events):
+    n_frames = int(np.ceil(duration_s / 0.064))
+    boundaries_s = np.minimum(np.arange(n_frames + 1) * 0.064, duration_s)
+    scores = np.full((n_frames, len(LABELS)), 0.05, dtype=np.float32)
+    for event in events:
+        first, last = np.searchsorted(boundaries_s, [event.onset_s, event.offset_s])
+        scores[first:last, LABELS.index(event.label)] = event.confidence
+    return Found(duration_s, LABELS, boundaries_s, scores, scores, tuple(events))
+
+
+def mel_of(duration_s):
+    picture = MelPicture({})
+    noise = np.random.default_rng(0).normal(size=int(RATE * min(duration_s, 20))) * 0.1
+    list(picture.watch([noise.astype(np.float32)]))
+    return picture
+
+
+def drawn(duration_s, *events):
+    return timeline(found_in(duration_s, *events), mel_of(duration_s), LIMITS, title="street.wav")
+
+
+def rows(figure):
+    return [tick.get_text() for tick in figure.axes[1].get_yticklabels()]
+
+
+def legend(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_classes_with_events_and_those_that_come_near_have_rows():
+    found = found_in(10, SoundEvent(1, 3, "Speech", 0.9))
+    found.scores[50, LABELS.index("car")] = 0.15  # its threshold is 0.2
+    found.scores[50, LABELS.index("Cat")] = 0.15
+    figure = timeline(found, mel_of(10), LIMITS, title="street.wav")
+    assert rows(figure) == ["car", "Speech"]  # from below
+    assert legend(figure)[-1] == "2 classes not shown: never above half their threshold"
+    assert figure.axes[0].get_title() == "street.wav   1 events in 10.0 s"
+
+
+def test_events_lie_where_they_are():
+    figure = drawn(10, SoundEvent(1.0, 3.5, "Speech", 0.9), SoundEvent(5.0, 5.5, "Speech", 0.9))
+    bars = next(c for c in figure.axes[1].collections if len(c.get_paths()) == 2)
+    spans = [path.get_extents() for path in bars.get_paths()]
+    assert [(span.x0, span.x1) for span in spans] == [(1.0, 3.5), (5.0, 5.5)]
+
+
+def test_nothing_found():
+    figure = drawn(3)
+    assert rows(figure) == []
+    assert legend(figure)[-1].startswith("4 classes not shown")
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "unit", "tick"),
+    [
+        (0.1, "seconds", "0.1"),
+        (5.0, "seconds", "0.5"),
+        (45.0, "seconds", "5"),
+        (61.0, "min:s", "0:10"),
+        (700.0, "min:s", "1:00"),
+        (3900.0, "h:min", "0:10"),
+        (11000.0, "h:min", "0:30"),
+    ],
+)
+def test_times_are_readable_from_seconds_to_hours(duration_s, unit, tick):
+    below = drawn(duration_s, SoundEvent(0, duration_s, "Dog", 0.9)).axes[1]
+    labels = [text.get_text() for text in below.get_xticklabels()]
+    assert below.get_xlabel() == unit
+    assert labels[1] == tick
+    assert len(labels) <= MOST_TICKS + 1
+    assert below.get_xlim() == (0, duration_s)
+
+
+def test_a_short_event_of_an_hour_is_seen(tmp_path):
+    """0.064 s of an hour are a fiftieth of a pixel."""
+    events = SoundEvent(1800.0, 1800.064, "Dog", 0.9), SoundEvent(10, 600, "Speech", 0.9)
+    figure = drawn(3600, *events)
+    for collection in figure.axes[1].collections:
+        assert max(len(path.vertices) for path in collection.get_paths()) < 5 * MOST_POINTS
+    figures.save(figure, tmp_path / "hour.png")
+    picture = matplotlib.image.imread(tmp_path / "hour.png")
+    red, blue = picture[..., 0], picture[..., 2]
+    middle = slice(round(0.5 * picture.shape[1]), round(0.6 * picture.shape[1]))
+    lower = slice(round(0.6 * picture.shape[0]), round(0.85 * picture.shape[0]))
+    assert ((red - blue)[lower, middle] > 0.3).any()
+    assert picture.shape[1] < 2000
+
+
+def test_frequencies_stand_in_the_middle_of_their_bands():
+    picture = MelPicture({})
+    hz = np.array([1000.0])
+    samples = np.sin(2 * np.pi * hz * np.arange(RATE) / RATE).astype(np.float32)
+    list(picture.watch([samples]))
+    loudest = picture.decibel.mean(axis=1).argmax()
+    assert abs(picture.bands_of(hz)[0] - 0.5 - loudest) <= 1
+    ticks = drawn(5).axes[0].get_yticklabels()
+    assert [text.get_text() for text in ticks] == ["0.2", "0.5", "1", "2", "4", "8"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.1, "0.1 s"),
+        (59.96, "1 min 0 s"),
+        (185, "3 min 5 s"),
+        (3599.7, "1 h 0 min"),
+        (3720, "1 h 2 min"),
+    ],
+)
+def test_durations_in_words(seconds, text):
+    assert duration_text(seconds) == text

@@ -1,0 +1,411 @@
+"""Summaries of fabricated runs: the test's own numbers, plain statistics, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+
+import numpy as np
+import pytest
+import yaml
+
+from desed_task.errors import InputError
+from local.config import load_config
+from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
+from local.summary import bootstrap, figures, recount, texts
+from local.summary.resampling import resample
+from local.summary.run_folders import check_comparable, open_run
+from local.summary.summarize import summarize_folders
+from local.summary.summary import summarize
+from local.summary.systems import Spread, System
+from tests.local.fabricated_runs import CLIPS, RECORDINGS, fabricate_run, fabricate_truth
+
+N = 100
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two good runs, two worse ones of the same seeds, and one of fewer clips."""
+    root = tmp_path_factory.mktemp("runs")
+    conf = fabricate_truth(root)
+    made = {
+        name: fabricate_run(root / "exp" / name, conf, seed=seed, quality=quality, without=without)
+        for name, seed, quality, without in (
+            ("good0", 0, 0.9, 0),
+            ("good1", 1, 0.85, 0),
+            ("bad0", 0, 0.4, 0),
+            ("bad1", 1, 0.35, 0),
+            ("fewer", 2, 0.9, 2),
+        )
+    }
+    return {**made, "conf": conf}
+
+
+@pytest.fixture(scope="module")
+def both(folders):
+    """Good runs against bad ones."""
+    names = ("good0", "good1", "bad0", "bad1")
+    good, bad = (tuple(open_run(folders[n]) for n in of) for of in (names[:2], names[2:]))
+    systems = [System("A", good), System("B", bad)]
+    return summarize(systems, config=None, n_resamples=N, seed=1, notes=check_comparable(good))
+
+
+@pytest.fixture
+def copy(folders, tmp_path):
+    """A changed copy of a run folder: copy(name, **values of results.json)."""
+
+    def make(name="good0", folder="copy", **changes):
+        target = tmp_path / folder
+        shutil.copytree(folders[name], target)
+        content = json.loads((target / "results.json").read_text())
+        (target / "results.json").write_text(json.dumps({**content, **changes}))
+        return target
+
+    return make
+
+
+def summarized(*runs, against=(), config=None, n_resamples=0, seed=1):
+    return summarize_folders(
+        [str(run) for run in runs],
+        [str(run) for run in against],
+        config=config,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+
+
+# ---- the test again
+
+
+@pytest.mark.parametrize("name", ["good0", "bad1", "fewer"])
+def test_counts_give_every_number_of_the_test(folders, name):
+    run = open_run(folders[name])
+    found = {}
+    for corpus in TEST:
+        truth = recount.read_truth(corpus, run.config, run.clip_ids[corpus])
+        for role in ("student", "teacher"):
+            scores = recount.read_scores(run.scores_path(role, corpus))
+            again = recount.RECOUNTS[corpus](scores, truth, 50)
+            values = again.values(np.ones(len(again.units)))
+            found |= {f"test/{role}/{n}": v for n, v in zip(again.names, values, strict=True)}
+    assert found == pytest.approx(run.metrics, abs=1e-9)
+    assert set(found) == set(run.metrics) and len(found) == 22
+
+
+def test_clips_are_drawn_of_desed_and_recordings_of_maestro(folders, both):
+    assert both.resampled.n_units == {DEVTEST: len(CLIPS), MAESTRO_VALIDATION: len(RECORDINGS)}
+    run = open_run(folders["good0"])
+    truth = recount.read_truth(MAESTRO_VALIDATION, run.config, run.clip_ids[MAESTRO_VALIDATION])
+    scores = recount.read_scores(run.scores_path("student", MAESTRO_VALIDATION))
+    assert recount.recount_maestro(scores, truth, 50).units == RECORDINGS
+
+
+def test_a_clip_without_a_listed_duration_is_measured(folders, tmp_path):
+    """As at the test; without its audio it is named."""
+    table = tmp_path / "durations.tsv"
+    lines = (folders["conf"].parent / "test_dur.tsv").read_text().splitlines()
+    table.write_text("\n".join(lines[:-1]) + "\n")
+    config = load_config(str(folders["conf"]), [f"data.test_dur={table}"])
+    with pytest.raises(InputError, match=rf"no_audio/{CLIPS[-1]}\.wav"):
+        recount.read_truth(DEVTEST, config, CLIPS)
+    known = recount.read_truth(DEVTEST, config, CLIPS[:-1])
+    assert set(known.durations) == set(CLIPS[:-1])
+
+
+# ---- figures
+
+
+def test_means_and_deviations(folders, both):
+    stored = [
+        json.loads((folders[name] / "results.json").read_text()) for name in ("good0", "good1")
+    ]
+    name = "test/teacher/psds1/psds_eval"
+    values = [content["metrics"][name] for content in stored]
+    spread = both.systems[0].metrics[name]
+    assert spread.mean == pytest.approx(sum(values) / 2)
+    assert spread.deviation == pytest.approx(abs(values[0] - values[1]) / np.sqrt(2))
+    dog = both.systems[0].per_class[name]["Dog"]
+    assert dog.mean == pytest.approx(statistics.fmean(c["per_class"][name]["Dog"] for c in stored))
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "deviation"),
+    [((0.5,), 0.5, None), ((0.1, 0.2, 0.3), 0.2, 0.1), ((0.1, None), None, None), ((), None, None)],
+)
+def test_spread(values, mean, deviation):
+    spread = Spread.of(values)
+    assert (spread.mean, spread.deviation) == pytest.approx((mean, deviation))
+
+
+def test_energy_is_summed_over_the_parts_of_a_training(both):
+    training = both.systems[0].energy_kwh("training")
+    assert training.values == (1.5, 3.0) and training.mean == 2.25
+    assert both.systems[0].energy_kwh("test").values == (0.125, 0.25)
+    assert both.systems[0].energy_kwh("eval") is None
+
+
+def test_intervals_hold_the_figure_or_lie_near_and_stay_in_bounds(both):
+    for system in both.systems:
+        for name, interval in both.intervals[system.name].items():
+            assert 0.0 <= interval.low < interval.high <= 1.0, name
+            width = interval.high - interval.low
+            assert abs(np.mean(interval) - system.metrics[name].mean) < width, name
+
+
+def test_what_is_clearly_better_is_significant(both):
+    assert len(both.differences) == 22
+    found = both.differences["test/student/intersection_f1_macro_thres05/psds_eval"]
+    assert found.value > 0.1 and found.interval.low > 0
+    assert found.p < 0.001 and found.p <= found.p_holm < 0.02
+
+
+def test_a_run_differs_from_its_own_copy_in_nothing(folders, copy):
+    found = summarized(folders["good0"], against=[copy()], n_resamples=N)
+    assert len(found.differences) == 22
+    for difference in found.differences.values():
+        assert difference.value == 0 and difference.interval == (0, 0)
+        assert difference.p == difference.p_holm == 1.0
+    assert any("have one and the same result (seeds: 0, 0)" in note for note in found.notes)
+
+
+def test_systems_share_their_resamples_and_a_system_is_the_mean_of_its_runs(folders, both):
+    alone = [
+        resample([System("A", (open_run(folders[name]),))], None, N, 1).values["A"]
+        for name in ("good0", "good1")
+    ]
+    for name, values in both.resampled.values["A"].items():
+        np.testing.assert_array_equal(values, np.mean([one[name] for one in alone], axis=0))
+
+
+def test_the_seed_decides_the_resamples(folders):
+    run = [System("A", (open_run(folders["bad1"]),))]
+    one, same, other = (resample(run, None, N, seed).values["A"] for seed in (1, 1, 2))
+    for name, values in one.items():
+        np.testing.assert_array_equal(values, same[name])
+        assert not np.array_equal(values, other[name])
+
+
+def test_none_are_drawn_where_none_are_wanted(folders):
+    found = summarized(folders["good0"])
+    assert (found.intervals, found.differences) == ({}, {})
+    assert "No intervals were asked for (--resamples 0)." in texts.reading(found)
+    with pytest.raises(InputError, match="--resamples 20: give 100 or more"):
+        summarized(folders["good0"], n_resamples=20)
+
+
+# ---- texts and pictures
+
+
+def test_the_published_table(both):
+    text = texts.text(both)
+    rows = [line for line in text.splitlines() if line.startswith("| published")]
+    assert len(rows) == 1
+    assert [cell.strip() for cell in rows[0].split("|")[2:-1]] == [
+        "0.48 ± 0.003",
+        "0.49 ± 0.004",
+        "0.73 ± 0.007",
+        "1.666",
+        "0.143",
+    ]
+    spread = both.systems[1].metrics["test/teacher/psds1/psds_eval"]
+    (teacher,) = [line for line in text.splitlines() if line.startswith("| B teacher")]
+    assert f" {spread.mean:.3f} ± {spread.deviation:.3f} |" in teacher
+    assert "2.250 ± 1.061" in text  # kWh of A's trainings
+
+
+def test_tables_are_whole(both):
+    text = texts.text(both)
+    tables = [block for block in text.split("\n\n") if block.startswith("|")]
+    # Runs, published form, metrics, differences, energy, and one a metric for the classes.
+    assert len(tables) == 5 + 11
+    for block in tables:
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+        assert len({len(line) for line in block.splitlines()}) == 1
+    short = texts.text(both, per_class=False)
+    assert "Vacuum_cleaner" in text and "Vacuum_cleaner" not in short
+
+
+def test_the_notes_say_what_was_done(both):
+    told = "\n".join(texts.reading(both))
+    for words in (
+        f"{N} resamples of {len(CLIPS)} clips of DESED dev-test and {len(RECORDINGS)} recordings",
+        "Runs are not resampled",
+        "corrected for the 22 comparisons",
+        "Published figures are of 1168 clips of DESED dev-test; these are of 60.",
+        "sed_scores_eval 0.0.4",
+    ):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0001, "< 0.001"), (0.0005, "0.001"), (0.0312, "0.031"), (1.0, "1.000")]
+)
+def test_p_values_as_text(p, text):
+    assert texts.p_text(p) == text
+
+
+def test_everything_is_in_the_json(both):
+    content = json.loads(json.dumps(texts.as_json(both), allow_nan=False))
+    name = "test/student/segment_mpauc/sed_scores_eval"
+    figure = content["systems"]["A"]["metrics"][name]
+    assert figure["mean"] == both.systems[0].metrics[name].mean and len(figure["values"]) == 2
+    assert figure["interval"] == list(both.intervals["A"][name])
+    assert content["differences"][name]["p"] == both.differences[name].p
+    assert content["systems"]["B"]["energy_kwh"]["training"]["total"] == 4.5
+    assert content["bootstrap"]["units"] == {"devtest": 60, "maestro_real_dev": 12}
+
+
+def test_pictures_show_both_systems_and_every_row(both):
+    figure = figures.metrics_figure(both)
+    assert [axes.get_title() for axes in figure.axes] == ["student", "teacher"]
+    for axes in figure.axes:
+        assert len(axes.get_yticks()) == 11
+        # A mean, the single runs and an interval for each of 11 metrics and 2 systems; 10 rules.
+        assert len(axes.lines) == 3 * 11 * 2 + 10
+    classes = figures.classes_figure(both)
+    names = [label.get_text() for label in classes.axes[0].get_yticklabels()]
+    assert names[-1] == "Alarm_bell_ringing" and len(names) == 10
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[:2] == ["A: exp, 2 runs", "B: exp, 2 runs"]
+
+
+# ---- what is wrong with runs
+
+
+def test_unfinished_runs_are_told_how_to_go_on(tmp_path):
+    (tmp_path / "version_0" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "version_0" / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "version_1").mkdir()
+    with pytest.raises(InputError) as caught:
+        summarized(*(tmp_path / name for name in ("version_0", "version_1", "absent")))
+    told = str(caught.value)
+    assert "version_0: no results.json, the run is unfinished; go on with --resume_from" in told
+    assert "version_1: no results.json, the run is unfinished; train it, or leave it out" in told
+    assert "absent: no such folder; give run folders, LOG_DIR/version_N" in told
+
+
+def test_a_folder_of_runs_is_no_run(folders, tmp_path):
+    shutil.copytree(folders["good0"], tmp_path / "version_0")
+    with pytest.raises(InputError, match=r"holds runs; give them: .*version_\*"):
+        summarized(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"metrics": {}}', "\x00"])
+def test_a_damaged_result_is_named(folders, tmp_path, text):
+    shutil.copytree(folders["good0"], tmp_path / "run")
+    (tmp_path / "run" / "results.json").write_text(text)
+    with pytest.raises(InputError, match=r"run/results\.json: not written by a test"):
+        summarized(tmp_path / "run")
+
+
+def test_a_run_counts_once(folders):
+    again = folders["good0"] / ".." / "good0"
+    for runs in (
+        {"against": ()},
+        {"against": [folders["bad0"], again]},
+    ):
+        first = [folders["good0"], *([again] if not runs["against"] else [])]
+        with pytest.raises(InputError, match="good0 is given twice; a run counts once"):
+            summarized(*first, **runs)
+
+
+def test_other_clips_are_counted_and_named(folders):
+    with pytest.raises(InputError) as caught:
+        summarized(folders["good0"], folders["fewer"])
+    told = str(caught.value)
+    assert "fewer: tested on 58 clips of DESED dev-test" in told and "good0 on 60" in told
+    assert f"2 clips differ ({CLIPS[58]}, {CLIPS[59]}); test them on the same data" in told
+    assert "tested on 34 clips of MAESTRO real validation" in told
+
+
+def test_other_numbers_of_clips_are_seen_without_the_scores(folders, copy):
+    other = copy("fewer")
+    shutil.rmtree(other / "metrics_test")
+    with pytest.raises(InputError, match=r"tested on 58 clips of DESED dev-test.* on 60; test"):
+        summarized(folders["good0"], other)
+
+
+def test_other_classes_or_metrics_are_refused(folders, copy):
+    content = json.loads((folders["good0"] / "results.json").read_text())
+    per_class = {
+        name: {("Hund" if k == "Dog" else k): v for k, v in of.items()}
+        for name, of in content["per_class"].items()
+    }
+    with pytest.raises(InputError, match=r"not the scored classes of .* 2 differ \(Dog, Hund\)"):
+        summarized(folders["good1"], copy(per_class=per_class))
+    metrics = {**content["metrics"], "test/student/new": 1.0}
+    with pytest.raises(InputError, match=r"1 differ \(test/student/new\)"):
+        summarized(folders["good1"], copy(folder="other", metrics=metrics))
+
+
+def test_other_versions_of_sed_scores_eval_are_told(folders, copy):
+    versions = {"sed_scores_eval": "0.0.9"}
+    found = summarized(folders["good1"], copy(versions=versions))
+    (note,) = [note for note in found.notes if "sed_scores_eval" in note]
+    assert "differs between the runs: 0.0.4 (" in note and "0.0.9 (" in note
+
+
+def test_without_scores_everything_but_intervals_is_there(folders, copy):
+    run = copy()
+    shutil.rmtree(run / "metrics_test")
+    found = summarized(run, n_resamples=N)
+    assert not found.resampled.n_units and found.systems[0].metrics
+    assert len([note for note in found.notes if "scores of the runs are gone" in note]) == 2
+    text = texts.text(found)
+    assert "| published" in text and "[low, high]" not in text
+
+
+def test_a_damaged_file_of_scores_is_named(folders, copy):
+    run = copy()
+    path = run / "metrics_test" / "teacher" / "scores_devtest.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    found = summarized(run, n_resamples=N)
+    assert set(found.resampled.n_units) == {MAESTRO_VALIDATION}
+    assert any(f"{path}: no scores of a test" in note for note in found.notes)
+
+
+def test_tables_that_are_gone_are_told_and_may_be_given(folders, copy):
+    run = copy()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["test_tsv"] = "gone.tsv"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    found = summarized(run, n_resamples=N)
+    assert set(found.resampled.n_units) == {MAESTRO_VALIDATION}
+    (note,) = [note for note in found.notes if "No intervals" in note]
+    assert "gone.tsv" in note and "give --conf_file" in note
+    given = summarized(run, n_resamples=N, config=load_config(str(folders["conf"])))
+    assert set(given.resampled.n_units) == set(TEST)
+
+
+def test_a_truth_that_was_changed_since_is_seen(folders, copy, tmp_path):
+    lines = (folders["conf"].parent / "test.tsv").read_text().splitlines()
+    (tmp_path / "changed.tsv").write_text("\n".join(lines[:-3]) + "\n")
+    config = load_config(str(folders["conf"]), [f"data.test_tsv={tmp_path / 'changed.tsv'}"])
+    found = summarized(folders["good0"], n_resamples=N, config=config)
+    assert set(found.resampled.n_units) == {MAESTRO_VALIDATION}
+    # The clip of the last three lines is scored, but not in the table any more.
+    assert any("No intervals of DESED dev-test" in note for note in found.notes)
+    other = [line.replace("\tDog\t", "\tCat\t") for line in lines]
+    (tmp_path / "changed.tsv").write_text("\n".join(other) + "\n")
+    found = summarized(folders["good0"], n_resamples=N, config=config)
+    assert any("from its scores and the tables" in note for note in found.notes)
+
+
+def test_energy_that_was_not_measured_or_is_damaged(folders, copy):
+    run = copy()
+    table = run / "codecarbon" / "emissions_baseline_training.csv"
+    table.write_text("timestamp\n2026\n")
+    with pytest.raises(InputError, match=r"training\.csv: no table of codecarbon's"):
+        open_run(run)
+    shutil.rmtree(run / "codecarbon")
+    found = summarized(run, folders["good1"])
+    assert found.systems[0].energy_kwh("training").values == (3.0,)
+    assert "1 of 2" in texts.text(found)
+    alone = texts.text(summarized(run))
+    assert "No run has a measurement." in alone
+
+
+def test_the_level_is_what_the_texts_say(both):
+    assert bootstrap.LEVEL == 0.95
+    assert "95 % interval" in texts.text(both)
