@@ -60,7 +60,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)",
     )
     add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
-    add("--batch_size", type=positive, help="windows at a time (32 on a GPU, 4 a processor)")
+    add(
+        "--batch_size",
+        type=positive,
+        help="windows at a time (default: 32 on a GPU, 4 a processor)",
+    )
     add(
         "--skip_existing",
         action="store_true",

@@ -6,20 +6,32 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+import soundfile as sf
 import yaml
 
 from local import run
 from local.config import load_config
+from tests.desed_task.checkpoints import ours, saved, small_spec
 
 ROOT = Path(__file__).parents[1]
 TEXTS = ("README.md", "HELP.md")
 # Its commands are run one after the other as they stand; those of other sections are parsed.
 RUN_AS_WRITTEN = "Step by step on the mini corpus"
-SCRIPTS = ("generate_dcase_task4_2024.py", "extract_embeddings.py", "train_pretrained.py")
+# Script -> the least that it is called with.
+SCRIPTS = {
+    "generate_dcase_task4_2024.py": [],
+    "extract_embeddings.py": [],
+    "train_pretrained.py": [],
+    "predict.py": ["a.wav", "--checkpoint", "a.ckpt"],
+    "summarize_runs.py": ["exp/a/version_0"],
+    "make_submission.py": ["exp/a/version_0"],
+}
 
 
 class Command(NamedTuple):
@@ -98,14 +110,16 @@ def test_commands_are_understood(line, monkeypatch):
         return
     assert program in SCRIPTS
     script = importlib.import_module(program.removesuffix(".py"))
-    if program == "train_pretrained.py":
+    if program == "train_pretrained.py" and "--checkpoint_info" not in arguments:
         configs = []
-        monkeypatch.setattr(run, "fit", lambda config, *_, **__: configs.append(config))
+        for name in ("fit", "test"):
+            monkeypatch.setattr(run, name, lambda config, *_, **__: configs.append(config))
         assert script.main(arguments) == 0
         assert len(configs) == 1
     else:
         args = script.parse_args(arguments)
-        load_config(args.conf_file, getattr(args, "overrides", ()))
+        if getattr(args, "conf_file", None):
+            load_config(args.conf_file, getattr(args, "overrides", ()))
         assert not getattr(args, "only", None) or set(args.only) <= set(known_sets())
 
 
@@ -178,8 +192,35 @@ def test_the_steps_run_as_written(checkout):
         "exp/try/version_0/checkpoints",
     } <= there
     assert any(path.endswith(".png") for path in there)
+    assert "ours, schema" in next(text for line, text in told.items() if "_info" in line)
+    events = {path.suffix for path in (checkout / "exp/mini_events").iterdir()}
+    assert events == {".tsv", ".json", ".txt", ".png"}
+    assert (checkout / "exp/mini_summary/summary.json").is_file()
     left = {Path(path).name for path in there if path.startswith("exp/mini/")}
     assert unmentioned(left) == []
+
+
+def test_python_in_readme_runs(tmp_path, monkeypatch, run_script, capsys):
+    """The blocks of Python, one after the other, on a network without embeddings."""
+    text = (ROOT / "README.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r"\n\n((?: {4}.*\n)+)", text)]
+    assert len(blocks) == 2
+    checkpoint = saved(ours(small_spec(use_embeddings=False)), tmp_path / "best.ckpt")
+    sf.write(tmp_path / "clip.wav", np.zeros(160000), 16000)
+    done = run_script(
+        *("predict.py", "--export", "onnx", "--checkpoint", checkpoint, "--output_dir", "graphs"),
+        *("--conf_file", ROOT / "confs/pretrained.yaml"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(block, {"waveform": np.zeros(44100 * 3)})
+    told = capsys.readouterr().out
+    # Events, the shape of their scores, and after them a line a class of the second block.
+    labels = small_spec(use_embeddings=False).classes
+    assert "SoundEvent(" in told and re.search(rf"\(\d+, {len(labels)}\) \[0\. ", told)
+    assert [line.rsplit(maxsplit=2)[0] for line in told.splitlines()[-len(labels) :]] == [*labels]
 
 
 def unmentioned(names: set[str]) -> list[str]:
@@ -225,9 +266,9 @@ def test_readme_tells_the_defaults(capsys):
         module = importlib.import_module(script.removesuffix(".py"))
         rows = text.split(f"\n`{script}`\n\n")[1].split("\n\n")[0].splitlines()[2:]
         cells = {row.split(" | ")[0].strip("|` "): row.split(" | ")[1] for row in rows}
-        held = vars(module.parse_args([]))
-        for name in ("conf_file", "log_dir", "pretrained_model"):
-            if name in held:
+        held = vars(module.parse_args(SCRIPTS[script]))
+        for name in ("conf_file", "log_dir", "pretrained_model", "model", "resamples", "seed"):
+            if held.get(name) is not None:
                 assert cells[f"--{name}"] == f"`{held[name]}`"
         with pytest.raises(SystemExit):
             module.parse_args(["--help"])
