@@ -54,17 +54,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=list(FORMATS[:4]),
         help="what is written (default: %(default)s)",
     )
-    add(
-        "--pretrained_model",
-        default="beats",
-        help="file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)",
-    )
+    told = "file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)"
+    add("--pretrained_model", default="beats", help=told)
     add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
-    add(
-        "--batch_size",
-        type=positive,
-        help="windows at a time (default: 32 on a GPU, 4 a processor)",
-    )
+    told = "windows at a time (default: 32 on a GPU, 4 a processor)"
+    add("--batch_size", type=positive, help=told)
     add(
         "--skip_existing",
         action="store_true",
