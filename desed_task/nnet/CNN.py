@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.errors import InputError
+from desed_task.nnet.gated_block import Block
 
 ACTIVATIONS: Final = ("glu", "cg", "relu", "leakyrelu")
 
@@ -93,6 +94,7 @@ class CNN(nn.Module):
         super().__init__()
         lists = {"kernel_size": kernel_size, "padding": padding, "stride": stride}
         _check_lengths(len(nb_filters), {**lists, "pooling": pooling})
+        self.activation, self.n_blocks = activation, len(nb_filters)
         self.n_channels = nb_filters[-1]
         self.n_mels = math.prod(bands for _, bands in pooling)
         parts: OrderedDict[str, nn.Module] = OrderedDict()
@@ -114,8 +116,41 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channel, frame, mel) -> (batch, nb_filters[-1], pooled frame, pooled mel)."""
+        if self._fits_pieces(x):
+            return self._in_pieces(x)
         features: Tensor = self.cnn(x.contiguous())
         return features
+
+    def _fits_pieces(self, x: Tensor) -> bool:
+        """Whether the blocks can run as `gated_block` computes them.
+
+        On a GPU memory is fast; exporters and hooks, as those that count operations, want modules.
+        """
+        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.cnn.modules())
+        return (
+            self.activation == "glu"
+            and x.device.type == "cpu"
+            and x.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and not (torch.compiler.is_compiling() or _is_traced() or hooked)
+        )
+
+    def _in_pieces(self, x: Tensor) -> Tensor:
+        image = x.movedim(1, -1).contiguous()
+        for i in range(self.n_blocks):
+            conv, norm, glu, dropout, pooling = (
+                getattr(self.cnn, f"{name}{i}")
+                for name in ("conv", "batchnorm", "glu", "dropout", "pooling")
+            )
+            # In channels-last memory the convolution reads and writes images as they lie.
+            convolved = conv(image.movedim(-1, 1)).movedim(1, -1).contiguous()
+            image = Block(norm, glu.linear, dropout, pooling)(convolved)
+        return image.movedim(-1, 1)
+
+
+def _is_traced() -> bool:
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return traced
 
 
 def make_activation(name: str, n_channels: int) -> nn.Module:
