@@ -137,6 +137,9 @@ class CNN(nn.Module):
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         image = x.movedim(1, -1).contiguous()
+        if image.shape[-1] == 1:
+            # Strides of a single channel are free; with these the convolution sees channels last.
+            image = image[..., 0].unsqueeze(-1)
         for i in range(self.n_blocks):
             conv, norm, glu, dropout, pooling = (
                 getattr(self.cnn, f"{name}{i}")

@@ -73,7 +73,7 @@ def channel_moments(image: Tensor) -> tuple[Tensor, Tensor]:
     step = _rows_of_a_piece(rows)
     for start in range(0, len(rows), step):
         piece = rows[start : start + step]
-        mean = piece.mean(0)
+        mean = piece.sum(0) / len(piece)
         sizes.append(len(piece) / len(rows))
         means.append(mean)
         squares.append((piece - mean).square_().sum(0))
@@ -163,8 +163,10 @@ class _GatedPool(torch.autograd.Function):
         grad = grad.contiguous()
         if kept is not None:
             grad = grad * settings.scale
+        grad_z = torch.empty_like(image)
         # Frames that pooling leaves over have no gradient but through the batch's moments.
-        grad_z = torch.zeros_like(image)
+        left_over = image.shape[1] % settings.pooling[0]
+        grad_z[:, image.shape[1] - left_over :] = 0
         for at in _pieces(image, settings.pooling[0]):
             above = grad[_pooled(at, settings.pooling[0])]
             grad_z[at] = found.add(image[at], above, None if kept is None else kept[at])
