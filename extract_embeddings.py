@@ -49,6 +49,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch_size", type=positive, help="clips at a time (default: 32 on a GPU, 4 a processor)"
     )
+    parser.add_argument(
+        "--precision",
+        choices=("32", "bf16"),
+        default="32",
+        help="of BEATs: bf16 is several times faster on a GPU and on processors with AMX, and "
+        "changes embeddings by about 1 %% (default: 32)",
+    )
     parser.add_argument("--eval_set", action="store_true", help="the evaluation set too")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="just these sets")
     parser.add_argument(
@@ -76,6 +83,7 @@ def extract(args: argparse.Namespace) -> int:
         args.output_dir or Path(config.pretrained.extracted_embeddings_dir),
         clip_s=config.data.audio_max_len,
         batch_size=args.batch_size,
+        precision=args.precision,
         device=choose_device(args.use_gpu),
     )
     faults = [fault for name in wavs for fault in extractor.extract(name, wavs[name])]

@@ -27,7 +27,8 @@ def data_line(loaded: Mapping[str, LoadedCorpus]) -> str:
     line += f"absent: {', '.join(absent)}" if absent else "nothing that is listed is absent"
     n_models = len(identities(one.embeddings for one in sets if one.embeddings is not None))
     if n_models > 1:
-        line += f"; embeddings of {n_models} different BEATs or clip lengths: extract them again"
+        line += f"; embeddings of {n_models} different BEATs, clip lengths or precisions"
+        line += ": extract them again"
     if absent or n_models > 1:
         line += " (generate_dcase_task4_2024.py --check tells more)"
     return line

@@ -17,7 +17,7 @@ from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.files import atomic_path, sha256_of
 from desed_task.nnet.beats import find_beats, load_beats
-from local.embedder import Embedder
+from local.embedder import Embedder, Precision
 from local.embedding_sets import REPEATS
 
 
@@ -27,8 +27,8 @@ class Extractor:
 
     Attributes:
         embedder: computes.
-        identity: what makes embeddings comparable, stored with them: the weights and the length
-            of a clip.
+        identity: what makes embeddings comparable, stored with them: the weights, the length of
+            a clip and the precision if it is not float32.
         folder: of the embedding files.
         progress: whether to show progress bars.
     """
@@ -47,6 +47,7 @@ class Extractor:
         clip_s: float,
         device: torch.device,
         batch_size: int | None = None,
+        precision: Precision = "32",
         progress: bool = True,
     ) -> Extractor:
         """With the weights of `checkpoint`, writing below `output_dir`.
@@ -57,14 +58,18 @@ class Extractor:
             clip_s: length of a clip in seconds.
             device: where to compute.
             batch_size: see `Embedder`.
+            precision: see `Embedder`.
             progress: whether to show progress bars.
 
         Raises:
             InputError: the checkpoint is absent or cannot be used.
         """
         path = find_beats(checkpoint)
-        embedder = Embedder(load_beats(path, device), device, clip_s, batch_size)
-        return cls(embedder, identity_of(path, clip_s), output_dir / "beats", progress)
+        embedder = Embedder(load_beats(path, device), device, clip_s, batch_size, precision)
+        identity = identity_of(path, clip_s)
+        if precision != "32":
+            identity["precision"] = precision
+        return cls(embedder, identity, output_dir / "beats", progress)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
@@ -123,7 +128,7 @@ class Extractor:
             return f"done again: {path} is of another BEATs or clip length"
         # Published files do not say what they were computed with; they are believed.
         if reader.identity and reader.identity != self.identity:
-            return f"done again: {path} is of other BEATs weights or another clip length"
+            return f"done again: {path} is of other BEATs weights, clip length or precision"
         absent = reader.missing(clips)
         changed = set(newer(clips, path)) - set(absent)
         if absent or changed:

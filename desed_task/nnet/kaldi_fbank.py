@@ -71,7 +71,9 @@ class KaldiFbank(nn.Module):
         spectrum = torch.view_as_real(torch.fft.rfft(frames, self.n_fft))
         power = spectrum.square().sum(dim=-1)
         # Kaldi leaves out the bin at half the sample rate.
-        mel = power[..., :-1] @ self.filters
+        # Autocast would round powers to 8 bits before they are summed.
+        with torch.autocast(waveform.device.type, enabled=False):
+            mel = power[..., :-1] @ self.filters
         return mel.clamp_(min=torch.finfo(torch.float32).eps).log_()
 
 

@@ -90,7 +90,7 @@ def embeddings_report(
     outdated = tuple(newer(clips, path))
     if lacking:
         state = f"lack {len(lacking)}"
-    elif outdated or (reader.identity and reader.identity != wanted):
+    elif outdated or (reader.identity and not wanted.items() <= reader.identity.items()):
         state = "stale"
     else:
         state = "whole" if reader.identity else "origin unknown"

@@ -75,7 +75,9 @@ def test_embeddings_of_two_models(line, extracted, tmp_path):
     with h5py.File(copy / "beats" / "devtest.hdf5", "r+") as file:
         file.attrs["checkpoint_sha256"] = "ab" * 32
     text, _ = line(f"pretrained.extracted_embeddings_dir={copy}")
-    assert "; embeddings of 2 different BEATs or clip lengths: extract them again" in text
+    assert (
+        "; embeddings of 2 different BEATs, clip lengths or precisions: extract them again" in text
+    )
     assert text.endswith("(generate_dcase_task4_2024.py --check tells more)")
 
 

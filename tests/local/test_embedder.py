@@ -12,6 +12,7 @@ import torch
 
 from desed_task.nnet.beats import SMALL, load_beats, write_random_beats
 from local.embedder import Embedded, Embedder
+from local.embeddings import Extractor
 
 RATE = 16000
 TINY = replace(SMALL, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
@@ -67,6 +68,28 @@ def test_a_stream_that_is_left_early_ends_its_threads(embedder: Embedder, wavs: 
     assert next(stream).clip_ids == ["00", "01", "03"]
     stream.close()
     assert torch.get_num_threads() == n_threads
+
+
+def test_bf16_is_near_and_known_by_its_identity(
+    embedder: Embedder, wavs: list[Path], tmp_path: Path
+) -> None:
+    half = replace(embedder, precision="bf16")
+    check(list(half.stream(wavs)), wavs)
+    for rough, exact in zip(half.stream(wavs), embedder.stream(wavs), strict=True):
+        assert rough.frame.dtype == rough.global_.dtype == torch.float32
+        if len(exact.clip_ids):
+            error = (rough.frame - exact.frame).square().mean() / exact.frame.square().mean()
+            assert 1e-10 < error < 4e-4
+    opened = [
+        Extractor.open(
+            *(tmp_path / "beats.pt", tmp_path),
+            clip_s=1.0,
+            device=torch.device("cpu"),
+            precision=precision,
+        )
+        for precision in ("32", "bf16")
+    ]
+    assert opened[1].identity == {**opened[0].identity, "precision": "bf16"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -193,7 +193,7 @@ def test_other_weights_or_lengths_compute_everything(
     write_random_beats(place.checkpoint, seed=2, config=TINY)
     extractor(place).extract("devtest", place.wavs())
     assert sum(embedded_rows) == 12
-    assert "of other BEATs weights" in capsys.readouterr().out
+    assert "is of other BEATs weights, clip length or precision" in capsys.readouterr().out
     frame = EmbeddingReader(place.path("devtest")).frame("Y1_0.000_10.000")
     np.testing.assert_allclose(frame, expected(place, noise(1)[:, 0]), atol=1e-4)
     Extractor.open(place.checkpoint, place.out, clip_s=2.0, device=CPU, progress=False).extract(
