@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
-from desed_task.evaluation import fscores, segments
+from desed_task.evaluation import fscores, packages, segments
+from desed_task.evaluation.aside import Aside
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import (
     PSDS1,
     PSDS2,
     Psds,
-    psds_from_scores,
     psds_from_thresholds,
 )
 from desed_task.evaluation.scores import (
+    Detections,
     ScoreFrames,
     Scores,
     TruthEvents,
     as_detections,
-    as_sed_scores_eval,
     check_durations,
     detect,
     paired,
     truth_events,
 )
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
+from local.score_sheet import Report, Sheet
 from local.score_texts import fscore_text, segment_text
 
 Stage = Literal["val", "test"]
@@ -53,48 +54,6 @@ MAESTRO_METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class Report:
-    """What one network scores on one corpus.
-
-    Attributes:
-        metrics: full name -> value.
-        per_class: full name -> class -> value; None where the class is not scored.
-        not_scored: classes without any event in the truth; they are left out of every mean.
-        curves: name of a PSDS -> its curves.
-        texts: file name -> a table to read.
-        n_clips: clips with truth and scores.
-        unscored_clips: clips of the truth that have no scores; they are left out.
-    """
-
-    metrics: dict[str, float]
-    per_class: dict[str, dict[str, float | None]]
-    not_scored: tuple[str, ...] = ()
-    curves: dict[str, Psds] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    n_clips: int = 0
-    unscored_clips: int = 0
-
-
-class _Sheet:
-    """Collects metrics under their full names."""
-
-    def __init__(self, stage: str, role: str, classes: Sequence[str]) -> None:
-        self.prefix = f"{stage}/{role}"
-        self.classes = classes
-        self.metrics: dict[str, float] = {}
-        self.per_class: dict[str, dict[str, float | None]] = {}
-
-    def put(self, name: str, package: str, value: float, per_class: Mapping[str, float]) -> None:
-        full = f"{self.prefix}/{name}/{package}"
-        self.metrics[full] = float(value)
-        self.per_class[full] = {label: _existing(per_class.get(label)) for label in self.classes}
-
-
-def _existing(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
-
-
 def score_desed(
     scores: Scores,
     events: EventTable,
@@ -103,6 +62,7 @@ def score_desed(
     stage: Stage,
     role: str,
     n_thresholds: int,
+    aside: Aside | None = None,
 ) -> Report:
     """PSDS and event-based F-scores over the 10 DESED classes.
 
@@ -116,6 +76,7 @@ def score_desed(
         stage: "val" or "test".
         role: "student" or "teacher".
         n_thresholds: of psds_eval's PSDS.
+        aside: other processes for what sed_scores_eval computes of a test; None computes it here.
 
     Raises:
         InputError: for clips without truth or duration, scores that are not finite, or a truth
@@ -126,47 +87,81 @@ def score_desed(
     check_durations(events.clip_ids, durations)
     labels, not_scored = scored(events, DESED_CLASSES)
     chosen = scores.select(labels=labels)
-    sheet = _Sheet(stage, role, DESED_CLASSES)
-    curves = _from_scores(sheet, chosen, events, durations, stage)
-    texts = {}
+    pending = _from_scores(chosen, events, durations, stage, aside or Aside(0))
+    detected, texts = Sheet(stage, role, DESED_CLASSES), {}
     if stage == "test":
-        texts = _from_detections(sheet, chosen, events, durations, n_thresholds)
-    n_clips = len(scores.clip_ids)
-    return Report(sheet.metrics, sheet.per_class, not_scored, curves, texts, n_clips, unscored)
+        texts = _from_detections(detected, chosen, events, durations, n_thresholds)
+    sheet = Sheet(stage, role, DESED_CLASSES)
+    curves = {name: result() for name, result in pending.psds.items()}
+    for name, psds in curves.items():
+        sheet.put(name, "sed_scores_eval", psds.value, psds.per_class)
+    for name, result in pending.f1.items():
+        sheet.put(name, "sed_scores_eval", *result())
+    return Report(
+        sheet.metrics | detected.metrics,
+        sheet.per_class | detected.per_class,
+        not_scored,
+        curves,
+        texts,
+        len(scores.clip_ids),
+        unscored,
+    )
+
+
+class _Pending(NamedTuple):
+    """Figures by name that are computed elsewhere, or when they are asked for."""
+
+    psds: dict[str, Callable[[], Psds]]
+    f1: dict[str, Callable[[], tuple[float, dict[str, float]]]]
 
 
 def _from_scores(
-    sheet: _Sheet, scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
-) -> dict[str, Psds]:
-    """What sed_scores_eval computes, of the clips with events; data frames are made here only.
+    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage, aside: Aside
+) -> _Pending:
+    """What sed_scores_eval computes, of the clips with events.
 
-    Validations take the same PSDS from `exact_psds`, which is several times faster.
+    A test states the package's own figures. Validations take the same from arrays, a hundred
+    times faster.
     """
     truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}
     chosen = scores.select(list(truth))
-    frames = as_sed_scores_eval(chosen)
     if stage == "val":
         true = as_detections(events.select(list(truth)), scores.vocabulary)
         dataset_s = sum(durations[clip_id] for clip_id in truth)
-        curves = {"psds1": exact_psds(chosen, true, dataset_s=dataset_s, spec=PSDS1)}
-    else:
-        curves = {
-            name: psds_from_scores(frames, truth, durations, spec)
-            for name, spec in (("psds1", PSDS1), ("psds2", PSDS2))
-        }
-    for name, psds in curves.items():
-        sheet.put(name, "sed_scores_eval", psds.value, psds.per_class)
-    by_intersection = fscores.intersection_fscore_from_scores(
-        frames, truth, threshold=THRESHOLD, **INTERSECTION
+        return _Pending(
+            {"psds1": partial(exact_psds, chosen, true, dataset_s=dataset_s, spec=PSDS1)},
+            {
+                "intersection_f1_macro_thres05": partial(_intersection_f1, chosen, true),
+                "collar_f1_macro_thres05": partial(_collar_f1, chosen, true),
+            },
+        )
+    # The longest first.
+    psds2 = aside.start(packages.psds, chosen, truth, durations, PSDS2)
+    psds1 = aside.start(packages.psds, chosen, truth, durations, PSDS1)
+    at = {"threshold": THRESHOLD}
+    by_intersection = aside.start(packages.intersection_f1, chosen, truth, **at, **INTERSECTION)
+    by_collar = aside.start(packages.collar_f1, chosen, truth, **at, **COLLAR)
+    return _Pending(
+        {"psds1": psds1, "psds2": psds2},
+        {"intersection_f1_macro_thres05": by_intersection, "collar_f1_macro_thres05": by_collar},
     )
-    sheet.put("intersection_f1_macro_thres05", "sed_scores_eval", *by_intersection)
-    by_collar = fscores.collar_fscore_from_scores(frames, truth, threshold=THRESHOLD, **COLLAR)
-    sheet.put("collar_f1_macro_thres05", "sed_scores_eval", *by_collar)
-    return curves
+
+
+def _intersection_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
+    found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
+    score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION)
+    return score.macro, score.per_class
+
+
+def _collar_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
+    found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
+    decimals = fscores.SED_SCORES_EVAL_DECIMALS
+    score = fscores.collar_fscore(found, truth, labels, **COLLAR, decimals=decimals)
+    return score.macro, score.per_class
 
 
 def _from_detections(
-    sheet: _Sheet,
+    sheet: Sheet,
     scores: Scores,
     events: EventTable,
     durations: Mapping[str, float],
@@ -238,7 +233,7 @@ def score_maestro(
     labels, not_scored = scored(events, MAESTRO_SCORED_CLASSES)
     frames, truth = segment_input(scores.select(labels=labels), events, durations, stage)
     found = segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
-    sheet = _Sheet(stage, role, MAESTRO_SCORED_CLASSES)
+    sheet = Sheet(stage, role, MAESTRO_SCORED_CLASSES)
     for name, value, per_class in (
         ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
         ("segment_mauc", found.auc, found.auc_per_class),

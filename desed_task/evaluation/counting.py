@@ -177,7 +177,8 @@ def collar_f1(
     found: Detections, truth: Detections, shape: tuple[int, int], **collars: float
 ) -> WeightedF1:
     """The macro value of `collar_fscore`; `shape` is (clips, classes)."""
-    hit = _truth_sums(truth.rows(collar_matches(found, truth, **collars)), shape)[0]
+    matched = collar_matches(found, truth, decimals=None, **collars)
+    hit = _truth_sums(truth.rows(matched), shape)[0]
     return WeightedF1(hit, _truth_sums(found, shape)[0] - hit, _truth_sums(truth, shape)[0])
 
 

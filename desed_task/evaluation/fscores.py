@@ -21,6 +21,7 @@ from desed_task.evaluation.scores import Detections, Floats, Ints, ScoreFrames, 
 # Radices of the numbers that stand for (clip, segment, class).
 MOST_SEGMENTS = 1 << 20
 MOST_CLASSES = 1 << 10
+SED_SCORES_EVAL_DECIMALS = 6
 
 
 class FScore(NamedTuple):
@@ -61,13 +62,13 @@ def collar_fscore(
     onset_collar_s: float,
     offset_collar_s: float,
     offset_collar_rate: float,
+    decimals: int | None = None,
 ) -> FScore:
     """Collar-based F-score of given detections.
 
     A detection and a true event of its class and clip may be matched if their onsets are within
     the onset collar, and their offsets within the offset collar or that share of the true event's
-    length, whichever is longer. As many as possible are matched. Times are compared as they are,
-    as sed_eval does: a difference of just the collar may round to either side.
+    length, whichever is longer. As many as possible are matched.
 
     Args:
         found: detections at one threshold.
@@ -76,6 +77,9 @@ def collar_fscore(
         onset_collar_s: seconds.
         offset_collar_s: seconds.
         offset_collar_rate: share of a true event's length.
+        decimals: what a difference has beyond its collar is rounded to so many, as sed_scores_eval
+            does (SED_SCORES_EVAL_DECIMALS). None compares times as they are, as sed_eval does: a
+            difference of just the collar may then fall to either side.
     """
     matched = collar_matches(
         found,
@@ -83,6 +87,7 @@ def collar_fscore(
         onset_collar_s=onset_collar_s,
         offset_collar_s=offset_collar_s,
         offset_collar_rate=offset_collar_rate,
+        decimals=decimals,
     )
     n_classes = len(labels)
     true_positives = np.bincount(truth.label_index[matched], minlength=n_classes)
@@ -101,14 +106,21 @@ def collar_matches(
     onset_collar_s: float,
     offset_collar_s: float,
     offset_collar_rate: float,
+    decimals: int | None = None,
 ) -> npt.NDArray[np.bool_]:
     """(true event,): which ones `collar_fscore`, whose arguments these are, matches."""
     one, other = pair_up(found, truth)
     length_s = (truth.offset_s - truth.onset_s)[other]
     reach_s = np.maximum(offset_collar_s, offset_collar_rate * length_s)
     near = found.label_index[one] == truth.label_index[other]
-    near &= np.abs(found.onset_s[one] - truth.onset_s[other]) <= onset_collar_s
-    near &= np.abs(found.offset_s[one] - truth.offset_s[other]) <= reach_s
+    for off_s, collar_s in (
+        (np.abs(found.onset_s[one] - truth.onset_s[other]), onset_collar_s),
+        (np.abs(found.offset_s[one] - truth.offset_s[other]), reach_s),
+    ):
+        if decimals is None:
+            near &= off_s <= collar_s
+        else:
+            near &= np.round(off_s - collar_s, decimals) <= 0
     return _matched(one[near], other[near], (len(found), len(truth)))
 
 

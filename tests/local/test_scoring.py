@@ -11,6 +11,7 @@ import pytest
 
 from desed_task.dataio.annotations import EventTable, read_durations, read_strong_table
 from desed_task.errors import InputError
+from desed_task.evaluation.aside import Aside
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
 from desed_task.postprocess import ClassMedianFilter
@@ -106,17 +107,72 @@ def test_overlapping_events_are_merged_with_one_warning(published):
     assert report.metrics == score_desed(arguments[0], events, arguments[1], **TEST).metrics
 
 
-def test_a_validation_has_the_psds_of_a_test(published):
-    arguments = published["desed_scores"], published["desed"], published["desed_s"]
+FROM_SCORES = ("psds1", "intersection_f1_macro_thres05", "collar_f1_macro_thres05")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_validation_has_the_figures_of_a_test(published, tied):
+    scores = published["desed_scores"]
+    if tied:  # many scores are just the threshold
+        scores = scores.map(lambda values: (values * 10).round() / 10)
+    arguments = scores, published["desed"], published["desed_s"]
     test, val = (
         score_desed(*arguments, stage=stage, role="student", n_thresholds=50)
         for stage in ("test", "val")
     )
+    assert len(val.metrics) == len(FROM_SCORES)
     for kind in ("metrics", "per_class"):
-        name = "student/psds1/sed_scores_eval"
-        exact = getattr(val, kind)[f"val/{name}"]
-        assert exact == pytest.approx(getattr(test, kind)[f"test/{name}"], abs=1e-9)
+        for name in FROM_SCORES:
+            exact = getattr(val, kind)[f"val/student/{name}/sed_scores_eval"]
+            of_test = getattr(test, kind)[f"test/student/{name}/sed_scores_eval"]
+            assert exact == pytest.approx(of_test, abs=1e-9)
     assert set(val.curves) == {"psds1"}
+
+
+def test_events_at_the_collar_count_in_a_validation_as_in_a_test():
+    """Detections end on frames, so that truth 0.2 s away from one may round to either side."""
+    boundaries_s = FrameGrid().boundaries_s
+    names = tuple(f"Y{number}_0.000_10.000" for number in range(60))
+    values = np.zeros((60, 156, 27), dtype=np.float32)
+    onset_s, offset_s = [], []
+    for clip in range(60):
+        first, last = clip + 5, clip + 40
+        values[clip, first:last, 0] = 0.9
+        onset_s.append(round(boundaries_s[first] + 0.2, 3))
+        offset_s.append(round(boundaries_s[last] - 0.2, 3))
+    events = EventTable(
+        names,
+        np.arange(60),
+        np.array(onset_s),
+        np.array(offset_s),
+        np.zeros(60, dtype=int),
+        np.ones(60, dtype=np.float32),
+        VOCABULARY,
+    )
+    scores = Scores(names, values, boundaries_s, VOCABULARY)
+    test, val = (
+        score_desed(
+            *(scores, events, dict.fromkeys(names, 10.0)),
+            stage=stage,
+            role="student",
+            n_thresholds=50,
+        )
+        for stage in ("test", "val")
+    )
+    name = "student/collar_f1_macro_thres05"
+    assert val.metrics[f"val/{name}/sed_scores_eval"] == 1.0
+    assert test.metrics[f"test/{name}/sed_scores_eval"] == 1.0
+    assert test.metrics[f"test/{name}/sed_eval"] < 1.0
+
+
+def test_other_processes_find_the_same(published):
+    arguments = published["desed_scores"], published["desed"], published["desed_s"]
+    with Aside(2) as aside:
+        beside = score_desed(*arguments, **TEST, aside=aside)
+    here = score_desed(*arguments, **TEST)
+    assert beside.metrics == here.metrics
+    assert beside.per_class == here.per_class
+    assert list(beside.metrics) == list(here.metrics)
 
 
 def test_validation_scores_clips_by_themselves(published):
