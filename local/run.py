@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -33,7 +34,7 @@ from local.sed_trainer_pretrained import SEDTask4
 
 FAST_TRAIN_BATCHES = 20
 FAST_EPOCHS = 2
-PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+PRECISIONS = {"32": "32-true", "tf32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 class RunOptions(NamedTuple):
@@ -200,6 +201,9 @@ def _trainer(
         log_dir, version = resumed.parents[2], resumed.parents[1].name
     logger = TensorBoardLogger(str(log_dir.parent), log_dir.name, version=version)
     training = config.training
+    on_gpu = options.device.accelerator == "gpu"
+    rough = training.precision == "tf32" and on_gpu
+    torch.set_float32_matmul_precision("high" if rough else "highest")
     return pl.Trainer(
         accelerator=options.device.accelerator,
         devices=options.device.devices,

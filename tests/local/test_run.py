@@ -1,0 +1,74 @@
+"""What a trainer is made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from local import run
+from local.config import load_config
+from local.devices import CPU, Device
+from local.run import RunOptions
+from local.sed_trainer_pretrained import SEDTask4
+
+CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
+GPU = Device("gpu", [0], "")
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Arguments of the trainers that are made; PyTorch's setting is put back."""
+    found = []
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(run.pl, "Trainer", lambda **arguments: found.append(arguments))
+    yield found
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "of_lightning", "of_torch"),
+    [
+        ("32", GPU, "32-true", "highest"),
+        ("tf32", GPU, "32-true", "high"),
+        ("tf32", CPU, "32-true", "highest"),
+        ("16", GPU, "16-mixed", "highest"),
+        ("bf16", CPU, "bf16-mixed", "highest"),
+    ],
+)
+def test_precisions(precision, device, of_lightning, of_torch, made, tmp_path):
+    config = load_config(CONF, [f"training.precision={precision}"])
+    torch.set_float32_matmul_precision("medium")
+    run._trainer(config, RunOptions(str(tmp_path / "run"), device), None, ())
+    assert made[0]["precision"] == of_lightning
+    assert torch.get_float32_matmul_precision() == of_torch
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("16-mixed", False)])
+def test_adam_runs_in_one_kernel_where_no_scaler_is_in_the_way(precision, fused):
+    module = SEDTask4(load_config(CONF))
+    module.trainer = SimpleNamespace(
+        precision=precision, estimated_stepping_batches=10, max_epochs=2
+    )
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert optimizer.defaults["fused"] == fused
+
+
+def test_the_fused_adam_steps_as_the_plain_one():
+    one, other = SEDTask4(load_config(CONF)).sed_student, SEDTask4(load_config(CONF)).sed_student
+    other.load_state_dict(one.state_dict())
+    optimizers = [
+        torch.optim.Adam(network.parameters(), 1e-3, fused=fused)
+        for network, fused in ((one, True), (other, False))
+    ]
+    torch.manual_seed(1)
+    for _ in range(3):
+        for first, second in zip(one.parameters(), other.parameters(), strict=True):
+            first.grad = torch.randn_like(first)
+            second.grad = first.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for (name, first), second in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-7, msg=name)
