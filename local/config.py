@@ -12,12 +12,13 @@ from __future__ import annotations
 import difflib
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from desed_task.errors import InputError
 from local.sections import (
@@ -46,6 +47,10 @@ UNREAD_KEYS: dict[str, str] = {
     "pretrained.e2e": "embeddings are always extracted beforehand",
     "pretrained.freezed": "embeddings are always extracted beforehand, so BEATs is frozen",
 }
+
+
+# A section that only optuna_pretrained.py reads, in the files that it starts from.
+TUNER = "optuna"
 
 
 class RecipeConfig(Strict):
@@ -189,6 +194,8 @@ def _drop_unread(tree: dict[str, Any], place: str) -> dict[str, Any]:
     """A copy of `tree` without the keys that nothing reads, each warned of once."""
     kept: dict[str, Any] = {}
     for section, branch in tree.items():
+        if section == TUNER:
+            continue
         if not isinstance(branch, dict):
             kept[section] = {} if branch is None else branch
             continue
@@ -221,9 +228,16 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
 def _suggest(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
     fields = model.model_fields
     for part in (str(part) for part in loc[:-1] if isinstance(part, str)):
-        annotation = fields[part].annotation
-        # Of a list, the model of its entries.
-        models = (annotation, *get_args(annotation))
-        fields = next((one.model_fields for one in models if hasattr(one, "model_fields")), {})
+        # The key of a mapping, whose values' model is the one before it.
+        if part in fields:
+            fields = next(_fields_in(fields[part].annotation), {})
     near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
+
+
+def _fields_in(annotation: Any) -> Iterator[dict[str, FieldInfo]]:
+    """Fields of the models in a type; of a list or mapping, of the model of its entries."""
+    if hasattr(annotation, "model_fields"):
+        yield annotation.model_fields
+    for inner in get_args(annotation):
+        yield from _fields_in(inner)
