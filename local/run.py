@@ -43,6 +43,7 @@ class RunOptions(NamedTuple):
     log_dir: str
     device: Device = CPU
     fast_dev_run: bool = False
+    name: str | None = None  # of the run's folder, which writes its own view of hyperparameters
 
 
 def fit(
@@ -51,6 +52,7 @@ def fit(
     *,
     resume_from: str | None = None,
     callbacks: Sequence[Callback] = (),
+    test: bool = True,
 ) -> Path:
     """Train, then test the best checkpoint.
 
@@ -59,9 +61,10 @@ def fit(
         options: run folder and device.
         resume_from: a checkpoint to go on from, or "auto" (see `find_resumable`).
         callbacks: further ones, for tests and tools.
+        test: whether the best checkpoint is tested.
 
     Returns:
-        The run folder, LOG_DIR/version_N.
+        The run folder, LOG_DIR/version_N or of the name that `options` gives.
 
     Raises:
         InputError: for anything wrong with data or embeddings, before training starts.
@@ -91,7 +94,8 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
-    _test(trainer, module, data, best)
+    if test:
+        _test(trainer, module, data, best)
     return folder
 
 
@@ -195,11 +199,13 @@ def _trainer(
     config: RecipeConfig, options: RunOptions, resumed: Path | None, more: Sequence[Callback]
 ) -> pl.Trainer:
     _silence()
-    log_dir, version = Path(options.log_dir), None
+    log_dir, version = Path(options.log_dir), options.name
     if resumed is not None and resumed.parent.name == "checkpoints":
         # A resumed run goes on in its own folder.
         log_dir, version = resumed.parents[2], resumed.parents[1].name
-    logger = TensorBoardLogger(str(log_dir.parent), log_dir.name, version=version)
+    logger = TensorBoardLogger(
+        str(log_dir.parent), log_dir.name, version=version, default_hp_metric=options.name is None
+    )
     training = config.training
     on_gpu = options.device.accelerator == "gpu"
     rough = training.precision == "tf32" and on_gpu

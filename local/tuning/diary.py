@@ -1,0 +1,113 @@
+"""What the tuner leaves in its folder as it goes: a log, best.yaml, checkpoints of the best few."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from desed_task.files import write_text_atomic
+from local.config import RecipeConfig, check_config
+from local.tuning.jobs import trial_folder
+from local.tuning.space import Space, apply
+from local.tuning.study import AGAIN, REASON, RETRY_OF, Book
+
+LOG = "optuna-sed.log"
+BEST = "best.yaml"
+CHECKPOINTS = "checkpoints"
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+def line_of(trial: FrozenTrial, best: FrozenTrial | None, overrides: Mapping[str, Any]) -> str:
+    """One line about a trial that ended, and the best so far."""
+    value = "-" if trial.value is None else f"{trial.value:.4f}"
+    parts = [f"trial {trial.number}", STATES[trial.state], value]
+    parts.append("no best yet" if best is None else f"best {best.value:.4f} (trial {best.number})")
+    parts += [f"{path}={value}" for path, value in overrides.items()]
+    if RETRY_OF in trial.user_attrs:
+        parts.append(f"in place of trial {trial.user_attrs[RETRY_OF]}")
+    if trial.user_attrs.get(REASON):
+        parts.append(str(trial.user_attrs[REASON]))
+    if trial.user_attrs.get(AGAIN):
+        parts.append("will be tried again")
+    return "  ".join(parts)
+
+
+class Diary:
+    """Keeps the folder of a study up to date.
+
+    Args:
+        log_dir: the folder.
+        book: the study.
+        space: that is searched.
+        config: what trials are made from.
+        keep: of so many of the best trials the checkpoint stays.
+    """
+
+    def __init__(
+        self, log_dir: Path, book: Book, space: Space, config: RecipeConfig, keep: int
+    ) -> None:
+        self.log_dir = log_dir
+        self.book = book
+        self.space = space
+        self.config = config
+        self.keep = keep
+
+    def note(self, number: int) -> None:
+        """Log a trial that ended, and let best.yaml and checkpoints follow."""
+        trial, best = self.book.trials[number], self.book.best
+        text = line_of(trial, best, self.space.overrides(trial.params))
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        # One write, so that lines of several tuners do not mix.
+        with open(self.log_dir / LOG, "a", encoding="utf-8") as log:
+            log.write(f"{now}  {text}\n")
+        print(text, flush=True)
+        if best is not None and best.number == number:
+            self.write_best(best)
+        self._tidy()
+
+    def write_best(self, best: FrozenTrial) -> Path:
+        """Write best.yaml: the configuration with the best trial's values."""
+        path = self.log_dir / BEST
+        overrides = self.space.overrides(best.params)
+        heading = f"trial {best.number} of the study {self.book.study.study_name}: {best.value:.6f}"
+        write_config(path, self.config, overrides, heading)
+        return path
+
+    def _tidy(self) -> None:
+        """Remove checkpoints of trials that ended and are not among the best few."""
+        trials = self.book.trials
+        done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        done.sort(key=lambda trial: -(trial.value or 0.0))
+        kept = {trial.number for trial in done[: self.keep]}
+        for trial in trials:
+            folder = trial_folder(self.log_dir, trial.number) / CHECKPOINTS
+            if not trial.state.is_finished() or not folder.is_dir():
+                continue
+            if trial.number not in kept:
+                shutil.rmtree(folder, ignore_errors=True)  # another tuner may be at it
+            else:
+                (folder / "last.ckpt").unlink(missing_ok=True)
+
+
+def write_config(
+    path: Path, config: RecipeConfig, overrides: Mapping[str, Any], heading: str
+) -> None:
+    """Write a whole configuration, with other values at dotted paths, that training takes as it is.
+
+    Args:
+        path: of the YAML file.
+        config: what is changed.
+        overrides: dotted path -> value; they are listed above it.
+        heading: a line of comment, of what it is the best.
+    """
+    changed = check_config(apply(overrides, config.dump()), str(path)).dump()
+    comment = [heading, *(f"{key}: {value}" for key, value in overrides.items())]
+    text = "".join(f"# {line}\n" for line in comment)
+    write_text_atomic(path, text + yaml.safe_dump(changed, sort_keys=False))

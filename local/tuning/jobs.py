@@ -1,0 +1,80 @@
+"""What the tuner and its workers say to each other; imports nothing heavy, as both read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+Objective = Literal["held_out", "devtest"]
+# complete: has a value; pruned: clearly bad; failed: broke by itself; refused: broke before it
+# began, as every trial would; lost: its process died; stopped: by the user.
+Kind = Literal["complete", "pruned", "failed", "refused", "lost", "stopped"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to be run.
+
+    Attributes:
+        number: of the trial.
+        overrides: dotted path -> value that was drawn.
+        tree: the whole configuration, these values in it.
+        log_dir: holds the trial's folder.
+        objective: what its value is computed on.
+        fast_dev_run: whether only a few batches are trained.
+    """
+
+    number: int
+    overrides: dict[str, Any]
+    tree: dict[str, Any]
+    log_dir: str
+    objective: Objective = "held_out"
+    fast_dev_run: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the trial is kept."""
+        return trial_folder(Path(self.log_dir), self.number)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        kind: see `Kind`.
+        value: the objective; None unless complete.
+        reason: why it did not complete, in one line.
+        facts: what else is kept of it: metrics, checkpoint.
+    """
+
+    kind: Kind
+    value: float | None = None
+    reason: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Progress(NamedTuple):
+    """A validation's metric, which a trial is pruned by; answered with True to go on."""
+
+    epoch: int
+    value: float
+
+
+Report = Callable[[int, float], bool]  # epoch, val/obj_metric -> whether to go on
+Train = Callable[[Job, Report], Outcome]
+
+
+class PrunedError(Exception):
+    """The trial is clearly worse than others."""
+
+
+class RefusedError(Exception):
+    """Nothing was trained, and no other trial could be: the data is wrong, for example."""
+
+
+def trial_folder(log_dir: Path, number: int) -> Path:
+    """The folder of a trial."""
+    return log_dir / f"trial-{number}"

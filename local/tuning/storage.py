@@ -1,0 +1,100 @@
+"""Where a study is kept: an SQLite file, a database server, or a journal in a shared folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from desed_task.errors import InputError
+
+FILE = "optuna-sed.db"
+JOURNAL = "journal://"
+SQLITE = "sqlite:///"
+PATIENCE_S = 60  # for SQLite, which one process at a time writes
+DRIVERS = {
+    "postgresql": "pip install 'psycopg[binary]', and begin the URL with postgresql+psycopg://",
+    "mysql": "pip install pymysql cryptography, and begin the URL with mysql+pymysql://",
+}
+
+
+def default_url(log_dir: Path) -> str:
+    """The SQLite file of a folder."""
+    return f"{SQLITE}{log_dir / FILE}"
+
+
+def is_journal(url: str) -> bool:
+    """Whether it names a journal: `journal://PATH`, or just a path."""
+    return url.startswith(JOURNAL) or "://" not in url
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be printed."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def open_storage(url: str) -> BaseStorage:
+    """The storage of a URL; a file and its folder are made.
+
+    Args:
+        url: `sqlite:///PATH`, `postgresql://...`, `mysql://...`, `journal://PATH` or a path, which
+            is a journal's too.
+
+    Raises:
+        InputError: if the URL is of another kind, its driver is missing, or nobody answers there.
+    """
+    place = f"--storage {without_password(url)}"
+    for prefix in (JOURNAL, SQLITE):
+        if url.startswith(prefix):
+            Path(url.removeprefix(prefix)).parent.mkdir(parents=True, exist_ok=True)
+    if is_journal(url):
+        path = Path(url.removeprefix(JOURNAL))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise InputError(f"{place}: that is a folder; give a file, such as {path}/study.log")
+        with reachable(place):
+            return JournalStorage(JournalFileBackend(str(path)))
+    waiting = {"connect_args": {"timeout": PATIENCE_S}} if url.startswith(SQLITE) else {}
+    try:
+        with reachable(place):
+            return RDBStorage(url, engine_kwargs=waiting)
+    except ImportError as error:
+        kind = url.partition(":")[0].partition("+")[0]
+        remedy = DRIVERS.get(kind, "install it")
+        missing = getattr(error.__cause__ or error, "name", None) or "the driver"
+        raise InputError(f"{place}: {missing} is not installed; {remedy}") from None
+    except (ArgumentError, NoSuchModuleError):
+        raise InputError(
+            f"{place}: no such kind of storage; give sqlite:///FILE, postgresql://..., "
+            "mysql://... or journal://FILE"
+        ) from None
+
+
+@contextmanager
+def reachable(place: str) -> Iterator[None]:
+    """Let a storage that fails say so in one line.
+
+    Raises:
+        InputError: with what the database or the file system says.
+    """
+    try:
+        yield
+    except (ArgumentError, NoSuchModuleError):
+        raise
+    except (
+        SQLAlchemyError,
+        optuna.exceptions.StorageInternalError,
+        optuna.exceptions.OptunaError,
+        OSError,
+    ) as error:
+        said = " ".join(without_password(str(error.__cause__ or error)).split())
+        raise InputError(
+            f"{place}: the study cannot be read or written ({said[:300]}); check the place and its "
+            "rights, then run the same command again"
+        ) from None

@@ -1,0 +1,219 @@
+"""Stage one: trials on every GPU, one process a job, until the study has enough of them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner, PercentilePruner
+from optuna.storages import BaseStorage
+
+from desed_task.errors import InputError
+from local.config import RecipeConfig, check_config
+from local.tuning.diary import Diary
+from local.tuning.jobs import Job, Objective, Outcome, Progress
+from local.tuning.slots import Slot
+from local.tuning.space import TUNED_SECTIONS, Space, apply
+from local.tuning.storage import open_storage, reachable, without_password
+from local.tuning.study import Book
+from local.tuning.workers import TRAINING, Worker, Workers
+
+MOST_FAILURES = 10  # in a row
+KEPT_SHARE = 75.0  # per cent: trials below the worst quarter's border at their epoch are pruned
+STARTUP_TRIALS = 5  # that are complete before any is pruned
+MACHINE_KEYS = {"training.num_workers", "training.enable_progress_bar"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be tuned.
+
+    Attributes:
+        config: what trials are made from.
+        space: values that are drawn.
+        log_dir: holds the trials' folders and what is found.
+        storage: URL of the study's storage.
+        study_name: in that storage.
+        n_trials: of the whole study, all machines together.
+        timeout_s: after which no trial is begun; None for no limit.
+        objective: what a trial's value is computed on.
+        fast_dev_run: whether only a few batches are trained.
+        pruning: whether trials that are clearly bad are ended early.
+        keep: of so many of the best trials the checkpoint stays.
+    """
+
+    config: RecipeConfig
+    space: Space
+    log_dir: Path
+    storage: str
+    study_name: str
+    n_trials: int
+    timeout_s: float | None = None
+    objective: Objective = "held_out"
+    fast_dev_run: bool = False
+    pruning: bool = True
+    keep: int = 3
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """What all trials of a study must share, by name."""
+        tree, tuned = self.config.dump(), self.space.describe()
+        fixed = {
+            f"{section}.{key}": value
+            for section in TUNED_SECTIONS
+            for key, value in tree[section].items()
+        }
+        drawn = {path: f"drawn from {bounds}" for path, bounds in tuned.items()}
+        flags = {"--objective": self.objective, "--fast_dev_run": self.fast_dev_run}
+        kept = {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}
+        return {**kept, **drawn, **flags}
+
+    @property
+    def pruner(self) -> BasePruner:
+        """What ends trials that are clearly bad, once a third of the epochs are over."""
+        if not self.pruning:
+            return NopPruner()
+        warmup = self.config.training.n_epochs // 3
+        return PercentilePruner(KEPT_SHARE, STARTUP_TRIALS, n_warmup_steps=warmup)
+
+
+def open_book(plan: Plan, storage: BaseStorage | None = None) -> Book:
+    """The study of a plan, made if it is not there.
+
+    Raises:
+        InputError: if the storage cannot be used, or its study was begun with other values.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    book = Book(
+        storage or open_storage(plan.storage),
+        plan.study_name,
+        plan.space,
+        n_trials=plan.n_trials,
+        seed=plan.config.training.seed,
+        pruner=plan.pruner,
+    )
+    book.agree_on(plan.basis, "use those, or give another --study_name and --log_dir")
+    if not book.trials and any(plan.log_dir.glob("trial-*")):
+        raise InputError(
+            f"--log_dir {plan.log_dir}: holds trials of another study than {plan.study_name} in "
+            f"{without_password(plan.storage)}, which is new; give another folder"
+        )
+    return book
+
+
+class Tuner:
+    """Runs the trials of a plan.
+
+    Args:
+        plan: what is tuned.
+        slots: where jobs compute.
+        target: `module:function` that runs a trial.
+    """
+
+    def __init__(self, plan: Plan, slots: list[Slot], target: str = TRAINING) -> None:
+        self.plan = plan
+        self.slots = slots
+        self._place = f"--storage {without_password(plan.storage)}"
+        with reachable(self._place):
+            self.book = open_book(plan)
+        self.diary = Diary(plan.log_dir, self.book, plan.space, plan.config, plan.keep)
+        self.workers = Workers(slots, target)
+        self._failures = 0
+
+    def run(self) -> None:
+        """Run trials until there are enough, or the time is over.
+
+        Raises:
+            InputError: if no trial can be run, or the storage fails.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, when all is put in order.
+        """
+        self._tell_beginning()
+        with reachable(self._place), _terminable():
+            try:
+                self._loop()
+            except BaseException:
+                self._stop()
+                raise
+            finally:
+                self.workers.close()
+
+    def _tell_beginning(self) -> None:
+        done, wanted = self.book.n_ended, self.plan.n_trials
+        print(f"study {self.plan.study_name} in {without_password(self.plan.storage)}: ", end="")
+        print(f"{done} of {wanted} trials are there")
+        print(f"jobs: {', '.join(str(slot) for slot in self.slots)}", flush=True)
+
+    def _loop(self) -> None:
+        end = None if self.plan.timeout_s is None else time.monotonic() + self.plan.timeout_s
+        while True:
+            for trial, reason in self.book.revive():
+                print(f"trial {trial.number}: {reason}")
+                self.diary.note(trial.number)
+            for worker in self.workers.idle:
+                if (end is None or time.monotonic() < end) and self.book.wants_more():
+                    self._begin(worker)
+            if not self.workers.busy:
+                if not self.book.wants_more() or (end is not None and time.monotonic() >= end):
+                    return
+                continue
+            for message in self.workers.messages(self.book.next_beat_s()):
+                self._hear(*message)
+            self.book.beat()
+
+    def _begin(self, worker: Worker) -> None:
+        """Draw a trial and give it to a worker, if the configuration takes its values."""
+        plan, taken = self.plan, self.book.take()
+        tree = apply(taken.overrides, plan.config.dump())
+        try:
+            check_config(tree, f"trial {taken.number}")
+        except InputError as error:
+            self._end(taken.number, Outcome("failed", reason=" ".join(str(error).split())))
+            return
+        log_dir, fast = str(plan.log_dir), plan.fast_dev_run
+        worker.give(Job(taken.number, taken.overrides, tree, log_dir, plan.objective, fast))
+
+    def _hear(self, worker: Worker, job: Job, content: Progress | Outcome) -> None:
+        if isinstance(content, Progress):
+            worker.answer(self.book.report(job.number, content.epoch, content.value))
+            return
+        self._end(job.number, content)
+        if content.kind == "refused":
+            raise InputError(content.reason)
+        if self._failures >= MOST_FAILURES:
+            raise InputError(
+                f"{MOST_FAILURES} trials in a row failed, the last because of {content.reason}; "
+                f"see {job.folder}/output.txt"
+            )
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        self._failures = self._failures + 1 if outcome.kind in ("failed", "lost") else 0
+        self.book.finish(number, outcome)
+        self.diary.note(number)
+
+    def _stop(self) -> None:
+        """End the workers; their trials are run again by the next command."""
+        self.workers.close()
+        for number in self.book.running:
+            self.book.finish(number, Outcome("stopped", reason="stopped"))
+            self.diary.note(number)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, with which clusters end jobs, do what Ctrl-C does."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
