@@ -23,16 +23,22 @@ CHECKPOINTS = "checkpoints"
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
+def value_text(trial: FrozenTrial) -> str:
+    """The objective; a pruned trial has none, only validations."""
+    return f"{trial.value:.6f}" if trial.state == TrialState.COMPLETE else "-"
+
+
 def line_of(trial: FrozenTrial, best: FrozenTrial | None, overrides: Mapping[str, Any]) -> str:
     """One line about a trial that ended, and the best so far."""
-    value = "-" if trial.value is None else f"{trial.value:.4f}"
-    parts = [f"trial {trial.number}", STATES[trial.state], value]
-    parts.append("no best yet" if best is None else f"best {best.value:.4f} (trial {best.number})")
+    parts = [f"trial {trial.number}", STATES[trial.state], value_text(trial)]
+    parts.append(
+        "no best yet" if best is None else f"best {value_text(best)} (trial {best.number})"
+    )
     parts += [f"{path}={value}" for path, value in overrides.items()]
     if RETRY_OF in trial.user_attrs:
         parts.append(f"in place of trial {trial.user_attrs[RETRY_OF]}")
     if trial.user_attrs.get(REASON):
-        parts.append(str(trial.user_attrs[REASON]))
+        parts.append(" ".join(str(trial.user_attrs[REASON]).split()))
     if trial.user_attrs.get(AGAIN):
         parts.append("will be tried again")
     return "  ".join(parts)

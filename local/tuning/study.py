@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,23 +148,28 @@ class Book:
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note a validation of a running trial; whether it goes on."""
         trial = self._mine[number]
-        trial.report(value, epoch)
+        try:
+            trial.report(value, epoch)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return False  # another tuner has given it up
         return not trial.should_prune()
 
     def finish(self, number: int, outcome: Outcome) -> bool:
-        """Note how a trial ended; whether it is tried again, which those that were lost are."""
+        """Note how a trial ended; False if another tuner had given it up before."""
         trial = self._mine.pop(number)
-        for key, value in outcome.facts.items():
-            trial.set_user_attr(key, value)
-        if outcome.kind == "complete":
-            assert outcome.value is not None
-            self.study.tell(number, outcome.value)
+        try:
+            for key, value in outcome.facts.items():
+                trial.set_user_attr(key, value)
+            if outcome.kind == "complete":
+                self.study.tell(number, outcome.value)
+            elif outcome.kind == "pruned":
+                trial.set_user_attr(REASON, outcome.reason)
+                self.study.tell(number, state=TrialState.PRUNED)
+            else:
+                return self._fail(self.trials[number], outcome.kind, outcome.reason)
+        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
             return False
-        if outcome.kind == "pruned":
-            trial.set_user_attr(REASON, outcome.reason)
-            self.study.tell(number, state=TrialState.PRUNED)
-            return False
-        return bool(self._fail(self.trials[number], outcome.kind, outcome.reason))
+        return True
 
     def beat(self) -> None:
         """Give a sign of life for the trials of this tuner, if it is time."""
@@ -172,7 +178,9 @@ class Book:
             return
         self._beaten = now
         for trial in self._mine.values():
-            trial.set_user_attr(BEAT, trial.user_attrs[BEAT] + 1)
+            # Another tuner may have given it up, which `report` or `finish` finds.
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                trial.set_user_attr(BEAT, trial.user_attrs[BEAT] + 1)
 
     def next_beat_s(self) -> float:
         """Seconds until the next sign of life."""
@@ -190,7 +198,7 @@ class Book:
         for trial in self.trials:
             if trial.state == TrialState.RUNNING and trial.number not in self._mine:
                 reason = self._why_stale(trial)
-                if reason and self._fail(trial, "lost", reason) is not None:
+                if reason and self._fail(trial, "lost", reason):
                     found.append((trial, reason))
         return found
 
@@ -212,8 +220,8 @@ class Book:
             return f"no sign of life from {host} for {GRACE_S:g} s"
         return ""
 
-    def _fail(self, trial: FrozenTrial, kind: Kind, reason: str) -> bool | None:
-        """Fail a running trial; whether it is tried again, None if another tuner was faster."""
+    def _fail(self, trial: FrozenTrial, kind: Kind, reason: str) -> bool:
+        """Fail a running trial, and let it be tried again; False if another tuner was faster."""
         attempt = int(trial.user_attrs.get(ATTEMPT, 1))
         again = kind in ("stopped", "refused") or (kind == "lost" and attempt < MOST_ATTEMPTS)
         try:
@@ -221,12 +229,12 @@ class Book:
             self.storage.set_trial_user_attr(trial._trial_id, AGAIN, again)
             self.study.tell(trial.number, state=TrialState.FAIL)
         except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-            return None
+            return False
         if again:
             next_attempt = attempt + (kind == "lost")
             notes = {ATTEMPT: next_attempt, RETRY_OF: trial.number}
             self.study.enqueue_trial(trial.params, user_attrs=notes)
-        return again
+        return True
 
 
 def is_alive(process: int) -> bool:

@@ -32,6 +32,10 @@ STAGES: dict[Objective, str] = {"held_out": "val", "devtest": "test"}
 VALUE = "objective"
 
 
+# What BCE says of scores that are no numbers, on the CPU and on a GPU, before a loss can be asked.
+NO_SCORES = ("all elements of input should be between 0 and 1", "device-side assert")
+
+
 class LossError(Exception):
     """The loss is no number any more."""
 
@@ -120,6 +124,10 @@ def train(job: Job, report: Report) -> Outcome:
         if watch.started:
             raise
         raise RefusedError(str(error)) from None
+    except RuntimeError as error:
+        if any(text in str(error) for text in NO_SCORES):
+            raise LossError(f"NaN loss: the network's scores are no numbers ({error})") from error
+        raise
     metrics = _tested(folder) if devtest else watch.best
     value, facts = worth(metrics, job.objective)
     with SummaryWriter(str(folder)) as writer:

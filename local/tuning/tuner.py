@@ -194,15 +194,14 @@ class Tuner:
 
     def _end(self, number: int, outcome: Outcome) -> None:
         self._failures = self._failures + 1 if outcome.kind in ("failed", "lost") else 0
-        self.book.finish(number, outcome)
-        self.diary.note(number)
+        if self.book.finish(number, outcome):
+            self.diary.note(number)
 
     def _stop(self) -> None:
         """End the workers; their trials are run again by the next command."""
         self.workers.close()
         for number in self.book.running:
-            self.book.finish(number, Outcome("stopped", reason="stopped"))
-            self.diary.note(number)
+            self._end(number, Outcome("stopped", reason="stopped"))
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+"""Plots of a study: pictures by matplotlib, and pages to look at by plotly."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from optuna.exceptions import ExperimentalWarning
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from desed_task.files import atomic_path
+
+TARGET = "objective"
+DPI = 120
+SLICES_A_ROW = 6
+
+
+def complete(study: Study) -> list[FrozenTrial]:
+    """Trials with an objective, oldest first."""
+    return [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+
+
+def draw(study: Study, folder: Path) -> list[str]:
+    """Draw what can be drawn of a study into NAME.png and NAME.html.
+
+    Args:
+        study: with a complete trial.
+        folder: is made.
+
+    Returns:
+        Names of the plots; importances need two trials of different worth.
+    """
+    done = complete(study)
+    drawn: dict[str, tuple[Figure, Callable[..., Any]]] = {
+        "history": (history(done), optuna.visualization.plot_optimization_history),
+        "slices": (slices(done), optuna.visualization.plot_slice),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if len({trial.value for trial in done}) > 1:
+            found = optuna.importance.get_param_importances(study)
+            page = optuna.visualization.plot_param_importances
+            drawn["importances"] = (importances(found), page)
+        for name, (figure, on_page) in drawn.items():
+            with atomic_path(folder / f"{name}.png") as picture:
+                figure.savefig(picture, bbox_inches="tight", dpi=DPI)
+            with atomic_path(folder / f"{name}.html") as file:
+                # One copy of plotly's script for all pages: they open without a network.
+                on_page(study, target_name=TARGET).write_html(file, include_plotlyjs="directory")
+    return list(drawn)
+
+
+def history(trials: Sequence[FrozenTrial]) -> Figure:
+    """Objective of each trial and the best so far."""
+    figure = Figure(figsize=(8, 4.5))
+    axes = figure.subplots()
+    numbers = [trial.number for trial in trials]
+    values = [float(trial.value or 0.0) for trial in trials]
+    axes.plot(numbers, values, "o", label="trial")
+    axes.step(numbers, np.maximum.accumulate(values), where="post", label="best so far")
+    axes.set(xlabel="trial", ylabel=TARGET)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    return figure
+
+
+def importances(found: dict[str, float]) -> Figure:
+    """Share of the variation that each value explains, the largest on top."""
+    figure = Figure(figsize=(8, 1 + 0.3 * len(found)))
+    axes = figure.subplots()
+    paths = list(found)[::-1]
+    bars = axes.barh(paths, [found[path] for path in paths])
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set(xlabel=f"importance for the {TARGET}")
+    axes.margins(x=0.1)
+    return figure
+
+
+def slices(trials: Sequence[FrozenTrial]) -> Figure:
+    """Objective over each value that was drawn, a panel a value."""
+    paths = sorted({path for trial in trials for path in trial.params})
+    columns = min(SLICES_A_ROW, len(paths))
+    rows = math.ceil(len(paths) / columns)
+    figure = Figure(figsize=(2.8 * columns, 2.8 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for path, axes in zip(paths, panels, strict=False):
+        _slice(axes, path, [trial for trial in trials if path in trial.params])
+    for axes in panels[len(paths) :]:
+        axes.set_axis_off()
+    figure.supylabel(TARGET)
+    return figure
+
+
+def _slice(axes: Axes, path: str, trials: Sequence[FrozenTrial]) -> None:
+    drawn = trials[0].distributions[path]
+    values: list[Any] = [trial.params[path] for trial in trials]
+    if isinstance(drawn, optuna.distributions.CategoricalDistribution):
+        axes.set_xticks(range(len(drawn.choices)), [str(choice) for choice in drawn.choices])
+        values = [drawn.choices.index(value) for value in values]
+    elif drawn.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    # Later trials are darker.
+    ages = [trial.number for trial in trials]
+    axes.scatter(values, [trial.value for trial in trials], c=ages, cmap="Blues", edgecolors="grey")
+    axes.set_title(path, fontsize="small")

@@ -1,0 +1,64 @@
+"""Storages by URL, and what is said where one cannot be used."""
+
+from __future__ import annotations
+
+import sys
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage, RDBStorage
+
+from desed_task.errors import InputError
+from local.tuning.storage import default_url, is_journal, open_storage, reachable, without_password
+
+
+def test_every_kind_keeps_a_study(tmp_path):
+    journals = [str(tmp_path / "new" / "a.log"), f"journal://{tmp_path}/b/b.log"]
+    for url in (default_url(tmp_path / "db"), *journals):
+        storage = open_storage(url)
+        assert isinstance(storage, JournalStorage if is_journal(url) else RDBStorage)
+        optuna.create_study(study_name="one", storage=storage)
+        assert [s.study_name for s in open_storage(url).get_all_studies()] == ["one"]
+    assert (tmp_path / "db" / "optuna-sed.db").is_file()
+    assert (tmp_path / "new" / "a.log").is_file() and (tmp_path / "b" / "b.log").is_file()
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "remedy"),
+    [
+        ("postgresql+psycopg2://me:secret@host/db", "psycopg2", "pip install 'psycopg[binary]'"),
+        ("mysql://me:secret@host/db", "MySQLdb", "begin the URL with mysql+pymysql://"),
+        ("mysql+pymysql://me:secret@host/db", "pymysql", "pip install pymysql"),
+    ],
+)
+def test_a_driver_that_is_missing_is_named_with_its_remedy(url, module, remedy, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError) as error:
+        open_storage(url)
+    assert module in str(error.value) and remedy in str(error.value)
+    assert "secret" not in str(error.value) and "me:***@host" in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "nosuch://host/db", "sqlite3:///x.db"])
+def test_other_kinds_are_refused(url):
+    with pytest.raises(InputError, match="no such kind of storage; give sqlite:///FILE"):
+        open_storage(url)
+
+
+def test_places_that_do_not_work_say_so_in_one_line(tmp_path):
+    (tmp_path / "x.db").write_text("this is no database, and long enough to be seen as none" * 9)
+    with pytest.raises(InputError, match=r"cannot be read or written \(.*not a database"):
+        open_storage(f"sqlite:///{tmp_path}/x.db")
+    with pytest.raises(InputError, match="that is a folder; give a file"):
+        open_storage(str(tmp_path))
+    with pytest.raises(InputError) as error, reachable("--storage here"):
+        raise optuna.exceptions.StorageInternalError("the server went away")
+    assert "--storage here: the study cannot be read or written (the server went away)" in str(
+        error.value
+    )
+    assert "\n" not in str(error.value)
+
+
+def test_passwords_are_not_told():
+    assert without_password("mysql://a:b@c/d") == "mysql://a:***@c/d"
+    assert without_password("sqlite:///a/b.db") == "sqlite:///a/b.db"
