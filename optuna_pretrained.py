@@ -1,6 +1,6 @@
-"""Tune the baseline with Optuna: training parameters first, then median filters.
+"""Tune the baseline's training parameters with Optuna.
 
-    python optuna_pretrained.py --conf_file confs/mini.yaml --log_dir exp/tuning    # stage one
+    python optuna_pretrained.py --conf_file confs/mini.yaml --log_dir exp/tuning
     python optuna_pretrained.py --n_jobs 4                                          # on four GPUs
     python optuna_pretrained.py --report                                            # look at it
     python optuna_pretrained.py --storage /shared/study.log   # on each of several machines
@@ -18,7 +18,7 @@ from typing import Any
 from local.arguments import positive, seconds
 from local.command import run_command
 
-STAGES = {"training": "tuning_train", "postprocessing": "tuning_postprocessing"}
+STUDY = "tuning_train"
 FAST_TRIALS = 2
 FLAGS: dict[str, dict[str, Any]] = {
     "--conf_file --confs": {"default": "./confs/optuna.yaml", "help": "what trials start from"},
@@ -33,7 +33,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "sqlite:///FILE, postgresql://, mysql://, or a journal's path (default: "
         "LOG_DIR/optuna-sed.db)",
     },
-    "--study_name": {"help": "(default: tuning_train, in stage two tuning_postprocessing)"},
+    "--study_name": {"help": f"(default: {STUDY})"},
     "--objective": {
         "choices": ("held_out", "devtest"),
         "default": "held_out",
@@ -43,8 +43,6 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--keep": {"type": positive, "default": 3, "help": "checkpoints of so many (default: 3)"},
     "--fast_dev_run": {"action": "store_true", "help": "20 batches, 2 epochs: does it run?"},
     "--report": {"action": "store_true", "help": "only write table and plots of the study"},
-    "--test_from_checkpoint": {"metavar": "CKPT", "help": "stage two: tune its median filters"},
-    "--sweep": {"action": "store_true", "help": "in stage two, try every length of every class"},
     "--set": {
         "dest": "overrides",
         "metavar": "SECTION.KEY=VALUE",
@@ -75,8 +73,7 @@ def tune(args: argparse.Namespace) -> int:
 
     config = load_config(args.conf_file, args.overrides)
     place, log_dir = args.space or args.conf_file, Path(args.log_dir)
-    stage = "postprocessing" if args.test_from_checkpoint else "training"
-    space = Space.load(place, stage)
+    space = Space.load(place, "training")
     space.check(config, place)
     n_trials = FAST_TRIALS if args.fast_dev_run else read_section(place).n_trials
     plan = tuner.Plan(
@@ -84,7 +81,7 @@ def tune(args: argparse.Namespace) -> int:
         space,
         log_dir,
         args.storage or default_url(log_dir),
-        args.study_name or STAGES[stage],
+        args.study_name or STUDY,
         args.n_trials or n_trials,
         args.timeout,
         args.objective,
@@ -92,10 +89,12 @@ def tune(args: argparse.Namespace) -> int:
         not args.no_pruning,
         args.keep,
     )
-    one = tuner.Tuner(plan, [] if args.report else choose_slots(args.n_jobs, args.jobs_per_gpu))
-    if not args.report:
-        one.run()
-    report.report(one.book, one.diary)
+    if args.report:
+        report.report(tuner.open_diary(plan))
+        return 0
+    one = tuner.Tuner(plan, choose_slots(args.n_jobs, args.jobs_per_gpu))
+    one.run()
+    report.report(one.diary)
     return 0
 
 

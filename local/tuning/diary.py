@@ -15,11 +15,11 @@ from desed_task.files import write_text_atomic
 from local.config import RecipeConfig, check_config
 from local.tuning.jobs import trial_folder
 from local.tuning.space import Space, apply
-from local.tuning.study import AGAIN, REASON, RETRY_OF, Book
+from local.tuning.study import AGAIN, REASON, RETRY_OF, Book, home_of
 
 LOG = "optuna-sed.log"
 BEST = "best.yaml"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -91,15 +91,15 @@ class Diary:
         trials = self.book.trials
         done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         done.sort(key=lambda trial: -(trial.value or 0.0))
-        kept = {trial.number for trial in done[: self.keep]}
-        for trial in trials:
-            folder = trial_folder(self.log_dir, trial.number) / CHECKPOINTS
-            if not trial.state.is_finished() or not folder.is_dir():
-                continue
-            if trial.number not in kept:
-                shutil.rmtree(folder, ignore_errors=True)  # another tuner may be at it
+        kept = {home_of(trial) for trial in done[: self.keep]}
+        # A trial that is tried again goes on from the checkpoints of its first try.
+        open_ones = {home_of(trial) for trial in trials if not trial.state.is_finished()}
+        for home in {home_of(trial) for trial in trials} - open_ones:
+            folder = trial_folder(self.log_dir, home) / CHECKPOINTS
+            if home in kept:
+                (folder / LAST).unlink(missing_ok=True)
             else:
-                (folder / "last.ckpt").unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)  # another tuner may be at it
 
 
 def write_config(

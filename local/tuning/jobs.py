@@ -19,6 +19,8 @@ class Job:
 
     Attributes:
         number: of the trial.
+        home: number of the folder: of a trial that is tried again, its first try's, so that it
+            goes on where that one ended.
         overrides: dotted path -> value that was drawn.
         tree: the whole configuration, these values in it.
         log_dir: holds the trial's folder.
@@ -27,6 +29,7 @@ class Job:
     """
 
     number: int
+    home: int
     overrides: dict[str, Any]
     tree: dict[str, Any]
     log_dir: str
@@ -36,7 +39,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where everything of the trial is kept."""
-        return trial_folder(Path(self.log_dir), self.number)
+        return trial_folder(Path(self.log_dir), self.home)
 
 
 @dataclass(frozen=True)

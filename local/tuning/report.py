@@ -16,17 +16,16 @@ TRIALS = "trials.tsv"
 N_SHOWN = 5
 
 
-def report(book: Book, diary: Diary) -> Path:
+def report(diary: Diary) -> Path:
     """Print what was found; write the table of trials, the plots and best.yaml.
 
     Args:
-        book: the study.
-        diary: of the folder that it is written into.
+        diary: of the study and the folder that it is written into.
 
     Returns:
         The folder of table and plots.
     """
-    folder = diary.log_dir / FOLDER
+    book, folder = diary.book, diary.log_dir / FOLDER
     write_text_atomic(folder / TRIALS, table(book))
     for line in summary(book):
         print(line)

@@ -39,23 +39,25 @@ def without_password(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
-def open_storage(url: str) -> BaseStorage:
+def open_storage(url: str, *, make: bool = True) -> BaseStorage:
     """The storage of a URL; a file and its folder are made.
 
     Args:
         url: `sqlite:///PATH`, `postgresql://...`, `mysql://...`, `journal://PATH` or a path, which
             is a journal's too.
+        make: whether a file that is not there is made.
 
     Raises:
-        InputError: if the URL is of another kind, its driver is missing, or nobody answers there.
+        InputError: if it is not there and not to be made, the URL is of another kind, its driver is
+            missing, or nobody answers there.
     """
     place = f"--storage {without_password(url)}"
-    for prefix in (JOURNAL, SQLITE):
-        if url.startswith(prefix):
-            Path(url.removeprefix(prefix)).parent.mkdir(parents=True, exist_ok=True)
-    if is_journal(url):
-        path = Path(url.removeprefix(JOURNAL))
+    if is_journal(url) or url.startswith(SQLITE):
+        path = Path(url.removeprefix(JOURNAL).removeprefix(SQLITE))
+        if not make and not path.exists():
+            raise InputError(f"{place}: there is no such file; nothing was tuned there yet")
         path.parent.mkdir(parents=True, exist_ok=True)
+    if is_journal(url):
         if path.is_dir():
             raise InputError(f"{place}: that is a folder; give a file, such as {path}/study.log")
         with reachable(place):
@@ -91,7 +93,6 @@ def reachable(place: str) -> Iterator[None]:
         SQLAlchemyError,
         optuna.exceptions.StorageInternalError,
         optuna.exceptions.OptunaError,
-        OSError,
     ) as error:
         said = " ".join(without_password(str(error.__cause__ or error)).split())
         raise InputError(

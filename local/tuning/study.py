@@ -30,13 +30,14 @@ BEAT_S = 30.0
 GRACE_S = 300.0  # without a sign of life, on another machine
 MOST_ATTEMPTS = 2
 OWNER, BEAT, ATTEMPT, REASON, AGAIN = "owner", "beat", "attempt", "reason", "tried_again"
-RETRY_OF, BASIS = "retry_of", "basis"
+RETRY_OF, HOME, BASIS = "retry_of", "home", "basis"
 
 
 class Taken(NamedTuple):
     """A trial that this tuner runs."""
 
     number: int
+    home: int  # number of its folder
     overrides: dict[str, Value]
 
 
@@ -143,7 +144,7 @@ class Book:
         self.study.sampler = optuna.samplers.TPESampler(
             seed=int(draw), multivariate=False, constant_liar=True
         )
-        return Taken(trial.number, self.space.sample(trial))
+        return Taken(trial.number, home_of(trial), self.space.sample(trial))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note a validation of a running trial; whether it goes on."""
@@ -232,9 +233,14 @@ class Book:
             return False
         if again:
             next_attempt = attempt + (kind == "lost")
-            notes = {ATTEMPT: next_attempt, RETRY_OF: trial.number}
+            notes = {ATTEMPT: next_attempt, RETRY_OF: trial.number, HOME: home_of(trial)}
             self.study.enqueue_trial(trial.params, user_attrs=notes)
         return True
+
+
+def home_of(trial: Trial | FrozenTrial) -> int:
+    """The number of a trial's folder: of one that is tried again, its first try's."""
+    return int(trial.user_attrs.get(HOME, trial.number))
 
 
 def is_alive(process: int) -> bool:

@@ -24,6 +24,7 @@ from local import results, run
 from local.callbacks import tensorboard
 from local.config import check_config
 from local.devices import choose_device
+from local.resuming import LAST
 from local.tuning.jobs import Job, Objective, Outcome, PrunedError, RefusedError, Report
 
 MONITOR = "val/obj_metric"
@@ -55,6 +56,18 @@ class TrialWatch(Callback):
         self.best_value = -math.inf
         self.best: dict[str, float] = {}
         self._loss = torch.zeros(())
+        self._told: list[tuple[int, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a trial that goes on must know of its beginning."""
+        return {"best_value": self.best_value, "best": self.best, "told": self._told}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on; the tuner, to whom this is a new trial, is told of earlier validations again."""
+        self.best_value, self.best = state_dict["best_value"], state_dict["best"]
+        self._told = [(int(epoch), float(value)) for epoch, value in state_dict["told"]]
+        for epoch, value in self._told:
+            self.report(epoch, value)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the drawn values, for TensorBoard's view across trials."""
@@ -93,6 +106,7 @@ class TrialWatch(Callback):
             self.best_value = value
             self.best = {name: float(v) for name, v in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch
+        self._told.append((epoch, value))
         if not self.report(epoch, value):
             raise PrunedError(
                 f"{MONITOR} {value:.4f} in epoch {epoch} is clearly worse than others"
@@ -100,7 +114,7 @@ class TrialWatch(Callback):
 
 
 def train(job: Job, report: Report) -> Outcome:
-    """Run a trial.
+    """Run a trial; one that is tried again goes on from its last checkpoint.
 
     Args:
         job: the trial.
@@ -118,8 +132,15 @@ def train(job: Job, report: Report) -> Outcome:
         job.log_dir, choose_device(None), job.fast_dev_run, name=job.folder.name
     )
     devtest = job.objective == "devtest"
+    last = job.folder / "checkpoints" / LAST
     try:
-        folder = run.fit(config, options, callbacks=[watch], test=devtest)
+        folder = run.fit(
+            config,
+            options,
+            resume_from=str(last) if last.is_file() else None,
+            callbacks=[watch],
+            test=devtest,
+        )
     except InputError as error:
         if watch.started:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner
-from optuna.storages import BaseStorage
 
 from desed_task.errors import InputError
 from local.config import RecipeConfig, check_config
@@ -84,15 +83,26 @@ class Plan:
         return PercentilePruner(KEPT_SHARE, STARTUP_TRIALS, n_warmup_steps=warmup)
 
 
-def open_book(plan: Plan, storage: BaseStorage | None = None) -> Book:
-    """The study of a plan, made if it is not there.
+def open_book(plan: Plan, *, make: bool = True) -> Book:
+    """The study of a plan.
+
+    Args:
+        plan: says where it is kept.
+        make: whether it is made if it is not there.
 
     Raises:
-        InputError: if the storage cannot be used, or its study was begun with other values.
+        InputError: if the storage cannot be used, or its study is absent or was begun with other
+            values.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = open_storage(plan.storage, make=make)
+    if not make and plan.study_name not in {s.study_name for s in storage.get_all_studies()}:
+        raise InputError(
+            f"--storage {without_password(plan.storage)}: has no study {plan.study_name}; give the "
+            "flags that it was tuned with"
+        )
     book = Book(
-        storage or open_storage(plan.storage),
+        storage,
         plan.study_name,
         plan.space,
         n_trials=plan.n_trials,
@@ -100,12 +110,18 @@ def open_book(plan: Plan, storage: BaseStorage | None = None) -> Book:
         pruner=plan.pruner,
     )
     book.agree_on(plan.basis, "use those, or give another --study_name and --log_dir")
-    if not book.trials and any(plan.log_dir.glob("trial-*")):
-        raise InputError(
-            f"--log_dir {plan.log_dir}: holds trials of another study than {plan.study_name} in "
-            f"{without_password(plan.storage)}, which is new; give another folder"
-        )
     return book
+
+
+def open_diary(plan: Plan) -> Diary:
+    """The diary of a study that is there, for a report.
+
+    Raises:
+        InputError: as `open_book` does.
+    """
+    with reachable(f"--storage {without_password(plan.storage)}"):
+        book = open_book(plan, make=False)
+    return Diary(plan.log_dir, book, plan.space, plan.config, plan.keep)
 
 
 class Tuner:
@@ -117,12 +133,13 @@ class Tuner:
         target: `module:function` that runs a trial.
     """
 
-    def __init__(self, plan: Plan, slots: list[Slot], target: str = TRAINING) -> None:
+    def __init__(self, plan: Plan, slots: Sequence[Slot], target: str = TRAINING) -> None:
         self.plan = plan
         self.slots = slots
         self._place = f"--storage {without_password(plan.storage)}"
         with reachable(self._place):
             self.book = open_book(plan)
+        self._check_folder()
         self.diary = Diary(plan.log_dir, self.book, plan.space, plan.config, plan.keep)
         self.workers = Workers(slots, target)
         self._failures = 0
@@ -135,7 +152,7 @@ class Tuner:
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when all is put in order.
         """
         self._tell_beginning()
-        with reachable(self._place), _terminable():
+        with reachable(self._place), stopped_by_sigterm():
             try:
                 self._loop()
             except BaseException:
@@ -143,6 +160,14 @@ class Tuner:
                 raise
             finally:
                 self.workers.close()
+
+    def _check_folder(self) -> None:
+        plan = self.plan
+        if not self.book.trials and any(plan.log_dir.glob("trial-*")):
+            raise InputError(
+                f"--log_dir {plan.log_dir}: holds trials of another study than {plan.study_name} "
+                f"in {without_password(plan.storage)}, which is new; give another folder"
+            )
 
     def _tell_beginning(self) -> None:
         done, wanted = self.book.n_ended, self.plan.n_trials
@@ -177,7 +202,7 @@ class Tuner:
             self._end(taken.number, Outcome("failed", reason=" ".join(str(error).split())))
             return
         log_dir, fast = str(plan.log_dir), plan.fast_dev_run
-        worker.give(Job(taken.number, taken.overrides, tree, log_dir, plan.objective, fast))
+        worker.give(Job(*taken[:2], taken.overrides, tree, log_dir, plan.objective, fast))
 
     def _hear(self, worker: Worker, job: Job, content: Progress | Outcome) -> None:
         if isinstance(content, Progress):
@@ -205,7 +230,7 @@ class Tuner:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def stopped_by_sigterm() -> Iterator[None]:
     """Let SIGTERM, with which clusters end jobs, do what Ctrl-C does."""
 
     def stop(signum: int, frame: FrameType | None) -> None:

@@ -37,6 +37,11 @@ def trials_of(log_dir: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="tuning_train", storage=storage).trials
 
 
+def home(log_dir: Path, trial: optuna.trial.FrozenTrial) -> Path:
+    """The folder of a trial; one that is tried again goes on in that of its first try."""
+    return log_dir / f"trial-{trial.user_attrs.get('home', trial.number)}"
+
+
 @pytest.fixture(scope="module")
 def tuned(conf, run_script):
     """Six trials by two jobs, killed in the middle of the third and gone on with."""
@@ -85,14 +90,14 @@ def test_each_trial_has_a_folder_of_its_own(tuned):
         (t for t in trials_of(log_dir) if t.state == TrialState.COMPLETE), key=lambda t: -t.value
     )
     for trial in best:
-        folder = log_dir / f"trial-{trial.number}"
+        folder = home(log_dir, trial)
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["opt"]["lr"] == pytest.approx(trial.params["opt.lr"])
         assert config["net"]["n_RNN_cell"] == trial.params["net.n_RNN_cell"]
         assert list(folder.glob("events.out.tfevents.*"))
         assert "data: " in (folder / "output.txt").read_text()
     kept = {path.parent.parent.name for path in log_dir.glob("trial-*/checkpoints/epoch*.ckpt")}
-    assert kept == {f"trial-{trial.number}" for trial in best[:3]}
+    assert kept == {home(log_dir, trial).name for trial in best[:3]}
 
 
 def test_the_best_configuration_trains(tuned, run_script):

@@ -18,7 +18,7 @@ def train(job: Job, report: Report) -> Outcome:
     """Leaves the environment in the trial's folder, then acts its part."""
     variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
     (job.folder / "environment.json").write_text(json.dumps({**variables, "process": os.getpid()}))
-    (job.folder / "checkpoints").mkdir()
+    (job.folder / "checkpoints").mkdir(exist_ok=True)
     for name in ("best.ckpt", "last.ckpt"):
         (job.folder / "checkpoints" / name).touch()
     script = Path(job.log_dir) / "script.json"

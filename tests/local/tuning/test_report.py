@@ -34,7 +34,7 @@ def studied(make_plan):
 
 def test_a_report_has_table_plots_and_the_best(studied, capsys):
     plan, book, diary = studied
-    folder = report(book, diary)
+    folder = report(diary)
     assert {path.name for path in folder.iterdir()} == PLOTS | {"plotly.min.js", "trials.tsv"}
     for path in folder.glob("*.png"):
         with Image.open(path) as picture:
@@ -63,7 +63,7 @@ def test_a_report_has_table_plots_and_the_best(studied, capsys):
 def test_a_report_of_nothing_is_a_report(make_plan, capsys):
     plan = make_plan()
     book = open_book(plan)
-    folder = report(book, Diary(plan.log_dir, book, plan.space, plan.config, 3))
+    folder = report(Diary(plan.log_dir, book, plan.space, plan.config, 3))
     assert {path.name for path in folder.iterdir()} == {"trials.tsv"}
     assert "no trial yet" in capsys.readouterr().out
 

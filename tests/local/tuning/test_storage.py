@@ -62,3 +62,10 @@ def test_places_that_do_not_work_say_so_in_one_line(tmp_path):
 def test_passwords_are_not_told():
     assert without_password("mysql://a:b@c/d") == "mysql://a:***@c/d"
     assert without_password("sqlite:///a/b.db") == "sqlite:///a/b.db"
+
+
+def test_nothing_is_made_where_something_is_only_looked_for(tmp_path):
+    for url in (default_url(tmp_path / "a"), str(tmp_path / "b" / "study.log")):
+        with pytest.raises(InputError, match="there is no such file; nothing was tuned there yet"):
+            open_storage(url, make=False)
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +34,7 @@ def make_job(extracted, tmp_path):
         overrides = {"net.dropout": 0.3, "opt.lr": 1e-3}
         given = {key.replace("__", "."): value for key, value in changes.items()}
         tree = apply({**QUIET, **overrides, **given}, load_config(extracted).dump())
-        return Job(0, overrides, tree, str(tmp_path / "tuning"), objective)
+        return Job(0, 0, overrides, tree, str(tmp_path / "tuning"), objective)
 
     return make
 
@@ -68,6 +69,24 @@ def test_a_trial_is_worth_its_best_validation_and_leaves_dev_test_alone(make_job
     assert tags.plugin_data.plugin_name == "hparams"
     assert b"net.dropout" in tags.plugin_data.content
     assert b"audio_max_len" not in tags.plugin_data.content
+
+
+def test_tried_again_it_goes_on_and_is_worth_the_same(make_job, tmp_path):
+    def killed(epoch: int, value: float) -> bool:
+        if epoch:
+            raise ConnectionError
+        return True
+
+    with pytest.raises(ConnectionError):
+        train(make_job(), killed)
+    told = []
+    again = replace(make_job(), number=3)
+    gone_on = train(again, lambda epoch, value: told.append((epoch, value)) or True)
+    whole = []
+    fresh = replace(make_job(), log_dir=str(tmp_path / "whole"))
+    assert train(fresh, lambda *told: whole.append(told) or True) == gone_on
+    assert told == whole
+    assert (again.folder / "run.yaml").read_text().count("stage: fit") == 2
 
 
 def test_on_dev_test_it_is_the_published_sum(make_job):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from local.config import load_config
 from local.tuning.slots import choose_slots
 from local.tuning.space import Dimension, Space
 from local.tuning.study import AGAIN, ATTEMPT, OWNER, REASON, RETRY_OF, is_alive
-from local.tuning.tuner import Plan, Tuner
+from local.tuning.tuner import Plan, Tuner, open_diary
 from tests.local.tuning.stand_in import TARGET
 
 HERE = Path(__file__).resolve().parent
@@ -83,7 +84,7 @@ def test_what_breaks_is_recorded_and_the_study_goes_on(make_plan):
     assert "will be tried again" in log[1] and "in place of trial 1" in log[2]
     assert f"best {trials[2].value:.6f} (trial 2)" in log[2]
     assert "RuntimeError: CUDA" in (plan.log_dir / "trial-0" / "output.txt").read_text()
-    assert (plan.log_dir / "trial-2" / "output.txt").read_text() == "2 plays \n"
+    assert (plan.log_dir / "trial-1" / "output.txt").read_text() == "1 plays die\n2 plays \n"
 
 
 def test_a_trial_that_dies_twice_is_given_up(make_plan):
@@ -214,3 +215,13 @@ def test_two_processes_share_a_journal(make_plan, tmp_path):
     owners = [t.user_attrs[OWNER] for t in one.book.trials]
     assert len(set(owners)) == 2
     assert len({json.dumps(t.params) for t in one.book.trials}) == len(owners)
+
+
+def test_a_study_that_is_not_there_is_not_reported(make_plan):
+    plan = make_plan(n_trials=1)
+    with pytest.raises(InputError, match="nothing was tuned there yet"):
+        open_diary(plan)
+    tune(plan)
+    assert open_diary(plan).book.n_ended == 1
+    with pytest.raises(InputError, match="has no study other; give the flags that it was tuned"):
+        open_diary(replace(plan, study_name="other"))
