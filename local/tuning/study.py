@@ -11,6 +11,7 @@ import datetime
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -73,7 +74,7 @@ class Book:
         self._clock = clock
         self._mine: dict[int, Trial] = {}
         self._seen: dict[int, tuple[Any, float]] = {}  # trial -> its last sign of life and when
-        self._beaten = -np.inf
+        self._beats, self._beaten = 0, -np.inf
         self.study = optuna.create_study(
             study_name=name,
             storage=storage,
@@ -138,12 +139,15 @@ class Book:
         trial = self.study.ask()
         self._mine[trial.number] = trial
         trial.set_user_attr(OWNER, self.owner)
-        trial.set_user_attr(BEAT, 0)
+        trial.set_user_attr(BEAT, self._beats)
         # What is drawn depends on the seed, the trial and those before it, not on who draws.
         draw = np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=int(draw), multivariate=False, constant_liar=True
-        )
+        with warnings.catch_warnings():
+            # To regard what runs elsewhere is an experiment to versions before 5.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.sampler = optuna.samplers.TPESampler(
+                seed=int(draw), multivariate=False, constant_liar=True
+            )
         return Taken(trial.number, home_of(trial), self.space.sample(trial))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -178,10 +182,11 @@ class Book:
         if now - self._beaten < BEAT_S:
             return
         self._beaten = now
+        self._beats += 1
         for trial in self._mine.values():
             # Another tuner may have given it up, which `report` or `finish` finds.
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                trial.set_user_attr(BEAT, trial.user_attrs[BEAT] + 1)
+                trial.set_user_attr(BEAT, self._beats)
 
     def next_beat_s(self) -> float:
         """Seconds until the next sign of life."""
