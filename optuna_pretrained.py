@@ -1,8 +1,9 @@
-"""Tune the baseline's training parameters with Optuna.
+"""Tune the baseline with Optuna: training parameters, then median filters of a checkpoint.
 
     python optuna_pretrained.py --conf_file confs/mini.yaml --log_dir exp/tuning
     python optuna_pretrained.py --n_jobs 4                                          # on four GPUs
     python optuna_pretrained.py --report                                            # look at it
+    python optuna_pretrained.py --test_from_checkpoint best.ckpt --sweep            # stage two
     python optuna_pretrained.py --storage /shared/study.log   # on each of several machines
 
 Stopped in whatever way, the same command goes on. The best configuration is LOG_DIR/best.yaml.
@@ -15,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from desed_task.errors import InputError
 from local.arguments import positive, seconds
 from local.command import run_command
 
-STUDY = "tuning_train"
+STUDIES = {"training": "tuning_train", "postprocessing": "tuning_postprocessing"}
 FAST_TRIALS = 2
 FLAGS: dict[str, dict[str, Any]] = {
     "--conf_file --confs": {"default": "./confs/optuna.yaml", "help": "what trials start from"},
@@ -33,7 +35,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "sqlite:///FILE, postgresql://, mysql://, or a journal's path (default: "
         "LOG_DIR/optuna-sed.db)",
     },
-    "--study_name": {"help": f"(default: {STUDY})"},
+    "--study_name": {"help": "(default: tuning_train; stage two: tuning_postprocessing)"},
     "--objective": {
         "choices": ("held_out", "devtest"),
         "default": "held_out",
@@ -43,6 +45,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--keep": {"type": positive, "default": 3, "help": "checkpoints of so many (default: 3)"},
     "--fast_dev_run": {"action": "store_true", "help": "20 batches, 2 epochs: does it run?"},
     "--report": {"action": "store_true", "help": "only write table and plots of the study"},
+    "--test_from_checkpoint": {"metavar": "CKPT", "help": "stage two: tune its median filters"},
+    "--sweep": {"action": "store_true", "help": "in stage two, try every length of every class"},
     "--set": {
         "dest": "overrides",
         "metavar": "SECTION.KEY=VALUE",
@@ -68,12 +72,16 @@ def tune(args: argparse.Namespace) -> int:
     from local.config import load_config
     from local.tuning import report, tuner
     from local.tuning.slots import choose_slots
-    from local.tuning.space import Space, read_section
+    from local.tuning.space import Space, Stage, read_section
     from local.tuning.storage import default_url
 
     config = load_config(args.conf_file, args.overrides)
     place, log_dir = args.space or args.conf_file, Path(args.log_dir)
-    space = Space.load(place, "training")
+    checkpoint = args.test_from_checkpoint
+    stage: Stage = "training" if checkpoint is None else "postprocessing"
+    if args.sweep and checkpoint is None:
+        raise InputError("--sweep: is of stage two; give --test_from_checkpoint too")
+    space = Space.load(place, stage)
     space.check(config, place)
     n_trials = FAST_TRIALS if args.fast_dev_run else read_section(place).n_trials
     plan = tuner.Plan(
@@ -81,14 +89,18 @@ def tune(args: argparse.Namespace) -> int:
         space,
         log_dir,
         args.storage or default_url(log_dir),
-        args.study_name or STUDY,
+        args.study_name or STUDIES[stage],
         args.n_trials or n_trials,
-        args.timeout,
-        args.objective,
-        args.fast_dev_run,
-        not args.no_pruning,
-        args.keep,
+        *(args.timeout, args.objective, args.fast_dev_run, not args.no_pruning, args.keep),
     )
+    if checkpoint is not None:
+        # Lightning takes seconds to import, which only these stages need.
+        from local.devices import choose_device
+        from local.tuning.postprocessing import tune_medians
+
+        device = choose_device(None).torch_device
+        tune_medians(plan, Path(checkpoint), args.overrides, swept=args.sweep, device=device)
+        return 0
     if args.report:
         report.report(tuner.open_diary(plan))
         return 0

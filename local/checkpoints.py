@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
+from desed_task.files import sha256_of
 from desed_task.specification import KEY, SCHEMA_VERSION, DetectorSpec, check_spec, check_tensors
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, apply_override, check_config
@@ -73,9 +75,9 @@ def config_of_checkpoint(
     Args:
         checkpoint: as `load_safely` gives it.
         here: the configuration of this run: its folders, tables, files, workers, progress bar and
-            energy settings win.
+            energy settings win, and median filters that were tuned for this very file.
         overrides: `section.key=value` each; they win over both.
-        place: name of the checkpoint for messages.
+        place: path of the checkpoint.
 
     Raises:
         InputError: if its tensors are not those of its detector, if it has no hyperparameters, or
@@ -92,6 +94,10 @@ def config_of_checkpoint(
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
     tree["pretrained"] = mine["pretrained"]
     tree["energy"] = mine["energy"]
+    tree["tuned"] = mine["tuned"]
+    tuned_for = here.tuned.checkpoint_sha256
+    if tuned_for and Path(place).is_file() and sha256_of(place) == tuned_for:
+        tree["net"]["median_filter"] = mine["net"]["median_filter"]
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
     for override in overrides:

@@ -32,6 +32,7 @@ from local.sections import (
     ScalerConfig,
     Strict,
     Training,
+    TunedFilter,
 )
 
 UNREAD_KEYS: dict[str, str] = {
@@ -65,6 +66,7 @@ class RecipeConfig(Strict):
     net: Net
     predict: Predict = Predict()
     energy: Energy = Energy()
+    tuned: TunedFilter = TunedFilter()
 
     @model_validator(mode="after")
     def _rates_agree(self) -> RecipeConfig:

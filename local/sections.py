@@ -270,6 +270,14 @@ class Predict(Strict):
         return threshold
 
 
+class TunedFilter(Strict):
+    """What optuna_pretrained.py notes in its best.yaml."""
+
+    checkpoint_sha256: str = ""
+    """Of the checkpoint that net.median_filter was tuned for: a test of that very file takes the
+    lengths of this configuration instead of its own."""
+
+
 class Energy(Strict):
     """codecarbon's estimate of the energy used; offline, so the country is told here."""
 

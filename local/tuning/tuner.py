@@ -46,6 +46,7 @@ class Plan:
         fast_dev_run: whether only a few batches are trained.
         pruning: whether trials that are clearly bad are ended early.
         keep: of so many of the best trials the checkpoint stays.
+        subject: SHA-256 of the checkpoint that is tuned, in stage two.
     """
 
     config: RecipeConfig
@@ -59,6 +60,7 @@ class Plan:
     fast_dev_run: bool = False
     pruning: bool = True
     keep: int = 3
+    subject: str = ""
 
     @property
     def basis(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class Plan:
         }
         drawn = {path: f"drawn from {bounds}" for path, bounds in tuned.items()}
         flags = {"--objective": self.objective, "--fast_dev_run": self.fast_dev_run}
+        flags["checkpoint"] = self.subject
         kept = {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}
         return {**kept, **drawn, **flags}
 
