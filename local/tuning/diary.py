@@ -19,6 +19,7 @@ from local.tuning.study import AGAIN, REASON, RETRY_OF, Book, home_of
 
 LOG = "optuna-sed.log"
 BEST = "best.yaml"
+MEDIAN = "net.median_filter."
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -28,13 +29,18 @@ def value_text(trial: FrozenTrial) -> str:
     return f"{trial.value:.6f}" if trial.state == TrialState.COMPLETE else "-"
 
 
+def values_text(overrides: Mapping[str, Any]) -> str:
+    """What was drawn; of median filters the class alone, as there are 27."""
+    return "  ".join(f"{k.removeprefix(MEDIAN)}={value}" for k, value in overrides.items())
+
+
 def line_of(trial: FrozenTrial, best: FrozenTrial | None, overrides: Mapping[str, Any]) -> str:
     """One line about a trial that ended, and the best so far."""
     parts = [f"trial {trial.number}", STATES[trial.state], value_text(trial)]
     parts.append(
         "no best yet" if best is None else f"best {value_text(best)} (trial {best.number})"
     )
-    parts += [f"{path}={value}" for path, value in overrides.items()]
+    parts.append(values_text(overrides))
     if RETRY_OF in trial.user_attrs:
         parts.append(f"in place of trial {trial.user_attrs[RETRY_OF]}")
     if trial.user_attrs.get(REASON):

@@ -14,7 +14,7 @@ from local.checkpoints import config_of_checkpoint
 from local.classes_dict import CLASSES
 from local.config import RecipeConfig, check_config
 from local.tuning import report
-from local.tuning.diary import BEST, write_config
+from local.tuning.diary import BEST, MEDIAN, write_config
 from local.tuning.jobs import Objective, Outcome
 from local.tuning.medians import Judge, Lengths, Worth, sweep
 from local.tuning.scores import scored
@@ -24,7 +24,6 @@ from local.tuning.tuner import Plan
 
 SCORES = "scores"
 TABLE = "medians.tsv"
-MEDIAN = "net.median_filter."
 PARTS: tuple[Objective, Objective] = ("held_out", "devtest")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.files import write_text_atomic
-from local.tuning.diary import LOG, Diary, value_text
+from local.tuning.diary import LOG, Diary, value_text, values_text
 from local.tuning.plots import TARGET, complete, draw
 from local.tuning.study import REASON, Book
 
@@ -44,7 +44,7 @@ def summary(book: Book) -> list[str]:
     named = ", ".join(f"{count} {s.name.lower()}" for s, count in counts.items() if count)
     lines = [f"study {book.study.study_name}: {named or 'no trial yet'}"]
     for trial in sorted(complete(book.study), key=lambda trial: -(trial.value or 0.0))[:N_SHOWN]:
-        values = "  ".join(f"{k}={v}" for k, v in book.space.overrides(trial.params).items())
+        values = values_text(book.space.overrides(trial.params))
         lines.append(f"  {trial.value:.4f}  trial {trial.number}  {values}")
     return lines
 

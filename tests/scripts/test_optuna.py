@@ -137,6 +137,8 @@ def test_a_report_of_a_finished_study_and_what_is_refused(tuned, conf, tmp_path,
         (["--report", "--study_name", "x"], "has no study x"),
         (["--space", str(ROOT / "confs" / "optuna.yaml")], "n_epochs_warmup = 50"),
         (["--set", "net.dropout=7"], "net.dropout"),
+        (["--sweep"], "--sweep: is of stage two; give --test_from_checkpoint too"),
+        (["--test_from_checkpoint", "none.ckpt"], "none.ckpt"),
     ):
         capsys.readouterr()
         assert main([*arguments, *wrong]) == 2
