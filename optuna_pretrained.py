@@ -13,20 +13,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from desed_task.errors import InputError
 from local.arguments import positive, seconds
 from local.command import run_command
 
-STUDIES = {"training": "tuning_train", "postprocessing": "tuning_postprocessing"}
-FAST_TRIALS = 2
 FLAGS: dict[str, dict[str, Any]] = {
     "--conf_file --confs": {"default": "./confs/optuna.yaml", "help": "what trials start from"},
     "--space": {"help": "file whose section `optuna` is the space (default: --conf_file)"},
     "--log_dir": {"default": "./optuna", "help": "where everything is kept"},
-    "--n_jobs": {"type": positive, "help": "trials at a time (default: one a GPU, or one)"},
+    "--n_jobs": {"type": positive, "help": "in stage one, at a time (default: one a GPU, or one)"},
     "--jobs_per_gpu": {"type": positive, "default": 1, "help": "that may share one (default: 1)"},
     "--n_trials": {"type": positive, "help": "of the whole study (default: the file's)"},
     "--timeout": {"type": seconds, "metavar": "SECONDS", "help": "begin no trial after this time"},
@@ -67,52 +63,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def tune(args: argparse.Namespace) -> int:
-    """Run one of the stages, or report."""
-    from local.config import load_config
-    from local.tuning import report, tuner
-    from local.tuning.slots import choose_slots
-    from local.tuning.space import Space, Stage, read_section
-    from local.tuning.storage import default_url
+def _tune(args: argparse.Namespace) -> int:
+    from local.tuning.command import tune  # Optuna takes its time to import, as --help need not
 
-    config = load_config(args.conf_file, args.overrides)
-    place, log_dir = args.space or args.conf_file, Path(args.log_dir)
-    checkpoint = args.test_from_checkpoint
-    stage: Stage = "training" if checkpoint is None else "postprocessing"
-    if args.sweep and checkpoint is None:
-        raise InputError("--sweep: is of stage two; give --test_from_checkpoint too")
-    space = Space.load(place, stage)
-    space.check(config, place)
-    n_trials = FAST_TRIALS if args.fast_dev_run else read_section(place).n_trials
-    plan = tuner.Plan(
-        config,
-        space,
-        log_dir,
-        args.storage or default_url(log_dir),
-        args.study_name or STUDIES[stage],
-        args.n_trials or n_trials,
-        *(args.timeout, args.objective, args.fast_dev_run, not args.no_pruning, args.keep),
-    )
-    if checkpoint is not None:
-        # Lightning takes seconds to import, which only these stages need.
-        from local.devices import choose_device
-        from local.tuning.postprocessing import tune_medians
-
-        device = choose_device(None).torch_device
-        tune_medians(plan, Path(checkpoint), args.overrides, swept=args.sweep, device=device)
-        return 0
-    if args.report:
-        report.report(tuner.open_diary(plan))
-        return 0
-    one = tuner.Tuner(plan, choose_slots(args.n_jobs, args.jobs_per_gpu))
-    one.run()
-    report.report(one.diary)
-    return 0
+    return tune(args)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 2 for wrong input, 130 after Ctrl-C."""
-    return run_command(tune, parse_args(argv))
+    return run_command(_tune, parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -58,17 +58,26 @@ class Diary:
         book: the study.
         space: that is searched.
         config: what trials are made from.
-        keep: of so many of the best trials the checkpoint stays.
+        keep: of so many of the best trials the checkpoint stays; None if its trials have no
+            folders, and those that are there are another study's.
+        reports: name of the folder of its report.
     """
 
     def __init__(
-        self, log_dir: Path, book: Book, space: Space, config: RecipeConfig, keep: int
+        self,
+        log_dir: Path,
+        book: Book,
+        space: Space,
+        config: RecipeConfig,
+        keep: int | None = None,
+        reports: str = "report",
     ) -> None:
         self.log_dir = log_dir
         self.book = book
         self.space = space
         self.config = config
         self.keep = keep
+        self.report_folder = log_dir / reports
 
     def note(self, number: int) -> None:
         """Log a trial that ended, and let best.yaml and checkpoints follow."""
@@ -82,7 +91,8 @@ class Diary:
         print(text, flush=True)
         if best is not None and best.number == number:
             self.write_best(best)
-        self._tidy()
+        if self.keep is not None:
+            self._tidy(self.keep)
 
     def write_best(self, best: FrozenTrial) -> Path:
         """Write best.yaml: the configuration with the best trial's values."""
@@ -92,12 +102,12 @@ class Diary:
         write_config(path, self.config, overrides, heading)
         return path
 
-    def _tidy(self) -> None:
+    def _tidy(self, keep: int) -> None:
         """Remove checkpoints of trials that ended and are not among the best few."""
         trials = self.book.trials
         done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         done.sort(key=lambda trial: -(trial.value or 0.0))
-        kept = {home_of(trial) for trial in done[: self.keep]}
+        kept = {home_of(trial) for trial in done[:keep]}
         # A trial that is tried again goes on from the checkpoints of its first try.
         open_ones = {home_of(trial) for trial in trials if not trial.state.is_finished()}
         for home in {home_of(trial) for trial in trials} - open_ones:

@@ -18,7 +18,7 @@ from local.tuning.diary import BEST, MEDIAN, write_config
 from local.tuning.jobs import Objective, Outcome
 from local.tuning.medians import Judge, Lengths, Worth, sweep
 from local.tuning.scores import scored
-from local.tuning.search import search
+from local.tuning.search import REPORTS, search
 from local.tuning.space import Dimension, apply
 from local.tuning.tuner import Plan
 
@@ -96,7 +96,7 @@ def _swept(plan: Plan, judge: Judge) -> Lengths:
     for label in judge.maestro_labels:
         for length in candidates.get(label, ()):
             rows.append(f"{label}\t{length}\t{judge.area(label, length):.6f}")
-    write_text_atomic(plan.log_dir / report.FOLDER / TABLE, "\n".join(rows) + "\n")
+    write_text_atomic(plan.log_dir / REPORTS / TABLE, "\n".join(rows) + "\n")
     return best
 
 

@@ -11,7 +11,6 @@ from local.tuning.diary import LOG, Diary, value_text, values_text
 from local.tuning.plots import TARGET, complete, draw
 from local.tuning.study import REASON, Book
 
-FOLDER = "report"
 TRIALS = "trials.tsv"
 N_SHOWN = 5
 
@@ -25,7 +24,7 @@ def report(diary: Diary) -> Path:
     Returns:
         The folder of table and plots.
     """
-    book, folder = diary.book, diary.log_dir / FOLDER
+    book, folder = diary.book, diary.report_folder
     write_text_atomic(folder / TRIALS, table(book))
     for line in summary(book):
         print(line)

@@ -12,6 +12,7 @@ from local.tuning.space import apply
 from local.tuning.storage import reachable, without_password
 from local.tuning.tuner import Plan, open_book, stopped_by_sigterm
 
+REPORTS = "report_medians"  # beside that of stage one, which may be in the same folder
 Evaluate = Callable[[RecipeConfig], Outcome]
 
 
@@ -31,7 +32,7 @@ def search(plan: Plan, evaluate: Evaluate) -> Diary:
     """
     with reachable(f"--storage {without_password(plan.storage)}"), stopped_by_sigterm():
         book = open_book(plan)
-        diary = Diary(plan.log_dir, book, plan.space, plan.config, plan.keep)
+        diary = Diary(plan.log_dir, book, plan.space, plan.config, reports=REPORTS)
         end = float("inf") if plan.timeout_s is None else time.monotonic() + plan.timeout_s
         for trial, _ in book.revive():
             diary.note(trial.number)

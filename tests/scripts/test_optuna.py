@@ -139,6 +139,7 @@ def test_a_report_of_a_finished_study_and_what_is_refused(tuned, conf, tmp_path,
         (["--set", "net.dropout=7"], "net.dropout"),
         (["--sweep"], "--sweep: is of stage two; give --test_from_checkpoint too"),
         (["--test_from_checkpoint", "none.ckpt"], "none.ckpt"),
+        (["--test_from_checkpoint", "a.ckpt", "--report"], "--report: is of stage one"),
     ):
         capsys.readouterr()
         assert main([*arguments, *wrong]) == 2

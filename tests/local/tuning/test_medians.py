@@ -137,7 +137,7 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys)
     judge = Judge(scored(config, checkpoint, "devtest", plan.log_dir / "scores", CPU))
     worth = judge(config.net.median_filter)
     assert f"{worth.psds1:.4f} {worth.mpauc:7.4f} {worth.total:7.4f}\ntuned on: held_out" in said
-    rows = (plan.log_dir / "report" / "medians.tsv").read_text().splitlines()
+    rows = (plan.log_dir / "report_medians" / "medians.tsv").read_text().splitlines()
     assert rows[0] == "event_label\tlength\tpauc"
     assert len(rows) == 1 + 3 * len(rows_of(rows))
     options = run.RunOptions(str(plan.log_dir / "test"))

@@ -19,6 +19,16 @@ def test_the_best_of_all_trials_is_found(make_plan):
     assert len((plan.log_dir / "optuna-sed.log").read_text().splitlines()) == 5
 
 
+def test_checkpoints_of_stage_one_in_the_same_folder_are_left_alone(make_plan):
+    plan = make_plan(n_trials=5, keep=1)
+    kept = [plan.log_dir / f"trial-{n}" / "checkpoints" / "last.ckpt" for n in range(5)]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    search(plan, lambda config: Outcome("complete", config.opt.lr))
+    assert all(path.is_file() for path in kept)
+
+
 def test_stopped_it_runs_the_same_trial_again(make_plan):
     plan, seen = make_plan(n_trials=3), []
 
