@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.batch import SedBatch, Source, collate
 from desed_task.dataio.datasets import JoinedDataset
+from desed_task.dataio.packed_batches import PackedBatches
 from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.errors import InputError
 from desed_task.labels import FrameGrid
@@ -28,6 +29,7 @@ from local.loading import (
     table_durations,
     warn_of_missing,
 )
+from local.packing import open_packed, pack_corpora
 from local.prep.maestro import split_train_files
 
 
@@ -156,10 +158,37 @@ class SedDataModule(pl.LightningDataModule):
             problems += quota_problems(lengths, self.config.training.batch_size)
         return problems
 
+    def prepare_data(self) -> None:
+        """Lightning's hook, in one process of each machine: pack what the stage needs."""
+        unpacked = self._unpacked(self.trainer.state.fn.value)
+        if unpacked:
+            progress = self.config.training.enable_progress_bar
+            pack_corpora(unpacked, self.config, self.grid, progress=progress)
+
     def setup(self, stage: str) -> None:
-        """Lightning's hook: everything is read, if `check` has not done so before."""
+        """Lightning's hook: read what `check` has not read before, and open what is packed."""
+        unpacked = self._unpacked(stage)
+        if unpacked:
+            # Together, so that all are on one device.
+            self._loaded |= {one.corpus.name: one for one in unpacked}
+            strategy = self.trainer.strategy
+            self._loaded |= open_packed(
+                unpacked,
+                self.config,
+                self.grid,
+                strategy.root_device,
+                n_processes=len(getattr(strategy, "parallel_devices", None) or [None]),
+                tell=self.trainer.is_global_zero,
+            )
+
+    def _unpacked(self, stage: str) -> list[LoadedCorpus]:
+        """What a stage needs, read; empty if its packed sets are open already, or none are used."""
         if any(corpus.name not in self._loaded for corpus in corpora.NEEDED[stage]):
             self.check(stage)
+        needed = [self._loaded[corpus.name] for corpus in corpora.NEEDED[stage]]
+        if self.config.data.packed_dir is None or all(one.packed is not None for one in needed):
+            return []
+        return [replace(one, packed=None) for one in needed]
 
     def truths(self, stage: str) -> tuple[Truth, Truth]:
         """Truth of the DESED and of the MAESTRO part of a stage ("val" or "test")."""
@@ -246,19 +275,31 @@ class SedDataModule(pl.LightningDataModule):
         batch_size = self.config.training.batch_size_val
         return self._loader(dataset, {"batch_size": batch_size, "sampler": sampler})
 
-    def _loader(self, dataset: Dataset[SedBatch], order: dict[str, Any]) -> DataLoader[SedBatch]:
+    def _loader(self, joined: JoinedDataset, order: dict[str, Any]) -> DataLoader[SedBatch]:
         workers, trainer = self.config.training.num_workers, self.trainer
+        dataset: Dataset[SedBatch] = joined
+        packed = joined.leaves[0].packed
+        if packed is not None:
+            dataset = PackedBatches(joined)
+            # Where everything is in memory, workers would only copy batches from one to another.
+            workers = 0 if packed.resident else workers
+        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
-            collate_fn=collate,
+            collate_fn=collate if packed is None else _as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
+            pin_memory=on_gpu and (packed is None or packed.device.type == "cpu"),
             # Its own generator: starting a loader must not draw from the global one, or a resumed
             # run would not be the same run.
             generator=torch.Generator(),
             **order,
         )
+
+
+def _as_it_is(batch: SedBatch) -> SedBatch:
+    """For a loader whose dataset gives whole batches."""
+    return batch
 
 
 def _events(loaded: LoadedCorpus) -> EventTable:

@@ -25,6 +25,7 @@ from desed_task.dataio.datasets import (
     WeakTargets,
 )
 from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.packed_batches import PackedClips
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import check_durations
 from desed_task.evaluation.segments import place_of
@@ -57,6 +58,7 @@ class LoadedCorpus:
         listed: every clip of the table, present or not, in its order.
         missing_recordings: of MAESTRO's published split, those that no clip was cut from.
         embeddings: their reader; None where the network uses none.
+        packed: sound and embeddings in memory or in one file; None where they are not packed.
     """
 
     corpus: Corpus
@@ -68,6 +70,7 @@ class LoadedCorpus:
     listed: tuple[str, ...] = ()
     missing_recordings: tuple[str, ...] = ()
     embeddings: EmbeddingReader | None = None
+    packed: PackedClips | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -103,6 +106,7 @@ class LoadedCorpus:
             embedding_type=config.net.embedding_type,
             sample_rate=config.data.fs,
             clip_s=config.data.audio_max_len,
+            packed=self.packed,
         )
 
     def _targets(self, grid: FrameGrid) -> TargetPolicy:

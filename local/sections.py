@@ -143,6 +143,22 @@ class Data(Strict):
     fs: PositiveInt = 16000
     net_subsample: PositiveInt = 4
     """STFT hops averaged into one frame of the network's output."""
+    packed_dir: str | None = None
+    """Folder of packed sets, made by the first run that needs them and again when wav files or
+    embeddings have changed; null reads those themselves."""
+    packed_dtype: Literal["float32", "float16"] = "float32"
+    """Of packed embeddings; float16 takes half the room and is not the same to the bit."""
+    resident: Literal["auto", "gpu", "ram", "disk"] = "auto"
+    """Where packed sets are during a run. auto: the GPU, the memory or the disk, the first of them
+    that they fit in; from the disk they are read by `training.num_workers`."""
+
+    @model_validator(mode="after")
+    def _resident_is_packed(self) -> Data:
+        if self.packed_dir is None and self.resident != "auto":
+            raise ValueError(
+                f"resident ({self.resident}) is for packed sets; give packed_dir a folder"
+            )
+        return self
 
 
 class Opt(Strict):

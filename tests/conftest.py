@@ -109,7 +109,7 @@ def mini_conf(mini_root: Path, small_tree: Callable[[str], dict[str, Any]]) -> P
     ):
         tree[section][key] = str(mini_root / tree[section][key])
     for key, value in tree["data"].items():
-        if isinstance(value, str):
+        if isinstance(value, str) and "/" in value:
             tree["data"][key] = str(mini_root / value)
     path = mini_root / "mini.yaml"
     path.write_text(yaml.safe_dump(tree))

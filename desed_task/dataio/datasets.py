@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.batch import SedBatch, Source
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.labels import FrameGrid
+
+if TYPE_CHECKING:
+    from desed_task.dataio.packed_batches import PackedClips
 
 Target = npt.NDArray[np.float32]
 
@@ -110,6 +113,7 @@ class SedDataset(Dataset[SedBatch]):
         embedding_type: "frame" (feature, token) or "global" (feature,).
         sample_rate: of the files, Hz.
         clip_s: seconds read of each clip.
+        packed: the same sound and embeddings in memory or in one file, for `PackedBatches`.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class SedDataset(Dataset[SedBatch]):
         embedding_type: str,
         sample_rate: int,
         clip_s: float,
+        packed: PackedClips | None = None,
     ) -> None:
         self.clip_ids = tuple(clip_ids)
         self.folder = folder
@@ -134,6 +139,7 @@ class SedDataset(Dataset[SedBatch]):
         self.embedding_type = embedding_type
         self.sample_rate = sample_rate
         self.n_samples = round(clip_s * sample_rate)
+        self.packed = packed
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -177,6 +183,15 @@ class JoinedDataset(Dataset[SedBatch]):
     def __init__(self, parts: Sequence[SedDataset | JoinedDataset]) -> None:
         self.parts = tuple(parts)
         self._ends = np.cumsum([len(part) for part in parts])
+
+    @property
+    def leaves(self) -> tuple[SedDataset, ...]:
+        """The datasets of single corpora, in the order of the rows."""
+        return tuple(
+            leaf
+            for part in self.parts
+            for leaf in (part.leaves if isinstance(part, JoinedDataset) else (part,))
+        )
 
     def __len__(self) -> int:
         return int(self._ends[-1])

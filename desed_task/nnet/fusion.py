@@ -43,8 +43,13 @@ def check_embeddings(embeddings: Tensor | None, size: int, aggregation: str) -> 
 
 
 def pool_tokens(embeddings: Tensor, n_frames: int) -> Tensor:
-    """Mean of the tokens on each frame: (batch, feature, token) -> (batch, frame, feature)."""
-    return F.adaptive_avg_pool1d(embeddings, n_frames).transpose(1, 2)
+    """Mean of the tokens on each frame: (batch, feature, token) -> (batch, frame, feature).
+
+    Embeddings that were pooled beforehand, which have a token a frame, stay as they are.
+    """
+    if embeddings.shape[-1] != n_frames:
+        embeddings = F.adaptive_avg_pool1d(embeddings, n_frames)
+    return embeddings.transpose(1, 2)
 
 
 def nearest_tokens(embeddings: Tensor, n_frames: int) -> Tensor:

@@ -77,7 +77,7 @@ def conf(mini_conf, tmp_path):
     """The small configuration for data below `tmp_path`, without embeddings."""
     tree = yaml.safe_load(mini_conf.read_text())
     for key, value in tree["data"].items():
-        if isinstance(value, str):
+        if isinstance(value, str) and "/" in value:
             tree["data"][key] = str(tmp_path / "data" / Path(value[value.index("dcase/dataset") :]))
     tree["net"]["use_embeddings"] = False
     path = tmp_path / "conf.yaml"

@@ -1,0 +1,255 @@
+"""Packed sets: sound and embeddings of a set's clips in one file that is mapped into memory.
+
+A file is made beside the wav and embedding files, which stay what counts: it holds the samples of
+each clip (int16 where that loses nothing, float32 otherwise) and its embeddings, already pooled to
+the network's frames where the network would only pool them. Rows that are read from it are those
+that the original files give, to the bit, unless embeddings are kept as float16.
+
+    bytes 0-7      SEDPACK1
+    bytes 8-15     length of the header, little-endian
+    header         JSON: see `PackedHeader`
+    audio          one slot a clip, its samples and zeros up to the length that a batch takes
+    embeddings     (clip, feature, token) or (clip, feature)
+
+Audio and embeddings begin at multiples of 4096 bytes. `packed_writer` writes these files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from desed_task.errors import InputError
+
+MAGIC = b"SEDPACK1"
+ALIGNMENT = 4096
+REMEDY = "delete it and start again: it is made anew"
+# libsndfile reads 16-bit samples as floats by this very factor.
+INT16_SCALE = 1 / 32768
+
+Kind = Literal["pooled", "frame", "global", "none"]
+Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
+Ints = NDArray[np.int64]
+
+
+class Packing(NamedTuple):
+    """What is taken of each clip.
+
+    Attributes:
+        sample_rate: of the wav files, Hz.
+        n_samples: that a row of a batch takes; longer clips are kept whole, for random crops.
+        kind: of embeddings: "pooled" to `n_frames`, all "frame" tokens, "global" or "none".
+        n_frames: of the network's output.
+        dtype: of the embeddings: "float32" or "float16".
+    """
+
+    sample_rate: int
+    n_samples: int
+    kind: Kind
+    n_frames: int
+    dtype: Literal["float32", "float16"] = "float32"
+
+    @property
+    def name(self) -> str:
+        """Part of a file's name, so that other choices do not overwrite it."""
+        if self.kind == "none":
+            return "audio"
+        frames = self.n_frames if self.kind == "pooled" else ""
+        return f"{self.kind}{frames}-{self.dtype}"
+
+
+@dataclass(frozen=True)
+class PackedHeader:
+    """What a packed file says of itself.
+
+    Attributes:
+        packing: what is taken of each clip.
+        clip_ids: file stems.
+        lengths: (clip,) true lengths in samples.
+        stamps: (clip,) of the wav files.
+        embeddings: of the embeddings file: its stamp, and what it was computed with.
+        audio_dtype: "int16" or "float32".
+        embedding_shape: of one clip.
+    """
+
+    packing: Packing
+    clip_ids: tuple[str, ...]
+    lengths: tuple[int, ...]
+    stamps: tuple[Stamp, ...]
+    embeddings: Mapping[str, Any]
+    audio_dtype: Literal["int16", "float32"]
+    embedding_shape: tuple[int, ...]
+
+    @property
+    def offsets(self) -> Ints:
+        """(clip + 1,) first sample of each clip's slot, then the end of the last."""
+        slots = np.maximum(np.asarray(self.lengths, dtype=np.int64), self.packing.n_samples)
+        return np.concatenate([[0], np.cumsum(slots)])
+
+    @property
+    def audio_bytes(self) -> int:
+        """Size of all slots."""
+        return int(self.offsets[-1]) * np.dtype(self.audio_dtype).itemsize
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Size of all embeddings."""
+        if self.packing.kind == "none":
+            return 0
+        values = len(self.clip_ids) * int(np.prod(self.embedding_shape))
+        return values * np.dtype(self.packing.dtype).itemsize
+
+    def encode(self) -> bytes:
+        """The bytes in front of the audio."""
+        text = json.dumps(asdict(self) | {"packing": self.packing._asdict()}).encode()
+        head = MAGIC + len(text).to_bytes(8, "little") + text
+        return head.ljust(aligned(len(head)), b"\0")
+
+    @classmethod
+    def decode(cls, text: bytes) -> PackedHeader:
+        """From its JSON; KeyError, TypeError or ValueError where that is none of ours."""
+        tree = json.loads(text)
+        header = cls(
+            Packing(**tree["packing"]),
+            tuple(map(str, tree["clip_ids"])),
+            tuple(map(int, tree["lengths"])),
+            tuple((int(size), int(changed)) for size, changed in tree["stamps"]),
+            dict(tree["embeddings"]),
+            tree["audio_dtype"],
+            tuple(map(int, tree["embedding_shape"])),
+        )
+        if not len(header.clip_ids) == len(header.lengths) == len(header.stamps) > 0:
+            raise ValueError("clips, lengths and stamps differ in number")
+        if header.audio_dtype not in ("int16", "float32"):
+            raise ValueError(f"audio of type {header.audio_dtype}")
+        if header.packing.dtype not in ("float32", "float16"):
+            raise ValueError(f"embeddings of type {header.packing.dtype}")
+        return header
+
+
+class PackedSet:
+    """A packed file: its header, and its arrays mapped into memory.
+
+    It can be pickled; the other process maps the file again.
+
+    Attributes:
+        path: the file.
+        header: what it holds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read the header and compare the file's size with it.
+
+        Raises:
+            InputError: the file is absent, cut short or none of ours.
+        """
+        self.path = Path(path)
+        try:
+            self.header, self._audio_at = _read_header(self.path)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: not a packed set ({error}); {REMEDY}") from None
+        self._embeddings_at = aligned(self._audio_at + self.header.audio_bytes)
+        expected = self._embeddings_at + self.header.embedding_bytes
+        found = self.path.stat().st_size
+        if found != expected:
+            raise InputError(
+                f"{self.path}: has {found} bytes where {expected} are needed; {REMEDY}"
+            )
+        self._row = {clip_id: row for row, clip_id in enumerate(self.header.clip_ids)}
+
+    @property
+    def n_bytes(self) -> int:
+        """What the arrays take in memory."""
+        return self.header.audio_bytes + self.header.embedding_bytes
+
+    def rows(self, clip_ids: Iterable[str]) -> Ints:
+        """(clip,) positions of clips.
+
+        Raises:
+            InputError: naming a clip that is not in the file.
+        """
+        try:
+            return np.array([self._row[clip_id] for clip_id in clip_ids], dtype=np.int64)
+        except KeyError as error:
+            raise InputError(f"{self.path}: has no clip {error}; {REMEDY}") from None
+
+    def audio(self) -> Tensor:
+        """(sample,) int16 or float32: the slots of all clips, mapped."""
+        count = int(self.header.offsets[-1])
+        return self._mapped(self._audio_at, self.header.audio_dtype, (count,))
+
+    def embeddings(self) -> Tensor | None:
+        """(clip, feature, token) or (clip, feature), mapped; None where there are none."""
+        if self.header.packing.kind == "none":
+            return None
+        shape = (len(self.header.clip_ids), *self.header.embedding_shape)
+        return self._mapped(self._embeddings_at, self.header.packing.dtype, shape)
+
+    def _mapped(self, offset: int, dtype: str, shape: tuple[int, ...]) -> Tensor:
+        # Mode "c": nothing reaches the file, and PyTorch takes no arrays that are read-only.
+        return torch.from_numpy(np.memmap(self.path, dtype, "c", offset, shape))
+
+
+def _read_header(path: Path) -> tuple[PackedHeader, int]:
+    """The header and where the audio begins."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such packed set")
+    with open(path, "rb") as file:
+        start = file.read(16)
+        if start[:8] != MAGIC:
+            raise ValueError(f"it does not begin with {MAGIC.decode()}")
+        length = int.from_bytes(start[8:], "little")
+        if 16 + length > path.stat().st_size:
+            raise ValueError("it ends before its header does")
+        return PackedHeader.decode(file.read(length)), aligned(16 + length)
+
+
+def aligned(n_bytes: int) -> int:
+    """The next multiple of `ALIGNMENT`."""
+    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def stamp(path: Path) -> Stamp:
+    """Size and time of the last change of a file."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def why_stale(
+    packed: PackedSet,
+    packing: Packing,
+    clip_ids: Sequence[str],
+    stamps: Sequence[Stamp],
+    embeddings: Mapping[str, Any],
+) -> str | None:
+    """Why a packed set no longer stands for the files it was made of; None if it does.
+
+    Args:
+        packed: the set.
+        packing: what should be taken of each clip.
+        clip_ids: clips that are needed; the set may have more.
+        stamps: of their wav files.
+        embeddings: what `PackedHeader.embeddings` should be.
+    """
+    header = packed.header
+    if header.packing != packing:
+        return f"it was packed with {header.packing}, now {packing} is needed"
+    if header.embeddings != embeddings:
+        return "the file of embeddings has changed"
+    there = dict(zip(header.clip_ids, header.stamps, strict=True))
+    absent = [clip_id for clip_id in clip_ids if clip_id not in there]
+    if absent:
+        return f"it lacks {len(absent)} of {len(clip_ids)} clips (e.g. {absent[0]})"
+    changed = [c for c, found in zip(clip_ids, stamps, strict=True) if there[c] != found]
+    if changed:
+        return f"{len(changed)} wav files have changed (e.g. {changed[0]})"
+    return None

@@ -1,0 +1,228 @@
+"""Whole batches from packed sets, by indexing, wherever their arrays lie: GPU, RAM or disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from desed_task.dataio.batch import SedBatch
+from desed_task.dataio.datasets import ItemKey, JoinedDataset, SedDataset
+from desed_task.dataio.packed import INT16_SCALE, Ints, PackedSet
+
+# Read at a time, so that a bar moves and no second copy of a set is in memory.
+_BLOCK_BYTES = 1 << 26
+
+
+class PackedClips:
+    """The arrays of a packed set: mapped from the disk, or tensors of a device.
+
+    Args:
+        packed: the set.
+        device: where to bring its arrays; None leaves them on the disk.
+        bar: moves by the bytes that were read.
+
+    Attributes:
+        packed: the set.
+        audio: (sample,) int16 or float32, one slot a clip.
+        embeddings: (clip, feature, token) or (clip, feature); None where there are none.
+    """
+
+    def __init__(
+        self, packed: PackedSet, device: torch.device | None = None, bar: tqdm[Any] | None = None
+    ) -> None:
+        self.packed = packed
+        self.resident = device is not None
+        self.lengths: Ints = np.asarray(packed.header.lengths, dtype=np.int64)
+        self.offsets = packed.header.offsets
+        self.audio = packed.audio()
+        self.embeddings = packed.embeddings()
+        if device is not None:
+            self.audio = _brought(self.audio, device, bar)
+            if self.embeddings is not None:
+                self.embeddings = _brought(self.embeddings, device, bar)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are assembled."""
+        return self.audio.device
+
+    def put_waveforms(self, out: Tensor, starts: Ints) -> None:
+        """Write waveforms.
+
+        Args:
+            out: (row, sample), float32.
+            starts: (row,) first samples, in `audio`.
+        """
+        # Every window of the audio, of which only those that are wanted are read.
+        windows = self.audio.unfold(0, out.shape[1], 1)
+        index = torch.from_numpy(starts).to(self.device)
+        if self.audio.dtype == torch.float32:
+            torch.index_select(windows, 0, index, out=out)
+        else:
+            torch.mul(windows.index_select(0, index), INT16_SCALE, out=out)
+
+    def put_embeddings(self, out: Tensor, rows: Ints) -> None:
+        """Write embeddings.
+
+        Args:
+            out: (row, feature, token) or (row, feature), float32.
+            rows: (row,) of the set.
+        """
+        assert self.embeddings is not None, self.packed.path
+        index = torch.from_numpy(rows).to(self.device)
+        if self.embeddings.dtype == torch.float32:
+            torch.index_select(self.embeddings, 0, index, out=out)
+        else:
+            out.copy_(self.embeddings.index_select(0, index))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # To a worker: what is mapped is mapped again there.
+        return {"packed": self.packed} if not self.resident else self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if set(state) == {"packed"}:
+            PackedClips.__init__(self, state["packed"])
+        else:
+            self.__dict__.update(state)
+
+
+def _brought(mapped: Tensor, device: torch.device, bar: tqdm[Any] | None) -> Tensor:
+    """A copy on `device`."""
+    brought = torch.empty(mapped.shape, dtype=mapped.dtype, device=device)
+    rows = max(_BLOCK_BYTES // (mapped[0].numel() * mapped.element_size()), 1)
+    for start in range(0, len(mapped), rows):
+        block = mapped[start : start + rows]
+        brought[start : start + rows] = block
+        if bar is not None:
+            bar.update(block.numel() * block.element_size())
+    return brought
+
+
+class PackedBatches(Dataset[SedBatch]):
+    """Batches of the rows of a `JoinedDataset` whose corpora are all packed.
+
+    A loader asks it for all rows of a batch at once and has nothing left to collate. Rows are
+    those that the joined dataset gives, on the device of the packed clips.
+
+    Args:
+        joined: the rows; each dataset in it has `packed`.
+    """
+
+    def __init__(self, joined: JoinedDataset) -> None:
+        self._parts = [_PackedPart(leaf) for leaf in joined.leaves]
+        self._ends = np.cumsum([len(leaf) for leaf in joined.leaves])
+        first = joined.leaves[0]
+        self._n_samples = first.n_samples
+        self._device = self._parts[0].clips.device
+        self._known = torch.stack([leaf.known for leaf in joined.leaves]).to(self._device)
+        self._source = torch.stack([leaf.source for leaf in joined.leaves]).to(self._device)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, key: ItemKey | int) -> SedBatch:
+        """A batch of one row."""
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[ItemKey | int]) -> SedBatch:
+        """The batch of rows at positions counted over all parts."""
+        places = [self._place(key) for key in keys]
+        number = torch.tensor([part for part, _ in places]).to(self._device)
+        batch = self._empty(len(keys))
+        names: list[str] = []
+        for part, rows, keys_of_part in _runs(places):
+            names += self._parts[part].fill(batch, rows, keys_of_part)
+        return batch._replace(
+            known=self._known.index_select(0, number),
+            source=self._source.index_select(0, number),
+            clip_id=tuple(names),
+        )
+
+    def _place(self, key: ItemKey | int) -> tuple[int, ItemKey]:
+        """Which part a row is in, and its key there."""
+        row, crop_seed = key if isinstance(key, ItemKey) else ItemKey(key)
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        start = int(self._ends[part - 1]) if part else 0
+        return part, ItemKey(row - start, crop_seed)
+
+    def _empty(self, n_rows: int) -> SedBatch:
+        """A batch whose waveforms, targets and embeddings are to be written."""
+        first = self._parts[0]
+
+        def empty(*shape: int) -> Tensor:
+            return torch.empty(n_rows, *shape, device=self._device)
+
+        nothing = torch.empty(0)
+        embeddings = first.clips.embeddings
+        shape = (0,) if embeddings is None else embeddings.shape[1:]
+        waveform, target = empty(self._n_samples), empty(*first.target_shape)
+        return SedBatch(waveform, target, nothing, nothing, empty(*shape), ())
+
+
+def _runs(
+    places: Sequence[tuple[int, ItemKey]],
+) -> Iterator[tuple[int, slice, list[ItemKey]]]:
+    """Rows that follow each other and are of one part: the part, where they are, their keys."""
+    start = 0
+    for part, run in groupby(places, key=lambda place: place[0]):
+        keys = [key for _, key in run]
+        yield part, slice(start, start + len(keys)), keys
+        start += len(keys)
+
+
+class _PackedPart:
+    """One corpus of a `PackedBatches`."""
+
+    def __init__(self, dataset: SedDataset) -> None:
+        assert dataset.packed is not None, dataset.folder
+        self.dataset = dataset
+        self.clips = dataset.packed
+        self._rows = self.clips.packed.rows(dataset.clip_ids)
+        self._surplus = np.maximum(self.clips.lengths[self._rows] - dataset.n_samples, 0)
+        targets = dataset.targets.target(0, 0.0)
+        self.target_shape = targets.shape
+        self._targets = self._whole_targets() if self.clips.resident else None
+
+    def _whole_targets(self) -> Tensor:
+        """(clip, class, frame) targets of clips read from their beginning, on the device."""
+        targets = torch.empty(len(self.dataset), *self.target_shape)
+        for row in range(len(self.dataset)):
+            targets[row] = torch.from_numpy(self.dataset.targets.target(row, 0.0))
+        return targets.to(self.clips.device)
+
+    def fill(self, batch: SedBatch, where: slice, keys: Sequence[ItemKey]) -> list[str]:
+        """Write rows of a batch; the clips' names."""
+        index = np.array([key.row for key in keys], dtype=np.int64)
+        rows = self._rows[index]
+        crops = np.array([self._crop(key) for key in keys], dtype=np.int64)
+        self.clips.put_waveforms(batch.waveform[where], self.clips.offsets[rows] + crops)
+        if self.clips.embeddings is not None:
+            self.clips.put_embeddings(batch.embedding[where], rows)
+        self._put_targets(batch.target[where], index, crops)
+        return [self.dataset.clip_ids[row] for row in index]
+
+    def _crop(self, key: ItemKey) -> int:
+        """The sample at which a clip is read, drawn as `audio.read_clip` does."""
+        surplus = int(self._surplus[key.row])
+        if key.crop_seed is None or not surplus:
+            return 0
+        return int(np.random.default_rng(key.crop_seed).integers(surplus + 1))
+
+    def _put_targets(self, out: Tensor, index: Ints, crops: NDArray[np.int64]) -> None:
+        todo = list(range(len(index)))
+        if self._targets is not None:
+            where = torch.from_numpy(index).to(out.device)
+            torch.index_select(self._targets, 0, where, out=out)
+            todo = np.flatnonzero(crops).tolist()
+        for place in todo:
+            onset_s = int(crops[place]) / self.dataset.sample_rate
+            target = self.dataset.targets.target(int(index[place]), onset_s)
+            out[place] = torch.from_numpy(target)

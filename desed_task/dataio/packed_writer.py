@@ -1,0 +1,249 @@
+"""Writing packed sets (see `desed_task.dataio.packed`)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import soundfile as sf
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from desed_task.audio import opened
+from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.packed import (
+    PackedHeader,
+    PackedSet,
+    Packing,
+    Stamp,
+    aligned,
+    stamp,
+    why_stale,
+)
+from desed_task.errors import InputError
+from desed_task.files import atomic_path
+from desed_task.nnet.fusion import pool_tokens
+from desed_task.threads import ahead, in_threads
+
+READERS = 4
+# Formats whose samples are whole multiples of 1/32768.
+_FIT_INT16 = ("PCM_16", "PCM_S8", "PCM_U8")
+
+
+class ClipFiles(NamedTuple):
+    """What a set is packed from.
+
+    Attributes:
+        title: of the set, for the bar.
+        clip_ids: file stems.
+        wavs: (clip,) their files.
+        reader: of their embeddings; None where none are taken.
+    """
+
+    title: str
+    clip_ids: Sequence[str]
+    wavs: Sequence[Path]
+    reader: EmbeddingReader | None
+
+
+class _Wav(NamedTuple):
+    length: int
+    fits_int16: bool
+
+
+def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = True) -> str | None:
+    """Make a packed set, unless `path` holds it already.
+
+    It appears whole; a run that was killed leaves a hidden part, which the next one removes.
+
+    Args:
+        path: of the packed file.
+        files: the clips.
+        packing: what is taken of them.
+        progress: whether to show bars.
+
+    Returns:
+        Why it was made; None if it was there and its clips have not changed.
+
+    Raises:
+        InputError: for a wav file or embeddings that cannot be used, or too little space.
+    """
+    stamps = [stamp(wav) for wav in files.wavs]
+    source = embeddings_stamp(files.reader)
+    try:
+        reason = why_stale(PackedSet(path), packing, files.clip_ids, stamps, source)
+    except InputError as error:
+        reason = str(error) if path.exists() else "it was not there"
+    if reason is None:
+        return None
+    remove_leftovers(path)
+    header = _header(files, packing, stamps, source, progress)
+    size = len(header.encode()) + header.audio_bytes + header.embedding_bytes
+    check_space(path, size)
+    try:
+        _write(path, files, header, progress)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _no_space(path, size) from None
+    return reason
+
+
+def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:
+    """What `PackedHeader.embeddings` says of a file of embeddings; empty for none."""
+    if reader is None:
+        return {}
+    size, changed = stamp(reader.path)
+    return {"size": size, "changed": changed, **reader.identity}
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the parts of `path` that killed runs left; those in work are locked."""
+    for part in path.parent.glob(f".{path.stem}.*{path.suffix}"):
+        with open(part, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            part.unlink(missing_ok=True)
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Refuse to begin what does not fit on the disk.
+
+    Raises:
+        InputError: with the sizes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if needed > shutil.disk_usage(path.parent).free:
+        raise _no_space(path, needed)
+
+
+def _no_space(path: Path, needed: int) -> InputError:
+    free = shutil.disk_usage(path.parent).free
+    return InputError(
+        f"{path}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; free some space, name "
+        "another data.packed_dir or set it to null"
+    )
+
+
+def _header(
+    files: ClipFiles,
+    packing: Packing,
+    stamps: Sequence[Stamp],
+    source: dict[str, Any],
+    progress: bool,
+) -> PackedHeader:
+    look = partial(_look_at, sample_rate=packing.sample_rate)
+    desc = f"looking at {files.title}"
+    wavs = list(in_threads(look, files.wavs, jobs=READERS, desc=desc, progress=progress))
+    return PackedHeader(
+        packing,
+        tuple(files.clip_ids),
+        tuple(wav.length for wav in wavs),
+        tuple(stamps),
+        source,
+        "int16" if all(wav.fits_int16 for wav in wavs) else "float32",
+        _embedding_shape(files.reader, packing),
+    )
+
+
+def _look_at(path: Path, sample_rate: int) -> _Wav:
+    with opened(path) as sound:
+        _check_rate(path, sound, sample_rate)
+        return _Wav(sound.frames, sound.channels == 1 and sound.subtype in _FIT_INT16)
+
+
+def _check_rate(path: Path, sound: sf.SoundFile, sample_rate: int) -> None:
+    if sound.samplerate != sample_rate:
+        raise InputError(
+            f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
+            "prepare its folder with generate_dcase_task4_2024.py"
+        )
+
+
+def _embedding_shape(reader: EmbeddingReader | None, packing: Packing) -> tuple[int, ...]:
+    if reader is None:
+        return ()
+    tokens = {"pooled": (packing.n_frames,), "frame": (reader.n_tokens,)}.get(packing.kind, ())
+    return (reader.size, *tokens)
+
+
+def _write(path: Path, files: ClipFiles, header: PackedHeader, progress: bool) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(header.encode())
+        with tqdm(
+            desc=f"packing {files.title}",
+            total=len(files.clip_ids) * (1 if files.reader is None else 2),
+            unit="row",
+            dynamic_ncols=True,
+            disable=not progress,
+        ) as bar:
+            for row in _audio_rows(files, header):
+                file.write(row.tobytes())
+                bar.update()
+            file.write(bytes(aligned(file.tell()) - file.tell()))
+            for row in _embedding_rows(files, header.packing):
+                file.write(row.tobytes())
+                bar.update()
+        _sync(file)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _audio_rows(files: ClipFiles, header: PackedHeader) -> Iterator[NDArray[Any]]:
+    """The slot of each clip."""
+    offsets = header.offsets
+    work = list(zip(files.wavs, header.lengths, np.diff(offsets).tolist(), strict=True))
+    return ahead(partial(_slot, dtype=header.audio_dtype), work, READERS)
+
+
+def _slot(work: tuple[Path, int, int], dtype: str) -> NDArray[Any]:
+    """A clip's samples and the zeros behind them."""
+    path, length, size = work
+    with opened(path) as sound:
+        samples = sound.read(dtype=dtype)
+    if samples.ndim == 2:
+        # As `audio.read_clip` does it, to the bit.
+        samples = samples.mean(axis=1)
+    if len(samples) != length:
+        raise InputError(f"{path}: was written anew while it was packed; start again")
+    if dtype == "float32" and not np.isfinite(samples).all():
+        raise InputError(f"{path}: holds samples that are not finite; replace the file")
+    slot = np.zeros(size, dtype=dtype)
+    slot[:length] = samples
+    return slot
+
+
+def _embedding_rows(files: ClipFiles, packing: Packing) -> Iterator[NDArray[Any]]:
+    """The embeddings of each clip."""
+    if files.reader is None:
+        return iter(())
+    # One thread: HDF5 reads one thing at a time.
+    return ahead(partial(_embedding, reader=files.reader, packing=packing), files.clip_ids, 1)
+
+
+def _embedding(clip_id: str, reader: EmbeddingReader, packing: Packing) -> NDArray[Any]:
+    values = reader.global_(clip_id) if packing.kind == "global" else reader.frame(clip_id)
+    if packing.kind == "pooled":
+        # The network's own function, so that it gives the network's own values.
+        pooled = pool_tokens(torch.from_numpy(values).unsqueeze(0), packing.n_frames)
+        values = pooled.squeeze(0).T.contiguous().numpy()
+    if packing.dtype == "float16" and np.abs(values).max() > np.finfo(np.float16).max:
+        raise InputError(
+            f"{reader.path}: embeddings of {clip_id} do not fit float16; set data.packed_dtype to "
+            "float32"
+        )
+    return values.astype(packing.dtype)

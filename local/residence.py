@@ -1,0 +1,100 @@
+"""Where whole sets can be kept during a run: on the GPU, in memory, or on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from desed_task.errors import InputError
+
+GB = 1e9
+# What is left for the network, its activations and the optimizer (the published batch of 60 takes
+# most of it in float32), and in memory for everything else.
+GPU_MARGIN = int(12 * GB)
+RAM_MARGIN = int(4 * GB)
+
+_CGROUP = Path("/sys/fs/cgroup")
+_MEMORY = Path("/proc/meminfo")
+
+
+class Place(NamedTuple):
+    """Where sets are.
+
+    Attributes:
+        device: None for the disk.
+        said: a line for the user.
+    """
+
+    device: torch.device | None
+    said: str
+
+
+def choose_place(
+    resident: Literal["auto", "gpu", "ram", "disk"],
+    n_bytes: int,
+    device: torch.device,
+    n_processes: int = 1,
+) -> Place:
+    """Where sets of a size are kept.
+
+    Args:
+        resident: what the user wants; auto takes the first of GPU, memory and disk with room.
+        n_bytes: size of the sets.
+        device: that the run computes on.
+        n_processes: of this machine that keep them in memory, each for itself.
+
+    Raises:
+        InputError: the user wants them where they cannot be.
+    """
+    size = f"{n_bytes / GB:.2f} GB"
+    free_gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    free_ram = free_memory() // n_processes
+    gpu = Place(device, f"{size} on the GPU ({free_gpu / GB:.1f} GB free)")
+    ram = Place(torch.device("cpu"), f"{size} in memory ({free_ram / GB:.1f} GB free)")
+    disk = Place(None, f"{size} read from the disk")
+    if resident == "gpu":
+        if device.type != "cuda":
+            raise InputError("data.resident: gpu, but the run computes on the CPU; set it to auto")
+        return _if_room(gpu, n_bytes, free_gpu)
+    if resident == "ram":
+        return _if_room(ram, n_bytes, free_ram)
+    if resident == "disk":
+        return disk
+    if n_bytes + GPU_MARGIN <= free_gpu:
+        return gpu
+    if n_bytes + RAM_MARGIN <= free_ram:
+        return ram
+    said = f"{disk.said}, as they fit neither the GPU ({free_gpu / GB:.1f} GB free) nor the memory"
+    return Place(None, f"{said} ({free_ram / GB:.1f} GB free)")
+
+
+def free_memory() -> int:
+    """Bytes that new arrays may take, as the kernel and the container's limit see it."""
+    found = [_available(_MEMORY)]
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = int((_CGROUP / "memory.current").read_text())
+        if limit != "max":
+            found.append(max(int(limit) - used, 0))
+    except (OSError, ValueError):
+        pass  # no limit that is known
+    return min(found)
+
+
+def _available(path: Path) -> int:
+    """MemAvailable of the kernel's table; 0 where there is none."""
+    try:
+        for line in path.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+def _if_room(place: Place, needed: int, free: int) -> Place:
+    if needed > free:
+        raise InputError(f"data.resident: {place.said}: too little; set it to auto or disk")
+    return place
