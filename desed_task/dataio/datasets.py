@@ -32,7 +32,13 @@ class ItemKey(NamedTuple):
 
 
 class TargetPolicy(ABC):
-    """How the target of a clip comes about."""
+    """How the target of a clip comes about.
+
+    Attributes:
+        moves_with_crop: whether it depends on which part of the clip is read.
+    """
+
+    moves_with_crop = False
 
     @abstractmethod
     def target(self, index: int, crop_onset_s: float) -> Target:
@@ -46,6 +52,8 @@ class StrongTargets(TargetPolicy):
         table: events of exactly the dataset's clips, in their order.
         grid: the frames.
     """
+
+    moves_with_crop = True
 
     def __init__(self, table: EventTable, grid: FrameGrid) -> None:
         self.grid = grid

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -54,7 +53,7 @@ class PackedClips:
         """Where batches are assembled."""
         return self.audio.device
 
-    def put_waveforms(self, out: Tensor, starts: Ints) -> None:
+    def put_waveforms(self, out: Tensor, starts: Tensor) -> None:
         """Write waveforms.
 
         Args:
@@ -63,13 +62,12 @@ class PackedClips:
         """
         # Every window of the audio, of which only those that are wanted are read.
         windows = self.audio.unfold(0, out.shape[1], 1)
-        index = torch.from_numpy(starts).to(self.device)
         if self.audio.dtype == torch.float32:
-            torch.index_select(windows, 0, index, out=out)
+            torch.index_select(windows, 0, starts, out=out)
         else:
-            torch.mul(windows.index_select(0, index), INT16_SCALE, out=out)
+            torch.mul(windows.index_select(0, starts), INT16_SCALE, out=out)
 
-    def put_embeddings(self, out: Tensor, rows: Ints) -> None:
+    def put_embeddings(self, out: Tensor, rows: Tensor) -> None:
         """Write embeddings.
 
         Args:
@@ -77,11 +75,10 @@ class PackedClips:
             rows: (row,) of the set.
         """
         assert self.embeddings is not None, self.packed.path
-        index = torch.from_numpy(rows).to(self.device)
         if self.embeddings.dtype == torch.float32:
-            torch.index_select(self.embeddings, 0, index, out=out)
+            torch.index_select(self.embeddings, 0, rows, out=out)
         else:
-            out.copy_(self.embeddings.index_select(0, index))
+            out.copy_(self.embeddings.index_select(0, rows))
 
     def __getstate__(self) -> dict[str, Any]:
         # To a worker: what is mapped is mapped again there.
@@ -134,17 +131,23 @@ class PackedBatches(Dataset[SedBatch]):
 
     def __getitems__(self, keys: Sequence[ItemKey | int]) -> SedBatch:
         """The batch of rows at positions counted over all parts."""
-        places = [self._place(key) for key in keys]
-        number = torch.tensor([part for part, _ in places]).to(self._device)
+        runs = list(_runs([self._place(key) for key in keys]))
+        where = [self._parts[run.part].where(run.keys) for run in runs]
+        parts = np.concatenate([np.full(len(run.keys), run.part) for run in runs])
+        # One copy to the device, which nobody waits for.
+        index = torch.from_numpy(np.stack([*map(np.concatenate, zip(*where, strict=True)), parts]))
+        index = index.to(self._device, non_blocking=True)
         batch = self._empty(len(keys))
-        names: list[str] = []
-        for part, rows, keys_of_part in _runs(places):
-            names += self._parts[part].fill(batch, rows, keys_of_part)
+        for run, here in zip(runs, where, strict=True):
+            self._parts[run.part].fill(batch, run.rows, here, index[:3, run.rows])
         return batch._replace(
-            known=self._known.index_select(0, number),
-            source=self._source.index_select(0, number),
-            clip_id=tuple(names),
+            known=self._known.index_select(0, index[-1]),
+            source=self._source.index_select(0, index[-1]),
+            clip_id=tuple(self._name(run.part, key) for run in runs for key in run.keys),
         )
+
+    def _name(self, part: int, key: ItemKey) -> str:
+        return self._parts[part].dataset.clip_ids[key.row]
 
     def _place(self, key: ItemKey | int) -> tuple[int, ItemKey]:
         """Which part a row is in, and its key there."""
@@ -167,15 +170,28 @@ class PackedBatches(Dataset[SedBatch]):
         return SedBatch(waveform, target, nothing, nothing, empty(*shape), ())
 
 
-def _runs(
-    places: Sequence[tuple[int, ItemKey]],
-) -> Iterator[tuple[int, slice, list[ItemKey]]]:
-    """Rows that follow each other and are of one part: the part, where they are, their keys."""
+class _Run(NamedTuple):
+    """Rows of a batch that follow each other and are of one part."""
+
+    part: int
+    rows: slice
+    keys: list[ItemKey]
+
+
+def _runs(places: Sequence[tuple[int, ItemKey]]) -> Iterator[_Run]:
     start = 0
     for part, run in groupby(places, key=lambda place: place[0]):
         keys = [key for _, key in run]
-        yield part, slice(start, start + len(keys)), keys
+        yield _Run(part, slice(start, start + len(keys)), keys)
         start += len(keys)
+
+
+class _Where(NamedTuple):
+    """Where rows of one part are."""
+
+    row: Ints  # of the dataset
+    packed_row: Ints  # of the packed set
+    start: Ints  # sample of the packed set's audio
 
 
 class _PackedPart:
@@ -198,31 +214,33 @@ class _PackedPart:
             targets[row] = torch.from_numpy(self.dataset.targets.target(row, 0.0))
         return targets.to(self.clips.device)
 
-    def fill(self, batch: SedBatch, where: slice, keys: Sequence[ItemKey]) -> list[str]:
-        """Write rows of a batch; the clips' names."""
-        index = np.array([key.row for key in keys], dtype=np.int64)
-        rows = self._rows[index]
-        crops = np.array([self._crop(key) for key in keys], dtype=np.int64)
-        self.clips.put_waveforms(batch.waveform[where], self.clips.offsets[rows] + crops)
-        if self.clips.embeddings is not None:
-            self.clips.put_embeddings(batch.embedding[where], rows)
-        self._put_targets(batch.target[where], index, crops)
-        return [self.dataset.clip_ids[row] for row in index]
+    def where(self, keys: Sequence[ItemKey]) -> _Where:
+        """Where rows are; crops are drawn as `audio.read_clip` does."""
+        row = np.array([key.row for key in keys], dtype=np.int64)
+        crop = np.array([self._crop(key) for key in keys], dtype=np.int64)
+        packed_row = self._rows[row]
+        return _Where(row, packed_row, self.clips.offsets[packed_row] + crop)
 
     def _crop(self, key: ItemKey) -> int:
-        """The sample at which a clip is read, drawn as `audio.read_clip` does."""
+        """The sample at which a clip is read."""
         surplus = int(self._surplus[key.row])
         if key.crop_seed is None or not surplus:
             return 0
         return int(np.random.default_rng(key.crop_seed).integers(surplus + 1))
 
-    def _put_targets(self, out: Tensor, index: Ints, crops: NDArray[np.int64]) -> None:
-        todo = list(range(len(index)))
+    def fill(self, batch: SedBatch, rows: slice, where: _Where, index: Tensor) -> None:
+        """Write `rows` of a batch: those at `where`, which is `index` (3, row) on the device."""
+        row, packed_row, start = index
+        self.clips.put_waveforms(batch.waveform[rows], start)
+        if self.clips.embeddings is not None:
+            self.clips.put_embeddings(batch.embedding[rows], packed_row)
+        crops = where.start - self.clips.offsets[where.packed_row]
+        target = batch.target[rows]
+        todo: Iterable[int] = range(len(crops))
         if self._targets is not None:
-            where = torch.from_numpy(index).to(out.device)
-            torch.index_select(self._targets, 0, where, out=out)
-            todo = np.flatnonzero(crops).tolist()
+            torch.index_select(self._targets, 0, row, out=target)
+            todo = np.flatnonzero(crops * self.dataset.targets.moves_with_crop)
         for place in todo:
             onset_s = int(crops[place]) / self.dataset.sample_rate
-            target = self.dataset.targets.target(int(index[place]), onset_s)
-            out[place] = torch.from_numpy(target)
+            found = self.dataset.targets.target(int(where.row[place]), onset_s)
+            target[place].copy_(torch.from_numpy(found), non_blocking=True)

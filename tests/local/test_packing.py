@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.nn import functional as F
 
 from desed_task.errors import InputError
-from local import corpora
+from local import corpora, run
 from local.config import load_config
 from local.datamodule import SedDataModule
 from local.packing import packing_of
@@ -181,32 +182,58 @@ def test_resident_wants_a_folder():
 
 def test_two_processes_share_packed_batches(extracted, tmp_path):
     tree = yaml.safe_load(extracted.read_text())
-    seen = {}
-    for name, n_processes in (("plain", "1"), ("packed", "2")):
-        folder = tmp_path / name
-        folder.mkdir()
-        if name == "packed":
-            tree["data"]["packed_dir"] = str(tmp_path / "sets")
-        (folder / "conf.yaml").write_text(yaml.safe_dump(tree))
-        done = subprocess.run(
-            [sys.executable, TWO_PROCESSES, folder / "conf.yaml", folder, n_processes],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        seen[name] = [
-            json.loads((folder / f"{n}.json").read_text()) for n in range(int(n_processes))
-        ]
-        seen[name + " said"] = done.stdout
-    (alone,), (first, second) = seen["plain"], seen["packed"]
-    assert seen["packed said"].count("packed sets: ") == 1
+    tree["data"]["packed_dir"] = str(tmp_path / "sets")
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(yaml.safe_dump(tree))
+    done = subprocess.run(
+        [sys.executable, TWO_PROCESSES, conf, tmp_path, "2"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("packed sets: ") == 1
     assert len(list((tmp_path / "sets").iterdir())) == len(corpora.NEEDED["fit"])
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    # One process with the original files.
+    runpy.run_path(str(TWO_PROCESSES))["main"](str(extracted), str(tmp_path), "1")
+    alone = json.loads((tmp_path / "0.json").read_text())
     for epoch in ("0", "1"):
         pairs = zip(first["train"][epoch], second["train"][epoch], strict=True)
         together = [batch for pair in pairs for batch in pair]
         assert len(together) >= 2
         assert together == alone["train"][epoch][: len(together)]
     assert first["collected"] == second["collected"] == alone["collected"]
+
+
+class Killed(pl.Callback):
+    """Ends a training as a kill would, once its first epoch is saved."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("killed")
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_trainings_give_the_same_weights_and_results_even_if_resumed(extracted, tmp_path):
+    # Without mixup, of which the last bits depend on what is pooled first.
+    def fit(name, *overrides, **kwargs):
+        config = load_config(extracted, ["training.mixup=null", *overrides])
+        return run.fit(config, run.RunOptions(str(tmp_path / name)), **kwargs)
+
+    plain = fit("plain")
+    sets = f"data.packed_dir={tmp_path / 'sets'}"
+    packed = fit("packed", sets, "data.resident=ram")
+    with pytest.raises(RuntimeError, match="killed"):
+        fit("resumed", sets, "data.resident=disk", callbacks=[Killed()])
+    resumed = fit("resumed", sets, "data.resident=disk", resume_from="auto")
+    expected = weights(plain)
+    for folder in (packed, resumed):
+        found = weights(folder)
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
+        assert (folder / "results.json").read_bytes() == (plain / "results.json").read_bytes()

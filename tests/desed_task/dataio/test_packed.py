@@ -144,13 +144,18 @@ def assert_same(one, other):
     assert one.clip_id == other.clip_id
     for name, left, right in zip(one._fields[:-1], one[:-1], other[:-1], strict=True):
         assert left.dtype == right.dtype, name
-        assert torch.equal(left, right), name
+        assert torch.equal(left.cpu(), right.cpu()), name
 
 
 SOUNDS = [("PCM_16", 1), ("PCM_24", 1), ("PCM_16", 2), ("FLOAT", 1), ("PCM_U8", 1)]
 
 
-@pytest.mark.parametrize("place", [None, "cpu"])
+GPU = pytest.param(
+    "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+)
+
+
+@pytest.mark.parametrize("place", [None, "cpu", GPU])
 @pytest.mark.parametrize(("subtype", "channels"), SOUNDS)
 def test_batches_of_an_epoch_are_the_same_to_the_bit(files, path, subtype, channels, place):
     write_wavs(files.wavs[0].parent, subtype, channels)
