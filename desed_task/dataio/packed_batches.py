@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -65,7 +65,8 @@ class PackedClips:
         if self.audio.dtype == torch.float32:
             torch.index_select(windows, 0, starts, out=out)
         else:
-            torch.mul(windows.index_select(0, starts), INT16_SCALE, out=out)
+            # Twice as fast on a processor as one multiplication of two types.
+            out.copy_(windows.index_select(0, starts)).mul_(INT16_SCALE)
 
     def put_embeddings(self, out: Tensor, rows: Tensor) -> None:
         """Write embeddings.
@@ -166,7 +167,7 @@ class PackedBatches(Dataset[SedBatch]):
         nothing = torch.empty(0)
         embeddings = first.clips.embeddings
         shape = (0,) if embeddings is None else embeddings.shape[1:]
-        waveform, target = empty(self._n_samples), empty(*first.target_shape)
+        waveform, target = empty(self._n_samples), empty(*first.targets.shape[1:])
         return SedBatch(waveform, target, nothing, nothing, empty(*shape), ())
 
 
@@ -203,16 +204,13 @@ class _PackedPart:
         self.clips = dataset.packed
         self._rows = self.clips.packed.rows(dataset.clip_ids)
         self._surplus = np.maximum(self.clips.lengths[self._rows] - dataset.n_samples, 0)
-        targets = dataset.targets.target(0, 0.0)
-        self.target_shape = targets.shape
-        self._targets = self._whole_targets() if self.clips.resident else None
+        self.targets = self._whole_targets()
 
     def _whole_targets(self) -> Tensor:
         """(clip, class, frame) targets of clips read from their beginning, on the device."""
-        targets = torch.empty(len(self.dataset), *self.target_shape)
-        for row in range(len(self.dataset)):
-            targets[row] = torch.from_numpy(self.dataset.targets.target(row, 0.0))
-        return targets.to(self.clips.device)
+        policy, n_clips = self.dataset.targets, len(self.dataset)
+        targets = np.stack([policy.target(row, 0.0) for row in range(n_clips)])
+        return torch.from_numpy(targets).to(self.clips.device)
 
     def where(self, keys: Sequence[ItemKey]) -> _Where:
         """Where rows are; crops are drawn as `audio.read_clip` does."""
@@ -234,13 +232,15 @@ class _PackedPart:
         self.clips.put_waveforms(batch.waveform[rows], start)
         if self.clips.embeddings is not None:
             self.clips.put_embeddings(batch.embedding[rows], packed_row)
-        crops = where.start - self.clips.offsets[where.packed_row]
         target = batch.target[rows]
-        todo: Iterable[int] = range(len(crops))
-        if self._targets is not None:
-            torch.index_select(self._targets, 0, row, out=target)
-            todo = np.flatnonzero(crops * self.dataset.targets.moves_with_crop)
-        for place in todo:
+        torch.index_select(self.targets, 0, row, out=target)
+        if self.dataset.targets.moves_with_crop:
+            self._shift_targets(target, where)
+
+    def _shift_targets(self, out: Tensor, where: _Where) -> None:
+        """Write the targets of clips that are not read from their beginning."""
+        crops = where.start - self.clips.offsets[where.packed_row]
+        for place in np.flatnonzero(crops):
             onset_s = int(crops[place]) / self.dataset.sample_rate
-            found = self.dataset.targets.target(int(where.row[place]), onset_s)
-            target[place].copy_(torch.from_numpy(found), non_blocking=True)
+            target = self.dataset.targets.target(int(where.row[place]), onset_s)
+            out[place].copy_(torch.from_numpy(target), non_blocking=True)

@@ -106,8 +106,8 @@ def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the parts of `path` that killed runs left; those in work are locked."""
-    for part in path.parent.glob(f".{path.stem}.*{path.suffix}"):
+    """Remove what killed runs left in the folder of `path`; parts in work are locked."""
+    for part in path.parent.glob(f".*{path.suffix}"):
         with open(part, "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
