@@ -34,6 +34,8 @@ from desed_task.nnet.fusion import pool_tokens
 from desed_task.threads import ahead, in_threads
 
 READERS = 4
+# Files from which on their headers take long enough for a bar.
+MANY = 2000
 # Formats whose samples are whole multiples of 1/32768.
 _FIT_INT16 = ("PCM_16", "PCM_S8", "PCM_U8")
 
@@ -144,7 +146,8 @@ def _header(
 ) -> PackedHeader:
     look = partial(_look_at, sample_rate=packing.sample_rate)
     desc = f"looking at {files.title}"
-    wavs = list(in_threads(look, files.wavs, jobs=READERS, desc=desc, progress=progress))
+    shown = progress and len(files.wavs) >= MANY
+    wavs = list(in_threads(look, files.wavs, jobs=READERS, desc=desc, progress=shown))
     return PackedHeader(
         packing,
         tuple(files.clip_ids),

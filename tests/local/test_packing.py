@@ -17,10 +17,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch.nn import functional as F
 
 from desed_task.errors import InputError
-from local import corpora, run
+from local import corpora, packing, run
 from local.config import load_config
 from local.datamodule import SedDataModule
 from local.packing import packing_of
+from local.residence import Place
 from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,8 +110,11 @@ def test_packed_once_and_again_when_a_clip_has_changed(extracted, packed_dir, ca
     assert said[0].endswith(f"1 wav files have changed (e.g. {loaded.clip_ids[0]})")
 
 
-def test_validating_and_then_training_brings_all_to_one_place(extracted, packed_dir):
-    data = opened(extracted, "validate", f"data.packed_dir={packed_dir}", "data.resident=disk")
+def test_validating_and_then_training_brings_all_to_one_place(extracted, packed_dir, monkeypatch):
+    places = [Place(torch.device("cpu"), "there was room"), Place(None, "there was none left")]
+    monkeypatch.setattr(packing, "choose_place", lambda *_: places.pop(0))
+    data = opened(extracted, "validate", f"data.packed_dir={packed_dir}")
+    assert data.loaded[corpora.WEAK_TRAIN.name].packed.resident
     data.trainer.state.fn = TrainerFn.FITTING
     data.prepare_data()
     data.setup("fit")
