@@ -100,23 +100,42 @@ def read_clip(
             rate.
     """
     with opened(path) as sound:
-        if sound.samplerate != sample_rate:
-            raise InputError(
-                f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
-                "prepare its folder with generate_dcase_task4_2024.py"
-            )
+        check_rate(path, sound, sample_rate)
         n_frames = sound.frames
         surplus = max(n_frames - n_samples, 0)
         start = 0 if rng is None or not surplus else int(rng.integers(surplus + 1))
         sound.seek(start)
         samples = sound.read(min(n_frames, n_samples), dtype="float32")
+    samples = one_channel(path, samples)
+    waveform = np.zeros(n_samples, dtype=np.float32)
+    waveform[: len(samples)] = samples
+    return Clip(waveform, n_frames / sample_rate, start / sample_rate)
+
+
+def check_rate(path: PathLike, sound: sf.SoundFile, sample_rate: int) -> None:
+    """Refuse an open file at another rate than `sample_rate` (Hz) with an InputError."""
+    if sound.samplerate != sample_rate:
+        raise InputError(
+            f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
+            "prepare its folder with generate_dcase_task4_2024.py"
+        )
+
+
+def one_channel(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
+    """(frame,) or (frame, channel) -> (frame,), the mean of the channels.
+
+    Args:
+        path: what they were read from, for the message.
+        samples: float32, or int16 of one channel.
+
+    Raises:
+        InputError: for samples that are not finite.
+    """
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     if not np.isfinite(samples).all():
         raise InputError(f"{path}: holds samples that are not finite; replace the file")
-    waveform = np.zeros(n_samples, dtype=np.float32)
-    waveform[: len(samples)] = samples
-    return Clip(waveform, n_frames / sample_rate, start / sample_rate)
+    return samples
 
 
 def probe(path: PathLike) -> AudioInfo:

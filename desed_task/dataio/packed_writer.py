@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import soundfile as sf
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from desed_task.audio import opened
+from desed_task.audio import check_rate, one_channel, opened
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed import (
     PackedHeader,
@@ -161,16 +160,8 @@ def _header(
 
 def _look_at(path: Path, sample_rate: int) -> _Wav:
     with opened(path) as sound:
-        _check_rate(path, sound, sample_rate)
+        check_rate(path, sound, sample_rate)
         return _Wav(sound.frames, sound.channels == 1 and sound.subtype in _FIT_INT16)
-
-
-def _check_rate(path: Path, sound: sf.SoundFile, sample_rate: int) -> None:
-    if sound.samplerate != sample_rate:
-        raise InputError(
-            f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
-            "prepare its folder with generate_dcase_task4_2024.py"
-        )
 
 
 def _embedding_shape(reader: EmbeddingReader | None, packing: Packing) -> tuple[int, ...]:
@@ -217,14 +208,9 @@ def _slot(work: tuple[Path, int, int], dtype: str) -> NDArray[Any]:
     """A clip's samples and the zeros behind them."""
     path, length, size = work
     with opened(path) as sound:
-        samples = sound.read(dtype=dtype)
-    if samples.ndim == 2:
-        # As `audio.read_clip` does it, to the bit.
-        samples = samples.mean(axis=1)
+        samples = one_channel(path, sound.read(dtype=dtype))
     if len(samples) != length:
         raise InputError(f"{path}: was written anew while it was packed; start again")
-    if dtype == "float32" and not np.isfinite(samples).all():
-        raise InputError(f"{path}: holds samples that are not finite; replace the file")
     slot = np.zeros(size, dtype=dtype)
     slot[:length] = samples
     return slot
