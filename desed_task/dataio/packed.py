@@ -219,8 +219,15 @@ def aligned(n_bytes: int) -> int:
 
 
 def stamp(path: Path) -> Stamp:
-    """Size and time of the last change of a file."""
-    found = path.stat()
+    """Size and time of the last change of a file.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; it was there before: start again") from None
     return found.st_size, found.st_mtime_ns
 
 

@@ -419,6 +419,9 @@ def test_a_missing_or_broken_clip_is_named_and_nothing_stays(files, path):
     sf.write(files.wavs[2], np.zeros(9), 8000)
     with pytest.raises(InputError, match=r"long.wav: is at 8000 Hz"):
         packed(path, files)
+    files.wavs[2].unlink()
+    with pytest.raises(InputError, match=r"long.wav: no such file"):
+        packed(path, files)
     assert not list(path.parent.glob("*"))
 
 
