@@ -82,7 +82,8 @@ def test_killed_in_the_third_of_six_trials_it_ends_with_six(tuned):
     for trial in failed:
         assert "ended" in trial.user_attrs["reason"]
         (again,) = (t for t in trials if t.user_attrs.get("retry_of") == trial.number)
-        assert again.params == trial.params
+        # One that was killed as it was drawn has none, or not all, of its values.
+        assert trial.params.items() <= again.params.items()
     lines = (log_dir / "optuna-sed.log").read_text().splitlines()
     logged = [int(line.split()[3]) for line in lines]
     assert len(set(logged)) == len(logged)
