@@ -124,7 +124,8 @@ def checkpoint(extracted, tmp_path_factory):
 
 @pytest.fixture
 def plan(extracted, tmp_path):
-    dimensions = tuple(Dimension(f"net.median_filter.{c}", "int", 1, 9, 4) for c in CLASSES)
+    tuned = ("Speech", "Dog", "people talking", "footsteps", "car")
+    dimensions = tuple(Dimension(f"net.median_filter.{c}", "int", 1, 9, 4) for c in tuned)
     url = f"sqlite:///{tmp_path}/s.db"
     config = load_config(extracted, ["energy.enabled=false"])
     return Plan(config, Space(dimensions), tmp_path, url, "tuning_postprocessing", 3)
