@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "desed_task").rglob("*.py"))
 RECIPE = sorted((ROOT / "local").rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
 SCRIPT_NAMES = {path.stem for path in SCRIPTS}
 # What only the recipe knows; `lightning` and its parts are PyTorch Lightning under other names.
@@ -89,6 +90,7 @@ def test_long_functions_and_unsafe_loads_are_seen():
 def test_the_rooms_are_not_empty():
     assert len(LIBRARY) > 20
     assert len(RECIPE) > 20
+    assert len(BENCHMARKS) > 5
     assert {"train_pretrained", "extract_embeddings", "generate_dcase_task4_2024"} <= SCRIPT_NAMES
     assert "make_submission" in SCRIPT_NAMES
 
@@ -103,6 +105,16 @@ def test_the_recipe_imports_no_script(path):
     assert not imported(path.read_text(), package_of(path)) & SCRIPT_NAMES
 
 
+@pytest.mark.parametrize("path", LIBRARY + RECIPE + SCRIPTS, ids=place)
+def test_nothing_needs_the_benchmarks(path):
+    assert "benchmarks" not in imported(path.read_text(), package_of(path))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=place)
+def test_benchmarks_import_no_script(path):
+    assert not imported(path.read_text(), package_of(path)) & SCRIPT_NAMES
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=place)
 def test_scripts_are_short_and_import_no_script(path):
     source = path.read_text()
@@ -110,14 +122,14 @@ def test_scripts_are_short_and_import_no_script(path):
     assert len(source.splitlines()) <= 120, "move work into local"
 
 
-@pytest.mark.parametrize("path", LIBRARY + RECIPE + SCRIPTS, ids=place)
+@pytest.mark.parametrize("path", LIBRARY + RECIPE + BENCHMARKS + SCRIPTS, ids=place)
 def test_files_and_functions_are_short(path):
     source = path.read_text()
     assert len(source.splitlines()) < 400
     assert {name: lines for name, lines in functions(source) if lines > 60} == {}
 
 
-@pytest.mark.parametrize("path", LIBRARY + RECIPE + SCRIPTS, ids=place)
+@pytest.mark.parametrize("path", LIBRARY + RECIPE + BENCHMARKS + SCRIPTS, ids=place)
 def test_nothing_in_a_loaded_file_is_run(path):
     assert unsafe_loads(path.read_text()) == []
 

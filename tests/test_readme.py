@@ -111,6 +111,9 @@ def test_commands_are_understood(line, monkeypatch):
     if program == "-c":
         subprocess.run([sys.executable, "-c", *arguments], check=True)
         return
+    if program == "-m":
+        importlib.import_module(f"{arguments[0]}.__main__").parse_args(arguments[1:])
+        return
     assert program in SCRIPTS
     script = importlib.import_module(program.removesuffix(".py"))
     if program == "train_pretrained.py" and "--checkpoint_info" not in arguments:
