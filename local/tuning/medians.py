@@ -94,6 +94,12 @@ class Judge:
             self._areas[label, length] = found.partial_auc_per_class[label]
         return self._areas[label, length]
 
+    def alone(self, label: str, length: int) -> float:
+        """What a length is worth to its class by itself: its PSDS1, or its partial area."""
+        if label in self.maestro_labels:
+            return self.area(label, length)
+        return psds_of_rocs([self.roc(label, length)], [label], PSDS1).value
+
 
 def _filtered(scores: Scores, label: str, length: int) -> Scores:
     return scores.select(labels=[label]).map(ClassMedianFilter([length]))
@@ -128,7 +134,7 @@ def sweep(judge: Judge, start: Sequence[int], candidates: Mapping[str, Sequence[
 
 
 def _best_alone(judge: Judge, label: str, lengths: Sequence[int]) -> int:
-    worth = {n: psds_of_rocs([judge.roc(label, n)], [label], PSDS1).value for n in lengths}
+    worth = {n: judge.alone(label, n) for n in lengths}
     return max(worth, key=lambda n: worth[n])
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from desed_task.checkpoint_files import load_safely
-from desed_task.files import sha256_of, write_text_atomic
+from desed_task.files import atomic_path, sha256_of, write_text_atomic
 from local.checkpoints import config_of_checkpoint
 from local.classes_dict import CLASSES
 from local.config import RecipeConfig, check_config
 from local.tuning import report
 from local.tuning.diary import BEST, MEDIAN, write_config
 from local.tuning.jobs import Objective, Outcome
+from local.tuning.median_curves import DPI, curves
 from local.tuning.medians import Judge, Lengths, Worth, sweep
 from local.tuning.scores import scored
 from local.tuning.search import REPORTS, search
@@ -24,6 +25,7 @@ from local.tuning.tuner import Plan
 
 SCORES = "scores"
 TABLE = "medians.tsv"
+PICTURE = "medians.png"
 PARTS: tuple[Objective, Objective] = ("held_out", "devtest")
 
 
@@ -89,14 +91,25 @@ def _searched(plan: Plan, judge: Judge) -> Lengths:
 
 
 def _swept(plan: Plan, judge: Judge) -> Lengths:
-    """The best of every length of every class; a table of what each is worth to its class."""
+    """The best of every length of every class; what each is worth to its class, in a table."""
     candidates = {_class_of(one): lengths_of(one) for one in plan.space.dimensions}
-    best = sweep(judge, plan.config.net.median_filter, candidates)
-    rows = ["event_label\tlength\tpauc"]
-    for label in judge.maestro_labels:
-        for length in candidates.get(label, ()):
-            rows.append(f"{label}\t{length}\t{judge.area(label, length):.6f}")
-    write_text_atomic(plan.log_dir / REPORTS / TABLE, "\n".join(rows) + "\n")
+    before = plan.config.net.median_filter
+    best = sweep(judge, before, candidates)
+    worth = {
+        label: {length: judge.alone(label, length) for length in candidates[label]}
+        for label in (*judge.desed_labels, *judge.maestro_labels)
+        if label in candidates
+    }
+    rows = ["event_label\tmetric\tlength\tvalue"]
+    for label, of in worth.items():
+        metric = "pauc" if label in judge.maestro_labels else "psds1"
+        rows += [f"{label}\t{metric}\t{length}\t{value:.6f}" for length, value in of.items()]
+    folder = plan.log_dir / REPORTS
+    write_text_atomic(folder / TABLE, "\n".join(rows) + "\n")
+    marked = {"before": dict(zip(CLASSES, before, strict=True))}
+    marked["chosen"] = dict(zip(CLASSES, best, strict=True))
+    with atomic_path(folder / PICTURE) as temporary:
+        curves(worth, judge.maestro_labels, marked).savefig(temporary, format="png", dpi=DPI)
     return best
 
 

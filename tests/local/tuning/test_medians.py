@@ -138,9 +138,16 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys)
     judge = Judge(scored(config, checkpoint, "devtest", plan.log_dir / "scores", CPU))
     worth = judge(config.net.median_filter)
     assert f"{worth.psds1:.4f} {worth.mpauc:7.4f} {worth.total:7.4f}\ntuned on: held_out" in said
-    rows = (plan.log_dir / "report_medians" / "medians.tsv").read_text().splitlines()
-    assert rows[0] == "event_label\tlength\tpauc"
-    assert len(rows) == 1 + 3 * len(rows_of(rows))
+    folder = plan.log_dir / "report_medians"
+    rows = [line.split("\t") for line in (folder / "medians.tsv").read_text().splitlines()]
+    assert rows[0] == ["event_label", "metric", "length", "value"]
+    # Classes without any event in the truth are not scored.
+    assert {(row[0], row[1]) for row in rows[1:]} <= {
+        *((label, "psds1") for label in ("Speech", "Dog")),
+        *((label, "pauc") for label in ("people talking", "footsteps", "car")),
+    }
+    assert len(rows) - 1 == 3 * len({row[0] for row in rows[1:]}) > 3
+    assert (folder / "medians.png").read_bytes().startswith(b"\x89PNG")
     options = run.RunOptions(str(plan.log_dir / "test"))
     folder = run.test(config, str(checkpoint), options, [])
     metrics = json.loads((folder / "results.json").read_text())["metrics"]
@@ -148,10 +155,6 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys)
     assert {name: metrics[name] for name in facts} == pytest.approx(facts, abs=1e-6)
     tested = load_config(folder / "config.yaml")
     assert tested.net.median_filter == config.net.median_filter
-
-
-def rows_of(rows):
-    return {row.split("\t")[0] for row in rows[1:]}
 
 
 def test_a_search_of_a_checkpoint(plan, checkpoint, capsys, monkeypatch):
