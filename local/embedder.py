@@ -16,7 +16,7 @@ from desed_task.errors import InputError
 from desed_task.nnet.beats import SAMPLE_RATE, Beats
 from desed_task.threads import ahead
 
-_READERS = 4
+_READERS = 8
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -111,6 +111,9 @@ class Embedder:
                 clip_ids.append(wav.stem)
                 waveforms.append(torch.from_numpy(clip.waveform))
         waveform = torch.stack(waveforms) if waveforms else torch.empty(0, self.n_samples)
+        if self.device.type == "cuda":
+            # Only from pinned memory the copy does not wait for what the GPU is at.
+            waveform = waveform.pin_memory()
         return Batch(clip_ids, waveform, faults)
 
     @torch.inference_mode()
@@ -118,7 +121,7 @@ class Embedder:
         if not batch.clip_ids:
             nothing = torch.empty(0, self.beats.size)
             return Embedded([], nothing[:, :, None], nothing, batch.faults, None)
-        waveform = batch.waveform.to(self.device)
+        waveform = batch.waveform.to(self.device, non_blocking=True)
         half = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.beats(waveform)
