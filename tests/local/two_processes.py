@@ -71,6 +71,8 @@ def main(config: str, folder: str, devices: str) -> None:
     }
     path = Path(folder) / f"{trainer.global_rank}.json"
     path.write_text(json.dumps({**module.seen, "collected": collected}))
+    # No process ends before every file is there.
+    trainer.strategy.barrier()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
