@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
 
 from desed_task.files import write_text_atomic
 from local.config import RecipeConfig, check_config
@@ -88,7 +90,8 @@ class Diary:
         # One write, so that lines of several tuners do not mix.
         with open(self.log_dir / LOG, "a", encoding="utf-8") as log:
             log.write(f"{now}  {text}\n")
-        print(text, flush=True)
+        tqdm.write(text)  # above the bar, if there is one
+        sys.stdout.flush()
         if best is not None and best.number == number:
             self.write_best(best)
         if self.keep is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner
+from tqdm import tqdm
 
 from desed_task.errors import InputError
 from local.config import RecipeConfig, check_config
@@ -146,6 +147,7 @@ class Tuner:
         self.diary = Diary(plan.log_dir, self.book, plan.space, plan.config, plan.keep)
         self.workers = Workers(slots, target)
         self._failures = 0
+        self._bar: tqdm[Any]
 
     def run(self) -> None:
         """Run trials until there are enough, or the time is over.
@@ -155,7 +157,11 @@ class Tuner:
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when all is put in order.
         """
         self._tell_beginning()
-        with reachable(self._place), stopped_by_sigterm():
+        # None: no bar in a file, where the lines of the diary stand alone.
+        bar = tqdm(total=self.plan.n_trials, unit="trial", dynamic_ncols=True, disable=None)
+        with reachable(self._place), stopped_by_sigterm(), bar:
+            self._bar = bar
+            self._show()
             try:
                 self._loop()
             except BaseException:
@@ -182,7 +188,7 @@ class Tuner:
         end = None if self.plan.timeout_s is None else time.monotonic() + self.plan.timeout_s
         while True:
             for trial, reason in self.book.revive():
-                print(f"trial {trial.number}: {reason}")
+                tqdm.write(f"trial {trial.number}: {reason}")
                 self.diary.note(trial.number)
             for worker in self.workers.idle:
                 if (end is None or time.monotonic() < end) and self.book.wants_more():
@@ -209,6 +215,8 @@ class Tuner:
 
     def _hear(self, worker: Worker, job: Job, content: Progress | Outcome) -> None:
         if isinstance(content, Progress):
+            said = f"trial {job.number}, epoch {content.epoch + 1}: {content.value:.4f}"
+            self._bar.set_postfix_str(said)
             worker.answer(self.book.report(job.number, content.epoch, content.value))
             return
         self._end(job.number, content)
@@ -224,6 +232,12 @@ class Tuner:
         self._failures = self._failures + 1 if outcome.kind in ("failed", "lost") else 0
         if self.book.finish(number, outcome):
             self.diary.note(number)
+        self._show()
+
+    def _show(self) -> None:
+        """Let the bar show how many trials have ended."""
+        self._bar.n = min(self.book.n_ended, self.plan.n_trials)
+        self._bar.refresh()
 
     def _stop(self) -> None:
         """End the workers; their trials are run again by the next command."""
