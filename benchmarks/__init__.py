@@ -1,10 +1,9 @@
-"""How long each part of the recipe takes, as a share of what the machine could do.
+"""How fast the recipe is, part by part, as a share of what the machine can do.
 
-    python -m benchmarks                                  # everything, at published sizes
-    python -m benchmarks --device cuda --precision bf16
-    python -m benchmarks --quick --only step scoring      # small sizes, some groups
-    python -m benchmarks --compare before.json            # ratios to an earlier run
-    python -m benchmarks --confirm                        # with a real training beside it
+    python -m benchmarks                       # everything at published sizes, on the CPU
+    python -m benchmarks --device cuda         # the same on a GPU, in less than eight minutes
+    python -m benchmarks --quick               # small sizes: does it run?
 
-Data are generated; nothing is downloaded. NOTES.md keeps what was tried and measured.
+Data is made up, with the published shapes; what is timed is the recipe's own code. NOTES.md
+keeps what was tried. The package is not installed: run it from the top folder.
 """

@@ -1,130 +1,136 @@
-"""`python -m benchmarks`: see the package."""
+"""Time the recipe, part by part, and hold each against what the machine can do.
+
+    python -m benchmarks                                  # published sizes, on the CPU
+    python -m benchmarks --device cuda --confirm          # on a GPU, in less than eight minutes
+    python -m benchmarks --quick                          # small sizes: does it run?
+    python -m benchmarks --only step metrics/psds1        # some rows
+    python -m benchmarks --compare before.json            # ratios to another run
+    python -m benchmarks --threads 1 --clock cpu          # where others use the machine too
+
+A table is printed as it grows; the same goes to a JSON file (--output) and a picture beside it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
+from typing import Any
 
-import torch
-from tqdm import tqdm
+from benchmarks.absent import stand_in
 
-import benchmarks
-from benchmarks import report
-from benchmarks.groups import GROUPS, SIZES, Bench, rows_of
-from benchmarks.measuring import Machine, Row
-from desed_task.errors import InputError
-from local.arguments import positive
-from local.command import run_command
-from local.config import load_config
+# Before anything is imported that wants them.
+ABSENT = stand_in()
 
-CONF_FILE = Path(__file__).resolve().parents[1] / "confs" / "pretrained.yaml"
+from desed_task.errors import InputError  # noqa: E402
+from desed_task.files import write_json_atomic  # noqa: E402
+from local.arguments import positive, seconds  # noqa: E402
+from local.command import run_command  # noqa: E402
+
+CONFIG = Path(__file__).parents[1] / "confs" / "pretrained.yaml"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=benchmarks.__doc__,
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    add("--precision", choices=("32", "tf32", "bf16"), default="32", help="default: 32")
-    add("--threads", type=positive, help="of PyTorch (default: its own choice)")
-    add("--repeats", type=positive, default=5, help="of each measurement (default: 5)")
-    add("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups of rows")
-    add("--quick", action="store_true", help="small sizes: does it run?")
-    add("--confirm", action="store_true", help="hold the projection against a real training")
-    add("--compare", type=Path, metavar="JSON", help="an earlier result, for ratios")
-    add("--output", type=Path, default=Path("benchmarks.json"), help="beside it a .png is drawn")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks compute")
+    add("--precision", choices=("32", "tf32", "bf16"), help="of the network (default: the file's)")
+    add("--quick", action="store_true", help="small sizes")
+    add("--only", nargs="+", default=[], metavar="NAME", help="rows whose names begin so")
+    add("--threads", type=positive, metavar="N", help="of the processor (default: PyTorch's)")
+    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of one thread")
+    add("--output", type=Path, default=Path("benchmarks.json"), help="a .png is drawn beside it")
+    add("--compare", type=Path, metavar="JSON", help="of another run, to be held against")
+    add("--confirm", action="store_true", help="a real training at the end: is its time foretold?")
+    add("--epochs", type=positive, default=2, help="of real trainings (default: 2)")
+    add("--steps", type=positive, help="of their epochs (default: 118 on a GPU, else 3)")
+    add("--share", type=float, help="of the clips they score (default: 1 on a GPU, else 0.02)")
+    add("--files", action="store_true", help="real trainings read wav and HDF5, not packed sets")
+    add("--limit_s", type=seconds, help="begin no row after this time (default: 400 on a GPU)")
+    add("--work", type=Path, help="folder for made data, kept (default: a temporary one)")
+    add("--conf_file", type=Path, default=CONFIG, help="network and batches")
+    add(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a value of the configuration; may be repeated",
+    )
     return parser.parse_args(argv)
 
 
-def bench_of(args: argparse.Namespace, folder: Path) -> Bench:
-    """What is measured, on which device.
+def benchmark(args: argparse.Namespace) -> int:
+    """Run what the arguments ask for."""
+    try:
+        import torch
 
-    Raises:
-        InputError: for a GPU that is not there.
-    """
+        from benchmarks import report, running
+        from local.config import load_config
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; nothing is timed without it") from None
+    wrong = running.unknown(args.only)
+    if wrong:
+        raise InputError(f"--only {' '.join(wrong)}: no such rows; there are {running.NAMES}")
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: PyTorch finds no GPU on this machine; leave it out")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    rough = args.precision == "tf32" and args.device == "cuda"
-    torch.set_float32_matmul_precision("high" if rough else "highest")
-    sizes = SIZES["quick" if args.quick else args.device]
-    machine = Machine(torch.device(args.device))
-    config = load_config(CONF_FILE)
-    return Bench(config, machine, sizes, args.repeats, args.precision, folder)
-
-
-def measure(args: argparse.Namespace) -> int:
-    """Measure, print and write; the exit status."""
-    before = report.read(args.compare) if args.compare else {}
-    with tempfile.TemporaryDirectory(prefix="benchmarks_") as folder:
-        bench = bench_of(args, Path(folder))
-        rows, skipped = _all_rows(bench, args.only)
-        facts = {"arguments": sys.argv[1:], "sizes": bench.sizes._asdict(), "skipped": skipped}
-        lines = [report.table(rows, before)]
-        lines += [f"not measured: {group}, as {reason}" for group, reason in skipped.items()]
-        lines += _projected(bench, rows, facts, confirmed=args.confirm)
-    print("\n".join(lines))
-    report.write(args.output, report.document(rows, bench.machine, facts))
-    report.draw(rows, args.output.with_suffix(".png"))
+        raise InputError("--device cuda: PyTorch finds no GPU on this machine")
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    if args.clock == "cpu" and torch.get_num_threads() > 1:
+        raise InputError("--clock cpu: threads that wait count as if they worked; add --threads 1")
+    other = report.read(args.compare) if args.compare else None
+    precision = [f"training.precision={args.precision}"] if args.precision else []
+    config = load_config(args.conf_file, [*args.overrides, *precision])
+    if ABSENT:
+        print(f"not installed, so that some rows are skipped: {', '.join(ABSENT)}")
+    folder = args.work or Path(tempfile.mkdtemp(prefix="benchmarks_"))
+    try:
+        print(report.HEADER, end="", flush=True)
+        device = torch.device(args.device, 0) if args.device == "cuda" else torch.device("cpu")
+        bench = running.open_bench(config, options_of(args), device, folder, clock=args.clock)
+        found = running.run(
+            bench, lambda result: write_json_atomic(args.output, result), confirm=args.confirm
+        )
+    finally:
+        if args.work is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(report.machine_line(found["machine"]))
+    print("\n".join(report.projection_lines(found["projection"])))
+    report.draw(bench.rows.values(), found["machine"], args.output.with_suffix(".png"))
     print(f"written: {args.output}, {args.output.with_suffix('.png')}")
-    return 0
+    if other is not None:
+        print("\n".join(report.comparison(found, other)))
+    if bench.failed:
+        print(f"error: {', '.join(bench.failed)} failed; see above", file=sys.stderr)
+    return 1 if bench.failed else 0
 
 
-def _all_rows(bench: Bench, groups: list[str]) -> tuple[list[Row], dict[str, str]]:
-    rows: list[Row] = []
-    skipped: dict[str, str] = {}
-    with tqdm(unit="row", dynamic_ncols=True) as bar:
-        for group in groups:
-            bar.set_description(group)
-            try:
-                for row in rows_of(group, bench):
-                    rows.append(row)
-                    bar.update()
-            except ImportError as error:
-                skipped[group] = f"{error.name} is not installed"
-    return rows, skipped
+def options_of(args: argparse.Namespace) -> Any:
+    """Sizes as the device allows where nothing is said."""
+    from benchmarks.bench import Options
 
-
-def _projected(
-    bench: Bench, rows: list[Row], facts: dict[str, object], *, confirmed: bool
-) -> list[str]:
-    """Lines about the published schedule; what they say goes into `facts` too."""
-    from benchmarks.projection import confirm, project
-
-    lines = []
-    found = project(bench, rows)
-    if found is not None and bench.sizes is not SIZES["quick"]:
-        facts["projection_s"] = {**found._asdict(), "total_s": found.total_s}
-        hours = [part / 3600 for part in (*found, found.total_s)]
-        lines.append(
-            "the published schedule: {:.2f} h of steps, {:.2f} h of validations, {:.2f} h of "
-            "dev-test: {:.2f} h".format(*hours)
-        )
-    whole = next((row for row in rows if row.name == "whole step"), None)
-    if confirmed and whole is not None:
-        with redirect_stdout(StringIO()):
-            seconds = sorted(confirm(bench))
-        median = seconds[len(seconds) // 2]
-        facts["confirmed_step_s"] = seconds
-        lines.append(
-            f"a real training: {median:.3f} s a step, {median / whole.median_s:.2f} of the "
-            "step that was measured"
-        )
-    return lines
+    on_gpu = args.device == "cuda" and not args.quick
+    limit_s = args.limit_s if args.limit_s is not None else 400.0 if on_gpu else float("inf")
+    return Options(
+        only=tuple(args.only),
+        quick=args.quick,
+        limit_s=limit_s,
+        n_steps=args.steps or (118 if on_gpu else 3),
+        share=args.share if args.share is not None else 1.0 if on_gpu else 0.02,
+        n_epochs=args.epochs,
+        packed=not args.files,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 2 for wrong input."""
-    return run_command(measure, parse_args(argv))
+    """Run the command; the exit status is 0, 1 for rows that failed, 2 for wrong input."""
+    return run_command(benchmark, parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -1,68 +1,69 @@
-"""BEATs, and the extraction of embeddings from files to files."""
+"""BEATs from memory, and the extraction of embeddings from files to files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import redirect_stdout
-from io import StringIO
+from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.groups import Bench
-from benchmarks.made_data import CLIP_S, RATE, make_clips
-from benchmarks.measuring import Row
-from desed_task.nnet.beats import SMALL, Beats, BeatsConfig, load_beats, write_random_beats
-from local.embedder import Embedder
+from benchmarks.bench import Bench, Work
+from benchmarks.macs import beats_macs
+from desed_task.nnet.beats import SAMPLE_RATE, load_beats
+from local import corpora
+from local.embedder import Precision
 from local.embeddings import Extractor
 
+PRECISIONS: tuple[Precision, ...] = ("32", "bf16")
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """BEATs from memory in both precisions, then from wav files to an HDF5 file."""
-    path = bench.folder / "beats.pt"
-    write_random_beats(path, seed=0, config=SMALL if bench.sizes.small_beats else BeatsConfig())
-    beats = load_beats(path, bench.device)
-    n_clips = bench.sizes.beats_clips
-    waveform = 0.1 * torch.randn(n_clips, int(CLIP_S * RATE), device=bench.device)
-    macs = n_clips * macs_of(beats, waveform[:1])
-    for precision in ("32", "bf16"):
 
-        def embed(half: bool = precision == "bf16") -> None:
-            with (
-                torch.inference_mode(),
-                torch.autocast(bench.device.type, torch.bfloat16, enabled=half),
-            ):
-                beats(waveform)
+def run(bench: Bench) -> None:
+    """Rows of BEATs on one batch, and of extraction end to end."""
+    on_gpu = bench.device.type == "cuda"
+    for precision in PRECISIONS:
+        if bench.wants(f"beats/{precision}"):
+            with bench.skipping(f"beats/{precision}"):
+                _run_beats(bench, precision, 32 if on_gpu else 2)
+        if bench.wants(f"extraction/{precision}"):
+            with bench.skipping(f"extraction/{precision}"):
+                _run_extraction(bench, precision, 2048 if on_gpu else 8)
 
-        name = f"BEATs, {precision}"
-        yield bench.machine.row("beats", name, f"{n_clips} clips", embed, bench.repeats, macs=macs)
-    folder = bench.folder / "extraction"
-    folder.mkdir()
-    n_clips = bench.sizes.extracted_clips
-    clips = make_clips(folder, n_clips)
-    wavs = [folder / f"{clip_id}.wav" for clip_id in clips.clip_ids]
-    precision = "bf16" if bench.precision == "bf16" else "32"
-    embedder = Embedder(beats, bench.device, CLIP_S, None, precision)
-    extractor = Extractor(embedder, {}, folder / "beats", progress=False)
 
-    def extract() -> None:
-        extractor.path("all").unlink(missing_ok=True)
-        with redirect_stdout(StringIO()):
-            faults = extractor.extract("all", wavs)
-        assert not faults, faults
+def _run_beats(bench: Bench, precision: Precision, n_clips: int) -> None:
+    beats = load_beats(bench.made.beats, bench.device)
+    clip_s = bench.config.data.audio_max_len
+    n_samples = round(clip_s * SAMPLE_RATE)
+    waveform = 0.1 * torch.randn(n_clips, n_samples, device=bench.device)
+    macs = n_clips * beats_macs(beats.config, clip_s)
 
-    yield bench.machine.row(
-        "beats",
-        f"extraction, {precision}",
-        f"{n_clips} clips",
-        extract,
-        min(bench.repeats, 2),
-        macs=macs / bench.sizes.beats_clips * n_clips,
+    def embed() -> None:
+        half = precision == "bf16"
+        with (
+            torch.inference_mode(),
+            torch.autocast(bench.device.type, torch.bfloat16, enabled=half),
+        ):
+            beats(waveform)
+
+    bench.time(f"beats/{precision}", Work(n_clips, macs), embed)
+
+
+def _run_extraction(bench: Bench, precision: Precision, n_clips: int) -> None:
+    clip_s = bench.config.data.audio_max_len
+    loaded = bench.data.loaded[corpora.UNLABELLED_TRAIN.name]
+    wavs = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids[:n_clips]]
+    extractor = Extractor.open(
+        bench.made.beats,
+        bench.folder / "extracted",
+        clip_s=clip_s,
+        device=bench.device,
+        precision=precision,
+        progress=False,
     )
+    macs = len(wavs) * beats_macs(extractor.embedder.beats.config, clip_s)
 
+    def fresh() -> None:
+        extractor.path("unlabeled_train").unlink(missing_ok=True)
 
-def macs_of(beats: Beats, waveform: torch.Tensor) -> float:
-    """Multiply-accumulates for a clip, as PyTorch counts floating point operations."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        beats(waveform)
-    return counter.get_total_flops() / 2
+    def extract(_: Path | None) -> None:
+        extractor.extract("unlabeled_train", wavs)
+
+    bench.time(f"extraction/{precision}", Work(len(wavs), macs), extract, fresh)

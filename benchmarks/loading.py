@@ -1,101 +1,99 @@
-"""Items and batches: from wav and HDF5 files, and from packed sets."""
+"""Reading of training data: items and batches, from whatever they are kept in."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import Dataset
 
-from benchmarks.groups import Bench
-from benchmarks.made_data import CLIP_S, RATE, ClipFolder, make_clips
-from benchmarks.measuring import Row
-from desed_task.dataio.batch import SedBatch, Source, collate
-from desed_task.dataio.datasets import ItemKey, JoinedDataset, SedDataset, StrongTargets
-from desed_task.dataio.packed import PackedSet, Packing
-from desed_task.dataio.packed_batches import PackedBatches, PackedClips
-from desed_task.dataio.packed_writer import ClipFiles, pack
-from local.classes_dict import DESED_CLASSES, VOCABULARY
-from local.datamodule import grid_of
+from benchmarks.bench import Bench, Work
+from desed_task.dataio.batch import SedBatch, collate
+from desed_task.dataio.datasets import ItemKey, JoinedDataset
+from desed_task.dataio.packed_batches import PackedBatches
+from local import corpora
+from local.config import check_config
+from local.packing import open_packed, pack_corpora
+
+NAME = "loading"
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """Each way of reading, an item and a batch."""
-    clips = make_clips(bench.folder, bench.sizes.stored_clips)
-    grid = grid_of(bench.config)
-    path = bench.folder / "clips.packed"
-    files = ClipFiles(
-        "benchmark",
-        clips.clip_ids,
-        [clips.folder / f"{c}.wav" for c in clips.clip_ids],
-        clips.reader,
+class Store(NamedTuple):
+    """One way to keep clips: a line of `STORES` makes its rows.
+
+    Attributes:
+        name: of the rows.
+        data: keys of the configuration's `data` section; none for wav and HDF5 files.
+        on_gpu: only where there is one.
+    """
+
+    name: str
+    data: dict[str, str]
+    on_gpu: bool = False
+
+
+STORES = (
+    Store("files", {}),
+    Store("packed-disk", {"resident": "disk"}),
+    Store("packed-ram", {"resident": "ram"}),
+    Store("packed-half-ram", {"resident": "ram", "packed_dtype": "float16"}),
+    Store("packed-gpu", {"resident": "gpu"}, on_gpu=True),
+)
+
+
+def run(bench: Bench) -> None:
+    """Rows of an item and of a batch of every store that this machine can have."""
+    for store in STORES:
+        if store.on_gpu and bench.device.type != "cuda":
+            continue
+        names = [f"loading/{what}/{store.name}" for what in ("item", "batch")]
+        if bench.wants(*names):
+            with bench.skipping(f"{NAME}/{store.name}"):
+                _run(bench, store, names)
+
+
+def _run(bench: Bench, store: Store, names: Sequence[str]) -> None:
+    get, length = reader(bench, store)
+    n_rows = sum(bench.config.training.batch_size)
+    keys = _keys(length)
+    row = get([next(keys)])
+    # What is moved at least: the row is read from somewhere and written to the batch.
+    n_bytes = 2 * sum(one.numel() * one.element_size() for one in row[:-1])
+    several = 20  # one is over too soon for the clock
+    bench.time(
+        names[0],
+        Work(several, n_bytes=several * n_bytes),
+        lambda: [get([next(keys)]) for _ in range(several)],
     )
-    pack(path, files, Packing(RATE, int(CLIP_S * RATE), "pooled", grid.n_frames), progress=False)
-    packed = PackedSet(path)
-    plain = _dataset(bench, clips, None)
-    yield from _measured(
-        bench, "wav and HDF5", plain, lambda keys: collate([plain[k] for k in keys])
-    )
-    ways = {"packed, mapped": None, f"packed, {bench.device.type} memory": bench.device}
-    for name, device in ways.items():
-        batches = PackedBatches(_dataset(bench, clips, PackedClips(packed, device)))
-        yield from _measured(bench, name, batches, batches.__getitems__)
-
-
-def _dataset(bench: Bench, clips: ClipFolder, packed: PackedClips | None) -> JoinedDataset:
-    one = SedDataset(
-        clips.clip_ids,
-        clips.folder,
-        StrongTargets(clips.events, grid_of(bench.config)),
-        VOCABULARY.mask(DESED_CLASSES),
-        Source.SYNTHETIC,
-        embeddings=clips.reader,
-        embedding_type="frame",
-        sample_rate=RATE,
-        clip_s=CLIP_S,
-        packed=packed,
-    )
-    return JoinedDataset([one])
-
-
-def _measured(
-    bench: Bench,
-    name: str,
-    dataset: Dataset[SedBatch],
-    get_batch: Callable[[list[ItemKey]], SedBatch],
-) -> Iterator[Row]:
-    """An item and a batch of a dataset, other clips each time."""
-    n_clips, n_rows, numbers = bench.sizes.stored_clips, bench.sizes.n_rows, count()
-    order = torch.randperm(n_clips, generator=torch.Generator().manual_seed(0)).tolist()
-
-    def keys(n: int) -> list[ItemKey]:
-        return [ItemKey(order[next(numbers) % n_clips], (0, 0, 0)) for _ in range(n)]
-
-    item = dataset[keys(1)[0]]
-    many = max(bench.repeats, n_clips)
-    yield bench.machine.row(
-        "loading",
-        f"item: {name}",
-        "1 clip",
-        lambda: dataset[keys(1)[0]],
-        many,
-        n_bytes=_n_bytes([item]),
-    )
-    yield bench.machine.row(
-        "loading",
-        f"batch: {name}",
-        f"{n_rows} clips",
-        lambda: get_batch(keys(n_rows)),
-        bench.repeats,
-        n_bytes=n_rows * _n_bytes([item]),
+    bench.time(
+        names[1],
+        Work(n_rows, n_bytes=n_rows * n_bytes),
+        lambda: get(list(itertools.islice(keys, n_rows))),
     )
 
 
-def _n_bytes(items: Sequence[SedBatch]) -> float:
-    """What is written of waveforms and embeddings, and read: audio of 16 bits."""
-    total = 0
-    for item in items:
-        total += item.waveform.numel() * (4 + 2)
-        total += item.embedding.numel() * (4 + 4)
-    return float(total)
+def _keys(length: int) -> Iterator[ItemKey]:
+    """Rows in a random order, over and over, each with a crop."""
+    generator = torch.Generator().manual_seed(2)
+    while True:
+        for row in torch.randperm(length, generator=generator).tolist():
+            yield ItemKey(row, (1, 0, row))
+
+
+def reader(bench: Bench, store: Store) -> tuple[Callable[[list[Any]], SedBatch], int]:
+    """A function from keys to a batch, and the number of rows there are."""
+    data, config = bench.data, bench.made.config
+    # One corpus with strong labels, whose targets take the most time.
+    loaded = data.loaded[corpora.SYNTHETIC_TRAIN.name]
+    if not store.data:
+        joined = JoinedDataset([loaded.dataset(config, data.grid)])
+        return lambda keys: collate([joined[key] for key in keys]), len(joined)
+    tree = config.dump()
+    tree["data"].update(packed_dir=str(bench.folder / "packed"), **store.data)
+    tree["training"]["enable_progress_bar"] = False
+    config = check_config(tree, "benchmarks")
+    pack_corpora([loaded], config, data.grid, progress=False)
+    opened = open_packed([loaded], config, data.grid, bench.device, tell=False)
+    joined = JoinedDataset([one.dataset(config, data.grid) for one in opened.values()])
+    return PackedBatches(joined).__getitems__, len(joined)

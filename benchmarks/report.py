@@ -1,128 +1,147 @@
-"""What was measured as a table, a JSON file and a picture."""
+"""What a run of the benchmarks leaves: a table, JSON, a picture, and how two runs compare."""
 
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.measuring import Machine, Row
+from benchmarks.bench import Row
 from desed_task.errors import InputError
-from desed_task.files import atomic_path, write_text_atomic
 
-COLUMNS = ("part", "of", "time", "spread", "GMACs", "GB", "share")
+HEADER = f"{'':40}{'time':>10}{'+-':>6}{'a clip':>10}{'GMAC':>10}{'rate':>16}{'share':>10}  of\n"
 
 
-def table(rows: Sequence[Row], before: Mapping[str, float]) -> str:
-    """Rows as aligned text, with a column of ratios where there is an earlier run."""
-    head = [*COLUMNS, *(["before/now"] if before else [])]
-    lines = [head]
-    for row in rows:
-        cells = [
-            row.name,
-            row.unit,
-            _time(row.median_s),
-            f"{row.spread:.0%}",
-            f"{row.macs / 1e9:.2f}" if row.macs else "",
-            f"{row.n_bytes / 1e9:.4f}" if row.n_bytes else "",
-            f"{row.share:.0%} of {row.bound}" if row.share is not None else "",
-        ]
-        if before:
-            earlier = before.get(row.name)
-            cells.append(f"{earlier / row.median_s:.2f}" if earlier else "")
-        lines.append(cells)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+def line(row: Row) -> str:
+    """A row of the table."""
+    if row.skipped:
+        return f"{row.name:40}skipped: {row.skipped}"
+    per_clip = row.seconds / row.clips if row.clips else 0.0
+    macs = f"{row.macs / 1e9:10.4g}" if row.macs else f"{'-':>10}"
+    share = "-" if row.share is None else f"{100 * row.share:.3g} %"
+    of = "float32 GEMM" if row.bound == "compute" else "bandwidth"
+    spread = f"{100 * row.spread:.0f}%"
+    return (
+        f"{row.name:40}{duration(row.seconds):>10}{spread:>6}{duration(per_clip):>10}"
+        f"{macs}{_rate(row):>16}{share:>10}  {of}"
     )
 
 
-def _time(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+def _rate(row: Row) -> str:
+    if row.bound == "compute":
+        return f"{2 * row.macs / row.seconds / 1e9:.4g} GFLOP/s"
+    return f"{row.n_bytes / row.seconds / 1e9:.3g} GB/s"
 
 
-def document(rows: Sequence[Row], machine: Machine, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that was measured, as plain values.
-
-    Args:
-        rows: of all groups.
-        machine: with the rates that were measured.
-        facts: of the run: arguments, projection, skipped groups.
-    """
-    device = machine.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
-        "device": f"{device.type}: {name}",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "gemm_flop_per_s": machine.gemm_rates,
-        "copy_bytes_per_s": machine.copy_rates,
-        **facts,
-        "rows": [
-            {
-                "group": row.group,
-                "name": row.name,
-                "unit": row.unit,
-                "seconds": list(row.seconds),
-                "median_s": row.median_s,
-                "macs": row.macs,
-                "bytes": row.n_bytes,
-                "share": row.share,
-                "bound": row.bound,
-            }
-            for row in rows
-        ],
-    }
+def duration(seconds: float) -> str:
+    """With a unit that leaves three digits or so."""
+    for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (300.0, 1.0, "s")):
+        if seconds < limit:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds / 60:.4g} min"
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """As JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(path, json.dumps(content, indent=1) + "\n")
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """What the figures are held against."""
+    return (
+        f"{machine['device']}, {machine['threads']} threads, {machine['clock']} clock, load "
+        f"{machine['load']}: float32 GEMM {machine['gemm_float32_tflops']:.4g} TFLOP/s "
+        f"(bfloat16 {machine['gemm_bfloat16_tflops']:.4g}), "
+        f"copy {machine['bandwidth_gb_s']:.4g} GB/s"
+    )
 
 
-def read(path: Path) -> dict[str, float]:
-    """Name -> median seconds of an earlier run.
+def projection_lines(projection: Mapping[str, Any]) -> list[str]:
+    """The published schedule and, if there was one, the run that confirms it."""
+    if "seconds" not in projection:
+        return [f"projection: {projection['skipped']}"]
+    schedule, seconds = projection["schedule"], projection["seconds"]
+    lines = [
+        f"projection of {schedule['n_epochs']} epochs x {schedule['n_steps']} steps, "
+        f"{schedule['n_validations']} validations of {schedule['validation_clips']} clips, "
+        f"a dev-test of {schedule['devtest_clips']}: {duration(seconds['whole'])} "
+        f"(training {duration(seconds['training'])}, validations "
+        f"{duration(seconds['validation'])}, dev-test {duration(seconds['devtest'])})"
+    ]
+    if projection["lacking"]:
+        lines.append(f"not counted, as there are no figures: {', '.join(projection['lacking'])}")
+    confirmed = projection.get("confirmed")
+    if confirmed is None:
+        return lines
+    if "skipped" in confirmed:
+        return [*lines, f"not confirmed: {confirmed['skipped']}"]
+    done, ratio = confirmed["schedule"], confirmed["ratio"]
+    lines.append(
+        f"a real run of {done['n_epochs']} epochs x {done['n_steps']} steps, a validation of "
+        f"{done['validation_clips']} clips and a dev-test of {done['devtest_clips']} took "
+        f"{ratio['whole']:.3f} of what its parts foretell "
+        f"({', '.join(f'{phase} {ratio[phase]:.3f}' for phase in ratio if phase != 'whole')})"
+    )
+    return lines
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The JSON of a run.
 
     Raises:
-        InputError: if the file is absent or none of ours.
+        InputError: for a file that is none.
     """
     try:
-        content = json.loads(path.read_text())
-        return {row["name"]: float(row["median_s"]) for row in content["rows"]}
-    except OSError as error:
-        raise InputError(f"--compare {path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"--compare {path}: is no result of this benchmark; give a file that --output wrote"
-        ) from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give the JSON of a run of benchmarks") from None
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON ({error}); give that of a run of benchmarks") from None
+    if not isinstance(found, dict) or not {"machine", "rows"} <= set(found):
+        raise InputError(f"{path}: not of a run of benchmarks (no `machine` and `rows`)")
+    return found
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Bars: the share of the machine's rate that each part reaches."""
+def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Lines with the ratios of two runs: of times, and of shares of each machine's peak."""
+    other = {row["name"]: row for row in theirs["rows"] if not row["skipped"]}
+    lines = [f"{'':40}{'here':>10}{'there':>10}{'faster':>9}{'by share':>10}"]
+    lines += [
+        _compared(row, other[row["name"]])
+        for row in ours["rows"]
+        if not row["skipped"] and row["name"] in other
+    ]
+    return lines
+
+
+def _compared(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Times of a clip, as runs may differ in how many clips a call takes."""
+    here, there = (one["seconds"] / max(one["clips"], 1) for one in (row, other))
+    shares = (row["share"], other["share"])
+    by_share = f"{shares[0] / shares[1]:.2f}x" if all(shares) else "-"
+    return (
+        f"{row['name']:34}{duration(here):>10}{duration(there):>10}"
+        f"{f'{there / here:.2f}x':>9}{by_share:>10}"
+    )
+
+
+def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
+    """Bars of the shares, as a PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-    shown = [row for row in rows if row.share is not None][::-1]
-    figure = Figure(figsize=(8, 1 + 0.32 * len(shown)), layout="constrained")
-    axes = figure.add_subplot()
-    colours = {"GEMM": "tab:blue", "memory": "tab:orange"}
-    labels = {"GEMM": "float32 matrix products", "memory": "memory bandwidth"}
-    for bound in ("GEMM", "memory"):
-        places = [place for place, row in enumerate(shown) if row.bound == bound]
-        shares = [100 * (shown[place].share or 0) for place in places]
-        bars = axes.barh(places, shares, color=colours[bound], label=f"of {labels[bound]}")
-        times = [_time(shown[place].median_s) for place in places]
-        axes.bar_label(bars, times, padding=3, fontsize=8)
-    axes.set_yticks(range(len(shown)), [f"{row.name} ({row.unit})" for row in shown])
-    axes.set_xlabel("share of the machine's rate, %")
-    axes.set_xlim(0, max([100.0, *(118 * (row.share or 0) for row in shown)]))
-    axes.axvline(100, color="grey", linewidth=0.8)
-    axes.legend(loc="lower right")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    from local.figures import save
+
+    shown = [row for row in rows if row.share is not None and not row.skipped]
+    colours = {"compute": "C0", "memory": "C1"}
+    figure = Figure(figsize=(9, 1.2 + 0.28 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    shares = [100 * (row.share or 0.0) for row in shown]
+    axes.barh(range(len(shown)), shares, color=[colours[row.bound] for row in shown])
+    axes.set_yticks(range(len(shown)), [row.name for row in shown], fontsize="small")
+    for place, (row, share) in enumerate(zip(shown, shares, strict=True)):
+        text = f" {share:.2g} %, {duration(row.seconds)}"
+        axes.text(share, place, text, va="center", fontsize="x-small")
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.set(xlabel="share of the machine's peak in the same run, %", title=machine["device"])
+    named = {"compute": "float32 GEMM", "memory": "copying of memory"}
+    axes.legend(handles=[Patch(color=colours[bound], label=named[bound]) for bound in named])
+    axes.grid(axis="x", alpha=0.3)
+    save(figure, path)

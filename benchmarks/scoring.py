@@ -1,93 +1,250 @@
-"""Decoding, filters, each metric, a whole validation and a whole dev-test."""
+"""From scores to metrics, at the sizes of the published validation and dev-test sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-from benchmarks.groups import Bench
-from benchmarks.made_data import ScoredSet, desed_set, maestro_set
-from benchmarks.measuring import Row
-from desed_task.evaluation import fscores, packages
-from desed_task.evaluation.aside import Aside, usable_processors
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter1d
+from torch import Tensor
+
+from benchmarks.bench import Bench, Work
+from benchmarks.macs import network_macs
+from benchmarks.step import random_batch
+from desed_task.dataio.batch import SedBatch
+from desed_task.dataio.datasets import SedDataset
+from desed_task.evaluation import fscores, packages, segments
 from desed_task.evaluation.exact_psds import exact_psds
-from desed_task.evaluation.psds import PSDS1, PSDS2, Psds, PsdsSpec, psds_from_thresholds
-from desed_task.evaluation.scores import Scores, as_detections, detect, truth_events
-from desed_task.postprocess import ClassMedianFilter
-from local.classes_dict import DESED_CLASSES
-from local.scoring import COLLAR, INTERSECTION, THRESHOLD, Stage, score_desed, score_maestro
+from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_thresholds
+from desed_task.evaluation.scores import (
+    Detections,
+    Scores,
+    TruthEvents,
+    as_detections,
+    detect,
+    paired,
+    truth_events,
+)
+from desed_task.nnet.CRNN import Detection
+from local import scoring
+from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
+from local.datamodule import Truth
+from local.scorekeeper import ROLES, ScoreKeeper
+from local.sed_trainer_pretrained import SEDTask4
 
-ROLES = ("student", "teacher")
+SPECS = {"psds1": PSDS1, "psds2": PSDS2}
+_NOISE_FRAMES = 9
+_FLOAT_BYTES = 4
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    """Single metrics of the dev-test's DESED part, then both wholes."""
-    sizes, machine, repeats = bench.sizes, bench.machine, bench.repeats
-    smooth = ClassMedianFilter(bench.config.net.median_filter)
-    desed = desed_set(sizes.test_clips)
-    unit = f"{sizes.test_clips} clips"
-    yield machine.row(
-        "scoring", "median filter, 27 classes", unit, lambda: desed.scores.map(smooth), repeats
+def run(bench: Bench) -> None:
+    """Rows of networks over clips, of single metrics, and of whole validations and tests."""
+    if bench.wants("validation", "devtest"):
+        with bench.skipping("validation/network"):
+            _run_networks(bench)
+        _run_whole(bench)
+    if bench.wants("scores", "metrics"):
+        with bench.skipping("metrics"):
+            _run_metrics(bench)
+
+
+def _run_networks(bench: Bench) -> None:
+    """Student and teacher over a batch of clips, and their scores back."""
+    module = SEDTask4(bench.config).to(bench.device).eval()
+    batch, n_clips = random_batch(bench), bench.config.training.batch_size_val
+    rows = torch.arange(n_clips, device=bench.device) % len(batch.clip_id)
+    names = tuple(map(str, range(n_clips)))
+    chosen = SedBatch(*(one[rows] for one in batch[:-1]), clip_id=names)
+    macs = 2 * n_clips * network_macs(module.sed_student, bench.config, bench.made.n_tokens)
+    steps = {"validation": module.validation_step, "devtest": module.test_step}
+    for stage, step in steps.items():
+
+        def detect_batch(step: Callable[[SedBatch, int], None] = step) -> None:
+            module.scorekeeper.clear()
+            with torch.inference_mode():
+                step(chosen, 0)
+
+        bench.time(f"{stage}/network", Work(n_clips, macs), detect_batch)
+
+
+def _run_whole(bench: Bench) -> None:
+    """Every metric of both networks, as they are computed after a validation and a test."""
+    for name, stage in (("validation/scoring", "val"), ("devtest/scoring", "test")):
+        if bench.wants(name):
+            with bench.skipping(name):
+                found = _found_in(bench, stage)
+                n_clips = sum(len(one.batch.clip_id) for one in found) // len(ROLES)
+                n_bytes = sum(one.detection.strong.numel() * _FLOAT_BYTES for one in found)
+                bench.time(
+                    name,
+                    Work(n_clips, n_bytes=n_bytes),
+                    partial(_metrics, bench, stage),
+                    # Each call anew, as a keeper remembers what it has smoothed.
+                    partial(_filled, bench, found),
+                )
+
+
+def _metrics(bench: Bench, stage: str, keeper: ScoreKeeper) -> dict[str, float]:
+    score = keeper.validation_metrics if stage == "val" else keeper.test_metrics
+    return score(bench.data)
+
+
+class _Found(NamedTuple):
+    """What a network is made to say of all clips of a corpus."""
+
+    role: str
+    batch: SedBatch
+    detection: Detection
+
+
+def _found_in(bench: Bench, stage: str) -> list[_Found]:
+    """Of the corpora that a stage scores, for both networks."""
+    loader = bench.data.val_dataloader() if stage == "val" else bench.data.test_dataloader()
+    joined: Any = loader.dataset
+    return [
+        _Found(role, *_found(dataset, seed=number))
+        for number, role in enumerate(ROLES)
+        for dataset in joined.leaves
+    ]
+
+
+def _filled(bench: Bench, found: Sequence[_Found]) -> ScoreKeeper:
+    keeper = ScoreKeeper(bench.made.config)
+    for one in found:
+        keeper.add(one.role, one.batch, one.detection)
+    return keeper
+
+
+def _found(dataset: SedDataset, seed: int) -> tuple[SedBatch, Detection]:
+    """All clips of a corpus as one batch, and scores that tell something of their targets."""
+    n_clips = len(dataset)
+    target = np.stack([dataset.targets.target(row, 0.0) for row in range(n_clips)])
+    strong = torch.from_numpy(random_scores(target, seed))
+    empty = torch.empty(n_clips, 0)
+    batch = SedBatch(
+        waveform=empty,
+        target=torch.from_numpy(target),
+        known=dataset.known.expand(n_clips, -1),
+        source=dataset.source.expand(n_clips),
+        embedding=empty,
+        clip_id=dataset.clip_ids,
     )
-    scores = desed.scores.map(smooth).select(labels=DESED_CLASSES)
-    for name, function in _single(scores, desed).items():
-        yield machine.row("scoring", name, unit, function, min(repeats, 3))
-    for stage, n_clips, n_maestro in (
-        ("val", sizes.val_clips, sizes.val_maestro),
-        ("test", sizes.test_clips, sizes.test_maestro),
-    ):
-        sets = desed_set(n_clips), maestro_set(n_maestro, whole=stage == "test")
-        name = {"val": "validation, both networks", "test": "dev-test, both networks"}[stage]
-        unit = f"{n_clips} + {n_maestro} clips"
-        yield machine.row(
-            "scoring", name, unit, lambda s=stage, t=sets: _whole(bench, s, t), min(repeats, 2)
+    return batch, Detection(strong, strong.mean(-1))
+
+
+def random_scores(target: np.ndarray, seed: int) -> np.ndarray:
+    """(clip, class, frame) scores: smooth noise, higher where the target is."""
+    noise = np.random.default_rng(seed).standard_normal(target.shape, dtype=np.float32)
+    smooth = uniform_filter1d(noise, _NOISE_FRAMES, axis=-1) * _NOISE_FRAMES**0.5
+    scores: Tensor = torch.from_numpy(1.5 * smooth + 4 * (target > 0) - 3).sigmoid()
+    return scores.numpy()
+
+
+class _Input(NamedTuple):
+    """What the metrics of a test take, prepared as `local.scoring` does."""
+
+    scores: Scores  # of all clips, scored classes
+    truth: Detections
+    with_events: Scores
+    events: TruthEvents
+    durations: dict[str, float]
+
+    @classmethod
+    def of(cls, keeper: ScoreKeeper, truth: Truth) -> _Input:
+        """Of the student's DESED scores."""
+        scores, table, _ = paired(keeper.smoothed("student", truth.source), truth.events)
+        table = table.merged()
+        scores = scores.select(labels=scoring.scored(table, DESED_CLASSES)[0])
+        events = {c: e for c, e in truth_events(table, scores.vocabulary).items() if e}
+        found = as_detections(table, scores.vocabulary)
+        return cls(scores, found, scores.select(list(events)), events, truth.durations)
+
+    @property
+    def dataset_s(self) -> float:
+        """Seconds of all clips."""
+        return sum(self.durations[clip_id] for clip_id in self.scores.clip_ids)
+
+
+def _run_metrics(bench: Bench) -> None:
+    keeper = _filled(bench, _found_in(bench, "test"))
+    desed, maestro = bench.data.truths("test")
+    raw = keeper.scores("student", desed.source).values
+    test = _Input.of(keeper, desed)
+    all_classes = Work(len(raw), n_bytes=2 * raw.nbytes)
+    bench.time("scores/median-filter", all_classes, lambda: keeper.smooth(raw))
+    thresholds = fscores.threshold_grid(bench.config.training.n_test_thresholds)
+    work = Work(len(raw), n_bytes=test.scores.values.nbytes)
+    several = work_times(work, len(thresholds))
+    bench.time("scores/decoding", several, lambda: [detect(test.scores, t) for t in thresholds])
+    _run_psds(bench, test, work, [detect(test.scores, t) for t in thresholds])
+    _run_f1(bench, test, work)
+    smoothed = keeper.smoothed("student", maestro.source)
+    n_bytes = smoothed.values.nbytes * len(MAESTRO_SCORED_CLASSES) // smoothed.values.shape[-1]
+    bench.time(
+        "metrics/maestro-segments",
+        Work(len(smoothed.clip_ids), n_bytes=n_bytes),
+        lambda: _maestro(smoothed, maestro),
+    )
+
+
+def work_times(work: Work, times: int) -> Work:
+    """The same done several times over."""
+    return Work(work.clips, work.macs * times, work.n_bytes * times)
+
+
+def event_bytes(*detections: Detections) -> int:
+    """Of events that are decoded already: clip, class, onset and offset."""
+    return sum(4 * 8 * len(one) for one in detections)
+
+
+def _run_psds(bench: Bench, test: _Input, work: Work, points: list[Detections]) -> None:
+    """PSDS of our own, of sed_scores_eval, and of psds_eval's thresholds."""
+    labels = test.scores.vocabulary.labels
+    for name, spec in SPECS.items():
+        exact = partial(exact_psds, test.scores, test.truth, dataset_s=test.dataset_s, spec=spec)
+        theirs = partial(packages.psds, test.with_events, test.events, test.durations, spec)
+        from_points = partial(
+            psds_from_thresholds, points, test.truth, labels, dataset_s=test.dataset_s, spec=spec
         )
+        bench.time(f"metrics/{name}/exact", work, exact)
+        bench.time(f"metrics/{name}/sed_scores_eval", work, theirs)
+        decoded = Work(work.clips, n_bytes=event_bytes(*points, test.truth))
+        bench.time(f"metrics/{name}/thresholds", decoded, from_points)
 
 
-def _single(scores: Scores, desed: ScoredSet) -> dict[str, Callable[[], object]]:
-    """Name of a metric -> function that computes it."""
-    truth = as_detections(desed.events.merged(), scores.vocabulary)
-    listed = truth_events(desed.events.merged(), scores.vocabulary)
-    labels, dataset_s = scores.vocabulary.labels, sum(desed.durations.values())
-    found = detect(scores, THRESHOLD)
-    at = {"threshold": THRESHOLD}
-    grid = fscores.threshold_grid(50)
-
-    def fifty(spec: PsdsSpec) -> Psds:
-        points = [detect(scores, threshold) for threshold in grid]
-        return psds_from_thresholds(points, truth, labels, dataset_s=dataset_s, spec=spec)
-
-    return {
-        "decoding at one threshold": lambda: detect(scores, THRESHOLD),
-        "PSDS1, 50 thresholds": lambda: fifty(PSDS1),
-        "PSDS2, 50 thresholds": lambda: fifty(PSDS2),
-        "PSDS1, exact": lambda: exact_psds(scores, truth, dataset_s=dataset_s, spec=PSDS1),
-        "PSDS2, exact": lambda: exact_psds(scores, truth, dataset_s=dataset_s, spec=PSDS2),
-        "PSDS1, sed_scores_eval": lambda: packages.psds(scores, listed, desed.durations, PSDS1),
-        "PSDS2, sed_scores_eval": lambda: packages.psds(scores, listed, desed.durations, PSDS2),
-        "intersection F1": lambda: fscores.intersection_fscore(
-            found, truth, labels, **INTERSECTION
+def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
+    """F-scores at one threshold: of detections in arrays, and of sed_scores_eval."""
+    labels = test.scores.vocabulary.labels
+    found = detect(test.scores, scoring.THRESHOLD)
+    of_arrays: dict[str, Callable[[], Any]] = {
+        "intersection_f1": partial(
+            fscores.intersection_fscore, found, test.truth, labels, **scoring.INTERSECTION
         ),
-        "collar F1": lambda: fscores.collar_fscore(found, truth, labels, **COLLAR),
-        "segment F1": lambda: fscores.segment_fscore(found, truth, labels, segment_s=1.0),
-        "intersection F1, sed_scores_eval": lambda: packages.intersection_f1(
-            scores, listed, **at, **INTERSECTION
+        "collar_f1": partial(fscores.collar_fscore, found, test.truth, labels, **scoring.COLLAR),
+        "segment_f1": partial(
+            fscores.segment_fscore, found, test.truth, labels, segment_s=segments.SEGMENT_S
         ),
-        "collar F1, sed_scores_eval": lambda: packages.collar_f1(scores, listed, **at, **COLLAR),
     }
+    for name, function in of_arrays.items():
+        decoded = Work(work.clips, n_bytes=event_bytes(found, test.truth))
+        bench.time(f"metrics/{name}/arrays", decoded, function)
+    of_packages: dict[str, Callable[..., Any]] = {
+        "intersection_f1": partial(packages.intersection_f1, **scoring.INTERSECTION),
+        "collar_f1": partial(packages.collar_f1, **scoring.COLLAR),
+    }
+    for name, function in of_packages.items():
+        score = partial(function, test.with_events, test.events, threshold=scoring.THRESHOLD)
+        bench.time(f"metrics/{name}/sed_scores_eval", work, score)
 
 
-def _whole(bench: Bench, stage: Stage, sets: tuple[ScoredSet, ScoredSet]) -> None:
-    """Filters and every metric of both networks, side by side as in a test."""
-    smooth = ClassMedianFilter(bench.config.net.median_filter)
-    processes = usable_processors() if stage == "test" and bench.sizes.test_clips > 400 else 0
-
-    def score(role: str, aside: Aside) -> None:
-        arguments = {"stage": stage, "role": role, "n_thresholds": 50}
-        desed, maestro = ((one.scores.map(smooth), one.events, one.durations) for one in sets)
-        score_desed(*desed, **arguments, aside=aside)
-        score_maestro(*maestro, **arguments)
-
-    n_threads = len(ROLES) if processes > 1 else 1
-    with Aside(processes) as aside, ThreadPoolExecutor(n_threads) as threads:
-        list(threads.map(lambda role: score(role, aside), ROLES))
+def _maestro(smoothed: Scores, truth: Truth) -> Any:
+    """Segment metrics of whole recordings, from the table on."""
+    events = scoring.segment_truth(truth.events, truth.durations, "test")
+    labels, _ = scoring.scored(events, MAESTRO_SCORED_CLASSES)
+    frames, true = scoring.segment_input(
+        smoothed.select(labels=labels), events, truth.durations, "test"
+    )
+    return segments.segment_scores(frames, true, truth.durations, max_fpr=scoring.MAX_FPR)

@@ -1,129 +1,171 @@
-"""The training step by part, and both networks at inference."""
+"""A training step by its parts, on a batch that is on the device already."""
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from benchmarks.groups import Bench
-from benchmarks.made_data import CLIP_S, N_FEATURES, N_TOKENS, RATE
-from benchmarks.measuring import Row
+from benchmarks.bench import BATCH_CORPORA, Bench, Work
+from benchmarks.macs import network_macs
 from desed_task.dataio.batch import SedBatch
 from desed_task.mean_teacher import detection_losses, ema_update
-from local.classes_dict import CLASSES
-from local.datamodule import grid_of
-from local.macs import count_macs
+from desed_task.nnet.CRNN import Detection
+from local.classes_dict import VOCABULARY
+from local.run import PRECISIONS
 from local.sed_trainer_pretrained import SEDTask4
 
-PARTS = ("features", "student forward", "teacher forward", "backward", "optimizer and EMA")
-# Of one forward pass; a backward pass takes two.
-PASSES = {"student forward": 1, "teacher forward": 1, "backward": 2}
+NAME = "step"
+# Of a published epoch.
+STEPS = 118
+_FLOAT_BYTES = 4
+_AUTOCAST = {"bf16": torch.bfloat16, "bf16-mixed": torch.bfloat16, "16": torch.float16}
+
+
+def run(bench: Bench) -> None:
+    """Rows of the parts, and of all of them after each other."""
+    if not bench.wants(NAME):
+        return
+    with bench.skipping(NAME):
+        _run(bench, Step(bench))
+
+
+def _run(bench: Bench, step: Step) -> None:
+    n_clips = len(step.batch.clip_id)
+    forward = n_clips * network_macs(step.module.sed_student, bench.config, bench.made.n_tokens)
+    mel_bytes = _FLOAT_BYTES * step.features().numel()
+    waveform_bytes = _FLOAT_BYTES * step.batch.waveform.numel()
+    parameters = sum(one.numel() for one in step.module.sed_student.parameters())
+    # Adam reads and writes value and two moments and reads the gradient; the teacher's two follow.
+    optimizer_bytes = 10 * _FLOAT_BYTES * parameters
+    features = Work(n_clips, n_bytes=waveform_bytes + mel_bytes)
+    bench.time("step/features", features, step.features)
+    bench.time("step/student", Work(n_clips, forward), step.student)
+    bench.time("step/teacher", Work(n_clips, forward), step.teacher)
+    bench.time("step/backward", Work(n_clips, 2 * forward), step.backward, step.loss)
+    bench.time("step/optimizer", Work(n_clips, n_bytes=optimizer_bytes), step.optimize)
+    bench.time("step/whole", Work(n_clips, 4 * forward), step.whole)
+
+
+@dataclass
+class _Schedule:
+    """What `configure_optimizers` asks a trainer for: the published schedule."""
+
+    estimated_stepping_batches: int
+    max_epochs: int
+    precision: str
 
 
 class Step:
-    """A training step on one random batch, with a look at the clock between its parts.
+    """What SEDTask4 and Lightning do in a step, one part at a time.
 
-    Args:
-        bench: says what is measured.
+    Lightning's own part, such as logging, is in the rows of real epochs.
     """
 
     def __init__(self, bench: Bench) -> None:
         torch.manual_seed(0)
-        self.bench = bench
-        self.module = SEDTask4(bench.config).to(bench.device)
-        self.macs = count_macs(self.module.sed_student, bench.config, CLIP_S).macs
+        self.config = bench.config
+        self.device = bench.device
+        self.module = SEDTask4(bench.config).to(self.device).train()
+        training = bench.config.training
+        n_steps = STEPS * training.n_epochs
+        schedule = _Schedule(n_steps, training.n_epochs, PRECISIONS[str(training.precision)])
+        self.module.trainer = schedule  # type: ignore[assignment]
+        made: Any = self.module.configure_optimizers()
+        self.module.trainer = None
+        self.optimizer, self.schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
         self.batch = random_batch(bench)
-        student = self.module.sed_student
-        self.optimizer = torch.optim.Adam(student.parameters(), bench.config.opt.lr, fused=True)
-        self.clip = bench.config.training.gradient_clip
+        self.inputs = self._inputs()
 
-    def run(self, passed: Callable[[str], None] = lambda part: None) -> None:
-        """One step; `passed` hears of each part that is over."""
+    def _inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, embeddings and targets, mixed up."""
         module, batch = self.module, self.batch
-        with self.bench.autocast():
-            mel, embedding, target = module.mel_spec(batch.waveform), batch.embedding, batch.target
-            if module.mixup is not None:
-                mixed = module.mixup(mel, embedding, target, batch.source, module.draws)
-                mel, embedding, target = mixed
-            features = module.scaler(module.mel_spec.to_db(mel))
-            passed("features")
-            found = module.sed_student(features, embedding, batch.known, generator=module.draws)
-            passed("student forward")
-            with torch.no_grad():
-                shown = module.sed_teacher(features, embedding, batch.known, generator=module.draws)
-            passed("teacher forward")
-            losses = detection_losses(found, shown, target, batch.known, batch.source, weight=1.0)
-        self.optimizer.zero_grad()
-        losses.loss.backward()
-        passed("backward")
-        if self.clip:
-            torch.nn.utils.clip_grad_norm_(module.sed_student.parameters(), self.clip)
-        self.optimizer.step()
-        ema_update(module.sed_student, module.sed_teacher, 1000)
-        passed("optimizer and EMA")
+        mel, embedding, target = module.mel_spec(batch.waveform), batch.embedding, batch.target
+        if module.mixup is not None:
+            mel, embedding, target = module.mixup(
+                mel, embedding, target, batch.source, module.draws
+            )
+        return module.scaler(module.mel_spec.to_db(mel)), embedding, target
 
-    def timed(self) -> dict[str, float]:
-        """Seconds of each part of a step."""
-        found, clock = {}, [time.perf_counter()]
+    def features(self) -> Tensor:
+        """Waveforms to scaled features; mixup too."""
+        return self._inputs()[0]
 
-        def passed(part: str) -> None:
-            self.bench.machine.synchronize()
-            clock.append(time.perf_counter())
-            found[part] = clock[-1] - clock[-2]
+    def student(self) -> Detection:
+        """Its forward pass, with what the gradient needs."""
+        return self._forward(self.module.sed_student)
 
-        self.run(passed)
+    def teacher(self) -> Detection:
+        """Its forward pass."""
+        with torch.no_grad():
+            return self._forward(self.module.sed_teacher)
+
+    def _forward(self, network: nn.Module) -> Detection:
+        features, embedding, _ = self.inputs
+        with self._autocast():
+            found: Detection = network(
+                features, embedding, self.batch.known, generator=self.module.draws
+            )
         return found
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        kind = _AUTOCAST.get(str(self.config.training.precision))
+        return torch.autocast(self.device.type, kind, enabled=kind is not None)
+
+    def loss(self) -> Tensor:
+        """Both forward passes and their losses."""
+        return detection_losses(
+            self.student(),
+            self.teacher(),
+            self.inputs[2],
+            self.batch.known,
+            self.batch.source,
+            weight=1.0,
+            self_sup_loss=self.config.training.self_sup_loss,
+        ).loss
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradient."""
+        self.optimizer.zero_grad()
+        loss.backward()
+
+    def optimize(self) -> None:
+        """Clip, step, and let the teacher follow."""
+        training, student = self.config.training, self.module.sed_student
+        if training.gradient_clip:
+            nn.utils.clip_grad_norm_(student.parameters(), training.gradient_clip)
+        self.optimizer.step()
+        self.schedule.step()
+        ema_update(student, self.module.sed_teacher, self.schedule.step_num, training.ema_factor)
+
+    def whole(self) -> None:
+        """Everything."""
+        self.inputs = self._inputs()
+        self.backward(self.loss())
+        self.optimize()
 
 
 def random_batch(bench: Bench) -> SedBatch:
-    """Noise of the published shapes; embeddings pooled as packed sets have them."""
-    n_rows, n_frames = bench.sizes.n_rows, grid_of(bench.config).n_frames
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(n_rows, *shape, generator=generator).to(bench.device)
-
-    source = torch.repeat_interleave(torch.arange(5), torch.tensor(bench.sizes.batch))
-    return SedBatch(
-        waveform=0.1 * noise(int(CLIP_S * RATE)),
-        target=(noise(len(CLASSES), n_frames) > 1.5).float(),
-        known=torch.ones(n_rows, len(CLASSES), dtype=torch.bool, device=bench.device),
-        source=source.to(bench.device),
-        embedding=noise(N_FEATURES, n_frames if bench.device.type == "cuda" else N_TOKENS),
-        clip_id=tuple(map(str, range(n_rows))),
+    """A training batch of noise on the device, of the configured number of rows of each set."""
+    data = bench.config.data
+    known = [VOCABULARY.mask(corpus.known) for corpus in BATCH_CORPORA]
+    quotas = torch.tensor(bench.config.training.batch_size)
+    rows = int(quotas.sum())
+    generator = torch.Generator().manual_seed(1)
+    known_rows = torch.stack([torch.from_numpy(one) for one in known]).repeat_interleave(quotas, 0)
+    target = torch.rand(rows, len(VOCABULARY), bench.grid.n_frames, generator=generator) > 0.9
+    shape = (rows, bench.config.net.embedding_size, bench.made.n_tokens)
+    n_samples = round(data.audio_max_len * data.fs)
+    batch = SedBatch(
+        waveform=0.1 * torch.randn(rows, n_samples, generator=generator),
+        target=target.float() * known_rows.unsqueeze(-1),
+        known=known_rows,
+        source=torch.tensor([int(one.source) for one in BATCH_CORPORA]).repeat_interleave(quotas),
+        embedding=torch.randn(shape, generator=generator),
+        clip_id=tuple(map(str, range(rows))),
     )
-
-
-def rows(bench: Bench) -> Iterator[Row]:
-    """Parts of the step, the whole step, and inference."""
-    step, machine, n_rows = Step(bench), bench.machine, bench.sizes.n_rows
-    unit = f"{n_rows} clips"
-    step.timed()
-    times, rates = defaultdict(list), []
-    for _ in range(bench.repeats):
-        rates.append(machine.gemm())
-        for part, seconds in step.timed().items():
-            times[part].append(seconds)
-    for part in PARTS:
-        macs = PASSES.get(part, 0) * step.macs * n_rows
-        rate = max(rates) if macs else None
-        yield machine.made("step", part, unit, times[part], rate, macs=macs)
-    total = sum(PASSES.values()) * step.macs * n_rows
-    yield machine.row("step", "whole step", unit, step.run, bench.repeats, macs=total)
-    both = 2 * step.macs * n_rows
-    yield machine.row("step", "inference", unit, lambda: infer(step), bench.repeats, macs=both)
-
-
-@torch.inference_mode()
-def infer(step: Step) -> None:
-    """Scores of both networks, as validation and test compute them."""
-    module, batch = step.module.eval(), step.batch
-    with step.bench.autocast():
-        features = module.scaler(module.mel_spec.to_db(module.mel_spec(batch.waveform)))
-        for network in module.networks.values():
-            found = network(features, batch.embedding, None)
-            found.strong.cpu()
-    module.train()
+    tensors = (one.to(bench.device) for one in batch[:-1])
+    return SedBatch(*tensors, clip_id=batch.clip_id)

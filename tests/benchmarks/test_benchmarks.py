@@ -1,117 +1,475 @@
-"""The benchmark at small sizes: complete, plausible, comparable; wrong input is named."""
-
-from __future__ import annotations
+"""`python -m benchmarks` as a command, on small sizes, and the parts that figures come from."""
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import __main__ as command
-from benchmarks import report
-from benchmarks.groups import GROUPS
-from benchmarks.measuring import Machine, Row
+from benchmarks import absent, embedding, loading, projection, report, running
+from benchmarks.__main__ import main
+from benchmarks.absent import stand_in
+from benchmarks.bench import Bench, Options, Row, Work, row_of
+from benchmarks.machine import Machine, Peak
+from benchmarks.macs import beats_macs, network_macs
+from benchmarks.made import Made, Sizes, durations, maestro_names
+from benchmarks.projection import PUBLISHED, Parts, Schedule
+from benchmarks.scoring import event_bytes, random_scores
+from benchmarks.step import Step
+from benchmarks.timing import Stopwatch, Timing
+from benchmarks.training import Real
+from desed_task.errors import InputError
+from desed_task.evaluation.scores import Detections
+from desed_task.nnet.beats import SMALL
+from local import corpora
+from local.config import load_config
+from local.datamodule import SedDataModule
+from local.macs import count_macs
+from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).parents[2]
-WHOLES = {
-    "step": {"features", "student forward", "backward", "whole step", "inference"},
-    "loading": {"item: wav and HDF5", "batch: packed, mapped", "item: packed, cpu memory"},
-    "beats": {"BEATs, 32", "BEATs, bf16", "extraction, 32"},
-    "scoring": {
-        "decoding at one threshold",
-        "PSDS1, exact",
-        "PSDS1, sed_scores_eval",
-        "collar F1",
-        "validation, both networks",
-        "dev-test, both networks",
-    },
-}
+CPU = torch.device("cpu")
+PARTS = ("features", "student", "teacher", "backward", "optimizer", "whole")
+STORES = ("files", "packed-disk", "packed-ram", "packed-half-ram")
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """Output and JSON of a quick run of everything."""
-    path = tmp_path_factory.mktemp("benchmarks") / "found" / "now.json"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks", "--quick"),
-            *("--repeats", "1", "--threads", "1", "--output", str(path)),
-        ],
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout, path
 
 
-def test_every_group_is_measured(measured):
-    told, path = measured
-    content = json.loads(path.read_text())
-    assert content["skipped"] == {}
-    assert content["threads"] == 1
-    for group in GROUPS:
-        names = {row["name"] for row in content["rows"] if row["group"] == group}
-        assert WHOLES[group] <= names
-        for name in names:
-            assert name in told
-    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A quick run of everything: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    done = command(
+        *("--quick", "--confirm", "--epochs", 2, "--steps", 2, "--threads", 1),
+        *("--output", folder / "all.json", "--work", folder / "work"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout
 
 
-def test_times_and_shares_are_possible(measured):
-    content = json.loads(measured[1].read_text())
-    assert all(1e8 < rate < 1e16 for rate in content["gemm_flop_per_s"])
-    rows = {row["name"]: row for row in content["rows"]}
-    for row in rows.values():
-        assert row["median_s"] > 0
-        if row["share"] is not None:
-            # Caches may serve small sizes faster than memory, and other units than float32's work.
-            assert 0 < row["share"] < 5
-            assert row["bound"] == ("GEMM" if row["macs"] else "memory")
-    # 1.04 GMACs a clip; four passes of five clips.
-    assert rows["whole step"]["macs"] == pytest.approx(4 * 5 * 1.04e9, rel=0.01)
-    parts = sum(rows[name]["median_s"] for name in ("student forward", "backward"))
-    assert rows["whole step"]["median_s"] > 0.3 * parts
+@pytest.fixture(scope="module")
+def config():
+    return running.small(load_config(ROOT / "confs" / "pretrained.yaml"))
 
 
-def row(name: str, seconds: float) -> Row:
-    return Row("step", name, "1 clip", (seconds, 3 * seconds, 2 * seconds))
+def test_every_part_has_its_rows(quick):
+    folder, printed = quick
+    found = json.loads((folder / "all.json").read_text())
+    names = [row["name"] for row in found["rows"]]
+    wanted = [f"step/{part}" for part in PARTS]
+    wanted += [f"loading/{what}/{store}" for store in STORES for what in ("item", "batch")]
+    wanted += [f"{part}/{kind}" for part in ("beats", "extraction") for kind in ("32", "bf16")]
+    wanted += [
+        f"{stage}/{part}" for stage in ("validation", "devtest") for part in ("network", "scoring")
+    ]
+    wanted += ["scores/median-filter", "scores/decoding", "metrics/maestro-segments"]
+    wanted += [
+        f"metrics/psds{number}/{kind}"
+        for number in (1, 2)
+        for kind in ("exact", "sed_scores_eval", "thresholds")
+    ]
+    wanted += [f"metrics/{name}_f1/arrays" for name in ("intersection", "collar", "segment")]
+    wanted += [f"metrics/{name}_f1/sed_scores_eval" for name in ("intersection", "collar")]
+    wanted += [f"epoch/{part}" for part in ("step", "wait", "validation", "devtest")]
+    assert sorted(names) == sorted(wanted)
+    lines = printed.splitlines()
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in names)
 
 
-def test_two_runs_are_compared(tmp_path):
-    before, now = [row("a", 1.0), row("b", 0.5)], [row("a", 0.25), row("c", 1.0)]
-    machine = Machine(torch.device("cpu"))
-    report.write(tmp_path / "before.json", report.document(before, machine, {}))
-    lines = report.table(now, report.read(tmp_path / "before.json")).splitlines()
-    assert lines[0].split()[-1] == "before/now"
-    assert lines[1].split()[-1] == "4.00"
-    assert lines[2].split()[-1] != "4.00"
-    assert "500 ms" in lines[1] and "100%" in lines[1]
+def test_rows_hold_together(quick):
+    found = json.loads((quick[0] / "all.json").read_text())
+    assert found["sizes"] == {
+        "quick": True,
+        "batch": [2, 1, 1, 2, 2],
+        "precision": "32",
+        "packed": True,
+    }
+    for row in found["rows"]:
+        assert row["skipped"] == ""
+        assert 0 < row["share"] <= 1.2, row
+        assert row["seconds"] > 0 and row["clips"] > 0
+        assert row["n_calls"] >= 1 and row["spread"] >= 0
+        assert (row["macs"] > 0) == (row["bound"] == "compute")
+        assert row["macs"] > 0 or row["n_bytes"] > 0
+    by_name = {row["name"]: row for row in found["rows"]}
+    student = by_name["step/student"]["macs"]
+    assert by_name["step/backward"]["macs"] == 2 * student
+    assert by_name["step/whole"]["macs"] == by_name["epoch/step"]["macs"] == 4 * student
+    machine = found["machine"]
+    assert machine["gemm_float32_tflops"] > 0 and machine["bandwidth_gb_s"] > 0
+    assert machine["threads"] == 1 and machine["versions"]["torch"] == torch.__version__
 
 
-def test_a_repeated_measurement_ends():
-    calls = []
-    times = Machine(torch.device("cpu")).time(lambda: calls.append(1), 4)
-    assert len(times) == 4 and len(calls) == 5
+def test_projection_and_the_run_that_confirms_it(quick):
+    folder, printed = quick
+    found = json.loads((folder / "all.json").read_text())["projection"]
+    assert found["schedule"] == PUBLISHED._asdict()
+    seconds = found["seconds"]
+    assert seconds["whole"] == pytest.approx(
+        sum(seconds[part] for part in ("training", "validation", "devtest"))
+    )
+    confirmed = found["confirmed"]
+    done = confirmed["schedule"]
+    assert (done["n_epochs"], done["n_steps"], done["n_validations"]) == (2, 2, 1)
+    assert done["devtest_clips"] == 23 + 18 and done["validation_clips"] > 50
+    for phase in ("training", "validation", "devtest"):
+        ratio = confirmed["took_s"][phase] / confirmed["foretold_s"][phase]
+        assert confirmed["ratio"][phase] == pytest.approx(ratio)
+    assert f"took {confirmed['ratio']['whole']:.3f} of what its parts foretell" in printed
+
+
+def test_a_picture_is_drawn(quick):
+    assert (quick[0] / "all.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_the_recipe_says_is_not_between_the_rows(quick):
+    folder, printed = quick
+    assert "network:" not in printed and "warning" not in printed
+    assert "network:" in (folder / "work" / "log.txt").read_text()
+
+
+def test_some_rows_and_another_run(quick, tmp_path, capsys):
+    folder, _ = quick
+    target = tmp_path / "some.json"
+    arguments = ["--quick", "--only", "step/student", "beats/32", "--output", str(target)]
+    assert main([*arguments, "--compare", str(folder / "all.json")]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(target.read_text())
+    assert [row["name"] for row in found["rows"]] == ["step/student", "beats/32"]
+    lacking = "lacks epoch/step, epoch/wait, validation/network"
+    assert found["projection"]["skipped"].startswith(lacking)
+    before = {r["name"]: r for r in json.loads((folder / "all.json").read_text())["rows"]}
+    row = found["rows"][0]
+    ratio = before[row["name"]]["seconds"] / row["seconds"]
+    compared = printed[printed.index("here") :].splitlines()
+    assert f"{ratio:.2f}x" in next(line for line in compared if line.startswith("step/student"))
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [(None, "cannot be read"), ("{}", "no result of this benchmark"), ("[", "no result of")],
+    ("arguments", "message"),
+    [
+        (("--only", "stap"), "--only stap: no such rows"),
+        (("--compare", "no.json"), "no.json: no such file"),
+        (("--clock", "cpu", "--threads", 2), "add --threads 1"),
+    ],
 )
-def test_what_cannot_be_compared_is_named(text, message, tmp_path, capsys):
-    path = tmp_path / "other.json"
-    if text is not None:
-        path.write_text(text)
-    assert command.main(["--quick", "--compare", str(path)]) == 2
+def test_wrong_arguments_end_in_one_line(arguments, message, capsys):
+    threads = torch.get_num_threads()
+    try:
+        assert main(["--quick", *map(str, arguments)]) == 2
+    finally:
+        torch.set_num_threads(threads)
     told = capsys.readouterr().err
-    assert message in told and str(path) in told
+    assert told.startswith("error: ") and message in told
+    assert len(told.splitlines()) == 1
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_named(capsys):
-    assert command.main(["--quick", "--device", "cuda"]) == 2
-    assert "--device cuda: PyTorch finds no GPU" in capsys.readouterr().err
+def test_without_what_all_rows_need_there_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "local.config", None)
+    assert main(["--quick"]) == 2
+    assert "local.config is not installed; nothing is timed" in capsys.readouterr().err
+
+
+def test_files_of_no_run_are_refused(tmp_path):
+    path = tmp_path / "x.json"
+    for content, message in (("{", "no JSON"), ("{}", "not of a run"), ("[1]", "not of a run")):
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            report.read(path)
+
+
+# ---- parts
+
+
+def test_absent_packages_are_imported_and_refuse_to_work():
+    finders = list(sys.meta_path)
+    try:
+        assert stand_in(["numpy", "no_such_package"]) == ("no_such_package",)
+        import no_such_package
+        from no_such_package.inside.more import Thing
+
+        assert issubclass(no_such_package.Error, Exception)
+        uses = (lambda: Thing(1, two=2), no_such_package.function, lambda: Thing.inner.function)
+        for use in uses:
+            with pytest.raises(ModuleNotFoundError, match="no_such_package is not installed"):
+                use()
+    finally:
+        sys.meta_path[:] = finders
+        for name in [name for name in sys.modules if name.startswith("no_such_package")]:
+            del sys.modules[name]
+
+
+def test_optional_packages_are_what_the_recipe_imports():
+    pins = (ROOT / "pyproject.toml").read_text()
+    assert all(f'"{name}' in pins for name in absent.OPTIONAL)
+
+
+def test_a_row_that_needs_an_absent_package_is_skipped_and_the_others_are_not(config, tmp_path):
+    bench = a_bench(config, tmp_path, Options(quick=True))
+
+    def lacking():
+        raise ModuleNotFoundError("thop is not installed")
+
+    bench.time("one", Work(1, 10), lacking)
+    bench.time("two", Work(1, 10), lambda: None)
+    assert bench.rows["one"].skipped == "thop is not installed"
+    assert report.line(bench.rows["one"]).endswith("skipped: thop is not installed")
+    assert bench.rows["two"].skipped == ""
+    assert bench.seconds("one") is None and bench.seconds("two") is not None
+    assert bench.failed == []
+    bench.time("three", Work(1, 10), lambda: 1 / 0)
+    assert bench.failed == ["three"]
+    assert bench.rows["three"].skipped == "failed: ZeroDivisionError('division by zero')"
+
+
+def test_the_command_does_without_an_optional_package(tmp_path):
+    """sed_scores_eval hidden as if it were not installed."""
+    program = (
+        "import sys\n"
+        "from benchmarks.absent import _Finder\n"
+        "sys.meta_path.insert(0, _Finder(['sed_scores_eval']))\n"
+        "from benchmarks.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ("--quick", "--only", "metrics/psds1", "--output", tmp_path / "a.json")
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["name"]: row for row in json.loads((tmp_path / "a.json").read_text())["rows"]}
+    assert rows["metrics/psds1/sed_scores_eval"]["skipped"] == "sed_scores_eval is not installed"
+    assert rows["metrics/psds1/exact"]["share"] > 0
+
+
+def test_no_row_is_begun_when_the_time_is_up(config, tmp_path):
+    bench = a_bench(config, tmp_path, Options(quick=True, limit_s=0.0))
+    bench.time("late", Work(1, 10), lambda: pytest.fail("was called"))
+    assert bench.rows["late"].skipped == "the time was up"
+
+
+@pytest.mark.parametrize(
+    ("only", "name", "wanted"),
+    [
+        ((), "step/whole", True),
+        (("step",), "step/whole", True),
+        (("step/whole",), "step", True),
+        (("step/whole",), "step/student", False),
+        (("metrics/psds1",), "metrics/psds1/exact", True),
+        (("beats",), "step", False),
+    ],
+)
+def test_names_choose_rows_and_the_parts_they_are_in(config, tmp_path, only, name, wanted):
+    assert a_bench(config, tmp_path, Options(only=only, quick=True)).wants(name) is wanted
+
+
+def a_bench(config, folder, options) -> Bench:
+    watch = Stopwatch(CPU, repeats=1, budget_s=1.0)
+    machine = Machine(watch, small=True)
+    made = Made(config, Sizes.of_steps(1, config.training.batch_size, 0.01), folder / "made")
+    return Bench(options, watch, machine, config, made, folder, lambda row: None)
+
+
+def test_a_stopwatch_prepares_each_call_and_does_not_count_the_first():
+    prepared, seen = iter(range(10)), []
+    timing = Stopwatch(CPU, repeats=3).time(seen.append, lambda: next(prepared))
+    assert seen == [0, 1, 2, 3] and timing.n_calls == 3
+    once = Stopwatch(CPU, repeats=3, budget_s=0.0).time(lambda: None)
+    assert once.n_calls == 1
+
+
+def test_median_and_spread_of_times():
+    timing = Timing.of([4.0, 1.0, 3.0, 2.0, 5.0])
+    assert timing == (3.0, pytest.approx(2 / 3), 1.0, 5)
+
+
+def test_processor_time_does_not_pass_while_one_sleeps():
+    import time
+
+    watch = Stopwatch(CPU, clock="cpu")
+    start = watch.now()
+    time.sleep(0.2)
+    assert watch.now() - start < 0.1
+
+
+def test_shares_are_of_the_better_peak():
+    peaks = (Peak(1e9, 1e6), Peak(2e9, 4e6))
+    timing = Timing(0.5, 0.0, 0.5, 3)
+    compute = row_of("a", Work(2, macs=250_000_000), timing, peaks)
+    assert (compute.bound, compute.share) == ("compute", pytest.approx(0.5))
+    memory = row_of("b", Work(2, n_bytes=1_000_000), timing, peaks)
+    assert (memory.bound, memory.share) == ("memory", pytest.approx(0.5))
+
+
+def test_macs_of_the_published_network_are_those_of_thop_but_for_batch_norm():
+    published = load_config(ROOT / "confs" / "pretrained.yaml")
+    network = SEDTask4(published).sed_student
+    ours, theirs = network_macs(network, published, 496), count_macs(network, published).macs
+    assert 0.98 < ours / theirs < 1.0
+
+
+def test_macs_of_beats_are_those_of_its_formula():
+    width, inner, tokens = SMALL.encoder_embed_dim, SMALL.encoder_ffn_embed_dim, 496
+    layers = SMALL.encoder_layers * (
+        4 * tokens * width**2 + 2 * tokens * width * inner + 2 * tokens**2 * width
+    )
+    patches = tokens * 256 * SMALL.embed_dim + tokens * SMALL.embed_dim * width
+    positions = (tokens + 1) * width * (width // SMALL.conv_pos_groups) * SMALL.conv_pos
+    filterbank = 998 * 257 * 128
+    expected = layers + patches + positions + filterbank
+    assert beats_macs(SMALL, 10.0) == pytest.approx(expected, rel=0.03)
+
+
+def test_parts_of_a_step_are_the_step_of_the_recipe(config, tmp_path):
+    """The loss of the parts is what SEDTask4 says of the same batch, and a step is a step."""
+    bench = a_bench(config, tmp_path, Options(quick=True))
+    step = Step(bench)
+    before = [one.clone() for one in step.module.sed_student.parameters()]
+    teacher = [one.clone() for one in step.module.sed_teacher.parameters()]
+    assert len(step.batch.clip_id) == 8
+    assert step.batch.source.tolist() == [0, 0, 1, 2, 3, 3, 4, 4]
+    assert not step.batch.target[~step.batch.known].any()
+    step.whole()
+    step.whole()  # the learning rate begins at almost nothing
+    pairs = zip(before, step.module.sed_student.parameters(), strict=True)
+    assert any(not torch.equal(one, other) for one, other in pairs)
+    pairs = zip(teacher, step.module.sed_teacher.parameters(), strict=True)
+    assert any(not torch.equal(one, other) for one, other in pairs)
+    assert step.schedule.step_num == 3
+
+
+def test_made_corpora_are_what_training_reads(config, tmp_path):
+    sizes = Sizes.of_steps(3, config.training.batch_size, 0.02)
+    made = Made(config, sizes, tmp_path)
+    made.make()
+    data = SedDataModule(made.config)
+    data.check("fit")
+    lengths = {name: len(one.clip_ids) for name, one in data.loaded.items()}
+    assert lengths[corpora.SYNTHETIC_VALIDATION.name] == 50
+    assert lengths[corpora.DEVTEST.name] == 23
+    assert lengths[corpora.MAESTRO_VALIDATION.name] == 18
+    assert len(data.train_dataloader()) == 3
+    batch = next(iter(data.train_dataloader()))
+    assert batch.waveform.shape == (8, 160000) and batch.embedding.shape == (8, 128, 496)
+    made.make()  # once more: nothing happens
+    with pytest.raises(InputError, match="made with other sizes"):
+        Made(config, replace(sizes, devtest=24), tmp_path).make()
+    # A row of the shared file, wherever the clip is in its set.
+    reader = data.loaded[corpora.SYNTHETIC_VALIDATION.name].embeddings
+    rows = np.fromfile(tmp_path / "embeddings.raw", np.float32).reshape(32, 128, 496)
+    for place in (0, 31, 32, 49):
+        assert np.array_equal(reader.frame(reader.clip_ids[place]), rows[place % 32])
+
+
+def test_names_and_durations_of_maestro_clips():
+    names = maestro_names(corpora.MAESTRO_VALIDATION, 20)
+    assert names[0] == "cafe_restaurant_04-000000-001000"
+    assert names[16] == "cafe_restaurant_04-000500-001500"
+    lengths = dict(durations(corpora.MAESTRO_VALIDATION, names))
+    assert lengths["cafe_restaurant_04"] == 15.0 and lengths["residential_area_12"] == 10.0
+    assert durations(corpora.DEVTEST, ["a"]) == [("a", 10.0)]
+
+
+def test_sizes_of_a_published_epoch():
+    sizes = Sizes.of_steps(118, (12, 6, 6, 12, 24), 1.0)
+    assert round(0.9 * sizes.weak_train) // 12 == 118
+    assert (sizes.synthetic_validation, sizes.devtest, sizes.maestro_validation) == (
+        2500,
+        1168,
+        900,
+    )
+    assert sizes.unlabelled // 24 == sizes.synthetic_train // 6 == 118
+
+
+def test_events_have_four_numbers():
+    events = Detections(*(np.zeros(3, np.int64),) * 2, *(np.zeros(3),) * 2)
+    assert (
+        event_bytes(events, events)
+        == sum(one.nbytes for one in (events.clip_index, events.label_index, events.onset_s) * 2)
+        + 2 * events.offset_s.nbytes
+    )
+
+
+def test_scores_tell_of_their_targets_and_repeat():
+    target = np.zeros((4, 3, 50), np.float32)
+    target[:, 1, 10:30] = 1
+    scores = random_scores(target, 0)
+    assert scores.shape == target.shape and ((scores >= 0) & (scores <= 1)).all()
+    assert scores[target > 0].mean() > scores[target == 0].mean() + 0.3
+    assert np.array_equal(scores, random_scores(target, 0))
+    assert not np.array_equal(scores, random_scores(target, 1))
+
+
+def test_projection_adds_up():
+    parts = Parts(0.5, 0.1, 0.01, 0.02, 0.001, 0.002, 3.0, ())
+    assert parts.of(Schedule(2, 10, 1, 100, 50)) == pytest.approx(
+        {"training": 12.0, "validation": 1.1, "devtest": 4.1}
+    )
+    whole = projection.published(parts)["seconds"]["whole"]
+    assert whole == pytest.approx(300 * 118 * 0.6 + 30 * 3411 * 0.011 + 2068 * 0.022 + 3.0)
+    real = Real(2, 10, 100, 50, 24.0, 1.1, 4.1, 40.0)
+    ratio = projection.compared(parts, real)["ratio"]
+    assert ratio["training"] == pytest.approx(2.0) and ratio["devtest"] == pytest.approx(1.0)
+    assert ratio["whole"] == pytest.approx(29.2 / 17.2)
+    # A run that ended before its dev-test.
+    ratio = projection.compared(parts, real._replace(devtest_s=0.0))["ratio"]
+    assert "devtest" not in ratio and ratio["whole"] == pytest.approx(25.1 / 13.1)
+
+
+def test_parts_come_from_real_epochs_or_from_single_rows(config, tmp_path):
+    bench = a_bench(config, tmp_path, Options(quick=True))
+    names = ("step/whole", "loading/batch/packed-ram", "validation/network", "devtest/network")
+    for name in (*names, "validation/scoring", "devtest/scoring"):
+        bench.keep(Row(name, seconds=1.0, clips=10))
+    parts = projection.parts_of(bench)
+    assert parts.step == 1.0 and parts.devtest_files == 0.0
+    assert parts.validation_clip == pytest.approx(0.2)
+    bench.keep(Row("epoch/step", seconds=2.0, clips=10))
+    bench.keep(Row("epoch/devtest", seconds=10.0, clips=20))
+    parts = projection.parts_of(bench)
+    assert parts.step == 2.0
+    assert parts.devtest_files == pytest.approx(10.0 - 20 * 0.3)
+    bench.keep(Row("devtest/scoring", skipped="sed_scores_eval is not installed"))
+    parts = projection.parts_of(bench)
+    assert parts.lacking == ("devtest/scoring",) and parts.devtest_scoring == 0.0
+    bench.rows.pop("loading/batch/packed-ram")
+    assert projection.parts_of(bench) == "lacks epoch/wait, devtest/scoring"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(2e-6, "2 us"), (0.0123, "12.3 ms"), (4.4, "4.4 s"), (600.0, "10 min")],
+)
+def test_times_are_said_with_three_digits(seconds, text):
+    assert report.duration(seconds) == text
+
+
+def test_stores_and_precisions_have_names_of_their_own():
+    assert len({store.name for store in loading.STORES}) == len(loading.STORES)
+    assert {store.name for store in loading.STORES if not store.on_gpu} == set(STORES)
+    assert embedding.PRECISIONS == ("32", "bf16")
+
+
+def test_a_comparison_is_of_one_clip(tmp_path):
+    row = Row("step/whole", seconds=2.0, clips=10, macs=1, share=0.4)
+    other = replace(row, seconds=8.0, clips=20, share=0.2)
+    lines = report.comparison({"rows": [row.dump()]}, {"rows": [other.dump()]})
+    assert lines[1].split() == ["step/whole", "200", "ms", "400", "ms", "2.00x", "2.00x"]

@@ -1,0 +1,104 @@
+"""What the machine can do at best: matrix products and copies, and what it is called."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.timing import Stopwatch
+from local.callbacks import commit
+from local.versions import versions
+
+
+class Peak(NamedTuple):
+    """The best of a few tries."""
+
+    flops: float  # float32 matrix products, operations a second (a multiply-add is two)
+    bandwidth: float  # of a copy, bytes read and written a second
+
+
+class Machine:
+    """Measures its own peak, again and again, as clocks and neighbours change.
+
+    Args:
+        watch: whose clock all rows are read by.
+        small: matrices and arrays for a quick run.
+    """
+
+    def __init__(self, watch: Stopwatch, *, small: bool) -> None:
+        self.watch = watch
+        on_gpu = watch.device.type == "cuda"
+        self.side = 512 if small else 8192 if on_gpu else 2048
+        self.n_bytes = (1 << 24) if small else (1 << 30) if on_gpu else (1 << 28)
+        self._source = torch.ones(self.n_bytes // 4, device=watch.device)
+        self._target = torch.empty_like(self._source)
+        self.peaks: list[Peak] = []
+        self._half: float | None = None
+
+    def sample(self, tries: int = 2) -> Peak:
+        """The peak of this moment."""
+        self._target.copy_(self._source)
+        moved = min(self._time(lambda: self._target.copy_(self._source)) for _ in range(tries))
+        peak = Peak(self.gemm(torch.float32, tries), 2 * self.n_bytes / moved)
+        self.peaks.append(peak)
+        return peak
+
+    def gemm(self, dtype: torch.dtype, tries: int = 3) -> float:
+        """Operations a second of a square matrix product, float32 without TF32's short cut."""
+        chosen = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            return self._gemm(dtype, tries)
+        finally:
+            torch.set_float32_matmul_precision(chosen)
+
+    def _gemm(self, dtype: torch.dtype, tries: int) -> float:
+        generator = torch.Generator(self.watch.device).manual_seed(0)
+        one, other = (
+            torch.randn(
+                self.side, self.side, device=self.watch.device, generator=generator, dtype=dtype
+            )
+            for _ in range(2)
+        )
+        out = one @ other
+        taken = min(self._time(lambda: torch.mm(one, other, out=out)) for _ in range(tries))
+        return 2 * self.side**3 / taken
+
+    def _time(self, function: Any) -> float:
+        start = self.watch.now()
+        function()
+        return self.watch.now() - start
+
+    def describe(self) -> dict[str, Any]:
+        """Names, versions, and the best of all samples."""
+        device = self.watch.device
+        on_gpu = device.type == "cuda"
+        if self._half is None:
+            self._half = self.gemm(torch.bfloat16)
+        best = Peak(*(max(values) for values in zip(*self.peaks, strict=True)))
+        return {
+            "device": torch.cuda.get_device_name(device) if on_gpu else processor(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "load": round(os.getloadavg()[0], 2),
+            "clock": self.watch.clock,
+            "gemm_float32_tflops": best.flops / 1e12,
+            "gemm_bfloat16_tflops": self._half / 1e12,
+            "bandwidth_gb_s": best.bandwidth / 1e9,
+            "commit": commit(),
+            "versions": versions(),
+        }
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

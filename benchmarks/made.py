@@ -1,0 +1,251 @@
+"""A corpus of the published sizes that takes seconds and little room: noise, and random labels.
+
+Every clip has its own name and labels, but all share a few sound files (as links) and a few rows of
+embeddings (HDF5 reads a list of places in one plain file). So everything lies in the page cache and
+reading is as fast as it can be: a cold disk adds its own time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import wave
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from desed_task.dataio.embeddings import FRAME, GLOBAL, NAMES
+from desed_task.errors import InputError
+from desed_task.files import write_text_atomic
+from desed_task.nnet.beats import SMALL, write_random_beats
+from desed_task.nnet.beats_encoder import BeatsConfig
+from local import corpora
+from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_KNOWN
+from local.config import RecipeConfig, check_config
+from local.corpora import Corpus
+from local.prep.maestro import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
+
+SEED = 42
+CLIP_S = 10.0
+_DISTINCT = 32
+_TRAIN_HOP_S, _VALIDATION_HOP_S = 1, 5
+_MAESTRO = (corpora.MAESTRO_TRAIN, corpora.MAESTRO_VALIDATION)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Clips of each corpus."""
+
+    maestro_train: int
+    synthetic_train: int
+    strong_train: int
+    weak_train: int
+    unlabelled: int
+    synthetic_validation: int
+    devtest: int
+    maestro_validation: int
+
+    @classmethod
+    def of_steps(cls, n_steps: int, quotas: Sequence[int], share: float) -> Sizes:
+        """Training sets for an epoch of `n_steps`, validation and test sets of a share.
+
+        Args:
+            n_steps: batches of an epoch, as the weak clips allow.
+            quotas: rows of a batch: MAESTRO, synthetic, strong, weak, unlabelled.
+            share: of the published 2,500 validation, 1,168 and 900 dev-test clips.
+        """
+        maestro, synthetic, strong, weak, unlabelled = (n_steps * quota for quota in quotas)
+        # A tenth of the weak and of each scene's MAESTRO clips is held out.
+        return cls(
+            maestro_train=max(round(maestro / 0.9) + 10, 50),
+            synthetic_train=max(synthetic, 4),
+            strong_train=max(strong, 4),
+            weak_train=max(round(weak / 0.9), 10),
+            unlabelled=unlabelled,
+            synthetic_validation=max(round(2500 * share), 8),
+            devtest=max(round(1168 * share), 8),
+            maestro_validation=max(round(900 * share), 16),
+        )
+
+
+class Made:
+    """A made corpus and the configuration that names its places.
+
+    Args:
+        config: sizes of network and batches; its paths are replaced.
+        sizes: of the sets.
+        folder: gets everything.
+    """
+
+    def __init__(self, config: RecipeConfig, sizes: Sizes, folder: Path) -> None:
+        self.folder, self.sizes = folder, sizes
+        self.config = self._placed(config)
+        self.n_samples = round(config.data.audio_max_len * config.data.fs)
+        # BEATs' own: 62 patches in time, 8 over the bands of 10 s.
+        self.n_tokens = int(49.6 * config.data.audio_max_len)
+        self._rng = np.random.default_rng(SEED)
+
+    @property
+    def beats(self) -> Path:
+        """Weights of BEATs, random; made when first asked for."""
+        path = Path(self.config.pretrained.beats_checkpoint)
+        if not path.is_file():
+            published = self.config.net.embedding_size == BeatsConfig().encoder_embed_dim
+            write_random_beats(path, seed=SEED, config=BeatsConfig() if published else SMALL)
+        return path
+
+    def make(self) -> None:
+        """Write everything but BEATs; what was made before is left alone.
+
+        Raises:
+            InputError: the folder holds a corpus of other sizes.
+        """
+        marker = self.folder / "made.txt"
+        what = f"{self.sizes}, embeddings of {self.config.net.embedding_size}\n"
+        if marker.is_file():
+            if marker.read_text(encoding="utf-8") != what:
+                raise InputError(f"{self.folder}: made with other sizes; give another --work")
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was stopped
+        self._make()
+        write_text_atomic(marker, what)
+
+    def _make(self) -> None:
+        sounds, rows = self._write_sounds(), self._write_rows()
+        counts = {
+            corpora.MAESTRO_TRAIN: self.sizes.maestro_train,
+            corpora.SYNTHETIC_TRAIN: self.sizes.synthetic_train,
+            corpora.STRONG_TRAIN: self.sizes.strong_train,
+            corpora.WEAK_TRAIN: self.sizes.weak_train,
+            corpora.UNLABELLED_TRAIN: self.sizes.unlabelled,
+            corpora.SYNTHETIC_VALIDATION: self.sizes.synthetic_validation,
+            corpora.DEVTEST: self.sizes.devtest,
+            corpora.MAESTRO_VALIDATION: self.sizes.maestro_validation,
+        }
+        for corpus, n_clips in counts.items():
+            names = maestro_names(corpus, n_clips) if corpus in _MAESTRO else plain(corpus, n_clips)
+            self._write_corpus(corpus, names, sounds)
+            self._write_embeddings(corpus, names, rows)
+
+    def _placed(self, config: RecipeConfig) -> RecipeConfig:
+        tree = config.dump()
+        for key, value in tree["data"].items():
+            if isinstance(value, str) and "/" in value:
+                tree["data"][key] = str(self.folder / key)
+        tree["pretrained"]["extracted_embeddings_dir"] = str(self.folder / "embeddings")
+        tree["pretrained"]["beats_checkpoint"] = str(self.folder / "beats.pt")
+        # It would write beside what is timed; loaders are told by whoever times them.
+        tree["energy"]["enabled"] = False
+        tree["training"].update(num_workers=0, enable_progress_bar=False)
+        return check_config(tree, "benchmarks")
+
+    def _write_sounds(self) -> list[Path]:
+        folder = self.folder / "sounds"
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{number}.wav" for number in range(_DISTINCT)]
+        for path in paths:
+            samples = (2000 * self._rng.standard_normal(self.n_samples)).astype("<i2")
+            with wave.open(str(path), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(self.config.data.fs)
+                file.writeframes(samples.tobytes())
+        return paths
+
+    def _write_rows(self) -> Path:
+        path = self.folder / "embeddings.raw"
+        shape = (_DISTINCT, self.config.net.embedding_size, self.n_tokens)
+        self._rng.standard_normal(shape, dtype=np.float32).tofile(path)
+        return path
+
+    def _write_embeddings(self, corpus: Corpus, names: Sequence[str], rows: Path) -> None:
+        path = self.folder / "embeddings" / "beats" / f"{corpus.name}.hdf5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size, n_clips = self.config.net.embedding_size, len(names)
+        a_row = 4 * size * self.n_tokens
+        pieces = [min(_DISTINCT, n_clips - start) for start in range(0, n_clips, _DISTINCT)]
+        with h5py.File(path, "w") as file:
+            file.create_dataset(
+                FRAME,
+                (n_clips, size, self.n_tokens),
+                np.float32,
+                external=[(str(rows), 0, piece * a_row) for piece in pieces],
+            )
+            file.create_dataset(GLOBAL, data=np.zeros((n_clips, size), np.float32))
+            file.create_dataset(NAMES, data=list(names), dtype=h5py.string_dtype())
+
+    def _write_corpus(self, corpus: Corpus, names: Sequence[str], sounds: Sequence[Path]) -> None:
+        data = self.config.data
+        folder = Path(getattr(data, corpus.folder_key))
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(names):
+            os.link(sounds[number % len(sounds)], folder / f"{name}.wav")
+        if corpus.table_key is not None:
+            header, lines = self._table(corpus, names)
+            _write_table(Path(getattr(data, corpus.table_key)), header, lines)
+        if corpus.duration_key is not None:
+            lines = [f"{name}.wav\t{length_s}" for name, length_s in durations(corpus, names)]
+            _write_table(Path(getattr(data, corpus.duration_key)), "filename\tduration", lines)
+
+    def _table(self, corpus: Corpus, names: Sequence[str]) -> tuple[str, list[str]]:
+        if corpus.labels == "weak":
+            rows = [self._rng.choice(DESED_CLASSES, 2, replace=False) for _ in names]
+            lines = [f"{name}.wav\t{','.join(row)}" for name, row in zip(names, rows, strict=True)]
+            return "filename\tevent_labels", lines
+        header = "filename\tonset\toffset\tevent_label"
+        if corpus not in _MAESTRO:
+            return header, [line for name in names for line in self._events(name, 4)]
+        return f"{header}\tconfidence", [line for name in names for line in self._soft(name)]
+
+    def _events(self, name: str, n_events: int) -> list[str]:
+        """As many as DESED's clips have; a second or two, as its events."""
+        onset = self._rng.uniform(0, CLIP_S - 1, n_events)
+        offset = np.minimum(onset + 0.25 + self._rng.exponential(2.0, n_events), CLIP_S)
+        labels = self._rng.choice(DESED_CLASSES, n_events, replace=False)
+        rows = zip(onset, offset, labels, strict=True)
+        return [f"{name}.wav\t{on:.3f}\t{off:.3f}\t{label}" for on, off, label in rows]
+
+    def _soft(self, name: str) -> list[str]:
+        """MAESTRO's: whole seconds with the share of annotators who heard the class."""
+        lines = []
+        for label in self._rng.choice(MAESTRO_REAL_KNOWN, 4, replace=False):
+            onset = int(self._rng.integers(0, 8))
+            offset = int(self._rng.integers(onset + 1, 11))
+            lines.append(f"{name}.wav\t{onset}\t{offset}\t{label}\t{self._rng.uniform():.3f}")
+        return lines
+
+
+def plain(corpus: Corpus, n_clips: int) -> list[str]:
+    """Names of clips of DESED."""
+    return [f"{corpus.name}_{number:05d}" for number in range(n_clips)]
+
+
+def maestro_names(corpus: Corpus, n_clips: int) -> list[str]:
+    """Names of clips that were cut from the published recordings, as evenly as it goes."""
+    training = corpus == corpora.MAESTRO_TRAIN
+    recordings = MAESTRO_TRAIN_RECORDINGS if training else MAESTRO_VALIDATION_RECORDINGS
+    hop_s = _TRAIN_HOP_S if training else _VALIDATION_HOP_S
+    names = []
+    for number in range(n_clips):
+        onset = 100 * hop_s * (number // len(recordings))
+        names.append(f"{recordings[number % len(recordings)]}-{onset:06d}-{onset + 1000:06d}")
+    return names
+
+
+def durations(corpus: Corpus, names: Iterable[str]) -> list[tuple[str, float]]:
+    """Seconds of clips, or of MAESTRO's recordings."""
+    if corpus != corpora.MAESTRO_VALIDATION:
+        return [(name, CLIP_S) for name in names]
+    last: dict[str, float] = {}
+    for name in names:
+        recording, _, end = name.rsplit("-", 2)
+        last[recording] = max(last.get(recording, 0.0), int(end) / 100)
+    return sorted(last.items())
+
+
+def _write_table(path: Path, header: str, lines: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(path, "\n".join((header, *lines)) + "\n")

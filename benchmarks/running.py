@@ -1,0 +1,160 @@
+"""All parts of the benchmarks after each other."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import embedding, loading, projection, scoring, step, training
+from benchmarks.bench import Bench, Options, Row
+from benchmarks.machine import Machine
+from benchmarks.made import Made, Sizes
+from benchmarks.report import line
+from benchmarks.timing import ClockName, Stopwatch
+from local.config import RecipeConfig, check_config
+
+# What a projection needs first, as the time may be up.
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "step": step.run,
+    "epoch": training.run,
+    "loading": loading.run,
+    "beats": embedding.run,
+    "metrics": scoring.run,
+}
+NAMES = (
+    "step",
+    "loading",
+    "beats",
+    "extraction",
+    "validation",
+    "devtest",
+    "scores",
+    "metrics",
+    "epoch",
+)
+# Of the corpus that single parts read: enough that no row of a batch is read twice in a row.
+_STEPS = 20
+
+
+def open_bench(
+    config: RecipeConfig,
+    options: Options,
+    device: torch.device,
+    folder: Path,
+    *,
+    clock: ClockName = "wall",
+) -> Bench:
+    """Everything that is needed to time something; nothing is timed or written yet."""
+    if options.quick:
+        config = small(config)
+    on_gpu = device.type == "cuda"
+    # A GPU's calls are short, and so is the time that it is lent for.
+    repeats, budget_s = (2, 2.0) if options.quick else (20, 5.0) if on_gpu else (5, 20.0)
+    watch = Stopwatch(device, clock, repeats, budget_s)
+    # As `local.run` does it, for the parts that are timed without it.
+    rough = on_gpu and config.training.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if rough else "highest")
+    quotas = config.training.batch_size
+    steps, share = (2, 0.01) if options.quick else (_STEPS, 1.0)
+    if on_gpu and not options.quick:
+        steps = 90  # enough unlabelled clips for the extraction
+    out = sys.stdout  # the terminal, also while the recipe's own lines go elsewhere
+
+    def tell(row: Row) -> None:
+        print(line(row), file=out, flush=True)
+
+    made = Made(config, Sizes.of_steps(steps, quotas, share), folder / "corpus")
+    machine = Machine(watch, small=options.quick)
+    machine.sample()
+    return Bench(options, watch, machine, config, made, folder, tell)
+
+
+def run(bench: Bench, save: Callable[[dict[str, Any]], None], *, confirm: bool) -> dict[str, Any]:
+    """Time every part that is wanted.
+
+    Args:
+        bench: made by `open_bench`.
+        save: gets the result after each part, so that a killed run has left what it had.
+        confirm: whether a real training shows how good the projection is.
+
+    Returns:
+        machine, rows and projection in plain values.
+    """
+    with quiet(bench.folder / "log.txt"):
+        for part in PARTS.values():
+            part(bench)
+            save(result(bench, {"skipped": "not yet"}))
+        projected = _projection(bench, confirm)
+    found = result(bench, projected)
+    save(found)
+    return found
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """What the recipe prints and warns of goes to a file; of a run that fails, to the terminal."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            with (
+                contextlib.redirect_stdout(file),
+                contextlib.redirect_stderr(file),
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter("ignore")
+                yield
+        except Exception:
+            file.flush()
+            print(log.read_text(encoding="utf-8"), file=sys.stderr)
+            raise
+
+
+def result(bench: Bench, projected: dict[str, Any]) -> dict[str, Any]:
+    """What a JSON file holds."""
+    return {
+        "machine": bench.machine.describe(),
+        "sizes": {
+            "quick": bench.options.quick,
+            "batch": list(bench.config.training.batch_size),
+            "precision": str(bench.config.training.precision),
+            "packed": bench.options.packed,
+        },
+        "rows": [row.dump() for row in bench.rows.values()],
+        "projection": projected,
+    }
+
+
+def _projection(bench: Bench, confirm: bool) -> dict[str, Any]:
+    parts = projection.parts_of(bench)
+    if isinstance(parts, str):
+        return {"skipped": parts}
+    found = projection.published(parts)
+    if confirm:
+        real = training.confirm(bench)
+        found["confirmed"] = (
+            {"skipped": bench.rows["confirm"].skipped}
+            if real is None
+            else projection.compared(parts, real)
+        )
+    return found
+
+
+def small(config: RecipeConfig) -> RecipeConfig:
+    """Few clips and a small network of the same kind: for tests, and to see that it runs."""
+    tree = config.dump()
+    tree["training"].update(batch_size=[2, 1, 1, 2, 2], batch_size_val=8)
+    n_blocks = len(tree["net"]["nb_filters"])
+    tree["net"].update(nb_filters=[8] * n_blocks, n_RNN_cell=16, embedding_size=128)
+    tree["feats"]["hop_length"] = 1024
+    return check_config(tree, "--quick")
+
+
+def unknown(only: Sequence[str]) -> list[str]:
+    """Names that no row begins with."""
+    return [name for name in only if name.partition("/")[0] not in NAMES]
