@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +24,11 @@ def usable_processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that asked answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Aside:
@@ -47,7 +53,9 @@ class Aside:
         if self.n_processes > 1:
             # Forks of a process with threads, as PyTorch's, may wait for ever for their locks.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.n_processes, mp_context=context)
+            self._pool = ProcessPoolExecutor(
+                self.n_processes, mp_context=context, initializer=_leave_interrupts
+            )
         return self
 
     def __exit__(
