@@ -29,6 +29,8 @@ from desed_task.files import write_json_atomic  # noqa: E402
 from local.arguments import positive, seconds  # noqa: E402
 from local.command import run_command  # noqa: E402
 
+# A published batch of 60 would take a CPU seconds a step; a projection counts three steps for one.
+CPU_CLIPS = 20
 CONFIG = Path(__file__).parents[1] / "confs" / "pretrained.yaml"
 
 
@@ -45,6 +47,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--quick", action="store_true", help="small sizes")
     add("--only", nargs="+", default=[], metavar="NAME", help="rows whose names begin so")
     add("--threads", type=positive, metavar="N", help="of the processor (default: PyTorch's)")
+    add("--repeats", type=positive, metavar="N", help="of a row (default: 5, on a GPU 20)")
+    add("--clips", type=positive, metavar="N", help="of a batch (default: 20, on a GPU the file's)")
     add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of one thread")
     add("--output", type=Path, default=Path("benchmarks.json"), help="a .png is drawn beside it")
     add("--compare", type=Path, metavar="JSON", help="of another run, to be held against")
@@ -125,6 +129,8 @@ def options_of(args: argparse.Namespace) -> Any:
         share=args.share if args.share is not None else 1.0 if on_gpu else 0.02,
         n_epochs=args.epochs,
         packed=not args.files,
+        repeats=args.repeats,
+        n_clips=args.clips or (None if on_gpu or args.quick else CPU_CLIPS),
     )
 
 

@@ -84,6 +84,8 @@ class Options:
         n_steps: of an epoch of a real training.
         share: of the published validation and test clips that a real training scores.
         n_epochs: of a real training.
+        repeats: of a row; None for as many as the device's speed allows.
+        n_clips: of a training batch, of each set in proportion; None for the configuration's.
         packed: whether a real training reads packed sets; wav and HDF5 files otherwise.
     """
 
@@ -94,6 +96,8 @@ class Options:
     share: float = 0.02
     n_epochs: int = 2
     packed: bool = True
+    repeats: int | None = None
+    n_clips: int | None = None
 
 
 @dataclass

@@ -19,18 +19,20 @@ class Schedule(NamedTuple):
 
     n_epochs: int
     n_steps: int
+    batch_clips: int
     n_validations: int
     validation_clips: int
     devtest_clips: int
 
 
-PUBLISHED = Schedule(300, STEPS, 30, VALIDATION_CLIPS, DEVTEST_CLIPS)
+PUBLISHED = Schedule(300, STEPS, 60, 30, VALIDATION_CLIPS, DEVTEST_CLIPS)
 
 
 class Parts(NamedTuple):
     """Seconds of what schedules are made of.
 
     Attributes:
+        batch_clips: of the step that was timed; one of another size takes time in proportion.
         step: a step with Lightning around it.
         wait: from a step to the next one.
         validation_clip: both networks over a clip, and the reading of it; `devtest_clip` likewise.
@@ -42,6 +44,7 @@ class Parts(NamedTuple):
         lacking: rows that have no figure and count as nothing.
     """
 
+    batch_clips: int
     step: float
     wait: float
     validation_clip: float
@@ -55,8 +58,9 @@ class Parts(NamedTuple):
     def of(self, schedule: Schedule) -> dict[str, float]:
         """Seconds of training, of all validations, and of the dev-test."""
         a_validation = self.validation_clip + self.validation_scoring
+        batches = schedule.n_epochs * schedule.n_steps * schedule.batch_clips / self.batch_clips
         return {
-            "training": schedule.n_epochs * schedule.n_steps * (self.step + self.wait),
+            "training": batches * (self.step + self.wait),
             "validation": schedule.n_validations * schedule.validation_clips * a_validation,
             "devtest": schedule.devtest_clips * (self.devtest_clip + self.devtest_scoring)
             + self.devtest_files,
@@ -86,6 +90,7 @@ def parts_of(bench: Bench) -> Parts | str:
     each = dict.fromkeys(choices, 0.0)
     each |= {what: row.seconds / row.clips for what, row in rows.items()}
     parts = Parts(
+        rows["step"].clips,
         rows["step"].seconds,
         rows["wait"].seconds,
         each["validation"] + a_row,
@@ -122,7 +127,8 @@ def published(parts: Parts) -> dict[str, Any]:
 
 def compared(parts: Parts, real: Real) -> dict[str, Any]:
     """What a real training took, over what its parts foretold."""
-    schedule = Schedule(real.n_epochs, real.n_steps, 1, real.validation_clips, real.devtest_clips)
+    clips = real.validation_clips, real.devtest_clips
+    schedule = Schedule(real.n_epochs, real.n_steps, parts.batch_clips, 1, *clips)
     foretold = parts.of(schedule)
     took = {
         "training": real.training_s,

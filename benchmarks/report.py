@@ -57,8 +57,10 @@ def projection_lines(projection: Mapping[str, Any]) -> list[str]:
     if "seconds" not in projection:
         return [f"projection: {projection['skipped']}"]
     schedule, seconds = projection["schedule"], projection["seconds"]
+    of = "a small network (it says nothing of the published one)" if projection["quick"] else ""
     lines = [
-        f"projection of {schedule['n_epochs']} epochs x {schedule['n_steps']} steps, "
+        f"projection{of and f' for {of}'} of {schedule['n_epochs']} epochs x "
+        f"{schedule['n_steps']} steps of {schedule['batch_clips']} clips, "
         f"{schedule['n_validations']} validations of {schedule['validation_clips']} clips, "
         f"a dev-test of {schedule['devtest_clips']}: {duration(seconds['whole'])} "
         f"(training {duration(seconds['training'])}, validations "
@@ -73,7 +75,8 @@ def projection_lines(projection: Mapping[str, Any]) -> list[str]:
         return [*lines, f"not confirmed: {confirmed['skipped']}"]
     done, ratio = confirmed["schedule"], confirmed["ratio"]
     lines.append(
-        f"a real run of {done['n_epochs']} epochs x {done['n_steps']} steps, a validation of "
+        f"a real run of {done['n_epochs']} epochs x {done['n_steps']} steps of "
+        f"{done['batch_clips']} clips, a validation of "
         f"{done['validation_clips']} clips and a dev-test of {done['devtest_clips']} took "
         f"{ratio['whole']:.3f} of what its parts foretell "
         f"({', '.join(f'{phase} {ratio[phase]:.3f}' for phase in ratio if phase != 'whole')})"

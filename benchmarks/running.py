@@ -17,6 +17,7 @@ from benchmarks.machine import Machine
 from benchmarks.made import Made, Sizes
 from benchmarks.report import line
 from benchmarks.timing import ClockName, Stopwatch
+from desed_task.errors import InputError
 from local.config import RecipeConfig, check_config
 
 # What a projection needs first, as the time may be up.
@@ -53,10 +54,12 @@ def open_bench(
     """Everything that is needed to time something; nothing is timed or written yet."""
     if options.quick:
         config = small(config)
+    if options.n_clips is not None:
+        config = with_batch(config, options.n_clips)
     on_gpu = device.type == "cuda"
     # A GPU's calls are short, and so is the time that it is lent for.
     repeats, budget_s = (2, 2.0) if options.quick else (20, 5.0) if on_gpu else (5, 20.0)
-    watch = Stopwatch(device, clock, repeats, budget_s)
+    watch = Stopwatch(device, clock, options.repeats or repeats, budget_s)
     # As `local.run` does it, for the parts that are timed without it.
     rough = on_gpu and config.training.precision == "tf32"
     torch.set_float32_matmul_precision("high" if rough else "highest")
@@ -135,6 +138,7 @@ def _projection(bench: Bench, confirm: bool) -> dict[str, Any]:
     if isinstance(parts, str):
         return {"skipped": parts}
     found = projection.published(parts)
+    found["quick"] = bench.options.quick
     if confirm:
         real = training.confirm(bench)
         found["confirmed"] = (
@@ -153,6 +157,30 @@ def small(config: RecipeConfig) -> RecipeConfig:
     tree["net"].update(nb_filters=[8] * n_blocks, n_RNN_cell=16, embedding_size=128)
     tree["feats"]["hop_length"] = 1024
     return check_config(tree, "--quick")
+
+
+def with_batch(config: RecipeConfig, n_clips: int) -> RecipeConfig:
+    """Batches of another size, each set's share as before, and never without one of them.
+
+    Raises:
+        InputError: for fewer clips than there are sets.
+    """
+    quotas = config.training.batch_size
+    if n_clips < len(quotas):
+        raise InputError(
+            f"--clips {n_clips}: a batch holds a clip of each of {len(quotas)} sets; "
+            f"give {len(quotas)} or more"
+        )
+    exact = [n_clips * quota / sum(quotas) for quota in quotas]
+    rows = [max(int(one), 1) for one in exact]
+    while sum(rows) != n_clips:
+        step = 1 if sum(rows) < n_clips else -1
+        able = [place for place, one in enumerate(rows) if step > 0 or one > 1]
+        place = max(able, key=lambda place: step * (exact[place] - rows[place]))
+        rows[place] += step
+    tree = config.dump()
+    tree["training"]["batch_size"] = rows
+    return check_config(tree, "--clips")
 
 
 def unknown(only: Sequence[str]) -> list[str]:

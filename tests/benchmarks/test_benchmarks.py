@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import absent, embedding, loading, projection, report, running
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, options_of, parse_args
 from benchmarks.absent import stand_in
 from benchmarks.bench import Bench, Options, Row, Work, row_of
 from benchmarks.machine import Machine, Peak
@@ -162,6 +162,7 @@ def test_some_rows_and_another_run(quick, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--clips", 4), "--clips 4: a batch holds a clip of each of 5 sets; give 5 or more"),
         (("--only", "stap"), "--only stap: no such rows"),
         (("--compare", "no.json"), "no.json: no such file"),
         (("--clock", "cpu", "--threads", 2), "add --threads 1"),
@@ -419,12 +420,12 @@ def test_scores_tell_of_their_targets_and_repeat():
 
 
 def test_projection_adds_up():
-    parts = Parts(0.5, 0.1, 0.01, 0.02, 0.001, 0.002, 3.0, ())
-    assert parts.of(Schedule(2, 10, 1, 100, 50)) == pytest.approx(
+    parts = Parts(20, 0.5, 0.1, 0.01, 0.02, 0.001, 0.002, 3.0, ())
+    assert parts.of(Schedule(2, 10, 20, 1, 100, 50)) == pytest.approx(
         {"training": 12.0, "validation": 1.1, "devtest": 4.1}
     )
     whole = projection.published(parts)["seconds"]["whole"]
-    assert whole == pytest.approx(300 * 118 * 0.6 + 30 * 3411 * 0.011 + 2068 * 0.022 + 3.0)
+    assert whole == pytest.approx(3 * 300 * 118 * 0.6 + 30 * 3411 * 0.011 + 2068 * 0.022 + 3.0)
     real = Real(2, 10, 100, 50, 24.0, 1.1, 4.1, 40.0)
     ratio = projection.compared(parts, real)["ratio"]
     assert ratio["training"] == pytest.approx(2.0) and ratio["devtest"] == pytest.approx(1.0)
@@ -432,6 +433,38 @@ def test_projection_adds_up():
     # A run that ended before its dev-test.
     ratio = projection.compared(parts, real._replace(devtest_s=0.0))["ratio"]
     assert "devtest" not in ratio and ratio["whole"] == pytest.approx(25.1 / 13.1)
+
+
+@pytest.mark.parametrize(
+    ("n_clips", "rows"),
+    [(60, [12, 6, 6, 12, 24]), (20, [4, 2, 2, 4, 8]), (5, [1] * 5), (7, [1, 1, 1, 1, 3])],
+)
+def test_batches_of_other_sizes_keep_each_sets_share(n_clips, rows):
+    published = load_config(ROOT / "confs" / "pretrained.yaml")
+    assert list(running.with_batch(published, n_clips).training.batch_size) == rows
+
+
+def test_batch_and_repeats_are_what_was_asked_for(tmp_path):
+    published = load_config(ROOT / "confs" / "pretrained.yaml")
+
+    def opened(*arguments):
+        args = parse_args([*arguments, "--only", "step"])
+        return running.open_bench(published, options_of(args), CPU, tmp_path)
+
+    bench = opened()
+    assert (sum(bench.config.training.batch_size), bench.watch.repeats) == (20, 5)
+    bench = opened("--clips", "60", "--repeats", "3")
+    assert bench.config == published and bench.watch.repeats == 3
+    assert sum(opened("--quick").config.training.batch_size) == 8
+    assert options_of(parse_args(["--device", "cuda"])).n_clips is None
+
+
+def test_a_projection_of_small_sizes_says_so():
+    parts = Parts(8, 0.5, 0.1, 0.01, 0.02, 0.001, 0.002, 3.0, ())
+    found = projection.published(parts)
+    told = {quick: report.projection_lines({**found, "quick": quick})[0] for quick in (False, True)}
+    assert told[False].startswith("projection of 300 epochs x 118 steps of 60 clips")
+    assert told[True].startswith("projection for a small network (it says nothing of")
 
 
 def test_parts_come_from_real_epochs_or_from_single_rows(config, tmp_path):
