@@ -16,6 +16,7 @@ from desed_task.dataio.batch import Source
 from desed_task.errors import InputError
 
 Labels = Literal["soft", "hard"]
+RunScope = Literal["batch", "clip"]
 Draw = Literal["joint", "independent"]
 
 # Rows are mixed with rows of their own group only; unlabelled ones, in no group, stay.
@@ -27,30 +28,39 @@ MIXUP_GROUPS: Final = (
 
 
 def zero_runs(
-    x: Tensor, dim: int, longest: float, share: float, generator: Generator | None = None
+    x: Tensor,
+    dim: int,
+    longest: int,
+    share: float,
+    scope: RunScope,
+    generator: Generator | None = None,
 ) -> Tensor:
-    """Zero one run along `dim` in every row, its length from U(0, min(longest, share * size)).
+    """Zero one run along `dim` in every row, its length from U(0, min(longest, int(share * size))).
 
-    With features as rows this is time dropping (SPEC section 4), with spectrograms SpecAugment's
-    mask (Park et al. 2019) with the share as its bound p. Lengths and starts are rounded down.
+    Applied to feature sequences this is the baseline's time dropping, applied to spectrograms the
+    mask of SpecAugment (Park et al. 2019) with `share` as its p. Lengths and starts are rounded
+    down.
 
     Args:
-        x: (batch, ...), the run is the same for all other axes.
+        x: (batch, ...); the run is the same along all other axes.
         dim: the axis, not the batch.
         longest: bound of the run in steps of the axis.
         share: bound of the run as a share of the axis; 0 leaves x as it is and draws nothing.
+        scope: "batch" draws one run for all rows, as torchaudio did up to 2.0 and therefore the
+            published training; "clip" draws one per row.
         generator: CPU generator; torch's default one if None.
     """
     size = x.shape[dim]
-    limit = min(float(longest), share * size)
+    limit = min(longest, int(share * size))
     if limit <= 0:
         return x
-    uniform = torch.rand(2, x.shape[0], 1, generator=generator).to(x.device, non_blocking=True)
+    n_runs = 1 if scope == "batch" else x.shape[0]
+    uniform = torch.rand(2, n_runs, 1, generator=generator).to(x.device, non_blocking=True)
     length = uniform[0] * limit
     start = (uniform[1] * (size - length)).floor()
     step = torch.arange(size, device=x.device)
-    run = (step >= start) & (step < start + length.floor())  # (batch, size)
-    shape = [x.shape[0], *(size if axis == dim else 1 for axis in range(1, x.ndim))]
+    run = (step >= start) & (step < start + length.floor())  # (run, size)
+    shape = [n_runs, *(size if axis == dim else 1 for axis in range(1, x.ndim))]
     return x.masked_fill(run.view(shape), 0.0)
 
 

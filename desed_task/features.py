@@ -168,6 +168,7 @@ class Scaler(nn.Module):
     Args:
         statistic: "instance" or "dataset".
         normtype: "minmax" (to [-1, 1]; a silent clip becomes -1), "standard" (zero mean, unit
+            deviation: per instance the sample deviation, over n - 1 values, of a data set the
             population deviation) or "mean" (zero mean).
         dims: axes of (batch, mel, frame) that share one statistic: [1, 2], [1] or [2]. "dataset"
             always takes the batch too.
@@ -212,7 +213,7 @@ class Scaler(nn.Module):
         if self.statistic == "dataset":
             shift, scale = self.shift, self.scale
         else:
-            shift, scale = _measure(self.normtype, log_mel, self.dims).shift_and_scale()
+            shift, scale = _measure(self.normtype, log_mel, self.dims).of_sample()
         scaled = (log_mel - shift) / scale
         return scaled - 1.0 if self.normtype == "minmax" else scaled
 
@@ -265,6 +266,8 @@ class _Range(NamedTuple):
     def shift_and_scale(self) -> tuple[Tensor, Tensor]:
         return self.low, (self.high - self.low + SCALE_FLOOR) / 2
 
+    of_sample = shift_and_scale
+
 
 class _Moments(NamedTuple):
     n_values: int
@@ -285,6 +288,11 @@ class _Moments(NamedTuple):
         if self.centre_only:
             return self.mean, torch.ones_like(self.mean)
         return self.mean, self.variance.sqrt() + SCALE_FLOOR
+
+    def of_sample(self) -> tuple[Tensor, Tensor]:
+        """Shift and scale with the sample variance (over n - 1) for the population's."""
+        unbiased = self.variance * (self.n_values / max(self.n_values - 1, 1))
+        return self._replace(variance=unbiased).shift_and_scale()
 
 
 def _check_known(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from desed_task.dataio.batch import Source
-from desed_task.nnet.CRNN import Detection
+from desed_task.nnet.CRNN import Detection, at_least_float32
 
 STRONG_SOURCES: Final = (Source.MAESTRO_REAL, Source.SYNTHETIC, Source.STRONG_REAL)
 WEAK_SOURCES: Final = (Source.WEAK,)
@@ -68,13 +68,15 @@ def ema_update(
     """Move the teacher's parameters towards the student's (Tarvainen and Valpola 2017).
 
     teacher = a teacher + (1 - a) student with a = min(1 - 1 / (step + 1), ema_factor). Buffers
-    stay: the teacher's batch-norm statistics come from its own forwards.
+    stay: the teacher's batch-norm statistics come from its own forwards. The published training
+    updates the teacher between the forward passes of a step and the optimizer's update, so the
+    teacher follows the student as the step before left it.
 
     Args:
-        student: just stepped by the optimizer.
-        teacher: of the same make; changed in place.
-        step: the optimizer step just taken, from 1.
-        ema_factor: bound of a.
+        student: of the same architecture as the teacher.
+        teacher: changed in place.
+        step: the optimizer step that is being taken, from 1.
+        ema_factor: upper bound of a.
     """
     kept = min(1.0 - 1.0 / (step + 1), ema_factor)
     average = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
@@ -105,8 +107,8 @@ def detection_losses(
         weight: of the consistency terms, see `schedules.consistency_weight`.
         self_sup_loss: "mse" or "bce".
     """
-    target = target.float() * known.unsqueeze(-1)
-    weak_target = (target > 0).any(-1).float()
+    target = at_least_float32(target) * known.unsqueeze(-1)
+    weak_target = (target > 0).any(-1).to(target.dtype)
     compare = _bce if self_sup_loss == "bce" else _mse
     terms = (
         (_bce(student.strong, target), STRONG_SOURCES),
@@ -130,9 +132,10 @@ def _mean_of_rows(per_row: Tensor, rows: Tensor) -> Tensor:
 
 def _bce(scores: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy, mean over all but the rows: (batch, ...) -> (batch,)."""
-    # Autocast refuses this loss whatever the type; the scores are float32 already.
+    # Autocast refuses this loss whatever the type; the scores are float32 or better already.
     with torch.autocast(scores.device.type, enabled=False):
-        loss = F.binary_cross_entropy(scores.float(), target.float(), reduction="none")
+        scores = at_least_float32(scores)
+        loss = F.binary_cross_entropy(scores, target.to(scores.dtype), reduction="none")
     return loss.flatten(1).mean(1)
 
 

@@ -22,7 +22,7 @@ from desed_task.tensor_sizes import front_end_sizes, network_sizes
 # The published detector, in the form of `DetectorSpec.to_dict`: what is taken where a file is
 # silent, and the pattern of what any specification holds.
 PUBLISHED: Final[dict[str, Any]] = {
-    "schema_version": 1,
+    "schema_version": 2,
     "classes": list(CLASSES),
     "clip_s": 10.0,
     "sample_rate": 16000,
@@ -46,6 +46,7 @@ PUBLISHED: Final[dict[str, Any]] = {
         "dropout": 0.2,
         "dropstep_recurrent": 0.3,
         "dropstep_recurrent_len": 16,
+        "dropstep_scope": "batch",
         "use_embeddings": True,
         "embedding_size": 768,
         "embedding_type": "frame",

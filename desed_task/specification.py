@@ -31,7 +31,7 @@ from desed_task.tensor_sizes import front_end_sizes, misfits, network_sizes, not
 
 # Raised when constants of the code that no specification holds (the floor and range of the
 # decibel, the batch norm's eps ...) or its form change; older versions must stay readable.
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 KEY: Final = "detector"
 
 
@@ -93,7 +93,7 @@ class DetectorSpec:
                 f"{place}: written by a newer version of this code (schema {version}; known: up to "
                 f"{SCHEMA_VERSION}); update this code to use it"
             )
-        stored = listed(stored)
+        stored = _updated(listed(stored))
         problems = unlike(stored, PUBLISHED)
         if not problems and isinstance(stored, dict):
             values = {**stored, "classes": tuple(stored["classes"])}
@@ -165,6 +165,14 @@ class DetectorSpec:
                 f"{self.net_subsample}, front_end.n_mels {self.front_end['n_mels']}"
             )
         return problems
+
+
+def _updated(stored: Any) -> Any:
+    """A specification of schema 1 in the form of schema 2, which added `net.dropstep_scope`."""
+    net = stored.get("net") if isinstance(stored, dict) else None
+    if not isinstance(net, dict) or stored.get("schema_version") != 1:
+        return stored
+    return {**stored, "schema_version": 2, "net": {"dropstep_scope": "clip", **net}}
 
 
 class FrontEnd(nn.Module):

@@ -23,6 +23,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from desed_task.files import sha256_of, write_text_atomic
 from local.config import RecipeConfig
 from local.macs import count_macs
+from local.revision import REVISION, REVISION_KEY
 from local.sections import Energy
 from local.versions import versions
 
@@ -169,6 +170,7 @@ class RunDescription(Callback):
             "host": platform.node(),
             "device": str(trainer.strategy.root_device),
             "seed": self.config.training.seed,
+            REVISION_KEY: REVISION,
             "network": count_macs(pl_module.sed_student, self.config)._asdict(),
             "versions": versions(),
         }

@@ -18,6 +18,7 @@ from desed_task.errors import InputError
 from desed_task.published import is_published
 from desed_task.specification import KEY, DetectorSpec, check_spec
 from desed_task.task_classes import CLASSES
+from local.revision import revision_of
 
 WIDTH = 100
 INDENT = 17
@@ -28,7 +29,7 @@ TRAINING = (
     *("training.batch_size", "training.accumulate_batches", "opt.lr", "training.gradient_clip"),
     *("training.const_max", "training.self_sup_loss", "training.ema_factor"),
     *("training.mixup", "training.mixup_prob", "training.mixup_draw"),
-    *("net.dropout", "net.dropstep_recurrent", "net.dropstep_recurrent_len"),
+    *("net.dropout", "net.dropstep_recurrent", "net.dropstep_recurrent_len", "net.dropstep_scope"),
     *("training.weak_split", "training.maestro_split", "training.seed", "training.precision"),
     *("training.obj_metric_synth_type", "training.obj_metric_maestro_type"),
 )
@@ -77,7 +78,8 @@ def _row(name: str, text: str) -> str:
 def _origin(checkpoint: Mapping[str, Any]) -> Rows:
     """Who wrote it and when in a training."""
     if KEY in checkpoint:
-        kind = f"ours, schema {checkpoint[KEY]['schema_version']}"
+        schema, revision = checkpoint[KEY]["schema_version"], revision_of(checkpoint)
+        kind = f"ours, schema {schema}, training revision {revision}"
     elif is_published(checkpoint):
         kind = "as the published code writes it"
     else:

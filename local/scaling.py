@@ -14,6 +14,7 @@ from desed_task.errors import InputError
 from desed_task.files import atomic_path
 from local.config import RecipeConfig
 from local.datamodule import SedDataModule
+from local.revision import REVISION, REVISION_KEY
 from local.sed_trainer_pretrained import SEDTask4
 
 
@@ -57,7 +58,8 @@ def _made_from(config: RecipeConfig) -> dict[str, Any]:
         for key, value in tree["data"].items()
         if key.endswith("_folder") or key == "audio_max_len"
     }
-    return {"scaler": scaler, "feats": tree["feats"], "data": read}
+    # The revision decides over which clips are trained on.
+    return {"scaler": scaler, "feats": tree["feats"], "data": read, REVISION_KEY: REVISION}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -74,9 +74,9 @@ class Training(Strict):
     too, which is PyTorch's default and how the published results came about."""
     mixup: Literal["soft", "hard"] | None = "soft"
     mixup_prob: float = Field(default=0.5, ge=0, le=1)
-    mixup_draw: Literal["joint", "independent"] = "joint"
-    """joint: one permutation and weight for features, embeddings and labels; independent: a
-    second draw for the embeddings and labels mixed twice, as published."""
+    mixup_draw: Literal["joint", "independent"] = "independent"
+    """joint: one permutation and weight for features, embeddings and labels; independent, as
+    published: a second draw for the embeddings, and labels mixed by both."""
     enable_progress_bar: bool = True
     obj_metric_synth_type: Literal["intersection", "collar", "psds"] = "intersection"
     obj_metric_maestro_type: Literal["fmo", "mauc", "mpauc"] = "fmo"
@@ -207,6 +207,9 @@ class Net(Strict):
     """Longest share of a stream's frames that time dropping zeroes in training; 0 turns it off."""
     dropstep_recurrent_len: int = Field(default=16, ge=0)
     """Longest run that it zeroes, in frames."""
+    dropstep_scope: Literal["batch", "clip"] = "batch"
+    """batch, as published: time dropping and SpecAugment draw one run for the whole batch; clip:
+    one per clip."""
     use_embeddings: bool = True
     embedding_size: PositiveInt = 768
     embedding_type: Literal["frame", "global"] = "frame"

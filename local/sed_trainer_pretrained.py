@@ -24,6 +24,7 @@ from desed_task.schedules import RampedScheduler, consistency_weight
 from desed_task.specification import KEY
 from local.checkpoints import beats_of, spec_of
 from local.config import RecipeConfig
+from local.revision import REVISION, REVISION_KEY
 from local.scorekeeper import ScoreKeeper
 from local.versions import versions
 
@@ -111,9 +112,11 @@ class SEDTask4(pl.LightningModule):
         named = {f"train/student/{name}": value for name, value in terms.items()}
         self.log_dict(named, batch_size=batch_size)
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step the student, then let the teacher follow it."""
-        super().optimizer_step(*args, **kwargs)
+    def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        """Update the teacher, after the forward passes of a step and before its backward pass.
+
+        Lightning calls this once per optimizer step, also when batches are accumulated.
+        """
         step = self.lr_schedulers().step_num
         ema_update(self.sed_student, self.sed_teacher, step, self.config.training.ema_factor)
 
@@ -140,6 +143,7 @@ class SEDTask4(pl.LightningModule):
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
         checkpoint[KEY] = spec_of(self.config, beats_of(readers)).to_dict()
         checkpoint["versions"] = versions()
+        checkpoint[REVISION_KEY] = REVISION
 
     # ---- validation, test and evaluation set
 

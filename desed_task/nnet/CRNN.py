@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
-from desed_task.augment import zero_runs
+from desed_task.augment import RunScope, zero_runs
 from desed_task.errors import InputError
 from desed_task.nnet import fusion
 from desed_task.nnet.CNN import CNN, CNNArguments
@@ -39,9 +39,12 @@ class CRNN(nn.Module):
         n_RNN_cell: cells of each direction of the GRU.
         n_layers_RNN: GRU layers; 2 in the published checkpoint.
         rnn_type: only BGRU.
-        dropout: probability in each CNN block and before the GRU.
+        dropout: probability in each CNN block, before the fusion (`cat_tf`; without embeddings
+            before the GRU) and after the GRU.
         dropstep_recurrent: longest share of a stream's frames that time dropping zeroes.
         dropstep_recurrent_len: longest run it zeroes, frames.
+        dropstep_scope: "batch" or "clip": whether time dropping and SpecAugment draw one run for
+            the whole batch, as the published training did, or one per clip.
         use_embeddings: fuse embeddings in.
         embedding_size: features of an embedding.
         embedding_type: "frame" or "global": which embeddings the data path hands over.
@@ -68,6 +71,7 @@ class CRNN(nn.Module):
         dropout: float = 0.2,
         dropstep_recurrent: float = 0.3,
         dropstep_recurrent_len: int = 16,
+        dropstep_scope: RunScope = "batch",
         use_embeddings: bool = True,
         embedding_size: int = 768,
         embedding_type: str = "frame",
@@ -79,10 +83,11 @@ class CRNN(nn.Module):
         **cnn: Unpack[CNNArguments],
     ) -> None:
         super().__init__()
-        _check_names(rnn_type, aggregation_type, embedding_type)
+        _check_names(rnn_type, aggregation_type, embedding_type, dropstep_scope)
         self.drop_step = (dropstep_recurrent_len, dropstep_recurrent)
         self.mask_time = (specaugm_t_l, specaugm_t_p)
         self.mask_bands = (specaugm_f_l, specaugm_f_p)
+        self.run_scope: RunScope = dropstep_scope
         self.embedding_size = embedding_size if use_embeddings else 0
         self.aggregation_type = aggregation_type
         self.cnn = CNN(dropout=dropout, **cnn)
@@ -131,15 +136,15 @@ class CRNN(nn.Module):
             )
         x = self.cnn(self._masked(mel.transpose(1, 2), generator).unsqueeze(1))
         x = x.squeeze(-1).transpose(1, 2)  # (batch, frame, channel)
-        x = self.rnn(self._fused(x, embeddings, generator))
+        x = self.dropout(self.rnn(self._fused(x, embeddings, generator)))
         return self._heads(x, classes_mask, pad_mask)
 
     def _masked(self, mel: Tensor, generator: Generator | None) -> Tensor:
         """SpecAugment of (batch, frame, mel) in training."""
         if not self.training:
             return mel
-        mel = zero_runs(mel, 1, *self.mask_time, generator=generator)
-        return zero_runs(mel, 2, *self.mask_bands, generator=generator)
+        mel = zero_runs(mel, 1, *self.mask_time, self.run_scope, generator)
+        return zero_runs(mel, 2, *self.mask_bands, self.run_scope, generator)
 
     def _fused(self, x: Tensor, embeddings: Tensor | None, generator: Generator | None) -> Tensor:
         """Time dropping of both streams (batch, frame, feature), then their joint projection."""
@@ -153,7 +158,7 @@ class CRNN(nn.Module):
         return fused
 
     def _time_dropped(self, x: Tensor, generator: Generator | None) -> Tensor:
-        return zero_runs(x, 1, *self.drop_step, generator=generator) if self.training else x
+        return zero_runs(x, 1, *self.drop_step, self.run_scope, generator) if self.training else x
 
     def _aligned(self, embeddings: Tensor, n_frames: int) -> Tensor:
         """(batch, feature, token) -> (batch, frame, feature) by the chosen aggregation."""
@@ -169,15 +174,15 @@ class CRNN(nn.Module):
         return shrunk.unsqueeze(1).expand(-1, n_frames, -1)
 
     def _heads(self, x: Tensor, classes_mask: Tensor | None, pad_mask: Tensor | None) -> Detection:
-        """Scores from (batch, frame, feature), in float32 whatever the autocast type.
+        """Scores from (batch, frame, feature), in float32 or better whatever the autocast type.
 
         MASKED_LOGIT does not fit float16, and the sums over 156 frames need the precision.
         """
-        strong = torch.sigmoid(self.dense(x).float())
+        strong = torch.sigmoid(at_least_float32(self.dense(x)))
         if self.dense_softmax is None:
             weak = strong.mean(1)
         else:
-            attention = attend(self.dense_softmax(x).float(), classes_mask, pad_mask)
+            attention = attend(at_least_float32(self.dense_softmax(x)), classes_mask, pad_mask)
             weak = (strong * attention).sum(1) / attention.sum(1)
         if classes_mask is not None:
             strong = strong.masked_fill(~classes_mask.unsqueeze(1), 0.0)
@@ -203,7 +208,14 @@ def attend(logits: Tensor, classes_mask: Tensor | None, pad_mask: Tensor | None)
     return logits.softmax(-1).clamp(min=LEAST_ATTENTION, max=1.0)
 
 
-def _check_names(rnn_type: str, aggregation_type: str, embedding_type: str) -> None:
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half-precision tensors as float32; others unchanged."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _check_names(
+    rnn_type: str, aggregation_type: str, embedding_type: str, dropstep_scope: str
+) -> None:
     if rnn_type != "BGRU":
         raise InputError(f"net.rnn_type: unknown {rnn_type!r}; known: BGRU")
     if aggregation_type not in fusion.AGGREGATIONS:
@@ -211,6 +223,8 @@ def _check_names(rnn_type: str, aggregation_type: str, embedding_type: str) -> N
         raise InputError(f"net.aggregation_type: unknown {aggregation_type!r}; known: {known}")
     if embedding_type not in ("frame", "global"):
         raise InputError(f"net.embedding_type: unknown {embedding_type!r}; known: frame, global")
+    if dropstep_scope not in get_args(RunScope):
+        raise InputError(f"net.dropstep_scope: unknown {dropstep_scope!r}; known: batch, clip")
     if embedding_type == "global" and aggregation_type != "global":
         raise InputError(
             f"net.aggregation_type = {aggregation_type!r} needs net.embedding_type = 'frame', "

@@ -12,7 +12,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,12 +83,15 @@ class Book:
             pruner=pruner,
         )
 
-    def agree_on(self, basis: Mapping[str, Any], remedy: str) -> None:
+    def agree_on(
+        self, basis: Mapping[str, Any], remedy: str, ignored: Collection[str] = ()
+    ) -> None:
         """Refuse to go on with a study that was made of something else.
 
         Args:
             basis: plain values that all of its trials must share.
             remedy: what the user can do.
+            ignored: keys that may differ.
 
         Raises:
             InputError: with everything that differs.
@@ -99,7 +102,7 @@ class Book:
             return
         differing = [
             f"{key}: {before.get(key)!r} in the study, {basis.get(key)!r} here"
-            for key in sorted({*before, *basis})
+            for key in sorted({*before, *basis}.difference(ignored))
             if before.get(key) != basis.get(key)
         ]
         if differing:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from desed_task.errors import InputError
 from local.config import RecipeConfig, check_config
+from local.revision import REVISION
 from local.tuning.diary import Diary
 from local.tuning.jobs import Job, Objective, Outcome, Progress
 from local.tuning.slots import Slot
@@ -29,6 +30,8 @@ MOST_FAILURES = 10  # in a row
 KEPT_SHARE = 75.0  # per cent: trials below the worst quarter's border at their epoch are pruned
 STARTUP_TRIALS = 5  # that are complete before any is pruned
 MACHINE_KEYS = {"training.num_workers", "training.enable_progress_bar"}
+# Key of a study: what its trials computed by.
+RULES = "training rules"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Plan:
         flags = {"--objective": self.objective, "--fast_dev_run": self.fast_dev_run}
         flags["checkpoint"] = self.subject
         kept = {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}
-        return {**kept, **drawn, **flags}
+        return {**kept, **drawn, **flags, RULES: REVISION}
 
     @property
     def pruner(self) -> BasePruner:
@@ -113,7 +116,10 @@ def open_book(plan: Plan, *, make: bool = True) -> Book:
         seed=plan.config.training.seed,
         pruner=plan.pruner,
     )
-    book.agree_on(plan.basis, "use those, or give another --study_name and --log_dir")
+    # What older trials found may be read whatever the rules are now, but not mixed with new ones.
+    ignored = () if make else (RULES,)
+    remedy = "use those, or give another --study_name and --log_dir"
+    book.agree_on(plan.basis, remedy, ignored)
     return book
 
 

@@ -38,14 +38,14 @@ def runs_of_zeroes(x: Tensor) -> tuple[int, int]:
 
 @pytest.mark.parametrize(("dim", "size"), [(1, 50), (2, 30)])
 def test_each_row_loses_one_run_along_the_axis(dim: int, size: int) -> None:
-    out = zero_runs(torch.ones(200, 50, 30), dim, 16, 0.3, seeded())
+    out = zero_runs(torch.ones(200, 50, 30), dim, 16, 0.3, "clip", seeded())
     along = out.movedim(dim, 1)
     assert torch.equal(along.amin(2), along.amax(2))  # the same run for all of the other axis
     found = [runs_of_zeroes(row) for row in along[:, :, 0]]
     assert max(n for n, _ in found) == 1
     lengths = torch.tensor([float(length) for _, length in found])
-    limit = min(16, 0.3 * size)
-    assert lengths.max() == int(limit) - (limit == int(limit))
+    limit = min(16, int(0.3 * size))
+    assert lengths.max() == limit - 1
     assert lengths.mean() == pytest.approx((limit - 1) / 2, abs=0.8)
     starts = along[:, :, 0].argmin(1)
     assert starts.min() < size / 10
@@ -55,16 +55,44 @@ def test_each_row_loses_one_run_along_the_axis(dim: int, size: int) -> None:
 def test_a_share_of_zero_draws_nothing() -> None:
     x, generator = torch.ones(2, 3, 4), seeded()
     before = generator.get_state()
-    assert zero_runs(x, 1, 5, 0.0, generator) is x
+    assert zero_runs(x, 1, 5, 0.0, "clip", generator) is x
     assert torch.equal(before, generator.get_state())
 
 
 def test_runs_come_from_the_generator_alone() -> None:
     x = torch.ones(8, 60, 2)
     state = torch.get_rng_state()
-    assert torch.equal(zero_runs(x, 1, 16, 0.3, seeded(3)), zero_runs(x, 1, 16, 0.3, seeded(3)))
-    assert not torch.equal(zero_runs(x, 1, 16, 0.3, seeded(3)), zero_runs(x, 1, 16, 0.3, seeded(4)))
+    first, again, other = (zero_runs(x, 1, 16, 0.3, "clip", seeded(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_one_run_serves_the_whole_batch_where_its_scope_says_so(dim: int) -> None:
+    generator = seeded()
+    lengths = []
+    for _ in range(400):
+        out = zero_runs(torch.ones(3, 40, 40), dim, 16, 0.3, "batch", generator)
+        along = out.movedim(dim, 1)[:, :, 0]
+        assert torch.equal(along[0], along[1]) and torch.equal(along[0], along[2])
+        n_runs, length = runs_of_zeroes(along[0])
+        assert n_runs <= 1
+        lengths.append(length)
+    # U(0, 12) rounded down: 0 ... 11, all equally often.
+    counts = torch.bincount(torch.tensor(lengths), minlength=12)
+    assert len(counts) == 12 and counts.min() > 10
+    assert sum(lengths) / 400 == pytest.approx(5.5, abs=0.6)
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.3, 5), (0.06, 1), (0.05, 0)])
+def test_the_bound_is_rounded_down_before_the_length_is_drawn(share: float, limit: int) -> None:
+    # 19 steps: 0.3 * 19 = 5.7, 0.06 * 19 = 1.14 (runs of U(0, 1), so none), 0.05 * 19 = 0.95.
+    out = zero_runs(torch.ones(3000, 19), 1, 16, share, "clip", seeded())
+    lengths = (out == 0).sum(1)
+    assert lengths.max() == max(limit - 1, 0)
+    if limit > 1:
+        assert lengths.float().mean() == pytest.approx((limit - 1) / 2, abs=0.1)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -90,10 +90,32 @@ def test_instance_statistics(dims: tuple[int, ...]) -> None:
     torch.testing.assert_close(ranged.amax(dims), torch.full_like(ranged.amax(dims), 1.0))
     standard = Scaler("instance", "standard", dims)(x)
     unit = torch.ones_like(standard.mean(dims))
-    torch.testing.assert_close(standard.std(dims, correction=0), unit)
+    torch.testing.assert_close(standard.std(dims, correction=1), unit)
     centred = Scaler("instance", "mean", dims)(x)
     torch.testing.assert_close(centred.mean(dims), 0 * unit, rtol=0, atol=1e-5)
     torch.testing.assert_close(centred, x - x.mean(dims, keepdim=True))
+
+
+@pytest.mark.parametrize("normtype", ["standard", "mean"])
+@pytest.mark.parametrize("dims", [(1,), (2,), (1, 2)])
+def test_statistics_equal_the_published_ones(
+    parity: Parity, normtype: str, dims: tuple[int, ...]
+) -> None:
+    given = torch.load(parity("scaler_standard.pt"), weights_only=True)
+    key = f"{normtype}/{','.join(map(str, dims))}"
+    found = {"instance": Scaler("instance", normtype, dims)(given["input"])}
+    fitted = Scaler("dataset", normtype, dims)
+    fitted.fit(given["fit_batches"])
+    found["dataset"] = fitted(given["input"])
+    for statistic, values in found.items():
+        torch.testing.assert_close(
+            values, given[statistic][key], rtol=0, atol=1e-5, msg=lambda text: f"{key}: {text}"
+        )
+
+
+def test_one_value_has_no_sample_deviation_and_is_centred() -> None:
+    scaled = Scaler("instance", "standard", (2,))(torch.full((2, 3, 1), 7.0))
+    assert torch.equal(scaled, torch.zeros(2, 3, 1))
 
 
 def test_a_silent_clip_becomes_minus_one() -> None:

@@ -174,7 +174,7 @@ def test_what_no_specification_holds_belongs_to_the_schema_version() -> None:
     """Whoever changes one of these raises SCHEMA_VERSION and keeps the old value for old files."""
     norm = cnn.CNN().cnn.get_submodule("batchnorm0")
     constants = (features.AMPLITUDE_FLOOR, features.DB_RANGE, features.SCALE_FLOOR, norm.eps)
-    assert (specification.SCHEMA_VERSION, constants) == (1, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
+    assert (specification.SCHEMA_VERSION, constants) == (2, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
 
 
 def test_a_specification_survives_its_file(tmp_path: Path) -> None:
@@ -187,12 +187,23 @@ def test_a_specification_survives_its_file(tmp_path: Path) -> None:
     assert len(spec.net["nb_filters"]) == 2
 
 
+def test_a_specification_of_schema_1_says_what_was_drawn_then(tmp_path: Path) -> None:
+    """Before the key existed, time dropping drew one run per clip."""
+    spec = small_spec(dropstep_scope="clip")
+    content = ours(spec)
+    content["detector"]["schema_version"] = 1
+    del content["detector"]["net"]["dropstep_scope"]
+    assert load_detector(saved(content, tmp_path / "old.ckpt")).spec == spec
+    content["detector"]["schema_version"] = 2
+    assert "net.dropstep_scope: missing" in refusal(content, tmp_path)
+
+
 def test_the_published_values_are_those_of_the_recipe(parity: Parity) -> None:
     import json
 
     tree = json.loads(parity("pretrained_values.json").read_text())
     net = {key: value for key, value in tree["net"].items() if key in PUBLISHED["net"]}
-    assert PUBLISHED["net"] == {**net, "n_layers_RNN": 2}
+    assert PUBLISHED["net"] == {**net, "n_layers_RNN": 2, "dropstep_scope": "batch"}
     assert PUBLISHED["median_filter"] == tree["net"]["median_filter"]
     spec = DetectorSpec.from_dict(PUBLISHED, "here")
     assert spec.scaler == {k: v for k, v in tree["scaler"].items() if k != "savepath"}
@@ -201,9 +212,9 @@ def test_the_published_values_are_those_of_the_recipe(parity: Parity) -> None:
 
 def test_a_newer_schema_is_refused_with_a_remedy(tmp_path: Path) -> None:
     content = ours(small_spec())
-    content["detector"].update(schema_version=2, ensemble=[1, 2])
+    content["detector"].update(schema_version=3, ensemble=[1, 2])
     text = refusal(content, tmp_path)
-    assert "newer version of this code (schema 2; known: up to 1); update this code" in text
+    assert "newer version of this code (schema 3; known: up to 2); update this code" in text
 
 
 @pytest.mark.parametrize(

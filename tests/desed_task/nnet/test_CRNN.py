@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,8 @@ def test_spectrograms_are_masked_on_both_axes_in_training() -> None:
 
 
 def test_without_embeddings_the_stream_is_dropped_and_goes_on() -> None:
-    network = CRNN(**{**TINY, "use_embeddings": False, "dropout": 0.0, "dropstep_recurrent": 0.9})
+    drops = {"dropout": 0.0, "dropstep_recurrent": 0.9, "dropstep_scope": "clip"}
+    network = CRNN(**{**TINY, "use_embeddings": False, **drops})
     seen: list[Tensor] = []
     network.rnn.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
     network.eval()(inputs()[0])
@@ -198,6 +199,84 @@ def test_dropout_comes_before_the_recurrent_part(use_embeddings: bool) -> None:
         network(*inputs())
     # The last features are the embedding's, or the CNN's after its own dropout and pooling of four.
     assert (torch.cat(seen)[..., -3:] == 0).float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+DROPOUT_CASES = [
+    pytest.param(use_embeddings, dropout, dropstep, id=f"{use_embeddings}-{dropout}-{dropstep}")
+    for use_embeddings in (True, False)
+    for dropout in (0.2, 0.5)
+    for dropstep in (0.0, 0.3)
+]
+
+
+@pytest.mark.parametrize(("use_embeddings", "dropout", "dropstep"), DROPOUT_CASES)
+def test_as_much_is_dropped_as_in_the_published_network(
+    parity: Parity, use_embeddings: bool, dropout: float, dropstep: float
+) -> None:
+    given = json.loads(parity("crnn_dropout.json").read_text())
+    key = (use_embeddings, dropout, dropstep)
+    names = ("use_embeddings", "dropout", "dropstep_recurrent")
+    (case,) = (c for c in given["cases"] if tuple(c[name] for name in names) == key)
+    net = published(given["net"]) | dict(zip(names, key, strict=True))
+    torch.manual_seed(0)
+    network, generator = CRNN(**net).train(), seeded()
+    expected = {name: value["mean"] for name, value in case["zeros_entering"].items()}
+    error = {name: value["standard_error"] for name, value in case["zeros_entering"].items()}
+    if not use_embeddings and not dropstep:
+        # The published network drops nothing out here, a fault; ours does, and pooling pairs of
+        # dropped values leaves zeroes behind.
+        expected["rnn"], error["rnn"] = dropout + (1 - dropout) * dropout**2, 0.0005
+    found = zeros_entering(network, expected, given["clips"], given["runs"], generator)
+    for name, share in expected.items():
+        # Our own standard error is about theirs.
+        assert found[name] == pytest.approx(share, abs=5 * (2 * error[name] ** 2) ** 0.5 + 1e-12)
+
+
+def zeros_entering(
+    network: CRNN, names: Iterable[str], n_clips: int, n_runs: int, generator: Generator
+) -> dict[str, float]:
+    """Module name -> mean share of exact zeros in its input, over forward passes."""
+    shares: dict[str, list[float]] = {name: [] for name in names}
+    for name, found in shares.items():
+        part = getattr(network, name)
+        part = part.rnn if name == "rnn" else part
+        part.register_forward_pre_hook(
+            lambda _, args, found=found: found.append(float((args[0] == 0).float().mean()))
+        )
+    for _ in range(n_runs):
+        mel = torch.randn(n_clips, 128, 626, generator=generator)
+        embeddings = torch.randn(n_clips, 24, 496, generator=generator)
+        with torch.no_grad():
+            network(mel, embeddings, generator=generator)
+    return {name: sum(found) / len(found) for name, found in shares.items()}
+
+
+@pytest.mark.parametrize("scope", ["batch", "clip"])
+def test_the_scope_is_that_of_every_run(scope: str) -> None:
+    """One run of frames, tokens' frames or mel bands for the whole batch, or one per clip."""
+    shares = {"dropstep_recurrent": 0.9, "specaugm_t_p": 0.9, "specaugm_f_p": 0.9}
+    lengths = {"dropstep_recurrent_len": 9, "specaugm_t_l": 30, "specaugm_f_l": 8}
+    options = {**TINY, **shares, **lengths, "dropout": 0.0, "dropstep_scope": scope}
+    network, generator = CRNN(**options).train(), seeded()
+    seen: dict[str, list[Tensor]] = {"cnn": [], "cat_tf": []}
+    for name, found in seen.items():
+        getattr(network, name).register_forward_pre_hook(
+            lambda _, args, found=found: found.append(args[0])
+        )
+    for _ in range(10):
+        network(*inputs(), generator=generator)
+    images = torch.stack(seen["cnn"])[:, :, 0] == 0  # (call, clip, frame, mel)
+    joined = torch.stack(seen["cat_tf"]) == 0  # (call, clip, frame, channel and feature)
+    masks = {
+        "frames": images.all(-1),
+        "bands": images.all(-2),
+        "audio": joined[..., :6].all(-1),
+        "embedding": joined[..., 6:].all(-1),
+    }
+    for name, mask in masks.items():
+        assert mask.any(), name
+        assert (mask == mask[:, :1]).all() == (scope == "batch"), name
+    assert not torch.equal(masks["audio"], masks["embedding"])
 
 
 def test_attention_is_over_known_classes_and_even_on_padding() -> None:
@@ -256,6 +335,7 @@ def test_masks_work_under_autocast(dtype: torch.dtype) -> None:
         ({"embedding_type": "clip"}, "net.embedding_type: unknown 'clip'; known: frame, global"),
         ({"embedding_type": "global"}, "'pool1d' needs net.embedding_type = 'frame'"),
         ({"activation": "gelu"}, "net.activation: unknown 'gelu'"),
+        ({"dropstep_scope": "row"}, "net.dropstep_scope: unknown 'row'; known: batch, clip"),
     ],
 )
 def test_unknown_names_are_refused(arguments: dict[str, str], message: str) -> None:
