@@ -266,7 +266,8 @@ class _Range(NamedTuple):
     def shift_and_scale(self) -> tuple[Tensor, Tensor]:
         return self.low, (self.high - self.low + SCALE_FLOOR) / 2
 
-    of_sample = shift_and_scale
+    def of_sample(self) -> tuple[Tensor, Tensor]:
+        return self.shift_and_scale()
 
 
 class _Moments(NamedTuple):
