@@ -124,8 +124,9 @@ class SEDTask4(pl.LightningModule):
         """Adam on the student, its learning rate ramped up, held and let fall by step."""
         training = self.config.training
         steps = self.trainer.estimated_stepping_batches // self.trainer.max_epochs
-        # One kernel for all parameters; but a scaler of float16 gradients wants to see them first.
-        fused = self.trainer.precision != "16-mixed"
+        # One kernel for all parameters. Lightning clips no gradients for it in mixed precision, where
+        # it might unscale them itself.
+        fused = not self.trainer.precision.endswith("-mixed")
         optimizer = torch.optim.Adam(self.sed_student.parameters(), self.config.opt.lr, fused=fused)
         scheduler = RampedScheduler(
             optimizer,

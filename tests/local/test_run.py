@@ -46,7 +46,9 @@ def test_precisions(precision, device, of_lightning, of_torch, made, tmp_path):
     assert torch.get_float32_matmul_precision() == of_torch
 
 
-@pytest.mark.parametrize(("precision", "fused"), [("32-true", True), ("16-mixed", False)])
+@pytest.mark.parametrize(
+    ("precision", "fused"), [("32-true", True), ("16-mixed", False), ("bf16-mixed", False)]
+)
 def test_adam_runs_in_one_kernel_where_no_scaler_is_in_the_way(precision, fused):
     module = SEDTask4(load_config(CONF))
     module.trainer = SimpleNamespace(

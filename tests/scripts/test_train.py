@@ -303,6 +303,11 @@ def test_a_fast_run_touches_everything_in_two_epochs(extracted, run_script, tmp_
         "training.n_epochs=300",
         "--set",
         "energy.enabled=false",
+        # Everything that draws at random, in the ways that no other command's test takes.
+        *("--set", "training.mixup=hard", "--set", "training.mixup_draw=independent"),
+        *("--set", "training.mixup_prob=1", "--set", "net.dropstep_scope=batch"),
+        *("--set", "net.specaugm_t_p=0.3", "--set", "net.specaugm_f_p=0.3"),
+        *("--set", "net.dropout=0.5", "--set", "training.self_sup_loss=bce"),
         "--log_dir",
         tmp_path / "fast",
         "--fast_dev_run",
