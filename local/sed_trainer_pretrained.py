@@ -124,8 +124,8 @@ class SEDTask4(pl.LightningModule):
         """Adam on the student, its learning rate ramped up, held and let fall by step."""
         training = self.config.training
         steps = self.trainer.estimated_stepping_batches // self.trainer.max_epochs
-        # One kernel for all parameters. Lightning clips no gradients for it in mixed precision, where
-        # it might unscale them itself.
+        # One kernel for all parameters. In mixed precision Lightning does not clip gradients for
+        # it, as a fused Adam might unscale them itself.
         fused = not self.trainer.precision.endswith("-mixed")
         optimizer = torch.optim.Adam(self.sed_student.parameters(), self.config.opt.lr, fused=fused)
         scheduler = RampedScheduler(
