@@ -133,13 +133,13 @@ class Step:
         loss.backward()
 
     def optimize(self) -> None:
-        """Clip, step, and let the teacher follow."""
+        """Update the teacher, clip and step."""
         training, student = self.config.training, self.module.sed_student
+        ema_update(student, self.module.sed_teacher, self.schedule.step_num, training.ema_factor)
         if training.gradient_clip:
             nn.utils.clip_grad_norm_(student.parameters(), training.gradient_clip)
         self.optimizer.step()
         self.schedule.step()
-        ema_update(student, self.module.sed_teacher, self.schedule.step_num, training.ema_factor)
 
     def whole(self) -> None:
         """Everything."""
