@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import sed_eval
@@ -13,7 +15,8 @@ from desed_task.evaluation.fscores import (
     segment_fscore,
     threshold_grid,
 )
-from desed_task.evaluation.scores import Detections
+from desed_task.evaluation.scores import Detections, Scores, detect
+from desed_task.labels import FrameGrid, Vocabulary
 from local.scoring import COLLAR
 
 LABELS = ("Dog", "Cat", "Speech")
@@ -90,6 +93,40 @@ def test_collar_and_segment_f1_equal_sed_eval_s(seed):
     segments = segment_fscore(found, truth, LABELS, segment_s=1.0)
     theirs = by_segment.results_class_wise_average_metrics()["f_measure"]["f_measure"]
     assert segments.macro == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_events_just_a_collar_from_the_truth_count_as_published(parity, number):
+    """Which side of the collar they fall to is a matter of the last bit of a frame's time."""
+    case = json.loads(parity("frame_times.json").read_text())["cases"][number]
+    clips = sorted({event["clip"] for event in case["true"]})
+    vocabulary = Vocabulary(case["collar_f1"])
+    values = np.zeros((len(clips), 156, len(vocabulary)))
+    for event in case["found"]:
+        frames = slice(event["first_frame"], event["end_frame"])
+        values[clips.index(event["clip"]), frames, vocabulary.index(event["event_label"])] = 1.0
+    truth = events(
+        *(
+            (
+                clips.index(event["clip"]),
+                vocabulary.index(event["event_label"]),
+                event["onset"],
+                event["offset"],
+            )
+            for event in case["true"]
+        )
+    )
+
+    def collar_f1(boundaries_s):
+        found = detect(Scores(tuple(clips), values, boundaries_s, vocabulary), 0.5)
+        assert len(found) == len(case["found"])
+        return collar_fscore(found, truth, vocabulary.labels, **COLLAR)
+
+    ours = collar_f1(FrameGrid().boundaries_s)
+    assert ours.macro == pytest.approx(case["collar_f1_macro"], abs=1e-12)
+    assert ours.per_class == pytest.approx(case["collar_f1"], abs=1e-12)
+    other = collar_f1(np.arange(157) * 0.064)
+    assert other.macro == pytest.approx(case["of_0.064k_instead"], abs=1e-12)
 
 
 def test_matching_is_the_largest_possible():
