@@ -17,7 +17,7 @@ from desed_task.labels import FrameGrid
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import load_config
-from local.scoring import obj_metric, score_desed, score_maestro
+from local.scoring import HIT_ONLY, obj_metric, score_desed, score_maestro
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "pretrained.yaml"
 TEST = {"stage": "test", "role": "student", "n_thresholds": 50}
@@ -232,6 +232,27 @@ def test_constant_scores_tell_nothing(published, constant):
     for name, value in report.metrics.items():
         # A detection over the whole clip does find the events that last as long.
         assert value == 0 or (constant == 1 and "intersection" in name and value < 0.1)
+
+
+def test_a_class_that_is_never_found_has_no_psds_eval_f1(published):
+    silent = published["desed_scores"].values.copy()
+    silent[..., VOCABULARY.index("Dog")] = 0.0
+    scores = published["desed_scores"].map(lambda _: silent)
+    truth = published["desed"], published["desed_s"]
+    before = score_desed(published["desed_scores"], *truth, **TEST)
+    report = score_desed(scores, *truth, **TEST)
+    name = f"test/student/{HIT_ONLY}"
+    assert before.per_class[name]["Dog"] > 0
+    values = {**before.per_class[name], "Dog": None}
+    assert report.per_class[name] == values and report.not_scored == ()
+    kept = [value for value in values.values() if value is not None]
+    assert len(kept) < len(DESED_CLASSES)
+    assert report.metrics[name] == pytest.approx(np.mean(kept))
+    (row,) = [r for r in report.texts["intersection_f1.txt"].splitlines() if r.startswith("Dog")]
+    assert row.split()[1:4] == ["-", "0", "0"]
+    for other, per_class in report.per_class.items():
+        if other != name:
+            assert per_class["Dog"] == 0.0, other
 
 
 def test_a_truth_without_scored_events_is_refused(published):
