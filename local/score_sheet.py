@@ -21,7 +21,7 @@ class Report:
         not_scored: classes without any event in the truth; they are left out of every mean.
         curves: name of a PSDS -> its curves.
         texts: file name -> a table to read.
-        n_clips: clips with truth and scores.
+        n_clips: clips that the metrics are computed of.
         unscored_clips: clips of the truth that have no scores; they are left out.
     """
 
