@@ -148,7 +148,8 @@ def _from_scores(
 
 def _intersection_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
     found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
-    score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION)
+    decimals = fscores.SED_SCORES_EVAL_DECIMALS
+    score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION, decimals=decimals)
     return score.macro, score.per_class
 
 

@@ -30,7 +30,8 @@ class FScore(NamedTuple):
     """F-scores and what they were counted from.
 
     `macro` is the mean over the classes that have a value. A class with neither true events nor
-    detections has none (NaN); one whose events were all missed has 0.
+    detections has none (NaN); one whose events were all missed has 0. Classes that are detected but
+    have no true event count as 0 too, where the packages have no common rule: leave them out.
     """
 
     macro: float
@@ -54,7 +55,13 @@ class FScore(NamedTuple):
 
 
 def intersection_fscore(
-    found: Detections, truth: Detections, labels: Sequence[str], *, dtc: float, gtc: float
+    found: Detections,
+    truth: Detections,
+    labels: Sequence[str],
+    *,
+    dtc: float,
+    gtc: float,
+    decimals: int | None = None,
 ) -> FScore:
     """Intersection-based F-score of given detections.
 
@@ -64,8 +71,12 @@ def intersection_fscore(
         labels: classes, in the order of the label indices.
         dtc: detection tolerance criterion.
         gtc: ground truth intersection criterion.
+        decimals: seconds are rounded to so many before they are compared, as sed_scores_eval does
+            (SED_SCORES_EVAL_DECIMALS). None compares shares as they are, as psds_eval does.
     """
-    counts = intersection_counts(found, truth, len(labels), dtc=dtc, gtc=gtc, cttc=None)
+    counts = intersection_counts(
+        found, truth, len(labels), dtc=dtc, gtc=gtc, cttc=None, decimals=decimals
+    )
     return _fscore(counts.true_positives, counts.false_positives, counts.references, labels)
 
 

@@ -170,6 +170,40 @@ def test_events_at_the_collar_count_in_a_validation_as_in_a_test():
     assert test.metrics[f"test/{name}/sed_eval"] < 1.0
 
 
+def on_the_grid(n_clips, seed):
+    """Detections and truth that begin and end on frames: shares are often just 0.5 or 0.7."""
+    rng = np.random.default_rng(seed)
+    boundaries_s = FrameGrid().boundaries_s
+    names = tuple(f"Y{number}_0.000_10.000" for number in range(n_clips))
+    values = np.zeros((n_clips, 156, 27), dtype=np.float32)
+    rows = []
+    for clip in range(n_clips):
+        for label in range(3):
+            length = 10 * rng.integers(1, 5)
+            first = rng.integers(0, 150 - 2 * length)
+            moved = first + rng.integers(-1, 2) * length * rng.choice([3, 5]) // 10
+            values[clip, max(moved, 0) : moved + length, label] = rng.choice([0.6, 0.9])
+            ends = boundaries_s[[first, first + length]].round(3)
+            rows.append((clip, *ends, label))
+    clip, onset_s, offset_s, label = (np.array(column) for column in zip(*rows, strict=True))
+    confidence = np.ones(len(rows), dtype=np.float32)
+    events = EventTable(names, clip, onset_s, offset_s, label, confidence, VOCABULARY)
+    return Scores(names, values, boundaries_s, VOCABULARY), events, dict.fromkeys(names, 10.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shares_that_just_meet_their_criterion_count_in_a_validation_as_in_a_test(seed):
+    arguments = on_the_grid(40, seed)
+    test, val = (score_desed(*arguments, **changes) for changes in (TEST, VALIDATION))
+    for name in FROM_SCORES:
+        of_val = val.metrics[f"val/student/{name}/sed_scores_eval"]
+        assert of_val == pytest.approx(test.metrics[f"test/student/{name}/sed_scores_eval"])
+    # psds_eval does not round, so that the example tells the two rules apart.
+    by_intersection = "test/student/intersection_f1_macro_thres05"
+    exact = test.metrics[f"{by_intersection}/sed_scores_eval"]
+    assert 0 < test.metrics[f"{by_intersection}/psds_eval"] < exact - 0.02
+
+
 def test_other_processes_find_the_same(published):
     arguments = published["desed_scores"], published["desed"], published["desed_s"]
     with Aside(2) as aside:
