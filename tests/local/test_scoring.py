@@ -115,21 +115,33 @@ def test_overlapping_events_are_merged_with_one_warning(published):
 FROM_SCORES = ("psds1", "intersection_f1_macro_thres05", "collar_f1_macro_thres05")
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_validation_has_the_figures_of_a_test(published, tied):
-    scores = published["desed_scores"]
-    if tied:  # many scores are just the threshold
-        scores = scores.map(lambda values: (values * 10).round() / 10)
-    arguments = scores, published["desed"], published["desed_s"]
+def sparse(scores, events, durations):
+    """One class is never found, one does not occur, every fifth clip has no event, lengths vary."""
+    silent, absent = (VOCABULARY.index(label) for label in ("Dog", "Cat"))
+    values = scores.values.copy()
+    values[..., silent] = 0.0
+    kept = (events.label_index != absent) & (events.clip_index % 5 > 0)
+    lengths = {clip_id: 10.0 - number % 4 for number, clip_id in enumerate(events.clip_ids)}
+    return scores.map(lambda _: values), events.rows(kept), lengths
+
+
+@pytest.mark.parametrize("kind", ["as it is", "tied", "sparse"])
+def test_a_validation_has_the_figures_of_a_test(published, kind):
+    arguments = published["desed_scores"], published["desed"], published["desed_s"]
+    if kind == "tied":  # many scores are just the threshold
+        tied = arguments[0].map(lambda values: (values * 10).round() / 10)
+        arguments = (tied, *arguments[1:])
+    elif kind == "sparse":
+        arguments = sparse(*arguments)
     test, val = (
         score_desed(*arguments, stage=stage, role="student", n_thresholds=50)
         for stage in ("test", "val")
     )
     assert len(val.metrics) == len(FROM_SCORES)
-    for kind in ("metrics", "per_class"):
+    for part in ("metrics", "per_class"):
         for name in FROM_SCORES:
-            exact = getattr(val, kind)[f"val/student/{name}/sed_scores_eval"]
-            of_test = getattr(test, kind)[f"test/student/{name}/sed_scores_eval"]
+            exact = getattr(val, part)[f"val/student/{name}/sed_scores_eval"]
+            of_test = getattr(test, part)[f"test/student/{name}/sed_scores_eval"]
             assert exact == pytest.approx(of_test, abs=1e-9)
     assert set(val.curves) == {"psds1"}
 
