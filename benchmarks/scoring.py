@@ -242,9 +242,5 @@ def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
 
 def _maestro(smoothed: Scores, truth: Truth) -> Any:
     """Segment metrics of whole recordings, from the table on."""
-    events = scoring.segment_truth(truth.events, truth.durations, "test")
-    labels, _ = scoring.scored(events, MAESTRO_SCORED_CLASSES)
-    frames, true = scoring.segment_input(
-        smoothed.select(labels=labels), events, truth.durations, "test"
-    )
-    return segments.segment_scores(frames, true, truth.durations, max_fpr=scoring.MAX_FPR)
+    part = scoring.segment_part(smoothed, truth.events, truth.durations, "test")
+    return part.metrics(part.scores)

@@ -27,6 +27,7 @@ from torch import Tensor
 from desed_task.audio import PathLike
 from desed_task.errors import InputError
 from desed_task.files import sha256_of
+from desed_task.labels import active_runs
 from desed_task.nnet.beats import Beats, check_fit, find_beats, load_beats
 from desed_task.overlap_add import OverlapAdd, ScoreRows, Waveform, Window, WindowGrid
 from desed_task.postprocess import (
@@ -240,14 +241,14 @@ class SoundEventDetector:
         scores = self.smooth(unprocessed)
         duration_s = n_samples / self.spec.sample_rate
         grid = replace(self.spec.grid, n_frames=len(scores), clip_s=duration_s)
-        onset_s, offset_s, label_index = grid.decode(scores > limits)
+        boundaries_s = grid.boundaries_s
         events = []
-        for onset, offset, label in zip(onset_s, offset_s, label_index, strict=True):
-            rows = slice(grid.to_frame(onset), int(np.searchsorted(grid.boundaries_s, offset)))
-            confidence = float(scores[rows, label].mean(dtype=np.float64))
-            events.append(SoundEvent(float(onset), float(offset), self.labels[label], confidence))
+        for first, last, label in zip(*active_runs(scores > limits), strict=True):
+            onset_s, offset_s = float(boundaries_s[first]), float(boundaries_s[last])
+            confidence = float(scores[first:last, label].mean(dtype=np.float64))
+            events.append(SoundEvent(onset_s, offset_s, self.labels[label], confidence))
         events.sort(key=lambda event: (event.onset_s, event.offset_s, event.label))
-        return Found(duration_s, self.labels, grid.boundaries_s, unprocessed, scores, tuple(events))
+        return Found(duration_s, self.labels, boundaries_s, unprocessed, scores, tuple(events))
 
 
 def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:

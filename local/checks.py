@@ -15,7 +15,7 @@ from desed_task.threads import in_threads
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
-from local.scoring import TRUE_CONFIDENCE, scored
+from local.scoring import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored
 
 PREPARE = "prepare the data with generate_dcase_task4_2024.py"
 EXTRACT = "run extract_embeddings.py"
@@ -122,18 +122,23 @@ def open_embeddings(
     return reader
 
 
-def truth_problems(desed: EventTable, maestro: EventTable) -> list[str]:
+def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list[str]:
     """A message for each truth of a stage in which no scored class has an event.
 
     Args:
         desed: events of the clips that are there.
-        maestro: likewise, soft labels as confidence.
+        maestro: events of the clips that are there, soft labels as confidence.
+        stage: "val" or "test".
     """
     certain = maestro.rows(maestro.confidence > TRUE_CONFIDENCE)
+    parts = (
+        (desed, DESED_CLASSES, "check the table"),
+        (certain, MAESTRO_SCORED_CLASSES, MAESTRO_REMEDIES[stage]),
+    )
     problems = []
-    for events, classes in ((desed, DESED_CLASSES), (certain, MAESTRO_SCORED_CLASSES)):
+    for events, classes, remedy in parts:
         try:
-            scored(events, classes)
+            scored(events, classes, remedy)
         except InputError as error:
             problems.append(str(error))
     return problems

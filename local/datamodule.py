@@ -31,6 +31,7 @@ from local.loading import (
 )
 from local.packing import open_packed, pack_corpora
 from local.prep.maestro import split_train_files
+from local.scoring import Stage
 
 
 class Truth(NamedTuple):
@@ -134,9 +135,16 @@ class SedDataModule(pl.LightningDataModule):
 
     def _truth_problems(self, stage: str) -> list[str]:
         """Truths that nothing can be scored against, in the validations and tests of a stage."""
-        parts = {"fit": ("val", "test"), "validate": ("val",), "test": ("test",)}.get(stage, ())
-        truths = ([truth.events for truth in self.truths(part)] for part in parts)
-        return [problem for events in truths for problem in truth_problems(*events)]
+        stages: dict[str, tuple[Stage, ...]] = {
+            "fit": ("val", "test"),
+            "validate": ("val",),
+            "test": ("test",),
+        }
+        problems = []
+        for part in stages.get(stage, ()):
+            desed, maestro = self.truths(part)
+            problems += truth_problems(desed.events, maestro.events, part)
+        return problems
 
     def _split_problems(self, stage: str) -> list[str]:
         """Sets too small to be split or drawn from, as far as they could be loaded."""

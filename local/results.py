@@ -108,7 +108,7 @@ def _cell(value: float | None) -> str:
 
 
 def per_class_text(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Tab-separated: a row a metric and class; an empty value where the class is not scored."""
+    """Tab-separated: a row per metric and class; the value is empty where there is none."""
     lines = ["metric\tevent_label\tvalue"]
     lines += [
         f"{name}\t{label}\t{'' if value is None else f'{value:.6f}'}"

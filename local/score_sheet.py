@@ -15,11 +15,13 @@ class Report:
 
     Attributes:
         metrics: full name -> value.
-        per_class: full name -> class -> value; None where the class is not scored.
+        per_class: full name -> class -> value; None where the class is not scored, or where the
+            metric defines no value for it (psds_eval's F-score without a true positive, an area
+            without a negative segment).
         not_scored: classes without any event in the truth; they are left out of every mean.
         curves: name of a PSDS -> its curves.
         texts: file name -> a table to read.
-        n_clips: clips with truth and scores.
+        n_clips: clips that the metrics are computed of.
         unscored_clips: clips of the truth that have no scores; they are left out.
     """
 

@@ -19,6 +19,7 @@ from local.classes_dict import VOCABULARY
 from local.collector import RowCollector, ScoreCollector
 from local.config import RecipeConfig
 from local.datamodule import SedDataModule, grid_of
+from local.objective import obj_metric
 
 ROLES = ("student", "teacher")
 # From here on other processes save more time than it takes to start them.
@@ -82,7 +83,7 @@ class ScoreKeeper:
             metrics[f"val/{role}/weak_f1_macro_thres05/torchmetrics"] = self._weak_f1(role)
             for report in self.reports[role]:
                 metrics.update(report.metrics)
-        metrics["val/obj_metric"] = scoring.obj_metric(
+        metrics["val/obj_metric"] = obj_metric(
             metrics,
             synth_type=training.obj_metric_synth_type,
             maestro_type=training.obj_metric_maestro_type,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
@@ -42,16 +41,16 @@ THRESHOLD = 0.5
 MAX_FPR = 0.1
 # An annotated soft label above this counts as an event.
 TRUE_CONFIDENCE = 0.5
-SYNTH_METRICS = {
-    "intersection": "intersection_f1_macro_thres05",
-    "collar": "collar_f1_macro_thres05",
-    "psds": "psds1",
+# What to do where no scored class has an event.
+MAESTRO_REMEDIES: dict[Stage, str] = {
+    "test": "check the table",
+    "val": (
+        "check the table, or hold out other recordings for validation (training.maestro_split, "
+        "training.seed)"
+    ),
 }
-MAESTRO_METRICS = {
-    "fmo": "segment_f1_macro_thresopt",
-    "mauc": "segment_mauc",
-    "mpauc": "segment_mpauc",
-}
+# The test metric in which a class without a true positive has no value; elsewhere it has 0.
+HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
 
 
 def score_desed(
@@ -149,7 +148,8 @@ def _from_scores(
 
 def _intersection_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
     found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
-    score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION)
+    decimals = fscores.SED_SCORES_EVAL_DECIMALS
+    score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION, decimals=decimals)
     return score.macro, score.per_class
 
 
@@ -183,6 +183,7 @@ def _from_detections(
     found = detect(scores, THRESHOLD)
     inside = found.within(duration_s)
     by_intersection = fscores.intersection_fscore(inside, truth, labels, **INTERSECTION)
+    by_intersection = by_intersection.as_psds_eval()
     by_collar = fscores.collar_fscore(found, truth, labels, **COLLAR)
     sheet.put(
         "intersection_f1_macro_thres05",
@@ -196,7 +197,9 @@ def _from_detections(
     return {
         "event_f1.txt": fscore_text(f"Event-based F1, collars 0.2 s{at}", by_collar),
         "intersection_f1.txt": fscore_text(
-            f"Intersection-based F1, dtc = gtc = 0.5{at}", by_intersection
+            f"Intersection-based F1, dtc = gtc = 0.5{at}; macro over the classes with a true "
+            "positive, as psds_eval",
+            by_intersection,
         ),
         "segment_f1.txt": fscore_text(f"Segment-based F1, 1 s segments{at}", by_segment),
     }
@@ -211,10 +214,11 @@ def score_maestro(
     role: str,
     n_thresholds: int,
 ) -> Report:
-    """One-second segment metrics over the 11 scored MAESTRO classes.
+    """One-second segment metrics over the 11 scored MAESTRO classes (SPEC section 7).
 
-    A test overlap-adds the clips of a recording; a validation, whose clips were drawn from
-    recordings that are trained on, scores each clip by itself.
+    A test averages frames in each segment and overlap-adds the clips of a recording. A validation
+    takes the clips in which a scored class has an event, each by itself up to its end, and the
+    highest frame in each segment. So did the published code, but up to each clip's last event.
 
     Args:
         scores: post-processed, of clips that `events` lists.
@@ -228,11 +232,8 @@ def score_maestro(
         InputError: for clips without truth or duration, scores that are not finite, or a truth
             without any scored event.
     """
-    scores, events, unscored = paired(scores, events)
-    events = segment_truth(events, durations, stage)
-    labels, not_scored = scored(events, MAESTRO_SCORED_CLASSES)
-    frames, truth = segment_input(scores.select(labels=labels), events, durations, stage)
-    found = segments.segment_scores(frames, truth, durations, max_fpr=MAX_FPR)
+    part = segment_part(scores, events, durations, stage)
+    found = part.metrics(part.scores)
     sheet = Sheet(stage, role, MAESTRO_SCORED_CLASSES)
     for name, value, per_class in (
         ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
@@ -243,66 +244,98 @@ def score_maestro(
     return Report(
         sheet.metrics,
         sheet.per_class,
-        not_scored,
+        part.not_scored,
         texts={"maestro_segment_f1.txt": segment_text(found)},
-        n_clips=len(scores.clip_ids),
-        unscored_clips=unscored,
+        n_clips=len(part.scores.clip_ids),
+        unscored_clips=part.unscored_clips,
     )
 
 
-def segment_truth(events: EventTable, durations: Mapping[str, float], stage: Stage) -> EventTable:
-    """Certain events of whole recordings in a test, of single clips in a validation."""
+class SegmentPart(NamedTuple):
+    """What segment metrics are computed of.
+
+    Attributes:
+        stage: how.
+        scores: of the clips that count and the classes that occur.
+        events: certain ones: of whole recordings in a test, of the same clips in a validation.
+        durations: recording (test) or clip (val) -> seconds.
+        not_scored: classes that do not occur.
+        unscored_clips: clips of the truth that have no scores.
+    """
+
+    stage: Stage
+    scores: Scores
+    events: EventTable
+    durations: Mapping[str, float]
+    not_scored: tuple[str, ...]
+    unscored_clips: int
+
+    def metrics(self, scores: Scores) -> segments.SegmentScores:
+        """Segment metrics of `self.scores`, or of what post-processing makes of them.
+
+        Args:
+            scores: of the same clips, of some of the classes.
+        """
+        labels = scores.vocabulary.labels
+        if self.stage == "val":
+            truth = as_detections(self.events, scores.vocabulary)
+            duration_s = np.array([self.durations[clip_id] for clip_id in scores.clip_ids])
+            pieces = segments.clip_segments(scores, truth, duration_s)
+            return segments.scores_of_segments(pieces, labels, max_fpr=MAX_FPR)
+        return segments.segment_scores(*self.recordings(scores), self.durations, max_fpr=MAX_FPR)
+
+    def recordings(self, scores: Scores) -> tuple[ScoreFrames, TruthEvents]:
+        """Segment scores and truth of the whole recordings of a test."""
+        labels = scores.vocabulary.labels
+        pieces = segments.overlap_add(scores, self.durations)
+        frames = segments.segment_frames(pieces, self.durations, labels)
+        return frames, truth_events(self.events, scores.vocabulary)
+
+
+def segment_part(
+    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
+) -> SegmentPart:
+    """Choose clips, events and classes for segment metrics; the arguments of `score_maestro`.
+
+    Raises:
+        InputError: as `score_maestro`.
+    """
+    scores, events, unscored = paired(scores, events)
     certain = events.rows(events.confidence > TRUE_CONFIDENCE)
     # The same event of a recording stands in the table of every clip that covers it.
     whole = segments.on_recordings(certain).joined() if stage == "test" else certain.merged()
     check_durations(whole.clip_ids, durations)
-    return whole.within(durations)
+    whole = whole.within(durations)
+    if stage == "val":
+        read_s = float(np.ceil(scores.boundaries_s[-1]))
+        # Longer clips are scored as far as they were read.
+        durations = {clip_id: min(durations[clip_id], read_s) for clip_id in whole.clip_ids}
+        whole = _with_scored_events(whole.rows(whole.onset_s < read_s))
+        scores = scores.select(whole.clip_ids)
+    labels, not_scored = scored(whole, MAESTRO_SCORED_CLASSES, MAESTRO_REMEDIES[stage])
+    return SegmentPart(stage, scores.select(labels=labels), whole, durations, not_scored, unscored)
 
 
-def segment_input(
-    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
-) -> tuple[ScoreFrames, TruthEvents]:
-    """Segments and truth of whole recordings in a test, of single clips in a validation."""
-    pieces = (segments.overlap_add if stage == "test" else segments.clip_segments)(
-        scores, durations
-    )
-    frames = segments.segment_frames(pieces, durations, scores.vocabulary.labels)
-    return frames, truth_events(events, scores.vocabulary)
+def _with_scored_events(events: EventTable) -> EventTable:
+    """The clips in which a scored class has an event; all if there is none, which is refused."""
+    classes = np.flatnonzero(events.vocabulary.mask(MAESTRO_SCORED_CLASSES))
+    clips = np.unique(events.clip_index[np.isin(events.label_index, classes)])
+    return events.select([events.clip_ids[index] for index in clips]) if len(clips) else events
 
 
-def scored(events: EventTable, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes that occur in the truth, and those that do not."""
+def scored(
+    events: EventTable, classes: Sequence[str], remedy: str = "check the table"
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes that occur in the truth, and those that do not.
+
+    Raises:
+        InputError: if none occurs, with the remedy.
+    """
     there = {events.vocabulary[index] for index in np.unique(events.label_index)}
     labels = tuple(label for label in classes if label in there)
     if not labels:
         raise InputError(
             f"{events.path or 'the truth'}: none of the scored classes ({', '.join(classes)}) has "
-            f"an event above {TRUE_CONFIDENCE} in its {len(events.clip_ids)} clips; check the table"
+            f"an event above {TRUE_CONFIDENCE} in its {len(events.clip_ids)} clips; {remedy}"
         )
     return labels, tuple(label for label in classes if label not in there)
-
-
-def obj_metric(metrics: Mapping[str, float], *, synth_type: str, maestro_type: str) -> float:
-    """The student's validation metric that the best checkpoint is chosen by.
-
-    Args:
-        metrics: of a validation, by full name.
-        synth_type: intersection, collar or psds.
-        maestro_type: fmo, mauc or mpauc.
-
-    Raises:
-        InputError: if one of its three parts does not exist for the validation data.
-    """
-    names = (
-        "val/student/weak_f1_macro_thres05/torchmetrics",
-        f"val/student/{SYNTH_METRICS[synth_type]}/sed_scores_eval",
-        f"val/student/{MAESTRO_METRICS[maestro_type]}/sed_scores_eval",
-    )
-    undefined = [name for name in names if math.isnan(metrics[name])]
-    if undefined:
-        raise InputError(
-            f"{', '.join(undefined)} cannot be computed, so the best checkpoint cannot be chosen: "
-            "in the validation data no class is absent from any segment; set "
-            "training.obj_metric_maestro_type to fmo, or correct data.real_maestro_train_tsv"
-        )
-    return sum(metrics[name] for name in names)

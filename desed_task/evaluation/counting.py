@@ -163,13 +163,14 @@ def _event_sums(
 def intersection_f1(
     found: Detections, truth: Detections, shape: tuple[int, int], *, dtc: float, gtc: float
 ) -> WeightedF1:
-    """The macro value of `intersection_fscore`; `shape` is (clips, classes)."""
+    """The macro value of `intersection_fscore(...).as_psds_eval()`; `shape` is (clips, classes)."""
     verdicts = intersection_verdicts(found, truth, shape[1], dtc=dtc, gtc=gtc, cttc=None)
     false = found.rows(~verdicts.tolerated)
     return WeightedF1(
         _truth_sums(truth.rows(verdicts.hit), shape)[0],
         _truth_sums(false, shape)[0],
         _truth_sums(truth, shape)[0],
+        hit_only=True,
     )
 
 

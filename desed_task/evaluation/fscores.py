@@ -1,7 +1,9 @@
 """F-scores of events: by intersection and by collars, of detections and of scores.
 
-Intersection: Bilen et al. 2020, as psds_eval 0.5.3 counts. Collars: Mesaros et al., "Metrics for
-polyphonic sound event detection", 2016, as sed_eval 0.2.1 counts with optimal matching.
+Intersection: Bilen et al. 2020, counted as by psds_eval 0.5.3. Collars and segments: Mesaros et
+al., "Metrics for polyphonic sound event detection", 2016, counted as by sed_eval 0.2.1 with optimal
+matching. sed_eval and sed_scores_eval give a class without a true positive an F-score of 0,
+psds_eval gives it none (`FScore.as_psds_eval`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ SED_SCORES_EVAL_DECIMALS = 6
 class FScore(NamedTuple):
     """F-scores and what they were counted from.
 
-    `macro` is the mean over classes with events or detections.
+    `macro` is the mean over the classes that have a value. A class with neither true events nor
+    detections has none (NaN); one whose events were all missed has 0. Classes that are detected but
+    have no true event count as 0 too, where the packages have no common rule: leave them out.
     """
 
     macro: float
@@ -37,9 +41,27 @@ class FScore(NamedTuple):
     false_positives: dict[str, int]
     references: dict[str, int]
 
+    def as_psds_eval(self) -> FScore:
+        """The F-scores that psds_eval 0.5.3 states: a class without a true positive has no value.
+
+        Such a class is NaN and left out of `macro`, which is 0 if no class is left.
+        """
+        per_class = {
+            label: value if self.true_positives[label] else float("nan")
+            for label, value in self.per_class.items()
+        }
+        values = [value for value in per_class.values() if not np.isnan(value)]
+        return self._replace(per_class=per_class, macro=float(np.mean(values)) if values else 0.0)
+
 
 def intersection_fscore(
-    found: Detections, truth: Detections, labels: Sequence[str], *, dtc: float, gtc: float
+    found: Detections,
+    truth: Detections,
+    labels: Sequence[str],
+    *,
+    dtc: float,
+    gtc: float,
+    decimals: int | None = None,
 ) -> FScore:
     """Intersection-based F-score of given detections.
 
@@ -49,8 +71,12 @@ def intersection_fscore(
         labels: classes, in the order of the label indices.
         dtc: detection tolerance criterion.
         gtc: ground truth intersection criterion.
+        decimals: seconds are rounded to so many before they are compared, as sed_scores_eval does
+            (SED_SCORES_EVAL_DECIMALS). None compares shares as they are, as psds_eval does.
     """
-    counts = intersection_counts(found, truth, len(labels), dtc=dtc, gtc=gtc, cttc=None)
+    counts = intersection_counts(
+        found, truth, len(labels), dtc=dtc, gtc=gtc, cttc=None, decimals=decimals
+    )
     return _fscore(counts.true_positives, counts.false_positives, counts.references, labels)
 
 

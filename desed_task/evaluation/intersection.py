@@ -54,10 +54,11 @@ def intersection_counts(
     dtc: float,
     gtc: float,
     cttc: float | None,
+    decimals: int | None = None,
 ) -> Counts:
     """Count what `intersection_verdicts` finds, class by class; the same arguments."""
     hit, tolerated, trigger, triggered = intersection_verdicts(
-        found, truth, n_classes, dtc=dtc, gtc=gtc, cttc=cttc
+        found, truth, n_classes, dtc=dtc, gtc=gtc, cttc=cttc, decimals=decimals
     )
     triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(triggers, (found.label_index[trigger], triggered), 1)
@@ -77,38 +78,54 @@ def intersection_verdicts(
     dtc: float,
     gtc: float,
     cttc: float | None,
+    decimals: int | None = None,
 ) -> Verdicts:
     """Apply the detection tolerance, ground truth and cross-trigger criteria.
 
     Args:
         found: detections; those of a class and clip do not overlap.
-        truth: true events, likewise.
+        truth: true events; those of a class and clip do not overlap.
         n_classes: classes counted.
         dtc: share of a detection that must lie in true events of its class, or it is false.
         gtc: share of a true event that tolerated detections must cover for it to be found.
         cttc: share of a false detection in true events of another class from which on it is a
             cross-trigger; None counts none.
+        decimals: seconds are rounded to so many before they are compared, as sed_scores_eval does.
+            None compares shares as they are, as psds_eval does: one that just meets its criterion
+            may then fall to either side.
     """
     pairs = pair_up(found, truth)
     overlap = np.minimum(found.offset_s[pairs.found], truth.offset_s[pairs.true])
     overlap -= np.maximum(found.onset_s[pairs.found], truth.onset_s[pairs.true])
     overlap = overlap.clip(min=0.0)
     same = found.label_index[pairs.found] == truth.label_index[pairs.true]
-    # Shares are summed, not overlaps: a sum that meets a criterion exactly then rounds as in
-    # psds_eval, whose figures these are.
-    found_share = overlap / (found.offset_s - found.onset_s)[pairs.found]
-    true_share = overlap / (truth.offset_s - truth.onset_s)[pairs.true]
-    tolerated = _sums(pairs.found, found_share * same, len(found)) >= dtc
-    useful = true_share * (same & tolerated[pairs.found])
-    hit = _sums(pairs.true, useful, len(truth)) >= gtc
+    found_s, true_s = found.offset_s - found.onset_s, truth.offset_s - truth.onset_s
+    tolerated = _reach(pairs.found, overlap * same, found_s, dtc, decimals)
+    useful = overlap * (same & tolerated[pairs.found])
+    hit = _reach(pairs.true, useful, true_s, gtc, decimals)
     trigger = triggered = np.zeros(0, dtype=np.int64)
     if cttc is not None:
-        wrong = found_share * (~tolerated[pairs.found] & ~same)
+        wrong = overlap * (~tolerated[pairs.found] & ~same)
         cell = pairs.found * n_classes + truth.label_index[pairs.true]
-        crossed = _sums(cell, wrong, len(found) * n_classes).reshape(-1, n_classes)
+        crossed = _reach(cell, wrong, np.repeat(found_s, n_classes), cttc, decimals)
         # A criterion of 0 would be met by clips without the class.
-        trigger, triggered = np.nonzero((crossed >= cttc) & (crossed > 0))
+        crossed &= _sums(cell, wrong, len(crossed)) > 0
+        trigger, triggered = np.nonzero(crossed.reshape(-1, n_classes))
     return Verdicts(hit, tolerated, trigger, triggered)
+
+
+def _reach(
+    index: Ints, overlap_s: Floats, length_s: Floats, share: float, decimals: int | None
+) -> npt.NDArray[np.bool_]:
+    """(entry,) whether the overlaps of an index come to that share of its length."""
+    reached: npt.NDArray[np.bool_]
+    if decimals is None:
+        # Shares are summed, not overlaps, so that sums round as in psds_eval.
+        reached = _sums(index, overlap_s / length_s[index], len(length_s)) >= share
+    else:
+        sums_s = _sums(index, overlap_s, len(length_s))
+        reached = np.round(sums_s, decimals) >= np.round(share * length_s, decimals)
+    return reached
 
 
 def _sums(index: Ints, values: Floats, size: int) -> Floats:

@@ -1,6 +1,8 @@
-"""One-second segments: clips overlap-added to recordings, F-score, AUC and partial AUC.
+"""One-second segments of clips or of whole recordings: F-score, AUC and partial AUC.
 
-Clips cut from a recording are named `{recording}-{onset}-{offset}`, times in centiseconds.
+Clips cut from a recording are named `{recording}-{onset}-{offset}`, times in centiseconds. Frames
+become segments in one of two ways (SPEC section 7): for a test they are averaged in each segment
+and clips are overlap-added to recordings; for a validation the highest frame counts, clip by clip.
 """
 
 from __future__ import annotations
@@ -13,15 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import sed_scores_eval
+from sed_scores_eval import segment_based
 from sed_scores_eval.base_modules.precision_recall import best_fscore_from_intermediate_statistics
 from sed_scores_eval.base_modules.roc import auroc_from_intermediate_statistics
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
-from desed_task.evaluation.scores import Floats, ScoreFrames, Scores, TruthEvents, check_durations
+from desed_task.evaluation.scores import (
+    Detections,
+    Floats,
+    ScoreFrames,
+    Scores,
+    TruthEvents,
+    check_durations,
+)
 
 SEGMENT_S = 1.0
+# Times of frames are rounded to so many decimals before they are held against segments.
+_DECIMALS = 6
 _CLIP_NAME = re.compile(r"(?P<recording>.+)-(?P<onset>\d+)-(?P<offset>\d+)")
 
 
@@ -66,24 +77,39 @@ def segments_of(scores: Scores) -> Floats:
     return segments
 
 
-def clip_segments(scores: Scores, durations: Mapping[str, float]) -> dict[str, Floats]:
-    """Segment scores of each clip by itself, up to its end.
+class Segments(NamedTuple):
+    """Segments of several clips, one clip after the other."""
+
+    values: Floats  # (segment, class), scores
+    active: npt.NDArray[np.bool_]  # (segment, class), whether an event reaches into it
+
+
+def clip_segments(scores: Scores, truth: Detections, duration_s: Floats) -> Segments:
+    """Segments of each clip by itself, as sed_scores_eval 0.0.4 makes them of frame scores.
+
+    The score of a segment is the maximum over the frames that reach into it, also over those behind
+    the clip's end in its last segment, and 0 where there is no frame.
 
     Args:
         scores: of clips.
-        durations: clip -> seconds; longer clips are scored as far as they were read.
-
-    Returns:
-        clip -> (segment, class).
-
-    Raises:
-        InputError: for a clip without a duration.
+        truth: events, their indices those of `scores`.
+        duration_s: (clip,) seconds; segments begin before it.
     """
-    check_durations(scores.clip_ids, durations)
-    return {
-        clip_id: values[: int(np.ceil(durations[clip_id] / SEGMENT_S))]
-        for clip_id, values in zip(scores.clip_ids, segments_of(scores), strict=True)
-    }
+    boundaries_s = np.round(scores.boundaries_s, _DECIMALS)
+    n_segments = np.ceil(duration_s / SEGMENT_S).astype(np.int64)
+    longest = int(n_segments.max(initial=0))
+    n_clips, _, n_classes = scores.values.shape
+    values = np.zeros((n_clips, longest, n_classes))
+    active = np.zeros(values.shape, dtype=bool)
+    for number in range(longest):
+        onset_s, offset_s = number * SEGMENT_S, (number + 1) * SEGMENT_S
+        frames = (boundaries_s[1:] > onset_s) & (boundaries_s[:-1] < offset_s)
+        if frames.any():
+            values[:, number] = scores.values[:, frames].max(axis=1)
+        during = (truth.offset_s > onset_s) & (truth.onset_s < offset_s)
+        active[truth.clip_index[during], number, truth.label_index[during]] = True
+    there = np.arange(longest) < n_segments[:, None]
+    return Segments(values[there], active[there])
 
 
 def overlap_add(scores: Scores, durations: Mapping[str, float]) -> dict[str, Floats]:
@@ -172,17 +198,47 @@ def segment_scores(
     """F1 at each class's best threshold, AUC and partial AUC over segments, by sed_scores_eval.
 
     Args:
-        frames: recording or clip -> data frame of scores.
-        truth: likewise -> events; every class of the frames occurs.
-        durations: likewise -> seconds.
+        frames: recording or clip -> data frame of scores, of frames of any length: the maximum in
+            each segment counts.
+        truth: recording or clip -> events; every class of the frames occurs.
+        durations: recording or clip -> seconds.
         max_fpr: false positive rate up to which the partial AUC is taken.
     """
     lengths = {name: durations[name] for name in frames}
-    statistics, _ = sed_scores_eval.segment_based.accumulated_intermediate_statistics(
+    statistics, _ = segment_based.accumulated_intermediate_statistics(
         frames, truth, lengths, segment_length=SEGMENT_S, num_jobs=1
     )
+    return _scores_of(statistics, max_fpr)
+
+
+def scores_of_segments(
+    segments: Segments, labels: Sequence[str], *, max_fpr: float
+) -> SegmentScores:
+    """The same of segments in arrays, which saves sed_scores_eval its loop over clips.
+
+    Args:
+        segments: of all clips; every class is active in one.
+        labels: of the classes.
+        max_fpr: false positive rate up to which the partial AUC is taken.
+    """
+    changes = {
+        label: (segments.values[:, column], {"tps": active, "fps": ~active})
+        for column, (label, active) in enumerate(zip(labels, segments.active.T, strict=True))
+    }
+    # The package puts the segments of clips one after the other; these stand so already.
+    statistics = segment_based.intermediate_statistics
+    of_all = statistics.accumulated_intermediate_statistics_from_deltas({"all clips": changes})
+    return _scores_of(of_all, max_fpr)
+
+
+# What sed_scores_eval knows of a class: scores, and by name the counts at each of them.
+_Statistics = tuple[Floats, dict[str, Any]]
+
+
+def _scores_of(statistics: dict[str, _Statistics], max_fpr: float) -> SegmentScores:
+    """Metrics of sed_scores_eval's statistics of each class."""
     f1, _, _, threshold, _ = best_fscore_from_intermediate_statistics(statistics)
-    labels = next(iter(frames.values())).columns[2:]
+    labels = tuple(statistics)
     f1_of, threshold_of = ({label: float(of[label]) for label in labels} for of in (f1, threshold))
     auc_of = {label: _area(statistics[label], None) for label in labels}
     partial_of = {label: _area(statistics[label], max_fpr) for label in labels}
@@ -197,7 +253,7 @@ def segment_scores(
     )
 
 
-def _area(statistics: tuple[Floats, dict[str, Any]], max_fpr: float | None) -> float:
+def _area(statistics: _Statistics, max_fpr: float | None) -> float:
     """Area under one class's ROC curve; NaN without a segment in which the class is absent."""
     counts = statistics[1]
     if not (counts["fps"] + counts["tns"]).any():

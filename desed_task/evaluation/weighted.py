@@ -117,20 +117,25 @@ class WeightedF1:
         true_positives: (clip, class).
         false_positives: (clip, class).
         references: (clip, class) true events.
+        hit_only: whether classes without a true positive are left out of the mean, as psds_eval
+            does (`FScore.as_psds_eval`), instead of counting as 0.
     """
 
     true_positives: Floats
     false_positives: Floats
     references: Floats
+    hit_only: bool = False
 
     def values(self, weights: Floats) -> tuple[float]:
-        """Mean over the classes that have events."""
+        """Mean over the classes that have events; with `hit_only` 0 if none of them was hit."""
         true, false, references = (
             weights @ counts
             for counts in (self.true_positives, self.false_positives, self.references)
         )
         present = references > 0
         f1 = 2 * true[present] / (true + false + references)[present]
+        if self.hit_only and f1.any():
+            f1 = f1[f1 > 0]
         return (_mean(f1),)
 
 

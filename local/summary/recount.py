@@ -24,7 +24,7 @@ from desed_task.evaluation.scores import (
 )
 from desed_task.evaluation.weighted import WeightedMetric
 from desed_task.labels import Vocabulary
-from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
+from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
 from local.datamodule import Truth
@@ -35,8 +35,7 @@ from local.scoring import (
     MAX_FPR,
     THRESHOLD,
     scored,
-    segment_input,
-    segment_truth,
+    segment_part,
 )
 
 
@@ -134,10 +133,8 @@ def recount_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
 
     Clips of one recording overlap, and their scores are averaged: they are no units by themselves.
     """
-    scores, events, _ = paired(scores, truth.events)
-    events = segment_truth(events, truth.durations, "test")
-    chosen = scores.select(labels=scored(events, MAESTRO_SCORED_CLASSES)[0])
-    frames, true = segment_input(chosen, events, truth.durations, "test")
+    part = segment_part(scores, truth.events, truth.durations, "test")
+    frames, true = part.recordings(part.scores)
     names = ("segment_f1_macro_thresopt", "segment_mauc", "segment_mpauc")
     metric = counting.segment_metrics(frames, true, truth.durations, max_fpr=MAX_FPR)
     return Recount(

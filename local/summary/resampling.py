@@ -126,8 +126,8 @@ def _check_values(recount: Recount, run: FinishedRun, role: str) -> None:
             told = "none" if stored is None else f"{stored:.6f}"
             raise InputError(
                 f"{full} of {run.folder} is {value:.6f} from its scores and the tables, {told} in "
-                "results.json; the tables or the version of sed_scores_eval are not those of its "
-                "test: test the run again"
+                "results.json; the tables, or the version of the recipe or of sed_scores_eval, are "
+                "not those of its test: test the run again"
             )
 
 

@@ -17,6 +17,7 @@ from local.checks import examples
 from local.config import RecipeConfig, load_config
 from local.corpora import TEST, Corpus
 from local.resuming import LAST, how_to_go_on
+from local.scoring import HIT_ONLY
 
 # What every test writes, and a summary shows first.
 NEEDED = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
@@ -154,7 +155,7 @@ def check_comparable(runs: Sequence[FinishedRun]) -> list[str]:
         problems += _class_problems(first, run) or _clip_problems(first, run)
     if problems:
         raise InputError.collect(problems, "these runs cannot be summarised together:")
-    return _version_notes(runs) + _twin_notes(runs)
+    return _version_notes(runs) + _earlier_notes(runs) + _twin_notes(runs)
 
 
 def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
@@ -167,6 +168,8 @@ def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
     differing = {
         label
         for name, values in first.per_class.items()
+        # Which classes have a value there depends on what a network finds.
+        if not name.endswith(HIT_ONLY)
         for label in _scored_labels(values) ^ _scored_labels(run.per_class[name])
     }
     if not differing:
@@ -208,6 +211,26 @@ def _version_notes(runs: Sequence[FinishedRun]) -> list[str]:
     return [
         f"sed_scores_eval differs between the runs: {by}; conventions of partial AUC differ "
         f"between versions, so {AGAIN}"
+    ]
+
+
+def _earlier_notes(runs: Sequence[FinishedRun]) -> list[str]:
+    """Runs whose psds_eval F1 has classes at 0, which tests do not write any more."""
+    earlier = [
+        str(run.folder)
+        for run in runs
+        if any(
+            value == 0
+            for name, values in run.per_class.items()
+            if name.endswith(HIT_ONLY)
+            for value in values.values()
+        )
+    ]
+    if not earlier:
+        return []
+    return [
+        f"{examples(earlier)}: tested by an earlier version of the recipe, which counted classes "
+        f"without a true positive as 0 in {HIT_ONLY}; psds_eval leaves them out, so {AGAIN}"
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from local.corpora import DEVTEST, MAESTRO_VALIDATION
 from local.results import ROLES
+from local.scoring import HIT_ONLY
 from local.summary.bootstrap import LEVEL
 from local.summary.run_folders import NEEDED, STAGES
 from local.summary.summary import Difference, Interval, Summary
@@ -216,7 +217,24 @@ def reading(summary: Summary) -> list[str]:
             f"Published figures are of {PUBLISHED_CLIPS} clips of {DEVTEST.title}; these are of "
             f"{clips}."
         )
+    if _missed_classes(summary):
+        notes.append(
+            f"{NONE} for a class in {HIT_ONLY}: no true positive in one of the runs; psds_eval "
+            "defines no value then and leaves the class out of that run's macro F1."
+        )
     return [*notes, *summary.notes]
+
+
+def _missed_classes(summary: Summary) -> bool:
+    """Whether a class that is scored has no psds_eval F1 in a run."""
+    return any(
+        value is None and label not in run.content.get("not_scored", ())
+        for system in summary.systems
+        for run in system.runs
+        for name, values in run.per_class.items()
+        if name.endswith(HIT_ONLY)
+        for label, value in values.items()
+    )
 
 
 def _resampling_notes(summary: Summary) -> list[str]:

@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.evaluation import segments
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, Roc, psds_of_rocs
 from desed_task.evaluation.scores import Scores, as_detections, paired, truth_events
 from desed_task.postprocess import ClassMedianFilter
 from local import scoring
-from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
+from local.classes_dict import CLASSES, DESED_CLASSES
 from local.tuning.scores import Scored
 from local.tuning.training import PARTS
 
@@ -55,10 +54,10 @@ class Judge:
         clips = [clip for clip, true in truth_events(events, chosen.vocabulary).items() if true]
         self._desed, self._events = chosen.select(clips), events.select(clips)
         self._dataset_s = sum(desed.durations[clip_id] for clip_id in clips)
-        self._maestro, found, _ = paired(part.maestro, maestro.events)
-        self._segment_truth = scoring.segment_truth(found, maestro.durations, part.stage)
-        self._durations = maestro.durations
-        self.maestro_labels, _ = scoring.scored(self._segment_truth, MAESTRO_SCORED_CLASSES)
+        self._segments = scoring.segment_part(
+            part.maestro, maestro.events, maestro.durations, part.stage
+        )
+        self.maestro_labels = self._segments.scores.vocabulary.labels
         self._rocs: dict[tuple[str, int], Roc] = {}
         self._areas: dict[tuple[str, int], float] = {}
 
@@ -86,11 +85,7 @@ class Judge:
     def area(self, label: str, length: int) -> float:
         """The partial area of a MAESTRO class, filtered with a length."""
         if (label, length) not in self._areas:
-            scores = _filtered(self._maestro, label, length)
-            frames, truth = scoring.segment_input(
-                scores, self._segment_truth, self._durations, self.part.stage
-            )
-            found = segments.segment_scores(frames, truth, self._durations, max_fpr=scoring.MAX_FPR)
+            found = self._segments.metrics(_filtered(self._segments.scores, label, length))
             self._areas[label, length] = found.partial_auc_per_class[label]
         return self._areas[label, length]
 

@@ -101,8 +101,9 @@ def _compute(
 
 
 def _identity(checkpoint: Path, data: SedDataModule) -> str:
-    """Tells apart what scores are computed of: the checkpoint, clips and embeddings."""
+    """Tells apart what scores are computed of: checkpoint, frame times, clips and embeddings."""
     digest = hashlib.sha256(sha256_of(checkpoint).encode())
+    digest.update(data.grid.boundaries_s.tobytes())
     for name, loaded in sorted(data.loaded.items()):
         files = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
         if loaded.embeddings is not None:

@@ -185,6 +185,15 @@ def test_confidence_is_the_mean_score():
     assert isinstance(shy, SoundEvent)
 
 
+def test_the_confidence_of_a_long_recording_is_that_of_the_event_s_own_frames():
+    """Times of frames round, by their thousands also below the frame that they stand for."""
+    spans_s = [(0.064 * first, 0.064 * (first + 1)) for first in range(1, 4000, 2)]
+    found = listening().detect(tone(260, *spans_s), RATE)
+    events = [event for event in found.events if event.label == "tone"]
+    assert len(events) == len(spans_s)
+    assert {round(event.confidence, 6) for event in events} == {0.9}
+
+
 # ---- real networks
 
 

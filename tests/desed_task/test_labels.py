@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from desed_task.errors import InputError
-from desed_task.labels import FrameGrid, Vocabulary
+from desed_task.labels import FrameGrid, Vocabulary, active_runs
 
 
 def test_the_published_grid():
@@ -59,6 +59,37 @@ def test_weak_labels_stand_in_frame_zero():
     assert np.argwhere(target).tolist() == [[0, 0], [2, 0]]
 
 
-def test_to_frame_is_clipped_to_the_clip():
-    grid = FrameGrid()
-    assert [grid.to_frame(t) for t in (-1.0, 0.0, 0.0641, 99.0)] == [0, 0, 1, 156]
+def test_boundaries_are_the_published_ones_to_the_last_bit(parity):
+    expected = [float(text) for text in json.loads(parity("frame_times.json").read_text())["times"]]
+    assert FrameGrid().boundaries_s.tolist() == expected
+    assert FrameGrid.for_clip(10.0, 16000, 256, 4).boundaries_s.tolist() == expected
+    # confs/mini.yaml: twice the hop, half the subsampling.
+    assert FrameGrid.for_clip(10.0, 16000, 512, 2).boundaries_s.tolist() == expected
+
+
+@pytest.mark.parametrize("duration_s", [0.064, 3.21, 9.99, 47.3])
+def test_no_boundary_lies_beyond_the_end(duration_s):
+    n_frames = int(np.ceil(duration_s / 0.064))
+    boundaries_s = FrameGrid(n_frames=n_frames, clip_s=duration_s).boundaries_s
+    assert boundaries_s[-1] == duration_s and (np.diff(boundaries_s) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("sample_rate", "hop_samples", "net_subsample"),
+    [(16000, 256, 4), (16000, 512, 2), (22050, 256, 4), (44100, 441, 3), (32000, 320, 5)],
+)
+def test_frames_are_as_long_as_their_hops_at_any_rate(sample_rate, hop_samples, net_subsample):
+    grid = FrameGrid.for_clip(10.0, sample_rate, hop_samples, net_subsample)
+    assert grid.frame_samples == hop_samples * net_subsample
+    samples = np.arange(grid.n_frames + 1) * grid.frame_samples
+    np.testing.assert_allclose(grid.boundaries_s, samples / sample_rate, rtol=1e-15)
+    assert grid.n_frames == (10 * sample_rate // hop_samples + 1) // net_subsample
+
+
+def test_runs_of_active_frames():
+    active = np.zeros((6, 3), dtype=bool)
+    active[[0, 1, 3, 5], 0] = True
+    active[:, 2] = True
+    first, last, label_index = active_runs(active)
+    runs = list(zip(label_index.tolist(), first.tolist(), last.tolist(), strict=True))
+    assert runs == [(0, 0, 2), (0, 3, 4), (0, 5, 6), (2, 0, 6)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import sed_eval
@@ -13,7 +15,8 @@ from desed_task.evaluation.fscores import (
     segment_fscore,
     threshold_grid,
 )
-from desed_task.evaluation.scores import Detections
+from desed_task.evaluation.scores import Detections, Scores, detect
+from desed_task.labels import FrameGrid, Vocabulary
 from local.scoring import COLLAR
 
 LABELS = ("Dog", "Cat", "Speech")
@@ -92,6 +95,40 @@ def test_collar_and_segment_f1_equal_sed_eval_s(seed):
     assert segments.macro == pytest.approx(theirs)
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_events_just_a_collar_from_the_truth_count_as_published(parity, number):
+    """Which side of the collar they fall to is a matter of the last bit of a frame's time."""
+    case = json.loads(parity("frame_times.json").read_text())["cases"][number]
+    clips = sorted({event["clip"] for event in case["true"]})
+    vocabulary = Vocabulary(case["collar_f1"])
+    values = np.zeros((len(clips), 156, len(vocabulary)))
+    for event in case["found"]:
+        frames = slice(event["first_frame"], event["end_frame"])
+        values[clips.index(event["clip"]), frames, vocabulary.index(event["event_label"])] = 1.0
+    truth = events(
+        *(
+            (
+                clips.index(event["clip"]),
+                vocabulary.index(event["event_label"]),
+                event["onset"],
+                event["offset"],
+            )
+            for event in case["true"]
+        )
+    )
+
+    def collar_f1(boundaries_s):
+        found = detect(Scores(tuple(clips), values, boundaries_s, vocabulary), 0.5)
+        assert len(found) == len(case["found"])
+        return collar_fscore(found, truth, vocabulary.labels, **COLLAR)
+
+    ours = collar_f1(FrameGrid().boundaries_s)
+    assert ours.macro == pytest.approx(case["collar_f1_macro"], abs=1e-12)
+    assert ours.per_class == pytest.approx(case["collar_f1"], abs=1e-12)
+    other = collar_f1(np.arange(157) * 0.064)
+    assert other.macro == pytest.approx(case["of_0.064k_instead"], abs=1e-12)
+
+
 def test_matching_is_the_largest_possible():
     # Taken greedily, the first detection would use up the only event that the second can match.
     truth = events((0, 0, 1.0, 2.0), (0, 0, 1.3, 2.3))
@@ -109,6 +146,58 @@ def test_intersection_criteria():
     assert score.false_positives == {"Dog": 0, "Cat": 1, "Speech": 0}
     assert score.per_class["Dog"] == 1.0 and score.per_class["Cat"] == 0.0
     assert np.isnan(score.per_class["Speech"]) and score.macro == 0.5
+
+
+def detections(rows, clips, labels):
+    """Rows of a fixture as columns."""
+    return events(
+        *(
+            (
+                clips.index(row["filename"]),
+                labels.index(row["event_label"]),
+                row["onset"],
+                row["offset"],
+            )
+            for row in rows
+        )
+    )
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_psds_eval_has_no_f1_of_a_class_without_a_true_positive(parity, number):
+    case = json.loads(parity("psds_eval_f1_nan.json").read_text())[number]
+    clips, labels = list(case["durations"]), list(case["f1"])
+    found, truth = (detections(case[key], clips, labels) for key in ("detections", "truth"))
+    ours = intersection_fscore(found, truth, labels, dtc=0.5, gtc=0.5)
+    theirs = ours.as_psds_eval()
+    expected = {label: np.nan if f1 is None else f1 for label, f1 in case["f1"].items()}
+    assert theirs.per_class == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert theirs.macro == pytest.approx(case["f1_macro_logged"], abs=1e-12)
+    assert theirs.true_positives == ours.true_positives and theirs.micro == ours.micro
+    # sed_scores_eval's rule, by which a validation is scored.
+    assert ours.macro == pytest.approx(case["mean_with_zeros_instead"], abs=1e-12)
+
+
+@pytest.mark.parametrize("n_found", [0, 3])
+def test_sed_eval_counts_a_class_without_a_true_positive_as_zero(n_found):
+    """Found at a wrong time, or not at all; Speech does not occur and has no value."""
+    truth = events((0, 0, 1, 2), (1, 0, 1, 2), (0, 1, 4, 5), (1, 1, 4, 5))
+    wrong = [(clip % 2, 1, 6.0 + clip, 6.5 + clip) for clip in range(n_found)]
+    found = events((0, 0, 1, 2), (1, 0, 1, 2), *wrong)
+    by_event = sed_eval.sound_event.EventBasedMetrics(
+        list(LABELS[:2]),
+        t_collar=0.2,
+        percentage_of_length=0.2,
+        empty_system_output_handling="zero_score",
+    )
+    for name in ("0.wav", "1.wav"):
+        by_event.evaluate(
+            container(truth).filter(filename=name), container(found).filter(filename=name)
+        )
+    theirs = by_event.results_class_wise_average_metrics()["f_measure"]["f_measure"]
+    ours = collar_fscore(found, truth, LABELS, **COLLAR)
+    assert ours.macro == theirs == 0.5
+    assert ours.per_class["Cat"] == 0.0 and np.isnan(ours.per_class["Speech"])
 
 
 def test_nothing_found_scores_zero():

@@ -7,13 +7,16 @@ import pytest
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
-from desed_task.evaluation.scores import Scores
+from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval
 from desed_task.evaluation.segments import (
+    Segments,
     clip_segments,
     on_recordings,
     overlap_add,
     place_of,
+    scores_of_segments,
     segment_frames,
+    segment_scores,
     segment_weights,
     segments_of,
 )
@@ -65,14 +68,115 @@ def test_a_recording_without_duration_is_named():
         overlap_add(constant_scores(r__000000__001000=0.2), {"q": 12.0})
 
 
-def test_segments_end_with_the_clip_or_recording():
-    scores = constant_scores(a=0.5, b=0.5)
-    lengths = {"a": 10.0, "b": 3.25}
-    pieces = clip_segments(scores, lengths)
-    assert {name: len(values) for name, values in pieces.items()} == {"a": 10, "b": 4}
-    frame = segment_frames(pieces, lengths, VOCABULARY.labels)["b"]
+def test_segments_end_with_the_recording():
+    scores = constant_scores(r__000000__001000=0.5, q__000000__000325=0.5)
+    lengths = {"r": 10.0, "q": 3.25}
+    pieces = overlap_add(scores, lengths)
+    assert {name: len(values) for name, values in pieces.items()} == {"q": 4, "r": 10}
+    frame = segment_frames(pieces, lengths, VOCABULARY.labels)["q"]
     assert frame["onset"].tolist() == [0, 1, 2, 3] and frame["offset"].tolist() == [1, 2, 3, 3.25]
     assert list(frame.columns) == ["onset", "offset", "car", "footsteps"]
+
+
+NOTHING = Detections(
+    np.zeros(0, dtype=int), np.zeros(0, dtype=int), np.zeros(0, dtype=float), np.zeros(0)
+)
+
+
+def test_the_highest_frame_that_reaches_into_a_segment_is_its_score():
+    # Frame 15 lasts from 0.960 to 1.024 s, frame 140 from 8.96 to 9.024 s.
+    values = np.zeros((1, 156, 2))
+    values[0, [15, 140], 1] = 0.9, 0.4
+    values[0, 156 - 1, 0] = 0.7
+    scores = Scores(("c",), values, BOUNDARIES_S, VOCABULARY)
+    found = clip_segments(scores, NOTHING, np.array([10.0]))
+    assert found.values[:, 1].tolist() == [0.9, 0.9, 0, 0, 0, 0, 0, 0, 0.4, 0.4]
+    assert found.values[:, 0].tolist() == [0] * 9 + [0.7]
+    assert not found.active.any()
+
+
+def test_segments_of_a_clip_end_with_it_and_events_reach_into_them():
+    scores = constant_scores(a=0.25, b=0.5, c=0.75)
+    #  0.5 to 2 s: segments 0 and 1; exactly 1 to 2 s: segment 1; 3.9 s to behind the end of b.
+    truth = Detections(
+        np.array([0, 1, 1]),
+        np.array([0, 1, 0]),
+        np.array([0.5, 1.0, 3.9]),
+        np.array([2.0, 2.0, 6.0]),
+    )
+    found = clip_segments(scores, truth, np.array([3.0, 4.2, 0.5]))
+    assert found.values[:, 0].tolist() == [0.25] * 3 + [0.5] * 5 + [0.75]
+    assert np.flatnonzero(found.active[:, 0]).tolist() == [0, 1, 3 + 3, 3 + 4]
+    assert np.flatnonzero(found.active[:, 1]).tolist() == [3 + 1]
+
+
+def random_clips(seed, durations_s, grid, decimals):
+    """Scores that rise at random events, and the events; every class has one."""
+    rng = np.random.default_rng(seed)
+    labels = tuple(f"class{number}" for number in range(4))
+    blocks = rng.random((len(durations_s), grid.n_frames // 12 + 1, len(labels)))
+    values = np.repeat(blocks, 12, axis=1)[:, : grid.n_frames]
+    if decimals is not None:  # ties, between classes, clips and segments
+        values = values.round(decimals)
+    rows = []
+    for clip, duration_s in enumerate(durations_s):
+        for label in range(len(labels)):
+            if rng.random() < 0.4 or clip == label:
+                onset_s, offset_s = np.sort(rng.uniform(0, duration_s, 2)).round(3)
+                if rng.random() < 0.3:  # on the edges of segments
+                    onset_s, offset_s = np.floor(onset_s), np.floor(onset_s) + 1.0
+                rows.append((clip, label, onset_s, max(offset_s, onset_s + 0.001)))
+                frames = slice(*np.searchsorted(grid.boundaries_s, [onset_s, offset_s]))
+                values[clip, frames, label] += 0.2
+    clip, label, onset_s, offset_s = (np.array(column) for column in zip(*rows, strict=True))
+    truth = Detections(clip.astype(int), label.astype(int), onset_s, offset_s)
+    names = tuple(f"clip{number}" for number in range(len(durations_s)))
+    # Edges that are not quite on a segment's count as on it.
+    boundaries_s = grid.boundaries_s + (seed % 2) * rng.uniform(-4e-7, 4e-7, grid.n_frames + 1)
+    return Scores(names, values, boundaries_s, Vocabulary(labels)), truth
+
+
+LENGTHS_S = (10.0, 9.984, 0.4, 1.0, 1.001, 5.0, 7.37, 9.0, 9.0000625, 3.2, 10.0, 6.592)
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+@pytest.mark.parametrize(
+    "grid",
+    [
+        FrameGrid(),
+        FrameGrid.for_clip(10.0, 22050, 256, 4),  # no edge of a segment is one of a frame
+        FrameGrid(80, hop_samples=1000, net_subsample=2),  # every edge is
+        FrameGrid.for_clip(5.0, 16000, 256, 4),  # longer clips have segments without frames
+    ],
+    ids=["published", "22050 Hz", "whole eighths", "half a clip"],
+)
+def test_maxima_are_sed_scores_eval_s_own_of_frame_scores(grid, decimals):
+    for seed in range(4):
+        scores, truth = random_clips(seed, LENGTHS_S, grid, decimals)
+        lengths = dict(zip(scores.clip_ids, LENGTHS_S, strict=True))
+        events = {name: [] for name in scores.clip_ids}
+        for clip, label, onset_s, offset_s in zip(*vars(truth).values(), strict=True):
+            event = (float(onset_s), float(offset_s), scores.vocabulary[label])
+            events[scores.clip_ids[clip]].append(event)
+        theirs = segment_scores(as_sed_scores_eval(scores), events, lengths, max_fpr=0.1)
+        found = clip_segments(scores, truth, np.array(LENGTHS_S))
+        ours = scores_of_segments(found, scores.vocabulary.labels, max_fpr=0.1)
+        assert len(found.values) == sum(np.ceil(LENGTHS_S))
+        for name, value in theirs._asdict().items():
+            assert getattr(ours, name) == pytest.approx(value, abs=1e-9, nan_ok=True), name
+        assert 0.4 < ours.f1 < 0.9 and 0.4 < ours.auc < 0.9 and 0.02 < ours.partial_auc < 0.7
+
+
+def test_areas_and_f1_of_a_handful_of_segments():
+    """Scores 0.9 + 0.8 - 0.7 + 0.2 - (+ active): in closed form."""
+    values = np.array([[0.9], [0.8], [0.7], [0.2]])
+    active = np.array([[True], [False], [True], [False]])
+    found = scores_of_segments(Segments(values, active), ["car"], max_fpr=0.5)
+    assert found.auc == pytest.approx(0.5 * 0.5 + 0.5 * 1.0)
+    assert found.partial_auc == pytest.approx(0.5)
+    # All above 0.7 or at it: 2 hits of 3, none missed.
+    assert found.f1 == pytest.approx(0.8)
+    assert 0.2 < found.threshold_per_class["car"] < 0.7
 
 
 def test_events_of_overlapping_clips_are_one_event_of_the_recording():

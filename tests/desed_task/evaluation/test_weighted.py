@@ -142,7 +142,9 @@ def plain_metrics(corpus):
             psds_from_scores(frames, events, corpus.durations, s).value
             for s in (PSDS1, PSDS2, WIDE2)
         ),
-        fscores.intersection_fscore(half, corpus.truth, labels, **intersection).macro,
+        fscores.intersection_fscore(half, corpus.truth, labels, **intersection)
+        .as_psds_eval()
+        .macro,
         fscores.collar_fscore(half, corpus.truth, labels, **COLLARS).macro,
         fscores.intersection_fscore_from_scores(frames, events, threshold=0.5, **intersection)[0],
         fscores.collar_fscore_from_scores(frames, events, threshold=0.5, **COLLARS)[0],
@@ -206,6 +208,23 @@ def test_one_class_alone_has_no_cross_triggers(counted):
         assert psds2.classes[0].amounts[2:].any(), "Dog triggers nothing in the example"
     repeated = Corpus(np.flatnonzero(only_dog))
     assert values_of(counted, only_dog) == pytest.approx(plain_metrics(repeated), abs=1e-9)
+
+
+def test_classes_without_a_true_positive_leave_the_mean_of_psds_eval_s_f1():
+    """Two clips: Dog is found in the first and missed in the second, Cat is always missed."""
+    truth = Detections(
+        np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([1.0, 5.0, 1.0]), np.array([2.0, 6, 2])
+    )
+    found = Detections(np.array([0, 1]), np.array([0, 1]), np.array([1.0, 8.0]), np.array([2.0, 9]))
+    metric = counting.intersection_f1(found, truth, (2, 2), dtc=0.5, gtc=0.5)
+    collars = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
+    other = counting.collar_f1(found, truth, (2, 2), **collars)
+    for weights, f1_of_dog in (([1, 1], 2 / 3), ([3, 1], 6 / 7), ([1, 0], 1.0), ([0, 2], 0.0)):
+        assert metric.values(np.array(weights, dtype=float)) == pytest.approx((f1_of_dog,))
+        n_classes = 1 + bool(weights[0])  # the second clip has no true event of Cat
+        values = other.values(np.array(weights, dtype=float))
+        assert values == pytest.approx((f1_of_dog / n_classes,))
+    assert np.isnan(metric.values(np.zeros(2))).all()
 
 
 def test_a_class_active_in_every_segment_has_no_area():

@@ -13,6 +13,7 @@ import yaml
 from desed_task.errors import InputError
 from local.config import load_config
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
+from local.scoring import HIT_ONLY, score_desed
 from local.summary import bootstrap, figures, recount, texts
 from local.summary.resampling import resample
 from local.summary.run_folders import check_comparable, open_run
@@ -337,6 +338,53 @@ def test_other_classes_or_metrics_are_refused(folders, copy):
     metrics = {**content["metrics"], "test/student/new": 1.0}
     with pytest.raises(InputError, match=r"1 differ \(test/student/new\)"):
         summarized(folders["good1"], copy(folder="other", metrics=metrics))
+
+
+NAMES = tuple(f"test/{role}/{HIT_ONLY}" for role in ("student", "teacher"))
+
+
+def with_dog(value, folder):
+    """Per-class values of a run with another psds_eval F1 of one class."""
+    per_class = json.loads((folder / "results.json").read_text())["per_class"]
+    return {name: {**of, "Dog": value} if name in NAMES else of for name, of in per_class.items()}
+
+
+def test_runs_may_miss_different_classes(folders, copy):
+    found = summarized(folders["good1"], copy(per_class=with_dog(None, folders["good0"])))
+    spread = found.systems[0].per_class[NAMES[0]]["Dog"]
+    assert spread.mean is None and spread.values[1] is None and spread.values[0] > 0
+    note = f"- for a class in {HIT_ONLY}: no true positive in one of the runs"
+    assert any(note in told for told in texts.reading(found))
+    rows = texts.text(found).split(f"### {HIT_ONLY}")[1].splitlines()
+    assert next(row for row in rows if "| Dog" in row).split()[3] == "-"
+    json.dumps(texts.as_json(found), allow_nan=False)
+    both = summarized(folders["good0"], folders["good1"])
+    assert not any(note in told for told in texts.reading(both))
+
+
+def test_a_test_by_an_earlier_version_is_told(folders, copy):
+    found = summarized(folders["good1"], copy(per_class=with_dog(0.0, folders["good0"])))
+    (note,) = [note for note in found.notes if "earlier version of the recipe" in note]
+    assert "/copy: tested by" in note and "good1" not in note
+
+
+def test_a_recount_knows_classes_without_a_true_positive(copy):
+    """Silence in one class: what its test would have written is what is counted again."""
+    run = open_run(copy())
+    truth = recount.read_truth(DEVTEST, run.config, CLIPS)
+    path = run.scores_path("student", DEVTEST)
+    scores = recount.read_scores(path)
+    silent = scores.values.copy()
+    silent[..., scores.vocabulary.index("Dog")] = 0.0
+    scores = scores.map(lambda _: silent)
+    report = score_desed(
+        scores, truth.events, truth.durations, stage="test", role="student", n_thresholds=50
+    )
+    again = recount.recount_desed(scores, truth, 50)
+    values = dict(zip(again.names, again.values(np.ones(len(CLIPS))), strict=True))
+    for name, value in values.items():
+        assert value == pytest.approx(report.metrics[f"test/student/{name}"], abs=1e-9), name
+    assert values[HIT_ONLY] > values[HIT_ONLY.replace("psds_eval", "sed_scores_eval")] + 0.02
 
 
 def test_other_versions_of_sed_scores_eval_are_told(folders, copy):
