@@ -5,7 +5,6 @@
     python generate_dcase_task4_2024.py --dry_run               # what would be fetched, how large
     python generate_dcase_task4_2024.py                         # all of it, below ../../data
     python generate_dcase_task4_2024.py --basedir /data/dcase24 --only_maestro --jobs 8
-    python generate_dcase_task4_2024.py --offline --bits 32     # old 16-bit files become float
     python generate_dcase_task4_2024.py --check                 # is everything there and sound?
 
 Archives come from the addresses in confs/sources.yaml, are checked and unpacked; AudioSet's clips
@@ -64,7 +63,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="fetch and prepare nothing: read all that the configuration names and tell what is "
         "absent or wrong; data_report.json goes to OUT_DIR (default: the current folder)",
     )
-    add("--jobs", type=positive, help="files at a time (default: one per processor; 4 downloads)")
+    add(
+        "--jobs",
+        type=positive,
+        help="files at a time (default: one a processor; archives and videos four)",
+    )
     only = parser.add_argument_group("fetch and prepare only (may be combined)")
     for part, what in FETCHED_PARTS.items():
         only.add_argument(
@@ -76,8 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_fetching(parser: argparse.ArgumentParser) -> None:
-    fetching = parser.add_argument_group("fetching")
-    add = fetching.add_argument
+    add = parser.add_argument_group("fetching").add_argument
     add("--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)")
     add("--mirror", metavar="URL", help="fetch archives from here, by file name")
     add("--cookies", metavar="FILE", type=Path, help="of a YouTube account")
@@ -101,9 +103,8 @@ def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Names
     fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
     if args.mini and (args.parts or args.out_dir):
         parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
-    drawing = args.plot is not None
-    preparing = args.mini or args.parts or args.basedir or args.offline or args.bits or drawing
-    if args.check and (preparing or fetching):
+    preparing = args.mini or args.parts or args.basedir or args.offline or args.bits
+    if args.check and (preparing or fetching or args.plot is not None):
         parser.error("--check reads all that --conf_file names; it goes with --out_dir and --jobs")
     if (args.mini or args.offline) and fetching:
         which = "--mini" if args.mini else "--offline"
