@@ -32,32 +32,38 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--mini", action="store_true", help="make the mini corpus in BASEDIR")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--mini", action="store_true", help="make the mini corpus in BASEDIR")
+    add(
         "--plot",
         metavar="DIR",
         nargs="?",
         const="",
         help="draw a few clips (waveform, mel, labels) into DIR (default: BASEDIR/plots)",
     )
-    parser.add_argument("--basedir", type=Path, help="default: ../../data, with --mini ./data/mini")
-    parser.add_argument(
+    add("--basedir", type=Path, help="default: ../../data, with --mini ./data/mini")
+    add(
         "--out_dir",
         type=Path,
         help="where 16 kHz audio, MAESTRO's clips and durations go, as a tree like BASEDIR's; the "
         "configuration must then name it (default: BASEDIR)",
     )
-    parser.add_argument(
-        "--conf_file", default="./confs/pretrained.yaml", help="names the folders to prepare"
+    add(
+        "--bits",
+        type=int,
+        choices=(16, 32),
+        help="of the 16 kHz files: 32 (float, as published) or 16 (half the disk, clipped at full "
+        "scale); other files are written again (default: 32, or 16 in a folder of 16-bit files)",
     )
+    add("--conf_file", default="./confs/pretrained.yaml", help="names the folders to prepare")
     _add_fetching(parser)
-    parser.add_argument(
+    add(
         "--check",
         action="store_true",
         help="fetch and prepare nothing: read all that the configuration names and tell what is "
         "absent or wrong; data_report.json goes to OUT_DIR (default: the current folder)",
     )
-    parser.add_argument(
+    add(
         "--jobs",
         type=positive,
         help="files at a time (default: one a processor; archives and videos four)",
@@ -73,24 +79,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _add_fetching(parser: argparse.ArgumentParser) -> None:
-    fetching = parser.add_argument_group("fetching")
-    fetching.add_argument(
-        "--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)"
-    )
-    fetching.add_argument("--mirror", metavar="URL", help="fetch archives from here, by file name")
-    fetching.add_argument("--cookies", metavar="FILE", type=Path, help="of a YouTube account")
-    fetching.add_argument(
+    add = parser.add_argument_group("fetching").add_argument
+    add("--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)")
+    add("--mirror", metavar="URL", help="fetch archives from here, by file name")
+    add("--cookies", metavar="FILE", type=Path, help="of a YouTube account")
+    add(
         "--pause",
         metavar="SECONDS",
         type=seconds,
         default=Manners.pause_s,
         help="between two requests to YouTube (default: %(default)g, what it grants guests)",
     )
-    fetching.add_argument(
-        "--retry_gone", action="store_true", help="ask again for clips that were gone"
-    )
-    fetching.add_argument("--offline", action="store_true", help="fetch nothing, only prepare")
-    fetching.add_argument(
+    add("--retry_gone", action="store_true", help="ask again for clips that were gone")
+    add("--offline", action="store_true", help="fetch nothing, only prepare")
+    add(
         "--dry_run",
         action="store_true",
         help="write nothing; list what would be fetched and whether the disk has room (else: 1)",
@@ -101,9 +103,8 @@ def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Names
     fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
     if args.mini and (args.parts or args.out_dir):
         parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
-    drawing = args.plot is not None
-    preparing = args.mini or args.parts or args.basedir or args.offline or drawing
-    if args.check and (preparing or fetching):
+    preparing = args.mini or args.parts or args.basedir or args.offline or args.bits
+    if args.check and (preparing or fetching or args.plot is not None):
         parser.error("--check reads all that --conf_file names; it goes with --out_dir and --jobs")
     if (args.mini or args.offline) and fetching:
         which = "--mini" if args.mini else "--offline"

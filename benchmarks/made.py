@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import wave
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from desed_task.audio import write_wav
 from desed_task.dataio.embeddings import FRAME, GLOBAL, NAMES
 from desed_task.errors import InputError
 from desed_task.files import write_text_atomic
@@ -101,13 +101,15 @@ class Made:
         """Write everything but BEATs; what was made before is left alone.
 
         Raises:
-            InputError: the folder holds a corpus of other sizes.
+            InputError: the folder holds a corpus of other sizes or in another sample format.
         """
         marker = self.folder / "made.txt"
-        what = f"{self.sizes}, embeddings of {self.config.net.embedding_size}\n"
+        what = f"{self.sizes}, embeddings of {self.config.net.embedding_size}, 32-bit float audio\n"
         if marker.is_file():
             if marker.read_text(encoding="utf-8") != what:
-                raise InputError(f"{self.folder}: made with other sizes; give another --work")
+                raise InputError(
+                    f"{self.folder}: made with other sizes or 16-bit audio; give another --work"
+                )
             return
         shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was stopped
         self._make()
@@ -147,12 +149,8 @@ class Made:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{number}.wav" for number in range(_DISTINCT)]
         for path in paths:
-            samples = (2000 * self._rng.standard_normal(self.n_samples)).astype("<i2")
-            with wave.open(str(path), "wb") as file:
-                file.setnchannels(1)
-                file.setsampwidth(2)
-                file.setframerate(self.config.data.fs)
-                file.writeframes(samples.tobytes())
+            samples = 0.06 * self._rng.standard_normal(self.n_samples)
+            write_wav(path, samples, self.config.data.fs, "FLOAT")
         return paths
 
     def _write_rows(self) -> Path:

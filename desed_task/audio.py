@@ -1,32 +1,35 @@
-"""Audio files: read a clip of fixed length, ask for a file's length, resample a folder.
-
-Files are read with libsndfile and resampled with soxr (HQ), both outside Python's lock; that is
-why a folder is resampled by threads.
-"""
+"""Audio files: read a clip of fixed length, read a header, write a WAV file, list a folder."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile as sf
-import soxr
 from numpy.typing import NDArray
 
 from desed_task.errors import InputError
 from desed_task.files import atomic_path
-from desed_task.threads import in_threads
 
 PathLike = str | os.PathLike[str]
 
+# Sample formats as messages call them; others keep libsndfile's name.
+_FORMATS = {
+    "PCM_S8": "8-bit",
+    "PCM_U8": "8-bit",
+    "PCM_16": "16-bit",
+    "PCM_24": "24-bit",
+    "PCM_32": "32-bit",
+    "FLOAT": "32-bit float",
+    "DOUBLE": "64-bit float",
+}
 # How samples of a subtype are read and written without loss; other subtypes become 16 bits.
 _LOSSLESS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32"}
 # libsndfile's log of a RIFF chunk that ends behind the end of the file.
@@ -51,33 +54,32 @@ class Clip(NamedTuple):
 
 
 class AudioInfo(NamedTuple):
-    """A file's header: frames are samples per channel."""
+    """A file's header.
+
+    Attributes:
+        frames: samples per channel.
+        sample_rate: in Hz.
+        channels: of the file.
+        duration_s: in seconds.
+        subtype: libsndfile's name of the sample format, e.g. PCM_16 or FLOAT.
+    """
 
     frames: int
     sample_rate: int
     channels: int
     duration_s: float
+    subtype: str
+
+    @property
+    def sample_format(self) -> str:
+        """The sample format for messages, e.g. "16-bit" or "32-bit float"."""
+        return _FORMATS.get(self.subtype, self.subtype)
 
     @classmethod
     def of(cls, sound: sf.SoundFile) -> AudioInfo:
         """That of an open file."""
         duration_s = sound.frames / sound.samplerate
-        return cls(sound.frames, sound.samplerate, sound.channels, duration_s)
-
-
-@dataclass(frozen=True)
-class ResampleReport:
-    """What `resample_folder` did.
-
-    Attributes:
-        done: files written.
-        skipped: files that were there already, complete and not older than their source.
-        failed: (source file, reason) of each file that could not be read or written.
-    """
-
-    done: int
-    skipped: int
-    failed: tuple[tuple[Path, str], ...]
+        return cls(sound.frames, sound.samplerate, sound.channels, duration_s, sound.subtype)
 
 
 def read_clip(
@@ -148,6 +150,16 @@ def probe(path: PathLike) -> AudioInfo:
         return AudioInfo.of(sound)
 
 
+def count_formats(infos: Iterable[AudioInfo]) -> dict[str, int]:
+    """Sample format -> how many files have it, sorted by name."""
+    return dict(sorted(Counter(info.sample_format for info in infos).items()))
+
+
+def formats_text(formats: Mapping[str, int]) -> str:
+    """The result of `count_formats` for messages: "16-bit (3) and 32-bit float (12) files"."""
+    return " and ".join(f"{name} ({count})" for name, count in formats.items()) + " files"
+
+
 def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
     """All samples as the file stores them.
 
@@ -164,11 +176,11 @@ def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
 
 
 def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: str) -> None:
-    """Write a WAV file that appears whole.
+    """Write a WAV file that appears whole; the same samples give the same bytes.
 
     Args:
         path: the file; parent folders are made.
-        samples: (frame,) or (frame, channel).
+        samples: (frame,) or (frame, channel). FLOAT keeps values beyond full scale.
         sample_rate: in Hz.
         subtype: libsndfile's name of the sample format, e.g. PCM_16.
 
@@ -177,11 +189,21 @@ def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: 
     """
     try:
         with atomic_path(path) as temporary:
-            sf.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
+            if subtype == "FLOAT":
+                _write_floats(temporary, samples, sample_rate)
+            else:
+                sf.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
     except (sf.LibsndfileError, OSError) as error:
         raise InputError(
             f"{path}: cannot be written ({error}); check the folder's rights and the free space"
         ) from None
+
+
+def _write_floats(path: Path, samples: NDArray[Any], sample_rate: int) -> None:
+    """Write 32-bit floats without libsndfile, which stores the time of writing beside them."""
+    from scipy.io import wavfile  # Takes as long to import as all else here.
+
+    wavfile.write(path, sample_rate, np.asarray(samples, dtype="<f4"))
 
 
 def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
@@ -202,97 +224,6 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
     if not wavs:
         raise InputError(f"{folder}: holds no WAV file; put the audio there or remove the folder")
     return sorted(wavs)
-
-
-def resample_folder(
-    source: PathLike,
-    target: PathLike,
-    *,
-    sample_rate: int = 16000,
-    jobs: int | None = None,
-    progress: bool = True,
-) -> ResampleReport:
-    """Resample every WAV file of `source` into `target`, channels kept (soxr HQ, SPEC section 2).
-
-    A folder that was partly done is completed: a file is skipped only when its target is whole, at
-    the right rate and not older. Files that `source` no longer has stay in `target`. A file that
-    cannot be read is reported and the others go on.
-
-    Args:
-        source: folder of audio at any rate; its subfolders are not searched.
-        target: folder for files of the same names; made when absent.
-        sample_rate: of the target, in Hz.
-        jobs: files at a time; None for one a processor.
-        progress: show a bar.
-
-    Raises:
-        InputError: `source` is missing, empty or the same folder as `target`.
-    """
-    source, target = Path(source), Path(target)
-    wavs = list_wavs(source)
-    if target.resolve() == source.resolve():
-        raise InputError(f"{target}: is the source itself; give another folder for the result")
-    remove_leftovers(target)
-    work = partial(_resample_or_explain, target=target, sample_rate=sample_rate)
-    desc = f"{source.parent.name}/{source.name}"
-    results = list(in_threads(work, wavs, jobs=jobs, desc=desc, progress=progress))
-    failed = tuple((p, r) for p, r in zip(wavs, results, strict=True) if isinstance(r, str))
-    done = sum(r is True for r in results)
-    return ResampleReport(done, len(wavs) - done - len(failed), failed)
-
-
-def resample_file(source: PathLike, target: PathLike, *, sample_rate: int = 16000) -> bool:
-    """Resample one file unless its target is whole and not older.
-
-    16-bit files (and coarser ones) stay 16-bit, with samples beyond full scale clipped; finer ones
-    become 32-bit floats.
-
-    Returns:
-        Whether the file was written.
-
-    Raises:
-        InputError: the source cannot be read or the target cannot be written.
-    """
-    if _is_current(Path(source), Path(target), sample_rate):
-        return False
-    with opened(source) as sound:
-        fine = sound.subtype in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-        samples = sound.read(dtype="float32")
-        rate = sound.samplerate
-    if rate != sample_rate:
-        samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
-    if not len(samples):
-        raise InputError(f"{source}: is shorter than one sample at {sample_rate} Hz; remove it")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{source}: holds samples that are not finite; replace the file")
-    if not fine:
-        # Full scale is 32768, as on reading, so that a file at the target's rate stays as it is.
-        samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    write_wav(target, samples, sample_rate, "FLOAT" if fine else "PCM_16")
-    return True
-
-
-def _resample_or_explain(source: Path, target: Path, sample_rate: int) -> bool | str:
-    try:
-        return resample_file(source, target / f"{source.stem}.wav", sample_rate=sample_rate)
-    except InputError as error:
-        return str(error)
-
-
-def _is_current(source: Path, target: Path, sample_rate: int) -> bool:
-    if not target.is_file() or target.stat().st_mtime < source.stat().st_mtime:
-        return False
-    wanted = probe(source)
-    try:
-        found = probe(target)
-    except InputError:
-        return False
-    # soxr rounds the length to one sample or the other.
-    return (
-        found.sample_rate == sample_rate
-        and found.channels == wanted.channels
-        and abs(found.frames - wanted.duration_s * sample_rate) <= 1
-    )
 
 
 def remove_leftovers(folder: Path) -> None:

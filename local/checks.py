@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.audio import AudioInfo, probe
+from desed_task.audio import AudioInfo, count_formats, probe
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
@@ -43,10 +44,22 @@ def label_problems(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
     ]
 
 
-def header_durations(
+class Headers(NamedTuple):
+    """What the headers of a corpus's files tell.
+
+    Attributes:
+        durations_s: clip -> seconds; 0 for a file that cannot be read.
+        formats: sample format (see `AudioInfo.sample_format`) -> files.
+    """
+
+    durations_s: dict[str, float]
+    formats: dict[str, int]
+
+
+def read_headers(
     corpus: Corpus, paths: Sequence[Path], sample_rate: int, problems: list[str]
-) -> dict[str, float]:
-    """Clip -> seconds, from every file's header; files that cannot be used become problems."""
+) -> Headers:
+    """Read every file's header; files that cannot be used become problems."""
     headers = list(
         in_threads(
             _header,
@@ -68,7 +81,8 @@ def header_durations(
             f"{paths[0].parent}: {len(other)} of {len(paths)} files are at {rates} Hz, "
             f"{sample_rate} Hz are needed ({examples(list(other))}); {PREPARE}"
         )
-    return {path.stem: infos[path.stem].duration_s if path.stem in infos else 0.0 for path in paths}
+    durations_s = {p.stem: infos[p.stem].duration_s if p.stem in infos else 0.0 for p in paths}
+    return Headers(durations_s, count_formats(infos.values()))
 
 
 def _header(path: Path) -> AudioInfo | str:

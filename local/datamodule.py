@@ -18,6 +18,7 @@ from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.errors import InputError
 from desed_task.labels import FrameGrid
 from local import corpora
+from local.audio_warnings import warn_of_audio
 from local.checks import token_problems, truth_problems
 from local.classes_dict import apply_aliases
 from local.config import RecipeConfig
@@ -93,10 +94,11 @@ class SedDataModule(pl.LightningDataModule):
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
-        for corpus in corpora.NEEDED[stage]:
-            if corpus.name not in self._told:
-                self._told.add(corpus.name)
-                warn_of_missing(self._loaded[corpus.name])
+        untold = [one for one in corpora.NEEDED[stage] if one.name not in self._told]
+        for corpus in untold:
+            self._told.add(corpus.name)
+            warn_of_missing(self._loaded[corpus.name])
+        warn_of_audio(self._loaded[corpus.name] for corpus in untold)
 
     def problems(self, stage: str) -> dict[str, list[str]]:
         """Read what a stage needs and tell all that makes it impossible.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,10 @@ from desed_task.labels import FrameGrid
 from local.checks import (
     PREPARE,
     examples,
-    header_durations,
     label_problems,
     missing_text,
     open_embeddings,
+    read_headers,
 )
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
@@ -57,6 +57,7 @@ class LoadedCorpus:
         weak: weak labels of `clip_ids`, if it has any.
         listed: every clip of the table, present or not, in its order.
         missing_recordings: of MAESTRO's published split, those that no clip was cut from.
+        formats: sample format, e.g. "32-bit float" -> files.
         embeddings: their reader; None where the network uses none.
         packed: sound and embeddings in memory or in one file; None where they are not packed.
     """
@@ -69,6 +70,7 @@ class LoadedCorpus:
     weak: WeakTable | None = None
     listed: tuple[str, ...] = ()
     missing_recordings: tuple[str, ...] = ()
+    formats: Mapping[str, int] = field(default_factory=dict)
     embeddings: EmbeddingReader | None = None
     packed: PackedClips | None = None
 
@@ -142,10 +144,12 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     if loaded is None or not present:
         return None
     paths = [present[clip_id] for clip_id in loaded.clip_ids]
+    headers = read_headers(corpus, paths, config.data.fs, problems)
     return replace(
         loaded,
         missing_recordings=absent_recordings(corpus, folder, (*loaded.listed, *present)),
-        durations_s=header_durations(corpus, paths, config.data.fs, problems),
+        durations_s=headers.durations_s,
+        formats=headers.formats,
         embeddings=open_embeddings(corpus, loaded.clip_ids, config, problems),
     )
 

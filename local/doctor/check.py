@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local import corpora
+from local.audio_warnings import coarse_text, is_16_bit
 from local.checks import PROBES
 from local.config import RecipeConfig, load_config
 from local.corpora import EVALUATION, Corpus
@@ -79,6 +80,9 @@ def check(
         findings += part.findings(report)
         findings += embeddings_findings(corpus, report.embeddings, wanted, checkpoint)
         parts.append(report)
+    coarse = [part.title for part in parts if is_16_bit(part.formats)]
+    if coarse:
+        findings.append(Finding("note", "", coarse_text(coarse)))
     findings += checkpoint_findings(config, checkpoint, [part.embeddings for part in parts])
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))  # Stable: parts in order.
     return DataReport(conf_file, tuple(parts), checkpoint, tuple(findings))

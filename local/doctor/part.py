@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from desed_task.audio import count_formats
 from desed_task.dataio.annotations import read_durations
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.soundness import Examined
-from local.checks import PREPARE, examples, header_durations, missing_text, open_embeddings
+from local.audio_warnings import mixed_text
+from local.checks import PREPARE, examples, missing_text, open_embeddings, read_headers
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.doctor.audio import Found, wavs_of, wrong_lengths
@@ -118,6 +120,7 @@ class Part:
             },
             not_finite=tuple(c for c, seen in self.examined.items() if not seen.finite),
             wrong_rate={c: found for c, found in rates.items() if found != rate},
+            formats=count_formats(seen.info for seen in self.examined.values()),
             wrong_length=wrong_lengths(
                 self.corpus, self.config, self.found, self.loaded.events if self.loaded else None
             ),
@@ -136,6 +139,8 @@ class Part:
             level: Level = "warning" if self.corpus == EVALUATION else "error"
             text = f"{self._share(report.not_finite)} hold samples that are not finite"
             yield self._say(level, f"{text} ({examples(report.not_finite)}); replace them")
+        if len(report.formats) > 1:
+            yield Finding("warning", self.corpus.name, mixed_text(self.folder, report.formats))
         if report.wrong_length:
             wrong = [f"{clip_id}: {what}" for clip_id, what in report.wrong_length.items()]
             text = f"{self._share(wrong)} have a wrong length ({examples(wrong)}); {PREPARE}"
@@ -158,7 +163,7 @@ class Part:
                 problems.append(f"data.{self.corpus.duration_key}: {error}")
         if self.used:
             paths = list(self.used.values())
-            header_durations(self.corpus, paths, self.config.data.fs, problems)
+            read_headers(self.corpus, paths, self.config.data.fs, problems)
             open_embeddings(self.corpus, list(self.used), self.config, problems)
         yield from (Finding("error", self.corpus.name, problem) for problem in problems)
 

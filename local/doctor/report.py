@@ -92,6 +92,7 @@ class PartReport:
         unreadable: clip -> what is wrong with its file.
         not_finite: clips with samples that are no numbers.
         wrong_rate: clip -> its rate in Hz.
+        formats: sample format, e.g. "32-bit float" -> files of the folder.
         wrong_length: clip -> its length, and what says otherwise.
         silent: clips that are digitally silent.
         embeddings: their state.
@@ -111,6 +112,7 @@ class PartReport:
     unreadable: Mapping[str, str]
     not_finite: tuple[str, ...]
     wrong_rate: Mapping[str, int]
+    formats: Mapping[str, int]
     wrong_length: Mapping[str, str]
     silent: tuple[str, ...]
     embeddings: EmbeddingsReport
@@ -177,10 +179,10 @@ class DataReport:
 
 
 _HEADS = (
-    "part", "listed", "there", "hours", "missing", "damaged", "rate", "length", "silent",
+    "part", "listed", "there", "hours", "missing", "damaged", "rate", "bits", "length", "silent",
     "embeddings",
 )  # fmt: skip
-_COLUMNS = "{:<25}" + "{:>8}" * 8 + "  {}"
+_COLUMNS = "{:<25}" + "{:>8}" * 9 + "  {}"
 
 
 def _cells(part: PartReport) -> Sequence[Any]:
@@ -192,10 +194,18 @@ def _cells(part: PartReport) -> Sequence[Any]:
         "-" if part.listed is None else len(part.missing),
         len(part.unreadable) + len(part.not_finite),
         len(part.wrong_rate),
+        _bits(part.formats),
         len(part.wrong_length),
         len(part.silent),
         part.embeddings.state,
     )
+
+
+def _bits(formats: Mapping[str, int]) -> str:
+    """Bits of a folder's samples."""
+    if len(formats) > 1:
+        return "mixed"
+    return next((name.split("-")[0] for name in formats), "-")
 
 
 def _of_checkpoint(checkpoint: CheckpointReport) -> str:

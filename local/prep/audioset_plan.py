@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from desed_task.errors import InputError
+from desed_task.resample import Bits
 from local.prep.clip_sets import (
     CLIP_SETS,
     ClipSet,
@@ -19,8 +20,7 @@ from local.prep.missing import MissingTable
 from local.prep.pace import Manners
 from local.prep.youtube import SAMPLE_RATE, YouTube
 
-# Two channels of 16 bits at 44.1 kHz, and the same at 16 kHz.
-_BYTES_A_SECOND = 4 * (SAMPLE_RATE + 16000)
+_CHANNELS = 2
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,13 @@ class ClipPlan:
     Attributes:
         rows: one a set.
         pause_s: between two clips.
+        bits: of the 16 kHz siblings.
         problem: why nothing can be fetched: programs that are not there, for instance.
     """
 
     rows: tuple[ClipRow, ...]
     pause_s: float
+    bits: Bits
     problem: str
 
     @property
@@ -63,8 +65,9 @@ class ClipPlan:
 
     @property
     def needed(self) -> int:
-        """Bytes that they take on disk, at most."""
-        return round(sum(sum(row.seconds) for row in self.rows) * _BYTES_A_SECOND)
+        """Bytes that they take on disk, at most: 16-bit cuts and their 16 kHz siblings."""
+        bytes_per_s = _CHANNELS * (2 * SAMPLE_RATE + self.bits // 8 * 16000)
+        return round(sum(sum(row.seconds) for row in self.rows) * bytes_per_s)
 
     def text(self) -> str:
         """The rows as a table, and what they come to."""
@@ -86,6 +89,7 @@ def plan_audioset(
     retry_gone: bool = False,
     signed_in: bool = False,
     manners: Manners | None = None,
+    bits: Bits | None = None,
     progress: bool = True,
 ) -> ClipPlan:
     """What `fetch_audioset` would fetch; nothing is asked for and nothing written.
@@ -95,6 +99,7 @@ def plan_audioset(
         parts: of `layout.PARTS`.
         retry_gone: clips known to be gone are tried.
         signed_in: there are cookies.
+        bits: of the 16 kHz siblings; None for 32.
         manners: how fast to ask.
         progress: show bars while looking what is there.
     """
@@ -110,7 +115,7 @@ def plan_audioset(
             YouTube().check()
         except InputError as error:
             problem = str(error)
-    return ClipPlan(rows, (manners or Manners()).pause_s, problem)
+    return ClipPlan(rows, (manners or Manners()).pause_s, bits or 32, problem)
 
 
 def _row(

@@ -31,7 +31,7 @@ def generate(args: argparse.Namespace) -> int:
     if args.mini:
         from local.prep.mini_corpus import make_mini_corpus
 
-        make_mini_corpus(basedir, jobs=args.jobs)
+        make_mini_corpus(basedir, bits=args.bits, jobs=args.jobs)
     else:
         places = Places(load_config(args.conf_file).data, basedir, args.out_dir or basedir)
         if args.dry_run:
@@ -56,6 +56,7 @@ def _show_plan(args: argparse.Namespace, places: Places) -> int:
         retry_gone=args.retry_gone,
         signed_in=args.cookies is not None,
         manners=Manners(pause_s=args.pause),
+        bits=args.bits,
     )
     plan = plan_archives(places, parts, load_sources(args.sources), mirror=args.mirror)
     plan = replace(plan, clips=clips.needed)
@@ -79,7 +80,12 @@ def _fetch_and_prepare(args: argparse.Namespace, places: Places) -> int:
     try:
         if parts:
             outcome = prepare(
-                places.data, places.basedir, places.out_dir, parts=parts, jobs=args.jobs
+                places.data,
+                places.basedir,
+                places.out_dir,
+                parts=parts,
+                bits=args.bits,
+                jobs=args.jobs,
             )
             print(outcome.summary())
             failed += [outcome.failures()] if outcome.failed else []

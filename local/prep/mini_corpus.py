@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from desed_task.errors import InputError
 from desed_task.files import write_json_atomic, write_text_atomic
+from desed_task.resample import Bits
 from local.config import load_config
 from local.prep.annotators import as_lines, soft_labels
 from local.prep.clip_plans import SCENE_CLASSES
@@ -39,6 +40,7 @@ from local.prep.mini_sets import (
     table_text,
 )
 from local.prep.prepare import prepare
+from local.prep.resample import note_on_16_bits, settled_formats
 from local.prep.soundscapes import ClipPlan, write_clip
 
 # Raised whenever the same seed gives other sounds or labels.
@@ -98,6 +100,7 @@ def make_mini_corpus(
     basedir: Path,
     *,
     seed: int = 42,
+    bits: Bits | None = None,
     jobs: int | None = None,
     progress: bool = True,
     sizes: MiniSizes | None = None,
@@ -105,11 +108,12 @@ def make_mini_corpus(
     """Make everything that training, testing and evaluating read, below one folder.
 
     What is there already stays: a second run finds the corpus whole and says so, a run that was
-    stopped is completed. The same seed and sizes give the same bytes, whatever `jobs` is.
+    stopped is completed. The same seed, sizes and bits give the same bytes, whatever `jobs` is.
 
     Args:
         basedir: made when absent.
         seed: of all sounds, labels and the random BEATs.
+        bits: of the 16 kHz files, see `desed_task.resample.resample_folder`.
         jobs: processes; None for one a processor.
         progress: show bars and say what was done.
         sizes: of the sets; None for the demo's.
@@ -124,12 +128,15 @@ def make_mini_corpus(
     wanted = {"version": VERSION, "seed": seed, "sizes": asdict(sizes)}
     plan = _plan(basedir, sizes, seed)
     if _begin(basedir, wanted) and all(path.is_file() for path in plan.products()):
-        if progress:
-            print(f"{basedir}: the mini corpus (seed {seed}) is complete, nothing to do")
-        return
+        settled = settled_formats(plan.places, bits)
+        if settled is not None:
+            if progress:
+                print(f"{basedir}: the mini corpus (seed {seed}) is complete, nothing to do")
+                _tell_of_16_bits(settled, bits)
+            return
     _render([job for job in plan.jobs() if not job.path.is_file()], jobs, progress)
     _write_tables(plan, sizes, seed)
-    _prepare(plan.places, jobs, progress)
+    _prepare(plan.places, bits, jobs, progress)
     _write_beats(basedir / BEATS_FILE, seed)
     write_json_atomic(basedir / MARKER, {**wanted, "complete": True})
     if progress:
@@ -214,10 +221,18 @@ def _write_tables(plan: Plan, sizes: MiniSizes, seed: int) -> None:
     write_text_atomic(plan.places.basedir / _METADATA, "\n".join(rows) + "\n")
 
 
-def _prepare(places: Places, jobs: int | None, progress: bool) -> None:
-    outcome = prepare(places.data, places.basedir, jobs=jobs, progress=progress)
+def _prepare(places: Places, bits: Bits | None, jobs: int | None, progress: bool) -> None:
+    outcome = prepare(places.data, places.basedir, bits=bits, jobs=jobs, progress=progress)
+    if progress and outcome.notes:
+        print("\n".join(f"note: {note}" for note in outcome.notes))
     if outcome.failed:
         raise InputError(f"{places.basedir}: the mini corpus is damaged\n{outcome.failures()}")
+
+
+def _tell_of_16_bits(settled: Mapping[str, Bits], bits: Bits | None) -> None:
+    kept = [title for title, found in settled.items() if found == 16]
+    if kept and bits is None:
+        print(f"note: {note_on_16_bits(kept)}")
 
 
 def _write_beats(path: Path, seed: int) -> None:

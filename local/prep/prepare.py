@@ -14,13 +14,18 @@ from typing import NamedTuple
 
 from desed_task.audio import list_wavs
 from desed_task.errors import InputError
+from desed_task.resample import Bits
 from local.prep import maestro
 from local.prep.durations import complete_durations
 from local.prep.layout import FOLDERS, PARTS, TABLES, Places
-from local.prep.resample import Failures, Step, resample_parts, source_of
+from local.prep.resample import Failures, Step, note_on_16_bits, resample_parts, source_of
 from local.sections import Data
 
 _MOST_SHOWN = 50
+_EXTRACT_AGAIN = (
+    "the audio of these clips is now newer than their embeddings: run extract_embeddings.py, which "
+    "computes those of changed clips again; packed sets are made again by the next training"
+)
 
 
 class _Split(NamedTuple):
@@ -58,8 +63,19 @@ class Outcome:
         """(file, reason) of every file that could not be prepared."""
         return tuple(failure for step in self.steps for failure in step.failed)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the tables do not tell, a line each."""
+        lines = [note for step in self.steps for note in step.notes]
+        kept = [step.title for step in self.steps if step.stays_16_bit]
+        if kept:
+            lines.insert(0, note_on_16_bits(kept))
+        if any(step.converted for step in self.steps):
+            lines.append(_EXTRACT_AGAIN)
+        return tuple(lines)
+
     def summary(self) -> str:
-        """The steps and what is absent as two tables."""
+        """The steps, what is absent, and notes."""
         lines = [f"{'prepared':<34}{'written':>9}{'there before':>14}{'failed':>8}"]
         for step in self.steps:
             counts = f"{step.done:>9}{step.there:>14}{len(step.failed):>8}"
@@ -68,6 +84,8 @@ class Outcome:
             lines += ["", f"{'not on disk':<34}belongs to"]
             lines += [f"{what:<34}{where}" for what, where in self.absent]
             lines.append("Run again to fetch what can be fetched, or put it there.")
+        if self.notes:
+            lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
 
     def failures(self) -> str:
@@ -84,6 +102,7 @@ def prepare(
     out_dir: Path | None = None,
     *,
     parts: Iterable[str] = tuple(PARTS),
+    bits: Bits | None = None,
     jobs: int | None = None,
     progress: bool = True,
 ) -> Outcome:
@@ -94,6 +113,7 @@ def prepare(
         basedir: holds `dcase/dataset/...` and `maestro_real/development_{audio,annotation}`.
         out_dir: for 16 kHz audio, MAESTRO's clips and tables, durations; None for `basedir`.
         parts: of `layout.PARTS`.
+        bits: of the 16 kHz files, see `desed_task.resample.resample_folder`.
         jobs: files at a time; None for one a processor.
         progress: show bars.
 
@@ -106,7 +126,7 @@ def prepare(
     steps: list[Step] = []
     if "maestro" in wanted:
         steps += _cut(places, jobs, progress)
-    steps += resample_parts(places, wanted, jobs=jobs, progress=progress)
+    steps += resample_parts(places, wanted, bits=bits, jobs=jobs, progress=progress)
     steps += _durations(places, wanted, jobs, progress)
     absent = tuple(_absent(places, wanted))
     if not steps and not any(places.found(f.key).exists() for f in FOLDERS if f.part in wanted):

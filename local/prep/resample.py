@@ -2,57 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.audio import resample_folder
+from desed_task.audio import AudioInfo, count_formats, formats_text
 from desed_task.errors import InputError
-from local.prep.layout import FOLDERS, Places
+from desed_task.resample import (
+    SAMPLE_FORMATS,
+    Bits,
+    ResampleReport,
+    choose_bits,
+    folder_headers,
+    of_other_format,
+    resample_folder,
+)
+from local.prep.layout import FOLDERS, Material, Places
 
 Failures = tuple[tuple[Path, str], ...]
+_EXAMPLES = 3
 
 
 class Step(NamedTuple):
-    """What became of one folder or table: files written, files there before, failures."""
+    """What became of one folder or table.
+
+    Attributes:
+        title: of the folder or table.
+        done: files written.
+        there: files there before.
+        failed: (file, reason) of what could not be done.
+        notes: one line for each other thing to know, with its remedy.
+        stays_16_bit: the folder had 16-bit files and was completed in 16 bits, unasked.
+        converted: of `done`, files that were there in another sample format.
+    """
 
     title: str
     done: int
     there: int
     failed: Failures = ()
+    notes: tuple[str, ...] = ()
+    stays_16_bit: bool = False
+    converted: int = 0
 
 
 def resample_parts(
-    places: Places, parts: Iterable[str], *, jobs: int | None = None, progress: bool = True
+    places: Places,
+    parts: Iterable[str],
+    *,
+    bits: Bits | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
 ) -> Iterator[Step]:
     """Resample every folder of the parts that is on disk; the others are passed over.
 
     Args:
         places: where they lie.
         parts: of `layout.PARTS`.
+        bits: see `desed_task.resample.resample_folder`.
         jobs: files at a time; None for one a processor.
         progress: show a bar for each folder.
 
     Returns:
-        One step a folder. An empty folder is a failure.
+        One step per folder. An empty folder is a failure; one whose originals are missing has a
+        step only if `bits` asks for what cannot be done without them.
     """
     wanted = set(parts)
     for folder in FOLDERS:
-        source = source_of(places, folder.key)
-        if folder.part not in wanted or not source.is_dir():
+        if folder.part not in wanted:
             continue
+        source = source_of(places, folder.key)
+        if not source.is_dir():
+            yield from _without_source(places, folder, bits)
+            continue
+        target = places.made(folder.key)
         try:
             report = resample_folder(
                 source,
-                places.made(folder.key),
+                target,
                 sample_rate=places.data.fs,
+                bits=bits,
                 jobs=jobs,
                 progress=progress,
             )
         except InputError as error:
             yield Step(folder.title, 0, 0, ((source, str(error)),))
-        else:
-            yield Step(folder.title, report.done, report.skipped, report.failed)
+            continue
+        yield Step(
+            folder.title,
+            report.done,
+            report.skipped,
+            report.failed,
+            tuple(_notes(report, source, target)),
+            bits is None and report.bits == 16,
+            report.converted,
+        )
 
 
 def source_of(places: Places, key: str) -> Path:
@@ -62,3 +105,64 @@ def source_of(places: Places, key: str) -> Path:
     """
     made = places.made(f"{key}_44k")
     return made if "maestro" in key and made.is_dir() else places.found(f"{key}_44k")
+
+
+def settled_formats(places: Places, bits: Bits | None) -> dict[str, Bits] | None:
+    """Title of each 16 kHz folder -> bits of its files; None if some have to be written again."""
+    found: dict[str, Bits] = {}
+    for folder in FOLDERS:
+        headers = folder_headers(places.made(folder.key))
+        wanted = choose_bits(count_formats(headers.values()), bits)
+        if of_other_format(headers, wanted):
+            return None
+        found[folder.title] = wanted
+    return found
+
+
+def note_on_16_bits(titles: Sequence[str]) -> str:
+    """The line on folders of 16-bit files, which an earlier version made."""
+    return (
+        f"16-bit files are used as they are and completed in 16 bits: {', '.join(titles)}; "
+        "--bits 32 writes them again as 32-bit float, as the published files are"
+    )
+
+
+def _without_source(places: Places, folder: Material, bits: Bits | None) -> Iterator[Step]:
+    """A step for a folder that `bits` asks to write again although its originals are missing."""
+    if bits is None:
+        return
+    source, target = source_of(places, folder.key), places.found(folder.key)
+    headers = folder_headers(target)
+    orphans = of_other_format(headers, bits)
+    if orphans:
+        note = _note_on_orphans(orphans, len(headers), source)
+        yield Step(folder.title, 0, len(headers), notes=(note,))
+
+
+def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
+    """What the counts of a folder do not tell."""
+    if report.converted:
+        again = f"written again as {SAMPLE_FORMATS[report.bits]}: {report.converted}"
+        yield f"{target}: had {formats_text(report.before)}; {again}"
+    if report.orphans:
+        yield _note_on_orphans(report.orphans, sum(report.before.values()), source)
+    if report.clipped:
+        yield (
+            f"{target}: {len(report.clipped)} of {report.done} files written have samples beyond "
+            f"full scale, clipped in 16 bits ({_some(report.clipped)}); --bits 32 keeps them"
+        )
+
+
+def _note_on_orphans(orphans: Mapping[Path, AudioInfo], n_files: int, source: Path) -> str:
+    """The line on files that cannot be written again."""
+    paths, formats = sorted(orphans), " or ".join(count_formats(orphans.values()))
+    return (
+        f"{paths[0].parent}: {len(paths)} of {n_files} files stay {formats}, as their originals "
+        f"are not in {source} ({_some(paths)}); put them there and run again, or remove these files"
+    )
+
+
+def _some(paths: Sequence[Path]) -> str:
+    """The first few names."""
+    more = ", ..." if len(paths) > _EXAMPLES else ""
+    return ", ".join(path.name for path in paths[:_EXAMPLES]) + more

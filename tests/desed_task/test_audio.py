@@ -1,22 +1,10 @@
-"""Reading clips, headers and folders; resampling a folder."""
-
-import os
-import time
+"""Reading clips, headers and folders; writing files."""
 
 import numpy as np
 import pytest
 import soundfile as sf
-import soxr
 
-from desed_task.audio import (
-    list_wavs,
-    probe,
-    read_clip,
-    read_lossless,
-    resample_file,
-    resample_folder,
-    write_wav,
-)
+from desed_task.audio import list_wavs, probe, read_clip, read_lossless, write_wav
 from desed_task.errors import InputError
 
 RATE = 16000
@@ -89,7 +77,7 @@ def test_a_short_file_draws_nothing(wav):
 
 def test_probe_tells_the_header(wav):
     path = wav(np.zeros((22050, 2)), rate=44100)
-    assert probe(path) == (22050, 44100, 2, 0.5)
+    assert probe(path) == (22050, 44100, 2, 0.5, "PCM_16")
 
 
 @pytest.mark.parametrize("read", [clip_of, probe])
@@ -121,12 +109,10 @@ def test_a_clip_at_another_rate_is_refused(wav):
         clip_of(wav(100, rate=44100))
 
 
-def test_samples_that_are_not_finite_are_refused(wav, tmp_path):
+def test_samples_that_are_not_finite_are_refused(wav):
     path = wav(np.array([0.0, np.nan, 0.0]), subtype="FLOAT")
     with pytest.raises(InputError, match=r"clip\.wav: holds samples that are not finite"):
         clip_of(path)
-    with pytest.raises(InputError, match=r"clip\.wav: holds samples that are not finite"):
-        resample_file(path, tmp_path / "out.wav")
 
 
 @pytest.mark.parametrize(
@@ -165,163 +151,62 @@ def test_missing_and_empty_folders_are_named(tmp_path):
         list_wavs(tmp_path)
 
 
-@pytest.fixture
-def source(wav, tmp_path):
-    """A folder of three files: mono, stereo, short."""
-    wav(44100, "source/a.wav", 44100)
-    wav(np.random.default_rng(1).uniform(-0.5, 0.5, (30000, 2)), "source/b.wav", 44100)
-    wav(4410, "source/c.wav", 44100)
-    return tmp_path / "source"
+@pytest.mark.parametrize(
+    ("subtype", "name"),
+    [
+        ("PCM_U8", "8-bit"),
+        ("PCM_16", "16-bit"),
+        ("PCM_24", "24-bit"),
+        ("PCM_32", "32-bit"),
+        ("FLOAT", "32-bit float"),
+        ("DOUBLE", "64-bit float"),
+        ("ULAW", "ULAW"),
+    ],
+)
+def test_sample_formats_have_names(wav, subtype, name):
+    info = probe(wav(10, subtype=subtype))
+    assert (info.subtype, info.sample_format) == (subtype, name)
 
 
-def resample(source, name="target", **options):
-    return resample_folder(source, source.parent / name, progress=False, **options)
+@pytest.mark.parametrize("shape", [(1000,), (1000, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
+def test_floats_are_written_beyond_full_scale(tmp_path, shape, dtype):
+    samples = np.random.default_rng(0).normal(0, 2, shape).astype(np.float32)
+    path = tmp_path / "float.wav"
+    write_wav(path, samples.astype(dtype), RATE, "FLOAT")
+    assert (samples > 1).any() and (samples < -1).any()
+    found, rate = sf.read(path, dtype="float32")
+    assert rate == RATE
+    np.testing.assert_array_equal(found, samples)
+    assert probe(path) == (1000, RATE, samples[0].size, 1000 / RATE, "FLOAT")
 
 
-def test_a_folder_is_resampled_with_its_channels(source):
-    report = resample(source, jobs=2)
-    assert (report.done, report.skipped, report.failed) == (3, 0, ())
-    for path in source.iterdir():
-        samples, rate = sf.read(source.parent / "target" / path.name)
-        expected = soxr.resample(sf.read(path)[0], 44100, RATE, quality="HQ")
-        assert rate == RATE
-        assert samples.shape == expected.shape
-        # Half a 16-bit step from rounding, and a little of soxr's in float32.
-        assert np.abs(samples - expected).max() < 0.51 / 32768
+def test_files_of_floats_hold_no_time_of_writing(tmp_path):
+    """libsndfile's do (PEAK), so that the same samples would give other bytes a second later."""
+    write_wav(tmp_path / "ours.wav", np.zeros(100), RATE, "FLOAT")
+    sf.write(tmp_path / "theirs.wav", np.zeros(100), RATE, subtype="FLOAT")
+    assert b"PEAK" in (tmp_path / "theirs.wav").read_bytes()
+    assert b"PEAK" not in (tmp_path / "ours.wav").read_bytes()
 
 
-def test_loud_16_bit_files_clip_instead_of_wrapping(wav, tmp_path):
-    square = np.where(np.arange(44100) % 100 < 50, 1.0, -1.0)
-    path = wav(square, "loud.wav", 44100)
-    resample_file(path, tmp_path / "out.wav")
-    out = sf.read(tmp_path / "out.wav")[0]
-    expected = np.clip(soxr.resample(sf.read(path)[0], 44100, RATE), -1, 32767 / 32768)
-    assert np.abs(expected).max() == 1
-    assert np.abs(out - expected).max() < 0.51 / 32768
+def test_a_file_of_floats_that_is_cut_short_is_named(tmp_path):
+    path = tmp_path / "short.wav"
+    write_wav(path, np.zeros(1000), RATE, "FLOAT")
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(InputError, match=r"short\.wav: is cut short \(3500 of 4000 bytes"):
+        probe(path)
 
 
 @pytest.mark.parametrize(
-    ("subtype", "kept"),
-    [("PCM_U8", "PCM_16"), ("PCM_16", "PCM_16"), ("PCM_24", "FLOAT"), ("FLOAT", "FLOAT")],
+    ("subtype", "writer"),
+    [("PCM_16", "desed_task.audio.sf.write"), ("FLOAT", "scipy.io.wavfile.write")],
 )
-def test_precision_is_kept(wav, tmp_path, subtype, kept):
-    path = wav(4410, rate=44100, subtype=subtype)
-    resample_file(path, tmp_path / "out.wav")
-    assert sf.info(tmp_path / "out.wav").subtype == kept
-
-
-def test_a_file_at_the_targets_rate_is_copied_exactly(wav, tmp_path):
-    path = wav(np.array([-32768, -32767, 0, 1, 32767], dtype=np.int16))
-    resample_file(path, tmp_path / "out.wav")
-    assert sf.read(tmp_path / "out.wav", dtype="int16")[0].tolist() == [
-        -32768,
-        -32767,
-        0,
-        1,
-        32767,
-    ]
-
-
-def test_a_finished_folder_is_left_alone(source):
-    resample(source)
-    target = source.parent / "target"
-    before = {path.name: path.stat().st_mtime_ns for path in target.iterdir()}
-    report = resample(source)
-    assert (report.done, report.skipped) == (0, 3)
-    assert {path.name: path.stat().st_mtime_ns for path in target.iterdir()} == before
-
-
-def break_header(path):
-    path.write_bytes(b"RIFF" + bytes(200))
-
-
-def cut_off(path):
-    path.write_bytes(path.read_bytes()[:1000])
-
-
-def shorten(path):
-    sf.write(path, np.zeros((100, 2)), RATE)
-
-
-def empty(path):
-    sf.write(path, np.zeros((0, 2)), RATE)
-
-
-def change_rate(path):
-    sf.write(path, sf.read(path)[0], 8000)
-
-
-def mix_down(path):
-    sf.write(path, sf.read(path)[0].mean(axis=1), RATE)
-
-
-def remove(path):
-    path.unlink()
-
-
-@pytest.mark.parametrize(
-    "damage", [break_header, cut_off, shorten, empty, change_rate, mix_down, remove]
-)
-def test_a_damaged_target_is_made_again(source, damage):
-    resample(source)
-    target = source.parent / "target" / "b.wav"
-    good = target.read_bytes()
-    damage(target)
-    report = resample(source)
-    assert (report.done, report.skipped) == (1, 2)
-    assert target.read_bytes() == good
-
-
-def test_a_changed_source_is_resampled_again(source):
-    resample(source)
-    later = time.time() + 10
-    sf.write(source / "a.wav", np.zeros(44100), 44100)
-    os.utime(source / "a.wav", (later, later))
-    assert resample(source).done == 1
-    assert not sf.read(source.parent / "target" / "a.wav")[0].any()
-
-
-def test_files_gone_from_the_source_stay(source):
-    resample(source)
-    (source / "a.wav").unlink()
-    assert resample(source).skipped == 2
-    assert (source.parent / "target" / "a.wav").exists()
-
-
-def test_unreadable_files_are_named_and_the_rest_goes_on(source):
-    (source / "a.wav").write_bytes(b"nothing")
-    sf.write(source / "tiny.wav", np.zeros(1), 44100)
-    report = resample(source)
-    assert report.done == 2
-    (first, why_first), (second, why_second) = report.failed
-    assert (first.name, second.name) == ("a.wav", "tiny.wav")
-    assert "a.wav: is not readable as audio" in why_first
-    assert "tiny.wav: is shorter than one sample at 16000 Hz" in why_second
-    assert sorted(p.name for p in (source.parent / "target").iterdir()) == ["b.wav", "c.wav"]
-
-
-def test_a_folder_is_never_its_own_target(source):
-    with pytest.raises(InputError, match=r"source: is the source itself"):
-        resample(source, "source")
-
-
-def test_parts_of_a_killed_run_are_cleared_once_they_are_old(source):
-    target = source.parent / "target"
-    target.mkdir()
-    for name, age_s in ((".old.x.wav", 7200), (".new.x.wav", 10)):
-        (target / name).write_bytes(b"half")
-        os.utime(target / name, (time.time() - age_s,) * 2)
-    resample(source)
-    assert sorted(path.name for path in target.glob(".*")) == [".new.x.wav"]
-
-
-def test_a_failed_write_leaves_nothing(wav, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, subtype, writer):
     def full(path, *_args, **_kwargs):
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    path = wav(4410, rate=44100)
-    monkeypatch.setattr("desed_task.audio.sf.write", full)
+    monkeypatch.setattr(writer, full)
     with pytest.raises(InputError, match=r"out\.wav: cannot be written .no space left"):
-        resample_file(path, tmp_path / "target" / "out.wav")
+        write_wav(tmp_path / "target" / "out.wav", np.zeros(10), RATE, subtype)
     assert list((tmp_path / "target").iterdir()) == []

@@ -28,7 +28,7 @@ def test_zeros_are_silence_in_every_format(wav, subtype, shape):
     found = examine(write(wav, np.zeros(shape), subtype))
     assert found.silent
     assert found.finite
-    assert found.info == (3 * RATE, RATE, len(shape), 3.0)
+    assert found.info == (3 * RATE, RATE, len(shape), 3.0, subtype)
 
 
 def test_an_offset_that_never_changes_is_silence_too(wav):
@@ -56,7 +56,7 @@ def test_a_sample_that_is_no_number_is_found_wherever_it_is(wav, value, place, b
 
 def test_the_header_is_told_as_it_is(wav):
     noise = np.random.default_rng(0).normal(0, 0.1, (44100, 2))
-    assert examine(write(wav, noise, rate=44100)).info == (44100, 44100, 2, 1.0)
+    assert examine(write(wav, noise, rate=44100)).info == (44100, 44100, 2, 1.0, "PCM_16")
 
 
 def test_files_that_cannot_be_read_are_refused(wav, tmp_path):

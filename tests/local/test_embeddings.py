@@ -16,6 +16,7 @@ import torch
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.nnet.beats import SMALL, load_beats, write_random_beats
+from desed_task.resample import resample_folder
 from local.embeddings import Extractor
 
 RATE = 16000
@@ -117,6 +118,33 @@ def test_a_finished_file_is_left_alone(
     assert sum(embedded_rows) == 6
     assert place.path("devtest").stat() == before
     assert "devtest: 6 clips, all there already" in capsys.readouterr().out
+
+
+def test_clips_rewritten_in_another_sample_format_are_computed_again(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    originals = place.audio.with_name("audio_44k")
+    originals.mkdir()
+    for wav in place.wavs():
+        # Beyond full scale: what 16 bits cannot hold.
+        sf.write(originals / wav.name, 12 * noise(int(wav.stem[1])), RATE, subtype="FLOAT")
+        os.utime(originals / wav.name, (1e9, 1e9))
+    resample_folder(originals, place.audio, bits=16, progress=False)
+    for wav in place.wavs():
+        os.utime(wav, (1e9, 1e9))
+    extractor(place).extract("devtest", place.wavs())
+    before = EmbeddingReader(place.path("devtest")).frame("Y0_0.000_10.000")
+    os.utime(place.path("devtest"), (1e9, 1e9))
+    embedded_rows.clear()
+    capsys.readouterr()
+
+    resample_folder(originals, place.audio, bits=32, progress=False)
+    extractor(place).extract("devtest", place.wavs())
+    assert sum(embedded_rows) == 6
+    assert "devtest: 0 clips are new and 6 newer than " in capsys.readouterr().out
+    after = EmbeddingReader(place.path("devtest")).frame("Y0_0.000_10.000")
+    assert np.abs(after - before).max() > 1e-4
+    np.testing.assert_allclose(after, expected(place, 12 * noise(0)[:, 0]), atol=1e-4)
 
 
 def test_only_new_and_changed_clips_are_computed(place: Place, embedded_rows: list[int]) -> None:

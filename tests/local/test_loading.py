@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,6 +277,75 @@ def test_listed_clips_that_are_absent_are_named_and_left_out(extracted, data, tm
     truth = module.truths("test")[0]
     assert gone.stem not in truth.events.clip_ids
     assert gone.stem not in truth.durations
+
+
+@pytest.fixture
+def in_16_bits(data, tmp_path):
+    """A copy of a folder with some files in 16 bits, and the override that uses it."""
+
+    def write(key: str, n_files: int | None = None) -> tuple[Path, str]:
+        folder = tmp_path / key
+        shutil.copytree(getattr(data, key), folder)
+        for path in sorted(folder.iterdir())[:n_files]:
+            before = path.stat()
+            sf.write(path, *sf.read(path), subtype="PCM_16")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return folder, f"data.{key}={folder}"
+
+    return write
+
+
+def warned(extracted, *overrides: str, stages=("fit", "test")) -> list[str]:
+    """What a module warns of over several stages, without the clips that are missing."""
+    module = SedDataModule(load_config(extracted, overrides))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for stage in stages:
+            module.check(stage)
+    return [str(warning.message) for warning in told if warning.category is UserWarning]
+
+
+def test_corpora_of_floats_are_not_worth_a_word(extracted):
+    assert warned(extracted, stages=("fit", "test", "predict")) == []
+
+
+def test_corpora_of_16_bit_files_are_told_in_one_line_of_a_run(extracted, in_16_bits):
+    keys = ("weak_folder", "test_folder", "real_maestro_train_folder")
+    overrides = [in_16_bits(key)[1] for key in keys]
+    assert warned(extracted, *overrides) == [
+        "16-bit audio, used as it is: MAESTRO real training, weak, DESED dev-test; published "
+        "results come from 32-bit float files, which generate_dcase_task4_2024.py --bits 32 writes"
+    ]
+
+
+def test_each_mixed_corpus_is_told_with_its_counts(extracted, in_16_bits):
+    (weak, first), (strong, second) = (
+        in_16_bits(key, 1) for key in ("weak_folder", "strong_folder")
+    )
+    remedy = "generate_dcase_task4_2024.py --bits 32 makes them all float"
+    assert warned(extracted, first, second) == [
+        f"{strong}: mixed sample formats, 16-bit (1) and 32-bit float (3) files; {remedy}",
+        f"{weak}: mixed sample formats, 16-bit (1) and 32-bit float (5) files; {remedy}",
+    ]
+
+
+def test_embeddings_older_than_their_audio_are_told(extracted, data, tmp_path, embeddings):
+    files, override = embeddings
+    folder = tmp_path / "weak"
+    shutil.copytree(data.weak_folder, folder)
+    for path in sorted(folder.iterdir())[:2]:
+        os.utime(path)
+    overrides = (override, f"data.weak_folder={folder}")
+    assert warned(extracted, *overrides) == [
+        "embeddings older than their audio: 2 of 6 clips of weak; run extract_embeddings.py, which "
+        "computes those again"
+    ]
+    assert warned(extracted, "net.use_embeddings=false", *overrides) == []
+    with h5py.File(files / "weak_train.hdf5", "r+") as file:
+        for name in list(file.attrs):
+            del file.attrs[name]
+    os.utime(files / "weak_train.hdf5", (1e9, 1e9))
+    assert warned(extracted, *overrides) == []  # Published files are believed.
 
 
 def test_durations_are_the_table_s_and_else_the_file_s(extracted, tmp_path):

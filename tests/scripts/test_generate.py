@@ -69,6 +69,59 @@ def test_a_failed_file_is_named_and_the_status_is_1(base):
     assert generate("--basedir", base, "--only_real").returncode == 0
 
 
+def test_bits_are_obeyed_and_told(base):
+    target = base / f"{WEAK}_16k"
+
+    def subtypes():
+        return [sf.info(path).subtype for path in sorted(target.iterdir())]
+
+    command = ["--basedir", base, "--only_real"]
+    assert generate(*command).returncode == 0
+    assert subtypes() == ["FLOAT"] * 3
+    assert generate(*command, "--bits", 16).returncode == 0
+    assert subtypes() == ["PCM_16"] * 3
+    run = generate(*command)
+    (note,) = (line for line in run.stdout.splitlines() if line.startswith("note: "))
+    assert (run.returncode, run.stderr.count("error"), subtypes()) == (0, 0, ["PCM_16"] * 3)
+    assert note == (
+        "note: 16-bit files are used as they are and completed in 16 bits: weak; --bits 32 writes "
+        "them again as 32-bit float, as the published files are"
+    )
+    run = generate(*command, "--bits", 32)
+    assert "had 16-bit (3) files; written again as 32-bit float: 3" in run.stdout
+    assert subtypes() == ["FLOAT"] * 3
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_rewrite_that_was_killed_is_completed(base, sent, status):
+    folder, target = base / WEAK, base / f"{WEAK}_16k"
+    for path in folder.iterdir():
+        path.unlink()
+    sf.write(folder / "long.wav", np.random.default_rng(0).normal(0, 0.1, 441000), 44100)
+    for i in range(40):
+        os.link(folder / "long.wav", folder / f"Z{i:03d}.wav")
+    command = ["--basedir", base, "--only_real", "--jobs", 1]
+
+    def n_floats():
+        return sum(path.stat().st_size > 400_000 for path in target.glob("[!.]*"))
+
+    generate(*command, "--bits", 16)
+    with start(*command, "--bits", 32) as process:
+        while n_floats() < 3:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(sent)
+        process.communicate(timeout=60)
+    assert process.returncode == status
+    done = n_floats()
+    assert 3 <= done < 41
+    again = generate(*command)  # Of a mixed folder, also without the flag.
+    row = next(line for line in again.stdout.splitlines() if line.startswith("weak "))
+    assert row.split() == ["weak", str(41 - done), str(done), "0"]
+    assert f"had 16-bit ({41 - done}) and 32-bit float ({done}) files" in again.stdout
+    assert n_floats() == 41
+
+
 def test_out_dir_and_conf_file_are_obeyed(base):
     conf = ROOT / "confs" / "mini.yaml"
     run = generate("--basedir", base, "--out_dir", base / "out", "--conf_file", conf)
@@ -101,6 +154,8 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         (["--check", "--mirror", "http://127.0.0.1:1"], "it goes with --out_dir and --jobs"),
         (["--check", "--mini"], "it goes with --out_dir and --jobs"),
         (["--check", "--conf_file", "absent.yaml"], "absent.yaml: no such configuration file"),
+        (["--check", "--bits", "32"], "it goes with --out_dir and --jobs"),
+        (["--bits", "24"], "error: argument --bits: invalid choice: 24 (choose from 16, 32)"),
         (["--only_music"], "error: unrecognized arguments: --only_music"),
     ],
 )
@@ -236,7 +291,8 @@ def test_check_without_any_data_is_a_table_and_status_1(tmp_path):
     assert run.returncode == 1, run.stderr
     assert "Traceback" not in run.stderr
     rows = [line.split() for line in run.stdout.splitlines() if line.endswith("  absent")]
-    assert [row[-8] for row in rows] == ["0"] * 9  # clips there
+    assert [row[-9] for row in rows] == ["0"] * 9  # clips there
+    assert [row[-4] for row in rows] == ["-"] * 9  # bits
     assert (
         "error: data.weak_tsv: ../../data/dcase/dataset/metadata/train/weak.tsv: no" in run.stdout
     )
@@ -250,16 +306,17 @@ def test_mini_makes_the_corpus_where_and_as_asked(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(
         "local.prep.mini_corpus.make_mini_corpus",
-        lambda basedir, jobs: made.append((basedir, jobs)),
+        lambda basedir, bits, jobs: made.append((basedir, bits, jobs)),
     )
     assert script.main(["--mini"]) == 0
-    assert script.main(["--mini", "--basedir", str(tmp_path), "--jobs", "3"]) == 0
-    assert made == [(Path("data/mini"), None), (tmp_path, 3)]
+    start = ["--mini", "--basedir", str(tmp_path), "--jobs", "3", "--bits", "16"]
+    assert script.main(start) == 0
+    assert made == [(Path("data/mini"), None, None), (tmp_path, 16, 3)]
 
 
 def test_plot_draws_where_asked(tmp_path, monkeypatch, capsys):
     drawn = []
-    monkeypatch.setattr("local.prep.mini_corpus.make_mini_corpus", lambda basedir, jobs: None)
+    monkeypatch.setattr("local.prep.mini_corpus.make_mini_corpus", lambda basedir, bits, jobs: None)
     monkeypatch.setattr(
         "local.prep.plots.plot_clips",
         lambda basedir, out_dir: drawn.append(out_dir) or [out_dir / "clip.png"],

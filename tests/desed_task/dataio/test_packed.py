@@ -52,7 +52,9 @@ def write_wavs(folder, subtype="PCM_16", channels=1):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for name, seconds in zip(CLIPS, SECONDS, strict=True):
-        samples = rng.uniform(-1, 1, (round(seconds * RATE), channels))
+        # Floats go beyond full scale.
+        peak = 1.5 if subtype == "FLOAT" else 1
+        samples = rng.uniform(-peak, peak, (round(seconds * RATE), channels))
         sf.write(folder / f"{name}.wav", samples, RATE, subtype=subtype)
     # Full scale, where a wrong factor or sign would show.
     if subtype == "PCM_16" and channels == 1:
@@ -334,6 +336,41 @@ def test_what_has_changed_is_packed_again(files, path, tmp_path, change, reason)
     values = store.embeddings()[store.rows(["short"])[0]]
     frame = torch.from_numpy(files.reader.frame("short"))
     assert torch.equal(values, F.adaptive_avg_pool1d(frame, GRID.n_frames))
+
+
+def assert_batches_are_those_of_the_files(files, path):
+    for device in (None, torch.device("cpu")):
+        clips = PackedClips(PackedSet(path), device)
+        found = epoch(PackedBatches(datasets(files, clips)), as_it_is)
+        for one, other in zip(found, epoch(datasets(files, None), collate), strict=True):
+            assert_same(one, in_network(other, "pooled"))
+
+
+def test_a_set_of_16_bit_files_stays_until_these_are_rewritten(files, path):
+    packed(path, files)
+    small = PackedSet(path)
+    assert packed(path, files) is None
+    write_wavs(files.wavs[0].parent, "FLOAT")
+    assert packed(path, files) == "4 wav files have changed (e.g. exact)"
+    large = PackedSet(path)
+    assert (small.header.audio_dtype, large.header.audio_dtype) == ("int16", "float32")
+    assert large.header.audio_bytes == 2 * small.header.audio_bytes
+    assert large.n_bytes - small.n_bytes == small.header.audio_bytes
+    assert large.audio().abs().max() > 1
+    assert_batches_are_those_of_the_files(files, path)
+    write_wavs(files.wavs[0].parent, "PCM_16")
+    assert packed(path, files) == "4 wav files have changed (e.g. exact)"
+    assert PackedSet(path).header.audio_dtype == "int16"
+
+
+@pytest.mark.parametrize("n_floats", [1, 3])
+def test_a_mixture_of_formats_is_packed_without_loss(files, path, n_floats):
+    for wav in files.wavs[:n_floats]:
+        samples = sf.read(wav)[0]
+        sf.write(wav, 1.7 * samples, RATE, subtype="FLOAT")
+    packed(path, files)
+    assert PackedSet(path).header.audio_dtype == "float32"
+    assert_batches_are_those_of_the_files(files, path)
 
 
 def test_clips_that_are_lacking_are_packed_again(files, path):

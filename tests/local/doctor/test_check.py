@@ -53,7 +53,7 @@ class Copy:
         return check(self.load(*overrides), conf_file=str(self.conf), progress=False)
 
 
-def rewrite(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "PCM_16") -> None:
+def rewrite(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "FLOAT") -> None:
     """Other audio in the place of a file, as old as it was."""
     sf.write(path, samples, rate, subtype=subtype)
     os.utime(path, OLD)
@@ -150,8 +150,7 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
     os.utime(cut, OLD)
 
     fast = corpus.wavs("strong_folder")[0]
-    shutil.copy(corpus.path("strong_folder_44k") / fast.name, fast)
-    os.utime(fast, OLD)
+    rewrite(fast, *sf.read(corpus.path("strong_folder_44k") / fast.name))
     row = "Yabsent_____0.000_10.000.wav\t0.0\t1.0\tDog"
     edit(corpus.path("strong_tsv"), lambda lines: [*lines, row])
 
@@ -386,6 +385,50 @@ def test_an_event_behind_the_end_of_its_clip(corpus):
     rewrite(clip, noise(9.3))
     (message,) = told(corpus.check())
     assert "9.30 s, but has an event until 9.90 s" in message
+
+
+# ---- sample formats
+
+
+def in_16_bits(*wavs: Path) -> None:
+    for wav in wavs:
+        rewrite(wav, *sf.read(wav), subtype="PCM_16")
+
+
+def bits(report: DataReport) -> dict[str, str]:
+    """Part -> what the column "bits" of the table says."""
+    heads, *lines = report.text().splitlines()[: len(report.parts) + 1]
+    end = heads.index(" bits") + len(" bits")
+    rows = zip(report.parts, lines, strict=True)
+    return {part.name: line[:end].split()[-1] for part, line in rows}
+
+
+def test_bits_are_shown_for_each_set(corpus):
+    in_16_bits(*corpus.wavs("weak_folder"), *corpus.wavs("eval_folder"))
+    report = corpus.check()
+    shown = bits(report)
+    assert [name for name, found in shown.items() if found == "16"] == ["weak_train", "eval"]
+    assert set(shown.values()) == {"16", "32"}
+    assert part_of(report, "weak_train").formats == {"16-bit": 6}
+    assert part_of(report, "strong_train").formats == {"32-bit float": 4}
+    assert told(report) == [
+        "16-bit audio, used as it is: weak, evaluation; published results come from 32-bit float "
+        "files, which generate_dcase_task4_2024.py --bits 32 writes"
+    ]
+    assert [f.level for f in report.findings] == ["note", "note"]
+    assert written(corpus)["parts"]["eval"]["formats"] == {"16-bit": 2}
+
+
+def test_a_mixed_folder_is_named(corpus):
+    folder = corpus.path("synth_folder")
+    in_16_bits(*corpus.wavs("synth_folder")[1:3])
+    report = corpus.check()
+    assert bits(report)["synth_train"] == "mixed"
+    assert told(report, "warning") == [
+        f"{folder}: mixed sample formats, 16-bit (2) and 32-bit float (3) files; "
+        "generate_dcase_task4_2024.py --bits 32 makes them all float"
+    ]
+    assert not report.training_would_fail
 
 
 # ---- what no table of the configuration lists

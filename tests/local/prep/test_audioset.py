@@ -676,8 +676,10 @@ def test_a_plan_says_what_would_be_fetched(desk, places):
         "unlabelled in domain": (2, 0, 2),
     }
     assert plan.left == 4 and plan.problem == ""
-    # 10 s, two channels of two bytes, at both rates.
-    assert plan.needed == 4 * 10 * 2 * 2 * (44100 + 16000)
+    # 10 s, two channels of two bytes as they are cut, and of four or two at 16 kHz.
+    assert plan.needed == 4 * 10 * 2 * (2 * 44100 + 4 * 16000)
+    smaller = plan_audioset(places, ["real", "strong"], bits=16, progress=False)
+    assert smaller.needed == 4 * 10 * 2 * (2 * 44100 + 2 * 16000)
     assert "DESED validation                  known once its table is there" in plan.text()
     assert plan_audioset(places, ["strong"], retry_gone=True, progress=False).left == 2
     assert desk.asked() == {}

@@ -60,7 +60,8 @@ def test_every_folder_of_the_config_has_16_khz_siblings(places, folder):
     for name in names:
         original, made = sf.info(source / name), sf.info(places.made(folder.key) / name)
         assert (original.samplerate, made.samplerate) == (44100, 16000)
-        assert (original.subtype, original.channels) == ("PCM_16", made.channels)
+        assert (original.subtype, made.subtype) == ("PCM_16", "FLOAT")
+        assert original.channels == made.channels
 
 
 @pytest.mark.parametrize("key", ["synth", "synth_val", "strong", "test"])
@@ -132,6 +133,42 @@ def test_a_second_run_redoes_nothing_and_says_so(copy, capsys):
     out, err = capsys.readouterr()
     assert out == f"{copy}: the mini corpus (seed 42) is complete, nothing to do\n"
     assert not err
+
+
+def formats(folder: Path) -> set[str]:
+    return {sf.info(path).subtype for path in folder.rglob("*_16k/*.wav")}
+
+
+def test_the_bits_of_a_complete_corpus_can_be_changed(copy, corpus, capsys):
+    originals = {p: p.stat().st_mtime_ns for p in copy.rglob("*_44k/*.wav")}
+    make_mini_corpus(copy, sizes=SMALL, bits=16, jobs=2)
+    assert formats(copy) == {"PCM_16"}
+    out = capsys.readouterr().out
+    assert "written again as 16-bit: " in out and "run extract_embeddings.py" in out
+    for asked in (16, None):
+        before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+        make_mini_corpus(copy, sizes=SMALL, bits=asked)
+        assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
+        first, *rest = capsys.readouterr().out.splitlines()
+        assert first.endswith("is complete, nothing to do")
+        assert len(rest) == (asked is None)
+    assert rest[0].startswith("note: 16-bit files are used as they are and completed in 16 bits: ")
+    assert "; --bits 32 writes them again" in rest[0]
+    make_mini_corpus(copy, sizes=SMALL, bits=32, jobs=2)
+    assert digests(copy) == digests(corpus)
+    assert {p: p.stat().st_mtime_ns for p in copy.rglob("*_44k/*.wav")} == originals
+
+
+def test_a_mixed_corpus_is_completed_in_floats(copy, corpus, capsys):
+    """As a rewrite that was interrupted leaves it."""
+    path = min((copy / "dcase/dataset/audio/eval24_16k").iterdir())
+    samples, rate = sf.read(path)
+    path.unlink()  # A link to the corpus of the session.
+    sf.write(path, samples, rate, subtype="PCM_16")
+    make_mini_corpus(copy, sizes=SMALL)
+    told = f"{path.parent}: had 16-bit (1) and 32-bit float (1) files; written again as 32-bit"
+    assert told in capsys.readouterr().out
+    assert digests(copy) == digests(corpus)
 
 
 def test_a_killed_run_is_completed(copy, corpus):

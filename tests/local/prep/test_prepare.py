@@ -254,3 +254,98 @@ def test_clips_cut_elsewhere_are_resampled_from_there(tmp_path, data):
     # Once clips are cut below out_dir, these count.
     write(places.made("real_maestro_val_folder_44k") / "city_center_09-000000-001000.wav")
     assert source_of(places, "real_maestro_val_folder") != folder
+
+
+# ---- bits of the 16 kHz files
+
+
+def formats(data, base):
+    """Title -> sample formats of its 16 kHz files."""
+    folders = {f.title: Places(data, base, base).made(f.key) for f in FOLDERS}
+    return {
+        title: {sf.info(path).subtype for path in folder.glob("*.wav")}
+        for title, folder in folders.items()
+    }
+
+
+@pytest.mark.parametrize(("bits", "subtype"), [(None, "FLOAT"), (16, "PCM_16"), (32, "FLOAT")])
+def test_every_folder_gets_the_bits_that_are_asked_for(base, data, bits, subtype):
+    outcome = prepare(data, base, bits=bits, progress=False)
+    assert all(found == {subtype} for found in formats(data, base).values())
+    assert outcome.notes == ()
+
+
+def test_folders_of_16_bit_files_are_told_in_one_line(base, data):
+    prepare(data, base, bits=16, progress=False)
+    weak = Places(data, base, base).made("weak_folder_44k")
+    write(weak / "new.wav")
+    outcome = prepare(data, base, progress=False)
+    assert counts(outcome)["weak"] == (1, 1, 0)
+    assert all(found == {"PCM_16"} for found in formats(data, base).values())
+    (note,) = outcome.notes
+    assert all(folder.title in note for folder in FOLDERS)
+    assert note.endswith("--bits 32 writes them again as 32-bit float, as the published files are")
+    assert outcome.summary().endswith(f"\n\nnote: {note}")
+    assert prepare(data, base, bits=16, progress=False).notes == ()
+
+
+def test_a_rewrite_is_told_and_that_embeddings_are_older(base, data):
+    prepare(data, base, bits=16, progress=False)
+    outcome = prepare(data, base, bits=32, parts=["strong", "eval"], progress=False)
+    strong, evaluation, extract = outcome.notes
+    folder = Places(data, base, base).made("strong_folder")
+    assert strong == f"{folder}: had 16-bit (1) files; written again as 32-bit float: 1"
+    assert "eval24_16k: had 16-bit (1) files" in evaluation
+    assert "run extract_embeddings.py, which computes those of changed clips again" in extract
+    assert formats(data, base)["strong real"] == {"FLOAT"}
+    assert formats(data, base)["weak"] == {"PCM_16"}
+    assert prepare(data, base, bits=32, parts=["strong", "eval"], progress=False).notes == ()
+
+
+def test_a_mixed_folder_is_told_once_and_becomes_float(base, data):
+    places = Places(data, base, base)
+    write(places.made("weak_folder_44k") / "other.wav")
+    prepare(data, base, parts=["real"], progress=False)
+    path = places.made("weak_folder") / "other.wav"
+    sf.write(path, sf.read(path)[0], 1000, subtype="PCM_16")
+    outcome = prepare(data, base, parts=["real"], progress=False)
+    assert outcome.notes[0] == (
+        f"{path.parent}: had 16-bit (1) and 32-bit float (1) files; written again as 32-bit "
+        "float: 1"
+    )
+    assert len(outcome.notes) == 2
+    assert prepare(data, base, parts=["real"], progress=False).notes == ()
+
+
+@pytest.mark.parametrize("whole_folder", [False, True])
+def test_files_without_originals_are_told_when_they_keep_other_bits(base, data, whole_folder):
+    places = Places(data, base, base)
+    source, target = places.made("weak_folder_44k"), places.made("weak_folder")
+    for i in range(4):
+        write(source / f"{i}.wav")
+    prepare(data, base, bits=16, parts=["real"], progress=False)
+    for path in source.iterdir():
+        if whole_folder or path.stem.isdigit():
+            path.unlink()
+    if whole_folder:
+        source.rmdir()
+    outcome = prepare(data, base, bits=32, parts=["real"], progress=False)
+    n_stay = 5 if whole_folder else 4
+    (note,) = (note for note in outcome.notes if "stay 16-bit" in note)
+    assert note == (
+        f"{target}: {n_stay} of 5 files stay 16-bit, as their originals are not in {source} "
+        "(0.wav, 1.wav, 2.wav, ...); put them there and run again, or remove these files"
+    )
+    assert len(list(target.iterdir())) == 5
+    assert outcome.failed == ()
+
+
+def test_clipped_files_are_counted_and_named(base, data):
+    folder = Places(data, base, base).made("eval_folder_44k")
+    for name in ("loud", "louder"):
+        samples = np.where(np.arange(4 * RATE) % 40 < 20, 1.0, -1.0)
+        sf.write(folder / f"{name}.wav", samples, RATE)
+    outcome = prepare(data, base, bits=16, parts=["eval"], progress=False)
+    (note,) = outcome.notes
+    assert "eval24_16k: 2 of 3 files written have samples beyond full scale, clipped in 16" in note
+    assert note.endswith("(loud.wav, louder.wav); --bits 32 keeps them")
