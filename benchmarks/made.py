@@ -7,8 +7,10 @@ reading is as fast as it can be: a cold disk adds its own time.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +28,18 @@ from local import corpora
 from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_KNOWN
 from local.config import RecipeConfig, check_config
 from local.corpora import Corpus
-from local.prep.maestro import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
+from local.prep.maestro import (
+    MAESTRO_TRAIN_RECORDINGS,
+    MAESTRO_VALIDATION_RECORDINGS,
+    scene_of,
+)
 
 SEED = 42
 CLIP_S = 10.0
 _DISTINCT = 32
 _TRAIN_HOP_S, _VALIDATION_HOP_S = 1, 5
+# Recordings: of 6 or 7 of a scene, the first int(0.9 n).
+_TRAINED_ON = sum(int(0.9 * n) for n in Counter(map(scene_of, MAESTRO_TRAIN_RECORDINGS)).values())
 _MAESTRO = (corpora.MAESTRO_TRAIN, corpora.MAESTRO_VALIDATION)
 
 
@@ -58,9 +66,9 @@ class Sizes:
             share: of the published 2,500 validation, 1,168 and 900 dev-test clips.
         """
         maestro, synthetic, strong, weak, unlabelled = (n_steps * quota for quota in quotas)
-        # A tenth of the weak and of each scene's MAESTRO clips is held out.
+        # A tenth of the weak clips and a tenth of each scene's MAESTRO recordings are held out.
         return cls(
-            maestro_train=max(round(maestro / 0.9) + 10, 50),
+            maestro_train=len(MAESTRO_TRAIN_RECORDINGS) * math.ceil(maestro / _TRAINED_ON),
             synthetic_train=max(synthetic, 4),
             strong_train=max(strong, 4),
             weak_train=max(round(weak / 0.9), 10),

@@ -22,6 +22,9 @@ from desed_task.specification import KEY, SCHEMA_VERSION, DetectorSpec, check_sp
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, apply_override, check_config
 
+# Of the `data` section: says which clips of this machine's tables are used, not where they lie.
+KEPT_CLIPS = "keep_clips_without_events"
+
 
 def spec_of(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
     """The detector that a configuration describes.
@@ -74,8 +77,9 @@ def config_of_checkpoint(
 
     Args:
         checkpoint: as `load_safely` gives it.
-        here: the configuration of this run: its folders, tables, files, workers, progress bar and
-            energy settings win, and median filters that were tuned for this very file.
+        here: the configuration of this run: its folders, tables, files, which clips without events
+            are kept, workers, progress bar and energy settings win, and median filters that were
+            tuned for this very file.
         overrides: `section.key=value` each; they win over both.
         place: path of the checkpoint.
 
@@ -88,9 +92,10 @@ def config_of_checkpoint(
     tree = _known(checkpoint.get("hyper_parameters"), place)
     mine = here.dump()
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}
+    kept_clips = {KEPT_CLIPS: mine["data"][KEPT_CLIPS]}
     detector = _sections_of(spec, place)
     tree["net"], tree["feats"] = detector["net"], detector["feats"]
-    tree["data"] = {**paths, **detector["data"]}
+    tree["data"] = {**paths, **kept_clips, **detector["data"]}
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
     tree["pretrained"] = mine["pretrained"]
     tree["energy"] = mine["energy"]

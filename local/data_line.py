@@ -34,6 +34,24 @@ def data_line(loaded: Mapping[str, LoadedCorpus]) -> str:
     return line
 
 
+def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
+    """How many clips of which corpora are left out for having no event; None where none is.
+
+    Args:
+        loaded: corpora by name.
+    """
+    sets = [one for one in loaded.values() if one.left_out]
+    if not sets:
+        return None
+    counts = ", ".join(
+        f"{len(one.left_out)} of {one.corpus.title} ({one.corpus.name})" for one in sets
+    )
+    return (
+        f"clips without events, left out: {counts}; data.keep_clips_without_events keeps those of "
+        "the corpora that it names"
+    )
+
+
 def identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
     """What files of embeddings were made with, each once; published files do not say it."""
     found: list[dict[str, str | float]] = []

@@ -36,11 +36,24 @@ from local.scoring import Stage
 
 
 class Truth(NamedTuple):
-    """What the scores of a corpus are held against."""
+    """What the scores of a corpus are held against.
+
+    Attributes:
+        source: of the clips.
+        events: of the clips that are scored.
+        durations: clip (or MAESTRO recording) -> seconds.
+        left_out: clips of the table without events, which are not scored.
+    """
 
     source: Source
     events: EventTable
-    durations: dict[str, float]  # clip (or MAESTRO recording) -> seconds
+    durations: dict[str, float]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def left_out_s(self) -> float:
+        """Seconds of the clips left out, as far as their durations are known."""
+        return sum(self.durations.get(clip_id, 0.0) for clip_id in self.left_out)
 
 
 def grid_of(config: RecipeConfig) -> FrameGrid:
@@ -75,6 +88,11 @@ class SedDataModule(pl.LightningDataModule):
     def missing(self) -> dict[str, tuple[str, ...]]:
         """Corpus -> clips that its table lists but the disk lacks."""
         return {name: loaded.missing for name, loaded in self._loaded.items()}
+
+    @property
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        """Corpus -> clips that its table lists without an event and that are not used."""
+        return {name: loaded.left_out for name, loaded in self._loaded.items()}
 
     @property
     def missing_recordings(self) -> dict[str, tuple[str, ...]]:
@@ -151,21 +169,22 @@ class SedDataModule(pl.LightningDataModule):
     def _split_problems(self, stage: str) -> list[str]:
         """Sets too small to be split or drawn from, as far as they could be loaded."""
         problems: list[str] = []
-        if stage in ("fit", "validate"):
-            halves = {
-                corpora.WEAK_TRAIN: self._weak_split,
-                corpora.MAESTRO_TRAIN: self._maestro_split,
-            }
-            problems += [
-                f"data.{corpus.table_key}: none of the clips held out for validation is in "
-                f"{self._loaded[corpus.name].folder}; add clips"
-                for corpus, split in halves.items()
-                if corpus.name in self._loaded and not split()[1].clip_ids
-            ]
+        splits = {
+            corpora.WEAK_TRAIN: self._weak_split,
+            corpora.MAESTRO_TRAIN: self._maestro_split,
+        }
+        for corpus, split in splits.items():
+            if stage in ("fit", "validate") and corpus.name in self._loaded:
+                train, held_out = split()
+                parts = {"held out for validation": held_out}
+                parts |= {"to train on": train} if stage == "fit" else {}
+                problems += [_no_clips(*part) for part in parts.items() if not part[1].clip_ids]
         if stage == "fit" and all(corpus.name in self._loaded for corpus in corpora.TRAINING):
-            sets = self._training_sets()
-            lengths = {name: len(dataset) for name, dataset in sets.items()}
-            problems += quota_problems(lengths, self.config.training.batch_size)
+            lengths = {name: len(dataset) for name, dataset in self._training_sets().items()}
+            quotas = dict(zip(lengths, self.config.training.batch_size, strict=True))
+            # Sets without any clip have a message already.
+            lengths = {name: length for name, length in lengths.items() if length}
+            problems += quota_problems(lengths, [quotas[name] for name in lengths])
         return problems
 
     def prepare_data(self) -> None:
@@ -210,7 +229,8 @@ class SedDataModule(pl.LightningDataModule):
 
     def _truth(self, corpus: Corpus) -> Truth:
         loaded = self._loaded[corpus.name]
-        return Truth(corpus.source, _events(loaded), self._durations[corpus.name])
+        durations = self._durations[corpus.name]
+        return Truth(corpus.source, _events(loaded), durations, loaded.left_out)
 
     # ---- loaders
 
@@ -310,6 +330,17 @@ class SedDataModule(pl.LightningDataModule):
 def _as_it_is(batch: SedBatch) -> SedBatch:
     """For a loader whose dataset gives whole batches."""
     return batch
+
+
+def _no_clips(which: str, part: LoadedCorpus) -> str:
+    """Message for a part of a split training set without clips."""
+    remedy = "add clips"
+    if part.corpus == corpora.MAESTRO_TRAIN:
+        remedy = (
+            "add recordings: they are held out whole, one or more of each scene, and a scene with "
+            "one recording trains on none"
+        )
+    return f"data.{part.corpus.table_key}: none of the clips {which} is in {part.folder}; {remedy}"
 
 
 def _events(loaded: LoadedCorpus) -> EventTable:

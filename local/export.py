@@ -66,6 +66,7 @@ class ResultWriter(Callback):
             corpora=[corpus.name for corpus in corpora.TEST],
             missing=data.missing,
             missing_recordings=data.missing_recordings,
+            left_out=data.left_out,
             checkpoint=pl_module.tested_checkpoint.name,
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from desed_task.audio import list_wavs
+from desed_task.audio import list_wavs, probe
 from desed_task.dataio.annotations import (
     EventTable,
     WeakTable,
@@ -56,6 +56,7 @@ class LoadedCorpus:
         events: strong labels of `clip_ids`, if it has any.
         weak: weak labels of `clip_ids`, if it has any.
         listed: every clip of the table, present or not, in its order.
+        left_out: clips that the table lists without an event and that are not used, on disk or not.
         missing_recordings: of MAESTRO's published split, those that no clip was cut from.
         formats: sample format, e.g. "32-bit float" -> files.
         embeddings: their reader; None where the network uses none.
@@ -69,6 +70,7 @@ class LoadedCorpus:
     events: EventTable | None = None
     weak: WeakTable | None = None
     listed: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     missing_recordings: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
     embeddings: EmbeddingReader | None = None
@@ -76,8 +78,8 @@ class LoadedCorpus:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Clips that the table lists but the folder lacks."""
-        there = set(self.clip_ids)
+        """Clips that the table lists but the folder lacks, without those that are left out."""
+        there = {*self.clip_ids, *self.left_out}
         return tuple(clip_id for clip_id in self.listed if clip_id not in there)
 
     def select(self, clip_ids: Sequence[str]) -> LoadedCorpus:
@@ -175,20 +177,34 @@ def _labelled(
         problems.append(f"data.{corpus.table_key}: {error}")
         return None
     problems += label_problems(corpus, table)
-    there = set(present)
-    clip_ids = [clip_id for clip_id in table.clip_ids if clip_id in there]
-    if present and not clip_ids:
-        listed = table.clip_ids
+    left_out = _left_out(corpus, table, config)
+    there, wanted = set(present), [clip_id for clip_id in table.clip_ids if clip_id not in left_out]
+    clip_ids = [clip_id for clip_id in wanted if clip_id in there]
+    if present and wanted and not clip_ids:
         problems.append(
-            f"{path}: none of its {len(listed)} clips is in {folder} (e.g. {listed[0]}); the "
+            f"{path}: none of its {len(wanted)} clips is in {folder} (e.g. {wanted[0]}); the "
             "table and the folder do not belong together: check both paths"
         )
+    if present and not clip_ids:
         return None
-    everything = dict.fromkeys(table.clip_ids, 0.0)
-    whole = LoadedCorpus(corpus, folder, table.clip_ids, everything, listed=table.clip_ids)
+    listed = table.clip_ids
+    everything = dict.fromkeys(listed, 0.0)
+    whole = LoadedCorpus(
+        corpus, folder, listed, everything, listed=listed, left_out=tuple(left_out)
+    )
     if isinstance(table, WeakTable):
         return replace(whole, weak=table).select(clip_ids)
     return replace(whole, events=table).select(clip_ids)
+
+
+def _left_out(
+    corpus: Corpus, table: EventTable | WeakTable, config: RecipeConfig
+) -> dict[str, None]:
+    """Clips without events that are not used, in table order."""
+    kept = corpus.name in config.data.keep_clips_without_events
+    if kept or isinstance(table, WeakTable):
+        return {}
+    return dict.fromkeys(clip_id for clip_id in table.clip_ids if clip_id in table.eventless)
 
 
 def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
@@ -204,7 +220,7 @@ def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
 def warn_of_missing(loaded: LoadedCorpus) -> None:
     """One warning for a corpus whose table lists clips that are not on disk."""
     if loaded.missing:
-        total = len(loaded.missing) + len(loaded.clip_ids)
+        total = len(loaded.missing) + len(loaded.clip_ids) + len(loaded.left_out)
         text = missing_text(loaded.corpus.title, loaded.folder, loaded.missing, total)
         warnings.warn(text, UserWarning, stacklevel=2)
 
@@ -213,14 +229,19 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
     """Durations of the corpus's table; of clips that it lacks, the files' own.
 
     Returns:
-        clip -> seconds, of the present clips; and what else the table has (MAESTRO's recordings).
+        clip -> seconds, of the present clips and of those left out, as far as the table or the
+        disk has them; and what else the table has (MAESTRO's recordings).
 
     Raises:
-        InputError: if the table cannot be used, or lacks a recording that clips were cut from.
+        InputError: if the table cannot be used, or lacks a recording that clips were cut from; for
+            a file that is left out, not in the table and unreadable.
     """
     durations_s = dict(loaded.durations_s)
     if loaded.corpus.duration_key is not None:
-        durations_s.update(read_durations(Path(getattr(config.data, loaded.corpus.duration_key))))
+        table = read_durations(Path(getattr(config.data, loaded.corpus.duration_key)))
+        durations_s.update(table)
+        untold = (loaded.folder / f"{c}.wav" for c in loaded.left_out if c not in table)
+        durations_s |= {wav.stem: probe(wav).duration_s for wav in untold if wav.is_file()}
     if loaded.corpus == MAESTRO_VALIDATION:
         # Scored by recording, not by clip.
         check_durations(sorted({place_of(c).recording for c in loaded.clip_ids}), durations_s)

@@ -24,6 +24,7 @@ def write(
     corpora: Sequence[str],
     missing: Mapping[str, Sequence[str]],
     missing_recordings: Mapping[str, Sequence[str]],
+    left_out: Mapping[str, Sequence[str]],
     checkpoint: str,
 ) -> None:
     """Write results.json and metrics_test/per_class.tsv into a run folder.
@@ -36,6 +37,7 @@ def write(
         corpora: their names, in the same order.
         missing: corpus -> clips that its table lists but the disk lacks.
         missing_recordings: corpus -> MAESTRO's recordings that no clip was cut from.
+        left_out: corpus -> clips that its table lists without an event and that were not used.
         checkpoint: file name of what was tested.
     """
     every = [report for role in ROLES for report in reports[role]]
@@ -52,6 +54,7 @@ def write(
         "unscored_clips": {name: report.unscored_clips for name, report in scored.items()},
         "missing": _named(missing),
         "missing_recordings": _named(missing_recordings),
+        "left_out": _named(left_out),
         "checkpoint": checkpoint,
         "versions": versions(),
     }
@@ -99,6 +102,8 @@ def table(content: Mapping[str, Any]) -> str:
         lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {FILE}")
     for corpus, names in content.get("missing_recordings", {}).items():
         lines.append(f"{corpus}: {len(names)} recordings are not on disk, see {FILE}")
+    for corpus, names in content.get("left_out", {}).items():
+        lines.append(f"{corpus}: {len(names)} clips without events were left out, see {FILE}")
     lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")
     return "\n".join(lines)
 

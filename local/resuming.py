@@ -10,7 +10,7 @@ from desed_task.checkpoint_files import load_safely
 from desed_task.errors import InputError
 from desed_task.published import is_published
 from local import results
-from local.checkpoints import config_of_checkpoint
+from local.checkpoints import KEPT_CLIPS, config_of_checkpoint
 from local.config import RecipeConfig, check_config
 from local.revision import REVISION, changes_since, revision_of
 
@@ -62,11 +62,14 @@ def check_resumable(path: Path, config: RecipeConfig) -> None:
         )
     _check_revision(path, revision_of(checkpoint))
     stored = config_of_checkpoint(checkpoint, config, (), str(path)).dump()
+    # A test takes this one from the configuration, but it decides what is trained on.
+    stored["data"][KEPT_CLIPS] = checkpoint["hyper_parameters"].get("data", {}).get(KEPT_CLIPS, [])
     here = config.dump()
+    keys = {section: here[section] for section in ("training", "scaler", "opt", "feats", "net")}
     differing = [
         f"{section}.{key}: {stored[section][key]!r} in the checkpoint, {here[section][key]!r} here"
-        for section in ("training", "scaler", "opt", "feats", "net")
-        for key in here[section]
+        for section, of in {**keys, "data": [KEPT_CLIPS]}.items()
+        for key in of
         if stored[section][key] != here[section][key]
     ]
     if differing:

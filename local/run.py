@@ -22,7 +22,7 @@ from local.callbacks import EnergyMeter, RandomStates, RunDescription
 from local.checkpoints import config_of_checkpoint, load_networks, warn_of_other_embeddings
 from local.command import StoppedError
 from local.config import RecipeConfig, check_config
-from local.data_line import data_line
+from local.data_line import data_line, left_out_line
 from local.datamodule import SedDataModule
 from local.devices import CPU, Device
 from local.export import ResultWriter, ScoreWriter
@@ -175,6 +175,8 @@ def _of_checkpoint(
 def _check(data: SedDataModule, stage: str) -> None:
     data.check(stage)
     print(data_line(data.loaded))
+    if line := left_out_line(data.loaded):
+        print(line)
 
 
 def _describe(module: SEDTask4, config: RecipeConfig) -> None:

@@ -107,9 +107,10 @@ class ScoreKeeper:
         }
 
     def _score(
-        self, stage: str, role: str, data: SedDataModule, aside: Aside | None = None
+        self, stage: scoring.Stage, role: str, data: SedDataModule, aside: Aside | None = None
     ) -> list[scoring.Report]:
-        score = (partial(scoring.score_desed, aside=aside), scoring.score_maestro)
+        desed, maestro = data.truths(stage)
+        of_desed = partial(scoring.score_desed, left_out_s=desed.left_out_s, aside=aside)
         return [
             one(
                 self.smoothed(role, truth.source),
@@ -119,7 +120,7 @@ class ScoreKeeper:
                 role=role,
                 n_thresholds=self.config.training.n_test_thresholds,
             )
-            for one, truth in zip(score, data.truths(stage), strict=True)
+            for one, truth in ((of_desed, desed), (scoring.score_maestro, maestro))
         ]
 
     def _weak_f1(self, role: str) -> float:

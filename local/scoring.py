@@ -61,12 +61,13 @@ def score_desed(
     stage: Stage,
     role: str,
     n_thresholds: int,
+    left_out_s: float = 0.0,
     aside: Aside | None = None,
 ) -> Report:
     """PSDS and event-based F-scores over the 10 DESED classes.
 
     Those computed from scores leave clips without events out; those of psds_eval and sed_eval,
-    which a test adds, take all clips.
+    which a test adds, take all clips that are scored.
 
     Args:
         scores: post-processed, of clips that `events` lists.
@@ -75,6 +76,8 @@ def score_desed(
         stage: "val" or "test".
         role: "student" or "teacher".
         n_thresholds: of psds_eval's PSDS.
+        left_out_s: seconds of clips that belong to the set but are not scored; psds_eval's false
+            positive rates count them.
         aside: other processes for what sed_scores_eval computes of a test; None computes it here.
 
     Raises:
@@ -89,7 +92,7 @@ def score_desed(
     pending = _from_scores(chosen, events, durations, stage, aside or Aside(0))
     detected, texts = Sheet(stage, role, DESED_CLASSES), {}
     if stage == "test":
-        texts = _from_detections(detected, chosen, events, durations, n_thresholds)
+        texts = _from_detections(detected, chosen, events, durations, n_thresholds, left_out_s)
     sheet = Sheet(stage, role, DESED_CLASSES)
     curves = {name: result() for name, result in pending.psds.items()}
     for name, psds in curves.items():
@@ -166,19 +169,19 @@ def _from_detections(
     events: EventTable,
     durations: Mapping[str, float],
     n_thresholds: int,
+    left_out_s: float,
 ) -> dict[str, str]:
     """What psds_eval and sed_eval compute, of all clips; tables of the F-scores to read."""
     labels = scores.vocabulary.labels
     truth = as_detections(events, scores.vocabulary)
     duration_s = np.array([durations[clip_id] for clip_id in scores.clip_ids])
+    dataset_s = float(duration_s.sum()) + left_out_s
     points = [
         detect(scores, threshold).within(duration_s)
         for threshold in fscores.threshold_grid(n_thresholds)
     ]
     for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
-        psds = psds_from_thresholds(
-            points, truth, labels, dataset_s=float(duration_s.sum()), spec=spec
-        )
+        psds = psds_from_thresholds(points, truth, labels, dataset_s=dataset_s, spec=spec)
         sheet.put(name, "psds_eval", psds.value, psds.per_class)
     found = detect(scores, THRESHOLD)
     inside = found.within(duration_s)

@@ -19,6 +19,15 @@ from pydantic import (
 from local.classes_dict import CLASSES
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+# Names of the corpora of `local.corpora` that have strong labels.
+StrongCorpus = Literal[
+    "maestro_real_train",
+    "synth_train",
+    "strong_train",
+    "synth_val",
+    "devtest",
+    "maestro_real_dev",
+]
 
 
 class Strict(BaseModel):
@@ -67,6 +76,8 @@ class Training(Strict):
     """Epochs from one validation to the next."""
     weak_split: float = Field(default=0.9, gt=0, lt=1)
     maestro_split: float = Field(default=0.9, gt=0, lt=1)
+    """Share of each scene's MAESTRO recordings that is trained on, rounded down; the other
+    recordings are held out whole."""
     seed: int = Field(default=42, ge=0)
     deterministic: bool = False
     precision: Literal[32, 16, "32", "tf32", "16", "bf16", "16-mixed", "bf16-mixed", "32-true"] = 32
@@ -143,6 +154,10 @@ class Data(Strict):
     fs: PositiveInt = 16000
     net_subsample: PositiveInt = 4
     """STFT hops averaged into one frame of the network's output."""
+    keep_clips_without_events: tuple[StrongCorpus, ...] = ()
+    """Corpora whose clips without any event (rows without onset, offset and label) are used:
+    trained on as negative examples, and scored. Those of other corpora are left out, as published;
+    only the hours of psds_eval's rates count their durations."""
     packed_dir: str | None = None
     """Folder of packed sets, made by the first run that needs them and again when wav files or
     embeddings have changed; null reads those themselves."""

@@ -40,6 +40,8 @@ class EventTable:
         confidence: (event,) in [0, 1]; 1 where the table has no such column.
         vocabulary: classes of the labels.
         path: the file it was read from, for messages.
+        eventless: those of `clip_ids` in whose rows the file names no event. A clip whose events
+            were left out, by `rows` or for having no length, is not among them.
     """
 
     clip_ids: tuple[str, ...]
@@ -50,6 +52,7 @@ class EventTable:
     confidence: npt.NDArray[np.float32]
     vocabulary: Vocabulary
     path: Path | None = None
+    eventless: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.clip_index)
@@ -75,7 +78,12 @@ class EventTable:
         new_index = np.array([place.get(c, -1) for c in self.clip_ids], dtype=np.int64)
         moved = new_index[self.clip_index] if len(self) else self.clip_index
         kept = self.rows(moved >= 0)
-        return replace(kept, clip_ids=chosen, clip_index=moved[moved >= 0])
+        return replace(
+            kept,
+            clip_ids=chosen,
+            clip_index=moved[moved >= 0],
+            eventless=self.eventless.intersection(chosen),
+        )
 
     def events_of(self, clip_id: str) -> Events:
         """onset_s, offset_s, label_index, confidence of one clip, in table order."""
@@ -177,8 +185,8 @@ class WeakTable:
 def read_strong_table(path: Path_, vocabulary: Vocabulary) -> EventTable:
     """Read filename, onset, offset, event_label and, if there, confidence.
 
-    A row whose onset, offset and label are all empty names a clip without events. Events that end
-    where they begin are left out with one warning.
+    A row whose onset, offset and label are all empty names a clip without events, unless another
+    row has an event of it. Events that end where they begin are left out with one warning.
 
     Raises:
         InputError: with every line that has an unknown label, an onset or offset that is no
@@ -193,6 +201,8 @@ def read_strong_table(path: Path_, vocabulary: Vocabulary) -> EventTable:
     label_index = _label_indices(label, vocabulary)
     events = ~(frame[["onset", "offset", "event_label"]] == "").all(axis=1).to_numpy()
     _check_rows(path, frame, events, onset_s, offset_s, confidence, label_index, vocabulary)
+    clip_index, clip_ids = pd.factorize(stems(frame))
+    eventless = np.setdiff1d(np.arange(len(clip_ids)), clip_index[events])
     empty = np.flatnonzero(events & (offset_s == onset_s))
     if len(empty):
         # Harmless in training, but no metric takes them.
@@ -203,7 +213,6 @@ def read_strong_table(path: Path_, vocabulary: Vocabulary) -> EventTable:
             stacklevel=2,
         )
         events[empty] = False
-    clip_index, clip_ids = pd.factorize(stems(frame))
     return EventTable(
         tuple(clip_ids),
         clip_index[events].astype(np.int64),
@@ -213,6 +222,7 @@ def read_strong_table(path: Path_, vocabulary: Vocabulary) -> EventTable:
         confidence[events].astype(np.float32),
         vocabulary,
         path,
+        frozenset(clip_ids[eventless]),
     )
 
 

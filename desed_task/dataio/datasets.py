@@ -48,6 +48,9 @@ class TargetPolicy(ABC):
 class StrongTargets(TargetPolicy):
     """Events on the frame grid, shifted by the crop and clipped to the clip (SPEC section 2).
 
+    They are shifted by the crop's onset to the millisecond, while the sound begins at the sample:
+    up to 0.5 ms apart, as published.
+
     Args:
         table: events of exactly the dataset's clips, in their order.
         grid: the frames.
@@ -67,8 +70,9 @@ class StrongTargets(TargetPolicy):
     def target(self, index: int, crop_onset_s: float) -> Target:
         """See `TargetPolicy`; entries are the events' confidence."""
         rows = slice(self._start[index], self._start[index + 1])
-        onset_s = np.clip(self._events.onset_s[rows] - crop_onset_s, 0.0, self.grid.clip_s)
-        offset_s = np.clip(self._events.offset_s[rows] - crop_onset_s, 0.0, self.grid.clip_s)
+        shift_s = round(crop_onset_s, 3)
+        onset_s = np.clip(self._events.onset_s[rows] - shift_s, 0.0, self.grid.clip_s)
+        offset_s = np.clip(self._events.offset_s[rows] - shift_s, 0.0, self.grid.clip_s)
         left = offset_s > onset_s
         return self.grid.encode(
             onset_s[left],

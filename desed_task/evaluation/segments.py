@@ -174,6 +174,7 @@ def on_recordings(table: EventTable) -> EventTable:
         clip_index=clip_to_recording[table.clip_index],
         onset_s=table.onset_s + shift_s,
         offset_s=table.offset_s + shift_s,
+        eventless=frozenset(),  # names clips
     )
 
 

@@ -63,13 +63,22 @@ class Part:
             return None  # Told by training's own check.
 
     @cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """The clips that the table lists without an event and that training does not take."""
+        return () if self.loaded is None else self.loaded.left_out
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """The clips that the table names for training to take."""
+        left_out = set(self.left_out)
+        return tuple(clip_id for clip_id in self.listed or () if clip_id not in left_out)
+
+    @cached_property
     def used(self) -> dict[str, Path]:
-        """The clips that training takes: listed and there, or all where it needs no table."""
+        """The clips that training takes: needed and there, or all where it needs no table."""
         if self.corpus.table_key is None:
             return dict(self.wavs)
-        return {
-            clip_id: self.wavs[clip_id] for clip_id in self.listed or () if clip_id in self.wavs
-        }
+        return {clip_id: self.wavs[clip_id] for clip_id in self.needed if clip_id in self.wavs}
 
     @cached_property
     def examined(self) -> dict[str, Examined]:
@@ -97,7 +106,8 @@ class Part:
             wanted: what they should be made with.
         """
         rate, listed = self.config.data.fs, self.listed
-        unlisted = self.corpus.table_key is not None and listed is not None
+        by_table = self.corpus.table_key is not None and listed is not None
+        unlisted = set(self.wavs).difference(listed or ()) if by_table else set()
         seconds = (self.examined[c].info.duration_s for c in self.used if c in self.examined)
         rates = {clip_id: seen.info.sample_rate for clip_id, seen in self.examined.items()}
         table = table_of(self.corpus, self.config)
@@ -109,12 +119,13 @@ class Part:
             None if listed is None else len(listed),
             len(self.used),
             sum(seconds) / 3600,
-            missing=tuple(c for c in listed or () if c not in self.wavs),
+            left_out=self.left_out,
+            missing=tuple(c for c in self.needed if c not in self.wavs),
             missing_recordings=absent_recordings(
                 self.corpus, self.folder, (*(listed or ()), *self.wavs)
             ),
             unprepared=tuple(c for c in wavs_of(self.originals) if c not in self.wavs),
-            unlisted=tuple(c for c in self.wavs if unlisted and c not in self.used),
+            unlisted=tuple(c for c in self.wavs if c in unlisted),
             unreadable={
                 c: f.examined for c, f in self.found.items() if isinstance(f.examined, str)
             },
@@ -186,13 +197,20 @@ class Part:
         if report.unlisted:
             text = f"{self._share(report.unlisted)} are in no table and not used"
             yield self._say("note", f"{text} ({examples(report.unlisted)})")
+        if report.left_out:
+            text = (
+                f"{report.table}: {len(report.left_out)} clips without events: left out "
+                f"({examples(report.left_out)}); to use them, add {self.corpus.name} to "
+                "data.keep_clips_without_events"
+            )
+            yield Finding("note", self.corpus.name, text)
 
     def _unused_but_extracted(self, report: PartReport) -> Iterator[Finding]:
         """Damage that training does not meet, but the extraction of embeddings does."""
         damaged = [*report.unreadable, *report.wrong_rate]
         damaged = [clip_id for clip_id in damaged if clip_id not in self.used]
         if damaged:
-            text = f"{self._share(damaged)} are damaged or at another rate, and not listed"
+            text = f"{self._share(damaged)} are damaged or at another rate, and not used"
             yield self._say("warning", f"{text} ({examples(damaged)}); remove them")
 
     def _silence(self, report: PartReport) -> Iterator[Finding]:

@@ -83,9 +83,11 @@ class PartReport:
         folder: of its 16 kHz audio.
         table: that lists its clips; None without.
         listed: clips that the table names; None without.
-        present: clips that training takes: listed and there, or all that are there.
+        present: clips that training takes: listed and there, or all that are there; without those
+            that are left out.
         hours: how long these are.
-        missing: listed, but not there.
+        left_out: listed without an event and not used, there or not.
+        missing: listed, not left out, but not there.
         missing_recordings: MAESTRO's, of which there is no clip.
         unprepared: not there, but its original is.
         unlisted: there, but not listed.
@@ -105,6 +107,7 @@ class PartReport:
     listed: int | None
     present: int
     hours: float
+    left_out: tuple[str, ...]
     missing: tuple[str, ...]
     missing_recordings: tuple[str, ...]
     unprepared: tuple[str, ...]

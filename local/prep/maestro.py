@@ -18,7 +18,7 @@ from desed_task.files import write_text_atomic
 from desed_task.threads import in_threads
 from local.prep.soft_labels import SoftLabels, label_files, read_soft_labels
 
-# In the order in which `split_train_files` draws.
+# In the order in which `split_train_files` shuffles their recordings.
 SCENES = ("cafe_restaurant", "city_center", "grocery_store", "metro_station", "residential_area")
 TRAIN_HOP_S = 1.0
 VALIDATION_HOP_S = 5.0
@@ -157,36 +157,43 @@ def clip_name(recording: str, onset: int, end: int, sample_rate: int) -> str:
 def split_train_files(
     clip_ids: Iterable[str], fraction: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Training clips parted into those trained on and those held out, scene by scene.
+    """Split clips into those trained on and those held out, by recording (SPEC section 2).
 
-    One legacy generator, `np.random.RandomState(seed)` (the draws of `np.random.seed(seed)`),
-    serves all scenes in the order of `SCENES`: the scene's distinct clips, sorted, are permuted and
-    the first `int(fraction * n)` are trained on (SPEC section 2). Clips overlap (hop 1 s), so
-    held-out clips share audio with training clips, as published.
+    One legacy generator, `np.random.RandomState(seed)`, shuffles the recordings of one scene after
+    the other, in the order of `SCENES`. Of a scene's n recordings, listed as the clips first name
+    them, the first `int(fraction * n)` are trained on; a scene with one recording trains on none.
+    Clips of a recording overlap (hop 1 s), so a split by clip would validate on sound that is
+    trained on.
 
     Args:
-        clip_ids: names that begin with a scene's; repetitions do not matter.
-        fraction: share that is trained on.
+        clip_ids: `<scene>_<number>-<onset>-<offset>`, in table order; repetitions do not matter.
+        fraction: share of each scene's recordings that is trained on.
         seed: of the generator.
 
     Returns:
-        The clips trained on and the clips held out, each in the order drawn.
+        The clips trained on and the clips held out: scene by scene, each scene in table order.
 
     Raises:
-        InputError: a name begins with no scene.
+        InputError: a name does not begin with a scene.
     """
     scenes: dict[str, list[str]] = {scene: [] for scene in SCENES}
-    for clip_id in sorted(set(clip_ids)):
+    for clip_id in dict.fromkeys(clip_ids):
         scenes[scene_of(clip_id)].append(clip_id)
     generator = np.random.RandomState(seed)
     train: list[str] = []
     held_out: list[str] = []
     for names in scenes.values():
-        drawn = [names[i] for i in generator.permutation(len(names))]
-        n_train = int(fraction * len(names))
-        train += drawn[:n_train]
-        held_out += drawn[n_train:]
+        recordings = list(dict.fromkeys(map(_recording_of, names)))
+        generator.shuffle(recordings)
+        trained_on = set(recordings[: int(fraction * len(recordings))])
+        for name in names:
+            (train if _recording_of(name) in trained_on else held_out).append(name)
     return tuple(train), tuple(held_out)
+
+
+def _recording_of(clip_id: str) -> str:
+    """What stands before the first hyphen."""
+    return clip_id.partition("-")[0]
 
 
 def scene_of(name: str) -> str:

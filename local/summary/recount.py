@@ -81,21 +81,28 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     events = read_strong_table(Path(getattr(config.data, corpus.table_key)), VOCABULARY)
     folder = Path(getattr(config.data, corpus.folder_key))
     there = set(clip_ids)
+    # The scores say which clips without events the test left out, by whatever rule.
+    left_out = tuple(c for c in events.clip_ids if c in events.eventless and c not in there)
     events = events.select([clip_id for clip_id in events.clip_ids if clip_id in there])
     known = read_durations(Path(getattr(config.data, corpus.duration_key)))
     # MAESTRO is scored by recording, so nobody asks how long its clips are.
     asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
     own = {c: probe(folder / f"{c}.wav").duration_s for c in asked if c not in known}
-    loaded = LoadedCorpus(corpus, folder, events.clip_ids, own, events=events)
-    return Truth(corpus.source, events, table_durations(loaded, config))
+    loaded = LoadedCorpus(corpus, folder, events.clip_ids, own, events=events, left_out=left_out)
+    return Truth(corpus.source, events, table_durations(loaded, config), left_out)
 
 
 def recount_desed(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
-    """Counts of every metric of `score_desed` at a test; units are clips."""
+    """Counts of every metric of `score_desed` at a test.
+
+    Units are the clips of the set: those without scores, which were left out for having no event,
+    add nothing but their durations to psds_eval's hours.
+    """
     scores, events, _ = paired(scores, truth.events)
     events = events.merged()
     chosen = scores.select(labels=scored(events, DESED_CLASSES)[0])
-    clip_ids, labels = chosen.clip_ids, chosen.vocabulary
+    labels = chosen.vocabulary
+    clip_ids = (*chosen.clip_ids, *(c for c in truth.left_out if c in truth.durations))
     with_events = {c: of for c, of in truth_events(events, labels).items() if of}
     frames = as_sed_scores_eval(chosen.select(list(with_events)))
     by_score = (frames, with_events, clip_ids)

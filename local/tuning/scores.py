@@ -20,6 +20,7 @@ from desed_task.files import atomic_path, sha256_of
 from desed_task.labels import Vocabulary
 from local.checkpoints import load_networks
 from local.config import RecipeConfig
+from local.data_line import left_out_line
 from local.datamodule import SedDataModule, Truth
 from local.scoring import Stage
 from local.sed_trainer_pretrained import SEDTask4
@@ -66,8 +67,10 @@ def scored(
     stage, needed = STAGES[part]
     data = SedDataModule(config)
     data.check(needed)
+    if line := left_out_line(data.loaded):
+        print(line)
     truths = data.truths(stage)
-    identity = _identity(checkpoint, data)
+    identity = _identity(checkpoint, data, truths)
     paths = [folder / f"{part}_{truth.source.name.lower()}.npz" for truth in truths]
     kept = [_read(path, identity) for path in paths]
     if any(scores is None for scores in kept):
@@ -100,7 +103,7 @@ def _compute(
     return [module.scorekeeper.scores(ROLE, t.source) for t in data.truths(STAGES[part][0])]
 
 
-def _identity(checkpoint: Path, data: SedDataModule) -> str:
+def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]) -> str:
     """Tells apart what scores are computed of: checkpoint, frame times, clips and embeddings."""
     digest = hashlib.sha256(sha256_of(checkpoint).encode())
     digest.update(data.grid.boundaries_s.tobytes())
@@ -112,9 +115,9 @@ def _identity(checkpoint: Path, data: SedDataModule) -> str:
             status = path.stat()
             line = f"{name}\t{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
             digest.update(line.encode())
-    training, data_config = data.config.training, data.config.data
-    splits = (training.seed, training.weak_split, training.maestro_split, data_config.audio_max_len)
-    digest.update(repr(splits).encode())
+    # Which of the clips are scored: those that a validation holds out, by today's rules.
+    scored_clips = [truth.events.clip_ids for truth in truths]
+    digest.update(repr((scored_clips, data.config.data.audio_max_len)).encode())
     return digest.hexdigest()
 
 

@@ -31,6 +31,7 @@ from local import corpora
 from local.config import load_config
 from local.datamodule import SedDataModule
 from local.macs import count_macs
+from local.prep.maestro import split_train_files
 from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).parents[2]
@@ -401,6 +402,8 @@ def test_sizes_of_a_published_epoch():
         900,
     )
     assert sizes.unlabelled // 24 == sizes.synthetic_train // 6 == 118
+    names = maestro_names(corpora.MAESTRO_TRAIN, sizes.maestro_train)
+    assert min(len(split_train_files(names, 0.9, seed)[0]) // 12 for seed in range(5)) >= 118
 
 
 def test_events_have_four_numbers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,18 +71,27 @@ def _events(rng: np.random.Generator, clip_ids, labels) -> EventTable:
 
 
 def fabricate_run(
-    folder: Path, conf_file: Path, *, seed: int, quality: float, without: int = 0
+    folder: Path,
+    conf_file: Path,
+    *,
+    seed: int,
+    quality: float,
+    without: int = 0,
+    left_out: tuple[str, ...] = (),
 ) -> Path:
     """A run folder whose scores follow the truth as far as `quality` (0 to 1) goes.
 
-    `without` leaves out that many clips of each corpus, from the end.
+    `without` leaves out that many clips of each corpus, from the end; `left_out` names others.
     """
     config = load_config(str(conf_file), [f"training.seed={seed}"])
     rng = np.random.default_rng(seed)
     reports = {role: [] for role in results.ROLES}
     for corpus, score in zip(TEST, SCORE, strict=True):
         listed = (CLIPS, PIECES)[TEST.index(corpus)]
-        truth = read_truth(corpus, config, listed[: len(listed) - without])
+        scored = [clip for clip in listed[: len(listed) - without] if clip not in left_out]
+        truth = read_truth(corpus, config, scored)
+        if truth.left_out:
+            score = partial(score, left_out_s=truth.left_out_s)
         for role in results.ROLES:
             scores = _scores(truth.events, config, rng, quality)
             name = f"scores_{corpus.source.name.lower()}.npz"
@@ -102,6 +112,7 @@ def fabricate_run(
         corpora=[corpus.name for corpus in TEST],
         missing={},
         missing_recordings={},
+        left_out={},
         checkpoint="epoch=1-step=2.ckpt",
     )
     (folder / "config.yaml").write_text(yaml.safe_dump(config.dump(), sort_keys=False))

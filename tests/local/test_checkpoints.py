@@ -60,6 +60,23 @@ def test_the_networks_of_the_file_the_paths_of_here_and_overrides_above_both(det
     assert config.net.dropout == 0.4
 
 
+def test_clips_without_events_are_kept_as_here_but_a_training_is_resumed_as_it_was(tmp_path):
+    kept = "data.keep_clips_without_events=[synth_train, devtest]"
+    there, here = load_config(MINI, SMALL), load_config(MINI, [*SMALL, kept])
+    assert config_of_checkpoint(stored(), here, [], "a.ckpt") == here
+    path = tmp_path / "last.ckpt"
+    for overrides, same, other in (((), there, here), ((kept,), here, there)):
+        torch.save(stored(*overrides), path)
+        check_resumable(path, same)
+        with pytest.raises(InputError, match=r"data\.keep_clips_without_events: \[.*in the check"):
+            check_resumable(path, other)
+    # A checkpoint from before the key: none were kept.
+    file = stored()
+    del file["hyper_parameters"]["data"]["keep_clips_without_events"]
+    torch.save(file, path)
+    check_resumable(path, there)
+
+
 def test_a_configuration_survives_its_checkpoint():
     config = load_config(MINI, SMALL)
     assert config_of_checkpoint(stored(), config, [], "a.ckpt") == config

@@ -18,7 +18,7 @@ import torch
 from desed_task.dataio.batch import Source
 from desed_task.dataio.datasets import ItemKey
 from local import corpora
-from local.classes_dict import VOCABULARY
+from local.classes_dict import MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import load_config
 from local.datamodule import SedDataModule
 
@@ -107,6 +107,33 @@ def test_held_out_clips_are_not_trained_on_and_come_once(data):
         assert held_out[source]
     synthetic = data._loaded[corpora.SYNTHETIC_VALIDATION.name].clip_ids
     assert held_out[Source.SYNTHETIC] == list(synthetic)
+
+
+@pytest.mark.parametrize("seed", [42, 0, 1, 2, 3])
+def test_validation_hears_no_recording_that_is_trained_on(extracted, seed):
+    """Clips of a recording overlap. Both parts have events to learn and to score."""
+    data = checked(extracted, f"training.seed={seed}")
+    trained_on, held_out = data._maestro_split()
+    recordings = [{c.split("-")[0] for c in part.clip_ids} for part in (trained_on, held_out)]
+    assert not recordings[0] & recordings[1]
+    assert len(recordings[0]) == len(recordings[1]) == 5
+    scored = VOCABULARY.mask(MAESTRO_SCORED_CLASSES)
+    for part in (trained_on, held_out):
+        events = part.events
+        assert (scored[events.label_index] & (events.confidence > 0.5)).any()
+
+
+def test_absent_clips_do_not_change_which_recordings_are_held_out(data, extracted, tmp_path):
+    folder = Path(data.config.data.real_maestro_train_folder)
+    (tmp_path / "clips").mkdir()
+    for wav in sorted(folder.glob("*.wav"))[2:]:
+        (tmp_path / "clips" / wav.name).symlink_to(wav)
+    with pytest.warns(UserWarning, match="2 of 30 listed clips"):
+        part = checked(extracted, f"data.real_maestro_train_folder={tmp_path / 'clips'}")
+    for one, other in zip(part._maestro_split(), data._maestro_split(), strict=True):
+        assert one.clip_ids == tuple(
+            c for c in other.clip_ids if c not in part.missing[corpora.MAESTRO_TRAIN.name]
+        )
 
 
 def test_every_test_clip_comes_once(data):

@@ -227,6 +227,36 @@ def test_no_clip_left_to_validate_on(refused, data, tmp_path):
     assert f"{Path(data.weak_folder)}; add clips" in text
 
 
+def test_one_recording_of_each_scene_is_held_out_and_trains_on_none(refused, data, tmp_path):
+    table = tmp_path / "table.tsv"
+    head, *rows = Path(data.real_maestro_train_tsv).read_text().splitlines()
+    recordings = [row.split("-")[0] for row in rows]
+    of_scene = {name.rpartition("_")[0]: name for name in recordings}
+    kept = [row for row, name in zip(rows, recordings, strict=True) if name in of_scene.values()]
+    assert 0 < len(kept) < len(rows)
+    table.write_text("\n".join([head, *kept]) + "\n")
+    text = refused(f"data.real_maestro_train_tsv={table}")
+    assert "data.real_maestro_train_tsv: none of the clips to train on is in " in text
+    assert (
+        f"{Path(data.real_maestro_train_folder)}; add recordings: they are held out whole" in text
+    )
+    assert "a scene with one recording trains on none" in text
+    assert "training.batch_size" not in text  # what is wrong is said once
+
+
+def test_no_held_out_recording_on_disk(refused, extracted, data, tmp_path):
+    whole = SedDataModule(load_config(extracted))
+    whole.check()
+    trained_on, held_out = whole._maestro_split()
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for clip_id in trained_on.clip_ids:
+        (folder / f"{clip_id}.wav").symlink_to(trained_on.folder / f"{clip_id}.wav")
+    text = refused(f"data.real_maestro_train_folder={folder}")
+    assert f"none of the clips held out for validation is in {folder}; add recordings" in text
+    assert len(held_out.clip_ids) > 0
+
+
 def test_a_maestro_clip_of_no_scene_is_told_with_the_rest(refused, data, tmp_path):
     folder, table = tmp_path / "clips", tmp_path / "table.tsv"
     folder.mkdir()

@@ -110,6 +110,19 @@ def test_packed_once_and_again_when_a_clip_has_changed(extracted, packed_dir, ca
     assert said[0].endswith(f"1 wav files have changed (e.g. {loaded.clip_ids[0]})")
 
 
+def test_sets_that_hold_clips_without_events_serve_runs_that_leave_them_out(
+    extracted, plain, packed_dir, capsys
+):
+    where = (f"data.packed_dir={packed_dir / 'kept'}", "data.resident=disk")
+    kept = opened(extracted, "test", *where, "data.keep_clips_without_events=[devtest]")
+    capsys.readouterr()
+    data = opened(extracted, "test", *where)
+    assert "packed " not in capsys.readouterr().out.replace("packed sets", "")
+    assert_pooled(batches(data.test_dataloader()), batches(plain.test_dataloader()))
+    name = corpora.DEVTEST.name
+    assert len(kept.loaded[name].clip_ids) == len(data.loaded[name].clip_ids) + 1
+
+
 def test_validating_and_then_training_brings_all_to_one_place(extracted, packed_dir, monkeypatch):
     places = [Place(torch.device("cpu"), "there was room"), Place(None, "there was none left")]
     monkeypatch.setattr(packing, "choose_place", lambda *_: places.pop(0))

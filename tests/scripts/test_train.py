@@ -50,6 +50,13 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert content["clips"]["devtest"] > 0
     assert (content["missing"], content["missing_recordings"]) == ({}, {})
     assert re.search(r"^data: \d+ clips in 8 sets, .* nothing that is listed", done.stdout, re.M)
+    assert "\nclips without events, left out: 1 of DESED dev-test (devtest); " in done.stdout
+    assert "\ndevtest: 1 clips without events were left out, see results.json\n" in done.stdout
+    ((corpus, eventless),) = content["left_out"].items()
+    with np.load(folder / "metrics_test" / "student" / "scores_devtest.npz") as stored:
+        assert (corpus, len(eventless)) == ("devtest", 1)
+        assert len(stored["clip_ids"]) == content["clips"]["devtest"] == 5
+        assert not set(eventless) & set(stored["clip_ids"])
     assert "epoch 2/2: " in done.stdout and ", val/obj_metric " in done.stdout
     assert "psds1/sed_scores_eval" in done.stdout
     assert f"tensorboard --logdir {folder.parent}" in done.stdout

@@ -40,6 +40,22 @@ def test_events_are_columns_and_a_clip_without_events_is_kept(tmp_path):
     assert [column.tolist() for column in events.events_of("a")] == [[], [], [], []]
 
 
+def test_clips_in_whose_rows_no_event_is_named(tmp_path):
+    """One whose events were left out has events all the same: its row names them."""
+    rows = (
+        *("empty.wav\t\t\t", "empty.wav\t\t\t", "both.wav\t\t\t", "both.wav\t1\t2\tDog"),
+        *("short.wav\t1\t1\tCat", "Ünïcöde ß 日.wav\t\t\t", "x/folder.flac\t\t\t"),
+    )
+    path = table(tmp_path, HEAD + "".join(f"{row}\n" for row in rows))
+    with pytest.warns(UserWarning, match="ends where it begins"):
+        events = read_strong_table(path, VOCABULARY)
+    assert events.clip_ids == ("empty", "both", "short", "Ünïcöde ß 日", "folder")
+    assert events.eventless == {"empty", "Ünïcöde ß 日", "folder"}
+    assert events.rows(np.zeros(len(events), dtype=bool)).eventless == events.eventless
+    chosen = events.select(["folder", "both", "new"])
+    assert chosen.eventless == {"folder"}
+
+
 def test_a_file_name_may_hold_dots(tmp_path):
     text = HEAD + "Y0_30.000_40.000.wav\t0\t1\tDog\n"
     assert read_strong_table(table(tmp_path, text), VOCABULARY).clip_ids == ("Y0_30.000_40.000",)
@@ -191,6 +207,7 @@ def test_a_written_table_reads_back(tmp_path):
     write_strong_table(tmp_path / "copy.tsv", events)
     copy = read_strong_table(tmp_path / "copy.tsv", VOCABULARY)
     assert copy.clip_ids == events.clip_ids
+    assert copy.eventless == events.eventless == {"a"}
     np.testing.assert_array_equal(copy.offset_s, events.offset_s)
 
 

@@ -86,13 +86,29 @@ def test_events_are_shifted_by_the_crop_and_dropped_when_outside(folder):
         views = np.lib.stride_tricks.sliding_window_view(samples, 4)
         start = int(np.flatnonzero((views == window[:4]).all(axis=1))[0])
         np.testing.assert_array_equal(window, samples[start : start + 10 * RATE])
-        onset, offset = 6.0 - start / RATE, 7.0 - start / RATE
+        onset, offset = 6.0 - round(start / RATE, 3), 7.0 - round(start / RATE, 3)
         expected = GRID.encode(
             np.array([onset]), np.array([offset]), np.array([0]), np.array([1.0]), 2
         )
         np.testing.assert_array_equal(row.target[0], expected[0])
         shifts.add(start)
     assert len(shifts) > 4
+
+
+@pytest.mark.parametrize(
+    ("crop_samples", "shift_ms"), [(0, 0), (7, 0), (9, 1), (23, 1), (25, 2), (24007, 1500)]
+)
+def test_events_are_shifted_to_the_millisecond(crop_samples, shift_ms):
+    """An event that fills frames 50 to 59 of the crop, and 49 or 60 if it is shifted exactly."""
+    onset, offset = 50 * 0.064 + 0.0001, 60 * 0.064 - 0.0004
+    rows = [
+        (0, onset + shift_ms / 1000, offset + shift_ms / 1000, 0, 0.5),
+        (0, 10.0001 + shift_ms / 1000, 12.0, 1, 1.0),
+    ]
+    policy = StrongTargets(events(*rows), GRID)
+    expected = np.zeros((2, 156), dtype=np.float32)
+    expected[0, 50:60] = 0.5
+    np.testing.assert_array_equal(policy.target(0, crop_samples / RATE), expected)
 
 
 def test_a_crop_depends_on_its_key_alone(folder):

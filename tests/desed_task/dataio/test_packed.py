@@ -201,6 +201,42 @@ def test_testing_reads_clips_from_their_beginning(files, path):
         assert_same(batches[key], in_network(collate([plain[key]]), "pooled"))
 
 
+def test_labels_shift_by_whole_milliseconds_packed_or_not(files, path):
+    """Events whose ends are on frames for some crops, where a fraction of 1 ms moves a frame."""
+    packed(path, files)
+    onset_s = 0.5 + np.arange(40) * 0.001
+    events = EventTable(
+        CLIPS,
+        np.full(40, CLIPS.index("long")),
+        onset_s,
+        onset_s + 0.064,
+        np.arange(40) % 2,
+        np.linspace(0.1, 1.0, 40, dtype=np.float32),
+        VOCABULARY,
+    )
+
+    def rows(clips):
+        joined = datasets(files, clips)
+        joined.leaves[1].targets = StrongTargets(events, GRID)
+        return joined
+
+    plain, batches = rows(None), PackedBatches(rows(PackedClips(PackedSet(path))))
+    row = 3 + CLIPS.index("long")
+    exact_differs = 0
+    for seed in range(60):
+        key = ItemKey(row, (seed,))
+        found = plain[key]
+        assert_same(batches[key], in_network(collate([found]), "pooled"))
+        start = int(np.random.default_rng((seed,)).integers(RATE // 2 + 1))
+        policy = plain.leaves[1].targets
+        whole = policy.target(CLIPS.index("long"), round(start / RATE, 3))
+        np.testing.assert_array_equal(found.target, whole)
+        shifted_s = onset_s - start / RATE
+        exact = GRID.encode(shifted_s, shifted_s + 0.064, events.label_index, events.confidence, 2)
+        exact_differs += not np.array_equal(found.target, exact)
+    assert exact_differs > 5
+
+
 def test_workers_read_the_same_from_the_disk(files, path):
     packed(path, files)
     batches = PackedBatches(datasets(files, PackedClips(PackedSet(path))))

@@ -96,22 +96,25 @@ def part_of(report: DataReport, name: str):
 def told(report: DataReport, *levels: str) -> list[str]:
     """Messages of the findings at some levels; without levels, of all but the mini corpus's own."""
     levels = levels or ("error", "warning", "note")
-    silent = "are digitally silent, and have no labelled events"
-    return [f.message for f in report.findings if f.level in levels and silent not in f.message]
+    own = ("are digitally silent, and have no labelled events", "1 clips without events: left out")
+    found = [finding.message for finding in report.findings if finding.level in levels]
+    return [message for message in found if not any(text in message for text in own)]
 
 
 # ---- as it is made
 
 
-def test_the_mini_corpus_is_sound_but_for_its_silent_clip(corpus):
+def test_the_mini_corpus_is_sound_but_for_a_silent_clip_and_one_without_events(corpus):
     report = corpus.check()
-    (finding,) = report.findings
     folder = corpus.path("unlabeled_folder")
     (silent,) = part_of(report, "unlabeled_train").silent
-    assert finding.level == "note"
-    assert finding.message == (
-        f"{folder}: 1 of 5 files are digitally silent, and have no labelled events ({silent})"
-    )
+    (eventless,) = part_of(report, "devtest").left_out
+    assert {finding.level for finding in report.findings} == {"note"}
+    assert {finding.message for finding in report.findings} == {
+        f"{folder}: 1 of 5 files are digitally silent, and have no labelled events ({silent})",
+        f"{corpus.path('test_tsv')}: 1 clips without events: left out ({eventless}); to use them, "
+        "add devtest to data.keep_clips_without_events",
+    }
     assert not report.training_would_fail
     assert not np.any(sf.read(folder / f"{silent}.wav")[0])
 
@@ -120,11 +123,12 @@ def test_counts_hours_and_identity_are_those_of_the_files(corpus):
     report = corpus.check()
     for part in report.parts:
         seconds = [sf.info(path).duration for path in Path(part.folder).glob("*.wav")]
-        assert part.present == len(seconds)
-        assert part.hours == pytest.approx(sum(seconds) / 3600)
-        assert part.listed in (None, part.present)
+        assert part.present + len(part.left_out) == len(seconds)
+        left_out = [sf.info(Path(part.folder) / f"{c}.wav").duration for c in part.left_out]
+        assert part.hours == pytest.approx((sum(seconds) - sum(left_out)) / 3600)
+        assert part.listed in (None, len(seconds))
         assert part.embeddings.state == "whole"
-        assert part.embeddings.clips == part.present
+        assert part.embeddings.clips == len(seconds)
         assert part.embeddings.identity["checkpoint_sha256"] == report.checkpoint.sha256
     assert [part.name for part in report.parts if part.listed is None] == [
         "unlabeled_train",
@@ -217,7 +221,7 @@ def test_every_planted_defect_is_found_and_nothing_else(corpus):
         ]
         assert len(hits) == 1, (what, [f.message for f in report.findings])
         rest.remove(hits[0])
-    assert [(f.level, f.part) for f in rest] == [("note", "unlabeled_train")]
+    assert [(f.level, f.part) for f in rest] == [("note", "unlabeled_train"), ("note", "devtest")]
     assert report.training_would_fail
     order = [f.level for f in report.findings]
     assert order == sorted(order, key=["error", "warning", "note"].index)
@@ -228,7 +232,7 @@ def test_the_report_names_what_was_planted(corpus):
     content = written(corpus)
     parts = content["parts"]
     assert content["training_would_fail"] is True
-    assert (parts["devtest"]["listed"], parts["devtest"]["present"]) == (6, 5)
+    assert (parts["devtest"]["listed"], parts["devtest"]["present"]) == (6, 4)
     assert len(parts["devtest"]["missing"]) == len(parts["devtest"]["silent"]) == 1
     assert parts["strong_train"]["missing"] == ["Yabsent_____0.000_10.000"]
     assert list(parts["strong_train"]["wrong_rate"].values()) == [44100]
@@ -267,7 +271,7 @@ def test_lost_clips_are_warned_of_and_training_can_start(corpus, capsys):
     assert run_check(str(corpus.conf), corpus.root) == 0
     out = capsys.readouterr().out
     assert "warning: DESED dev-test: 1 of 6 listed clips are not in" in out
-    assert "training can start: 0 errors, 1 warning, 1 note" in out
+    assert "training can start: 0 errors, 1 warning, 2 notes" in out
 
 
 def test_too_few_clips_for_a_batch_is_an_error(corpus):
@@ -313,7 +317,7 @@ def test_files_that_no_table_lists(corpus):
     report = corpus.check()
     assert told(report, "error") == []
     assert told(report, "warning") == [
-        f"{folder}: 1 of 8 files are damaged or at another rate, and not listed (bad); remove them"
+        f"{folder}: 1 of 8 files are damaged or at another rate, and not used (bad); remove them"
     ]
 
 
@@ -440,9 +444,9 @@ def test_recordings_that_maestro_s_split_has(corpus):
     ).unlink()  # No mini corpus any more: all of them should be there.
     report = corpus.check()
     absent = part_of(report, "maestro_real_train").missing_recordings
-    assert len(absent) == len(MAESTRO_TRAIN_RECORDINGS) - 5
-    assert "cafe_restaurant_00" not in absent
-    assert "cafe_restaurant_06" in absent
+    assert len(absent) == len(MAESTRO_TRAIN_RECORDINGS) - 10
+    assert not {"cafe_restaurant_00", "cafe_restaurant_06"} & set(absent)
+    assert "cafe_restaurant_07" in absent
     assert len(told(report, "warning")) == 2
     n_absent = len(MAESTRO_VALIDATION_RECORDINGS) - 5
     assert f"has no clip of {n_absent} recordings" in told(report)[1]
@@ -462,7 +466,7 @@ def test_a_recording_of_the_mini_corpus(corpus):
         )
     warnings = told(corpus.check(), "warning")
     assert ["city_center_02" in warnings[0], "city_center_05" in warnings[1]] == [True, True]
-    assert ["1 recordings" in message for message in warnings] == [True, True]
+    assert ["2 recordings" in warnings[0], "1 recordings" in warnings[1]] == [True, True]
 
 
 def test_unlabelled_clips_that_their_table_lists(corpus):
@@ -478,6 +482,31 @@ def test_unlabelled_clips_that_their_table_lists(corpus):
     table.write_text("")
     (message,) = told(corpus.check(), "warning")
     assert message.startswith(f"{table}: lacks the columns filename")
+
+
+def test_clips_without_events_are_left_out_of_what_training_needs(corpus):
+    """Neither their sound nor their embeddings matter, and they are not in no table."""
+    (eventless,) = part_of(corpus.check(), "devtest").left_out
+    wav = corpus.path("test_folder") / f"{eventless}.wav"
+    with h5py.File(corpus.embeddings("devtest"), "r+") as file:
+        names = file["filenames"][:]
+        names[names.tolist().index(eventless.encode())] = b"somebody_else"
+        file["filenames"][:] = names
+    report = corpus.check()
+    part = part_of(report, "devtest")
+    assert (part.listed, part.present, part.missing, part.unlisted) == (6, 5, (), ())
+    assert (part.embeddings.state, part.embeddings.lacking) == ("whole", ())
+    assert not told(report)
+    wav.write_bytes(b"RIFF")
+    (message,) = told(corpus.check(), "warning")
+    assert "1 of 6 files are damaged or at another rate, and not used" in message
+    wav.unlink()
+    report = corpus.check()
+    assert (part_of(report, "devtest").missing, told(report)) == ((), [])
+    kept = corpus.check("data.keep_clips_without_events=[devtest]")
+    part = part_of(kept, "devtest")
+    assert (part.left_out, part.missing, part.present) == ((), (eventless,), 5)
+    assert not any("without events" in finding.message for finding in kept.findings)
 
 
 # ---- embeddings and BEATs

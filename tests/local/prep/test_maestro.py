@@ -212,30 +212,63 @@ def test_wrong_folders_say_what_belongs_there(tree):
         cut(tree, ["city_center_05"])
 
 
-def clip_ids(scenes, n):
-    return [f"{scene}_00-{100 * i:06d}-{100 * i + 1000:06d}" for scene in scenes for i in range(n)]
+def clip_ids(scenes, n_recordings, n_clips=2):
+    return [
+        f"{scene}_{number:02d}-{100 * clip:06d}-{100 * clip + 1000:06d}"
+        for scene in scenes
+        for number in range(n_recordings)
+        for clip in range(n_clips)
+    ]
 
 
-def test_split_draws_scene_by_scene_from_numpys_legacy_generator():
+def recordings_of(ids):
+    return {clip_id.split("-")[0] for clip_id in ids}
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_whole_recordings_are_held_out_as_published(parity, case):
+    published = json.loads(parity("maestro_train_split.json").read_text())
+    expected = published["cases"][case]
+    parts = split_train_files(published["clips"], published["fraction"], expected["seed"])
+    for part, name in zip(parts, ("train", "held_out"), strict=True):
+        assert list(part) == expected[f"{name}_clips"]
+        assert recordings_of(part) == set(expected[f"{name}_recordings"])
+
+
+def test_split_shuffles_scene_by_scene_with_numpys_legacy_generator():
     ids = clip_ids(maestro.SCENES, 25)
-    expected = []
+    trained_on = set()
     np.random.seed(42)
-    for k in range(len(maestro.SCENES)):
-        names = np.array(ids[25 * k : 25 * (k + 1)])
+    for scene in maestro.SCENES:
+        names = np.array([f"{scene}_{number:02d}" for number in range(25)])
         np.random.shuffle(names)
-        expected.append(names.tolist())
+        trained_on.update(names[:22].tolist())
     train, held_out = split_train_files(ids, 0.9, 42)
-    assert list(train) == [name for names in expected for name in names[:22]]
-    assert list(held_out) == [name for names in expected for name in names[22:]]
+    assert list(train) == [clip_id for clip_id in ids if clip_id.split("-")[0] in trained_on]
+    assert list(held_out) == [clip_id for clip_id in ids if clip_id not in train]
 
 
-def test_split_counts_a_clip_once_in_any_order():
+@pytest.mark.parametrize("seed", range(5))
+def test_no_recording_is_both_trained_on_and_held_out(seed):
+    train, held_out = split_train_files(clip_ids(maestro.SCENES, 7, 5), 0.9, seed)
+    assert not recordings_of(train) & recordings_of(held_out)
+    assert (len(recordings_of(train)), len(recordings_of(held_out))) == (30, 5)
+
+
+def test_split_counts_a_clip_once_in_the_order_of_first_appearance():
     ids = clip_ids(maestro.SCENES[::-1][:3], 11)
-    assert split_train_files(ids[::-1] + ids, 0.5, 3) == split_train_files(ids, 0.5, 3)
+    assert split_train_files([*ids, *ids[::-1]], 0.5, 3) == split_train_files(ids, 0.5, 3)
     train, held_out = split_train_files(ids, 0.5, 3)
-    assert (len(train), len(held_out)) == (15, 18)
+    assert (len(train), len(held_out)) == (30, 36)
     assert sorted(train + held_out) == sorted(ids)
     assert split_train_files(ids, 0.5, 4) != (train, held_out)
+    # Sorted tables are the usual ones; another order lists, and so shuffles, others first.
+    assert recordings_of(split_train_files(ids[::-1], 0.5, 3)[0]) != recordings_of(train)
+
+
+def test_a_scene_with_one_recording_is_held_out():
+    train, held_out = split_train_files(clip_ids(maestro.SCENES[:2], 1), 0.9, 42)
+    assert (train, len(held_out)) == ((), 4)
 
 
 def test_split_names_a_clip_of_no_scene():

@@ -9,19 +9,22 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 
 from desed_task.dataio.annotations import read_durations, read_strong_table, read_weak_table
 from desed_task.errors import InputError
-from local.classes_dict import DESED_CLASSES, VOCABULARY
+from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import load_config
 from local.prep import mini_corpus
+from local.prep.annotators import soft_labels
+from local.prep.clip_plans import SCENE_CLASSES
 from local.prep.layout import FOLDERS, Places
 from local.prep.maestro import split_train_files
 from local.prep.mini_corpus import BEATS_FILE, MARKER, make_mini_corpus
-from local.prep.mini_sets import CLIP_SETS, MiniSizes, plan_set
+from local.prep.mini_sets import CLIP_SETS, MiniSizes, plan_recordings, plan_set
 from local.prep.plots import plot_clips
 
 CONFIG = Path(__file__).parents[3] / "confs" / "pretrained.yaml"
@@ -92,7 +95,7 @@ def test_maestro_is_cut_every_second_and_every_five(places):
         for path in sorted(places.made(f"real_maestro_{split}_folder").iterdir()):
             recording, onset, _ = path.stem.rsplit("-", 2)
             onsets.setdefault(recording, []).append(int(onset))
-        assert len(onsets) == 5
+        assert len(onsets) == (10 if split == "train" else 5)
         for starts in onsets.values():
             assert starts == list(range(0, len(starts) * hop_cs, hop_cs))
             assert len(starts) >= 2
@@ -100,18 +103,31 @@ def test_maestro_is_cut_every_second_and_every_five(places):
         assert 0 < table.confidence.min() < 0.5 < table.confidence.max() <= 1
 
 
-def test_maestro_s_clips_can_be_split(places):
-    stems = [path.stem for path in places.made("real_maestro_train_folder").iterdir()]
-    train, held_out = split_train_files(stems, 0.9, 42)
-    assert len(held_out) >= 5
-    assert len(train) > len(held_out)
+@pytest.mark.parametrize("seed", range(5))
+def test_maestro_s_recordings_can_be_split(places, seed):
+    table = read_strong_table(places.made("real_maestro_train_tsv"), VOCABULARY)
+    for part in split_train_files(table.clip_ids, 0.9, seed):
+        assert len({clip_id.split("-")[0] for clip_id in part}) == 5
+
+
+@pytest.mark.parametrize("sizes", [SMALL, MiniSizes()], ids=["small", "full"])
+@pytest.mark.parametrize("seed", [42, 0])
+def test_every_recording_has_a_scored_class_for_certain(sizes, seed):
+    """So that validation can be scored, whichever recordings are held out."""
+    for recording in plan_recordings(sizes, seed):
+        classes = SCENE_CLASSES[recording.scene]
+        rng = np.random.default_rng((*recording.plan.seed, mini_corpus._ANNOTATORS))
+        plan = recording.plan
+        values = soft_labels(rng, plan.events, classes, plan.duration_s).max(axis=1)
+        certain = [label for label, v in zip(classes, values, strict=True) if v > 0.5]
+        assert set(certain) & set(MAESTRO_SCORED_CLASSES), recording.name
 
 
 def test_recordings_durations_are_told_twice_alike(corpus, places):
     metadata = pd.read_csv(corpus / "maestro_real" / "metadata" / "development_metadata.csv")
     told = dict(zip(metadata["filename"].str[:-4], metadata["duration"], strict=True))
     assert told == pytest.approx(read_durations(places.made("real_maestro_val_dur")))
-    assert len(told) == 10
+    assert len(told) == 15
 
 
 def test_odd_files_are_there(places):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +101,45 @@ def test_clips_are_drawn_of_desed_and_recordings_of_maestro(folders, both):
     truth = recount.read_truth(MAESTRO_VALIDATION, run.config, run.clip_ids[MAESTRO_VALIDATION])
     scores = recount.read_scores(run.scores_path("student", MAESTRO_VALIDATION))
     assert recount.recount_maestro(scores, truth, 50).units == RECORDINGS
+
+
+@pytest.fixture(scope="module")
+def with_empty(folders, tmp_path_factory):
+    """Runs on a table in which three clips have no event: one left them out, one scored them."""
+    root = tmp_path_factory.mktemp("empty")
+    tree = yaml.safe_load(folders["conf"].read_text())
+    head, *rows = Path(tree["data"]["test_tsv"]).read_text().splitlines()
+    empty = CLIPS[3:6]
+    rows = [row for row in rows if not row.startswith(empty)]
+    blank = [f"{clip}.wav" + "\t" * head.count("\t") for clip in empty]
+    tree["data"]["test_tsv"] = str(root / "test.tsv")
+    (root / "test.tsv").write_text("\n".join([head, *blank, *rows]) + "\n")
+    (root / "conf.yaml").write_text(yaml.safe_dump(tree))
+    made = {"seed": 0, "quality": 0.8}
+    new = fabricate_run(root / "new", root / "conf.yaml", **made, left_out=empty)
+    other = fabricate_run(root / "other", root / "conf.yaml", seed=1, quality=0.8, left_out=empty)
+    return {
+        "new": new,
+        "other": other,
+        "old": fabricate_run(root / "old", root / "conf.yaml", **made),
+    }
+
+
+@pytest.mark.parametrize("name", ["new", "old"])
+def test_clips_without_events_are_units_of_the_set_scored_or_not(with_empty, name):
+    found = summarized(with_empty[name], n_resamples=N)
+    assert found.resampled.n_units[DEVTEST] == len(CLIPS)
+    assert not any("No intervals" in note for note in found.notes)
+    run = open_run(with_empty[name])
+    assert len(run.clip_ids[DEVTEST]) == len(CLIPS) - (3 if name == "new" else 0)
+
+
+def test_runs_of_both_rules_are_not_put_together(with_empty):
+    assert summarized(with_empty["new"], with_empty["other"], n_resamples=N).intervals["A"]
+    with pytest.raises(InputError) as error:
+        summarized(with_empty["new"], with_empty["old"])
+    assert "tested on 60 clips of DESED dev-test" in str(error.value)
+    assert f"3 clips differ ({', '.join(CLIPS[3:6])}); test them on the same" in str(error.value)
 
 
 def test_a_clip_without_a_listed_duration_is_measured(folders, tmp_path):
@@ -233,7 +273,7 @@ def test_the_notes_say_what_was_done(both):
         f"{N} resamples of {len(CLIPS)} clips of DESED dev-test and {len(RECORDINGS)} recordings",
         "Runs are not resampled",
         "corrected for the 22 comparisons",
-        "Published figures are of 1168 clips of DESED dev-test; these are of 60.",
+        "Published figures are of 1153 clips of DESED dev-test, those with events; these are of 60",
         "sed_scores_eval 0.0.4",
     ):
         assert words in told

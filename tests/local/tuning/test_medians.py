@@ -14,7 +14,7 @@ from desed_task.evaluation.scores import Scores
 from desed_task.postprocess import ClassMedianFilter
 from local import run, scoring
 from local.classes_dict import CLASSES, VOCABULARY
-from local.config import load_config
+from local.config import check_config, load_config
 from local.datamodule import SedDataModule, grid_of
 from local.tuning import scores as scores_module
 from local.tuning.jobs import Outcome
@@ -34,7 +34,7 @@ def made_up(config, part) -> Scored:
     stage, needed = STAGES[part]
     data = SedDataModule(config)
     data.check(needed)
-    draws, grid = np.random.default_rng(3), grid_of(config)
+    draws, grid = np.random.default_rng(4), grid_of(config)
     found = []
     for truth in data.truths(stage):
         events = truth.events
@@ -187,6 +187,16 @@ def test_scores_are_computed_again_when_what_they_are_of_has_changed(
     copy.write_bytes(checkpoint.read_bytes())
     scored(plan.config, copy, "held_out", folder, CPU)
     assert len(calls) == 2  # the same file under another name
+    # As a version that split MAESTRO otherwise left them: of the same files, but other clips.
+    split = scores_module.SedDataModule._maestro_split
+    swapped = lambda self: split(self)[::-1]  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(scores_module.SedDataModule, "_maestro_split", swapped)
+        other = scored(plan.config, checkpoint, "held_out", folder, CPU)
+        assert len(calls) == 3
+        assert not set(other.maestro.clip_ids) & set(first.maestro.clip_ids)
+    scored(plan.config, checkpoint, "held_out", folder, CPU)
+    assert len(calls) == 4
     data = SedDataModule(plan.config)
     data.check("validate")
     loaded = next(iter(data.loaded.values()))
@@ -197,7 +207,22 @@ def test_scores_are_computed_again_when_what_they_are_of_has_changed(
         scored(plan.config, checkpoint, "held_out", folder, CPU)
     finally:
         os.utime(wav, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert len(calls) == 3
+    assert len(calls) == 5
+
+
+def test_scores_of_dev_test_are_of_the_clips_with_events(plan, checkpoint, tmp_path, capsys):
+    found = scored(plan.config, checkpoint, "devtest", tmp_path, CPU)
+    assert "clips without events, left out: 1 of DESED dev-test" in capsys.readouterr().out
+    truth = found.truths[0]
+    assert len(truth.left_out) == 1
+    assert set(found.desed.clip_ids) == set(truth.events.clip_ids)
+    tree = plan.config.dump()
+    tree["data"]["keep_clips_without_events"] = ["devtest"]
+    kept = check_config(tree, "kept")
+    more = scored(kept, checkpoint, "devtest", tmp_path, CPU)
+    assert set(more.desed.clip_ids) - set(found.desed.clip_ids) == set(truth.left_out)
+    # Worth is computed from scores, which never count them.
+    assert Judge(more)(START) == Judge(found)(START)
 
 
 def test_figures_stand_side_by_side():
