@@ -21,7 +21,7 @@ class ClassMedianFilter:
     """A median filter along frames, with a length of its own for each class (SPEC section 7).
 
     Args:
-        lengths: frames, one a class; 1 leaves a class as it is.
+        lengths: frames, one per class; 1 leaves a class as it is.
 
     Raises:
         InputError: for a length below 1.
@@ -36,7 +36,7 @@ class ClassMedianFilter:
         """Filtered scores (..., frame, class); reflected at both ends (scipy's default mode).
 
         Raises:
-            InputError: if there is not one length a class.
+            InputError: if there is not one length per class.
         """
         if values.shape[-1] != len(self.lengths):
             raise InputError(

@@ -97,7 +97,7 @@ def psds_by_score(
 
     Args:
         frames: clip -> data frame of scores, of the clips that have events.
-        truth: likewise -> events; every class of the frames occurs.
+        truth: clip -> events; every class of the frames occurs.
         clip_ids: the units; those without events count nothing.
         durations: clip -> seconds.
         spec: which PSDS.

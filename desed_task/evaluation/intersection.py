@@ -1,4 +1,7 @@
-"""Counts of the intersection criteria for given detections, in arrays (Bilen et al. 2020)."""
+"""Counts of the intersection criteria for given detections, in arrays (Bilen et al. 2020).
+
+With the rounding of psds_eval 0.5.3, or of sed_scores_eval 0.0.4.
+"""
 
 from __future__ import annotations
 

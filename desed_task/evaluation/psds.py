@@ -106,7 +106,7 @@ def psds_from_thresholds(
     dataset_s: float,
     spec: PsdsSpec,
 ) -> Psds:
-    """PSDS of detections at several thresholds, as psds_eval 0.5.3 has it.
+    """PSDS of detections at several thresholds, as psds_eval 0.5.3 computes it.
 
     Args:
         operating_points: detections of each threshold.

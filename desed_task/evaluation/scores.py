@@ -110,12 +110,12 @@ def paired(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, int]:
 
 @dataclass(frozen=True)
 class Detections:
-    """Events, found or true, column by column; one entry an event.
+    """Events, found or true, column by column; one entry per event.
 
     Attributes:
         clip_index: (event,) index of the clip.
         label_index: (event,) index of the class.
-        onset_s: (event,) seconds; `offset_s` likewise.
+        onset_s: (event,) seconds.
         offset_s: (event,) seconds.
     """
 
@@ -132,7 +132,7 @@ class Detections:
         return Detections(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def within(self, duration_s: Floats) -> Detections:
-        """Events that begin before their clip ends; what lies in its padding is nobody's error.
+        """Events that begin before their clip ends, as psds_eval counts; others lie in its padding.
 
         Args:
             duration_s: (clip,) seconds.

@@ -59,7 +59,7 @@ def resample_parts(
         places: where they lie.
         parts: of `layout.PARTS`.
         bits: see `desed_task.resample.resample_folder`.
-        jobs: files at a time; None for one a processor.
+        jobs: files at a time; None for one per processor.
         progress: show a bar for each folder.
 
     Returns:
