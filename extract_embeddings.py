@@ -47,7 +47,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="insist on a GPU; --use_gpu 0 takes the CPU (default: a GPU where there is one)",
     )
     parser.add_argument(
-        "--batch_size", type=positive, help="clips at a time (default: 32 on a GPU, 4 a processor)"
+        "--batch_size",
+        type=positive,
+        help="clips at a time (default: 32 on a GPU, 4 per processor)",
     )
     parser.add_argument(
         "--precision",

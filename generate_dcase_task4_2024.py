@@ -66,7 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--jobs",
         type=positive,
-        help="files at a time (default: one a processor; archives and videos four)",
+        help="files at a time (default: one per processor; archives and videos four)",
     )
     only = parser.add_argument_group("fetch and prepare only (may be combined)")
     for part, what in FETCHED_PARTS.items():

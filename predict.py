@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     told = "file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)"
     add("--pretrained_model", default="beats", help=told)
     add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
-    told = "windows at a time (default: 32 on a GPU, 4 a processor)"
+    told = "windows at a time (default: 32 on a GPU, 4 per processor)"
     add("--batch_size", type=positive, help=told)
     add(
         "--skip_existing",

@@ -1,4 +1,4 @@
-"""README.md and HELP.md: every command in them is run or parsed, every message is in the code."""
+"""README.md, HELP.md and docs: every command and block of Python runs or parses; flag tables."""
 
 import importlib
 import os
@@ -6,9 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,11 +16,10 @@ import yaml
 from local import run
 from local.config import load_config
 from tests.desed_task.checkpoints import ours, saved, small_spec
+from tests.markdown_pages import DOCS, PAGES, ROOT, SPAN, Command
 
-ROOT = Path(__file__).parents[1]
-TEXTS = ("README.md", "HELP.md")
-# Its commands are run one after the other as they stand; those of other sections are parsed.
-RUN_AS_WRITTEN = "Step by step on the mini corpus"
+# The commands of this section are run one after the other as they stand; others are parsed.
+RUN_AS_WRITTEN = ("docs/training.md", "Step by step on the mini corpus")
 # Script -> the least that it is called with.
 SCRIPTS = {
     "generate_dcase_task4_2024.py": [],
@@ -35,46 +32,18 @@ SCRIPTS = {
 }
 # What another command of the section writes -> what stands for it here.
 WRITTEN = {"exp/tuning/best.yaml": "confs/mini.yaml"}
-
-
-class Command(NamedTuple):
-    """A line of a bash block."""
-
-    file: str
-    section: str
-    line: str
-
-    @property
-    def words(self) -> list[str]:
-        return shlex.split(self.line)
-
-
-def commands_of(file: str) -> list[Command]:
-    found, section, inside = [], "", False
-    for line in (ROOT / file).read_text().splitlines():
-        if line.startswith("```"):
-            inside = line == "```bash"
-        elif inside and line.strip():
-            found.append(Command(file, section, line))
-        elif line.startswith("#"):
-            section = line.lstrip("# ")
-    return found
-
-
-COMMANDS = [command for file in TEXTS for command in commands_of(file)]
-SEQUENCE = [command for command in COMMANDS if command.section == RUN_AS_WRITTEN]
-PARSED = [c for c in COMMANDS if c not in SEQUENCE and c.words[:1] == ["python"]]
-MADE = [c for c in COMMANDS if c.words[0] == "make"]
-# Shown by others: by test_packaging, by the sequence, by there being an environment at all, and by
-# test_audioset, where the code recommends it word by word.
+# Shown by others: by there being an environment at all, by the sequence, and by test_audioset,
+# where the code recommends it word by word.
 ELSEWHERE = {
     "pip install --upgrade 'yt-dlp[default]'",
     "source .venv/bin/activate",
-    "bash conda_create_environment.sh",
-    "conda activate dcase2024",
     "tensorboard --logdir exp/2024_baseline",
     "tensorboard --logdir exp/2024_baseline --port 6007",
 }
+COMMANDS = [command for page in PAGES.values() for command in page.commands()]
+SEQUENCE = [command for command in COMMANDS if command[:2] == RUN_AS_WRITTEN]
+PARSED = [c for c in COMMANDS if c not in SEQUENCE and c.words[:1] == ["python"]]
+MADE = [c for c in COMMANDS if c.words[0] == "make"]
 
 
 def lines(commands: list[Command]) -> list[str]:
@@ -83,16 +52,9 @@ def lines(commands: list[Command]) -> list[str]:
 
 def test_no_command_is_left_out():
     assert len(SEQUENCE) >= 8
-    assert {c.file for c in COMMANDS} == set(TEXTS)
+    assert {"README.md", "HELP.md", "docs/data.md", "docs/tuning.md"} <= {c.file for c in COMMANDS}
     shown = {*lines(SEQUENCE), *lines(PARSED), *lines(MADE), *ELSEWHERE}
     assert set(lines(COMMANDS)) == shown
-
-
-@pytest.mark.parametrize("file", TEXTS)
-def test_every_block_says_its_language(file):
-    fences = re.findall(r"^```.*$", (ROOT / file).read_text(), re.M)
-    assert set(fences[::2]) == {"```bash"}
-    assert set(fences[1::2]) == {"```"}
 
 
 @pytest.mark.parametrize("line", lines(MADE))
@@ -118,7 +80,7 @@ def test_commands_are_understood(line, monkeypatch):
     script = importlib.import_module(program.removesuffix(".py"))
     if program == "train_pretrained.py" and "--checkpoint_info" not in arguments:
         configs = []
-        for name in ("fit", "test"):
+        for name in ("fit", "test", "evaluate"):
             monkeypatch.setattr(run, name, lambda config, *_, **__: configs.append(config))
         assert script.main(arguments) == 0
         assert len(configs) == 1
@@ -202,17 +164,25 @@ def test_the_steps_run_as_written(checkout):
     events = {path.suffix for path in (checkout / "exp/mini_events").iterdir()}
     assert events == {".tsv", ".json", ".txt", ".png"}
     assert (checkout / "exp/mini_summary/summary.json").is_file()
-    left = {Path(path).name for path in there if path.startswith("exp/mini/")}
-    assert unmentioned(left) == []
+    assert unmentioned({Path(path).name for path in there if path.startswith("exp/mini/")}) == []
+    assert unmentioned({Path(p).name for p in there if p.startswith("exp/mini_eval/")}) == []
 
 
-def test_python_in_readme_runs(tmp_path, monkeypatch, run_script, capsys):
-    """The blocks of Python, one after the other, on a network without embeddings."""
-    text = (ROOT / "README.md").read_text()
-    blocks = [textwrap.dedent(block) for block in re.findall(r"\n\n((?: {4}.*\n)+)", text)]
-    assert len(blocks) == 2
-    checkpoint = saved(ours(small_spec(use_embeddings=False)), tmp_path / "best.ckpt")
+def unmentioned(names: set[str]) -> list[str]:
+    """Files of a run folder that the table of it does not explain."""
+    table = next(t for t in DOCS["training"].tables() if t.section == "The run folder")
+    known = [name.split("/")[0] for row in table.rows for name in SPAN.findall(row[0])]
+    return sorted(name for name in names if not any(Path(name).match(k) for k in known if k))
+
+
+def test_python_blocks_run(tmp_path, monkeypatch, run_script, capsys):
+    """One after the other, on a network without embeddings and a recording of noise."""
+    blocks = {page.name: page.blocks("python") for page in PAGES.values() if page.blocks("python")}
+    assert len(blocks["README.md"]) == 1 and len(blocks["docs/predict.md"]) == 2
+    spec = small_spec(use_embeddings=False)
+    checkpoint = saved(ours(spec), tmp_path / "best.ckpt")
     sf.write(tmp_path / "clip.wav", np.zeros(160000), 16000)
+    sf.write(tmp_path / "street.wav", np.zeros((132300, 2)), 44100)
     done = run_script(
         *("predict.py", "--export", "onnx", "--checkpoint", checkpoint, "--output_dir", "graphs"),
         *("--conf_file", ROOT / "confs/pretrained.yaml"),
@@ -220,80 +190,72 @@ def test_python_in_readme_runs(tmp_path, monkeypatch, run_script, capsys):
     )
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
-    for block in blocks:
-        exec(block, {"waveform": np.zeros(44100 * 3)})
-    told = capsys.readouterr().out
-    # Events, the shape of their scores, and after them a line a class of the second block.
-    labels = small_spec(use_embeddings=False).classes
-    assert "SoundEvent(" in told and re.search(rf"\(\d+, {len(labels)}\) \[0\. ", told)
-    assert [line.rsplit(maxsplit=2)[0] for line in told.splitlines()[-len(labels) :]] == [*labels]
+    told = {}
+    for name, page_blocks in blocks.items():
+        for block in page_blocks:
+            exec(block, {"waveform": np.zeros(44100 * 3)})
+        told[name] = capsys.readouterr().out
+    events = told["README.md"].splitlines()
+    assert events
+    assert all(re.fullmatch(r"[\d.]+ [\d.]+ .+ 0\.\d+", event) for event in events)
+    # Events, the shape of their scores, and after them a line per class of the second block.
+    found = told["docs/predict.md"]
+    assert "SoundEvent(" in found and re.search(rf"\(\d+, {len(spec.classes)}\) \[0\. ", found)
+    last = found.splitlines()[-len(spec.classes) :]
+    assert [line.rsplit(maxsplit=2)[0] for line in last] == [*spec.classes]
 
 
-def unmentioned(names: set[str]) -> list[str]:
-    """Files of a run folder that README's table of it does not explain."""
-    table = (
-        (ROOT / "README.md").read_text().split("## What a run leaves behind")[1].split("\n## ")[0]
-    )
-    known = [name.split("/")[0] for name in re.findall(r"`([^`]+)`", table)]
-    return sorted(name for name in names if not any(Path(name).match(k) for k in known if k))
+# ---- flags
 
 
-def code() -> str:
-    """Our sources as one text, strings that stand side by side joined."""
-    files = [*ROOT.glob("*.py"), *(ROOT / "local").rglob("*.py")]
-    files += [*(ROOT / "desed_task").rglob("*.py"), *ROOT.glob("*.sh"), ROOT / "Makefile"]
-    return re.sub(r'"\s*\n\s*f?"', "", "\n".join(path.read_text() for path in files))
-
-
-def test_messages_in_help_are_those_of_the_code():
-    quoted = re.findall(r"\*\*`([^`]+)`\*\*", (ROOT / "HELP.md").read_text())
-    assert len(quoted) > 20
-    text = code()
-    assert [message for message in quoted if message not in text] == []
+def flag_rows(script: str) -> dict[str, tuple[str, str]]:
+    """First cell -> default and meaning, of the table of a script's flags."""
+    table = next(t for t in DOCS["commands"].tables() if t.section == script)
+    assert table.head == ("flag", "default", "meaning")
+    return {row[0]: (row[1], row[2]) for row in table.rows}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_readme_lists_every_flag(script, capsys):
-    """With its table, neither more nor less than `--help` tells."""
+def test_tables_list_every_flag(script, capsys):
+    """Neither more nor less than `--help` lists."""
     with pytest.raises(SystemExit):
         importlib.import_module(script.removesuffix(".py")).parse_args(["--help"])
     usage = capsys.readouterr().out.split("\n\n")[0]
-    table = (ROOT / "README.md").read_text().split(f"\n`{script}`\n\n")[1].split("\n\n")[0]
-    rows = [row.split("|")[1] for row in table.splitlines()[2:]]
-    listed = {flag for cell in rows for flag in re.findall(r"--\w+", cell)}
+    listed = {flag for cell in flag_rows(script) for flag in re.findall(r"--\w+", cell)}
     # The usage shows one of two names.
     second = {"--gpu", "--confs"}
     assert listed - second == set(re.findall(r"--\w+", usage)) - {"--help"} - second
 
 
-def test_readme_tells_the_defaults(capsys):
-    """Those that the help of `--batch_size` and `--jobs` tells, and those that the parser holds."""
-    text = (ROOT / "README.md").read_text()
-    for script in SCRIPTS:
-        module = importlib.import_module(script.removesuffix(".py"))
-        rows = text.split(f"\n`{script}`\n\n")[1].split("\n\n")[0].splitlines()[2:]
-        cells = {row.split(" | ")[0].strip("|` "): row.split(" | ")[1] for row in rows}
-        held = vars(module.parse_args(SCRIPTS[script]))
-        for name in ("conf_file", "log_dir", "pretrained_model", "model", "resamples", "seed"):
-            if held.get(name) is not None:
-                assert cells[f"--{name}"] == f"`{held[name]}`"
-        with pytest.raises(SystemExit):
-            module.parse_args(["--help"])
-        told = " ".join(capsys.readouterr().out.split())
-        for flag in ("--batch_size", "--jobs"):
-            if flag in cells:
-                assert f"(default: {cells[flag]})" in told
+def default_text(value: object) -> str:
+    """A default as a table tells it."""
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.removesuffix(".0").removeprefix("./")
 
 
-@pytest.mark.parametrize("file", TEXTS)
-def test_links_lead_somewhere(file):
-    text = (ROOT / file).read_text()
-    headings = {
-        re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
-        for title in re.findall(r"^#+ (.*)$", text, re.M)
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_tables_tell_the_defaults(script, capsys):
+    """Those that the parser has, and those that the help of `--batch_size` and `--jobs` tells."""
+    module = importlib.import_module(script.removesuffix(".py"))
+    cells = {
+        SPAN.findall(cell)[0]: row[0] for cell, row in flag_rows(script).items() if "`" in cell
     }
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        if link.startswith("#"):
-            assert link[1:] in headings
-        else:
-            assert (ROOT / link.partition("#")[0]).exists()
+    held = vars(module.parse_args(SCRIPTS[script]))
+    defaults = {f"--{name}": value for name, value in held.items() if f"--{name}" in cells}
+    given = dict(zip(SCRIPTS[script][::2], SCRIPTS[script][1::2], strict=False))
+    told = {
+        flag: " ".join(map(str, value))
+        if isinstance(value, list)
+        else str(value).removesuffix(".0")
+        for flag, value in defaults.items()
+        if value not in (None, False, []) and flag not in {*given, "--checkpoint"}
+    }
+    assert {flag: cells[flag].strip("`").removeprefix("./") for flag in told} == {
+        flag: value.removeprefix("./") for flag, value in told.items()
+    }
+    with pytest.raises(SystemExit):
+        module.parse_args(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for flag in ("--batch_size", "--jobs"):
+        if flag in cells:
+            assert f"(default: {cells[flag]})" in text

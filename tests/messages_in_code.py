@@ -1,0 +1,97 @@
+"""Messages of our sources, to look up what a page quotes."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("desed_task", "local", "benchmarks")
+# What may stand in a quoted message where the code has a value: a word, number or path.
+_VALUE = r"[\w./:@-]+"
+
+
+def is_in_code(message: str) -> bool:
+    """Whether our sources can write this message.
+
+    `...` in it stands for anything; a value of the code for a word, number or path. A heading and
+    the line below it may come from two places.
+    """
+    parts = [" ".join(part.split()) for part in message.split("...")]
+    parts = [part for part in (part.strip(" :;,") for part in parts) if len(part) > 1]
+    return any(
+        _is_text(parts[:n]) and (n == len(parts) or _is_text(parts[n:]))
+        for n in range(len(parts), 0, -1)
+    )
+
+
+def _is_text(parts: Sequence[str]) -> bool:
+    return any(all(_has(text, part) for part in parts) for text in _texts())
+
+
+def _has(text: Sequence[str], part: str) -> bool:
+    """Whether a part is written by a text whose values lie between its pieces."""
+    if any(part in piece for piece in text):
+        return True
+    for first in range(len(text) - 1):
+        for last in range(first + 1, len(text)):
+            if _spans(text[first : last + 1], part):
+                return True
+    return False
+
+
+def _spans(pieces: Sequence[str], part: str) -> bool:
+    """Whether a part begins in the first piece, has those between whole and ends in the last."""
+    start, *middle, end = pieces
+    if not all(piece in part for piece in middle):
+        return False
+    pattern = _VALUE.join(["", *map(re.escape, middle), ""]) if middle else _VALUE
+    heads = (k for k in range(1, min(len(start), len(part)) + 1) if start.endswith(part[:k]))
+    return any(
+        re.fullmatch(pattern + re.escape(part[stop:]), part[k:])
+        for k in heads
+        for stop in range(k, len(part) + 1)
+        if end.startswith(part[stop:])
+    )
+
+
+@functools.cache
+def _texts() -> tuple[tuple[str, ...], ...]:
+    """Every string of our sources, but docstrings: its pieces, with a value between any two."""
+    sources = [*ROOT.glob("*.py")]
+    sources += (path for top in PACKAGES for path in (ROOT / top).rglob("*.py"))
+    found = [text for path in sources for text in _strings(ast.parse(path.read_text("utf-8")))]
+    for path in (ROOT / "Makefile", *ROOT.glob("*.sh")):
+        joined = re.sub(r'\\\n\s*f?"?|" \\\n\s*"', "", path.read_text("utf-8"))
+        found += [(" ".join(line.split()),) for line in joined.splitlines()]
+    return tuple(found)
+
+
+def _strings(tree: ast.AST) -> Iterator[tuple[str, ...]]:
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    inside = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            pieces = [""]
+            for part in node.values:
+                if isinstance(part, ast.Constant):
+                    pieces[-1] += str(part.value)
+                else:
+                    pieces.append("")
+            yield tuple(" ".join(piece.split("\n")) for piece in pieces)
+        elif isinstance(node, ast.Constant) and id(node) not in docstrings | inside:
+            yield (str(node.value),)
