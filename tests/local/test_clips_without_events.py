@@ -10,20 +10,23 @@ from typing import get_args
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 from desed_task.dataio.annotations import read_durations, read_strong_table
 from desed_task.dataio.batch import Source
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
+from desed_task.nnet.CRNN import Detection
 from desed_task.postprocess import ClassMedianFilter
-from local import corpora
+from local import corpora, scoring
 from local.classes_dict import VOCABULARY
 from local.config import load_config
 from local.corpora import Corpus
 from local.data_line import left_out_line
 from local.datamodule import SedDataModule, Truth
 from local.loading import LoadedCorpus, table_durations
+from local.scorekeeper import ROLES, ScoreKeeper
 from local.scoring import score_desed
 from local.sections import StrongCorpus
 from local.summary.recount import read_truth, recount_desed
@@ -241,6 +244,24 @@ def published(parity, tmp_path_factory):
         "events": events,
         "results": expected["results"],
     }
+
+
+def test_a_test_counts_their_hours(emptied, monkeypatch):
+    """The score keeper asks for the durations of dev-test's, and of no other's."""
+    data, asked = emptied.load(stage="test"), []
+    score = scoring.score_desed
+    monkeypatch.setattr(
+        scoring, "score_desed", lambda *a, **k: asked.append(k["left_out_s"]) or score(*a, **k)
+    )
+    keeper, draws = ScoreKeeper(data.config), torch.Generator().manual_seed(0)
+    for batch in data.test_dataloader():
+        for role in ROLES:
+            strong = torch.rand(batch.target.shape, generator=draws)
+            keeper.add(role, batch, Detection(strong, strong.mean(-1)))
+    assert len(keeper.test_metrics(data)) == 22
+    durations = read_durations(data.config.data.test_dur)
+    hours = sum(durations[clip_id] for clip_id in emptied.clips["devtest"])
+    assert asked == pytest.approx([hours, hours])
 
 
 def test_published_figures_leave_them_out_and_count_their_hours(published):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import runpy
@@ -9,13 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
+import soundfile as sf
 import torch
 import yaml
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.nn import functional as F
 
+from desed_task.dataio.datasets import ItemKey
+from desed_task.dataio.packed_batches import PackedBatches
 from desed_task.errors import InputError
 from local import corpora, packing, run
 from local.config import load_config
@@ -108,6 +113,40 @@ def test_packed_once_and_again_when_a_clip_has_changed(extracted, packed_dir, ca
     assert len(said) == 2  # stereo: its downmix is no multiple of 1/32768
     assert f"(float32 audio, pooled156-float32) to {packed_dir}" in said[0]
     assert said[0].endswith(f"1 wav files have changed (e.g. {loaded.clip_ids[0]})")
+
+
+def test_names_in_any_script_and_clips_of_any_length(extracted, tmp_path):
+    """Long clips are cropped at random, short ones padded, packed or not."""
+    names = ("ключ 10.5", "Ünïcödé-ß", "日本_0.000_10.000", "plain")
+    rng, folder = np.random.default_rng(0), tmp_path / "clips"
+    folder.mkdir()
+    for name, seconds in zip(names, (10.5, 3.2, 10.0, 31.7), strict=True):
+        sf.write(folder / f"{name}.wav", rng.uniform(-0.5, 0.5, round(seconds * 16000)), 16000)
+    rows = [f"{name}.wav\t{0.25 * n}\t{9 - n}\tDog" for n, name in enumerate(names)]
+    rows.append("plain.wav\t18.3\t31.5\tSpeech")
+    table = tmp_path / "clips.tsv"
+    head = "filename\tonset\toffset\tevent_label"
+    table.write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    overrides = (
+        f"data.synth_folder={folder}",
+        f"data.synth_tsv={table}",
+        "net.use_embeddings=false",
+    )
+    files = opened(extracted, "fit", *overrides)
+    data = opened(extracted, "fit", *overrides, f"data.packed_dir={tmp_path / 'packed'}")
+    title = corpora.SYNTHETIC_TRAIN.title
+    rows, packed = (one._training_sets()[title] for one in (files, data))
+    packed = PackedBatches(packed)
+    targets = {name: set() for name in names}
+    for row, seed in itertools.product(range(len(names)), range(12)):
+        key = ItemKey(row, (seed,))
+        one, other = rows[key], packed[key]
+        assert one.clip_id == other.clip_id == (names[row],)
+        for name in ("waveform", "target", "known", "source"):
+            assert torch.equal(getattr(one, name), getattr(other, name)[0]), name
+        targets[names[row]].add(one.target.numpy().tobytes())
+    counts = [len(targets[name]) for name in names]
+    assert counts[0] > 3 and counts[1:3] == [1, 1] and counts[3] > 3
 
 
 def test_sets_that_hold_clips_without_events_serve_runs_that_leave_them_out(
