@@ -20,6 +20,7 @@ from local.checkpoints import (
 )
 from local.config import load_config
 from local.resuming import check_resumable
+from local.revision import REVISION, REVISION_KEY
 from local.sed_trainer_pretrained import SEDTask4
 
 MINI = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
@@ -37,6 +38,7 @@ def stored(*overrides, detector=True):
     """What a checkpoint of ours holds, from before it stored a specification or since."""
     config = load_config(MINI, [*SMALL, *overrides])
     content = {"state_dict": SEDTask4(config).state_dict(), "hyper_parameters": config.dump()}
+    content[REVISION_KEY] = REVISION
     return {**content, "detector": spec_of(config).to_dict()} if detector else content
 
 
