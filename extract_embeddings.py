@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.arguments import positive, yes_or_no
-from local.command import run_command
+from local.cli.arguments import positive, yes_or_no
+from local.cli.exit_status import run_command
 from local.config import load_config
 
 
@@ -75,8 +75,9 @@ def extract(args: argparse.Namespace) -> int:
     """Extract the chosen sets; the exit status."""
     config = load_config(args.conf_file, args.overrides)
     # After the configuration, as PyTorch takes seconds to import.
-    from local.embedding_sets import choose_device, choose_sets, find_wavs
-    from local.embeddings import Extractor
+    from local.cli.devices import choose_torch_device
+    from local.extraction.extractor import Extractor
+    from local.extraction.sets import choose_sets, find_wavs
 
     wavs = find_wavs(config, choose_sets(args.only, eval_set=args.eval_set))
     named = args.pretrained_model
@@ -86,7 +87,7 @@ def extract(args: argparse.Namespace) -> int:
         clip_s=config.data.audio_max_len,
         batch_size=args.batch_size,
         precision=args.precision,
-        device=choose_device(args.use_gpu),
+        device=choose_torch_device(args.use_gpu),
     )
     faults = [fault for name in wavs for fault in extractor.extract(name, wavs[name])]
     if faults:

@@ -20,11 +20,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.arguments import positive, seconds
-from local.command import run_command
+from local.cli.arguments import positive, seconds
+from local.cli.exit_status import run_command
+from local.prep.download.sources import FETCHED_PARTS, SOURCES_FILE
 from local.prep.generate import generate
-from local.prep.pace import Manners
-from local.prep.sources import FETCHED_PARTS, SOURCES_FILE
+from local.prep.youtube.rate_limit import Manners
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

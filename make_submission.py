@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.command import run_command
+from local.cli.exit_status import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -71,8 +71,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def submit(args: argparse.Namespace) -> int:
     """Write the form, or make the package."""
     # After the command line, as PyTorch takes seconds to import.
-    from local.submission.form import write_template
     from local.submission.make import Sources, make_submission
+    from local.submission.metadata_form import write_template
 
     if args.write_metadata is not None:
         write_template(args.write_metadata)

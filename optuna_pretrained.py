@@ -15,8 +15,8 @@ import argparse
 import sys
 from typing import Any
 
-from local.arguments import positive, seconds
-from local.command import run_command
+from local.cli.arguments import positive, seconds
+from local.cli.exit_status import run_command
 
 FLAGS: dict[str, dict[str, Any]] = {
     "--conf_file --confs": {"default": "./confs/optuna.yaml", "help": "what trials start from"},
@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _tune(args: argparse.Namespace) -> int:
-    from local.tuning.command import tune  # Optuna takes its time to import, as --help need not
+    from local.tuning.tune import tune  # Optuna takes its time to import, as --help need not
 
     return tune(args)
 

@@ -17,10 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.arguments import positive
-from local.command import run_command
+from local.cli.arguments import parse_threshold, positive
+from local.cli.exit_status import run_command
 from local.config import load_config
-from local.predict.thresholds import parse_threshold
 
 FORMATS = ("tsv", "json", "txt", "png", "scores", "npz")
 
@@ -83,7 +82,7 @@ def predict(args: argparse.Namespace) -> int:
     """Search the recordings; the exit status."""
     config = load_config(args.conf_file, args.overrides)
     if args.export:
-        from local.predict.export import export_onnx
+        from local.predict.export_onnx import export_onnx
 
         where = args.checkpoint, args.output_dir, args.model
         export_onnx(config, *where, args.pretrained_model, args.recordings)
@@ -92,7 +91,7 @@ def predict(args: argparse.Namespace) -> int:
     if args.threshold is not None:
         threshold = parse_threshold(args.threshold)
     # After the configuration, as PyTorch takes seconds to import.
-    from local.predict.search import Output, open_detector, predict_all
+    from local.predict.predict_all import Output, open_detector, predict_all
 
     named = args.pretrained_model
     detector = open_detector(

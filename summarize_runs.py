@@ -15,9 +15,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.command import run_command
+from local.cli.exit_status import run_command
 from local.config import load_config
-from local.summary import summarize, texts
+from local.summary import report, summarize
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,7 +53,7 @@ def put_together(args: argparse.Namespace) -> int:
         n_resamples=args.resamples,
         seed=args.seed,
     )
-    print(texts.text(summary, per_class=False))
+    print(report.text(summary, per_class=False))
     folder = Path(args.output_dir)
     summarize.write(summary, folder)
     print(f"with single classes: {folder / summarize.TEXT_FILE}")

@@ -16,8 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from local import checkpoint_info
-from local.command import run_command
+from local.checkpoints import info
+from local.cli.exit_status import run_command
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,12 +61,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
     if args.checkpoint_info is not None:
-        checkpoint_info.show(Path(args.checkpoint_info))
+        info.show(Path(args.checkpoint_info))
         return 0
     # Lightning takes seconds to import, which nobody should wait for who only asks.
     from local import run
+    from local.cli.devices import choose_device
     from local.config import load_config
-    from local.devices import choose_device
 
     config = load_config(args.conf_file, args.overrides)
     device = choose_device(args.gpus)

@@ -24,10 +24,10 @@ from benchmarks.absent import stand_in
 # Before anything is imported that wants them.
 ABSENT = stand_in()
 
+from desed_task.atomic_files import write_json_atomic  # noqa: E402
 from desed_task.errors import InputError  # noqa: E402
-from desed_task.files import write_json_atomic  # noqa: E402
-from local.arguments import positive, seconds  # noqa: E402
-from local.command import run_command  # noqa: E402
+from local.cli.arguments import positive, seconds  # noqa: E402
+from local.cli.exit_status import run_command  # noqa: E402
 
 # A published batch of 60 would take a CPU seconds a step; a projection counts three steps for one.
 CPU_CLIPS = 20

@@ -19,7 +19,7 @@ from benchmarks.timing import Stopwatch, Timing
 from desed_task.labels import FrameGrid
 from local import corpora
 from local.config import RecipeConfig
-from local.datamodule import SedDataModule
+from local.data.datamodule import SedDataModule
 
 Bound = Literal["compute", "memory"]
 FAILED = "failed:"

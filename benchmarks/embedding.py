@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.bench import Bench, Work
 from benchmarks.macs import beats_macs
-from desed_task.nnet.beats import SAMPLE_RATE, load_beats
+from desed_task.encoders.beats.model import SAMPLE_RATE, load_beats
 from local import corpora
-from local.embedder import Precision
-from local.embeddings import Extractor
+from local.extraction.embedder import Precision
+from local.extraction.extractor import Extractor
 
 PRECISIONS: tuple[Precision, ...] = ("32", "bf16")
 

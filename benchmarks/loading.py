@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.bench import Bench, Work
-from desed_task.dataio.batch import SedBatch, collate
+from desed_task.batch import SedBatch, collate
 from desed_task.dataio.datasets import ItemKey, JoinedDataset
-from desed_task.dataio.packed_batches import PackedBatches
+from desed_task.dataio.packed_dataset import PackedBatches
 from local import corpora
 from local.config import check_config
-from local.packing import open_packed, pack_corpora
+from local.data.packed_corpora import open_packed, pack_corpora
 
 NAME = "loading"
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.timing import Stopwatch
-from local.callbacks import commit
-from local.versions import versions
+from local.cli.versions import versions
+from local.training.callbacks import commit
 
 
 class Peak(NamedTuple):

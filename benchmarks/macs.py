@@ -1,7 +1,7 @@
 """Multiply-accumulate operations of matrix products and convolutions, counted without computing.
 
-`local.macs` counts with thop, which a GPU machine may lack and which knows no attention; it adds
-batch norm and pooling, 1 % of the network.
+`local.training.macs` counts with thop, which a GPU machine may lack and which knows no attention;
+it adds batch norm and pooling, 1 % of the network.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from desed_task.nnet.beats import SAMPLE_RATE, Beats
-from desed_task.nnet.beats_encoder import BeatsConfig
+from desed_task.encoders.beats.encoder import BeatsConfig
+from desed_task.encoders.beats.model import SAMPLE_RATE, Beats
 from local.config import RecipeConfig
 
 

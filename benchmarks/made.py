@@ -18,17 +18,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from desed_task.audio import write_wav
+from desed_task.atomic_files import write_text_atomic
+from desed_task.audio.files import write_wav
 from desed_task.dataio.embeddings import FRAME, GLOBAL, NAMES
+from desed_task.encoders.beats.encoder import BeatsConfig
+from desed_task.encoders.beats.model import SMALL, write_random_beats
 from desed_task.errors import InputError
-from desed_task.files import write_text_atomic
-from desed_task.nnet.beats import SMALL, write_random_beats
-from desed_task.nnet.beats_encoder import BeatsConfig
 from local import corpora
 from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_KNOWN
 from local.config import RecipeConfig, check_config
 from local.corpora import Corpus
-from local.prep.maestro import (
+from local.data.maestro_split import (
     MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION_RECORDINGS,
     scene_of,

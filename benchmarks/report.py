@@ -129,7 +129,7 @@ def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    from local.figures import save
+    from local.scoring.figures import save
 
     shown = [row for row in rows if row.share is not None and not row.skipped]
     colours = {"compute": "C0", "memory": "C1"}

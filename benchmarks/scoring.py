@@ -14,9 +14,9 @@ from torch import Tensor
 from benchmarks.bench import Bench, Work
 from benchmarks.macs import network_macs
 from benchmarks.step import random_batch
-from desed_task.dataio.batch import SedBatch
+from desed_task.batch import SedBatch
 from desed_task.dataio.datasets import SedDataset
-from desed_task.evaluation import fscores, packages, segments
+from desed_task.evaluation import fscores, sed_scores_eval_metrics, segments
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_thresholds
 from desed_task.evaluation.scores import (
@@ -28,11 +28,12 @@ from desed_task.evaluation.scores import (
     paired,
     truth_events,
 )
+from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
-from local import scoring
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
-from local.datamodule import Truth
-from local.scorekeeper import ROLES, ScoreKeeper
+from local.data.truth import Truth, scored
+from local.scoring import metrics
+from local.scoring.accumulator import ScoreKeeper
 from local.sed_trainer_pretrained import SEDTask4
 
 SPECS = {"psds1": PSDS1, "psds2": PSDS2}
@@ -144,7 +145,7 @@ def random_scores(target: np.ndarray, seed: int) -> np.ndarray:
 
 
 class _Input(NamedTuple):
-    """What the metrics of a test take, prepared as `local.scoring` does."""
+    """What the metrics of a test take, prepared as `local.scoring.metrics` does."""
 
     scores: Scores  # of all clips, scored classes
     truth: Detections
@@ -157,7 +158,7 @@ class _Input(NamedTuple):
         """Of the student's DESED scores."""
         scores, table, _ = paired(keeper.smoothed("student", truth.source), truth.events)
         table = table.merged()
-        scores = scores.select(labels=scoring.scored(table, DESED_CLASSES)[0])
+        scores = scores.select(labels=scored(table, DESED_CLASSES)[0])
         events = {c: e for c, e in truth_events(table, scores.vocabulary).items() if e}
         found = as_detections(table, scores.vocabulary)
         return cls(scores, found, scores.select(list(events)), events, truth.durations)
@@ -205,7 +206,9 @@ def _run_psds(bench: Bench, test: _Input, work: Work, points: list[Detections]) 
     labels = test.scores.vocabulary.labels
     for name, spec in SPECS.items():
         exact = partial(exact_psds, test.scores, test.truth, dataset_s=test.dataset_s, spec=spec)
-        theirs = partial(packages.psds, test.with_events, test.events, test.durations, spec)
+        theirs = partial(
+            sed_scores_eval_metrics.psds, test.with_events, test.events, test.durations, spec
+        )
         from_points = partial(
             psds_from_thresholds, points, test.truth, labels, dataset_s=test.dataset_s, spec=spec
         )
@@ -218,12 +221,12 @@ def _run_psds(bench: Bench, test: _Input, work: Work, points: list[Detections]) 
 def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
     """F-scores at one threshold: of detections in arrays, and of sed_scores_eval."""
     labels = test.scores.vocabulary.labels
-    found = detect(test.scores, scoring.THRESHOLD)
+    found = detect(test.scores, metrics.THRESHOLD)
     of_arrays: dict[str, Callable[[], Any]] = {
         "intersection_f1": partial(
-            fscores.intersection_fscore, found, test.truth, labels, **scoring.INTERSECTION
+            fscores.intersection_fscore, found, test.truth, labels, **metrics.INTERSECTION
         ),
-        "collar_f1": partial(fscores.collar_fscore, found, test.truth, labels, **scoring.COLLAR),
+        "collar_f1": partial(fscores.collar_fscore, found, test.truth, labels, **metrics.COLLAR),
         "segment_f1": partial(
             fscores.segment_fscore, found, test.truth, labels, segment_s=segments.SEGMENT_S
         ),
@@ -232,15 +235,15 @@ def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
         decoded = Work(work.clips, n_bytes=event_bytes(found, test.truth))
         bench.time(f"metrics/{name}/arrays", decoded, function)
     of_packages: dict[str, Callable[..., Any]] = {
-        "intersection_f1": partial(packages.intersection_f1, **scoring.INTERSECTION),
-        "collar_f1": partial(packages.collar_f1, **scoring.COLLAR),
+        "intersection_f1": partial(sed_scores_eval_metrics.intersection_f1, **metrics.INTERSECTION),
+        "collar_f1": partial(sed_scores_eval_metrics.collar_f1, **metrics.COLLAR),
     }
     for name, function in of_packages.items():
-        score = partial(function, test.with_events, test.events, threshold=scoring.THRESHOLD)
+        score = partial(function, test.with_events, test.events, threshold=metrics.THRESHOLD)
         bench.time(f"metrics/{name}/sed_scores_eval", work, score)
 
 
 def _maestro(smoothed: Scores, truth: Truth) -> Any:
     """Segment metrics of whole recordings, from the table on."""
-    part = scoring.segment_part(smoothed, truth.events, truth.durations, "test")
+    part = metrics.segment_part(smoothed, truth.events, truth.durations, "test")
     return part.metrics(part.scores)

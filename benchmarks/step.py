@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.bench import BATCH_CORPORA, Bench, Work
 from benchmarks.macs import network_macs
-from desed_task.dataio.batch import SedBatch
+from desed_task.batch import SedBatch
 from desed_task.mean_teacher import detection_losses, ema_update
 from desed_task.nnet.CRNN import Detection
 from local.classes_dict import VOCABULARY

@@ -13,8 +13,8 @@ from benchmarks.macs import network_macs
 from benchmarks.made import Made, Sizes
 from benchmarks.timing import Stopwatch, Timing
 from local import run as recipe
+from local.cli.devices import CPU, Device
 from local.config import RecipeConfig, check_config
-from local.devices import CPU, Device
 from local.sed_trainer_pretrained import SEDTask4
 
 

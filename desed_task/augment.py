@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor
 
-from desed_task.dataio.batch import Source
+from desed_task.batch import Source
 from desed_task.errors import InputError
 
 Labels = Literal["soft", "hard"]

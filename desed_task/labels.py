@@ -1,10 +1,14 @@
-"""Classes and the label grid: names to indices, seconds to frames and back (SPEC section 2)."""
+"""Classes and the label grid: names to indices, seconds to frames and back (SPEC sections 1 and 2).
+
+A published checkpoint names no classes; its outputs are `CLASSES`, in this order. Spelling (spaces,
+slash, underscores) is that of the annotation tables.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +17,41 @@ from desed_task.errors import InputError
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
+
+DESED_CLASSES: Final[tuple[str, ...]] = (
+    "Alarm_bell_ringing",
+    "Blender",
+    "Cat",
+    "Dishes",
+    "Dog",
+    "Electric_shaver_toothbrush",
+    "Frying",
+    "Running_water",
+    "Speech",
+    "Vacuum_cleaner",
+)
+
+MAESTRO_REAL_CLASSES: Final[tuple[str, ...]] = (
+    "cutlery and dishes",
+    "furniture dragging",
+    "people talking",
+    "children voices",
+    "coffee machine",
+    "footsteps",
+    "large_vehicle",
+    "car",
+    "brakes_squeaking",
+    "cash register beeping",
+    "announcement",
+    "shopping cart",
+    "metro leaving",
+    "metro approaching",
+    "door opens/closes",
+    "wind_blowing",
+    "birds_singing",
+)
+
+CLASSES: Final[tuple[str, ...]] = DESED_CLASSES + MAESTRO_REAL_CLASSES
 
 
 class Vocabulary(Sequence[str]):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from desed_task.dataio.batch import Source
+from desed_task.batch import Source
 from desed_task.nnet.CRNN import Detection, at_least_float32
 
 STRONG_SOURCES: Final = (Source.MAESTRO_REAL, Source.SYNTHETIC, Source.STRONG_REAL)
@@ -23,6 +23,8 @@ CONSISTENCY_SOURCES: Final = (
 )
 
 SelfSupLoss = Literal["mse", "bce"]
+
+ROLES = ("student", "teacher")
 
 
 class DetectionLosses(NamedTuple):

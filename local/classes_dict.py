@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from desed_task.labels import Vocabulary
-from desed_task.task_classes import CLASSES as CLASSES
-from desed_task.task_classes import DESED_CLASSES as DESED_CLASSES
-from desed_task.task_classes import MAESTRO_REAL_CLASSES
+from desed_task.labels import CLASSES as CLASSES
+from desed_task.labels import DESED_CLASSES as DESED_CLASSES
+from desed_task.labels import MAESTRO_REAL_CLASSES, Vocabulary
 
 if TYPE_CHECKING:
     from desed_task.dataio.annotations import EventTable

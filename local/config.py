@@ -3,7 +3,7 @@
     config = load_config("confs/pretrained.yaml", overrides=["net.dropout=0.3"])
 
 Every mistake of a file is reported at once, with its dotted path. A key that only the published
-code's YAML has is accepted with one warning that says what to use instead. `local.sections`
+code's YAML has is accepted with one warning that says what to use instead. `local.config_schema`
 documents the keys; `confs/pretrained.yaml` holds the published values.
 """
 
@@ -21,7 +21,8 @@ from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from desed_task.errors import InputError
-from local.sections import (
+from desed_task.labels import FrameGrid
+from local.config_schema import (
     Data,
     Energy,
     Feats,
@@ -243,3 +244,11 @@ def _fields_in(annotation: Any) -> Iterator[dict[str, FieldInfo]]:
         yield annotation.model_fields
     for inner in get_args(annotation):
         yield from _fields_in(inner)
+
+
+def grid_of(config: RecipeConfig) -> FrameGrid:
+    """The label grid that a configuration describes."""
+    data = config.data
+    return FrameGrid.for_clip(
+        data.audio_max_len, data.fs, config.feats.hop_length, data.net_subsample
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from desed_task.dataio.batch import Source
+from desed_task.batch import Source
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_REAL_KNOWN
 
 

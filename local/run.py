@@ -15,22 +15,23 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from desed_task.checkpoint_files import load_safely
+from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
-from local import results
-from local.callbacks import EnergyMeter, RandomStates, RunDescription
-from local.checkpoints import config_of_checkpoint, load_networks, warn_of_other_embeddings
-from local.command import StoppedError
+from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
+from local.checkpoints.resume import LAST, check_resumable, find_resumable, how_to_go_on
+from local.cli.devices import CPU, Device
+from local.cli.exit_status import StoppedError
+from local.cli.progress import progress_bar
 from local.config import RecipeConfig, check_config
-from local.data_line import data_line, left_out_line
-from local.datamodule import SedDataModule
-from local.devices import CPU, Device
-from local.export import ResultWriter, ScoreWriter
-from local.macs import count_macs
-from local.progress import progress_bar
-from local.resuming import LAST, check_resumable, find_resumable, how_to_go_on
-from local.scaling import prepare_scaler
+from local.data.datamodule import SedDataModule
+from local.data.loaded_corpus import data_line, left_out_line
+from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.callbacks import RandomStates, RunDescription
+from local.training.energy import EnergyMeter
+from local.training.feature_statistics import prepare_scaler
+from local.training.macs import count_macs
+from local.training.result_writers import ResultWriter, ScoreWriter
 
 FAST_TRAIN_BATCHES = 20
 FAST_EPOCHS = 2

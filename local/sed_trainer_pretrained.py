@@ -1,6 +1,7 @@
 """SEDTask4: the mean teacher of the 2024 baseline as a Lightning module (SPEC sections 6 and 7).
 
-Hooks are short and delegate: the mathematics is `desed_task`'s, the metrics are `local.scoring`'s.
+Hooks are short and delegate: the mathematics is `desed_task`'s, the metrics are
+`local.scoring.metrics`'s.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from desed_task.augment import Mixup
-from desed_task.dataio.batch import SedBatch
+from desed_task.batch import SedBatch
+from desed_task.checkpoints.spec import KEY
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
-from desed_task.specification import KEY
-from local.checkpoints import beats_of, spec_of
+from local.checkpoints.restore import beats_of, spec_of
+from local.checkpoints.revision import REVISION, REVISION_KEY
+from local.cli.versions import versions
 from local.config import RecipeConfig
-from local.revision import REVISION, REVISION_KEY
-from local.scorekeeper import ScoreKeeper
-from local.versions import versions
+from local.scoring.accumulator import ScoreKeeper
 
 
 class SEDTask4(pl.LightningModule):

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.local.prep.http_server import Server
-from tests.local.prep.published import archives, publish
+from tests.local.prep.download.http_server import Server
+from tests.local.prep.download.published import archives, publish
 
 # One thread a process, scripts included: tests share the cores, and sums of floats depend on it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -66,8 +66,8 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="session")
 def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds the small mini corpus below `data/mini`, made once a session."""
-    from local.prep.mini_corpus import make_mini_corpus
-    from local.prep.mini_sets import MiniSizes
+    from local.prep.mini_corpus.make import make_mini_corpus
+    from local.prep.mini_corpus.sets import MiniSizes
 
     root = tmp_path_factory.mktemp("mini")
     make_mini_corpus(root / "data" / "mini", sizes=MiniSizes.small(), progress=False)

@@ -15,7 +15,7 @@ import yaml
 
 from local import run
 from local.config import load_config
-from tests.desed_task.checkpoints import ours, saved, small_spec
+from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
 from tests.markdown_pages import DOCS, PAGES, ROOT, SPAN, Command
 
 # The commands of this section are run one after the other as they stand; others are parsed.
@@ -92,7 +92,7 @@ def test_commands_are_understood(line, monkeypatch):
 
 
 def known_sets() -> tuple[str, ...]:
-    from local.embedding_sets import SETS
+    from local.extraction.sets import SETS
 
     return tuple(SETS)
 
@@ -100,8 +100,8 @@ def known_sets() -> tuple[str, ...]:
 # Stands for `python`: the real scripts, but --mini makes the small corpus of the tests.
 LAUNCHER = """
 import runpy, sys
-from local.prep import mini_corpus
-mini_corpus.MiniSizes = mini_corpus.MiniSizes.small
+from local.prep.mini_corpus import make
+make.MiniSizes = make.MiniSizes.small
 sys.argv.pop(0)
 runpy.run_path(f"{ROOT}/{sys.argv[0]}", run_name="__main__")
 """

@@ -6,7 +6,6 @@ table are reported together, each with its line.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.dataio.tables import numbers, place, read_text_table, stems
 from desed_task.errors import InputError
-from desed_task.files import atomic_path
 from desed_task.labels import Vocabulary
 
-Path_ = str | os.PathLike[str]
 Events = tuple[
     npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.float32]
 ]
@@ -182,7 +180,7 @@ class WeakTable:
     path: Path | None = None
 
 
-def read_strong_table(path: Path_, vocabulary: Vocabulary) -> EventTable:
+def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     """Read filename, onset, offset, event_label and, if there, confidence.
 
     A row whose onset, offset and label are all empty names a clip without events, unless another
@@ -261,7 +259,7 @@ def _check_rows(
         raise InputError.collect(lines, f"{path} cannot be used:")
 
 
-def write_strong_table(path: Path_, table: EventTable, *, confidence: bool = False) -> None:
+def write_strong_table(path: PathLike, table: EventTable, *, confidence: bool = False) -> None:
     """Write a table (file names get .wav); it appears whole."""
     labels = np.asarray(table.vocabulary.labels, dtype=object)
     clips = np.asarray([f"{clip_id}.wav" for clip_id in table.clip_ids], dtype=object)
@@ -280,7 +278,7 @@ def write_strong_table(path: Path_, table: EventTable, *, confidence: bool = Fal
         frame.to_csv(temporary, sep="\t", index=False)
 
 
-def read_weak_table(path: Path_, vocabulary: Vocabulary) -> WeakTable:
+def read_weak_table(path: PathLike, vocabulary: Vocabulary) -> WeakTable:
     """Read filename and event_labels (comma-separated).
 
     Raises:
@@ -320,7 +318,7 @@ def _weak_problems(
     return problems
 
 
-def read_durations(path: Path_) -> dict[str, float]:
+def read_durations(path: PathLike) -> dict[str, float]:
     """Read filename and duration: file stem -> seconds.
 
     Raises:

@@ -12,14 +12,14 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from desed_task.audio import read_clip
+from desed_task.audio.files import read_clip
+from desed_task.batch import SedBatch, Source
 from desed_task.dataio.annotations import EventTable, WeakTable
-from desed_task.dataio.batch import SedBatch, Source
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.labels import FrameGrid
 
 if TYPE_CHECKING:
-    from desed_task.dataio.packed_batches import PackedClips
+    from desed_task.dataio.packed_clips import PackedClips
 
 Target = npt.NDArray[np.float32]
 

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from desed_task.atomic_files import PathLike
 from desed_task.dataio.embeddings import (
     FINISHED,
     FRAME,
@@ -21,7 +22,6 @@ from desed_task.dataio.embeddings import (
     Array,
     Identity,
     Layout,
-    PathLike,
     read_layout,
 )
 from desed_task.errors import InputError

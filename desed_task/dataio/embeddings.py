@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.atomic_files import PathLike
 from desed_task.errors import InputError
 
-PathLike = str | os.PathLike[str]
 Identity = Mapping[str, str | float]
 Array = NDArray[np.float32]
 

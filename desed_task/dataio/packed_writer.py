@@ -1,4 +1,4 @@
-"""Writing packed sets (see `desed_task.dataio.packed`)."""
+"""Writing packed sets (see `desed_task.dataio.packed_format`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from desed_task.audio import check_rate, one_channel, opened
+from desed_task.atomic_files import atomic_path
+from desed_task.audio.files import check_rate, one_channel, opened
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.dataio.packed import (
+from desed_task.dataio.packed_format import (
     PackedHeader,
     PackedSet,
     Packing,
@@ -28,9 +29,8 @@ from desed_task.dataio.packed import (
     why_stale,
 )
 from desed_task.errors import InputError
-from desed_task.files import atomic_path
 from desed_task.nnet.fusion import pool_tokens
-from desed_task.threads import ahead, in_threads
+from desed_task.parallel import ahead, in_threads
 
 READERS = 4
 # Files from which on their headers take long enough for a bar.

@@ -1,7 +1,7 @@
 """PSDS over all thresholds, exact, in arrays: what sed_scores_eval computes, in less time.
 
 Ebbers et al., "Threshold independent evaluation of sound event detection scores", ICASSP 2022, but
-by the runs of `every_threshold` instead of a change at each score.
+by the runs of `threshold_runs` instead of a change at each score.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from desed_task.evaluation.every_threshold import Runs, runs_of, sums_below
 from desed_task.evaluation.intersection import pair_up
 from desed_task.evaluation.psds import (
     SECONDS_PER_HOUR,
@@ -23,6 +22,7 @@ from desed_task.evaluation.psds import (
     staircase,
 )
 from desed_task.evaluation.scores import Detections, Floats, Ints, Scores
+from desed_task.evaluation.threshold_runs import Runs, runs_of, sums_below
 
 # Times are compared to the microsecond, as sed_scores_eval does: shares that meet a criterion
 # exactly are then not lost to rounding.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.errors import InputError
-from desed_task.nnet.gated_block import Block
+from desed_task.nnet.fused_glu_block import Block
 
 ACTIVATIONS: Final = ("glu", "cg", "relu", "leakyrelu")
 
@@ -122,7 +122,7 @@ class CNN(nn.Module):
         return features
 
     def _fits_pieces(self, x: Tensor) -> bool:
-        """Whether the blocks can run as `gated_block` computes them.
+        """Whether the blocks can run as `fused_glu_block` computes them.
 
         On a GPU memory is fast; exporters and hooks, as those that count operations, want modules.
         """

@@ -14,20 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local import corpora
-from local.audio_warnings import coarse_text, is_16_bit
-from local.checks import PROBES
 from local.config import RecipeConfig, load_config
 from local.corpora import EVALUATION, Corpus
-from local.datamodule import SedDataModule
-from local.doctor.audio import examine_all, wavs_of
-from local.doctor.embeddings import (
+from local.data.audio_warnings import coarse_text, is_16_bit
+from local.data.corpus_checks import PROBES
+from local.data.datamodule import SedDataModule
+from local.doctor.audio_files import examine_all, wavs_of
+from local.doctor.corpus import Part
+from local.doctor.embedding_files import (
     checkpoint_findings,
     checkpoint_report,
     embeddings_findings,
     read_embeddings,
     wanted_identity,
 )
-from local.doctor.part import Part
 from local.doctor.report import FILE, DataReport, Finding, Level, PartReport
 
 PARTS: tuple[Corpus, ...] = (*corpora.NEEDED["fit"], EVALUATION)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from desed_task.atomic_files import write_json_atomic
 from desed_task.errors import InputError
-from desed_task.files import write_json_atomic
 
 FILE = "data_report.json"
 Level = Literal["error", "warning", "note"]

@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from desed_task.detector import Found, SoundEvent
-from local.figures import BAR, SCORE_COLOUR, SCORE_HEIGHT, TRUTH_COLOUR
-from local.predict.mel_picture import MelPicture
+from desed_task.inference.detector import Found, SoundEvent
+from local.predict.mel_image import MelPicture
+from local.scoring.figures import BAR, SCORE_COLOUR, SCORE_HEIGHT, TRUTH_COLOUR
 
 EVENT_COLOUR = TRUTH_COLOUR
 # A class without an event has a row if it comes this near to its threshold.

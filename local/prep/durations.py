@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from desed_task.audio import list_wavs, probe
+from desed_task.atomic_files import write_text_atomic
+from desed_task.audio.files import list_wavs, probe
 from desed_task.errors import InputError
-from desed_task.files import write_text_atomic
-from desed_task.threads import in_threads
+from desed_task.parallel import in_threads
+from local.prep.resample import Failures
 
 COLUMNS = ("filename", "duration")
-Failures = tuple[tuple[Path, str], ...]
 
 
 def write_durations(

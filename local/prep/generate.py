@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from local.config import load_config
+from local.prep.download.sources import FETCHED_PARTS, load_sources
 from local.prep.layout import PARTS, Places
-from local.prep.pace import Manners
 from local.prep.resample import Step
-from local.prep.sources import FETCHED_PARTS, load_sources
+from local.prep.youtube.rate_limit import Manners
 
 # Where the mini corpus and the real data lie, when --basedir does not say.
 MINI_BASEDIR, REAL_BASEDIR = Path("./data/mini"), Path("../../data")
@@ -29,7 +29,7 @@ def generate(args: argparse.Namespace) -> int:
     status = 0
     # Imported where needed: making and drawing take libraries that are slow to load.
     if args.mini:
-        from local.prep.mini_corpus import make_mini_corpus
+        from local.prep.mini_corpus.make import make_mini_corpus
 
         make_mini_corpus(basedir, bits=args.bits, jobs=args.jobs)
     else:
@@ -46,8 +46,8 @@ def generate(args: argparse.Namespace) -> int:
 
 
 def _show_plan(args: argparse.Namespace, places: Places) -> int:
-    from local.prep.archives import plan_archives
-    from local.prep.audioset_plan import plan_audioset
+    from local.prep.download.archives import plan_archives
+    from local.prep.youtube.plan import plan_audioset
 
     parts = args.parts or FETCHED_PARTS
     clips = plan_audioset(
@@ -97,7 +97,7 @@ def _fetch_and_prepare(args: argparse.Namespace, places: Places) -> int:
 
 
 def _fetch_archives(args: argparse.Namespace, places: Places) -> list[Step]:
-    from local.prep.archives import fetch_archives
+    from local.prep.download.archives import fetch_archives
 
     steps = fetch_archives(
         places,
@@ -115,8 +115,8 @@ def _fetch_archives(args: argparse.Namespace, places: Places) -> list[Step]:
 
 def _fetch_clips(args: argparse.Namespace, places: Places) -> list[Step]:
     """AudioSet's clips; clips that are gone are no failure, they are counted and listed."""
-    from local.prep.audioset import fetch_audioset
-    from local.prep.clip_sets import missing_folder
+    from local.prep.youtube.audioset import fetch_audioset
+    from local.prep.youtube.clip_sets import missing_folder
 
     steps = fetch_audioset(
         places,

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from local.sections import Data
+from local.config_schema import Data
 
 PARTS = {
     "synth": "the synthetic clips",

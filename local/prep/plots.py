@@ -11,11 +11,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from desed_task.audio import read_clip
+from desed_task.atomic_files import atomic_path
+from desed_task.audio.files import read_clip
 from desed_task.dataio.annotations import read_strong_table, read_weak_table
 from desed_task.errors import InputError
 from desed_task.features import LogMel
-from desed_task.files import atomic_path
 from local.classes_dict import VOCABULARY
 from local.config import load_config
 from local.prep.layout import Places

@@ -1,7 +1,7 @@
 """Prepare what lies on disk: cut MAESTRO, resample every folder, write the durations tables.
 
 Each step skips what is whole, so that a run which was stopped is completed by the next. What is
-not on disk is listed; fetching it is `local.prep.archives`' affair.
+not on disk is listed; fetching it is `local.prep.download.archives`' affair.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.audio import list_wavs
+from desed_task.audio.files import list_wavs
+from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError
-from desed_task.resample import Bits
-from local.prep import maestro
+from local.config_schema import Data
+from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
+from local.prep import maestro_clips
 from local.prep.durations import complete_durations
 from local.prep.layout import FOLDERS, PARTS, TABLES, Places
 from local.prep.resample import Failures, Step, note_on_16_bits, resample_parts, source_of
-from local.sections import Data
 
 _MOST_SHOWN = 50
 _EXTRACT_AGAIN = (
@@ -36,12 +37,12 @@ class _Split(NamedTuple):
 
 
 _SPLITS = (
-    _Split("training", "real_maestro_train", maestro.MAESTRO_TRAIN_RECORDINGS, maestro.TRAIN_HOP_S),
+    _Split("training", "real_maestro_train", MAESTRO_TRAIN_RECORDINGS, maestro_clips.TRAIN_HOP_S),
     _Split(
         "validation",
         "real_maestro_val",
-        maestro.MAESTRO_VALIDATION_RECORDINGS,
-        maestro.VALIDATION_HOP_S,
+        MAESTRO_VALIDATION_RECORDINGS,
+        maestro_clips.VALIDATION_HOP_S,
     ),
 )
 
@@ -113,7 +114,7 @@ def prepare(
         basedir: holds `dcase/dataset/...` and `maestro_real/development_{audio,annotation}`.
         out_dir: for 16 kHz audio, MAESTRO's clips and tables, durations; None for `basedir`.
         parts: of `layout.PARTS`.
-        bits: of the 16 kHz files, see `desed_task.resample.resample_folder`.
+        bits: of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one a processor.
         progress: show bars.
 
@@ -159,7 +160,7 @@ def _cut(places: Places, jobs: int | None, progress: bool) -> Iterator[Step]:
             continue
         title = f"MAESTRO real, {split.name} cut"
         try:
-            report = maestro.cut_recordings(
+            report = maestro_clips.cut_recordings(
                 places.recordings_audio,
                 places.recordings_labels,
                 split.recordings,

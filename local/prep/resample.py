@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.audio import AudioInfo, count_formats, formats_text
-from desed_task.errors import InputError
-from desed_task.resample import (
+from desed_task.audio.files import AudioInfo, count_formats, formats_text
+from desed_task.audio.resampling import (
     SAMPLE_FORMATS,
     Bits,
     ResampleReport,
@@ -17,6 +16,7 @@ from desed_task.resample import (
     of_other_format,
     resample_folder,
 )
+from desed_task.errors import InputError
 from local.prep.layout import FOLDERS, Material, Places
 
 Failures = tuple[tuple[Path, str], ...]
@@ -58,7 +58,7 @@ def resample_parts(
     Args:
         places: where they lie.
         parts: of `layout.PARTS`.
-        bits: see `desed_task.resample.resample_folder`.
+        bits: see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one per processor.
         progress: show a bar for each folder.
 

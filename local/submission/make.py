@@ -14,18 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
-from desed_task.nnet.beats import load_beats
-from local.callbacks import emissions_file
-from local.submission.checks import (
+from local.submission.file_checks import (
     energy_problems,
     n_measurements,
     result_problems,
     run_problems,
     table_problems,
 )
-from local.submission.form import Form, read_form
 from local.submission.metadata import compose
+from local.submission.metadata_form import Form, read_form
 from local.submission.package import (
     contained,
     folder_appearing_whole,
@@ -34,7 +33,8 @@ from local.submission.package import (
     write_system,
     zip_systems,
 )
-from local.submission.runs import SubmittedRun, find_run, stage_records
+from local.submission.submitted_runs import SubmittedRun, find_run, stage_records
+from local.training.energy import emissions_file
 
 MOST_RUNS = 3
 MOST_SYSTEMS = 4

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from local.config import RecipeConfig
-from local.submission.checks import METRICS, energy_kwh
-from local.submission.form import Form
-from local.submission.runs import SubmittedRun
+from local.submission.file_checks import METRICS, energy_kwh
+from local.submission.metadata_form import Form
+from local.submission.submitted_runs import SubmittedRun
 
 
 def compose(

@@ -26,11 +26,11 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from desed_task.files import atomic_path, write_text_atomic
+from desed_task.atomic_files import atomic_path, write_text_atomic
 from local.config import read_yaml
-from local.export import KINDS, score_folder
-from local.submission.form import LABEL
-from local.submission.runs import SubmittedRun
+from local.scoring.score_files import KINDS, score_folder
+from local.submission.metadata_form import LABEL
+from local.submission.submitted_runs import SubmittedRun
 
 ZIP = "submission.zip"
 SUFFIX = {"postprocessed": "", "unprocessed": "_unprocessed"}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from local.results import ROLES
+from desed_task.mean_teacher import ROLES
 from local.summary.bootstrap import LEVEL
 from local.summary.run_folders import NEEDED
 from local.summary.summary import Summary

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from desed_task.errors import InputError
-from local import results
-from local.checks import examples
+from desed_task.mean_teacher import ROLES
+from local.checkpoints.resume import LAST, how_to_go_on
 from local.config import RecipeConfig, load_config
 from local.corpora import TEST, Corpus
-from local.resuming import LAST, how_to_go_on
-from local.scoring import HIT_ONLY
+from local.data.corpus_checks import examples
+from local.scoring import results
+from local.scoring.metrics import HIT_ONLY
+from local.training.energy import ENERGY_STAGES
 
 # What every test writes, and a summary shows first.
 NEEDED = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
-STAGES = ("training", "test", "eval")
 AGAIN = "test them on the same data with train_pretrained.py --test_from_checkpoint"
 
 
@@ -83,7 +84,7 @@ def open_run(folder: Path) -> FinishedRun:
         content = json.loads(path.read_text(encoding="utf-8"))
         run = FinishedRun(folder, content)
         _ = run.sed_scores_eval, content["clips"].items()
-        for name in (f"test/{role}/{needed}" for role in results.ROLES for needed in NEEDED):
+        for name in (f"test/{role}/{needed}" for role in ROLES for needed in NEEDED):
             _ = run.metrics[name], run.per_class[name].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
@@ -109,7 +110,7 @@ def _config(folder: Path) -> RecipeConfig | None:
 def _energy(folder: Path) -> dict[str, float]:
     """Sums of codecarbon's tables: a resumed training has a line for each part."""
     found = {}
-    for stage in STAGES:
+    for stage in ENERGY_STAGES:
         path = folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
         if not path.is_file():
             continue

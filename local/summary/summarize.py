@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.errors import InputError
-from desed_task.files import write_json_atomic, write_text_atomic
-from local import figures
 from local.config import RecipeConfig
+from local.scoring import figures
 from local.summary import figures as summary_figures
-from local.summary import texts
+from local.summary import report
 from local.summary.run_folders import FinishedRun, check_comparable, open_run
 from local.summary.summary import Summary, summarize
 from local.summary.systems import System
@@ -63,7 +63,7 @@ def _open(folders: Sequence[str]) -> list[FinishedRun]:
 
 def write(summary: Summary, folder: Path) -> None:
     """Write summary.md, two pictures and, last, summary.json; each appears whole."""
-    write_text_atomic(folder / TEXT_FILE, texts.text(summary))
+    write_text_atomic(folder / TEXT_FILE, report.text(summary))
     figures.save(summary_figures.metrics_figure(summary), folder / METRICS_FILE)
     figures.save(summary_figures.classes_figure(summary), folder / CLASSES_FILE)
-    write_json_atomic(folder / JSON_FILE, texts.as_json(summary))
+    write_json_atomic(folder / JSON_FILE, report.as_json(summary))

@@ -10,7 +10,7 @@ import numpy as np
 
 from local.config import RecipeConfig
 from local.summary import bootstrap
-from local.summary.resampling import Resampled, resample
+from local.summary.resampled_metrics import Resampled, resample
 from local.summary.systems import Spread, System
 
 

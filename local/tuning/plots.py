@@ -1,10 +1,10 @@
-"""Plots of a study: pictures by matplotlib, and pages to look at by plotly."""
+"""Plots of a study, and of the values of median filter lengths."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from desed_task.files import atomic_path
+from desed_task.atomic_files import atomic_path
 
 TARGET = "objective"
 DPI = 120
 SLICES_A_ROW = 6
+
+CURVES_DPI = 110
+PANELS_A_ROW = 6
+MARKS = {"before": ("tab:grey", "o"), "chosen": ("tab:orange", "D")}
 
 
 def complete(study: Study) -> list[FrozenTrial]:
@@ -113,3 +117,40 @@ def _slice(axes: Axes, path: str, trials: Sequence[FrozenTrial]) -> None:
     ages = [trial.number for trial in trials]
     axes.scatter(values, [trial.value for trial in trials], c=ages, cmap="Blues", edgecolors="grey")
     axes.set_title(path, fontsize="small")
+
+
+def curves(
+    worth: Mapping[str, Mapping[int, float]],
+    maestro_labels: Collection[str],
+    marked: Mapping[str, Mapping[str, int]],
+) -> Figure:
+    """A panel a class: its PSDS1 (DESED) or partial AUC (MAESTRO) over the length in frames.
+
+    The chosen length of a DESED class may lie beside its peak: PSDS1 also counts how far classes
+    lie apart.
+
+    Args:
+        worth: class -> length -> value.
+        maestro_labels: classes of MAESTRO.
+        marked: "before" and "chosen" -> class -> length.
+    """
+    columns = min(PANELS_A_ROW, len(worth))
+    rows = math.ceil(len(worth) / columns)
+    figure = Figure(figsize=(2.4 * columns, 0.6 + 2.1 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for (label, of), axes in zip(worth.items(), panels, strict=False):
+        axes.plot(list(of), list(of.values()), color="tab:blue", linewidth=1.2)
+        for name, (colour, marker) in MARKS.items():
+            length = marked[name][label]
+            if length in of:
+                axes.plot(length, of[length], marker, color=colour, label=name)
+        axes.set_title(label, fontsize="small")
+        axes.set_ylabel("partial AUC" if label in maestro_labels else "PSDS1", fontsize="x-small")
+        axes.tick_params(labelsize="x-small")
+        axes.margins(y=0.2)
+    for axes in panels[len(worth) :]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize="small")
+    figure.supxlabel("length of the median filter, frames", fontsize="small")
+    return figure

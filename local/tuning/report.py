@@ -6,10 +6,10 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from desed_task.files import write_text_atomic
-from local.tuning.diary import LOG, Diary, value_text, values_text
+from desed_task.atomic_files import write_text_atomic
 from local.tuning.plots import TARGET, complete, draw
 from local.tuning.study import REASON, Book
+from local.tuning.study_log import LOG, Diary, value_text, values_text
 
 TRIALS = "trials.tsv"
 N_SHOWN = 5

@@ -24,8 +24,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from desed_task.errors import InputError
-from local.tuning.jobs import Kind, Outcome
-from local.tuning.space import Space, Value
+from local.tuning.search_space import Space, Value
+from local.tuning.workers.messages import Kind, Outcome
 
 BEAT_S = 30.0
 GRACE_S = 300.0  # without a sign of life, on another machine

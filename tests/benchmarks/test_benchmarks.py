@@ -24,15 +24,15 @@ from benchmarks.scoring import event_bytes, random_scores
 from benchmarks.step import Step
 from benchmarks.timing import Stopwatch, Timing
 from benchmarks.training import Real
+from desed_task.encoders.beats.model import SMALL
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Detections
-from desed_task.nnet.beats import SMALL
 from local import corpora
 from local.config import load_config
-from local.datamodule import SedDataModule
-from local.macs import count_macs
-from local.prep.maestro import split_train_files
+from local.data.datamodule import SedDataModule
+from local.data.maestro_split import split_train_files
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.macs import count_macs
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

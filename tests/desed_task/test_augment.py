@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from desed_task.augment import MIXUP_GROUPS, Mixup, draw_mixup, zero_runs
-from desed_task.dataio.batch import Source
+from desed_task.batch import Source
 from desed_task.errors import InputError
 
 BATCH = torch.tensor([*[0] * 4, *[1] * 3, *[2] * 3, *[3] * 4, *[4] * 6])

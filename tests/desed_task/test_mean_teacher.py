@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from desed_task.dataio.batch import Source
+from desed_task.batch import Source
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import Detection
 

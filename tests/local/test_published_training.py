@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from desed_task.dataio.batch import SedBatch
+from desed_task.batch import SedBatch
 from local import run
 from local.config import RecipeConfig, check_config, load_config
 from local.sed_trainer_pretrained import SEDTask4

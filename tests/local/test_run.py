@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from local import run
+from local.cli.devices import CPU, Device
 from local.config import load_config
-from local.devices import CPU, Device
 from local.run import RunOptions
 from local.sed_trainer_pretrained import SEDTask4
 

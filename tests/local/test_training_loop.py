@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader
 
-from desed_task.dataio.batch import SedBatch, Source
+from desed_task.batch import SedBatch, Source
 from local import run, sed_trainer_pretrained
 from local.config import RecipeConfig, check_config, load_config
 from local.sed_trainer_pretrained import SEDTask4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from tests.desed_task.checkpoints import ours, saved, small_spec
+from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 

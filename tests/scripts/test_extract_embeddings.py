@@ -18,7 +18,7 @@ import soundfile as sf
 import torch
 
 from desed_task.dataio.embeddings import FINISHED, EmbeddingReader
-from desed_task.nnet.beats import SMALL, load_beats, write_random_beats
+from desed_task.encoders.beats.model import SMALL, load_beats, write_random_beats
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000

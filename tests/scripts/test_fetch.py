@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from desed_task.audio import list_wavs
-from local.expected import UNLABELLED_TABLE
-from tests.local.prep.published import RECORDS, publish, tar
+from desed_task.audio.files import list_wavs
+from local.data.expected_clips import UNLABELLED_TABLE
+from tests.local.prep.download.published import RECORDS, publish, tar
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = "data/mini/dcase/dataset"

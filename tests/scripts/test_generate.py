@@ -15,7 +15,7 @@ import pytest
 import soundfile as sf
 
 import generate_dcase_task4_2024 as script
-from tests.local.prep.http_server import Fault
+from tests.local.prep.download.http_server import Fault
 
 ROOT = Path(__file__).parents[2]
 WEAK = "dcase/dataset/audio/train/weak"
@@ -305,7 +305,7 @@ def test_check_without_any_data_is_a_table_and_status_1(tmp_path):
 def test_mini_makes_the_corpus_where_and_as_asked(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "local.prep.mini_corpus.make_mini_corpus",
+        "local.prep.mini_corpus.make.make_mini_corpus",
         lambda basedir, bits, jobs: made.append((basedir, bits, jobs)),
     )
     assert script.main(["--mini"]) == 0
@@ -316,7 +316,9 @@ def test_mini_makes_the_corpus_where_and_as_asked(tmp_path, monkeypatch):
 
 def test_plot_draws_where_asked(tmp_path, monkeypatch, capsys):
     drawn = []
-    monkeypatch.setattr("local.prep.mini_corpus.make_mini_corpus", lambda basedir, bits, jobs: None)
+    monkeypatch.setattr(
+        "local.prep.mini_corpus.make.make_mini_corpus", lambda basedir, bits, jobs: None
+    )
     monkeypatch.setattr(
         "local.prep.plots.plot_clips",
         lambda basedir, out_dir: drawn.append(out_dir) or [out_dir / "clip.png"],

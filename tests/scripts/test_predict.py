@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from desed_task.nnet.beats import SMALL, write_random_beats
+from desed_task.encoders.beats.model import SMALL, write_random_beats
 from local.config import load_config
-from local.predict.files import DEFAULT_FORMATS, FORMATS
-from tests.desed_task.checkpoints import ours, saved, small_spec
+from local.predict.outputs import DEFAULT_FORMATS, FORMATS
+from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 16000

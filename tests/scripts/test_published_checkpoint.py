@@ -17,11 +17,11 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from desed_task.checkpoint_files import load_safely
-from local import checkpoint_info
-from local.checkpoints import config_of_checkpoint, load_networks
+from desed_task.checkpoints.safe_load import load_safely
+from local.checkpoints import info
+from local.checkpoints.restore import config_of_checkpoint, load_networks
 from local.config import RecipeConfig, load_config
-from local.datamodule import SedDataModule
+from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,11 +207,11 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
         "net.n_layers_RNN is 2, not 1",
     ):
         assert text in rows, text
-    assert max(map(len, done.stdout.splitlines()[1:])) <= checkpoint_info.WIDTH
+    assert max(map(len, done.stdout.splitlines()[1:])) <= info.WIDTH
 
 
 def test_what_is_inside_of_ours(resaved: Path, extracted: Path) -> None:
-    rows = " ".join(checkpoint_info.table(resaved).split())
+    rows = " ".join(info.table(resaved).split())
     assert "kind ours, schema 2, training revision 2" in rows
     assert f"torch {torch.__version__}" in rows
     assert "remark" not in rows
@@ -226,12 +226,12 @@ def test_what_is_inside_says_what_is_wrong(resaved: Path, tmp_path: Path) -> Non
     content = torch.load(path, weights_only=True)
     content["state_dict"]["sed_student.dense.bias"][:2] = float("nan")
     torch.save(content, path)
-    rows = " ".join(checkpoint_info.table(path).split())
+    rows = " ".join(info.table(path).split())
     assert "its training had diverged" in rows
     assert "sed_student.dense.bias: 2 of 27 values are no finite numbers" in rows
     content["state_dict"]["sed_student.dense.bias"] = torch.zeros(5)
     content["versions"] = {"torch": "\x1b[2J"}
     torch.save(content, path)
-    rows = " ".join(checkpoint_info.table(path).split())
+    rows = " ".join(info.table(path).split())
     assert "sed_student.dense.bias: shape (5,) in the checkpoint, (27,) in the network" in rows
     assert "torch ?[2J" in rows

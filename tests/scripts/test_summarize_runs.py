@@ -11,7 +11,7 @@ import yaml
 from matplotlib.image import imread
 
 from local.summary import summarize
-from tests.local.fabricated_runs import fabricate_run, fabricate_truth
+from tests.local.summary.synthetic_runs import fabricate_run, fabricate_truth
 
 FILES = {"summary.md", "summary.json", "metrics.png", "classes.png"}
 

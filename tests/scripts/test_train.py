@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 
-from desed_task.files import sha256_of
+from desed_task.atomic_files import sha256_of
 from local import run
-from local.command import StoppedError
+from local.cli.exit_status import StoppedError
 from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
 from tests.scripts.conftest import run_folder

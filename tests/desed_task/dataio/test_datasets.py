@@ -7,8 +7,8 @@ import pytest
 import soundfile as sf
 import torch
 
+from desed_task.batch import Source, collate
 from desed_task.dataio.annotations import EventTable, WeakTable
-from desed_task.dataio.batch import Source, collate
 from desed_task.dataio.datasets import (
     ItemKey,
     JoinedDataset,

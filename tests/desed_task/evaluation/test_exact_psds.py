@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from desed_task.evaluation.every_threshold import runs_of, sums_below
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, PsdsSpec, area, psds_from_scores
 from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval
+from desed_task.evaluation.threshold_runs import runs_of, sums_below
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.postprocess import ClassMedianFilter
 

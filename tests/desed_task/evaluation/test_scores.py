@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from desed_task.errors import InputError
-from desed_task.evaluation.scores import (
-    Scores,
-    as_sed_scores_eval,
-    check_durations,
-    detect,
-)
+from desed_task.evaluation.scores import Scores, as_sed_scores_eval, check_durations, detect
 from desed_task.labels import FrameGrid, Vocabulary
 
 GRID = FrameGrid()

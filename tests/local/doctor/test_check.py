@@ -16,13 +16,14 @@ import pytest
 import soundfile as sf
 import yaml
 
+from desed_task.encoders.beats.model import SMALL, write_random_beats
 from desed_task.errors import InputError
-from desed_task.nnet.beats import SMALL, write_random_beats
 from local.config import RecipeConfig, load_config
+from local.data.expected_clips import MINI_CORPUS_MARKER
+from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.doctor.check import check, run_check
 from local.doctor.report import DataReport, Finding
-from local.prep.maestro import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
-from local.prep.mini_corpus import BEATS_FILE, MARKER
+from local.prep.mini_corpus.make import BEATS_FILE
 
 RATE = 16000
 OLD = (1e9, 1e9)  # Before the embeddings, as the audio that they were made from.
@@ -82,7 +83,7 @@ def corpus(extracted: Path, mini_root: Path, tmp_path: Path) -> Copy:
     shutil.copytree(mini_root / "embeddings", tmp_path / "embeddings")
     dataset = "data/mini/dcase"
     shutil.copytree(mini_root / dataset, tmp_path / dataset, copy_function=copy_or_link)
-    for name in (MARKER, BEATS_FILE):
+    for name in (MINI_CORPUS_MARKER, BEATS_FILE):
         shutil.copy(mini_root / "data" / "mini" / name, tmp_path / "data" / "mini")
     conf = tmp_path / "mini.yaml"
     conf.write_text(extracted.read_text().replace(str(mini_root), str(tmp_path)))
@@ -440,7 +441,7 @@ def test_a_mixed_folder_is_named(corpus):
 
 def test_recordings_that_maestro_s_split_has(corpus):
     next(
-        corpus.root.rglob(MARKER)
+        corpus.root.rglob(MINI_CORPUS_MARKER)
     ).unlink()  # No mini corpus any more: all of them should be there.
     report = corpus.check()
     absent = part_of(report, "maestro_real_train").missing_recordings

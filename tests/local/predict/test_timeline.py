@@ -6,10 +6,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from desed_task.detector import Found, SoundEvent
-from local import figures
-from local.predict.mel_picture import MelPicture
+from desed_task.inference.detector import Found, SoundEvent
+from local.predict.mel_image import MelPicture
 from local.predict.timeline import MOST_POINTS, MOST_TICKS, duration_text, timeline
+from local.scoring import figures
 
 LABELS = ("Dog", "Speech", "Cat", "car")
 LIMITS = {"Dog": 0.5, "Speech": 0.5, "Cat": 0.5, "car": 0.2}

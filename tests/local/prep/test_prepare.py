@@ -8,10 +8,10 @@ import soundfile as sf
 
 from desed_task.errors import InputError
 from local.config import load_config
+from local.config_schema import Data
 from local.prep.layout import FOLDERS, PARTS, TABLES, Places, below
 from local.prep.prepare import prepare
 from local.prep.resample import resample_parts, source_of
-from local.sections import Data
 
 ROOT = Path(__file__).parents[3]
 RATE = 2000  # Only the ratio of two rates counts here.

@@ -14,14 +14,14 @@ import pytest
 import yaml
 from sed_scores_eval.base_modules.io import read_sed_scores
 
+from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
-from desed_task.nnet.beats import load_beats
-from local.callbacks import emissions_file
 from local.classes_dict import CLASSES
-from local.export import score_folder
-from local.submission.form import TEMPLATE
+from local.scoring.score_files import score_folder
 from local.submission.make import Sources, make_submission
-from tests.local.made_runs import (
+from local.submission.metadata_form import TEMPLATE
+from local.training.energy import emissions_file
+from tests.local.submission.callback_runs import (
     CLIPS_S,
     edit_table,
     make_run,

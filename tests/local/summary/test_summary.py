@@ -14,14 +14,15 @@ import yaml
 from desed_task.errors import InputError
 from local.config import load_config
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
-from local.scoring import HIT_ONLY, score_desed
-from local.summary import bootstrap, figures, recount, texts
-from local.summary.resampling import resample
+from local.scoring.metrics import HIT_ONLY, score_desed
+from local.summary import bootstrap, figures, rescoring
+from local.summary import report as summary_report
+from local.summary.resampled_metrics import resample
 from local.summary.run_folders import check_comparable, open_run
 from local.summary.summarize import summarize_folders
 from local.summary.summary import summarize
 from local.summary.systems import Spread, System
-from tests.local.fabricated_runs import CLIPS, RECORDINGS, fabricate_run, fabricate_truth
+from tests.local.summary.synthetic_runs import CLIPS, RECORDINGS, fabricate_run, fabricate_truth
 
 N = 100
 
@@ -85,10 +86,10 @@ def test_counts_give_every_number_of_the_test(folders, name):
     run = open_run(folders[name])
     found = {}
     for corpus in TEST:
-        truth = recount.read_truth(corpus, run.config, run.clip_ids[corpus])
+        truth = rescoring.read_truth(corpus, run.config, run.clip_ids[corpus])
         for role in ("student", "teacher"):
-            scores = recount.read_scores(run.scores_path(role, corpus))
-            again = recount.RECOUNTS[corpus](scores, truth, 50)
+            scores = rescoring.read_scores(run.scores_path(role, corpus))
+            again = rescoring.RECOUNTS[corpus](scores, truth, 50)
             values = again.values(np.ones(len(again.units)))
             found |= {f"test/{role}/{n}": v for n, v in zip(again.names, values, strict=True)}
     assert found == pytest.approx(run.metrics, abs=1e-9)
@@ -98,9 +99,9 @@ def test_counts_give_every_number_of_the_test(folders, name):
 def test_clips_are_drawn_of_desed_and_recordings_of_maestro(folders, both):
     assert both.resampled.n_units == {DEVTEST: len(CLIPS), MAESTRO_VALIDATION: len(RECORDINGS)}
     run = open_run(folders["good0"])
-    truth = recount.read_truth(MAESTRO_VALIDATION, run.config, run.clip_ids[MAESTRO_VALIDATION])
-    scores = recount.read_scores(run.scores_path("student", MAESTRO_VALIDATION))
-    assert recount.recount_maestro(scores, truth, 50).units == RECORDINGS
+    truth = rescoring.read_truth(MAESTRO_VALIDATION, run.config, run.clip_ids[MAESTRO_VALIDATION])
+    scores = rescoring.read_scores(run.scores_path("student", MAESTRO_VALIDATION))
+    assert rescoring.recount_maestro(scores, truth, 50).units == RECORDINGS
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +150,8 @@ def test_a_clip_without_a_listed_duration_is_measured(folders, tmp_path):
     table.write_text("\n".join(lines[:-1]) + "\n")
     config = load_config(str(folders["conf"]), [f"data.test_dur={table}"])
     with pytest.raises(InputError, match=rf"no_audio/{CLIPS[-1]}\.wav"):
-        recount.read_truth(DEVTEST, config, CLIPS)
-    known = recount.read_truth(DEVTEST, config, CLIPS[:-1])
+        rescoring.read_truth(DEVTEST, config, CLIPS)
+    known = rescoring.read_truth(DEVTEST, config, CLIPS[:-1])
     assert set(known.durations) == set(CLIPS[:-1])
 
 
@@ -230,7 +231,7 @@ def test_the_seed_decides_the_resamples(folders):
 def test_none_are_drawn_where_none_are_wanted(folders):
     found = summarized(folders["good0"])
     assert (found.intervals, found.differences) == ({}, {})
-    assert "No intervals were asked for (--resamples 0)." in texts.reading(found)
+    assert "No intervals were asked for (--resamples 0)." in summary_report.reading(found)
     with pytest.raises(InputError, match="--resamples 20: give 100 or more"):
         summarized(folders["good0"], n_resamples=20)
 
@@ -239,7 +240,7 @@ def test_none_are_drawn_where_none_are_wanted(folders):
 
 
 def test_the_published_table(both):
-    text = texts.text(both)
+    text = summary_report.text(both)
     rows = [line for line in text.splitlines() if line.startswith("| published")]
     assert len(rows) == 1
     assert [cell.strip() for cell in rows[0].split("|")[2:-1]] == [
@@ -256,19 +257,19 @@ def test_the_published_table(both):
 
 
 def test_tables_are_whole(both):
-    text = texts.text(both)
+    text = summary_report.text(both)
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     # Runs, published form, metrics, differences, energy, and one a metric for the classes.
     assert len(tables) == 5 + 11
     for block in tables:
         assert len({line.count("|") for line in block.splitlines()}) == 1
         assert len({len(line) for line in block.splitlines()}) == 1
-    short = texts.text(both, per_class=False)
+    short = summary_report.text(both, per_class=False)
     assert "Vacuum_cleaner" in text and "Vacuum_cleaner" not in short
 
 
 def test_the_notes_say_what_was_done(both):
-    told = "\n".join(texts.reading(both))
+    told = "\n".join(summary_report.reading(both))
     for words in (
         f"{N} resamples of {len(CLIPS)} clips of DESED dev-test and {len(RECORDINGS)} recordings",
         "Runs are not resampled",
@@ -283,11 +284,11 @@ def test_the_notes_say_what_was_done(both):
     ("p", "text"), [(0.0001, "< 0.001"), (0.0005, "0.001"), (0.0312, "0.031"), (1.0, "1.000")]
 )
 def test_p_values_as_text(p, text):
-    assert texts.p_text(p) == text
+    assert summary_report.p_text(p) == text
 
 
 def test_everything_is_in_the_json(both):
-    content = json.loads(json.dumps(texts.as_json(both), allow_nan=False))
+    content = json.loads(json.dumps(summary_report.as_json(both), allow_nan=False))
     name = "test/student/segment_mpauc/sed_scores_eval"
     figure = content["systems"]["A"]["metrics"][name]
     assert figure["mean"] == both.systems[0].metrics[name].mean and len(figure["values"]) == 2
@@ -394,12 +395,12 @@ def test_runs_may_miss_different_classes(folders, copy):
     spread = found.systems[0].per_class[NAMES[0]]["Dog"]
     assert spread.mean is None and spread.values[1] is None and spread.values[0] > 0
     note = f"- for a class in {HIT_ONLY}: no true positive in one of the runs"
-    assert any(note in told for told in texts.reading(found))
-    rows = texts.text(found).split(f"### {HIT_ONLY}")[1].splitlines()
+    assert any(note in told for told in summary_report.reading(found))
+    rows = summary_report.text(found).split(f"### {HIT_ONLY}")[1].splitlines()
     assert next(row for row in rows if "| Dog" in row).split()[3] == "-"
-    json.dumps(texts.as_json(found), allow_nan=False)
+    json.dumps(summary_report.as_json(found), allow_nan=False)
     both = summarized(folders["good0"], folders["good1"])
-    assert not any(note in told for told in texts.reading(both))
+    assert not any(note in told for told in summary_report.reading(both))
 
 
 def test_a_test_by_an_earlier_version_is_told(folders, copy):
@@ -411,16 +412,16 @@ def test_a_test_by_an_earlier_version_is_told(folders, copy):
 def test_a_recount_knows_classes_without_a_true_positive(copy):
     """Silence in one class: what its test would have written is what is counted again."""
     run = open_run(copy())
-    truth = recount.read_truth(DEVTEST, run.config, CLIPS)
+    truth = rescoring.read_truth(DEVTEST, run.config, CLIPS)
     path = run.scores_path("student", DEVTEST)
-    scores = recount.read_scores(path)
+    scores = rescoring.read_scores(path)
     silent = scores.values.copy()
     silent[..., scores.vocabulary.index("Dog")] = 0.0
     scores = scores.map(lambda _: silent)
     report = score_desed(
         scores, truth.events, truth.durations, stage="test", role="student", n_thresholds=50
     )
-    again = recount.recount_desed(scores, truth, 50)
+    again = rescoring.recount_desed(scores, truth, 50)
     values = dict(zip(again.names, again.values(np.ones(len(CLIPS))), strict=True))
     for name, value in values.items():
         assert value == pytest.approx(report.metrics[f"test/student/{name}"], abs=1e-9), name
@@ -440,7 +441,7 @@ def test_without_scores_everything_but_intervals_is_there(folders, copy):
     found = summarized(run, n_resamples=N)
     assert not found.resampled.n_units and found.systems[0].metrics
     assert len([note for note in found.notes if "scores of the runs are gone" in note]) == 2
-    text = texts.text(found)
+    text = summary_report.text(found)
     assert "| published" in text and "[low, high]" not in text
 
 
@@ -489,11 +490,11 @@ def test_energy_that_was_not_measured_or_is_damaged(folders, copy):
     shutil.rmtree(run / "codecarbon")
     found = summarized(run, folders["good1"])
     assert found.systems[0].energy_kwh("training").values == (3.0,)
-    assert "1 of 2" in texts.text(found)
-    alone = texts.text(summarized(run))
+    assert "1 of 2" in summary_report.text(found)
+    alone = summary_report.text(summarized(run))
     assert "No run has a measurement." in alone
 
 
 def test_the_level_is_what_the_texts_say(both):
     assert bootstrap.LEVEL == 0.95
-    assert "95 % interval" in texts.text(both)
+    assert "95 % interval" in summary_report.text(both)

@@ -1,4 +1,4 @@
-"""Plans whose trials are acted by `stand_in`, so that they take no time."""
+"""Plans whose trials are acted by `fake_training`, so that they take no time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from local.config import load_config
-from local.tuning.space import Dimension, Space
+from local.tuning.search_space import Dimension, Space
 from local.tuning.storage import default_url
-from local.tuning.tuner import Plan
+from local.tuning.training_stage import Plan
 
 ROOT = Path(__file__).resolve().parents[3]
 SPACE = Space(

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 from local.config import load_config
-from local.tuning.slots import choose_slots
-from local.tuning.space import Dimension, Space
-from local.tuning.tuner import Plan, Tuner
+from local.tuning.search_space import Dimension, Space
+from local.tuning.training_stage import Plan, Tuner
+from local.tuning.workers.device_slots import choose_slots
 
 ROOT = Path(__file__).resolve().parents[3]
 N_TRIALS, WAIT_S = 8, 30
@@ -29,7 +29,7 @@ def main(log_dir: Path, journal: str) -> None:
     )
     config = load_config(ROOT / "confs" / "mini.yaml")
     plan = Plan(config, space, log_dir, journal, "tuning_train", N_TRIALS, pruning=False)
-    one = Tuner(plan, choose_slots(1, 1), "stand_in:train")
+    one = Tuner(plan, choose_slots(1, 1), "fake_training:train")
     (log_dir / f"here-{os.getpid()}").touch()
     end = time.monotonic() + WAIT_S
     while len(list(log_dir.glob("here-*"))) < 2:

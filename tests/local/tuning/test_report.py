@@ -8,11 +8,11 @@ from PIL import Image
 
 from desed_task.errors import InputError
 from local.config import load_config
-from local.tuning.diary import Diary, line_of, write_config
-from local.tuning.jobs import Outcome
 from local.tuning.plots import draw, slices
 from local.tuning.report import report
-from local.tuning.tuner import open_book
+from local.tuning.study_log import Diary, line_of, write_config
+from local.tuning.training_stage import open_book
+from local.tuning.workers.messages import Outcome
 
 PLOTS = {f"{name}.{kind}" for name in ("history", "importances", "slices") for kind in ("png", "html")}  # fmt: skip # noqa: E501
 

@@ -12,10 +12,10 @@ from optuna.pruners import NopPruner
 from optuna.trial import TrialState
 
 from local.tuning import study as module
-from local.tuning.jobs import Outcome
-from local.tuning.space import Dimension, Space
+from local.tuning.search_space import Dimension, Space
 from local.tuning.storage import open_storage
 from local.tuning.study import AGAIN, ATTEMPT, BEAT, OWNER, REASON, Book, is_alive
+from local.tuning.workers.messages import Outcome
 
 SPACE = Space((Dimension("opt.lr", "float", 1e-4, 1e-2),))
 

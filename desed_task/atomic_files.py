@@ -1,0 +1,54 @@
+"""Files that appear whole: written beside their place, then renamed onto it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """A temporary sibling of `path` (same suffix), renamed onto it when the block ends well.
+
+    The sibling is hidden and removed when the block raises, so a reader sees the old file, the
+    new file or none, never a part. Parent folders are made.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    # Not by tempfile: its files are private, and results are meant to be shared like any other
+    # file. The umask is left to the system, as threads cannot ask for it without changing it.
+    temporary.touch(exist_ok=False)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_text_atomic(path: PathLike, text: str) -> None:
+    """Write `text` (UTF-8) so that it appears whole."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json_atomic(path: PathLike, value: Any) -> None:
+    """Write `value` as indented JSON that appears whole; NaN is refused, as JSON has none."""
+    write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

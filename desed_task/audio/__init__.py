@@ -1,0 +1,1 @@
+"""Audio files: read, write, resample, inspect and stream them."""

@@ -1,0 +1,252 @@
+"""Audio files: read a clip of fixed length, read a header, write a WAV file, list a folder."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile as sf
+from numpy.typing import NDArray
+
+from desed_task.atomic_files import PathLike, atomic_path
+from desed_task.errors import InputError
+
+# Sample formats as messages call them; others keep libsndfile's name.
+_FORMATS = {
+    "PCM_S8": "8-bit",
+    "PCM_U8": "8-bit",
+    "PCM_16": "16-bit",
+    "PCM_24": "24-bit",
+    "PCM_32": "32-bit",
+    "FLOAT": "32-bit float",
+    "DOUBLE": "64-bit float",
+}
+# How samples of a subtype are read and written without loss; other subtypes become 16 bits.
+_LOSSLESS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32"}
+# libsndfile's log of a RIFF chunk that ends behind the end of the file.
+_CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Programs that write into a pipe cannot know the length and put a huge one.
+_UNKNOWN_LENGTH = 0x7FFFFFFF
+_LEFTOVER_S = 3600.0
+
+
+class Clip(NamedTuple):
+    """What `read_clip` hands on.
+
+    Attributes:
+        waveform: (sample,), float32; in [-1, 1] for integer files.
+        duration_s: true length of the file, before padding or cropping.
+        crop_onset_s: where in the file the waveform begins; 0 unless the file is longer.
+    """
+
+    waveform: NDArray[np.float32]
+    duration_s: float
+    crop_onset_s: float
+
+
+class AudioInfo(NamedTuple):
+    """A file's header.
+
+    Attributes:
+        frames: samples per channel.
+        sample_rate: in Hz.
+        channels: of the file.
+        duration_s: in seconds.
+        subtype: libsndfile's name of the sample format, e.g. PCM_16 or FLOAT.
+    """
+
+    frames: int
+    sample_rate: int
+    channels: int
+    duration_s: float
+    subtype: str
+
+    @property
+    def sample_format(self) -> str:
+        """The sample format for messages, e.g. "16-bit" or "32-bit float"."""
+        return _FORMATS.get(self.subtype, self.subtype)
+
+    @classmethod
+    def of(cls, sound: sf.SoundFile) -> AudioInfo:
+        """That of an open file."""
+        duration_s = sound.frames / sound.samplerate
+        return cls(sound.frames, sound.samplerate, sound.channels, duration_s, sound.subtype)
+
+
+def read_clip(
+    path: PathLike, *, sample_rate: int, n_samples: int, rng: np.random.Generator | None
+) -> Clip:
+    """A file as one channel of `n_samples` samples (SPEC section 2).
+
+    The mean of the channels is taken; a shorter file is zero-padded at its end, a longer one
+    cropped, of which only the kept part is read.
+
+    Args:
+        path: audio file at `sample_rate`.
+        sample_rate: in Hz.
+        n_samples: length of the waveform.
+        rng: draws the crop's onset, uniform over all samples it may start at (training); None
+            crops at 0 (testing).
+
+    Raises:
+        InputError: the file is missing, unreadable, cut short, empty, not finite or at another
+            rate.
+    """
+    with opened(path) as sound:
+        check_rate(path, sound, sample_rate)
+        n_frames = sound.frames
+        surplus = max(n_frames - n_samples, 0)
+        start = 0 if rng is None or not surplus else int(rng.integers(surplus + 1))
+        sound.seek(start)
+        samples = sound.read(min(n_frames, n_samples), dtype="float32")
+    samples = one_channel(path, samples)
+    waveform = np.zeros(n_samples, dtype=np.float32)
+    waveform[: len(samples)] = samples
+    return Clip(waveform, n_frames / sample_rate, start / sample_rate)
+
+
+def check_rate(path: PathLike, sound: sf.SoundFile, sample_rate: int) -> None:
+    """Refuse an open file at another rate than `sample_rate` (Hz) with an InputError."""
+    if sound.samplerate != sample_rate:
+        raise InputError(
+            f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
+            "prepare its folder with generate_dcase_task4_2024.py"
+        )
+
+
+def one_channel(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
+    """(frame,) or (frame, channel) -> (frame,), the mean of the channels.
+
+    Args:
+        path: what they were read from, for the message.
+        samples: float32, or int16 of one channel.
+
+    Raises:
+        InputError: for samples that are not finite.
+    """
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: holds samples that are not finite; replace the file")
+    return samples
+
+
+def probe(path: PathLike) -> AudioInfo:
+    """A file's header, without its samples.
+
+    Raises:
+        InputError: the file is missing, unreadable, cut short or empty.
+    """
+    with opened(path) as sound:
+        return AudioInfo.of(sound)
+
+
+def count_formats(infos: Iterable[AudioInfo]) -> dict[str, int]:
+    """Sample format -> how many files have it, sorted by name."""
+    return dict(sorted(Counter(info.sample_format for info in infos).items()))
+
+
+def formats_text(formats: Mapping[str, int]) -> str:
+    """The result of `count_formats` for messages: "16-bit (3) and 32-bit float (12) files"."""
+    return " and ".join(f"{name} ({count})" for name, count in formats.items()) + " files"
+
+
+def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
+    """All samples as the file stores them.
+
+    Returns:
+        samples (frame,) or (frame, channel), integer for integer files; the rate in Hz; and the
+        libsndfile subtype that stores them without loss.
+
+    Raises:
+        InputError: as `probe`.
+    """
+    with opened(path) as sound:
+        subtype = sound.subtype if sound.subtype in _LOSSLESS else "PCM_16"
+        return sound.read(dtype=_LOSSLESS[subtype]), sound.samplerate, subtype
+
+
+def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: str) -> None:
+    """Write a WAV file that appears whole; the same samples give the same bytes.
+
+    Args:
+        path: the file; parent folders are made.
+        samples: (frame,) or (frame, channel). FLOAT keeps values beyond full scale.
+        sample_rate: in Hz.
+        subtype: libsndfile's name of the sample format, e.g. PCM_16.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        with atomic_path(path) as temporary:
+            if subtype == "FLOAT":
+                _write_floats(temporary, samples, sample_rate)
+            else:
+                sf.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
+    except (sf.LibsndfileError, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be written ({error}); check the folder's rights and the free space"
+        ) from None
+
+
+def _write_floats(path: Path, samples: NDArray[Any], sample_rate: int) -> None:
+    """Write 32-bit floats without libsndfile, which stores the time of writing beside them."""
+    from scipy.io import wavfile  # Takes as long to import as all else here.
+
+    wavfile.write(path, sample_rate, np.asarray(samples, dtype="<f4"))
+
+
+def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
+    """The WAV files of a folder, sorted by name, without hidden (half-written) ones.
+
+    Args:
+        folder: where to look.
+        recursive: look in its subfolders too.
+
+    Raises:
+        InputError: there is no such folder, or no WAV file in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; check the path or put the audio there")
+    entries = folder.rglob("*") if recursive else folder.iterdir()
+    wavs = [p for p in entries if p.suffix.lower() == ".wav" and not p.name.startswith(".")]
+    if not wavs:
+        raise InputError(f"{folder}: holds no WAV file; put the audio there or remove the folder")
+    return sorted(wavs)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the hidden parts that a killed run left; younger ones may be another run's."""
+    oldest = time.time() - _LEFTOVER_S
+    for path in folder.glob(".*.wav"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def opened(path: PathLike) -> Iterator[sf.SoundFile]:
+    """The open file; whatever is wrong with it, then or while it is read, is an InputError."""
+    try:
+        with sf.SoundFile(path) as sound:
+            if not sound.frames:
+                raise InputError(f"{path}: holds no samples; replace or remove the file")
+            cut = _CUT_SHORT.search(sound.extra_info)
+            if cut and int(cut[1]) < _UNKNOWN_LENGTH:
+                raise InputError(
+                    f"{path}: is cut short ({cut[2]} of {cut[1]} bytes of samples); "
+                    "fetch or copy it again"
+                )
+            yield sound
+    except sf.LibsndfileError as error:
+        what = f"is not readable as audio ({error.error_string})"
+        if not Path(path).is_file():
+            what = "no such file"
+        raise InputError(f"{path}: {what}; replace or remove the file") from None

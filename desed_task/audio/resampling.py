@@ -1,0 +1,251 @@
+"""Resampling of audio files and folders with soxr HQ (SPEC section 2).
+
+Results are 32-bit float, as the published 16 kHz files are, or 16-bit, which halves the disk. A
+folder holds one sample format: see `resample_folder`. soxr and libsndfile work outside Python's
+lock; that is why a folder is resampled by threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from desed_task.atomic_files import PathLike
+from desed_task.audio.files import (
+    AudioInfo,
+    count_formats,
+    list_wavs,
+    opened,
+    probe,
+    remove_leftovers,
+    write_wav,
+)
+from desed_task.errors import InputError
+from desed_task.parallel import in_threads
+
+Bits = Literal[16, 32]
+SAMPLE_FORMATS: dict[Bits, str] = {16: "16-bit", 32: "32-bit float"}
+_SUBTYPES: dict[Bits, str] = {16: "PCM_16", 32: "FLOAT"}
+# Files from which on their headers take long enough for a bar.
+_MANY = 2000
+
+
+class Resampled(NamedTuple):
+    """What `resample_file` did.
+
+    Attributes:
+        written: False if the target was whole and current before.
+        clipped: samples were beyond full scale, which 16 bits cannot hold.
+    """
+
+    written: bool
+    clipped: bool = False
+
+
+@dataclass(frozen=True)
+class ResampleReport:
+    """What `resample_folder` did.
+
+    Attributes:
+        done: files written.
+        skipped: files that were there already: whole, not older than their source, of these bits.
+        failed: (source file, reason) of each file that could not be read or written.
+        bits: of the files written: 16 for 16-bit integers, 32 for 32-bit floats.
+        before: sample format -> files that the target folder had.
+        converted: of `done`, files that were there in another sample format.
+        orphans: files that stay in another sample format because their source is missing.
+        clipped: written files that lost samples beyond full scale.
+    """
+
+    done: int
+    skipped: int
+    failed: tuple[tuple[Path, str], ...]
+    bits: Bits
+    before: Mapping[str, int] = field(default_factory=dict)
+    converted: int = 0
+    orphans: Mapping[Path, AudioInfo] = field(default_factory=dict)
+    clipped: tuple[Path, ...] = ()
+
+
+def resample_folder(
+    source: PathLike,
+    target: PathLike,
+    *,
+    sample_rate: int = 16000,
+    bits: Bits | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> ResampleReport:
+    """Resample every WAV file of `source` into `target`, channels kept.
+
+    A folder that was partly done is completed: a file is skipped only when its target is whole, at
+    the right rate, of the right bits and not older. Files that `source` no longer has stay in
+    `target`. A file that cannot be read is reported and the others go on.
+
+    Args:
+        source: folder of audio at any rate; its subfolders are not searched.
+        target: folder for files of the same names; made when absent.
+        sample_rate: of the target, in Hz.
+        bits: 32 for floats, 16 for integers; files in another format are written again. None
+            completes a folder of 16-bit files in 16 bits and any other in floats.
+        jobs: files at a time; None for one per processor.
+        progress: show a bar.
+
+    Raises:
+        InputError: `source` is missing, empty or the same folder as `target`.
+    """
+    source, target = Path(source), Path(target)
+    wavs = list_wavs(source)
+    if target.resolve() == source.resolve():
+        raise InputError(f"{target}: is the source itself; give another folder for the result")
+    remove_leftovers(target)
+    headers = folder_headers(target, jobs=jobs, progress=progress)
+    before = count_formats(headers.values())
+    bits = choose_bits(before, bits)
+    work = partial(
+        _resample_or_explain, target=target, headers=headers, sample_rate=sample_rate, bits=bits
+    )
+    desc = f"{source.parent.name}/{source.name}"
+    results = list(in_threads(work, wavs, jobs=jobs, desc=desc, progress=progress))
+    found = dict(zip(wavs, results, strict=True))
+    written = {wav: one for wav, one in found.items() if isinstance(one, Resampled) and one.written}
+    failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
+    other, targets = of_other_format(headers, bits), {target_of(wav, target) for wav in wavs}
+    return ResampleReport(
+        len(written),
+        len(wavs) - len(written) - len(failed),
+        failed,
+        bits,
+        before,
+        sum(target_of(wav, target) in other for wav in written),
+        {path: info for path, info in other.items() if path not in targets},
+        tuple(target_of(wav, target) for wav, one in written.items() if one.clipped),
+    )
+
+
+def resample_file(
+    source: PathLike, target: PathLike, *, sample_rate: int = 16000, bits: Bits = 32
+) -> Resampled:
+    """Resample one file unless its target is whole, of these bits and not older.
+
+    Args:
+        source: audio at any rate.
+        target: the WAV file to write.
+        sample_rate: of the target, in Hz.
+        bits: 32 for floats, which keep samples beyond full scale; 16 for integers, rounded and
+            clipped.
+
+    Raises:
+        InputError: the source cannot be read or the target cannot be written.
+    """
+    return _resample(Path(source), Path(target), _header(Path(target)), sample_rate, bits)
+
+
+def choose_bits(before: Mapping[str, int], bits: Bits | None) -> Bits:
+    """The bits that a folder is completed in.
+
+    Args:
+        before: sample format -> files in it.
+        bits: what was asked for; None leaves a folder of 16-bit files as it is.
+    """
+    if bits is not None:
+        return bits
+    return 16 if set(before) == {SAMPLE_FORMATS[16]} else 32
+
+
+def folder_headers(
+    folder: Path, *, jobs: int | None = None, progress: bool = False
+) -> dict[Path, AudioInfo]:
+    """Headers of the WAV files of a folder, without those that cannot be read.
+
+    Args:
+        folder: where to look; one that is missing or empty gives none.
+        jobs: files at a time; None for one per processor.
+        progress: show a bar where there are many.
+    """
+    try:
+        wavs = list_wavs(folder)
+    except InputError:
+        return {}
+    desc = f"looking at {folder.parent.name}/{folder.name}"
+    found = in_threads(_header, wavs, jobs=jobs, desc=desc, progress=progress and len(wavs) > _MANY)
+    return {wav: info for wav, info in zip(wavs, found, strict=True) if info is not None}
+
+
+def of_other_format(headers: Mapping[Path, AudioInfo], bits: Bits) -> dict[Path, AudioInfo]:
+    """The files of another sample format than `bits` stands for."""
+    return {path: info for path, info in headers.items() if info.subtype != _SUBTYPES[bits]}
+
+
+def target_of(source: Path, folder: Path) -> Path:
+    """Where the result of a source file is written in a folder."""
+    return folder / f"{source.stem}.wav"
+
+
+def _resample_or_explain(
+    source: Path, target: Path, headers: Mapping[Path, AudioInfo], sample_rate: int, bits: Bits
+) -> Resampled | str:
+    path = target_of(source, target)
+    try:
+        return _resample(source, path, headers.get(path), sample_rate, bits)
+    except InputError as error:
+        return str(error)
+
+
+def _header(path: Path) -> AudioInfo | None:
+    try:
+        return probe(path)
+    except InputError:
+        return None
+
+
+def _resample(
+    source: Path, target: Path, there: AudioInfo | None, sample_rate: int, bits: Bits
+) -> Resampled:
+    """Resample a file unless `there`, the header of its target, shows that it is done."""
+    if there is not None and _is_current(source, target, there, sample_rate, bits):
+        return Resampled(False)
+    with opened(source) as sound:
+        samples = sound.read(dtype="float32")
+        rate = sound.samplerate
+    if rate != sample_rate:
+        samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
+    if not len(samples):
+        raise InputError(f"{source}: is shorter than one sample at {sample_rate} Hz; remove it")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{source}: holds samples that are not finite; replace the file")
+    if bits == 32:
+        write_wav(target, samples, sample_rate, _SUBTYPES[bits])
+        return Resampled(True)
+    integers, clipped = _to_16_bits(samples)
+    write_wav(target, integers, sample_rate, _SUBTYPES[bits])
+    return Resampled(True, clipped)
+
+
+def _to_16_bits(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:
+    """Rounded and clipped samples, and whether any was clipped."""
+    # Full scale is 32768, as on reading, so that a 16-bit file at the target's rate stays as it is.
+    rounded = np.rint(samples * np.float32(32768))
+    clipped = np.clip(rounded, -32768, 32767)
+    return clipped.astype(np.int16), bool((clipped != rounded).any())
+
+
+def _is_current(source: Path, target: Path, there: AudioInfo, sample_rate: int, bits: Bits) -> bool:
+    if there.subtype != _SUBTYPES[bits]:
+        return False
+    if not target.is_file() or target.stat().st_mtime < source.stat().st_mtime:
+        return False
+    wanted = probe(source)
+    # soxr rounds the length to one sample or the other.
+    return (
+        there.sample_rate == sample_rate
+        and there.channels == wanted.channels
+        and abs(there.frames - wanted.duration_s * sample_rate) <= 1
+    )

@@ -1,0 +1,130 @@
+"""Recordings of any format, rate, channels and length as blocks of one channel at one rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile as sf
+import soxr
+
+from desed_task.atomic_files import PathLike
+from desed_task.audio.files import opened
+from desed_task.errors import InputError
+
+Waveform = npt.NDArray[np.float32]
+BLOCK_S = 10.0
+# Headers of MP3 and other files may be wrong about the length by some padding.
+_TOLERANCE_S = 1.0
+
+
+def stream_file(
+    path: PathLike, sample_rate: int, *, block_s: float = BLOCK_S
+) -> Iterator[Waveform]:
+    """Blocks (sample,) of a recording: the mean of its channels, resampled with soxr HQ.
+
+    What libsndfile reads is read: WAV, FLAC, OGG, MP3 and more. A recording at `sample_rate` passes
+    as it is.
+
+    Args:
+        path: the file.
+        sample_rate: of the blocks, Hz.
+        block_s: what is read at a time, seconds.
+
+    Raises:
+        InputError: the file is missing, unreadable, cut short or empty, or holds samples that are
+            not finite; then it names the second.
+    """
+    with opened(path) as sound:
+        rate = sound.samplerate
+        converter = _Converter(rate, sample_rate, str(path))
+        n_read = 0
+        for block in _read_blocks(sound, max(round(block_s * rate), 1)):
+            n_read += len(block)
+            yield converter.convert(block)
+        if n_read < sound.frames - _TOLERANCE_S * rate:
+            raise InputError(
+                f"{path}: is cut short ({n_read / rate:.1f} of {sound.frames / rate:.1f} s); "
+                "fetch or copy it again"
+            )
+        yield converter.finish()
+
+
+def _read_blocks(sound: sf.SoundFile, n_frames: int) -> Iterator[npt.NDArray[np.float32]]:
+    # soundfile seeks to where it is after every read of a file that can seek. In an MP3 that is
+    # not nothing: the decoder forgets what came before, and half a frame after it is wrong.
+    sound.seekable = lambda: False
+    while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
+        yield block
+
+
+def stream_array(
+    waveform: npt.ArrayLike, rate: int, sample_rate: int, *, block_s: float = BLOCK_S
+) -> Iterator[Waveform]:
+    """Blocks (sample,) of a waveform in memory, as `stream_file` hands them out.
+
+    Args:
+        waveform: (sample,) or (sample, channel), floats in [-1, 1].
+        rate: of the waveform, Hz.
+        sample_rate: of the blocks, Hz.
+        block_s: what is taken at a time, seconds.
+
+    Raises:
+        InputError: for another shape, integers, or samples that are not finite.
+    """
+    samples = np.asarray(waveform)
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] > samples.shape[0]):
+        raise InputError(
+            f"a waveform of shape {samples.shape}: give (sample,) or (sample, channel)"
+        )
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise InputError(
+            f"a waveform of {samples.dtype}: give floats in [-1, 1]; divide integers by full scale"
+        )
+    if samples.ndim == 1:
+        samples = samples[:, None]
+    converter = _Converter(rate, sample_rate, "the waveform")
+    n_frames = max(round(block_s * rate), 1)
+    for start in range(0, len(samples), n_frames):
+        yield converter.convert(samples[start : start + n_frames].astype(np.float32))
+    yield converter.finish()
+
+
+class _Converter:
+    """(sample, channel) blocks at one rate to (sample,) blocks at another."""
+
+    def __init__(self, rate: int, sample_rate: int, place: str) -> None:
+        if rate <= 0:
+            raise InputError(f"{place}: a sample rate of {rate} Hz is none; give it in Hz")
+        self.rate, self.place = rate, place
+        self._n_taken = 0
+        self._resampler: Any = None
+        if rate != sample_rate:
+            self._resampler = soxr.ResampleStream(
+                rate, sample_rate, 1, dtype="float32", quality="HQ"
+            )
+
+    def convert(self, samples: npt.NDArray[np.float32]) -> Waveform:
+        # The mean of one channel is the channel, to the bit.
+        mono: Waveform = samples.mean(axis=1)
+        if not np.isfinite(mono).all():
+            self._refuse(samples)
+        self._n_taken += len(samples)
+        return mono if self._resampler is None else self._resampler.resample_chunk(mono)
+
+    def finish(self) -> Waveform:
+        """What the resampler still holds."""
+        rest = np.empty(0, dtype=np.float32)
+        return rest if self._resampler is None else self._resampler.resample_chunk(rest, last=True)
+
+    def _refuse(self, samples: npt.NDArray[np.float32]) -> None:
+        broken = ~np.isfinite(samples)
+        first = int(broken.any(axis=1).argmax())
+        channel = int(broken[first].argmax()) + 1
+        raise InputError(
+            f"{self.place}: holds samples that are not finite, the first at "
+            f"{(self._n_taken + first) / self.rate:.3f} s in channel {channel}; "
+            "replace it or cut that part out"
+        )

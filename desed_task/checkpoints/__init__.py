@@ -1,0 +1,1 @@
+"""Checkpoint files: load them safely and rebuild the detector that they describe."""

@@ -1,0 +1,156 @@
+"""What a published checkpoint computes: its hyper_parameters, mended by its tensors.
+
+The published YAML says `rnn_layers: 1`, which nothing reads; the tensors have 2 layers (SPEC
+section 4). So sizes come from the tensors, and the rest from `hyper_parameters`. Checkpoints of
+ours from before they stored a specification are read alike.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+from torch import Tensor
+
+from desed_task.checkpoints.safe_load import REPEATED
+from desed_task.checkpoints.schema import listed, unlike
+from desed_task.checkpoints.tensor_shapes import front_end_sizes, network_sizes
+from desed_task.errors import InputError
+from desed_task.labels import CLASSES
+
+# The published detector, in the form of `DetectorSpec.to_dict`: what is taken where a file is
+# silent, and the pattern of what any specification holds.
+PUBLISHED: Final[dict[str, Any]] = {
+    "schema_version": 2,
+    "classes": list(CLASSES),
+    "clip_s": 10.0,
+    "sample_rate": 16000,
+    "net_subsample": 4,
+    "front_end": {
+        "sample_rate": 16000,
+        "n_fft": 2048,
+        "win": 2048,
+        "hop_samples": 256,
+        "n_mels": 128,
+        "f_min": 0.0,
+        "f_max": 8000.0,
+    },
+    "scaler": {"statistic": "instance", "normtype": "minmax", "dims": [1, 2]},
+    "net": {
+        "nclass": 27,
+        "attention": True,
+        "n_RNN_cell": 192,
+        "n_layers_RNN": 2,
+        "rnn_type": "BGRU",
+        "dropout": 0.2,
+        "dropstep_recurrent": 0.3,
+        "dropstep_recurrent_len": 16,
+        "dropstep_scope": "batch",
+        "use_embeddings": True,
+        "embedding_size": 768,
+        "embedding_type": "frame",
+        "aggregation_type": "pool1d",
+        "specaugm_t_p": 0.0,
+        "specaugm_t_l": 5,
+        "specaugm_f_p": 0.0,
+        "specaugm_f_l": 10,
+        "n_in_channel": 1,
+        "activation": "glu",
+        "kernel_size": [3] * 7,
+        "padding": [1] * 7,
+        "stride": [1] * 7,
+        "nb_filters": [16, 32, 64, 128, 128, 128, 128],
+        "pooling": [[2, 2], [2, 2], *([1, 2] for _ in range(5))],
+    },
+    "median_filter": [
+        *(3, 9, 9, 5, 5, 5, 9, 7, 11, 9),
+        *(7, 3, 9, 13, 7, 1, 13, 3, 13, 7, 5, 5, 1, 13, 17, 13, 15),
+    ],
+    "embedding": {"model": "BEATs", "size": 768, "checkpoint_sha256": ""},
+}
+
+# Key of a front end -> key of the configuration's `feats`.
+_FEATS = {
+    "sample_rate": "sample_rate",
+    "n_fft": "n_window",
+    "win": "n_window",
+    "hop_samples": "hop_length",
+    "n_mels": "n_mels",
+    "f_min": "f_min",
+    "f_max": "f_max",
+}
+
+
+def is_published(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was written by the published code; only that repeats its networks."""
+    return "detector" not in checkpoint and any(name in checkpoint for name in REPEATED)
+
+
+def published_values(
+    hyper: Mapping[str, Any], state: Mapping[str, Tensor], place: str
+) -> dict[str, Any]:
+    """The specification of a checkpoint that stores none, as plain values, not checked yet.
+
+    Warns once where the tensors and hyper_parameters differ; the tensors win.
+
+    Args:
+        hyper: the file's `hyper_parameters`, the configuration tree.
+        state: its state_dict.
+        place: name of the checkpoint for messages.
+
+    Raises:
+        InputError: for sections that are none, and tensors that are not of this recipe's networks.
+    """
+    said = {key: _section(hyper, key) for key in ("net", "data", "feats", "scaler")}
+    net, differing = _merged("net", _said_of_net(said["net"]), network_sizes(state, "sed_student."))
+    feats = {key: said["feats"][name] for key, name in _FEATS.items() if name in said["feats"]}
+    front_end, more = _merged("front_end", feats, front_end_sizes(state))
+    if differing or more:
+        message = f"{place}: its tensors are used where its hyper_parameters say something else: "
+        warnings.warn(message + "; ".join(differing + more), UserWarning, stacklevel=2)
+    data = said["data"]
+    return {
+        "schema_version": PUBLISHED["schema_version"],
+        "classes": PUBLISHED["classes"],
+        "clip_s": data.get("audio_max_len", PUBLISHED["clip_s"]),
+        "sample_rate": data.get("fs", front_end["sample_rate"]),
+        "net_subsample": data.get("net_subsample", PUBLISHED["net_subsample"]),
+        "front_end": front_end,
+        "scaler": _merged("scaler", said["scaler"], {})[0],
+        "net": net,
+        "median_filter": said["net"].get("median_filter", PUBLISHED["median_filter"]),
+        "embedding": {**PUBLISHED["embedding"], "size": net["embedding_size"]},
+    }
+
+
+def _said_of_net(net: Mapping[str, Any]) -> dict[str, Any]:
+    """The `net` section, the published name of the GRU layers under ours."""
+    if "rnn_layers" in net and "n_layers_RNN" not in net:
+        return {**net, "n_layers_RNN": net["rnn_layers"]}
+    return dict(net)
+
+
+def _merged(
+    part: str, said: Mapping[str, Any], measured: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Published values, what the file says above them and what its tensors say above both.
+
+    Returns:
+        The values, and a line for each that was said otherwise than measured.
+    """
+    known, said = PUBLISHED[part], listed(dict(said))
+    differing = [
+        f"{part}.{key} is {value!r}, not {said[key]!r}"
+        for key, value in measured.items()
+        if key in said and (unlike(said[key], value) or said[key] != value)
+    ]
+    stated = {key: value for key, value in said.items() if key in known}
+    return {**known, **stated, **measured}, differing
+
+
+def _section(hyper: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = hyper.get(key, {})
+    if not isinstance(found, dict):
+        raise InputError(f"hyper_parameters.{key} is {found!r}, no section of keys")
+    return found

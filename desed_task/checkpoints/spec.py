@@ -1,0 +1,312 @@
+"""What a trained detector is made of: enough to compute with it, whatever the code's defaults are.
+
+    detector = load_detector(Path("epoch=259-step=30680.ckpt"))
+    features = detector.front_end(waveform)  # (batch, mel, frame)
+    found = detector.networks["teacher"](features, embeddings)
+
+Checkpoints of ours store a `DetectorSpec` under the key "detector"; that of a published one comes
+from its hyper_parameters and its tensors (`desed_task.checkpoints.published`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from desed_task.checkpoints.published import PUBLISHED, published_values
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.checkpoints.schema import listed, unlike
+from desed_task.checkpoints.tensor_shapes import front_end_sizes, misfits, network_sizes, not_finite
+from desed_task.errors import InputError
+from desed_task.features import LogMel, Scaler
+from desed_task.labels import FrameGrid
+from desed_task.nnet.CRNN import CRNN
+
+# Raised when constants of the code that no specification holds (the floor and range of the
+# decibel, the batch norm's eps ...) or its form change; older versions must stay readable.
+SCHEMA_VERSION: Final = 2
+KEY: Final = "detector"
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """A detector's classes, front end, networks and post-processing.
+
+    Attributes:
+        classes: labels in the order of the networks' outputs.
+        clip_s: length of the clips it was trained on, seconds.
+        sample_rate: of its waveforms, Hz.
+        net_subsample: mel frames averaged into one frame of scores.
+        front_end: arguments of `LogMel`, every one.
+        scaler: arguments of `Scaler`, every one; dataset statistics are tensors of the file.
+        net: arguments of `CRNN`, every one.
+        median_filter: lengths in frames, one a class.
+        embedding: which embeddings it takes: `model`, `size` and the `checkpoint_sha256` of the
+            BEATs weights ("" where it is not known).
+        schema_version: of the form that this is stored in.
+    """
+
+    classes: tuple[str, ...]
+    clip_s: float
+    sample_rate: int
+    net_subsample: int
+    front_end: dict[str, Any]
+    scaler: dict[str, Any]
+    net: dict[str, Any]
+    median_filter: tuple[int, ...]
+    embedding: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def grid(self) -> FrameGrid:
+        """The frames of a clip's scores."""
+        hop_samples = self.front_end["hop_samples"]
+        return FrameGrid.for_clip(self.clip_s, self.sample_rate, hop_samples, self.net_subsample)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts, as a checkpoint stores them."""
+        plain: dict[str, Any] = listed(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, stored: object, place: str) -> DetectorSpec:
+        """The inverse of `to_dict`, checked.
+
+        Args:
+            stored: what a file holds.
+            place: name of the file for messages.
+
+        Raises:
+            InputError: for a newer schema, and for values that are absent, of a wrong type or do
+                not fit together, all at once.
+        """
+        version = stored.get("schema_version") if isinstance(stored, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise InputError(
+                f"{place}: written by a newer version of this code (schema {version}; known: up to "
+                f"{SCHEMA_VERSION}); update this code to use it"
+            )
+        stored = _updated(listed(stored))
+        problems = unlike(stored, PUBLISHED)
+        if not problems and isinstance(stored, dict):
+            values = {**stored, "classes": tuple(stored["classes"])}
+            spec = cls(**{**values, "median_filter": tuple(stored["median_filter"])})
+            problems = spec._contradictions()
+            if not problems:
+                return spec
+        raise InputError.collect(problems, f"{place}: its specification cannot be used:")
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Mapping[str, Any], place: str) -> DetectorSpec:
+        """The specification of a checkpoint, ours or a published one.
+
+        Args:
+            checkpoint: as `load_safely` gives it.
+            place: name of the file for messages.
+
+        Raises:
+            InputError: as `from_dict`; for a file without hyper_parameters, and for a stored
+                specification that its tensors contradict.
+        """
+        state = checkpoint["state_dict"]
+        if KEY in checkpoint:
+            spec = cls.from_dict(checkpoint[KEY], place)
+            with _named(place):
+                _check_agreement(spec, state)
+            return spec
+        hyper = checkpoint.get("hyper_parameters")
+        if not isinstance(hyper, dict) or "net" not in hyper:
+            raise InputError(
+                f"{place}: holds no hyper_parameters; it was not written by this recipe"
+            )
+        with _named(place):
+            values = published_values(hyper, state, place)
+        return cls.from_dict(values, place)
+
+    def with_embedding(self, checkpoint_sha256: str) -> DetectorSpec:
+        """The same with the BEATs weights named that its embeddings come from."""
+        return replace(self, embedding={**self.embedding, "checkpoint_sha256": checkpoint_sha256})
+
+    def _contradictions(self) -> list[str]:
+        net, problems = self.net, []
+        n_classes = {len(self.classes), net["nclass"], len(self.median_filter)}
+        if len(n_classes) > 1:
+            problems.append(
+                f"{len(self.classes)} classes, net.nclass {net['nclass']} and "
+                f"{len(self.median_filter)} lengths in median_filter; they must be as many"
+            )
+        if len(set(self.classes)) < len(self.classes):
+            problems.append("classes: one stands there twice")
+        if self.front_end["sample_rate"] != self.sample_rate:
+            problems.append(
+                f"sample_rate is {self.sample_rate}, front_end.sample_rate "
+                f"{self.front_end['sample_rate']}; they must be the same"
+            )
+        sides = zip(net["kernel_size"], net["padding"], net["stride"], strict=False)
+        if any(stride != 1 or 2 * padding != kernel - 1 for kernel, padding, stride in sides):
+            problems.append(
+                "net.kernel_size, net.padding and net.stride: a convolution changes the number of "
+                "frames; only pooling may"
+            )
+        wrong = [pair for pair in net["pooling"] if len(pair) != 2]
+        if wrong:
+            return [*problems, f"net.pooling: {wrong[0]} is no pair of frames and mel bands"]
+        frames, bands = (math.prod(pair[axis] for pair in net["pooling"]) for axis in (0, 1))
+        if frames != self.net_subsample or bands != self.front_end["n_mels"]:
+            problems.append(
+                f"net.pooling leaves one of {frames} frames and {bands} bands; net_subsample is "
+                f"{self.net_subsample}, front_end.n_mels {self.front_end['n_mels']}"
+            )
+        return problems
+
+
+def _updated(stored: Any) -> Any:
+    """A specification of schema 1 in the form of schema 2, which added `net.dropstep_scope`."""
+    net = stored.get("net") if isinstance(stored, dict) else None
+    if not isinstance(net, dict) or stored.get("schema_version") != 1:
+        return stored
+    return {**stored, "schema_version": 2, "net": {"dropstep_scope": "clip", **net}}
+
+
+class FrontEnd(nn.Module):
+    """Waveforms to the features that a detector's networks take.
+
+    Args:
+        mel_spec: makes and scales mel spectrograms.
+        scaler: its statistics loaded, where it has any.
+    """
+
+    def __init__(self, mel_spec: LogMel, scaler: Scaler) -> None:
+        super().__init__()
+        self.mel_spec, self.scaler = mel_spec, scaler
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(batch, sample), float32 in [-1, 1] -> (batch, mel, frame), scaled log-mel."""
+        features: Tensor = self.scaler(self.mel_spec.to_db(self.mel_spec(waveform)))
+        return features
+
+
+class Detector(NamedTuple):
+    """A detector, ready to compute.
+
+    Attributes:
+        spec: what it is made of.
+        front_end: waveforms to features, its statistics loaded.
+        networks: "student" and "teacher", in eval mode, without gradients.
+    """
+
+    spec: DetectorSpec
+    front_end: FrontEnd
+    networks: dict[str, CRNN]
+
+    def to(self, device: torch.device | str) -> Detector:
+        """The same on `device`."""
+        networks = {role: network.to(device) for role, network in self.networks.items()}
+        return Detector(self.spec, self.front_end.to(device), networks)
+
+
+def load_detector(path: Path) -> Detector:
+    """The detector of a checkpoint, ours or a published one, on the CPU.
+
+    Raises:
+        InputError: for a file that is no checkpoint, asks for more than tensors and plain values,
+            or whose tensors do not fit what it says of itself.
+    """
+    checkpoint = load_safely(path)
+    spec = DetectorSpec.of_checkpoint(checkpoint, str(path))
+    return build_detector(spec, checkpoint["state_dict"], str(path))
+
+
+def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> Detector:
+    """The detector that `spec` describes with the tensors of `state`.
+
+    Raises:
+        InputError: naming each tensor that does not fit, with both shapes and the keys of the
+            configuration that shapes follow from; or those that are no finite numbers.
+    """
+    check_spec(spec, state, place)
+    with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
+        modules = _Modules(spec)
+    modules.load_state_dict(dict(state))
+    modules.eval().requires_grad_(False)
+    networks = {"student": modules.sed_student, "teacher": modules.sed_teacher}
+    return Detector(spec, FrontEnd(modules.mel_spec, modules.scaler).eval(), networks)
+
+
+def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> None:
+    """Refuse tensors that are not those of `spec`; no memory is taken for its networks.
+
+    Raises:
+        InputError: as `build_detector`.
+    """
+    with _named(place):
+        own = _Modules(spec, "meta").state_dict()
+    check_tensors(own, state, place)
+
+
+def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], place: str) -> None:
+    """Refuse tensors that do not fit a module or are no finite numbers.
+
+    Args:
+        own: the module's state_dict; only shapes are looked at.
+        given: that of the file.
+        place: name of the file for messages.
+
+    Raises:
+        InputError: naming each of them.
+    """
+    problems = misfits(own, given)
+    if problems:
+        heading = f"{place} does not fit the network that its hyperparameters describe:"
+        raise InputError.collect(problems, heading)
+    problems = not_finite(given)
+    if problems:
+        heading = f"{place}: its training had diverged; use an earlier checkpoint:"
+        raise InputError.collect(problems, heading)
+
+
+class _Modules(nn.Module):
+    """Every module of a detector under its name in a checkpoint, the networks on `device`."""
+
+    def __init__(self, spec: DetectorSpec, device: str = "cpu") -> None:
+        super().__init__()
+        self.mel_spec = LogMel(**spec.front_end)
+        self.scaler = Scaler(**spec.scaler)
+        with torch.device(device):
+            self.sed_student = CRNN(**spec.net)
+            self.sed_teacher = CRNN(**spec.net)
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Put the file's name before messages of what knows only its content."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def _check_agreement(spec: DetectorSpec, state: Mapping[str, Tensor]) -> None:
+    """Refuse a specification that the tensors beside it contradict."""
+    measured = {
+        f"{part}.{key}": (value, getattr(spec, part)[key])
+        for part, sizes in (
+            ("net", network_sizes(state, "sed_student.")),
+            ("front_end", front_end_sizes(state)),
+        )
+        for key, value in sizes.items()
+    }
+    problems = [
+        f"{key}: {stored!r} in its specification, {value!r} by its tensors"
+        for key, (value, stored) in measured.items()
+        if stored != value
+    ]
+    if problems:
+        raise InputError.collect(problems, "it contradicts itself; get it again:")

@@ -1,0 +1,99 @@
+"""The arrays of a packed set: mapped from the disk, or in RAM or GPU memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from desed_task.dataio.packed_format import INT16_SCALE, Ints, PackedSet
+
+# Read at a time, so that a bar moves and no second copy of a set is in memory.
+_BLOCK_BYTES = 1 << 26
+
+
+class PackedClips:
+    """The arrays of a packed set: mapped from the disk, or tensors of a device.
+
+    Args:
+        packed: the set.
+        device: where to bring its arrays; None leaves them on the disk.
+        bar: moves by the bytes that were read.
+
+    Attributes:
+        packed: the set.
+        audio: (sample,) int16 or float32, one slot a clip.
+        embeddings: (clip, feature, token) or (clip, feature); None where there are none.
+    """
+
+    def __init__(
+        self, packed: PackedSet, device: torch.device | None = None, bar: tqdm[Any] | None = None
+    ) -> None:
+        self.packed = packed
+        self.resident = device is not None
+        self.lengths: Ints = np.asarray(packed.header.lengths, dtype=np.int64)
+        self.offsets = packed.header.offsets
+        self.audio = packed.audio()
+        self.embeddings = packed.embeddings()
+        if device is not None:
+            self.audio = _brought(self.audio, device, bar)
+            if self.embeddings is not None:
+                self.embeddings = _brought(self.embeddings, device, bar)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are assembled."""
+        return self.audio.device
+
+    def put_waveforms(self, out: Tensor, starts: Tensor) -> None:
+        """Write waveforms.
+
+        Args:
+            out: (row, sample), float32.
+            starts: (row,) first samples, in `audio`.
+        """
+        # Every window of the audio, of which only those that are wanted are read.
+        windows = self.audio.unfold(0, out.shape[1], 1)
+        if self.audio.dtype == torch.float32:
+            torch.index_select(windows, 0, starts, out=out)
+        else:
+            # Twice as fast on a processor as one multiplication of two types.
+            out.copy_(windows.index_select(0, starts)).mul_(INT16_SCALE)
+
+    def put_embeddings(self, out: Tensor, rows: Tensor) -> None:
+        """Write embeddings.
+
+        Args:
+            out: (row, feature, token) or (row, feature), float32.
+            rows: (row,) of the set.
+        """
+        assert self.embeddings is not None, self.packed.path
+        if self.embeddings.dtype == torch.float32:
+            torch.index_select(self.embeddings, 0, rows, out=out)
+        else:
+            out.copy_(self.embeddings.index_select(0, rows))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # To a worker: what is mapped is mapped again there.
+        return {"packed": self.packed} if not self.resident else self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if set(state) == {"packed"}:
+            PackedClips.__init__(self, state["packed"])
+        else:
+            self.__dict__.update(state)
+
+
+def _brought(mapped: Tensor, device: torch.device, bar: tqdm[Any] | None) -> Tensor:
+    """A copy on `device`."""
+    brought = torch.empty(mapped.shape, dtype=mapped.dtype, device=device)
+    rows = max(_BLOCK_BYTES // (mapped[0].numel() * mapped.element_size()), 1)
+    for start in range(0, len(mapped), rows):
+        block = mapped[start : start + rows]
+        brought[start : start + rows] = block
+        if bar is not None:
+            bar.update(block.numel() * block.element_size())
+    return brought

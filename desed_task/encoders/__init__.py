@@ -1,0 +1,1 @@
+"""Pretrained encoders whose embeddings the CRNN takes, and their front ends."""

@@ -1,0 +1,1 @@
+"""BEATs, the pretrained audio transformer of the 2024 baseline."""

@@ -1,0 +1,279 @@
+"""From a recording to sound events, with a trained checkpoint.
+
+    detector = SoundEventDetector.from_checkpoint("best.ckpt", beats="BEATs_iter3_plus_AS2M.pt")
+    found = detector.detect(waveform, 44100)
+    found.events[0]  # SoundEvent(onset_s=1.28, offset_s=2.56, label='Dog', confidence=0.93)
+
+A recording is cut into overlapping windows of the length that the network was trained on; their
+scores are added up (`desed_task.inference.overlap_add`), median-filtered over the whole recording
+and held against a threshold.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from desed_task.atomic_files import PathLike, sha256_of
+from desed_task.audio.streaming import stream_array
+from desed_task.checkpoints.spec import Detector, load_detector
+from desed_task.encoders.beats.model import Beats, check_fit, find_beats, load_beats
+from desed_task.errors import InputError
+from desed_task.inference.overlap_add import OverlapAdd, ScoreRows, Waveform, Window, WindowGrid
+from desed_task.labels import active_runs
+from desed_task.mean_teacher import ROLES
+from desed_task.parallel import ahead
+from desed_task.postprocess import THRESHOLD, ClassMedianFilter, Threshold, class_thresholds
+
+# BEATs' patches last 0.16 s: two of them are 5 frames, so with multiples of 0.32 s all windows but
+# a recording's last have frames and patches on common grids. Scores of a mini network jump by 0.13
+# at the seams of windows side by side, by 0.009 with this hop, and by 0.006 between any two frames.
+HOP_S: Final = 5.12
+# Windows at a time; on the CPU for each thread, as more would leave a processor's caches.
+_BATCH_GPU, _BATCH_CPU = 32, 4
+
+
+class SoundEvent(NamedTuple):
+    """One event; `confidence` is the mean of its class's scores over its frames."""
+
+    onset_s: float
+    offset_s: float
+    label: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a recording.
+
+    Attributes:
+        duration_s: of the recording.
+        labels: classes, in the order of the score columns.
+        boundaries_s: (frame + 1,) seconds; frame k lies between entries k and k + 1.
+        unprocessed: (frame, class), the network's scores in [0, 1].
+        scores: (frame, class), after the median filter.
+        events: runs of frames whose score is above the threshold, by onset.
+    """
+
+    duration_s: float
+    labels: tuple[str, ...]
+    boundaries_s: npt.NDArray[np.float64]
+    unprocessed: ScoreRows
+    scores: ScoreRows
+    events: tuple[SoundEvent, ...]
+
+
+class SoundEventDetector:
+    """A network with its front end, embeddings and post-processing, for recordings of any length.
+
+    Args:
+        detector: what a checkpoint holds (`desed_task.checkpoints.spec.load_detector`).
+        beats: the embedding model; a network that takes no embeddings needs none.
+        role: "student" or "teacher". The student is what validation chose the checkpoint by.
+        device: where to compute.
+        hop_s: from one window to the next, seconds; rounded to whole frames.
+        batch_size: windows at a time (on the CPU for each thread); None for 32 on a GPU, else 4.
+
+    Raises:
+        InputError: for an unknown role, a hop that does not fit, or a BEATs that does not.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        beats: Beats | None = None,
+        role: str = ROLES[0],
+        device: torch.device | str = "cpu",
+        hop_s: float = HOP_S,
+        batch_size: int | None = None,
+    ) -> None:
+        if role not in detector.networks:
+            raise InputError(f"no network {role!r}; there are: {', '.join(detector.networks)}")
+        self.spec, self.device = detector.spec, torch.device(device)
+        self.network = detector.networks[role].eval().to(self.device)
+        self.front_end = detector.front_end.eval().to(self.device)
+        self.beats = None
+        if self.network.embedding_size:
+            self.beats = _fitting(beats, self.network.embedding_size, self.spec.sample_rate)
+            self.beats.to(self.device)
+        self.labels = tuple(self.spec.classes)
+        self.windows = WindowGrid.with_hop(self.spec.grid, hop_s)
+        self.smooth = ClassMedianFilter(self.spec.median_filter)
+        on_gpu = self.device.type != "cpu"
+        self.batch_size = batch_size or (_BATCH_GPU if on_gpu else _BATCH_CPU)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: PathLike,
+        *,
+        beats: PathLike | Beats | None = None,
+        role: str = ROLES[0],
+        device: torch.device | str = "cpu",
+        hop_s: float = HOP_S,
+        batch_size: int | None = None,
+    ) -> SoundEventDetector:
+        """The detector of a checkpoint, a published one too; nothing in the file is run.
+
+        Args:
+            path: the checkpoint.
+            beats: file of BEATs weights, or the model; not looked at where the network takes no
+                embeddings.
+            role: see the class, as for `device`, `hop_s` and `batch_size`.
+
+        Raises:
+            InputError: for files that cannot be used, and see the class.
+        """
+        detector = load_detector(Path(path))
+        model = beats if isinstance(beats, Beats) else None
+        if isinstance(beats, str | os.PathLike) and detector.spec.net["use_embeddings"]:
+            _warn_of_other_weights(beats, detector.spec.embedding["checkpoint_sha256"])
+            model = load_beats(beats)
+        return cls(
+            detector, beats=model, role=role, device=device, hop_s=hop_s, batch_size=batch_size
+        )
+
+    def detect(
+        self, waveform: npt.ArrayLike, sample_rate: int, *, threshold: Threshold = THRESHOLD
+    ) -> Found:
+        """Events and scores of a recording in memory.
+
+        Args:
+            waveform: (sample,) or (sample, channel), floats in [-1, 1], of any length.
+            sample_rate: Hz, any.
+            threshold: of all classes, or label -> threshold (0.5 for labels that are not in it).
+
+        Raises:
+            InputError: for a waveform without samples, of another shape or not finite, and for a
+                threshold of an unknown label or outside [0, 1).
+        """
+        blocks = stream_array(waveform, sample_rate, self.spec.sample_rate)
+        return self.detect_blocks(blocks, threshold=threshold)
+
+    def detect_blocks(
+        self,
+        blocks: Iterable[Waveform],
+        *,
+        threshold: Threshold = THRESHOLD,
+        progress: Callable[[float], None] | None = None,
+    ) -> Found:
+        """Events and scores of a recording that comes in blocks and is not kept.
+
+        Args:
+            blocks: (sample,) each, of any length, at the rate of the network
+                (`desed_task.audio.streaming`).
+            threshold: as for `detect`.
+            progress: called with the seconds that were newly scored.
+
+        Raises:
+            InputError: as `detect`.
+        """
+        limits = class_thresholds(threshold, self.labels)
+        lengths, rows = [0], []
+        for scores in self.score_blocks(_measured(blocks, lengths)):
+            rows.append(scores)
+            if progress is not None:
+                progress(len(scores) * self.windows.grid.frame_s)
+        return self._found(np.concatenate(rows), sum(lengths), limits)
+
+    def score_blocks(self, blocks: Iterable[Waveform]) -> Iterator[ScoreRows]:
+        """The network's scores (frame, class), as soon as they are final; see `detect_blocks`."""
+        adder = OverlapAdd(self.windows, len(self.labels))
+        for batch, scores in self._computed(_batches(self.windows.cut(blocks), self.batch_size)):
+            for window, of_window in zip(batch, scores, strict=True):
+                yield adder.add(window, of_window)
+
+    def _computed(
+        self, batches: Iterator[list[Window]]
+    ) -> Iterator[tuple[list[Window], ScoreRows]]:
+        """Scores (window, frame, class) of batches, the next ones being read meanwhile."""
+        start = list(islice(batches, 2))
+        if self.device.type != "cpu":
+            yield from ahead(self._score, chain(start, batches), 1)
+        elif len(start) < 2:
+            yield from map(self._score, start)
+        else:
+            # Each processor works at a batch of its own: faster than all of them at one.
+            n_threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                yield from ahead(self._score, chain(start, batches), n_threads)
+            finally:
+                torch.set_num_threads(n_threads)
+
+    @torch.inference_mode()
+    def _score(self, batch: list[Window]) -> tuple[list[Window], ScoreRows]:
+        waveform = torch.from_numpy(np.stack([window.waveform for window in batch]))
+        waveform = waveform.to(self.device)
+        found = self.network(self.front_end(waveform), self._embedded(waveform))
+        return batch, found.strong.transpose(1, 2).float().cpu().numpy()
+
+    def _embedded(self, waveform: Tensor) -> Tensor | None:
+        if self.beats is None:
+            return None
+        embeddings = self.beats(waveform)
+        of_clips = self.spec.net.get("embedding_type") == "global"
+        embedding: Tensor = embeddings.global_ if of_clips else embeddings.frame
+        return embedding
+
+    def _found(
+        self, unprocessed: ScoreRows, n_samples: int, limits: npt.NDArray[np.float64]
+    ) -> Found:
+        if not np.isfinite(unprocessed).all():
+            raise InputError("scores that are not finite: the network has diverged; use another")
+        scores = self.smooth(unprocessed)
+        duration_s = n_samples / self.spec.sample_rate
+        grid = replace(self.spec.grid, n_frames=len(scores), clip_s=duration_s)
+        boundaries_s = grid.boundaries_s
+        events = []
+        for first, last, label in zip(*active_runs(scores > limits), strict=True):
+            onset_s, offset_s = float(boundaries_s[first]), float(boundaries_s[last])
+            confidence = float(scores[first:last, label].mean(dtype=np.float64))
+            events.append(SoundEvent(onset_s, offset_s, self.labels[label], confidence))
+        events.sort(key=lambda event: (event.onset_s, event.offset_s, event.label))
+        return Found(duration_s, self.labels, boundaries_s, unprocessed, scores, tuple(events))
+
+
+def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:
+    """The BEATs, if it is what the network was trained with as far as can be told."""
+    if beats is None:
+        raise InputError(
+            f"the network takes BEATs embeddings of {size} features; give the file of weights that "
+            "they were extracted with"
+        )
+    check_fit(beats, size=size, sample_rate=sample_rate)
+    return beats
+
+
+def _warn_of_other_weights(path: PathLike, trained_with: str) -> None:
+    """Say that embeddings will differ from those of training; older checkpoints do not know."""
+    if trained_with and sha256_of(find_beats(path)) != trained_with:
+        warnings.warn(
+            f"{path}: not the BEATs weights that the network was trained with; its scores may mean "
+            "little",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _batches(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
+    while batch := list(islice(windows, size)):
+        yield batch
+
+
+def _measured(blocks: Iterable[Waveform], lengths: list[int]) -> Iterator[Waveform]:
+    """The blocks, their lengths noted down in passing."""
+    for block in blocks:
+        lengths.append(len(block))
+        yield block

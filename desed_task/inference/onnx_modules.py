@@ -1,0 +1,126 @@
+"""Stand-ins for parts of the networks that torch's ONNX exporter takes minutes for or writes badly.
+
+They compute the same (`tests/desed_task/inference/test_onnx_export.py`) and exist in exported
+graphs only:
+
+- A GRU is traced step by step, 30 s for the CRNN's two layers and 2 minutes for 496 tokens; ONNX
+  has an operator for the whole layer.
+- Averaging 496 tokens to 156 frames has windows of different lengths, which no pooling operator of
+  ONNX has; it is a product with a constant matrix, and so is taking the nearest token.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from desed_task.nnet import fusion
+from desed_task.nnet.CRNN import CRNN, Detection
+
+_N_GATES = 3
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def on_cpu(module: Network) -> Network:
+    """`module` in eval mode on the CPU: itself if it is there, else a copy."""
+    tensors = chain(module.parameters(), module.buffers())
+    if not module.training and all(tensor.device.type == "cpu" for tensor in tensors):
+        return module
+    return copy.deepcopy(module).cpu().eval()
+
+
+class OnnxGRU(nn.Module):
+    """A bidirectional, batch-first `nn.GRU` as ONNX's operator, one node a layer.
+
+    Only for export: called otherwise, its outputs are zeros (`torch.onnx.ops.symbolic`).
+
+    Args:
+        gru: the layers to stand in for; their weights are copied.
+    """
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        self.n_layers, self.n_hidden = gru.num_layers, gru.hidden_size
+        for layer in range(gru.num_layers):
+            for kind, weight in _layer_weights(gru, layer).items():
+                self.register_buffer(f"{kind}{layer}", weight)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """(batch, step, feature) to (batch, step, 2 hidden), where `nn.GRU` has it; no state."""
+        x = x.transpose(0, 1)
+        for layer in range(self.n_layers):
+            weights = [self.get_buffer(f"{kind}{layer}") for kind in "WRB"]
+            n_steps, n_clips = x.shape[:2]
+            (out,) = torch.onnx.ops.symbolic_multi_out(
+                "GRU",
+                [x, *weights],
+                # PyTorch multiplies with the hidden state before it resets.
+                {
+                    "direction": "bidirectional",
+                    "hidden_size": self.n_hidden,
+                    "linear_before_reset": 1,
+                },
+                dtypes=[x.dtype],
+                shapes=[(n_steps, 2, n_clips, self.n_hidden)],
+            )
+            x = out.permute(0, 2, 1, 3).flatten(2)
+        return x.transpose(0, 1), None
+
+
+def _layer_weights(gru: nn.GRU, layer: int) -> dict[str, Tensor]:
+    """ONNX's tensors W, R and B of a layer, both directions stacked."""
+    stacked: dict[str, list[Tensor]] = {"W": [], "R": [], "B": []}
+    for suffix in (f"l{layer}", f"l{layer}_reverse"):
+        parts = {
+            kind: _reordered(getattr(gru, f"{kind}_{suffix}").detach())
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        }
+        stacked["W"].append(parts["weight_ih"])
+        stacked["R"].append(parts["weight_hh"])
+        stacked["B"].append(torch.cat([parts["bias_ih"], parts["bias_hh"]]))
+    return {kind: torch.stack(directions) for kind, directions in stacked.items()}
+
+
+def _reordered(weight: Tensor) -> Tensor:
+    """Rows by gate: reset, update, new (PyTorch) to update, reset, new (ONNX)."""
+    reset, update, new = weight.chunk(_N_GATES)
+    return torch.cat([update, reset, new])
+
+
+class ExportableCRNN(nn.Module):
+    """A CRNN for one number of tokens and of frames, without masks, in a form that exports well.
+
+    Args:
+        network: left as it is; what is kept is a copy on the CPU.
+        n_frames: frames of its scores.
+        n_tokens: of the embeddings.
+    """
+
+    token_weights: Tensor | None
+
+    def __init__(self, network: CRNN, *, n_frames: int, n_tokens: int) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+        for name, part in list(self.network.named_modules()):
+            if isinstance(part, nn.GRU):
+                self.network.set_submodule(name, OnnxGRU(part))
+        weights = token_weights(network.aggregation_type, n_frames, n_tokens)
+        self.register_buffer("token_weights", weights if network.embedding_size else None)
+
+    def forward(self, mel: Tensor, embeddings: Tensor | None = None) -> Detection:
+        """Scores of (batch, mel, frame) and (batch, feature, token), as of the network itself."""
+        if self.token_weights is not None and embeddings is not None:
+            # As many tokens as frames come out, which the network's own alignment leaves alone.
+            embeddings = embeddings @ self.token_weights
+        found: Detection = self.network(mel, embeddings)
+        return found
+
+
+def token_weights(aggregation: str, n_frames: int, n_tokens: int) -> Tensor | None:
+    """(token, frame): what each token counts in each frame, if that is how `aggregation` works."""
+    align = {"pool1d": fusion.pool_tokens, "interpolate": fusion.nearest_tokens}.get(aggregation)
+    return None if align is None else align(torch.eye(n_tokens)[None], n_frames)[0].T.contiguous()

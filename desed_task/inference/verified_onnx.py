@@ -1,0 +1,164 @@
+"""A PyTorch module as an ONNX file that is kept only if it computes the same."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from desed_task.atomic_files import PathLike, atomic_path
+from desed_task.errors import InputError
+
+Inputs = dict[str, Tensor]  # by the names of the module's arguments, batch first
+
+PACKAGES: Final = ("onnx", "onnxruntime", "onnxscript")
+TOLERANCE: Final = 1e-4  # largest difference of an output from PyTorch's
+OPSET: Final = 20  # has every operator that is used: Gelu since 20, STFT and DFT since 17
+
+
+def need_packages() -> None:
+    """Check that what an export needs is installed.
+
+    Raises:
+        InputError: naming what is not.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"an export to ONNX needs {', '.join(missing)}, which this environment lacks; in the "
+            "folder of this code, run: pip install --editable '.[export]'"
+        )
+
+
+def write_checked(
+    module: nn.Module,
+    reference: nn.Module,
+    checks: Mapping[str, Inputs],
+    metadata: Mapping[str, str],
+    target: PathLike,
+) -> dict[str, float]:
+    """Write `module`, run the file with onnxruntime and keep it if it agrees with `reference`.
+
+    Args:
+        module: on the CPU, in eval mode; returns a NamedTuple, whose fields name the outputs.
+        reference: what the file's outputs are held against.
+        checks: kind of input -> inputs. The graph is traced with the first ones, which must be
+            more than one clip. All are float32 and on the CPU.
+        metadata: stored in the file.
+        target: the file; it appears whole or not at all.
+
+    Returns:
+        kind -> largest absolute difference of an output.
+
+    Raises:
+        InputError: for packages that are absent, and outputs further than TOLERANCE apart.
+    """
+    need_packages()
+    with torch.no_grad():
+        expected = {kind: reference(*inputs.values()) for kind, inputs in checks.items()}
+        example = next(iter(checks.values()))
+        outputs = next(iter(expected.values()))._fields
+        with atomic_path(target) as temporary:
+            _save(module, example, outputs, metadata, temporary)
+            found = _run(temporary, checks)
+            differences = {kind: _apart(expected[kind], found[kind]) for kind in checks}
+            _refuse_different(differences, Path(target))
+    return differences
+
+
+def _save(
+    module: nn.Module,
+    example: Inputs,
+    outputs: tuple[str, ...],
+    metadata: Mapping[str, str],
+    path: Path,
+) -> None:
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+    from onnxscript import optimizer
+
+    batch = torch.export.Dim("batch")
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(example.values()),
+            input_names=list(example),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: batch} for _ in example),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+            # Its rewriter takes the scaler's 1e-8 for the 0 of "x + 0" and drops it, upon which
+            # silence scales to NaN.
+            optimize=False,
+        )
+        assert program is not None  # as no file was named
+        optimizer.inline(program.model)
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
+    # Where in whose files each node was traced is nobody's business.
+    ClearMetadataAndDocStringPass()(program.model)
+    program.model.metadata_props.clear()
+    program.model.metadata_props.update(metadata)
+    program.save(path, external_data=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks on its own parts to itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _run(path: Path, checks: Mapping[str, Inputs]) -> dict[str, list[Tensor]]:
+    """The outputs of the file, by kind of input."""
+    import onnx
+    import onnxruntime
+
+    onnx.checker.check_model(str(path), full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return {
+        kind: [
+            torch.from_numpy(output)
+            for output in session.run(None, {name: x.numpy() for name, x in inputs.items()})
+        ]
+        for kind, inputs in checks.items()
+    }
+
+
+def _apart(expected: tuple[Tensor, ...], found: list[Tensor]) -> float:
+    """Largest absolute difference; infinite for another shape, NaN where one of them is."""
+    if [wanted.shape for wanted in expected] != [output.shape for output in found]:
+        return float("inf")
+    pairs = zip(expected, found, strict=True)
+    return float(torch.stack([(wanted - output).abs().max() for wanted, output in pairs]).max())
+
+
+def _refuse_different(differences: Mapping[str, float], target: Path) -> None:
+    # NaN is not below it either.
+    wrong = [
+        f"{apart:.2g} on {kind}" for kind, apart in differences.items() if not apart <= TOLERANCE
+    ]
+    if wrong:
+        import onnxruntime
+
+        raise InputError(
+            f"{target}: not kept, as its outputs differ from PyTorch's by {', '.join(wrong)} (at "
+            f"most {TOLERANCE:g} may be); it was made with torch {torch.__version__} and run with "
+            f"onnxruntime {onnxruntime.__version__}: try other versions"
+        )

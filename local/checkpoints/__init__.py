@@ -1,0 +1,1 @@
+"""Checkpoints of the recipe: restore networks, resume training, print what is inside."""

@@ -1,0 +1,186 @@
+"""What is inside a checkpoint, as a table: `train_pretrained.py --checkpoint_info FILE`.
+
+Needs no configuration, no data and no Lightning.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from desed_task.checkpoints.published import is_published
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.checkpoints.spec import KEY, DetectorSpec, check_spec
+from desed_task.errors import InputError
+from desed_task.labels import CLASSES
+from local.checkpoints.revision import revision_of
+
+WIDTH = 100
+INDENT = 17
+_UNBROKEN = "\x1f"  # a space where no line may end
+# Hyperparameters that say how a detector was trained; the rest is in the table anyway.
+TRAINING = (
+    *("training.n_epochs", "training.n_epochs_warmup", "training.epoch_decay"),
+    *("training.batch_size", "training.accumulate_batches", "opt.lr", "training.gradient_clip"),
+    *("training.const_max", "training.self_sup_loss", "training.ema_factor"),
+    *("training.mixup", "training.mixup_prob", "training.mixup_draw"),
+    *("net.dropout", "net.dropstep_recurrent", "net.dropstep_recurrent_len", "net.dropstep_scope"),
+    *("training.weak_split", "training.maestro_split", "training.seed", "training.precision"),
+    *("training.obj_metric_synth_type", "training.obj_metric_maestro_type"),
+)
+
+_AXES = {1: "mel bands", 2: "frames"}
+Rows = Iterator[tuple[str, str]]
+
+
+def show(path: Path) -> None:
+    """Print what is inside a checkpoint.
+
+    Raises:
+        InputError: if it cannot be loaded safely, or is no detector of this recipe.
+    """
+    print(table(path))
+
+
+def table(path: Path) -> str:
+    """What is inside a checkpoint, a line or more for each thing.
+
+    Raises:
+        InputError: as `show`.
+    """
+    checkpoint = load_safely(path)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        spec = DetectorSpec.of_checkpoint(checkpoint, str(path))
+    rows = [
+        ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),
+        *_origin(checkpoint),
+        *_detector(spec, checkpoint["state_dict"]),
+        *_trained(checkpoint),
+        *_state(spec, checkpoint["state_dict"], str(path)),
+        *(("remark", str(w.message).removeprefix(f"{path}: ")) for w in remarks),
+    ]
+    return "\n".join(_row(name, text) for name, text in rows)
+
+
+def _row(name: str, text: str) -> str:
+    # What a file says is shown, never obeyed by the terminal.
+    text = "".join(c if c.isprintable() or c == _UNBROKEN else "?" for c in text)
+    lines = textwrap.wrap(text, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
+    return f"{name:<{INDENT}}" + f"\n{'':{INDENT}}".join(lines).replace(_UNBROKEN, " ")
+
+
+def _origin(checkpoint: Mapping[str, Any]) -> Rows:
+    """Who wrote it and when in a training."""
+    if KEY in checkpoint:
+        schema, revision = checkpoint[KEY]["schema_version"], revision_of(checkpoint)
+        kind = f"ours, schema {schema}, training revision {revision}"
+    elif is_published(checkpoint):
+        kind = "as the published code writes it"
+    else:
+        kind = "ours, from before checkpoints stored a specification"
+    yield "kind", kind
+    versions = checkpoint.get("versions", {})
+    if "pytorch-lightning_version" in checkpoint and not versions:
+        versions = {"pytorch-lightning": checkpoint["pytorch-lightning_version"]}
+    if isinstance(versions, dict) and versions:
+        yield "written with", ", ".join(f"{name} {version}" for name, version in versions.items())
+    if "epoch" in checkpoint:
+        steps = checkpoint.get("global_step", "an unknown number of")
+        yield (
+            "trained",
+            f"to the end of epoch {checkpoint['epoch']} (counted from 0), {steps} steps",
+        )
+    yield from _best(checkpoint.get("callbacks"))
+
+
+def _best(callbacks: Any) -> Rows:
+    """What the callback that keeps the best checkpoint had seen."""
+    states = callbacks.values() if isinstance(callbacks, dict) else ()
+    for state in states:
+        if not isinstance(state, dict) or not isinstance(state.get("monitor"), str):
+            continue
+        score = state.get("best_model_score")
+        if isinstance(score, float) or (isinstance(score, Tensor) and score.numel() == 1):
+            best = Path(str(state.get("best_model_path"))).name
+            yield "best score", f"{state['monitor']} {float(score):.4f}, of {best}"
+
+
+def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> Rows:
+    """What it computes."""
+    net, grid, scaler = spec.net, spec.grid, spec.scaler
+    of_task = " (those of the task)" if spec.classes == CLASSES else ""
+    lengths = zip(spec.classes, spec.median_filter, strict=True)
+    filtered = ", ".join(f"{label} {n}".replace(" ", _UNBROKEN) for label, n in lengths)
+    yield (
+        "classes",
+        f"{len(spec.classes)}{of_task}, with their median filters in frames: {filtered}",
+    )
+    filters = ", ".join(map(str, net["nb_filters"]))
+    text = f"CRNN, {_n_parameters(state) / 1e6:.2f} M parameters (student; as many in the teacher)"
+    text += f"; {len(net['nb_filters'])} blocks of {filters} filters, {net['activation']}; "
+    text += f"GRU of {net['n_layers_RNN']} layers, {net['n_RNN_cell']} cells a direction"
+    yield "network", text
+    yield "embeddings", _embeddings(spec)
+    yield "front end", _front_end(spec.front_end)
+    text = f"{grid.n_frames} of {1000 * grid.frame_s:g} ms for a clip of {spec.clip_s:g} s"
+    yield "frames", f"{text} ({spec.net_subsample} mel frames each)"
+    axes = " and ".join(_AXES.get(axis, "?") for axis in scaler["dims"])
+    kept = ", its statistics in the file" if "scaler.shift" in state else ""
+    yield "scaler", f"{scaler['normtype']} of each {scaler['statistic']} over {axes}{kept}"
+
+
+def _n_parameters(state: Mapping[str, Tensor]) -> int:
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(
+        value.numel()
+        for name, value in state.items()
+        if name.startswith("sed_student.") and not name.endswith(buffers)
+    )
+
+
+def _front_end(values: Mapping[str, Any]) -> str:
+    return (
+        f"{values['sample_rate']} Hz; FFT {values['n_fft']}, window {values['win']}, hop "
+        f"{values['hop_samples']} samples; {values['n_mels']} mel bands, {values['f_min']:g} to "
+        f"{values['f_max']:g} Hz"
+    )
+
+
+def _embeddings(spec: DetectorSpec) -> str:
+    if not spec.net["use_embeddings"]:
+        return "none"
+    sha256 = spec.embedding["checkpoint_sha256"]
+    of = f"weights with SHA-256 {sha256}" if sha256 else "which weights is not known"
+    return (
+        f"{spec.embedding['model']}, {spec.net['embedding_type']} embeddings of "
+        f"{spec.embedding['size']} features ({of}); aggregation {spec.net['aggregation_type']}"
+    )
+
+
+def _trained(checkpoint: Mapping[str, Any]) -> Rows:
+    """The hyperparameters of the training."""
+    hyper = checkpoint.get("hyper_parameters")
+    found = []
+    for dotted in TRAINING:
+        section, _, key = dotted.partition(".")
+        branch = hyper.get(section) if isinstance(hyper, dict) else None
+        if isinstance(branch, dict) and key in branch:
+            found.append(f"{key} {branch[key]}".replace("None", "off"))
+    if found:
+        yield "training", "; ".join(found)
+
+
+def _state(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> Rows:
+    """Whether its tensors can be used."""
+    try:
+        check_spec(spec, state, place)
+    except InputError as error:
+        yield "tensors", " ".join(str(error).removeprefix(place).split())
+    else:
+        yield "tensors", f"{len(state)}, all fit and finite"

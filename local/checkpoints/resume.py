@@ -1,0 +1,115 @@
+"""Going on with a training that was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from desed_task.checkpoints.published import is_published
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.errors import InputError
+from local.checkpoints.restore import KEPT_CLIPS, config_of_checkpoint
+from local.checkpoints.revision import REVISION, changes_since, revision_of
+from local.config import RecipeConfig, check_config
+from local.scoring import results
+
+LAST = "last.ckpt"
+
+
+def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
+    """What `--resume_from_checkpoint auto` means here.
+
+    Only the newest training with this very configuration counts; folders of
+    `--test_from_checkpoint` and `--eval_from_checkpoint` have it too, but no checkpoint. A training
+    under earlier rules is left alone, with one line that names it.
+
+    Returns:
+        (finished run folder, None), (None, checkpoint to go on from) or (None, None).
+    """
+    folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
+    earlier: list[Path] = []
+    for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
+        last = folder / "checkpoints" / LAST
+        if not last.is_file():
+            continue
+        if _stored_revision(folder) < REVISION:
+            earlier.append(folder)
+        elif _stored_config(folder) == config:
+            return (folder, None) if (folder / results.FILE).is_file() else (None, last)
+    if earlier:
+        others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
+        print(
+            f"{earlier[0]}{others}: trained under earlier rules (docs/method.md lists what has "
+            "changed), so left alone and not resumed; a new training starts"
+        )
+    return None, None
+
+
+def check_resumable(path: Path, config: RecipeConfig) -> None:
+    """Refuse a checkpoint whose training cannot go on with `config`.
+
+    Raises:
+        InputError: naming the values that differ, which would change the networks, the batches or
+            the schedule in the middle of a run; for a run under other training rules, naming what
+            changed; and for a published checkpoint.
+    """
+    checkpoint = load_safely(path)
+    if is_published(checkpoint):
+        raise InputError(
+            f"{path}: a checkpoint of the published code can be tested, not gone on from; use "
+            "--test_from_checkpoint, or train anew"
+        )
+    _check_revision(path, revision_of(checkpoint))
+    stored = config_of_checkpoint(checkpoint, config, (), str(path)).dump()
+    # A test takes this one from the configuration, but it decides what is trained on.
+    stored["data"][KEPT_CLIPS] = checkpoint["hyper_parameters"].get("data", {}).get(KEPT_CLIPS, [])
+    here = config.dump()
+    keys = {section: here[section] for section in ("training", "scaler", "opt", "feats", "net")}
+    differing = [
+        f"{section}.{key}: {stored[section][key]!r} in the checkpoint, {here[section][key]!r} here"
+        for section, of in {**keys, "data": [KEPT_CLIPS]}.items()
+        for key in of
+        if stored[section][key] != here[section][key]
+    ]
+    if differing:
+        heading = f"{path} was trained with other values; resume with the same configuration:"
+        raise InputError.collect(differing, heading)
+
+
+def _check_revision(path: Path, revision: int) -> None:
+    if revision > REVISION:
+        raise InputError(
+            f"{path}: was trained under newer rules (training revision {revision}, here "
+            f"{REVISION}); update this code to resume it"
+        )
+    if revision < REVISION:
+        heading = (
+            f"{path} was trained under earlier rules (training revision {revision}, now "
+            f"{REVISION}) and cannot be resumed under these; start a new training, or check out "
+            "the commit that run.yaml in its folder names. Since then:"
+        )
+        raise InputError.collect(changes_since(revision), heading)
+
+
+def how_to_go_on(last: Path) -> str:
+    """What to tell somebody who stopped a training."""
+    return f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
+
+
+def _stored_revision(folder: Path) -> int:
+    """The revision that a run was begun under, from its run.yaml."""
+    try:
+        stages = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return 1
+    first = stages[0] if isinstance(stages, list) and stages else {}
+    return revision_of(first if isinstance(first, dict) else {})
+
+
+def _stored_config(folder: Path) -> RecipeConfig | None:
+    try:
+        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        return check_config(tree, str(folder / "config.yaml"))
+    except (OSError, InputError):
+        return None

@@ -1,0 +1,1 @@
+"""What the command line scripts share: arguments, devices, exit status, progress, versions."""

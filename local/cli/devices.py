@@ -1,0 +1,69 @@
+"""Which device a command computes on: `--gpus` (0: the CPU, GPUs count from 1) and `--use_gpu`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from desed_task.errors import InputError
+
+
+class Device(NamedTuple):
+    """A choice in Lightning's terms."""
+
+    accelerator: str  # "cpu" or "gpu"
+    devices: int | list[int]
+    notice: str  # a line for the user, "" where there is nothing to say
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The first of the devices in PyTorch's terms."""
+        if isinstance(self.devices, int):
+            return torch.device("cpu")
+        return torch.device("cuda", self.devices[0])
+
+
+CPU = Device("cpu", 1, "")
+
+
+def choose_device(gpus: str | None) -> Device:
+    """The device that `--gpus` asks for.
+
+    Args:
+        gpus: None for the first GPU, or the CPU where there is none; "0" the CPU; "N" the N-th GPU.
+
+    Raises:
+        InputError: for a GPU that is not there or something that is no number.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus is None:
+        if count:
+            return Device("gpu", [0], "")
+        return CPU._replace(notice="no GPU found: computing on the CPU")
+    if not gpus.strip().isdigit():
+        raise InputError(f"--gpus {gpus}: give 0 for the CPU or N for the N-th GPU, counted from 1")
+    number = int(gpus)
+    if number > count:
+        there = f"this machine has {count}" if count else "PyTorch finds none on this machine"
+        raise InputError(f"--gpus {gpus}: there is no such GPU ({there}); --gpus 0 takes the CPU")
+    return Device("gpu", [number - 1], "") if number else CPU
+
+
+def choose_torch_device(use_gpu: bool | None) -> torch.device:
+    """The first GPU or the CPU.
+
+    Args:
+        use_gpu: None for the GPU where there is one.
+
+    Raises:
+        InputError: a GPU was asked for and there is none.
+    """
+    there = torch.cuda.is_available()
+    if use_gpu and not there:
+        raise InputError(
+            "--use_gpu: PyTorch finds no GPU on this machine; leave it out to compute on the CPU"
+        )
+    if use_gpu is None and not there:
+        print("no GPU found: computing on the CPU")
+    return torch.device("cuda" if there and use_gpu is not False else "cpu")

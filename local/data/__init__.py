@@ -1,0 +1,1 @@
+"""The corpora of the recipe: loading, checking, splitting, packing, and the data module."""

@@ -1,0 +1,60 @@
+"""What a run should know of its audio but can do without: sample formats, outdated embeddings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from desed_task.audio.files import formats_text
+from desed_task.audio.resampling import SAMPLE_FORMATS
+from local.data.corpus_checks import EXTRACT
+from local.data.loaded_corpus import LoadedCorpus
+from local.extraction.extractor import newer
+
+_REWRITE = "generate_dcase_task4_2024.py --bits 32"
+
+
+def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:
+    """Warn in one line of 16-bit corpora, of each mixed one, and in one of old embeddings."""
+    corpora = tuple(corpora)
+    texts = [mixed_text(one.folder, one.formats) for one in corpora if len(one.formats) > 1]
+    coarse = [one.corpus.title for one in corpora if is_16_bit(one.formats)]
+    if coarse:
+        texts.append(coarse_text(coarse))
+    outdated = [text for one in corpora if (text := _outdated(one))]
+    if outdated:
+        what = f"embeddings older than their audio: {', '.join(outdated)}"
+        texts.append(f"{what}; {EXTRACT}, which computes those again")
+    for text in texts:
+        warnings.warn(text, UserWarning, stacklevel=2)
+
+
+def is_16_bit(formats: Mapping[str, int]) -> bool:
+    """Whether all files of a corpus are 16-bit, as an earlier version made them."""
+    return set(formats) == {SAMPLE_FORMATS[16]}
+
+
+def coarse_text(titles: Sequence[str]) -> str:
+    """The line on corpora of 16-bit files."""
+    return (
+        f"16-bit audio, used as it is: {', '.join(titles)}; published results come from 32-bit "
+        f"float files, which {_REWRITE} writes"
+    )
+
+
+def mixed_text(folder: Path, formats: Mapping[str, int]) -> str:
+    """The line on a folder of files in several sample formats."""
+    what = f"mixed sample formats, {formats_text(formats)}"
+    return f"{folder}: {what}; {_REWRITE} makes them all float"
+
+
+def _outdated(loaded: LoadedCorpus) -> str:
+    """How many clips changed after their embeddings were computed, and of which corpus."""
+    reader = loaded.embeddings
+    # Published files do not tell what they were computed from; they are believed.
+    if reader is None or not reader.identity:
+        return ""
+    wavs = {clip_id: loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids}
+    n_newer = len(newer(wavs, reader.path))
+    return f"{n_newer} of {len(wavs)} clips of {loaded.corpus.title}" if n_newer else ""

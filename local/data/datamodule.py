@@ -1,0 +1,318 @@
+"""Splits and loaders of the recipe (SPEC section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from desed_task.batch import SedBatch, collate
+from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.datasets import JoinedDataset
+from desed_task.dataio.packed_dataset import PackedBatches
+from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
+from desed_task.errors import InputError
+from local import corpora
+from local.classes_dict import apply_aliases
+from local.config import RecipeConfig, grid_of
+from local.corpora import Corpus
+from local.data.audio_warnings import warn_of_audio
+from local.data.corpus_checks import token_problems, truth_problems
+from local.data.loaded_corpus import (
+    LoadedCorpus,
+    load_corpus,
+    split_weak,
+    table_durations,
+    warn_of_missing,
+)
+from local.data.maestro_split import split_train_files
+from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.truth import Stage, Truth
+
+
+class SedDataModule(pl.LightningDataModule):
+    """Everything that is trained on, validated and tested.
+
+    Args:
+        config: the whole configuration.
+    """
+
+    def __init__(self, config: RecipeConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid_of(config)
+        self._loaded: dict[str, LoadedCorpus] = {}
+        self._durations: dict[str, dict[str, float]] = {}
+        self._told: set[str] = set()
+
+    @property
+    def loaded(self) -> Mapping[str, LoadedCorpus]:
+        """Corpora that were read, by name."""
+        return self._loaded
+
+    @property
+    def missing(self) -> dict[str, tuple[str, ...]]:
+        """Corpus -> clips that its table lists but the disk lacks."""
+        return {name: loaded.missing for name, loaded in self._loaded.items()}
+
+    @property
+    def left_out(self) -> dict[str, tuple[str, ...]]:
+        """Corpus -> clips that its table lists without an event and that are not used."""
+        return {name: loaded.left_out for name, loaded in self._loaded.items()}
+
+    @property
+    def missing_recordings(self) -> dict[str, tuple[str, ...]]:
+        """Corpus -> MAESTRO's recordings that should be in it and of which there is no clip."""
+        return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
+
+    def check(self, stage: str = "fit") -> None:
+        """Read what a stage needs and refuse it before anything is computed.
+
+        Args:
+            stage: fit (the test sets too), validate, test or predict.
+
+        Raises:
+            InputError: with everything that is wrong in tables, audio, embeddings and quotas.
+        """
+        problems = [problem for found in self.problems(stage).values() for problem in found]
+        if problems:
+            self._loaded.clear()
+            raise InputError.collect(problems, f"{stage}: the data cannot be used:")
+        untold = [one for one in corpora.NEEDED[stage] if one.name not in self._told]
+        for corpus in untold:
+            self._told.add(corpus.name)
+            warn_of_missing(self._loaded[corpus.name])
+        warn_of_audio(self._loaded[corpus.name] for corpus in untold)
+
+    def problems(self, stage: str) -> dict[str, list[str]]:
+        """Read what a stage needs and tell all that makes it impossible.
+
+        Args:
+            stage: as `check`.
+
+        Returns:
+            Corpus -> messages, for those read by this call; "" -> what is wrong between them.
+        """
+        found: dict[str, list[str]] = {}
+        for corpus in corpora.NEEDED[stage]:
+            if corpus.name not in self._loaded:
+                found[corpus.name] = self._load(corpus)
+        readers = (loaded.embeddings for loaded in self._loaded.values())
+        found[""] = token_problems(reader for reader in readers if reader is not None)
+        try:
+            found[""] += self._split_problems(stage)
+        except InputError as error:
+            found[""].append(f"data.{corpora.MAESTRO_TRAIN.table_key}: {error}")
+        if not any(found.values()):
+            found[""] += self._truth_problems(stage)
+        return found
+
+    def _load(self, corpus: Corpus) -> list[str]:
+        """Read a corpus; what is wrong with it."""
+        problems: list[str] = []
+        loaded = load_corpus(corpus, self.config, problems)
+        if loaded is not None:
+            try:
+                self._durations[corpus.name] = table_durations(loaded, self.config)
+            except InputError as error:
+                problems.append(f"data.{corpus.duration_key}: {error}")
+            self._loaded[corpus.name] = loaded
+        return problems
+
+    def _truth_problems(self, stage: str) -> list[str]:
+        """Truths that nothing can be scored against, in the validations and tests of a stage."""
+        stages: dict[str, tuple[Stage, ...]] = {
+            "fit": ("val", "test"),
+            "validate": ("val",),
+            "test": ("test",),
+        }
+        problems = []
+        for part in stages.get(stage, ()):
+            desed, maestro = self.truths(part)
+            problems += truth_problems(desed.events, maestro.events, part)
+        return problems
+
+    def _split_problems(self, stage: str) -> list[str]:
+        """Sets too small to be split or drawn from, as far as they could be loaded."""
+        problems: list[str] = []
+        splits = {
+            corpora.WEAK_TRAIN: self._weak_split,
+            corpora.MAESTRO_TRAIN: self._maestro_split,
+        }
+        for corpus, split in splits.items():
+            if stage in ("fit", "validate") and corpus.name in self._loaded:
+                train, held_out = split()
+                parts = {"held out for validation": held_out}
+                parts |= {"to train on": train} if stage == "fit" else {}
+                problems += [_no_clips(*part) for part in parts.items() if not part[1].clip_ids]
+        if stage == "fit" and all(corpus.name in self._loaded for corpus in corpora.TRAINING):
+            lengths = {name: len(dataset) for name, dataset in self._training_sets().items()}
+            quotas = dict(zip(lengths, self.config.training.batch_size, strict=True))
+            # Sets without any clip have a message already.
+            lengths = {name: length for name, length in lengths.items() if length}
+            problems += quota_problems(lengths, [quotas[name] for name in lengths])
+        return problems
+
+    def prepare_data(self) -> None:
+        """Lightning's hook, in one process of each machine: pack what the stage needs."""
+        unpacked = self._unpacked(self.trainer.state.fn.value)
+        if unpacked:
+            progress = self.config.training.enable_progress_bar
+            pack_corpora(unpacked, self.config, self.grid, progress=progress)
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook: read what `check` has not read before, and open what is packed."""
+        unpacked = self._unpacked(stage)
+        if unpacked:
+            # Together, so that all are on one device.
+            self._loaded |= {one.corpus.name: one for one in unpacked}
+            strategy = self.trainer.strategy
+            self._loaded |= open_packed(
+                unpacked,
+                self.config,
+                self.grid,
+                strategy.root_device,
+                n_processes=len(getattr(strategy, "parallel_devices", None) or [None]),
+                tell=self.trainer.is_global_zero,
+            )
+
+    def _unpacked(self, stage: str) -> list[LoadedCorpus]:
+        """What a stage needs, read; empty if its packed sets are open already, or none are used."""
+        if any(corpus.name not in self._loaded for corpus in corpora.NEEDED[stage]):
+            self.check(stage)
+        needed = [self._loaded[corpus.name] for corpus in corpora.NEEDED[stage]]
+        if self.config.data.packed_dir is None or all(one.packed is not None for one in needed):
+            return []
+        return [replace(one, packed=None) for one in needed]
+
+    def truths(self, stage: str) -> tuple[Truth, Truth]:
+        """Truth of the DESED and of the MAESTRO part of a stage ("val" or "test")."""
+        if stage == "test":
+            return self._truth(corpora.DEVTEST), self._truth(corpora.MAESTRO_VALIDATION)
+        held_out = self._maestro_split()[1]
+        maestro = Truth(held_out.corpus.source, _events(held_out), held_out.durations_s)
+        return self._truth(corpora.SYNTHETIC_VALIDATION), maestro
+
+    def _truth(self, corpus: Corpus) -> Truth:
+        loaded = self._loaded[corpus.name]
+        durations = self._durations[corpus.name]
+        return Truth(corpus.source, _events(loaded), durations, loaded.left_out)
+
+    # ---- loaders
+
+    def train_dataloader(self) -> DataLoader[SedBatch]:
+        """Batches with the configured number of rows of each set."""
+        sets = self._training_sets()
+        trainer = self.trainer
+        sampler = QuotaBatchSampler(
+            {name: len(dataset) for name, dataset in sets.items()},
+            self.config.training.batch_size,
+            seed=self.config.training.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return self._loader(JoinedDataset(list(sets.values())), {"batch_sampler": sampler})
+
+    def val_dataloader(self) -> DataLoader[SedBatch]:
+        """Synthetic validation, held-out weak and held-out MAESTRO clips."""
+        return self._in_order(
+            self._loaded[corpora.SYNTHETIC_VALIDATION.name],
+            self._weak_split()[1],
+            self._maestro_split()[1],
+        )
+
+    def test_dataloader(self) -> DataLoader[SedBatch]:
+        """DESED dev-test and MAESTRO validation clips."""
+        return self._in_order(*(self._loaded[corpus.name] for corpus in corpora.TEST))
+
+    def predict_dataloader(self) -> DataLoader[SedBatch]:
+        """The evaluation set."""
+        return self._in_order(self._loaded[corpora.EVALUATION.name])
+
+    def _training_sets(self) -> dict[str, JoinedDataset]:
+        """Set name -> clips, in the order of `training.batch_size`."""
+        maestro = self._maestro_split()[0]
+        maestro = replace(maestro, events=apply_aliases(_events(maestro)))
+        synthetic = self._loaded[corpora.SYNTHETIC_TRAIN.name]
+        strong = self._loaded[corpora.STRONG_TRAIN.name]
+        return {
+            corpora.MAESTRO_TRAIN.title: self._joined(maestro),
+            corpora.SYNTHETIC_TRAIN.title: self._joined(synthetic),
+            "strong real + synthetic": self._joined(strong, synthetic),
+            corpora.WEAK_TRAIN.title: self._joined(self._weak_split()[0]),
+            corpora.UNLABELLED_TRAIN.title: self._joined(
+                self._loaded[corpora.UNLABELLED_TRAIN.name]
+            ),
+        }
+
+    def _weak_split(self) -> tuple[LoadedCorpus, LoadedCorpus]:
+        training = self.config.training
+        weak = self._loaded[corpora.WEAK_TRAIN.name]
+        return split_weak(weak, training.weak_split, training.seed)
+
+    def _maestro_split(self) -> tuple[LoadedCorpus, LoadedCorpus]:
+        training = self.config.training
+        loaded = self._loaded[corpora.MAESTRO_TRAIN.name]
+        parts = split_train_files(loaded.listed, training.maestro_split, training.seed)
+        return loaded.select(parts[0]), loaded.select(parts[1])
+
+    def _joined(self, *parts: LoadedCorpus) -> JoinedDataset:
+        return JoinedDataset([part.dataset(self.config, self.grid) for part in parts])
+
+    def _in_order(self, *parts: LoadedCorpus) -> DataLoader[SedBatch]:
+        """Every clip once; several processes share them, the last ones padded by repeats."""
+        dataset = self._joined(*(part for part in parts if part.clip_ids))
+        trainer = self.trainer
+        sampler: DistributedSampler[SedBatch] | None = None
+        if trainer is not None and trainer.world_size > 1:
+            sampler = DistributedSampler(
+                dataset, trainer.world_size, trainer.global_rank, shuffle=False
+            )
+        batch_size = self.config.training.batch_size_val
+        return self._loader(dataset, {"batch_size": batch_size, "sampler": sampler})
+
+    def _loader(self, joined: JoinedDataset, order: dict[str, Any]) -> DataLoader[SedBatch]:
+        workers, trainer = self.config.training.num_workers, self.trainer
+        dataset: Dataset[SedBatch] = joined
+        packed = joined.leaves[0].packed
+        if packed is not None:
+            dataset = PackedBatches(joined)
+            # Where everything is in memory, workers would only copy batches from one to another.
+            workers = 0 if packed.resident else workers
+        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return DataLoader(
+            dataset,
+            collate_fn=collate if packed is None else _as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=on_gpu and (packed is None or packed.device.type == "cpu"),
+            # Its own generator: starting a loader must not draw from the global one, or a resumed
+            # run would not be the same run.
+            generator=torch.Generator(),
+            **order,
+        )
+
+
+def _as_it_is(batch: SedBatch) -> SedBatch:
+    """For a loader whose dataset gives whole batches."""
+    return batch
+
+
+def _no_clips(which: str, part: LoadedCorpus) -> str:
+    """Message for a part of a split training set without clips."""
+    remedy = "add clips"
+    if part.corpus == corpora.MAESTRO_TRAIN:
+        remedy = (
+            "add recordings: they are held out whole, one or more of each scene, and a scene with "
+            "one recording trains on none"
+        )
+    return f"data.{part.corpus.table_key}: none of the clips {which} is in {part.folder}; {remedy}"
+
+
+def _events(loaded: LoadedCorpus) -> EventTable:
+    assert loaded.events is not None, loaded.corpus.name
+    return loaded.events

@@ -1,0 +1,78 @@
+"""What should be on disk, where no table of the configuration says it.
+
+The unlabelled clips have a table beside that of the weak ones, which training does not need: it
+takes every file of the folder. MAESTRO's tables are made from the recordings that are there, so
+what they lack is known from the published split only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from desed_task.dataio.tables import read_text_table, stems
+from local.config import RecipeConfig
+from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, UNLABELLED_TRAIN, Corpus
+from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
+
+UNLABELLED_TABLE = "unlabel_in_domain.tsv"
+_RECORDINGS = {
+    MAESTRO_TRAIN.name: MAESTRO_TRAIN_RECORDINGS,
+    MAESTRO_VALIDATION.name: MAESTRO_VALIDATION_RECORDINGS,
+}
+MINI_CORPUS_MARKER = "mini_corpus.json"
+
+
+def table_of(corpus: Corpus, config: RecipeConfig) -> Path | None:
+    """The table that lists a corpus's clips; None where there is none."""
+    if corpus.table_key is not None:
+        return Path(getattr(config.data, corpus.table_key))
+    if corpus.name == UNLABELLED_TRAIN.name:
+        path = Path(config.data.weak_tsv).with_name(UNLABELLED_TABLE)
+        return path if path.is_file() else None
+    return None
+
+
+def listed_clips(path: Path) -> tuple[str, ...]:
+    """The clips that a table names, each once, whatever it says of them.
+
+    Raises:
+        InputError: the table is missing, empty or foreign.
+    """
+    return tuple(dict.fromkeys(stems(read_text_table(path, ("filename",)))))
+
+
+def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> tuple[str, ...]:
+    """MAESTRO's recordings that no clip was cut from; none of other corpora.
+
+    Args:
+        corpus: any.
+        folder: of its clips; below a mini corpus, only the recordings planned for it count.
+        clip_ids: all that are listed or there.
+    """
+    expected = _RECORDINGS.get(corpus.name, ())
+    planned = _mini_recordings(folder) if expected else None
+    there = {clip_id.rsplit("-", 2)[0] for clip_id in clip_ids}
+    return tuple(
+        name for name in expected if name not in there and (planned is None or name in planned)
+    )
+
+
+def _mini_recordings(folder: Path) -> set[str] | None:
+    """The recordings of the mini corpus that a folder belongs to; None if it does to none."""
+    # Here, as no one else needs them: they are what makes the mini corpus.
+
+    from local.prep.mini_corpus.sets import MiniSizes, plan_recordings
+
+    markers = (parent / MINI_CORPUS_MARKER for parent in folder.resolve().parents)
+    marker = next((path for path in markers if path.is_file()), None)
+    if marker is None:
+        return None
+    try:
+        made = json.loads(marker.read_text(encoding="utf-8"))
+        return {
+            planned.name for planned in plan_recordings(MiniSizes(**made["sizes"]), made["seed"])
+        }
+    except (ValueError, KeyError, TypeError):
+        return None  # Damaged, or of another version: held to the published split.

@@ -1,0 +1,93 @@
+"""MAESTRO's published split: its recordings, and training clips split into trained and held out.
+
+Source: SPEC section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from desed_task.errors import InputError
+
+# In the order in which `split_train_files` shuffles their recordings.
+SCENES = ("cafe_restaurant", "city_center", "grocery_store", "metro_station", "residential_area")
+
+
+def _recordings(numbers: dict[str, str]) -> tuple[str, ...]:
+    return tuple(f"{scene}_{n}" for scene in SCENES for n in numbers[scene].split())
+
+
+MAESTRO_TRAIN_RECORDINGS = _recordings(
+    {
+        "cafe_restaurant": "00 06 07 08 11 12 14",
+        "city_center": "02 04 06 07 11 12 14",
+        "grocery_store": "00 02 03 08 09 11",
+        "metro_station": "00 02 05 07 10 12",
+        "residential_area": "00 01 04 07 08 09 14",
+    }
+)
+MAESTRO_VALIDATION_RECORDINGS = _recordings(
+    {
+        "cafe_restaurant": "04 10 13",
+        "city_center": "05 09 10",
+        "grocery_store": "01 04 12",
+        "metro_station": "01 04 11",
+        "residential_area": "03 05 06 12",
+    }
+)
+
+
+def split_train_files(
+    clip_ids: Iterable[str], fraction: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split clips into those trained on and those held out, by recording (SPEC section 2).
+
+    One legacy generator, `np.random.RandomState(seed)`, shuffles the recordings of one scene after
+    the other, in the order of `SCENES`. Of a scene's n recordings, listed as the clips first name
+    them, the first `int(fraction * n)` are trained on; a scene with one recording trains on none.
+    Clips of a recording overlap (hop 1 s), so a split by clip would validate on sound that is
+    trained on.
+
+    Args:
+        clip_ids: `<scene>_<number>-<onset>-<offset>`, in table order; repetitions do not matter.
+        fraction: share of each scene's recordings that is trained on.
+        seed: of the generator.
+
+    Returns:
+        The clips trained on and the clips held out: scene by scene, each scene in table order.
+
+    Raises:
+        InputError: a name does not begin with a scene.
+    """
+    scenes: dict[str, list[str]] = {scene: [] for scene in SCENES}
+    for clip_id in dict.fromkeys(clip_ids):
+        scenes[scene_of(clip_id)].append(clip_id)
+    generator = np.random.RandomState(seed)
+    train: list[str] = []
+    held_out: list[str] = []
+    for names in scenes.values():
+        recordings = list(dict.fromkeys(map(_recording_of, names)))
+        generator.shuffle(recordings)
+        trained_on = set(recordings[: int(fraction * len(recordings))])
+        for name in names:
+            (train if _recording_of(name) in trained_on else held_out).append(name)
+    return tuple(train), tuple(held_out)
+
+
+def _recording_of(clip_id: str) -> str:
+    """What stands before the first hyphen."""
+    return clip_id.partition("-")[0]
+
+
+def scene_of(name: str) -> str:
+    """The scene that a recording's or clip's name begins with.
+
+    Raises:
+        InputError: none does.
+    """
+    for scene in SCENES:
+        if name.startswith(f"{scene}_"):
+            return scene
+    raise InputError(f"{name!r}: names no MAESTRO scene; begin it with one of {', '.join(SCENES)}")

@@ -1,0 +1,111 @@
+"""Packed sets of the recipe's corpora: made when they are absent or old, brought where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from desed_task.dataio.packed_clips import PackedClips
+from desed_task.dataio.packed_format import Kind, PackedSet, Packing
+from desed_task.dataio.packed_writer import ClipFiles, pack
+from desed_task.labels import FrameGrid
+from local.config import RecipeConfig
+from local.corpora import Corpus
+from local.data.loaded_corpus import LoadedCorpus
+from local.data.memory_placement import Place, choose_place
+
+
+def packing_of(config: RecipeConfig, grid: FrameGrid) -> Packing:
+    """What a run takes of each clip."""
+    kind: Kind = "none"
+    if config.net.use_embeddings:
+        # Other aggregations look at all tokens.
+        pooled = config.net.aggregation_type == "pool1d"
+        kind = "pooled" if pooled else config.net.embedding_type
+    data = config.data
+    n_samples = round(data.audio_max_len * data.fs)
+    return Packing(data.fs, n_samples, kind, grid.n_frames, data.packed_dtype)
+
+
+def packed_path(corpus: Corpus, config: RecipeConfig, packing: Packing) -> Path:
+    """Where a corpus's packed set is."""
+    assert config.data.packed_dir is not None
+    return Path(config.data.packed_dir) / f"{corpus.name}.{packing.name}.packed"
+
+
+def pack_corpora(
+    corpora: Iterable[LoadedCorpus], config: RecipeConfig, grid: FrameGrid, *, progress: bool
+) -> None:
+    """Make the packed sets that are absent or whose clips have changed, with a line and a bar each.
+
+    Raises:
+        InputError: for clips that cannot be used, or too little space.
+    """
+    packing = packing_of(config, grid)
+    for loaded in corpora:
+        path = packed_path(loaded.corpus, config, packing)
+        wavs = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
+        files = ClipFiles(loaded.corpus.title, loaded.clip_ids, wavs, loaded.embeddings)
+        reason = pack(path, files, packing, progress=progress)
+        if reason is not None:
+            header = PackedSet(path).header
+            print(
+                f"packed {len(header.clip_ids)} clips of {loaded.corpus.title} "
+                f"({header.audio_dtype} audio, {packing.name}) to {path}: {reason}"
+            )
+
+
+def open_packed(
+    corpora: Iterable[LoadedCorpus],
+    config: RecipeConfig,
+    grid: FrameGrid,
+    device: torch.device,
+    *,
+    n_processes: int = 1,
+    tell: bool = True,
+) -> dict[str, LoadedCorpus]:
+    """The corpora with their packed sets where `data.resident` wants them.
+
+    Args:
+        corpora: whose packed sets `pack_corpora` has made.
+        config: of the run.
+        grid: of the labels.
+        device: that the run computes on.
+        n_processes: of this machine that bring the sets into memory, each for itself.
+        tell: whether to print where the sets are and show a bar.
+
+    Returns:
+        Name -> corpus.
+
+    Raises:
+        InputError: if they do not fit where they are wanted, or a packed set cannot be used.
+    """
+    corpora, packing = list(corpora), packing_of(config, grid)
+    sets = [PackedSet(packed_path(one.corpus, config, packing)) for one in corpora]
+    n_bytes = sum(one.n_bytes for one in sets)
+    place = choose_place(config.data.resident, n_bytes, device, n_processes)
+    if tell:
+        print(f"packed sets: {place.said}")
+    brought = _bring(sets, place, tell and config.training.enable_progress_bar)
+    return {
+        loaded.corpus.name: replace(loaded, packed=clips)
+        for loaded, clips in zip(corpora, brought, strict=True)
+    }
+
+
+def _bring(sets: list[PackedSet], place: Place, progress: bool) -> list[PackedClips]:
+    if place.device is None:
+        return [PackedClips(one) for one in sets]
+    with tqdm(
+        desc=f"reading packed sets to {place.device}",
+        total=sum(one.n_bytes for one in sets),
+        unit="B",
+        unit_scale=True,
+        dynamic_ncols=True,
+        disable=not progress,
+    ) as bar:
+        return [PackedClips(one, place.device, bar) for one in sets]

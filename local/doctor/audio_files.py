@@ -1,0 +1,155 @@
+"""Are audio files what they should be: readable, at the right rate, as long as told, not silent?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from desed_task.audio.files import AudioInfo, list_wavs, probe
+from desed_task.audio.inspection import Examined, examine
+from desed_task.dataio.annotations import EventTable, read_durations
+from desed_task.errors import InputError
+from desed_task.evaluation.segments import place_of
+from desed_task.parallel import in_threads
+from local.config import RecipeConfig
+from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, Corpus
+
+# Names of MAESTRO's clips are in centiseconds, cut off; resampling rounds to a sample.
+_EXACT_S = 0.015
+# A clip fetched anew may differ a little from the one that a published table measured.
+_TABLE_S = 0.1
+# Strong labels of AudioSet run to 10 s, also where the video ends a little earlier.
+_EVENT_S = 0.5
+# A clip is of some 10 s: this share of `data.audio_max_len` may it have where nothing says more.
+_SHORTEST, _LONGEST = 0.1, 1.5
+
+
+class Found(NamedTuple):
+    """What was found of a file.
+
+    Attributes:
+        examined: of the 16 kHz file, or why it cannot be read.
+        original_s: length of the file that it was made from, where there is one.
+    """
+
+    examined: Examined | str
+    original_s: float | None
+
+
+def wavs_of(folder: str | Path) -> dict[str, Path]:
+    """Clip -> file of a folder; none where there is no such folder."""
+    try:
+        return {path.stem: path for path in list_wavs(folder)}
+    except InputError:
+        return {}
+
+
+def examine_all(
+    config: RecipeConfig,
+    wavs: Mapping[Corpus, Mapping[str, Path]],
+    *,
+    jobs: int | None,
+    progress: bool,
+) -> dict[str, dict[str, Found]]:
+    """Read every file: corpus -> clip -> what was found, in threads under one bar."""
+    work = [
+        (path, Path(getattr(config.data, f"{corpus.folder_key}_44k")) / path.name)
+        for corpus, clips in wavs.items()
+        for path in clips.values()
+    ]
+    bar = "reading audio"
+    results = iter(list(in_threads(_examine, work, jobs=jobs, desc=bar, progress=progress)))
+    return {
+        corpus.name: {clip_id: next(results) for clip_id in clips} for corpus, clips in wavs.items()
+    }
+
+
+def _examine(job: tuple[Path, Path]) -> Found:
+    path, original = job
+    try:
+        examined: Examined | str = examine(path)
+    except InputError as error:
+        examined = str(error)
+    try:
+        original_s = probe(original).duration_s if original.is_file() else None
+    except InputError:
+        original_s = None  # Reported by the preparation, which reads it.
+    return Found(examined, original_s)
+
+
+class _Rule(NamedTuple):
+    """What says how long a clip is, or None; and how far it may be off."""
+
+    told_s: Callable[[str], float | None]
+    tolerance_s: float
+    who: str
+
+
+def wrong_lengths(
+    corpus: Corpus,
+    config: RecipeConfig,
+    found: Mapping[str, Found],
+    events: EventTable | None,
+) -> dict[str, str]:
+    """Clip -> its length and what says otherwise.
+
+    A MAESTRO clip's name tells its length, a durations table those of its clips; a 16 kHz file is
+    as long as its original; no event is behind the end. Where nothing of it speaks, a clip lasts
+    from 0.1 to 1.5 times `data.audio_max_len`: AudioSet has clips that are shorter than 10 s.
+    """
+    infos = {c: f.examined.info for c, f in found.items() if isinstance(f.examined, Examined)}
+    rules = tuple(_rules(corpus, config, found))
+    ends = {} if events is None else _last_offsets(events)
+    wrong = {}
+    for clip_id, info in infos.items():
+        reason = _disagrees(clip_id, info, rules) or _unlikely(
+            info.duration_s, ends.get(clip_id, 0.0), config.data.audio_max_len
+        )
+        if reason:
+            wrong[clip_id] = f"{info.duration_s:.2f} s, {reason}"
+    return wrong
+
+
+def _rules(corpus: Corpus, config: RecipeConfig, found: Mapping[str, Found]) -> Iterator[_Rule]:
+    if corpus in (MAESTRO_TRAIN, MAESTRO_VALIDATION):
+        yield _Rule(_named_s, _EXACT_S, "by its name")
+    yield _Rule(lambda clip_id: found[clip_id].original_s, _EXACT_S, "like its original")
+    if corpus.duration_key is not None and corpus != MAESTRO_VALIDATION:
+        try:
+            table = read_durations(getattr(config.data, corpus.duration_key))
+        except InputError:
+            return  # Told by training's own check.
+        yield _Rule(table.get, _TABLE_S, "by its durations table")
+
+
+def _named_s(clip_id: str) -> float | None:
+    try:
+        place = place_of(clip_id)
+    except InputError:
+        return None
+    return place.offset_s - place.onset_s
+
+
+def _disagrees(clip_id: str, info: AudioInfo, rules: Sequence[_Rule]) -> str:
+    for told_s, tolerance_s, who in rules:
+        expected_s = told_s(clip_id)
+        if expected_s is not None and abs(info.duration_s - expected_s) > tolerance_s:
+            return f"should be {expected_s:.2f} s {who}"
+    return ""
+
+
+def _unlikely(duration_s: float, last_offset_s: float, clip_s: float) -> str:
+    if last_offset_s > duration_s + _EVENT_S:
+        return f"but has an event until {last_offset_s:.2f} s"
+    if not _SHORTEST * clip_s <= duration_s <= _LONGEST * clip_s:
+        return f"a clip has some {clip_s:g} s"
+    return ""
+
+
+def _last_offsets(events: EventTable) -> dict[str, float]:
+    last_s = np.zeros(len(events.clip_ids))
+    np.maximum.at(last_s, events.clip_index, events.offset_s)
+    return dict(zip(events.clip_ids, last_s.tolist(), strict=True))

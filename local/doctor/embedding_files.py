@@ -1,0 +1,148 @@
+"""Are the embeddings those of the audio and of the BEATs that are there?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.encoders.beats.model import find_beats, load_beats
+from desed_task.errors import InputError
+from local.config import RecipeConfig
+from local.corpora import Corpus
+from local.data.corpus_checks import EXTRACT, embeddings_path, examples
+from local.doctor.report import CheckpointReport, EmbeddingsReport, Finding
+from local.extraction.extractor import identity_of, newer
+
+Identity = dict[str, str | float]
+_WHOLE = ("whole", "origin unknown", "unused")
+
+
+def checkpoint_report(config: RecipeConfig) -> CheckpointReport:
+    """Load the BEATs of the configuration and say which it is."""
+    named = config.pretrained.beats_checkpoint
+    if not config.net.use_embeddings:
+        return CheckpointReport(named, "unused")
+    try:
+        path = find_beats(named)
+    except InputError as error:
+        return CheckpointReport(named, "absent", reason=str(error))
+    sha256 = str(identity_of(path, config.data.audio_max_len)["checkpoint_sha256"])
+    size_bytes = path.stat().st_size
+    try:
+        beats = load_beats(path)
+    except InputError as error:
+        return CheckpointReport(str(path), "broken", sha256, size_bytes, reason=str(error))
+    n_layers = beats.config.encoder_layers
+    return CheckpointReport(str(path), "sound", sha256, size_bytes, beats.size, n_layers)
+
+
+def read_embeddings(
+    config: RecipeConfig, corpora: tuple[Corpus, ...]
+) -> dict[str, EmbeddingReader]:
+    """Corpus -> reader of its embeddings, of those that have a whole file."""
+    readers = {}
+    for corpus in corpora if config.net.use_embeddings else ():
+        try:
+            readers[corpus.name] = EmbeddingReader(embeddings_path(corpus, config))
+        except InputError:
+            continue  # Told by training's own check.
+    return readers
+
+
+def wanted_identity(
+    config: RecipeConfig, checkpoint: CheckpointReport, readers: Mapping[str, EmbeddingReader]
+) -> Identity:
+    """What all embeddings should be made with: the BEATs there, or else what most are made with."""
+    made_with = [reader.identity.get("checkpoint_sha256") for reader in readers.values()]
+    votes = Counter(sha256 for sha256 in made_with if sha256)
+    sha256 = checkpoint.sha256 if checkpoint.state == "sound" else ""
+    if not sha256 and votes:
+        sha256 = str(votes.most_common(1)[0][0])
+    return {"checkpoint_sha256": sha256, "clip_s": config.data.audio_max_len}
+
+
+def embeddings_report(
+    corpus: Corpus,
+    config: RecipeConfig,
+    reader: EmbeddingReader | None,
+    clips: Mapping[str, Path],
+    wanted: Identity,
+) -> EmbeddingsReport:
+    """The state of one file.
+
+    Args:
+        corpus: whose.
+        config: the configuration.
+        reader: of the file; None where it cannot be read.
+        clips: clip -> file, of those that training takes.
+        wanted: see `wanted_identity`.
+    """
+    path = embeddings_path(corpus, config)
+    if not config.net.use_embeddings:
+        return EmbeddingsReport(str(path), "unused")
+    if reader is None:
+        begun = path.with_name(path.name + ".part").is_file()
+        state = "unusable" if path.is_file() else "unfinished" if begun else "absent"
+        return EmbeddingsReport(str(path), state)
+    lacking = tuple(reader.missing(clips))
+    outdated = tuple(newer(clips, path))
+    if lacking:
+        state = f"lack {len(lacking)}"
+    elif outdated or (reader.identity and not wanted.items() <= reader.identity.items()):
+        state = "stale"
+    else:
+        state = "whole" if reader.identity else "origin unknown"
+    return EmbeddingsReport(
+        str(path), state, len(reader.clip_ids), lacking, outdated, reader.identity
+    )
+
+
+def embeddings_findings(
+    corpus: Corpus, report: EmbeddingsReport, wanted: Identity, checkpoint: CheckpointReport
+) -> Iterator[Finding]:
+    """What training's own check does not tell: embeddings of something else."""
+    again = f"{EXTRACT}, which does them again"
+    if report.outdated:
+        yield Finding(
+            "warning",
+            corpus.name,
+            f"{report.path}: {len(report.outdated)} clips were written after it "
+            f"({examples(report.outdated)}); {again}",
+        )
+    if not report.identity:
+        if report.clips:
+            text = f"{report.path}: does not say which BEATs made it; published files do not"
+            yield Finding("note", corpus.name, text)
+        return
+    if report.identity.get("checkpoint_sha256") != wanted["checkpoint_sha256"]:
+        sound = checkpoint.state == "sound"
+        other = f"than {checkpoint.path}" if sound else "than most of the others"
+        text = f"{report.path}: made with another BEATs {other}; {again}"
+        yield Finding("warning", corpus.name, text)
+    if report.identity.get("clip_s") != wanted["clip_s"]:
+        yield Finding(
+            "warning",
+            corpus.name,
+            f"{report.path}: made of clips of {report.identity.get('clip_s')} s, "
+            f"data.audio_max_len is {wanted['clip_s']} s; {again}",
+        )
+
+
+def checkpoint_findings(
+    config: RecipeConfig, checkpoint: CheckpointReport, reports: list[EmbeddingsReport]
+) -> Iterator[Finding]:
+    """What is wrong with the weights; training itself does not read them."""
+    if checkpoint.state == "absent":
+        needed = any(report.state not in _WHOLE for report in reports)
+        yield Finding("warning" if needed else "note", "", checkpoint.reason)
+    elif checkpoint.state == "broken":
+        yield Finding("warning", "", checkpoint.reason)
+    elif checkpoint.state == "sound" and checkpoint.n_features != config.net.embedding_size:
+        yield Finding(
+            "warning",
+            "",
+            f"{checkpoint.path}: gives {checkpoint.n_features} features, net.embedding_size is "
+            f"{config.net.embedding_size}; make them agree before extracting",
+        )

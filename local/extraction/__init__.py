@@ -1,0 +1,1 @@
+"""Extraction of BEATs embeddings: `extract_embeddings.py`."""

@@ -1,0 +1,144 @@
+"""Waveforms of many clips to BEATs embeddings, with all processors or a GPU kept at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from desed_task.audio.files import read_clip
+from desed_task.encoders.beats.model import SAMPLE_RATE, Beats
+from desed_task.errors import InputError
+from desed_task.parallel import ahead
+
+_READERS = 8
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+Precision = Literal["32", "bf16"]
+
+
+class Batch(NamedTuple):
+    """Clips that were read: names, waveforms (clip, sample), and faults of those that were not."""
+
+    clip_ids: list[str]
+    waveform: Tensor
+    faults: list[str]
+
+
+class Embedded(NamedTuple):
+    """Embeddings of a batch on their way to the CPU; `ready` says when they are there."""
+
+    clip_ids: list[str]
+    frame: Tensor
+    global_: Tensor
+    faults: list[str]
+    ready: torch.cuda.Event | None
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Reads clips and computes their embeddings.
+
+    Attributes:
+        beats: the network.
+        device: where it computes.
+        clip_s: length that clips are padded or cropped to, in seconds.
+        batch_size: clips at a time, on the CPU for each processor; None for 32 on a GPU and 4 on
+            the CPU, as more would leave a processor's caches.
+        precision: "bf16" multiplies matrices in bfloat16: several times faster where the machine
+            has units for it. Embeddings are float32 in any case.
+    """
+
+    beats: Beats
+    device: torch.device
+    clip_s: float
+    batch_size: int | None = None
+    precision: Precision = "32"
+
+    @property
+    def n_samples(self) -> int:
+        """Length of a clip."""
+        return round(self.clip_s * SAMPLE_RATE)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Features and tokens of a clip's frame embeddings."""
+        return self.beats.size, self.beats.n_tokens(self.n_samples)
+
+    def stream(self, wavs: Sequence[Path]) -> Generator[Embedded, None, None]:
+        """Embeddings of files, batch by batch, in order; reading runs ahead of computing."""
+        on_gpu = self.device.type == "cuda"
+        size = self.batch_size or (32 if on_gpu else 4)
+        batches = [wavs[first : first + size] for first in range(0, len(wavs), size)]
+        return self._on_gpu(batches) if on_gpu else self._on_cpu(batches)
+
+    def _on_cpu(self, batches: Sequence[Sequence[Path]]) -> Generator[Embedded, None, None]:
+        """Each processor works at a batch of its own: faster than all of them at one."""
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        work = partial(_in_turn, self._read, self._embed)
+        try:
+            yield from ahead(work, batches, n_threads)
+        finally:
+            torch.set_num_threads(n_threads)
+
+    def _on_gpu(self, batches: Sequence[Sequence[Path]]) -> Generator[Embedded, None, None]:
+        """A batch is handed on, and written, while the next one is computed."""
+        before: Embedded | None = None
+        for batch in ahead(self._read, batches, _READERS):
+            now = self._embed(batch)
+            if before is not None:
+                yield _arrived(before)
+            before = now
+        if before is not None:
+            yield _arrived(before)
+
+    def _read(self, wavs: Sequence[Path]) -> Batch:
+        clip_ids, waveforms, faults = [], [], []
+        for wav in wavs:
+            try:
+                clip = read_clip(wav, sample_rate=SAMPLE_RATE, n_samples=self.n_samples, rng=None)
+            except InputError as error:
+                faults.append(str(error))
+            else:
+                clip_ids.append(wav.stem)
+                waveforms.append(torch.from_numpy(clip.waveform))
+        waveform = torch.stack(waveforms) if waveforms else torch.empty(0, self.n_samples)
+        if self.device.type == "cuda":
+            # Only from pinned memory the copy does not wait for what the GPU is at.
+            waveform = waveform.pin_memory()
+        return Batch(clip_ids, waveform, faults)
+
+    @torch.inference_mode()
+    def _embed(self, batch: Batch) -> Embedded:
+        if not batch.clip_ids:
+            nothing = torch.empty(0, self.beats.size)
+            return Embedded([], nothing[:, :, None], nothing, batch.faults, None)
+        waveform = batch.waveform.to(self.device, non_blocking=True)
+        half = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            output = self.beats(waveform)
+        frame = output.frame.float().contiguous().to("cpu", non_blocking=True)
+        global_ = output.global_.float().to("cpu", non_blocking=True)
+        ready = None
+        if self.device.type == "cuda":
+            ready = torch.cuda.Event()
+            ready.record()
+        return Embedded(batch.clip_ids, frame, global_, batch.faults, ready)
+
+
+def _arrived(embedded: Embedded) -> Embedded:
+    if embedded.ready is not None:
+        embedded.ready.synchronize()
+    return embedded
+
+
+def _in_turn(first: Callable[[Item], Any], second: Callable[[Any], Result], item: Item) -> Result:
+    return second(first(item))

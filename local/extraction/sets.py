@@ -1,0 +1,63 @@
+"""What embeddings are extracted from: sets, their folders and the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from desed_task.audio.files import list_wavs
+from desed_task.encoders.beats.model import SAMPLE_RATE
+from desed_task.errors import InputError
+from local.config import RecipeConfig
+from local.corpora import EVALUATION, SYNTHETIC_VALIDATION, TEST, TRAINING
+
+# Set (the name of its file) -> its folder's key in the configuration's `data` section.
+FOLDER_KEYS: dict[str, str] = {
+    corpus.name: corpus.folder_key
+    for corpus in (*TRAINING, SYNTHETIC_VALIDATION, *TEST, EVALUATION)
+}
+# Sets that published files repeat under another name: the weak clips are split in training.
+REPEATS: dict[str, str] = {"weak_val": "weak_train"}
+SETS: tuple[str, ...] = (*FOLDER_KEYS, *REPEATS)
+
+
+def choose_sets(only: Sequence[str] | None, *, eval_set: bool) -> tuple[str, ...]:
+    """The sets to extract, in an order that has a repeated set before its repetition.
+
+    Args:
+        only: names of sets; None for all but the evaluation set.
+        eval_set: the evaluation set too.
+
+    Raises:
+        InputError: names of no set.
+    """
+    unknown = [name for name in only or () if name not in SETS]
+    if unknown:
+        raise InputError(f"--only {' '.join(unknown)}: no such set; there are {', '.join(SETS)}")
+    wanted = set(only or set(SETS) - {EVALUATION.name})
+    wanted |= {EVALUATION.name} if eval_set else set()
+    wanted |= {REPEATS[name] for name in wanted if name in REPEATS}
+    return tuple(name for name in SETS if name in wanted)
+
+
+def find_wavs(config: RecipeConfig, sets: Iterable[str]) -> dict[str, list[Path]]:
+    """The WAV files of each set, sorted by name.
+
+    Raises:
+        InputError: folders that are missing or empty, all of them at once; audio at a rate that
+            BEATs does not take.
+    """
+    if config.data.fs != SAMPLE_RATE:
+        raise InputError(f"data.fs is {config.data.fs}; BEATs takes audio at {SAMPLE_RATE} Hz")
+    wavs, problems = {}, []
+    for name in sets:
+        key = FOLDER_KEYS[REPEATS.get(name, name)]
+        try:
+            wavs[name] = list_wavs(getattr(config.data, key))
+        except InputError as error:
+            if name not in REPEATS:
+                problems.append(f"data.{key}: {error}")
+    if problems:
+        hint = "These sets cannot be extracted (--only NAME ... extracts others):"
+        raise InputError.collect(problems, hint)
+    return wavs

@@ -1,0 +1,113 @@
+"""ONNX files of a checkpoint's network: what `predict.py --export onnx` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from desed_task.audio.streaming import stream_file
+from desed_task.checkpoints.spec import Detector, load_detector
+from desed_task.encoders.beats.model import Beats, find_beats, load_beats
+from desed_task.errors import InputError
+from desed_task.inference.onnx_export import Exported, export_crnn, export_waveform
+from desed_task.inference.verified_onnx import need_packages
+from local.config import RecipeConfig
+from local.predict.recordings import find_recordings
+
+CONFIGURED = "beats"  # the value of --pretrained_model that stands for the configuration's file
+
+
+def export_onnx(
+    config: RecipeConfig,
+    checkpoint: str,
+    output_dir: Path,
+    role: str,
+    pretrained_model: str = CONFIGURED,
+    recordings: Sequence[Path] = (),
+) -> list[Path]:
+    """Write `crnn_ROLE.onnx` and `detector_ROLE.onnx`, and print what their checks found.
+
+    The second holds BEATs too. Where its weights are not to be had and were not asked for, only the
+    first is written.
+
+    Args:
+        config: says where the BEATs weights are.
+        checkpoint: of the networks.
+        output_dir: where the files go.
+        role: "student" or "teacher".
+        pretrained_model: file of BEATs weights; "beats" is the configuration's.
+        recordings: the beginning of the first one is what the files are checked on, besides
+            random input; a synthesised clip without any.
+
+    Returns:
+        the files.
+
+    Raises:
+        InputError: for files that cannot be used, packages that are absent, and a graph whose
+            scores are not PyTorch's.
+    """
+    need_packages()
+    detector = load_detector(Path(checkpoint))
+    beats = _beats(detector, config.pretrained.beats_checkpoint, pretrained_model)
+    clip = _opening(recordings, detector) if recordings else None
+    crnn = output_dir / f"crnn_{role}.onnx"
+    files = [_told(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
+    whole = output_dir / f"detector_{role}.onnx"
+    if beats is None and _takes_embeddings(detector):
+        print(
+            f"{whole}: not written, as it holds BEATs, whose weights are not at "
+            f"{config.pretrained.beats_checkpoint}; name them with --pretrained_model"
+        )
+        return files
+    files.append(_told(export_waveform(detector, role, whole, beats=beats, clip=clip)))
+    return files
+
+
+def _takes_embeddings(detector: Detector) -> bool:
+    return any(network.embedding_size for network in detector.networks.values())
+
+
+def _beats(detector: Detector, configured: str, named: str) -> Beats | None:
+    """The weights that were named, or the configuration's if they are there."""
+    if not _takes_embeddings(detector):
+        return None
+    if named != CONFIGURED:
+        return load_beats(named)
+    try:
+        found = find_beats(configured)
+    except InputError:
+        return None
+    return load_beats(found)
+
+
+def _opening(recordings: Sequence[Path], detector: Detector) -> Tensor:
+    """(sample,) one clip from the beginning of the first recording, zeros after a shorter one."""
+    found, faults = find_recordings(recordings)
+    if faults:
+        raise InputError.collect(faults)
+    spec = detector.spec
+    n_samples = int(spec.clip_s * spec.sample_rate)
+    parts = list(_until(stream_file(found[0].path, spec.sample_rate), n_samples))
+    opening = np.concatenate(parts)[:n_samples]
+    return torch.from_numpy(np.pad(opening, (0, n_samples - len(opening))))
+
+
+def _until(blocks: Iterator[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
+    """Blocks until they hold `n_samples`."""
+    for block in blocks:
+        yield block
+        n_samples -= len(block)
+        if n_samples <= 0:
+            return
+
+
+def _told(exported: Exported) -> Path:
+    """Print what was written and how far it is from PyTorch."""
+    apart = ", ".join(f"{value:.1e} on {kind}" for kind, value in exported.differences.items())
+    size_mb = exported.path.stat().st_size / 1e6
+    print(f"{exported.path}: {size_mb:.1f} MB; scores at most {apart} from PyTorch's")
+    return exported.path

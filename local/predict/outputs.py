@@ -1,0 +1,123 @@
+"""What is written of a recording: events as tables, JSON and labels, scores, and a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from desed_task.atomic_files import atomic_path, write_json_atomic, write_text_atomic
+from desed_task.inference.detector import Found
+from local.predict.timeline import MelPicture, timeline
+from local.scoring import figures
+
+EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
+
+
+class Prediction(NamedTuple):
+    """A recording with what was found in it."""
+
+    path: Path
+    found: Found
+    limits: Mapping[str, float]  # label -> threshold
+    mel: MelPicture | None
+    made_by: Mapping[str, Any]  # checkpoint, network, hop: for the JSON
+
+
+def write_events(path: Path, prediction: Prediction) -> None:
+    """The field's columns (tab-separated, times in seconds) and the mean score of each event."""
+    lines = ["\t".join(EVENT_COLUMNS)]
+    for event in prediction.found.events:
+        times = f"{event.onset_s:.3f}\t{event.offset_s:.3f}"
+        row = (prediction.path.name, times, event.label, f"{event.confidence:.4f}")
+        lines.append("\t".join(row))
+    write_text_atomic(path, "\n".join(lines) + "\n")
+
+
+def write_json(path: Path, prediction: Prediction) -> None:
+    """The events, and what they were found with."""
+    events = [
+        {
+            "onset_s": round(event.onset_s, 3),
+            "offset_s": round(event.offset_s, 3),
+            "label": event.label,
+            "confidence": round(event.confidence, 4),
+        }
+        for event in prediction.found.events
+    ]
+    content = {
+        "recording": str(prediction.path),
+        "duration_s": round(prediction.found.duration_s, 4),
+        **prediction.made_by,
+        "thresholds": dict(prediction.limits),
+        "events": events,
+    }
+    write_json_atomic(path, content)
+
+
+def write_labels(path: Path, prediction: Prediction) -> None:
+    """A label track of Audacity: onset, offset and label, tab-separated."""
+    rows = (f"{e.onset_s:.6f}\t{e.offset_s:.6f}\t{e.label}\n" for e in prediction.found.events)
+    write_text_atomic(path, "".join(rows))
+
+
+def write_score_table(path: Path, prediction: Prediction) -> None:
+    """Post-processed scores: onset, offset (seconds), and a column a class."""
+    found = prediction.found
+    times = np.stack([found.boundaries_s[:-1], found.boundaries_s[1:]], axis=1)
+    with atomic_path(path) as temporary:
+        np.savetxt(
+            temporary,
+            np.concatenate([times, found.scores], axis=1),
+            fmt=["%.4f", "%.4f", *["%.6f"] * len(found.labels)],
+            delimiter="\t",
+            header="\t".join(["onset", "offset", *found.labels]),
+            comments="",
+        )
+
+
+def write_score_arrays(path: Path, prediction: Prediction) -> None:
+    """Arrays unprocessed and postprocessed (frame, class), event_labels and boundaries_s."""
+    found = prediction.found
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            unprocessed=found.unprocessed,
+            postprocessed=found.scores,
+            event_labels=np.array(found.labels),
+            boundaries_s=found.boundaries_s,
+        )
+
+
+def write_timeline(path: Path, prediction: Prediction) -> None:
+    """The picture of `local.predict.timeline`."""
+    assert prediction.mel is not None
+    figure = timeline(
+        prediction.found, prediction.mel, prediction.limits, title=prediction.path.name
+    )
+    figures.save(figure, path)
+
+
+class Format(NamedTuple):
+    """Ending of a file and what writes it."""
+
+    ending: str
+    write: Callable[[Path, Prediction], None]
+
+
+FORMATS: dict[str, Format] = {
+    "tsv": Format(".tsv", write_events),
+    "json": Format(".json", write_json),
+    "txt": Format(".txt", write_labels),
+    "png": Format(".png", write_timeline),
+    "scores": Format(".scores.tsv", write_score_table),
+    "npz": Format(".npz", write_score_arrays),
+}
+DEFAULT_FORMATS = ("tsv", "json", "txt", "png")
+
+
+def paths_of(folder: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
+    """Format -> the file of a recording called `name`."""
+    return {format_: folder / f"{name}{FORMATS[format_].ending}" for format_ in formats}

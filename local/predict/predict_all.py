@@ -1,0 +1,247 @@
+"""Events of many recordings: read, detect, write, and say what was found."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from desed_task.audio.files import probe
+from desed_task.audio.streaming import stream_file
+from desed_task.errors import InputError
+from desed_task.inference.detector import Found, SoundEventDetector
+from desed_task.postprocess import Threshold, class_thresholds
+from local.cli.devices import choose_device
+from local.cli.exit_status import StoppedError
+from local.config import RecipeConfig
+from local.predict.mel_image import MelPicture
+from local.predict.outputs import FORMATS, Prediction, paths_of
+from local.predict.recordings import Recording, find_recordings
+from local.predict.timeline import duration_text
+
+
+def open_detector(
+    config: RecipeConfig,
+    checkpoint: str,
+    *,
+    beats: str,
+    role: str,
+    gpus: str | None,
+    batch_size: int | None,
+) -> SoundEventDetector:
+    """The detector that a command line asks for.
+
+    Args:
+        config: says how far windows are apart.
+        checkpoint: of the networks.
+        beats: file of BEATs weights.
+        role: "student" or "teacher".
+        gpus: see `local.cli.devices.choose_device`.
+        batch_size: windows at a time; None for what suits the device.
+
+    Raises:
+        InputError: for files that cannot be used or a GPU that is not there.
+    """
+    chosen = choose_device(gpus)
+    if chosen.notice:
+        print(chosen.notice)
+    return SoundEventDetector.from_checkpoint(
+        checkpoint,
+        beats=beats,
+        role=role,
+        device=chosen.torch_device,
+        hop_s=config.predict.hop_s,
+        batch_size=batch_size,
+    )
+
+
+BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+
+
+class Output(NamedTuple):
+    """What is written, and where.
+
+    Attributes:
+        folder: of the files.
+        formats: of `local.predict.outputs.FORMATS`.
+        skip_existing: leave a recording alone whose files are all there and not older than it.
+        made_by: what to tell in the JSON of how events were found.
+    """
+
+    folder: Path
+    formats: Sequence[str]
+    skip_existing: bool
+    made_by: Mapping[str, Any]
+
+
+@dataclass
+class Summary:
+    """What was found in all recordings.
+
+    Attributes:
+        n_done: recordings searched; `n_skipped` were left alone.
+        audio_s: their length; `busy_s` is how long it took.
+        events: label -> number of events.
+        event_s: label -> seconds of them.
+        faults: what was wrong with the others.
+    """
+
+    n_done: int = 0
+    n_skipped: int = 0
+    audio_s: float = 0.0
+    busy_s: float = 0.0
+    events: Counter[str] = field(default_factory=Counter)
+    event_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, found: Found, busy_s: float) -> None:
+        """Count a recording, and the seconds that it took."""
+        self.n_done += 1
+        self.audio_s += found.duration_s
+        self.busy_s += busy_s
+        for event in found.events:
+            self.events[event.label] += 1
+            self.event_s[event.label] += event.offset_s - event.onset_s
+
+    def table(self) -> str:
+        """Lines to print: events per class, and the speed."""
+        width = max([len("class"), *map(len, self.events)])
+        lines = [f"{'class':{width}}  events  seconds"] if self.events else ["no events"]
+        for label, count in self.events.most_common():
+            lines.append(f"{label:{width}}  {count:6d}  {self.event_s[label]:7.1f}")
+        skipped = f", {self.n_skipped} left alone as their files are there" * bool(self.n_skipped)
+        plural = "" if self.n_done == 1 else "s"
+        lines.append(
+            f"{self.n_done} recording{plural}{skipped}, {duration_text(self.audio_s)} of audio"
+        )
+        if self.audio_s:
+            factor = self.busy_s / self.audio_s
+            lines[-1] += f" in {duration_text(self.busy_s)}: real-time factor {factor:.3f}"
+        return "\n".join(lines)
+
+
+def predict_all(
+    detector: SoundEventDetector,
+    inputs: Sequence[Path],
+    output: Output,
+    *,
+    threshold: Threshold,
+) -> int:
+    """Find the events of files and folders, and print what was found and what was not read.
+
+    Returns:
+        The exit status: 1 where a recording could not be read.
+    """
+    recordings, faults = find_recordings(inputs)
+    summary = search(detector, recordings, output, threshold=threshold)
+    print(f"{summary.table()}\nresults: {output.folder}")
+    faults += summary.faults
+    if faults:
+        print(f"error: {InputError.collect(faults, 'Recordings not read:')}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def search(
+    detector: SoundEventDetector,
+    recordings: Sequence[Recording],
+    output: Output,
+    *,
+    threshold: Threshold,
+    progress: bool = True,
+) -> Summary:
+    """Find the events of recordings and write them; one that cannot be read does not end it.
+
+    Args:
+        detector: of a checkpoint.
+        recordings: to search.
+        output: what is written.
+        threshold: see `SoundEventDetector.detect`.
+        progress: whether to show a bar, in seconds of audio.
+
+    Raises:
+        StoppedError: after Ctrl-C; what is finished stays.
+    """
+    summary = Summary()
+    todo = _todo(recordings, output, summary)
+    limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
+    output.folder.mkdir(parents=True, exist_ok=True)  # before hours of work, not after them
+    bar = tqdm(
+        total=sum(todo.values()),
+        bar_format=BAR,
+        dynamic_ncols=True,
+        disable=not progress,
+    )
+
+    def advance(seconds: float) -> None:
+        # The last frame of a recording may reach past its end.
+        bar.update(min(seconds, bar.total - bar.n))
+
+    with bar:
+        for recording in todo:
+            started_s = time.monotonic()
+            try:
+                found = _search(detector, recording, output, limits, advance)
+            except InputError as error:
+                summary.faults.append(_placed(error, recording))
+            except KeyboardInterrupt:
+                raise StoppedError(
+                    f"stopped after {summary.n_done} of {len(todo)} recordings; run the same "
+                    "command again with --skip_existing to go on"
+                ) from None
+            else:
+                summary.add(found, time.monotonic() - started_s)
+    return summary
+
+
+def _todo(
+    recordings: Sequence[Recording], output: Output, summary: Summary
+) -> dict[Recording, float]:
+    """Recordings to search with their seconds; the others are counted in the summary."""
+    lengths_s = {}
+    for recording in recordings:
+        try:
+            length_s = probe(recording.path).duration_s
+        except InputError as error:
+            summary.faults.append(str(error))
+            continue
+        if output.skip_existing and _is_done(recording, output):
+            summary.n_skipped += 1
+        else:
+            lengths_s[recording] = length_s
+    return lengths_s
+
+
+def _is_done(recording: Recording, output: Output) -> bool:
+    written_s = recording.path.stat().st_mtime
+    files = paths_of(output.folder, recording.name, output.formats).values()
+    return all(file.is_file() and file.stat().st_mtime >= written_s for file in files)
+
+
+def _search(
+    detector: SoundEventDetector,
+    recording: Recording,
+    output: Output,
+    limits: Mapping[str, float],
+    progress: Callable[[float], None],
+) -> Found:
+    """Find the events of one recording and write its files."""
+    blocks = stream_file(recording.path, detector.spec.sample_rate)
+    mel = MelPicture(detector.spec.front_end) if "png" in output.formats else None
+    found = detector.detect_blocks(
+        blocks if mel is None else mel.watch(blocks), threshold=limits, progress=progress
+    )
+    prediction = Prediction(recording.path, found, limits, mel, output.made_by)
+    for format_, path in paths_of(output.folder, recording.name, output.formats).items():
+        FORMATS[format_].write(path, prediction)
+    return found
+
+
+def _placed(error: InputError, recording: Recording) -> str:
+    text = str(error)
+    return text if str(recording.path) in text else f"{recording.path}: {text}"

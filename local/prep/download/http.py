@@ -1,0 +1,269 @@
+"""One file over HTTP: resumed, retried, checked, and in its place only when it is whole.
+
+What has come is kept in `<file>.part` beside the target. It is gone on with by a range request, but
+only where the file is known to be the same one: the server's ETag or Last-Modified goes along
+(If-Range), or there is a checksum to tell in the end. A server without ranges answers with the
+whole file, which then replaces the part.
+
+requests carries it: it comes with codecarbon anyway, obeys HTTPS_PROXY, NO_PROXY and
+REQUESTS_CA_BUNDLE, and hands out the raw bytes. pooch does not resume, and the standard library
+does not read chunked bodies in blocks without hiding where they were cut.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+import urllib3
+
+from desed_task.errors import InputError
+from local.cli.exit_status import StoppedError
+from local.prep.download.http_response import ChangedError, Reply, TemporaryError, judge
+from local.prep.download.partial_file import Part
+
+# A broken connection loses what has come of a block.
+BLOCK_BYTES = 1 << 18
+# ENOSPC is a full disk, EDQUOT a used-up quota, EFBIG what a file system or ulimit refuses.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on a server, as far as it is known.
+
+    Attributes:
+        url: its address.
+        size: in bytes.
+        checksum: md5:... or sha256:...
+    """
+
+    url: str
+    size: int | None = None
+    checksum: str | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient a download is.
+
+    Attributes:
+        tries: in a row without getting further, before it is given up.
+        first_wait_s: before the second try; doubles with each one.
+        longest_wait_s: caps that, and what a server asks for by Retry-After.
+        timeout_s: to connect, and between two pieces of the file.
+    """
+
+    tries: int = 6
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 120.0
+    timeout_s: tuple[float, float] = (15.0, 30.0)
+
+
+class Progress:
+    """What a download tells; this one keeps it to itself."""
+
+    def at(self, done: int, total: int | None) -> None:
+        """So many bytes are there, of so many (None: unknown)."""
+
+    def say(self, message: str) -> None:
+        """Something that a person should know."""
+
+
+def download(
+    remote: Remote,
+    target: Path,
+    *,
+    policy: Policy | None = None,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Fetch a file; what came of it before is gone on with.
+
+    A file with the wrong checksum is deleted and fetched once more.
+
+    Args:
+        remote: what to fetch.
+        target: where it goes; replaced when there.
+        policy: how patient to be.
+        stop: when set, by another thread, the download ends within a block.
+        progress: is told what happens.
+
+    Raises:
+        InputError: it cannot be had, is not what it should be, or the disk is full; the message
+            gives the address, what happened and what to do.
+        StoppedError: `stop` was set; the part stays.
+    """
+    fetch = _Fetch(
+        remote, Part(target), policy or Policy(), stop or threading.Event(), progress or Progress()
+    )
+    with room_for(target, "nothing was fetched"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    for last in (False, True):
+        fetch.receive()
+        fault = mismatch(fetch.part.path, remote.size, remote.checksum)
+        if fault is None:
+            fetch.part.become(target)
+            return
+        fetch.part.remove()
+        if last:
+            raise InputError(
+                f"{remote.url}: {fault}, twice; what came was deleted. Fetch it from another place "
+                "(--mirror), or correct size and checksum in the table of sources"
+            )
+        fetch.progress.say(f"{target.name}: {fault}; deleted, fetching it again")
+
+
+def mismatch(path: Path, size: int | None, checksum: str | None) -> str | None:
+    """How a file differs from what it should be; None when it does not."""
+    there = path.stat().st_size
+    if size is not None and there != size:
+        return f"has {there} bytes instead of {size}"
+    if checksum is None:
+        return None
+    kind, _, wanted = checksum.partition(":")
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    found = digest.hexdigest()
+    return None if found == wanted.lower() else f"has {kind} {found} instead of {wanted}"
+
+
+@contextmanager
+def room_for(path: Path, done: str) -> Iterator[None]:
+    """Turns what a full disk raises into a message.
+
+    Args:
+        path: that is written.
+        done: what stays, for the message.
+
+    Raises:
+        InputError: the disk is full, or the file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise InputError(
+                f"{path}: no room on the disk ({error.strerror}); {done}. Free some, or give "
+                "another --basedir, and run the same command again"
+            ) from None
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+@dataclass
+class _Fetch:
+    """One file on its way into its part file."""
+
+    remote: Remote
+    part: Part
+    policy: Policy
+    stop: threading.Event
+    progress: Progress
+
+    def receive(self) -> None:
+        """Bring the part up to the whole file, over as many connections as it takes."""
+        most, failures = 0, 0
+        while True:
+            try:
+                self._connect_once()
+                return
+            except TemporaryError as fault:
+                size = self.part.size
+                # A server that always starts anew gets nowhere new, however much it sends.
+                failures = 1 if size > most else failures + 1
+                most = max(most, size)
+                if failures >= self.policy.tries:
+                    raise InputError(self._given_up(fault, failures)) from None
+                self._wait(fault, failures)
+
+    def _wait(self, fault: TemporaryError, failures: int) -> None:
+        wait_s = self.policy.first_wait_s * 2 ** (failures - 1)
+        if fault.retry_after_s is not None:
+            wait_s = fault.retry_after_s
+        wait_s = min(max(wait_s, 0.0), self.policy.longest_wait_s)
+        name = self.part.target.name
+        self.progress.say(f"{name}: {fault}; {self._so_far()}, next try in {wait_s:.0f} s")
+        if self.stop.wait(wait_s):
+            raise StoppedError(f"{name}: stopped; {self._so_far()}")
+
+    def _so_far(self) -> str:
+        return f"{self.part.size} bytes are there"
+
+    def _given_up(self, fault: TemporaryError, failures: int) -> str:
+        return (
+            f"{self.remote.url}: {fault}, {failures} times in a row; {self._so_far()} and kept. "
+            "Run the same command again to go on, behind a proxy set HTTPS_PROXY, or fetch from "
+            "another place with --mirror"
+        )
+
+    def _connect_once(self) -> None:
+        """One request; returns when the part is the whole file."""
+        start = self.part.resumable(self.remote.checksum is not None)
+        if start and start == (self.remote.size or self.part.total):
+            self.progress.at(start, start)
+            return
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers |= {"Range": f"bytes={start}-"}
+            headers |= {"If-Range": self.part.validator} if self.part.validator else {}
+        try:
+            with requests.get(
+                self.remote.url, headers=headers, stream=True, timeout=self.policy.timeout_s
+            ) as response:
+                reply = judge(response, start, self.remote.size)
+                if start and reply.start == 0:
+                    name = self.part.target.name
+                    self.progress.say(f"{name}: the server cannot go on, so it begins anew")
+                elif start and self.part.total not in (None, reply.total):
+                    raise ChangedError("the file on the server has changed")
+                self._take(reply, response)
+        except ChangedError:
+            self.part.remove()
+            raise
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise TemporaryError.of(error, self.remote.url) from None
+
+    def _take(self, reply: Reply, response: requests.Response) -> None:
+        with room_for(self.part.path, "what has come is kept"):
+            if reply.start == 0:
+                self.part.begin(reply.validator, reply.total)
+            size = reply.start
+            with self.part.path.open("ab", buffering=0) as file:
+                self.progress.at(size, reply.total)
+                for block in _blocks(response):
+                    _write(file.write, block)
+                    size += len(block)
+                    self.progress.at(size, reply.total)
+                    if self.stop.is_set():
+                        raise StoppedError(f"{self.part.target.name}: stopped; {self._so_far()}")
+                os.fsync(file.fileno())
+        if reply.total is not None and size < reply.total:
+            raise TemporaryError(f"the connection was cut at {100 * size // reply.total} %")
+        if reply.total is not None and size > reply.total:
+            self.part.remove()
+            raise TemporaryError("the server sent more than it announced")
+
+
+def _write(write: Callable[[memoryview], int | None], block: bytes) -> None:
+    """Write all of a block: unbuffered files may take a part of it."""
+    view = memoryview(block)
+    while view:
+        view = view[write(view) or 0 :]
+
+
+def _blocks(response: requests.Response) -> Iterator[bytes]:
+    """The bytes as they are on the wire: a server may call a .tar.gz an encoding of a .tar."""
+    try:
+        yield from response.raw.stream(BLOCK_BYTES, decode_content=False)
+    except OSError as error:
+        # Of the connection; it must not be taken for one of the disk.
+        raise TemporaryError(str(error)) from None

@@ -1,0 +1,179 @@
+"""What is to be fetched: its size, what of it is there, and whether the disk has room."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from desed_task.errors import InputError
+from local.prep.download.http import Remote, mismatch
+from local.prep.download.partial_file import Part
+from local.prep.download.sources import Source, SourceTable
+from local.prep.download.unpack_record import downloads, is_there, records_of
+from local.prep.download.zenodo import announced_size, remotes
+from local.prep.layout import Places
+
+# Zipped audio loses about a third; an archive is deleted once it is unpacked.
+_TIMES_LARGER = 1.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One source in a plan.
+
+    Attributes:
+        source: of the table.
+        there: nothing of it has to be fetched.
+        remotes: by file name, with sizes as far as they are known; empty when all is there.
+        names: of its files, as far as they are known.
+        come: bytes that an earlier run has left of them.
+        edited: tables that are not as they were unpacked.
+        problem: why it cannot be fetched, as far as is known.
+    """
+
+    source: Source
+    there: bool
+    remotes: dict[str, Remote] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    come: int = 0
+    edited: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def title(self) -> str:
+        """The files' names."""
+        return ", ".join(self.names) or self.source.file
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to fetch, those that have come included; None when a size is not known."""
+        sizes = [remote.size for remote in self.remotes.values()]
+        return None if None in sizes else sum(size or 0 for size in sizes)
+
+    @property
+    def left(self) -> int:
+        """Bytes that have to come yet, as far as is known."""
+        return 0 if self.there else max(0, (self.size or 0) - self.come)
+
+    @property
+    def state(self) -> str:
+        """In words."""
+        if self.problem:
+            return self.problem
+        if self.there:
+            return f"there; edited: {', '.join(self.edited)}" if self.edited else "there"
+        if self.come and self.size:
+            return f"{100 * self.come // self.size} % there"
+        return "to fetch"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fetched.
+
+    Attributes:
+        rows: one a source.
+        folder: that everything goes below.
+        free: bytes on its disk.
+        clips: bytes that AudioSet's clips will take.
+    """
+
+    rows: tuple[Row, ...]
+    folder: Path
+    free: int
+    clips: int = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that have to come yet, as far as is known."""
+        return sum(row.left for row in self.rows)
+
+    @property
+    def needed(self) -> int:
+        """Bytes for archives, about, for what is in them, and for clips."""
+        archives = sum(row.size or 0 for row in self.rows if not row.there)
+        return self.left + round(_TIMES_LARGER * archives) + self.clips
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether the disk has room and nothing is known to be impossible."""
+        return self.needed <= self.free and not any(row.problem for row in self.rows)
+
+    def text(self) -> str:
+        """The rows as a table, and what they come to."""
+        width = max([len(row.title) for row in self.rows] + [24]) + 2
+        lines = [f"{'file':<{width}}{'part':<12}{'size':>10}  state"]
+        for row in self.rows:
+            size = "" if row.there else "unknown" if row.size is None else readable(row.size)
+            lines.append(f"{row.title:<{width}}{row.source.part:<12}{size:>10}  {row.state}")
+        unknown = any(row.size is None and not row.there for row in self.rows)
+        left = readable(self.left) + " and what is unknown" * unknown
+        unpacked = "unpacked and with clips" if self.clips else "unpacked"
+        verdict = "which is enough" if self.needed <= self.free else "which is NOT ENOUGH"
+        lines.append(
+            f"to fetch: {left}; {unpacked}, it takes about {readable(self.needed)}; "
+            f"free in {self.folder}: {readable(self.free)}, {verdict}"
+        )
+        return "\n".join(lines)
+
+
+def make_plan(places: Places, parts: set[str], table: SourceTable) -> Plan:
+    """Look at the disk, ask servers for sizes, write nothing.
+
+    Args:
+        places: where things belong.
+        parts: of `sources.FETCHED_PARTS`.
+        table: with its mirror.
+    """
+    wanted = [source for source in table.sources if source.part in parts]
+    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        rows = tuple(pool.map(partial(_row, places, table), wanted))
+    return Plan(rows, places.basedir, _free(places.basedir))
+
+
+def _row(places: Places, table: SourceTable, source: Source) -> Row:
+    if is_there(places, source):
+        records = records_of(places, source)
+        edited = [name for record in records for name in record.edited()]
+        return Row(source, True, names=tuple(r.name for r in records), edited=tuple(edited))
+    row, problem = Row(source, False), ""
+    try:
+        found = remotes(source, table)
+        row = replace(row, remotes=found, names=tuple(found))
+        row = replace(row, come=sum(_come(places, *item) for item in row.remotes.items()))
+        row = replace(row, remotes={n: _sized(places, n, r) for n, r in row.remotes.items()})
+    except InputError as error:
+        problem = str(error)
+    return replace(row, problem=problem)
+
+
+def _come(places: Places, name: str, remote: Remote) -> int:
+    archive = downloads(places) / name
+    if archive.is_file() and mismatch(archive, remote.size, None) is None:
+        return archive.stat().st_size
+    return Part(archive).resumable(remote.checksum is not None)
+
+
+def _sized(places: Places, name: str, remote: Remote) -> Remote:
+    if remote.size is not None:
+        return remote
+    archive = downloads(places) / name
+    known = archive.stat().st_size if archive.is_file() else announced_size(remote.url)
+    return replace(remote, size=known)
+
+
+def _free(folder: Path) -> int:
+    """Bytes free on the disk that a folder is or will be on."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def readable(size: int) -> str:
+    """Bytes as people say them."""
+    for power, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
+        if size >= 10**power:
+            return f"{size / 10**power:.1f} {unit}"
+    return f"{size} B"

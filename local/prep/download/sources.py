@@ -1,0 +1,155 @@
+"""The table of sources: what is fetched from where, and where it belongs (confs/sources.yaml)."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import yaml
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+
+from desed_task.errors import InputError
+from local.config_schema import Data, Strict
+from local.prep.layout import PARTS
+
+SOURCES_FILE = "./confs/sources.yaml"
+# Fetched, but nothing is prepared from it.
+CHECKPOINT = "checkpoint"
+FETCHED_PARTS = {**PARTS, CHECKPOINT: "the published checkpoint"}
+# Of `Places`; all other names in `gives` and `made` are keys of the data section.
+_RECORDINGS = ("recordings_audio", "recordings_labels")
+_DIGITS = {"md5": 32, "sha256": 64}
+
+
+class Source(Strict):
+    """One file, or the files of one Zenodo record that match a pattern."""
+
+    part: str
+    """Of `FETCHED_PARTS`."""
+    file: str = Field(min_length=1)
+    url: str | None = Field(default=None, pattern="^https?://")
+    record: PositiveInt | None = None
+    """Number of the Zenodo record that lists size and checksum."""
+    size: PositiveInt | None = None
+    """In bytes."""
+    checksum: str | None = None
+    """md5:<32 hexadecimal digits> or sha256:<64>."""
+    into: str
+    """Folder below the base folder."""
+    keep_from: tuple[str, ...] = ()
+    """Names of folders that an archive's paths are kept from on."""
+    flat: bool = False
+    """Every file goes into `into` itself."""
+    gives: tuple[str, ...] = ()
+    """What must be there afterwards."""
+    made: tuple[str, ...] = ()
+    """What is made from it; where all of it exists, nothing is fetched."""
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether `file` stands for names that only the record's listing knows."""
+        return "*" in self.file
+
+    @field_validator("part")
+    @classmethod
+    def _known_part(cls, part: str) -> str:
+        if part not in FETCHED_PARTS:
+            raise ValueError(f"no such part; known: {', '.join(FETCHED_PARTS)}")
+        return part
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, file: str) -> str:
+        if file != PurePosixPath(file).name or "\\" in file or file.startswith("."):
+            raise ValueError("is not the name of a file; give it without folders")
+        return file
+
+    @field_validator("into")
+    @classmethod
+    def _below_the_base(cls, into: str) -> str:
+        path = PurePosixPath(into)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError("must be a folder below --basedir: no leading / and no ..")
+        return into
+
+    @field_validator("checksum")
+    @classmethod
+    def _known_checksum(cls, checksum: str | None) -> str | None:
+        if checksum is not None and not is_checksum(checksum):
+            raise ValueError("is neither md5: with 32 nor sha256: with 64 hexadecimal digits")
+        return checksum
+
+    @field_validator("gives", "made")
+    @classmethod
+    def _known_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [k for k in keys if k not in Data.model_fields and k not in _RECORDINGS]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: no key of the data section")
+        return keys
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> Source:
+        if self.is_pattern and (not self.record or self.url or self.size or self.checksum):
+            raise ValueError(f"file {self.file}: a pattern goes with a record, and nothing else")
+        if not (self.url or self.record):
+            raise ValueError(f"file {self.file}: give its url or its record")
+        return self
+
+
+class SourceTable(Strict):
+    """All sources, and what redirects them."""
+
+    zenodo: str = Field(default="https://zenodo.org", pattern="^https?://")
+    mirror: str | None = Field(default=None, pattern="^https?://")
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_row_a_name(self) -> SourceTable:
+        names = [source.file for source in self.sources if not source.is_pattern]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: more than one row; a mirror could not tell them")
+        return self
+
+    def redirected(self, mirror: str | None) -> SourceTable:
+        """The table with another mirror, or as it is for None.
+
+        Raises:
+            InputError: the mirror is not the address of a web server.
+        """
+        if mirror is None:
+            return self
+        if not mirror.startswith(("http://", "https://")):
+            raise InputError(f"--mirror {mirror}: not an address; it begins with http(s)://")
+        return self.model_copy(update={"mirror": mirror})
+
+
+def is_checksum(text: str) -> bool:
+    """Whether this is `md5:` or `sha256:` with its hexadecimal digits."""
+    kind, _, digits = text.partition(":")
+    return _DIGITS.get(kind) == len(digits) and not set(digits.lower()) - set("0123456789abcdef")
+
+
+def load_sources(path: str | Path = SOURCES_FILE) -> SourceTable:
+    """Read and check a table of sources.
+
+    Raises:
+        InputError: no such file, not YAML, or wrong rows (all of them at once).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such table of sources; the usual one is {SOURCES_FILE}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    try:
+        return SourceTable.model_validate(tree)
+    except ValidationError as error:
+        problems = [_problem(mistake["loc"], mistake["msg"]) for mistake in error.errors()]
+        raise InputError.collect(problems, f"{path} cannot be used:") from None
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    # Rows are counted from 1, as people do.
+    where = ".".join(str(part + 1) if isinstance(part, int) else part for part in location)
+    return f"{where or 'table'}: {message.removeprefix('Value error, ')}"

@@ -1,0 +1,225 @@
+"""Unpack a zip or tar archive, block by block, and never outside its folder.
+
+All names are looked at before anything is written: an archive with one bad member is refused
+whole. No link is ever made: one that stays inside becomes a copy of what it names. Each file
+appears whole, so unpacking that was stopped is simply done again.
+"""
+
+from __future__ import annotations
+
+import lzma
+import posixpath
+import shutil
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, NoReturn
+
+from tqdm import tqdm
+
+from desed_task.atomic_files import atomic_path
+from desed_task.errors import InputError
+from local.prep.download.archive_members import TarReader, ZipReader, link_target, safe_path
+from local.prep.download.http import room_for
+
+_BLOCK_BYTES = 1 << 20
+# Deflate reaches 1:1000 on zeros; audio and tables stay far below this.
+_MOST_TIMES_LARGER = 200
+_SMALL_BYTES = 1 << 28
+# OSError is what gzip and bz2 raise; what a full disk raises has become an InputError before.
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
+
+
+class Unpacked(NamedTuple):
+    """A file of the archive: where it is, relative to the folder, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class _Planned(NamedTuple):
+    name: str
+    path: PurePosixPath
+    size: int
+    link: str | None
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    keep_from: Sequence[str] = (),
+    flat: bool = False,
+    spare: Callable[[Path, int], bool] | None = None,
+    check: Callable[[], None] | None = None,
+    progress: bool = True,
+) -> tuple[Unpacked, ...]:
+    """Unpack an archive (zip; tar, plain or compressed).
+
+    Args:
+        archive: the file.
+        folder: that its members go into; made when absent.
+        keep_from: folders whose names paths are kept from on (see `confs/sources.yaml`).
+        flat: every file goes into `folder` itself.
+        spare: whether a file that is there, and should have so many bytes, stays as it is.
+        check: called after every block; what it raises ends the unpacking.
+        progress: show a bar.
+
+    Returns:
+        Every file of the archive, those left alone included.
+
+    Raises:
+        InputError: it is damaged, has a member that would go elsewhere or is no file, would not
+            fit the disk, or the disk is full.
+    """
+    try:
+        with _reader(archive) as reader:
+            planned = _plan(reader, archive, folder, keep_from, flat)
+            total = sum(member.size for member in planned)
+            _check_size(archive, folder, total)
+            with byte_bar(f"unpacking {archive.name}", total, progress) as bar:
+                work = _Work(folder, spare, check or (lambda: None), bar)
+                return tuple(work.write(reader, planned))
+    except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
+        # tarfile tells in further lines what each of its readers thinks.
+        what = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        raise InputError(
+            f"{archive}: cannot be unpacked ({what}); it is damaged, or "
+            "no archive of a known kind. Delete it and run the same command again"
+        ) from None
+
+
+def byte_bar(title: str, total: int | None, shown: bool) -> tqdm[NoReturn]:
+    """A bar in bytes; where no terminal watches, it writes a line each half minute."""
+    return tqdm(
+        desc=title,
+        total=total,
+        unit="B",
+        unit_scale=True,
+        dynamic_ncols=True,
+        leave=False,
+        mininterval=0.1 if sys.stderr.isatty() else 30,
+        disable=not shown,
+    )
+
+
+def _reader(archive: Path) -> ZipReader | TarReader:
+    is_zip = archive.suffix == ".zip" or zipfile.is_zipfile(archive)
+    return ZipReader(archive) if is_zip else TarReader(archive)
+
+
+def _plan(
+    reader: ZipReader | TarReader, archive: Path, folder: Path, keep_from: Sequence[str], flat: bool
+) -> list[_Planned]:
+    """What goes where.
+
+    Raises:
+        InputError: with every member that is refused.
+    """
+    planned, problems = [], []
+    for member in reader.members():
+        try:
+            path = safe_path(member.name, keep_from, folder.name)
+            link = link_target(member)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if member.is_folder or path is None:
+            continue
+        if not (member.is_file or link):
+            problems.append(f"{member.name!r} is neither file nor folder (a device?)")
+            continue
+        path = PurePosixPath(path.name) if flat else path
+        planned.append(_Planned(member.name, path, member.size, link))
+    problems += _clashes(planned)
+    if problems:
+        heading = f"{archive}: not unpacked, as it has members that an honest archive has not:"
+        raise InputError.collect(problems, heading, most_shown=5)
+    return planned
+
+
+def _clashes(planned: list[_Planned]) -> Iterator[str]:
+    """Members that would overwrite each other, and links to nothing."""
+    names: dict[PurePosixPath, str] = {}
+    for member in planned:
+        if member.path in names:
+            yield f"{member.name!r} and {names[member.path]!r} go to one place, {member.path}"
+        names[member.path] = member.name
+    files = _files(planned)
+    for member in planned:
+        if member.link is not None and member.link not in files:
+            yield f"{member.name!r} is a link to {member.link!r}, which is no file of it"
+
+
+def _files(planned: list[_Planned]) -> dict[str, _Planned]:
+    """The members with content by name, written as links name them (no leading ./)."""
+    return {posixpath.normpath(m.name): m for m in planned if m.link is None}
+
+
+def _check_size(archive: Path, folder: Path, total: int) -> None:
+    packed = archive.stat().st_size
+    if total > max(_MOST_TIMES_LARGER * packed, _SMALL_BYTES):
+        raise InputError(
+            f"{archive}: would unpack from {packed} to {total} bytes, which no audio does; "
+            "not unpacked"
+        )
+    with room_for(folder, "nothing was unpacked"):
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    if total > free:
+        raise InputError(
+            f"{archive}: unpacks to {total} bytes, but {folder} has room for {free}; the archive "
+            "is kept. Free some, or give another --basedir, and run the same command again"
+        )
+
+
+class _Work(NamedTuple):
+    """Writes members into a folder."""
+
+    folder: Path
+    spare: Callable[[Path, int], bool] | None
+    check: Callable[[], None]
+    bar: tqdm[NoReturn]
+
+    def write(self, reader: ZipReader | TarReader, planned: list[_Planned]) -> Iterator[Unpacked]:
+        """Write the files in the archive's order, then copies for links."""
+        wanted = {member.name: member for member in planned if member.link is None}
+        for name, stream in reader.streams(wanted):
+            member = wanted[name]
+            target = self._target(member, member.size)
+            if target is not None:
+                self._copy(stream.read, target, member.size, name)
+            yield Unpacked(str(member.path), member.size)
+        files = _files(planned)
+        for member in planned:
+            if member.link is None:
+                continue
+            source = files[member.link]
+            target = self._target(member, source.size)
+            if target is not None:
+                with (self.folder / source.path).open("rb") as file:
+                    self._copy(file.read, target, source.size, member.name)
+            yield Unpacked(str(member.path), source.size)
+
+    def _target(self, member: _Planned, size: int) -> Path | None:
+        """Where a member goes; None when the file there is to stay."""
+        target = self.folder / member.path
+        if self.spare and target.is_file() and self.spare(target, size):
+            self.bar.update(size)
+            return None
+        return target
+
+    def _copy(self, read: Callable[[int], bytes], target: Path, size: int, name: str) -> None:
+        written = 0
+        with room_for(target, "the archive is kept"), atomic_path(target) as temporary:
+            with temporary.open("wb") as file:
+                while block := read(_BLOCK_BYTES):
+                    file.write(block)
+                    written += len(block)
+                    self.bar.update(len(block))
+                    self.check()
+            if written != size:
+                raise EOFError(f"{name} has {written} bytes instead of {size}")

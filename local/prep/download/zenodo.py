@@ -1,0 +1,122 @@
+"""Sizes and checksums at run time: from Zenodo's listing of a record, or from the server itself.
+
+A mirror is asked for a copy of the listing at the same path (MIRROR/api/records/<record>). Where
+there is none, the file's own Content-Length has to do.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from typing import NamedTuple
+from urllib.parse import quote
+
+import requests
+
+from desed_task.errors import InputError
+from local.prep.download.http import Remote
+from local.prep.download.sources import Source, SourceTable, is_checksum
+
+_TIMEOUT_S = (10.0, 20.0)
+
+
+class Listed(NamedTuple):
+    """A file of a record: size in bytes and checksum, None where the listing is odd."""
+
+    size: int | None
+    checksum: str | None
+
+
+def remotes(source: Source, table: SourceTable) -> dict[str, Remote]:
+    """Name and remote file of everything that a source stands for.
+
+    Args:
+        source: a row of the table.
+        table: says where to ask.
+
+    Raises:
+        InputError: the row is a pattern and no listing can be had, or nothing in it matches.
+    """
+    listing = _listing(source, table) if source.is_pattern or not _is_complete(source) else {}
+    names = [source.file]
+    if source.is_pattern:
+        names = sorted(fnmatch.filter(listing, source.file))
+        if not names:
+            raise InputError(_no_match(source, table, listing))
+    found = {}
+    for name in names:
+        listed = listing.get(name, Listed(None, None))
+        size, checksum = source.size or listed.size, source.checksum or listed.checksum
+        found[name] = Remote(_address(source, table, name), size, checksum)
+    return found
+
+
+def announced_size(url: str) -> int | None:
+    """What a server says a file's size is, in bytes; None when it does not say.
+
+    Raises:
+        InputError: it has no such file.
+    """
+    try:
+        reply = requests.head(
+            url, timeout=_TIMEOUT_S, allow_redirects=True, headers={"Accept-Encoding": "identity"}
+        )
+    except requests.RequestException:
+        return None
+    if reply.status_code in (404, 410):
+        raise InputError(f"{url}: not there (HTTP {reply.status_code})")
+    length = reply.headers.get("Content-Length", "")
+    return int(length) if reply.status_code == 200 and length.isdecimal() else None
+
+
+def _is_complete(source: Source) -> bool:
+    return source.record is None or bool(source.size and source.checksum)
+
+
+def _address(source: Source, table: SourceTable, name: str) -> str:
+    if table.mirror:
+        return f"{table.mirror.rstrip('/')}/{quote(name)}"
+    return source.url or f"{table.zenodo.rstrip('/')}/records/{source.record}/files/{quote(name)}"
+
+
+def _listing_address(source: Source, table: SourceTable) -> str:
+    return f"{(table.mirror or table.zenodo).rstrip('/')}/api/records/{source.record}"
+
+
+def _listing(source: Source, table: SourceTable) -> dict[str, Listed]:
+    """The files of a source's record by name; empty when it cannot be had."""
+    try:
+        reply = requests.get(_listing_address(source, table), timeout=_TIMEOUT_S)
+        reply.raise_for_status()
+        return dict(_files(reply.json()))
+    # requests' JSON error is a ValueError too; a listing of another shape is as good as none.
+    except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _files(tree: dict[str, list[dict[str, object]]]) -> Iterator[tuple[str, Listed]]:
+    for file in tree["files"]:
+        name, size, checksum = file["key"], file.get("size"), file.get("checksum")
+        # It becomes a path here.
+        if isinstance(name, str) and name and not set(name) & set("/\\\0") and name[0] != ".":
+            yield (
+                name,
+                Listed(
+                    size if isinstance(size, int) and size > 0 else None,
+                    checksum if isinstance(checksum, str) and is_checksum(checksum) else None,
+                ),
+            )
+
+
+def _no_match(source: Source, table: SourceTable, listing: dict[str, Listed]) -> str:
+    where = _listing_address(source, table)
+    if listing:
+        return (
+            f"{where}: none of {', '.join(sorted(listing))} matches {source.file}; correct it "
+            "in the table of sources"
+        )
+    return (
+        f"{where}: this listing cannot be had, and only it has the names of {source.file}; give "
+        f"the file's name in the table of sources instead, or put a copy of "
+        f"https://zenodo.org/api/records/{source.record} there"
+    )

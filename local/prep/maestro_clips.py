@@ -1,0 +1,213 @@
+"""MAESTRO real: cut long recordings and their soft labels into 10 s clips and a table.
+
+Source: SPEC section 2. The clips' audio is cut, not resampled; `resample_folder` comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from desed_task.atomic_files import write_text_atomic
+from desed_task.audio.files import list_wavs, probe, read_lossless, remove_leftovers, write_wav
+from desed_task.errors import InputError
+from desed_task.parallel import in_threads
+from local.prep.maestro_soft_labels import SoftLabels, label_files, read_soft_labels
+
+TRAIN_HOP_S = 1.0
+VALIDATION_HOP_S = 5.0
+TABLE_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """What `cut_recordings` did.
+
+    Attributes:
+        done: clips written.
+        skipped: clips that were there already.
+        missing: recordings that are not on disk.
+        failed: (file, reason) of each recording that could not be cut.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    missing: tuple[str, ...] = ()
+    failed: tuple[tuple[Path, str], ...] = ()
+
+
+@dataclass
+class _Cut:
+    """One recording's outcome: clips written, clips there before, table rows; or the fault."""
+
+    done: int = 0
+    skipped: int = 0
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    fault: str = ""
+
+
+def cut_recordings(
+    audio_dir: Path,
+    annotation_dir: Path,
+    recordings: Sequence[str],
+    out_folder: Path,
+    out_table: Path,
+    *,
+    window_s: float = 10.0,
+    hop_s: float,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> CutReport:
+    """Cut recordings into clips and write the clips' table (SPEC section 2).
+
+    Clips are named `{recording}-{onset:06d}-{offset:06d}.wav` in centiseconds. The table's rows are
+    sorted by filename and, within a clip, in the annotation's order; a clip without any annotated
+    event has no row. Clips that are whole and not older than their recording are left alone, so a
+    run that was stopped is completed.
+
+    Args:
+        audio_dir: holds `<recording>.wav`, in subfolders or not.
+        annotation_dir: holds `<recording>.txt` (see `read_soft_labels`), in subfolders or not.
+        recordings: names without suffix.
+        out_folder: of the clips.
+        out_table: TSV file; written last, from the recordings that could be cut; kept as it was
+            when none could.
+        window_s: length of a clip.
+        hop_s: from one clip's onset to the next; at most `window_s`.
+        jobs: recordings at a time; None for one a processor.
+        progress: show a bar.
+
+    Raises:
+        InputError: a folder is missing or empty, or none of the recordings is there.
+    """
+    if not 0 < hop_s <= window_s:
+        raise InputError(f"hop_s = {hop_s}: must be above 0 and at most the window ({window_s} s)")
+    audio = by_stem(list_wavs(audio_dir, recursive=True))
+    labels = by_stem(label_files(annotation_dir))
+    found = [name for name in recordings if name in audio]
+    if not found:
+        raise InputError(
+            f"{audio_dir}: holds none of the {len(recordings)} recordings "
+            f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
+        )
+    remove_leftovers(out_folder)
+    cut = partial(_cut_or_explain, audio, labels, out_folder, window_s, hop_s)
+    name = out_folder.name
+    cuts = list(in_threads(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
+    if rows := [row for cut in cuts for row in cut.rows]:
+        _write_table(out_table, rows)
+    return CutReport(
+        done=sum(cut.done for cut in cuts),
+        skipped=sum(cut.skipped for cut in cuts),
+        missing=tuple(name for name in recordings if name not in audio),
+        failed=tuple((audio[n][0], c.fault) for n, c in zip(found, cuts, strict=True) if c.fault),
+    )
+
+
+def windows(n_samples: int, window: int, hop: int) -> list[tuple[int, int]]:
+    """Onset and end of each clip of a recording, in samples.
+
+    Full windows every `hop`; if samples are left behind the last of them, one shorter window
+    follows, a hop later.
+    """
+    n_full = max(0, (n_samples - window) // hop + 1)
+    bounds = [(k * hop, k * hop + window) for k in range(n_full)]
+    if n_samples > (bounds[-1][1] if bounds else 0):
+        bounds.append((n_full * hop, n_samples))
+    return bounds
+
+
+def clip_name(recording: str, onset: int, end: int, sample_rate: int) -> str:
+    """File name of a clip from its bounds in samples; times are whole centiseconds, cut off."""
+    # In integers: 4.35 s are 435 centiseconds, where int(100 * 4.35) is 434.
+    onset_cs, end_cs = onset * 100 // sample_rate, end * 100 // sample_rate
+    return f"{recording}-{onset_cs:06d}-{end_cs:06d}.wav"
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files by their name without suffix; a name may occur in several folders."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _cut_or_explain(
+    audio: dict[str, list[Path]],
+    labels: dict[str, list[Path]],
+    out_folder: Path,
+    window_s: float,
+    hop_s: float,
+    recording: str,
+) -> _Cut:
+    try:
+        path = _only(audio[recording], recording)
+        if recording not in labels:
+            raise InputError(f"{path}: has no annotation; put {recording}.txt beside the others")
+        soft = read_soft_labels(_only(labels[recording], recording))
+        return _cut(recording, path, soft, out_folder, window_s, hop_s)
+    except InputError as error:
+        return _Cut(fault=str(error))
+
+
+def _only(paths: list[Path], recording: str) -> Path:
+    if len(paths) > 1:
+        places = ", ".join(str(path) for path in paths)
+        raise InputError(f"{recording}: is there {len(paths)} times ({places}); keep one")
+    return paths[0]
+
+
+def _cut(
+    recording: str, path: Path, soft: SoftLabels, out_folder: Path, window_s: float, hop_s: float
+) -> _Cut:
+    info = probe(path)
+    rate = info.sample_rate
+    bounds = windows(info.frames, round(window_s * rate), round(hop_s * rate))
+    cut = _Cut()
+    absent: list[tuple[Path, int, int]] = []
+    oldest = path.stat().st_mtime
+    for onset, end in bounds:
+        name = clip_name(recording, onset, end, rate)
+        cut.rows += [(name, row) for row in _rows(soft, onset / rate, end / rate)]
+        if not _is_there(out_folder / name, end - onset, rate, oldest):
+            absent.append((out_folder / name, onset, end))
+    if absent:
+        samples, rate, subtype = read_lossless(path)
+        for target, onset, end in absent:
+            write_wav(target, samples[onset:end], rate, subtype)
+    cut.done, cut.skipped = len(absent), len(bounds) - len(absent)
+    return cut
+
+
+def _rows(soft: SoftLabels, onset_s: float, end_s: float) -> list[str]:
+    """The table's columns behind the filename, of the events that overlap a clip."""
+    hits = np.flatnonzero((soft.onset_s < end_s) & (soft.offset_s > onset_s))
+    # Rounded, or 31.2 - 25 would be 6.199999999999999.
+    onset = (np.maximum(soft.onset_s[hits], onset_s) - onset_s).round(6).tolist()
+    offset = (np.minimum(soft.offset_s[hits], end_s) - onset_s).round(6).tolist()
+    value = soft.value[hits].tolist()
+    return [
+        f"{on}\t{off}\t{soft.label[i]}\t{v}"
+        for i, on, off, v in zip(hits, onset, offset, value, strict=True)
+    ]
+
+
+def _is_there(path: Path, frames: int, sample_rate: int, oldest: float) -> bool:
+    if not path.is_file() or path.stat().st_mtime < oldest:
+        return False
+    try:
+        info = probe(path)
+    except InputError:
+        return False
+    return (info.frames, info.sample_rate) == (frames, sample_rate)
+
+
+def _write_table(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    lines = ["\t".join(TABLE_COLUMNS)]
+    # Sorted by name alone: within a clip the annotation's order counts, later rows overwrite.
+    lines += ["\t".join(row) for row in sorted(rows, key=lambda row: row[0])]
+    write_text_atomic(path, "\n".join(lines) + "\n")

@@ -1,0 +1,1 @@
+"""The mini corpus: a synthetic copy of the whole material in small."""

@@ -1,0 +1,243 @@
+"""The mini corpus: the recipe's whole material in small, made from nothing but a seed.
+
+    python generate_dcase_task4_2024.py --mini
+
+The tree, the tables and the file names are those of the real data (`data:` of the configuration,
+below any folder). Clips are planned, rendered at 44.1 kHz and written; MAESTRO's recordings get
+soft labels from simulated annotators; then the code that prepares the real data cuts and resamples.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from desed_task.atomic_files import write_json_atomic, write_text_atomic
+from desed_task.audio.resampling import Bits
+from desed_task.errors import InputError
+from local.config import load_config
+from local.data.expected_clips import MINI_CORPUS_MARKER
+from local.prep.layout import Places
+from local.prep.mini_corpus.annotators import as_lines, soft_labels
+from local.prep.mini_corpus.clip_plans import SCENE_CLASSES
+from local.prep.mini_corpus.sets import (
+    CLIP_SETS,
+    ClipSet,
+    MiniSizes,
+    PlannedClip,
+    PlannedRecording,
+    plan_recordings,
+    plan_set,
+    table_text,
+)
+from local.prep.mini_corpus.soundscapes import ClipPlan, write_clip
+from local.prep.prepare import prepare
+from local.prep.resample import note_on_16_bits, settled_formats
+
+# Raised whenever the same seed gives other sounds or labels.
+VERSION = 1
+BEATS_FILE = "beats_mini.pt"
+_METADATA = "maestro_real/metadata/development_metadata.csv"
+_CONFIG = Path(__file__).parents[3] / "confs" / "pretrained.yaml"
+_MADE_TABLES = (
+    "synth_val_dur",
+    "test_dur",
+    "real_maestro_train_tsv",
+    "real_maestro_val_tsv",
+    "real_maestro_val_dur",
+)
+# Tells the annotators' draws from those of plan (none), sounds (1) and names (2).
+_ANNOTATORS = 3
+# Starting a process takes as long as rendering about this many files.
+_WORTH_A_PROCESS = 8
+
+
+class Job(NamedTuple):
+    """A file to render."""
+
+    path: Path
+    plan: ClipPlan
+
+
+class Plan(NamedTuple):
+    """The whole corpus before anything is rendered."""
+
+    places: Places
+    clips: tuple[tuple[ClipSet, tuple[PlannedClip, ...]], ...]
+    recordings: tuple[PlannedRecording, ...]
+
+    def jobs(self) -> Iterator[Job]:
+        """Every file to render."""
+        for kind, planned in self.clips:
+            folder = self.places.made(f"{kind.folder_key}_44k")
+            yield from (Job(folder / clip.name, clip.plan) for clip in planned)
+        for recording in self.recordings:
+            folder = self.places.recordings_audio / recording.scene
+            yield Job(folder / f"{recording.name}.wav", recording.plan)
+
+    def products(self) -> Iterator[Path]:
+        """Files whose presence shows that nothing is left to do."""
+        yield from (job.path for job in self.jobs())
+        for kind, planned in self.clips:
+            folder = self.places.made(kind.folder_key)
+            yield from (folder / clip.name for clip in planned)
+        keys = [kind.table_key for kind, _ in self.clips if kind.table_key] + list(_MADE_TABLES)
+        yield from (self.places.made(key) for key in keys)
+        yield self.places.basedir / BEATS_FILE
+
+
+def make_mini_corpus(
+    basedir: Path,
+    *,
+    seed: int = 42,
+    bits: Bits | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+    sizes: MiniSizes | None = None,
+) -> None:
+    """Make everything that training, testing and evaluating read, below one folder.
+
+    What is there already stays: a second run finds the corpus whole and says so, a run that was
+    stopped is completed. The same seed, sizes and bits give the same bytes, whatever `jobs` is.
+
+    Args:
+        basedir: made when absent.
+        seed: of all sounds, labels and the random BEATs.
+        bits: of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
+        jobs: processes; None for one a processor.
+        progress: show bars and say what was done.
+        sizes: of the sets; None for the demo's.
+
+    Raises:
+        InputError: `basedir` holds other data or another mini corpus, or cannot be written; `jobs`
+            or `seed` is out of range.
+    """
+    if seed < 0 or (jobs is not None and jobs < 1):
+        raise InputError(f"seed {seed}, jobs {jobs}: give a seed from 0 up and at least 1 job")
+    sizes = sizes or MiniSizes()
+    wanted = {"version": VERSION, "seed": seed, "sizes": asdict(sizes)}
+    plan = _plan(basedir, sizes, seed)
+    if _begin(basedir, wanted) and all(path.is_file() for path in plan.products()):
+        settled = settled_formats(plan.places, bits)
+        if settled is not None:
+            if progress:
+                print(f"{basedir}: the mini corpus (seed {seed}) is complete, nothing to do")
+                _tell_of_16_bits(settled, bits)
+            return
+    _render([job for job in plan.jobs() if not job.path.is_file()], jobs, progress)
+    _write_tables(plan, sizes, seed)
+    _prepare(plan.places, bits, jobs, progress)
+    _write_beats(basedir / BEATS_FILE, seed)
+    write_json_atomic(basedir / MINI_CORPUS_MARKER, {**wanted, "complete": True})
+    if progress:
+        print(f"{basedir}: the mini corpus (seed {seed}) is complete")
+
+
+def _plan(basedir: Path, sizes: MiniSizes, seed: int) -> Plan:
+    places = Places(load_config(_CONFIG).data, basedir, basedir)
+    clips = tuple((kind, plan_set(kind, sizes, seed)) for kind in CLIP_SETS)
+    return Plan(places, clips, tuple(plan_recordings(sizes, seed)))
+
+
+def _begin(basedir: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a corpus like this was completed here; marks the folder as its place if not."""
+    marker = basedir / MINI_CORPUS_MARKER
+    if marker.is_file():
+        try:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        complete = found.pop("complete", False) is True
+        if found == wanted:
+            return complete
+        raise InputError(
+            f"{basedir}: holds another mini corpus (seed {found.get('seed')}, version "
+            f"{found.get('version')}); remove the folder or give another --basedir"
+        )
+    if any((basedir / name).exists() for name in ("dcase", "maestro_real")):
+        raise InputError(
+            f"{basedir}: holds data that is not the mini corpus; give another --basedir"
+        )
+    try:
+        write_json_atomic(marker, {**wanted, "complete": False})
+    except OSError as error:
+        raise InputError(f"{basedir}: cannot be written ({error}); change --basedir") from None
+    return False
+
+
+def _render(work: Sequence[Job], jobs: int | None, progress: bool) -> None:
+    workers = min(jobs or os.cpu_count() or 1, max(1, len(work) // _WORTH_A_PROCESS))
+    if workers == 1:
+        _drain(map(_write, work), len(work), progress)
+        return
+    # Spawned, not forked: the caller may hold threads (torch, audio) that a fork would break.
+    context = multiprocessing.get_context("spawn")
+    # The longest first, or one process would end with a recording while the others wait.
+    ordered = sorted(work, key=lambda job: -job.plan.duration_s)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_stopping) as pool:
+        try:
+            _drain(pool.map(_write, ordered, chunksize=4), len(work), progress)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _leave_stopping() -> None:
+    """Ctrl-C goes to every process of a terminal; this one ends when its caller does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _drain(results: Iterable[None], total: int, progress: bool) -> None:
+    for _ in tqdm(results, "sounds", total, unit="file", dynamic_ncols=True, disable=not progress):
+        pass
+
+
+def _write(job: Job) -> None:
+    write_clip(job.path, job.plan)
+
+
+def _write_tables(plan: Plan, sizes: MiniSizes, seed: int) -> None:
+    for kind, planned in plan.clips:
+        if kind.table_key:
+            write_text_atomic(plan.places.made(kind.table_key), table_text(kind, planned))
+    rows = ["filename,duration"]
+    for recording in plan.recordings:
+        classes = SCENE_CLASSES[recording.scene]
+        duration_s = recording.plan.duration_s
+        rng = np.random.default_rng((*recording.plan.seed, _ANNOTATORS))
+        values = soft_labels(rng, recording.plan.events, classes, duration_s)
+        folder = plan.places.recordings_labels / recording.scene
+        write_text_atomic(folder / f"{recording.name}.txt", as_lines(values, classes))
+        rows.append(f"{recording.name}.wav,{duration_s}")
+    write_text_atomic(plan.places.basedir / _METADATA, "\n".join(rows) + "\n")
+
+
+def _prepare(places: Places, bits: Bits | None, jobs: int | None, progress: bool) -> None:
+    outcome = prepare(places.data, places.basedir, bits=bits, jobs=jobs, progress=progress)
+    if progress and outcome.notes:
+        print("\n".join(f"note: {note}" for note in outcome.notes))
+    if outcome.failed:
+        raise InputError(f"{places.basedir}: the mini corpus is damaged\n{outcome.failures()}")
+
+
+def _tell_of_16_bits(settled: Mapping[str, Bits], bits: Bits | None) -> None:
+    kept = [title for title, found in settled.items() if found == 16]
+    if kept and bits is None:
+        print(f"note: {note_on_16_bits(kept)}")
+
+
+def _write_beats(path: Path, seed: int) -> None:
+    if not path.is_file():
+        # torch takes seconds to import and is needed for nothing else here.
+        from desed_task.encoders.beats.model import write_random_beats
+
+        write_random_beats(path, seed=seed)

@@ -1,0 +1,1 @@
+"""Fetch the real clips of DESED from YouTube."""

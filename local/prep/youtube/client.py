@@ -1,0 +1,262 @@
+"""One clip from YouTube: yt-dlp finds the audio's address, ffmpeg cuts the named seconds out.
+
+Both run as programs of their own. YouTube changes every few weeks and only the newest yt-dlp keeps
+up, so it is the user's to update and no pinned dependency of this recipe; what crashes or hangs in
+it can be killed and costs one clip; and it reads its own configuration file, where a proxy, a
+JavaScript engine or tokens are set. yt-dlp's own --download-sections would copy packets, which
+begin up to some seconds beside the time asked for; ffmpeg decodes to the sample.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from desed_task.atomic_files import atomic_path
+from desed_task.audio.files import probe
+from desed_task.errors import InputError
+from local.prep.youtube.errors import ClipError, Kind, last_line, meaning, tidy
+from local.prep.youtube.rate_limit import ClosedError, Line, Manners
+from local.prep.youtube.subprocesses import Children, Ended, TimeLimitError
+
+SAMPLE_RATE = 44100
+UPDATE = "pip install --upgrade 'yt-dlp[default]'"
+_WATCH = "https://www.youtube.com/watch?v="
+_NAME = re.compile(r"Y([\w-]{11})_(\d+\.\d{3})_(\d+\.\d{3})\.wav", re.ASCII)
+# A video's length is told in whole seconds, and its audio may end before its pictures.
+_END_S = 1.0
+_TOLERANCE_S = 0.05
+_STALL_S = 30
+# Some addresses are good a few seconds later only: the time of an advertisement.
+_LONGEST_READY_S = 60.0
+
+
+class Cut(NamedTuple):
+    """What a clip's file name says."""
+
+    name: str
+    video: str
+    start_s: float
+    end_s: float
+
+
+class _Stream(NamedTuple):
+    url: str
+    headers: dict[str, str]
+    duration_s: float | None
+    ready_at: float  # seconds since the epoch
+
+
+class _Programs(NamedTuple):
+    yt_dlp: tuple[str, ...]
+    ffmpeg: str
+
+
+def parse_name(name: str) -> Cut | None:
+    """`Y<11 characters>_<start>_<end>.wav` taken apart; None for any other name."""
+    match = _NAME.fullmatch(name)
+    if not match or not float(match[2]) < float(match[3]):
+        return None
+    return Cut(name, match[1], float(match[2]), float(match[3]))
+
+
+class YouTube:
+    """Fetches clips, in several threads at once.
+
+    Attributes:
+        cookies: file of an account's cookies, None for a visitor.
+        line: that requests go through.
+        children: the programs at work.
+    """
+
+    def __init__(
+        self,
+        *,
+        cookies: Path | None = None,
+        manners: Manners | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.cookies = cookies
+        self.children = Children()
+        self._manners = manners or Manners()
+        self.line = Line(self._manners, self.children, say)
+
+    def check(self) -> None:
+        """See whether clips can be asked for.
+
+        Raises:
+            InputError: yt-dlp, ffmpeg or the file of cookies is not there.
+        """
+        if self.cookies is not None and not self.cookies.is_file():
+            raise InputError(
+                f"--cookies {self.cookies}: no such file; export it from a browser (HELP.md)"
+            )
+        _ = self._programs
+
+    def fetch(self, cut: Cut, folder: Path) -> None:
+        """Write one clip into a folder, whole or not at all, at 44.1 kHz.
+
+        Raises:
+            ClipError: it cannot be had.
+            ClosedError: YouTube is not asked any more.
+            StoppedError: `children.stop` was called.
+        """
+        for tries_left in reversed(range(self._manners.tries)):
+            asked_at = self.line.turn()
+            try:
+                self._cut(cut, self._stream(cut.video), folder / cut.name)
+            except ClipError as error:
+                self._tell(error, asked_at, tries_left)
+                # A clip that is refused alone must not hold up the others for ever.
+                if not tries_left or error.kind not in (Kind.PASSING, Kind.LIMIT):
+                    raise
+            except OSError as error:
+                reason = f"{folder}: cannot be written to ({error}); free some space, run again"
+                self.line.close(reason)
+                raise ClosedError(reason) from None
+            else:
+                self.line.fetched()
+                return
+
+    def _tell(self, error: ClipError, asked_at: float, tries_left: int) -> None:
+        """Tell the line of a failure; then wait if another try is to follow."""
+        if error.kind is Kind.LIMIT:
+            self.line.limited(asked_at, str(error))
+        elif error.kind in (Kind.GONE, Kind.SIGN_IN):
+            self.line.gone()
+        elif error.kind is Kind.PASSING and tries_left:
+            done = self._manners.tries - tries_left - 1
+            self.children.wait(self._manners.first_wait_s * 2**done)
+        else:
+            self.line.failed(str(error))
+
+    def _stream(self, video: str) -> _Stream:
+        """Where a video's audio is."""
+        with self._private_cookies() as cookies:
+            ended = self._run(
+                "yt-dlp",
+                [
+                    *self._programs.yt_dlp,
+                    *("--simulate", "--no-playlist", "--no-warnings"),
+                    *("--format", "bestaudio/best", "--socket-timeout", str(_STALL_S)),
+                    *("--print", "%(.{url,http_headers,duration,available_at})j"),
+                    *(("--cookies", str(cookies)) if cookies else ()),
+                    *("--", _WATCH + video),
+                ],
+            )
+        if ended.status:
+            message = tidy(last_line(ended.err, "ERROR:"))
+            raise ClipError(meaning(message), message)
+        try:
+            told = json.loads(last_line(ended.out, "{"))
+            return _Stream(
+                str(told["url"]),
+                dict(told.get("http_headers") or {}),
+                None if told.get("duration") is None else float(told["duration"]),
+                float(told.get("available_at") or 0),
+            )
+        except (ValueError, TypeError, KeyError):
+            raise ClipError(Kind.OTHER, f"yt-dlp names no audio; update it ({UPDATE})") from None
+
+    def _cut(self, cut: Cut, stream: _Stream, target: Path) -> None:
+        """The named seconds of an audio stream, as a file."""
+        if stream.duration_s is not None and stream.duration_s <= cut.start_s:
+            raise ClipError(Kind.GONE, f"the video lasts {stream.duration_s:g} s only")
+        self.children.wait(min(max(stream.ready_at - time.time(), 0.0), _LONGEST_READY_S))
+        headers = "".join(f"{name}: {value}\r\n" for name, value in stream.headers.items())
+        with atomic_path(target) as temporary:
+            ended = self._run(
+                "ffmpeg",
+                [
+                    *(self._programs.ffmpeg, "-nostdin", "-y", "-v", "error"),
+                    *("-rw_timeout", str(_STALL_S * 1_000_000), "-reconnect", "1"),
+                    *(("-headers", headers) if headers else ()),
+                    *("-ss", f"{cut.start_s:.3f}", "-i", stream.url),
+                    *("-t", f"{cut.end_s - cut.start_s:.3f}", "-map", "0:a:0"),
+                    *("-map_metadata", "-1", "-bitexact", "-ar", str(SAMPLE_RATE)),
+                    *("-c:a", "pcm_s16le", "-f", "wav", str(temporary)),
+                ],
+            )
+            if "No space left" in ended.err or "quota exceeded" in ended.err:
+                raise OSError(tidy(last_line(ended.err)))
+            if ended.status:
+                # Whatever it was, with a new address it may be otherwise.
+                raise ClipError(Kind.PASSING, f"ffmpeg: {tidy(last_line(ended.err))}")
+            _check_length(cut, stream.duration_s, temporary)
+
+    def _run(self, title: str, command: list[str]) -> Ended:
+        timeout_s = self._manners.timeout_s
+        try:
+            return self.children.run(command, timeout_s=timeout_s, env=_environment())
+        except TimeLimitError:
+            raise ClipError(Kind.PASSING, f"{title} took more than {timeout_s:g} s") from None
+        except OSError as error:
+            raise ClipError(Kind.OTHER, f"{title} cannot be run ({error})") from None
+
+    @cached_property
+    def _programs(self) -> _Programs:
+        yt_dlp = shutil.which("yt-dlp")
+        module = (sys.executable, "-m", "yt_dlp") if importlib.util.find_spec("yt_dlp") else None
+        command = (yt_dlp,) if yt_dlp else module
+        ffmpeg = shutil.which("ffmpeg")
+        if command is None or ffmpeg is None:
+            lacking = [f"yt-dlp ({UPDATE})"] * (command is None)
+            lacking += ["ffmpeg (apt install ffmpeg, or conda install ffmpeg)"] * (ffmpeg is None)
+            raise InputError(
+                f"{' and '.join(lacking)}: not on PATH, and clips of YouTube are fetched with it; "
+                "install it, or put the clips there yourself"
+            )
+        return _Programs(command, ffmpeg)
+
+    @contextmanager
+    def _private_cookies(self) -> Iterator[Path | None]:
+        """A copy of the cookies: yt-dlp writes its file at its end, several would mix theirs."""
+        if self.cookies is None:
+            yield None
+            return
+        handle, name = tempfile.mkstemp(prefix="cookies.", suffix=".txt")
+        with os.fdopen(handle, "wb") as file:
+            file.write(self.cookies.read_bytes())
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the proxy for https in the one variable that ffmpeg reads.
+
+    An address is good only for whom it was told to, so both programs must take the same way.
+    """
+    proxies = urllib.request.getproxies_environment()
+    proxy = proxies.get("https") or proxies.get("all")
+    return {**os.environ, **({"http_proxy": proxy} if proxy else {})}
+
+
+def _check_length(cut: Cut, video_s: float | None, path: Path) -> None:
+    """A clip has its named length, or ends where the video does."""
+    wanted_s = shortest_s = cut.end_s - cut.start_s
+    if video_s is not None and cut.end_s > video_s - _END_S:
+        shortest_s = min(cut.end_s, video_s) - cut.start_s - _END_S
+    try:
+        info = probe(path)
+    except InputError:
+        raise ClipError(Kind.PASSING, "ffmpeg wrote no audio") from None
+    fits = shortest_s - _TOLERANCE_S <= info.duration_s <= wanted_s + _TOLERANCE_S
+    if not fits or info.sample_rate != SAMPLE_RATE:
+        raise ClipError(
+            Kind.PASSING,
+            f"ffmpeg wrote {info.duration_s:.2f} s at {info.sample_rate} Hz of {wanted_s:g} s",
+        )

@@ -1,0 +1,104 @@
+"""The sets of AudioSet clips: their tables, their folders, and which clips are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from desed_task.audio.files import probe
+from desed_task.dataio.tables import read_text_table
+from desed_task.errors import InputError
+from desed_task.parallel import in_threads
+from local.data.expected_clips import UNLABELLED_TABLE
+from local.prep.layout import Places, below
+
+
+class ClipSet(NamedTuple):
+    """Clips of one table.
+
+    Attributes:
+        name: as in the missing table's file name, and of the unlabelled clips' table.
+        part: of `layout.PARTS`.
+        folder_key: in the config, of the resampled clips.
+        table_key: in the config; None for a table beside the weak clips'.
+        title: for people.
+    """
+
+    name: str
+    part: str
+    folder_key: str
+    table_key: str | None
+    title: str
+
+
+# The largest comes last: results are compared on the validation clips.
+CLIP_SETS = (
+    ClipSet("validation", "real", "test_folder", "test_tsv", "DESED validation"),
+    ClipSet("weak", "real", "weak_folder", "weak_tsv", "weak"),
+    ClipSet("strong", "strong", "strong_folder", "strong_tsv", "strong real"),
+    ClipSet("unlabel_in_domain", "real", "unlabeled_folder", None, "unlabelled in domain"),
+)
+
+
+def missing_folder(places: Places) -> Path:
+    """Where the tables of missing clips are."""
+    return places.basedir / "dcase" / "dataset" / "missing_files"
+
+
+def missing_table(places: Places, name: str) -> Path:
+    """The table of a set's clips that are not there."""
+    return missing_folder(places) / f"missing_files_{name}.tsv"
+
+
+def listed_names(places: Places, name: str) -> tuple[str, ...]:
+    """The file names that a set's table lists, each once, in its order.
+
+    Args:
+        places: where tables lie.
+        name: of a set: weak, validation, strong or unlabel_in_domain.
+
+    Raises:
+        InputError: the table is missing, empty or foreign.
+    """
+    key = {clip_set.name: clip_set.table_key for clip_set in CLIP_SETS}[name]
+    tables = (
+        below(getattr(places.data, key or "weak_tsv"), root)
+        for root in (places.basedir, places.out_dir)
+    )
+    found = [table if key else table.with_name(UNLABELLED_TABLE) for table in tables]
+    path = next((table for table in found if table.is_file()), found[0])
+    return tuple(dict.fromkeys(read_text_table(path, ("filename",))["filename"]))
+
+
+def absent_clips(
+    names: Sequence[str],
+    folders: Sequence[Path],
+    desc: str,
+    *,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """The clips that are whole in none of the folders, in the order given."""
+    there = in_threads(
+        partial(_is_there, folders), names, jobs=jobs, desc=desc, progress=progress, unit="clip"
+    )
+    return [name for name, is_there in zip(names, there, strict=True) if not is_there]
+
+
+def clip_folders(places: Places, clip_set: ClipSet) -> tuple[Path, Path]:
+    """Where the clips of a set are fetched to, and where they are at 16 kHz."""
+    original = below(getattr(places.data, f"{clip_set.folder_key}_44k"), places.basedir)
+    return original, places.found(clip_set.folder_key)
+
+
+def _is_there(folders: Sequence[Path], name: str) -> bool:
+    """Whether a clip is in one of the folders, and whole."""
+    for path in (folder / name for folder in folders):
+        try:
+            probe(path)
+        except InputError:
+            continue
+        return True
+    return False

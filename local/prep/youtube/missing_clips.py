@@ -1,0 +1,116 @@
+"""The table of clips that are not there, with the reason of each: filename, reason."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from desed_task.atomic_files import write_text_atomic
+from desed_task.errors import InputError
+from local.prep.youtube.client import Cut, parse_name
+from local.prep.youtube.errors import ClipError, Kind
+
+NOT_YET = "not fetched yet"
+NO_NAME = "not a YouTube name"
+_HEADER = "filename\treason\n"
+# What another try would not change, as long as nothing else changes.
+_NOT_TO_BE_HAD = (Kind.GONE.value, Kind.SIGN_IN.value, NO_NAME)
+
+
+def reason_of(error: ClipError) -> str:
+    """The cell of a clip that cannot be had; how it begins says what that means."""
+    return f"{error.kind.value}: {error}"
+
+
+class MissingTable:
+    """The clips of a set that are not on disk.
+
+    Attributes:
+        path: of the table.
+        reasons: clip's file name -> why it is missing, in the order listed.
+    """
+
+    def __init__(self, path: Path, absent: Sequence[str]) -> None:
+        """Clips known to be absent, with the reasons that an earlier run found.
+
+        Args:
+            path: of the table; need not exist.
+            absent: file names.
+        """
+        self.path = path
+        earlier = dict(_rows(path))
+        self.reasons = {
+            name: earlier.get(name, NOT_YET) if parse_name(name) else NO_NAME for name in absent
+        }
+
+    @property
+    def n_gone(self) -> int:
+        """Clips that trying again would not bring."""
+        return sum(reason.startswith(_NOT_TO_BE_HAD) for reason in self.reasons.values())
+
+    def to_fetch(self, *, retry_gone: bool, signed_in: bool) -> list[Cut]:
+        """What is worth trying.
+
+        Args:
+            retry_gone: clips that were gone too.
+            signed_in: clips that need an account too.
+        """
+        passed_over: list[str] = []
+        if not retry_gone:
+            passed_over += [Kind.GONE.value] + [Kind.SIGN_IN.value] * (not signed_in)
+        cuts = [
+            parse_name(name)
+            for name, reason in self.reasons.items()
+            if not reason.startswith(tuple(passed_over))
+        ]
+        return [cut for cut in cuts if cut is not None]
+
+    def write(self) -> None:
+        """Write the table; none is made where nothing is missing.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not self.reasons and not self.path.is_file():
+            return
+        rows = [f"{name}\t{reason}\n" for name, reason in self.reasons.items()]
+        try:
+            write_text_atomic(self.path, "".join([_HEADER, *rows]))
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error})") from None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """For one run at a time: two would ask YouTube twice as fast and mix their tables.
+
+        Raises:
+            InputError: another run has it, or its folder cannot be made.
+        """
+        lock = self.path.with_name(f".{self.path.stem}.lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("w")
+        except OSError as error:
+            raise InputError(f"{lock.parent}: cannot be written to ({error})") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{self.path}: another run is fetching these clips; wait for it, or stop it"
+                ) from None
+            except OSError:
+                pass  # Some file systems have no locks.
+            yield
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str]]:
+    if not path.is_file():
+        return
+    # Somebody may have edited it; what is no row is no reason.
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
+        name, _, reason = line.partition("\t")
+        if reason:
+            yield name, reason

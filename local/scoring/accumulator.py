@@ -1,0 +1,207 @@
+"""Accumulate student and teacher scores over an epoch and compute the metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.classification import multilabel_f1_score
+
+from desed_task.batch import SedBatch, Source
+from desed_task.evaluation.scores import Scores
+from desed_task.labels import FrameGrid, Vocabulary
+from desed_task.mean_teacher import ROLES
+from desed_task.nnet.CRNN import Detection
+from desed_task.parallel import Aside, available_cores
+from desed_task.postprocess import ClassMedianFilter
+from local.classes_dict import VOCABULARY
+from local.config import RecipeConfig, grid_of
+from local.data.datamodule import SedDataModule
+from local.data.truth import Stage
+from local.scoring.metrics import score_desed, score_maestro
+from local.scoring.objective import obj_metric
+from local.scoring.report import Report
+
+# From here on other processes save more time than it takes to start them.
+MANY_CLIPS = 400
+
+Rows = NDArray[np.float32]
+
+
+class ScoreKeeper:
+    """Scores of one pass over a validation, test or evaluation set, for student and teacher.
+
+    Args:
+        config: median filter lengths, grid and the kinds of val/obj_metric.
+    """
+
+    def __init__(self, config: RecipeConfig) -> None:
+        self.config = config
+        self.grid = grid_of(config)
+        self.smooth = ClassMedianFilter(config.net.median_filter)
+        self.reports: dict[str, list[Report]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every score and report."""
+        self._strong: dict[tuple[str, Source], ScoreCollector] = defaultdict(
+            lambda: ScoreCollector(VOCABULARY, self.grid)
+        )
+        # Rows of (scores, target).
+        self._weak: dict[str, RowCollector] = defaultdict(
+            lambda: RowCollector((2, len(VOCABULARY)))
+        )
+        self._smoothed: dict[tuple[str, Source], Scores] = {}
+        self.reports = {}
+
+    def add(self, role: str, batch: SedBatch, found: Detection) -> None:
+        """Keep what the network `role` found in a batch."""
+        strong, weak, target = found.strong.cpu(), found.weak.cpu(), batch.target.cpu()
+        for source in batch.source.unique().tolist():
+            rows = (batch.source == source).nonzero().squeeze(1).tolist()
+            clip_ids = [batch.clip_id[row] for row in rows]
+            if source == Source.WEAK:
+                present = (target[rows] > 0).any(-1).float()
+                self._weak[role].add(clip_ids, torch.stack([weak[rows].float(), present], dim=1))
+            else:
+                self._strong[role, Source(source)].add(clip_ids, strong[rows])
+
+    def scores(self, role: str, source: Source) -> Scores:
+        """Scores of all clips of a corpus as the network gave them."""
+        return self._strong[role, source].scores()
+
+    def smoothed(self, role: str, source: Source) -> Scores:
+        """Scores of all clips of a corpus after the class-wise median filter."""
+        if (role, source) not in self._smoothed:
+            self._smoothed[role, source] = self.scores(role, source).map(self.smooth)
+        return self._smoothed[role, source]
+
+    def validation_metrics(self, data: SedDataModule) -> dict[str, float]:
+        """Metric name -> value for both networks, and val/obj_metric."""
+        metrics: dict[str, float] = {}
+        training = self.config.training
+        for role in ROLES:
+            self.reports[role] = self._score("val", role, data)
+            metrics[f"val/{role}/weak_f1_macro_thres05/torchmetrics"] = self._weak_f1(role)
+            for report in self.reports[role]:
+                metrics.update(report.metrics)
+        metrics["val/obj_metric"] = obj_metric(
+            metrics,
+            synth_type=training.obj_metric_synth_type,
+            maestro_type=training.obj_metric_maestro_type,
+        )
+        return metrics
+
+    def test_metrics(self, data: SedDataModule) -> dict[str, float]:
+        """Metric name -> value for both networks, which are scored side by side."""
+        n_clips = sum(len(truth.events.clip_ids) for truth in data.truths("test"))
+        n_processes = available_cores() if n_clips >= MANY_CLIPS else 0
+        # Threads that wait for other processes; computing here, they would wait for each other.
+        n_threads = len(ROLES) if n_processes > 1 else 1
+        with Aside(n_processes) as aside, ThreadPoolExecutor(n_threads) as threads:
+            score = partial(self._score, "test", data=data, aside=aside)
+            self.reports.update(zip(ROLES, threads.map(score, ROLES), strict=True))
+        return {
+            name: value
+            for reports in self.reports.values()
+            for report in reports
+            for name, value in report.metrics.items()
+        }
+
+    def _score(
+        self, stage: Stage, role: str, data: SedDataModule, aside: Aside | None = None
+    ) -> list[Report]:
+        desed, maestro = data.truths(stage)
+        of_desed = partial(score_desed, left_out_s=desed.left_out_s, aside=aside)
+        return [
+            one(
+                self.smoothed(role, truth.source),
+                truth.events,
+                truth.durations,
+                stage=stage,
+                role=role,
+                n_thresholds=self.config.training.n_test_thresholds,
+            )
+            for one, truth in ((of_desed, desed), (score_maestro, maestro))
+        ]
+
+    def _weak_f1(self, role: str) -> float:
+        scores, target = torch.from_numpy(self._weak[role].collect()[1]).unbind(1)
+        value = multilabel_f1_score(
+            scores, target.int(), num_labels=len(VOCABULARY), average="macro", threshold=0.5
+        )
+        return float(value)
+
+
+class RowCollector:
+    """Rows of clips as they come, handed out as one array when all are there.
+
+    Args:
+        row_shape: of one clip's row.
+    """
+
+    def __init__(self, row_shape: tuple[int, ...]) -> None:
+        self.row_shape = row_shape
+        self._clip_ids: list[str] = []
+        self._rows: list[Rows] = []
+        self._whole: tuple[tuple[str, ...], Rows] | None = None
+
+    def __len__(self) -> int:
+        """Rows that this process has added."""
+        return len(self._clip_ids)
+
+    def add(self, clip_ids: Sequence[str], rows: Tensor) -> None:
+        """Keep the rows (clip, *row_shape) of `clip_ids`."""
+        self._clip_ids.extend(clip_ids)
+        self._rows.append(rows.detach().float().cpu().numpy())
+        self._whole = None
+
+    def collect(self) -> tuple[tuple[str, ...], Rows]:
+        """Clips of every process, each once, sorted, and their rows (clip, *row_shape).
+
+        The first call after `add` waits for all processes, so all of them must make it.
+        """
+        if self._whole is None:
+            clip_ids, rows = _of_all_processes(self._clip_ids, self._stacked())
+            # Samplers of several processes repeat clips to give each process as many.
+            kept, first = np.unique(np.asarray(clip_ids, dtype=object), return_index=True)
+            self._whole = tuple(kept), rows[first]
+        return self._whole
+
+    def _stacked(self) -> Rows:
+        return np.concatenate([np.empty((0, *self.row_shape), dtype=np.float32), *self._rows])
+
+
+class ScoreCollector(RowCollector):
+    """Frame scores of clips.
+
+    Args:
+        vocabulary: classes of the score columns.
+        grid: frames of the score rows.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, grid: FrameGrid) -> None:
+        super().__init__((len(vocabulary), grid.n_frames))
+        self.vocabulary = vocabulary
+        self.grid = grid
+
+    def scores(self) -> Scores:
+        """Scores of every clip that was added, as (class, frame) rows, by any process."""
+        clip_ids, rows = self.collect()
+        values = np.ascontiguousarray(rows.transpose(0, 2, 1))
+        return Scores(clip_ids, values, self.grid.boundaries_s, self.vocabulary)
+
+
+def _of_all_processes(clip_ids: list[str], rows: Rows) -> tuple[list[str], Rows]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return clip_ids, rows
+    parts: list[tuple[list[str], Rows]] = [([], rows)] * dist.get_world_size()
+    dist.all_gather_object(parts, (clip_ids, rows))
+    return [name for names, _ in parts for name in names], np.concatenate([p[1] for p in parts])

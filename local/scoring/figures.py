@@ -1,0 +1,155 @@
+"""Pictures of results: PSD-ROC curves, and events over scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from desed_task.atomic_files import atomic_path
+from desed_task.dataio.annotations import Events
+from desed_task.evaluation.psds import Psds, Roc
+from desed_task.evaluation.scores import Floats
+
+# Classes of an event roll: those annotated, then those that score highest, up to this many rows;
+# from a few rows on, only those that reach a score worth a look.
+LEAST_ROWS = 3
+MOST_ROWS = 10
+VISIBLE_SCORE = 0.5
+# Of each row of height 1: scores below, annotation above.
+SCORE_HEIGHT = 0.62
+BAR = (0.68, 0.22)
+SCORE_COLOUR = "C0"
+TRUTH_COLOUR = "C1"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; it appears whole."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
+    """The effective PSD-ROC curve over those of the classes."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    x, y = _steps(psds.roc, max_efpr)
+    axes.plot(x, y, color="black", linewidth=2.5, zorder=3, label=f"all ({psds.value:.3f})")
+    axes.fill_between(x, y, color="black", alpha=0.08, linewidth=0)
+    for number, (label, roc) in enumerate(psds.class_rocs.items()):
+        x, y = _steps(roc, max_efpr)
+        name = f"{label} ({psds.per_class[label]:.2f})"
+        # Dashes let a second curve of the same course show through.
+        style = {"color": f"C{number % 10}", "linestyle": "--" if number % 2 else "-"}
+        axes.plot(x, y, **style, linewidth=1.2, alpha=0.8, label=name)
+    axes.set(
+        xlim=(0, max_efpr),
+        ylim=(0, 1.01),
+        xlabel="effective false positives per hour",
+        ylabel="true positive rate (all: effective)",
+        title=title,
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small", frameon=False, title="class (area)")
+    return figure
+
+
+def _steps(roc: Roc, max_efpr: float) -> tuple[Floats, Floats]:
+    """Corners of a staircase from 0 to `max_efpr`; infinite rates end it."""
+    kept = roc.efpr < max_efpr
+    edges = np.append(np.concatenate([[0.0], roc.efpr[kept]]), max_efpr)
+    rates = np.concatenate([[0.0], roc.tpr[kept]])
+    return np.repeat(edges, 2)[1:-1], np.repeat(rates, 2)
+
+
+def event_roll(
+    scores: npt.NDArray[np.floating],
+    boundaries_s: Floats,
+    events: Events,
+    labels: Sequence[str],
+    *,
+    title: str,
+    threshold: float = 0.5,
+) -> Figure:
+    """True events as bars above each class's scores, for the classes that matter in a clip.
+
+    Args:
+        scores: (frame, class) of one clip.
+        boundaries_s: (frame + 1,) seconds.
+        events: onset_s, offset_s, label_index, confidence of the clip.
+        labels: classes, in the order of the score columns.
+        title: the clip and the network.
+        threshold: drawn as a line in each row.
+    """
+    rows = _rows_shown(scores, events)
+    figure = Figure(figsize=(9, 1.6 + 0.62 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, label in enumerate(reversed(rows)):
+        _draw_scores(axes, place, scores[:, label], boundaries_s, threshold)
+        _draw_truth(axes, place, events, label)
+    axes.set(
+        xlim=(boundaries_s[0], boundaries_s[-1]),
+        ylim=(0, len(rows)),
+        xlabel="seconds",
+        title=title,
+    )
+    axes.set_yticks(np.arange(len(rows)) + 0.45, [labels[label] for label in reversed(rows)])
+    axes.tick_params(axis="y", length=0)
+    _explain(figure, threshold)
+    return figure
+
+
+def _explain(figure: Figure, threshold: float) -> None:
+    """A line below an event roll that says what its colours mean."""
+    keys = [
+        Patch(color=TRUTH_COLOUR, label="annotated (paler: less certain)"),
+        Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
+        Line2D([], [], color="grey", linestyle=":", label=f"threshold {threshold:g}"),
+    ]
+    figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
+
+
+def _draw_scores(
+    axes: Axes,
+    place: int,
+    scores: npt.NDArray[np.floating],
+    boundaries_s: Floats,
+    threshold: float,
+) -> None:
+    """One class's scores as a staircase that stands on the row's floor."""
+    edges = np.repeat(boundaries_s, 2)[1:-1]
+    height = np.repeat(scores.astype(float), 2) * SCORE_HEIGHT
+    axes.fill_between(edges, place, place + height, color=SCORE_COLOUR, alpha=0.75, linewidth=0)
+    axes.axhline(place + threshold * SCORE_HEIGHT, color="grey", linewidth=0.8, linestyle=":")
+    axes.axhline(place, color="black", linewidth=0.4)
+
+
+def _draw_truth(axes: Axes, place: int, events: Events, label: int) -> None:
+    """One class's events as bars above its scores, the paler the less certain."""
+    for onset_s, offset_s, index, confidence in zip(*events, strict=True):
+        if index == label:
+            axes.broken_barh(
+                [(float(onset_s), float(offset_s - onset_s))],
+                (place + BAR[0], BAR[1]),
+                color=TRUTH_COLOUR,
+                alpha=0.15 + 0.85 * float(confidence),
+                linewidth=0,
+            )
+
+
+def _rows_shown(scores: npt.NDArray[np.floating], events: Events) -> list[int]:
+    """Annotated classes and those that score high, in the vocabulary's order."""
+    best = scores.max(axis=0)
+    shown = set(np.unique(events[2]).tolist())
+    for label in np.argsort(-best, kind="stable").tolist():
+        enough = LEAST_ROWS if best[label] < VISIBLE_SCORE else MOST_ROWS
+        if len(shown) >= enough:
+            break
+        shown.add(label)
+    return sorted(shown)

@@ -1,0 +1,311 @@
+"""Model scores -> named metrics, the same code for student and teacher (SPEC section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from desed_task.dataio.annotations import EventTable
+from desed_task.evaluation import fscores, sed_scores_eval_metrics, segments
+from desed_task.evaluation.exact_psds import exact_psds
+from desed_task.evaluation.psds import PSDS1, PSDS2, Psds, psds_from_thresholds
+from desed_task.evaluation.scores import (
+    Detections,
+    ScoreFrames,
+    Scores,
+    TruthEvents,
+    as_detections,
+    check_durations,
+    detect,
+    paired,
+    truth_events,
+)
+from desed_task.parallel import Aside
+from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
+from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored
+from local.scoring.report import Report, Sheet, fscore_text, segment_text
+
+INTERSECTION = {"dtc": 0.5, "gtc": 0.5}
+COLLAR = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
+THRESHOLD = 0.5
+MAX_FPR = 0.1
+# The test metric in which a class without a true positive has no value; elsewhere it has 0.
+HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
+
+
+def score_desed(
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    *,
+    stage: Stage,
+    role: str,
+    n_thresholds: int,
+    left_out_s: float = 0.0,
+    aside: Aside | None = None,
+) -> Report:
+    """PSDS and event-based F-scores over the 10 DESED classes.
+
+    Those computed from scores leave clips without events out; those of psds_eval and sed_eval,
+    which a test adds, take all clips that are scored.
+
+    Args:
+        scores: post-processed, of clips that `events` lists.
+        events: the truth.
+        durations: clip -> seconds.
+        stage: "val" or "test".
+        role: "student" or "teacher".
+        n_thresholds: of psds_eval's PSDS.
+        left_out_s: seconds of clips that belong to the set but are not scored; psds_eval's false
+            positive rates count them.
+        aside: other processes for what sed_scores_eval computes of a test; None computes it here.
+
+    Raises:
+        InputError: for clips without truth or duration, scores that are not finite, or a truth
+            without any DESED event.
+    """
+    scores, events, unscored = paired(scores, events)
+    events = events.merged()
+    check_durations(events.clip_ids, durations)
+    labels, not_scored = scored(events, DESED_CLASSES)
+    chosen = scores.select(labels=labels)
+    pending = _from_scores(chosen, events, durations, stage, aside or Aside(0))
+    detected, texts = Sheet(stage, role, DESED_CLASSES), {}
+    if stage == "test":
+        texts = _from_detections(detected, chosen, events, durations, n_thresholds, left_out_s)
+    sheet = Sheet(stage, role, DESED_CLASSES)
+    curves = {name: result() for name, result in pending.psds.items()}
+    for name, psds in curves.items():
+        sheet.put(name, "sed_scores_eval", psds.value, psds.per_class)
+    for name, result in pending.f1.items():
+        sheet.put(name, "sed_scores_eval", *result())
+    return Report(
+        sheet.metrics | detected.metrics,
+        sheet.per_class | detected.per_class,
+        not_scored,
+        curves,
+        texts,
+        len(scores.clip_ids),
+        unscored,
+    )
+
+
+class _Pending(NamedTuple):
+    """Figures by name that are computed elsewhere, or when they are asked for."""
+
+    psds: dict[str, Callable[[], Psds]]
+    f1: dict[str, Callable[[], tuple[float, dict[str, float]]]]
+
+
+def _from_scores(
+    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage, aside: Aside
+) -> _Pending:
+    """What sed_scores_eval computes, of the clips with events.
+
+    A test states the package's own figures. Validations compute the same from arrays, with the
+    package's rounding, a hundred times faster.
+    """
+    truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}
+    chosen = scores.select(list(truth))
+    if stage == "val":
+        true = as_detections(events.select(list(truth)), scores.vocabulary)
+        dataset_s = sum(durations[clip_id] for clip_id in truth)
+        return _Pending(
+            {"psds1": partial(exact_psds, chosen, true, dataset_s=dataset_s, spec=PSDS1)},
+            {
+                "intersection_f1_macro_thres05": partial(_intersection_f1, chosen, true),
+                "collar_f1_macro_thres05": partial(_collar_f1, chosen, true),
+            },
+        )
+    # The longest first.
+    psds2 = aside.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS2)
+    psds1 = aside.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS1)
+    at = {"threshold": THRESHOLD}
+    by_intersection = aside.start(
+        sed_scores_eval_metrics.intersection_f1, chosen, truth, **at, **INTERSECTION
+    )
+    by_collar = aside.start(sed_scores_eval_metrics.collar_f1, chosen, truth, **at, **COLLAR)
+    return _Pending(
+        {"psds1": psds1, "psds2": psds2},
+        {"intersection_f1_macro_thres05": by_intersection, "collar_f1_macro_thres05": by_collar},
+    )
+
+
+def _intersection_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
+    found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
+    decimals = fscores.SED_SCORES_EVAL_DECIMALS
+    score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION, decimals=decimals)
+    return score.macro, score.per_class
+
+
+def _collar_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
+    found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
+    decimals = fscores.SED_SCORES_EVAL_DECIMALS
+    score = fscores.collar_fscore(found, truth, labels, **COLLAR, decimals=decimals)
+    return score.macro, score.per_class
+
+
+def _from_detections(
+    sheet: Sheet,
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    n_thresholds: int,
+    left_out_s: float,
+) -> dict[str, str]:
+    """What psds_eval and sed_eval compute, of all clips; tables of the F-scores to read."""
+    labels = scores.vocabulary.labels
+    truth = as_detections(events, scores.vocabulary)
+    duration_s = np.array([durations[clip_id] for clip_id in scores.clip_ids])
+    dataset_s = float(duration_s.sum()) + left_out_s
+    points = [
+        detect(scores, threshold).within(duration_s)
+        for threshold in fscores.threshold_grid(n_thresholds)
+    ]
+    for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
+        psds = psds_from_thresholds(points, truth, labels, dataset_s=dataset_s, spec=spec)
+        sheet.put(name, "psds_eval", psds.value, psds.per_class)
+    found = detect(scores, THRESHOLD)
+    inside = found.within(duration_s)
+    by_intersection = fscores.intersection_fscore(inside, truth, labels, **INTERSECTION)
+    by_intersection = by_intersection.as_psds_eval()
+    by_collar = fscores.collar_fscore(found, truth, labels, **COLLAR)
+    sheet.put(
+        "intersection_f1_macro_thres05",
+        "psds_eval",
+        by_intersection.macro,
+        by_intersection.per_class,
+    )
+    sheet.put("collar_f1_macro_thres05", "sed_eval", by_collar.macro, by_collar.per_class)
+    by_segment = fscores.segment_fscore(found, truth, labels, segment_s=segments.SEGMENT_S)
+    at = f", threshold {THRESHOLD}"
+    return {
+        "event_f1.txt": fscore_text(f"Event-based F1, collars 0.2 s{at}", by_collar),
+        "intersection_f1.txt": fscore_text(
+            f"Intersection-based F1, dtc = gtc = 0.5{at}; macro over the classes with a true "
+            "positive, as psds_eval",
+            by_intersection,
+        ),
+        "segment_f1.txt": fscore_text(f"Segment-based F1, 1 s segments{at}", by_segment),
+    }
+
+
+def score_maestro(
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    *,
+    stage: Stage,
+    role: str,
+    n_thresholds: int,
+) -> Report:
+    """One-second segment metrics over the 11 scored MAESTRO classes (SPEC section 7).
+
+    A test averages frames in each segment and overlap-adds the clips of a recording. A validation
+    takes the clips in which a scored class has an event, each by itself up to its end, and the
+    highest frame in each segment. So did the published code, but up to each clip's last event.
+
+    Args:
+        scores: post-processed, of clips that `events` lists.
+        events: the truth, soft labels as confidence.
+        durations: recording (test) or clip (val) -> seconds.
+        stage: "val" or "test".
+        role: "student" or "teacher".
+        n_thresholds: not used.
+
+    Raises:
+        InputError: for clips without truth or duration, scores that are not finite, or a truth
+            without any scored event.
+    """
+    part = segment_part(scores, events, durations, stage)
+    found = part.metrics(part.scores)
+    sheet = Sheet(stage, role, MAESTRO_SCORED_CLASSES)
+    for name, value, per_class in (
+        ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
+        ("segment_mauc", found.auc, found.auc_per_class),
+        ("segment_mpauc", found.partial_auc, found.partial_auc_per_class),
+    ):
+        sheet.put(name, "sed_scores_eval", value, per_class)
+    return Report(
+        sheet.metrics,
+        sheet.per_class,
+        part.not_scored,
+        texts={"maestro_segment_f1.txt": segment_text(found)},
+        n_clips=len(part.scores.clip_ids),
+        unscored_clips=part.unscored_clips,
+    )
+
+
+class SegmentPart(NamedTuple):
+    """What segment metrics are computed of.
+
+    Attributes:
+        stage: how.
+        scores: of the clips that count and the classes that occur.
+        events: certain ones: of whole recordings in a test, of the same clips in a validation.
+        durations: recording (test) or clip (val) -> seconds.
+        not_scored: classes that do not occur.
+        unscored_clips: clips of the truth that have no scores.
+    """
+
+    stage: Stage
+    scores: Scores
+    events: EventTable
+    durations: Mapping[str, float]
+    not_scored: tuple[str, ...]
+    unscored_clips: int
+
+    def metrics(self, scores: Scores) -> segments.SegmentScores:
+        """Segment metrics of `self.scores`, or of what post-processing makes of them.
+
+        Args:
+            scores: of the same clips, of some of the classes.
+        """
+        labels = scores.vocabulary.labels
+        if self.stage == "val":
+            truth = as_detections(self.events, scores.vocabulary)
+            duration_s = np.array([self.durations[clip_id] for clip_id in scores.clip_ids])
+            pieces = segments.clip_segments(scores, truth, duration_s)
+            return segments.scores_of_segments(pieces, labels, max_fpr=MAX_FPR)
+        return segments.segment_scores(*self.recordings(scores), self.durations, max_fpr=MAX_FPR)
+
+    def recordings(self, scores: Scores) -> tuple[ScoreFrames, TruthEvents]:
+        """Segment scores and truth of the whole recordings of a test."""
+        labels = scores.vocabulary.labels
+        pieces = segments.overlap_add(scores, self.durations)
+        frames = segments.segment_frames(pieces, self.durations, labels)
+        return frames, truth_events(self.events, scores.vocabulary)
+
+
+def segment_part(
+    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
+) -> SegmentPart:
+    """Choose clips, events and classes for segment metrics; the arguments of `score_maestro`.
+
+    Raises:
+        InputError: as `score_maestro`.
+    """
+    scores, events, unscored = paired(scores, events)
+    certain = events.rows(events.confidence > TRUE_CONFIDENCE)
+    # The same event of a recording stands in the table of every clip that covers it.
+    whole = segments.on_recordings(certain).joined() if stage == "test" else certain.merged()
+    check_durations(whole.clip_ids, durations)
+    whole = whole.within(durations)
+    if stage == "val":
+        read_s = float(np.ceil(scores.boundaries_s[-1]))
+        # Longer clips are scored as far as they were read.
+        durations = {clip_id: min(durations[clip_id], read_s) for clip_id in whole.clip_ids}
+        whole = _with_scored_events(whole.rows(whole.onset_s < read_s))
+        scores = scores.select(whole.clip_ids)
+    labels, not_scored = scored(whole, MAESTRO_SCORED_CLASSES, MAESTRO_REMEDIES[stage])
+    return SegmentPart(stage, scores.select(labels=labels), whole, durations, not_scored, unscored)
+
+
+def _with_scored_events(events: EventTable) -> EventTable:
+    """The clips in which a scored class has an event; all if there is none, which is refused."""
+    classes = np.flatnonzero(events.vocabulary.mask(MAESTRO_SCORED_CLASSES))
+    clips = np.unique(events.clip_index[np.isin(events.label_index, classes)])
+    return events.select([events.clip_ids[index] for index in clips]) if len(clips) else events

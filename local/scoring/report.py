@@ -1,0 +1,114 @@
+"""Metrics of a network on a corpus under their full names, and text tables of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from desed_task.evaluation.fscores import FScore
+from desed_task.evaluation.psds import Psds
+from desed_task.evaluation.segments import SegmentScores
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one network scores on one corpus.
+
+    Attributes:
+        metrics: full name -> value.
+        per_class: full name -> class -> value; None where the class is not scored, or where the
+            metric defines no value for it (psds_eval's F-score without a true positive, an area
+            without a negative segment).
+        not_scored: classes without any event in the truth; they are left out of every mean.
+        curves: name of a PSDS -> its curves.
+        texts: file name -> a table to read.
+        n_clips: clips that the metrics are computed of.
+        unscored_clips: clips of the truth that have no scores; they are left out.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float | None]]
+    not_scored: tuple[str, ...] = ()
+    curves: dict[str, Psds] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    n_clips: int = 0
+    unscored_clips: int = 0
+
+
+class Sheet:
+    """Collects metrics under their full names.
+
+    Args:
+        stage: "val" or "test".
+        role: "student" or "teacher".
+        classes: all that a table of single classes lists.
+    """
+
+    def __init__(self, stage: str, role: str, classes: Sequence[str]) -> None:
+        self.prefix = f"{stage}/{role}"
+        self.classes = classes
+        self.metrics: dict[str, float] = {}
+        self.per_class: dict[str, dict[str, float | None]] = {}
+
+    def put(self, name: str, package: str, value: float, per_class: Mapping[str, float]) -> None:
+        """A metric and its single classes, as `package` counts them; NaN is no value."""
+        full = f"{self.prefix}/{name}/{package}"
+        self.metrics[full] = float(value)
+        self.per_class[full] = {label: _existing(per_class.get(label)) for label in self.classes}
+
+
+def _existing(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def fscore_text(title: str, score: FScore) -> str:
+    """Macro and micro F-score, and a line a class with its counts."""
+    rows = [
+        (
+            label,
+            f1,
+            score.true_positives[label],
+            score.false_positives[label],
+            score.references[label] - score.true_positives[label],
+        )
+        for label, f1 in score.per_class.items()
+    ]
+    heading = f"{title}\nmacro {score.macro:.4f}   micro {score.micro:.4f}\n\n"
+    return heading + _table(("event label", "F1", "TP", "FP", "FN"), rows)
+
+
+def segment_text(score: SegmentScores) -> str:
+    """A line a class: F1 at its best threshold, areas, and that threshold."""
+    rows = [
+        (
+            label,
+            score.f1_per_class[label],
+            score.auc_per_class[label],
+            score.partial_auc_per_class[label],
+            threshold,
+        )
+        for label, threshold in score.threshold_per_class.items()
+    ]
+    return _table(("event label", "best F1", "AUC", "pAUC", "threshold"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns under their heads: the first to the left, numbers to the right."""
+    cells = [head, *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4f}"
+    return str(value)

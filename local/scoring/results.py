@@ -1,0 +1,123 @@
+"""results.json: every test metric by its full name with what it was made from; and its table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from desed_task.atomic_files import write_json_atomic, write_text_atomic
+from desed_task.mean_teacher import ROLES
+from local.cli.versions import versions
+from local.scoring.metrics import Report
+
+FILE = "results.json"
+PER_CLASS_FILE = "per_class.tsv"
+
+
+def write(
+    folder: Path,
+    reports: Mapping[str, Sequence[Report]],
+    *,
+    corpora: Sequence[str],
+    missing: Mapping[str, Sequence[str]],
+    missing_recordings: Mapping[str, Sequence[str]],
+    left_out: Mapping[str, Sequence[str]],
+    checkpoint: str,
+) -> None:
+    """Write results.json and metrics_test/per_class.tsv into a run folder.
+
+    Nothing that differs between two equal runs (times, paths, energy) goes into results.json.
+
+    Args:
+        folder: the run folder.
+        reports: role -> reports of the corpora.
+        corpora: their names, in the same order.
+        missing: corpus -> clips that its table lists but the disk lacks.
+        missing_recordings: corpus -> MAESTRO's recordings that no clip was cut from.
+        left_out: corpus -> clips that its table lists without an event and that were not used.
+        checkpoint: file name of what was tested.
+    """
+    every = [report for role in ROLES for report in reports[role]]
+    scored = dict(zip(corpora, reports[ROLES[0]], strict=True))  # the same clips for both
+    content = {
+        "metrics": {name: _number(v) for report in every for name, v in report.metrics.items()},
+        "per_class": {
+            name: {label: _number(value) for label, value in values.items()}
+            for report in every
+            for name, values in report.per_class.items()
+        },
+        "not_scored": sorted({label for report in every for label in report.not_scored}),
+        "clips": {name: report.n_clips for name, report in scored.items()},
+        "unscored_clips": {name: report.unscored_clips for name, report in scored.items()},
+        "missing": _named(missing),
+        "missing_recordings": _named(missing_recordings),
+        "left_out": _named(left_out),
+        "checkpoint": checkpoint,
+        "versions": versions(),
+    }
+    write_text_atomic(
+        folder / "metrics_test" / PER_CLASS_FILE, per_class_text(content["per_class"])
+    )
+    # Last, because its presence says that the test is finished.
+    write_json_atomic(folder / FILE, content)
+
+
+def _named(absent: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {corpus: sorted(names) for corpus, names in absent.items() if names}
+
+
+def _number(value: float | None) -> float | None:
+    # JSON has no NaN; a value that does not exist is null.
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def show(folder: Path) -> None:
+    """Print the table of a finished run."""
+    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    print(table(content))
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """The metrics of results.json as lines: metric, student, teacher."""
+    rows: dict[str, dict[str, float | None]] = {}
+    for name, value in content["metrics"].items():
+        _, role, metric = name.split("/", 2)
+        rows.setdefault(metric, {})[role] = value
+    width = max(len(metric) for metric in rows)
+    lines = [f"{'test':<{width}}  {'student':>8}  {'teacher':>8}"]
+    lines += [
+        f"{metric:<{width}}  {_cell(values.get('student')):>8}  {_cell(values.get('teacher')):>8}"
+        for metric, values in rows.items()
+    ]
+    lines.append(f"clips: {', '.join(f'{n} {corpus}' for corpus, n in content['clips'].items())}")
+    if content["not_scored"]:
+        lines.append(f"not scored, no event in the truth: {', '.join(content['not_scored'])}")
+    for corpus, count in content["unscored_clips"].items():
+        if count:
+            lines.append(f"{corpus}: {count} clips of its table were not scored")
+    for corpus, names in content["missing"].items():
+        lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {FILE}")
+    for corpus, names in content.get("missing_recordings", {}).items():
+        lines.append(f"{corpus}: {len(names)} recordings are not on disk, see {FILE}")
+    for corpus, names in content.get("left_out", {}).items():
+        lines.append(f"{corpus}: {len(names)} clips without events were left out, see {FILE}")
+    lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def per_class_text(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Tab-separated: a row per metric and class; the value is empty where there is none."""
+    lines = ["metric\tevent_label\tvalue"]
+    lines += [
+        f"{name}\t{label}\t{'' if value is None else f'{value:.6f}'}"
+        for name, values in per_class.items()
+        for label, value in values.items()
+    ]
+    return "\n".join(lines) + "\n"

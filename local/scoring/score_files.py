@@ -1,0 +1,67 @@
+"""Score files of a run folder: scores_*.npz of a test, score tables of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from desed_task.atomic_files import atomic_path
+from desed_task.evaluation.scores import Scores
+
+EVALUATION_FILE = "evaluation.json"
+KINDS = ("unprocessed", "postprocessed")
+# Files end at a sample; what is left of a frame must not vanish when it is written or read.
+_SHORTEST_FRAME_S = 1e-5
+
+
+def write_scores(path: Path, raw: Scores, smoothed: Scores) -> None:
+    """Scores of a corpus in one compressed file: arrays unprocessed and postprocessed
+    (clip, frame, class), clip_ids, event_labels and boundaries_s; it appears whole.
+    """
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            unprocessed=raw.values.astype(np.float32),
+            postprocessed=smoothed.values.astype(np.float32),
+            clip_ids=np.array(raw.clip_ids),
+            event_labels=np.array(raw.vocabulary.labels),
+            boundaries_s=raw.boundaries_s,
+        )
+
+
+def score_folder(run_folder: Path, role: str, kind: str) -> Path:
+    """Where the tables of an evaluation lie (SPEC section 7); `kind` is one of KINDS."""
+    return run_folder / "metrics_test" / f"{role}_scores" / kind
+
+
+def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, float]) -> None:
+    """One `<clip>.tsv` a clip: onset, offset, and a column a class; no frame after its end."""
+    head = "\t".join(["onset", "offset", *scores.vocabulary])
+    formats = ["%.8g", "%.8g", *["%.6f"] * len(scores.vocabulary)]
+    clips = zip(scores.clip_ids, scores.values, strict=True)
+    title = f"{folder.parent.name}/{folder.name}"
+    for clip_id, values in tqdm(
+        clips, title, len(scores.clip_ids), unit="clip", dynamic_ncols=True, leave=False
+    ):
+        ends_s = cropped_boundaries(scores.boundaries_s, durations_s[clip_id])
+        times = np.stack([ends_s[:-1], ends_s[1:]], axis=1)
+        with atomic_path(folder / f"{clip_id}.tsv") as temporary:
+            np.savetxt(
+                temporary,
+                np.concatenate([times, values[: len(times)]], axis=1),
+                fmt=formats,
+                delimiter="\t",
+                header=head,
+                comments="",
+            )
+
+
+def cropped_boundaries(boundaries_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
+    """Boundaries (frame + 1,) of the frames that begin in a clip; the last one is its end."""
+    onset_s = boundaries_s[:-1]
+    kept = onset_s[onset_s < duration_s - _SHORTEST_FRAME_S]
+    return np.append(kept, min(duration_s, boundaries_s[-1]))

@@ -1,0 +1,244 @@
+"""What the challenge would refuse in the files of a submission, each a message."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from desed_task.parallel import in_threads
+from local.classes_dict import VOCABULARY
+from local.scoring import results
+from local.scoring.score_files import KINDS, score_folder
+from local.submission.submitted_runs import SubmittedRun
+
+COLUMNS = ("onset", "offset", *VOCABULARY)
+# Of codecarbon's tables: what the challenge compares, by part, and what it was measured on.
+ENERGY_COLUMNS = (
+    "timestamp",
+    "duration",
+    "cpu_energy",
+    "gpu_energy",
+    "ram_energy",
+    "energy_consumed",
+    "country_iso_code",
+    "codecarbon_version",
+    "cpu_model",
+    "gpu_model",
+    "tracking_mode",
+)
+EVALUATE = "evaluate the checkpoint again"
+_EXAMPLES = 3
+# Name in the metadata -> metric of results.json, by corpus.
+METRICS = {
+    "desed": {
+        "PSDS1": "psds1/sed_scores_eval",
+        "PSDS1_psds_eval": "psds1/psds_eval",
+        "PSDS2": "psds2/sed_scores_eval",
+        "intersection_F1": "intersection_f1_macro_thres05/sed_scores_eval",
+        "collar_F1": "collar_f1_macro_thres05/sed_scores_eval",
+    },
+    "maestro": {
+        "mPAUC": "segment_mpauc/sed_scores_eval",
+        "mAUC": "segment_mauc/sed_scores_eval",
+        "segment_F1": "segment_f1_macro_thresopt/sed_scores_eval",
+    },
+}
+
+# What may differ between the runs of a system: chance, and the machine.
+_FREE = {
+    ("training", "seed"),
+    ("training", "num_workers"),
+    ("training", "enable_progress_bar"),
+    ("training", "batch_size_val"),
+    ("scaler", "savepath"),
+}
+
+
+def run_problems(runs: Sequence[SubmittedRun]) -> list[str]:
+    """What keeps the runs from being trainings of one system on one evaluation set."""
+    problems = []
+    for index, run in enumerate(runs):
+        for other in runs[:index]:
+            where = f"{other.folder} and {run.folder}"
+            if run.sha256 == other.sha256:
+                problems.append(f"{where} are of one checkpoint; give runs of other trainings")
+            elif run.seed == other.seed:
+                problems.append(
+                    f"{where} both have training.seed {run.seed}; runs are trainings that start "
+                    "from other weights: train with --set training.seed=..."
+                )
+        if index:
+            problems += _differences(runs[0], run)
+    return problems
+
+
+def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
+    here, there = run.config.dump(), first.config.dump()
+    for section in ("training", "scaler", "opt", "feats", "net"):
+        for key in here[section]:
+            passing = (section, key) in _FREE or here[section][key] == there[section][key]
+            if not passing:
+                yield (
+                    f"{run.folder} has {section}.{key} {here[section][key]!r}, {first.folder} "
+                    f"{there[section][key]!r}; runs of one system differ in nothing but the seed"
+                )
+    for one, other in ((first, run), (run, first)):
+        absent = sorted(set(one.clips) - set(other.clips))
+        if absent:
+            yield (
+                f"{other.folder}: {len(absent)} clips that {one.folder} has are missing "
+                f"({_examples(absent)}); {EVALUATE} on the same clips"
+            )
+
+
+def table_problems(run: SubmittedRun, role: str) -> list[str]:
+    """What is missing or wrong in the score tables of `role`, raw and post-processed."""
+    problems = []
+    for kind in KINDS:
+        folder = score_folder(run.folder, role, kind)
+        there = {path.stem for path in folder.glob("*.tsv")}
+        absent, strange = sorted(run.clips.keys() - there), sorted(there - run.clips.keys())
+        for names, what in ((absent, "no table of"), (strange, "tables of unknown clips:")):
+            if names:
+                problems.append(
+                    f"{folder}: {what} {len(names)} clips ({_examples(names)}); {EVALUATE}"
+                )
+        present = sorted(run.clips.keys() & there)
+        end_s = {clip: min(run.clips[clip], run.config.data.audio_max_len) for clip in present}
+        faults = in_threads(
+            partial(_fault_of_clip, folder, end_s),
+            present,
+            jobs=None,
+            desc=f"checking {run.folder.name}/{role}/{kind}",
+            progress=True,
+            unit="table",
+        )
+        wrong = [fault for fault in faults if fault]
+        problems += wrong[:_EXAMPLES]
+        if len(wrong) > _EXAMPLES:
+            problems.append(f"{folder}: {len(wrong) - _EXAMPLES} more tables are wrong")
+    return problems
+
+
+def _fault_of_clip(folder: Path, end_s: dict[str, float], clip: str) -> str:
+    path = folder / f"{clip}.tsv"
+    fault = table_fault(path, end_s[clip])
+    return f"{path}: {fault}; {EVALUATE}" if fault else ""
+
+
+def table_fault(path: Path, end_s: float) -> str:
+    """What is wrong with one table of scores; "" if nothing is.
+
+    Args:
+        path: of the table.
+        end_s: where its last frame should end, in seconds.
+    """
+    try:
+        head, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+        if head.split("\t") != list(COLUMNS):
+            return _wrong_columns(head.split("\t"))
+        if not rows:
+            return "holds no frame"
+        values = np.loadtxt(rows, delimiter="\t", ndmin=2)
+    except ValueError as error:
+        return f"is no table of numbers ({error})"
+    if values.shape[1] != len(COLUMNS):
+        return f"has rows of {values.shape[1]} values under {len(COLUMNS)} columns"
+    return _wrong_times(values[:, 0], values[:, 1], end_s) or _wrong_scores(values[:, 2:])
+
+
+def _wrong_columns(found: Sequence[str]) -> str:
+    absent = [name for name in COLUMNS if name not in found]
+    strange = [name for name in found if name not in COLUMNS]
+    if absent or strange:
+        return f"columns missing: {', '.join(absent) or 'none'}; unknown: {', '.join(strange)}"
+    return f"columns are not in the order {', '.join(COLUMNS[:3])} ..."
+
+
+def _wrong_times(onset_s: NDArray[Any], offset_s: NDArray[Any], end_s: float) -> str:
+    if not (np.isfinite(onset_s).all() and np.isfinite(offset_s).all()):
+        return "holds times that are not finite"
+    if onset_s[0] != 0:
+        return f"begins at {onset_s[0]:g} s, not at 0"
+    frame_s = offset_s - onset_s
+    if (frame_s <= 0).any():
+        return f"a frame begins at {onset_s[frame_s <= 0][0]:g} s and does not end after it"
+    gaps = np.flatnonzero(offset_s[:-1] != onset_s[1:])
+    if len(gaps):
+        return (
+            f"a frame ends at {offset_s[gaps[0]]:g} s and the next one begins at "
+            f"{onset_s[gaps[0] + 1]:g} s"
+        )
+    if abs(offset_s[-1] - end_s) > frame_s[0]:
+        return f"ends at {offset_s[-1]:g} s, the clip at {end_s:g} s"
+    return ""
+
+
+def _wrong_scores(values: NDArray[Any]) -> str:
+    if not np.isfinite(values).all():
+        return "holds scores that are not finite: the network has diverged"
+    outside = values[(values < 0) | (values > 1)]
+    return f"holds the score {outside[0]:g}, which is not in [0, 1]" if len(outside) else ""
+
+
+def energy_problems(path: Path) -> list[str]:
+    """What is missing or wrong in one of codecarbon's tables."""
+    again = "run it again with energy.enabled=true"
+    if not path.is_file():
+        return [f"{path}: no table of energy; {again}"]
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows, columns = list(reader), reader.fieldnames or ()
+    absent = [name for name in ENERGY_COLUMNS if name not in columns]
+    if absent:
+        return [f"{path}: columns missing: {', '.join(absent)}; give codecarbon's whole table"]
+    if not rows:
+        return [f"{path}: holds no measurement; {again}"]
+    return [
+        f"{path}, line {line}: energy_consumed is {row['energy_consumed']!r}, not above 0; {again}"
+        for line, row in enumerate(rows, 2)
+        if not _number(row["energy_consumed"]) > 0
+    ]
+
+
+def energy_kwh(path: Path) -> float:
+    """Energy of all measurements of a table: a resumed training has one a session."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return sum(float(row["energy_consumed"]) for row in csv.DictReader(file))
+
+
+def n_measurements(path: Path) -> int:
+    """Rows of a table of energy."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.DictReader(file))
+
+
+def _number(text: str | None) -> float:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def result_problems(run: SubmittedRun, role: str) -> list[str]:
+    """Metrics of the dev-test that are missing or do not exist."""
+    found = run.results.get("metrics", {})
+    names = [f"test/{role}/{name}" for part in METRICS.values() for name in part.values()]
+    return [
+        f"{run.test / results.FILE}: no value of {name}; test the checkpoint again on the whole "
+        "dev-test data"
+        for name in names
+        if not isinstance(found.get(name), float | int)
+    ]
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:_EXAMPLES]) + (", ..." if len(names) > _EXAMPLES else "")

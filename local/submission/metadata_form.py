@@ -1,0 +1,216 @@
+"""The form of a submission: what its makers tell of themselves and their system, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from desed_task.atomic_files import write_text_atomic
+from desed_task.errors import InputError
+from local.config import read_yaml, validation_problems
+from local.config_schema import Strict
+
+_NAME = r"[^\W_]+(?:-[^\W_]+)*"
+LABEL = re.compile(rf"{_NAME}_{_NAME}_task4_[1-4]")
+
+TEMPLATE = """\
+# What a submission tells of its makers and its system. Fill in every empty field that is not called
+# optional. What make_submission.py knows (results, energy, size of the network) it adds itself.
+submission:
+  label: # last name of the corresponding author, institute, task and number: Lovelace_AEI_task4_1
+  name: # of the system, in words
+  abbreviation: # of the name, at most 10 characters
+  authors: # in the order of the report; one of them is corresponding
+    - lastname:
+      firstname:
+      email:
+      corresponding: true
+      affiliation:
+        abbreviation:
+        institute:
+        department: # optional
+        location: # town and country
+
+system:
+  source_code: # optional: address where the code can be had
+  description: # optional: what differs from what the configuration says
+    acoustic_features:
+    embeddings:
+    data_augmentation:
+    machine_learning_method:
+    semi_supervised_learning:
+    ensemble_method_subsystem_count:
+    post_processing:
+    decision_making:
+  external_datasets: # data and models that are no part of the challenge's data
+    - name: BEATs_iter3+ (AS2M), pretrained on AudioSet
+      url: https://github.com/microsoft/unilm/tree/master/beats
+      total_audio_length: # optional, in minutes
+"""
+
+
+class _Filled(Strict):
+    """A text that stands empty is as absent as one that is not there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: None if isinstance(entry, str) and not entry.strip() else entry
+            for key, entry in value.items()
+        }
+
+
+class Affiliation(_Filled):
+    """Where an author works."""
+
+    abbreviation: str
+    institute: str
+    department: str | None = None
+    location: str
+
+
+class Author(_Filled):
+    """A maker of the system."""
+
+    lastname: str
+    firstname: str
+    email: str = Field(pattern=r"^\S+@\S+$")
+    corresponding: bool = False
+    affiliation: Affiliation
+
+
+class Submission(_Filled):
+    """How the system is called and who made it."""
+
+    label: str
+    name: str
+    abbreviation: str = Field(max_length=10)
+    authors: tuple[Author, ...]
+
+    @field_validator("label")
+    @classmethod
+    def _form(cls, label: str) -> str:
+        if not LABEL.fullmatch(label):
+            raise ValueError("write it as Name_Institute_task4_N, N from 1 to 4")
+        return label
+
+    @field_validator("label", "name", "abbreviation")
+    @classmethod
+    def _own_name(cls, text: str) -> str:
+        if "baseline" in text.lower():
+            raise ValueError("the challenge wants no 'baseline' in it; choose another name")
+        return text
+
+    @field_validator("authors")
+    @classmethod
+    def _one_corresponds(cls, authors: tuple[Author, ...]) -> tuple[Author, ...]:
+        if sum(author.corresponding for author in authors) != 1:
+            raise ValueError("one author must have corresponding: true, the others not")
+        return authors
+
+
+class Description(_Filled):
+    """What differs from what the configuration says; see `describe`."""
+
+    acoustic_features: str | tuple[str, ...] | None = None
+    embeddings: str | tuple[str, ...] | None = None
+    data_augmentation: str | tuple[str, ...] | None = None
+    machine_learning_method: str | tuple[str, ...] | None = None
+    semi_supervised_learning: str | None = None
+    ensemble_method_subsystem_count: int | None = None
+    post_processing: str | None = None
+    decision_making: str | None = None
+
+
+class ExternalDataset(_Filled):
+    """Data or a model from outside the challenge."""
+
+    name: str
+    url: str
+    total_audio_length: float | None = None
+    """Minutes."""
+
+
+class System(_Filled):
+    """What is submitted."""
+
+    source_code: str | None = None
+    description: Description = Description()
+    external_datasets: tuple[ExternalDataset, ...] = ()
+
+    @field_validator("description", mode="before")
+    @classmethod
+    def _nothing_differs(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @field_validator("external_datasets", mode="before")
+    @classmethod
+    def _nothing_external(cls, value: Any) -> Any:
+        return () if value is None else value
+
+
+class Form(_Filled):
+    """The file that the user fills in."""
+
+    submission: Submission
+    system: System = System()
+
+
+def write_template(path: Path) -> None:
+    """Write the file to be filled in.
+
+    Raises:
+        InputError: if there is a file already.
+    """
+    if path.exists():
+        raise InputError(f"{path}: is there already; give another path or fill it in")
+    write_text_atomic(path, TEMPLATE)
+
+
+def read_form(path: Path) -> Form:
+    """The filled-in file.
+
+    Raises:
+        InputError: naming every field that is empty, unknown or wrong.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file of metadata; make_submission.py --write_metadata writes one to "
+            "be filled in"
+        )
+    tree = read_yaml(path)
+    problems = [
+        f"{path}: {place}: holds a #, from which on the challenge's reader drops the line"
+        for place, text in _texts(tree)
+        if "#" in text
+    ]
+    try:
+        form = Form.model_validate(tree)
+    except ValidationError as error:
+        problems += [f"{path}: {_told(one)}" for one in validation_problems(error, Form)]
+    if problems:
+        raise InputError.collect(problems, most_shown=40)
+    return form
+
+
+def _told(problem: str) -> str:
+    """The problem of a field without value in plain words."""
+    return f"{problem.partition(':')[0]}: not filled in" if "(value None)" in problem else problem
+
+
+def _texts(tree: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(tree, str):
+        yield place.strip("."), tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _texts(value, f"{place}.{key}")
+    elif isinstance(tree, Sequence):
+        for index, value in enumerate(tree):
+            yield from _texts(value, f"{place}.{index}")

@@ -1,0 +1,153 @@
+"""Every metric of stored runs on the same resampled clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from desed_task.errors import InputError
+from desed_task.evaluation.scores import Floats
+from desed_task.mean_teacher import ROLES
+from local.config import RecipeConfig
+from local.corpora import TEST, Corpus
+from local.data.truth import Truth
+from local.summary import bootstrap
+from local.summary.rescoring import RECOUNTS, Recount, read_scores, read_truth
+from local.summary.run_folders import FinishedRun
+from local.summary.systems import System
+
+# A value computed again may round otherwise, no more.
+TOLERANCE = 1e-6
+# Of psds_eval, where a run's configuration cannot be read.
+N_THRESHOLDS = 50
+
+
+Recounts = Mapping[tuple[Path, str], Recount]  # run folder and network
+
+
+@dataclass
+class Resampled:
+    """What the bootstrap found.
+
+    Attributes:
+        values: system -> full metric name -> (resample,) means over the system's runs.
+        n_units: test corpus -> clips, or recordings, that were drawn from.
+        notes: why there are no intervals of a corpus.
+    """
+
+    values: dict[str, dict[str, Floats]] = field(default_factory=dict)
+    n_units: dict[Corpus, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def resample(
+    systems: Sequence[System], config: RecipeConfig | None, n_resamples: int, seed: int
+) -> Resampled:
+    """Every metric of every network on the same resampled clips.
+
+    A corpus whose scores or tables are gone, or whose metrics are no longer what results.json
+    says, is left out with a note.
+    """
+    found = Resampled({system.name: {} for system in systems})
+    runs = [run for system in systems for run in system.runs]
+    networks = len(runs) * len(ROLES)
+    with tqdm(total=networks * len(TEST) * n_resamples, unit="resample", dynamic_ncols=True) as bar:
+        for number, corpus in enumerate(TEST):
+            try:
+                recounts = _recounts(corpus, runs, config, bar)
+            except InputError as error:
+                found.notes.append(f"No intervals of {corpus.title}: {error}.")
+                bar.update(networks * n_resamples)
+                continue
+            found.n_units[corpus] = n_units = len(recounts[runs[0].folder, ROLES[0]].units)
+            weights = bootstrap.draw(n_units, n_resamples, (seed, number))
+            for system in systems:
+                _draw_system(found.values[system.name], system, recounts, weights, bar)
+    return found
+
+
+def _recounts(
+    corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None, bar: tqdm
+) -> Recounts:
+    """Counts of every network, which give the metrics of results.json.
+
+    Raises:
+        InputError: where they do not, or cannot be had.
+    """
+    truth = _truth(corpus, runs, config)
+    recounts = {}
+    for run in runs:
+        n_thresholds = N_THRESHOLDS if run.config is None else run.config.training.n_test_thresholds
+        for role in ROLES:
+            bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
+            scores = read_scores(run.scores_path(role, corpus))
+            recount = RECOUNTS[corpus](scores, truth, n_thresholds)
+            _check_values(recount, run, role)
+            if len(recount.units) < 2:
+                raise InputError(f"only {recount.units[0]} to draw from; test on more data")
+            recounts[run.folder, role] = recount
+    return recounts
+
+
+def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
+    """From the first configuration whose tables are there: the runs were tested on one truth.
+
+    That they were is checked with their results.
+    """
+    clip_ids = next((run.clip_ids[corpus] for run in runs if corpus in run.clip_ids), None)
+    if clip_ids is None:
+        raise InputError("the scores of the runs are gone; test the runs again")
+    configs = [run.config for run in runs if run.config is not None]
+    first: InputError | None = None
+    for one in configs if config is None else [config]:
+        try:
+            return read_truth(corpus, one, clip_ids)
+        except InputError as error:
+            first = first or error
+    raise InputError(
+        f"{first or 'no run has a config.yaml that can be read'} (paths are taken from where you "
+        "are: call this where you trained, or give --conf_file with the data's paths)"
+    )
+
+
+def _check_values(recount: Recount, run: FinishedRun, role: str) -> None:
+    """Refuse counts that do not give what the test wrote."""
+    values = recount.values(np.ones(len(recount.units)))
+    for name, value in zip(recount.names, values, strict=True):
+        full = f"test/{role}/{name}"
+        stored = run.metrics.get(full)
+        if stored is None and np.isnan(value):
+            continue
+        if stored is None or not abs(value - stored) <= TOLERANCE:
+            told = "none" if stored is None else f"{stored:.6f}"
+            raise InputError(
+                f"{full} of {run.folder} is {value:.6f} from its scores and the tables, {told} in "
+                "results.json; the tables, or the version of the recipe or of sed_scores_eval, are "
+                "not those of its test: test the run again"
+            )
+
+
+def _draw_system(
+    into: dict[str, Floats],
+    system: System,
+    recounts: Recounts,
+    weights: Floats,
+    bar: tqdm,
+) -> None:
+    """Add the means over a system's runs, resample by resample."""
+    for role in ROLES:
+        drawn = []
+        for run in system.runs:
+            recount = recounts[run.folder, role]
+            bar.set_description(f"{system.name}, {run.folder.name}, {role}")
+            drawn.append(np.empty((len(weights), len(recount.names))))
+            for row, one in enumerate(weights):
+                drawn[-1][row] = recount.values(one)
+                bar.update()
+        mean = np.mean(drawn, axis=0)
+        for column, name in enumerate(recount.names):
+            into[f"test/{role}/{name}"] = mean[:, column]

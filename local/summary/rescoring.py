@@ -1,0 +1,170 @@
+"""The test of a stored run again, clip by clip, so that its metrics can be had of resamples."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from desed_task.audio.files import probe
+from desed_task.dataio.annotations import read_durations, read_strong_table
+from desed_task.errors import InputError
+from desed_task.evaluation import clip_counts, fscores
+from desed_task.evaluation.psds import PSDS1, PSDS2
+from desed_task.evaluation.scores import (
+    Scores,
+    as_detections,
+    as_sed_scores_eval,
+    detect,
+    paired,
+    truth_events,
+)
+from desed_task.evaluation.weighted_metrics import WeightedMetric
+from desed_task.labels import Vocabulary
+from local.classes_dict import DESED_CLASSES, VOCABULARY
+from local.config import RecipeConfig
+from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
+from local.data.loaded_corpus import LoadedCorpus, table_durations
+from local.data.truth import Truth, scored
+from local.scoring.metrics import COLLAR, INTERSECTION, MAX_FPR, THRESHOLD, segment_part
+
+
+class Counted(NamedTuple):
+    """Counts that metrics are functions of.
+
+    Attributes:
+        names: of the metrics, without stage and network.
+        metric: their values for weights of the units.
+    """
+
+    names: tuple[str, ...]
+    metric: WeightedMetric
+
+
+class Recount(NamedTuple):
+    """What one network scored on one corpus, unit by unit."""
+
+    units: tuple[str, ...]  # clips of DESED, recordings of MAESTRO
+    counted: list[Counted]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all metrics."""
+        return tuple(name for counted in self.counted for name in counted.names)
+
+    def values(self, weights: np.ndarray) -> list[float]:
+        """Of all metrics, where unit i occurs `weights[i]` times."""
+        return [value for counted in self.counted for value in counted.metric.values(weights)]
+
+
+def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) -> Truth:
+    """The truth of a test as it was: of the clips that were scored.
+
+    Args:
+        corpus: a test corpus.
+        config: where its tables lie; audio is read only of clips without a duration in them.
+        clip_ids: the scored clips, which were the ones on disk.
+
+    Raises:
+        InputError: for tables that are absent or cannot be used.
+    """
+    events = read_strong_table(Path(getattr(config.data, corpus.table_key)), VOCABULARY)
+    folder = Path(getattr(config.data, corpus.folder_key))
+    there = set(clip_ids)
+    # The scores say which clips without events the test left out, by whatever rule.
+    left_out = tuple(c for c in events.clip_ids if c in events.eventless and c not in there)
+    events = events.select([clip_id for clip_id in events.clip_ids if clip_id in there])
+    known = read_durations(Path(getattr(config.data, corpus.duration_key)))
+    # MAESTRO is scored by recording, so nobody asks how long its clips are.
+    asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
+    own = {c: probe(folder / f"{c}.wav").duration_s for c in asked if c not in known}
+    loaded = LoadedCorpus(corpus, folder, events.clip_ids, own, events=events, left_out=left_out)
+    return Truth(corpus.source, events, table_durations(loaded, config), left_out)
+
+
+def recount_desed(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
+    """Counts of every metric of `score_desed` at a test.
+
+    Units are the clips of the set: those without scores, which were left out for having no event,
+    add nothing but their durations to psds_eval's hours.
+    """
+    scores, events, _ = paired(scores, truth.events)
+    events = events.merged()
+    chosen = scores.select(labels=scored(events, DESED_CLASSES)[0])
+    labels = chosen.vocabulary
+    clip_ids = (*chosen.clip_ids, *(c for c in truth.left_out if c in truth.durations))
+    with_events = {c: of for c, of in truth_events(events, labels).items() if of}
+    frames = as_sed_scores_eval(chosen.select(list(with_events)))
+    by_score = (frames, with_events, clip_ids)
+    duration_s = np.array([truth.durations[clip_id] for clip_id in clip_ids])
+    true = as_detections(events, labels)
+    points = [
+        detect(chosen, threshold).within(duration_s)
+        for threshold in fscores.threshold_grid(n_thresholds)
+    ]
+    found = detect(chosen, THRESHOLD)
+    shape = (len(clip_ids), len(labels))
+    metrics: dict[str, WeightedMetric] = {}
+    for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
+        metrics[f"{name}/sed_scores_eval"] = clip_counts.psds_by_score(
+            *by_score, truth.durations, spec
+        )
+        metrics[f"{name}/psds_eval"] = clip_counts.psds_by_threshold(
+            points, true, len(labels), duration_s=duration_s, spec=spec
+        )
+    metrics["intersection_f1_macro_thres05/sed_scores_eval"] = clip_counts.intersection_f1_by_score(
+        *by_score, threshold=THRESHOLD, **INTERSECTION
+    )
+    metrics["intersection_f1_macro_thres05/psds_eval"] = clip_counts.intersection_f1(
+        found.within(duration_s), true, shape, **INTERSECTION
+    )
+    metrics["collar_f1_macro_thres05/sed_scores_eval"] = clip_counts.collar_f1_by_score(
+        *by_score, threshold=THRESHOLD, **COLLAR
+    )
+    metrics["collar_f1_macro_thres05/sed_eval"] = clip_counts.collar_f1(
+        found, true, shape, **COLLAR
+    )
+    return Recount(clip_ids, [Counted((name,), metric) for name, metric in metrics.items()])
+
+
+def recount_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
+    """Counts of every metric of `score_maestro` at a test; units are recordings.
+
+    Clips of one recording overlap, and their scores are averaged: they are no units by themselves.
+    """
+    part = segment_part(scores, truth.events, truth.durations, "test")
+    frames, true = part.recordings(part.scores)
+    names = ("segment_f1_macro_thresopt", "segment_mauc", "segment_mpauc")
+    metric = clip_counts.segment_metrics(frames, true, truth.durations, max_fpr=MAX_FPR)
+    return Recount(
+        tuple(frames), [Counted(tuple(f"{name}/sed_scores_eval" for name in names), metric)]
+    )
+
+
+RECOUNTS: dict[Corpus, Callable[[Scores, Truth, int], Recount]] = {
+    DEVTEST: recount_desed,
+    MAESTRO_VALIDATION: recount_maestro,
+}
+
+
+def read_scores(path: Path) -> Scores:
+    """The post-processed scores of a run, as `write_scores` keeps them.
+
+    Raises:
+        InputError: for a file that is absent or not one of them.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return Scores(
+                tuple(stored["clip_ids"].tolist()),
+                stored["postprocessed"],
+                stored["boundaries_s"],
+                Vocabulary(stored["event_labels"].tolist()),
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; test the run again") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: no scores of a test ({error}); test the run again") from None

@@ -1,0 +1,125 @@
+"""Callbacks of a run: random states in checkpoints, and a description of the run."""
+
+from __future__ import annotations
+
+import platform
+import random
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.trainer.states import TrainerFn
+
+from desed_task.atomic_files import sha256_of, write_text_atomic
+from local.checkpoints.revision import REVISION, REVISION_KEY
+from local.cli.versions import versions
+from local.config import RecipeConfig
+from local.training.macs import count_macs
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class RandomStates(Callback):
+    """Keeps the random generators' states in checkpoints, so that a resumed run is the same run.
+
+    States are put back at the last moment before training goes on, since setting up loaders and
+    loggers may draw from them. Plain lists and tensors only, for `weights_only` loading.
+    """
+
+    def __init__(self) -> None:
+        self._restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """States of torch (CPU and GPUs), NumPy and Python."""
+        name, keys, *rest = np.random.get_state()
+        version, internal, gauss = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "numpy": [name, [int(key) for key in keys], *rest],  # type: ignore[union-attr]
+            "python": [version, list(internal), gauss],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take states of a checkpoint; they are set when training starts."""
+        self._restored = state_dict
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the states of the checkpoint back."""
+        state, self._restored = self._restored, None
+        if state is None:
+            return
+        torch.set_rng_state(state["torch"].cpu())
+        if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        name, keys, *rest = state["numpy"]
+        np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+        version, internal, gauss = state["python"]
+        random.setstate((version, tuple(internal), gauss))
+
+
+class RunDescription(Callback):
+    """Writes what the run was made from: resolved config, versions, commit and command; the seed,
+    what the network costs and, of a test or evaluation, the identity of its checkpoint.
+    """
+
+    def __init__(self, config: RecipeConfig) -> None:
+        self.config = config
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write config.yaml and run.yaml into the run folder; a resumed run adds to run.yaml."""
+        run_folder = trainer.log_dir  # a question to all processes
+        if not trainer.is_global_zero or not run_folder:
+            return
+        folder = Path(run_folder)
+        config = yaml.safe_dump(self.config.dump(), sort_keys=False)
+        write_text_atomic(folder / "config.yaml", config)
+        record = {
+            "stage": str(TrainerFn(stage).value),
+            "command": shlex.join(sys.argv),
+            "commit": commit(),
+            "host": platform.node(),
+            "device": str(trainer.strategy.root_device),
+            "seed": self.config.training.seed,
+            REVISION_KEY: REVISION,
+            "network": count_macs(pl_module.sed_student, self.config)._asdict(),
+            "versions": versions(),
+        }
+        if pl_module.tested_checkpoint is not None:
+            path = pl_module.tested_checkpoint.resolve()
+            record["checkpoint"] = {"path": str(path), "sha256": sha256_of(path)}
+        log = folder / "run.yaml"
+        before = log.read_text(encoding="utf-8") if log.is_file() else ""
+        write_text_atomic(log, before + yaml.safe_dump([record], sort_keys=False))
+
+
+def commit() -> str:
+    """The checked-out commit of the recipe, "+" behind it if files were changed; "" outside git."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def tensorboard(trainer: pl.Trainer) -> Any:
+    """The TensorBoard writer of the trainer, or None."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            return logger.experiment
+    return None

@@ -1,0 +1,83 @@
+"""Dataset statistics of the features: fitted once on the training set, kept beside the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from desed_task.atomic_files import atomic_path
+from desed_task.errors import InputError
+from local.checkpoints.revision import REVISION, REVISION_KEY
+from local.config import RecipeConfig
+from local.data.datamodule import SedDataModule
+from local.sed_trainer_pretrained import SEDTask4
+
+
+def prepare_scaler(module: SEDTask4, data: SedDataModule, config: RecipeConfig) -> None:
+    """Give the scaler its dataset statistics: from `scaler.savepath`, or fitted and saved there.
+
+    Does nothing where `scaler.statistic` is "instance". Statistics of other features, another
+    normtype or other axes are not used but fitted again.
+
+    Args:
+        module: whose scaler is fitted.
+        data: checked for training.
+        config: of the run.
+
+    Raises:
+        InputError: if the file at `scaler.savepath` is none of ours.
+    """
+    if module.scaler.fitted:
+        return
+    path = Path(config.scaler.savepath)
+    made_from = _made_from(config)
+    if path.is_file():
+        stored = _read(path)
+        if stored["made_from"] == made_from:
+            module.scaler.load_state_dict(stored["state"])
+            print(f"feature statistics: {path}")
+            return
+        print(f"{path} holds statistics of other features or clips; they are fitted again")
+    module.scaler.fit(_log_mel(module, data))
+    with atomic_path(path) as temporary:
+        torch.save({"made_from": made_from, "state": module.scaler.state_dict()}, temporary)
+    print(f"feature statistics: fitted on the training set and saved to {path}")
+
+
+def _made_from(config: RecipeConfig) -> dict[str, Any]:
+    """What the statistics depend on."""
+    tree = config.dump()
+    scaler = {key: value for key, value in tree["scaler"].items() if key != "savepath"}
+    read = {
+        key: value
+        for key, value in tree["data"].items()
+        if key.endswith("_folder") or key == "audio_max_len"
+    }
+    # The revision decides over which clips are trained on.
+    return {"scaler": scaler, "feats": tree["feats"], "data": read, REVISION_KEY: REVISION}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise whatever its bytes spell
+        stored = error
+    if not isinstance(stored, dict) or set(stored) != {"made_from", "state"}:
+        raise InputError(
+            f"scaler.savepath: {path} holds no feature statistics; delete it to have them fitted "
+            "again, or name another file"
+        )
+    return stored
+
+
+@torch.no_grad()
+def _log_mel(module: SEDTask4, data: SedDataModule) -> Iterator[Tensor]:
+    """Log-mel batches of one epoch of training clips."""
+    loader = data.train_dataloader()
+    for batch in tqdm(loader, "feature statistics", unit="batch", dynamic_ncols=True):
+        yield module.mel_spec.to_db(module.mel_spec(batch.waveform))

@@ -1,0 +1,150 @@
+"""Callbacks that write results, scores and figures into the run folder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import Callback
+
+from desed_task.atomic_files import write_json_atomic, write_text_atomic
+from desed_task.batch import Source
+from desed_task.evaluation.psds import PSDS1
+from desed_task.evaluation.scores import Scores
+from desed_task.mean_teacher import ROLES
+from local import corpora
+from local.data.datamodule import SedDataModule
+from local.data.truth import Truth
+from local.scoring import figures, results
+from local.scoring.accumulator import ScoreKeeper
+from local.scoring.score_files import (
+    EVALUATION_FILE,
+    KINDS,
+    score_folder,
+    write_score_tables,
+    write_scores,
+)
+from local.training.callbacks import tensorboard
+
+ROLLS_PER_CORPUS = 4
+
+
+class ResultWriter(Callback):
+    """After a test: results.json, tables and scores as files, figures as PNG and in TensorBoard."""
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write `metrics_test/{student,teacher}/...`, then results.json."""
+        keeper, data = pl_module.scorekeeper, trainer.datamodule
+        stored = {
+            (role, truth.source): (
+                keeper.scores(role, truth.source),
+                keeper.smoothed(role, truth.source),
+            )
+            for role in ROLES
+            for truth in data.truths("test")
+        }
+        folder = Path(str(trainer.log_dir))  # a question to all processes
+        if not trainer.is_global_zero:
+            return
+        writer = tensorboard(trainer)
+        for role in ROLES:
+            place = folder / "metrics_test" / role
+            for report in keeper.reports[role]:
+                for name, text in report.texts.items():
+                    write_text_atomic(place / name, text)
+            for truth in data.truths("test"):
+                write_scores(
+                    place / f"scores_{truth.source.name.lower()}.npz", *stored[role, truth.source]
+                )
+            for name, figure in _figures(keeper, data, role, stored):
+                figures.save(figure, place / f"{name}.png")
+                if writer is not None:
+                    writer.add_figure(f"test/{role}/{name}", figure, trainer.global_step)
+        results.write(
+            folder,
+            keeper.reports,
+            corpora=[corpus.name for corpus in corpora.TEST],
+            missing=data.missing,
+            missing_recordings=data.missing_recordings,
+            left_out=data.left_out,
+            checkpoint=pl_module.tested_checkpoint.name,
+        )
+
+
+def _figures(
+    keeper: ScoreKeeper,
+    data: SedDataModule,
+    role: str,
+    stored: dict[tuple[str, Source], tuple[Scores, Scores]],
+) -> Iterator[tuple[str, Figure]]:
+    """File name without ending and picture, for everything shown of one network."""
+    for report in keeper.reports[role]:
+        for name, psds in report.curves.items():
+            title = f"{name.upper()} of the {role}, from scores"
+            yield f"psd_roc_{name}", figures.psd_roc(psds, title=title, max_efpr=PSDS1.max_efpr)
+    for truth in data.truths("test"):
+        scores = stored[role, truth.source][1]
+        for clip_id in _worth_seeing(truth):
+            row = scores.clip_ids.index(clip_id)
+            title = f"{clip_id}, {role}"
+            yield (
+                f"event_roll_{clip_id}",
+                figures.event_roll(
+                    scores.values[row],
+                    scores.boundaries_s,
+                    truth.events.events_of(clip_id),
+                    scores.vocabulary.labels,
+                    title=title,
+                ),
+            )
+
+
+def _worth_seeing(truth: Truth) -> list[str]:
+    """A few clips with many events, spread over the corpus; the same ones for every run."""
+    count = np.bincount(truth.events.clip_index, minlength=len(truth.events.clip_ids))
+    full = [row for row in np.argsort(-count, kind="stable") if count[row] > 0]
+    half = sorted(full[: max(len(full) // 2, ROLLS_PER_CORPUS)])
+    step = max(len(half) // ROLLS_PER_CORPUS, 1)
+    return [truth.events.clip_ids[row] for row in half[::step][:ROLLS_PER_CORPUS]]
+
+
+class ScoreWriter(Callback):
+    """After an evaluation: a table of timestamped scores a clip, raw and post-processed."""
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn of clips that are longer than what the network is given."""
+        clip_s = pl_module.config.data.audio_max_len
+        long = [clip for clip, length_s in _durations(trainer).items() if length_s > clip_s]
+        if long:
+            warnings.warn(
+                f"{len(long)} evaluation clips (e.g. {', '.join(long[:3])}) are longer than "
+                f"{clip_s:g} s: only their beginning is scored; cut them into shorter ones",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write `metrics_test/{role}_scores/{unprocessed,postprocessed}/<clip>.tsv`, then
+        evaluation.json: clip -> seconds, whose presence says that the evaluation is finished.
+        """
+        keeper: ScoreKeeper = pl_module.scorekeeper
+        folder = Path(str(trainer.log_dir))  # a question to all processes
+        durations_s = _durations(trainer)
+        for role in ROLES:
+            found = (
+                keeper.scores(role, Source.EVALUATION),
+                keeper.smoothed(role, Source.EVALUATION),
+            )
+            if trainer.is_global_zero:
+                for kind, scores in zip(KINDS, found, strict=True):
+                    write_score_tables(score_folder(folder, role, kind), scores, durations_s)
+        if trainer.is_global_zero:
+            write_json_atomic(folder / EVALUATION_FILE, {"clips": durations_s})
+
+
+def _durations(trainer: pl.Trainer) -> dict[str, float]:
+    return trainer.datamodule.loaded[corpora.EVALUATION.name].durations_s

@@ -1,0 +1,146 @@
+"""Scores of a checkpoint's teacher before any filter, computed once and kept in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from desed_task.atomic_files import atomic_path, sha256_of
+from desed_task.batch import SedBatch
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.evaluation.scores import Scores
+from desed_task.labels import Vocabulary
+from local.checkpoints.restore import load_networks
+from local.config import RecipeConfig
+from local.data.datamodule import SedDataModule
+from local.data.loaded_corpus import left_out_line
+from local.data.truth import Stage, Truth
+from local.sed_trainer_pretrained import SEDTask4
+from local.tuning.workers.messages import Objective
+
+ROLE = "teacher"
+STAGES: dict[Objective, tuple[Stage, Literal["validate", "test"]]] = {
+    "held_out": ("val", "validate"),
+    "devtest": ("test", "test"),
+}
+
+
+class Scored(NamedTuple):
+    """A part of the data with what the teacher says of it.
+
+    Attributes:
+        stage: how it is scored.
+        desed: scores (clip, frame, class) as the network gave them.
+        maestro: likewise.
+        truths: what they are held against, in this order.
+    """
+
+    stage: Stage
+    desed: Scores
+    maestro: Scores
+    truths: tuple[Truth, Truth]
+
+
+def scored(
+    config: RecipeConfig, checkpoint: Path, part: Objective, folder: Path, device: torch.device
+) -> Scored:
+    """The scores of a part, from the folder if they were computed of the same files before.
+
+    Args:
+        config: of the checkpoint, with the paths of this machine.
+        checkpoint: the file.
+        part: held_out or devtest.
+        folder: keeps a file a corpus.
+        device: computes what is not there.
+
+    Raises:
+        InputError: for a checkpoint or data that cannot be used.
+    """
+    stage, needed = STAGES[part]
+    data = SedDataModule(config)
+    data.check(needed)
+    if line := left_out_line(data.loaded):
+        print(line)
+    truths = data.truths(stage)
+    identity = _identity(checkpoint, data, truths)
+    paths = [folder / f"{part}_{truth.source.name.lower()}.npz" for truth in truths]
+    kept = [_read(path, identity) for path in paths]
+    if any(scores is None for scores in kept):
+        kept = list(_compute(config, checkpoint, part, data, device))
+        for path, scores in zip(paths, kept, strict=True):
+            assert scores is not None
+            _write(path, scores, identity)
+    desed, maestro = kept
+    assert desed is not None and maestro is not None
+    return Scored(stage, desed, maestro, truths)
+
+
+def _compute(
+    config: RecipeConfig,
+    checkpoint: Path,
+    part: Objective,
+    data: SedDataModule,
+    device: torch.device,
+) -> Iterable[Scores]:
+    """Scores of DESED and of MAESTRO; as in a run, a validation masks unknown classes."""
+    module = SEDTask4(config)
+    load_networks(module, load_safely(checkpoint)["state_dict"], str(checkpoint))
+    module = module.eval().to(device)
+    masked = part == "held_out"
+    loader: DataLoader[SedBatch] = data.val_dataloader() if masked else data.test_dataloader()
+    step = module.validation_step if masked else module.test_step
+    with torch.inference_mode():
+        for batch in tqdm(loader, f"scores of {part}", unit="batch", dynamic_ncols=True):
+            step(module.transfer_batch_to_device(batch, device, 0), 0)
+    return [module.scorekeeper.scores(ROLE, t.source) for t in data.truths(STAGES[part][0])]
+
+
+def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]) -> str:
+    """Tells apart what scores are computed of: checkpoint, frame times, clips and embeddings."""
+    digest = hashlib.sha256(sha256_of(checkpoint).encode())
+    digest.update(data.grid.boundaries_s.tobytes())
+    for name, loaded in sorted(data.loaded.items()):
+        files = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
+        if loaded.embeddings is not None:
+            files.append(loaded.embeddings.path)
+        for path in files:
+            status = path.stat()
+            line = f"{name}\t{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
+            digest.update(line.encode())
+    # Which of the clips are scored: those that a validation holds out, by today's rules.
+    scored_clips = [truth.events.clip_ids for truth in truths]
+    digest.update(repr((scored_clips, data.config.data.audio_max_len)).encode())
+    return digest.hexdigest()
+
+
+def _read(path: Path, identity: str) -> Scores | None:
+    """Scores that are kept, if they are those asked for."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["identity"]) != identity:
+                return None
+            labels = Vocabulary(stored["event_labels"].tolist())
+            clip_ids = tuple(stored["clip_ids"].tolist())
+            return Scores(clip_ids, stored["values"], stored["boundaries_s"], labels)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None  # absent, or cut off: computed again
+
+
+def _write(path: Path, scores: Scores, identity: str) -> None:
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            values=scores.values,
+            clip_ids=np.array(scores.clip_ids),
+            event_labels=np.array(scores.vocabulary.labels),
+            boundaries_s=scores.boundaries_s,
+            identity=np.array(identity),
+        )

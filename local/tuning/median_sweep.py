@@ -1,0 +1,156 @@
+"""What lengths of the median filters are worth, and the best ones.
+
+A class's filter changes the curve of that class alone, so a curve is computed once a class and
+length; any combination of lengths is then a matter of milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from desed_task.evaluation.exact_psds import exact_psds
+from desed_task.evaluation.psds import PSDS1, Roc, psds_of_rocs
+from desed_task.evaluation.scores import Scores, as_detections, paired, truth_events
+from desed_task.postprocess import ClassMedianFilter
+from local.classes_dict import CLASSES, DESED_CLASSES
+from local.data.truth import scored
+from local.scoring import metrics
+from local.tuning.cached_scores import Scored
+from local.tuning.trial import PARTS
+
+MOST_PASSES = 20
+Lengths = tuple[int, ...]  # frames, one a class
+
+
+class Worth(NamedTuple):
+    """What lengths are worth on a part."""
+
+    psds1: float
+    mpauc: float
+
+    @property
+    def total(self) -> float:
+        """The objective."""
+        return self.psds1 + self.mpauc
+
+
+class Judge:
+    """Says what lengths are worth on a part of the data.
+
+    Args:
+        part: its scores before any filter, and truths.
+    """
+
+    def __init__(self, part: Scored) -> None:
+        self.part = part
+        desed, maestro = part.truths
+        scores, events, _ = paired(part.desed, desed.events)
+        events = events.merged()
+        self.desed_labels, _ = scored(events, DESED_CLASSES)
+        chosen = scores.select(labels=self.desed_labels)
+        # As the score-based metrics do: clips with events only.
+        clips = [clip for clip, true in truth_events(events, chosen.vocabulary).items() if true]
+        self._desed, self._events = chosen.select(clips), events.select(clips)
+        self._dataset_s = sum(desed.durations[clip_id] for clip_id in clips)
+        self._segments = metrics.segment_part(
+            part.maestro, maestro.events, maestro.durations, part.stage
+        )
+        self.maestro_labels = self._segments.scores.vocabulary.labels
+        self._rocs: dict[tuple[str, int], Roc] = {}
+        self._areas: dict[tuple[str, int], float] = {}
+
+    def __call__(self, lengths: Sequence[int]) -> Worth:
+        """The teacher's PSDS1 and mean pAUC with these lengths, one a class of the task."""
+        of = dict(zip(CLASSES, lengths, strict=True))
+        rocs = [self.roc(label, of[label]) for label in self.desed_labels]
+        areas = [self.area(label, of[label]) for label in self.maestro_labels]
+        psds = psds_of_rocs(rocs, self.desed_labels, PSDS1)
+        return Worth(psds.value, float(np.nanmean(areas)) if areas else float("nan"))
+
+    def facts(self, worth: Worth) -> dict[str, float]:
+        """The same by the names of the metrics."""
+        return {f"{self.part.stage}/{n}": v for n, v in zip(PARTS, worth, strict=True)}
+
+    def roc(self, label: str, length: int) -> Roc:
+        """The PSD-ROC of a DESED class, filtered with a length."""
+        if (label, length) not in self._rocs:
+            scores = _filtered(self._desed, label, length)
+            truth = as_detections(self._events, scores.vocabulary)
+            psds = exact_psds(scores, truth, dataset_s=self._dataset_s, spec=PSDS1)
+            self._rocs[label, length] = psds.class_rocs[label]
+        return self._rocs[label, length]
+
+    def area(self, label: str, length: int) -> float:
+        """The partial area of a MAESTRO class, filtered with a length."""
+        if (label, length) not in self._areas:
+            found = self._segments.metrics(_filtered(self._segments.scores, label, length))
+            self._areas[label, length] = found.partial_auc_per_class[label]
+        return self._areas[label, length]
+
+    def alone(self, label: str, length: int) -> float:
+        """What a length is worth to its class by itself: its PSDS1, or its partial area."""
+        if label in self.maestro_labels:
+            return self.area(label, length)
+        return psds_of_rocs([self.roc(label, length)], [label], PSDS1).value
+
+
+def _filtered(scores: Scores, label: str, length: int) -> Scores:
+    return scores.select(labels=[label]).map(ClassMedianFilter([length]))
+
+
+def sweep(judge: Judge, start: Sequence[int], candidates: Mapping[str, Sequence[int]]) -> Lengths:
+    """The best lengths by trying every one of every class.
+
+    Mean pAUC is the mean over classes, so each class's best length is the best. PSDS1 also
+    subtracts how far classes lie apart, so there a class's best length depends on the others': from
+    several beginnings one class after the other is set to its best, until none changes.
+
+    Args:
+        judge: of the part that is tuned on.
+        start: lengths, one a class of the task; a class without candidates keeps its own.
+        candidates: class -> lengths to try.
+    """
+    of = dict(zip(CLASSES, start, strict=True))
+    for label in judge.maestro_labels:
+        areas = {n: judge.area(label, n) for n in (of[label], *candidates.get(label, ()))}
+        if not all(np.isnan(value) for value in areas.values()):
+            of[label] = max(areas, key=lambda n: areas[n])
+    begin = {label: of[label] for label in judge.desed_labels}
+    tried = {label: (of[label], *candidates.get(label, ())) for label in begin}
+    beginnings = [begin, {label: _best_alone(judge, label, tried[label]) for label in begin}]
+    for length in sorted({n for lengths in tried.values() for n in lengths}):
+        alike = {label: length if length in tried[label] else begin[label] for label in begin}
+        beginnings.append(alike)
+    found = [_ascend(judge, each, tried) for each in beginnings]
+    of.update(max(found, key=lambda each: _psds(judge, each)))
+    return tuple(of[label] for label in CLASSES)
+
+
+def _best_alone(judge: Judge, label: str, lengths: Sequence[int]) -> int:
+    worth = {n: judge.alone(label, n) for n in lengths}
+    return max(worth, key=lambda n: worth[n])
+
+
+def _psds(judge: Judge, of: Mapping[str, int]) -> float:
+    return psds_of_rocs([judge.roc(label, n) for label, n in of.items()], list(of), PSDS1).value
+
+
+def _ascend(
+    judge: Judge, begin: Mapping[str, int], tried: Mapping[str, Sequence[int]]
+) -> dict[str, int]:
+    """Lengths that no change of a single one makes better."""
+    of = dict(begin)
+    best = _psds(judge, of)
+    for _ in range(MOST_PASSES):
+        before = best
+        for label in of:
+            worth = {n: _psds(judge, {**of, label: n}) for n in tried[label]}
+            length = max(worth, key=lambda n: worth[n])
+            if worth[length] > best:
+                of[label], best = length, worth[length]
+        if best == before:
+            break
+    return of

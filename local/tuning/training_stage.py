@@ -1,0 +1,266 @@
+"""Stage one: trials on every GPU, one process a job, until the study has enough of them."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner, PercentilePruner
+from tqdm import tqdm
+
+from desed_task.errors import InputError
+from local.checkpoints.revision import REVISION
+from local.config import RecipeConfig, check_config
+from local.tuning.search_space import TUNED_SECTIONS, Space, apply
+from local.tuning.storage import open_storage, reachable, without_password
+from local.tuning.study import Book
+from local.tuning.study_log import Diary
+from local.tuning.workers.device_slots import Slot
+from local.tuning.workers.messages import Job, Objective, Outcome, Progress
+from local.tuning.workers.pool import TRAINING, Worker, Workers
+
+MOST_FAILURES = 10  # in a row
+KEPT_SHARE = 75.0  # per cent: trials below the worst quarter's border at their epoch are pruned
+STARTUP_TRIALS = 5  # that are complete before any is pruned
+MACHINE_KEYS = {"training.num_workers", "training.enable_progress_bar"}
+# Key of a study: what its trials computed by.
+RULES = "training rules"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be tuned.
+
+    Attributes:
+        config: what trials are made from.
+        space: values that are drawn.
+        log_dir: holds the trials' folders and what is found.
+        storage: URL of the study's storage.
+        study_name: in that storage.
+        n_trials: of the whole study, all machines together.
+        timeout_s: after which no trial is begun; None for no limit.
+        objective: what a trial's value is computed on.
+        fast_dev_run: whether only a few batches are trained.
+        pruning: whether trials that are clearly bad are ended early.
+        keep: of so many of the best trials the checkpoint stays.
+        subject: SHA-256 of the checkpoint that is tuned, in stage two.
+    """
+
+    config: RecipeConfig
+    space: Space
+    log_dir: Path
+    storage: str
+    study_name: str
+    n_trials: int
+    timeout_s: float | None = None
+    objective: Objective = "held_out"
+    fast_dev_run: bool = False
+    pruning: bool = True
+    keep: int = 3
+    subject: str = ""
+
+    @property
+    def basis(self) -> dict[str, Any]:
+        """What all trials of a study must share, by name."""
+        tree, tuned = self.config.dump(), self.space.describe()
+        fixed = {
+            f"{section}.{key}": value
+            for section in TUNED_SECTIONS
+            for key, value in tree[section].items()
+        }
+        drawn = {path: f"drawn from {bounds}" for path, bounds in tuned.items()}
+        flags = {"--objective": self.objective, "--fast_dev_run": self.fast_dev_run}
+        flags["checkpoint"] = self.subject
+        kept = {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}
+        return {**kept, **drawn, **flags, RULES: REVISION}
+
+    @property
+    def pruner(self) -> BasePruner:
+        """What ends trials that are clearly bad, once a third of the epochs are over."""
+        if not self.pruning:
+            return NopPruner()
+        warmup = self.config.training.n_epochs // 3
+        return PercentilePruner(KEPT_SHARE, STARTUP_TRIALS, n_warmup_steps=warmup)
+
+
+def open_book(plan: Plan, *, make: bool = True) -> Book:
+    """The study of a plan.
+
+    Args:
+        plan: says where it is kept.
+        make: whether it is made if it is not there.
+
+    Raises:
+        InputError: if the storage cannot be used, or its study is absent or was begun with other
+            values.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = open_storage(plan.storage, make=make)
+    if not make and plan.study_name not in {s.study_name for s in storage.get_all_studies()}:
+        raise InputError(
+            f"--storage {without_password(plan.storage)}: has no study {plan.study_name}; give the "
+            "flags that it was tuned with"
+        )
+    book = Book(
+        storage,
+        plan.study_name,
+        plan.space,
+        n_trials=plan.n_trials,
+        seed=plan.config.training.seed,
+        pruner=plan.pruner,
+    )
+    # What older trials found may be read whatever the rules are now, but not mixed with new ones.
+    ignored = () if make else (RULES,)
+    remedy = "use those, or give another --study_name and --log_dir"
+    book.agree_on(plan.basis, remedy, ignored)
+    return book
+
+
+def open_diary(plan: Plan) -> Diary:
+    """The diary of a study that is there, for a report.
+
+    Raises:
+        InputError: as `open_book` does.
+    """
+    with reachable(f"--storage {without_password(plan.storage)}"):
+        book = open_book(plan, make=False)
+    return Diary(plan.log_dir, book, plan.space, plan.config, plan.keep)
+
+
+class Tuner:
+    """Runs the trials of a plan.
+
+    Args:
+        plan: what is tuned.
+        slots: where jobs compute.
+        target: `module:function` that runs a trial.
+    """
+
+    def __init__(self, plan: Plan, slots: Sequence[Slot], target: str = TRAINING) -> None:
+        self.plan = plan
+        self.slots = slots
+        self._place = f"--storage {without_password(plan.storage)}"
+        with reachable(self._place):
+            self.book = open_book(plan)
+        self._check_folder()
+        self.diary = Diary(plan.log_dir, self.book, plan.space, plan.config, plan.keep)
+        self.workers = Workers(slots, target)
+        self._failures = 0
+        self._bar: tqdm[Any]
+
+    def run(self) -> None:
+        """Run trials until there are enough, or the time is over.
+
+        Raises:
+            InputError: if no trial can be run, or the storage fails.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, when all is put in order.
+        """
+        self._tell_beginning()
+        # None: no bar in a file, where the lines of the diary stand alone.
+        bar = tqdm(total=self.plan.n_trials, unit="trial", dynamic_ncols=True, disable=None)
+        with reachable(self._place), stopped_by_sigterm(), bar:
+            self._bar = bar
+            self._show()
+            try:
+                self._loop()
+            except BaseException:
+                self._stop()
+                raise
+            finally:
+                self.workers.close()
+
+    def _check_folder(self) -> None:
+        plan = self.plan
+        if not self.book.trials and any(plan.log_dir.glob("trial-*")):
+            raise InputError(
+                f"--log_dir {plan.log_dir}: holds trials of another study than {plan.study_name} "
+                f"in {without_password(plan.storage)}, which is new; give another folder"
+            )
+
+    def _tell_beginning(self) -> None:
+        done, wanted = self.book.n_ended, self.plan.n_trials
+        print(f"study {self.plan.study_name} in {without_password(self.plan.storage)}: ", end="")
+        print(f"{done} of {wanted} trials are there")
+        print(f"jobs: {', '.join(str(slot) for slot in self.slots)}", flush=True)
+
+    def _loop(self) -> None:
+        end = None if self.plan.timeout_s is None else time.monotonic() + self.plan.timeout_s
+        while True:
+            for trial, reason in self.book.revive():
+                tqdm.write(f"trial {trial.number}: {reason}")
+                self.diary.note(trial.number)
+            for worker in self.workers.idle:
+                if (end is None or time.monotonic() < end) and self.book.wants_more():
+                    self._begin(worker)
+            if not self.workers.busy:
+                if not self.book.wants_more() or (end is not None and time.monotonic() >= end):
+                    return
+                continue
+            for message in self.workers.messages(self.book.next_beat_s()):
+                self._hear(*message)
+            self.book.beat()
+
+    def _begin(self, worker: Worker) -> None:
+        """Draw a trial and give it to a worker, if the configuration takes its values."""
+        plan, taken = self.plan, self.book.take()
+        tree = apply(taken.overrides, plan.config.dump())
+        try:
+            check_config(tree, f"trial {taken.number}")
+        except InputError as error:
+            self._end(taken.number, Outcome("failed", reason=" ".join(str(error).split())))
+            return
+        log_dir, fast = str(plan.log_dir), plan.fast_dev_run
+        worker.give(Job(*taken[:2], taken.overrides, tree, log_dir, plan.objective, fast))
+
+    def _hear(self, worker: Worker, job: Job, content: Progress | Outcome) -> None:
+        if isinstance(content, Progress):
+            said = f"trial {job.number}, epoch {content.epoch + 1}: {content.value:.4f}"
+            self._bar.set_postfix_str(said)
+            worker.answer(self.book.report(job.number, content.epoch, content.value))
+            return
+        self._end(job.number, content)
+        if content.kind == "refused":
+            raise InputError(content.reason)
+        if self._failures >= MOST_FAILURES:
+            raise InputError(
+                f"{MOST_FAILURES} trials in a row failed, the last because of {content.reason}; "
+                f"see {job.folder}/output.txt"
+            )
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        self._failures = self._failures + 1 if outcome.kind in ("failed", "lost") else 0
+        if self.book.finish(number, outcome):
+            self.diary.note(number)
+        self._show()
+
+    def _show(self) -> None:
+        """Let the bar show how many trials have ended."""
+        self._bar.n = min(self.book.n_ended, self.plan.n_trials)
+        self._bar.refresh()
+
+    def _stop(self) -> None:
+        """End the workers; their trials are run again by the next command."""
+        self.workers.close()
+        for number in self.book.running:
+            self._end(number, Outcome("stopped", reason="stopped"))
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, with which clusters end jobs, do what Ctrl-C does."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

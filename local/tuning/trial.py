@@ -1,0 +1,184 @@
+"""A trial of stage one, in a worker process: train, and say what the best checkpoint is worth.
+
+By default dev-test is left alone: the worth is the teacher's PSDS1 + mean pAUC on the clips that
+validation holds out from training (synthetic validation, and MAESTRO clips of the training set),
+at the epoch of the best `val/obj_metric`. With `devtest` it is the same sum on dev-test and MAESTRO
+validation, as published, which flatters what is reported there afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from desed_task.errors import InputError
+from local import run
+from local.checkpoints.resume import LAST
+from local.cli.devices import choose_device
+from local.config import check_config
+from local.scoring import results
+from local.training.callbacks import tensorboard
+from local.tuning.workers.messages import Job, Objective, Outcome, PrunedError, RefusedError, Report
+
+MONITOR = "val/obj_metric"
+PARTS = ("teacher/psds1/sed_scores_eval", "teacher/segment_mpauc/sed_scores_eval")
+STAGES: dict[Objective, str] = {"held_out": "val", "devtest": "test"}
+VALUE = "objective"
+
+
+# What BCE says of scores that are no numbers, on the CPU and on a GPU, before a loss can be asked.
+NO_SCORES = ("all elements of input should be between 0 and 1", "device-side assert")
+
+
+class LossError(Exception):
+    """The loss is no number any more."""
+
+
+class TrialWatch(Callback):
+    """Tells the tuner of each validation, keeps the best one's metrics, and ends what is hopeless.
+
+    Args:
+        job: the trial.
+        report: asks the tuner whether it goes on.
+    """
+
+    def __init__(self, job: Job, report: Report) -> None:
+        self.job = job
+        self.report = report
+        self.started = False
+        self.best_value = -math.inf
+        self.best: dict[str, float] = {}
+        self._loss = torch.zeros(())
+        self._told: list[tuple[int, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a trial that goes on must know of its beginning."""
+        return {"best_value": self.best_value, "best": self.best, "told": self._told}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on; the tuner, to whom this is a new trial, is told of earlier validations again."""
+        self.best_value, self.best = state_dict["best_value"], state_dict["best"]
+        self._told = [(int(epoch), float(value)) for epoch, value in state_dict["told"]]
+        for epoch, value in self._told:
+            self.report(epoch, value)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the drawn values, for TensorBoard's view across trials."""
+        self.started = True
+        writer = tensorboard(trainer)
+        if writer is not None:
+            drawn = {path: _plain(value) for path, value in self.job.overrides.items()}
+            for summary in hparams(drawn, {VALUE: 0.0, MONITOR: 0.0})[:2]:
+                writer.file_writer.add_summary(summary)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        """Add the loss up; whether the sum is a number is asked once an epoch, as a GPU waits."""
+        loss = outputs["loss"].detach()
+        self._loss = self._loss.to(loss.device) + loss
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do not score what a broken network says."""
+        self._check_loss(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End a training whose loss is no number."""
+        self._check_loss(trainer)
+
+    def _check_loss(self, trainer: pl.Trainer) -> None:
+        if not math.isfinite(float(self._loss)):
+            raise LossError(f"NaN loss in epoch {trainer.current_epoch}")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell the tuner, which may end the trial."""
+        if not self.started or trainer.sanity_checking:
+            return
+        value = float(trainer.callback_metrics[MONITOR])
+        if value > self.best_value:  # as ModelCheckpoint compares
+            self.best_value = value
+            self.best = {name: float(v) for name, v in trainer.callback_metrics.items()}
+        epoch = trainer.current_epoch
+        self._told.append((epoch, value))
+        if not self.report(epoch, value):
+            raise PrunedError(
+                f"{MONITOR} {value:.4f} in epoch {epoch} is clearly worse than others"
+            )
+
+
+def train(job: Job, report: Report) -> Outcome:
+    """Run a trial; one that is tried again goes on from its last checkpoint.
+
+    Args:
+        job: the trial.
+        report: tells the tuner of a validation.
+
+    Raises:
+        PrunedError: if the tuner ends it.
+        RefusedError: if nothing could be trained, as data or embeddings are wrong.
+        LossError: if the loss is no number.
+    """
+    watch = TrialWatch(job, report)
+    tree = {**job.tree, "training": {**job.tree["training"], "enable_progress_bar": False}}
+    config = check_config(tree, f"trial {job.number}")
+    options = run.RunOptions(
+        job.log_dir, choose_device(None), job.fast_dev_run, name=job.folder.name
+    )
+    devtest = job.objective == "devtest"
+    last = job.folder / "checkpoints" / LAST
+    try:
+        folder = run.fit(
+            config,
+            options,
+            resume_from=str(last) if last.is_file() else None,
+            callbacks=[watch],
+            test=devtest,
+        )
+    except InputError as error:
+        if watch.started:
+            raise
+        raise RefusedError(str(error)) from None
+    except RuntimeError as error:
+        if any(text in str(error) for text in NO_SCORES):
+            raise LossError(f"NaN loss: the network's scores are no numbers ({error})") from error
+        raise
+    metrics = _tested(folder) if devtest else watch.best
+    value, facts = worth(metrics, job.objective)
+    with SummaryWriter(str(folder)) as writer:
+        writer.add_scalar(VALUE, value, 0)
+    return Outcome("complete", value, facts=facts)
+
+
+def worth(metrics: dict[str, float], objective: Objective) -> tuple[float, dict[str, float]]:
+    """The objective, and the metrics that it is the sum of.
+
+    Raises:
+        InputError: for a part that the data does not define.
+    """
+    facts = {f"{STAGES[objective]}/{part}": math.nan for part in PARTS}
+    facts = {name: metrics.get(name, math.nan) for name in facts}
+    undefined = [name for name, value in facts.items() if not math.isfinite(value)]
+    if undefined:
+        raise InputError(
+            f"{', '.join(undefined)}: not defined on this data, so trials cannot be compared; in "
+            "its segments no class may be present, or absent, throughout"
+        )
+    return sum(facts.values()), facts
+
+
+def _tested(folder: Path) -> dict[str, float]:
+    content = json.loads((folder / results.FILE).read_text(encoding="utf-8"))
+    return {n: math.nan if v is None else v for n, v in content["metrics"].items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value as TensorBoard's table takes it."""
+    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,1 @@
+"""Worker processes of the tuner: one per device slot, each running trials."""

@@ -1,0 +1,99 @@
+"""Which GPU, or share of the processor's cores, each job gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from desed_task.errors import InputError
+from desed_task.parallel import available_cores
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one job computes.
+
+    Attributes:
+        number: from 0.
+        gpu: as CUDA_VISIBLE_DEVICES names it; None for the CPU.
+        threads: cores for it.
+    """
+
+    number: int
+    gpu: str | None
+    threads: int
+
+    def environment(self, outside: Mapping[str, str]) -> dict[str, str]:
+        """Variables of a process that is bound to this place before it imports torch.
+
+        Args:
+            outside: variables of this process; a number of threads given there wins.
+        """
+        threads = {name: str(self.threads) for name in THREADS}
+        return {**threads, **outside, VISIBLE: "" if self.gpu is None else self.gpu}
+
+    def __str__(self) -> str:
+        if self.gpu is None:
+            return f"{self.threads} {'core' if self.threads == 1 else 'cores'}"
+        return f"GPU {self.gpu}"
+
+
+def choose_slots(
+    n_jobs: int | None,
+    jobs_per_gpu: int,
+    *,
+    outside: Mapping[str, str] = os.environ,
+    count_gpus: Callable[[], int] | None = None,
+) -> list[Slot]:
+    """A place for each job: GPUs in turn, or an equal share of the cores.
+
+    Args:
+        n_jobs: None for one a GPU, or one on the CPU.
+        jobs_per_gpu: that may share a GPU.
+        outside: variables of this process; GPUs that CUDA_VISIBLE_DEVICES hides are not used.
+        count_gpus: tells the number of GPUs where that variable is not set.
+
+    Raises:
+        InputError: for more jobs than the GPUs, or the cores, are for.
+    """
+    gpus = visible_gpus(outside, count_gpus or _count_gpus)
+    cores = available_cores()
+    if not gpus:
+        if jobs_per_gpu > 1:
+            raise InputError(f"--jobs_per_gpu {jobs_per_gpu}: there is no GPU; leave it out")
+        if n_jobs is not None and n_jobs > cores:
+            raise InputError(
+                f"--n_jobs {n_jobs}: this machine has no GPU and gives {cores} cores; give at most "
+                f"--n_jobs {cores}"
+            )
+        share = max(1, cores // (n_jobs or 1))
+        return [Slot(number, None, share) for number in range(n_jobs or 1)]
+    wanted = len(gpus) * jobs_per_gpu if n_jobs is None else n_jobs
+    if wanted > len(gpus) * jobs_per_gpu:
+        raise InputError(
+            f"--n_jobs {wanted}: {len(gpus)} GPUs are visible ({', '.join(gpus)}), for "
+            f"{jobs_per_gpu} each; give at most --n_jobs {len(gpus) * jobs_per_gpu}, or let them "
+            f"share with --jobs_per_gpu {-(-wanted // len(gpus))}"
+        )
+    share = max(1, cores // wanted)
+    return [Slot(number, gpus[number % len(gpus)], share) for number in range(wanted)]
+
+
+def visible_gpus(outside: Mapping[str, str], count_gpus: Callable[[], int]) -> list[str]:
+    """GPUs that may be used, as CUDA_VISIBLE_DEVICES names them (numbers or UUIDs)."""
+    if VISIBLE not in outside:
+        return [str(number) for number in range(count_gpus())]
+    named = [name.strip() for name in outside[VISIBLE].split(",")]
+    # As CUDA reads it: nothing counts from the first that is none.
+    last = next((i for i, name in enumerate(named) if name in ("", "-1")), len(named))
+    return named[:last]
+
+
+def _count_gpus() -> int:
+    import torch  # seconds, which only this question is worth
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,0 +1,152 @@
+"""The tuner's side of its workers: one process a job, started anew when it broke."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from local.tuning.workers.device_slots import Slot
+from local.tuning.workers.messages import Job, Outcome, Progress
+
+ROOT = Path(__file__).resolve().parents[3]
+TRAINING = "local.tuning.trial:train"
+KILLED = "killed by the system, mostly for want of memory"
+
+
+class Worker:
+    """A process that runs trials in a slot.
+
+    Args:
+        slot: where it computes.
+        target: `module:function` that it runs trials with.
+    """
+
+    def __init__(self, slot: Slot, target: str) -> None:
+        self.slot = slot
+        self.target = target
+        self.job: Job | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection[Any, Any] | None = None
+
+    @property
+    def pipe(self) -> Connection[Any, Any]:
+        """The end of the pipe that this process holds."""
+        assert self._pipe is not None
+        return self._pipe
+
+    def give(self, job: Job) -> None:
+        """Let it run a trial; the process is started if there is none."""
+        if self._process is None:
+            self._start()
+        self.job = job
+        self._send(job)
+
+    def answer(self, go_on: bool) -> None:
+        """Tell whether the trial goes on."""
+        self._send(go_on)
+
+    def _send(self, content: Job | bool) -> None:
+        with suppress(OSError):  # it has died meanwhile, which `next_message` tells
+            self.pipe.send(content)
+
+    def next_message(self) -> Progress | Outcome:
+        """What it says next; its death is an outcome too."""
+        try:
+            message: Progress | Outcome = self.pipe.recv()
+        except (EOFError, OSError):
+            message = Outcome("lost", reason=self._cause_of_death())
+        if isinstance(message, Outcome):
+            self.job = None
+            if message.kind in ("failed", "refused", "lost"):
+                self.close()
+        return message
+
+    def close(self) -> None:
+        """End the process and those that it started."""
+        if self._process is None:
+            return
+        self.pipe.close()
+        with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = self._pipe = None
+
+    def _start(self) -> None:
+        self._pipe, theirs = Pipe()
+        search = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        variables = self.slot.environment(os.environ)
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, search))
+        fd = theirs.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "local.tuning.workers.process", str(fd), self.target],
+            env=variables,
+            pass_fds=(fd,),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the tuner's to hear
+        )
+        theirs.close()
+
+    def _cause_of_death(self) -> str:
+        assert self._process is not None
+        try:
+            status = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return "its process does not answer"
+        if status >= 0:
+            return f"its process ended with status {status}"
+        name = signal.Signals(-status).name
+        hint = f" ({KILLED})" if -status == signal.SIGKILL else ""
+        return f"its process was ended by {name}{hint}"
+
+
+class Message(NamedTuple):
+    """What a worker said of its trial."""
+
+    worker: Worker
+    job: Job
+    content: Progress | Outcome
+
+
+class Workers:
+    """One worker a slot.
+
+    Args:
+        slots: where they compute.
+        target: `module:function` that they run trials with.
+    """
+
+    def __init__(self, slots: Sequence[Slot], target: str = TRAINING) -> None:
+        self._workers = [Worker(slot, target) for slot in slots]
+
+    @property
+    def idle(self) -> list[Worker]:
+        """Workers without a trial."""
+        return [worker for worker in self._workers if worker.job is None]
+
+    @property
+    def busy(self) -> list[Worker]:
+        """Workers with a trial."""
+        return [worker for worker in self._workers if worker.job is not None]
+
+    def messages(self, timeout_s: float) -> list[Message]:
+        """What workers with a trial say, as soon as one does; nothing after `timeout_s`."""
+        by_pipe = {worker.pipe: worker for worker in self.busy}
+        found = []
+        for pipe in wait(list(by_pipe), timeout_s):
+            worker = by_pipe[pipe]  # type: ignore[index]
+            assert worker.job is not None
+            found.append(Message(worker, worker.job, worker.next_message()))
+        return found
+
+    def close(self) -> None:
+        """End all of them."""
+        for worker in self._workers:
+            worker.close()

@@ -1,0 +1,115 @@
+"""A worker process: runs the trials that it is given, one at a time.
+
+    python -m local.tuning.workers.process FD MODULE:FUNCTION
+
+FD is its end of a pipe to the tuner. When the other end closes, for whatever reason, the worker
+ends with all of its processes, so none outlives the tuner. What trials print goes into their
+folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+from local.tuning.workers.messages import (
+    Job,
+    Outcome,
+    Progress,
+    PrunedError,
+    RefusedError,
+    Report,
+    Train,
+)
+
+OUTPUT = "output.txt"
+
+
+def main(fd: int, target: str) -> None:
+    """Run trials until the pipe closes or one fails: what broke may have left memory behind."""
+    pipe: Connection[Any, Any] = Connection(fd)
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+
+    def report(epoch: int, value: float) -> bool:
+        pipe.send(Progress(epoch, value))
+        return bool(inbox.get())
+
+    broken = False
+    while not broken:
+        job: Job = inbox.get()
+        outcome = attempt(job, target, report)
+        pipe.send(outcome)
+        broken = outcome.kind in ("failed", "refused")
+
+
+def _listen(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            inbox.put(pipe.recv())
+    except (EOFError, OSError):
+        end_group()
+
+
+def end_group() -> None:
+    """End this process and those that it started, which are a group of their own."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def attempt(job: Job, target: str, report: Report) -> Outcome:
+    """Run a trial; whatever it raises becomes its outcome."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    _redirect(job)
+    try:
+        module, _, name = target.partition(":")
+        train: Train = getattr(importlib.import_module(module), name)
+        outcome = train(job, report)
+    except PrunedError as pruned:
+        return Outcome("pruned", reason=str(pruned))
+    except RefusedError as refused:
+        return Outcome("refused", reason=str(refused))
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        return Outcome("failed", reason=reason_of(error))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if outcome.value is None or not math.isfinite(outcome.value):
+        return Outcome("failed", reason=f"the objective is {outcome.value}", facts=outcome.facts)
+    return outcome
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that says what broke."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    memory = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate")
+    if (
+        isinstance(error, MemoryError)
+        or name == "OutOfMemoryError"
+        or any(m in text for m in memory)
+    ):
+        return f"out of memory: {text or name}"
+    return f"{name}: {text}" if text else name
+
+
+def _redirect(job: Job) -> None:
+    """Let everything that is printed from now on go into the trial's folder."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    fd = os.open(job.folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), cast("str", sys.argv[2]))

@@ -1,0 +1,95 @@
+"""Work in threads ahead of its user, and metrics computed in other processes."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from desed_task.errors import InputError
+from desed_task.parallel import Aside, available_cores, in_threads
+
+
+def test_results_come_in_the_items_order():
+    def slow_first(i):
+        time.sleep(0.02 if i == 0 else 0)
+        return i * i
+
+    results = in_threads(slow_first, range(5), jobs=3, desc="squares", progress=False)
+    assert list(results) == [0, 1, 4, 9, 16]
+
+
+def test_items_are_worked_on_side_by_side():
+    both = threading.Barrier(2, timeout=5)
+    assert len(list(in_threads(lambda _: both.wait(), "ab", jobs=2, desc="", progress=False))) == 2
+
+
+def test_a_fault_ends_the_queue():
+    seen = []
+
+    def work(i):
+        seen.append(i)
+        time.sleep(0.01)
+        if i == 1:
+            raise KeyError(i)
+
+    with pytest.raises(KeyError):
+        list(in_threads(work, range(100), jobs=1, desc="", progress=False))
+    assert len(seen) < 100
+
+
+def test_the_bar_counts_the_items(capsys):
+    list(in_threads(str, range(7), jobs=1, desc="folder", progress=True, unit="clip"))
+    assert "folder" in (bar := capsys.readouterr().err)
+    assert "7/7" in bar
+    assert "clip" in bar
+
+
+def test_no_thread_at_all_is_refused():
+    with pytest.raises(InputError, match="--jobs 0"):
+        list(in_threads(str, range(3), jobs=0, desc="", progress=False))
+
+
+def killed(parent: int) -> int:
+    """Ends the process it runs in, unless that is the one that asked."""
+    if os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 7
+
+
+@pytest.mark.parametrize("n_processes", [0, 1, 2])
+def test_results_come_back_whatever_the_order(n_processes):
+    with Aside(n_processes) as aside:
+        results = [aside.start(math.pow, base, 2.0) for base in range(5)]
+        assert [result() for result in reversed(results)] == [16.0, 9.0, 4.0, 1.0, 0.0]
+
+
+def test_it_is_another_process_from_two_on():
+    with Aside(2) as aside:
+        assert aside.start(os.getpid)() != os.getpid()
+    with Aside(1) as aside:
+        assert aside.start(os.getpid)() == os.getpid()
+
+
+@pytest.mark.parametrize("n_processes", [0, 2])
+def test_errors_reach_the_one_who_asked(n_processes):
+    with Aside(n_processes) as aside:
+        result = aside.start(operator.truediv, 1, 0)
+        with pytest.raises(ZeroDivisionError):
+            result()
+
+
+def test_a_killed_process_costs_time_only():
+    with Aside(2) as aside:
+        first = aside.start(killed, os.getpid())
+        assert first() == 7
+        assert aside.start(math.sqrt, 9.0)() == 3.0
+
+
+def test_processors_are_counted():
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)

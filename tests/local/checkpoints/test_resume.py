@@ -1,0 +1,152 @@
+"""Which run `--resume_from_checkpoint auto` goes on with."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+import torch
+import yaml
+
+from desed_task.errors import InputError
+from local import run
+from local.checkpoints import revision
+from local.checkpoints.restore import spec_of
+from local.checkpoints.resume import LAST, check_resumable, find_resumable
+from local.checkpoints.revision import CHANGES, REVISION, REVISION_KEY
+from local.config import load_config
+from local.scoring import results
+from local.sed_trainer_pretrained import SEDTask4
+
+
+@pytest.fixture
+def run_folder(mini_conf, tmp_path):
+    """Makes LOG_DIR/version_N as a training, a test or an evaluation of `mini_conf` leaves it."""
+
+    def make(number, *files, record=MappingProxyType({REVISION_KEY: REVISION})):
+        folder = tmp_path / f"version_{number}"
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        config = yaml.safe_dump(load_config(mini_conf).dump())
+        (folder / "config.yaml").write_text(config)
+        (folder / "run.yaml").write_text(yaml.safe_dump([{"stage": "fit", **record}]))
+        return folder
+
+    return make
+
+
+LAST_CKPT = f"checkpoints/{LAST}"
+
+
+def test_an_unfinished_training_is_found_behind_tests_and_evaluations_of_it(
+    mini_conf, run_folder, tmp_path
+):
+    training = run_folder(0, LAST_CKPT)
+    run_folder(1, results.FILE)
+    run_folder(2, "metrics_test/student_scores/unprocessed/clip.tsv")
+    found = find_resumable(tmp_path, load_config(mini_conf))
+    assert found == (None, training / LAST_CKPT)
+
+
+def test_a_test_does_not_stand_for_a_training(mini_conf, run_folder, tmp_path):
+    run_folder(0, results.FILE)
+    assert find_resumable(tmp_path, load_config(mini_conf)) == (None, None)
+
+
+def test_the_newest_training_counts(mini_conf, run_folder, tmp_path):
+    run_folder(9, LAST_CKPT)
+    finished = run_folder(10, LAST_CKPT, results.FILE)
+    assert find_resumable(tmp_path, load_config(mini_conf)) == (finished, None)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_training_under_earlier_rules_is_left_alone_with_a_line(
+    mini_conf, run_folder, tmp_path, capsys, finished
+):
+    run_folder(3, LAST_CKPT, record={})
+    old = run_folder(4, LAST_CKPT, *[results.FILE] * finished, record={REVISION_KEY: REVISION - 1})
+    assert find_resumable(tmp_path, load_config(mini_conf)) == (None, None)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{old} and 1 more: trained under earlier rules")
+    assert "docs/method.md" in line
+    training = run_folder(5, LAST_CKPT)
+    assert find_resumable(tmp_path, load_config(mini_conf)) == (None, training / LAST_CKPT)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("record", ["nonsense: [", "- 1", "stage: fit", "[]"])
+def test_a_run_whose_record_cannot_be_read_counts_as_an_old_one(
+    mini_conf, run_folder, tmp_path, capsys, record
+):
+    folder = run_folder(0, LAST_CKPT)
+    (folder / "run.yaml").write_text(record)
+    assert find_resumable(tmp_path, load_config(mini_conf)) == (None, None)
+    assert "earlier rules" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_refused_by_auto_too(mini_conf, run_folder, tmp_path):
+    run_folder(0, LAST_CKPT)
+    with pytest.raises(InputError, match=r"last\.ckpt: an empty file, not a checkpoint"):
+        run.fit(load_config(mini_conf), run.RunOptions(str(tmp_path)), resume_from="auto")
+
+
+@pytest.mark.parametrize("below", ["", "exp/deep"])
+def test_a_log_dir_that_cannot_be_is_refused_before_anything_is_read(mini_conf, tmp_path, below):
+    (tmp_path / "file").touch()
+    options = run.RunOptions(str(tmp_path / "file" / below))
+    config = load_config(mini_conf, ["data.test_folder=nowhere"])
+    with pytest.raises(InputError, match=r"--log_dir .*file is no folder; give another folder"):
+        run.fit(config, options)
+
+
+def test_a_log_dir_without_rights_is_refused(mini_conf, tmp_path, monkeypatch):
+    # Root may write everywhere, so the system's answer is given for it.
+    monkeypatch.setattr(run.os, "access", lambda path, mode: False)
+    with pytest.raises(InputError, match=r"--log_dir .*: .* may not be written to"):
+        run.fit(load_config(mini_conf), run.RunOptions(str(tmp_path / "exp")))
+    assert not (tmp_path / "exp").exists()
+
+
+@pytest.fixture
+def checkpoint(mini_conf, tmp_path):
+    """Writes a checkpoint of `mini_conf` that holds what is given besides."""
+
+    def make(**more):
+        config = load_config(mini_conf)
+        content = {
+            "state_dict": SEDTask4(config).state_dict(),
+            "hyper_parameters": config.dump(),
+            "detector": spec_of(config).to_dict(),
+            **more,
+        }
+        torch.save(content, tmp_path / "last.ckpt")
+        return tmp_path / "last.ckpt"
+
+    return make
+
+
+def test_a_checkpoint_under_the_same_rules_is_resumed(mini_conf, checkpoint):
+    check_resumable(checkpoint(**{REVISION_KEY: REVISION}), load_config(mini_conf))
+
+
+@pytest.mark.parametrize("more", [{}, {REVISION_KEY: 1}, {REVISION_KEY: "two"}])
+def test_a_checkpoint_under_earlier_rules_is_refused_with_what_changed(mini_conf, checkpoint, more):
+    with pytest.raises(InputError) as refused:
+        check_resumable(checkpoint(**more), load_config(mini_conf))
+    text = str(refused.value)
+    assert "trained under earlier rules (training revision 1, now 2)" in text
+    assert "run.yaml" in text
+    for change in CHANGES[2]:
+        assert change in text
+
+
+def test_a_checkpoint_under_newer_rules_is_refused(mini_conf, checkpoint):
+    with pytest.raises(InputError, match=r"newer rules .*update this code"):
+        check_resumable(checkpoint(**{REVISION_KEY: REVISION + 1}), load_config(mini_conf))
+
+
+def test_each_revision_says_what_it_changed():
+    assert set(CHANGES) == set(range(2, REVISION + 1))
+    assert revision.changes_since(1) == list(CHANGES[2])
+    assert revision.changes_since(REVISION) == []

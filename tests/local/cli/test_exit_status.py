@@ -1,0 +1,78 @@
+"""How commands end."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from desed_task.atomic_files import write_text_atomic
+from desed_task.errors import InputError
+from local.cli.exit_status import run_command
+
+
+class Broken(Dataset):
+    """Clips that cannot be read."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise InputError(f"{index}.wav: holds samples that are not finite; replace the file")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_clip_that_cannot_be_read_is_one_line_from_a_worker_too(num_workers, capsys):
+    def read(args):
+        return len(list(DataLoader(Broken(), num_workers=num_workers)))
+
+    assert run_command(read, argparse.Namespace()) == 2
+    error = "error: 0.wav: holds samples that are not finite; replace the file\n"
+    assert capsys.readouterr().err == error
+
+
+def test_a_list_of_problems_is_told_whole(capsys):
+    def refuse(args):
+        raise InputError.collect(["a.wav: gone", "b.wav: gone"], "Clips not read:")
+
+    assert run_command(refuse, argparse.Namespace()) == 2
+    assert capsys.readouterr().err == "error: Clips not read:\n  - a.wav: gone\n  - b.wav: gone\n"
+
+
+@pytest.mark.parametrize("target", ["file/below", "folder"])
+def test_a_place_that_cannot_be_written_to_is_one_line(target, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+
+    def write(args):
+        write_text_atomic(tmp_path / target, "x")
+        return 0
+
+    assert run_command(write, argparse.Namespace()) == 2
+    place = tmp_path / target.split("/")[0]
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {place}: ") and error.count("\n") == 1
+    assert error.endswith("; check the path, its rights and the free space\n")
+
+
+def test_a_full_disk_is_one_line_and_other_faults_are_ours(capsys):
+    def fill(args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(args):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "a.wav")
+
+    assert run_command(fill, argparse.Namespace()) == 2
+    assert capsys.readouterr().err.startswith("error: No space left on device; check the path")
+    with pytest.raises(FileNotFoundError):
+        run_command(fail, argparse.Namespace())
+
+
+def test_ctrl_c_ends_with_its_own_status(capsys):
+    def wait(args):
+        raise KeyboardInterrupt
+
+    assert run_command(wait, argparse.Namespace()) == 130
+    assert "run the same command again" in capsys.readouterr().err

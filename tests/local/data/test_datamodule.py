@@ -1,0 +1,245 @@
+"""Splits and loaders: what a batch holds, who is held out, and that nothing depends on workers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from desed_task.batch import Source
+from desed_task.dataio.datasets import ItemKey
+from local import corpora
+from local.classes_dict import MAESTRO_SCORED_CLASSES, VOCABULARY
+from local.config import load_config
+from local.data.datamodule import SedDataModule
+
+ROOT = Path(__file__).resolve().parents[3]
+TWO_PROCESSES = Path(__file__).with_name("two_processes.py")
+
+
+def checked(path, *overrides):
+    module = SedDataModule(load_config(path, overrides))
+    module.check()
+    return module
+
+
+@pytest.fixture(scope="module")
+def data(extracted):
+    return checked(extracted)
+
+
+def epoch_of(loader, epoch, batches=2):
+    loader.batch_sampler.set_epoch(epoch)
+    return list(itertools.islice(loader, batches))
+
+
+def assert_same(one, other):
+    assert one.clip_id == other.clip_id
+    for left, right in zip(one[:-1], other[:-1], strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_batch_holds_each_source_s_quota(data):
+    batch = next(iter(data.train_dataloader()))
+    rows = batch.source.tolist()
+    assert rows[:3] == [Source.MAESTRO_REAL, Source.MAESTRO_REAL, Source.SYNTHETIC]
+    assert rows[3] in (Source.SYNTHETIC, Source.STRONG_REAL)
+    assert rows[4:] == [Source.WEAK] * 2 + [Source.UNLABELLED] * 2
+    assert batch.waveform.shape == (8, 160000)
+    assert batch.target.shape == (8, 27, 156)
+    assert batch.embedding.shape == (8, 128, 496)
+    assert len(batch.clip_id) == 8
+    assert batch.known.sum(1).tolist() == [20, 20] + [10] * 6
+    assert not batch.target[~batch.known].any()
+
+
+def test_rows_carry_what_the_disk_has_of_their_clip(data):
+    batch = next(iter(data.train_dataloader()))
+    for row, source in enumerate(batch.source.tolist()):
+        corpus = next(c for c in corpora.TRAINING if c.source == source)
+        reader = data._loaded[corpus.name].embeddings
+        np.testing.assert_array_equal(batch.embedding[row], reader.frame(batch.clip_id[row]))
+
+
+def test_global_embeddings(extracted):
+    overrides = ["net.embedding_type=global", "net.aggregation_type=global"]
+    batch = next(iter(checked(extracted, *overrides).train_dataloader()))
+    assert batch.embedding.shape == (8, 128)
+
+
+def test_the_third_set_is_strong_real_and_synthetic_as_one(data):
+    sets = data._training_sets()
+    parts = [part.source.item() for part in sets["strong real + synthetic"].parts]
+    assert parts == [Source.STRONG_REAL, Source.SYNTHETIC]
+    joined = len(sets["strong real + synthetic"])
+    synthetic, strong = (
+        len(data._loaded[corpus.name].clip_ids)
+        for corpus in (corpora.SYNTHETIC_TRAIN, corpora.STRONG_TRAIN)
+    )
+    assert joined == synthetic + strong
+    assert len(sets[corpora.SYNTHETIC_TRAIN.title]) == synthetic
+    steps = min(len(s) // q for s, q in zip(sets.values(), (2, 1, 1, 2, 2), strict=True))
+    assert len(data.train_dataloader()) == steps
+
+
+def test_held_out_clips_are_not_trained_on_and_come_once(data):
+    held_out = {Source.WEAK: [], Source.MAESTRO_REAL: [], Source.SYNTHETIC: []}
+    for batch in data.val_dataloader():
+        for name, source in zip(batch.clip_id, batch.source.tolist(), strict=True):
+            held_out[source].append(name)
+    parts = [part for joined in data._training_sets().values() for part in joined.parts]
+    for source, corpus in (
+        (Source.WEAK, corpora.WEAK_TRAIN),
+        (Source.MAESTRO_REAL, corpora.MAESTRO_TRAIN),
+    ):
+        trained = [name for part in parts if part.source == source for name in part.clip_ids]
+        everything = data._loaded[corpus.name].clip_ids
+        assert sorted(trained + held_out[source]) == sorted(everything)
+        assert held_out[source]
+    synthetic = data._loaded[corpora.SYNTHETIC_VALIDATION.name].clip_ids
+    assert held_out[Source.SYNTHETIC] == list(synthetic)
+
+
+@pytest.mark.parametrize("seed", [42, 0, 1, 2, 3])
+def test_validation_hears_no_recording_that_is_trained_on(extracted, seed):
+    """Clips of a recording overlap. Both parts have events to learn and to score."""
+    data = checked(extracted, f"training.seed={seed}")
+    trained_on, held_out = data._maestro_split()
+    recordings = [{c.split("-")[0] for c in part.clip_ids} for part in (trained_on, held_out)]
+    assert not recordings[0] & recordings[1]
+    assert len(recordings[0]) == len(recordings[1]) == 5
+    scored = VOCABULARY.mask(MAESTRO_SCORED_CLASSES)
+    for part in (trained_on, held_out):
+        events = part.events
+        assert (scored[events.label_index] & (events.confidence > 0.5)).any()
+
+
+def test_absent_clips_do_not_change_which_recordings_are_held_out(data, extracted, tmp_path):
+    folder = Path(data.config.data.real_maestro_train_folder)
+    (tmp_path / "clips").mkdir()
+    for wav in sorted(folder.glob("*.wav"))[2:]:
+        (tmp_path / "clips" / wav.name).symlink_to(wav)
+    with pytest.warns(UserWarning, match="2 of 30 listed clips"):
+        part = checked(extracted, f"data.real_maestro_train_folder={tmp_path / 'clips'}")
+    for one, other in zip(part._maestro_split(), data._maestro_split(), strict=True):
+        assert one.clip_ids == tuple(
+            c for c in other.clip_ids if c not in part.missing[corpora.MAESTRO_TRAIN.name]
+        )
+
+
+def test_every_test_clip_comes_once(data):
+    rows = [
+        (source, name)
+        for batch in data.test_dataloader()
+        for source, name in zip(batch.source.tolist(), batch.clip_id, strict=True)
+    ]
+    expected = [
+        (corpus.source, name)
+        for corpus in corpora.TEST
+        for name in data._loaded[corpus.name].clip_ids
+    ]
+    assert rows == expected
+    assert {source for source, _ in rows} == {Source.DEVTEST, Source.MAESTRO_REAL}
+
+
+def test_maestro_trains_with_aliases_and_is_scored_without(data):
+    part = data._training_sets()[corpora.MAESTRO_TRAIN.title].parts[0]
+    speech, talking = VOCABULARY.index("Speech"), VOCABULARY.index("people talking")
+    targets = np.stack([part.targets.target(row, 0.0) for row in range(len(part))])
+    talked = targets[:, talking] > 0
+    assert talked.any()
+    assert (targets[:, speech][talked] > 0).all()
+    assert ((targets > 0) & (targets < 1)).any()
+    for stage in ("val", "test"):
+        assert not (data.truths(stage)[1].events.label_index == speech).any()
+
+
+def test_held_out_maestro_clips_have_their_own_durations(data):
+    truth = data.truths("val")[1]
+    assert set(truth.durations) == set(truth.events.clip_ids)
+    assert all(0 < duration <= 10.0 for duration in truth.durations.values())
+
+
+def test_an_epoch_begun_later_is_that_of_an_uninterrupted_run(data, extracted):
+    loader = data.train_dataloader()
+    whole = [epoch_of(loader, epoch, batches=99) for epoch in range(3)]
+    resumed = epoch_of(checked(extracted).train_dataloader(), 2, batches=99)
+    assert len(resumed) == len(loader)
+    for one, other in zip(whole[2], resumed, strict=True):
+        assert_same(one, other)
+    assert whole[1][0].clip_id != whole[2][0].clip_id
+
+
+def test_workers_change_nothing(data, extracted):
+    loader = data.train_dataloader()
+    expected = [batch for epoch in range(2) for batch in epoch_of(loader, epoch)]
+    # One loader over both epochs: its workers persist.
+    working = checked(extracted, "training.num_workers=2").train_dataloader()
+    found = [batch for epoch in range(2) for batch in epoch_of(working, epoch)]
+    for one, other in zip(expected, found, strict=True):
+        assert_same(one, other)
+
+
+def test_datasets_survive_pickling(data):
+    # What the start method "spawn" does to hand them to workers.
+    dataset = data.train_dataloader().dataset
+    key = ItemKey(3, (1, 2, 3))
+    first = dataset[key]
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert_same(copy[key], first)
+
+
+def test_a_loader_leaves_the_global_generators_alone(data):
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    next(iter(data.train_dataloader()))
+    next(iter(data.val_dataloader()))
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+@pytest.fixture(scope="module")
+def two_processes(extracted, tmp_path_factory):
+    """What each of two Lightning processes saw, and what one process sees."""
+    folder = tmp_path_factory.mktemp("two")
+    done = subprocess.run(
+        [sys.executable, str(TWO_PROCESSES), str(extracted), str(folder), "2"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone = tmp_path_factory.mktemp("one")
+    runpy.run_path(str(TWO_PROCESSES))["main"](str(extracted), str(alone), "1")
+    files = (folder / "0.json", folder / "1.json", alone / "0.json")
+    return [json.loads(file.read_text()) for file in files]
+
+
+def test_two_processes_share_each_epoch_s_batches(two_processes):
+    first, second, alone = two_processes
+    for epoch in ("0", "1"):
+        together = [
+            batch
+            for pair in zip(first["train"][epoch], second["train"][epoch], strict=True)
+            for batch in pair
+        ]
+        assert together == alone["train"][epoch][: len(together)]
+        assert len(together) >= 2
+    assert first["train"]["0"] != first["train"]["1"]
+
+
+def test_two_processes_collect_what_one_does(two_processes):
+    first, second, alone = two_processes
+    assert set(first["seen"]) | set(second["seen"]) == set(alone["seen"])
+    assert len(first["seen"]) < len(alone["seen"])
+    assert first["collected"] == second["collected"] == alone["collected"]

@@ -1,0 +1,102 @@
+"""Batches on their way through readers and network: order, faults, and both kinds of pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from desed_task.encoders.beats.model import SMALL, load_beats, write_random_beats
+from local.extraction.embedder import Embedded, Embedder
+from local.extraction.extractor import Extractor
+
+RATE = 16000
+TINY = replace(SMALL, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
+
+
+@pytest.fixture
+def wavs(tmp_path: Path) -> list[Path]:
+    """11 clips of which the 3rd and the whole last batch (of 4) are broken."""
+    paths = [tmp_path / f"{number:02d}.wav" for number in range(11)]
+    for number, path in enumerate(paths):
+        if number in (2, 8, 9, 10):
+            path.write_bytes(b"no RIFF")
+        else:
+            sf.write(path, 0.1 * np.random.default_rng(number).normal(size=RATE), RATE)
+    return paths
+
+
+@pytest.fixture
+def embedder(tmp_path: Path) -> Embedder:
+    write_random_beats(tmp_path / "beats.pt", seed=1, config=TINY)
+    return Embedder(load_beats(tmp_path / "beats.pt"), torch.device("cpu"), 1.0, 4)
+
+
+def check(batches: list[Embedded], wavs: list[Path]) -> None:
+    assert [batch.clip_ids for batch in batches] == [
+        ["00", "01", "03"],
+        ["04", "05", "06", "07"],
+        [],
+    ]
+    assert [len(batch.faults) for batch in batches] == [1, 0, 3]
+    assert str(wavs[2]) in batches[0].faults[0]
+    assert [tuple(batch.frame.shape) for batch in batches] == [(3, 32, 48), (4, 32, 48), (0, 32, 1)]
+
+
+def test_clips_keep_their_order_and_faults_their_place(
+    embedder: Embedder, wavs: list[Path]
+) -> None:
+    check(list(embedder.stream(wavs)), wavs)
+
+
+def test_the_gpu_pipeline_gives_the_same(embedder: Embedder, wavs: list[Path]) -> None:
+    """On the CPU, so that the hand-over is tested wherever the tests run."""
+    batches = list(embedder._on_gpu([wavs[:4], wavs[4:8], wavs[8:]]))
+    check(batches, wavs)
+    for batch, other in zip(batches, embedder.stream(wavs), strict=True):
+        torch.testing.assert_close(batch.frame, other.frame)
+        torch.testing.assert_close(batch.global_, other.global_)
+
+
+def test_a_stream_that_is_left_early_ends_its_threads(embedder: Embedder, wavs: list[Path]) -> None:
+    n_threads = torch.get_num_threads()
+    stream = embedder.stream(wavs)
+    assert next(stream).clip_ids == ["00", "01", "03"]
+    stream.close()
+    assert torch.get_num_threads() == n_threads
+
+
+def test_bf16_is_near_and_known_by_its_identity(
+    embedder: Embedder, wavs: list[Path], tmp_path: Path
+) -> None:
+    half = replace(embedder, precision="bf16")
+    check(list(half.stream(wavs)), wavs)
+    for rough, exact in zip(half.stream(wavs), embedder.stream(wavs), strict=True):
+        assert rough.frame.dtype == rough.global_.dtype == torch.float32
+        if len(exact.clip_ids):
+            error = (rough.frame - exact.frame).square().mean() / exact.frame.square().mean()
+            assert 1e-10 < error < 4e-4
+    opened = [
+        Extractor.open(
+            *(tmp_path / "beats.pt", tmp_path),
+            clip_s=1.0,
+            device=torch.device("cpu"),
+            precision=precision,
+        )
+        for precision in ("32", "bf16")
+    ]
+    assert opened[1].identity == {**opened[0].identity, "precision": "bf16"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same(embedder: Embedder, wavs: list[Path]) -> None:
+    on_gpu = replace(embedder, beats=embedder.beats.to("cuda"), device=torch.device("cuda"))
+    batches = list(on_gpu.stream(wavs))
+    check(batches, wavs)
+    embedder.beats.to("cpu")
+    for batch, other in zip(batches, embedder.stream(wavs), strict=True):
+        torch.testing.assert_close(batch.frame, other.frame, rtol=0, atol=1e-3)

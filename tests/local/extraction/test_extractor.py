@@ -1,0 +1,279 @@
+"""Embedding files that are brought up to date: what is computed, kept, redone and refused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from desed_task.audio.resampling import resample_folder
+from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.encoders.beats.model import SMALL, load_beats, write_random_beats
+from desed_task.errors import InputError
+from local.extraction.extractor import Extractor
+
+RATE = 16000
+CLIP_S = 1.0
+TINY = replace(SMALL, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
+CPU = torch.device("cpu")
+
+
+class Place(NamedTuple):
+    """Where a test works."""
+
+    checkpoint: Path
+    audio: Path
+    out: Path
+
+    def wavs(self) -> list[Path]:
+        return sorted(self.audio.glob("*.wav"))
+
+    def path(self, name: str) -> Path:
+        return self.out / "beats" / f"{name}.hdf5"
+
+
+def noise(seed: int, n_samples: int = RATE, channels: int = 1) -> np.ndarray:
+    return 0.1 * np.random.default_rng(seed).normal(size=(n_samples, channels))
+
+
+def write_wav(path: Path, samples: np.ndarray) -> Path:
+    """A file that is older than anything extracted from it."""
+    sf.write(path, samples, RATE, subtype="FLOAT")
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for number in range(6):
+        write_wav(audio / f"Y{number}_0.000_10.000.wav", noise(number))
+    write_random_beats(tmp_path / "beats.pt", seed=1, config=TINY)
+    return Place(tmp_path / "beats.pt", audio, tmp_path / "out")
+
+
+@pytest.fixture
+def embedded_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the number of clips of each batch that is computed."""
+    from local.extraction import embedder
+
+    rows: list[int] = []
+    embed = embedder.Embedder._embed
+
+    def counted(self: Any, batch: Any) -> Any:
+        rows.append(len(batch.clip_ids))
+        return embed(self, batch)
+
+    monkeypatch.setattr(embedder.Embedder, "_embed", counted)
+    return rows
+
+
+def extractor(place: Place) -> Extractor:
+    return Extractor.open(
+        place.checkpoint, place.out, clip_s=CLIP_S, device=CPU, batch_size=4, progress=False
+    )
+
+
+def expected(place: Place, samples: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        output = load_beats(place.checkpoint)(torch.tensor(samples, dtype=torch.float32)[None])
+    return output.frame[0].numpy()
+
+
+def test_clips_are_embedded_as_they_are_tested_on(place: Place) -> None:
+    """Mean of the channels, zeros behind a short clip, the beginning of a long one."""
+    stereo, short, long = noise(7, channels=2), noise(8, RATE // 2), noise(9, 2 * RATE)
+    for name, samples in (("stereo", stereo), ("short", short), ("long", long)):
+        write_wav(place.audio / f"{name}.wav", samples)
+    assert extractor(place).extract("devtest", place.wavs()) == []
+    reader = EmbeddingReader(place.path("devtest"))
+    assert reader.clip_ids == tuple(wav.stem for wav in place.wavs())
+    padded = np.concatenate([short[:, 0], np.zeros(RATE // 2)])
+    for name, samples in (
+        ("stereo", stereo.mean(axis=1)),
+        ("short", padded),
+        ("long", long[:RATE, 0]),
+        ("Y3_0.000_10.000", noise(3)[:, 0]),
+    ):
+        frame = expected(place, samples)
+        np.testing.assert_allclose(reader.frame(name), frame, atol=1e-4)
+        np.testing.assert_allclose(reader.global_(name), frame.mean(axis=1), atol=1e-4)
+
+
+def test_a_finished_file_is_left_alone(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    extractor(place).extract("devtest", place.wavs())
+    assert sum(embedded_rows) == 6
+    before = place.path("devtest").stat()
+    extractor(place).extract("devtest", place.wavs())
+    assert sum(embedded_rows) == 6
+    assert place.path("devtest").stat() == before
+    assert "devtest: 6 clips, all there already" in capsys.readouterr().out
+
+
+def test_clips_rewritten_in_another_sample_format_are_computed_again(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    originals = place.audio.with_name("audio_44k")
+    originals.mkdir()
+    for wav in place.wavs():
+        # Beyond full scale: what 16 bits cannot hold.
+        sf.write(originals / wav.name, 12 * noise(int(wav.stem[1])), RATE, subtype="FLOAT")
+        os.utime(originals / wav.name, (1e9, 1e9))
+    resample_folder(originals, place.audio, bits=16, progress=False)
+    for wav in place.wavs():
+        os.utime(wav, (1e9, 1e9))
+    extractor(place).extract("devtest", place.wavs())
+    before = EmbeddingReader(place.path("devtest")).frame("Y0_0.000_10.000")
+    os.utime(place.path("devtest"), (1e9, 1e9))
+    embedded_rows.clear()
+    capsys.readouterr()
+
+    resample_folder(originals, place.audio, bits=32, progress=False)
+    extractor(place).extract("devtest", place.wavs())
+    assert sum(embedded_rows) == 6
+    assert "devtest: 0 clips are new and 6 newer than " in capsys.readouterr().out
+    after = EmbeddingReader(place.path("devtest")).frame("Y0_0.000_10.000")
+    assert np.abs(after - before).max() > 1e-4
+    np.testing.assert_allclose(after, expected(place, 12 * noise(0)[:, 0]), atol=1e-4)
+
+
+def test_only_new_and_changed_clips_are_computed(place: Place, embedded_rows: list[int]) -> None:
+    extractor(place).extract("devtest", place.wavs())
+    kept = EmbeddingReader(place.path("devtest")).frame("Y5_0.000_10.000")
+    (place.audio / "Y0_0.000_10.000.wav").unlink()
+    write_wav(place.audio / "new.wav", noise(20))
+    sf.write(place.audio / "Y4_0.000_10.000.wav", noise(21), RATE, subtype="FLOAT")
+    later = place.path("devtest").stat().st_mtime + 10
+    os.utime(place.audio / "Y4_0.000_10.000.wav", (later, later))
+    embedded_rows.clear()
+    extractor(place).extract("devtest", place.wavs())
+    assert sum(embedded_rows) == 2
+    reader = EmbeddingReader(place.path("devtest"))
+    assert reader.clip_ids == tuple(wav.stem for wav in place.wavs())
+    np.testing.assert_array_equal(reader.frame("Y5_0.000_10.000"), kept)
+    for clip_id, seed in (("new", 20), ("Y4_0.000_10.000", 21)):
+        frame = expected(place, noise(seed)[:, 0])
+        np.testing.assert_allclose(reader.frame(clip_id), frame, atol=1e-4)
+
+
+def test_a_clip_that_cannot_be_read_leaves_the_set_unfinished(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    broken = place.audio / "Y2_0.000_10.000.wav"
+    broken.write_bytes(b"no RIFF")
+    faults = extractor(place).extract("devtest", place.wavs())
+    assert len(faults) == 1
+    assert str(broken) in faults[0]
+    assert not place.path("devtest").exists()
+    assert sum(embedded_rows) == 5
+    write_wav(broken, noise(2))
+    assert extractor(place).extract("devtest", place.wavs()) == []
+    assert sum(embedded_rows) == 6
+    reader = EmbeddingReader(place.path("devtest"))
+    np.testing.assert_allclose(
+        reader.frame("Y2_0.000_10.000"), expected(place, noise(2)[:, 0]), atol=1e-4
+    )
+
+
+def test_a_clip_that_changed_while_the_run_was_stopped(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    (place.audio / "Y2_0.000_10.000.wav").write_bytes(b"no RIFF")
+    extractor(place).extract("devtest", place.wavs())
+    write_wav(place.audio / "Y2_0.000_10.000.wav", noise(2))
+    changed = write_wav(place.audio / "Y3_0.000_10.000.wav", noise(30))
+    later = Path(f"{place.path('devtest')}.part").stat().st_mtime + 10
+    os.utime(changed, (later, later))
+    embedded_rows.clear()
+    extractor(place).extract("devtest", place.wavs())
+    assert sum(embedded_rows) == 2
+    reader = EmbeddingReader(place.path("devtest"))
+    np.testing.assert_allclose(
+        reader.frame(changed.stem), expected(place, noise(30)[:, 0]), atol=1e-4
+    )
+
+
+def test_a_removed_clip_lets_an_unfinished_set_finish(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    (place.audio / "Y2_0.000_10.000.wav").write_bytes(b"no RIFF")
+    extractor(place).extract("devtest", place.wavs())
+    (place.audio / "Y2_0.000_10.000.wav").unlink()
+    assert extractor(place).extract("devtest", place.wavs()) == []
+    assert sum(embedded_rows) == 5
+    assert [found.name for found in place.path("devtest").parent.iterdir()] == ["devtest.hdf5"]
+
+
+def test_other_weights_or_lengths_compute_everything(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    extractor(place).extract("devtest", place.wavs())
+    write_random_beats(place.checkpoint, seed=2, config=TINY)
+    extractor(place).extract("devtest", place.wavs())
+    assert sum(embedded_rows) == 12
+    assert "is of other BEATs weights, clip length or precision" in capsys.readouterr().out
+    frame = EmbeddingReader(place.path("devtest")).frame("Y1_0.000_10.000")
+    np.testing.assert_allclose(frame, expected(place, noise(1)[:, 0]), atol=1e-4)
+    Extractor.open(place.checkpoint, place.out, clip_s=2.0, device=CPU, progress=False).extract(
+        "devtest", place.wavs()
+    )
+    assert sum(embedded_rows) == 18
+
+
+def test_a_published_file_is_believed(place: Place, embedded_rows: list[int]) -> None:
+    place.path("devtest").parent.mkdir(parents=True)
+    with h5py.File(place.path("devtest"), "w") as file:
+        file["filenames"] = np.array([wav.stem for wav in place.wavs()], dtype="S")
+        file["frame_embeddings"] = np.zeros((6, 32, 48), dtype=np.float32)
+        file["global_embeddings"] = np.zeros((6, 32), dtype=np.float32)
+    extractor(place).extract("devtest", place.wavs())
+    assert embedded_rows == []
+
+
+def test_the_repeated_set_is_a_second_name(place: Place, embedded_rows: list[int]) -> None:
+    for _ in range(2):
+        for name in ("weak_train", "weak_val"):
+            assert extractor(place).extract(name, place.wavs()) == []
+    assert sum(embedded_rows) == 6
+    assert place.path("weak_val").samefile(place.path("weak_train"))
+
+
+def test_the_repeated_set_is_copied_where_links_are_not_known(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for name in ("weak_train", "weak_val"):
+        extractor(place).extract(name, place.wavs())
+    assert not place.path("weak_val").samefile(place.path("weak_train"))
+    assert place.path("weak_val").read_bytes() == place.path("weak_train").read_bytes()
+
+
+def test_a_disk_without_space_is_noticed_first(
+    place: Place, monkeypatch: pytest.MonkeyPatch, embedded_rows: list[int]
+) -> None:
+    class Full(NamedTuple):
+        free: int = 10
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Full())
+    with pytest.raises(InputError, match=r"devtest needs 0.0 GB, 0.0 GB are free"):
+        extractor(place).extract("devtest", place.wavs())
+    assert embedded_rows == []
+
+
+def test_threads_of_the_process_are_given_back(place: Place) -> None:
+    before = torch.get_num_threads()
+    extractor(place).extract("devtest", place.wavs())
+    assert torch.get_num_threads() == before

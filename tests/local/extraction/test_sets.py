@@ -1,0 +1,87 @@
+"""Which sets are extracted, from which folders, on which device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from desed_task.errors import InputError
+from local.cli.devices import choose_torch_device
+from local.config import RecipeConfig, load_config
+from local.extraction.sets import SETS, choose_sets, find_wavs
+
+
+def test_the_sets_are_the_published_ones() -> None:
+    published = "synth_train weak_train weak_val strong_train unlabeled_train synth_val devtest"
+    assert sorted(SETS) == sorted(
+        [*published.split(), "eval", "maestro_real_dev", "maestro_real_train"]
+    )
+
+
+def test_the_evaluation_set_is_asked_for() -> None:
+    assert set(SETS) - set(choose_sets(None, eval_set=False)) == {"eval"}
+    assert set(choose_sets(None, eval_set=True)) == set(SETS)
+    assert choose_sets(["eval"], eval_set=False) == ("eval",)
+
+
+def test_a_repeated_set_comes_after_what_it_repeats() -> None:
+    assert choose_sets(["weak_val"], eval_set=False) == ("weak_train", "weak_val")
+
+
+def test_an_unknown_set_is_named() -> None:
+    with pytest.raises(InputError, match=r"--only weak: no such set; there are .*weak_train"):
+        choose_sets(["devtest", "weak"], eval_set=False)
+
+
+def config_in(folder: Path) -> RecipeConfig:
+    data = load_config("confs/mini.yaml").data
+    moved = [f"data.{key}={folder / key}" for key in type(data).model_fields if "folder" in key]
+    return load_config("confs/mini.yaml", moved)
+
+
+def test_all_folders_that_are_missing_or_empty_are_named_at_once(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    (tmp_path / "test_folder").mkdir()
+    (tmp_path / "weak_folder").mkdir()
+    (tmp_path / "weak_folder" / "a.wav").touch()
+    with pytest.raises(InputError) as caught:
+        find_wavs(config, ("weak_train", "weak_val", "devtest", "synth_train"))
+    message = str(caught.value)
+    assert f"data.synth_folder: {tmp_path / 'synth_folder'}: no such folder" in message
+    assert f"data.test_folder: {tmp_path / 'test_folder'}: holds no WAV file" in message
+    assert "weak" not in message
+    assert "--only" in message
+    wavs = [tmp_path / "weak_folder" / "a.wav"]
+    found = find_wavs(config, ("weak_train", "weak_val"))
+    assert found == {"weak_train": wavs, "weak_val": wavs}
+
+
+def test_another_sample_rate_is_refused(tmp_path: Path) -> None:
+    config = load_config("confs/mini.yaml", ["data.fs=32000", "feats.sample_rate=32000"])
+    with pytest.raises(InputError, match=r"data.fs is 32000; BEATs takes audio at 16000 Hz"):
+        find_wavs(config, ("devtest",))
+
+
+@pytest.mark.parametrize(
+    ("there", "use_gpu", "device"),
+    [
+        (True, None, "cuda"),
+        (True, True, "cuda"),
+        (True, False, "cpu"),
+        (False, None, "cpu"),
+        (False, False, "cpu"),
+    ],
+)
+def test_device(
+    there: bool, use_gpu: bool | None, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert choose_torch_device(use_gpu) == torch.device(device)
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="--use_gpu: PyTorch finds no GPU"):
+        choose_torch_device(True)

@@ -1,0 +1,80 @@
+"""ONNX files of a checkpoint, as predict.py writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile as sf
+import torch
+
+from desed_task.checkpoints.spec import load_detector
+from desed_task.errors import InputError
+from local.config import load_config
+from local.predict.export_onnx import export_onnx
+from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
+
+MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    absent = tmp_path_factory.mktemp("no") / "beats.pt"
+    return load_config(str(MINI), [f"pretrained.beats_checkpoint={absent}"])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Of networks that take the embeddings of beats_tiny.pt."""
+    path = tmp_path_factory.mktemp("ours") / "best.ckpt"
+    return str(saved(ours(small_spec(embedding_size=96)), path))
+
+
+def test_both_graphs_checked_on_a_recording(parity, checkpoint, config, tmp_path, capsys):
+    recording = tmp_path / "short.wav"
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (3 * 44100, 2))
+    sf.write(recording, noise, 44100)
+    files = export_onnx(
+        config,
+        checkpoint,
+        tmp_path / "out",
+        role="teacher",
+        pretrained_model=str(parity("beats_tiny.pt")),
+        recordings=[recording],
+    )
+    assert [file.name for file in files] == ["crnn_teacher.onnx", "detector_teacher.onnx"]
+    assert sorted(files) == sorted((tmp_path / "out").iterdir())
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in told] == [str(file) for file in files]
+    assert all("on random" in line and "on sound" in line for line in told)
+    session = onnxruntime.InferenceSession(str(files[1]))
+    assert session.get_modelmeta().custom_metadata_map["role"] == "teacher"
+
+
+def test_without_beats_only_the_crnn_is_written(checkpoint, config, tmp_path, capsys):
+    (file,) = export_onnx(config, checkpoint, tmp_path, role="student")
+    assert list(tmp_path.iterdir()) == [file]
+    assert "detector_student.onnx: not written, as it holds BEATs" in capsys.readouterr().out
+    detector = load_detector(Path(checkpoint))
+    mel, embeddings = torch.rand(1, 16, 1001), torch.randn(1, 96, 496)
+    given = {"mel": mel.numpy(), "embeddings": embeddings.numpy()}
+    strong = onnxruntime.InferenceSession(str(file)).run(["strong"], given)[0]
+    expected = detector.networks["student"](mel, embeddings).strong
+    np.testing.assert_allclose(strong, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained_model": "absent.pt"}, "absent.pt: no such file of BEATs weights"),
+        ({"recordings": [Path("absent.wav")]}, "absent.wav: no such file or folder"),
+        ({"role": "pupil"}, "no network 'pupil'"),
+    ],
+)
+def test_what_was_named_must_be_there(change, message, checkpoint, config, tmp_path):
+    given = {"role": "student", **change}
+    with pytest.raises(InputError, match=message):
+        export_onnx(config, checkpoint, tmp_path, **given)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,187 @@
+"""Many recordings: what is written of each, what is counted, and what goes on after a fault."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from desed_task.checkpoints.spec import build_detector
+from desed_task.dataio.annotations import read_strong_table
+from desed_task.inference.detector import HOP_S, SoundEventDetector
+from desed_task.postprocess import THRESHOLD
+from local.classes_dict import VOCABULARY
+from local.cli.exit_status import StoppedError
+from local.config import load_config
+from local.predict import outputs
+from local.predict import predict_all as searching
+from local.predict.outputs import FORMATS
+from local.predict.predict_all import Output, search
+from local.predict.recordings import Recording
+from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
+
+RATE = 16000
+LOW = 0.05  # of an untrained network everything is an event
+
+
+@pytest.fixture(scope="module")
+def detector():
+    spec = small_spec(use_embeddings=False)
+    return SoundEventDetector(build_detector(spec, tensors(spec), "small"))
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    paths = []
+    for number, seconds in enumerate((1.0, 12.0, 3.0)):
+        path = tmp_path / "in" / f"r{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        sf.write(path, 0.1 * np.random.default_rng(number).normal(size=int(seconds * RATE)), RATE)
+        paths.append(Recording(path, f"sub/r{number}"))
+    return paths
+
+
+def output(tmp_path, formats=("tsv",), skip_existing=False):
+    return Output(tmp_path / "out", formats, skip_existing, {"model": "student"})
+
+
+def run(detector, recordings, output, threshold=LOW):
+    return search(detector, recordings, output, threshold=threshold, progress=False)
+
+
+def test_every_format_says_the_same(detector, recordings, tmp_path):
+    run(detector, recordings[1:2], output(tmp_path, tuple(FORMATS)))
+    folder = tmp_path / "out" / "sub"
+    assert {path.name for path in folder.iterdir()} == {
+        "r1.tsv",
+        "r1.json",
+        "r1.txt",
+        "r1.png",
+        "r1.scores.tsv",
+        "r1.npz",
+    }
+    content = json.loads((folder / "r1.json").read_text())
+    events = content["events"]
+    assert events and content["duration_s"] == 12.0 and content["model"] == "student"
+    assert content["recording"] == str(recordings[1].path)
+    assert content["thresholds"]["Speech"] == LOW
+    head, *table = [line.split("\t") for line in (folder / "r1.tsv").read_text().splitlines()]
+    assert head == ["filename", "onset", "offset", "event_label", "confidence"]
+    assert [(float(r[1]), float(r[2]), r[3], float(r[4])) for r in table] == [
+        (e["onset_s"], e["offset_s"], e["label"], e["confidence"]) for e in events
+    ]
+    assert {row[0] for row in table} == {"r1.wav"}
+    marks = [line.split("\t") for line in (folder / "r1.txt").read_text().splitlines()]
+    assert [(float(m[0]), float(m[1]), m[2]) for m in marks] == [
+        (e["onset_s"], e["offset_s"], e["label"]) for e in events
+    ]
+    arrays = np.load(folder / "r1.npz")
+    scores = np.loadtxt(folder / "r1.scores.tsv", delimiter="\t", skiprows=1)
+    np.testing.assert_allclose(scores[:, 2:], arrays["postprocessed"], atol=1e-6)
+    np.testing.assert_allclose(scores[:, 0], arrays["boundaries_s"][:-1], atol=1e-4)
+    assert scores.shape == (300, 29)
+    assert arrays["event_labels"].tolist() == list(detector.labels)
+    assert (folder / "r1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_events_is_one_of_the_field(detector, recordings, tmp_path):
+    run(detector, recordings[:1], output(tmp_path))
+    table = read_strong_table(tmp_path / "out/sub/r0.tsv", VOCABULARY)
+    assert table.clip_ids == ("r0",) and len(table) > 0
+
+
+def test_what_was_found_is_counted(detector, recordings, tmp_path):
+    summary = run(detector, recordings, output(tmp_path, ("json",)))
+    written = [
+        event
+        for path in (tmp_path / "out/sub").glob("*.json")
+        for event in json.loads(path.read_text())["events"]
+    ]
+    assert summary.n_done == 3 and summary.audio_s == 16.0 and summary.busy_s > 0
+    assert sum(summary.events.values()) == len(written)
+    label = written[0]["label"]
+    seconds = sum(e["offset_s"] - e["onset_s"] for e in written if e["label"] == label)
+    assert summary.event_s[label] == pytest.approx(seconds, abs=0.01)
+    table = summary.table().splitlines()
+    assert table[0].split() == ["class", "events", "seconds"]
+    assert table[-1].startswith("3 recordings, 16.0 s of audio in ")
+    assert "real-time factor" in table[-1]
+
+
+def test_without_events_the_tables_are_empty_but_there(detector, recordings, tmp_path):
+    summary = run(detector, recordings[:1], output(tmp_path, ("tsv", "txt")), threshold=0.999)
+    assert summary.table().startswith("no events\n1 recording,")
+    assert (tmp_path / "out/sub/r0.tsv").read_text().count("\n") == 1
+    assert (tmp_path / "out/sub/r0.txt").read_text() == ""
+
+
+def test_a_fault_does_not_end_the_others(detector, recordings, tmp_path):
+    text = tmp_path / "text.wav"
+    text.write_text("hello")
+    nan = tmp_path / "nan.wav"
+    samples = np.zeros(2 * RATE)
+    samples[RATE] = np.nan
+    sf.write(nan, samples, RATE, subtype="FLOAT")
+    mixed = [Recording(text, "text"), Recording(nan, "nan"), *recordings[:1]]
+    summary = run(detector, mixed, output(tmp_path))
+    assert summary.n_done == 1
+    assert [fault.partition(":")[0] for fault in summary.faults] == [str(text), str(nan)]
+    assert {path.name for path in (tmp_path / "out").rglob("*.tsv")} == {"r0.tsv"}
+
+
+def test_a_fault_without_a_place_gets_one(detector, recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "stream_file", lambda *_: iter(()))
+    (fault,) = run(detector, recordings[:1], output(tmp_path)).faults
+    assert fault == f"{recordings[0].path}: the recording holds no samples; give at least one"
+
+
+def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):
+    run(detector, recordings[:2], output(tmp_path, ("tsv",)))
+    os.utime(recordings[0].path, (2e9, 2e9))  # recorded again since
+    changed = tmp_path / "out/sub/r1.tsv"
+    changed.write_text("mine")
+    summary = run(detector, recordings, output(tmp_path, ("tsv",), skip_existing=True))
+    assert (summary.n_done, summary.n_skipped) == (2, 1)
+    assert changed.read_text() == "mine"
+    assert ", 1 left alone as their files are there" in summary.table()
+    summary = run(detector, recordings[1:2], output(tmp_path, ("tsv", "txt"), skip_existing=True))
+    assert summary.n_done == 1 and changed.read_text() != "mine"
+
+
+def test_ctrl_c_says_how_to_go_on_and_leaves_no_part(detector, recordings, tmp_path, monkeypatch):
+    write = FORMATS["tsv"].write
+
+    def stopped(path: Path, prediction):
+        if path.name == "r1.tsv":
+            with outputs.atomic_path(path) as temporary:
+                temporary.write_text("half")
+                raise KeyboardInterrupt
+        write(path, prediction)
+
+    monkeypatch.setitem(FORMATS, "tsv", FORMATS["tsv"]._replace(write=stopped))
+    with pytest.raises(StoppedError, match=r"stopped after 1 of 3 recordings; .* --skip_existing"):
+        run(detector, recordings, output(tmp_path))
+    assert [path.name for path in (tmp_path / "out" / "sub").iterdir()] == ["r0.tsv"]
+
+
+def test_the_bar_ends_at_the_length_of_all_recordings(detector, recordings, tmp_path, capsys):
+    search(detector, recordings, output(tmp_path), threshold=LOW, progress=True)
+    assert "16/16 s of audio" in capsys.readouterr().err
+
+
+def test_the_configuration_has_the_librarys_values():
+    root = Path(__file__).resolve().parents[3]
+    for name in ("mini", "pretrained"):
+        config = load_config(root / f"confs/{name}.yaml")
+        assert (config.predict.hop_s, config.predict.threshold) == (HOP_S, THRESHOLD)
+    assert type(config.predict)().model_dump() == {"hop_s": HOP_S, "threshold": THRESHOLD}
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(detector, recordings, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(FileExistsError):
+        run(detector, recordings, output(tmp_path))

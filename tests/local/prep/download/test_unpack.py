@@ -1,0 +1,363 @@
+"""Archives, honest and other: nothing leaves the folder, nothing half-written has a name."""
+
+import errno
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from desed_task.errors import InputError
+from local.prep.download import unpack as module
+from local.prep.download.archive_members import safe_path
+from local.prep.download.unpack import Unpacked, unpack
+
+AUDIO = np.random.default_rng(0).bytes(3_000_000)
+FILES = {"dcase_synth/audio/a.wav": AUDIO, "dcase_synth/metadata/a.tsv": b"filename\n"}
+KINDS = ("zip", "tar", "tar.gz", "tar.bz2", "tar.xz")
+
+
+def make(path, files, links=(), hard_links=()):
+    """An archive of {name: content} and [(name, target)], of the kind that the suffix says."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+            for name, target in links:
+                info = zipfile.ZipInfo(name)
+                info.external_attr = (stat.S_IFLNK | 0o777) << 16
+                archive.writestr(info, target)
+        return path
+    mode = {".tar": "w:", ".gz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}[path.suffix]
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for kind, pairs in ((tarfile.SYMTYPE, links), (tarfile.LNKTYPE, hard_links)):
+            for name, target in pairs:
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, target
+                archive.addfile(info)
+    return path
+
+
+def tree(folder):
+    """Everything below a folder: path -> content, None for folders, a link's target."""
+    return {
+        str(path.relative_to(folder)): os.readlink(path)
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def files(folder):
+    return {name: content for name, content in tree(folder).items() if content is not None}
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "data" / "dcase_synth"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_come_out_as_they_went_in(tmp_path, target, kind):
+    archive = make(tmp_path / f"dcase_synth.{kind}", FILES)
+    before = archive.read_bytes()
+    unpacked = unpack(archive, target, progress=False)
+    assert files(target) == {"audio/a.wav": AUDIO, "metadata/a.tsv": b"filename\n"}
+    assert unpacked == (Unpacked("audio/a.wav", len(AUDIO)), Unpacked("metadata/a.tsv", 9))
+    assert archive.read_bytes() == before
+    assert (target / "audio/a.wav").stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("audio/train/a.wav", "audio/train/a.wav"),
+        ("dcase_synth/audio/a.wav", "audio/a.wav"),
+        ("./x/y/metadata/audio/a.tsv", "metadata/audio/a.tsv"),
+        ("dcase_synth/README.md", "README.md"),
+        ("other/README.md", "other/README.md"),
+        ("audio", "audio"),
+        ("dcase_synth", "dcase_synth"),
+        ("__MACOSX/audio/._a.wav", None),
+        ("audio/._a.wav", None),
+        ("audio/.DS_Store", None),
+        ("./", None),
+    ],
+)
+def test_where_a_member_goes(name, kept):
+    path = safe_path(name, ["audio", "metadata"], "dcase_synth")
+    assert (None if path is None else str(path)) == kept
+
+
+def test_flat_drops_all_folders(tmp_path, target):
+    unpack(make(tmp_path / "x.zip", FILES), target, flat=True, progress=False)
+    assert set(files(target)) == {"a.wav", "a.tsv"}
+
+
+def test_backslashes_of_windows_are_folders(tmp_path, target):
+    unpack(make(tmp_path / "x.zip", {"audio\\b\\a.wav": b"x"}), target, progress=False)
+    assert files(target) == {"audio/b/a.wav": b"x"}
+
+
+EVIL = [
+    "../evil.txt",
+    "audio/../../evil.txt",
+    "audio/../a.txt",
+    "..",
+    "/etc/evil.txt",
+    "//evil.txt",
+    "C:/evil.txt",
+    "c:evil.txt",
+]
+
+
+@pytest.mark.parametrize("name", [*EVIL, "..\\evil.txt", "C:\\evil.txt", "\\etc\\evil.txt"])
+def test_a_zip_that_leads_out_is_refused_whole(tmp_path, target, name):
+    archive = make(tmp_path / "x.zip", {"audio/first.wav": b"x", name: b"evil"})
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="not unpacked, as it has members"):
+        unpack(archive, target, progress=False)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_tar_that_leads_out_is_refused_whole(tmp_path, target, name):
+    archive = make(tmp_path / "x.tar.gz", {"audio/first.wav": b"x", name: b"evil"})
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="not unpacked, as it has members"):
+        unpack(archive, target, keep_from=["audio"], progress=False)
+    assert tree(tmp_path) == before
+
+
+LINKS = ["/etc/passwd", "/etc", "../../outside", "..", "audio/../../x", "C:/x"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("where", LINKS)
+def test_a_link_to_the_outside_is_refused(tmp_path, target, kind, where):
+    archive = make(tmp_path / f"x.{kind}", {"first.wav": b"x"}, [("link", where)])
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"is a link to .*, outside of the archive"):
+        unpack(archive, target, progress=False)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("where", LINKS)
+def test_a_hard_link_to_the_outside_is_refused(tmp_path, target, where):
+    archive = make(tmp_path / "x.tar", {"first.wav": b"x"}, hard_links=[("audio/link", where)])
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=r"is a link to .*, outside of the archive"):
+        unpack(archive, target, progress=False)
+    assert tree(tmp_path) == before
+
+
+def test_writing_through_a_link_of_the_archive_does_not_work(tmp_path, target):
+    """The classic: a link to a folder outside, then a file below the link."""
+    (tmp_path / "outside").mkdir()
+    archive = make(tmp_path / "x.tar", {}, [("door", str(tmp_path / "outside"))])
+    with tarfile.open(archive, "a") as tar:
+        info = tarfile.TarInfo("door/evil.txt")
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"evil"))
+    with pytest.raises(InputError, match="outside of the archive"):
+        unpack(archive, target, progress=False)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_links_inside_become_copies(tmp_path, target, kind):
+    hard = [] if kind == "zip" else [("c/hard.wav", "a/one.wav")]
+    archive = make(
+        tmp_path / f"x.{kind}", {"./a/one.wav": AUDIO}, [("b/soft.wav", "../a/one.wav")], hard
+    )
+    unpacked = unpack(archive, target, progress=False)
+    names = ["a/one.wav", "b/soft.wav", *(name for name, _ in hard)]
+    assert files(target) == dict.fromkeys(names, AUDIO)
+    assert {file.path: file.size for file in unpacked} == dict.fromkeys(names, len(AUDIO))
+    assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in target.rglob("*.wav"))
+
+
+def test_a_link_to_nothing_is_refused(tmp_path, target):
+    with pytest.raises(InputError, match="which is no file of it"):
+        unpack(make(tmp_path / "x.tar", FILES, [("link", "absent")]), target, progress=False)
+
+
+@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_devices_are_refused(tmp_path, target, kind):
+    archive = make(tmp_path / "x.tar", FILES)
+    with tarfile.open(archive, "a") as tar:
+        info = tarfile.TarInfo("null")
+        info.type, info.devmajor, info.devminor = kind, 1, 3
+        tar.addfile(info)
+    with pytest.raises(InputError, match="neither file nor folder"):
+        unpack(archive, target, progress=False)
+    assert not target.exists()
+
+
+def test_two_members_for_one_place_are_refused(tmp_path, target):
+    archive = make(tmp_path / "x.tar", {"a/audio/x.wav": b"1", "b/audio/x.wav": b"2"})
+    with pytest.raises(InputError, match=r"go to one place, audio/x\.wav"):
+        unpack(archive, target, keep_from=["audio"], progress=False)
+
+
+def test_a_bomb_is_refused_by_what_it_declares(tmp_path, target):
+    archive = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("x", "w") as file:
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    with pytest.raises(InputError, match="which no audio does"):
+        unpack(archive, target, progress=False)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("declared", [1000, 6_000_000])
+def test_a_zip_that_declares_another_size_is_refused(tmp_path, target, declared):
+    archive = make(tmp_path / "x.zip", {"zeros.wav": bytes(5_000_000)})
+    content = archive.read_bytes()
+    # The size is in the local header and in the directory.
+    lie = content.replace((5_000_000).to_bytes(4, "little"), declared.to_bytes(4, "little"))
+    assert lie != content
+    archive.write_bytes(lie)
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        unpack(archive, target, progress=False)
+    assert files(target) == {}
+
+
+def test_more_than_the_disk_holds_is_said_before_anything_is_written(tmp_path, target, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("", (), {"free": 1_000_000}))
+    with pytest.raises(InputError, match=r"unpacks to 3000009 bytes, but .* room for 1000000"):
+        unpack(make(tmp_path / "x.zip", FILES), target, progress=False)
+    assert files(target) == {}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path, target, monkeypatch, kind):
+    real, calls = module.atomic_path, []
+
+    class Full:
+        """The second file does not fit."""
+
+        def __init__(self, path):
+            self.inner = real(path)
+
+        def __enter__(self):
+            calls.append(self)
+            path = self.inner.__enter__()
+            if len(calls) == 2:
+                path.write_bytes(b"half")
+                error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self.inner.__exit__(OSError, error, None)
+                raise error
+            return path
+
+        def __exit__(self, *about):
+            return self.inner.__exit__(*about)
+
+    archive = make(tmp_path / f"x.{kind}", {"1.wav": AUDIO, "2.wav": AUDIO, "3.wav": AUDIO})
+    monkeypatch.setattr(module, "atomic_path", Full)
+    with pytest.raises(InputError, match=r"no room on the disk .*; the archive is kept"):
+        unpack(archive, target, progress=False)
+    assert files(target) == {"1.wav": AUDIO}
+    monkeypatch.setattr(module, "atomic_path", real)
+    unpack(archive, target, progress=False)
+    assert files(target) == {"1.wav": AUDIO, "2.wav": AUDIO, "3.wav": AUDIO}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_cut_archive_is_said_to_be_damaged(tmp_path, target, kind, share):
+    archive = make(tmp_path / f"x.{kind}", FILES)
+    content = archive.read_bytes()
+    # A tar ends with padding that nothing is lost with.
+    archive.write_bytes(content[: int(share * min(len(content), 3_000_000))])
+    with pytest.raises(InputError, match=r"x\..*: cannot be unpacked .*Delete it"):
+        unpack(archive, target, progress=False)
+    assert all(content in FILES.values() for content in files(target).values())
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
+def test_a_flipped_byte_is_noticed(tmp_path, target, kind):
+    archive = make(tmp_path / f"x.{kind}", FILES)
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        unpack(archive, target, progress=False)
+    assert AUDIO[:10] not in {content[:10] for content in files(target).values()}
+
+
+def test_what_is_no_archive_is_said_so(tmp_path, target):
+    (tmp_path / "x.zip").write_bytes(b"<html>moved</html>" * 100)
+    with pytest.raises(InputError, match="no archive of a known kind"):
+        unpack(tmp_path / "x.zip", target, progress=False)
+
+
+def test_an_encrypted_zip_is_said_so(tmp_path, target):
+    archive = make(tmp_path / "x.zip", {"a.wav": b"x" * 100})
+    content = bytearray(archive.read_bytes())
+    # Bit 0 of the flags, in the local header and in the directory.
+    content[6] |= 1
+    content[content.index(b"PK\1\2") + 8] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(InputError, match="encrypted"):
+        unpack(archive, target, progress=False)
+
+
+def test_files_that_are_spared_stay(tmp_path, target):
+    archive = make(tmp_path / "x.zip", {"a.tsv": b"as published", "b.tsv": b"b", "c.tsv": b"c"})
+    unpack(archive, target, progress=False)
+    (target / "a.tsv").write_bytes(b"edited")
+    (target / "b.tsv").write_bytes(b"edited")
+    (target / "c.tsv").unlink()
+    unpacked = unpack(
+        archive, target, spare=lambda path, size: path.name == "a.tsv", progress=False
+    )
+    assert files(target) == {"a.tsv": b"edited", "b.tsv": b"b", "c.tsv": b"c"}
+    assert unpacked[0] == Unpacked("a.tsv", 12)
+
+
+def test_what_check_raises_ends_it_between_blocks(tmp_path, target):
+    def check():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unpack(make(tmp_path / "x.zip", FILES), target, check=check, progress=False)
+    assert files(target) == {}
+
+
+def test_members_are_read_in_blocks(tmp_path, target, monkeypatch):
+    """Memory does not grow with a member's size: no read is longer than a block."""
+    asked = []
+    real = module.ZipReader.streams
+
+    def streams(self, names):
+        for name, stream in real(self, names):
+            read = stream.read
+
+            def noting(n, read=read):
+                asked.append(n)
+                return read(n)
+
+            stream.read = noting
+            yield name, stream
+
+    monkeypatch.setattr(module.ZipReader, "streams", streams)
+    unpack(make(tmp_path / "x.zip", FILES), target, progress=False)
+    assert len(asked) >= 4 and set(asked) == {1 << 20}
+    assert Path(target / "audio/a.wav").read_bytes() == AUDIO

@@ -1,0 +1,103 @@
+"""Tables of scores and of energy that the challenge would refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from desed_task.evaluation.scores import Scores
+from desed_task.labels import FrameGrid
+from local.classes_dict import VOCABULARY
+from local.scoring.score_files import write_score_tables
+from local.submission.file_checks import COLUMNS, energy_kwh, energy_problems, table_fault
+from tests.local.submission.callback_runs import edit_table, write_energy
+
+GRID = FrameGrid()
+
+
+@pytest.fixture
+def table(tmp_path):
+    values = np.random.default_rng(1).random((1, GRID.n_frames, len(VOCABULARY)))
+    scores = Scores(("a",), values, GRID.boundaries_s, VOCABULARY)
+    write_score_tables(tmp_path, scores, {"a": 8.2})
+    return tmp_path / "a.tsv"
+
+
+def test_what_an_evaluation_writes_is_right(table):
+    assert table_fault(table, 8.2) == ""
+    values = np.loadtxt(table, delimiter="\t", skiprows=1)
+    assert values[-1, 1] == 8.2
+    edit_table(table, lambda values: np.r_[values[:, :2], values[:, :2]])
+    assert "has rows of 2 values under 29 columns" in table_fault(table, 8.2)
+
+
+def change(row, column, value):
+    def changed(values):
+        values[row, column] = value
+        return values
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        (change(4, 2, np.nan), "holds scores that are not finite: the network has diverged"),
+        (change(4, 2, np.inf), "holds scores that are not finite"),
+        (change(4, 2, -0.001), "holds the score -0.001, which is not in [0, 1]"),
+        (change(4, 28, 1.001), "holds the score 1.001, which is not in [0, 1]"),
+        (change(4, 28, 1.0), ""),
+        (change(0, 0, 0.01), "begins at 0.01 s, not at 0"),
+        (change(4, 1, 0.25), "a frame begins at 0.256 s and does not end after it"),
+        (change(4, 1, 0.256), "a frame begins at 0.256 s and does not end after it"),
+        (change(4, 1, 0.33), "a frame ends at 0.33 s and the next one begins at 0.32 s"),
+        (change(4, 0, np.nan), "holds times that are not finite"),
+        (
+            lambda values: np.delete(values, 7, 0),
+            "ends at 0.448 s and the next one begins at 0",
+        ),
+        (lambda values: values[:-2], "ends at 8.128 s, the clip at 8.2 s"),
+        (lambda values: values[:0], "holds no frame"),
+    ],
+)
+def test_faults_of_a_table(table, changed, fault):
+    edit_table(table, changed)
+    found = table_fault(table, 8.2)
+    assert found == "" if not fault else fault in found
+
+
+def test_a_table_longer_than_its_clip(table):
+    assert table_fault(table, 6.0) == "ends at 8.2 s, the clip at 6 s"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "columns missing: onset, offset, Alarm_bell_ringing"),
+        ("onset\toffset\tCat\n", "columns missing: Alarm_bell_ringing, Blender, Dishes"),
+        ("\t".join([*COLUMNS, "Siren"]), "columns missing: none; unknown: Siren"),
+        ("\t".join(reversed(COLUMNS)), "columns are not in the order onset, offset, Alarm_bell"),
+        ("\t".join(COLUMNS) + "\n0\t0.064\tloud\n", "is no table of numbers"),
+        ("\t".join(COLUMNS) + "\n0\t0.064\n0.064\n", "is no table of numbers"),
+        (b"\xff\xfe", "is no table of numbers"),
+    ],
+)
+def test_files_that_are_no_such_table(text, fault, tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert fault in table_fault(path, 10.0)
+
+
+@pytest.mark.parametrize("value", ["0.0", "-1", "nan", "inf", "", "much"])
+def test_energy_must_be_above_0(value, tmp_path):
+    path = tmp_path / "emissions.csv"
+    write_energy(path, "0.5", value)
+    (problem,) = energy_problems(path)
+    assert problem.startswith(f"{path}, line 3: energy_consumed is {value!r}, not above 0")
+
+
+def test_energy_of_all_measurements_counts(tmp_path):
+    path = tmp_path / "emissions.csv"
+    write_energy(path, "0.5", "0.125")
+    assert energy_problems(path) == []
+    assert energy_kwh(path) == 0.625

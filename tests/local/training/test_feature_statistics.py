@@ -1,0 +1,65 @@
+"""Dataset statistics: fitted once, saved, loaded, and carried by checkpoints."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from desed_task.errors import InputError
+from local import run
+from local.config import load_config
+from local.data.datamodule import SedDataModule
+from local.sed_trainer_pretrained import SEDTask4
+from local.training.feature_statistics import prepare_scaler
+
+
+@pytest.fixture
+def config(extracted, tmp_path):
+    def load(*overrides):
+        path = f"scaler.savepath={tmp_path / 'scaler.ckpt'}"
+        return load_config(extracted, ["scaler.statistic=dataset", path, *overrides])
+
+    return load
+
+
+def prepared(config):
+    module, data = SEDTask4(config), SedDataModule(config)
+    data.check()
+    prepare_scaler(module, data, config)
+    return module.scaler
+
+
+def test_statistics_are_fitted_saved_and_loaded(config, tmp_path, capsys):
+    fitted = prepared(config("scaler.normtype=standard"))
+    assert (tmp_path / "scaler.ckpt").is_file()
+    assert "fitted on the training set" in capsys.readouterr().out
+    loaded = prepared(config("scaler.normtype=standard"))
+    assert "fitted on" not in capsys.readouterr().out
+    assert torch.equal(fitted.shift, loaded.shift)
+    assert -50 < float(fitted.shift) < 80 and float(fitted.scale) > 1
+
+
+def test_statistics_of_other_features_are_fitted_again(config, capsys):
+    first = prepared(config())
+    second = prepared(config("scaler.dims=[2]"))
+    assert "fitted again" in capsys.readouterr().out
+    assert first.shift.numel() == 1
+    assert second.shift.numel() == config().feats.n_mels
+
+
+def test_a_foreign_file_is_named(config, tmp_path):
+    (tmp_path / "scaler.ckpt").write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"scaler.savepath: .*scaler.ckpt holds no feature"):
+        prepared(config())
+
+
+def test_a_checkpoint_carries_them(config, tmp_path):
+    chosen = config("scaler.dims=[2]", "training.n_epochs=1", "energy.enabled=false")
+    folder = run.fit(chosen, run.RunOptions(str(tmp_path / "fit")))
+    (tmp_path / "scaler.ckpt").unlink()
+    (best,) = folder.glob("checkpoints/epoch=*.ckpt")
+    again = run.test(chosen, str(best), run.RunOptions(str(tmp_path / "test")), ())
+    one, other = (json.loads((f / "results.json").read_text()) for f in (folder, again))
+    assert one["metrics"] == other["metrics"]

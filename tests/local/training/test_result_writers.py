@@ -1,0 +1,56 @@
+"""Tables of scores of an evaluation set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sed_scores_eval.base_modules.io import read_sed_scores
+
+from desed_task.evaluation.scores import Scores
+from desed_task.labels import FrameGrid
+from local.classes_dict import VOCABULARY
+from local.scoring.score_files import cropped_boundaries, write_score_tables
+
+GRID = FrameGrid()
+
+
+def scores_of(*clip_ids):
+    rng = np.random.default_rng(3)
+    shape = (len(clip_ids), GRID.n_frames, len(VOCABULARY))
+    return Scores(clip_ids, rng.random(shape).astype(np.float32), GRID.boundaries_s, VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "n_frames", "end_s"),
+    [
+        (10.0, 156, 9.984),
+        (12.0, 156, 9.984),
+        (9.984, 156, 9.984),
+        (9.92, 155, 9.92),
+        (9.93, 156, 9.93),
+        (109 * 1024 / 16000, 109, 6.976),
+        (109 * 1024 / 16000 + 1 / 16000, 110, 6.976 + 1 / 16000),
+        (1 / 16000, 1, 1 / 16000),
+    ],
+)
+def test_no_frame_begins_after_the_end_of_its_clip(duration_s, n_frames, end_s, tmp_path):
+    ends_s = cropped_boundaries(GRID.boundaries_s, duration_s)
+    assert len(ends_s) == n_frames + 1
+    assert ends_s[-1] == pytest.approx(end_s, abs=1e-9)
+    # What is written is what the field's library accepts: no frame without length.
+    scores = scores_of("a")
+    write_score_tables(tmp_path, scores, {"a": duration_s})
+    read = read_sed_scores(tmp_path / "a.tsv")
+    assert list(read.columns) == ["onset", "offset", *VOCABULARY]
+    np.testing.assert_allclose(read["offset"], ends_s[1:], atol=1e-7)
+    np.testing.assert_allclose(read[list(VOCABULARY)], scores.values[0, :n_frames], atol=5e-7)
+
+
+def test_a_clip_of_whole_frames_gets_that_many():
+    # 3 x 0.01875 falls below 900 / 16000: without care, a frame of no length would follow.
+    odd = FrameGrid.for_clip(10.0, 16000, 300, 1)
+    assert 3 * odd.frame_s < 3 * 300 / 16000
+    for grid in (GRID, odd):
+        for k in range(1, 157):
+            duration_s = k * grid.frame_samples / grid.sample_rate
+            assert len(cropped_boundaries(grid.boundaries_s, duration_s)) == k + 1
