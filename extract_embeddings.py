@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.cli.arguments import positive, yes_or_no
+from local.cli.arguments import positive_int, yes_or_no
 from local.cli.exit_status import run_command
 from local.config import load_config
 
@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--batch_size",
-        type=positive,
+        type=positive_int,
         help="clips at a time (default: 32 on a GPU, 4 per processor)",
     )
     parser.add_argument(

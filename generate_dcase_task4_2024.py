@@ -20,11 +20,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import positive, seconds
+from local.cli.arguments import non_negative_seconds, positive_int
 from local.cli.exit_status import run_command
 from local.prep.download.sources import FETCHED_PARTS, SOURCES_FILE
 from local.prep.generate import generate
-from local.prep.youtube.rate_limit import Manners
+from local.prep.youtube.rate_limit import RateLimits
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -65,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         "--jobs",
-        type=positive,
+        type=positive_int,
         help="files at a time (default: one per processor; archives and videos four)",
     )
     only = parser.add_argument_group("fetch and prepare only (may be combined)")
@@ -86,8 +86,8 @@ def _add_fetching(parser: argparse.ArgumentParser) -> None:
     add(
         "--pause",
         metavar="SECONDS",
-        type=seconds,
-        default=Manners.pause_s,
+        type=non_negative_seconds,
+        default=RateLimits.pause_s,
         help="between two requests to YouTube (default: %(default)g, what it grants guests)",
     )
     add("--retry_gone", action="store_true", help="ask again for clips that were gone")

@@ -71,14 +71,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def submit(args: argparse.Namespace) -> int:
     """Write the form, or make the package."""
     # After the command line, as PyTorch takes seconds to import.
-    from local.submission.make import Sources, make_submission
+    from local.submission.make import SubmissionSources, make_submission
     from local.submission.metadata_form import write_template
 
     if args.write_metadata is not None:
         write_template(args.write_metadata)
         print(f"fill in {args.write_metadata}, then give it with --metadata")
         return 0
-    sources = Sources(
+    sources = SubmissionSources(
         tuple(args.runs),
         args.metadata,
         args.model,

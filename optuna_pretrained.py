@@ -15,17 +15,28 @@ import argparse
 import sys
 from typing import Any
 
-from local.cli.arguments import positive, seconds
+from local.cli.arguments import non_negative_seconds, positive_int
 from local.cli.exit_status import run_command
 
 FLAGS: dict[str, dict[str, Any]] = {
     "--conf_file --confs": {"default": "./confs/optuna.yaml", "help": "what trials start from"},
     "--space": {"help": "file whose section `optuna` is the space (default: --conf_file)"},
     "--log_dir": {"default": "./optuna", "help": "where everything is kept"},
-    "--n_jobs": {"type": positive, "help": "in stage one, at a time (default: one a GPU, or one)"},
-    "--jobs_per_gpu": {"type": positive, "default": 1, "help": "that may share one (default: 1)"},
-    "--n_trials": {"type": positive, "help": "of the whole study (default: the file's)"},
-    "--timeout": {"type": seconds, "metavar": "SECONDS", "help": "begin no trial after this time"},
+    "--n_jobs": {
+        "type": positive_int,
+        "help": "in stage one, at a time (default: one a GPU, or one)",
+    },
+    "--jobs_per_gpu": {
+        "type": positive_int,
+        "default": 1,
+        "help": "that may share one (default: 1)",
+    },
+    "--n_trials": {"type": positive_int, "help": "of the whole study (default: the file's)"},
+    "--timeout": {
+        "type": non_negative_seconds,
+        "metavar": "SECONDS",
+        "help": "begin no trial after this time",
+    },
     "--storage": {
         "metavar": "URL",
         "help": "sqlite:///FILE, postgresql://, mysql://, or a journal's path (default: "
@@ -38,7 +49,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "help": "where a trial's PSDS1 + mean pAUC is computed (default: held_out, no dev-test)",
     },
     "--no_pruning": {"action": "store_true", "help": "let trials that are clearly bad go on"},
-    "--keep": {"type": positive, "default": 3, "help": "checkpoints of so many (default: 3)"},
+    "--keep": {"type": positive_int, "default": 3, "help": "checkpoints of so many (default: 3)"},
     "--fast_dev_run": {"action": "store_true", "help": "20 batches, 2 epochs: does it run?"},
     "--report": {"action": "store_true", "help": "only write table and plots of the study"},
     "--test_from_checkpoint": {"metavar": "CKPT", "help": "stage two: tune its median filters"},

@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import parse_threshold, positive
+from local.cli.arguments import parse_threshold, positive_int
 from local.cli.exit_status import run_command
 from local.config import load_config
 
@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--pretrained_model", default="beats", help=told)
     add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
     told = "windows at a time (default: 32 on a GPU, 4 per processor)"
-    add("--batch_size", type=positive, help=told)
+    add("--batch_size", type=positive_int, help=told)
     add(
         "--skip_existing",
         action="store_true",

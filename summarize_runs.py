@@ -53,9 +53,9 @@ def put_together(args: argparse.Namespace) -> int:
         n_resamples=args.resamples,
         seed=args.seed,
     )
-    print(report.text(summary, per_class=False))
+    print(report.format_summary(summary, per_class=False))
     folder = Path(args.output_dir)
-    summarize.write(summary, folder)
+    summarize.write_summary(summary, folder)
     print(f"with single classes: {folder / summarize.TEXT_FILE}")
     print(f"pictures: {folder / summarize.METRICS_FILE}, {folder / summarize.CLASSES_FILE}")
     return 0

@@ -61,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
     if args.checkpoint_info is not None:
-        info.show(Path(args.checkpoint_info))
+        info.print_checkpoint_info(Path(args.checkpoint_info))
         return 0
     # Lightning takes seconds to import, which nobody should wait for who only asks.
     from local import run

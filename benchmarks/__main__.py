@@ -26,7 +26,7 @@ ABSENT = stand_in()
 
 from desed_task.atomic_files import write_json_atomic  # noqa: E402
 from desed_task.errors import InputError  # noqa: E402
-from local.cli.arguments import positive, seconds  # noqa: E402
+from local.cli.arguments import non_negative_seconds, positive_int  # noqa: E402
 from local.cli.exit_status import run_command  # noqa: E402
 
 # A published batch of 60 would take a CPU seconds a step; a projection counts three steps for one.
@@ -46,18 +46,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("32", "tf32", "bf16"), help="of the network (default: the file's)")
     add("--quick", action="store_true", help="small sizes")
     add("--only", nargs="+", default=[], metavar="NAME", help="rows whose names begin so")
-    add("--threads", type=positive, metavar="N", help="of the processor (default: PyTorch's)")
-    add("--repeats", type=positive, metavar="N", help="of a row (default: 5, on a GPU 20)")
-    add("--clips", type=positive, metavar="N", help="of a batch (default: 20, on a GPU the file's)")
+    add("--threads", type=positive_int, metavar="N", help="of the processor (default: PyTorch's)")
+    add("--repeats", type=positive_int, metavar="N", help="of a row (default: 5, on a GPU 20)")
+    add(
+        "--clips",
+        type=positive_int,
+        metavar="N",
+        help="of a batch (default: 20, on a GPU the file's)",
+    )
     add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of one thread")
     add("--output", type=Path, default=Path("benchmarks.json"), help="a .png is drawn beside it")
     add("--compare", type=Path, metavar="JSON", help="of another run, to be held against")
     add("--confirm", action="store_true", help="a real training at the end: is its time foretold?")
-    add("--epochs", type=positive, default=2, help="of real trainings (default: 2)")
-    add("--steps", type=positive, help="of their epochs (default: 118 on a GPU, else 3)")
+    add("--epochs", type=positive_int, default=2, help="of real trainings (default: 2)")
+    add("--steps", type=positive_int, help="of their epochs (default: 118 on a GPU, else 3)")
     add("--share", type=float, help="of the clips they score (default: 1 on a GPU, else 0.02)")
     add("--files", action="store_true", help="real trainings read wav and HDF5, not packed sets")
-    add("--limit_s", type=seconds, help="begin no row after this time (default: 400 on a GPU)")
+    add(
+        "--limit_s",
+        type=non_negative_seconds,
+        help="begin no row after this time (default: 400 on a GPU)",
+    )
     add("--work", type=Path, help="folder for made data, kept (default: a temporary one)")
     add("--conf_file", type=Path, default=CONFIG, help="network and batches")
     add(

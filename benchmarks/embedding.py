@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.bench import Bench, Work
 from benchmarks.macs import beats_macs
-from desed_task.encoders.beats.model import SAMPLE_RATE, load_beats
+from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, load_beats
 from local import corpora
 from local.extraction.embedder import Precision
 from local.extraction.extractor import Extractor
@@ -31,7 +31,7 @@ def run(bench: Bench) -> None:
 def _run_beats(bench: Bench, precision: Precision, n_clips: int) -> None:
     beats = load_beats(bench.made.beats, bench.device)
     clip_s = bench.config.data.audio_max_len
-    n_samples = round(clip_s * SAMPLE_RATE)
+    n_samples = round(clip_s * BEATS_SAMPLE_RATE)
     waveform = 0.1 * torch.randn(n_clips, n_samples, device=bench.device)
     macs = n_clips * beats_macs(beats.config, clip_s)
 

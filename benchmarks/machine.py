@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.timing import Stopwatch
 from local.cli.versions import versions
-from local.training.callbacks import commit
+from local.training.callbacks import git_commit
 
 
 class Peak(NamedTuple):
@@ -89,7 +89,7 @@ class Machine:
             "gemm_float32_tflops": best.flops / 1e12,
             "gemm_bfloat16_tflops": self._half / 1e12,
             "bandwidth_gb_s": best.bandwidth / 1e9,
-            "commit": commit(),
+            "commit": git_commit(),
             "versions": versions(),
         }
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from desed_task.encoders.beats.encoder import BeatsConfig
-from desed_task.encoders.beats.model import SAMPLE_RATE, Beats
+from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats
 from local.config import RecipeConfig
 
 
@@ -37,7 +37,7 @@ def beats_macs(config: BeatsConfig, clip_s: float) -> int:
     with FakeTensorMode(), torch.no_grad():
         beats = Beats(config).eval()
         with _counter() as counter:
-            beats(torch.empty(1, round(clip_s * SAMPLE_RATE)))
+            beats(torch.empty(1, round(clip_s * BEATS_SAMPLE_RATE)))
     return int(counter.get_total_flops()) // 2
 
 

@@ -22,7 +22,7 @@ from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.files import write_wav
 from desed_task.dataio.embeddings import FRAME, GLOBAL, NAMES
 from desed_task.encoders.beats.encoder import BeatsConfig
-from desed_task.encoders.beats.model import SMALL, write_random_beats
+from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
 from desed_task.errors import InputError
 from local import corpora
 from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_KNOWN
@@ -102,7 +102,7 @@ class Made:
         path = Path(self.config.pretrained.beats_checkpoint)
         if not path.is_file():
             published = self.config.net.embedding_size == BeatsConfig().encoder_embed_dim
-            write_random_beats(path, seed=SEED, config=BeatsConfig() if published else SMALL)
+            write_random_beats(path, seed=SEED, config=BeatsConfig() if published else SMALL_CONFIG)
         return path
 
     def make(self) -> None:

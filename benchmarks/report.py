@@ -129,7 +129,7 @@ def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    from local.scoring.figures import save
+    from local.scoring.figures import save_figure
 
     shown = [row for row in rows if row.share is not None and not row.skipped]
     colours = {"compute": "C0", "memory": "C1"}
@@ -147,4 +147,4 @@ def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
     named = {"compute": "float32 GEMM", "memory": "copying of memory"}
     axes.legend(handles=[Patch(color=colours[bound], label=named[bound]) for bound in named])
     axes.grid(axis="x", alpha=0.3)
-    save(figure, path)
+    save_figure(figure, path)

@@ -25,15 +25,15 @@ from desed_task.evaluation.scores import (
     TruthEvents,
     as_detections,
     detect,
-    paired,
+    match_clips,
     truth_events,
 )
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
-from local.data.truth import Truth, scored
+from local.data.truth import Truth, scored_classes
 from local.scoring import metrics
-from local.scoring.accumulator import ScoreKeeper
+from local.scoring.accumulator import ScoreAccumulator
 from local.sed_trainer_pretrained import SEDTask4
 
 SPECS = {"psds1": PSDS1, "psds2": PSDS2}
@@ -64,7 +64,7 @@ def _run_networks(bench: Bench) -> None:
     for stage, step in steps.items():
 
         def detect_batch(step: Callable[[SedBatch, int], None] = step) -> None:
-            module.scorekeeper.clear()
+            module.score_accumulator.clear()
             with torch.inference_mode():
                 step(chosen, 0)
 
@@ -88,8 +88,8 @@ def _run_whole(bench: Bench) -> None:
                 )
 
 
-def _metrics(bench: Bench, stage: str, keeper: ScoreKeeper) -> dict[str, float]:
-    score = keeper.validation_metrics if stage == "val" else keeper.test_metrics
+def _metrics(bench: Bench, stage: str, accumulator: ScoreAccumulator) -> dict[str, float]:
+    score = accumulator.validation_metrics if stage == "val" else accumulator.test_metrics
     return score(bench.data)
 
 
@@ -112,11 +112,11 @@ def _found_in(bench: Bench, stage: str) -> list[_Found]:
     ]
 
 
-def _filled(bench: Bench, found: Sequence[_Found]) -> ScoreKeeper:
-    keeper = ScoreKeeper(bench.made.config)
+def _filled(bench: Bench, found: Sequence[_Found]) -> ScoreAccumulator:
+    accumulator = ScoreAccumulator(bench.made.config)
     for one in found:
-        keeper.add(one.role, one.batch, one.detection)
-    return keeper
+        accumulator.add(one.role, one.batch, one.detection)
+    return accumulator
 
 
 def _found(dataset: SedDataset, seed: int) -> tuple[SedBatch, Detection]:
@@ -154,11 +154,11 @@ class _Input(NamedTuple):
     durations: dict[str, float]
 
     @classmethod
-    def of(cls, keeper: ScoreKeeper, truth: Truth) -> _Input:
+    def of(cls, accumulator: ScoreAccumulator, truth: Truth) -> _Input:
         """Of the student's DESED scores."""
-        scores, table, _ = paired(keeper.smoothed("student", truth.source), truth.events)
+        scores, table, _ = match_clips(accumulator.smoothed("student", truth.source), truth.events)
         table = table.merged()
-        scores = scores.select(labels=scored(table, DESED_CLASSES)[0])
+        scores = scores.select(labels=scored_classes(table, DESED_CLASSES)[0])
         events = {c: e for c, e in truth_events(table, scores.vocabulary).items() if e}
         found = as_detections(table, scores.vocabulary)
         return cls(scores, found, scores.select(list(events)), events, truth.durations)
@@ -170,19 +170,19 @@ class _Input(NamedTuple):
 
 
 def _run_metrics(bench: Bench) -> None:
-    keeper = _filled(bench, _found_in(bench, "test"))
+    accumulator = _filled(bench, _found_in(bench, "test"))
     desed, maestro = bench.data.truths("test")
-    raw = keeper.scores("student", desed.source).values
-    test = _Input.of(keeper, desed)
+    raw = accumulator.scores("student", desed.source).values
+    test = _Input.of(accumulator, desed)
     all_classes = Work(len(raw), n_bytes=2 * raw.nbytes)
-    bench.time("scores/median-filter", all_classes, lambda: keeper.smooth(raw))
+    bench.time("scores/median-filter", all_classes, lambda: accumulator.smooth(raw))
     thresholds = fscores.threshold_grid(bench.config.training.n_test_thresholds)
     work = Work(len(raw), n_bytes=test.scores.values.nbytes)
     several = work_times(work, len(thresholds))
     bench.time("scores/decoding", several, lambda: [detect(test.scores, t) for t in thresholds])
     _run_psds(bench, test, work, [detect(test.scores, t) for t in thresholds])
     _run_f1(bench, test, work)
-    smoothed = keeper.smoothed("student", maestro.source)
+    smoothed = accumulator.smoothed("student", maestro.source)
     n_bytes = smoothed.values.nbytes * len(MAESTRO_SCORED_CLASSES) // smoothed.values.shape[-1]
     bench.time(
         "metrics/maestro-segments",
@@ -221,7 +221,7 @@ def _run_psds(bench: Bench, test: _Input, work: Work, points: list[Detections]) 
 def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
     """F-scores at one threshold: of detections in arrays, and of sed_scores_eval."""
     labels = test.scores.vocabulary.labels
-    found = detect(test.scores, metrics.THRESHOLD)
+    found = detect(test.scores, metrics.F1_THRESHOLD)
     of_arrays: dict[str, Callable[[], Any]] = {
         "intersection_f1": partial(
             fscores.intersection_fscore, found, test.truth, labels, **metrics.INTERSECTION
@@ -239,7 +239,7 @@ def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
         "collar_f1": partial(sed_scores_eval_metrics.collar_f1, **metrics.COLLAR),
     }
     for name, function in of_packages.items():
-        score = partial(function, test.with_events, test.events, threshold=metrics.THRESHOLD)
+        score = partial(function, test.with_events, test.events, threshold=metrics.F1_THRESHOLD)
         bench.time(f"metrics/{name}/sed_scores_eval", work, score)
 
 

@@ -24,10 +24,10 @@ from desed_task.errors import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOST_PROCESSES: Final = 8
+MAX_PROCESSES: Final = 8
 
 
-def in_threads(
+def thread_map(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
@@ -59,7 +59,7 @@ def in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def ahead(
+def prefetch(
     work: Callable[[Item], Result], items: Iterable[Item], n_threads: int
 ) -> Iterator[Result]:
     """`work` of each item, in order, in threads that are a few items ahead.
@@ -91,12 +91,12 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _leave_interrupts() -> None:
+def _ignore_interrupts() -> None:
     """Ctrl-C reaches every process of a terminal; the one that asked answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-class Aside:
+class EvaluationPool:
     """Runs functions in other processes, or here, when their result is asked for.
 
     Args:
@@ -104,22 +104,22 @@ class Aside:
             need a second to import what they compute with, so that small work is done here.
 
     Example:
-        with Aside(usable_processors()) as aside:
-            value = aside.start(function, argument)
+        with EvaluationPool(available_cores()) as pool:
+            value = pool.start(function, argument)
             ...
             print(value())
     """
 
     def __init__(self, n_processes: int) -> None:
-        self.n_processes = min(n_processes, MOST_PROCESSES)
+        self.n_processes = min(n_processes, MAX_PROCESSES)
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Aside:
+    def __enter__(self) -> EvaluationPool:
         if self.n_processes > 1:
             # Forks of a process with threads, as PyTorch's, may wait for ever for their locks.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
-                self.n_processes, mp_context=context, initializer=_leave_interrupts
+                self.n_processes, mp_context=context, initializer=_ignore_interrupts
             )
         return self
 

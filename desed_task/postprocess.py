@@ -12,7 +12,7 @@ from scipy.ndimage import median_filter
 from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
 
-THRESHOLD: Final = 0.5
+DEFAULT_THRESHOLD: Final = 0.5
 # Of all classes, or label -> threshold.
 Threshold = float | Mapping[str, float]
 
@@ -59,7 +59,7 @@ def class_thresholds(threshold: Threshold, labels: Sequence[str]) -> npt.NDArray
         InputError: for an unknown label or a threshold outside [0, 1).
     """
     vocabulary = Vocabulary(labels)
-    limits = np.full(len(vocabulary), THRESHOLD)
+    limits = np.full(len(vocabulary), DEFAULT_THRESHOLD)
     if isinstance(threshold, Mapping):
         for label, value in threshold.items():
             limits[vocabulary.index(label)] = value

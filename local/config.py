@@ -31,7 +31,7 @@ from local.config_schema import (
     Predict,
     Pretrained,
     ScalerConfig,
-    Strict,
+    StrictModel,
     Training,
     TunedFilter,
 )
@@ -52,10 +52,10 @@ UNREAD_KEYS: dict[str, str] = {
 
 
 # A section that only optuna_pretrained.py reads, in the files that it starts from.
-TUNER = "optuna"
+TUNING_SECTION = "optuna"
 
 
-class RecipeConfig(Strict):
+class RecipeConfig(StrictModel):
     """Everything that a run is made from."""
 
     pretrained: Pretrained = Pretrained()
@@ -115,22 +115,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     return check_config(tree, str(path))
 
 
-def check_config(tree: dict[str, Any], place: str) -> RecipeConfig:
+def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
     """The checked configuration of a tree of plain values.
 
     Args:
         tree: sections of keys, as a YAML file or a checkpoint's hyperparameters hold them.
-        place: where it came from, for messages.
+        origin: where it came from, for messages.
 
     Raises:
         InputError: with every mistake at once.
     """
-    tree = _drop_unread(tree, place)
+    tree = _drop_unread(tree, origin)
     try:
         return RecipeConfig.model_validate(tree)
     except ValidationError as error:
         problems = validation_problems(error, RecipeConfig)
-        raise InputError.collect(problems, f"{place} cannot be used:") from None
+        raise InputError.collect(problems, f"{origin} cannot be used:") from None
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
@@ -193,11 +193,11 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     branch[key] = value
 
 
-def _drop_unread(tree: dict[str, Any], place: str) -> dict[str, Any]:
+def _drop_unread(tree: dict[str, Any], origin: str) -> dict[str, Any]:
     """A copy of `tree` without the keys that nothing reads, each warned of once."""
     kept: dict[str, Any] = {}
     for section, branch in tree.items():
-        if section == TUNER:
+        if section == TUNING_SECTION:
             continue
         if not isinstance(branch, dict):
             kept[section] = {} if branch is None else branch
@@ -206,7 +206,7 @@ def _drop_unread(tree: dict[str, Any], place: str) -> dict[str, Any]:
         for key in branch:
             hint = UNREAD_KEYS.get(f"{section}.{key}")
             if hint:
-                message = f"{place}: nothing reads {section}.{key}: {hint}"
+                message = f"{origin}: nothing reads {section}.{key}: {hint}"
                 warnings.warn(message, UserWarning, stacklevel=4)
     return kept
 

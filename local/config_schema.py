@@ -30,20 +30,20 @@ StrongCorpus = Literal[
 ]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """Unknown keys are errors and values are final."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Pretrained(Strict):
+class Pretrained(StrictModel):
     """Where embeddings come from."""
 
     extracted_embeddings_dir: str = "./embeddings"
     beats_checkpoint: str = "./pretrained_models/BEATs_iter3_plus_AS2M.pt"
 
 
-class Training(Strict):
+class Training(StrictModel):
     """Schedule, batches and what a validation optimises."""
 
     batch_size: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (
@@ -107,7 +107,7 @@ class Training(Strict):
         return self
 
 
-class ScalerConfig(Strict):
+class ScalerConfig(StrictModel):
     """How log-mel values are scaled."""
 
     statistic: Literal["instance", "dataset"] = "instance"
@@ -118,7 +118,7 @@ class ScalerConfig(Strict):
     """File of the fitted statistics (statistic: dataset)."""
 
 
-class Data(Strict):
+class Data(StrictModel):
     """Folders and tables; a `*_44k` folder holds what was downloaded, its sibling 16 kHz audio."""
 
     synth_folder: str
@@ -176,13 +176,13 @@ class Data(Strict):
         return self
 
 
-class Opt(Strict):
+class Opt(StrictModel):
     """The optimizer, Adam."""
 
     lr: float = Field(default=1e-3, gt=0)
 
 
-class Feats(Strict):
+class Feats(StrictModel):
     """The log-mel front end."""
 
     n_mels: PositiveInt = 128
@@ -202,7 +202,7 @@ class Feats(Strict):
         return self
 
 
-class Net(Strict):
+class Net(StrictModel):
     """The CRNN; see `desed_task.nnet.CRNN`."""
 
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -284,7 +284,7 @@ class Net(Strict):
         ]
 
 
-class Predict(Strict):
+class Predict(StrictModel):
     """How predict.py finds events in recordings of any length."""
 
     hop_s: float = Field(default=5.12, gt=0)
@@ -304,7 +304,7 @@ class Predict(Strict):
         return threshold
 
 
-class TunedFilter(Strict):
+class TunedFilter(StrictModel):
     """What optuna_pretrained.py notes in its best.yaml."""
 
     checkpoint_sha256: str = ""
@@ -312,7 +312,7 @@ class TunedFilter(Strict):
     lengths of this configuration instead of its own."""
 
 
-class Energy(Strict):
+class Energy(StrictModel):
     """codecarbon's estimate of the energy used; offline, so the country is told here."""
 
     enabled: bool = True

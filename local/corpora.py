@@ -117,7 +117,7 @@ TRAINING = (MAESTRO_TRAIN, SYNTHETIC_TRAIN, STRONG_TRAIN, WEAK_TRAIN, UNLABELLED
 VALIDATION = (SYNTHETIC_VALIDATION, WEAK_TRAIN, MAESTRO_TRAIN)
 TEST = (DEVTEST, MAESTRO_VALIDATION)
 # A stage of Lightning -> what has to be in order before it starts; training ends in a test.
-NEEDED: dict[str, tuple[Corpus, ...]] = {
+NEEDED_BY_STAGE: dict[str, tuple[Corpus, ...]] = {
     "fit": (*TRAINING, SYNTHETIC_VALIDATION, *TEST),
     "validate": VALIDATION,
     "test": TEST,

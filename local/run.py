@@ -18,13 +18,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
-from local.checkpoints.resume import LAST, check_resumable, find_resumable, how_to_go_on
+from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_resumable, resume_hint
 from local.cli.devices import CPU, Device
 from local.cli.exit_status import StoppedError
 from local.cli.progress import progress_bar
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import data_line, left_out_line
+from local.data.loaded_corpus import data_summary, left_out_line
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.callbacks import RandomStates, RunDescription
@@ -78,7 +78,7 @@ def fit(
         finished, checkpoint = find_resumable(Path(options.log_dir), config)
         if finished is not None:
             print(f"{finished} holds the finished run of this configuration; nothing to do")
-            results.show(finished)
+            results.print_results(finished)
             return finished
     elif resume_from is not None:
         checkpoint = Path(resume_from)
@@ -91,7 +91,7 @@ def fit(
         prepare_scaler(module, data, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
     folder = Path(str(trainer.log_dir))
-    with _stoppable(lambda: how_to_go_on(folder / "checkpoints" / LAST)):
+    with _stoppable(lambda: resume_hint(folder / "checkpoints" / LAST_CHECKPOINT)):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
@@ -175,7 +175,7 @@ def _of_checkpoint(
 
 def _check(data: SedDataModule, stage: str) -> None:
     data.check(stage)
-    print(data_line(data.loaded))
+    print(data_summary(data.loaded))
     if line := left_out_line(data.loaded):
         print(line)
 
@@ -246,7 +246,7 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
         ),
         ModelCheckpoint(
             checkpoints,
-            filename=Path(LAST).stem,
+            filename=Path(LAST_CHECKPOINT).stem,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
@@ -263,7 +263,7 @@ def _test(
     with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
-    results.show(folder)
+    results.print_results(folder)
     print(f"run folder: {folder}\nlook at it with: tensorboard --logdir {folder.parent}")
 
 

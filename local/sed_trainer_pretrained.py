@@ -18,16 +18,16 @@ from torch import Tensor
 
 from desed_task.augment import Mixup
 from desed_task.batch import SedBatch
-from desed_task.checkpoints.spec import KEY
+from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
-from local.checkpoints.restore import beats_of, spec_of
+from local.checkpoints.restore import beats_sha256, detector_spec
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
 from local.config import RecipeConfig
-from local.scoring.accumulator import ScoreKeeper
+from local.scoring.accumulator import ScoreAccumulator
 
 
 class SEDTask4(pl.LightningModule):
@@ -58,7 +58,7 @@ class SEDTask4(pl.LightningModule):
         self.mixup = mixup_of(config)
         # Of mixup and masks; seeded anew for each batch, so there is no state to be kept.
         self.draws = torch.Generator()
-        self.scorekeeper = ScoreKeeper(config)
+        self.score_accumulator = ScoreAccumulator(config)
         # The file under test or evaluation; None while the network is trained.
         self.tested_checkpoint: Path | None = None
 
@@ -143,7 +143,7 @@ class SEDTask4(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the file say by itself what its detector is, and what it was made with."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
-        checkpoint[KEY] = spec_of(self.config, beats_of(readers)).to_dict()
+        checkpoint[SPEC_KEY] = detector_spec(self.config, beats_sha256(readers)).to_dict()
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
 
@@ -151,7 +151,7 @@ class SEDTask4(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the last pass."""
-        self.scorekeeper.clear()
+        self.score_accumulator.clear()
 
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
@@ -172,17 +172,17 @@ class SEDTask4(pl.LightningModule):
         features = self.scaler(self.mel_spec.to_db(self.mel_spec(batch.waveform)))
         for role, network in self.networks.items():
             found = network(features, batch.embedding, classes_mask)
-            self.scorekeeper.add(role, batch, found)
+            self.score_accumulator.add(role, batch, found)
 
     def on_validation_epoch_end(self) -> None:
         """Every validation metric of both networks, and the one that the best is chosen by."""
-        metrics = self.scorekeeper.validation_metrics(self.trainer.datamodule)
+        metrics = self.score_accumulator.validation_metrics(self.trainer.datamodule)
         self.log("val/obj_metric", metrics.pop("val/obj_metric"), prog_bar=True)
         self.log_dict(metrics)
 
     def on_test_epoch_end(self) -> None:
         """Every test metric of both networks; the reports stay in the scorekeeper for callbacks."""
-        self.log_dict(self.scorekeeper.test_metrics(self.trainer.datamodule))
+        self.log_dict(self.score_accumulator.test_metrics(self.trainer.datamodule))
 
 
 def mixup_of(config: RecipeConfig) -> Mixup | None:

@@ -56,7 +56,7 @@ def unsafe_loads(source: str) -> list[int]:
     ]
 
 
-def place(path: Path) -> str:
+def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
@@ -95,41 +95,41 @@ def test_the_rooms_are_not_empty():
     assert "make_submission" in SCRIPT_NAMES
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=place)
+@pytest.mark.parametrize("path", LIBRARY, ids=relative)
 def test_the_library_knows_no_recipe(path):
     assert not imported(path.read_text(), package_of(path)) & (RECIPE_ONLY | SCRIPT_NAMES)
 
 
-@pytest.mark.parametrize("path", RECIPE, ids=place)
+@pytest.mark.parametrize("path", RECIPE, ids=relative)
 def test_the_recipe_imports_no_script(path):
     assert not imported(path.read_text(), package_of(path)) & SCRIPT_NAMES
 
 
-@pytest.mark.parametrize("path", LIBRARY + RECIPE + SCRIPTS, ids=place)
+@pytest.mark.parametrize("path", LIBRARY + RECIPE + SCRIPTS, ids=relative)
 def test_nothing_needs_the_benchmarks(path):
     assert "benchmarks" not in imported(path.read_text(), package_of(path))
 
 
-@pytest.mark.parametrize("path", BENCHMARKS, ids=place)
+@pytest.mark.parametrize("path", BENCHMARKS, ids=relative)
 def test_benchmarks_import_no_script(path):
     assert not imported(path.read_text(), package_of(path)) & SCRIPT_NAMES
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=place)
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
 def test_scripts_are_short_and_import_no_script(path):
     source = path.read_text()
     assert not imported(source) & SCRIPT_NAMES
     assert len(source.splitlines()) <= 120, "move work into local"
 
 
-@pytest.mark.parametrize("path", LIBRARY + RECIPE + BENCHMARKS + SCRIPTS, ids=place)
+@pytest.mark.parametrize("path", LIBRARY + RECIPE + BENCHMARKS + SCRIPTS, ids=relative)
 def test_files_and_functions_are_short(path):
     source = path.read_text()
     assert len(source.splitlines()) < 400
     assert {name: lines for name, lines in functions(source) if lines > 60} == {}
 
 
-@pytest.mark.parametrize("path", LIBRARY + RECIPE + BENCHMARKS + SCRIPTS, ids=place)
+@pytest.mark.parametrize("path", LIBRARY + RECIPE + BENCHMARKS + SCRIPTS, ids=relative)
 def test_nothing_in_a_loaded_file_is_run(path):
     assert unsafe_loads(path.read_text()) == []
 

@@ -30,10 +30,10 @@ _FORMATS = {
 # How samples of a subtype are read and written without loss; other subtypes become 16 bits.
 _LOSSLESS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32"}
 # libsndfile's log of a RIFF chunk that ends behind the end of the file.
-_CUT_SHORT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_TRUNCATED = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 # Programs that write into a pipe cannot know the length and put a huge one.
 _UNKNOWN_LENGTH = 0x7FFFFFFF
-_LEFTOVER_S = 3600.0
+_STALE_S = 3600.0
 
 
 class Clip(NamedTuple):
@@ -98,14 +98,14 @@ def read_clip(
         InputError: the file is missing, unreadable, cut short, empty, not finite or at another
             rate.
     """
-    with opened(path) as sound:
+    with open_audio(path) as sound:
         check_rate(path, sound, sample_rate)
         n_frames = sound.frames
         surplus = max(n_frames - n_samples, 0)
         start = 0 if rng is None or not surplus else int(rng.integers(surplus + 1))
         sound.seek(start)
         samples = sound.read(min(n_frames, n_samples), dtype="float32")
-    samples = one_channel(path, samples)
+    samples = to_mono(path, samples)
     waveform = np.zeros(n_samples, dtype=np.float32)
     waveform[: len(samples)] = samples
     return Clip(waveform, n_frames / sample_rate, start / sample_rate)
@@ -120,7 +120,7 @@ def check_rate(path: PathLike, sound: sf.SoundFile, sample_rate: int) -> None:
         )
 
 
-def one_channel(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
+def to_mono(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
     """(frame,) or (frame, channel) -> (frame,), the mean of the channels.
 
     Args:
@@ -143,7 +143,7 @@ def probe(path: PathLike) -> AudioInfo:
     Raises:
         InputError: the file is missing, unreadable, cut short or empty.
     """
-    with opened(path) as sound:
+    with open_audio(path) as sound:
         return AudioInfo.of(sound)
 
 
@@ -167,7 +167,7 @@ def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
     Raises:
         InputError: as `probe`.
     """
-    with opened(path) as sound:
+    with open_audio(path) as sound:
         subtype = sound.subtype if sound.subtype in _LOSSLESS else "PCM_16"
         return sound.read(dtype=_LOSSLESS[subtype]), sound.samplerate, subtype
 
@@ -223,22 +223,22 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
     return sorted(wavs)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_stale_wavs(folder: Path) -> None:
     """Remove the hidden parts that a killed run left; younger ones may be another run's."""
-    oldest = time.time() - _LEFTOVER_S
+    oldest = time.time() - _STALE_S
     for path in folder.glob(".*.wav"):
         if path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def opened(path: PathLike) -> Iterator[sf.SoundFile]:
+def open_audio(path: PathLike) -> Iterator[sf.SoundFile]:
     """The open file; whatever is wrong with it, then or while it is read, is an InputError."""
     try:
         with sf.SoundFile(path) as sound:
             if not sound.frames:
                 raise InputError(f"{path}: holds no samples; replace or remove the file")
-            cut = _CUT_SHORT.search(sound.extra_info)
+            cut = _TRUNCATED.search(sound.extra_info)
             if cut and int(cut[1]) < _UNKNOWN_LENGTH:
                 raise InputError(
                     f"{path}: is cut short ({cut[2]} of {cut[1]} bytes of samples); "

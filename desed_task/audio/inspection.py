@@ -11,15 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.files import AudioInfo, opened
+from desed_task.audio.files import AudioInfo, open_audio
 
 # A second at 16 kHz: nearly every file shows within it that it is not silent.
 _BLOCK_FRAMES = 16000
 _MAY_HOLD_NAN = ("FLOAT", "DOUBLE")
 
 
-class Examined(NamedTuple):
-    """What `examine` found.
+class AudioContent(NamedTuple):
+    """What `inspect_audio` found.
 
     Attributes:
         info: the header.
@@ -32,7 +32,7 @@ class Examined(NamedTuple):
     finite: bool
 
 
-def examine(path: PathLike) -> Examined:
+def inspect_audio(path: PathLike) -> AudioContent:
     """A file's header, and whether there is sound behind it.
 
     Integer files are read up to the first sample that differs, which is rarely far; files of
@@ -41,7 +41,7 @@ def examine(path: PathLike) -> Examined:
     Raises:
         InputError: the file is missing, unreadable, cut short or empty.
     """
-    with opened(path) as sound:
+    with open_audio(path) as sound:
         info = AudioInfo.of(sound)
         to_the_end = sound.subtype in _MAY_HOLD_NAN
         first, silent, finite = None, True, True
@@ -52,4 +52,4 @@ def examine(path: PathLike) -> Examined:
             first = block[0] if first is None else first
             silent = silent and bool((block == first).all())
             finite = finite and bool(np.isfinite(block).all())
-        return Examined(info, silent, finite)
+        return AudioContent(info, silent, finite)

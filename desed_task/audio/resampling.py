@@ -22,13 +22,13 @@ from desed_task.audio.files import (
     AudioInfo,
     count_formats,
     list_wavs,
-    opened,
+    open_audio,
     probe,
-    remove_leftovers,
+    remove_stale_wavs,
     write_wav,
 )
 from desed_task.errors import InputError
-from desed_task.parallel import in_threads
+from desed_task.parallel import thread_map
 
 Bits = Literal[16, 32]
 SAMPLE_FORMATS: dict[Bits, str] = {16: "16-bit", 32: "32-bit float"}
@@ -105,7 +105,7 @@ def resample_folder(
     wavs = list_wavs(source)
     if target.resolve() == source.resolve():
         raise InputError(f"{target}: is the source itself; give another folder for the result")
-    remove_leftovers(target)
+    remove_stale_wavs(target)
     headers = folder_headers(target, jobs=jobs, progress=progress)
     before = count_formats(headers.values())
     bits = choose_bits(before, bits)
@@ -113,7 +113,7 @@ def resample_folder(
         _resample_or_explain, target=target, headers=headers, sample_rate=sample_rate, bits=bits
     )
     desc = f"{source.parent.name}/{source.name}"
-    results = list(in_threads(work, wavs, jobs=jobs, desc=desc, progress=progress))
+    results = list(thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress))
     found = dict(zip(wavs, results, strict=True))
     written = {wav: one for wav, one in found.items() if isinstance(one, Resampled) and one.written}
     failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
@@ -175,7 +175,7 @@ def folder_headers(
     except InputError:
         return {}
     desc = f"looking at {folder.parent.name}/{folder.name}"
-    found = in_threads(_header, wavs, jobs=jobs, desc=desc, progress=progress and len(wavs) > _MANY)
+    found = thread_map(_header, wavs, jobs=jobs, desc=desc, progress=progress and len(wavs) > _MANY)
     return {wav: info for wav, info in zip(wavs, found, strict=True) if info is not None}
 
 
@@ -212,7 +212,7 @@ def _resample(
     """Resample a file unless `there`, the header of its target, shows that it is done."""
     if there is not None and _is_current(source, target, there, sample_rate, bits):
         return Resampled(False)
-    with opened(source) as sound:
+    with open_audio(source) as sound:
         samples = sound.read(dtype="float32")
         rate = sound.samplerate
     if rate != sample_rate:

@@ -11,7 +11,7 @@ import soundfile as sf
 import soxr
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.files import opened
+from desed_task.audio.files import open_audio
 from desed_task.errors import InputError
 
 Waveform = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ def stream_file(
         InputError: the file is missing, unreadable, cut short or empty, or holds samples that are
             not finite; then it names the second.
     """
-    with opened(path) as sound:
+    with open_audio(path) as sound:
         rate = sound.samplerate
         converter = _Converter(rate, sample_rate, str(path))
         n_read = 0
@@ -95,10 +95,10 @@ def stream_array(
 class _Converter:
     """(sample, channel) blocks at one rate to (sample,) blocks at another."""
 
-    def __init__(self, rate: int, sample_rate: int, place: str) -> None:
+    def __init__(self, rate: int, sample_rate: int, origin: str) -> None:
         if rate <= 0:
-            raise InputError(f"{place}: a sample rate of {rate} Hz is none; give it in Hz")
-        self.rate, self.place = rate, place
+            raise InputError(f"{origin}: a sample rate of {rate} Hz is none; give it in Hz")
+        self.rate, self.origin = rate, origin
         self._n_taken = 0
         self._resampler: Any = None
         if rate != sample_rate:
@@ -124,7 +124,7 @@ class _Converter:
         first = int(broken.any(axis=1).argmax())
         channel = int(broken[first].argmax()) + 1
         raise InputError(
-            f"{self.place}: holds samples that are not finite, the first at "
+            f"{self.origin}: holds samples that are not finite, the first at "
             f"{(self._n_taken + first) / self.rate:.3f} s in channel {channel}; "
             "replace it or cut that part out"
         )

@@ -13,15 +13,15 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from desed_task.checkpoints.safe_load import REPEATED
-from desed_task.checkpoints.schema import listed, unlike
+from desed_task.checkpoints.safe_load import NETWORK_PREFIXES
+from desed_task.checkpoints.schema import as_plain, mismatches
 from desed_task.checkpoints.tensor_shapes import front_end_sizes, network_sizes
 from desed_task.errors import InputError
 from desed_task.labels import CLASSES
 
 # The published detector, in the form of `DetectorSpec.to_dict`: what is taken where a file is
 # silent, and the pattern of what any specification holds.
-PUBLISHED: Final[dict[str, Any]] = {
+PUBLISHED_SPEC: Final[dict[str, Any]] = {
     "schema_version": 2,
     "classes": list(CLASSES),
     "clip_s": 10.0,
@@ -84,11 +84,11 @@ _FEATS = {
 
 def is_published(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a checkpoint was written by the published code; only that repeats its networks."""
-    return "detector" not in checkpoint and any(name in checkpoint for name in REPEATED)
+    return "detector" not in checkpoint and any(name in checkpoint for name in NETWORK_PREFIXES)
 
 
 def published_values(
-    hyper: Mapping[str, Any], state: Mapping[str, Tensor], place: str
+    hyper: Mapping[str, Any], state: Mapping[str, Tensor], origin: str
 ) -> dict[str, Any]:
     """The specification of a checkpoint that stores none, as plain values, not checked yet.
 
@@ -97,34 +97,36 @@ def published_values(
     Args:
         hyper: the file's `hyper_parameters`, the configuration tree.
         state: its state_dict.
-        place: name of the checkpoint for messages.
+        origin: name of the checkpoint for messages.
 
     Raises:
         InputError: for sections that are none, and tensors that are not of this recipe's networks.
     """
     said = {key: _section(hyper, key) for key in ("net", "data", "feats", "scaler")}
-    net, differing = _merged("net", _said_of_net(said["net"]), network_sizes(state, "sed_student."))
+    net, differing = _merged(
+        "net", _net_arguments(said["net"]), network_sizes(state, "sed_student.")
+    )
     feats = {key: said["feats"][name] for key, name in _FEATS.items() if name in said["feats"]}
     front_end, more = _merged("front_end", feats, front_end_sizes(state))
     if differing or more:
-        message = f"{place}: its tensors are used where its hyper_parameters say something else: "
+        message = f"{origin}: its tensors are used where its hyper_parameters say something else: "
         warnings.warn(message + "; ".join(differing + more), UserWarning, stacklevel=2)
     data = said["data"]
     return {
-        "schema_version": PUBLISHED["schema_version"],
-        "classes": PUBLISHED["classes"],
-        "clip_s": data.get("audio_max_len", PUBLISHED["clip_s"]),
+        "schema_version": PUBLISHED_SPEC["schema_version"],
+        "classes": PUBLISHED_SPEC["classes"],
+        "clip_s": data.get("audio_max_len", PUBLISHED_SPEC["clip_s"]),
         "sample_rate": data.get("fs", front_end["sample_rate"]),
-        "net_subsample": data.get("net_subsample", PUBLISHED["net_subsample"]),
+        "net_subsample": data.get("net_subsample", PUBLISHED_SPEC["net_subsample"]),
         "front_end": front_end,
         "scaler": _merged("scaler", said["scaler"], {})[0],
         "net": net,
-        "median_filter": said["net"].get("median_filter", PUBLISHED["median_filter"]),
-        "embedding": {**PUBLISHED["embedding"], "size": net["embedding_size"]},
+        "median_filter": said["net"].get("median_filter", PUBLISHED_SPEC["median_filter"]),
+        "embedding": {**PUBLISHED_SPEC["embedding"], "size": net["embedding_size"]},
     }
 
 
-def _said_of_net(net: Mapping[str, Any]) -> dict[str, Any]:
+def _net_arguments(net: Mapping[str, Any]) -> dict[str, Any]:
     """The `net` section, the published name of the GRU layers under ours."""
     if "rnn_layers" in net and "n_layers_RNN" not in net:
         return {**net, "n_layers_RNN": net["rnn_layers"]}
@@ -139,11 +141,11 @@ def _merged(
     Returns:
         The values, and a line for each that was said otherwise than measured.
     """
-    known, said = PUBLISHED[part], listed(dict(said))
+    known, said = PUBLISHED_SPEC[part], as_plain(dict(said))
     differing = [
         f"{part}.{key} is {value!r}, not {said[key]!r}"
         for key, value in measured.items()
-        if key in said and (unlike(said[key], value) or said[key] != value)
+        if key in said and (mismatches(said[key], value) or said[key] != value)
     ]
     stated = {key: value for key, value in said.items() if key in known}
     return {**known, **stated, **measured}, differing

@@ -27,9 +27,9 @@ from desed_task.errors import InputError
 # Buffers that thop leaves on modules; published files carry them.
 COUNTER_SUFFIXES: Final = ("total_ops", "total_params")
 # A published file repeats both networks under these keys.
-REPEATED: Final = ("sed_student", "sed_teacher")
+NETWORK_PREFIXES: Final = ("sed_student", "sed_teacher")
 
-_AGAIN = "get it again from its source, or train one"
+_REMEDY = "get it again from its source, or train one"
 _OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _SIGNATURES = {
     _OLD_FORMAT: "a file written by torch before 1.6; load it with the torch that wrote it and "
@@ -87,12 +87,12 @@ def load_safely(path: Path) -> dict[str, Any]:
             more than tensors and plain values, or that is no checkpoint of a detector.
     """
     _check_file(path)
-    asked = _asked_for(_checked_pickle(path), path)
+    asked = _requested_names(_checked_pickle(path), path)
     foreign = sorted(name for name in asked if not _is_known(name))
     if foreign:
         raise InputError(
             f"{path}: not a checkpoint that can be loaded safely: it asks for "
-            f"{', '.join(foreign[:5])}, which tensors and plain values do not need; {_AGAIN}"
+            f"{', '.join(foreign[:5])}, which tensors and plain values do not need; {_REMEDY}"
         )
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in _NUMPY.items()]):
@@ -115,7 +115,7 @@ def _unsafe(path: Path, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return InputError(
         f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be cut off, or "
-        f"hold Python objects: {_AGAIN}"
+        f"hold Python objects: {_REMEDY}"
     )
 
 
@@ -128,7 +128,7 @@ def _check_file(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(512)
     if not start:
-        raise InputError(f"{path}: an empty file, not a checkpoint; {_AGAIN}")
+        raise InputError(f"{path}: an empty file, not a checkpoint; {_REMEDY}")
     for signature, what in _SIGNATURES.items():
         if start.startswith(signature):
             raise InputError(f"{path}: not a checkpoint but {what}")
@@ -176,18 +176,18 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
         what = f"{packed[0]} is compressed" if packed else f"its members claim {claimed} bytes"
         raise InputError(
             f"{path}: not a checkpoint that can be loaded safely: {what}, the file has {size} "
-            f"bytes and torch.save compresses nothing; {_AGAIN}"
+            f"bytes and torch.save compresses nothing; {_REMEDY}"
         )
     names = [member.filename for member in members]
     twice = {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
     if twice:
         raise InputError(
             f"{path}: not a checkpoint that can be loaded safely: it holds {sorted(twice)[0]} "
-            f"twice; {_AGAIN}"
+            f"twice; {_REMEDY}"
         )
 
 
-def _asked_for(content: bytes, path: Path) -> set[str]:
+def _requested_names(content: bytes, path: Path) -> set[str]:
     """Dotted names of everything that a pickle wants from Python; nothing is run."""
     names, codecs = set(), set()
     try:
@@ -196,14 +196,14 @@ def _asked_for(content: bytes, path: Path) -> set[str]:
                 names.add(str(argument).replace(" ", "."))
             elif opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "OBJ", "NEWOBJ"):
                 names.add(f"objects ({opcode.name})")
-            elif isinstance(argument, str) and _repeats(argument):
+            elif isinstance(argument, str) and _is_bytes_codec(argument):
                 codecs.add(f"_codecs.encode to {argument}")
     except Exception as error:  # whatever the bytes spell
         raise _unsafe(path, error) from None
     return names | codecs if "_codecs.encode" in names else names
 
 
-def _repeats(codec: str) -> bool:
+def _is_bytes_codec(codec: str) -> bool:
     """Whether a codec turns bytes into bytes: used on its own result, hex would fill the memory."""
     name = normalize_encoding(codec).lower()
     return aliases.get(name, name).endswith("_codec")
@@ -221,7 +221,7 @@ def _is_known(name: str) -> bool:
 
 def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, no checkpoint; {_AGAIN}")
+        raise InputError(f"{path}: holds a {type(content).__name__}, no checkpoint; {_REMEDY}")
     if {"cfg", "model"} <= set(content):
         raise InputError(
             f"{path}: holds the weights of a BEATs, no detector; it goes into "
@@ -232,8 +232,8 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: holds no state_dict; give a checkpoint of train_pretrained.py")
     wrong = [name for name, value in state.items() if not _is_tensor(name, value)]
     if wrong:
-        raise InputError(f"{path}: state_dict: {wrong[0]!r} is no tensor; {_AGAIN}")
-    for key in ("state_dict", *REPEATED):
+        raise InputError(f"{path}: state_dict: {wrong[0]!r} is no tensor; {_REMEDY}")
+    for key in ("state_dict", *NETWORK_PREFIXES):
         if isinstance(content.get(key), dict):
             content[key] = without_counters(content[key])
     # Views that repeat a few stored bytes would fill the memory once they are used.
@@ -241,7 +241,7 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     if claimed > path.stat().st_size:
         raise InputError(
             f"{path}: its tensors would fill {claimed} bytes, the file has {path.stat().st_size}; "
-            f"{_AGAIN}"
+            f"{_REMEDY}"
         )
     return content
 

@@ -12,14 +12,14 @@ _MAY_BE_ZERO: Final = {"padding", "dropstep_recurrent_len", "specaugm_t_l", "spe
 _POSITIVE: Final = {"clip_s", "f_max"}
 
 
-def listed(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """A copy with lists for tuples, all the way down."""
     if isinstance(value, dict):
-        return {key: listed(part) for key, part in value.items()}
-    return [listed(part) for part in value] if isinstance(value, list | tuple) else value
+        return {key: as_plain(part) for key, part in value.items()}
+    return [as_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def unlike(value: Any, pattern: Any, key: str = "") -> list[str]:
+def mismatches(value: Any, pattern: Any, key: str = "") -> list[str]:
     """A line for each place where `value` has not the form of `pattern`.
 
     Dicts must have the same keys, lists one entry or more, each like the pattern's first; numbers
@@ -31,15 +31,17 @@ def unlike(value: Any, pattern: Any, key: str = "") -> list[str]:
         key: dotted path to it.
     """
     if isinstance(pattern, dict):
-        return _unlike_section(value, pattern, key)
+        return _section_mismatches(value, pattern, key)
     if isinstance(pattern, list):
         if not isinstance(value, list) or not value:
             return [f"{key}: {value!r} is no list of values; one is {pattern!r}"]
-        return [problem for part in value for problem in unlike(part, pattern[0], key)]
-    return [] if _is_like(value, pattern, key.rpartition(".")[2]) else [_said(value, pattern, key)]
+        return [problem for part in value for problem in mismatches(part, pattern[0], key)]
+    return (
+        [] if _matches(value, pattern, key.rpartition(".")[2]) else [_message(value, pattern, key)]
+    )
 
 
-def _unlike_section(value: Any, pattern: Mapping[str, Any], key: str) -> list[str]:
+def _section_mismatches(value: Any, pattern: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, dict):
         return [f"{key or 'the whole'}: {value!r} is no section of keys"]
     below = f"{key}." if key else ""
@@ -47,11 +49,11 @@ def _unlike_section(value: Any, pattern: Mapping[str, Any], key: str) -> list[st
     problems += [f"{below}{name}: unknown key" for name in value if name not in pattern]
     for name in pattern:
         if name in value:
-            problems += unlike(value[name], pattern[name], f"{below}{name}")
+            problems += mismatches(value[name], pattern[name], f"{below}{name}")
     return problems
 
 
-def _is_like(value: Any, pattern: Any, name: str) -> bool:
+def _matches(value: Any, pattern: Any, name: str) -> bool:
     if isinstance(pattern, bool | str):
         return isinstance(value, type(pattern))
     if isinstance(pattern, int):
@@ -61,5 +63,5 @@ def _is_like(value: Any, pattern: Any, name: str) -> bool:
     return bool(value > 0 if name in _POSITIVE else value >= 0)
 
 
-def _said(value: Any, pattern: Any, key: str) -> str:
+def _message(value: Any, pattern: Any, key: str) -> str:
     return f"{key}: {value!r} cannot be; a usual value is {pattern!r}"

@@ -20,10 +20,15 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from desed_task.checkpoints.published import PUBLISHED, published_values
+from desed_task.checkpoints.published import PUBLISHED_SPEC, published_values
 from desed_task.checkpoints.safe_load import load_safely
-from desed_task.checkpoints.schema import listed, unlike
-from desed_task.checkpoints.tensor_shapes import front_end_sizes, misfits, network_sizes, not_finite
+from desed_task.checkpoints.schema import as_plain, mismatches
+from desed_task.checkpoints.tensor_shapes import (
+    front_end_sizes,
+    network_sizes,
+    not_finite,
+    shape_mismatches,
+)
 from desed_task.errors import InputError
 from desed_task.features import LogMel, Scaler
 from desed_task.labels import FrameGrid
@@ -32,7 +37,7 @@ from desed_task.nnet.CRNN import CRNN
 # Raised when constants of the code that no specification holds (the floor and range of the
 # decibel, the batch norm's eps ...) or its form change; older versions must stay readable.
 SCHEMA_VERSION: Final = 2
-KEY: Final = "detector"
+SPEC_KEY: Final = "detector"
 
 
 @dataclass(frozen=True)
@@ -72,16 +77,16 @@ class DetectorSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, as a checkpoint stores them."""
-        plain: dict[str, Any] = listed(asdict(self))
+        plain: dict[str, Any] = as_plain(asdict(self))
         return plain
 
     @classmethod
-    def from_dict(cls, stored: object, place: str) -> DetectorSpec:
+    def from_dict(cls, stored: object, origin: str) -> DetectorSpec:
         """The inverse of `to_dict`, checked.
 
         Args:
             stored: what a file holds.
-            place: name of the file for messages.
+            origin: name of the file for messages.
 
         Raises:
             InputError: for a newer schema, and for values that are absent, of a wrong type or do
@@ -90,45 +95,45 @@ class DetectorSpec:
         version = stored.get("schema_version") if isinstance(stored, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise InputError(
-                f"{place}: written by a newer version of this code (schema {version}; known: up to "
-                f"{SCHEMA_VERSION}); update this code to use it"
+                f"{origin}: written by a newer version of this code (schema {version}; known: up "
+                f"to {SCHEMA_VERSION}); update this code to use it"
             )
-        stored = _updated(listed(stored))
-        problems = unlike(stored, PUBLISHED)
+        stored = _updated(as_plain(stored))
+        problems = mismatches(stored, PUBLISHED_SPEC)
         if not problems and isinstance(stored, dict):
             values = {**stored, "classes": tuple(stored["classes"])}
             spec = cls(**{**values, "median_filter": tuple(stored["median_filter"])})
             problems = spec._contradictions()
             if not problems:
                 return spec
-        raise InputError.collect(problems, f"{place}: its specification cannot be used:")
+        raise InputError.collect(problems, f"{origin}: its specification cannot be used:")
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: Mapping[str, Any], place: str) -> DetectorSpec:
+    def of_checkpoint(cls, checkpoint: Mapping[str, Any], origin: str) -> DetectorSpec:
         """The specification of a checkpoint, ours or a published one.
 
         Args:
             checkpoint: as `load_safely` gives it.
-            place: name of the file for messages.
+            origin: name of the file for messages.
 
         Raises:
             InputError: as `from_dict`; for a file without hyper_parameters, and for a stored
                 specification that its tensors contradict.
         """
         state = checkpoint["state_dict"]
-        if KEY in checkpoint:
-            spec = cls.from_dict(checkpoint[KEY], place)
-            with _named(place):
+        if SPEC_KEY in checkpoint:
+            spec = cls.from_dict(checkpoint[SPEC_KEY], origin)
+            with _naming(origin):
                 _check_agreement(spec, state)
             return spec
         hyper = checkpoint.get("hyper_parameters")
         if not isinstance(hyper, dict) or "net" not in hyper:
             raise InputError(
-                f"{place}: holds no hyper_parameters; it was not written by this recipe"
+                f"{origin}: holds no hyper_parameters; it was not written by this recipe"
             )
-        with _named(place):
-            values = published_values(hyper, state, place)
-        return cls.from_dict(values, place)
+        with _naming(origin):
+            values = published_values(hyper, state, origin)
+        return cls.from_dict(values, origin)
 
     def with_embedding(self, checkpoint_sha256: str) -> DetectorSpec:
         """The same with the BEATs weights named that its embeddings come from."""
@@ -224,14 +229,14 @@ def load_detector(path: Path) -> Detector:
     return build_detector(spec, checkpoint["state_dict"], str(path))
 
 
-def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> Detector:
+def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> Detector:
     """The detector that `spec` describes with the tensors of `state`.
 
     Raises:
         InputError: naming each tensor that does not fit, with both shapes and the keys of the
             configuration that shapes follow from; or those that are no finite numbers.
     """
-    check_spec(spec, state, place)
+    check_spec(spec, state, origin)
     with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
         modules = _Modules(spec)
     modules.load_state_dict(dict(state))
@@ -240,35 +245,35 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) 
     return Detector(spec, FrontEnd(modules.mel_spec, modules.scaler).eval(), networks)
 
 
-def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> None:
+def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> None:
     """Refuse tensors that are not those of `spec`; no memory is taken for its networks.
 
     Raises:
         InputError: as `build_detector`.
     """
-    with _named(place):
+    with _naming(origin):
         own = _Modules(spec, "meta").state_dict()
-    check_tensors(own, state, place)
+    check_tensors(own, state, origin)
 
 
-def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], place: str) -> None:
+def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], origin: str) -> None:
     """Refuse tensors that do not fit a module or are no finite numbers.
 
     Args:
         own: the module's state_dict; only shapes are looked at.
         given: that of the file.
-        place: name of the file for messages.
+        origin: name of the file for messages.
 
     Raises:
         InputError: naming each of them.
     """
-    problems = misfits(own, given)
+    problems = shape_mismatches(own, given)
     if problems:
-        heading = f"{place} does not fit the network that its hyperparameters describe:"
+        heading = f"{origin} does not fit the network that its hyperparameters describe:"
         raise InputError.collect(problems, heading)
     problems = not_finite(given)
     if problems:
-        heading = f"{place}: its training had diverged; use an earlier checkpoint:"
+        heading = f"{origin}: its training had diverged; use an earlier checkpoint:"
         raise InputError.collect(problems, heading)
 
 
@@ -285,12 +290,12 @@ class _Modules(nn.Module):
 
 
 @contextmanager
-def _named(place: str) -> Iterator[None]:
+def _naming(origin: str) -> Iterator[None]:
     """Put the file's name before messages of what knows only its content."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+        raise InputError(f"{origin}: {error}") from None
 
 
 def _check_agreement(spec: DetectorSpec, state: Mapping[str, Tensor]) -> None:

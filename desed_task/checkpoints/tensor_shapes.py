@@ -26,7 +26,7 @@ _KEYS = (
 )
 
 
-def misfits(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+def shape_mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """A line for each tensor that is missing, unknown or of another shape, with its keys.
 
     Args:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.dataio.tables import numbers, place, read_text_table, stems
+from desed_task.dataio.tables import parse_numbers, read_text_table, row_location, stems
 from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
 
@@ -193,8 +193,10 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "onset", "offset", "event_label"))
-    onset_s, offset_s = (numbers(frame[name]) for name in ("onset", "offset"))
-    confidence = numbers(frame["confidence"]) if "confidence" in frame else np.ones(len(frame))
+    onset_s, offset_s = (parse_numbers(frame[name]) for name in ("onset", "offset"))
+    confidence = (
+        parse_numbers(frame["confidence"]) if "confidence" in frame else np.ones(len(frame))
+    )
     label = frame["event_label"].to_numpy(dtype=object)
     label_index = _label_indices(label, vocabulary)
     events = ~(frame[["onset", "offset", "event_label"]] == "").all(axis=1).to_numpy()
@@ -205,8 +207,8 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     if len(empty):
         # Harmless in training, but no metric takes them.
         warnings.warn(
-            f"{place(path, frame, empty[0])}: the event ends where it begins and is left out, as "
-            f"are {len(empty) - 1} more",
+            f"{row_location(path, frame, empty[0])}: the event ends where it begins and is left "
+            f"out, as are {len(empty) - 1} more",
             UserWarning,
             stacklevel=2,
         )
@@ -255,7 +257,7 @@ def _check_rows(
         for row in np.flatnonzero(mask & events)
     ]
     if found:
-        lines = [f"{place(path, frame, row)}: {message}" for row, message in sorted(found)]
+        lines = [f"{row_location(path, frame, row)}: {message}" for row, message in sorted(found)]
         raise InputError.collect(lines, f"{path} cannot be used:")
 
 
@@ -293,7 +295,7 @@ def read_weak_table(path: PathLike, vocabulary: Vocabulary) -> WeakTable:
     ]
     repeated = clip_ids.duplicated().to_numpy()
     problems = [
-        f"{place(path, frame, row)}: {problem}"
+        f"{row_location(path, frame, row)}: {problem}"
         for row, names in enumerate(labels)
         for problem in _weak_problems(clip_ids.iloc[row], names, bool(repeated[row]), vocabulary)
     ]
@@ -327,13 +329,13 @@ def read_durations(path: PathLike) -> dict[str, float]:
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "duration"))
-    duration_s = numbers(frame["duration"])
+    duration_s = parse_numbers(frame["duration"])
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(~(np.isfinite(duration_s) & (duration_s > 0)))
     if len(wrong):
         lines = [
-            f"{place(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is no positive "
-            "number of seconds; correct the row or delete the table to have it made again"
+            f"{row_location(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is no "
+            "positive number of seconds; correct the row or delete the table to have it made again"
             for row in wrong
         ]
         raise InputError.collect(lines, f"{path} cannot be used:")

@@ -14,14 +14,14 @@ import numpy as np
 
 from desed_task.atomic_files import PathLike
 from desed_task.dataio.embeddings import (
+    EXTRACT_REMEDY,
     FINISHED,
     FRAME,
     GLOBAL,
     NAMES,
-    REMEDY,
     Array,
+    EmbeddingLayout,
     Identity,
-    Layout,
     read_layout,
 )
 from desed_task.errors import InputError
@@ -68,7 +68,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         self.old = self.path.with_name(self.path.name + ".old")
-        self.layout = Layout(tuple(clip_ids), n_features, n_tokens, dict(identity))
+        self.layout = EmbeddingLayout(tuple(clip_ids), n_features, n_tokens, dict(identity))
         self._row = {clip_id: row for row, clip_id in enumerate(clip_ids)}
         if len(self._row) != len(self.layout.clip_ids):
             raise ValueError(f"{self.path}: a clip is named twice")
@@ -143,7 +143,9 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         """
         self._mark_pending()
         if self.todo:
-            raise InputError(f"{self.path}: {len(self.todo)} clips are not there; {REMEDY} again")
+            raise InputError(
+                f"{self.path}: {len(self.todo)} clips are not there; {EXTRACT_REMEDY} again"
+            )
         self.close()
         os.replace(self.part, self.path)
         self.old.unlink(missing_ok=True)

@@ -30,10 +30,10 @@ NAMES = "filenames"
 # One byte a clip, 1 once its embeddings are on disk. Not in published files, which are whole.
 FINISHED = "finished"
 
-REMEDY = "run extract_embeddings.py"
+EXTRACT_REMEDY = "run extract_embeddings.py"
 
 
-class Layout(NamedTuple):
+class EmbeddingLayout(NamedTuple):
     """What a file is for.
 
     Attributes:
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     identity: dict[str, str | float]
 
 
-def read_layout(path: PathLike) -> Layout | None:
+def read_layout(path: PathLike) -> EmbeddingLayout | None:
     """The layout of a finished or unfinished file, or None where there is none to read."""
     if not Path(path).is_file():
         return None
@@ -60,14 +60,14 @@ def read_layout(path: PathLike) -> Layout | None:
         return None
 
 
-def _layout(file: Any) -> Layout:
+def _layout(file: Any) -> EmbeddingLayout:
     """KeyError or ValueError where datasets are absent or their shapes disagree."""
     frame, global_, names = file[FRAME], file[GLOBAL], file[NAMES]
     if frame.ndim != 3 or frame.shape[:2] != global_.shape or names.shape != frame.shape[:1]:
         raise ValueError(f"{frame.shape} {FRAME}, {global_.shape} {GLOBAL}, {names.shape} {NAMES}")
     identity = {name: _plain(value) for name, value in file.attrs.items()}
     n_features, n_tokens = map(int, frame.shape[1:])
-    return Layout(tuple(names.asstr()[:]), n_features, n_tokens, identity)
+    return EmbeddingLayout(tuple(names.asstr()[:]), n_features, n_tokens, identity)
 
 
 def _plain(value: Any) -> str | float:
@@ -96,12 +96,12 @@ class EmbeddingReader:
         """
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f"{self.path}: no such embeddings file; {REMEDY}")
+            raise InputError(f"{self.path}: no such embeddings file; {EXTRACT_REMEDY}")
         layout = read_layout(self.path)
         if layout is None:
             raise InputError(
                 f"{self.path}: not an embeddings file ({FRAME}, {GLOBAL}, {NAMES} of one length); "
-                f"delete it and {REMEDY}"
+                f"delete it and {EXTRACT_REMEDY}"
             )
         self.clip_ids, self.size, self.n_tokens, self.identity = layout
         self._row = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
@@ -136,7 +136,7 @@ class EmbeddingReader:
     def _read(self, dataset: str, clip_id: str) -> Array:
         row = self._row.get(clip_id)
         if row is None:
-            raise InputError(f"{self.path}: no embeddings of clip {clip_id!r}; {REMEDY}")
+            raise InputError(f"{self.path}: no embeddings of clip {clip_id!r}; {EXTRACT_REMEDY}")
         return np.asarray(self._open()[dataset][row], dtype=np.float32)
 
     def _open(self) -> Any:
@@ -151,7 +151,7 @@ class EmbeddingReader:
     def _refuse_unfinished(self) -> None:
         with h5py.File(self.path, "r", locking=False) as file:
             if FINISHED in file and not file[FINISHED][:].all():
-                raise InputError(f"{self.path}: not finished; {REMEDY} to complete it")
+                raise InputError(f"{self.path}: not finished; {EXTRACT_REMEDY} to complete it")
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from desed_task.dataio.packed_format import INT16_SCALE, Ints, PackedSet
+from desed_task.dataio.packed_format import INT16_TO_FLOAT, Ints, PackedSet
 
 # Read at a time, so that a bar moves and no second copy of a set is in memory.
 _BLOCK_BYTES = 1 << 26
@@ -39,9 +39,9 @@ class PackedClips:
         self.audio = packed.audio()
         self.embeddings = packed.embeddings()
         if device is not None:
-            self.audio = _brought(self.audio, device, bar)
+            self.audio = _copy_to_device(self.audio, device, bar)
             if self.embeddings is not None:
-                self.embeddings = _brought(self.embeddings, device, bar)
+                self.embeddings = _copy_to_device(self.embeddings, device, bar)
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +61,7 @@ class PackedClips:
             torch.index_select(windows, 0, starts, out=out)
         else:
             # Twice as fast on a processor as one multiplication of two types.
-            out.copy_(windows.index_select(0, starts)).mul_(INT16_SCALE)
+            out.copy_(windows.index_select(0, starts)).mul_(INT16_TO_FLOAT)
 
     def put_embeddings(self, out: Tensor, rows: Tensor) -> None:
         """Write embeddings.
@@ -87,7 +87,7 @@ class PackedClips:
             self.__dict__.update(state)
 
 
-def _brought(mapped: Tensor, device: torch.device, bar: tqdm[Any] | None) -> Tensor:
+def _copy_to_device(mapped: Tensor, device: torch.device, bar: tqdm[Any] | None) -> Tensor:
     """A copy on `device`."""
     brought = torch.empty(mapped.shape, dtype=mapped.dtype, device=device)
     rows = max(_BLOCK_BYTES // (mapped[0].numel() * mapped.element_size()), 1)

@@ -99,7 +99,7 @@ def _runs(places: Sequence[tuple[int, ItemKey]]) -> Iterator[_Run]:
         start += len(keys)
 
 
-class _Where(NamedTuple):
+class _RowLocations(NamedTuple):
     """Where rows of one part are."""
 
     row: Ints  # of the dataset
@@ -124,12 +124,12 @@ class _PackedPart:
         targets = np.stack([policy.target(row, 0.0) for row in range(n_clips)])
         return torch.from_numpy(targets).to(self.clips.device)
 
-    def where(self, keys: Sequence[ItemKey]) -> _Where:
+    def where(self, keys: Sequence[ItemKey]) -> _RowLocations:
         """Where rows are; crops are drawn as `audio.files.read_clip` does."""
         row = np.array([key.row for key in keys], dtype=np.int64)
         crop = np.array([self._crop(key) for key in keys], dtype=np.int64)
         packed_row = self._rows[row]
-        return _Where(row, packed_row, self.clips.offsets[packed_row] + crop)
+        return _RowLocations(row, packed_row, self.clips.offsets[packed_row] + crop)
 
     def _crop(self, key: ItemKey) -> int:
         """The sample at which a clip is read."""
@@ -138,7 +138,7 @@ class _PackedPart:
             return 0
         return int(np.random.default_rng(key.crop_seed).integers(surplus + 1))
 
-    def fill(self, batch: SedBatch, rows: slice, where: _Where, index: Tensor) -> None:
+    def fill(self, batch: SedBatch, rows: slice, where: _RowLocations, index: Tensor) -> None:
         """Write `rows` of a batch: those at `where`, which is `index` (3, row) on the device."""
         row, packed_row, start = index
         self.clips.put_waveforms(batch.waveform[rows], start)
@@ -149,7 +149,7 @@ class _PackedPart:
         if self.dataset.targets.moves_with_crop:
             self._shift_targets(target, where)
 
-    def _shift_targets(self, out: Tensor, where: _Where) -> None:
+    def _shift_targets(self, out: Tensor, where: _RowLocations) -> None:
         """Write the targets of clips that are not read from their beginning."""
         crops = where.start - self.clips.offsets[where.packed_row]
         for place in np.flatnonzero(crops):

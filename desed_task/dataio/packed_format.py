@@ -32,12 +32,12 @@ from desed_task.errors import InputError
 
 MAGIC = b"SEDPACK1"
 ALIGNMENT = 4096
-REMEDY = "delete it and start again: it is made anew"
+REPACK_REMEDY = "delete it and start again: it is made anew"
 # libsndfile reads 16-bit samples as floats by this very factor.
-INT16_SCALE = 1 / 32768
+INT16_TO_FLOAT = 1 / 32768
 
-Kind = Literal["pooled", "frame", "global", "none"]
-Stamp = tuple[int, int]  # size in bytes, time of the last change in ns
+EmbeddingKind = Literal["pooled", "frame", "global", "none"]
+FileStamp = tuple[int, int]  # size in bytes, time of the last change in ns
 Ints = NDArray[np.int64]
 
 
@@ -54,7 +54,7 @@ class Packing(NamedTuple):
 
     sample_rate: int
     n_samples: int
-    kind: Kind
+    kind: EmbeddingKind
     n_frames: int
     dtype: Literal["float32", "float16"] = "float32"
 
@@ -84,7 +84,7 @@ class PackedHeader:
     packing: Packing
     clip_ids: tuple[str, ...]
     lengths: tuple[int, ...]
-    stamps: tuple[Stamp, ...]
+    stamps: tuple[FileStamp, ...]
     embeddings: Mapping[str, Any]
     audio_dtype: Literal["int16", "float32"]
     embedding_shape: tuple[int, ...]
@@ -112,7 +112,7 @@ class PackedHeader:
         """The bytes in front of the audio."""
         text = json.dumps(asdict(self) | {"packing": self.packing._asdict()}).encode()
         head = MAGIC + len(text).to_bytes(8, "little") + text
-        return head.ljust(aligned(len(head)), b"\0")
+        return head.ljust(align(len(head)), b"\0")
 
     @classmethod
     def decode(cls, text: bytes) -> PackedHeader:
@@ -156,13 +156,13 @@ class PackedSet:
         try:
             self.header, self._audio_at = _read_header(self.path)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: not a packed set ({error}); {REMEDY}") from None
-        self._embeddings_at = aligned(self._audio_at + self.header.audio_bytes)
+            raise InputError(f"{self.path}: not a packed set ({error}); {REPACK_REMEDY}") from None
+        self._embeddings_at = align(self._audio_at + self.header.audio_bytes)
         expected = self._embeddings_at + self.header.embedding_bytes
         found = self.path.stat().st_size
         if found != expected:
             raise InputError(
-                f"{self.path}: has {found} bytes where {expected} are needed; {REMEDY}"
+                f"{self.path}: has {found} bytes where {expected} are needed; {REPACK_REMEDY}"
             )
         self._row = {clip_id: row for row, clip_id in enumerate(self.header.clip_ids)}
 
@@ -180,7 +180,7 @@ class PackedSet:
         try:
             return np.array([self._row[clip_id] for clip_id in clip_ids], dtype=np.int64)
         except KeyError as error:
-            raise InputError(f"{self.path}: has no clip {error}; {REMEDY}") from None
+            raise InputError(f"{self.path}: has no clip {error}; {REPACK_REMEDY}") from None
 
     def audio(self) -> Tensor:
         """(sample,) int16 or float32: the slots of all clips, mapped."""
@@ -210,15 +210,15 @@ def _read_header(path: Path) -> tuple[PackedHeader, int]:
         length = int.from_bytes(start[8:], "little")
         if 16 + length > path.stat().st_size:
             raise ValueError("it ends before its header does")
-        return PackedHeader.decode(file.read(length)), aligned(16 + length)
+        return PackedHeader.decode(file.read(length)), align(16 + length)
 
 
-def aligned(n_bytes: int) -> int:
+def align(n_bytes: int) -> int:
     """The next multiple of `ALIGNMENT`."""
     return -(-n_bytes // ALIGNMENT) * ALIGNMENT
 
 
-def stamp(path: Path) -> Stamp:
+def file_stamp(path: Path) -> FileStamp:
     """Size and time of the last change of a file.
 
     Raises:
@@ -231,11 +231,11 @@ def stamp(path: Path) -> Stamp:
     return found.st_size, found.st_mtime_ns
 
 
-def why_stale(
+def stale_reason(
     packed: PackedSet,
     packing: Packing,
     clip_ids: Sequence[str],
-    stamps: Sequence[Stamp],
+    stamps: Sequence[FileStamp],
     embeddings: Mapping[str, Any],
 ) -> str | None:
     """Why a packed set no longer stands for the files it was made of; None if it does.

@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path
-from desed_task.audio.files import check_rate, one_channel, opened
+from desed_task.audio.files import check_rate, open_audio, to_mono
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_format import (
+    FileStamp,
     PackedHeader,
     PackedSet,
     Packing,
-    Stamp,
-    aligned,
-    stamp,
-    why_stale,
+    align,
+    file_stamp,
+    stale_reason,
 )
 from desed_task.errors import InputError
 from desed_task.nnet.fusion import pool_tokens
-from desed_task.parallel import ahead, in_threads
+from desed_task.parallel import prefetch, thread_map
 
 READERS = 4
 # Files from which on their headers take long enough for a bar.
-MANY = 2000
+MIN_CLIPS_FOR_BAR = 2000
 # Formats whose samples are whole multiples of 1/32768.
 _FIT_INT16 = ("PCM_16", "PCM_S8", "PCM_U8")
 
@@ -77,15 +77,15 @@ def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = Tru
     Raises:
         InputError: for a wav file or embeddings that cannot be used, or too little space.
     """
-    stamps = [stamp(wav) for wav in files.wavs]
+    stamps = [file_stamp(wav) for wav in files.wavs]
     source = embeddings_stamp(files.reader)
     try:
-        reason = why_stale(PackedSet(path), packing, files.clip_ids, stamps, source)
+        reason = stale_reason(PackedSet(path), packing, files.clip_ids, stamps, source)
     except InputError as error:
         reason = str(error) if path.exists() else "it was not there"
     if reason is None:
         return None
-    remove_leftovers(path)
+    remove_stale_packs(path)
     header = _header(files, packing, stamps, source, progress)
     size = len(header.encode()) + header.audio_bytes + header.embedding_bytes
     check_space(path, size)
@@ -102,11 +102,11 @@ def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:
     """What `PackedHeader.embeddings` says of a file of embeddings; empty for none."""
     if reader is None:
         return {}
-    size, changed = stamp(reader.path)
+    size, changed = file_stamp(reader.path)
     return {"size": size, "changed": changed, **reader.identity}
 
 
-def remove_leftovers(path: Path) -> None:
+def remove_stale_packs(path: Path) -> None:
     """Remove what killed runs left in the folder of `path`; parts in work are locked."""
     for part in path.parent.glob(f".*{path.suffix}"):
         with open(part, "rb") as file:
@@ -139,14 +139,14 @@ def _no_space(path: Path, needed: int) -> InputError:
 def _header(
     files: ClipFiles,
     packing: Packing,
-    stamps: Sequence[Stamp],
+    stamps: Sequence[FileStamp],
     source: dict[str, Any],
     progress: bool,
 ) -> PackedHeader:
-    look = partial(_look_at, sample_rate=packing.sample_rate)
+    look = partial(_probe, sample_rate=packing.sample_rate)
     desc = f"looking at {files.title}"
-    shown = progress and len(files.wavs) >= MANY
-    wavs = list(in_threads(look, files.wavs, jobs=READERS, desc=desc, progress=shown))
+    shown = progress and len(files.wavs) >= MIN_CLIPS_FOR_BAR
+    wavs = list(thread_map(look, files.wavs, jobs=READERS, desc=desc, progress=shown))
     return PackedHeader(
         packing,
         tuple(files.clip_ids),
@@ -158,8 +158,8 @@ def _header(
     )
 
 
-def _look_at(path: Path, sample_rate: int) -> _Wav:
-    with opened(path) as sound:
+def _probe(path: Path, sample_rate: int) -> _Wav:
+    with open_audio(path) as sound:
         check_rate(path, sound, sample_rate)
         return _Wav(sound.frames, sound.channels == 1 and sound.subtype in _FIT_INT16)
 
@@ -185,7 +185,7 @@ def _write(path: Path, files: ClipFiles, header: PackedHeader, progress: bool) -
             for row in _audio_rows(files, header):
                 file.write(row.tobytes())
                 bar.update()
-            file.write(bytes(aligned(file.tell()) - file.tell()))
+            file.write(bytes(align(file.tell()) - file.tell()))
             for row in _embedding_rows(files, header.packing):
                 file.write(row.tobytes())
                 bar.update()
@@ -201,14 +201,14 @@ def _audio_rows(files: ClipFiles, header: PackedHeader) -> Iterator[NDArray[Any]
     """The slot of each clip."""
     offsets = header.offsets
     work = list(zip(files.wavs, header.lengths, np.diff(offsets).tolist(), strict=True))
-    return ahead(partial(_slot, dtype=header.audio_dtype), work, READERS)
+    return prefetch(partial(_slot, dtype=header.audio_dtype), work, READERS)
 
 
 def _slot(work: tuple[Path, int, int], dtype: str) -> NDArray[Any]:
     """A clip's samples and the zeros behind them."""
     path, length, size = work
-    with opened(path) as sound:
-        samples = one_channel(path, sound.read(dtype=dtype))
+    with open_audio(path) as sound:
+        samples = to_mono(path, sound.read(dtype=dtype))
     if len(samples) != length:
         raise InputError(f"{path}: was written anew while it was packed; start again")
     slot = np.zeros(size, dtype=dtype)
@@ -221,7 +221,7 @@ def _embedding_rows(files: ClipFiles, packing: Packing) -> Iterator[NDArray[Any]
     if files.reader is None:
         return iter(())
     # One thread: HDF5 reads one thing at a time.
-    return ahead(partial(_embedding, reader=files.reader, packing=packing), files.clip_ids, 1)
+    return prefetch(partial(_embedding, reader=files.reader, packing=packing), files.clip_ids, 1)
 
 
 def _embedding(clip_id: str, reader: EmbeddingReader, packing: Packing) -> NDArray[Any]:

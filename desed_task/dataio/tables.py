@@ -59,17 +59,19 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"{path}: table without rows; get or prepare the data again")
     nameless = np.flatnonzero(frame["filename"] == "")
     if len(nameless):
-        lines = [f"{place(path, frame, row)}: no file name; correct the row" for row in nameless]
+        lines = [
+            f"{row_location(path, frame, row)}: no file name; correct the row" for row in nameless
+        ]
         raise InputError.collect(lines, f"{path} cannot be used:")
     return frame
 
 
-def place(path: Path, frame: pd.DataFrame, row: int | np.integer[Any]) -> str:
+def row_location(path: Path, frame: pd.DataFrame, row: int | np.integer[Any]) -> str:
     """File and line of a row (its position in the frame), for messages."""
     return f"{path.name}, line {frame.index[int(row)] + 2}"
 
 
-def numbers(text: pd.Series[str]) -> npt.NDArray[np.float64]:
+def parse_numbers(text: pd.Series[str]) -> npt.NDArray[np.float64]:
     """(row,) the numbers that cells hold, NaN where they hold none."""
     return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
 

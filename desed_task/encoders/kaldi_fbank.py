@@ -45,7 +45,7 @@ class KaldiFbank(nn.Module):
         window = torch.hann_window(self.frame_samples, periodic=False).pow(POVEY_POWER)
         # They follow from the arguments, so no checkpoint holds them.
         self.register_buffer("window", window, persistent=False)
-        filters = mel_filters(n_mels, self.n_fft, sample_rate)
+        filters = kaldi_mel_filters(n_mels, self.n_fft, sample_rate)
         self.register_buffer("filters", filters, persistent=False)
 
     def n_frames(self, n_samples: int) -> int:
@@ -77,7 +77,7 @@ class KaldiFbank(nn.Module):
         return mel.clamp_(min=torch.finfo(torch.float32).eps).log_()
 
 
-def mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
+def kaldi_mel_filters(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
     """Kaldi's triangles, (n_fft / 2, mel), float32: straight lines over mel, not over Hz.
 
     Neighbouring triangles overlap by half; their corners are equally spaced in mel from 20 Hz to

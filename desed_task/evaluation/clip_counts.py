@@ -8,16 +8,16 @@ import numpy as np
 import sed_scores_eval
 
 from desed_task.evaluation.fscores import collar_matches
-from desed_task.evaluation.intersection import intersection_verdicts
+from desed_task.evaluation.intersection import intersection_matches
 from desed_task.evaluation.psds import PsdsSpec
 from desed_task.evaluation.scores import Detections, Floats, Ints, ScoreFrames, TruthEvents
 from desed_task.evaluation.segments import SEGMENT_S
 from desed_task.evaluation.weighted_metrics import (
-    Changes,
+    CountDeltas,
     WeightedF1,
     WeightedPsds,
     WeightedSegments,
-    changes,
+    count_deltas,
 )
 
 # Of one clip and class: scores at which counts change, and by how much, by sed_scores_eval's names.
@@ -54,7 +54,8 @@ def psds_by_threshold(
         before = counts
     score, clip, label, amounts = (np.concatenate(column) for column in zip(*parts, strict=True))
     classes = [
-        changes(score[label == k], clip[label == k], amounts[label == k]) for k in range(n_classes)
+        count_deltas(score[label == k], clip[label == k], amounts[label == k])
+        for k in range(n_classes)
     ]
     return WeightedPsds(classes, *_truth_sums(truth, shape[:2]), duration_s, spec)
 
@@ -63,7 +64,7 @@ def _intersection_counts(
     found: Detections, truth: Detections, shape: tuple[int, int, int], spec: PsdsSpec
 ) -> Ints:
     """(clip, class, kind): true and false positives, and cross-triggers by the class triggered."""
-    verdicts = intersection_verdicts(
+    verdicts = intersection_matches(
         found, truth, shape[1], dtc=spec.dtc, gtc=spec.gtc, cttc=spec.cttc
     )
     counts = np.zeros(shape, dtype=np.int64)
@@ -119,7 +120,7 @@ def psds_by_score(
             for label in labels
         ]
     classes = [
-        _changes_of(deltas, clip_ids, label, names)
+        _deltas_of(deltas, clip_ids, label, names)
         for label, names in zip(labels, kinds, strict=True)
     ]
     duration_s = np.array([durations[c] if c in frames else 0.0 for c in clip_ids])
@@ -130,9 +131,9 @@ def _labels(frames: ScoreFrames) -> list[str]:
     return list(next(iter(frames.values())).columns[2:])
 
 
-def _changes_of(
+def _deltas_of(
     deltas: Deltas, clip_ids: Sequence[str], label: str, kinds: Sequence[str]
-) -> Changes:
+) -> CountDeltas:
     """Changes of one class; a kind without a name stays 0."""
     parts = [
         (row, *deltas[clip_id][label]) for row, clip_id in enumerate(clip_ids) if clip_id in deltas
@@ -143,7 +144,7 @@ def _changes_of(
     for column, kind in enumerate(kinds):
         if kind:
             amounts[:, column] = np.concatenate([by[kind] for _, _, by in parts])
-    return changes(score, unit, amounts)
+    return count_deltas(score, unit, amounts)
 
 
 def _event_sums(
@@ -160,11 +161,11 @@ def _event_sums(
     return references, class_s
 
 
-def intersection_f1(
+def weighted_intersection_f1(
     found: Detections, truth: Detections, shape: tuple[int, int], *, dtc: float, gtc: float
 ) -> WeightedF1:
     """The macro value of `intersection_fscore(...).as_psds_eval()`; `shape` is (clips, classes)."""
-    verdicts = intersection_verdicts(found, truth, shape[1], dtc=dtc, gtc=gtc, cttc=None)
+    verdicts = intersection_matches(found, truth, shape[1], dtc=dtc, gtc=gtc, cttc=None)
     false = found.rows(~verdicts.tolerated)
     return WeightedF1(
         _truth_sums(truth.rows(verdicts.hit), shape)[0],
@@ -174,7 +175,7 @@ def intersection_f1(
     )
 
 
-def collar_f1(
+def weighted_collar_f1(
     found: Detections, truth: Detections, shape: tuple[int, int], **collars: float
 ) -> WeightedF1:
     """The macro value of `collar_fscore`; `shape` is (clips, classes)."""
@@ -247,7 +248,7 @@ def segment_metrics(
     deltas = sed_scores_eval.segment_based.intermediate_statistics.intermediate_statistics_deltas(
         frames, truth, {name: durations[name] for name in names}, segment_length=SEGMENT_S
     )
-    classes = [_changes_of(deltas, names, label, ("tps", "fps")) for label in labels]
+    classes = [_deltas_of(deltas, names, label, ("tps", "fps")) for label in labels]
     active = np.array([[deltas[name][label][1]["tps"].sum() for label in labels] for name in names])
     segments = np.array([float(len(frames[name])) for name in names])
     return WeightedSegments(classes, active.astype(np.float64), segments, max_fpr)

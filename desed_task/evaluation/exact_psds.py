@@ -22,14 +22,14 @@ from desed_task.evaluation.psds import (
     staircase,
 )
 from desed_task.evaluation.scores import Detections, Floats, Ints, Scores
-from desed_task.evaluation.threshold_runs import Runs, runs_of, sums_below
+from desed_task.evaluation.threshold_runs import Runs, find_runs, sums_below
 
 # Times are compared to the microsecond, as sed_scores_eval does: shares that meet a criterion
 # exactly are then not lost to rounding.
 _DECIMALS = 6
 
 
-class _Found(NamedTuple):
+class _TimedRuns(NamedTuple):
     """Runs with their times."""
 
     runs: Runs
@@ -39,8 +39,8 @@ class _Found(NamedTuple):
     def length_s(self) -> Floats:
         return self.events.offset_s - self.events.onset_s
 
-    def chosen(self, index: npt.NDArray[np.bool_]) -> _Found:
-        return _Found(self.runs.chosen(index), self.events.rows(index))
+    def chosen(self, index: npt.NDArray[np.bool_]) -> _TimedRuns:
+        return _TimedRuns(self.runs.chosen(index), self.events.rows(index))
 
 
 def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: PsdsSpec) -> Psds:
@@ -73,10 +73,10 @@ def _roc(
     levels, signals = np.unique(scores_of_class, return_inverse=True)
     own = truth.rows(truth.label_index == label)
     clips = np.arange(len(signals)) if spec.alpha_ct else np.unique(own.clip_index)
-    found = _found(signals, clips, label, scores.boundaries_s)
+    found = _timed_runs(signals, clips, label, scores.boundaries_s)
     tolerated, overlaps = _tolerated(found, own, spec.dtc)
     hits = _hits(found, own, overlaps, tolerated, spec.gtc, len(levels))
-    false = _count(signals, len(levels)) - _alive(found.runs.chosen(tolerated), len(levels))
+    false = _count(signals, len(levels)) - _n_detected(found.runs.chosen(tolerated), len(levels))
     efpr: Floats = false * np.float64(SECONDS_PER_HOUR / dataset_s)
     if spec.alpha_ct and spec.cttc is not None:
         others = truth.rows(truth.label_index != label)
@@ -86,14 +86,14 @@ def _roc(
     return staircase(efpr[kept], hits[kept] / len(own))
 
 
-def _found(signals: Ints, clips: Ints, label: int, boundaries_s: Floats) -> _Found:
+def _timed_runs(signals: Ints, clips: Ints, label: int, boundaries_s: Floats) -> _TimedRuns:
     """All that is detected at any threshold in some clips."""
-    runs = runs_of(signals[clips])
+    runs = find_runs(signals[clips])
     labels = np.full(len(runs.signal), label)
     events = Detections(
         clips[runs.signal], labels, boundaries_s[runs.first], boundaries_s[runs.last]
     )
-    return _Found(runs, events)
+    return _TimedRuns(runs, events)
 
 
 class _Overlaps(NamedTuple):
@@ -121,7 +121,7 @@ def _reaches(seconds: npt.NDArray[Any], share: float, length_s: Floats) -> npt.N
 
 
 def _tolerated(
-    found: _Found, own: Detections, dtc: float
+    found: _TimedRuns, own: Detections, dtc: float
 ) -> tuple[npt.NDArray[np.bool_], _Overlaps]:
     """Which runs lie in true events of their class for the share `dtc`, and their overlaps."""
     overlaps = _overlaps(found.events, own)
@@ -130,7 +130,7 @@ def _tolerated(
 
 
 def _hits(
-    found: _Found,
+    found: _TimedRuns,
     own: Detections,
     overlaps: _Overlaps,
     tolerated: npt.NDArray[np.bool_],
@@ -177,14 +177,14 @@ def _count(signals: Ints, n_levels: int) -> Ints:
     return count
 
 
-def _alive(runs: Runs, n_levels: int) -> Ints:
+def _n_detected(runs: Runs, n_levels: int) -> Ints:
     """(level,) how many of the runs are detected."""
     alive: Ints = sums_below(runs.high, n_levels) - sums_below(runs.low, n_levels)
     return alive
 
 
 def _cross_triggers(
-    false: _Found, others: Detections, class_s: Floats, cttc: float, n_levels: int
+    false: _TimedRuns, others: Detections, class_s: Floats, cttc: float, n_levels: int
 ) -> Floats:
     """(level,) cross-triggers a second of the class triggered, mean over the other classes."""
     n_classes = len(class_s)

@@ -21,8 +21,8 @@ from desed_task.evaluation.intersection import intersection_counts, pair_up
 from desed_task.evaluation.scores import Detections, Floats, Ints, ScoreFrames, TruthEvents
 
 # Radices of the numbers that stand for (clip, segment, class).
-MOST_SEGMENTS = 1 << 20
-MOST_CLASSES = 1 << 10
+MAX_SEGMENTS = 1 << 20
+MAX_CLASSES = 1 << 10
 SED_SCORES_EVAL_DECIMALS = 6
 
 
@@ -165,7 +165,7 @@ def segment_fscore(
     found_cells, true_cells = (_active_cells(events, segment_s) for events in (found, truth))
     hit = np.intersect1d(found_cells, true_cells)
     hit, false, true = (
-        np.bincount(cells % MOST_CLASSES, minlength=n_classes)
+        np.bincount(cells % MAX_CLASSES, minlength=n_classes)
         for cells in (hit, np.setdiff1d(found_cells, true_cells), true_cells)
     )
     return _fscore(hit, false, true, labels)
@@ -177,8 +177,8 @@ def _active_cells(events: Detections, segment_s: float) -> Ints:
     count = np.ceil(events.offset_s / segment_s).astype(np.int64) - first
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     segment = np.repeat(first, count) + within
-    cell = np.repeat(events.clip_index, count) * MOST_SEGMENTS + segment
-    return np.unique(cell * MOST_CLASSES + np.repeat(events.label_index, count))
+    cell = np.repeat(events.clip_index, count) * MAX_SEGMENTS + segment
+    return np.unique(cell * MAX_CLASSES + np.repeat(events.label_index, count))
 
 
 def _matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

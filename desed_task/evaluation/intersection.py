@@ -13,7 +13,7 @@ import numpy.typing as npt
 from desed_task.evaluation.scores import Detections, Floats, Ints
 
 
-class Counts(NamedTuple):
+class IntersectionCounts(NamedTuple):
     """Of each class: true events found, false detections, cross-triggers by the class triggered."""
 
     true_positives: Ints  # (class,)
@@ -22,7 +22,7 @@ class Counts(NamedTuple):
     references: Ints  # (class,), true events
 
 
-class Verdicts(NamedTuple):
+class IntersectionMatches(NamedTuple):
     """What the criteria say of each event."""
 
     hit: npt.NDArray[np.bool_]  # (true event,) found
@@ -31,14 +31,14 @@ class Verdicts(NamedTuple):
     triggered: Ints  # (cross-trigger,) class of the events that it lies in
 
 
-class Pairs(NamedTuple):
+class EventPairs(NamedTuple):
     """Every detection with every true event of its clip."""
 
     found: Ints  # (pair,) index of the detection
     true: Ints  # (pair,) index of the true event
 
 
-def pair_up(found: Detections, truth: Detections) -> Pairs:
+def pair_up(found: Detections, truth: Detections) -> EventPairs:
     """Pairs of detections and true events that are in one clip."""
     order = np.argsort(truth.clip_index, kind="stable")
     start = np.searchsorted(truth.clip_index[order], found.clip_index, side="left")
@@ -46,7 +46,7 @@ def pair_up(found: Detections, truth: Detections) -> Pairs:
     count = stop - start
     index = np.repeat(np.arange(len(found)), count)
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return Pairs(index, order[np.repeat(start, count) + within])
+    return EventPairs(index, order[np.repeat(start, count) + within])
 
 
 def intersection_counts(
@@ -58,14 +58,14 @@ def intersection_counts(
     gtc: float,
     cttc: float | None,
     decimals: int | None = None,
-) -> Counts:
-    """Count what `intersection_verdicts` finds, class by class; the same arguments."""
-    hit, tolerated, trigger, triggered = intersection_verdicts(
+) -> IntersectionCounts:
+    """Count what `intersection_matches` finds, class by class; the same arguments."""
+    hit, tolerated, trigger, triggered = intersection_matches(
         found, truth, n_classes, dtc=dtc, gtc=gtc, cttc=cttc, decimals=decimals
     )
     triggers = np.zeros((n_classes, n_classes), dtype=np.int64)
     np.add.at(triggers, (found.label_index[trigger], triggered), 1)
-    return Counts(
+    return IntersectionCounts(
         np.bincount(truth.label_index[hit], minlength=n_classes),
         np.bincount(found.label_index[~tolerated], minlength=n_classes),
         triggers,
@@ -73,7 +73,7 @@ def intersection_counts(
     )
 
 
-def intersection_verdicts(
+def intersection_matches(
     found: Detections,
     truth: Detections,
     n_classes: int,
@@ -82,7 +82,7 @@ def intersection_verdicts(
     gtc: float,
     cttc: float | None,
     decimals: int | None = None,
-) -> Verdicts:
+) -> IntersectionMatches:
     """Apply the detection tolerance, ground truth and cross-trigger criteria.
 
     Args:
@@ -114,7 +114,7 @@ def intersection_verdicts(
         # A criterion of 0 would be met by clips without the class.
         crossed &= _sums(cell, wrong, len(crossed)) > 0
         trigger, triggered = np.nonzero(crossed.reshape(-1, n_classes))
-    return Verdicts(hit, tolerated, trigger, triggered)
+    return IntersectionMatches(hit, tolerated, trigger, triggered)
 
 
 def _reach(

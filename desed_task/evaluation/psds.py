@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import sed_scores_eval
 
-from desed_task.evaluation.intersection import Counts, intersection_counts
+from desed_task.evaluation.intersection import IntersectionCounts, intersection_counts
 from desed_task.evaluation.scores import Detections, Floats, ScoreFrames, TruthEvents
 
 SECONDS_PER_HOUR = 3600.0
@@ -139,7 +139,7 @@ def psds_of_rocs(rocs: Sequence[Roc], labels: Sequence[str], spec: PsdsSpec) -> 
         labels: their names.
         spec: which PSDS.
     """
-    total = combined(rocs, spec)
+    total = effective_roc(rocs, spec)
     return Psds(
         area(total, spec.max_efpr),
         {label: area(roc, spec.max_efpr) for label, roc in zip(labels, rocs, strict=True)},
@@ -149,10 +149,10 @@ def psds_of_rocs(rocs: Sequence[Roc], labels: Sequence[str], spec: PsdsSpec) -> 
 
 
 def _class_rocs(
-    counts: Sequence[Counts], class_s: Floats, dataset_s: float, spec: PsdsSpec
+    counts: Sequence[IntersectionCounts], class_s: Floats, dataset_s: float, spec: PsdsSpec
 ) -> list[Roc]:
     """Staircase of each class over its operating points."""
-    stacked = Counts(*(np.stack(column) for column in zip(*counts, strict=True)))
+    stacked = IntersectionCounts(*(np.stack(column) for column in zip(*counts, strict=True)))
     tpr = (stacked.true_positives / stacked.references).astype(np.float64)
     efpr = (stacked.false_positives * SECONDS_PER_HOUR / dataset_s).astype(np.float64)
     if spec.alpha_ct:
@@ -176,7 +176,7 @@ def staircase(efpr: Floats, tpr: Floats) -> Roc:
     return Roc(edges, np.concatenate([[0.0], best[rises + 1]]))
 
 
-def combined(rocs: Sequence[Roc], spec: PsdsSpec) -> Roc:
+def effective_roc(rocs: Sequence[Roc], spec: PsdsSpec) -> Roc:
     """The effective curve: mean over classes less `alpha_st` standard deviations, at least 0."""
     edges = np.unique(np.concatenate([roc.efpr for roc in rocs]))
     tpr = np.stack([_at(roc, edges) for roc in rocs])

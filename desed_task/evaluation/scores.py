@@ -74,7 +74,7 @@ class Scores:
         return replace(chosen, values=chosen.values[..., columns], vocabulary=Vocabulary(labels))
 
 
-def paired(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, int]:
+def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, int]:
     """Scores and truth of the clips that have both, in the table's order.
 
     Returns:

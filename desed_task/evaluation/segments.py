@@ -36,7 +36,7 @@ _DECIMALS = 6
 _CLIP_NAME = re.compile(r"(?P<recording>.+)-(?P<onset>\d+)-(?P<offset>\d+)")
 
 
-class ClipPlace(NamedTuple):
+class ClipSpan(NamedTuple):
     """Where a clip was cut."""
 
     recording: str
@@ -44,7 +44,7 @@ class ClipPlace(NamedTuple):
     offset_s: float
 
 
-def place_of(clip_id: str) -> ClipPlace:
+def clip_span(clip_id: str) -> ClipSpan:
     """The recording and times that a clip's name states.
 
     Raises:
@@ -56,7 +56,7 @@ def place_of(clip_id: str) -> ClipPlace:
             f"clip {clip_id!r} is not named recording-onset-offset (centiseconds); cut recordings "
             "with generate_dcase_task4_2024.py"
         )
-    return ClipPlace(match["recording"], int(match["onset"]) / 100, int(match["offset"]) / 100)
+    return ClipSpan(match["recording"], int(match["onset"]) / 100, int(match["offset"]) / 100)
 
 
 def segment_weights(boundaries_s: Floats, n_segments: int) -> npt.NDArray[np.float64]:
@@ -128,7 +128,7 @@ def overlap_add(scores: Scores, durations: Mapping[str, float]) -> dict[str, Flo
     Raises:
         InputError: for a clip with another name, or a recording without a duration.
     """
-    places = [place_of(clip_id) for clip_id in scores.clip_ids]
+    places = [clip_span(clip_id) for clip_id in scores.clip_ids]
     recordings = sorted({place.recording for place in places})
     check_durations(recordings, durations)
     sums, counts = {}, {}
@@ -163,7 +163,7 @@ def on_recordings(table: EventTable) -> EventTable:
     Raises:
         InputError: for a clip whose name states no recording.
     """
-    places = [place_of(clip_id) for clip_id in table.clip_ids]
+    places = [clip_span(clip_id) for clip_id in table.clip_ids]
     recordings = tuple(sorted({place.recording for place in places}))
     number = {name: index for index, name in enumerate(recordings)}
     clip_to_recording = np.array([number[place.recording] for place in places], dtype=np.int64)

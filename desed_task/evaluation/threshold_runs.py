@@ -39,7 +39,7 @@ class Runs(NamedTuple):
         return Runs(*(column[index] for column in self))
 
 
-def runs_of(signals: Ints) -> Runs:
+def find_runs(signals: Ints) -> Runs:
     """The runs of levels (signal, frame), which are at least 0."""
     n_frames = signals.shape[1]
     # A wall before each signal and one behind the last keep the signals apart.

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from desed_task.evaluation.psds import SECONDS_PER_HOUR, PsdsSpec, area, combined, staircase
+from desed_task.evaluation.psds import SECONDS_PER_HOUR, PsdsSpec, area, effective_roc, staircase
 from desed_task.evaluation.scores import Floats, Ints
 
 
@@ -25,7 +25,7 @@ class WeightedMetric(Protocol):
         """The metrics where unit i occurs `weights[i]` times; NaN where they do not exist."""
 
 
-class Changes(NamedTuple):
+class CountDeltas(NamedTuple):
     """How the counts of one class change as the threshold falls, unit by unit."""
 
     unit: Ints  # (change,) index of the clip or recording, by falling threshold
@@ -44,7 +44,7 @@ class Changes(NamedTuple):
         return np.stack([np.cumsum(row * drawn)[self.last] for row in amounts])
 
 
-def changes(score: Floats, unit: Ints, amounts: Floats) -> Changes:
+def count_deltas(score: Floats, unit: Ints, amounts: Floats) -> CountDeltas:
     """Order changes by falling score; those of one score make one operating point.
 
     Args:
@@ -56,7 +56,7 @@ def changes(score: Floats, unit: Ints, amounts: Floats) -> Changes:
     order = kept[np.argsort(-score[kept], kind="stable")]
     ends = np.append(np.diff(score[order]) != 0, True) if len(order) else np.zeros(0, dtype=bool)
     rows = np.ascontiguousarray(amounts[order].T, dtype=np.float64)
-    return Changes(unit[order], np.flatnonzero(ends), rows)
+    return CountDeltas(unit[order], np.flatnonzero(ends), rows)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class WeightedPsds:
         spec: which PSDS.
     """
 
-    classes: Sequence[Changes]
+    classes: Sequence[CountDeltas]
     references: Floats
     class_s: Floats
     duration_s: Floats
@@ -95,7 +95,7 @@ class WeightedPsds:
             # What lies beyond has no area; most operating points do.
             inside = efpr < spec.max_efpr
             rocs.append(staircase(efpr[inside], true[inside] / references[label]))
-        return (area(combined(rocs, spec), spec.max_efpr),)
+        return (area(effective_roc(rocs, spec), spec.max_efpr),)
 
     def _directions(self, class_s: Floats, present: Ints, spec: PsdsSpec) -> Floats | None:
         """True positives, false positives, and what all cross-triggers add to the rate."""
@@ -150,7 +150,7 @@ class WeightedSegments:
         max_fpr: false positive rate up to which the partial area is taken.
     """
 
-    classes: Sequence[Changes]
+    classes: Sequence[CountDeltas]
     active: Floats
     segments: Floats
     max_fpr: float

@@ -27,18 +27,18 @@ from torch import Tensor
 from desed_task.atomic_files import PathLike, sha256_of
 from desed_task.audio.streaming import stream_array
 from desed_task.checkpoints.spec import Detector, load_detector
-from desed_task.encoders.beats.model import Beats, check_fit, find_beats, load_beats
+from desed_task.encoders.beats.model import Beats, check_beats, find_beats, load_beats
 from desed_task.errors import InputError
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows, Waveform, Window, WindowGrid
 from desed_task.labels import active_runs
 from desed_task.mean_teacher import ROLES
-from desed_task.parallel import ahead
-from desed_task.postprocess import THRESHOLD, ClassMedianFilter, Threshold, class_thresholds
+from desed_task.parallel import prefetch
+from desed_task.postprocess import DEFAULT_THRESHOLD, ClassMedianFilter, Threshold, class_thresholds
 
 # BEATs' patches last 0.16 s: two of them are 5 frames, so with multiples of 0.32 s all windows but
 # a recording's last have frames and patches on common grids. Scores of a mini network jump by 0.13
 # at the seams of windows side by side, by 0.009 with this hop, and by 0.006 between any two frames.
-HOP_S: Final = 5.12
+DEFAULT_HOP_S: Final = 5.12
 # Windows at a time; on the CPU for each thread, as more would leave a processor's caches.
 _BATCH_GPU, _BATCH_CPU = 32, 4
 
@@ -53,7 +53,7 @@ class SoundEvent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectionResult:
     """What was found in a recording.
 
     Attributes:
@@ -95,7 +95,7 @@ class SoundEventDetector:
         beats: Beats | None = None,
         role: str = ROLES[0],
         device: torch.device | str = "cpu",
-        hop_s: float = HOP_S,
+        hop_s: float = DEFAULT_HOP_S,
         batch_size: int | None = None,
     ) -> None:
         if role not in detector.networks:
@@ -121,7 +121,7 @@ class SoundEventDetector:
         beats: PathLike | Beats | None = None,
         role: str = ROLES[0],
         device: torch.device | str = "cpu",
-        hop_s: float = HOP_S,
+        hop_s: float = DEFAULT_HOP_S,
         batch_size: int | None = None,
     ) -> SoundEventDetector:
         """The detector of a checkpoint, a published one too; nothing in the file is run.
@@ -145,8 +145,8 @@ class SoundEventDetector:
         )
 
     def detect(
-        self, waveform: npt.ArrayLike, sample_rate: int, *, threshold: Threshold = THRESHOLD
-    ) -> Found:
+        self, waveform: npt.ArrayLike, sample_rate: int, *, threshold: Threshold = DEFAULT_THRESHOLD
+    ) -> DetectionResult:
         """Events and scores of a recording in memory.
 
         Args:
@@ -165,9 +165,9 @@ class SoundEventDetector:
         self,
         blocks: Iterable[Waveform],
         *,
-        threshold: Threshold = THRESHOLD,
+        threshold: Threshold = DEFAULT_THRESHOLD,
         progress: Callable[[float], None] | None = None,
-    ) -> Found:
+    ) -> DetectionResult:
         """Events and scores of a recording that comes in blocks and is not kept.
 
         Args:
@@ -200,7 +200,7 @@ class SoundEventDetector:
         """Scores (window, frame, class) of batches, the next ones being read meanwhile."""
         start = list(islice(batches, 2))
         if self.device.type != "cpu":
-            yield from ahead(self._score, chain(start, batches), 1)
+            yield from prefetch(self._score, chain(start, batches), 1)
         elif len(start) < 2:
             yield from map(self._score, start)
         else:
@@ -208,7 +208,7 @@ class SoundEventDetector:
             n_threads = torch.get_num_threads()
             torch.set_num_threads(1)
             try:
-                yield from ahead(self._score, chain(start, batches), n_threads)
+                yield from prefetch(self._score, chain(start, batches), n_threads)
             finally:
                 torch.set_num_threads(n_threads)
 
@@ -229,7 +229,7 @@ class SoundEventDetector:
 
     def _found(
         self, unprocessed: ScoreRows, n_samples: int, limits: npt.NDArray[np.float64]
-    ) -> Found:
+    ) -> DetectionResult:
         if not np.isfinite(unprocessed).all():
             raise InputError("scores that are not finite: the network has diverged; use another")
         scores = self.smooth(unprocessed)
@@ -242,7 +242,9 @@ class SoundEventDetector:
             confidence = float(scores[first:last, label].mean(dtype=np.float64))
             events.append(SoundEvent(onset_s, offset_s, self.labels[label], confidence))
         events.sort(key=lambda event: (event.onset_s, event.offset_s, event.label))
-        return Found(duration_s, self.labels, boundaries_s, unprocessed, scores, tuple(events))
+        return DetectionResult(
+            duration_s, self.labels, boundaries_s, unprocessed, scores, tuple(events)
+        )
 
 
 def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:
@@ -252,7 +254,7 @@ def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:
             f"the network takes BEATs embeddings of {size} features; give the file of weights that "
             "they were extracted with"
         )
-    check_fit(beats, size=size, sample_rate=sample_rate)
+    check_beats(beats, size=size, sample_rate=sample_rate)
     return beats
 
 

@@ -22,17 +22,17 @@ from torch import Tensor, nn
 from desed_task.atomic_files import PathLike
 from desed_task.checkpoints.spec import Detector, DetectorSpec
 from desed_task.encoders.beats.encoder import BeatsConfig
-from desed_task.encoders.beats.model import N_MELS, Beats, check_fit
+from desed_task.encoders.beats.model import N_MELS, Beats, check_beats
 from desed_task.encoders.kaldi_fbank import KaldiFbank
 from desed_task.errors import InputError
 from desed_task.inference.onnx_modules import ExportableCRNN, on_cpu
-from desed_task.inference.verified_onnx import Inputs, need_packages, write_checked
+from desed_task.inference.verified_onnx import Inputs, check_packages, write_verified
 from desed_task.nnet.CRNN import CRNN, Detection
 
 _RANDOM_CLIPS = 3
 
 
-class Exported(NamedTuple):
+class ExportedFile(NamedTuple):
     """A file that was written and what its check found.
 
     Attributes:
@@ -51,7 +51,7 @@ def export_crnn(
     *,
     beats: Beats | None = None,
     clip: Tensor | None = None,
-) -> Exported:
+) -> ExportedFile:
     """Write a CRNN alone: `mel` and `embeddings` -> `strong` and `weak`.
 
     `mel` is (clip, mel, frame), as the detector's front end makes it; `embeddings` (clip, feature,
@@ -69,7 +69,7 @@ def export_crnn(
         InputError: for packages that are absent, an unknown role, a BEATs or clip that does not
             fit, and a file whose scores are not PyTorch's.
     """
-    need_packages()
+    check_packages()
     network, spec = _network(detector, role), detector.spec
     if beats is not None:
         _check_beats(beats, network, spec)
@@ -82,7 +82,9 @@ def export_crnn(
         }
     graph = ExportableCRNN(network, n_frames=spec.grid.n_frames, n_tokens=_n_tokens(spec))
     metadata = _metadata(spec, role, "crnn")
-    return Exported(Path(target), write_checked(graph, on_cpu(network), given, metadata, target))
+    return ExportedFile(
+        Path(target), write_verified(graph, on_cpu(network), given, metadata, target)
+    )
 
 
 def export_waveform(
@@ -92,7 +94,7 @@ def export_waveform(
     *,
     beats: Beats | None = None,
     clip: Tensor | None = None,
-) -> Exported:
+) -> ExportedFile:
     """Write front end, BEATs and CRNN as one graph: `waveform` -> `strong` and `weak`.
 
     `waveform` is (clip, sample), float32 in [-1, 1], at the network's rate and of its length, in
@@ -105,7 +107,7 @@ def export_waveform(
     Raises:
         InputError: as `export_crnn`, and for a BEATs that is wanted and not given.
     """
-    need_packages()
+    check_packages()
     network, spec = _network(detector, role), detector.spec
     if not network.embedding_size:
         beats = None
@@ -132,7 +134,7 @@ def export_waveform(
     if beats is not None:
         metadata["beats"] = json.dumps(asdict(beats.config))
     given = {kind: {"waveform": waveform} for kind, waveform in _waveforms(spec, clip).items()}
-    return Exported(Path(target), write_checked(graph, reference, given, metadata, target))
+    return ExportedFile(Path(target), write_verified(graph, reference, given, metadata, target))
 
 
 class WaveformGraph(nn.Module):
@@ -190,7 +192,7 @@ def _network(detector: Detector, role: str) -> CRNN:
 
 def _check_beats(beats: Beats, network: CRNN, spec: DetectorSpec) -> None:
     """Refuse a BEATs whose embeddings the network cannot have been trained with."""
-    check_fit(beats, size=network.embedding_size, sample_rate=spec.sample_rate)
+    check_beats(beats, size=network.embedding_size, sample_rate=spec.sample_rate)
     theirs, own = beats.n_tokens(_n_samples(spec)), _n_tokens(spec)
     if theirs != own:
         raise InputError(

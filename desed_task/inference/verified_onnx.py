@@ -18,18 +18,18 @@ from desed_task.errors import InputError
 
 Inputs = dict[str, Tensor]  # by the names of the module's arguments, batch first
 
-PACKAGES: Final = ("onnx", "onnxruntime", "onnxscript")
-TOLERANCE: Final = 1e-4  # largest difference of an output from PyTorch's
+ONNX_PACKAGES: Final = ("onnx", "onnxruntime", "onnxscript")
+ONNX_TOLERANCE: Final = 1e-4  # largest difference of an output from PyTorch's
 OPSET: Final = 20  # has every operator that is used: Gelu since 20, STFT and DFT since 17
 
 
-def need_packages() -> None:
+def check_packages() -> None:
     """Check that what an export needs is installed.
 
     Raises:
         InputError: naming what is not.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
         raise InputError(
             f"an export to ONNX needs {', '.join(missing)}, which this environment lacks; in the "
@@ -37,7 +37,7 @@ def need_packages() -> None:
         )
 
 
-def write_checked(
+def write_verified(
     module: nn.Module,
     reference: nn.Module,
     checks: Mapping[str, Inputs],
@@ -60,7 +60,7 @@ def write_checked(
     Raises:
         InputError: for packages that are absent, and outputs further than TOLERANCE apart.
     """
-    need_packages()
+    check_packages()
     with torch.no_grad():
         expected = {kind: reference(*inputs.values()) for kind, inputs in checks.items()}
         example = next(iter(checks.values()))
@@ -68,7 +68,9 @@ def write_checked(
         with atomic_path(target) as temporary:
             _save(module, example, outputs, metadata, temporary)
             found = _run(temporary, checks)
-            differences = {kind: _apart(expected[kind], found[kind]) for kind in checks}
+            differences = {
+                kind: _largest_difference(expected[kind], found[kind]) for kind in checks
+            }
             _refuse_different(differences, Path(target))
     return differences
 
@@ -141,7 +143,7 @@ def _run(path: Path, checks: Mapping[str, Inputs]) -> dict[str, list[Tensor]]:
     }
 
 
-def _apart(expected: tuple[Tensor, ...], found: list[Tensor]) -> float:
+def _largest_difference(expected: tuple[Tensor, ...], found: list[Tensor]) -> float:
     """Largest absolute difference; infinite for another shape, NaN where one of them is."""
     if [wanted.shape for wanted in expected] != [output.shape for output in found]:
         return float("inf")
@@ -152,13 +154,15 @@ def _apart(expected: tuple[Tensor, ...], found: list[Tensor]) -> float:
 def _refuse_different(differences: Mapping[str, float], target: Path) -> None:
     # NaN is not below it either.
     wrong = [
-        f"{apart:.2g} on {kind}" for kind, apart in differences.items() if not apart <= TOLERANCE
+        f"{apart:.2g} on {kind}"
+        for kind, apart in differences.items()
+        if not apart <= ONNX_TOLERANCE
     ]
     if wrong:
         import onnxruntime
 
         raise InputError(
             f"{target}: not kept, as its outputs differ from PyTorch's by {', '.join(wrong)} (at "
-            f"most {TOLERANCE:g} may be); it was made with torch {torch.__version__} and run with "
-            f"onnxruntime {onnxruntime.__version__}: try other versions"
+            f"most {ONNX_TOLERANCE:g} may be); it was made with torch {torch.__version__} and run "
+            f"with onnxruntime {onnxruntime.__version__}: try other versions"
         )

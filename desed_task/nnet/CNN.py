@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.errors import InputError
-from desed_task.nnet.fused_glu_block import Block
+from desed_task.nnet.fused_glu_block import FusedGluBlock
 
 ACTIVATIONS: Final = ("glu", "cg", "relu", "leakyrelu")
 
@@ -147,7 +147,7 @@ class CNN(nn.Module):
             )
             # In channels-last memory the convolution reads and writes images as they lie.
             convolved = conv(image.movedim(-1, 1)).movedim(1, -1).contiguous()
-            image = Block(norm, glu.linear, dropout, pooling)(convolved)
+            image = FusedGluBlock(norm, glu.linear, dropout, pooling)(convolved)
         return image.movedim(-1, 1)
 
 

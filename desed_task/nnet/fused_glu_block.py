@@ -21,10 +21,10 @@ from torch.nn import functional as F
 # Values of a piece for each thread: three such tensors fit in 2 MiB, a usual cache of one core.
 PIECE: Final = 1 << 17
 # Dropout holds 16 random bits against a bound, so its probability is a multiple of 2^-16.
-_DRAWS: Final = 1 << 16
+_DROPOUT_LEVELS: Final = 1 << 16
 
 
-class Block(NamedTuple):
+class FusedGluBlock(NamedTuple):
     """The modules of a block that come after its convolution."""
 
     norm: nn.BatchNorm2d
@@ -36,7 +36,7 @@ class Block(NamedTuple):
         """(clip, frame, mel, channel) float32 on the CPU -> the same, pooled and contiguous."""
         mean, variance = self._moments(image)
         frames, bands = self.pooling.kernel_size  # type: ignore[misc]
-        dropped = round(self.dropout.p * _DRAWS) if self.dropout.training else 0
+        dropped = round(self.dropout.p * _DROPOUT_LEVELS) if self.dropout.training else 0
         settings = _Settings(self.norm.training, self.norm.eps, dropped, (frames, bands))
         learnt = (self.norm.weight, self.norm.bias, self.gate.weight, self.gate.bias)
         pooled: Tensor = _GatedPool.apply(  # type: ignore[no-untyped-call]
@@ -96,7 +96,7 @@ class _Settings(NamedTuple):
     @property
     def scale(self) -> float:
         """What dropout multiplies the kept values with."""
-        return _DRAWS / max(_DRAWS - self.dropped, 1)
+        return _DROPOUT_LEVELS / max(_DROPOUT_LEVELS - self.dropped, 1)
 
 
 class _Affine(NamedTuple):
@@ -137,7 +137,7 @@ class _GatedPool(torch.autograd.Function):
         clips, n_frames, n_mels, channels = image.shape
         pooled = image.new_empty(clips, n_frames // frames, n_mels // bands, channels)
         kept = torch.empty(image.shape, dtype=torch.uint8) if settings.dropped else None
-        draws = _Draws(settings.dropped)
+        draws = _DropoutBits(settings.dropped)
         for at in _pieces(image, frames):
             part = image[at]
             z = affine(part.reshape(-1, channels))
@@ -236,7 +236,7 @@ def _through_moments(
         piece.mul_(affine.slope).addcmul_(value, along).add_(constant)
 
 
-class _Draws:
+class _DropoutBits:
     """Random bits of numpy's SFC64: torch's own take longer than all else in a block.
 
     Seeded from torch's generator, so that torch's seed decides them.

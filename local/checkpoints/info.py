@@ -15,7 +15,7 @@ from torch import Tensor
 
 from desed_task.checkpoints.published import is_published
 from desed_task.checkpoints.safe_load import load_safely
-from desed_task.checkpoints.spec import KEY, DetectorSpec, check_spec
+from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec, check_spec
 from desed_task.errors import InputError
 from desed_task.labels import CLASSES
 from local.checkpoints.revision import revision_of
@@ -24,7 +24,7 @@ WIDTH = 100
 INDENT = 17
 _UNBROKEN = "\x1f"  # a space where no line may end
 # Hyperparameters that say how a detector was trained; the rest is in the table anyway.
-TRAINING = (
+TRAINING_KEYS = (
     *("training.n_epochs", "training.n_epochs_warmup", "training.epoch_decay"),
     *("training.batch_size", "training.accumulate_batches", "opt.lr", "training.gradient_clip"),
     *("training.const_max", "training.self_sup_loss", "training.ema_factor"),
@@ -35,23 +35,23 @@ TRAINING = (
 )
 
 _AXES = {1: "mel bands", 2: "frames"}
-Rows = Iterator[tuple[str, str]]
+InfoRows = Iterator[tuple[str, str]]
 
 
-def show(path: Path) -> None:
+def print_checkpoint_info(path: Path) -> None:
     """Print what is inside a checkpoint.
 
     Raises:
         InputError: if it cannot be loaded safely, or is no detector of this recipe.
     """
-    print(table(path))
+    print(format_checkpoint_info(path))
 
 
-def table(path: Path) -> str:
+def format_checkpoint_info(path: Path) -> str:
     """What is inside a checkpoint, a line or more for each thing.
 
     Raises:
-        InputError: as `show`.
+        InputError: as `print_checkpoint_info`.
     """
     checkpoint = load_safely(path)
     with warnings.catch_warnings(record=True) as remarks:
@@ -75,10 +75,10 @@ def _row(name: str, text: str) -> str:
     return f"{name:<{INDENT}}" + f"\n{'':{INDENT}}".join(lines).replace(_UNBROKEN, " ")
 
 
-def _origin(checkpoint: Mapping[str, Any]) -> Rows:
+def _origin(checkpoint: Mapping[str, Any]) -> InfoRows:
     """Who wrote it and when in a training."""
-    if KEY in checkpoint:
-        schema, revision = checkpoint[KEY]["schema_version"], revision_of(checkpoint)
+    if SPEC_KEY in checkpoint:
+        schema, revision = checkpoint[SPEC_KEY]["schema_version"], revision_of(checkpoint)
         kind = f"ours, schema {schema}, training revision {revision}"
     elif is_published(checkpoint):
         kind = "as the published code writes it"
@@ -99,7 +99,7 @@ def _origin(checkpoint: Mapping[str, Any]) -> Rows:
     yield from _best(checkpoint.get("callbacks"))
 
 
-def _best(callbacks: Any) -> Rows:
+def _best(callbacks: Any) -> InfoRows:
     """What the callback that keeps the best checkpoint had seen."""
     states = callbacks.values() if isinstance(callbacks, dict) else ()
     for state in states:
@@ -111,7 +111,7 @@ def _best(callbacks: Any) -> Rows:
             yield "best score", f"{state['monitor']} {float(score):.4f}, of {best}"
 
 
-def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> Rows:
+def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
     """What it computes."""
     net, grid, scaler = spec.net, spec.grid, spec.scaler
     of_task = " (those of the task)" if spec.classes == CLASSES else ""
@@ -163,11 +163,11 @@ def _embeddings(spec: DetectorSpec) -> str:
     )
 
 
-def _trained(checkpoint: Mapping[str, Any]) -> Rows:
+def _trained(checkpoint: Mapping[str, Any]) -> InfoRows:
     """The hyperparameters of the training."""
     hyper = checkpoint.get("hyper_parameters")
     found = []
-    for dotted in TRAINING:
+    for dotted in TRAINING_KEYS:
         section, _, key = dotted.partition(".")
         branch = hyper.get(section) if isinstance(hyper, dict) else None
         if isinstance(branch, dict) and key in branch:
@@ -176,11 +176,11 @@ def _trained(checkpoint: Mapping[str, Any]) -> Rows:
         yield "training", "; ".join(found)
 
 
-def _state(spec: DetectorSpec, state: Mapping[str, Tensor], place: str) -> Rows:
+def _state(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> InfoRows:
     """Whether its tensors can be used."""
     try:
-        check_spec(spec, state, place)
+        check_spec(spec, state, origin)
     except InputError as error:
-        yield "tensors", " ".join(str(error).removeprefix(place).split())
+        yield "tensors", " ".join(str(error).removeprefix(origin).split())
     else:
         yield "tensors", f"{len(state)}, all fit and finite"

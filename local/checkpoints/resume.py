@@ -14,7 +14,7 @@ from local.checkpoints.revision import REVISION, changes_since, revision_of
 from local.config import RecipeConfig, check_config
 from local.scoring import results
 
-LAST = "last.ckpt"
+LAST_CHECKPOINT = "last.ckpt"
 
 
 def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
@@ -30,13 +30,13 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
     folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
     earlier: list[Path] = []
     for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
-        last = folder / "checkpoints" / LAST
+        last = folder / "checkpoints" / LAST_CHECKPOINT
         if not last.is_file():
             continue
         if _stored_revision(folder) < REVISION:
             earlier.append(folder)
         elif _stored_config(folder) == config:
-            return (folder, None) if (folder / results.FILE).is_file() else (None, last)
+            return (folder, None) if (folder / results.RESULTS_FILE).is_file() else (None, last)
     if earlier:
         others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
         print(
@@ -92,7 +92,7 @@ def _check_revision(path: Path, revision: int) -> None:
         raise InputError.collect(changes_since(revision), heading)
 
 
-def how_to_go_on(last: Path) -> str:
+def resume_hint(last: Path) -> str:
     """What to tell somebody who stopped a training."""
     return f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
 

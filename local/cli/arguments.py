@@ -7,7 +7,7 @@ import argparse
 from desed_task.errors import InputError
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     """A whole number above 0."""
     number = int(text)
     if number < 1:
@@ -15,7 +15,7 @@ def positive(text: str) -> int:
     return number
 
 
-def seconds(text: str) -> float:
+def non_negative_seconds(text: str) -> float:
     """A time of 0 s or more."""
     number = float(text)
     if not 0 <= number < float("inf"):

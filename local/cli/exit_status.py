@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from desed_task.errors import InputError
 
-WRONG_INPUT = 2
+EXIT_WRONG_INPUT = 2
 # What the system answers where nothing can be written: a matter of paths, rights and space.
-NOT_OURS = frozenset(
+USER_ERRNOS = frozenset(
     (
         errno.EACCES,
         errno.EPERM,
@@ -25,8 +25,8 @@ NOT_OURS = frozenset(
         errno.ENAMETOOLONG,
     )
 )
-WRITABLE = "check the path, its rights and the free space"
-STOPPED = 130
+WRITABLE_HINT = "check the path, its rights and the free space"
+EXIT_STOPPED = 130
 
 
 class StoppedError(Exception):
@@ -50,20 +50,21 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         return action(args)
     except InputError as error:
         print(f"error: {_message(error)}", file=sys.stderr)
-        return WRONG_INPUT
+        return EXIT_WRONG_INPUT
     except OSError as error:
-        if error.errno not in NOT_OURS:
+        if error.errno not in USER_ERRNOS:
             raise
-        place = error.filename2 or error.filename
+        origin = error.filename2 or error.filename
         print(
-            f"error: {f'{place}: ' if place else ''}{error.strerror}; {WRITABLE}", file=sys.stderr
+            f"error: {f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}",
+            file=sys.stderr,
         )
-        return WRONG_INPUT
+        return EXIT_WRONG_INPUT
     except StoppedError as stop:
         print(stop, file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
-    return STOPPED
+    return EXIT_STOPPED
 
 
 def _message(error: InputError) -> str:

@@ -7,13 +7,20 @@ from importlib.metadata import PackageNotFoundError, version
 
 import desed_task
 
-PACKAGES = ("torch", "pytorch-lightning", "numpy", "scipy", "sed_scores_eval", "torchmetrics")
+RECORDED_PACKAGES = (
+    "torch",
+    "pytorch-lightning",
+    "numpy",
+    "scipy",
+    "sed_scores_eval",
+    "torchmetrics",
+)
 
 
 def versions() -> dict[str, str]:
     """Package -> installed version, ours (desed_task) and Python included."""
     found = {"desed_task": desed_task.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
+    for package in RECORDED_PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from desed_task.audio.files import formats_text
 from desed_task.audio.resampling import SAMPLE_FORMATS
-from local.data.corpus_checks import EXTRACT
+from local.data.corpus_checks import EXTRACT_HINT
 from local.data.loaded_corpus import LoadedCorpus
-from local.extraction.extractor import newer
+from local.extraction.extractor import clips_newer_than
 
 _REWRITE = "generate_dcase_task4_2024.py --bits 32"
 
@@ -25,7 +25,7 @@ def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:
     outdated = [text for one in corpora if (text := _outdated(one))]
     if outdated:
         what = f"embeddings older than their audio: {', '.join(outdated)}"
-        texts.append(f"{what}; {EXTRACT}, which computes those again")
+        texts.append(f"{what}; {EXTRACT_HINT}, which computes those again")
     for text in texts:
         warnings.warn(text, UserWarning, stacklevel=2)
 
@@ -56,5 +56,5 @@ def _outdated(loaded: LoadedCorpus) -> str:
     if reader is None or not reader.identity:
         return ""
     wavs = {clip_id: loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids}
-    n_newer = len(newer(wavs, reader.path))
+    n_newer = len(clips_newer_than(wavs, reader.path))
     return f"{n_newer} of {len(wavs)} clips of {loaded.corpus.title}" if n_newer else ""

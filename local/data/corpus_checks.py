@@ -12,18 +12,18 @@ from desed_task.audio.files import AudioInfo, count_formats, probe
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
-from desed_task.parallel import in_threads
+from desed_task.parallel import thread_map
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
-from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored
+from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
 
-PREPARE = "prepare the data with generate_dcase_task4_2024.py"
-EXTRACT = "run extract_embeddings.py"
-EXAMPLES = 3
+PREPARE_REMEDY = "prepare the data with generate_dcase_task4_2024.py"
+EXTRACT_HINT = "run extract_embeddings.py"
+N_EXAMPLES = 3
 # Headers read at a time (waiting for the disk, mostly), and from how many on a bar is shown.
-PROBES = 8
-MANY = 2000
+N_PROBES = 8
+MIN_FILES_FOR_BAR = 2000
 
 
 def label_problems(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
@@ -61,25 +61,25 @@ def read_headers(
 ) -> Headers:
     """Read every file's header; files that cannot be used become problems."""
     headers = list(
-        in_threads(
+        thread_map(
             _header,
             paths,
-            jobs=PROBES,
+            jobs=N_PROBES,
             desc=f"checking {corpus.title}",
-            progress=len(paths) >= MANY,
+            progress=len(paths) >= MIN_FILES_FOR_BAR,
         )
     )
     unreadable = [found for found in headers if isinstance(found, str)]
-    problems += unreadable[:EXAMPLES]
-    if len(unreadable) > EXAMPLES:
-        problems.append(f"... and {len(unreadable) - EXAMPLES} more files in {paths[0].parent}")
+    problems += unreadable[:N_EXAMPLES]
+    if len(unreadable) > N_EXAMPLES:
+        problems.append(f"... and {len(unreadable) - N_EXAMPLES} more files in {paths[0].parent}")
     infos = {p.stem: i for p, i in zip(paths, headers, strict=True) if isinstance(i, AudioInfo)}
     other = {clip_id: info for clip_id, info in infos.items() if info.sample_rate != sample_rate}
     if other:
         rates = ", ".join(str(rate) for rate in sorted({i.sample_rate for i in other.values()}))
         problems.append(
             f"{paths[0].parent}: {len(other)} of {len(paths)} files are at {rates} Hz, "
-            f"{sample_rate} Hz are needed ({examples(list(other))}); {PREPARE}"
+            f"{sample_rate} Hz are needed ({examples(list(other))}); {PREPARE_REMEDY}"
         )
     durations_s = {p.stem: infos[p.stem].duration_s if p.stem in infos else 0.0 for p in paths}
     return Headers(durations_s, count_formats(infos.values()))
@@ -131,7 +131,7 @@ def open_embeddings(
     if missing:
         problems.append(
             f"{path}: lacks the embeddings of {len(missing)} of {len(clip_ids)} clips "
-            f"({examples(missing)}); {EXTRACT}{flag}"
+            f"({examples(missing)}); {EXTRACT_HINT}{flag}"
         )
     return reader
 
@@ -152,7 +152,7 @@ def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list
     problems = []
     for events, classes, remedy in parts:
         try:
-            scored(events, classes, remedy)
+            scored_classes(events, classes, remedy)
         except InputError as error:
             problems.append(str(error))
     return problems
@@ -164,7 +164,7 @@ def token_problems(readers: Iterable[EmbeddingReader]) -> list[str]:
     if len(example) < 2:
         return []
     found = ", ".join(f"{n_tokens} tokens a clip in {path}" for n_tokens, path in example.items())
-    return [f"embeddings differ in length: {found}; delete the odd ones and {EXTRACT}"]
+    return [f"embeddings differ in length: {found}; delete the odd ones and {EXTRACT_HINT}"]
 
 
 def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int) -> str:
@@ -177,5 +177,5 @@ def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int
 
 def examples(clip_ids: Sequence[str]) -> str:
     """The first few, for messages."""
-    more = ", ..." if len(clip_ids) > EXAMPLES else ""
-    return ", ".join(clip_ids[:EXAMPLES]) + more
+    more = ", ..." if len(clip_ids) > N_EXAMPLES else ""
+    return ", ".join(clip_ids[:N_EXAMPLES]) + more

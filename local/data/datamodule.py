@@ -82,7 +82,7 @@ class SedDataModule(pl.LightningDataModule):
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
-        untold = [one for one in corpora.NEEDED[stage] if one.name not in self._told]
+        untold = [one for one in corpora.NEEDED_BY_STAGE[stage] if one.name not in self._told]
         for corpus in untold:
             self._told.add(corpus.name)
             warn_of_missing(self._loaded[corpus.name])
@@ -98,7 +98,7 @@ class SedDataModule(pl.LightningDataModule):
             Corpus -> messages, for those read by this call; "" -> what is wrong between them.
         """
         found: dict[str, list[str]] = {}
-        for corpus in corpora.NEEDED[stage]:
+        for corpus in corpora.NEEDED_BY_STAGE[stage]:
             if corpus.name not in self._loaded:
                 found[corpus.name] = self._load(corpus)
         readers = (loaded.embeddings for loaded in self._loaded.values())
@@ -182,9 +182,9 @@ class SedDataModule(pl.LightningDataModule):
 
     def _unpacked(self, stage: str) -> list[LoadedCorpus]:
         """What a stage needs, read; empty if its packed sets are open already, or none are used."""
-        if any(corpus.name not in self._loaded for corpus in corpora.NEEDED[stage]):
+        if any(corpus.name not in self._loaded for corpus in corpora.NEEDED_BY_STAGE[stage]):
             self.check(stage)
-        needed = [self._loaded[corpus.name] for corpus in corpora.NEEDED[stage]]
+        needed = [self._loaded[corpus.name] for corpus in corpora.NEEDED_BY_STAGE[stage]]
         if self.config.data.packed_dir is None or all(one.packed is not None for one in needed):
             return []
         return [replace(one, packed=None) for one in needed]
@@ -286,7 +286,7 @@ class SedDataModule(pl.LightningDataModule):
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             dataset,
-            collate_fn=collate if packed is None else _as_it_is,
+            collate_fn=collate if packed is None else _identity,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=on_gpu and (packed is None or packed.device.type == "cpu"),
@@ -297,7 +297,7 @@ class SedDataModule(pl.LightningDataModule):
         )
 
 
-def _as_it_is(batch: SedBatch) -> SedBatch:
+def _identity(batch: SedBatch) -> SedBatch:
     """For a loader whose dataset gives whole batches."""
     return batch
 

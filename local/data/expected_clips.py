@@ -24,7 +24,7 @@ _RECORDINGS = {
 MINI_CORPUS_MARKER = "mini_corpus.json"
 
 
-def table_of(corpus: Corpus, config: RecipeConfig) -> Path | None:
+def table_path(corpus: Corpus, config: RecipeConfig) -> Path | None:
     """The table that lists a corpus's clips; None where there is none."""
     if corpus.table_key is not None:
         return Path(getattr(config.data, corpus.table_key))

@@ -28,20 +28,20 @@ from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_clips import PackedClips
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import check_durations
-from desed_task.evaluation.segments import place_of
+from desed_task.evaluation.segments import clip_span
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_VALIDATION, Corpus
 from local.data.corpus_checks import (
-    PREPARE,
+    PREPARE_REMEDY,
     examples,
     label_problems,
     missing_text,
     open_embeddings,
     read_headers,
 )
-from local.data.expected_clips import absent_recordings, listed_clips, table_of
+from local.data.expected_clips import absent_recordings, listed_clips, table_path
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,12 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     try:
         present = {path.stem: path for path in list_wavs(folder)}
     except InputError as error:
-        problems.append(f"data.{corpus.folder_key}: {error}, or {PREPARE}")
+        problems.append(f"data.{corpus.folder_key}: {error}, or {PREPARE_REMEDY}")
         present = {}
     odd = [path.name for path in present.values() if path.suffix != ".wav"]
     if odd:
         what = f"{len(odd)} files end in another way than .wav ({examples(odd)}); rename them"
-        problems.append(f"data.{corpus.folder_key}: {folder}: {what}, or {PREPARE}")
+        problems.append(f"data.{corpus.folder_key}: {folder}: {what}, or {PREPARE_REMEDY}")
     loaded = _labelled(corpus, config, folder, tuple(present), problems)
     if loaded is None or not present:
         return None
@@ -209,7 +209,7 @@ def _left_out(
 
 def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
     """The clips of a table that training does without; a damaged one is warned of."""
-    path = table_of(corpus, config)
+    path = table_path(corpus, config)
     try:
         return () if path is None else listed_clips(path)
     except InputError as error:
@@ -244,7 +244,7 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
         durations_s |= {wav.stem: probe(wav).duration_s for wav in untold if wav.is_file()}
     if loaded.corpus == MAESTRO_VALIDATION:
         # Scored by recording, not by clip.
-        check_durations(sorted({place_of(c).recording for c in loaded.clip_ids}), durations_s)
+        check_durations(sorted({clip_span(c).recording for c in loaded.clip_ids}), durations_s)
     absent = set(loaded.missing)
     return {clip: value for clip, value in durations_s.items() if clip not in absent}
 
@@ -263,7 +263,7 @@ def split_weak(
     return loaded.select([loaded.listed[row] for row in drawn]), loaded.select(held_out)
 
 
-def data_line(loaded: Mapping[str, LoadedCorpus]) -> str:
+def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
     """Clips, hours and what is absent, from what was read; no audio is read for it.
 
     Args:
@@ -280,7 +280,9 @@ def data_line(loaded: Mapping[str, LoadedCorpus]) -> str:
         if one.missing_recordings
     ]
     line += f"absent: {', '.join(absent)}" if absent else "nothing that is listed is absent"
-    n_models = len(identities(one.embeddings for one in sets if one.embeddings is not None))
+    n_models = len(
+        embedding_identities(one.embeddings for one in sets if one.embeddings is not None)
+    )
     if n_models > 1:
         line += f"; embeddings of {n_models} different BEATs, clip lengths or precisions"
         line += ": extract them again"
@@ -307,7 +309,7 @@ def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
     )
 
 
-def identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
+def embedding_identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
     """What files of embeddings were made with, each once; published files do not say it."""
     found: list[dict[str, str | float]] = []
     for reader in readers:

@@ -19,24 +19,24 @@ _CGROUP = Path("/sys/fs/cgroup")
 _MEMORY = Path("/proc/meminfo")
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Where sets are.
 
     Attributes:
         device: None for the disk.
-        said: a line for the user.
+        message: a line for the user.
     """
 
     device: torch.device | None
-    said: str
+    message: str
 
 
-def choose_place(
+def choose_placement(
     resident: Literal["auto", "gpu", "ram", "disk"],
     n_bytes: int,
     device: torch.device,
     n_processes: int = 1,
-) -> Place:
+) -> Placement:
     """Where sets of a size are kept.
 
     Args:
@@ -51,23 +51,25 @@ def choose_place(
     size = f"{n_bytes / GB:.2f} GB"
     free_gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
     free_ram = free_memory() // n_processes
-    gpu = Place(device, f"{size} on the GPU ({free_gpu / GB:.1f} GB free)")
-    ram = Place(torch.device("cpu"), f"{size} in memory ({free_ram / GB:.1f} GB free)")
-    disk = Place(None, f"{size} read from the disk")
+    gpu = Placement(device, f"{size} on the GPU ({free_gpu / GB:.1f} GB free)")
+    ram = Placement(torch.device("cpu"), f"{size} in memory ({free_ram / GB:.1f} GB free)")
+    disk = Placement(None, f"{size} read from the disk")
     if resident == "gpu":
         if device.type != "cuda":
             raise InputError("data.resident: gpu, but the run computes on the CPU; set it to auto")
-        return _if_room(gpu, n_bytes, free_gpu)
+        return _if_it_fits(gpu, n_bytes, free_gpu)
     if resident == "ram":
-        return _if_room(ram, n_bytes, free_ram)
+        return _if_it_fits(ram, n_bytes, free_ram)
     if resident == "disk":
         return disk
     if n_bytes + GPU_MARGIN <= free_gpu:
         return gpu
     if n_bytes + RAM_MARGIN <= free_ram:
         return ram
-    said = f"{disk.said}, as they fit neither the GPU ({free_gpu / GB:.1f} GB free) nor the memory"
-    return Place(None, f"{said} ({free_ram / GB:.1f} GB free)")
+    said = (
+        f"{disk.message}, as they fit neither the GPU ({free_gpu / GB:.1f} GB free) nor the memory"
+    )
+    return Placement(None, f"{said} ({free_ram / GB:.1f} GB free)")
 
 
 def free_memory() -> int:
@@ -94,7 +96,7 @@ def _available(path: Path) -> int:
     return 0
 
 
-def _if_room(place: Place, needed: int, free: int) -> Place:
+def _if_it_fits(placement: Placement, needed: int, free: int) -> Placement:
     if needed > free:
-        raise InputError(f"data.resident: {place.said}: too little; set it to auto or disk")
-    return place
+        raise InputError(f"data.resident: {placement.message}: too little; set it to auto or disk")
+    return placement

@@ -10,18 +10,18 @@ import torch
 from tqdm import tqdm
 
 from desed_task.dataio.packed_clips import PackedClips
-from desed_task.dataio.packed_format import Kind, PackedSet, Packing
+from desed_task.dataio.packed_format import EmbeddingKind, PackedSet, Packing
 from desed_task.dataio.packed_writer import ClipFiles, pack
 from desed_task.labels import FrameGrid
 from local.config import RecipeConfig
 from local.corpora import Corpus
 from local.data.loaded_corpus import LoadedCorpus
-from local.data.memory_placement import Place, choose_place
+from local.data.memory_placement import Placement, choose_placement
 
 
-def packing_of(config: RecipeConfig, grid: FrameGrid) -> Packing:
+def choose_packing(config: RecipeConfig, grid: FrameGrid) -> Packing:
     """What a run takes of each clip."""
-    kind: Kind = "none"
+    kind: EmbeddingKind = "none"
     if config.net.use_embeddings:
         # Other aggregations look at all tokens.
         pooled = config.net.aggregation_type == "pool1d"
@@ -45,7 +45,7 @@ def pack_corpora(
     Raises:
         InputError: for clips that cannot be used, or too little space.
     """
-    packing = packing_of(config, grid)
+    packing = choose_packing(config, grid)
     for loaded in corpora:
         path = packed_path(loaded.corpus, config, packing)
         wavs = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
@@ -84,28 +84,28 @@ def open_packed(
     Raises:
         InputError: if they do not fit where they are wanted, or a packed set cannot be used.
     """
-    corpora, packing = list(corpora), packing_of(config, grid)
+    corpora, packing = list(corpora), choose_packing(config, grid)
     sets = [PackedSet(packed_path(one.corpus, config, packing)) for one in corpora]
     n_bytes = sum(one.n_bytes for one in sets)
-    place = choose_place(config.data.resident, n_bytes, device, n_processes)
+    placement = choose_placement(config.data.resident, n_bytes, device, n_processes)
     if tell:
-        print(f"packed sets: {place.said}")
-    brought = _bring(sets, place, tell and config.training.enable_progress_bar)
+        print(f"packed sets: {placement.message}")
+    brought = _load_clips(sets, placement, tell and config.training.enable_progress_bar)
     return {
         loaded.corpus.name: replace(loaded, packed=clips)
         for loaded, clips in zip(corpora, brought, strict=True)
     }
 
 
-def _bring(sets: list[PackedSet], place: Place, progress: bool) -> list[PackedClips]:
-    if place.device is None:
+def _load_clips(sets: list[PackedSet], placement: Placement, progress: bool) -> list[PackedClips]:
+    if placement.device is None:
         return [PackedClips(one) for one in sets]
     with tqdm(
-        desc=f"reading packed sets to {place.device}",
+        desc=f"reading packed sets to {placement.device}",
         total=sum(one.n_bytes for one in sets),
         unit="B",
         unit_scale=True,
         dynamic_ncols=True,
         disable=not progress,
     ) as bar:
-        return [PackedClips(one, place.device, bar) for one in sets]
+        return [PackedClips(one, placement.device, bar) for one in sets]

@@ -45,7 +45,7 @@ class Truth(NamedTuple):
         return sum(self.durations.get(clip_id, 0.0) for clip_id in self.left_out)
 
 
-def scored(
+def scored_classes(
     events: EventTable, classes: Sequence[str], remedy: str = "check the table"
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The classes that occur in the truth, and those that do not.

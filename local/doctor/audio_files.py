@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from desed_task.audio.files import AudioInfo, list_wavs, probe
-from desed_task.audio.inspection import Examined, examine
+from desed_task.audio.inspection import AudioContent, inspect_audio
 from desed_task.dataio.annotations import EventTable, read_durations
 from desed_task.errors import InputError
-from desed_task.evaluation.segments import place_of
-from desed_task.parallel import in_threads
+from desed_task.evaluation.segments import clip_span
+from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, Corpus
 
@@ -27,7 +27,7 @@ _EVENT_S = 0.5
 _SHORTEST, _LONGEST = 0.1, 1.5
 
 
-class Found(NamedTuple):
+class FileInspection(NamedTuple):
     """What was found of a file.
 
     Attributes:
@@ -35,7 +35,7 @@ class Found(NamedTuple):
         original_s: length of the file that it was made from, where there is one.
     """
 
-    examined: Examined | str
+    examined: AudioContent | str
     original_s: float | None
 
 
@@ -47,13 +47,13 @@ def wavs_of(folder: str | Path) -> dict[str, Path]:
         return {}
 
 
-def examine_all(
+def inspect_files(
     config: RecipeConfig,
     wavs: Mapping[Corpus, Mapping[str, Path]],
     *,
     jobs: int | None,
     progress: bool,
-) -> dict[str, dict[str, Found]]:
+) -> dict[str, dict[str, FileInspection]]:
     """Read every file: corpus -> clip -> what was found, in threads under one bar."""
     work = [
         (path, Path(getattr(config.data, f"{corpus.folder_key}_44k")) / path.name)
@@ -61,29 +61,29 @@ def examine_all(
         for path in clips.values()
     ]
     bar = "reading audio"
-    results = iter(list(in_threads(_examine, work, jobs=jobs, desc=bar, progress=progress)))
+    results = iter(list(thread_map(_inspect, work, jobs=jobs, desc=bar, progress=progress)))
     return {
         corpus.name: {clip_id: next(results) for clip_id in clips} for corpus, clips in wavs.items()
     }
 
 
-def _examine(job: tuple[Path, Path]) -> Found:
+def _inspect(job: tuple[Path, Path]) -> FileInspection:
     path, original = job
     try:
-        examined: Examined | str = examine(path)
+        examined: AudioContent | str = inspect_audio(path)
     except InputError as error:
         examined = str(error)
     try:
         original_s = probe(original).duration_s if original.is_file() else None
     except InputError:
         original_s = None  # Reported by the preparation, which reads it.
-    return Found(examined, original_s)
+    return FileInspection(examined, original_s)
 
 
 class _Rule(NamedTuple):
     """What says how long a clip is, or None; and how far it may be off."""
 
-    told_s: Callable[[str], float | None]
+    stated_s: Callable[[str], float | None]
     tolerance_s: float
     who: str
 
@@ -91,7 +91,7 @@ class _Rule(NamedTuple):
 def wrong_lengths(
     corpus: Corpus,
     config: RecipeConfig,
-    found: Mapping[str, Found],
+    found: Mapping[str, FileInspection],
     events: EventTable | None,
 ) -> dict[str, str]:
     """Clip -> its length and what says otherwise.
@@ -100,7 +100,7 @@ def wrong_lengths(
     as long as its original; no event is behind the end. Where nothing of it speaks, a clip lasts
     from 0.1 to 1.5 times `data.audio_max_len`: AudioSet has clips that are shorter than 10 s.
     """
-    infos = {c: f.examined.info for c, f in found.items() if isinstance(f.examined, Examined)}
+    infos = {c: f.examined.info for c, f in found.items() if isinstance(f.examined, AudioContent)}
     rules = tuple(_rules(corpus, config, found))
     ends = {} if events is None else _last_offsets(events)
     wrong = {}
@@ -113,7 +113,9 @@ def wrong_lengths(
     return wrong
 
 
-def _rules(corpus: Corpus, config: RecipeConfig, found: Mapping[str, Found]) -> Iterator[_Rule]:
+def _rules(
+    corpus: Corpus, config: RecipeConfig, found: Mapping[str, FileInspection]
+) -> Iterator[_Rule]:
     if corpus in (MAESTRO_TRAIN, MAESTRO_VALIDATION):
         yield _Rule(_named_s, _EXACT_S, "by its name")
     yield _Rule(lambda clip_id: found[clip_id].original_s, _EXACT_S, "like its original")
@@ -127,10 +129,10 @@ def _rules(corpus: Corpus, config: RecipeConfig, found: Mapping[str, Found]) -> 
 
 def _named_s(clip_id: str) -> float | None:
     try:
-        place = place_of(clip_id)
+        span = clip_span(clip_id)
     except InputError:
         return None
-    return place.offset_s - place.onset_s
+    return span.offset_s - span.onset_s
 
 
 def _disagrees(clip_id: str, info: AudioInfo, rules: Sequence[_Rule]) -> str:

@@ -17,10 +17,10 @@ from local import corpora
 from local.config import RecipeConfig, load_config
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import coarse_text, is_16_bit
-from local.data.corpus_checks import PROBES
+from local.data.corpus_checks import N_PROBES
 from local.data.datamodule import SedDataModule
-from local.doctor.audio_files import examine_all, wavs_of
-from local.doctor.corpus import Part
+from local.doctor.audio_files import inspect_files, wavs_of
+from local.doctor.corpus import CorpusInspection
 from local.doctor.embedding_files import (
     checkpoint_findings,
     checkpoint_report,
@@ -28,11 +28,11 @@ from local.doctor.embedding_files import (
     read_embeddings,
     wanted_identity,
 )
-from local.doctor.report import FILE, DataReport, Finding, Level, PartReport
+from local.doctor.report import REPORT_FILE, CorpusReport, DataReport, Finding, Level
 
-PARTS: tuple[Corpus, ...] = (*corpora.NEEDED["fit"], EVALUATION)
+CHECKED_CORPORA: tuple[Corpus, ...] = (*corpora.NEEDED_BY_STAGE["fit"], EVALUATION)
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
-TRAINING_WOULD_FAIL = 1
+EXIT_TRAINING_WOULD_FAIL = 1
 _ONLY_EVALUATION = "(needed only to score the evaluation set: --eval_set, --eval_from_checkpoint)"
 
 
@@ -47,14 +47,14 @@ def run_check(conf_file: str, folder: Path, *, jobs: int | None = None) -> int:
     Returns:
         0, or 1 if training would fail.
     """
-    report = check(load_config(conf_file), conf_file=conf_file, jobs=jobs)
-    report.write(folder / FILE)
+    report = check_data(load_config(conf_file), conf_file=conf_file, jobs=jobs)
+    report.write(folder / REPORT_FILE)
     print(report.text())
-    print(f"everything, names included: {folder / FILE}")
-    return TRAINING_WOULD_FAIL if report.training_would_fail else 0
+    print(f"everything, names included: {folder / REPORT_FILE}")
+    return EXIT_TRAINING_WOULD_FAIL if report.training_would_fail else 0
 
 
-def check(
+def check_data(
     config: RecipeConfig, *, conf_file: str = "", jobs: int | None = None, progress: bool = True
 ) -> DataReport:
     """Read everything that a configuration names.
@@ -66,16 +66,16 @@ def check(
         progress: show a bar.
     """
     data = SedDataModule(config)
-    findings = list(_told_by_training(data))
-    wavs = {corpus: wavs_of(getattr(config.data, corpus.folder_key)) for corpus in PARTS}
-    found = examine_all(config, wavs, jobs=jobs or PROBES, progress=progress)
+    findings = list(_findings_of_training(data))
+    wavs = {corpus: wavs_of(getattr(config.data, corpus.folder_key)) for corpus in CHECKED_CORPORA}
+    found = inspect_files(config, wavs, jobs=jobs or N_PROBES, progress=progress)
     checkpoint = checkpoint_report(config)
-    readers = read_embeddings(config, PARTS)
+    readers = read_embeddings(config, CHECKED_CORPORA)
     wanted = wanted_identity(config, checkpoint, readers)
-    parts: list[PartReport] = []
-    for corpus in PARTS:
+    parts: list[CorpusReport] = []
+    for corpus in CHECKED_CORPORA:
         loaded = data.loaded.get(corpus.name)
-        part = Part(corpus, config, wavs[corpus], found[corpus.name], loaded)
+        part = CorpusInspection(corpus, config, wavs[corpus], found[corpus.name], loaded)
         report = part.report(readers.get(corpus.name), wanted)
         findings += part.findings(report)
         findings += embeddings_findings(corpus, report.embeddings, wanted, checkpoint)
@@ -88,7 +88,7 @@ def check(
     return DataReport(conf_file, tuple(parts), checkpoint, tuple(findings))
 
 
-def _told_by_training(data: SedDataModule) -> Iterator[Finding]:
+def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:
     """What training and an evaluation would refuse, and what they would warn of."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)

@@ -10,23 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from desed_task.audio.files import count_formats
-from desed_task.audio.inspection import Examined
+from desed_task.audio.inspection import AudioContent
 from desed_task.dataio.annotations import read_durations
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import mixed_text
-from local.data.corpus_checks import PREPARE, examples, missing_text, open_embeddings, read_headers
-from local.data.expected_clips import absent_recordings, listed_clips, table_of
+from local.data.corpus_checks import (
+    PREPARE_REMEDY,
+    examples,
+    missing_text,
+    open_embeddings,
+    read_headers,
+)
+from local.data.expected_clips import absent_recordings, listed_clips, table_path
 from local.data.loaded_corpus import LoadedCorpus
-from local.doctor.audio_files import Found, wavs_of, wrong_lengths
+from local.doctor.audio_files import FileInspection, wavs_of, wrong_lengths
 from local.doctor.embedding_files import Identity, embeddings_report
-from local.doctor.report import Finding, Level, PartReport
+from local.doctor.report import CorpusReport, Finding, Level
 
 
 @dataclass(frozen=True)
-class Part:
+class CorpusInspection:
     """A corpus, its files and what was found in them.
 
     Attributes:
@@ -40,7 +46,7 @@ class Part:
     corpus: Corpus
     config: RecipeConfig
     wavs: Mapping[str, Path]
-    found: Mapping[str, Found]
+    found: Mapping[str, FileInspection]
     loaded: LoadedCorpus | None
 
     @property
@@ -56,7 +62,7 @@ class Part:
     @cached_property
     def listed(self) -> tuple[str, ...] | None:
         """The clips that the table names, also one with wrong labels; None without a table."""
-        path = table_of(self.corpus, self.config)
+        path = table_path(self.corpus, self.config)
         try:
             return None if path is None else listed_clips(path)
         except InputError:
@@ -81,10 +87,10 @@ class Part:
         return {clip_id: self.wavs[clip_id] for clip_id in self.needed if clip_id in self.wavs}
 
     @cached_property
-    def examined(self) -> dict[str, Examined]:
+    def examined(self) -> dict[str, AudioContent]:
         """The files that can be read."""
         readable = ((clip_id, found.examined) for clip_id, found in self.found.items())
-        return {clip_id: seen for clip_id, seen in readable if isinstance(seen, Examined)}
+        return {clip_id: seen for clip_id, seen in readable if isinstance(seen, AudioContent)}
 
     @cached_property
     def eventful(self) -> set[str]:
@@ -98,7 +104,7 @@ class Part:
             return set()
         return {events.clip_ids[index] for index in np.unique(events.clip_index)}
 
-    def report(self, reader: EmbeddingReader | None, wanted: Identity) -> PartReport:
+    def report(self, reader: EmbeddingReader | None, wanted: Identity) -> CorpusReport:
         """Everything found, as data.
 
         Args:
@@ -110,8 +116,8 @@ class Part:
         unlisted = set(self.wavs).difference(listed or ()) if by_table else set()
         seconds = (self.examined[c].info.duration_s for c in self.used if c in self.examined)
         rates = {clip_id: seen.info.sample_rate for clip_id, seen in self.examined.items()}
-        table = table_of(self.corpus, self.config)
-        return PartReport(
+        table = table_path(self.corpus, self.config)
+        return CorpusReport(
             self.corpus.name,
             self.corpus.title,
             str(self.folder),
@@ -139,7 +145,7 @@ class Part:
             embeddings=embeddings_report(self.corpus, self.config, reader, self.used, wanted),
         )
 
-    def findings(self, report: PartReport) -> Iterator[Finding]:
+    def findings(self, report: CorpusReport) -> Iterator[Finding]:
         """What training's own check does not tell of it, in words."""
         if self.loaded is None:
             yield from self._behind_the_table()
@@ -154,7 +160,7 @@ class Part:
             yield Finding("warning", self.corpus.name, mixed_text(self.folder, report.formats))
         if report.wrong_length:
             wrong = [f"{clip_id}: {what}" for clip_id, what in report.wrong_length.items()]
-            text = f"{self._share(wrong)} have a wrong length ({examples(wrong)}); {PREPARE}"
+            text = f"{self._share(wrong)} have a wrong length ({examples(wrong)}); {PREPARE_REMEDY}"
             yield self._say("warning", f"{text}, or fetch them again")
         yield from self._silence(report)
 
@@ -178,22 +184,22 @@ class Part:
             open_embeddings(self.corpus, list(self.used), self.config, problems)
         yield from (Finding("error", self.corpus.name, problem) for problem in problems)
 
-    def _absent(self, report: PartReport) -> Iterator[Finding]:
+    def _absent(self, report: CorpusReport) -> Iterator[Finding]:
         # Where none is there, training's own check says so.
         if report.missing and self.used:
             n_listed = len(self.listed or ())
             text = missing_text(self.corpus.title, self.folder, report.missing, n_listed)
             n_originals = len(set(report.missing).intersection(report.unprepared))
             if n_originals:
-                text += f"; {n_originals} of them are in {self.originals}: {PREPARE}"
+                text += f"; {n_originals} of them are in {self.originals}: {PREPARE_REMEDY}"
             yield Finding("warning", self.corpus.name, text)
         if report.unprepared and self.listed is None and self.used:
             text = f"lacks originals of {self.originals}: {len(report.unprepared)}"
-            yield self._say("warning", f"{text} ({examples(report.unprepared)}); {PREPARE}")
+            yield self._say("warning", f"{text} ({examples(report.unprepared)}); {PREPARE_REMEDY}")
         if report.missing_recordings and self.used:
             recordings = report.missing_recordings
             text = f"has no clip of {len(recordings)} recordings ({examples(recordings)})"
-            yield self._say("warning", f"{text}; get MAESTRO real and {PREPARE}")
+            yield self._say("warning", f"{text}; get MAESTRO real and {PREPARE_REMEDY}")
         if report.unlisted:
             text = f"{self._share(report.unlisted)} are in no table and not used"
             yield self._say("note", f"{text} ({examples(report.unlisted)})")
@@ -205,7 +211,7 @@ class Part:
             )
             yield Finding("note", self.corpus.name, text)
 
-    def _unused_but_extracted(self, report: PartReport) -> Iterator[Finding]:
+    def _unused_but_extracted(self, report: CorpusReport) -> Iterator[Finding]:
         """Damage that training does not meet, but the extraction of embeddings does."""
         damaged = [*report.unreadable, *report.wrong_rate]
         damaged = [clip_id for clip_id in damaged if clip_id not in self.used]
@@ -213,7 +219,7 @@ class Part:
             text = f"{self._share(damaged)} are damaged or at another rate, and not used"
             yield self._say("warning", f"{text} ({examples(damaged)}); remove them")
 
-    def _silence(self, report: PartReport) -> Iterator[Finding]:
+    def _silence(self, report: CorpusReport) -> Iterator[Finding]:
         mute = [clip_id for clip_id in report.silent if clip_id in self.eventful]
         if mute:
             text = f"{self._share(mute)} are digitally silent, but the table has events in them"

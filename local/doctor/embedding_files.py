@@ -11,9 +11,9 @@ from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.corpora import Corpus
-from local.data.corpus_checks import EXTRACT, embeddings_path, examples
+from local.data.corpus_checks import EXTRACT_HINT, embeddings_path, examples
 from local.doctor.report import CheckpointReport, EmbeddingsReport, Finding
-from local.extraction.extractor import identity_of, newer
+from local.extraction.extractor import clips_newer_than, identity_of
 
 Identity = dict[str, str | float]
 _WHOLE = ("whole", "origin unknown", "unused")
@@ -87,7 +87,7 @@ def embeddings_report(
         state = "unusable" if path.is_file() else "unfinished" if begun else "absent"
         return EmbeddingsReport(str(path), state)
     lacking = tuple(reader.missing(clips))
-    outdated = tuple(newer(clips, path))
+    outdated = tuple(clips_newer_than(clips, path))
     if lacking:
         state = f"lack {len(lacking)}"
     elif outdated or (reader.identity and not wanted.items() <= reader.identity.items()):
@@ -103,7 +103,7 @@ def embeddings_findings(
     corpus: Corpus, report: EmbeddingsReport, wanted: Identity, checkpoint: CheckpointReport
 ) -> Iterator[Finding]:
     """What training's own check does not tell: embeddings of something else."""
-    again = f"{EXTRACT}, which does them again"
+    again = f"{EXTRACT_HINT}, which does them again"
     if report.outdated:
         yield Finding(
             "warning",

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from desed_task.atomic_files import write_json_atomic
 from desed_task.errors import InputError
 
-FILE = "data_report.json"
+REPORT_FILE = "data_report.json"
 Level = Literal["error", "warning", "note"]
 _MOST_SHOWN = 30
 
@@ -74,7 +74,7 @@ class CheckpointReport:
 
 
 @dataclass(frozen=True)
-class PartReport:
+class CorpusReport:
     """One corpus.
 
     Attributes:
@@ -133,7 +133,7 @@ class DataReport:
     """
 
     conf_file: str
-    parts: tuple[PartReport, ...]
+    parts: tuple[CorpusReport, ...]
     checkpoint: CheckpointReport
     findings: tuple[Finding, ...]
 
@@ -168,7 +168,7 @@ class DataReport:
         shown = [f"{level}: {message}" for level, _, message in self.findings]
         lines += shown[:_MOST_SHOWN]
         if len(shown) > _MOST_SHOWN:
-            lines.append(f"... and {len(shown) - _MOST_SHOWN} more, see {FILE}")
+            lines.append(f"... and {len(shown) - _MOST_SHOWN} more, see {REPORT_FILE}")
         return "\n".join([*lines, self.verdict()])
 
     def verdict(self) -> str:
@@ -188,7 +188,7 @@ _HEADS = (
 _COLUMNS = "{:<25}" + "{:>8}" * 9 + "  {}"
 
 
-def _cells(part: PartReport) -> Sequence[Any]:
+def _cells(part: CorpusReport) -> Sequence[Any]:
     return (
         part.title,
         "-" if part.listed is None else part.listed,

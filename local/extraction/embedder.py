@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from desed_task.audio.files import read_clip
-from desed_task.encoders.beats.model import SAMPLE_RATE, Beats
+from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats
 from desed_task.errors import InputError
-from desed_task.parallel import ahead
+from desed_task.parallel import prefetch
 
 _READERS = 8
 Item = TypeVar("Item")
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 Precision = Literal["32", "bf16"]
 
 
-class Batch(NamedTuple):
+class AudioBatch(NamedTuple):
     """Clips that were read: names, waveforms (clip, sample), and faults of those that were not."""
 
     clip_ids: list[str]
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     faults: list[str]
 
 
-class Embedded(NamedTuple):
+class EmbeddedBatch(NamedTuple):
     """Embeddings of a batch on their way to the CPU; `ready` says when they are there."""
 
     clip_ids: list[str]
@@ -65,34 +65,34 @@ class Embedder:
     @property
     def n_samples(self) -> int:
         """Length of a clip."""
-        return round(self.clip_s * SAMPLE_RATE)
+        return round(self.clip_s * BEATS_SAMPLE_RATE)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Features and tokens of a clip's frame embeddings."""
         return self.beats.size, self.beats.n_tokens(self.n_samples)
 
-    def stream(self, wavs: Sequence[Path]) -> Generator[Embedded, None, None]:
+    def stream(self, wavs: Sequence[Path]) -> Generator[EmbeddedBatch, None, None]:
         """Embeddings of files, batch by batch, in order; reading runs ahead of computing."""
         on_gpu = self.device.type == "cuda"
         size = self.batch_size or (32 if on_gpu else 4)
         batches = [wavs[first : first + size] for first in range(0, len(wavs), size)]
         return self._on_gpu(batches) if on_gpu else self._on_cpu(batches)
 
-    def _on_cpu(self, batches: Sequence[Sequence[Path]]) -> Generator[Embedded, None, None]:
+    def _on_cpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
         """Each processor works at a batch of its own: faster than all of them at one."""
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         work = partial(_in_turn, self._read, self._embed)
         try:
-            yield from ahead(work, batches, n_threads)
+            yield from prefetch(work, batches, n_threads)
         finally:
             torch.set_num_threads(n_threads)
 
-    def _on_gpu(self, batches: Sequence[Sequence[Path]]) -> Generator[Embedded, None, None]:
+    def _on_gpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
         """A batch is handed on, and written, while the next one is computed."""
-        before: Embedded | None = None
-        for batch in ahead(self._read, batches, _READERS):
+        before: EmbeddedBatch | None = None
+        for batch in prefetch(self._read, batches, _READERS):
             now = self._embed(batch)
             if before is not None:
                 yield _arrived(before)
@@ -100,11 +100,13 @@ class Embedder:
         if before is not None:
             yield _arrived(before)
 
-    def _read(self, wavs: Sequence[Path]) -> Batch:
+    def _read(self, wavs: Sequence[Path]) -> AudioBatch:
         clip_ids, waveforms, faults = [], [], []
         for wav in wavs:
             try:
-                clip = read_clip(wav, sample_rate=SAMPLE_RATE, n_samples=self.n_samples, rng=None)
+                clip = read_clip(
+                    wav, sample_rate=BEATS_SAMPLE_RATE, n_samples=self.n_samples, rng=None
+                )
             except InputError as error:
                 faults.append(str(error))
             else:
@@ -114,13 +116,13 @@ class Embedder:
         if self.device.type == "cuda":
             # Only from pinned memory the copy does not wait for what the GPU is at.
             waveform = waveform.pin_memory()
-        return Batch(clip_ids, waveform, faults)
+        return AudioBatch(clip_ids, waveform, faults)
 
     @torch.inference_mode()
-    def _embed(self, batch: Batch) -> Embedded:
+    def _embed(self, batch: AudioBatch) -> EmbeddedBatch:
         if not batch.clip_ids:
             nothing = torch.empty(0, self.beats.size)
-            return Embedded([], nothing[:, :, None], nothing, batch.faults, None)
+            return EmbeddedBatch([], nothing[:, :, None], nothing, batch.faults, None)
         waveform = batch.waveform.to(self.device, non_blocking=True)
         half = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
@@ -131,10 +133,10 @@ class Embedder:
         if self.device.type == "cuda":
             ready = torch.cuda.Event()
             ready.record()
-        return Embedded(batch.clip_ids, frame, global_, batch.faults, ready)
+        return EmbeddedBatch(batch.clip_ids, frame, global_, batch.faults, ready)
 
 
-def _arrived(embedded: Embedded) -> Embedded:
+def _arrived(embedded: EmbeddedBatch) -> EmbeddedBatch:
     if embedded.ready is not None:
         embedded.ready.synchronize()
     return embedded

@@ -130,7 +130,7 @@ class Extractor:
         if reader.identity and reader.identity != self.identity:
             return f"done again: {path} is of other BEATs weights, clip length or precision"
         absent = reader.missing(clips)
-        changed = set(newer(clips, path)) - set(absent)
+        changed = set(clips_newer_than(clips, path)) - set(absent)
         if absent or changed:
             return f"{len(absent)} clips are new and {len(changed)} newer than {path}"
         return None
@@ -151,10 +151,10 @@ class Extractor:
 
     def _take_over(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> None:
         """Use what a killed run or an older file has, as long as the clip has not changed."""
-        writer.forget(set(newer(clips, writer.part)) - set(writer.todo))
+        writer.forget(set(clips_newer_than(clips, writer.part)) - set(writer.todo))
         for donor in (writer.old, writer.path):
             if donor.exists():
-                changed = set(newer(clips, donor))
+                changed = set(clips_newer_than(clips, donor))
                 writer.adopt(donor, [clip_id for clip_id in writer.todo if clip_id not in changed])
         n_done = len(clips) - len(writer.todo)
         if n_done:
@@ -196,7 +196,7 @@ def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
     return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
 
 
-def newer(clips: Mapping[str, Path], file: Path) -> list[str]:
+def clips_newer_than(clips: Mapping[str, Path], file: Path) -> list[str]:
     """Clips whose sound was written after `file`; a link that leads nowhere is none of them."""
     written = file.stat().st_mtime
     there = ((clip_id, wav) for clip_id, wav in clips.items() if wav.exists())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from desed_task.audio.files import list_wavs
-from desed_task.encoders.beats.model import SAMPLE_RATE
+from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, SYNTHETIC_VALIDATION, TEST, TRAINING
@@ -47,8 +47,10 @@ def find_wavs(config: RecipeConfig, sets: Iterable[str]) -> dict[str, list[Path]
         InputError: folders that are missing or empty, all of them at once; audio at a rate that
             BEATs does not take.
     """
-    if config.data.fs != SAMPLE_RATE:
-        raise InputError(f"data.fs is {config.data.fs}; BEATs takes audio at {SAMPLE_RATE} Hz")
+    if config.data.fs != BEATS_SAMPLE_RATE:
+        raise InputError(
+            f"data.fs is {config.data.fs}; BEATs takes audio at {BEATS_SAMPLE_RATE} Hz"
+        )
     wavs, problems = {}, []
     for name in sets:
         key = FOLDER_KEYS[REPEATS.get(name, name)]

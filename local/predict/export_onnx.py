@@ -13,8 +13,8 @@ from desed_task.audio.streaming import stream_file
 from desed_task.checkpoints.spec import Detector, load_detector
 from desed_task.encoders.beats.model import Beats, find_beats, load_beats
 from desed_task.errors import InputError
-from desed_task.inference.onnx_export import Exported, export_crnn, export_waveform
-from desed_task.inference.verified_onnx import need_packages
+from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform
+from desed_task.inference.verified_onnx import check_packages
 from local.config import RecipeConfig
 from local.predict.recordings import find_recordings
 
@@ -50,12 +50,12 @@ def export_onnx(
         InputError: for files that cannot be used, packages that are absent, and a graph whose
             scores are not PyTorch's.
     """
-    need_packages()
+    check_packages()
     detector = load_detector(Path(checkpoint))
     beats = _beats(detector, config.pretrained.beats_checkpoint, pretrained_model)
     clip = _opening(recordings, detector) if recordings else None
     crnn = output_dir / f"crnn_{role}.onnx"
-    files = [_told(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
+    files = [_announce(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
     whole = output_dir / f"detector_{role}.onnx"
     if beats is None and _takes_embeddings(detector):
         print(
@@ -63,7 +63,7 @@ def export_onnx(
             f"{config.pretrained.beats_checkpoint}; name them with --pretrained_model"
         )
         return files
-    files.append(_told(export_waveform(detector, role, whole, beats=beats, clip=clip)))
+    files.append(_announce(export_waveform(detector, role, whole, beats=beats, clip=clip)))
     return files
 
 
@@ -105,7 +105,7 @@ def _until(blocks: Iterator[np.ndarray], n_samples: int) -> Iterator[np.ndarray]
             return
 
 
-def _told(exported: Exported) -> Path:
+def _announce(exported: ExportedFile) -> Path:
     """Print what was written and how far it is from PyTorch."""
     apart = ", ".join(f"{value:.1e} on {kind}" for kind, value in exported.differences.items())
     size_mb = exported.path.stat().st_size / 1e6

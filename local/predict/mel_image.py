@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from desed_task.features import LogMel, to_db
 
-MOST_COLUMNS = 2000
+MAX_COLUMNS = 2000
 _BATCH_HOPS = 1000
 
 
-class MelPicture:
+class MelImage:
     """Mel magnitudes, averaged over ever longer times as the recording goes on.
 
     Attributes:
@@ -26,7 +26,7 @@ class MelPicture:
         most_columns: when there are twice as many, neighbours are averaged.
     """
 
-    def __init__(self, log_mel: dict[str, Any], *, most_columns: int = MOST_COLUMNS) -> None:
+    def __init__(self, log_mel: dict[str, Any], *, most_columns: int = MAX_COLUMNS) -> None:
         self._log_mel = LogMel(**log_mel)
         self.highest_hz = float(log_mel.get("f_max", 8000.0))
         spectrogram = self._log_mel.spectrogram

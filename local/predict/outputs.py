@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from desed_task.atomic_files import atomic_path, write_json_atomic, write_text_atomic
-from desed_task.inference.detector import Found
-from local.predict.timeline import MelPicture, timeline
+from desed_task.inference.detector import DetectionResult
+from local.predict.timeline import MelImage, plot_timeline
 from local.scoring import figures
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
@@ -20,9 +20,9 @@ class Prediction(NamedTuple):
     """A recording with what was found in it."""
 
     path: Path
-    found: Found
+    found: DetectionResult
     limits: Mapping[str, float]  # label -> threshold
-    mel: MelPicture | None
+    mel: MelImage | None
     made_by: Mapping[str, Any]  # checkpoint, network, hop: for the JSON
 
 
@@ -94,10 +94,10 @@ def write_score_arrays(path: Path, prediction: Prediction) -> None:
 def write_timeline(path: Path, prediction: Prediction) -> None:
     """The picture of `local.predict.timeline`."""
     assert prediction.mel is not None
-    figure = timeline(
+    figure = plot_timeline(
         prediction.found, prediction.mel, prediction.limits, title=prediction.path.name
     )
-    figures.save(figure, path)
+    figures.save_figure(figure, path)
 
 
 class Format(NamedTuple):

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from desed_task.audio.files import probe
 from desed_task.audio.streaming import stream_file
 from desed_task.errors import InputError
-from desed_task.inference.detector import Found, SoundEventDetector
+from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.postprocess import Threshold, class_thresholds
 from local.cli.devices import choose_device
 from local.cli.exit_status import StoppedError
 from local.config import RecipeConfig
-from local.predict.mel_image import MelPicture
+from local.predict.mel_image import MelImage
 from local.predict.outputs import FORMATS, Prediction, paths_of
 from local.predict.recordings import Recording, find_recordings
 from local.predict.timeline import duration_text
@@ -61,7 +61,7 @@ def open_detector(
     )
 
 
-BAR = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
 class Output(NamedTuple):
@@ -81,7 +81,7 @@ class Output(NamedTuple):
 
 
 @dataclass
-class Summary:
+class PredictionSummary:
     """What was found in all recordings.
 
     Attributes:
@@ -100,7 +100,7 @@ class Summary:
     event_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     faults: list[str] = field(default_factory=list)
 
-    def add(self, found: Found, busy_s: float) -> None:
+    def add(self, found: DetectionResult, busy_s: float) -> None:
         """Count a recording, and the seconds that it took."""
         self.n_done += 1
         self.audio_s += found.duration_s
@@ -139,7 +139,7 @@ def predict_all(
         The exit status: 1 where a recording could not be read.
     """
     recordings, faults = find_recordings(inputs)
-    summary = search(detector, recordings, output, threshold=threshold)
+    summary = detect_recordings(detector, recordings, output, threshold=threshold)
     print(f"{summary.table()}\nresults: {output.folder}")
     faults += summary.faults
     if faults:
@@ -147,14 +147,14 @@ def predict_all(
     return 1 if faults else 0
 
 
-def search(
+def detect_recordings(
     detector: SoundEventDetector,
     recordings: Sequence[Recording],
     output: Output,
     *,
     threshold: Threshold,
     progress: bool = True,
-) -> Summary:
+) -> PredictionSummary:
     """Find the events of recordings and write them; one that cannot be read does not end it.
 
     Args:
@@ -167,13 +167,13 @@ def search(
     Raises:
         StoppedError: after Ctrl-C; what is finished stays.
     """
-    summary = Summary()
-    todo = _todo(recordings, output, summary)
+    summary = PredictionSummary()
+    todo = _pending(recordings, output, summary)
     limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
     output.folder.mkdir(parents=True, exist_ok=True)  # before hours of work, not after them
     bar = tqdm(
         total=sum(todo.values()),
-        bar_format=BAR,
+        bar_format=BAR_FORMAT,
         dynamic_ncols=True,
         disable=not progress,
     )
@@ -186,9 +186,9 @@ def search(
         for recording in todo:
             started_s = time.monotonic()
             try:
-                found = _search(detector, recording, output, limits, advance)
+                found = _detect_recording(detector, recording, output, limits, advance)
             except InputError as error:
-                summary.faults.append(_placed(error, recording))
+                summary.faults.append(_with_name(error, recording))
             except KeyboardInterrupt:
                 raise StoppedError(
                     f"stopped after {summary.n_done} of {len(todo)} recordings; run the same "
@@ -199,8 +199,8 @@ def search(
     return summary
 
 
-def _todo(
-    recordings: Sequence[Recording], output: Output, summary: Summary
+def _pending(
+    recordings: Sequence[Recording], output: Output, summary: PredictionSummary
 ) -> dict[Recording, float]:
     """Recordings to search with their seconds; the others are counted in the summary."""
     lengths_s = {}
@@ -223,16 +223,16 @@ def _is_done(recording: Recording, output: Output) -> bool:
     return all(file.is_file() and file.stat().st_mtime >= written_s for file in files)
 
 
-def _search(
+def _detect_recording(
     detector: SoundEventDetector,
     recording: Recording,
     output: Output,
     limits: Mapping[str, float],
     progress: Callable[[float], None],
-) -> Found:
+) -> DetectionResult:
     """Find the events of one recording and write its files."""
     blocks = stream_file(recording.path, detector.spec.sample_rate)
-    mel = MelPicture(detector.spec.front_end) if "png" in output.formats else None
+    mel = MelImage(detector.spec.front_end) if "png" in output.formats else None
     found = detector.detect_blocks(
         blocks if mel is None else mel.watch(blocks), threshold=limits, progress=progress
     )
@@ -242,6 +242,6 @@ def _search(
     return found
 
 
-def _placed(error: InputError, recording: Recording) -> str:
+def _with_name(error: InputError, recording: Recording) -> str:
     text = str(error)
     return text if str(recording.path) in text else f"{recording.path}: {text}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 # Of files taken from folders; a file that is named itself may have any ending.
-ENDINGS = (".wav", ".flac", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 class Recording(NamedTuple):
@@ -34,7 +34,9 @@ def find_recordings(inputs: Sequence[Path]) -> tuple[list[Recording], list[str]]
         if given.is_dir():
             inside = _below(given)
             if not inside:
-                faults.append(f"{given}: holds no audio ({', '.join(ENDINGS)}); check the folder")
+                faults.append(
+                    f"{given}: holds no audio ({', '.join(AUDIO_SUFFIXES)}); check the folder"
+                )
             for path in inside:
                 found.setdefault(path.resolve(), _Given(path, path.relative_to(given)))
         elif given.is_file():
@@ -55,7 +57,7 @@ def _below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in ENDINGS
+        if path.suffix.lower() in AUDIO_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )

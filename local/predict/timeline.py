@@ -16,23 +16,25 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from desed_task.inference.detector import Found, SoundEvent
-from local.predict.mel_image import MelPicture
-from local.scoring.figures import BAR, SCORE_COLOUR, SCORE_HEIGHT, TRUTH_COLOUR
+from desed_task.inference.detector import DetectionResult, SoundEvent
+from local.predict.mel_image import MelImage
+from local.scoring.figures import EVENT_BAR, SCORE_COLOUR, SCORE_HEIGHT, TRUTH_COLOUR
 
 EVENT_COLOUR = TRUTH_COLOUR
 # A class without an event has a row if it comes this near to its threshold.
 NEAR = 0.5
 WIDTH_IN = 13.0
 MEL_IN, ROW_IN, REST_IN = 2.2, 0.42, 1.4
-MOST_POINTS = 1500
-MOST_TICKS = 12
+MAX_POINTS = 1500
+MAX_TICKS = 12
 DECIBELS_SHOWN = 70.0
 KILOHERTZ = (0.2, 0.5, 1, 2, 4, 8, 16)
 STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
 
-def timeline(found: Found, mel: MelPicture, limits: Mapping[str, float], *, title: str) -> Figure:
+def plot_timeline(
+    found: DetectionResult, mel: MelImage, limits: Mapping[str, float], *, title: str
+) -> Figure:
     """What was found in a recording, over its spectrogram.
 
     Args:
@@ -58,13 +60,13 @@ def timeline(found: Found, mel: MelPicture, limits: Mapping[str, float], *, titl
     return figure
 
 
-def _shown(found: Found, limits: Mapping[str, float]) -> list[str]:
+def _shown(found: DetectionResult, limits: Mapping[str, float]) -> list[str]:
     """Classes with events and those whose scores come near, in the order of the classes."""
     best = dict(zip(found.labels, found.scores.max(axis=0), strict=True))
     return [label for label in found.labels if best[label] > NEAR * limits[label]]
 
 
-def _draw_mel(axes: Axes, mel: MelPicture, duration_s: float) -> None:
+def _draw_mel(axes: Axes, mel: MelImage, duration_s: float) -> None:
     decibel = mel.decibel
     top = max(float(decibel.max()), DECIBELS_SHOWN - 50.0)  # silence stays dark
     axes.imshow(
@@ -83,10 +85,10 @@ def _draw_mel(axes: Axes, mel: MelPicture, duration_s: float) -> None:
     axes.tick_params(labelbottom=False)
 
 
-def _draw_scores(axes: Axes, place: int, found: Found, label: str, limit: float) -> None:
+def _draw_scores(axes: Axes, place: int, found: DetectionResult, label: str, limit: float) -> None:
     """The class's scores as a staircase on the row's floor; of many frames the highest."""
     scores = found.scores[:, found.labels.index(label)]
-    step = -(-len(scores) // MOST_POINTS)
+    step = -(-len(scores) // MAX_POINTS)
     highest = np.maximum.reduceat(scores, np.arange(0, len(scores), step)).astype(float)
     edges_s: NDArray[np.float64] = np.append(found.boundaries_s[:-1:step], found.boundaries_s[-1])
     height = place + np.repeat(highest, 2) * SCORE_HEIGHT
@@ -101,11 +103,11 @@ def _draw_events(axes: Axes, place: int, events: list[SoundEvent]) -> None:
     spans = [(event.onset_s, event.offset_s - event.onset_s) for event in events]
     # The outline keeps short events of a long recording in sight.
     style = {"facecolor": EVENT_COLOUR, "edgecolor": EVENT_COLOUR, "linewidth": 0.7}
-    axes.broken_barh(spans, (place + BAR[0], BAR[1]), **style)
+    axes.broken_barh(spans, (place + EVENT_BAR[0], EVENT_BAR[1]), **style)
 
 
 def _label_times(axes: Axes, duration_s: float) -> None:
-    step_s = next((s for s in STEPS_S if duration_s / s <= MOST_TICKS), STEPS_S[-1])
+    step_s = next((s for s in STEPS_S if duration_s / s <= MAX_TICKS), STEPS_S[-1])
     ticks_s = np.arange(0, duration_s + 1e-9, step_s)
     if duration_s < 60:
         unit, texts = "seconds", [f"{t:.{int(step_s < 1)}f}" for t in ticks_s]

@@ -8,15 +8,15 @@ from pathlib import Path
 from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.files import list_wavs, probe
 from desed_task.errors import InputError
-from desed_task.parallel import in_threads
-from local.prep.resample import Failures
+from desed_task.parallel import thread_map
+from local.prep.resample import FileFailures
 
-COLUMNS = ("filename", "duration")
+DURATION_COLUMNS = ("filename", "duration")
 
 
 def write_durations(
     audio: Path | Sequence[Path], out_tsv: Path, *, jobs: int | None = None, progress: bool = True
-) -> Failures:
+) -> FileFailures:
     """Write the table of a folder's WAV files, sorted by name, or of the files given, in order.
 
     A file whose header cannot be read has no row and is reported.
@@ -39,7 +39,7 @@ def write_durations(
 
 def complete_durations(
     wavs: Sequence[Path], out_tsv: Path, *, jobs: int | None = None, progress: bool = True
-) -> Failures:
+) -> FileFailures:
     """Append the files that a table lacks; its rows stay as they are, and so does a full table.
 
     Args:
@@ -59,15 +59,15 @@ def complete_durations(
 
 def _write(
     wavs: Sequence[Path], rows: list[str], out_tsv: Path, jobs: int | None, progress: bool
-) -> Failures:
-    results = list(in_threads(_row, wavs, jobs=jobs, desc=out_tsv.name, progress=progress))
+) -> FileFailures:
+    results = list(thread_map(_row, wavs, jobs=jobs, desc=out_tsv.name, progress=progress))
     failed = tuple(
         (wav, str(result))
         for wav, result in zip(wavs, results, strict=True)
         if isinstance(result, InputError)
     )
     rows = rows + [result for result in results if isinstance(result, str)]
-    write_text_atomic(out_tsv, "\n".join(["\t".join(COLUMNS), *rows]) + "\n")
+    write_text_atomic(out_tsv, "\n".join(["\t".join(DURATION_COLUMNS), *rows]) + "\n")
     return failed
 
 

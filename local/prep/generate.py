@@ -9,9 +9,9 @@ from pathlib import Path
 
 from local.config import load_config
 from local.prep.download.sources import FETCHED_PARTS, load_sources
-from local.prep.layout import PARTS, Places
-from local.prep.resample import Step
-from local.prep.youtube.rate_limit import Manners
+from local.prep.layout import DATA_PARTS, DataLayout
+from local.prep.resample import PreparationStep
+from local.prep.youtube.rate_limit import RateLimits
 
 # Where the mini corpus and the real data lie, when --basedir does not say.
 MINI_BASEDIR, REAL_BASEDIR = Path("./data/mini"), Path("../../data")
@@ -33,10 +33,10 @@ def generate(args: argparse.Namespace) -> int:
 
         make_mini_corpus(basedir, bits=args.bits, jobs=args.jobs)
     else:
-        places = Places(load_config(args.conf_file).data, basedir, args.out_dir or basedir)
+        layout = DataLayout(load_config(args.conf_file).data, basedir, args.out_dir or basedir)
         if args.dry_run:
-            return _show_plan(args, places)
-        status = _fetch_and_prepare(args, places)
+            return _show_plan(args, layout)
+        status = _fetch_and_prepare(args, layout)
     if args.plot is not None:
         from local.prep.plots import plot_clips
 
@@ -45,20 +45,20 @@ def generate(args: argparse.Namespace) -> int:
     return status
 
 
-def _show_plan(args: argparse.Namespace, places: Places) -> int:
+def _show_plan(args: argparse.Namespace, layout: DataLayout) -> int:
     from local.prep.download.archives import plan_archives
     from local.prep.youtube.plan import plan_audioset
 
     parts = args.parts or FETCHED_PARTS
     clips = plan_audioset(
-        places,
+        layout,
         parts,
         retry_gone=args.retry_gone,
         signed_in=args.cookies is not None,
-        manners=Manners(pause_s=args.pause),
+        limits=RateLimits(pause_s=args.pause),
         bits=args.bits,
     )
-    plan = plan_archives(places, parts, load_sources(args.sources), mirror=args.mirror)
+    plan = plan_archives(layout, parts, load_sources(args.sources), mirror=args.mirror)
     plan = replace(plan, clips=clips.needed)
     print(plan.text())
     if clips.rows:
@@ -66,23 +66,23 @@ def _show_plan(args: argparse.Namespace, places: Places) -> int:
     return 0 if plan.is_feasible and not clips.problem else 1
 
 
-def _fetch_and_prepare(args: argparse.Namespace, places: Places) -> int:
+def _fetch_and_prepare(args: argparse.Namespace, layout: DataLayout) -> int:
     from local.prep.prepare import prepare
 
-    steps: list[Step] = []
+    steps: list[PreparationStep] = []
     failed: list[str] = []
     if not args.offline:
-        steps += _fetch_archives(args, places) + _fetch_clips(args, places)
+        steps += _fetch_archives(args, layout) + _fetch_clips(args, layout)
         failed += [f"failed: {reason}" for step in steps for _, reason in step.failed]
         if len(failed) > _MOST_SHOWN:
             failed[_MOST_SHOWN:] = [f"... and {len(failed) - _MOST_SHOWN} more"]
-    parts = [part for part in args.parts or PARTS if part in PARTS]
+    parts = [part for part in args.parts or DATA_PARTS if part in DATA_PARTS]
     try:
         if parts:
             outcome = prepare(
-                places.data,
-                places.basedir,
-                places.out_dir,
+                layout.data,
+                layout.basedir,
+                layout.out_dir,
                 parts=parts,
                 bits=args.bits,
                 jobs=args.jobs,
@@ -96,11 +96,11 @@ def _fetch_and_prepare(args: argparse.Namespace, places: Places) -> int:
     return 1 if failed else 0
 
 
-def _fetch_archives(args: argparse.Namespace, places: Places) -> list[Step]:
+def _fetch_archives(args: argparse.Namespace, layout: DataLayout) -> list[PreparationStep]:
     from local.prep.download.archives import fetch_archives
 
     steps = fetch_archives(
-        places,
+        layout,
         args.parts or FETCHED_PARTS,
         load_sources(args.sources),
         mirror=args.mirror,
@@ -113,24 +113,24 @@ def _fetch_archives(args: argparse.Namespace, places: Places) -> list[Step]:
     return steps
 
 
-def _fetch_clips(args: argparse.Namespace, places: Places) -> list[Step]:
+def _fetch_clips(args: argparse.Namespace, layout: DataLayout) -> list[PreparationStep]:
     """AudioSet's clips; clips that are gone are no failure, they are counted and listed."""
     from local.prep.youtube.audioset import fetch_audioset
     from local.prep.youtube.clip_sets import missing_folder
 
     steps = fetch_audioset(
-        places,
-        args.parts or PARTS,
+        layout,
+        args.parts or DATA_PARTS,
         cookies=args.cookies,
         retry_gone=args.retry_gone,
-        manners=Manners(pause_s=args.pause),
+        limits=RateLimits(pause_s=args.pause),
         jobs=args.jobs,
     )
     if steps:
         print(f"\n{'clips of YouTube':<34}{'fetched':>9}{'there before':>14}{'failed':>8}")
     for step in steps:
         print(f"{step.title:<34}{step.done:>9}{step.there:>14}{len(step.failed):>8}")
-    tables = missing_folder(places).glob("missing_files_*.tsv")
+    tables = missing_folder(layout).glob("missing_files_*.tsv")
     if any(len(table.read_bytes().splitlines()) > 1 for table in tables):
-        print(f"which clips are not there, and why: {missing_folder(places)}\n")
+        print(f"which clips are not there, and why: {missing_folder(layout)}\n")
     return steps

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from local.config_schema import Data
 
-PARTS = {
+DATA_PARTS = {
     "synth": "the synthetic clips",
     "strong": "the strongly labelled real clips",
     "real": "weak, unlabelled and DESED validation clips",
@@ -54,7 +54,7 @@ TABLES = (
 
 
 @dataclass(frozen=True)
-class Places:
+class DataLayout:
     """Paths of the config's `data` section below two roots.
 
     Attributes:
@@ -69,11 +69,11 @@ class Places:
 
     def made(self, key: str) -> Path:
         """Where `data.<key>` is written."""
-        return below(getattr(self.data, key), self.out_dir)
+        return rebase(getattr(self.data, key), self.out_dir)
 
     def found(self, key: str) -> Path:
         """Where `data.<key>` is read: below `out_dir` only when it is not below `basedir`."""
-        path = below(getattr(self.data, key), self.basedir)
+        path = rebase(getattr(self.data, key), self.basedir)
         return path if path.exists() else self.made(key)
 
     @property
@@ -87,7 +87,7 @@ class Places:
         return self.basedir / RECORDINGS_LABELS
 
 
-def below(path: str, root: Path) -> Path:
+def rebase(path: str, root: Path) -> Path:
     """`path` from `dcase/dataset` on, below `root`; a path without these two stays as it is."""
     parts = Path(path).parts
     for i, pair in enumerate(pairwise(parts)):

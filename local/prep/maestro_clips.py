@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from desed_task.atomic_files import write_text_atomic
-from desed_task.audio.files import list_wavs, probe, read_lossless, remove_leftovers, write_wav
+from desed_task.audio.files import list_wavs, probe, read_lossless, remove_stale_wavs, write_wav
 from desed_task.errors import InputError
-from desed_task.parallel import in_threads
+from desed_task.parallel import thread_map
 from local.prep.maestro_soft_labels import SoftLabels, label_files, read_soft_labels
 
 TRAIN_HOP_S = 1.0
@@ -94,10 +94,10 @@ def cut_recordings(
             f"{audio_dir}: holds none of the {len(recordings)} recordings "
             f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
         )
-    remove_leftovers(out_folder)
+    remove_stale_wavs(out_folder)
     cut = partial(_cut_or_explain, audio, labels, out_folder, window_s, hop_s)
     name = out_folder.name
-    cuts = list(in_threads(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
+    cuts = list(thread_map(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
     if rows := [row for cut in cuts for row in cut.rows]:
         _write_table(out_table, rows)
     return CutReport(

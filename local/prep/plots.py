@@ -18,7 +18,7 @@ from desed_task.errors import InputError
 from desed_task.features import LogMel
 from local.classes_dict import VOCABULARY
 from local.config import load_config
-from local.prep.layout import Places
+from local.prep.layout import DataLayout
 
 _CONFIG = Path(__file__).parents[2] / "confs" / "pretrained.yaml"
 _SAMPLE_RATE = 16000
@@ -29,7 +29,7 @@ _TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
 _WAVE, _BAR, _SOFT = "#3b5b7a", "#2a7f9e", "#d98324"
 
 
-class Label(NamedTuple):
+class PlotLabel(NamedTuple):
     """A bar of a picture: a class, when, and how sure the annotation is of it."""
 
     name: str
@@ -70,8 +70,8 @@ def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
     Raises:
         InputError: nothing below `basedir` can be drawn.
     """
-    places = Places(load_config(_CONFIG).data, basedir, basedir)
-    found = {kind: _labelled(places, kind) for kind in _KINDS}
+    layout = DataLayout(load_config(_CONFIG).data, basedir, basedir)
+    found = {kind: _labelled(layout, kind) for kind in _KINDS}
     pictures = []
     for number in range(n_clips):
         kind = _KINDS[number % len(_KINDS)]
@@ -90,7 +90,7 @@ def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
     return pictures
 
 
-def plot_clip(path: Path, labels: Sequence[Label], out_path: Path, *, title: str) -> None:
+def plot_clip(path: Path, labels: Sequence[PlotLabel], out_path: Path, *, title: str) -> None:
     """Draw one clip: waveform, log-mel as the network sees it, a row of bars for each class.
 
     Args:
@@ -124,22 +124,22 @@ def plot_clip(path: Path, labels: Sequence[Label], out_path: Path, *, title: str
         figure.savefig(temporary, dpi=110)
 
 
-def _labelled(places: Places, kind: _Kind) -> list[tuple[Path, list[Label]]]:
+def _labelled(layout: DataLayout, kind: _Kind) -> list[tuple[Path, list[PlotLabel]]]:
     """Clips of a set that are on disk, each with its labels, in the table's order."""
-    table, folder = places.found(kind.table_key), places.found(kind.folder_key)
+    table, folder = layout.found(kind.table_key), layout.found(kind.folder_key)
     if not table.is_file():
         return []
     if kind.weak:
         weak = read_weak_table(table, VOCABULARY)
         labels = {
-            clip_id: [Label(VOCABULARY[i], 0.0, _CLIP_S) for i in np.flatnonzero(row)]
+            clip_id: [PlotLabel(VOCABULARY[i], 0.0, _CLIP_S) for i in np.flatnonzero(row)]
             for clip_id, row in zip(weak.clip_ids, weak.target, strict=True)
         }
     else:
         strong = read_strong_table(table, VOCABULARY)
         labels = {
             clip_id: [
-                Label(VOCABULARY[index], *times)
+                PlotLabel(VOCABULARY[index], *times)
                 for *bounds, index, confidence in zip(*strong.events_of(clip_id), strict=True)
                 for times in [(*map(float, bounds), float(confidence))]
             ]
@@ -176,7 +176,7 @@ def _mel(frequency_hz: float) -> float:
     return 2595 * float(np.log10(1 + frequency_hz / 700))
 
 
-def _draw_labels(axes: Axes, labels: Sequence[Label], names: Sequence[str]) -> None:
+def _draw_labels(axes: Axes, labels: Sequence[PlotLabel], names: Sequence[str]) -> None:
     soft = any(label.confidence < 1 for label in labels)
     for label in labels:
         axes.bar(

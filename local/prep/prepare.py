@@ -19,8 +19,14 @@ from local.config_schema import Data
 from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.prep import maestro_clips
 from local.prep.durations import complete_durations
-from local.prep.layout import FOLDERS, PARTS, TABLES, Places
-from local.prep.resample import Failures, Step, note_on_16_bits, resample_parts, source_of
+from local.prep.layout import DATA_PARTS, FOLDERS, TABLES, DataLayout
+from local.prep.resample import (
+    FileFailures,
+    PreparationStep,
+    note_on_16_bits,
+    original_folder,
+    resample_parts,
+)
 
 _MOST_SHOWN = 50
 _EXTRACT_AGAIN = (
@@ -48,7 +54,7 @@ _SPLITS = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PreparationResult:
     """What `prepare` did.
 
     Attributes:
@@ -56,11 +62,11 @@ class Outcome:
         absent: (what, where it belongs) of everything that is not on disk.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[PreparationStep, ...]
     absent: tuple[tuple[str, str], ...]
 
     @property
-    def failed(self) -> Failures:
+    def failed(self) -> FileFailures:
         """(file, reason) of every file that could not be prepared."""
         return tuple(failure for step in self.steps for failure in step.failed)
 
@@ -102,18 +108,18 @@ def prepare(
     basedir: Path,
     out_dir: Path | None = None,
     *,
-    parts: Iterable[str] = tuple(PARTS),
+    parts: Iterable[str] = tuple(DATA_PARTS),
     bits: Bits | None = None,
     jobs: int | None = None,
     progress: bool = True,
-) -> Outcome:
+) -> PreparationResult:
     """Prepare the parts of the recipe's material that lie below `basedir`.
 
     Args:
         data: the configuration's section, with paths as published.
         basedir: holds `dcase/dataset/...` and `maestro_real/development_{audio,annotation}`.
         out_dir: for 16 kHz audio, MAESTRO's clips and tables, durations; None for `basedir`.
-        parts: of `layout.PARTS`.
+        parts: of `layout.DATA_PARTS`.
         bits: of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one a processor.
         progress: show bars.
@@ -121,110 +127,115 @@ def prepare(
     Raises:
         InputError: `basedir` is missing or holds nothing to prepare; `out_dir` is not writable.
     """
-    places = Places(data, basedir, out_dir or basedir)
-    _check(places)
-    wanted = [part for part in PARTS if part in set(parts)]
-    steps: list[Step] = []
+    layout = DataLayout(data, basedir, out_dir or basedir)
+    _check(layout)
+    wanted = [part for part in DATA_PARTS if part in set(parts)]
+    steps: list[PreparationStep] = []
     if "maestro" in wanted:
-        steps += _cut(places, jobs, progress)
-    steps += resample_parts(places, wanted, bits=bits, jobs=jobs, progress=progress)
-    steps += _durations(places, wanted, jobs, progress)
-    absent = tuple(_absent(places, wanted))
-    if not steps and not any(places.found(f.key).exists() for f in FOLDERS if f.part in wanted):
+        steps += _cut(layout, jobs, progress)
+    steps += resample_parts(layout, wanted, bits=bits, jobs=jobs, progress=progress)
+    steps += _durations(layout, wanted, jobs, progress)
+    absent = tuple(_absent(layout, wanted))
+    if not steps and not any(layout.found(f.key).exists() for f in FOLDERS if f.part in wanted):
         raise InputError(
             f"{basedir}: holds nothing to prepare for {', '.join(wanted)}; let it be "
             f"fetched, put the audio there, e.g. in {absent[0][1]}, or use --mini"
         )
-    return Outcome(tuple(steps), absent)
+    return PreparationResult(tuple(steps), absent)
 
 
-def _check(places: Places) -> None:
-    if not places.basedir.is_dir():
+def _check(layout: DataLayout) -> None:
+    if not layout.basedir.is_dir():
         raise InputError(
-            f"{places.basedir}: no such folder; give the one that holds dcase/dataset with "
+            f"{layout.basedir}: no such folder; give the one that holds dcase/dataset with "
             "--basedir, or use --mini"
         )
     try:
-        places.out_dir.mkdir(parents=True, exist_ok=True)
+        layout.out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{places.out_dir}: cannot be made ({error}); change --out_dir") from None
-    if not os.access(places.out_dir, os.W_OK):
-        raise InputError(f"{places.out_dir}: cannot be written to; change --out_dir or its rights")
+        raise InputError(f"{layout.out_dir}: cannot be made ({error}); change --out_dir") from None
+    if not os.access(layout.out_dir, os.W_OK):
+        raise InputError(f"{layout.out_dir}: cannot be written to; change --out_dir or its rights")
 
 
-def _cut(places: Places, jobs: int | None, progress: bool) -> Iterator[Step]:
+def _cut(layout: DataLayout, jobs: int | None, progress: bool) -> Iterator[PreparationStep]:
     """Cut the training and the validation recordings, those of them that are there."""
-    stems = _recordings_there(places)
+    stems = _recordings_there(layout)
     for split in _SPLITS:
         if not stems.intersection(split.recordings):
             continue
         title = f"MAESTRO real, {split.name} cut"
         try:
             report = maestro_clips.cut_recordings(
-                places.recordings_audio,
-                places.recordings_labels,
+                layout.recordings_audio,
+                layout.recordings_labels,
                 split.recordings,
-                places.made(f"{split.key}_folder_44k"),
-                places.made(f"{split.key}_tsv"),
-                window_s=places.data.audio_max_len,
+                layout.made(f"{split.key}_folder_44k"),
+                layout.made(f"{split.key}_tsv"),
+                window_s=layout.data.audio_max_len,
                 hop_s=split.hop_s,
                 jobs=jobs,
                 progress=progress,
             )
         except InputError as error:
-            yield Step(title, 0, 0, ((places.recordings_audio, str(error)),))
+            yield PreparationStep(title, 0, 0, ((layout.recordings_audio, str(error)),))
         else:
-            yield Step(title, report.done, report.skipped, report.failed)
+            yield PreparationStep(title, report.done, report.skipped, report.failed)
 
 
-def _recordings_there(places: Places) -> set[str]:
-    if not places.recordings_audio.is_dir():
+def _recordings_there(layout: DataLayout) -> set[str]:
+    if not layout.recordings_audio.is_dir():
         return set()
-    return {path.stem for path in places.recordings_audio.rglob("*.wav")}
+    return {path.stem for path in layout.recordings_audio.rglob("*.wav")}
 
 
 def _durations(
-    places: Places, parts: list[str], jobs: int | None, progress: bool
-) -> Iterator[Step]:
+    layout: DataLayout, parts: list[str], jobs: int | None, progress: bool
+) -> Iterator[PreparationStep]:
     """Durations of the clips' originals: a 16 kHz file's are rounded to its samples."""
     for part, table_key, folder, title in (
-        ("synth", "synth_val_dur", source_of(places, "synth_val_folder"), "synthetic, validation"),
-        ("real", "test_dur", source_of(places, "test_folder"), "DESED validation"),
-        ("maestro", "real_maestro_val_dur", places.recordings_audio, "MAESTRO real recordings"),
+        (
+            "synth",
+            "synth_val_dur",
+            original_folder(layout, "synth_val_folder"),
+            "synthetic, validation",
+        ),
+        ("real", "test_dur", original_folder(layout, "test_folder"), "DESED validation"),
+        ("maestro", "real_maestro_val_dur", layout.recordings_audio, "MAESTRO real recordings"),
     ):
         if part not in parts or not folder.is_dir():
             continue
-        table, title = places.found(table_key), f"{title}: durations"
+        table, title = layout.found(table_key), f"{title}: durations"
         try:
             wavs = list_wavs(folder, recursive=part == "maestro")
         except InputError:
             continue  # The same empty folder failed where it was resampled or cut.
         before = table.is_file()
         failed = complete_durations(wavs, table, jobs=jobs, progress=progress)
-        yield Step(title, int(not before), int(before), failed)
+        yield PreparationStep(title, int(not before), int(before), failed)
 
 
-def _absent(places: Places, parts: list[str]) -> Iterator[tuple[str, str]]:
+def _absent(layout: DataLayout, parts: list[str]) -> Iterator[tuple[str, str]]:
     """What training needs and neither root has, and where it belongs."""
     for title, key in ((f.title, f.key) for f in FOLDERS if f.part in parts):
-        source = source_of(places, key)
-        if not ("maestro" in key or source.exists() or places.found(key).exists()):
+        source = original_folder(layout, key)
+        if not ("maestro" in key or source.exists() or layout.found(key).exists()):
             yield title, str(source)
     for table in TABLES:
-        if table.part in parts and not places.found(table.key).exists():
-            yield table.title, str(places.found(table.key))
+        if table.part in parts and not layout.found(table.key).exists():
+            yield table.title, str(layout.found(table.key))
     if "maestro" in parts:
-        yield from _absent_recordings(places)
+        yield from _absent_recordings(layout)
 
 
-def _absent_recordings(places: Places) -> Iterator[tuple[str, str]]:
+def _absent_recordings(layout: DataLayout) -> Iterator[tuple[str, str]]:
     """The recordings that are not there; none at all is right where their clips are."""
-    stems = _recordings_there(places)
+    stems = _recordings_there(layout)
     for split in _SPLITS:
         missing = [name for name in split.recordings if name not in stems]
         key = f"{split.key}_folder"
-        cut_before = source_of(places, key).exists() or places.found(key).exists()
+        cut_before = original_folder(layout, key).exists() or layout.found(key).exists()
         if missing and (stems or not cut_before):
             what = f"MAESTRO {split.name}, {len(missing)} of {len(split.recordings)}"
             names = ", ".join(name + ".wav" for name in missing[:3])
-            yield (what, f"{places.recordings_audio} ({names}{', ...' * (len(missing) > 3)})")
+            yield (what, f"{layout.recordings_audio} ({names}{', ...' * (len(missing) > 3)})")

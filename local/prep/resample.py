@@ -17,13 +17,13 @@ from desed_task.audio.resampling import (
     resample_folder,
 )
 from desed_task.errors import InputError
-from local.prep.layout import FOLDERS, Material, Places
+from local.prep.layout import FOLDERS, DataLayout, Material
 
-Failures = tuple[tuple[Path, str], ...]
+FileFailures = tuple[tuple[Path, str], ...]
 _EXAMPLES = 3
 
 
-class Step(NamedTuple):
+class PreparationStep(NamedTuple):
     """What became of one folder or table.
 
     Attributes:
@@ -39,25 +39,25 @@ class Step(NamedTuple):
     title: str
     done: int
     there: int
-    failed: Failures = ()
+    failed: FileFailures = ()
     notes: tuple[str, ...] = ()
     stays_16_bit: bool = False
     converted: int = 0
 
 
 def resample_parts(
-    places: Places,
+    layout: DataLayout,
     parts: Iterable[str],
     *,
     bits: Bits | None = None,
     jobs: int | None = None,
     progress: bool = True,
-) -> Iterator[Step]:
+) -> Iterator[PreparationStep]:
     """Resample every folder of the parts that is on disk; the others are passed over.
 
     Args:
-        places: where they lie.
-        parts: of `layout.PARTS`.
+        layout: where they lie.
+        parts: of `layout.DATA_PARTS`.
         bits: see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one per processor.
         progress: show a bar for each folder.
@@ -70,24 +70,24 @@ def resample_parts(
     for folder in FOLDERS:
         if folder.part not in wanted:
             continue
-        source = source_of(places, folder.key)
+        source = original_folder(layout, folder.key)
         if not source.is_dir():
-            yield from _without_source(places, folder, bits)
+            yield from _without_source(layout, folder, bits)
             continue
-        target = places.made(folder.key)
+        target = layout.made(folder.key)
         try:
             report = resample_folder(
                 source,
                 target,
-                sample_rate=places.data.fs,
+                sample_rate=layout.data.fs,
                 bits=bits,
                 jobs=jobs,
                 progress=progress,
             )
         except InputError as error:
-            yield Step(folder.title, 0, 0, ((source, str(error)),))
+            yield PreparationStep(folder.title, 0, 0, ((source, str(error)),))
             continue
-        yield Step(
+        yield PreparationStep(
             folder.title,
             report.done,
             report.skipped,
@@ -98,20 +98,20 @@ def resample_parts(
         )
 
 
-def source_of(places: Places, key: str) -> Path:
+def original_folder(layout: DataLayout, key: str) -> Path:
     """The folder at its original rate that `data.<key>` is resampled from.
 
     MAESTRO's clips are made, not downloaded, so those below `out_dir` are the newer ones.
     """
-    made = places.made(f"{key}_44k")
-    return made if "maestro" in key and made.is_dir() else places.found(f"{key}_44k")
+    made = layout.made(f"{key}_44k")
+    return made if "maestro" in key and made.is_dir() else layout.found(f"{key}_44k")
 
 
-def settled_formats(places: Places, bits: Bits | None) -> dict[str, Bits] | None:
+def settled_formats(layout: DataLayout, bits: Bits | None) -> dict[str, Bits] | None:
     """Title of each 16 kHz folder -> bits of its files; None if some have to be written again."""
     found: dict[str, Bits] = {}
     for folder in FOLDERS:
-        headers = folder_headers(places.made(folder.key))
+        headers = folder_headers(layout.made(folder.key))
         wanted = choose_bits(count_formats(headers.values()), bits)
         if of_other_format(headers, wanted):
             return None
@@ -127,16 +127,18 @@ def note_on_16_bits(titles: Sequence[str]) -> str:
     )
 
 
-def _without_source(places: Places, folder: Material, bits: Bits | None) -> Iterator[Step]:
+def _without_source(
+    layout: DataLayout, folder: Material, bits: Bits | None
+) -> Iterator[PreparationStep]:
     """A step for a folder that `bits` asks to write again although its originals are missing."""
     if bits is None:
         return
-    source, target = source_of(places, folder.key), places.found(folder.key)
+    source, target = original_folder(layout, folder.key), layout.found(folder.key)
     headers = folder_headers(target)
     orphans = of_other_format(headers, bits)
     if orphans:
         note = _note_on_orphans(orphans, len(headers), source)
-        yield Step(folder.title, 0, len(headers), notes=(note,))
+        yield PreparationStep(folder.title, 0, len(headers), notes=(note,))
 
 
 def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:

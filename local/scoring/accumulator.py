@@ -19,7 +19,7 @@ from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
-from desed_task.parallel import Aside, available_cores
+from desed_task.parallel import EvaluationPool, available_cores
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig, grid_of
@@ -27,15 +27,15 @@ from local.data.datamodule import SedDataModule
 from local.data.truth import Stage
 from local.scoring.metrics import score_desed, score_maestro
 from local.scoring.objective import obj_metric
-from local.scoring.report import Report
+from local.scoring.report import CorpusMetrics
 
 # From here on other processes save more time than it takes to start them.
-MANY_CLIPS = 400
+MIN_CLIPS_FOR_POOL = 400
 
-Rows = NDArray[np.float32]
+RowArray = NDArray[np.float32]
 
 
-class ScoreKeeper:
+class ScoreAccumulator:
     """Scores of one pass over a validation, test or evaluation set, for student and teacher.
 
     Args:
@@ -46,7 +46,7 @@ class ScoreKeeper:
         self.config = config
         self.grid = grid_of(config)
         self.smooth = ClassMedianFilter(config.net.median_filter)
-        self.reports: dict[str, list[Report]] = {}
+        self.reports: dict[str, list[CorpusMetrics]] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -102,11 +102,11 @@ class ScoreKeeper:
     def test_metrics(self, data: SedDataModule) -> dict[str, float]:
         """Metric name -> value for both networks, which are scored side by side."""
         n_clips = sum(len(truth.events.clip_ids) for truth in data.truths("test"))
-        n_processes = available_cores() if n_clips >= MANY_CLIPS else 0
+        n_processes = available_cores() if n_clips >= MIN_CLIPS_FOR_POOL else 0
         # Threads that wait for other processes; computing here, they would wait for each other.
         n_threads = len(ROLES) if n_processes > 1 else 1
-        with Aside(n_processes) as aside, ThreadPoolExecutor(n_threads) as threads:
-            score = partial(self._score, "test", data=data, aside=aside)
+        with EvaluationPool(n_processes) as pool, ThreadPoolExecutor(n_threads) as threads:
+            score = partial(self._score, "test", data=data, pool=pool)
             self.reports.update(zip(ROLES, threads.map(score, ROLES), strict=True))
         return {
             name: value
@@ -116,10 +116,10 @@ class ScoreKeeper:
         }
 
     def _score(
-        self, stage: Stage, role: str, data: SedDataModule, aside: Aside | None = None
-    ) -> list[Report]:
+        self, stage: Stage, role: str, data: SedDataModule, pool: EvaluationPool | None = None
+    ) -> list[CorpusMetrics]:
         desed, maestro = data.truths(stage)
-        of_desed = partial(score_desed, left_out_s=desed.left_out_s, aside=aside)
+        of_desed = partial(score_desed, left_out_s=desed.left_out_s, pool=pool)
         return [
             one(
                 self.smoothed(role, truth.source),
@@ -150,8 +150,8 @@ class RowCollector:
     def __init__(self, row_shape: tuple[int, ...]) -> None:
         self.row_shape = row_shape
         self._clip_ids: list[str] = []
-        self._rows: list[Rows] = []
-        self._whole: tuple[tuple[str, ...], Rows] | None = None
+        self._rows: list[RowArray] = []
+        self._whole: tuple[tuple[str, ...], RowArray] | None = None
 
     def __len__(self) -> int:
         """Rows that this process has added."""
@@ -163,19 +163,19 @@ class RowCollector:
         self._rows.append(rows.detach().float().cpu().numpy())
         self._whole = None
 
-    def collect(self) -> tuple[tuple[str, ...], Rows]:
+    def collect(self) -> tuple[tuple[str, ...], RowArray]:
         """Clips of every process, each once, sorted, and their rows (clip, *row_shape).
 
         The first call after `add` waits for all processes, so all of them must make it.
         """
         if self._whole is None:
-            clip_ids, rows = _of_all_processes(self._clip_ids, self._stacked())
+            clip_ids, rows = _gather(self._clip_ids, self._stacked())
             # Samplers of several processes repeat clips to give each process as many.
             kept, first = np.unique(np.asarray(clip_ids, dtype=object), return_index=True)
             self._whole = tuple(kept), rows[first]
         return self._whole
 
-    def _stacked(self) -> Rows:
+    def _stacked(self) -> RowArray:
         return np.concatenate([np.empty((0, *self.row_shape), dtype=np.float32), *self._rows])
 
 
@@ -199,9 +199,9 @@ class ScoreCollector(RowCollector):
         return Scores(clip_ids, values, self.grid.boundaries_s, self.vocabulary)
 
 
-def _of_all_processes(clip_ids: list[str], rows: Rows) -> tuple[list[str], Rows]:
+def _gather(clip_ids: list[str], rows: RowArray) -> tuple[list[str], RowArray]:
     if not (dist.is_available() and dist.is_initialized()):
         return clip_ids, rows
-    parts: list[tuple[list[str], Rows]] = [([], rows)] * dist.get_world_size()
+    parts: list[tuple[list[str], RowArray]] = [([], rows)] * dist.get_world_size()
     dist.all_gather_object(parts, (clip_ids, rows))
     return [name for names, _ in parts for name in names], np.concatenate([p[1] for p in parts])

@@ -19,23 +19,23 @@ from desed_task.evaluation.scores import Floats
 
 # Classes of an event roll: those annotated, then those that score highest, up to this many rows;
 # from a few rows on, only those that reach a score worth a look.
-LEAST_ROWS = 3
-MOST_ROWS = 10
+MIN_ROWS = 3
+MAX_ROWS = 10
 VISIBLE_SCORE = 0.5
 # Of each row of height 1: scores below, annotation above.
 SCORE_HEIGHT = 0.62
-BAR = (0.68, 0.22)
+EVENT_BAR = (0.68, 0.22)
 SCORE_COLOUR = "C0"
 TRUTH_COLOUR = "C1"
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; it appears whole."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
-def psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
+def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
     """The effective PSD-ROC curve over those of the classes."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
@@ -68,7 +68,7 @@ def _steps(roc: Roc, max_efpr: float) -> tuple[Floats, Floats]:
     return np.repeat(edges, 2)[1:-1], np.repeat(rates, 2)
 
 
-def event_roll(
+def plot_event_roll(
     scores: npt.NDArray[np.floating],
     boundaries_s: Floats,
     events: Events,
@@ -136,7 +136,7 @@ def _draw_truth(axes: Axes, place: int, events: Events, label: int) -> None:
         if index == label:
             axes.broken_barh(
                 [(float(onset_s), float(offset_s - onset_s))],
-                (place + BAR[0], BAR[1]),
+                (place + EVENT_BAR[0], EVENT_BAR[1]),
                 color=TRUTH_COLOUR,
                 alpha=0.15 + 0.85 * float(confidence),
                 linewidth=0,
@@ -148,7 +148,7 @@ def _rows_shown(scores: npt.NDArray[np.floating], events: Events) -> list[int]:
     best = scores.max(axis=0)
     shown = set(np.unique(events[2]).tolist())
     for label in np.argsort(-best, kind="stable").tolist():
-        enough = LEAST_ROWS if best[label] < VISIBLE_SCORE else MOST_ROWS
+        enough = MIN_ROWS if best[label] < VISIBLE_SCORE else MAX_ROWS
         if len(shown) >= enough:
             break
         shown.add(label)

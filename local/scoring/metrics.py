@@ -20,17 +20,17 @@ from desed_task.evaluation.scores import (
     as_detections,
     check_durations,
     detect,
-    paired,
+    match_clips,
     truth_events,
 )
-from desed_task.parallel import Aside
+from desed_task.parallel import EvaluationPool
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
-from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored
-from local.scoring.report import Report, Sheet, fscore_text, segment_text
+from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
+from local.scoring.report import CorpusMetrics, MetricTable, format_fscore, format_segment_scores
 
 INTERSECTION = {"dtc": 0.5, "gtc": 0.5}
 COLLAR = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
-THRESHOLD = 0.5
+F1_THRESHOLD = 0.5
 MAX_FPR = 0.1
 # The test metric in which a class without a true positive has no value; elsewhere it has 0.
 HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
@@ -45,8 +45,8 @@ def score_desed(
     role: str,
     n_thresholds: int,
     left_out_s: float = 0.0,
-    aside: Aside | None = None,
-) -> Report:
+    pool: EvaluationPool | None = None,
+) -> CorpusMetrics:
     """PSDS and event-based F-scores over the 10 DESED classes.
 
     Those computed from scores leave clips without events out; those of psds_eval and sed_eval,
@@ -61,30 +61,30 @@ def score_desed(
         n_thresholds: of psds_eval's PSDS.
         left_out_s: seconds of clips that belong to the set but are not scored; psds_eval's false
             positive rates count them.
-        aside: other processes for what sed_scores_eval computes of a test; None computes it here.
+        pool: other processes for what sed_scores_eval computes of a test; None computes it here.
 
     Raises:
         InputError: for clips without truth or duration, scores that are not finite, or a truth
             without any DESED event.
     """
-    scores, events, unscored = paired(scores, events)
+    scores, events, unscored = match_clips(scores, events)
     events = events.merged()
     check_durations(events.clip_ids, durations)
-    labels, not_scored = scored(events, DESED_CLASSES)
+    labels, not_scored = scored_classes(events, DESED_CLASSES)
     chosen = scores.select(labels=labels)
-    pending = _from_scores(chosen, events, durations, stage, aside or Aside(0))
-    detected, texts = Sheet(stage, role, DESED_CLASSES), {}
+    pending = _from_scores(chosen, events, durations, stage, pool or EvaluationPool(0))
+    detected, texts = MetricTable(stage, role, DESED_CLASSES), {}
     if stage == "test":
         texts = _from_detections(detected, chosen, events, durations, n_thresholds, left_out_s)
-    sheet = Sheet(stage, role, DESED_CLASSES)
+    table = MetricTable(stage, role, DESED_CLASSES)
     curves = {name: result() for name, result in pending.psds.items()}
     for name, psds in curves.items():
-        sheet.put(name, "sed_scores_eval", psds.value, psds.per_class)
+        table.put(name, "sed_scores_eval", psds.value, psds.per_class)
     for name, result in pending.f1.items():
-        sheet.put(name, "sed_scores_eval", *result())
-    return Report(
-        sheet.metrics | detected.metrics,
-        sheet.per_class | detected.per_class,
+        table.put(name, "sed_scores_eval", *result())
+    return CorpusMetrics(
+        table.metrics | detected.metrics,
+        table.per_class | detected.per_class,
         not_scored,
         curves,
         texts,
@@ -101,7 +101,11 @@ class _Pending(NamedTuple):
 
 
 def _from_scores(
-    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage, aside: Aside
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    stage: Stage,
+    pool: EvaluationPool,
 ) -> _Pending:
     """What sed_scores_eval computes, of the clips with events.
 
@@ -121,13 +125,13 @@ def _from_scores(
             },
         )
     # The longest first.
-    psds2 = aside.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS2)
-    psds1 = aside.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS1)
-    at = {"threshold": THRESHOLD}
-    by_intersection = aside.start(
+    psds2 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS2)
+    psds1 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS1)
+    at = {"threshold": F1_THRESHOLD}
+    by_intersection = pool.start(
         sed_scores_eval_metrics.intersection_f1, chosen, truth, **at, **INTERSECTION
     )
-    by_collar = aside.start(sed_scores_eval_metrics.collar_f1, chosen, truth, **at, **COLLAR)
+    by_collar = pool.start(sed_scores_eval_metrics.collar_f1, chosen, truth, **at, **COLLAR)
     return _Pending(
         {"psds1": psds1, "psds2": psds2},
         {"intersection_f1_macro_thres05": by_intersection, "collar_f1_macro_thres05": by_collar},
@@ -135,21 +139,21 @@ def _from_scores(
 
 
 def _intersection_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
-    found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
+    found, labels = detect(scores, F1_THRESHOLD), scores.vocabulary.labels
     decimals = fscores.SED_SCORES_EVAL_DECIMALS
     score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION, decimals=decimals)
     return score.macro, score.per_class
 
 
 def _collar_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
-    found, labels = detect(scores, THRESHOLD), scores.vocabulary.labels
+    found, labels = detect(scores, F1_THRESHOLD), scores.vocabulary.labels
     decimals = fscores.SED_SCORES_EVAL_DECIMALS
     score = fscores.collar_fscore(found, truth, labels, **COLLAR, decimals=decimals)
     return score.macro, score.per_class
 
 
 def _from_detections(
-    sheet: Sheet,
+    table: MetricTable,
     scores: Scores,
     events: EventTable,
     durations: Mapping[str, float],
@@ -167,29 +171,29 @@ def _from_detections(
     ]
     for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
         psds = psds_from_thresholds(points, truth, labels, dataset_s=dataset_s, spec=spec)
-        sheet.put(name, "psds_eval", psds.value, psds.per_class)
-    found = detect(scores, THRESHOLD)
+        table.put(name, "psds_eval", psds.value, psds.per_class)
+    found = detect(scores, F1_THRESHOLD)
     inside = found.within(duration_s)
     by_intersection = fscores.intersection_fscore(inside, truth, labels, **INTERSECTION)
     by_intersection = by_intersection.as_psds_eval()
     by_collar = fscores.collar_fscore(found, truth, labels, **COLLAR)
-    sheet.put(
+    table.put(
         "intersection_f1_macro_thres05",
         "psds_eval",
         by_intersection.macro,
         by_intersection.per_class,
     )
-    sheet.put("collar_f1_macro_thres05", "sed_eval", by_collar.macro, by_collar.per_class)
+    table.put("collar_f1_macro_thres05", "sed_eval", by_collar.macro, by_collar.per_class)
     by_segment = fscores.segment_fscore(found, truth, labels, segment_s=segments.SEGMENT_S)
-    at = f", threshold {THRESHOLD}"
+    at = f", threshold {F1_THRESHOLD}"
     return {
-        "event_f1.txt": fscore_text(f"Event-based F1, collars 0.2 s{at}", by_collar),
-        "intersection_f1.txt": fscore_text(
+        "event_f1.txt": format_fscore(f"Event-based F1, collars 0.2 s{at}", by_collar),
+        "intersection_f1.txt": format_fscore(
             f"Intersection-based F1, dtc = gtc = 0.5{at}; macro over the classes with a true "
             "positive, as psds_eval",
             by_intersection,
         ),
-        "segment_f1.txt": fscore_text(f"Segment-based F1, 1 s segments{at}", by_segment),
+        "segment_f1.txt": format_fscore(f"Segment-based F1, 1 s segments{at}", by_segment),
     }
 
 
@@ -201,7 +205,7 @@ def score_maestro(
     stage: Stage,
     role: str,
     n_thresholds: int,
-) -> Report:
+) -> CorpusMetrics:
     """One-second segment metrics over the 11 scored MAESTRO classes (SPEC section 7).
 
     A test averages frames in each segment and overlap-adds the clips of a recording. A validation
@@ -222,18 +226,18 @@ def score_maestro(
     """
     part = segment_part(scores, events, durations, stage)
     found = part.metrics(part.scores)
-    sheet = Sheet(stage, role, MAESTRO_SCORED_CLASSES)
+    table = MetricTable(stage, role, MAESTRO_SCORED_CLASSES)
     for name, value, per_class in (
         ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
         ("segment_mauc", found.auc, found.auc_per_class),
         ("segment_mpauc", found.partial_auc, found.partial_auc_per_class),
     ):
-        sheet.put(name, "sed_scores_eval", value, per_class)
-    return Report(
-        sheet.metrics,
-        sheet.per_class,
+        table.put(name, "sed_scores_eval", value, per_class)
+    return CorpusMetrics(
+        table.metrics,
+        table.per_class,
         part.not_scored,
-        texts={"maestro_segment_f1.txt": segment_text(found)},
+        texts={"maestro_segment_f1.txt": format_segment_scores(found)},
         n_clips=len(part.scores.clip_ids),
         unscored_clips=part.unscored_clips,
     )
@@ -288,7 +292,7 @@ def segment_part(
     Raises:
         InputError: as `score_maestro`.
     """
-    scores, events, unscored = paired(scores, events)
+    scores, events, unscored = match_clips(scores, events)
     certain = events.rows(events.confidence > TRUE_CONFIDENCE)
     # The same event of a recording stands in the table of every clip that covers it.
     whole = segments.on_recordings(certain).joined() if stage == "test" else certain.merged()
@@ -300,7 +304,7 @@ def segment_part(
         durations = {clip_id: min(durations[clip_id], read_s) for clip_id in whole.clip_ids}
         whole = _with_scored_events(whole.rows(whole.onset_s < read_s))
         scores = scores.select(whole.clip_ids)
-    labels, not_scored = scored(whole, MAESTRO_SCORED_CLASSES, MAESTRO_REMEDIES[stage])
+    labels, not_scored = scored_classes(whole, MAESTRO_SCORED_CLASSES, MAESTRO_REMEDIES[stage])
     return SegmentPart(stage, scores.select(labels=labels), whole, durations, not_scored, unscored)
 
 

@@ -13,7 +13,7 @@ from desed_task.evaluation.segments import SegmentScores
 
 
 @dataclass(frozen=True)
-class Report:
+class CorpusMetrics:
     """What one network scores on one corpus.
 
     Attributes:
@@ -37,7 +37,7 @@ class Report:
     unscored_clips: int = 0
 
 
-class Sheet:
+class MetricTable:
     """Collects metrics under their full names.
 
     Args:
@@ -56,14 +56,14 @@ class Sheet:
         """A metric and its single classes, as `package` counts them; NaN is no value."""
         full = f"{self.prefix}/{name}/{package}"
         self.metrics[full] = float(value)
-        self.per_class[full] = {label: _existing(per_class.get(label)) for label in self.classes}
+        self.per_class[full] = {label: _none_if_nan(per_class.get(label)) for label in self.classes}
 
 
-def _existing(value: float | None) -> float | None:
+def _none_if_nan(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def fscore_text(title: str, score: FScore) -> str:
+def format_fscore(title: str, score: FScore) -> str:
     """Macro and micro F-score, and a line a class with its counts."""
     rows = [
         (
@@ -76,10 +76,10 @@ def fscore_text(title: str, score: FScore) -> str:
         for label, f1 in score.per_class.items()
     ]
     heading = f"{title}\nmacro {score.macro:.4f}   micro {score.micro:.4f}\n\n"
-    return heading + _table(("event label", "F1", "TP", "FP", "FN"), rows)
+    return heading + _format_table(("event label", "F1", "TP", "FP", "FN"), rows)
 
 
-def segment_text(score: SegmentScores) -> str:
+def format_segment_scores(score: SegmentScores) -> str:
     """A line a class: F1 at its best threshold, areas, and that threshold."""
     rows = [
         (
@@ -91,10 +91,10 @@ def segment_text(score: SegmentScores) -> str:
         )
         for label, threshold in score.threshold_per_class.items()
     ]
-    return _table(("event label", "best F1", "AUC", "pAUC", "threshold"), rows)
+    return _format_table(("event label", "best F1", "AUC", "pAUC", "threshold"), rows)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _format_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns under their heads: the first to the left, numbers to the right."""
     cells = [head, *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]

@@ -11,15 +11,15 @@ from typing import Any
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.mean_teacher import ROLES
 from local.cli.versions import versions
-from local.scoring.metrics import Report
+from local.scoring.metrics import CorpusMetrics
 
-FILE = "results.json"
+RESULTS_FILE = "results.json"
 PER_CLASS_FILE = "per_class.tsv"
 
 
-def write(
+def write_results(
     folder: Path,
-    reports: Mapping[str, Sequence[Report]],
+    reports: Mapping[str, Sequence[CorpusMetrics]],
     *,
     corpora: Sequence[str],
     missing: Mapping[str, Sequence[str]],
@@ -59,10 +59,10 @@ def write(
         "versions": versions(),
     }
     write_text_atomic(
-        folder / "metrics_test" / PER_CLASS_FILE, per_class_text(content["per_class"])
+        folder / "metrics_test" / PER_CLASS_FILE, format_per_class(content["per_class"])
     )
     # Last, because its presence says that the test is finished.
-    write_json_atomic(folder / FILE, content)
+    write_json_atomic(folder / RESULTS_FILE, content)
 
 
 def _named(absent: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -74,13 +74,13 @@ def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def show(folder: Path) -> None:
+def print_results(folder: Path) -> None:
     """Print the table of a finished run."""
-    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    print(table(content))
+    content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+    print(format_results(content))
 
 
-def table(content: Mapping[str, Any]) -> str:
+def format_results(content: Mapping[str, Any]) -> str:
     """The metrics of results.json as lines: metric, student, teacher."""
     rows: dict[str, dict[str, float | None]] = {}
     for name, value in content["metrics"].items():
@@ -99,11 +99,13 @@ def table(content: Mapping[str, Any]) -> str:
         if count:
             lines.append(f"{corpus}: {count} clips of its table were not scored")
     for corpus, names in content["missing"].items():
-        lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {FILE}")
+        lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {RESULTS_FILE}")
     for corpus, names in content.get("missing_recordings", {}).items():
-        lines.append(f"{corpus}: {len(names)} recordings are not on disk, see {FILE}")
+        lines.append(f"{corpus}: {len(names)} recordings are not on disk, see {RESULTS_FILE}")
     for corpus, names in content.get("left_out", {}).items():
-        lines.append(f"{corpus}: {len(names)} clips without events were left out, see {FILE}")
+        lines.append(
+            f"{corpus}: {len(names)} clips without events were left out, see {RESULTS_FILE}"
+        )
     lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")
     return "\n".join(lines)
 
@@ -112,7 +114,7 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def per_class_text(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
+def format_per_class(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
     """Tab-separated: a row per metric and class; the value is empty where there is none."""
     lines = ["metric\tevent_label\tvalue"]
     lines += [

@@ -13,7 +13,7 @@ from desed_task.atomic_files import atomic_path
 from desed_task.evaluation.scores import Scores
 
 EVALUATION_FILE = "evaluation.json"
-KINDS = ("unprocessed", "postprocessed")
+SCORE_KINDS = ("unprocessed", "postprocessed")
 # Files end at a sample; what is left of a frame must not vanish when it is written or read.
 _SHORTEST_FRAME_S = 1e-5
 
@@ -47,7 +47,7 @@ def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, f
     for clip_id, values in tqdm(
         clips, title, len(scores.clip_ids), unit="clip", dynamic_ncols=True, leave=False
     ):
-        ends_s = cropped_boundaries(scores.boundaries_s, durations_s[clip_id])
+        ends_s = crop_boundaries(scores.boundaries_s, durations_s[clip_id])
         times = np.stack([ends_s[:-1], ends_s[1:]], axis=1)
         with atomic_path(folder / f"{clip_id}.tsv") as temporary:
             np.savetxt(
@@ -60,7 +60,7 @@ def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, f
             )
 
 
-def cropped_boundaries(boundaries_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
+def crop_boundaries(boundaries_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
     """Boundaries (frame + 1,) of the frames that begin in a clip; the last one is its end."""
     onset_s = boundaries_s[:-1]
     kept = onset_s[onset_s < duration_s - _SHORTEST_FRAME_S]

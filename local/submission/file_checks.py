@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from desed_task.parallel import in_threads
+from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
 from local.scoring import results
-from local.scoring.score_files import KINDS, score_folder
+from local.scoring.score_files import SCORE_KINDS, score_folder
 from local.submission.submitted_runs import SubmittedRun
 
-COLUMNS = ("onset", "offset", *VOCABULARY)
+SCORE_COLUMNS = ("onset", "offset", *VOCABULARY)
 # Of codecarbon's tables: what the challenge compares, by part, and what it was measured on.
 ENERGY_COLUMNS = (
     "timestamp",
@@ -33,10 +33,10 @@ ENERGY_COLUMNS = (
     "gpu_model",
     "tracking_mode",
 )
-EVALUATE = "evaluate the checkpoint again"
-_EXAMPLES = 3
+EVALUATE_REMEDY = "evaluate the checkpoint again"
+_N_EXAMPLES = 3
 # Name in the metadata -> metric of results.json, by corpus.
-METRICS = {
+REPORTED_METRICS = {
     "desed": {
         "PSDS1": "psds1/sed_scores_eval",
         "PSDS1_psds_eval": "psds1/psds_eval",
@@ -94,25 +94,25 @@ def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
         if absent:
             yield (
                 f"{other.folder}: {len(absent)} clips that {one.folder} has are missing "
-                f"({_examples(absent)}); {EVALUATE} on the same clips"
+                f"({_examples(absent)}); {EVALUATE_REMEDY} on the same clips"
             )
 
 
 def table_problems(run: SubmittedRun, role: str) -> list[str]:
     """What is missing or wrong in the score tables of `role`, raw and post-processed."""
     problems = []
-    for kind in KINDS:
+    for kind in SCORE_KINDS:
         folder = score_folder(run.folder, role, kind)
         there = {path.stem for path in folder.glob("*.tsv")}
         absent, strange = sorted(run.clips.keys() - there), sorted(there - run.clips.keys())
         for names, what in ((absent, "no table of"), (strange, "tables of unknown clips:")):
             if names:
                 problems.append(
-                    f"{folder}: {what} {len(names)} clips ({_examples(names)}); {EVALUATE}"
+                    f"{folder}: {what} {len(names)} clips ({_examples(names)}); {EVALUATE_REMEDY}"
                 )
         present = sorted(run.clips.keys() & there)
         end_s = {clip: min(run.clips[clip], run.config.data.audio_max_len) for clip in present}
-        faults = in_threads(
+        faults = thread_map(
             partial(_fault_of_clip, folder, end_s),
             present,
             jobs=None,
@@ -121,16 +121,16 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
             unit="table",
         )
         wrong = [fault for fault in faults if fault]
-        problems += wrong[:_EXAMPLES]
-        if len(wrong) > _EXAMPLES:
-            problems.append(f"{folder}: {len(wrong) - _EXAMPLES} more tables are wrong")
+        problems += wrong[:_N_EXAMPLES]
+        if len(wrong) > _N_EXAMPLES:
+            problems.append(f"{folder}: {len(wrong) - _N_EXAMPLES} more tables are wrong")
     return problems
 
 
 def _fault_of_clip(folder: Path, end_s: dict[str, float], clip: str) -> str:
     path = folder / f"{clip}.tsv"
     fault = table_fault(path, end_s[clip])
-    return f"{path}: {fault}; {EVALUATE}" if fault else ""
+    return f"{path}: {fault}; {EVALUATE_REMEDY}" if fault else ""
 
 
 def table_fault(path: Path, end_s: float) -> str:
@@ -142,24 +142,24 @@ def table_fault(path: Path, end_s: float) -> str:
     """
     try:
         head, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
-        if head.split("\t") != list(COLUMNS):
+        if head.split("\t") != list(SCORE_COLUMNS):
             return _wrong_columns(head.split("\t"))
         if not rows:
             return "holds no frame"
         values = np.loadtxt(rows, delimiter="\t", ndmin=2)
     except ValueError as error:
         return f"is no table of numbers ({error})"
-    if values.shape[1] != len(COLUMNS):
-        return f"has rows of {values.shape[1]} values under {len(COLUMNS)} columns"
+    if values.shape[1] != len(SCORE_COLUMNS):
+        return f"has rows of {values.shape[1]} values under {len(SCORE_COLUMNS)} columns"
     return _wrong_times(values[:, 0], values[:, 1], end_s) or _wrong_scores(values[:, 2:])
 
 
 def _wrong_columns(found: Sequence[str]) -> str:
-    absent = [name for name in COLUMNS if name not in found]
-    strange = [name for name in found if name not in COLUMNS]
+    absent = [name for name in SCORE_COLUMNS if name not in found]
+    strange = [name for name in found if name not in SCORE_COLUMNS]
     if absent or strange:
         return f"columns missing: {', '.join(absent) or 'none'}; unknown: {', '.join(strange)}"
-    return f"columns are not in the order {', '.join(COLUMNS[:3])} ..."
+    return f"columns are not in the order {', '.join(SCORE_COLUMNS[:3])} ..."
 
 
 def _wrong_times(onset_s: NDArray[Any], offset_s: NDArray[Any], end_s: float) -> str:
@@ -231,14 +231,14 @@ def _number(text: str | None) -> float:
 def result_problems(run: SubmittedRun, role: str) -> list[str]:
     """Metrics of the dev-test that are missing or do not exist."""
     found = run.results.get("metrics", {})
-    names = [f"test/{role}/{name}" for part in METRICS.values() for name in part.values()]
+    names = [f"test/{role}/{name}" for part in REPORTED_METRICS.values() for name in part.values()]
     return [
-        f"{run.test / results.FILE}: no value of {name}; test the checkpoint again on the whole "
-        "dev-test data"
+        f"{run.test / results.RESULTS_FILE}: no value of {name}; test the checkpoint again on the "
+        "whole dev-test data"
         for name in names
         if not isinstance(found.get(name), float | int)
     ]
 
 
 def _examples(names: Sequence[str]) -> str:
-    return ", ".join(names[:_EXAMPLES]) + (", ..." if len(names) > _EXAMPLES else "")
+    return ", ".join(names[:_N_EXAMPLES]) + (", ..." if len(names) > _N_EXAMPLES else "")

@@ -23,27 +23,27 @@ from local.submission.file_checks import (
     run_problems,
     table_problems,
 )
-from local.submission.metadata import compose
-from local.submission.metadata_form import Form, read_form
+from local.submission.metadata import compose_metadata
+from local.submission.metadata_form import MetadataForm, read_form
 from local.submission.package import (
-    contained,
-    folder_appearing_whole,
-    reports,
-    systems,
+    atomic_folder,
+    package_contents,
+    system_folders,
+    technical_reports,
     write_system,
     zip_systems,
 )
 from local.submission.submitted_runs import SubmittedRun, find_run, stage_records
 from local.training.energy import emissions_file
 
-MOST_RUNS = 3
-MOST_SYSTEMS = 4
+MAX_RUNS = 3
+MAX_SYSTEMS = 4
 OFFICIAL_CLIPS = 2200
 BASELINE_STAGES = ("training", "test")
 
 
 @dataclass(frozen=True)
-class Sources:
+class SubmissionSources:
     """What a package is made of.
 
     Attributes:
@@ -68,7 +68,7 @@ class _Checked:
     """What was found, and everything that is wrong with it."""
 
     problems: list[str] = field(default_factory=list)
-    form: Form | None = None
+    form: MetadataForm | None = None
     runs: list[SubmittedRun] = field(default_factory=list)
     embedding_parameters: int = 0
     baseline: dict[str, Path] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class _Checked:
             self.problems += [line.removeprefix("  - ") for line in str(error).splitlines()]
 
 
-def make_submission(sources: Sources, folder: Path) -> Path:
+def make_submission(sources: SubmissionSources, folder: Path) -> Path:
     """Check everything, write the system's folder and zip all systems of `folder`.
 
     Args:
@@ -99,14 +99,14 @@ def make_submission(sources: Sources, folder: Path) -> Path:
     if checked.problems or checked.form is None:
         raise InputError.collect(checked.problems, "The submission is not complete:", most_shown=40)
     label = checked.form.submission.label
-    tree = compose(
+    tree = compose_metadata(
         checked.form,
         checked.runs,
         role=sources.role,
         embedding_parameters=checked.embedding_parameters,
         baseline=checked.baseline,
     )
-    with folder_appearing_whole(folder / label) as place:
+    with atomic_folder(folder / label) as place:
         write_system(
             place,
             label,
@@ -121,11 +121,11 @@ def make_submission(sources: Sources, folder: Path) -> Path:
     return target
 
 
-def _check(sources: Sources, folder: Path) -> _Checked:
+def _check(sources: SubmissionSources, folder: Path) -> _Checked:
     checked = _Checked()
     with checked.noting():
         checked.form = read_form(sources.metadata)
-    if not 1 <= len(sources.runs) <= MOST_RUNS:
+    if not 1 <= len(sources.runs) <= MAX_RUNS:
         checked.problems.append(f"{len(sources.runs)} runs; the challenge takes one to three")
     for other in sources.also:
         with checked.noting():
@@ -158,18 +158,18 @@ def _label_problems(folder: Path, checked: _Checked, role: str) -> list[str]:
     assert checked.form is not None
     place = folder / checked.form.submission.label
     problems = []
-    if place.exists() and contained(place) != (role, [run.sha256 for run in checked.runs]):
+    if place.exists() and package_contents(place) != (role, [run.sha256 for run in checked.runs]):
         problems.append(
             f"{place}: is another system (of other checkpoints or the other model); give this one "
             "another label, or remove that folder"
         )
-    others = [system for system in systems(folder) if system != place]
-    if len(others) >= MOST_SYSTEMS:
-        problems.append(f"{folder}: holds {len(others)} systems, a team may submit {MOST_SYSTEMS}")
+    others = [system for system in system_folders(folder) if system != place]
+    if len(others) >= MAX_SYSTEMS:
+        problems.append(f"{folder}: holds {len(others)} systems, a team may submit {MAX_SYSTEMS}")
     return problems
 
 
-def _beats_parameters(sources: Sources, run: SubmittedRun) -> int:
+def _beats_parameters(sources: SubmissionSources, run: SubmittedRun) -> int:
     path = sources.beats or Path(run.config.pretrained.beats_checkpoint)
     try:
         beats = load_beats(path)
@@ -183,8 +183,8 @@ def _beats_parameters(sources: Sources, run: SubmittedRun) -> int:
 
 def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
     """What the challenge wishes for and does not insist on, or checks later."""
-    if len(checked.runs) < MOST_RUNS:
-        yield f"note: {len(checked.runs)} of the {MOST_RUNS} runs that the challenge asks for"
+    if len(checked.runs) < MAX_RUNS:
+        yield f"note: {len(checked.runs)} of the {MAX_RUNS} runs that the challenge asks for"
     n_clips = len(checked.runs[0].clips)
     if n_clips != OFFICIAL_CLIPS:
         yield f"note: {n_clips} clips; the evaluation set of 2024 has {OFFICIAL_CLIPS}"
@@ -200,7 +200,7 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
             yield f"note: {run.test}: {absent} dev-test clips were missing, see its results.json"
     if not checked.baseline:
         yield "note: no energy of the baseline on this machine (--baseline)"
-    if not reports(folder):
+    if not technical_reports(folder):
         yield f"note: no technical report; put its PDF into {folder} and make the package again"
 
 
@@ -212,7 +212,7 @@ def _summary(target: Path, tree: dict[str, Any]) -> Iterator[str]:
         deviation = found[f"{name}_std"]
         spread = "" if deviation is None else f" +- {deviation:.4f}"
         yield f"dev-test {name}: {found[name]:.4f}{spread}"
-    for system in systems(target.parent):
+    for system in system_folders(target.parent):
         inside = [name for name in names if name.startswith(f"{system.name}/")]
         tables = sum(name.endswith(".tsv") for name in inside)
         yield f"{system.name}: {tables} tables of scores, {len(inside) - tables} other files"

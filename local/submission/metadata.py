@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from local.config import RecipeConfig
-from local.submission.file_checks import METRICS, energy_kwh
-from local.submission.metadata_form import Form
+from local.submission.file_checks import REPORTED_METRICS, energy_kwh
+from local.submission.metadata_form import MetadataForm
 from local.submission.submitted_runs import SubmittedRun
 
 
-def compose(
-    form: Form,
+def compose_metadata(
+    form: MetadataForm,
     runs: Sequence[SubmittedRun],
     *,
     role: str,
@@ -39,7 +39,7 @@ def compose(
     return {
         "submission": filled["submission"],
         "system": {
-            "description": {**describe(runs[0].config), **told},
+            "description": {**describe_system(runs[0].config), **told},
             "complexity": {
                 "total_parameters": network.parameters + embedding_parameters,
                 "network_parameters": network.parameters,
@@ -64,13 +64,13 @@ def compose(
                         for name, metric in metrics.items()
                     }
                 )
-                for corpus, metrics in METRICS.items()
+                for corpus, metrics in REPORTED_METRICS.items()
             },
         },
     }
 
 
-def describe(config: RecipeConfig) -> dict[str, Any]:
+def describe_system(config: RecipeConfig) -> dict[str, Any]:
     """What a configuration says of the system."""
     net, training = config.net, config.training
     augmentation = {

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError
 from local.config import read_yaml, validation_problems
-from local.config_schema import Strict
+from local.config_schema import StrictModel
 
 _NAME = r"[^\W_]+(?:-[^\W_]+)*"
 LABEL = re.compile(rf"{_NAME}_{_NAME}_task4_[1-4]")
@@ -53,7 +53,7 @@ system:
 """
 
 
-class _Filled(Strict):
+class _Filled(StrictModel):
     """A text that stands empty is as absent as one that is not there."""
 
     @model_validator(mode="before")
@@ -117,7 +117,7 @@ class Submission(_Filled):
 
 
 class Description(_Filled):
-    """What differs from what the configuration says; see `describe`."""
+    """What differs from what the configuration says; see `metadata.describe_system`."""
 
     acoustic_features: str | tuple[str, ...] | None = None
     embeddings: str | tuple[str, ...] | None = None
@@ -138,7 +138,7 @@ class ExternalDataset(_Filled):
     """Minutes."""
 
 
-class System(_Filled):
+class SystemForm(_Filled):
     """What is submitted."""
 
     source_code: str | None = None
@@ -156,11 +156,11 @@ class System(_Filled):
         return () if value is None else value
 
 
-class Form(_Filled):
+class MetadataForm(_Filled):
     """The file that the user fills in."""
 
     submission: Submission
-    system: System = System()
+    system: SystemForm = SystemForm()
 
 
 def write_template(path: Path) -> None:
@@ -174,7 +174,7 @@ def write_template(path: Path) -> None:
     write_text_atomic(path, TEMPLATE)
 
 
-def read_form(path: Path) -> Form:
+def read_form(path: Path) -> MetadataForm:
     """The filled-in file.
 
     Raises:
@@ -192,15 +192,17 @@ def read_form(path: Path) -> Form:
         if "#" in text
     ]
     try:
-        form = Form.model_validate(tree)
+        form = MetadataForm.model_validate(tree)
     except ValidationError as error:
-        problems += [f"{path}: {_told(one)}" for one in validation_problems(error, Form)]
+        problems += [
+            f"{path}: {_plain_problem(one)}" for one in validation_problems(error, MetadataForm)
+        ]
     if problems:
         raise InputError.collect(problems, most_shown=40)
     return form
 
 
-def _told(problem: str) -> str:
+def _plain_problem(problem: str) -> str:
     """The problem of a field without value in plain words."""
     return f"{problem.partition(':')[0]}: not filled in" if "(value None)" in problem else problem
 

@@ -28,21 +28,21 @@ from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, write_text_atomic
 from local.config import read_yaml
-from local.scoring.score_files import KINDS, score_folder
+from local.scoring.score_files import SCORE_KINDS, score_folder
 from local.submission.metadata_form import LABEL
 from local.submission.submitted_runs import SubmittedRun
 
 ZIP = "submission.zip"
-SUFFIX = {"postprocessed": "", "unprocessed": "_unprocessed"}
+SCORE_SUFFIX = {"postprocessed": "", "unprocessed": "_unprocessed"}
 
 
-def systems(folder: Path) -> list[Path]:
+def system_folders(folder: Path) -> list[Path]:
     """Folders of systems that are whole."""
     places = sorted(folder.iterdir()) if folder.is_dir() else []
     return [p for p in places if LABEL.fullmatch(p.name) and (p / f"{p.name}.meta.yaml").is_file()]
 
 
-def contained(system: Path) -> tuple[str, list[str]] | None:
+def package_contents(system: Path) -> tuple[str, list[str]] | None:
     """The model and the checkpoints (SHA-256) that a system's folder is of; None if it is none."""
     path = system / f"{system.name}.meta.yaml"
     if not path.is_file():
@@ -52,7 +52,7 @@ def contained(system: Path) -> tuple[str, list[str]] | None:
 
 
 @contextmanager
-def folder_appearing_whole(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A hidden sibling that takes the place of `target` when the block ends well."""
     target.parent.mkdir(parents=True, exist_ok=True)
     mark = secrets.token_hex(4)
@@ -90,9 +90,9 @@ def write_system(
     copies: list[tuple[Path, Path]] = []
     for number, run in enumerate(runs, 1):
         own = f"{label}_run{number}"
-        for kind in KINDS:
+        for kind in SCORE_KINDS:
             tables = score_folder(run.folder, role, kind)
-            output = place / f"{own}{SUFFIX[kind]}.output"
+            output = place / f"{own}{SCORE_SUFFIX[kind]}.output"
             copies += [(tables / f"{clip}.tsv", output / f"{clip}.tsv") for clip in run.clips]
         copies += _energy_copies(run.energy, place / f"{own}_codecarbon")
     copies += _energy_copies(baseline, place / "baseline_codecarbon")
@@ -110,8 +110,8 @@ def _energy_copies(tables: Mapping[str, Path], folder: Path) -> list[tuple[Path,
 
 def zip_systems(folder: Path) -> Path:
     """submission.zip of every system and report in a folder; it appears whole."""
-    files = [path for system in systems(folder) for path in sorted(system.rglob("*"))]
-    files = [path for path in (*reports(folder), *files) if path.is_file()]
+    files = [path for system in system_folders(folder) for path in sorted(system.rglob("*"))]
+    files = [path for path in (*technical_reports(folder), *files) if path.is_file()]
     target = folder / ZIP
     with (
         atomic_path(target) as temporary,
@@ -122,6 +122,6 @@ def zip_systems(folder: Path) -> Path:
     return target
 
 
-def reports(folder: Path) -> list[Path]:
+def technical_reports(folder: Path) -> list[Path]:
     """Technical reports that lie beside the systems."""
     return sorted(folder.glob("*.pdf"))

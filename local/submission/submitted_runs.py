@@ -106,7 +106,7 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
         network=Macs(**record["network"]),
         config=load_config(folder / "config.yaml"),
         clips=_read_json(folder / EVALUATION_FILE)["clips"],
-        results=_read_json(test / results.FILE),
+        results=_read_json(test / results.RESULTS_FILE),
     )
 
 
@@ -143,7 +143,7 @@ def _tested(folder: Path, sha256: str) -> bool:
     """Whether results of the checkpoint are in a run folder."""
     record = _last(stage_records(folder), "test")
     tested = record is not None and record.get("checkpoint", {}).get("sha256") == sha256
-    return tested and (folder / results.FILE).is_file()
+    return tested and (folder / results.RESULTS_FILE).is_file()
 
 
 def _trained(folder: Path, sha256: str) -> bool:

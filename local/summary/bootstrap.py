@@ -19,11 +19,11 @@ from scipy.stats import norm
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Floats
 
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 # Fewer do not give a standard error to two figures.
-LEAST_RESAMPLES = 100
+MIN_RESAMPLES = 100
 # A metric may be undefined in this share of resamples (no event of any class was drawn).
-MOST_UNDEFINED = 0.05
+MAX_UNDEFINED = 0.05
 
 
 def check_resamples(n_resamples: int) -> None:
@@ -32,13 +32,13 @@ def check_resamples(n_resamples: int) -> None:
     Raises:
         InputError: for 1 to 99 and negative numbers.
     """
-    if n_resamples and n_resamples < LEAST_RESAMPLES:
+    if n_resamples and n_resamples < MIN_RESAMPLES:
         raise InputError(
-            f"--resamples {n_resamples}: give {LEAST_RESAMPLES} or more, or 0 for no intervals"
+            f"--resamples {n_resamples}: give {MIN_RESAMPLES} or more, or 0 for no intervals"
         )
 
 
-def draw(n_units: int, n_resamples: int, seed: Sequence[int]) -> Floats:
+def draw_resamples(n_units: int, n_resamples: int, seed: Sequence[int]) -> Floats:
     """(resample, unit): how often each unit is drawn, with replacement, as many as there are.
 
     Args:
@@ -50,7 +50,7 @@ def draw(n_units: int, n_resamples: int, seed: Sequence[int]) -> Floats:
     return np.random.default_rng(seed).multinomial(n_units, chances, n_resamples).astype(np.float64)
 
 
-def error(values: Floats, estimate: float) -> tuple[float, float]:
+def bias_and_error(values: Floats, estimate: float) -> tuple[float, float]:
     """Bias and standard error of an estimate; NaN where the metric is undefined too often.
 
     Args:
@@ -58,7 +58,7 @@ def error(values: Floats, estimate: float) -> tuple[float, float]:
         estimate: of the sample itself.
     """
     there = values[~np.isnan(values)]
-    if len(there) < max(2, (1 - MOST_UNDEFINED) * len(values)):
+    if len(there) < max(2, (1 - MAX_UNDEFINED) * len(values)):
         return float("nan"), float("nan")
     return float(there.mean() - estimate), float(there.std(ddof=1))
 
@@ -66,27 +66,27 @@ def error(values: Floats, estimate: float) -> tuple[float, float]:
 def interval(
     values: Floats, estimate: float, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> tuple[float, float]:
-    """Low and high end of the interval at `LEVEL`, cut to what the figure can be.
+    """Low and high end of the interval at `CONFIDENCE_LEVEL`, cut to what the figure can be.
 
     Args:
         values: (resample,).
         estimate: of the sample itself.
         bounds: least and largest possible value.
     """
-    bias, deviation = error(values, estimate)
-    reach = float(norm.ppf((1 + LEVEL) / 2)) * deviation
+    bias, deviation = bias_and_error(values, estimate)
+    reach = float(norm.ppf((1 + CONFIDENCE_LEVEL) / 2)) * deviation
     low, high = np.clip([estimate - bias - reach, estimate - bias + reach], *bounds)
     return float(low), float(high)
 
 
 def p_value(values: Floats, estimate: float) -> float:
-    """Two-sided p value of no difference; below 1 - `LEVEL` where the interval excludes 0.
+    """Two-sided p value of no difference; below 1 - `CONFIDENCE_LEVEL` if the interval excludes 0.
 
     Args:
         values: (resample,) differences.
         estimate: of the sample itself.
     """
-    bias, deviation = error(values, estimate)
+    bias, deviation = bias_and_error(values, estimate)
     if deviation == 0:
         return 1.0 if estimate == 0 else 0.0
     return float(2 * norm.sf(abs(estimate - bias) / deviation))

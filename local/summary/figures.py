@@ -11,24 +11,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from desed_task.mean_teacher import ROLES
-from local.summary.bootstrap import LEVEL
-from local.summary.run_folders import NEEDED
-from local.summary.summary import Summary
-from local.summary.systems import Spread, System
+from local.summary.bootstrap import CONFIDENCE_LEVEL
+from local.summary.run_folders import MAIN_METRICS
+from local.summary.summary import RunSummary
+from local.summary.systems import Spread, SystemRuns
 
 # Of each corpus, the metric that its classes are shown by.
 CLASS_METRICS = {
-    NEEDED[0]: "PSDS1 of DESED's classes, psds_eval",
-    NEEDED[2]: "partial AUC of MAESTRO's classes",
+    MAIN_METRICS[0]: "PSDS1 of DESED's classes, psds_eval",
+    MAIN_METRICS[2]: "partial AUC of MAESTRO's classes",
 }
 # Rows are one unit high; systems stand this far from the row's middle.
 OFFSET = 0.17
 ROW_INCH = 0.38
 # Of a run's name in a legend, which must not be wider than the picture.
-MOST_LETTERS = 40
+MAX_LETTERS = 40
 
 
-def metrics_figure(summary: Summary) -> Figure:
+def metrics_figure(summary: RunSummary) -> Figure:
     """Every metric: means over runs with intervals over clips, and the single runs."""
     names = list(dict.fromkeys(name.split("/", 2)[2] for name in summary.systems[0].metrics))
     figure = Figure(figsize=(11, 1.6 + ROW_INCH * len(names)), layout="constrained")
@@ -47,12 +47,14 @@ def metrics_figure(summary: Summary) -> Figure:
     _explain(
         figure,
         summary,
-        f"{100 * LEVEL:g} % interval over clips (MAESTRO: recordings)" if drawn else None,
+        f"{100 * CONFIDENCE_LEVEL:g} % interval over clips (MAESTRO: recordings)"
+        if drawn
+        else None,
     )
     return figure
 
 
-def classes_figure(summary: Summary) -> Figure:
+def classes_figure(summary: RunSummary) -> Figure:
     """Means of every class over runs, with their deviation."""
     first = summary.systems[0].per_class
     labels = {
@@ -78,7 +80,7 @@ def classes_figure(summary: Summary) -> Figure:
     return figure
 
 
-def _places(n_rows: int, number: int, summary: Summary) -> list[float]:
+def _places(n_rows: int, number: int, summary: RunSummary) -> list[float]:
     """Heights of a system's rows, the first row on top."""
     offset = OFFSET * (1 - 2 * number) if len(summary.systems) > 1 else 0.0
     return [n_rows - 1 - row + offset for row in range(n_rows)]
@@ -114,7 +116,7 @@ def _finish(axes: Axes, names: Sequence[str], title: str) -> None:
         axes.axhline(between - 0.5, color="grey", linewidth=0.4, alpha=0.4)
 
 
-def _explain(figure: Figure, summary: Summary, line: str | None) -> None:
+def _explain(figure: Figure, summary: RunSummary, line: str | None) -> None:
     """A legend below that says who is who and what lines mean."""
     keys = [
         Line2D([], [], color=f"C{number}", marker="os"[number], linestyle="", label=_told(system))
@@ -127,11 +129,11 @@ def _explain(figure: Figure, summary: Summary, line: str | None) -> None:
     figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False)
 
 
-def _told(system: System) -> str:
+def _told(system: SystemRuns) -> str:
     """Which runs a system is, in few words; the texts list them."""
     first = system.runs[0].folder.absolute()
     if len(system.runs) == 1:
         name = f"{first.parent.name}/{first.name}"
     else:
         name = f"{first.parent.name}, {len(system.runs)} runs"
-    return f"{system.name}: {name if len(name) <= MOST_LETTERS else f'...{name[-MOST_LETTERS:]}'}"
+    return f"{system.name}: {name if len(name) <= MAX_LETTERS else f'...{name[-MAX_LETTERS:]}'}"

@@ -9,23 +9,25 @@ from typing import Any
 from desed_task.mean_teacher import ROLES
 from local.corpora import DEVTEST, MAESTRO_VALIDATION
 from local.scoring.metrics import HIT_ONLY
-from local.summary.bootstrap import LEVEL
-from local.summary.run_folders import NEEDED
-from local.summary.summary import Difference, Interval, Summary
-from local.summary.systems import Spread, System
+from local.summary.bootstrap import CONFIDENCE_LEVEL
+from local.summary.run_folders import MAIN_METRICS
+from local.summary.summary import Difference, Interval, RunSummary
+from local.summary.systems import Spread, SystemRuns
 from local.training.energy import ENERGY_STAGES
 
 # What the published baseline reached (SPEC section 7); figures of the challenge's data.
-PUBLISHED = dict(zip(NEEDED, ((0.48, 0.003), (0.49, 0.004), (0.73, 0.007)), strict=True))
+PUBLISHED_METRICS = dict(
+    zip(MAIN_METRICS, ((0.48, 0.003), (0.49, 0.004), (0.73, 0.007)), strict=True)
+)
 PUBLISHED_KWH = {"training": 1.666, "test": 0.143}
 # Of 1,168; the others have no event and are left out.
 PUBLISHED_CLIPS = 1153
-HEADS = ("PSDS1, `psds_eval`", "PSDS1, `sed_scores_eval`", "mean pAUC on MAESTRO")
+MAIN_METRIC_HEADS = ("PSDS1, `psds_eval`", "PSDS1, `sed_scores_eval`", "mean pAUC on MAESTRO")
 STAGE_NAMES = {"training": "training", "test": "test", "eval": "evaluation"}
-NONE = "-"
+EMPTY_CELL = "-"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
     """A Markdown table, padded so that it reads as it is.
 
     Args:
@@ -45,32 +47,32 @@ def _padded(cells: Sequence[str], width: Sequence[int], words: int) -> list[str]
     return [c.ljust(size) if n < words else c.rjust(size) for n, (c, size) in enumerate(sized)]
 
 
-def spread_text(spread: Spread | None, digits: int = 3) -> str:
+def format_spread(spread: Spread | None, digits: int = 3) -> str:
     """Mean and deviation: 0.481 ± 0.003."""
     if spread is None or spread.mean is None:
-        return NONE
+        return EMPTY_CELL
     if spread.deviation is None:
         return f"{spread.mean:.{digits}f}"
     return f"{spread.mean:.{digits}f} ± {spread.deviation:.{digits}f}"
 
 
-def _kwh_text(spread: Spread | None) -> str:
+def _format_kwh(spread: Spread | None) -> str:
     """Likewise, with as many decimals as show three digits of a small figure."""
     mean = None if spread is None else spread.mean
-    return spread_text(spread, _kwh_digits(mean) if mean else 3)
+    return format_spread(spread, _kwh_digits(mean) if mean else 3)
 
 
 def _kwh_digits(kwh: float) -> int:
     return max(3, 2 - math.floor(math.log10(kwh)))
 
 
-def _interval_text(interval: Interval | None, sign: str = "") -> str:
+def _format_interval(interval: Interval | None, sign: str = "") -> str:
     if interval is None or math.isnan(interval.low):
         return ""
     return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
-def text(summary: Summary, *, per_class: bool = True) -> str:
+def format_summary(summary: RunSummary, *, per_class: bool = True) -> str:
     """The summary in Markdown.
 
     Args:
@@ -90,59 +92,67 @@ def text(summary: Summary, *, per_class: bool = True) -> str:
     parts += ["## Energy", _energy(summary)]
     if per_class:
         parts += ["## Classes", *_classes(summary)]
-    parts += ["## How to read this", "\n".join(f"- {note}" for note in reading(summary))]
+    parts += ["## How to read this", "\n".join(f"- {note}" for note in reading_notes(summary))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _name(summary: Summary, system: System, role: str) -> str:
+def _name(summary: RunSummary, system: SystemRuns, role: str) -> str:
     return f"{system.name} {role}" if len(summary.systems) > 1 else role
 
 
-def _columns(summary: Summary) -> list[tuple[str, System, str]]:
+def _columns(summary: RunSummary) -> list[tuple[str, SystemRuns, str]]:
     """(heading, system, network) of each column of a table of metrics."""
     return [(_name(summary, s, role), s, role) for s in summary.systems for role in ROLES]
 
 
-def _runs(summary: Summary) -> str:
+def _runs(summary: RunSummary) -> str:
     rows = [
-        [system.name, str(run.folder), str(run.content.get("checkpoint", NONE)), _seed(run.seed)]
+        [
+            system.name,
+            str(run.folder),
+            str(run.content.get("checkpoint", EMPTY_CELL)),
+            _seed(run.seed),
+        ]
         for system in summary.systems
         for run in system.runs
     ]
-    return table(["system", "run", "checkpoint", "seed"], rows, words=3)
+    return markdown_table(["system", "run", "checkpoint", "seed"], rows, words=3)
 
 
 def _seed(seed: int | None) -> str:
-    return NONE if seed is None else str(seed)
+    return EMPTY_CELL if seed is None else str(seed)
 
 
-def _published(summary: Summary) -> str:
-    head = ["", *HEADS, *(f"{stage}, kWh" for stage in PUBLISHED_KWH)]
+def _published(summary: RunSummary) -> str:
+    head = ["", *MAIN_METRIC_HEADS, *(f"{stage}, kWh" for stage in PUBLISHED_KWH)]
     rows = [
         [
             name,
-            *(spread_text(system.metrics.get(f"test/{role}/{metric}")) for metric in NEEDED),
+            *(
+                format_spread(system.metrics.get(f"test/{role}/{metric}"))
+                for metric in MAIN_METRICS
+            ),
             # A run trains and tests both networks at once.
-            *(_kwh_text(system.energy_kwh(stage)) for stage in PUBLISHED_KWH),
+            *(_format_kwh(system.energy_kwh(stage)) for stage in PUBLISHED_KWH),
         ]
         for name, system, role in _columns(summary)
     ]
-    figures = [f"{mean:.2f} ± {deviation:.3f}" for mean, deviation in PUBLISHED.values()]
+    figures = [f"{mean:.2f} ± {deviation:.3f}" for mean, deviation in PUBLISHED_METRICS.values()]
     rows.append(["published", *figures, *(f"{kwh:.3f}" for kwh in PUBLISHED_KWH.values())])
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
-def _metrics(summary: Summary) -> str:
+def _metrics(summary: RunSummary) -> str:
     rows = []
     for metric in _short_names(summary.systems[0].metrics):
         row = [metric]
         for _, system, role in _columns(summary):
             full = f"test/{role}/{metric}"
             interval = summary.intervals.get(system.name, {}).get(full)
-            cell = f"{spread_text(system.metrics[full])} {_interval_text(interval)}"
+            cell = f"{format_spread(system.metrics[full])} {_format_interval(interval)}"
             row.append(cell.strip())
         rows.append(row)
-    return table(["metric", *(name for name, *_ in _columns(summary))], rows)
+    return markdown_table(["metric", *(name for name, *_ in _columns(summary))], rows)
 
 
 def _short_names(full_names: Iterable[str]) -> list[str]:
@@ -150,24 +160,31 @@ def _short_names(full_names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.split("/", 2)[2] for name in full_names))
 
 
-def _differences(summary: Summary) -> str:
+def _differences(summary: RunSummary) -> str:
     rows = []
     for full, found in summary.differences.items():
         _, role, metric = full.split("/", 2)
-        bounds = _interval_text(found.interval, "+")
+        bounds = _format_interval(found.interval, "+")
         rows.append(
-            [metric, role, f"{found.value:+.3f}", bounds, p_text(found.p), p_text(found.p_holm)]
+            [
+                metric,
+                role,
+                f"{found.value:+.3f}",
+                bounds,
+                format_p_value(found.p),
+                format_p_value(found.p_holm),
+            ]
         )
-    low = f"{100 * LEVEL:g} % interval"
-    return table(["metric", "network", "A - B", low, "p", "p, Holm"], rows, words=2)
+    low = f"{100 * CONFIDENCE_LEVEL:g} % interval"
+    return markdown_table(["metric", "network", "A - B", low, "p", "p, Holm"], rows, words=2)
 
 
-def p_text(p: float) -> str:
+def format_p_value(p: float) -> str:
     """A p value to three decimals."""
     return "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
-def _energy(summary: Summary) -> str:
+def _energy(summary: RunSummary) -> str:
     head, rows = ["kWh, all runs' own estimates"], []
     for system in summary.systems:
         name = f"{system.name} " if len(summary.systems) > 1 else ""
@@ -178,14 +195,14 @@ def _energy(summary: Summary) -> str:
             spread = system.energy_kwh(stage)
             values = () if spread is None else spread.values
             total = sum(value for value in values if value is not None)
-            row += [_kwh_text(spread), f"{total:.{_kwh_digits(total)}f}" if total else NONE]
+            row += [_format_kwh(spread), f"{total:.{_kwh_digits(total)}f}" if total else EMPTY_CELL]
             row.append(f"{len(values)} of {len(system.runs)}")
         if any(system.energy_kwh(stage) for system in summary.systems):
             rows.append(row)
-    return table(head, rows) if rows else "No run has a measurement."
+    return markdown_table(head, rows) if rows else "No run has a measurement."
 
 
-def _classes(summary: Summary) -> list[str]:
+def _classes(summary: RunSummary) -> list[str]:
     by_system = {system.name: system.per_class for system in summary.systems}
     first = by_system[summary.systems[0].name]
     parts = []
@@ -195,17 +212,20 @@ def _classes(summary: Summary) -> list[str]:
             [
                 label,
                 *(
-                    spread_text(by_system[system.name][f"test/{role}/{metric}"][label])
+                    format_spread(by_system[system.name][f"test/{role}/{metric}"][label])
                     for _, system, role in _columns(summary)
                 ),
             ]
             for label in labels
         ]
-        parts += [f"### {metric}", table(["class", *(n for n, *_ in _columns(summary))], rows)]
+        parts += [
+            f"### {metric}",
+            markdown_table(["class", *(n for n, *_ in _columns(summary))], rows),
+        ]
     return parts
 
 
-def reading(summary: Summary) -> list[str]:
+def reading_notes(summary: RunSummary) -> list[str]:
     """What the figures mean and what is to be known of these runs, a sentence or two each."""
     notes = ["±: sample standard deviation over runs (n - 1); a single run has none."]
     units = summary.resampled.n_units
@@ -221,13 +241,13 @@ def reading(summary: Summary) -> list[str]:
         )
     if _missed_classes(summary):
         notes.append(
-            f"{NONE} for a class in {HIT_ONLY}: no true positive in one of the runs; psds_eval "
-            "defines no value then and leaves the class out of that run's macro F1."
+            f"{EMPTY_CELL} for a class in {HIT_ONLY}: no true positive in one of the runs; "
+            "psds_eval defines no value then and leaves the class out of that run's macro F1."
         )
     return [*notes, *summary.notes]
 
 
-def _missed_classes(summary: Summary) -> bool:
+def _missed_classes(summary: RunSummary) -> bool:
     """Whether a class that is scored has no psds_eval F1 in a run."""
     return any(
         value is None and label not in run.content.get("not_scored", ())
@@ -239,16 +259,16 @@ def _missed_classes(summary: Summary) -> bool:
     )
 
 
-def _resampling_notes(summary: Summary) -> list[str]:
+def _resampling_notes(summary: RunSummary) -> list[str]:
     kinds = {DEVTEST: "clips", MAESTRO_VALIDATION: "recordings"}
     drawn = " and ".join(
         f"{count} {kinds[corpus]} of {corpus.title}"
         for corpus, count in summary.resampled.n_units.items()
     )
     notes = [
-        f"[low, high]: {100 * LEVEL:g} % intervals by the bootstrap, {summary.n_resamples} "
-        f"resamples of {drawn}, seed {summary.seed}; normal, with the bootstrap's bias taken off, "
-        "so that an interval is not centred on its figure. "
+        f"[low, high]: {100 * CONFIDENCE_LEVEL:g} % intervals by the bootstrap, "
+        f"{summary.n_resamples} resamples of {drawn}, seed {summary.seed}; normal, with the "
+        "bootstrap's bias taken off, so that an interval is not centred on its figure. "
         "MAESTRO's recordings are drawn whole, because their clips overlap.",
         "Each metric is computed from the resampled clips as at test: PSDS of psds_eval from its "
         "thresholds, that of sed_scores_eval from all, F1 at its best threshold from the best "
@@ -265,26 +285,26 @@ def _resampling_notes(summary: Summary) -> list[str]:
     return notes
 
 
-def as_json(summary: Summary) -> dict[str, Any]:
+def as_json(summary: RunSummary) -> dict[str, Any]:
     """Everything as plain values."""
     return {
         "systems": {system.name: _system_json(summary, system) for system in summary.systems},
         "differences": {name: _difference(found) for name, found in summary.differences.items()},
         "published": {
-            "metrics": {name: list(figures) for name, figures in PUBLISHED.items()},
+            "metrics": {name: list(figures) for name, figures in PUBLISHED_METRICS.items()},
             "energy_kwh": PUBLISHED_KWH,
         },
         "bootstrap": {
-            "level": LEVEL,
+            "level": CONFIDENCE_LEVEL,
             "resamples": summary.n_resamples,
             "seed": summary.seed,
             "units": {corpus.name: n for corpus, n in summary.resampled.n_units.items()},
         },
-        "notes": reading(summary),
+        "notes": reading_notes(summary),
     }
 
 
-def _system_json(summary: Summary, system: System) -> dict[str, Any]:
+def _system_json(summary: RunSummary, system: SystemRuns) -> dict[str, Any]:
     intervals = summary.intervals.get(system.name, {})
     return {
         "runs": [str(run.folder) for run in system.runs],

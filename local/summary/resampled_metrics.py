@@ -16,21 +16,21 @@ from local.config import RecipeConfig
 from local.corpora import TEST, Corpus
 from local.data.truth import Truth
 from local.summary import bootstrap
-from local.summary.rescoring import RECOUNTS, Recount, read_scores, read_truth
+from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_scores, read_truth
 from local.summary.run_folders import FinishedRun
-from local.summary.systems import System
+from local.summary.systems import SystemRuns
 
 # A value computed again may round otherwise, no more.
-TOLERANCE = 1e-6
+METRIC_TOLERANCE = 1e-6
 # Of psds_eval, where a run's configuration cannot be read.
 N_THRESHOLDS = 50
 
 
-Recounts = Mapping[tuple[Path, str], Recount]  # run folder and network
+CountsByNetwork = Mapping[tuple[Path, str], UnitCounts]  # run folder and network
 
 
 @dataclass
-class Resampled:
+class ResampledMetrics:
     """What the bootstrap found.
 
     Attributes:
@@ -44,35 +44,35 @@ class Resampled:
     notes: list[str] = field(default_factory=list)
 
 
-def resample(
-    systems: Sequence[System], config: RecipeConfig | None, n_resamples: int, seed: int
-) -> Resampled:
+def resample_metrics(
+    systems: Sequence[SystemRuns], config: RecipeConfig | None, n_resamples: int, seed: int
+) -> ResampledMetrics:
     """Every metric of every network on the same resampled clips.
 
     A corpus whose scores or tables are gone, or whose metrics are no longer what results.json
     says, is left out with a note.
     """
-    found = Resampled({system.name: {} for system in systems})
+    found = ResampledMetrics({system.name: {} for system in systems})
     runs = [run for system in systems for run in system.runs]
     networks = len(runs) * len(ROLES)
     with tqdm(total=networks * len(TEST) * n_resamples, unit="resample", dynamic_ncols=True) as bar:
         for number, corpus in enumerate(TEST):
             try:
-                recounts = _recounts(corpus, runs, config, bar)
+                recounts = _unit_counts(corpus, runs, config, bar)
             except InputError as error:
                 found.notes.append(f"No intervals of {corpus.title}: {error}.")
                 bar.update(networks * n_resamples)
                 continue
             found.n_units[corpus] = n_units = len(recounts[runs[0].folder, ROLES[0]].units)
-            weights = bootstrap.draw(n_units, n_resamples, (seed, number))
+            weights = bootstrap.draw_resamples(n_units, n_resamples, (seed, number))
             for system in systems:
                 _draw_system(found.values[system.name], system, recounts, weights, bar)
     return found
 
 
-def _recounts(
+def _unit_counts(
     corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None, bar: tqdm
-) -> Recounts:
+) -> CountsByNetwork:
     """Counts of every network, which give the metrics of results.json.
 
     Raises:
@@ -85,7 +85,7 @@ def _recounts(
         for role in ROLES:
             bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
             scores = read_scores(run.scores_path(role, corpus))
-            recount = RECOUNTS[corpus](scores, truth, n_thresholds)
+            recount = COUNT_FUNCTIONS[corpus](scores, truth, n_thresholds)
             _check_values(recount, run, role)
             if len(recount.units) < 2:
                 raise InputError(f"only {recount.units[0]} to draw from; test on more data")
@@ -114,7 +114,7 @@ def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | N
     )
 
 
-def _check_values(recount: Recount, run: FinishedRun, role: str) -> None:
+def _check_values(recount: UnitCounts, run: FinishedRun, role: str) -> None:
     """Refuse counts that do not give what the test wrote."""
     values = recount.values(np.ones(len(recount.units)))
     for name, value in zip(recount.names, values, strict=True):
@@ -122,7 +122,7 @@ def _check_values(recount: Recount, run: FinishedRun, role: str) -> None:
         stored = run.metrics.get(full)
         if stored is None and np.isnan(value):
             continue
-        if stored is None or not abs(value - stored) <= TOLERANCE:
+        if stored is None or not abs(value - stored) <= METRIC_TOLERANCE:
             told = "none" if stored is None else f"{stored:.6f}"
             raise InputError(
                 f"{full} of {run.folder} is {value:.6f} from its scores and the tables, {told} in "
@@ -133,8 +133,8 @@ def _check_values(recount: Recount, run: FinishedRun, role: str) -> None:
 
 def _draw_system(
     into: dict[str, Floats],
-    system: System,
-    recounts: Recounts,
+    system: SystemRuns,
+    recounts: CountsByNetwork,
     weights: Floats,
     bar: tqdm,
 ) -> None:

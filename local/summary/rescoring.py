@@ -19,7 +19,7 @@ from desed_task.evaluation.scores import (
     as_detections,
     as_sed_scores_eval,
     detect,
-    paired,
+    match_clips,
     truth_events,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
@@ -28,11 +28,11 @@ from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
 from local.data.loaded_corpus import LoadedCorpus, table_durations
-from local.data.truth import Truth, scored
-from local.scoring.metrics import COLLAR, INTERSECTION, MAX_FPR, THRESHOLD, segment_part
+from local.data.truth import Truth, scored_classes
+from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
 
 
-class Counted(NamedTuple):
+class MetricCounts(NamedTuple):
     """Counts that metrics are functions of.
 
     Attributes:
@@ -44,11 +44,11 @@ class Counted(NamedTuple):
     metric: WeightedMetric
 
 
-class Recount(NamedTuple):
+class UnitCounts(NamedTuple):
     """What one network scored on one corpus, unit by unit."""
 
     units: tuple[str, ...]  # clips of DESED, recordings of MAESTRO
-    counted: list[Counted]
+    counted: list[MetricCounts]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,15 +85,15 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     return Truth(corpus.source, events, table_durations(loaded, config), left_out)
 
 
-def recount_desed(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
+def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
     """Counts of every metric of `score_desed` at a test.
 
     Units are the clips of the set: those without scores, which were left out for having no event,
     add nothing but their durations to psds_eval's hours.
     """
-    scores, events, _ = paired(scores, truth.events)
+    scores, events, _ = match_clips(scores, truth.events)
     events = events.merged()
-    chosen = scores.select(labels=scored(events, DESED_CLASSES)[0])
+    chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
     labels = chosen.vocabulary
     clip_ids = (*chosen.clip_ids, *(c for c in truth.left_out if c in truth.durations))
     with_events = {c: of for c, of in truth_events(events, labels).items() if of}
@@ -105,7 +105,7 @@ def recount_desed(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
         detect(chosen, threshold).within(duration_s)
         for threshold in fscores.threshold_grid(n_thresholds)
     ]
-    found = detect(chosen, THRESHOLD)
+    found = detect(chosen, F1_THRESHOLD)
     shape = (len(clip_ids), len(labels))
     metrics: dict[str, WeightedMetric] = {}
     for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
@@ -116,21 +116,21 @@ def recount_desed(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
             points, true, len(labels), duration_s=duration_s, spec=spec
         )
     metrics["intersection_f1_macro_thres05/sed_scores_eval"] = clip_counts.intersection_f1_by_score(
-        *by_score, threshold=THRESHOLD, **INTERSECTION
+        *by_score, threshold=F1_THRESHOLD, **INTERSECTION
     )
-    metrics["intersection_f1_macro_thres05/psds_eval"] = clip_counts.intersection_f1(
+    metrics["intersection_f1_macro_thres05/psds_eval"] = clip_counts.weighted_intersection_f1(
         found.within(duration_s), true, shape, **INTERSECTION
     )
     metrics["collar_f1_macro_thres05/sed_scores_eval"] = clip_counts.collar_f1_by_score(
-        *by_score, threshold=THRESHOLD, **COLLAR
+        *by_score, threshold=F1_THRESHOLD, **COLLAR
     )
-    metrics["collar_f1_macro_thres05/sed_eval"] = clip_counts.collar_f1(
+    metrics["collar_f1_macro_thres05/sed_eval"] = clip_counts.weighted_collar_f1(
         found, true, shape, **COLLAR
     )
-    return Recount(clip_ids, [Counted((name,), metric) for name, metric in metrics.items()])
+    return UnitCounts(clip_ids, [MetricCounts((name,), metric) for name, metric in metrics.items()])
 
 
-def recount_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
+def count_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
     """Counts of every metric of `score_maestro` at a test; units are recordings.
 
     Clips of one recording overlap, and their scores are averaged: they are no units by themselves.
@@ -139,14 +139,14 @@ def recount_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> Recount:
     frames, true = part.recordings(part.scores)
     names = ("segment_f1_macro_thresopt", "segment_mauc", "segment_mpauc")
     metric = clip_counts.segment_metrics(frames, true, truth.durations, max_fpr=MAX_FPR)
-    return Recount(
-        tuple(frames), [Counted(tuple(f"{name}/sed_scores_eval" for name in names), metric)]
+    return UnitCounts(
+        tuple(frames), [MetricCounts(tuple(f"{name}/sed_scores_eval" for name in names), metric)]
     )
 
 
-RECOUNTS: dict[Corpus, Callable[[Scores, Truth, int], Recount]] = {
-    DEVTEST: recount_desed,
-    MAESTRO_VALIDATION: recount_maestro,
+COUNT_FUNCTIONS: dict[Corpus, Callable[[Scores, Truth, int], UnitCounts]] = {
+    DEVTEST: count_desed,
+    MAESTRO_VALIDATION: count_maestro,
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from desed_task.errors import InputError
 from desed_task.mean_teacher import ROLES
-from local.checkpoints.resume import LAST, how_to_go_on
+from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint
 from local.config import RecipeConfig, load_config
 from local.corpora import TEST, Corpus
 from local.data.corpus_checks import examples
@@ -22,8 +22,8 @@ from local.scoring.metrics import HIT_ONLY
 from local.training.energy import ENERGY_STAGES
 
 # What every test writes, and a summary shows first.
-NEEDED = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
-AGAIN = "test them on the same data with train_pretrained.py --test_from_checkpoint"
+MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
+RETEST_REMEDY = "test them on the same data with train_pretrained.py --test_from_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ def open_run(folder: Path) -> FinishedRun:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give run folders, LOG_DIR/version_N")
-    path = folder / results.FILE
+    path = folder / results.RESULTS_FILE
     if not path.is_file():
         raise InputError(_unfinished(folder))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         run = FinishedRun(folder, content)
         _ = run.sed_scores_eval, content["clips"].items()
-        for name in (f"test/{role}/{needed}" for role in ROLES for needed in NEEDED):
+        for name in (f"test/{role}/{needed}" for role in ROLES for needed in MAIN_METRICS):
             _ = run.metrics[name], run.per_class[name].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
@@ -92,12 +92,12 @@ def open_run(folder: Path) -> FinishedRun:
 
 
 def _unfinished(folder: Path) -> str:
-    runs = sorted(path.parent.name for path in folder.glob(f"version_*/{results.FILE}"))
+    runs = sorted(path.parent.name for path in folder.glob(f"version_*/{results.RESULTS_FILE}"))
     if runs:
         return f"{folder} is no run but holds runs; give them: {folder / 'version_*'}"
-    last = folder / "checkpoints" / LAST
-    remedy = how_to_go_on(last) if last.is_file() else "train it, or leave it out"
-    return f"{folder}: no {results.FILE}, the run is unfinished; {remedy}"
+    last = folder / "checkpoints" / LAST_CHECKPOINT
+    remedy = resume_hint(last) if last.is_file() else "train it, or leave it out"
+    return f"{folder}: no {results.RESULTS_FILE}, the run is unfinished; {remedy}"
 
 
 def _config(folder: Path) -> RecipeConfig | None:
@@ -177,7 +177,8 @@ def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
         return []
     return [
         f"{run.folder}: not the scored classes of {first.folder}, {len(differing)} differ "
-        f"({examples(sorted(differing))}), so means over classes cannot be compared; {AGAIN}"
+        f"({examples(sorted(differing))}), so means over classes cannot be compared; "
+        f"{RETEST_REMEDY}"
     ]
 
 
@@ -197,9 +198,9 @@ def _clip_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
             differing = sorted(set(first.clip_ids[corpus]) ^ set(run.clip_ids[corpus]))
             if differing:
                 named = f"{len(differing)} clips differ ({examples(differing)})"
-                problems.append(f"{heading}: {named}; {AGAIN}")
+                problems.append(f"{heading}: {named}; {RETEST_REMEDY}")
         elif counts[0] != counts[1]:
-            problems.append(f"{heading}; {AGAIN}")
+            problems.append(f"{heading}; {RETEST_REMEDY}")
     return problems
 
 
@@ -211,7 +212,7 @@ def _version_notes(runs: Sequence[FinishedRun]) -> list[str]:
     by = ", ".join(f"{version} ({examples(folders)})" for version, folders in users.items())
     return [
         f"sed_scores_eval differs between the runs: {by}; conventions of partial AUC differ "
-        f"between versions, so {AGAIN}"
+        f"between versions, so {RETEST_REMEDY}"
     ]
 
 
@@ -231,7 +232,7 @@ def _earlier_notes(runs: Sequence[FinishedRun]) -> list[str]:
         return []
     return [
         f"{examples(earlier)}: tested by an earlier version of the recipe, which counted classes "
-        f"without a true positive as 0 in {HIT_ONLY}; psds_eval leaves them out, so {AGAIN}"
+        f"without a true positive as 0 in {HIT_ONLY}; psds_eval leaves them out, so {RETEST_REMEDY}"
     ]
 
 

@@ -12,8 +12,8 @@ from local.scoring import figures
 from local.summary import figures as summary_figures
 from local.summary import report
 from local.summary.run_folders import FinishedRun, check_comparable, open_run
-from local.summary.summary import Summary, summarize
-from local.summary.systems import System
+from local.summary.summary import RunSummary, summarize
+from local.summary.systems import SystemRuns
 
 TEXT_FILE = "summary.md"
 JSON_FILE = "summary.json"
@@ -28,7 +28,7 @@ def summarize_folders(
     config: RecipeConfig | None,
     n_resamples: int,
     seed: int,
-) -> Summary:
+) -> RunSummary:
     """Read runs, check that they may stand together, and put them together.
 
     Args:
@@ -43,9 +43,9 @@ def summarize_folders(
     """
     runs = _open([*folders, *against])
     notes = check_comparable(runs)
-    systems = [System("A", tuple(runs[: len(folders)]))]
+    systems = [SystemRuns("A", tuple(runs[: len(folders)]))]
     if against:
-        systems.append(System("B", tuple(runs[len(folders) :])))
+        systems.append(SystemRuns("B", tuple(runs[len(folders) :])))
     return summarize(systems, config=config, n_resamples=n_resamples, seed=seed, notes=notes)
 
 
@@ -61,9 +61,9 @@ def _open(folders: Sequence[str]) -> list[FinishedRun]:
     return runs
 
 
-def write(summary: Summary, folder: Path) -> None:
+def write_summary(summary: RunSummary, folder: Path) -> None:
     """Write summary.md, two pictures and, last, summary.json; each appears whole."""
-    write_text_atomic(folder / TEXT_FILE, report.text(summary))
-    figures.save(summary_figures.metrics_figure(summary), folder / METRICS_FILE)
-    figures.save(summary_figures.classes_figure(summary), folder / CLASSES_FILE)
+    write_text_atomic(folder / TEXT_FILE, report.format_summary(summary))
+    figures.save_figure(summary_figures.metrics_figure(summary), folder / METRICS_FILE)
+    figures.save_figure(summary_figures.classes_figure(summary), folder / CLASSES_FILE)
     write_json_atomic(folder / JSON_FILE, report.as_json(summary))

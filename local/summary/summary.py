@@ -10,12 +10,12 @@ import numpy as np
 
 from local.config import RecipeConfig
 from local.summary import bootstrap
-from local.summary.resampled_metrics import Resampled, resample
-from local.summary.systems import Spread, System
+from local.summary.resampled_metrics import ResampledMetrics, resample_metrics
+from local.summary.systems import Spread, SystemRuns
 
 
 class Interval(NamedTuple):
-    """Of a figure: bounds at `bootstrap.LEVEL`."""
+    """Of a figure: bounds at `bootstrap.CONFIDENCE_LEVEL`."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class Difference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """Everything that is written.
 
     Attributes:
@@ -51,23 +51,23 @@ class Summary:
         notes: what else the reader has to know.
     """
 
-    systems: tuple[System, ...]
+    systems: tuple[SystemRuns, ...]
     intervals: dict[str, dict[str, Interval]]
     differences: dict[str, Difference]
-    resampled: Resampled
+    resampled: ResampledMetrics
     n_resamples: int
     seed: int
     notes: tuple[str, ...]
 
 
 def summarize(
-    systems: Sequence[System],
+    systems: Sequence[SystemRuns],
     *,
     config: RecipeConfig | None,
     n_resamples: int,
     seed: int,
     notes: Sequence[str] = (),
-) -> Summary:
+) -> RunSummary:
     """Put runs together.
 
     Args:
@@ -81,9 +81,9 @@ def summarize(
         InputError: for a number of resamples that is too small.
     """
     bootstrap.check_resamples(n_resamples)
-    resampled = Resampled()
+    resampled = ResampledMetrics()
     if n_resamples:
-        resampled = resample(systems, config, n_resamples, seed)
+        resampled = resample_metrics(systems, config, n_resamples, seed)
     means = {system.name: system.metrics for system in systems}
     intervals = {
         name: {
@@ -92,7 +92,7 @@ def summarize(
         }
         for name, found in resampled.values.items()
     }
-    return Summary(
+    return RunSummary(
         tuple(systems),
         intervals,
         _differences(systems, resampled),
@@ -107,7 +107,9 @@ def _mean(spread: Spread) -> float:
     return float("nan") if spread.mean is None else spread.mean
 
 
-def _differences(systems: Sequence[System], resampled: Resampled) -> dict[str, Difference]:
+def _differences(
+    systems: Sequence[SystemRuns], resampled: ResampledMetrics
+) -> dict[str, Difference]:
     if len(systems) < 2 or not resampled.values:
         return {}
     one, other = systems[:2]

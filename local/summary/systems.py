@@ -34,7 +34,7 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class System:
+class SystemRuns:
     """Runs of one recipe, which differ by their seeds."""
 
     name: str

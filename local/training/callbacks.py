@@ -85,7 +85,7 @@ class RunDescription(Callback):
         record = {
             "stage": str(TrainerFn(stage).value),
             "command": shlex.join(sys.argv),
-            "commit": commit(),
+            "commit": git_commit(),
             "host": platform.node(),
             "device": str(trainer.strategy.root_device),
             "seed": self.config.training.seed,
@@ -101,7 +101,7 @@ class RunDescription(Callback):
         write_text_atomic(log, before + yaml.safe_dump([record], sort_keys=False))
 
 
-def commit() -> str:
+def git_commit() -> str:
     """The checked-out commit of the recipe, "+" behind it if files were changed; "" outside git."""
     try:
         answer = subprocess.run(
@@ -117,7 +117,7 @@ def commit() -> str:
     return answer.stdout.strip()
 
 
-def tensorboard(trainer: pl.Trainer) -> Any:
+def tensorboard_writer(trainer: pl.Trainer) -> Any:
     """The TensorBoard writer of the trainer, or None."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):

@@ -51,7 +51,7 @@ class EnergyMeter(Callback):
         # It speaks before it has read its own log level; nothing may stand over the progress bar.
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         # Without a GPU its own detection must not be given any id.
-        gpus = {"gpu_ids": trainer.device_ids} if on_gpu(trainer) else {}
+        gpus = {"gpu_ids": trainer.device_ids} if is_on_gpu(trainer) else {}
         self._tracker = OfflineEmissionsTracker(
             country_iso_code=self.config.country_iso_code,
             output_dir=str(file.parent),
@@ -89,6 +89,6 @@ def emissions_file(run_folder: Path, stage: str) -> Path:
     return run_folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
 
 
-def on_gpu(trainer: pl.Trainer) -> bool:
+def is_on_gpu(trainer: pl.Trainer) -> bool:
     """Whether the trainer computes on a GPU."""
     return trainer.strategy.root_device.type == "cuda"

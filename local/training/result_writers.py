@@ -20,15 +20,15 @@ from local import corpora
 from local.data.datamodule import SedDataModule
 from local.data.truth import Truth
 from local.scoring import figures, results
-from local.scoring.accumulator import ScoreKeeper
+from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.score_files import (
     EVALUATION_FILE,
-    KINDS,
+    SCORE_KINDS,
     score_folder,
     write_score_tables,
     write_scores,
 )
-from local.training.callbacks import tensorboard
+from local.training.callbacks import tensorboard_writer
 
 ROLLS_PER_CORPUS = 4
 
@@ -38,11 +38,11 @@ class ResultWriter(Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `metrics_test/{student,teacher}/...`, then results.json."""
-        keeper, data = pl_module.scorekeeper, trainer.datamodule
+        accumulator, data = pl_module.score_accumulator, trainer.datamodule
         stored = {
             (role, truth.source): (
-                keeper.scores(role, truth.source),
-                keeper.smoothed(role, truth.source),
+                accumulator.scores(role, truth.source),
+                accumulator.smoothed(role, truth.source),
             )
             for role in ROLES
             for truth in data.truths("test")
@@ -50,23 +50,23 @@ class ResultWriter(Callback):
         folder = Path(str(trainer.log_dir))  # a question to all processes
         if not trainer.is_global_zero:
             return
-        writer = tensorboard(trainer)
+        writer = tensorboard_writer(trainer)
         for role in ROLES:
             place = folder / "metrics_test" / role
-            for report in keeper.reports[role]:
+            for report in accumulator.reports[role]:
                 for name, text in report.texts.items():
                     write_text_atomic(place / name, text)
             for truth in data.truths("test"):
                 write_scores(
                     place / f"scores_{truth.source.name.lower()}.npz", *stored[role, truth.source]
                 )
-            for name, figure in _figures(keeper, data, role, stored):
-                figures.save(figure, place / f"{name}.png")
+            for name, figure in _figures(accumulator, data, role, stored):
+                figures.save_figure(figure, place / f"{name}.png")
                 if writer is not None:
                     writer.add_figure(f"test/{role}/{name}", figure, trainer.global_step)
-        results.write(
+        results.write_results(
             folder,
-            keeper.reports,
+            accumulator.reports,
             corpora=[corpus.name for corpus in corpora.TEST],
             missing=data.missing,
             missing_recordings=data.missing_recordings,
@@ -76,24 +76,27 @@ class ResultWriter(Callback):
 
 
 def _figures(
-    keeper: ScoreKeeper,
+    accumulator: ScoreAccumulator,
     data: SedDataModule,
     role: str,
     stored: dict[tuple[str, Source], tuple[Scores, Scores]],
 ) -> Iterator[tuple[str, Figure]]:
     """File name without ending and picture, for everything shown of one network."""
-    for report in keeper.reports[role]:
+    for report in accumulator.reports[role]:
         for name, psds in report.curves.items():
             title = f"{name.upper()} of the {role}, from scores"
-            yield f"psd_roc_{name}", figures.psd_roc(psds, title=title, max_efpr=PSDS1.max_efpr)
+            yield (
+                f"psd_roc_{name}",
+                figures.plot_psd_roc(psds, title=title, max_efpr=PSDS1.max_efpr),
+            )
     for truth in data.truths("test"):
         scores = stored[role, truth.source][1]
-        for clip_id in _worth_seeing(truth):
+        for clip_id in _clips_to_draw(truth):
             row = scores.clip_ids.index(clip_id)
             title = f"{clip_id}, {role}"
             yield (
                 f"event_roll_{clip_id}",
-                figures.event_roll(
+                figures.plot_event_roll(
                     scores.values[row],
                     scores.boundaries_s,
                     truth.events.events_of(clip_id),
@@ -103,7 +106,7 @@ def _figures(
             )
 
 
-def _worth_seeing(truth: Truth) -> list[str]:
+def _clips_to_draw(truth: Truth) -> list[str]:
     """A few clips with many events, spread over the corpus; the same ones for every run."""
     count = np.bincount(truth.events.clip_index, minlength=len(truth.events.clip_ids))
     full = [row for row in np.argsort(-count, kind="stable") if count[row] > 0]
@@ -131,16 +134,16 @@ class ScoreWriter(Callback):
         """Write `metrics_test/{role}_scores/{unprocessed,postprocessed}/<clip>.tsv`, then
         evaluation.json: clip -> seconds, whose presence says that the evaluation is finished.
         """
-        keeper: ScoreKeeper = pl_module.scorekeeper
+        accumulator: ScoreAccumulator = pl_module.score_accumulator
         folder = Path(str(trainer.log_dir))  # a question to all processes
         durations_s = _durations(trainer)
         for role in ROLES:
             found = (
-                keeper.scores(role, Source.EVALUATION),
-                keeper.smoothed(role, Source.EVALUATION),
+                accumulator.scores(role, Source.EVALUATION),
+                accumulator.smoothed(role, Source.EVALUATION),
             )
             if trainer.is_global_zero:
-                for kind, scores in zip(KINDS, found, strict=True):
+                for kind, scores in zip(SCORE_KINDS, found, strict=True):
                     write_score_tables(score_folder(folder, role, kind), scores, durations_s)
         if trainer.is_global_zero:
             write_json_atomic(folder / EVALUATION_FILE, {"clips": durations_s})

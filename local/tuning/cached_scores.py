@@ -27,13 +27,13 @@ from local.sed_trainer_pretrained import SEDTask4
 from local.tuning.workers.messages import Objective
 
 ROLE = "teacher"
-STAGES: dict[Objective, tuple[Stage, Literal["validate", "test"]]] = {
+STAGES_OF_OBJECTIVE: dict[Objective, tuple[Stage, Literal["validate", "test"]]] = {
     "held_out": ("val", "validate"),
     "devtest": ("test", "test"),
 }
 
 
-class Scored(NamedTuple):
+class TeacherScores(NamedTuple):
     """A part of the data with what the teacher says of it.
 
     Attributes:
@@ -49,9 +49,9 @@ class Scored(NamedTuple):
     truths: tuple[Truth, Truth]
 
 
-def scored(
+def teacher_scores(
     config: RecipeConfig, checkpoint: Path, part: Objective, folder: Path, device: torch.device
-) -> Scored:
+) -> TeacherScores:
     """The scores of a part, from the folder if they were computed of the same files before.
 
     Args:
@@ -64,7 +64,7 @@ def scored(
     Raises:
         InputError: for a checkpoint or data that cannot be used.
     """
-    stage, needed = STAGES[part]
+    stage, needed = STAGES_OF_OBJECTIVE[part]
     data = SedDataModule(config)
     data.check(needed)
     if line := left_out_line(data.loaded):
@@ -80,7 +80,7 @@ def scored(
             _write(path, scores, identity)
     desed, maestro = kept
     assert desed is not None and maestro is not None
-    return Scored(stage, desed, maestro, truths)
+    return TeacherScores(stage, desed, maestro, truths)
 
 
 def _compute(
@@ -100,7 +100,10 @@ def _compute(
     with torch.inference_mode():
         for batch in tqdm(loader, f"scores of {part}", unit="batch", dynamic_ncols=True):
             step(module.transfer_batch_to_device(batch, device, 0), 0)
-    return [module.scorekeeper.scores(ROLE, t.source) for t in data.truths(STAGES[part][0])]
+    return [
+        module.score_accumulator.scores(ROLE, t.source)
+        for t in data.truths(STAGES_OF_OBJECTIVE[part][0])
+    ]
 
 
 def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]) -> str:

@@ -13,19 +13,19 @@ import numpy as np
 
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, Roc, psds_of_rocs
-from desed_task.evaluation.scores import Scores, as_detections, paired, truth_events
+from desed_task.evaluation.scores import Scores, as_detections, match_clips, truth_events
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import CLASSES, DESED_CLASSES
-from local.data.truth import scored
+from local.data.truth import scored_classes
 from local.scoring import metrics
-from local.tuning.cached_scores import Scored
-from local.tuning.trial import PARTS
+from local.tuning.cached_scores import TeacherScores
+from local.tuning.trial import OBJECTIVE_METRICS
 
-MOST_PASSES = 20
+MAX_PASSES = 20
 Lengths = tuple[int, ...]  # frames, one a class
 
 
-class Worth(NamedTuple):
+class ObjectiveValue(NamedTuple):
     """What lengths are worth on a part."""
 
     psds1: float
@@ -37,19 +37,19 @@ class Worth(NamedTuple):
         return self.psds1 + self.mpauc
 
 
-class Judge:
+class MedianFilterObjective:
     """Says what lengths are worth on a part of the data.
 
     Args:
         part: its scores before any filter, and truths.
     """
 
-    def __init__(self, part: Scored) -> None:
+    def __init__(self, part: TeacherScores) -> None:
         self.part = part
         desed, maestro = part.truths
-        scores, events, _ = paired(part.desed, desed.events)
+        scores, events, _ = match_clips(part.desed, desed.events)
         events = events.merged()
-        self.desed_labels, _ = scored(events, DESED_CLASSES)
+        self.desed_labels, _ = scored_classes(events, DESED_CLASSES)
         chosen = scores.select(labels=self.desed_labels)
         # As the score-based metrics do: clips with events only.
         clips = [clip for clip, true in truth_events(events, chosen.vocabulary).items() if true]
@@ -62,17 +62,17 @@ class Judge:
         self._rocs: dict[tuple[str, int], Roc] = {}
         self._areas: dict[tuple[str, int], float] = {}
 
-    def __call__(self, lengths: Sequence[int]) -> Worth:
+    def __call__(self, lengths: Sequence[int]) -> ObjectiveValue:
         """The teacher's PSDS1 and mean pAUC with these lengths, one a class of the task."""
         of = dict(zip(CLASSES, lengths, strict=True))
         rocs = [self.roc(label, of[label]) for label in self.desed_labels]
         areas = [self.area(label, of[label]) for label in self.maestro_labels]
         psds = psds_of_rocs(rocs, self.desed_labels, PSDS1)
-        return Worth(psds.value, float(np.nanmean(areas)) if areas else float("nan"))
+        return ObjectiveValue(psds.value, float(np.nanmean(areas)) if areas else float("nan"))
 
-    def facts(self, worth: Worth) -> dict[str, float]:
+    def facts(self, value: ObjectiveValue) -> dict[str, float]:
         """The same by the names of the metrics."""
-        return {f"{self.part.stage}/{n}": v for n, v in zip(PARTS, worth, strict=True)}
+        return {f"{self.part.stage}/{n}": v for n, v in zip(OBJECTIVE_METRICS, value, strict=True)}
 
     def roc(self, label: str, length: int) -> Roc:
         """The PSD-ROC of a DESED class, filtered with a length."""
@@ -101,7 +101,9 @@ def _filtered(scores: Scores, label: str, length: int) -> Scores:
     return scores.select(labels=[label]).map(ClassMedianFilter([length]))
 
 
-def sweep(judge: Judge, start: Sequence[int], candidates: Mapping[str, Sequence[int]]) -> Lengths:
+def sweep_lengths(
+    objective: MedianFilterObjective, start: Sequence[int], candidates: Mapping[str, Sequence[int]]
+) -> Lengths:
     """The best lengths by trying every one of every class.
 
     Mean pAUC is the mean over classes, so each class's best length is the best. PSDS1 also
@@ -109,48 +111,48 @@ def sweep(judge: Judge, start: Sequence[int], candidates: Mapping[str, Sequence[
     several beginnings one class after the other is set to its best, until none changes.
 
     Args:
-        judge: of the part that is tuned on.
+        objective: of the part that is tuned on.
         start: lengths, one a class of the task; a class without candidates keeps its own.
         candidates: class -> lengths to try.
     """
     of = dict(zip(CLASSES, start, strict=True))
-    for label in judge.maestro_labels:
-        areas = {n: judge.area(label, n) for n in (of[label], *candidates.get(label, ()))}
+    for label in objective.maestro_labels:
+        areas = {n: objective.area(label, n) for n in (of[label], *candidates.get(label, ()))}
         if not all(np.isnan(value) for value in areas.values()):
             of[label] = max(areas, key=lambda n: areas[n])
-    begin = {label: of[label] for label in judge.desed_labels}
+    begin = {label: of[label] for label in objective.desed_labels}
     tried = {label: (of[label], *candidates.get(label, ())) for label in begin}
-    beginnings = [begin, {label: _best_alone(judge, label, tried[label]) for label in begin}]
+    beginnings = [begin, {label: _best_alone(objective, label, tried[label]) for label in begin}]
     for length in sorted({n for lengths in tried.values() for n in lengths}):
         alike = {label: length if length in tried[label] else begin[label] for label in begin}
         beginnings.append(alike)
-    found = [_ascend(judge, each, tried) for each in beginnings]
-    of.update(max(found, key=lambda each: _psds(judge, each)))
+    found = [_ascend(objective, each, tried) for each in beginnings]
+    of.update(max(found, key=lambda each: _psds(objective, each)))
     return tuple(of[label] for label in CLASSES)
 
 
-def _best_alone(judge: Judge, label: str, lengths: Sequence[int]) -> int:
-    worth = {n: judge.alone(label, n) for n in lengths}
-    return max(worth, key=lambda n: worth[n])
+def _best_alone(objective: MedianFilterObjective, label: str, lengths: Sequence[int]) -> int:
+    values = {n: objective.alone(label, n) for n in lengths}
+    return max(values, key=lambda n: values[n])
 
 
-def _psds(judge: Judge, of: Mapping[str, int]) -> float:
-    return psds_of_rocs([judge.roc(label, n) for label, n in of.items()], list(of), PSDS1).value
+def _psds(objective: MedianFilterObjective, of: Mapping[str, int]) -> float:
+    return psds_of_rocs([objective.roc(label, n) for label, n in of.items()], list(of), PSDS1).value
 
 
 def _ascend(
-    judge: Judge, begin: Mapping[str, int], tried: Mapping[str, Sequence[int]]
+    objective: MedianFilterObjective, begin: Mapping[str, int], tried: Mapping[str, Sequence[int]]
 ) -> dict[str, int]:
     """Lengths that no change of a single one makes better."""
     of = dict(begin)
-    best = _psds(judge, of)
-    for _ in range(MOST_PASSES):
+    best = _psds(objective, of)
+    for _ in range(MAX_PASSES):
         before = best
         for label in of:
-            worth = {n: _psds(judge, {**of, label: n}) for n in tried[label]}
-            length = max(worth, key=lambda n: worth[n])
-            if worth[length] > best:
-                of[label], best = length, worth[length]
+            values = {n: _psds(objective, {**of, label: n}) for n in tried[label]}
+            length = max(values, key=lambda n: values[n])
+            if values[length] > best:
+                of[label], best = length, values[length]
         if best == before:
             break
     return of

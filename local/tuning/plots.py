@@ -19,21 +19,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.atomic_files import atomic_path
 
-TARGET = "objective"
+TARGET_NAME = "objective"
 DPI = 120
-SLICES_A_ROW = 6
+SLICES_PER_ROW = 6
 
 CURVES_DPI = 110
-PANELS_A_ROW = 6
-MARKS = {"before": ("tab:grey", "o"), "chosen": ("tab:orange", "D")}
+PANELS_PER_ROW = 6
+CURVE_MARKS = {"before": ("tab:grey", "o"), "chosen": ("tab:orange", "D")}
 
 
-def complete(study: Study) -> list[FrozenTrial]:
+def completed_trials(study: Study) -> list[FrozenTrial]:
     """Trials with an objective, oldest first."""
     return [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
 
 
-def draw(study: Study, folder: Path) -> list[str]:
+def draw_plots(study: Study, folder: Path) -> list[str]:
     """Draw what can be drawn of a study into NAME.png and NAME.html.
 
     Args:
@@ -43,27 +43,29 @@ def draw(study: Study, folder: Path) -> list[str]:
     Returns:
         Names of the plots; importances need two trials of different worth.
     """
-    done = complete(study)
+    done = completed_trials(study)
     drawn: dict[str, tuple[Figure, Callable[..., Any]]] = {
-        "history": (history(done), optuna.visualization.plot_optimization_history),
-        "slices": (slices(done), optuna.visualization.plot_slice),
+        "history": (plot_history(done), optuna.visualization.plot_optimization_history),
+        "slices": (plot_slices(done), optuna.visualization.plot_slice),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if len({trial.value for trial in done}) > 1:
             found = optuna.importance.get_param_importances(study)
             page = optuna.visualization.plot_param_importances
-            drawn["importances"] = (importances(found), page)
+            drawn["importances"] = (plot_importances(found), page)
         for name, (figure, on_page) in drawn.items():
             with atomic_path(folder / f"{name}.png") as picture:
                 figure.savefig(picture, bbox_inches="tight", dpi=DPI)
             with atomic_path(folder / f"{name}.html") as file:
                 # One copy of plotly's script for all pages: they open without a network.
-                on_page(study, target_name=TARGET).write_html(file, include_plotlyjs="directory")
+                on_page(study, target_name=TARGET_NAME).write_html(
+                    file, include_plotlyjs="directory"
+                )
     return list(drawn)
 
 
-def history(trials: Sequence[FrozenTrial]) -> Figure:
+def plot_history(trials: Sequence[FrozenTrial]) -> Figure:
     """Objective of each trial and the best so far."""
     figure = Figure(figsize=(8, 4.5))
     axes = figure.subplots()
@@ -71,28 +73,28 @@ def history(trials: Sequence[FrozenTrial]) -> Figure:
     values = [float(trial.value or 0.0) for trial in trials]
     axes.plot(numbers, values, "o", label="trial")
     axes.step(numbers, np.maximum.accumulate(values), where="post", label="best so far")
-    axes.set(xlabel="trial", ylabel=TARGET)
+    axes.set(xlabel="trial", ylabel=TARGET_NAME)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     return figure
 
 
-def importances(found: dict[str, float]) -> Figure:
+def plot_importances(found: dict[str, float]) -> Figure:
     """Share of the variation that each value explains, the largest on top."""
     figure = Figure(figsize=(8, 1 + 0.3 * len(found)))
     axes = figure.subplots()
     paths = list(found)[::-1]
     bars = axes.barh(paths, [found[path] for path in paths])
     axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set(xlabel=f"importance for the {TARGET}")
+    axes.set(xlabel=f"importance for the {TARGET_NAME}")
     axes.margins(x=0.1)
     return figure
 
 
-def slices(trials: Sequence[FrozenTrial]) -> Figure:
+def plot_slices(trials: Sequence[FrozenTrial]) -> Figure:
     """Objective over each value that was drawn, a panel a value."""
     paths = sorted({path for trial in trials for path in trial.params})
-    columns = min(SLICES_A_ROW, len(paths))
+    columns = min(SLICES_PER_ROW, len(paths))
     rows = math.ceil(len(paths) / columns)
     figure = Figure(figsize=(2.8 * columns, 2.8 * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
@@ -100,7 +102,7 @@ def slices(trials: Sequence[FrozenTrial]) -> Figure:
         _slice(axes, path, [trial for trial in trials if path in trial.params])
     for axes in panels[len(paths) :]:
         axes.set_axis_off()
-    figure.supylabel(TARGET)
+    figure.supylabel(TARGET_NAME)
     return figure
 
 
@@ -119,8 +121,8 @@ def _slice(axes: Axes, path: str, trials: Sequence[FrozenTrial]) -> None:
     axes.set_title(path, fontsize="small")
 
 
-def curves(
-    worth: Mapping[str, Mapping[int, float]],
+def plot_median_curves(
+    values: Mapping[str, Mapping[int, float]],
     maestro_labels: Collection[str],
     marked: Mapping[str, Mapping[str, int]],
 ) -> Figure:
@@ -130,17 +132,17 @@ def curves(
     lie apart.
 
     Args:
-        worth: class -> length -> value.
+        values: class -> length -> value.
         maestro_labels: classes of MAESTRO.
         marked: "before" and "chosen" -> class -> length.
     """
-    columns = min(PANELS_A_ROW, len(worth))
-    rows = math.ceil(len(worth) / columns)
+    columns = min(PANELS_PER_ROW, len(values))
+    rows = math.ceil(len(values) / columns)
     figure = Figure(figsize=(2.4 * columns, 0.6 + 2.1 * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for (label, of), axes in zip(worth.items(), panels, strict=False):
+    for (label, of), axes in zip(values.items(), panels, strict=False):
         axes.plot(list(of), list(of.values()), color="tab:blue", linewidth=1.2)
-        for name, (colour, marker) in MARKS.items():
+        for name, (colour, marker) in CURVE_MARKS.items():
             length = marked[name][label]
             if length in of:
                 axes.plot(length, of[length], marker, color=colour, label=name)
@@ -148,7 +150,7 @@ def curves(
         axes.set_ylabel("partial AUC" if label in maestro_labels else "PSDS1", fontsize="x-small")
         axes.tick_params(labelsize="x-small")
         axes.margins(y=0.2)
-    for axes in panels[len(worth) :]:
+    for axes in panels[len(values) :]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize="small")

@@ -22,16 +22,16 @@ from pydantic import Field, ValidationError
 
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
-from local.config import TUNER, RecipeConfig, check_config, read_yaml, validation_problems
-from local.config_schema import Strict
+from local.config import TUNING_SECTION, RecipeConfig, check_config, read_yaml, validation_problems
+from local.config_schema import StrictModel
 
-Stage = Literal["training", "postprocessing"]
+TuningStage = Literal["training", "postprocessing"]
 Value = int | float | str | bool | None
-DEFAULT = Path(__file__).resolve().parents[2] / "confs" / "optuna.yaml"
+DEFAULT_FILE = Path(__file__).resolve().parents[2] / "confs" / "optuna.yaml"
 EVERY_CLASS = "*"
 TUNED_SECTIONS = ("training", "scaler", "opt", "feats", "net")
 # With another value of these, a trial would be measured by another yardstick than its siblings.
-YARDSTICKS = {
+NOT_TUNABLE = {
     "training.seed": "it draws which clips are held out",
     "training.weak_split": "it says which clips are held out",
     "training.maestro_split": "it says which clips are held out",
@@ -57,7 +57,7 @@ class Sampler(Protocol):
         """One of several values."""
 
 
-class Range(Strict):
+class DimensionConfig(StrictModel):
     """A line of the space as the file has it."""
 
     kind: Literal["float", "int", "categorical"]
@@ -70,12 +70,12 @@ class Range(Strict):
     choices: list[Value] | None = None
 
 
-class Tuned(Strict):
+class TuningConfig(StrictModel):
     """The section `optuna` of a configuration file."""
 
     n_trials: int = Field(default=100, ge=1)
-    training: dict[str, Range] | None = None
-    postprocessing: dict[str, Range] | None = None
+    training: dict[str, DimensionConfig] | None = None
+    postprocessing: dict[str, DimensionConfig] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     @classmethod
-    def load(cls, path: str | Path, stage: Stage) -> Space:
+    def load(cls, path: str | Path, stage: TuningStage) -> Space:
         """The space of a configuration file; that of confs/optuna.yaml where it has none.
 
         Args:
@@ -141,13 +141,15 @@ class Space:
         Raises:
             InputError: with every mistake at once.
         """
-        tuned = read_section(path)
+        tuned = read_tuning_config(path)
         ranges = getattr(tuned, stage)
-        if ranges is None and Path(path).resolve() != DEFAULT:
-            return cls.load(DEFAULT, stage)
+        if ranges is None and Path(path).resolve() != DEFAULT_FILE:
+            return cls.load(DEFAULT_FILE, stage)
         if not ranges:
-            raise InputError(f"{path}: {TUNER}.{stage} names nothing to tune; give it a value")
-        place, problems = f"{path}: {TUNER}.{stage}", []
+            raise InputError(
+                f"{path}: {TUNING_SECTION}.{stage} names nothing to tune; give it a value"
+            )
+        origin, problems = f"{path}: {TUNING_SECTION}.{stage}", []
         dimensions = []
         for name, one in ranges.items():
             for dotted in _expanded(name):
@@ -157,7 +159,7 @@ class Space:
                     dimensions.append(_dimension(dotted, one))
         if problems:
             # What is wrong with every class is said once.
-            raise InputError.collect(list(dict.fromkeys(problems)), f"{place} cannot be used:")
+            raise InputError.collect(list(dict.fromkeys(problems)), f"{origin} cannot be used:")
         return cls(tuple(dimensions))
 
     def sample(self, trial: Sampler) -> dict[str, Value]:
@@ -168,12 +170,12 @@ class Space:
         """Dotted path -> value of a trial's stored parameters."""
         return {d.path: d.clean(params[d.path]) for d in self.dimensions if d.path in params}
 
-    def check(self, config: RecipeConfig, place: str) -> None:
+    def check(self, config: RecipeConfig, origin: str) -> None:
         """Refuse a space with values that the configuration does not take.
 
         Args:
             config: what the values are put into.
-            place: where the space comes from.
+            origin: where the space comes from.
 
         Raises:
             InputError: with every value that is refused by itself.
@@ -182,12 +184,12 @@ class Space:
         for dimension in self.dimensions:
             for value in dimension.ends:
                 try:
-                    check_config(apply({dimension.path: value}, config.dump()), "")
+                    check_config(replace_values({dimension.path: value}, config.dump()), "")
                 except InputError as error:
                     reasons = [line.strip(" -") for line in str(error).splitlines()[1:]]
                     problems.append(f"{dimension.path} = {value}: {'; '.join(reasons)}")
         if problems:
-            heading = f"{place}: the configuration does not take values of the space:"
+            heading = f"{origin}: the configuration does not take values of the space:"
             raise InputError.collect(problems, heading)
 
     def describe(self) -> dict[str, Any]:
@@ -197,7 +199,7 @@ class Space:
         }
 
 
-def read_section(path: str | Path) -> Tuned:
+def read_tuning_config(path: str | Path) -> TuningConfig:
     """The section `optuna` of a configuration file; its defaults where there is none.
 
     Raises:
@@ -206,15 +208,15 @@ def read_section(path: str | Path) -> Tuned:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; see confs/optuna.yaml")
     tree = read_yaml(Path(path))
-    section = tree.get(TUNER) if isinstance(tree, dict) else None
+    section = tree.get(TUNING_SECTION) if isinstance(tree, dict) else None
     try:
-        return Tuned.model_validate({} if section is None else section)
+        return TuningConfig.model_validate({} if section is None else section)
     except ValidationError as error:
-        problems = [f"{TUNER}.{text}" for text in validation_problems(error, Tuned)]
+        problems = [f"{TUNING_SECTION}.{text}" for text in validation_problems(error, TuningConfig)]
         raise InputError.collect(problems, f"{path} cannot be used:") from None
 
 
-def apply(overrides: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+def replace_values(overrides: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a configuration's tree with other values at dotted paths.
 
     Args:
@@ -251,7 +253,7 @@ def _expanded(path: str) -> list[str]:
     return [f"{stem}.{label}" for label in CLASSES] if last == EVERY_CLASS else [path]
 
 
-def _dimension(path: str, one: Range) -> Dimension:
+def _dimension(path: str, one: DimensionConfig) -> Dimension:
     if one.kind == "categorical":
         return Dimension(path, one.kind, choices=tuple(one.choices or ()))
     assert one.low is not None and one.high is not None
@@ -264,8 +266,8 @@ def _path_problems(path: str) -> list[str]:
     section, _, rest = path.partition(".")
     if section not in TUNED_SECTIONS:
         return [f"{section} is no section that can be tuned; take {', '.join(TUNED_SECTIONS)}"]
-    if path in YARDSTICKS:
-        return [f"cannot be tuned: {YARDSTICKS[path]}"]
+    if path in NOT_TUNABLE:
+        return [f"cannot be tuned: {NOT_TUNABLE[path]}"]
     keys = RecipeConfig.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
     key, *entry = rest.split(".")
     if key not in keys:
@@ -282,7 +284,7 @@ def _names_a_class(entry: list[str]) -> bool:
     return not more and (name in CLASSES or (name.isdigit() and int(name) < len(CLASSES)))
 
 
-def _range_problems(one: Range) -> list[str]:
+def _range_problems(one: DimensionConfig) -> list[str]:
     """Everything that is wrong with the bounds, the step or the choices."""
     if one.kind == "categorical":
         if not one.choices:
@@ -305,7 +307,7 @@ def _range_problems(one: Range) -> list[str]:
     return problems
 
 
-def _unused(one: Range, keys: tuple[str, ...]) -> list[str]:
+def _unused(one: DimensionConfig, keys: tuple[str, ...]) -> list[str]:
     given = [key for key in keys if getattr(one, key) is not None]
     return [f"{one.kind} has no {', '.join(given)}; leave it out"] if given else []
 

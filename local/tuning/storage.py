@@ -14,10 +14,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from desed_task.errors import InputError
 
-FILE = "optuna-sed.db"
-JOURNAL = "journal://"
-SQLITE = "sqlite:///"
-PATIENCE_S = 60  # for SQLite, which one process at a time writes
+DATABASE_FILE = "optuna-sed.db"
+JOURNAL_PREFIX = "journal://"
+SQLITE_PREFIX = "sqlite:///"
+LOCK_TIMEOUT_S = 60  # for SQLite, which one process at a time writes
 DRIVERS = {
     "postgresql": "pip install 'psycopg[binary]', and begin the URL with postgresql+psycopg://",
     "mysql": "pip install pymysql cryptography, and begin the URL with mysql+pymysql://",
@@ -26,12 +26,12 @@ DRIVERS = {
 
 def default_url(log_dir: Path) -> str:
     """The SQLite file of a folder."""
-    return f"{SQLITE}{log_dir / FILE}"
+    return f"{SQLITE_PREFIX}{log_dir / DATABASE_FILE}"
 
 
 def is_journal(url: str) -> bool:
     """Whether it names a journal: `journal://PATH`, or just a path."""
-    return url.startswith(JOURNAL) or "://" not in url
+    return url.startswith(JOURNAL_PREFIX) or "://" not in url
 
 
 def without_password(url: str) -> str:
@@ -51,35 +51,35 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         InputError: if it is not there and not to be made, the URL is of another kind, its driver is
             missing, or nobody answers there.
     """
-    place = f"--storage {without_password(url)}"
-    if is_journal(url) or url.startswith(SQLITE):
-        path = Path(url.removeprefix(JOURNAL).removeprefix(SQLITE))
+    origin = f"--storage {without_password(url)}"
+    if is_journal(url) or url.startswith(SQLITE_PREFIX):
+        path = Path(url.removeprefix(JOURNAL_PREFIX).removeprefix(SQLITE_PREFIX))
         if not make and not path.exists():
-            raise InputError(f"{place}: there is no such file; nothing was tuned there yet")
+            raise InputError(f"{origin}: there is no such file; nothing was tuned there yet")
         path.parent.mkdir(parents=True, exist_ok=True)
     if is_journal(url):
         if path.is_dir():
-            raise InputError(f"{place}: that is a folder; give a file, such as {path}/study.log")
-        with reachable(place):
+            raise InputError(f"{origin}: that is a folder; give a file, such as {path}/study.log")
+        with storage_errors(origin):
             return JournalStorage(JournalFileBackend(str(path)))
-    waiting = {"connect_args": {"timeout": PATIENCE_S}} if url.startswith(SQLITE) else {}
+    waiting = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith(SQLITE_PREFIX) else {}
     try:
-        with reachable(place):
+        with storage_errors(origin):
             return RDBStorage(url, engine_kwargs=waiting)
     except ImportError as error:
         kind = url.partition(":")[0].partition("+")[0]
         remedy = DRIVERS.get(kind, "install it")
         missing = getattr(error.__cause__ or error, "name", None) or "the driver"
-        raise InputError(f"{place}: {missing} is not installed; {remedy}") from None
+        raise InputError(f"{origin}: {missing} is not installed; {remedy}") from None
     except (ArgumentError, NoSuchModuleError):
         raise InputError(
-            f"{place}: no such kind of storage; give sqlite:///FILE, postgresql://..., "
+            f"{origin}: no such kind of storage; give sqlite:///FILE, postgresql://..., "
             "mysql://... or journal://FILE"
         ) from None
 
 
 @contextmanager
-def reachable(place: str) -> Iterator[None]:
+def storage_errors(origin: str) -> Iterator[None]:
     """Let a storage that fails say so in one line.
 
     Raises:
@@ -96,6 +96,6 @@ def reachable(place: str) -> Iterator[None]:
     ) as error:
         said = " ".join(without_password(str(error.__cause__ or error)).split())
         raise InputError(
-            f"{place}: the study cannot be read or written ({said[:300]}); check the place and its "
-            "rights, then run the same command again"
+            f"{origin}: the study cannot be read or written ({said[:300]}); check the place and "
+            "its rights, then run the same command again"
         ) from None

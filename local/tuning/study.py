@@ -1,8 +1,8 @@
 """The study as the tuner sees it: which trials there are, who runs them, and what became of them.
 
 Only the tuner of a machine talks to the storage, its workers do not. Several tuners may share one
-study: each trial has an owner, `host:process`, that gives a sign of life every `BEAT_S` seconds. A
-trial without an owner that lives is failed, and tried again once.
+study: each trial has an owner, `host:process`, that gives a sign of life every `HEARTBEAT_S`
+seconds. A trial without an owner that lives is failed, and tried again once.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from desed_task.errors import InputError
 from local.tuning.search_space import Space, Value
-from local.tuning.workers.messages import Kind, Outcome
+from local.tuning.workers.messages import OutcomeKind, TrialOutcome
 
-BEAT_S = 30.0
+HEARTBEAT_S = 30.0
 GRACE_S = 300.0  # without a sign of life, on another machine
-MOST_ATTEMPTS = 2
-OWNER, BEAT, ATTEMPT, REASON, AGAIN = "owner", "beat", "attempt", "reason", "tried_again"
+MAX_ATTEMPTS = 2
+OWNER, HEARTBEAT, ATTEMPT, REASON, TRIED_AGAIN = "owner", "beat", "attempt", "reason", "tried_again"
 RETRY_OF, HOME, BASIS = "retry_of", "home", "basis"
 
 
-class Taken(NamedTuple):
+class StartedTrial(NamedTuple):
     """A trial that this tuner runs."""
 
     number: int
@@ -42,7 +42,7 @@ class Taken(NamedTuple):
     overrides: dict[str, Value]
 
 
-class Book:
+class SharedStudy:
     """A study and what this tuner runs of it.
 
     Args:
@@ -74,7 +74,7 @@ class Book:
         self._clock = clock
         self._mine: dict[int, Trial] = {}
         self._seen: dict[int, tuple[Any, float]] = {}  # trial -> its last sign of life and when
-        self._beats, self._beaten = 0, -np.inf
+        self._heartbeats, self._beaten = 0, -np.inf
         self.study = optuna.create_study(
             study_name=name,
             storage=storage,
@@ -123,7 +123,7 @@ class Book:
     @property
     def n_ended(self) -> int:
         """Trials that have ended for good: complete, pruned, or failed and not tried again."""
-        return sum(t.state.is_finished() and not t.user_attrs.get(AGAIN) for t in self.trials)
+        return sum(t.state.is_finished() and not t.user_attrs.get(TRIED_AGAIN) for t in self.trials)
 
     @property
     def running(self) -> list[int]:
@@ -137,12 +137,12 @@ class Book:
 
     # ---- the trials of this tuner
 
-    def take(self) -> Taken:
+    def start_trial(self) -> StartedTrial:
         """Begin a trial: one that waits to be tried again, or a new one."""
         trial = self.study.ask()
         self._mine[trial.number] = trial
         trial.set_user_attr(OWNER, self.owner)
-        trial.set_user_attr(BEAT, self._beats)
+        trial.set_user_attr(HEARTBEAT, self._heartbeats)
         # What is drawn depends on the seed, the trial and those before it, not on who draws.
         draw = np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]
         with warnings.catch_warnings():
@@ -151,7 +151,7 @@ class Book:
             self.study.sampler = optuna.samplers.TPESampler(
                 seed=int(draw), multivariate=False, constant_liar=True
             )
-        return Taken(trial.number, home_of(trial), self.space.sample(trial))
+        return StartedTrial(trial.number, folder_number(trial), self.space.sample(trial))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note a validation of a running trial; whether it goes on."""
@@ -162,7 +162,7 @@ class Book:
             return False  # another tuner has given it up
         return not trial.should_prune()
 
-    def finish(self, number: int, outcome: Outcome) -> bool:
+    def finish(self, number: int, outcome: TrialOutcome) -> bool:
         """Note how a trial ended; False if another tuner had given it up before."""
         trial = self._mine.pop(number)
         try:
@@ -179,25 +179,25 @@ class Book:
             return False
         return True
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Give a sign of life for the trials of this tuner, if it is time."""
         now = self._clock()
-        if now - self._beaten < BEAT_S:
+        if now - self._beaten < HEARTBEAT_S:
             return
         self._beaten = now
-        self._beats += 1
+        self._heartbeats += 1
         for trial in self._mine.values():
             # Another tuner may have given it up, which `report` or `finish` finds.
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                trial.set_user_attr(BEAT, self._beats)
+                trial.set_user_attr(HEARTBEAT, self._heartbeats)
 
-    def next_beat_s(self) -> float:
+    def next_heartbeat_s(self) -> float:
         """Seconds until the next sign of life."""
-        return max(0.0, BEAT_S - (self._clock() - self._beaten))
+        return max(0.0, HEARTBEAT_S - (self._clock() - self._beaten))
 
     # ---- trials of tuners that are no more
 
-    def revive(self) -> list[tuple[FrozenTrial, str]]:
+    def retry_stale(self) -> list[tuple[FrozenTrial, str]]:
         """Fail the running trials that nobody runs any more, and let them be tried again.
 
         Returns:
@@ -217,11 +217,11 @@ class Book:
         if not owner:
             began = trial.datetime_start or datetime.datetime.min
             age_s = (datetime.datetime.now() - began).total_seconds()
-            return "its tuner ended as it began" if age_s > BEAT_S else ""
+            return "its tuner ended as it began" if age_s > HEARTBEAT_S else ""
         host, _, process = owner.rpartition(":")
         if owner == self.owner or (host == platform.node() and not is_alive(int(process))):
             return f"its tuner (process {process}) ended"
-        beat, now = trial.user_attrs.get(BEAT), self._clock()
+        beat, now = trial.user_attrs.get(HEARTBEAT), self._clock()
         last, since = self._seen.get(trial.number, (None, now))
         if beat != last:
             self._seen[trial.number] = (beat, now)
@@ -229,24 +229,24 @@ class Book:
             return f"no sign of life from {host} for {GRACE_S:g} s"
         return ""
 
-    def _fail(self, trial: FrozenTrial, kind: Kind, reason: str) -> bool:
+    def _fail(self, trial: FrozenTrial, kind: OutcomeKind, reason: str) -> bool:
         """Fail a running trial, and let it be tried again; False if another tuner was faster."""
         attempt = int(trial.user_attrs.get(ATTEMPT, 1))
-        again = kind in ("stopped", "refused") or (kind == "lost" and attempt < MOST_ATTEMPTS)
+        again = kind in ("stopped", "refused") or (kind == "lost" and attempt < MAX_ATTEMPTS)
         try:
             self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-            self.storage.set_trial_user_attr(trial._trial_id, AGAIN, again)
+            self.storage.set_trial_user_attr(trial._trial_id, TRIED_AGAIN, again)
             self.study.tell(trial.number, state=TrialState.FAIL)
         except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
             return False
         if again:
             next_attempt = attempt + (kind == "lost")
-            notes = {ATTEMPT: next_attempt, RETRY_OF: trial.number, HOME: home_of(trial)}
+            notes = {ATTEMPT: next_attempt, RETRY_OF: trial.number, HOME: folder_number(trial)}
             self.study.enqueue_trial(trial.params, user_attrs=notes)
         return True
 
 
-def home_of(trial: Trial | FrozenTrial) -> int:
+def folder_number(trial: Trial | FrozenTrial) -> int:
     """The number of a trial's folder: of one that is tried again, its first try's."""
     return int(trial.user_attrs.get(HOME, trial.number))
 

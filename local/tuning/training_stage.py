@@ -18,16 +18,17 @@ from tqdm import tqdm
 from desed_task.errors import InputError
 from local.checkpoints.revision import REVISION
 from local.config import RecipeConfig, check_config
-from local.tuning.search_space import TUNED_SECTIONS, Space, apply
-from local.tuning.storage import open_storage, reachable, without_password
-from local.tuning.study import Book
-from local.tuning.study_log import Diary
-from local.tuning.workers.device_slots import Slot
-from local.tuning.workers.messages import Job, Objective, Outcome, Progress
-from local.tuning.workers.pool import TRAINING, Worker, Workers
+from local.tuning.search_space import TUNED_SECTIONS, Space, replace_values
+from local.tuning.storage import open_storage, storage_errors, without_password
+from local.tuning.study import SharedStudy
+from local.tuning.study_log import StudyLog
+from local.tuning.workers.device_slots import DeviceSlot
+from local.tuning.workers.messages import Objective, TrialJob, TrialOutcome, ValidationProgress
+from local.tuning.workers.pool import TRAIN_TARGET, Worker, WorkerPool
 
-MOST_FAILURES = 10  # in a row
-KEPT_SHARE = 75.0  # per cent: trials below the worst quarter's border at their epoch are pruned
+MAX_FAILURES = 10  # in a row
+# trials below the worst quarter's border at their epoch are pruned
+KEPT_PERCENTILE = 75.0
 STARTUP_TRIALS = 5  # that are complete before any is pruned
 MACHINE_KEYS = {"training.num_workers", "training.enable_progress_bar"}
 # Key of a study: what its trials computed by.
@@ -35,7 +36,7 @@ RULES = "training rules"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TuningPlan:
     """What is to be tuned.
 
     Attributes:
@@ -87,10 +88,10 @@ class Plan:
         if not self.pruning:
             return NopPruner()
         warmup = self.config.training.n_epochs // 3
-        return PercentilePruner(KEPT_SHARE, STARTUP_TRIALS, n_warmup_steps=warmup)
+        return PercentilePruner(KEPT_PERCENTILE, STARTUP_TRIALS, n_warmup_steps=warmup)
 
 
-def open_book(plan: Plan, *, make: bool = True) -> Book:
+def open_study(plan: TuningPlan, *, make: bool = True) -> SharedStudy:
     """The study of a plan.
 
     Args:
@@ -108,7 +109,7 @@ def open_book(plan: Plan, *, make: bool = True) -> Book:
             f"--storage {without_password(plan.storage)}: has no study {plan.study_name}; give the "
             "flags that it was tuned with"
         )
-    book = Book(
+    study = SharedStudy(
         storage,
         plan.study_name,
         plan.space,
@@ -119,19 +120,19 @@ def open_book(plan: Plan, *, make: bool = True) -> Book:
     # What older trials found may be read whatever the rules are now, but not mixed with new ones.
     ignored = () if make else (RULES,)
     remedy = "use those, or give another --study_name and --log_dir"
-    book.agree_on(plan.basis, remedy, ignored)
-    return book
+    study.agree_on(plan.basis, remedy, ignored)
+    return study
 
 
-def open_diary(plan: Plan) -> Diary:
-    """The diary of a study that is there, for a report.
+def open_study_log(plan: TuningPlan) -> StudyLog:
+    """The log of a study that is there, for a report.
 
     Raises:
-        InputError: as `open_book` does.
+        InputError: as `open_study` does.
     """
-    with reachable(f"--storage {without_password(plan.storage)}"):
-        book = open_book(plan, make=False)
-    return Diary(plan.log_dir, book, plan.space, plan.config, plan.keep)
+    with storage_errors(f"--storage {without_password(plan.storage)}"):
+        study = open_study(plan, make=False)
+    return StudyLog(plan.log_dir, study, plan.space, plan.config, plan.keep)
 
 
 class Tuner:
@@ -143,15 +144,17 @@ class Tuner:
         target: `module:function` that runs a trial.
     """
 
-    def __init__(self, plan: Plan, slots: Sequence[Slot], target: str = TRAINING) -> None:
+    def __init__(
+        self, plan: TuningPlan, slots: Sequence[DeviceSlot], target: str = TRAIN_TARGET
+    ) -> None:
         self.plan = plan
         self.slots = slots
-        self._place = f"--storage {without_password(plan.storage)}"
-        with reachable(self._place):
-            self.book = open_book(plan)
+        self._origin = f"--storage {without_password(plan.storage)}"
+        with storage_errors(self._origin):
+            self.shared_study = open_study(plan)
         self._check_folder()
-        self.diary = Diary(plan.log_dir, self.book, plan.space, plan.config, plan.keep)
-        self.workers = Workers(slots, target)
+        self.log = StudyLog(plan.log_dir, self.shared_study, plan.space, plan.config, plan.keep)
+        self.workers = WorkerPool(slots, target)
         self._failures = 0
         self._bar: tqdm[Any]
 
@@ -163,9 +166,9 @@ class Tuner:
             KeyboardInterrupt: after Ctrl-C or SIGTERM, when all is put in order.
         """
         self._tell_beginning()
-        # None: no bar in a file, where the lines of the diary stand alone.
+        # None: no bar in a file, where the lines of the log stand alone.
         bar = tqdm(total=self.plan.n_trials, unit="trial", dynamic_ncols=True, disable=None)
-        with reachable(self._place), stopped_by_sigterm(), bar:
+        with storage_errors(self._origin), interrupt_on_sigterm(), bar:
             self._bar = bar
             self._show()
             try:
@@ -178,14 +181,14 @@ class Tuner:
 
     def _check_folder(self) -> None:
         plan = self.plan
-        if not self.book.trials and any(plan.log_dir.glob("trial-*")):
+        if not self.shared_study.trials and any(plan.log_dir.glob("trial-*")):
             raise InputError(
                 f"--log_dir {plan.log_dir}: holds trials of another study than {plan.study_name} "
                 f"in {without_password(plan.storage)}, which is new; give another folder"
             )
 
     def _tell_beginning(self) -> None:
-        done, wanted = self.book.n_ended, self.plan.n_trials
+        done, wanted = self.shared_study.n_ended, self.plan.n_trials
         print(f"study {self.plan.study_name} in {without_password(self.plan.storage)}: ", end="")
         print(f"{done} of {wanted} trials are there")
         print(f"jobs: {', '.join(str(slot) for slot in self.slots)}", flush=True)
@@ -193,67 +196,71 @@ class Tuner:
     def _loop(self) -> None:
         end = None if self.plan.timeout_s is None else time.monotonic() + self.plan.timeout_s
         while True:
-            for trial, reason in self.book.revive():
+            for trial, reason in self.shared_study.retry_stale():
                 tqdm.write(f"trial {trial.number}: {reason}")
-                self.diary.note(trial.number)
+                self.log.note(trial.number)
             for worker in self.workers.idle:
-                if (end is None or time.monotonic() < end) and self.book.wants_more():
+                if (end is None or time.monotonic() < end) and self.shared_study.wants_more():
                     self._begin(worker)
             if not self.workers.busy:
-                if not self.book.wants_more() or (end is not None and time.monotonic() >= end):
+                if not self.shared_study.wants_more() or (
+                    end is not None and time.monotonic() >= end
+                ):
                     return
                 continue
-            for message in self.workers.messages(self.book.next_beat_s()):
+            for message in self.workers.messages(self.shared_study.next_heartbeat_s()):
                 self._hear(*message)
-            self.book.beat()
+            self.shared_study.heartbeat()
 
     def _begin(self, worker: Worker) -> None:
         """Draw a trial and give it to a worker, if the configuration takes its values."""
-        plan, taken = self.plan, self.book.take()
-        tree = apply(taken.overrides, plan.config.dump())
+        plan, started = self.plan, self.shared_study.start_trial()
+        tree = replace_values(started.overrides, plan.config.dump())
         try:
-            check_config(tree, f"trial {taken.number}")
+            check_config(tree, f"trial {started.number}")
         except InputError as error:
-            self._end(taken.number, Outcome("failed", reason=" ".join(str(error).split())))
+            self._end(started.number, TrialOutcome("failed", reason=" ".join(str(error).split())))
             return
         log_dir, fast = str(plan.log_dir), plan.fast_dev_run
-        worker.give(Job(*taken[:2], taken.overrides, tree, log_dir, plan.objective, fast))
+        worker.give(TrialJob(*started[:2], started.overrides, tree, log_dir, plan.objective, fast))
 
-    def _hear(self, worker: Worker, job: Job, content: Progress | Outcome) -> None:
-        if isinstance(content, Progress):
+    def _hear(
+        self, worker: Worker, job: TrialJob, content: ValidationProgress | TrialOutcome
+    ) -> None:
+        if isinstance(content, ValidationProgress):
             said = f"trial {job.number}, epoch {content.epoch + 1}: {content.value:.4f}"
             self._bar.set_postfix_str(said)
-            worker.answer(self.book.report(job.number, content.epoch, content.value))
+            worker.answer(self.shared_study.report(job.number, content.epoch, content.value))
             return
         self._end(job.number, content)
         if content.kind == "refused":
             raise InputError(content.reason)
-        if self._failures >= MOST_FAILURES:
+        if self._failures >= MAX_FAILURES:
             raise InputError(
-                f"{MOST_FAILURES} trials in a row failed, the last because of {content.reason}; "
+                f"{MAX_FAILURES} trials in a row failed, the last because of {content.reason}; "
                 f"see {job.folder}/output.txt"
             )
 
-    def _end(self, number: int, outcome: Outcome) -> None:
+    def _end(self, number: int, outcome: TrialOutcome) -> None:
         self._failures = self._failures + 1 if outcome.kind in ("failed", "lost") else 0
-        if self.book.finish(number, outcome):
-            self.diary.note(number)
+        if self.shared_study.finish(number, outcome):
+            self.log.note(number)
         self._show()
 
     def _show(self) -> None:
         """Let the bar show how many trials have ended."""
-        self._bar.n = min(self.book.n_ended, self.plan.n_trials)
+        self._bar.n = min(self.shared_study.n_ended, self.plan.n_trials)
         self._bar.refresh()
 
     def _stop(self) -> None:
         """End the workers; their trials are run again by the next command."""
         self.workers.close()
-        for number in self.book.running:
-            self._end(number, Outcome("stopped", reason="stopped"))
+        for number in self.shared_study.running:
+            self._end(number, TrialOutcome("stopped", reason="stopped"))
 
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
+def interrupt_on_sigterm() -> Iterator[None]:
     """Let SIGTERM, with which clusters end jobs, do what Ctrl-C does."""
 
     def stop(signum: int, frame: FrameType | None) -> None:

@@ -21,17 +21,24 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from desed_task.errors import InputError
 from local import run
-from local.checkpoints.resume import LAST
+from local.checkpoints.resume import LAST_CHECKPOINT
 from local.cli.devices import choose_device
 from local.config import check_config
 from local.scoring import results
-from local.training.callbacks import tensorboard
-from local.tuning.workers.messages import Job, Objective, Outcome, PrunedError, RefusedError, Report
+from local.training.callbacks import tensorboard_writer
+from local.tuning.workers.messages import (
+    Objective,
+    PrunedError,
+    RefusedError,
+    ReportProgress,
+    TrialJob,
+    TrialOutcome,
+)
 
 MONITOR = "val/obj_metric"
-PARTS = ("teacher/psds1/sed_scores_eval", "teacher/segment_mpauc/sed_scores_eval")
-STAGES: dict[Objective, str] = {"held_out": "val", "devtest": "test"}
-VALUE = "objective"
+OBJECTIVE_METRICS = ("teacher/psds1/sed_scores_eval", "teacher/segment_mpauc/sed_scores_eval")
+STAGE_OF_OBJECTIVE: dict[Objective, str] = {"held_out": "val", "devtest": "test"}
+VALUE_KEY = "objective"
 
 
 # What BCE says of scores that are no numbers, on the CPU and on a GPU, before a loss can be asked.
@@ -50,7 +57,7 @@ class TrialWatch(Callback):
         report: asks the tuner whether it goes on.
     """
 
-    def __init__(self, job: Job, report: Report) -> None:
+    def __init__(self, job: TrialJob, report: ReportProgress) -> None:
         self.job = job
         self.report = report
         self.started = False
@@ -73,10 +80,10 @@ class TrialWatch(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the drawn values, for TensorBoard's view across trials."""
         self.started = True
-        writer = tensorboard(trainer)
+        writer = tensorboard_writer(trainer)
         if writer is not None:
             drawn = {path: _plain(value) for path, value in self.job.overrides.items()}
-            for summary in hparams(drawn, {VALUE: 0.0, MONITOR: 0.0})[:2]:
+            for summary in hparams(drawn, {VALUE_KEY: 0.0, MONITOR: 0.0})[:2]:
                 writer.file_writer.add_summary(summary)
 
     def on_train_batch_end(
@@ -114,7 +121,7 @@ class TrialWatch(Callback):
             )
 
 
-def train(job: Job, report: Report) -> Outcome:
+def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
     """Run a trial; one that is tried again goes on from its last checkpoint.
 
     Args:
@@ -133,7 +140,7 @@ def train(job: Job, report: Report) -> Outcome:
         job.log_dir, choose_device(None), job.fast_dev_run, name=job.folder.name
     )
     devtest = job.objective == "devtest"
-    last = job.folder / "checkpoints" / LAST
+    last = job.folder / "checkpoints" / LAST_CHECKPOINT
     try:
         folder = run.fit(
             config,
@@ -151,19 +158,21 @@ def train(job: Job, report: Report) -> Outcome:
             raise LossError(f"NaN loss: the network's scores are no numbers ({error})") from error
         raise
     metrics = _tested(folder) if devtest else watch.best
-    value, facts = worth(metrics, job.objective)
+    value, facts = objective_value(metrics, job.objective)
     with SummaryWriter(str(folder)) as writer:
-        writer.add_scalar(VALUE, value, 0)
-    return Outcome("complete", value, facts=facts)
+        writer.add_scalar(VALUE_KEY, value, 0)
+    return TrialOutcome("complete", value, facts=facts)
 
 
-def worth(metrics: dict[str, float], objective: Objective) -> tuple[float, dict[str, float]]:
+def objective_value(
+    metrics: dict[str, float], objective: Objective
+) -> tuple[float, dict[str, float]]:
     """The objective, and the metrics that it is the sum of.
 
     Raises:
         InputError: for a part that the data does not define.
     """
-    facts = {f"{STAGES[objective]}/{part}": math.nan for part in PARTS}
+    facts = {f"{STAGE_OF_OBJECTIVE[objective]}/{part}": math.nan for part in OBJECTIVE_METRICS}
     facts = {name: metrics.get(name, math.nan) for name in facts}
     undefined = [name for name, value in facts.items() if not math.isfinite(value)]
     if undefined:
@@ -175,7 +184,7 @@ def worth(metrics: dict[str, float], objective: Objective) -> tuple[float, dict[
 
 
 def _tested(folder: Path) -> dict[str, float]:
-    content = json.loads((folder / results.FILE).read_text(encoding="utf-8"))
+    content = json.loads((folder / results.RESULTS_FILE).read_text(encoding="utf-8"))
     return {n: math.nan if v is None else v for n, v in content["metrics"].items()}
 
 

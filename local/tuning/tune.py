@@ -8,11 +8,11 @@ from pathlib import Path
 from desed_task.errors import InputError
 from local.config import load_config
 from local.tuning import report, training_stage
-from local.tuning.search_space import Space, Stage, read_section
+from local.tuning.search_space import Space, TuningStage, read_tuning_config
 from local.tuning.storage import default_url
 from local.tuning.workers.device_slots import choose_slots
 
-STUDIES = {"training": "tuning_train", "postprocessing": "tuning_postprocessing"}
+STUDY_NAMES = {"training": "tuning_train", "postprocessing": "tuning_postprocessing"}
 FAST_TRIALS = 2
 
 
@@ -26,22 +26,22 @@ def tune(args: argparse.Namespace) -> int:
         InputError: for anything wrong with them, the data or the storage.
     """
     config = load_config(args.conf_file, args.overrides)
-    place, log_dir = args.space or args.conf_file, Path(args.log_dir)
+    origin, log_dir = args.space or args.conf_file, Path(args.log_dir)
     checkpoint = args.test_from_checkpoint
-    stage: Stage = "training" if checkpoint is None else "postprocessing"
+    stage: TuningStage = "training" if checkpoint is None else "postprocessing"
     if args.sweep and checkpoint is None:
         raise InputError("--sweep: is of stage two; give --test_from_checkpoint too")
     if args.report and checkpoint is not None:
         raise InputError("--report: is of stage one; a search of median filters ends with its own")
-    space = Space.load(place, stage)
-    space.check(config, place)
-    n_trials = FAST_TRIALS if args.fast_dev_run else read_section(place).n_trials
-    plan = training_stage.Plan(
+    space = Space.load(origin, stage)
+    space.check(config, origin)
+    n_trials = FAST_TRIALS if args.fast_dev_run else read_tuning_config(origin).n_trials
+    plan = training_stage.TuningPlan(
         config,
         space,
         log_dir,
         args.storage or default_url(log_dir),
-        args.study_name or STUDIES[stage],
+        args.study_name or STUDY_NAMES[stage],
         args.n_trials or n_trials,
         *(args.timeout, args.objective, args.fast_dev_run, not args.no_pruning, args.keep),
     )
@@ -54,9 +54,9 @@ def tune(args: argparse.Namespace) -> int:
         tune_medians(plan, Path(checkpoint), args.overrides, swept=args.sweep, device=device)
         return 0
     if args.report:
-        report.report(training_stage.open_diary(plan))
+        report.write_report(training_stage.open_study_log(plan))
         return 0
     one = training_stage.Tuner(plan, choose_slots(args.n_jobs, args.jobs_per_gpu))
     one.run()
-    report.report(one.diary)
+    report.write_report(one.log)
     return 0

@@ -24,7 +24,7 @@ from benchmarks.scoring import event_bytes, random_scores
 from benchmarks.step import Step
 from benchmarks.timing import Stopwatch, Timing
 from benchmarks.training import Real
-from desed_task.encoders.beats.model import SMALL
+from desed_task.encoders.beats.model import SMALL_CONFIG
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Detections
 from local import corpora
@@ -330,15 +330,17 @@ def test_macs_of_the_published_network_are_those_of_thop_but_for_batch_norm():
 
 
 def test_macs_of_beats_are_those_of_its_formula():
-    width, inner, tokens = SMALL.encoder_embed_dim, SMALL.encoder_ffn_embed_dim, 496
-    layers = SMALL.encoder_layers * (
+    width, inner, tokens = SMALL_CONFIG.encoder_embed_dim, SMALL_CONFIG.encoder_ffn_embed_dim, 496
+    layers = SMALL_CONFIG.encoder_layers * (
         4 * tokens * width**2 + 2 * tokens * width * inner + 2 * tokens**2 * width
     )
-    patches = tokens * 256 * SMALL.embed_dim + tokens * SMALL.embed_dim * width
-    positions = (tokens + 1) * width * (width // SMALL.conv_pos_groups) * SMALL.conv_pos
+    patches = tokens * 256 * SMALL_CONFIG.embed_dim + tokens * SMALL_CONFIG.embed_dim * width
+    positions = (
+        (tokens + 1) * width * (width // SMALL_CONFIG.conv_pos_groups) * SMALL_CONFIG.conv_pos
+    )
     filterbank = 998 * 257 * 128
     expected = layers + patches + positions + filterbank
-    assert beats_macs(SMALL, 10.0) == pytest.approx(expected, rel=0.03)
+    assert beats_macs(SMALL_CONFIG, 10.0) == pytest.approx(expected, rel=0.03)
 
 
 def test_parts_of_a_step_are_the_step_of_the_recipe(config, tmp_path):

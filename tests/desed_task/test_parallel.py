@@ -12,7 +12,7 @@ import time
 import pytest
 
 from desed_task.errors import InputError
-from desed_task.parallel import Aside, available_cores, in_threads
+from desed_task.parallel import EvaluationPool, available_cores, thread_map
 
 
 def test_results_come_in_the_items_order():
@@ -20,13 +20,13 @@ def test_results_come_in_the_items_order():
         time.sleep(0.02 if i == 0 else 0)
         return i * i
 
-    results = in_threads(slow_first, range(5), jobs=3, desc="squares", progress=False)
+    results = thread_map(slow_first, range(5), jobs=3, desc="squares", progress=False)
     assert list(results) == [0, 1, 4, 9, 16]
 
 
 def test_items_are_worked_on_side_by_side():
     both = threading.Barrier(2, timeout=5)
-    assert len(list(in_threads(lambda _: both.wait(), "ab", jobs=2, desc="", progress=False))) == 2
+    assert len(list(thread_map(lambda _: both.wait(), "ab", jobs=2, desc="", progress=False))) == 2
 
 
 def test_a_fault_ends_the_queue():
@@ -39,12 +39,12 @@ def test_a_fault_ends_the_queue():
             raise KeyError(i)
 
     with pytest.raises(KeyError):
-        list(in_threads(work, range(100), jobs=1, desc="", progress=False))
+        list(thread_map(work, range(100), jobs=1, desc="", progress=False))
     assert len(seen) < 100
 
 
 def test_the_bar_counts_the_items(capsys):
-    list(in_threads(str, range(7), jobs=1, desc="folder", progress=True, unit="clip"))
+    list(thread_map(str, range(7), jobs=1, desc="folder", progress=True, unit="clip"))
     assert "folder" in (bar := capsys.readouterr().err)
     assert "7/7" in bar
     assert "clip" in bar
@@ -52,7 +52,7 @@ def test_the_bar_counts_the_items(capsys):
 
 def test_no_thread_at_all_is_refused():
     with pytest.raises(InputError, match="--jobs 0"):
-        list(in_threads(str, range(3), jobs=0, desc="", progress=False))
+        list(thread_map(str, range(3), jobs=0, desc="", progress=False))
 
 
 def killed(parent: int) -> int:
@@ -64,31 +64,31 @@ def killed(parent: int) -> int:
 
 @pytest.mark.parametrize("n_processes", [0, 1, 2])
 def test_results_come_back_whatever_the_order(n_processes):
-    with Aside(n_processes) as aside:
-        results = [aside.start(math.pow, base, 2.0) for base in range(5)]
+    with EvaluationPool(n_processes) as pool:
+        results = [pool.start(math.pow, base, 2.0) for base in range(5)]
         assert [result() for result in reversed(results)] == [16.0, 9.0, 4.0, 1.0, 0.0]
 
 
 def test_it_is_another_process_from_two_on():
-    with Aside(2) as aside:
-        assert aside.start(os.getpid)() != os.getpid()
-    with Aside(1) as aside:
-        assert aside.start(os.getpid)() == os.getpid()
+    with EvaluationPool(2) as pool:
+        assert pool.start(os.getpid)() != os.getpid()
+    with EvaluationPool(1) as pool:
+        assert pool.start(os.getpid)() == os.getpid()
 
 
 @pytest.mark.parametrize("n_processes", [0, 2])
 def test_errors_reach_the_one_who_asked(n_processes):
-    with Aside(n_processes) as aside:
-        result = aside.start(operator.truediv, 1, 0)
+    with EvaluationPool(n_processes) as pool:
+        result = pool.start(operator.truediv, 1, 0)
         with pytest.raises(ZeroDivisionError):
             result()
 
 
 def test_a_killed_process_costs_time_only():
-    with Aside(2) as aside:
-        first = aside.start(killed, os.getpid())
+    with EvaluationPool(2) as pool:
+        first = pool.start(killed, os.getpid())
         assert first() == 7
-        assert aside.start(math.sqrt, 9.0)() == 3.0
+        assert pool.start(math.sqrt, 9.0)() == 3.0
 
 
 def test_processors_are_counted():

@@ -92,7 +92,7 @@ def fit(
 ) -> SEDTask4:
     pl.seed_everything(1, verbose=False)
     module = SEDTask4(config)
-    module.scorekeeper = GivenObjectives(objectives)
+    module.score_accumulator = GivenObjectives(objectives)
     trainer = run._trainer(config, run.RunOptions(str(tmp_path / "exp")), None, callbacks)
     trainer.fit(module, datamodule=FixedBatches())
     return module
@@ -244,7 +244,7 @@ def test_a_saved_teacher_lacks_the_last_step_and_a_resumed_run_takes_it(tmp_path
         fit(config, tmp_path / "killed", Kill())
     last = tmp_path / "killed/exp/version_0/checkpoints/last.ckpt"
     resumed = SEDTask4(config)
-    resumed.scorekeeper = GivenObjectives(itertools.count())
+    resumed.score_accumulator = GivenObjectives(itertools.count())
     trainer = run._trainer(config, run.RunOptions("not used"), last, ())
     trainer.fit(resumed, datamodule=FixedBatches(), ckpt_path=last, weights_only=True)
     for name, value in whole.state_dict().items():

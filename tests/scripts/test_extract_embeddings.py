@@ -18,13 +18,13 @@ import soundfile as sf
 import torch
 
 from desed_task.dataio.embeddings import FINISHED, EmbeddingReader
-from desed_task.encoders.beats.model import SMALL, load_beats, write_random_beats
+from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
 CLIP_S = 5
 N_CLIPS = 200
-TINY = replace(SMALL, encoder_layers=1, encoder_embed_dim=64)
+TINY = replace(SMALL_CONFIG, encoder_layers=1, encoder_embed_dim=64)
 
 
 def command(work: Path, *arguments: str) -> list[str]:

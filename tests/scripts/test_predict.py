@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from desed_task.encoders.beats.model import SMALL, write_random_beats
+from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
 from local.config import load_config
 from local.predict.outputs import DEFAULT_FORMATS, FORMATS
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
@@ -198,7 +198,9 @@ def test_weights_that_are_absent_or_of_another_size(main, tmp_path):
     checkpoint = saved(ours(small_spec(embedding_size=48)), tmp_path / "other.ckpt")
     status, told = main(checkpoint, "--set", f"pretrained.beats_checkpoint={tmp_path}/none.pt")
     assert status == 2 and "none.pt: no such file of BEATs weights" in told
-    write_random_beats(tmp_path / "beats.pt", seed=1, config=replace(SMALL, encoder_layers=1))
+    write_random_beats(
+        tmp_path / "beats.pt", seed=1, config=replace(SMALL_CONFIG, encoder_layers=1)
+    )
     status, told = main(checkpoint, "--pretrained_model", str(tmp_path / "beats.pt"))
     assert status == 2 and "embeddings of 128 features, the network takes 48" in told
 

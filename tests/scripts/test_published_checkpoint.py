@@ -211,7 +211,7 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
 
 
 def test_what_is_inside_of_ours(resaved: Path, extracted: Path) -> None:
-    rows = " ".join(info.table(resaved).split())
+    rows = " ".join(info.format_checkpoint_info(resaved).split())
     assert "kind ours, schema 2, training revision 2" in rows
     assert f"torch {torch.__version__}" in rows
     assert "remark" not in rows
@@ -226,12 +226,12 @@ def test_what_is_inside_says_what_is_wrong(resaved: Path, tmp_path: Path) -> Non
     content = torch.load(path, weights_only=True)
     content["state_dict"]["sed_student.dense.bias"][:2] = float("nan")
     torch.save(content, path)
-    rows = " ".join(info.table(path).split())
+    rows = " ".join(info.format_checkpoint_info(path).split())
     assert "its training had diverged" in rows
     assert "sed_student.dense.bias: 2 of 27 values are no finite numbers" in rows
     content["state_dict"]["sed_student.dense.bias"] = torch.zeros(5)
     content["versions"] = {"torch": "\x1b[2J"}
     torch.save(content, path)
-    rows = " ".join(info.table(path).split())
+    rows = " ".join(info.format_checkpoint_info(path).split())
     assert "sed_student.dense.bias: shape (5,) in the checkpoint, (27,) in the network" in rows
     assert "torch ?[2J" in rows

@@ -85,7 +85,7 @@ def test_one_seed_gives_one_summary(workplace, run_script, tmp_path, monkeypatch
     monkeypatch.chdir(workplace)
     np.random.seed(9)
     found = summarize.summarize_folders([run], [], config=None, n_resamples=100, seed=42)
-    summarize.write(found, tmp_path / "two")
+    summarize.write_summary(found, tmp_path / "two")
     for name in sorted(FILES):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 

@@ -55,7 +55,7 @@ class Encoder(nn.Module):
         )
         self.layer_norm = nn.LayerNorm(width)
         self.position_bias = PositionBias(config)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.encoder_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, token, feature) to the same."""
@@ -111,7 +111,7 @@ class PositionBias(nn.Module):
         return side + n_side * (distance > 0)
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """Attention and feed-forward, each normalised after its deep-norm residual.
 
     Wang et al., "DeepNet: Scaling Transformers to 1,000 Layers", 2022.

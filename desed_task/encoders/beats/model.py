@@ -22,16 +22,16 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.encoders.beats.encoder import BeatsConfig, Encoder, Layer
+from desed_task.encoders.beats.encoder import BeatsConfig, Encoder, EncoderLayer
 from desed_task.encoders.beats.weight_names import StateDict, from_published, to_published
 from desed_task.encoders.kaldi_fbank import KaldiFbank
 from desed_task.errors import InputError
 
-SAMPLE_RATE = 16000
+BEATS_SAMPLE_RATE = 16000
 N_MELS = 128
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
-INT16_SCALE = 2.0**15
+FLOAT_TO_INT16 = 2.0**15
 
 
 class BeatsOutput(NamedTuple):
@@ -54,7 +54,7 @@ class Beats(nn.Module):
         super().__init__()
         self.config = config
         width, patch = config.embed_dim, config.input_patch_size
-        self.fbank = KaldiFbank(N_MELS, sample_rate=SAMPLE_RATE)
+        self.fbank = KaldiFbank(N_MELS, sample_rate=BEATS_SAMPLE_RATE)
         self.patch_embedding = nn.Conv2d(1, width, patch, stride=patch, bias=config.conv_bias)
         self.layer_norm = nn.LayerNorm(width)
         self.post_extract_proj = (
@@ -85,7 +85,7 @@ class Beats(nn.Module):
         """
         if not self.n_tokens(waveform.shape[-1]):
             raise ValueError(f"{waveform.shape[-1]} samples are too few for one BEATs patch")
-        fbank = self.fbank(waveform * INT16_SCALE)
+        fbank = self.fbank(waveform * FLOAT_TO_INT16)
         fbank = (fbank - FBANK_MEAN) / (2 * FBANK_STD)
         patches = self.patch_embedding(fbank[:, None]).flatten(2).transpose(1, 2)
         tokens = self.encoder(self.post_extract_proj(self.layer_norm(patches)))
@@ -101,14 +101,14 @@ _SUPPORTED = {
     "deep_norm": True,
 }
 # The file is met under both names.
-_SPELLINGS = ("BEATs_iter3_plus_AS2M.pt", "BEATS_iter3_plus_AS2M.pt")
+_FILE_NAMES = ("BEATs_iter3_plus_AS2M.pt", "BEATS_iter3_plus_AS2M.pt")
 _SOURCE = (
     "get BEATs_iter3+ (AS2M), the self-supervised one, from the README of "
     "https://github.com/microsoft/unilm/tree/master/beats"
 )
 
 
-def check_fit(beats: Beats, *, size: int, sample_rate: int) -> None:
+def check_beats(beats: Beats, *, size: int, sample_rate: int) -> None:
     """Refuse a BEATs that a network cannot have been trained with.
 
     Args:
@@ -124,9 +124,10 @@ def check_fit(beats: Beats, *, size: int, sample_rate: int) -> None:
             f"this BEATs makes embeddings of {beats.size} features, the network takes {size}; give "
             "the file of weights that it was trained with"
         )
-    if sample_rate != SAMPLE_RATE:
+    if sample_rate != BEATS_SAMPLE_RATE:
         raise InputError(
-            f"the network hears {sample_rate} Hz and BEATs {SAMPLE_RATE} Hz; train one at that rate"
+            f"the network hears {sample_rate} Hz and BEATs {BEATS_SAMPLE_RATE} Hz; train one at "
+            "that rate"
         )
 
 
@@ -137,7 +138,7 @@ def find_beats(path: PathLike) -> Path:
         InputError: there is none; says where to get it.
     """
     wanted = Path(path)
-    names = _SPELLINGS if wanted.name in _SPELLINGS else ()
+    names = _FILE_NAMES if wanted.name in _FILE_NAMES else ()
     for candidate in (wanted, *(wanted.with_name(name) for name in names)):
         if candidate.is_file():
             return candidate
@@ -196,7 +197,7 @@ def _refuse_unsupported(cfg: Mapping[str, Any], path: Path) -> None:
 
 
 # Sizes of the random BEATs that stands in for the real one in the mini corpus.
-SMALL = BeatsConfig(
+SMALL_CONFIG = BeatsConfig(
     encoder_layers=2,
     encoder_embed_dim=128,
     encoder_ffn_embed_dim=256,
@@ -206,7 +207,7 @@ SMALL = BeatsConfig(
 )
 
 
-def write_random_beats(path: PathLike, *, seed: int, config: BeatsConfig = SMALL) -> None:
+def write_random_beats(path: PathLike, *, seed: int, config: BeatsConfig = SMALL_CONFIG) -> None:
     """Write a small BEATs with random weights in the published file format, whole.
 
     The weights' scales are chosen, as those of an untrained network would say nothing: a linear
@@ -265,7 +266,7 @@ def _draw_encoder(encoder: Encoder, generator: torch.Generator) -> None:
     distance = torch.arange(n_side).repeat(2)[:, None] / n_side
     table.copy_(0.3 * torch.randn(table.shape, generator=generator) - 4 * distance)
     for layer in encoder.layers:
-        assert isinstance(layer, Layer)
+        assert isinstance(layer, EncoderLayer)
         value = layer.self_attn.qkv_proj.weight.chunk(3)[2]
         value.mul_(2)
         layer.fc2.weight.mul_(1.5)

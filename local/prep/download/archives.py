@@ -24,13 +24,25 @@ from tqdm import tqdm
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
-from local.prep.download.http import Policy, Progress, Remote, download, mismatch, room_for
-from local.prep.download.plan import Plan, Row, make_plan, readable
-from local.prep.download.sources import Source, SourceTable
-from local.prep.download.unpack import Unpacked, byte_bar, unpack
-from local.prep.download.unpack_record import Record, downloads, is_as_written, lacking
-from local.prep.layout import Places
-from local.prep.resample import Step
+from local.prep.download.http import (
+    DownloadProgress,
+    RemoteFile,
+    RetryPolicy,
+    download,
+    explain_full_disk,
+    file_mismatch,
+)
+from local.prep.download.plan import DownloadPlan, DownloadPlanRow, format_bytes, plan_downloads
+from local.prep.download.sources import DownloadSource, SourceTable
+from local.prep.download.unpack import UnpackedFile, byte_bar, unpack
+from local.prep.download.unpack_record import (
+    UnpackRecord,
+    downloads_folder,
+    is_as_written,
+    missing_paths,
+)
+from local.prep.layout import DataLayout
+from local.prep.resample import PreparationStep
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Servers of data sets do not like more from one address.
@@ -38,29 +50,29 @@ _MOST_AT_ONCE = 4
 
 
 def plan_archives(
-    places: Places, parts: Iterable[str], sources: SourceTable, *, mirror: str | None = None
-) -> Plan:
+    layout: DataLayout, parts: Iterable[str], sources: SourceTable, *, mirror: str | None = None
+) -> DownloadPlan:
     """What `fetch_archives` would fetch, how large it is, and whether the disk has room.
 
     Servers are asked for sizes; nothing is written. Arguments are those of `fetch_archives`.
     """
-    return make_plan(places, set(parts), sources.redirected(mirror))
+    return plan_downloads(layout, set(parts), sources.redirected(mirror))
 
 
 def fetch_archives(
-    places: Places,
+    layout: DataLayout,
     parts: Iterable[str],
     sources: SourceTable,
     *,
     mirror: str | None = None,
     jobs: int | None = None,
     progress: bool = True,
-    policy: Policy | None = None,
-) -> list[Step]:
+    policy: RetryPolicy | None = None,
+) -> list[PreparationStep]:
     """Fetch, check and unpack what is not there.
 
     Args:
-        places: where things belong; archives go below `basedir`.
+        layout: where things belong; archives go below `basedir`.
         parts: of `sources.FETCHED_PARTS`.
         sources: the table.
         mirror: an address that has all files under their names; None for the table's.
@@ -75,17 +87,18 @@ def fetch_archives(
         InputError: the disk is too small, or another run is fetching into the same folder.
         StoppedError: never here; Ctrl-C ends all downloads within a block, and their parts stay.
     """
-    plan = plan_archives(places, parts, sources, mirror=mirror)
+    plan = plan_archives(layout, parts, sources, mirror=mirror)
     if all(row.there for row in plan.rows):
-        return [Step(row.title, 0, 1) for row in plan.rows]
+        return [PreparationStep(row.title, 0, 1) for row in plan.rows]
     if plan.left > plan.free:
         raise InputError(
-            f"{places.basedir}: has room for {readable(plan.free)}, but {readable(plan.left)} are "
-            "to be fetched; free some, give another --basedir, or fetch parts (--only_*)"
+            f"{layout.basedir}: has room for {format_bytes(plan.free)}, but "
+            f"{format_bytes(plan.left)} are to be fetched; free some, give another --basedir, or "
+            "fetch parts (--only_*)"
         )
     stop = threading.Event()
-    fetch = partial(_fetch, places, stop=stop, progress=progress, policy=policy)
-    with _alone(places), ThreadPoolExecutor(min(jobs or _MOST_AT_ONCE, len(plan.rows))) as pool:
+    fetch = partial(_fetch, layout, stop=stop, progress=progress, policy=policy)
+    with _alone(layout), ThreadPoolExecutor(min(jobs or _MOST_AT_ONCE, len(plan.rows))) as pool:
         try:
             return list(pool.map(fetch, plan.rows))
         except BaseException:
@@ -95,10 +108,10 @@ def fetch_archives(
 
 
 @contextmanager
-def _alone(places: Places) -> Iterator[None]:
+def _alone(layout: DataLayout) -> Iterator[None]:
     """One run at a time writes into the folder of archives."""
-    lock = downloads(places) / ".lock"
-    with room_for(lock, "nothing was fetched"):
+    lock = downloads_folder(layout) / ".lock"
+    with explain_full_disk(lock, "nothing was fetched"):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("w")
     with file:
@@ -114,30 +127,37 @@ def _alone(places: Places) -> Iterator[None]:
 
 
 def _fetch(
-    places: Places, row: Row, *, stop: threading.Event, progress: bool, policy: Policy | None
-) -> Step:
+    layout: DataLayout,
+    row: DownloadPlanRow,
+    *,
+    stop: threading.Event,
+    progress: bool,
+    policy: RetryPolicy | None,
+) -> PreparationStep:
     """One source; what goes wrong with it becomes a failure, so that the others go on."""
     if row.there:
-        return Step(row.title, 0, 1)
+        return PreparationStep(row.title, 0, 1)
     try:
         if row.problem and not row.remotes:
             raise InputError(row.problem)
-        with room_for(downloads(places), "what has come is kept"):
+        with explain_full_disk(downloads_folder(layout), "what has come is kept"):
             for name, remote in row.remotes.items():
                 with _Bar(name, progress) as bar:
-                    _bring(downloads(places) / name, remote, policy, stop, bar)
-            _put(places, row.source, tuple(row.remotes), stop, progress)
+                    _bring(downloads_folder(layout) / name, remote, policy, stop, bar)
+            _put(layout, row.source, tuple(row.remotes), stop, progress)
     except InputError as error:
-        return Step(row.title, 0, 0, ((downloads(places) / row.source.file, str(error)),))
-    return Step(row.title, 1, 0)
+        return PreparationStep(
+            row.title, 0, 0, ((downloads_folder(layout) / row.source.file, str(error)),)
+        )
+    return PreparationStep(row.title, 1, 0)
 
 
 def _bring(
-    archive: Path, remote: Remote, policy: Policy | None, stop: threading.Event, bar: _Bar
+    archive: Path, remote: RemoteFile, policy: RetryPolicy | None, stop: threading.Event, bar: _Bar
 ) -> None:
     """Download one file, unless it lies in the folder of archives, whole as far as is known."""
     if archive.is_file():
-        fault = mismatch(archive, remote.size, remote.checksum)
+        fault = file_mismatch(archive, remote.size, remote.checksum)
         if fault is None:
             return
         bar.say(f"{archive}: {fault}; fetching it anew")
@@ -145,43 +165,47 @@ def _bring(
 
 
 def _put(
-    places: Places, source: Source, names: Sequence[str], stop: threading.Event, progress: bool
+    layout: DataLayout,
+    source: DownloadSource,
+    names: Sequence[str],
+    stop: threading.Event,
+    progress: bool,
 ) -> None:
     """Unpack the files of a source, see that nothing lacks, and delete the archives."""
-    records = {name: Record(places, source, name) for name in names}
+    records = {name: UnpackRecord(layout, source, name) for name in names}
     again = all(record.files is not None for record in records.values())
     for record in records.values():
         record.start()
     unpacked = {}
     for name in names:
-        archive = downloads(places) / name
-        unpacked[name] = _put_one(places, source, archive, again, stop, progress)
-    missing = list(lacking(places, source))
+        archive = downloads_folder(layout) / name
+        unpacked[name] = _put_one(layout, source, archive, again, stop, progress)
+    missing = list(missing_paths(layout, source))
     if missing:
         raise InputError(
-            f"{names[0]}: is unpacked below {places.basedir / source.into}, but {missing[0]} is "
+            f"{names[0]}: is unpacked below {layout.basedir / source.into}, but {missing[0]} is "
             "not there, where the configuration expects it; compare both, then correct the "
             "configuration, or into and keep_from in the table of sources"
         )
     for name, record in records.items():
         record.finish(unpacked[name])
-        (downloads(places) / name).unlink()
+        (downloads_folder(layout) / name).unlink()
 
 
 def _put_one(
-    places: Places,
-    source: Source,
+    layout: DataLayout,
+    source: DownloadSource,
     archive: Path,
     again: bool,
     stop: threading.Event,
     progress: bool,
-) -> tuple[Unpacked, ...]:
+) -> tuple[UnpackedFile, ...]:
     """The contents of one file, in their place.
 
     Args:
         again: it was unpacked before; tables that were edited since then stay.
     """
-    folder = places.basedir / source.into
+    folder = layout.basedir / source.into
 
     def check() -> None:
         if stop.is_set():
@@ -199,12 +223,12 @@ def _put_one(
         )
     target, size = folder / archive.name, archive.stat().st_size
     if not (again and is_as_written(target, size)):
-        with room_for(target, f"{archive} is kept"), atomic_path(target) as temporary:
+        with explain_full_disk(target, f"{archive} is kept"), atomic_path(target) as temporary:
             shutil.copyfile(archive, temporary)
-    return (Unpacked(archive.name, size),)
+    return (UnpackedFile(archive.name, size),)
 
 
-class _Bar(Progress):
+class _Bar(DownloadProgress):
     """A bar in bytes; messages stand above it."""
 
     def __init__(self, name: str, shown: bool) -> None:

@@ -26,8 +26,13 @@ import urllib3
 
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
-from local.prep.download.http_response import ChangedError, Reply, TemporaryError, judge
-from local.prep.download.partial_file import Part
+from local.prep.download.http_response import (
+    BodyInfo,
+    ChangedError,
+    RetryableError,
+    classify_response,
+)
+from local.prep.download.partial_file import PartialDownload
 
 # A broken connection loses what has come of a block.
 BLOCK_BYTES = 1 << 18
@@ -36,7 +41,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file on a server, as far as it is known.
 
     Attributes:
@@ -51,7 +56,7 @@ class Remote:
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetryPolicy:
     """How patient a download is.
 
     Attributes:
@@ -67,7 +72,7 @@ class Policy:
     timeout_s: tuple[float, float] = (15.0, 30.0)
 
 
-class Progress:
+class DownloadProgress:
     """What a download tells; this one keeps it to itself."""
 
     def at(self, done: int, total: int | None) -> None:
@@ -78,12 +83,12 @@ class Progress:
 
 
 def download(
-    remote: Remote,
+    remote: RemoteFile,
     target: Path,
     *,
-    policy: Policy | None = None,
+    policy: RetryPolicy | None = None,
     stop: threading.Event | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> None:
     """Fetch a file; what came of it before is gone on with.
 
@@ -102,13 +107,17 @@ def download(
         StoppedError: `stop` was set; the part stays.
     """
     fetch = _Fetch(
-        remote, Part(target), policy or Policy(), stop or threading.Event(), progress or Progress()
+        remote,
+        PartialDownload(target),
+        policy or RetryPolicy(),
+        stop or threading.Event(),
+        progress or DownloadProgress(),
     )
-    with room_for(target, "nothing was fetched"):
+    with explain_full_disk(target, "nothing was fetched"):
         target.parent.mkdir(parents=True, exist_ok=True)
     for last in (False, True):
         fetch.receive()
-        fault = mismatch(fetch.part.path, remote.size, remote.checksum)
+        fault = file_mismatch(fetch.part.path, remote.size, remote.checksum)
         if fault is None:
             fetch.part.become(target)
             return
@@ -121,7 +130,7 @@ def download(
         fetch.progress.say(f"{target.name}: {fault}; deleted, fetching it again")
 
 
-def mismatch(path: Path, size: int | None, checksum: str | None) -> str | None:
+def file_mismatch(path: Path, size: int | None, checksum: str | None) -> str | None:
     """How a file differs from what it should be; None when it does not."""
     there = path.stat().st_size
     if size is not None and there != size:
@@ -138,7 +147,7 @@ def mismatch(path: Path, size: int | None, checksum: str | None) -> str | None:
 
 
 @contextmanager
-def room_for(path: Path, done: str) -> Iterator[None]:
+def explain_full_disk(path: Path, done: str) -> Iterator[None]:
     """Turns what a full disk raises into a message.
 
     Args:
@@ -163,11 +172,11 @@ def room_for(path: Path, done: str) -> Iterator[None]:
 class _Fetch:
     """One file on its way into its part file."""
 
-    remote: Remote
-    part: Part
-    policy: Policy
+    remote: RemoteFile
+    part: PartialDownload
+    policy: RetryPolicy
     stop: threading.Event
-    progress: Progress
+    progress: DownloadProgress
 
     def receive(self) -> None:
         """Bring the part up to the whole file, over as many connections as it takes."""
@@ -176,7 +185,7 @@ class _Fetch:
             try:
                 self._connect_once()
                 return
-            except TemporaryError as fault:
+            except RetryableError as fault:
                 size = self.part.size
                 # A server that always starts anew gets nowhere new, however much it sends.
                 failures = 1 if size > most else failures + 1
@@ -185,7 +194,7 @@ class _Fetch:
                     raise InputError(self._given_up(fault, failures)) from None
                 self._wait(fault, failures)
 
-    def _wait(self, fault: TemporaryError, failures: int) -> None:
+    def _wait(self, fault: RetryableError, failures: int) -> None:
         wait_s = self.policy.first_wait_s * 2 ** (failures - 1)
         if fault.retry_after_s is not None:
             wait_s = fault.retry_after_s
@@ -198,7 +207,7 @@ class _Fetch:
     def _so_far(self) -> str:
         return f"{self.part.size} bytes are there"
 
-    def _given_up(self, fault: TemporaryError, failures: int) -> str:
+    def _given_up(self, fault: RetryableError, failures: int) -> str:
         return (
             f"{self.remote.url}: {fault}, {failures} times in a row; {self._so_far()} and kept. "
             "Run the same command again to go on, behind a proxy set HTTPS_PROXY, or fetch from "
@@ -219,7 +228,7 @@ class _Fetch:
             with requests.get(
                 self.remote.url, headers=headers, stream=True, timeout=self.policy.timeout_s
             ) as response:
-                reply = judge(response, start, self.remote.size)
+                reply = classify_response(response, start, self.remote.size)
                 if start and reply.start == 0:
                     name = self.part.target.name
                     self.progress.say(f"{name}: the server cannot go on, so it begins anew")
@@ -230,10 +239,10 @@ class _Fetch:
             self.part.remove()
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise TemporaryError.of(error, self.remote.url) from None
+            raise RetryableError.of(error, self.remote.url) from None
 
-    def _take(self, reply: Reply, response: requests.Response) -> None:
-        with room_for(self.part.path, "what has come is kept"):
+    def _take(self, reply: BodyInfo, response: requests.Response) -> None:
+        with explain_full_disk(self.part.path, "what has come is kept"):
             if reply.start == 0:
                 self.part.begin(reply.validator, reply.total)
             size = reply.start
@@ -247,10 +256,10 @@ class _Fetch:
                         raise StoppedError(f"{self.part.target.name}: stopped; {self._so_far()}")
                 os.fsync(file.fileno())
         if reply.total is not None and size < reply.total:
-            raise TemporaryError(f"the connection was cut at {100 * size // reply.total} %")
+            raise RetryableError(f"the connection was cut at {100 * size // reply.total} %")
         if reply.total is not None and size > reply.total:
             self.part.remove()
-            raise TemporaryError("the server sent more than it announced")
+            raise RetryableError("the server sent more than it announced")
 
 
 def _write(write: Callable[[memoryview], int | None], block: bytes) -> None:
@@ -266,4 +275,4 @@ def _blocks(response: requests.Response) -> Iterator[bytes]:
         yield from response.raw.stream(BLOCK_BYTES, decode_content=False)
     except OSError as error:
         # Of the connection; it must not be taken for one of the disk.
-        raise TemporaryError(str(error)) from None
+        raise RetryableError(str(error)) from None

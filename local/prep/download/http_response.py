@@ -18,7 +18,7 @@ _OTHER_PLACE = (
 )
 
 
-class TemporaryError(Exception):
+class RetryableError(Exception):
     """The same request may go better later.
 
     Attributes:
@@ -30,7 +30,7 @@ class TemporaryError(Exception):
         self.retry_after_s = retry_after_s
 
     @classmethod
-    def of(cls, error: Exception, url: str) -> TemporaryError:
+    def of(cls, error: Exception, url: str) -> RetryableError:
         """What a request raised, in short.
 
         Raises:
@@ -54,7 +54,7 @@ class TemporaryError(Exception):
         return cls("the connection failed or was cut")
 
 
-class Reply(NamedTuple):
+class BodyInfo(NamedTuple):
     """A body that is worth reading.
 
     Attributes:
@@ -68,7 +68,7 @@ class Reply(NamedTuple):
     validator: str | None
 
 
-def judge(response: requests.Response, start: int, size: int | None) -> Reply:
+def classify_response(response: requests.Response, start: int, size: int | None) -> BodyInfo:
     """What a response is for a request from byte `start` on.
 
     Args:
@@ -99,14 +99,14 @@ def _refuse_errors(response: requests.Response) -> None:
     status, url = response.status_code, response.url
     said = f"HTTP {status} {response.reason or ''}".strip()
     if status in _TRY_AGAIN or status >= 500:
-        raise TemporaryError(said, retry_after_s(response.headers.get("Retry-After")))
+        raise RetryableError(said, retry_after_s(response.headers.get("Retry-After")))
     if status in (404, 410):
         raise InputError(f"{url}: not there ({said}); {_OTHER_PLACE}")
     if status not in (200, 206):
         raise InputError(f"{url}: refused ({said}); {_OTHER_PLACE}")
 
 
-def _whole(response: requests.Response, size: int | None) -> Reply:
+def _whole(response: requests.Response, size: int | None) -> BodyInfo:
     headers = response.headers
     total = _number(headers.get("Content-Length"))
     if total is not None and size is not None and total != size:
@@ -121,23 +121,23 @@ def _whole(response: requests.Response, size: int | None) -> Reply:
                 f"{response.url}: the server does not say how large the file is, so a cut "
                 "connection could not be told from its end; give its size in the table of sources"
             )
-    return Reply(0, total, _validator(response))
+    return BodyInfo(0, total, _validator(response))
 
 
-def _rest(response: requests.Response, start: int) -> Reply:
+def _rest(response: requests.Response, start: int) -> BodyInfo:
     found = re.fullmatch(
         r"bytes (\d+)-(\d+)/(\d+|\*)", response.headers.get("Content-Range", "").strip()
     )
     if not found or int(found[1]) != start or found[3] == "*":
         return _changed(response)
-    return Reply(start, int(found[3]), _validator(response))
+    return BodyInfo(start, int(found[3]), _validator(response))
 
 
-def _changed(response: requests.Response) -> Reply:
+def _changed(response: requests.Response) -> BodyInfo:
     raise ChangedError(f"another range than the one asked for (HTTP {response.status_code})")
 
 
-class ChangedError(TemporaryError):
+class ChangedError(RetryableError):
     """What has come does not go with what the server has now: start from nothing."""
 
 

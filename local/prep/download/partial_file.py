@@ -9,7 +9,7 @@ from pathlib import Path
 from desed_task.atomic_files import write_json_atomic
 
 
-class Part:
+class PartialDownload:
     """`<target>.part` with its bytes and `<target>.part.json` with what the server said.
 
     Attributes:

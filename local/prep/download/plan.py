@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.prep.download.http import Remote, mismatch
-from local.prep.download.partial_file import Part
-from local.prep.download.sources import Source, SourceTable
-from local.prep.download.unpack_record import downloads, is_there, records_of
-from local.prep.download.zenodo import announced_size, remotes
-from local.prep.layout import Places
+from local.prep.download.http import RemoteFile, file_mismatch
+from local.prep.download.partial_file import PartialDownload
+from local.prep.download.sources import DownloadSource, SourceTable
+from local.prep.download.unpack_record import downloads_folder, is_complete, records_of
+from local.prep.download.zenodo import announced_size, remote_files
+from local.prep.layout import DataLayout
 
 # Zipped audio loses about a third; an archive is deleted once it is unpacked.
 _TIMES_LARGER = 1.5
 
 
 @dataclass(frozen=True)
-class Row:
+class DownloadPlanRow:
     """One source in a plan.
 
     Attributes:
@@ -34,9 +34,9 @@ class Row:
         problem: why it cannot be fetched, as far as is known.
     """
 
-    source: Source
+    source: DownloadSource
     there: bool
-    remotes: dict[str, Remote] = field(default_factory=dict)
+    remotes: dict[str, RemoteFile] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     come: int = 0
     edited: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DownloadPlan:
     """What is to be fetched.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan:
         clips: bytes that AudioSet's clips will take.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[DownloadPlanRow, ...]
     folder: Path
     free: int
     clips: int = 0
@@ -107,60 +107,62 @@ class Plan:
         width = max([len(row.title) for row in self.rows] + [24]) + 2
         lines = [f"{'file':<{width}}{'part':<12}{'size':>10}  state"]
         for row in self.rows:
-            size = "" if row.there else "unknown" if row.size is None else readable(row.size)
+            size = "" if row.there else "unknown" if row.size is None else format_bytes(row.size)
             lines.append(f"{row.title:<{width}}{row.source.part:<12}{size:>10}  {row.state}")
         unknown = any(row.size is None and not row.there for row in self.rows)
-        left = readable(self.left) + " and what is unknown" * unknown
+        left = format_bytes(self.left) + " and what is unknown" * unknown
         unpacked = "unpacked and with clips" if self.clips else "unpacked"
         verdict = "which is enough" if self.needed <= self.free else "which is NOT ENOUGH"
         lines.append(
-            f"to fetch: {left}; {unpacked}, it takes about {readable(self.needed)}; "
-            f"free in {self.folder}: {readable(self.free)}, {verdict}"
+            f"to fetch: {left}; {unpacked}, it takes about {format_bytes(self.needed)}; "
+            f"free in {self.folder}: {format_bytes(self.free)}, {verdict}"
         )
         return "\n".join(lines)
 
 
-def make_plan(places: Places, parts: set[str], table: SourceTable) -> Plan:
+def plan_downloads(layout: DataLayout, parts: set[str], table: SourceTable) -> DownloadPlan:
     """Look at the disk, ask servers for sizes, write nothing.
 
     Args:
-        places: where things belong.
+        layout: where things belong.
         parts: of `sources.FETCHED_PARTS`.
         table: with its mirror.
     """
     wanted = [source for source in table.sources if source.part in parts]
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
-        rows = tuple(pool.map(partial(_row, places, table), wanted))
-    return Plan(rows, places.basedir, _free(places.basedir))
+        rows = tuple(pool.map(partial(_row, layout, table), wanted))
+    return DownloadPlan(rows, layout.basedir, _free(layout.basedir))
 
 
-def _row(places: Places, table: SourceTable, source: Source) -> Row:
-    if is_there(places, source):
-        records = records_of(places, source)
+def _row(layout: DataLayout, table: SourceTable, source: DownloadSource) -> DownloadPlanRow:
+    if is_complete(layout, source):
+        records = records_of(layout, source)
         edited = [name for record in records for name in record.edited()]
-        return Row(source, True, names=tuple(r.name for r in records), edited=tuple(edited))
-    row, problem = Row(source, False), ""
+        return DownloadPlanRow(
+            source, True, names=tuple(r.name for r in records), edited=tuple(edited)
+        )
+    row, problem = DownloadPlanRow(source, False), ""
     try:
-        found = remotes(source, table)
+        found = remote_files(source, table)
         row = replace(row, remotes=found, names=tuple(found))
-        row = replace(row, come=sum(_come(places, *item) for item in row.remotes.items()))
-        row = replace(row, remotes={n: _sized(places, n, r) for n, r in row.remotes.items()})
+        row = replace(row, come=sum(_come(layout, *item) for item in row.remotes.items()))
+        row = replace(row, remotes={n: _sized(layout, n, r) for n, r in row.remotes.items()})
     except InputError as error:
         problem = str(error)
     return replace(row, problem=problem)
 
 
-def _come(places: Places, name: str, remote: Remote) -> int:
-    archive = downloads(places) / name
-    if archive.is_file() and mismatch(archive, remote.size, None) is None:
+def _come(layout: DataLayout, name: str, remote: RemoteFile) -> int:
+    archive = downloads_folder(layout) / name
+    if archive.is_file() and file_mismatch(archive, remote.size, None) is None:
         return archive.stat().st_size
-    return Part(archive).resumable(remote.checksum is not None)
+    return PartialDownload(archive).resumable(remote.checksum is not None)
 
 
-def _sized(places: Places, name: str, remote: Remote) -> Remote:
+def _sized(layout: DataLayout, name: str, remote: RemoteFile) -> RemoteFile:
     if remote.size is not None:
         return remote
-    archive = downloads(places) / name
+    archive = downloads_folder(layout) / name
     known = archive.stat().st_size if archive.is_file() else announced_size(remote.url)
     return replace(remote, size=known)
 
@@ -171,7 +173,7 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def readable(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Bytes as people say them."""
     for power, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
         if size >= 10**power:

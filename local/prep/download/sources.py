@@ -8,19 +8,19 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from desed_task.errors import InputError
-from local.config_schema import Data, Strict
-from local.prep.layout import PARTS
+from local.config_schema import Data, StrictModel
+from local.prep.layout import DATA_PARTS
 
 SOURCES_FILE = "./confs/sources.yaml"
 # Fetched, but nothing is prepared from it.
-CHECKPOINT = "checkpoint"
-FETCHED_PARTS = {**PARTS, CHECKPOINT: "the published checkpoint"}
-# Of `Places`; all other names in `gives` and `made` are keys of the data section.
+CHECKPOINT_PART = "checkpoint"
+FETCHED_PARTS = {**DATA_PARTS, CHECKPOINT_PART: "the published checkpoint"}
+# Of `DataLayout`; all other names in `gives` and `made` are keys of the data section.
 _RECORDINGS = ("recordings_audio", "recordings_labels")
 _DIGITS = {"md5": 32, "sha256": 64}
 
 
-class Source(Strict):
+class DownloadSource(StrictModel):
     """One file, or the files of one Zenodo record that match a pattern."""
 
     part: str
@@ -87,7 +87,7 @@ class Source(Strict):
         return keys
 
     @model_validator(mode="after")
-    def _has_an_address(self) -> Source:
+    def _has_an_address(self) -> DownloadSource:
         if self.is_pattern and (not self.record or self.url or self.size or self.checksum):
             raise ValueError(f"file {self.file}: a pattern goes with a record, and nothing else")
         if not (self.url or self.record):
@@ -95,12 +95,12 @@ class Source(Strict):
         return self
 
 
-class SourceTable(Strict):
+class SourceTable(StrictModel):
     """All sources, and what redirects them."""
 
     zenodo: str = Field(default="https://zenodo.org", pattern="^https?://")
     mirror: str | None = Field(default=None, pattern="^https?://")
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[DownloadSource, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _one_row_a_name(self) -> SourceTable:

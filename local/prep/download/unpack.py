@@ -23,7 +23,7 @@ from tqdm import tqdm
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
 from local.prep.download.archive_members import TarReader, ZipReader, link_target, safe_path
-from local.prep.download.http import room_for
+from local.prep.download.http import explain_full_disk
 
 _BLOCK_BYTES = 1 << 20
 # Deflate reaches 1:1000 on zeros; audio and tables stay far below this.
@@ -33,7 +33,7 @@ _SMALL_BYTES = 1 << 28
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
-class Unpacked(NamedTuple):
+class UnpackedFile(NamedTuple):
     """A file of the archive: where it is, relative to the folder, and its size in bytes."""
 
     path: str
@@ -56,7 +56,7 @@ def unpack(
     spare: Callable[[Path, int], bool] | None = None,
     check: Callable[[], None] | None = None,
     progress: bool = True,
-) -> tuple[Unpacked, ...]:
+) -> tuple[UnpackedFile, ...]:
     """Unpack an archive (zip; tar, plain or compressed).
 
     Args:
@@ -166,7 +166,7 @@ def _check_size(archive: Path, folder: Path, total: int) -> None:
             f"{archive}: would unpack from {packed} to {total} bytes, which no audio does; "
             "not unpacked"
         )
-    with room_for(folder, "nothing was unpacked"):
+    with explain_full_disk(folder, "nothing was unpacked"):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     if total > free:
@@ -184,7 +184,9 @@ class _Work(NamedTuple):
     check: Callable[[], None]
     bar: tqdm[NoReturn]
 
-    def write(self, reader: ZipReader | TarReader, planned: list[_Planned]) -> Iterator[Unpacked]:
+    def write(
+        self, reader: ZipReader | TarReader, planned: list[_Planned]
+    ) -> Iterator[UnpackedFile]:
         """Write the files in the archive's order, then copies for links."""
         wanted = {member.name: member for member in planned if member.link is None}
         for name, stream in reader.streams(wanted):
@@ -192,7 +194,7 @@ class _Work(NamedTuple):
             target = self._target(member, member.size)
             if target is not None:
                 self._copy(stream.read, target, member.size, name)
-            yield Unpacked(str(member.path), member.size)
+            yield UnpackedFile(str(member.path), member.size)
         files = _files(planned)
         for member in planned:
             if member.link is None:
@@ -202,7 +204,7 @@ class _Work(NamedTuple):
             if target is not None:
                 with (self.folder / source.path).open("rb") as file:
                     self._copy(file.read, target, source.size, member.name)
-            yield Unpacked(str(member.path), source.size)
+            yield UnpackedFile(str(member.path), source.size)
 
     def _target(self, member: _Planned, size: int) -> Path | None:
         """Where a member goes; None when the file there is to stay."""
@@ -214,7 +216,7 @@ class _Work(NamedTuple):
 
     def _copy(self, read: Callable[[int], bytes], target: Path, size: int, name: str) -> None:
         written = 0
-        with room_for(target, "the archive is kept"), atomic_path(target) as temporary:
+        with explain_full_disk(target, "the archive is kept"), atomic_path(target) as temporary:
             with temporary.open("wb") as file:
                 while block := read(_BLOCK_BYTES):
                     file.write(block)

@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from desed_task.atomic_files import write_json_atomic
-from local.prep.download.sources import Source
-from local.prep.download.unpack import Unpacked
-from local.prep.layout import Places, below
+from local.prep.download.sources import DownloadSource
+from local.prep.download.unpack import UnpackedFile
+from local.prep.layout import DataLayout, rebase
 
-DOWNLOADS = "downloads"
+DOWNLOADS_FOLDER = "downloads"
 # People take clips out of tables; that is no damage.
 _EDITABLE = (".tsv", ".csv", ".txt", ".md")
 
 
-class Record:
+class UnpackRecord:
     """What a file of a source held; on disk.
 
     Attributes:
@@ -30,18 +30,18 @@ class Record:
         files: all of them, when the last one was written; else None.
     """
 
-    def __init__(self, places: Places, source: Source, name: str) -> None:
-        self._path = downloads(places) / f"{name}.json"
+    def __init__(self, layout: DataLayout, source: DownloadSource, name: str) -> None:
+        self._path = downloads_folder(layout) / f"{name}.json"
         self.name, self._into = name, source.into
-        self._folder = places.basedir / source.into
+        self._folder = layout.basedir / source.into
         self.started, self.files = self._read()
 
-    def _read(self) -> tuple[bool, list[Unpacked] | None]:
+    def _read(self) -> tuple[bool, list[UnpackedFile] | None]:
         try:
             tree = json.loads(self._path.read_text(encoding="utf-8"))
             if tree["into"] != self._into:
                 return False, None  # Of another source, whose name the pattern matches too.
-            return True, [Unpacked(str(path), int(size)) for path, size in tree["files"]]
+            return True, [UnpackedFile(str(path), int(size)) for path, size in tree["files"]]
         except (OSError, ValueError, KeyError, TypeError):
             return self._path.is_file(), None
 
@@ -49,11 +49,11 @@ class Record:
         """From now on the contents are incomplete."""
         self._write(None)
 
-    def finish(self, files: Iterable[Unpacked]) -> None:
+    def finish(self, files: Iterable[UnpackedFile]) -> None:
         """From now on they are complete."""
         self._write(list(files))
 
-    def _write(self, files: list[Unpacked] | None) -> None:
+    def _write(self, files: list[UnpackedFile] | None) -> None:
         write_json_atomic(self._path, {"into": self._into, "files": files})
         self.started, self.files = True, files
 
@@ -73,28 +73,28 @@ class Record:
         ]
 
 
-def records_of(places: Places, source: Source) -> list[Record]:
+def records_of(layout: DataLayout, source: DownloadSource) -> list[UnpackRecord]:
     """The records of a source that are there; what a pattern stood for, they know offline."""
     names = [source.file]
     if source.is_pattern:
-        found = sorted(path.stem for path in downloads(places).glob("*.json"))
+        found = sorted(path.stem for path in downloads_folder(layout).glob("*.json"))
         names = [name for name in fnmatch.filter(found, source.file) if not name.endswith(".part")]
-    records = [Record(places, source, name) for name in names]
+    records = [UnpackRecord(layout, source, name) for name in names]
     return [record for record in records if record.started]
 
 
-def is_there(places: Places, source: Source) -> bool:
+def is_complete(layout: DataLayout, source: DownloadSource) -> bool:
     """Whether nothing of a source has to be fetched.
 
     Its own records decide. Without any, somebody else has put there what the configuration wants,
     and it is left alone.
     """
-    records = records_of(places, source)
+    records = records_of(layout, source)
     if any(record.files is None for record in records):
         return False
     if records and all(record.is_whole for record in records):
         return True
-    return has_made(places, source) or not (records or any(lacking(places, source)))
+    return has_made(layout, source) or not (records or any(missing_paths(layout, source)))
 
 
 def is_as_written(path: Path, size: int) -> bool:
@@ -106,28 +106,28 @@ def is_as_written(path: Path, size: int) -> bool:
     return found == size or (found > 0 and path.suffix in _EDITABLE)
 
 
-def downloads(places: Places) -> Path:
+def downloads_folder(layout: DataLayout) -> Path:
     """The folder of archives and parts of them."""
-    return places.basedir / DOWNLOADS
+    return layout.basedir / DOWNLOADS_FOLDER
 
 
-def has_made(places: Places, source: Source) -> bool:
+def has_made(layout: DataLayout, source: DownloadSource) -> bool:
     """Whether everything that is made from a source exists."""
-    return bool(source.made) and all(_is_there(places.found(key)) for key in source.made)
+    return bool(source.made) and all(_is_there(layout.found(key)) for key in source.made)
 
 
-def lacking(places: Places, source: Source) -> Iterator[Path]:
+def missing_paths(layout: DataLayout, source: DownloadSource) -> Iterator[Path]:
     """What a source gives and the base folder lacks, where the configuration wants it."""
     for key in source.gives or ():
         wanted = (
-            getattr(places, key)
+            getattr(layout, key)
             if key.startswith("recordings_")
-            else below(getattr(places.data, key), places.basedir)
+            else rebase(getattr(layout.data, key), layout.basedir)
         )
         if not _is_there(wanted):
             yield wanted
-    if not source.gives and not _is_there(places.basedir / source.into):
-        yield places.basedir / source.into
+    if not source.gives and not _is_there(layout.basedir / source.into):
+        yield layout.basedir / source.into
 
 
 def _is_there(path: Path) -> bool:

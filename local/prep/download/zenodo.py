@@ -14,20 +14,20 @@ from urllib.parse import quote
 import requests
 
 from desed_task.errors import InputError
-from local.prep.download.http import Remote
-from local.prep.download.sources import Source, SourceTable, is_checksum
+from local.prep.download.http import RemoteFile
+from local.prep.download.sources import DownloadSource, SourceTable, is_checksum
 
 _TIMEOUT_S = (10.0, 20.0)
 
 
-class Listed(NamedTuple):
+class ListedFile(NamedTuple):
     """A file of a record: size in bytes and checksum, None where the listing is odd."""
 
     size: int | None
     checksum: str | None
 
 
-def remotes(source: Source, table: SourceTable) -> dict[str, Remote]:
+def remote_files(source: DownloadSource, table: SourceTable) -> dict[str, RemoteFile]:
     """Name and remote file of everything that a source stands for.
 
     Args:
@@ -45,9 +45,9 @@ def remotes(source: Source, table: SourceTable) -> dict[str, Remote]:
             raise InputError(_no_match(source, table, listing))
     found = {}
     for name in names:
-        listed = listing.get(name, Listed(None, None))
+        listed = listing.get(name, ListedFile(None, None))
         size, checksum = source.size or listed.size, source.checksum or listed.checksum
-        found[name] = Remote(_address(source, table, name), size, checksum)
+        found[name] = RemoteFile(_address(source, table, name), size, checksum)
     return found
 
 
@@ -69,21 +69,21 @@ def announced_size(url: str) -> int | None:
     return int(length) if reply.status_code == 200 and length.isdecimal() else None
 
 
-def _is_complete(source: Source) -> bool:
+def _is_complete(source: DownloadSource) -> bool:
     return source.record is None or bool(source.size and source.checksum)
 
 
-def _address(source: Source, table: SourceTable, name: str) -> str:
+def _address(source: DownloadSource, table: SourceTable, name: str) -> str:
     if table.mirror:
         return f"{table.mirror.rstrip('/')}/{quote(name)}"
     return source.url or f"{table.zenodo.rstrip('/')}/records/{source.record}/files/{quote(name)}"
 
 
-def _listing_address(source: Source, table: SourceTable) -> str:
+def _listing_address(source: DownloadSource, table: SourceTable) -> str:
     return f"{(table.mirror or table.zenodo).rstrip('/')}/api/records/{source.record}"
 
 
-def _listing(source: Source, table: SourceTable) -> dict[str, Listed]:
+def _listing(source: DownloadSource, table: SourceTable) -> dict[str, ListedFile]:
     """The files of a source's record by name; empty when it cannot be had."""
     try:
         reply = requests.get(_listing_address(source, table), timeout=_TIMEOUT_S)
@@ -94,21 +94,21 @@ def _listing(source: Source, table: SourceTable) -> dict[str, Listed]:
         return {}
 
 
-def _files(tree: dict[str, list[dict[str, object]]]) -> Iterator[tuple[str, Listed]]:
+def _files(tree: dict[str, list[dict[str, object]]]) -> Iterator[tuple[str, ListedFile]]:
     for file in tree["files"]:
         name, size, checksum = file["key"], file.get("size"), file.get("checksum")
         # It becomes a path here.
         if isinstance(name, str) and name and not set(name) & set("/\\\0") and name[0] != ".":
             yield (
                 name,
-                Listed(
+                ListedFile(
                     size if isinstance(size, int) and size > 0 else None,
                     checksum if isinstance(checksum, str) and is_checksum(checksum) else None,
                 ),
             )
 
 
-def _no_match(source: Source, table: SourceTable, listing: dict[str, Listed]) -> str:
+def _no_match(source: DownloadSource, table: SourceTable, listing: dict[str, ListedFile]) -> str:
     where = _listing_address(source, table)
     if listing:
         return (

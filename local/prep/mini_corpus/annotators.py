@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from local.prep.mini_corpus.soundscapes import Event
+from local.prep.mini_corpus.soundscapes import PlannedEvent
 from local.prep.mini_corpus.synthesis import Rng
 
 WINDOW_S = 10
@@ -54,7 +54,7 @@ def draw_annotator(rng: Rng) -> Annotator:
 
 
 def soft_labels(
-    rng: Rng, events: Sequence[Event], classes: Sequence[str], duration_s: float
+    rng: Rng, events: Sequence[PlannedEvent], classes: Sequence[str], duration_s: float
 ) -> Floats:
     """Soft values (class, second) of a recording, in [0, 1].
 
@@ -67,7 +67,7 @@ def soft_labels(
     heard_s = _heard(events, classes, int(np.ceil(duration_s)))
     votes = np.stack([_votes(rng, draw_annotator(rng), heard_s) for _ in range(N_ANNOTATORS)])
     opinion = np.tensordot(competence(votes), votes, axes=1)
-    return spread(opinion, WINDOW_S)
+    return spread_windows(opinion, WINDOW_S)
 
 
 def competence(votes: Bools) -> Floats:
@@ -86,12 +86,12 @@ def competence(votes: Bools) -> Floats:
     return weight / weight.sum()
 
 
-def spread(opinion: Floats, window: int) -> Floats:
+def spread_windows(opinion: Floats, window: int) -> Floats:
     """Windows to seconds: (class, n) to means of `window` neighbours, (class, n - window + 1)."""
     return np.lib.stride_tricks.sliding_window_view(opinion, window, axis=1).mean(axis=2)
 
 
-def as_lines(values: Floats, classes: Sequence[str]) -> str:
+def format_annotation(values: Floats, classes: Sequence[str]) -> str:
     """MAESTRO's annotation text: onset, offset, label, soft value of each second heard at all."""
     lines = [
         f"{second}\t{second + 1}\t{classes[index]}\t{values[index, second]:.4f}"
@@ -100,7 +100,7 @@ def as_lines(values: Floats, classes: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _heard(events: Sequence[Event], classes: Sequence[str], n_seconds: int) -> Floats:
+def _heard(events: Sequence[PlannedEvent], classes: Sequence[str], n_seconds: int) -> Floats:
     """Seconds (class, window) that a class sounds in each window.
 
     As if a recording were cut from a longer one, windows reach over both ends, so that each second

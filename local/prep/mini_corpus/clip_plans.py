@@ -18,11 +18,11 @@ from local.prep.mini_corpus.soundscapes import (
     HOUSE,
     PINK,
     ROAD,
-    ClipPlan,
     Domain,
-    Event,
+    PlannedEvent,
+    SoundscapePlan,
     draw_snr_db,
-    place,
+    place_event,
 )
 from local.prep.mini_corpus.synthesis import Rng, uniform
 
@@ -81,12 +81,12 @@ class Oddity(NamedTuple):
 
 def plan_clip(
     seed: tuple[int, ...], index: int, n_clips: int, domain: Domain, oddity: Oddity
-) -> ClipPlan:
+) -> SoundscapePlan:
     """A clip with the class (or, in small sets, classes) whose turn it is, and some company."""
     rng = np.random.default_rng(seed)
     if oddity.silent:
-        return ClipPlan(seed, oddity.duration_s, oddity.channels, None, ())
-    events: list[Event] = []
+        return SoundscapePlan(seed, oddity.duration_s, oddity.channels, None, ())
+    events: list[PlannedEvent] = []
     if not oddity.empty:
         # Without the last clip, which may be an empty one, every class still has its turn.
         turn = max(1, min(n_clips - 1, len(DESED_CLASSES)))
@@ -98,26 +98,26 @@ def plan_clip(
     if rng.random() < domain.bystander:
         events += _bystander(rng, oddity.duration_s)
     events.sort(key=lambda event: event.onset_s)
-    return ClipPlan((*seed, 1), oddity.duration_s, oddity.channels, domain, tuple(events))
+    return SoundscapePlan((*seed, 1), oddity.duration_s, oddity.channels, domain, tuple(events))
 
 
 def _add(
-    rng: Rng, events: list[Event], label: str, clip_s: float, domain: Domain, times: int
+    rng: Rng, events: list[PlannedEvent], label: str, clip_s: float, domain: Domain, times: int
 ) -> None:
     """Add a class, several times when its sounds are short, where there is room."""
     sound = SOUNDS[label]
     short = sound.longest_s <= _SHORT_S or label == "Speech"
     for _ in range(times if short else 1):
         duration_s = uniform(rng, (sound.shortest_s, sound.longest_s))
-        where = place(rng, events, label, duration_s, clip_s, _GAP_S)
+        where = place_event(rng, events, label, duration_s, clip_s, _GAP_S)
         if where:
-            events.append(Event(label, *where, draw_snr_db(rng, domain)))
+            events.append(PlannedEvent(label, *where, draw_snr_db(rng, domain)))
 
 
-def _bystander(rng: Rng, clip_s: float) -> list[Event]:
+def _bystander(rng: Rng, clip_s: float) -> list[PlannedEvent]:
     label = _BYSTANDERS[rng.integers(len(_BYSTANDERS))]
-    where = place(rng, (), label, uniform(rng, (2.0, 4.0)), clip_s, 0.0)
-    return [Event(label, *where, uniform(rng, (0.0, 8.0)), listed=False)] if where else []
+    where = place_event(rng, (), label, uniform(rng, (2.0, 4.0)), clip_s, 0.0)
+    return [PlannedEvent(label, *where, uniform(rng, (0.0, 8.0)), listed=False)] if where else []
 
 
 def scene_domain(scene: str) -> Domain:
@@ -127,21 +127,21 @@ def scene_domain(scene: str) -> Domain:
 
 def plan_recording(
     seed: tuple[int, ...], classes: Sequence[str], duration_s: float, channels: int, domain: Domain
-) -> ClipPlan:
+) -> SoundscapePlan:
     """A long recording in which each of some classes is heard in one bout or several."""
     rng = np.random.default_rng(seed)
-    events: list[Event] = []
+    events: list[PlannedEvent] = []
     for label in rng.permutation(classes).tolist():
         sound = SOUNDS[label]
         # A bout that fills the recording would leave the class without negatives.
         longest_s = min(sound.longest_s, 0.5 * duration_s)
         for _ in range(1 + rng.poisson(duration_s / _AGAIN_S)):
             bout_s = uniform(rng, (min(sound.shortest_s, longest_s), longest_s))
-            where = place(rng, events, label, bout_s, duration_s, _BOUT_GAP_S)
+            where = place_event(rng, events, label, bout_s, duration_s, _BOUT_GAP_S)
             if where:
-                events.append(Event(label, *where, draw_snr_db(rng, domain)))
+                events.append(PlannedEvent(label, *where, draw_snr_db(rng, domain)))
     events.sort(key=lambda event: event.onset_s)
-    return ClipPlan((*seed, 1), duration_s, channels, domain, tuple(events))
+    return SoundscapePlan((*seed, 1), duration_s, channels, domain, tuple(events))
 
 
 def youtube_name(seed: tuple[int, ...]) -> str:

@@ -27,12 +27,12 @@ from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError
 from local.config import load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
-from local.prep.layout import Places
-from local.prep.mini_corpus.annotators import as_lines, soft_labels
+from local.prep.layout import DataLayout
+from local.prep.mini_corpus.annotators import format_annotation, soft_labels
 from local.prep.mini_corpus.clip_plans import SCENE_CLASSES
 from local.prep.mini_corpus.sets import (
-    CLIP_SETS,
-    ClipSet,
+    MINI_CLIP_SETS,
+    MiniClipSet,
     MiniSizes,
     PlannedClip,
     PlannedRecording,
@@ -40,7 +40,7 @@ from local.prep.mini_corpus.sets import (
     plan_set,
     table_text,
 )
-from local.prep.mini_corpus.soundscapes import ClipPlan, write_clip
+from local.prep.mini_corpus.soundscapes import SoundscapePlan, write_clip
 from local.prep.prepare import prepare
 from local.prep.resample import note_on_16_bits, settled_formats
 
@@ -62,38 +62,38 @@ _ANNOTATORS = 3
 _WORTH_A_PROCESS = 8
 
 
-class Job(NamedTuple):
+class RenderJob(NamedTuple):
     """A file to render."""
 
     path: Path
-    plan: ClipPlan
+    plan: SoundscapePlan
 
 
-class Plan(NamedTuple):
+class MiniCorpusPlan(NamedTuple):
     """The whole corpus before anything is rendered."""
 
-    places: Places
-    clips: tuple[tuple[ClipSet, tuple[PlannedClip, ...]], ...]
+    layout: DataLayout
+    clips: tuple[tuple[MiniClipSet, tuple[PlannedClip, ...]], ...]
     recordings: tuple[PlannedRecording, ...]
 
-    def jobs(self) -> Iterator[Job]:
+    def jobs(self) -> Iterator[RenderJob]:
         """Every file to render."""
         for kind, planned in self.clips:
-            folder = self.places.made(f"{kind.folder_key}_44k")
-            yield from (Job(folder / clip.name, clip.plan) for clip in planned)
+            folder = self.layout.made(f"{kind.folder_key}_44k")
+            yield from (RenderJob(folder / clip.name, clip.plan) for clip in planned)
         for recording in self.recordings:
-            folder = self.places.recordings_audio / recording.scene
-            yield Job(folder / f"{recording.name}.wav", recording.plan)
+            folder = self.layout.recordings_audio / recording.scene
+            yield RenderJob(folder / f"{recording.name}.wav", recording.plan)
 
     def products(self) -> Iterator[Path]:
         """Files whose presence shows that nothing is left to do."""
         yield from (job.path for job in self.jobs())
         for kind, planned in self.clips:
-            folder = self.places.made(kind.folder_key)
+            folder = self.layout.made(kind.folder_key)
             yield from (folder / clip.name for clip in planned)
         keys = [kind.table_key for kind, _ in self.clips if kind.table_key] + list(_MADE_TABLES)
-        yield from (self.places.made(key) for key in keys)
-        yield self.places.basedir / BEATS_FILE
+        yield from (self.layout.made(key) for key in keys)
+        yield self.layout.basedir / BEATS_FILE
 
 
 def make_mini_corpus(
@@ -128,7 +128,7 @@ def make_mini_corpus(
     wanted = {"version": VERSION, "seed": seed, "sizes": asdict(sizes)}
     plan = _plan(basedir, sizes, seed)
     if _begin(basedir, wanted) and all(path.is_file() for path in plan.products()):
-        settled = settled_formats(plan.places, bits)
+        settled = settled_formats(plan.layout, bits)
         if settled is not None:
             if progress:
                 print(f"{basedir}: the mini corpus (seed {seed}) is complete, nothing to do")
@@ -136,17 +136,17 @@ def make_mini_corpus(
             return
     _render([job for job in plan.jobs() if not job.path.is_file()], jobs, progress)
     _write_tables(plan, sizes, seed)
-    _prepare(plan.places, bits, jobs, progress)
+    _prepare(plan.layout, bits, jobs, progress)
     _write_beats(basedir / BEATS_FILE, seed)
     write_json_atomic(basedir / MINI_CORPUS_MARKER, {**wanted, "complete": True})
     if progress:
         print(f"{basedir}: the mini corpus (seed {seed}) is complete")
 
 
-def _plan(basedir: Path, sizes: MiniSizes, seed: int) -> Plan:
-    places = Places(load_config(_CONFIG).data, basedir, basedir)
-    clips = tuple((kind, plan_set(kind, sizes, seed)) for kind in CLIP_SETS)
-    return Plan(places, clips, tuple(plan_recordings(sizes, seed)))
+def _plan(basedir: Path, sizes: MiniSizes, seed: int) -> MiniCorpusPlan:
+    layout = DataLayout(load_config(_CONFIG).data, basedir, basedir)
+    clips = tuple((kind, plan_set(kind, sizes, seed)) for kind in MINI_CLIP_SETS)
+    return MiniCorpusPlan(layout, clips, tuple(plan_recordings(sizes, seed)))
 
 
 def _begin(basedir: Path, wanted: dict[str, Any]) -> bool:
@@ -175,7 +175,7 @@ def _begin(basedir: Path, wanted: dict[str, Any]) -> bool:
     return False
 
 
-def _render(work: Sequence[Job], jobs: int | None, progress: bool) -> None:
+def _render(work: Sequence[RenderJob], jobs: int | None, progress: bool) -> None:
     workers = min(jobs or os.cpu_count() or 1, max(1, len(work) // _WORTH_A_PROCESS))
     if workers == 1:
         _drain(map(_write, work), len(work), progress)
@@ -184,14 +184,14 @@ def _render(work: Sequence[Job], jobs: int | None, progress: bool) -> None:
     context = multiprocessing.get_context("spawn")
     # The longest first, or one process would end with a recording while the others wait.
     ordered = sorted(work, key=lambda job: -job.plan.duration_s)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_stopping) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
         try:
             _drain(pool.map(_write, ordered, chunksize=4), len(work), progress)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_stopping() -> None:
+def _ignore_interrupts() -> None:
     """Ctrl-C goes to every process of a terminal; this one ends when its caller does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -201,32 +201,32 @@ def _drain(results: Iterable[None], total: int, progress: bool) -> None:
         pass
 
 
-def _write(job: Job) -> None:
+def _write(job: RenderJob) -> None:
     write_clip(job.path, job.plan)
 
 
-def _write_tables(plan: Plan, sizes: MiniSizes, seed: int) -> None:
+def _write_tables(plan: MiniCorpusPlan, sizes: MiniSizes, seed: int) -> None:
     for kind, planned in plan.clips:
         if kind.table_key:
-            write_text_atomic(plan.places.made(kind.table_key), table_text(kind, planned))
+            write_text_atomic(plan.layout.made(kind.table_key), table_text(kind, planned))
     rows = ["filename,duration"]
     for recording in plan.recordings:
         classes = SCENE_CLASSES[recording.scene]
         duration_s = recording.plan.duration_s
         rng = np.random.default_rng((*recording.plan.seed, _ANNOTATORS))
         values = soft_labels(rng, recording.plan.events, classes, duration_s)
-        folder = plan.places.recordings_labels / recording.scene
-        write_text_atomic(folder / f"{recording.name}.txt", as_lines(values, classes))
+        folder = plan.layout.recordings_labels / recording.scene
+        write_text_atomic(folder / f"{recording.name}.txt", format_annotation(values, classes))
         rows.append(f"{recording.name}.wav,{duration_s}")
-    write_text_atomic(plan.places.basedir / _METADATA, "\n".join(rows) + "\n")
+    write_text_atomic(plan.layout.basedir / _METADATA, "\n".join(rows) + "\n")
 
 
-def _prepare(places: Places, bits: Bits | None, jobs: int | None, progress: bool) -> None:
-    outcome = prepare(places.data, places.basedir, bits=bits, jobs=jobs, progress=progress)
+def _prepare(layout: DataLayout, bits: Bits | None, jobs: int | None, progress: bool) -> None:
+    outcome = prepare(layout.data, layout.basedir, bits=bits, jobs=jobs, progress=progress)
     if progress and outcome.notes:
         print("\n".join(f"note: {note}" for note in outcome.notes))
     if outcome.failed:
-        raise InputError(f"{places.basedir}: the mini corpus is damaged\n{outcome.failures()}")
+        raise InputError(f"{layout.basedir}: the mini corpus is damaged\n{outcome.failures()}")
 
 
 def _tell_of_16_bits(settled: Mapping[str, Bits], bits: Bits | None) -> None:

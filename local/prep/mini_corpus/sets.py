@@ -20,7 +20,7 @@ from local.prep.mini_corpus.clip_plans import (
     scene_domain,
     youtube_name,
 )
-from local.prep.mini_corpus.soundscapes import REAL, SYNTHETIC, ClipPlan, Domain
+from local.prep.mini_corpus.soundscapes import REAL, SYNTHETIC, Domain, SoundscapePlan
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class MiniSizes:
 
 
 @dataclass(frozen=True)
-class ClipSet:
+class MiniClipSet:
     """One folder of clips and its table.
 
     Attributes:
@@ -83,14 +83,14 @@ class ClipSet:
     youtube_names: bool = True
 
 
-CLIP_SETS = (
-    ClipSet("synth", "synth_folder", "synth_tsv", "strong", SYNTHETIC, 1, False),
-    ClipSet("synth_val", "synth_val_folder", "synth_val_tsv", "strong", SYNTHETIC, 2, False),
-    ClipSet("strong", "strong_folder", "strong_tsv", "strong", REAL, 3),
-    ClipSet("weak", "weak_folder", "weak_tsv", "weak", REAL, 4),
-    ClipSet("unlabelled", "unlabeled_folder", None, "none", REAL, 5),
-    ClipSet("dev_test", "test_folder", "test_tsv", "strong", REAL, 6),
-    ClipSet("evaluation", "eval_folder", None, "none", REAL, 7, False),
+MINI_CLIP_SETS = (
+    MiniClipSet("synth", "synth_folder", "synth_tsv", "strong", SYNTHETIC, 1, False),
+    MiniClipSet("synth_val", "synth_val_folder", "synth_val_tsv", "strong", SYNTHETIC, 2, False),
+    MiniClipSet("strong", "strong_folder", "strong_tsv", "strong", REAL, 3),
+    MiniClipSet("weak", "weak_folder", "weak_tsv", "weak", REAL, 4),
+    MiniClipSet("unlabelled", "unlabeled_folder", None, "none", REAL, 5),
+    MiniClipSet("dev_test", "test_folder", "test_tsv", "strong", REAL, 6),
+    MiniClipSet("evaluation", "eval_folder", None, "none", REAL, 7, False),
 )
 _RECORDINGS_NUMBER = 8
 # One for each scene that has a recording of this number.
@@ -101,22 +101,22 @@ class PlannedClip(NamedTuple):
     """A file's name and what it is rendered from."""
 
     name: str
-    plan: ClipPlan
+    plan: SoundscapePlan
 
 
-def plan_set(clips: ClipSet, sizes: MiniSizes, seed: int) -> tuple[PlannedClip, ...]:
+def plan_set(clips: MiniClipSet, sizes: MiniSizes, seed: int) -> tuple[PlannedClip, ...]:
     """All clips of a set, sorted by name."""
     n_clips = getattr(sizes, clips.name)
     planned = []
     for index in range(n_clips):
         own = (seed, clips.number, index)
         name = youtube_name(own) if clips.youtube_names else f"{index}.wav"
-        plan = plan_clip(own, index, n_clips, clips.domain, oddity(clips, index, n_clips))
+        plan = plan_clip(own, index, n_clips, clips.domain, choose_oddity(clips, index, n_clips))
         planned.append(PlannedClip(name, plan))
     return tuple(sorted(planned))
 
 
-def oddity(clips: ClipSet, index: int, n_clips: int) -> Oddity:
+def choose_oddity(clips: MiniClipSet, index: int, n_clips: int) -> Oddity:
     """Which clips are stereo, short, long, silent or without events."""
     if not clips.youtube_names:
         return Oddity()
@@ -137,7 +137,7 @@ class PlannedRecording(NamedTuple):
 
     name: str
     scene: str
-    plan: ClipPlan
+    plan: SoundscapePlan
 
 
 def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
@@ -172,7 +172,7 @@ def _classes_of(scene: str, turn: int, n_recordings: int) -> tuple[str, ...]:
     return tuple(classes[(turn + step) % len(classes)] for step in (0, 1, 3))
 
 
-def table_text(clips: ClipSet, planned: tuple[PlannedClip, ...]) -> str:
+def table_text(clips: MiniClipSet, planned: tuple[PlannedClip, ...]) -> str:
     """The set's table as the real one is written."""
     if clips.label_kind == "weak":
         rows = [(name, ",".join(labels_of(plan))) for name, plan in planned]
@@ -181,12 +181,12 @@ def table_text(clips: ClipSet, planned: tuple[PlannedClip, ...]) -> str:
     return _tsv(("filename", "onset", "offset", "event_label"), rows)
 
 
-def labels_of(plan: ClipPlan) -> list[str]:
+def labels_of(plan: SoundscapePlan) -> list[str]:
     """The classes of a plan that a table tells of, sorted."""
     return sorted({event.label for event in plan.events if event.listed})
 
 
-def _event_rows(name: str, plan: ClipPlan) -> list[tuple[str, ...]]:
+def _event_rows(name: str, plan: SoundscapePlan) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         (name, str(event.onset_s), str(event.offset_s), event.label)
         for event in plan.events

@@ -12,7 +12,6 @@ from local.prep.mini_corpus.synthesis import (
     Floats,
     Rng,
     Wave,
-    beats,
     buzz,
     clicks,
     fade,
@@ -20,8 +19,9 @@ from local.prep.mini_corpus.synthesis import (
     glide,
     log_uniform,
     noise,
+    onset_times,
     pulses,
-    seconds,
+    sample_times,
     shape,
     strikes,
     tone,
@@ -109,7 +109,7 @@ def dog(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     length = round(bark_s * sample_rate)
     pitch = log_uniform(rng, (280, 520))
     wave = np.zeros(n, dtype=np.float32)
-    for onset in beats(rng, duration_s, uniform(rng, (0.32, 0.5)), 0.15, bark_s):
+    for onset in onset_times(rng, duration_s, uniform(rng, (0.32, 0.5)), 0.15, bark_s):
         hz = pitch * uniform(rng, (0.93, 1.07)) * glide(length, [0.8, 1.3, 1.0, 0.6])
         bark = pulses(hz, length, sample_rate, top_hz=3500)
         bark += 0.6 * noise(rng, length, sample_rate, [(300, -6), (1200, 0), (4000, -12)])
@@ -123,7 +123,7 @@ def _clinks(
     rng: Rng, duration_s: float, sample_rate: int, partials: Floats, *, gap_s: float,
     lowest_hz: tuple[float, float], decay_s: tuple[float, float],
 ) -> Wave:  # fmt: skip
-    at_s = beats(rng, duration_s, gap_s, 0.6, 0.12)
+    at_s = onset_times(rng, duration_s, gap_s, 0.6, 0.12)
     base = np.exp(rng.uniform(*np.log(lowest_hz), (len(at_s), 1)))
     hz = base * partials * rng.uniform(0.97, 1.03, (len(at_s), len(partials)))
     decay = rng.uniform(*decay_s, (len(at_s), 1)) / np.sqrt(partials)
@@ -195,7 +195,7 @@ def door(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     n = round(duration_s * sample_rate)
     wave = np.zeros(n, dtype=np.float32)
     turn_s = min(uniform(rng, (1.2, 1.8)), duration_s)
-    for onset in beats(rng, duration_s, turn_s + 0.2, 0.05, turn_s):
+    for onset in onset_times(rng, duration_s, turn_s + 0.2, 0.05, turn_s):
         first, length = int(onset * sample_rate), round(turn_s * sample_rate)
         part = _creak(rng, turn_s, sample_rate) + 1.6 * _thud(rng, turn_s, sample_rate)
         length = min(length, n - first)
@@ -213,7 +213,7 @@ def _creak(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     return (
         unit_rms(creak)
         * fade(n, sample_rate, 0.1, 0.1)
-        * (seconds(n, sample_rate) < 0.7 * duration_s)
+        * (sample_times(n, sample_rate) < 0.7 * duration_s)
     )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from local.prep.mini_corpus.synthesis import (
     Rng,
     Wave,
-    beats,
     bump,
     buzz,
     clicks,
@@ -21,8 +20,9 @@ from local.prep.mini_corpus.synthesis import (
     glide,
     log_uniform,
     noise,
+    onset_times,
     pulses,
-    seconds,
+    sample_times,
     shape,
     strikes,
     tone,
@@ -48,7 +48,7 @@ def furniture_dragging(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
 def footsteps(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     """Heel and sole on a hard floor, about two steps a second."""
     n = round(duration_s * sample_rate)
-    heel_s = beats(rng, duration_s, 1 / uniform(rng, (1.6, 2.3)), 0.06, 0.12)
+    heel_s = onset_times(rng, duration_s, 1 / uniform(rng, (1.6, 2.3)), 0.06, 0.12)
     at_s = np.concatenate([heel_s, heel_s, heel_s + uniform(rng, (0.05, 0.09))])
     steps = len(heel_s)
     body = np.repeat([[85, 140, 200], [900, 1500, 2300], [600, 1000, 1700]], steps, axis=0)
@@ -83,10 +83,10 @@ def car(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     near = noise(rng, n, sample_rate, [(200, -14), (colour, -3), (2500, 0), (7000, -12)])
     pass_s = uniform(rng, (2.2, 3.6))
     for centre in (
-        beats(rng, max(duration_s - pass_s, 0), pass_s, 0.2) + min(pass_s, duration_s) / 2
+        onset_times(rng, max(duration_s - pass_s, 0), pass_s, 0.2) + min(pass_s, duration_s) / 2
     ):
         close = bump(n, sample_rate, centre, pass_s / 4.5)
-        drop = 1 - 0.12 * np.tanh((seconds(n, sample_rate) - centre) / 0.4)
+        drop = 1 - 0.12 * np.tanh((sample_times(n, sample_rate) - centre) / 0.4)
         engine = buzz(n, sample_rate, log_uniform(rng, (80, 130)) * drop, [1, 0.8, 0.5, 0.4])
         wave += close * (far + 0.7 * close**2 * near + 0.35 * engine)
     return wave + np.float32(0.1) * far
@@ -110,7 +110,7 @@ def cash_register(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     """A scanner's short pure beeps, one pitch, unevenly apart."""
     n = round(duration_s * sample_rate)
     beep_s, beep_hz = uniform(rng, (0.09, 0.15)), log_uniform(rng, (1800, 2500))
-    onsets = beats(rng, duration_s, uniform(rng, (0.5, 0.9)), 0.35, beep_s)
+    onsets = onset_times(rng, duration_s, uniform(rng, (0.5, 0.9)), 0.35, beep_s)
     length = round(beep_s * sample_rate)
     beep = tone(beep_hz, length, sample_rate) + 0.25 * tone(3 * beep_hz, length, sample_rate)
     beep *= fade(length, sample_rate, 0.004, 0.004)
@@ -154,7 +154,7 @@ def metro_approaching(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     rush = noise(rng, n, sample_rate, [(60, -8), (300, 0), (1200, -2), (3000, -14), (8000, -30)])
     brake_hz = log_uniform(rng, (900, 1300)) * glide(n, [1, 0.98, 0.9, 0.75, 0.55, 0.35, 0.2])
     motor = buzz(n, sample_rate, brake_hz, [1.0, 0.4, 0.3])
-    joints = beats(rng, duration_s, uniform(rng, (0.5, 0.7)), 0.05, 0.1)
+    joints = onset_times(rng, duration_s, uniform(rng, (0.5, 0.7)), 0.05, 0.1)
     at_s = np.stack([joints, joints + 0.11], axis=1).reshape(-1)
     body = np.broadcast_to([150, 320, 610], (len(at_s), 3)) * uniform(rng, (0.85, 1.15))
     decay = np.full((len(at_s), 3), 0.09)
@@ -184,7 +184,7 @@ def birds(rng: Rng, duration_s: float, sample_rate: int) -> Wave:
     wave = np.zeros(n, dtype=np.float32)
     for home_hz in rng.uniform(3200, 6200, 2):
         sweep = rng.uniform(0.8, 1.3, (3, 4))
-        for onset in beats(rng, duration_s, uniform(rng, (0.16, 0.3)), 0.3, 0.1):
+        for onset in onset_times(rng, duration_s, uniform(rng, (0.16, 0.3)), 0.3, 0.1):
             length = round(uniform(rng, (0.05, 0.12)) * sample_rate)
             hz = home_hz * glide(length, sweep[rng.integers(3)])
             chirp = tone(hz, length, sample_rate) * fade(length, sample_rate, 0.012, 0.03)

@@ -20,7 +20,7 @@ from local.prep.mini_corpus.synthesis import (
     Rng,
     Spectrum,
     Wave,
-    combined,
+    add_spectra,
     noise,
     room,
     tone,
@@ -28,10 +28,10 @@ from local.prep.mini_corpus.synthesis import (
     wander,
 )
 
-SAMPLE_RATE = 44100
+SOUNDSCAPE_RATE = 44100
 
 
-class Event(NamedTuple):
+class PlannedEvent(NamedTuple):
     """One sound of a plan; `listed` says whether a table tells of it."""
 
     label: str
@@ -74,7 +74,7 @@ _SNR_BOUNDS_DB = (-3.0, 26.0)
 _HARD_DB = (-3.0, 3.0)
 
 
-class _Place(NamedTuple):
+class _RecordingSetup(NamedTuple):
     """One clip's room and microphone, drawn from its domain."""
 
     wet: float
@@ -85,7 +85,7 @@ class _Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClipPlan:
+class SoundscapePlan:
     """All that one file is rendered from.
 
     Attributes:
@@ -100,7 +100,7 @@ class ClipPlan:
     duration_s: float
     channels: int
     domain: Domain | None
-    events: tuple[Event, ...]
+    events: tuple[PlannedEvent, ...]
 
 
 def draw_snr_db(rng: Rng, domain: Domain) -> float:
@@ -110,8 +110,13 @@ def draw_snr_db(rng: Rng, domain: Domain) -> float:
     return round(float(np.clip(rng.normal(*domain.snr_db), *_SNR_BOUNDS_DB)), 1)
 
 
-def place(
-    rng: Rng, taken: Sequence[Event], label: str, duration_s: float, clip_s: float, gap_s: float
+def place_event(
+    rng: Rng,
+    taken: Sequence[PlannedEvent],
+    label: str,
+    duration_s: float,
+    clip_s: float,
+    gap_s: float,
 ) -> tuple[float, float] | None:
     """Onset and offset (whole milliseconds) apart from the class's other events; None if full."""
     duration_s = min(duration_s, clip_s)
@@ -128,32 +133,32 @@ def place(
     return None
 
 
-def render_clip(plan: ClipPlan, sample_rate: int = SAMPLE_RATE) -> npt.NDArray[np.int16]:
+def render_clip(plan: SoundscapePlan, sample_rate: int = SOUNDSCAPE_RATE) -> npt.NDArray[np.int16]:
     """The file of a plan: (sample,) or (sample, channel), 16 bits."""
     n = round(plan.duration_s * sample_rate)
     if plan.domain is None:
         return np.zeros((n, plan.channels)[: plan.channels], dtype=np.int16)
     rng = np.random.default_rng(plan.seed)
     mix = _events(rng, plan, plan.domain, n, sample_rate)
-    place = _draw_place(rng, plan.domain)
+    setup = _draw_setup(rng, plan.domain)
     for channel in range(plan.channels):
-        if place.wet:
+        if setup.wet:
             mix[channel] = room(
                 rng, mix[channel], sample_rate,
-                decay_s=place.decay_s, wet=place.wet, corners=place.microphone,
+                decay_s=setup.decay_s, wet=setup.wet, corners=setup.microphone,
             )  # fmt: skip
-        mix[channel] += _background(rng, place, n, sample_rate)
+        mix[channel] += _background(rng, setup, n, sample_rate)
     peak = max(float(np.abs(mix).max()), 1e-9)
     samples = np.rint(mix * (uniform(rng, (8000, 30000)) / peak)).astype(np.int16)
     return samples[0] if plan.channels == 1 else samples.T.copy()
 
 
-def write_clip(path: Path, plan: ClipPlan) -> None:
+def write_clip(path: Path, plan: SoundscapePlan) -> None:
     """Render a plan into a WAV file that appears whole."""
-    write_wav(path, render_clip(plan), SAMPLE_RATE, "PCM_16")
+    write_wav(path, render_clip(plan), SOUNDSCAPE_RATE, "PCM_16")
 
 
-def _events(rng: Rng, plan: ClipPlan, domain: Domain, n: int, sample_rate: int) -> Wave:
+def _events(rng: Rng, plan: SoundscapePlan, domain: Domain, n: int, sample_rate: int) -> Wave:
     """The plan's events (channel, sample), each somewhere between the channels."""
     mix = np.zeros((plan.channels, n), dtype=np.float32)
     for event in plan.events:
@@ -169,10 +174,10 @@ def _events(rng: Rng, plan: ClipPlan, domain: Domain, n: int, sample_rate: int) 
     return mix
 
 
-def _draw_place(rng: Rng, domain: Domain) -> _Place:
+def _draw_setup(rng: Rng, domain: Domain) -> _RecordingSetup:
     tilt_db = (-domain.tilt_db, domain.tilt_db)
     microphone = ((80.0, uniform(rng, tilt_db)), (800.0, 0.0), (7000.0, uniform(rng, tilt_db)))
-    return _Place(
+    return _RecordingSetup(
         wet=uniform(rng, domain.wet),
         decay_s=uniform(rng, (0.15, 0.6)),
         microphone=microphone,
@@ -181,10 +186,10 @@ def _draw_place(rng: Rng, domain: Domain) -> _Place:
     )
 
 
-def _background(rng: Rng, place: _Place, n: int, sample_rate: int) -> Wave:
+def _background(rng: Rng, setup: _RecordingSetup, n: int, sample_rate: int) -> Wave:
     """Noise (sample,) of about unit RMS that wanders a little, at times with mains hum."""
-    wave = noise(rng, n, sample_rate, combined(place.background, place.microphone))
+    wave = noise(rng, n, sample_rate, add_spectra(setup.background, setup.microphone))
     wave *= wander(rng, n, sample_rate, rate_hz=0.5, bounds=(0.75, 1.25))
-    if place.hum:
-        wave += np.float32(place.hum) * tone(100.0, n, sample_rate)
+    if setup.hum:
+        wave += np.float32(setup.hum) * tone(100.0, n, sample_rate)
     return wave

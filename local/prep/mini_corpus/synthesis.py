@@ -33,7 +33,7 @@ def log_uniform(rng: Rng, bounds: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
-def seconds(n: int, sample_rate: int) -> Wave:
+def sample_times(n: int, sample_rate: int) -> Wave:
     """(sample,) times from 0."""
     return np.arange(n, dtype=np.float32) / np.float32(sample_rate)
 
@@ -47,7 +47,7 @@ def gain_curve(corners: Spectrum, frequency_hz: Floats) -> Wave:
     return np.interp(frequency_hz, grid, gain).astype(np.float32)
 
 
-def combined(first: Spectrum, second: Spectrum) -> Spectrum:
+def add_spectra(first: Spectrum, second: Spectrum) -> Spectrum:
     """Two spectra one after the other: their gains in dB add up."""
     corners = sorted({hz for hz, _ in (*first, *second)})
     gain_db = [
@@ -193,7 +193,7 @@ def strikes(
         length = min(n - first, int(max(decay) * sample_rate))
         if length <= 0:
             continue
-        t = seconds(length, sample_rate)
+        t = sample_times(length, sample_rate)
         body = np.exp(np.outer(-6.9 / decay, t).astype(np.float32))
         body *= np.sin(np.outer(2 * np.pi * hz, t).astype(np.float32))
         body *= gain.astype(np.float32)[:, None]
@@ -210,7 +210,9 @@ def clicks(rng: Rng, n: int, sample_rate: int, *, rate_hz: float, spread_db: flo
     return wave
 
 
-def beats(rng: Rng, duration_s: float, gap_s: float, jitter: float, last_s: float = 0.0) -> Floats:
+def onset_times(
+    rng: Rng, duration_s: float, gap_s: float, jitter: float, last_s: float = 0.0
+) -> Floats:
     """Onsets (event,) from 0, about `gap_s` apart, the last at least `last_s` before the end."""
     room = max(duration_s - last_s, 0.0)
     count = max(1, round(room / gap_s) + 1)
@@ -222,7 +224,7 @@ def beats(rng: Rng, duration_s: float, gap_s: float, jitter: float, last_s: floa
 
 def fade(n: int, sample_rate: int, attack_s: float, release_s: float) -> Wave:
     """An envelope (sample,) that rises and falls as half cosines."""
-    t = seconds(n, sample_rate)
+    t = sample_times(n, sample_rate)
     rise = np.clip(t / np.float32(attack_s), 0, 1)
     fall = np.clip((t[-1] - t) / np.float32(release_s), 0, 1)
     return (0.25 * (1 - np.cos(np.pi * rise)) * (1 - np.cos(np.pi * fall))).astype(np.float32)
@@ -230,7 +232,7 @@ def fade(n: int, sample_rate: int, attack_s: float, release_s: float) -> Wave:
 
 def bump(n: int, sample_rate: int, centre_s: float, width_s: float) -> Wave:
     """A Gaussian swell (sample,) with its peak of 1 at `centre_s`."""
-    distance = (seconds(n, sample_rate) - np.float32(centre_s)) / np.float32(width_s)
+    distance = (sample_times(n, sample_rate) - np.float32(centre_s)) / np.float32(width_s)
     return np.exp(-0.5 * distance * distance)
 
 
@@ -255,7 +257,7 @@ def room(
     """
     length = max(8, int(0.7 * decay_s * sample_rate))
     response = rng.standard_normal(length, dtype=np.float32)
-    response *= np.exp(-6.9 / decay_s * seconds(length, sample_rate))
+    response *= np.exp(-6.9 / decay_s * sample_times(length, sample_rate))
     response[: max(1, sample_rate // 200)] *= 0.3
     response *= wet / np.sqrt(np.sum(response * response))
     # A filter without delay reaches back in time; the direct sound leaves it half a millisecond.

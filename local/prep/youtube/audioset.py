@@ -19,48 +19,48 @@ from typing import Any
 
 from tqdm import tqdm
 
-from desed_task.audio.files import remove_leftovers
+from desed_task.audio.files import remove_stale_wavs
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
-from local.prep.layout import Places
-from local.prep.resample import Step
-from local.prep.youtube.client import Cut, YouTube
+from local.prep.layout import DataLayout
+from local.prep.resample import PreparationStep
+from local.prep.youtube.client import ClipCut, YouTubeClient
 from local.prep.youtube.clip_sets import (
-    CLIP_SETS,
+    AUDIOSET_CLIPS,
     absent_clips,
     clip_folders,
     listed_names,
     missing_table,
 )
-from local.prep.youtube.errors import ClipError, Kind
-from local.prep.youtube.missing_clips import MissingTable, reason_of
-from local.prep.youtube.rate_limit import ClosedError, Manners
+from local.prep.youtube.errors import ClipError, Failure
+from local.prep.youtube.missing_clips import MissingTable, missing_reason
+from local.prep.youtube.rate_limit import GaveUpError, RateLimits
 
 # The pause between requests is longer than a clip takes, so more would only wait.
 _AT_ONCE = 4
 
 
 def fetch_audioset(
-    places: Places,
+    layout: DataLayout,
     parts: Iterable[str],
     *,
     cookies: Path | None = None,
     retry_gone: bool = False,
-    manners: Manners | None = None,
+    limits: RateLimits | None = None,
     jobs: int | None = None,
     progress: bool = True,
-) -> list[Step]:
+) -> list[PreparationStep]:
     """Fetch every clip that the tables of the parts list and the disk lacks.
 
     A set that cannot be fetched is a failure; nothing is raised, so that what is on disk can be
     prepared.
 
     Args:
-        places: where tables and clips lie; clips are written below `basedir`.
-        parts: of `layout.PARTS`.
+        layout: where tables and clips lie; clips are written below `basedir`.
+        parts: of `layout.DATA_PARTS`.
         cookies: file of an account's cookies, as browsers export them.
         retry_gone: try clips again that an earlier run has found to be gone.
-        manners: how fast and how patiently to ask.
+        limits: how fast and how patiently to ask.
         jobs: clips at a time; None for four.
         progress: show bars, and tell of waits.
 
@@ -69,15 +69,15 @@ def fetch_audioset(
         no failures; the title counts them.
     """
     wanted, steps = set(parts), []
-    youtube = YouTube(cookies=cookies, manners=manners, say=_teller(progress))
-    for clip_set in CLIP_SETS:
+    youtube = YouTubeClient(cookies=cookies, limits=limits, say=_teller(progress))
+    for clip_set in AUDIOSET_CLIPS:
         if clip_set.part not in wanted:
             continue
-        table = missing_table(places, clip_set.name)
-        folder, resampled = clip_folders(places, clip_set)
+        table = missing_table(layout, clip_set.name)
+        folder, resampled = clip_folders(layout, clip_set)
         try:
             step = fetch_clips(
-                listed_names(places, clip_set.name),
+                listed_names(layout, clip_set.name),
                 folder,
                 table,
                 youtube=youtube,
@@ -88,7 +88,7 @@ def fetch_audioset(
                 progress=progress,
             )
         except InputError as error:
-            step = Step(clip_set.title, 0, 0, ((table, f"{clip_set.title}: {error}"),))
+            step = PreparationStep(clip_set.title, 0, 0, ((table, f"{clip_set.title}: {error}"),))
         steps.append(step)
     return steps
 
@@ -98,13 +98,13 @@ def fetch_clips(
     folder: Path,
     missing: Path,
     *,
-    youtube: YouTube,
+    youtube: YouTubeClient,
     title: str = "clips",
     resampled: Path | None = None,
     retry_gone: bool = False,
     jobs: int | None = None,
     progress: bool = True,
-) -> Step:
+) -> PreparationStep:
     """Fetch the clips that a folder lacks, and write which are still missing, and why.
 
     Args:
@@ -136,7 +136,7 @@ def fetch_clips(
     else:
         work.table.write()
     gone = f" ({work.table.n_gone} gone)" if work.table.n_gone else ""
-    return Step(title + gone, work.done, len(names) - len(absent), work.failures(title))
+    return PreparationStep(title + gone, work.done, len(names) - len(absent), work.failures(title))
 
 
 class _Work:
@@ -147,7 +147,7 @@ class _Work:
         done: clips fetched.
     """
 
-    def __init__(self, folder: Path, table: MissingTable, youtube: YouTube) -> None:
+    def __init__(self, folder: Path, table: MissingTable, youtube: YouTubeClient) -> None:
         self.table = table
         self.done = 0
         self._folder = folder
@@ -155,14 +155,14 @@ class _Work:
         self._failed: dict[str, str] = {}
         self._left = 0
 
-    def fetch(self, cuts: Sequence[Cut], jobs: int, new_bar: Callable[[], tqdm[Any]]) -> None:
+    def fetch(self, cuts: Sequence[ClipCut], jobs: int, new_bar: Callable[[], tqdm[Any]]) -> None:
         """Try each clip; once the line is closed, those left end at once."""
         self.table.write()
         self._left = len(cuts)
         if not cuts:
             return
         self._youtube.check()
-        remove_leftovers(self._folder)
+        remove_stale_wavs(self._folder)
         pool, bar = ThreadPoolExecutor(jobs), new_bar()
         asked = {pool.submit(self._youtube.fetch, cut, self._folder): cut.name for cut in cuts}
         try:
@@ -170,7 +170,7 @@ class _Work:
                 for future in as_completed(list(asked)):
                     self._settle(future, asked.pop(future), bar)
         except BaseException:
-            self._youtube.children.stop()
+            self._youtube.subprocesses.stop()
             raise
         finally:
             # Those at work end; what they brought counts.
@@ -182,7 +182,7 @@ class _Work:
     def failures(self, title: str) -> tuple[tuple[Path, str], ...]:
         """(file, reason) of what failed, and why no more was asked for, if so."""
         failures = [(self._folder / name, f"{name}: {why}") for name, why in self._failed.items()]
-        closed = self._youtube.line.closed
+        closed = self._youtube.rate_limiter.closed
         if closed is not None and self._left:
             failures.append((self.table.path, f"{title}: {self._left} clips are left; {closed}"))
         return tuple(failures)
@@ -190,11 +190,11 @@ class _Work:
     def _settle(self, future: Future[None], name: str, bar: tqdm[Any]) -> None:
         try:
             future.result()
-        except (ClosedError, StoppedError):
+        except (GaveUpError, StoppedError):
             return
         except ClipError as error:
-            self.table.reasons[name] = reason_of(error)
-            if error.kind not in (Kind.GONE, Kind.SIGN_IN):
+            self.table.reasons[name] = missing_reason(error)
+            if error.kind not in (Failure.GONE, Failure.SIGN_IN):
                 self._failed[name] = str(error)
             self.table.write()
         else:

@@ -27,12 +27,12 @@ from typing import NamedTuple
 from desed_task.atomic_files import atomic_path
 from desed_task.audio.files import probe
 from desed_task.errors import InputError
-from local.prep.youtube.errors import ClipError, Kind, last_line, meaning, tidy
-from local.prep.youtube.rate_limit import ClosedError, Line, Manners
-from local.prep.youtube.subprocesses import Children, Ended, TimeLimitError
+from local.prep.youtube.errors import ClipError, Failure, classify_error, last_line, shorten_message
+from local.prep.youtube.rate_limit import GaveUpError, RateLimiter, RateLimits
+from local.prep.youtube.subprocesses import CompletedRun, Subprocesses, TimeLimitError
 
-SAMPLE_RATE = 44100
-UPDATE = "pip install --upgrade 'yt-dlp[default]'"
+CLIP_RATE = 44100
+UPDATE_COMMAND = "pip install --upgrade 'yt-dlp[default]'"
 _WATCH = "https://www.youtube.com/watch?v="
 _NAME = re.compile(r"Y([\w-]{11})_(\d+\.\d{3})_(\d+\.\d{3})\.wav", re.ASCII)
 # A video's length is told in whole seconds, and its audio may end before its pictures.
@@ -43,7 +43,7 @@ _STALL_S = 30
 _LONGEST_READY_S = 60.0
 
 
-class Cut(NamedTuple):
+class ClipCut(NamedTuple):
     """What a clip's file name says."""
 
     name: str
@@ -64,15 +64,15 @@ class _Programs(NamedTuple):
     ffmpeg: str
 
 
-def parse_name(name: str) -> Cut | None:
+def parse_clip_name(name: str) -> ClipCut | None:
     """`Y<11 characters>_<start>_<end>.wav` taken apart; None for any other name."""
     match = _NAME.fullmatch(name)
     if not match or not float(match[2]) < float(match[3]):
         return None
-    return Cut(name, match[1], float(match[2]), float(match[3]))
+    return ClipCut(name, match[1], float(match[2]), float(match[3]))
 
 
-class YouTube:
+class YouTubeClient:
     """Fetches clips, in several threads at once.
 
     Attributes:
@@ -85,13 +85,13 @@ class YouTube:
         self,
         *,
         cookies: Path | None = None,
-        manners: Manners | None = None,
+        limits: RateLimits | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         self.cookies = cookies
-        self.children = Children()
-        self._manners = manners or Manners()
-        self.line = Line(self._manners, self.children, say)
+        self.subprocesses = Subprocesses()
+        self._limits = limits or RateLimits()
+        self.rate_limiter = RateLimiter(self._limits, self.subprocesses, say)
 
     def check(self) -> None:
         """See whether clips can be asked for.
@@ -105,7 +105,7 @@ class YouTube:
             )
         _ = self._programs
 
-    def fetch(self, cut: Cut, folder: Path) -> None:
+    def fetch(self, cut: ClipCut, folder: Path) -> None:
         """Write one clip into a folder, whole or not at all, at 44.1 kHz.
 
         Raises:
@@ -113,34 +113,34 @@ class YouTube:
             ClosedError: YouTube is not asked any more.
             StoppedError: `children.stop` was called.
         """
-        for tries_left in reversed(range(self._manners.tries)):
-            asked_at = self.line.turn()
+        for tries_left in reversed(range(self._limits.tries)):
+            asked_at = self.rate_limiter.turn()
             try:
                 self._cut(cut, self._stream(cut.video), folder / cut.name)
             except ClipError as error:
                 self._tell(error, asked_at, tries_left)
                 # A clip that is refused alone must not hold up the others for ever.
-                if not tries_left or error.kind not in (Kind.PASSING, Kind.LIMIT):
+                if not tries_left or error.kind not in (Failure.PASSING, Failure.LIMIT):
                     raise
             except OSError as error:
                 reason = f"{folder}: cannot be written to ({error}); free some space, run again"
-                self.line.close(reason)
-                raise ClosedError(reason) from None
+                self.rate_limiter.close(reason)
+                raise GaveUpError(reason) from None
             else:
-                self.line.fetched()
+                self.rate_limiter.fetched()
                 return
 
     def _tell(self, error: ClipError, asked_at: float, tries_left: int) -> None:
         """Tell the line of a failure; then wait if another try is to follow."""
-        if error.kind is Kind.LIMIT:
-            self.line.limited(asked_at, str(error))
-        elif error.kind in (Kind.GONE, Kind.SIGN_IN):
-            self.line.gone()
-        elif error.kind is Kind.PASSING and tries_left:
-            done = self._manners.tries - tries_left - 1
-            self.children.wait(self._manners.first_wait_s * 2**done)
+        if error.kind is Failure.LIMIT:
+            self.rate_limiter.limited(asked_at, str(error))
+        elif error.kind in (Failure.GONE, Failure.SIGN_IN):
+            self.rate_limiter.gone()
+        elif error.kind is Failure.PASSING and tries_left:
+            done = self._limits.tries - tries_left - 1
+            self.subprocesses.wait(self._limits.first_wait_s * 2**done)
         else:
-            self.line.failed(str(error))
+            self.rate_limiter.failed(str(error))
 
     def _stream(self, video: str) -> _Stream:
         """Where a video's audio is."""
@@ -157,8 +157,8 @@ class YouTube:
                 ],
             )
         if ended.status:
-            message = tidy(last_line(ended.err, "ERROR:"))
-            raise ClipError(meaning(message), message)
+            message = shorten_message(last_line(ended.err, "ERROR:"))
+            raise ClipError(classify_error(message), message)
         try:
             told = json.loads(last_line(ended.out, "{"))
             return _Stream(
@@ -168,13 +168,15 @@ class YouTube:
                 float(told.get("available_at") or 0),
             )
         except (ValueError, TypeError, KeyError):
-            raise ClipError(Kind.OTHER, f"yt-dlp names no audio; update it ({UPDATE})") from None
+            raise ClipError(
+                Failure.OTHER, f"yt-dlp names no audio; update it ({UPDATE_COMMAND})"
+            ) from None
 
-    def _cut(self, cut: Cut, stream: _Stream, target: Path) -> None:
+    def _cut(self, cut: ClipCut, stream: _Stream, target: Path) -> None:
         """The named seconds of an audio stream, as a file."""
         if stream.duration_s is not None and stream.duration_s <= cut.start_s:
-            raise ClipError(Kind.GONE, f"the video lasts {stream.duration_s:g} s only")
-        self.children.wait(min(max(stream.ready_at - time.time(), 0.0), _LONGEST_READY_S))
+            raise ClipError(Failure.GONE, f"the video lasts {stream.duration_s:g} s only")
+        self.subprocesses.wait(min(max(stream.ready_at - time.time(), 0.0), _LONGEST_READY_S))
         headers = "".join(f"{name}: {value}\r\n" for name, value in stream.headers.items())
         with atomic_path(target) as temporary:
             ended = self._run(
@@ -185,25 +187,25 @@ class YouTube:
                     *(("-headers", headers) if headers else ()),
                     *("-ss", f"{cut.start_s:.3f}", "-i", stream.url),
                     *("-t", f"{cut.end_s - cut.start_s:.3f}", "-map", "0:a:0"),
-                    *("-map_metadata", "-1", "-bitexact", "-ar", str(SAMPLE_RATE)),
+                    *("-map_metadata", "-1", "-bitexact", "-ar", str(CLIP_RATE)),
                     *("-c:a", "pcm_s16le", "-f", "wav", str(temporary)),
                 ],
             )
             if "No space left" in ended.err or "quota exceeded" in ended.err:
-                raise OSError(tidy(last_line(ended.err)))
+                raise OSError(shorten_message(last_line(ended.err)))
             if ended.status:
                 # Whatever it was, with a new address it may be otherwise.
-                raise ClipError(Kind.PASSING, f"ffmpeg: {tidy(last_line(ended.err))}")
+                raise ClipError(Failure.PASSING, f"ffmpeg: {shorten_message(last_line(ended.err))}")
             _check_length(cut, stream.duration_s, temporary)
 
-    def _run(self, title: str, command: list[str]) -> Ended:
-        timeout_s = self._manners.timeout_s
+    def _run(self, title: str, command: list[str]) -> CompletedRun:
+        timeout_s = self._limits.timeout_s
         try:
-            return self.children.run(command, timeout_s=timeout_s, env=_environment())
+            return self.subprocesses.run(command, timeout_s=timeout_s, env=_environment())
         except TimeLimitError:
-            raise ClipError(Kind.PASSING, f"{title} took more than {timeout_s:g} s") from None
+            raise ClipError(Failure.PASSING, f"{title} took more than {timeout_s:g} s") from None
         except OSError as error:
-            raise ClipError(Kind.OTHER, f"{title} cannot be run ({error})") from None
+            raise ClipError(Failure.OTHER, f"{title} cannot be run ({error})") from None
 
     @cached_property
     def _programs(self) -> _Programs:
@@ -212,7 +214,7 @@ class YouTube:
         command = (yt_dlp,) if yt_dlp else module
         ffmpeg = shutil.which("ffmpeg")
         if command is None or ffmpeg is None:
-            lacking = [f"yt-dlp ({UPDATE})"] * (command is None)
+            lacking = [f"yt-dlp ({UPDATE_COMMAND})"] * (command is None)
             lacking += ["ffmpeg (apt install ffmpeg, or conda install ffmpeg)"] * (ffmpeg is None)
             raise InputError(
                 f"{' and '.join(lacking)}: not on PATH, and clips of YouTube are fetched with it; "
@@ -245,7 +247,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, **({"http_proxy": proxy} if proxy else {})}
 
 
-def _check_length(cut: Cut, video_s: float | None, path: Path) -> None:
+def _check_length(cut: ClipCut, video_s: float | None, path: Path) -> None:
     """A clip has its named length, or ends where the video does."""
     wanted_s = shortest_s = cut.end_s - cut.start_s
     if video_s is not None and cut.end_s > video_s - _END_S:
@@ -253,10 +255,10 @@ def _check_length(cut: Cut, video_s: float | None, path: Path) -> None:
     try:
         info = probe(path)
     except InputError:
-        raise ClipError(Kind.PASSING, "ffmpeg wrote no audio") from None
+        raise ClipError(Failure.PASSING, "ffmpeg wrote no audio") from None
     fits = shortest_s - _TOLERANCE_S <= info.duration_s <= wanted_s + _TOLERANCE_S
-    if not fits or info.sample_rate != SAMPLE_RATE:
+    if not fits or info.sample_rate != CLIP_RATE:
         raise ClipError(
-            Kind.PASSING,
+            Failure.PASSING,
             f"ffmpeg wrote {info.duration_s:.2f} s at {info.sample_rate} Hz of {wanted_s:g} s",
         )

@@ -10,17 +10,17 @@ from typing import NamedTuple
 from desed_task.audio.files import probe
 from desed_task.dataio.tables import read_text_table
 from desed_task.errors import InputError
-from desed_task.parallel import in_threads
+from desed_task.parallel import thread_map
 from local.data.expected_clips import UNLABELLED_TABLE
-from local.prep.layout import Places, below
+from local.prep.layout import DataLayout, rebase
 
 
-class ClipSet(NamedTuple):
+class AudiosetClips(NamedTuple):
     """Clips of one table.
 
     Attributes:
         name: as in the missing table's file name, and of the unlabelled clips' table.
-        part: of `layout.PARTS`.
+        part: of `layout.DATA_PARTS`.
         folder_key: in the config, of the resampled clips.
         table_key: in the config; None for a table beside the weak clips'.
         title: for people.
@@ -34,38 +34,38 @@ class ClipSet(NamedTuple):
 
 
 # The largest comes last: results are compared on the validation clips.
-CLIP_SETS = (
-    ClipSet("validation", "real", "test_folder", "test_tsv", "DESED validation"),
-    ClipSet("weak", "real", "weak_folder", "weak_tsv", "weak"),
-    ClipSet("strong", "strong", "strong_folder", "strong_tsv", "strong real"),
-    ClipSet("unlabel_in_domain", "real", "unlabeled_folder", None, "unlabelled in domain"),
+AUDIOSET_CLIPS = (
+    AudiosetClips("validation", "real", "test_folder", "test_tsv", "DESED validation"),
+    AudiosetClips("weak", "real", "weak_folder", "weak_tsv", "weak"),
+    AudiosetClips("strong", "strong", "strong_folder", "strong_tsv", "strong real"),
+    AudiosetClips("unlabel_in_domain", "real", "unlabeled_folder", None, "unlabelled in domain"),
 )
 
 
-def missing_folder(places: Places) -> Path:
+def missing_folder(layout: DataLayout) -> Path:
     """Where the tables of missing clips are."""
-    return places.basedir / "dcase" / "dataset" / "missing_files"
+    return layout.basedir / "dcase" / "dataset" / "missing_files"
 
 
-def missing_table(places: Places, name: str) -> Path:
+def missing_table(layout: DataLayout, name: str) -> Path:
     """The table of a set's clips that are not there."""
-    return missing_folder(places) / f"missing_files_{name}.tsv"
+    return missing_folder(layout) / f"missing_files_{name}.tsv"
 
 
-def listed_names(places: Places, name: str) -> tuple[str, ...]:
+def listed_names(layout: DataLayout, name: str) -> tuple[str, ...]:
     """The file names that a set's table lists, each once, in its order.
 
     Args:
-        places: where tables lie.
+        layout: where tables lie.
         name: of a set: weak, validation, strong or unlabel_in_domain.
 
     Raises:
         InputError: the table is missing, empty or foreign.
     """
-    key = {clip_set.name: clip_set.table_key for clip_set in CLIP_SETS}[name]
+    key = {clip_set.name: clip_set.table_key for clip_set in AUDIOSET_CLIPS}[name]
     tables = (
-        below(getattr(places.data, key or "weak_tsv"), root)
-        for root in (places.basedir, places.out_dir)
+        rebase(getattr(layout.data, key or "weak_tsv"), root)
+        for root in (layout.basedir, layout.out_dir)
     )
     found = [table if key else table.with_name(UNLABELLED_TABLE) for table in tables]
     path = next((table for table in found if table.is_file()), found[0])
@@ -81,16 +81,16 @@ def absent_clips(
     progress: bool = True,
 ) -> list[str]:
     """The clips that are whole in none of the folders, in the order given."""
-    there = in_threads(
+    there = thread_map(
         partial(_is_there, folders), names, jobs=jobs, desc=desc, progress=progress, unit="clip"
     )
     return [name for name, is_there in zip(names, there, strict=True) if not is_there]
 
 
-def clip_folders(places: Places, clip_set: ClipSet) -> tuple[Path, Path]:
+def clip_folders(layout: DataLayout, clip_set: AudiosetClips) -> tuple[Path, Path]:
     """Where the clips of a set are fetched to, and where they are at 16 kHz."""
-    original = below(getattr(places.data, f"{clip_set.folder_key}_44k"), places.basedir)
-    return original, places.found(clip_set.folder_key)
+    original = rebase(getattr(layout.data, f"{clip_set.folder_key}_44k"), layout.basedir)
+    return original, layout.found(clip_set.folder_key)
 
 
 def _is_there(folders: Sequence[Path], name: str) -> bool:

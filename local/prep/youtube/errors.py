@@ -8,7 +8,7 @@ from enum import Enum
 _LONGEST = 160
 
 
-class Kind(Enum):
+class Failure(Enum):
     """What a failure means; the value opens the clip's reason in the missing table."""
 
     GONE = "gone"
@@ -21,39 +21,39 @@ class Kind(Enum):
 # The first that fits counts; what fits none is Kind.OTHER.
 _MEANINGS = (
     (
-        Kind.LIMIT,
+        Failure.LIMIT,
         r"not a bot|rate.limited|content isn.t available, try again later|HTTP Error 429|captcha",
     ),
     (
-        Kind.PASSING,
+        Failure.PASSING,
         r"HTTP Error (403|408|5\d\d)|timed out|timeout|connection|unable to connect|name resolution"
         r"|failed to resolve|getaddrinfo|unreachable|incompleteread|try again later|\bSSL",
     ),
-    (Kind.OTHER, r"requested format|on this app"),
+    (Failure.OTHER, r"requested format|on this app"),
     (
-        Kind.GONE,
+        Failure.GONE,
         r"unavailable|not available|no longer available|isn.t available|private video|is private"
         r"|removed|deleted|terminated|in your country|geo.restrict|copyright|members.only"
         r"|join this channel|requires payment|does not exist|\bDRM\b",
     ),
-    (Kind.SIGN_IN, r"sign in|log in|login|registered users|age.restricted|inappropriate"),
+    (Failure.SIGN_IN, r"sign in|log in|login|registered users|age.restricted|inappropriate"),
 )
 
 
 class ClipError(Exception):
     """A clip cannot be had; `kind` says what that means, the message why."""
 
-    def __init__(self, kind: Kind, reason: str) -> None:
+    def __init__(self, kind: Failure, reason: str) -> None:
         super().__init__(reason[:_LONGEST])
         self.kind = kind
 
 
-def meaning(message: str) -> Kind:
+def classify_error(message: str) -> Failure:
     """What an error message of yt-dlp means for the clip."""
     for kind, pattern in _MEANINGS:
         if re.search(pattern, message, re.IGNORECASE):
             return kind
-    return Kind.OTHER
+    return Failure.OTHER
 
 
 def last_line(text: str, start: str = "") -> str:
@@ -62,7 +62,7 @@ def last_line(text: str, start: str = "") -> str:
     return next((line for line in reversed(lines) if line.startswith(start)), lines[-1])
 
 
-def tidy(message: str) -> str:
+def shorten_message(message: str) -> str:
     """A program's message for a cell of a table: no addresses, which are long and personal."""
     message = re.sub(r"^ERROR: (\[[^\]]*\] [\w-]{11}: )?", "", message)
     message = re.sub(r"(https?|tcp|tls)://\S*", "...", message)

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError
-from local.prep.youtube.client import Cut, parse_name
-from local.prep.youtube.errors import ClipError, Kind
+from local.prep.youtube.client import ClipCut, parse_clip_name
+from local.prep.youtube.errors import ClipError, Failure
 
 NOT_YET = "not fetched yet"
 NO_NAME = "not a YouTube name"
 _HEADER = "filename\treason\n"
 # What another try would not change, as long as nothing else changes.
-_NOT_TO_BE_HAD = (Kind.GONE.value, Kind.SIGN_IN.value, NO_NAME)
+_NOT_TO_BE_HAD = (Failure.GONE.value, Failure.SIGN_IN.value, NO_NAME)
 
 
-def reason_of(error: ClipError) -> str:
+def missing_reason(error: ClipError) -> str:
     """The cell of a clip that cannot be had; how it begins says what that means."""
     return f"{error.kind.value}: {error}"
 
@@ -42,7 +42,8 @@ class MissingTable:
         self.path = path
         earlier = dict(_rows(path))
         self.reasons = {
-            name: earlier.get(name, NOT_YET) if parse_name(name) else NO_NAME for name in absent
+            name: earlier.get(name, NOT_YET) if parse_clip_name(name) else NO_NAME
+            for name in absent
         }
 
     @property
@@ -50,7 +51,7 @@ class MissingTable:
         """Clips that trying again would not bring."""
         return sum(reason.startswith(_NOT_TO_BE_HAD) for reason in self.reasons.values())
 
-    def to_fetch(self, *, retry_gone: bool, signed_in: bool) -> list[Cut]:
+    def to_fetch(self, *, retry_gone: bool, signed_in: bool) -> list[ClipCut]:
         """What is worth trying.
 
         Args:
@@ -59,9 +60,9 @@ class MissingTable:
         """
         passed_over: list[str] = []
         if not retry_gone:
-            passed_over += [Kind.GONE.value] + [Kind.SIGN_IN.value] * (not signed_in)
+            passed_over += [Failure.GONE.value] + [Failure.SIGN_IN.value] * (not signed_in)
         cuts = [
-            parse_name(name)
+            parse_clip_name(name)
             for name, reason in self.reasons.items()
             if not reason.startswith(tuple(passed_over))
         ]

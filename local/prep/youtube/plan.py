@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError
-from local.prep.layout import Places
-from local.prep.youtube.client import SAMPLE_RATE, YouTube
+from local.prep.layout import DataLayout
+from local.prep.youtube.client import CLIP_RATE, YouTubeClient
 from local.prep.youtube.clip_sets import (
-    CLIP_SETS,
-    ClipSet,
+    AUDIOSET_CLIPS,
+    AudiosetClips,
     absent_clips,
     clip_folders,
     listed_names,
     missing_table,
 )
 from local.prep.youtube.missing_clips import MissingTable
-from local.prep.youtube.rate_limit import Manners
+from local.prep.youtube.rate_limit import RateLimits
 
 _CHANNELS = 2
 
 
 @dataclass(frozen=True)
-class ClipRow:
+class AudiosetPlanRow:
     """One set in a plan.
 
     Attributes:
@@ -43,7 +43,7 @@ class ClipRow:
 
 
 @dataclass(frozen=True)
-class ClipPlan:
+class AudiosetPlan:
     """What is to be fetched from YouTube.
 
     Attributes:
@@ -53,7 +53,7 @@ class ClipPlan:
         problem: why nothing can be fetched: programs that are not there, for instance.
     """
 
-    rows: tuple[ClipRow, ...]
+    rows: tuple[AudiosetPlanRow, ...]
     pause_s: float
     bits: Bits
     problem: str
@@ -66,7 +66,7 @@ class ClipPlan:
     @property
     def needed(self) -> int:
         """Bytes that they take on disk, at most: 16-bit cuts and their 16 kHz siblings."""
-        bytes_per_s = _CHANNELS * (2 * SAMPLE_RATE + self.bits // 8 * 16000)
+        bytes_per_s = _CHANNELS * (2 * CLIP_RATE + self.bits // 8 * 16000)
         return round(sum(sum(row.seconds) for row in self.rows) * bytes_per_s)
 
     def text(self) -> str:
@@ -83,51 +83,51 @@ class ClipPlan:
 
 
 def plan_audioset(
-    places: Places,
+    layout: DataLayout,
     parts: Iterable[str],
     *,
     retry_gone: bool = False,
     signed_in: bool = False,
-    manners: Manners | None = None,
+    limits: RateLimits | None = None,
     bits: Bits | None = None,
     progress: bool = True,
-) -> ClipPlan:
+) -> AudiosetPlan:
     """What `fetch_audioset` would fetch; nothing is asked for and nothing written.
 
     Args:
-        places: as there, and so are the others.
-        parts: of `layout.PARTS`.
+        layout: as there, and so are the others.
+        parts: of `layout.DATA_PARTS`.
         retry_gone: clips known to be gone are tried.
         signed_in: there are cookies.
         bits: of the 16 kHz siblings; None for 32.
-        manners: how fast to ask.
+        limits: how fast to ask.
         progress: show bars while looking what is there.
     """
     wanted = set(parts)
     rows = tuple(
-        _row(places, clip_set, retry_gone, signed_in, progress)
-        for clip_set in CLIP_SETS
+        _row(layout, clip_set, retry_gone, signed_in, progress)
+        for clip_set in AUDIOSET_CLIPS
         if clip_set.part in wanted
     )
     problem = ""
     if any(row.seconds for row in rows):
         try:
-            YouTube().check()
+            YouTubeClient().check()
         except InputError as error:
             problem = str(error)
-    return ClipPlan(rows, (manners or Manners()).pause_s, bits or 32, problem)
+    return AudiosetPlan(rows, (limits or RateLimits()).pause_s, bits or 32, problem)
 
 
 def _row(
-    places: Places, clip_set: ClipSet, retry_gone: bool, signed_in: bool, progress: bool
-) -> ClipRow:
+    layout: DataLayout, clip_set: AudiosetClips, retry_gone: bool, signed_in: bool, progress: bool
+) -> AudiosetPlanRow:
     try:
-        names = listed_names(places, clip_set.name)
+        names = listed_names(layout, clip_set.name)
     except InputError:
-        return ClipRow(clip_set.title, problem="known once its table is there")
-    folders = clip_folders(places, clip_set)
+        return AudiosetPlanRow(clip_set.title, problem="known once its table is there")
+    folders = clip_folders(layout, clip_set)
     absent = absent_clips(names, folders, f"{clip_set.title}: looking", progress=progress)
-    table = MissingTable(missing_table(places, clip_set.name), absent)
+    table = MissingTable(missing_table(layout, clip_set.name), absent)
     cuts = table.to_fetch(retry_gone=retry_gone, signed_in=signed_in)
     seconds = tuple(cut.end_s - cut.start_s for cut in cuts)
-    return ClipRow(clip_set.title, len(names), len(absent) - len(cuts), seconds)
+    return AudiosetPlanRow(clip_set.title, len(names), len(absent) - len(cuts), seconds)

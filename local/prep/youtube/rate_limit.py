@@ -2,7 +2,7 @@
 
 YouTube lets a visitor without an account ask for about 300 videos an hour, and refuses everything
 for up to an hour afterwards (yt-dlp's wiki, "Extractors"). Requests of all threads therefore go
-through one `Line`.
+through one `RateLimiter`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from local.prep.youtube.subprocesses import Children
+from local.prep.youtube.subprocesses import Subprocesses
 
 _LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
-class Manners:
+class RateLimits:
     """How politely and how patiently clips are asked for.
 
     Attributes:
@@ -42,21 +42,23 @@ class Manners:
     most_gone: int = 40
 
 
-class ClosedError(Exception):
+class GaveUpError(Exception):
     """Asking on makes no sense; the message says why, and what to do."""
 
 
-class Line:
+class RateLimiter:
     """The one line to YouTube that all threads ask through.
 
     Attributes:
         closed: why nothing more is asked; None while it is open.
     """
 
-    def __init__(self, manners: Manners, children: Children, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, limits: RateLimits, subprocesses: Subprocesses, say: Callable[[str], None]
+    ) -> None:
         self.closed: str | None = None
-        self._manners = manners
-        self._children = children
+        self._limits = limits
+        self._subprocesses = subprocesses
         self._say = say
         self._lock = threading.Lock()
         self._next = self._held_at = 0.0
@@ -76,13 +78,13 @@ class Line:
         while True:
             with self._lock:
                 if self.closed is not None:
-                    raise ClosedError(self.closed)
+                    raise GaveUpError(self.closed)
                 now = time.monotonic()
                 if now >= self._next:
-                    self._next = now + self._manners.pause_s
+                    self._next = now + self._limits.pause_s
                     return now
                 delay_s = self._next - now
-            self._children.wait(min(delay_s, _LOOK_S))
+            self._subprocesses.wait(min(delay_s, _LOOK_S))
 
     def fetched(self) -> None:
         """A clip is there."""
@@ -96,7 +98,7 @@ class Line:
             self._answered = True
             self._holds = self._failures = 0
             self._gone += not self._fetched
-            if self._gone == self._manners.most_gone:
+            if self._gone == self._limits.most_gone:
                 self._close(
                     f"the first {self._gone} clips asked for are all gone by yt-dlp's word; if a "
                     "browser plays them, update yt-dlp and run again with --retry_gone, if not, "
@@ -107,7 +109,7 @@ class Line:
         """A clip failed for a reason that is not the clip's."""
         with self._lock:
             self._failures += 1
-            if self._failures == self._manners.most_failed:
+            if self._failures == self._limits.most_failed:
                 self._close(
                     f"{self._failures} clips in a row failed, the last one with: {reason}; see to "
                     "the network, update yt-dlp, then run again"
@@ -120,12 +122,12 @@ class Line:
             asked_at: what `turn` returned; of several refused at once only the first one counts.
             reason: YouTube's words.
         """
-        manners = self._manners
+        limits = self._limits
         with self._lock:
             if asked_at <= self._held_at:
                 return
             # Right at the start it is not our asking that was too much, and waiting would not help.
-            if not self._answered or self._holds == manners.limit_waits:
+            if not self._answered or self._holds == limits.limit_waits:
                 self._close(
                     f"YouTube refuses to answer ({reason}); wait an hour or give --cookies, then "
                     "run again"
@@ -133,10 +135,10 @@ class Line:
                 return
             self._holds += 1
             self._held_at = time.monotonic()
-            self._next = self._held_at + manners.limit_wait_s
+            self._next = self._held_at + limits.limit_wait_s
             self._say(
-                f"YouTube asks to slow down ({reason}): waiting {manners.limit_wait_s / 60:.0f} "
-                f"minutes, {self._holds} of {manners.limit_waits} times"
+                f"YouTube asks to slow down ({reason}): waiting {limits.limit_wait_s / 60:.0f} "
+                f"minutes, {self._holds} of {limits.limit_waits} times"
             )
 
     def close(self, reason: str) -> None:

@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from local.cli.exit_status import StoppedError
 
-STOPPED = "stopped; run the same command again to go on"
+STOPPED_MESSAGE = "stopped; run the same command again to go on"
 # For what a killed group has written to arrive; a program that left its group may hold the pipe.
 _LAST_WORDS_S = 5.0
 
 
-class Ended(NamedTuple):
+class CompletedRun(NamedTuple):
     """How a program ended: its status and what it wrote."""
 
     status: int
@@ -34,7 +34,7 @@ class TimeLimitError(Exception):
     """A program ran longer than it may, and was killed."""
 
 
-class Children:
+class Subprocesses:
     """Programs that several threads run, and that `stop` ends.
 
     Attributes:
@@ -48,7 +48,7 @@ class Children:
 
     def run(
         self, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None
-    ) -> Ended:
+    ) -> CompletedRun:
         """Run a program to its end.
 
         Args:
@@ -71,8 +71,8 @@ class Children:
             with self._lock:
                 self._running.discard(process)
         if self.stopped.is_set():
-            raise StoppedError(STOPPED)
-        return Ended(process.returncode, out, err)
+            raise StoppedError(STOPPED_MESSAGE)
+        return CompletedRun(process.returncode, out, err)
 
     def stop(self) -> None:
         """End every program and start no other."""
@@ -88,7 +88,7 @@ class Children:
             StoppedError: `stop` was called.
         """
         if self.stopped.wait(seconds):
-            raise StoppedError(STOPPED)
+            raise StoppedError(STOPPED_MESSAGE)
 
     def _start(
         self, command: Sequence[str], env: Mapping[str, str] | None
@@ -96,7 +96,7 @@ class Children:
         # Within the lock, so that `stop` misses none.
         with self._lock:
             if self.stopped.is_set():
-                raise StoppedError(STOPPED)
+                raise StoppedError(STOPPED_MESSAGE)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

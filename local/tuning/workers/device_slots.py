@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from desed_task.errors import InputError
 from desed_task.parallel import available_cores
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
-class Slot:
+class DeviceSlot:
     """Where one job computes.
 
     Attributes:
@@ -33,8 +33,8 @@ class Slot:
         Args:
             outside: variables of this process; a number of threads given there wins.
         """
-        threads = {name: str(self.threads) for name in THREADS}
-        return {**threads, **outside, VISIBLE: "" if self.gpu is None else self.gpu}
+        threads = {name: str(self.threads) for name in THREAD_VARIABLES}
+        return {**threads, **outside, VISIBLE_VARIABLE: "" if self.gpu is None else self.gpu}
 
     def __str__(self) -> str:
         if self.gpu is None:
@@ -48,7 +48,7 @@ def choose_slots(
     *,
     outside: Mapping[str, str] = os.environ,
     count_gpus: Callable[[], int] | None = None,
-) -> list[Slot]:
+) -> list[DeviceSlot]:
     """A place for each job: GPUs in turn, or an equal share of the cores.
 
     Args:
@@ -71,7 +71,7 @@ def choose_slots(
                 f"--n_jobs {cores}"
             )
         share = max(1, cores // (n_jobs or 1))
-        return [Slot(number, None, share) for number in range(n_jobs or 1)]
+        return [DeviceSlot(number, None, share) for number in range(n_jobs or 1)]
     wanted = len(gpus) * jobs_per_gpu if n_jobs is None else n_jobs
     if wanted > len(gpus) * jobs_per_gpu:
         raise InputError(
@@ -80,14 +80,14 @@ def choose_slots(
             f"share with --jobs_per_gpu {-(-wanted // len(gpus))}"
         )
     share = max(1, cores // wanted)
-    return [Slot(number, gpus[number % len(gpus)], share) for number in range(wanted)]
+    return [DeviceSlot(number, gpus[number % len(gpus)], share) for number in range(wanted)]
 
 
 def visible_gpus(outside: Mapping[str, str], count_gpus: Callable[[], int]) -> list[str]:
     """GPUs that may be used, as CUDA_VISIBLE_DEVICES names them (numbers or UUIDs)."""
-    if VISIBLE not in outside:
+    if VISIBLE_VARIABLE not in outside:
         return [str(number) for number in range(count_gpus())]
-    named = [name.strip() for name in outside[VISIBLE].split(",")]
+    named = [name.strip() for name in outside[VISIBLE_VARIABLE].split(",")]
     # As CUDA reads it: nothing counts from the first that is none.
     last = next((i for i, name in enumerate(named) if name in ("", "-1")), len(named))
     return named[:last]

@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 Objective = Literal["held_out", "devtest"]
 # complete: has a value; pruned: clearly bad; failed: broke by itself; refused: broke before it
 # began, as every trial would; lost: its process died; stopped: by the user.
-Kind = Literal["complete", "pruned", "failed", "refused", "lost", "stopped"]
+OutcomeKind = Literal["complete", "pruned", "failed", "refused", "lost", "stopped"]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """A trial to be run.
 
     Attributes:
@@ -43,31 +43,31 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """How a trial ended.
 
     Attributes:
-        kind: see `Kind`.
+        kind: see `OutcomeKind`.
         value: the objective; None unless complete.
         reason: why it did not complete, in one line.
         facts: what else is kept of it: metrics, checkpoint.
     """
 
-    kind: Kind
+    kind: OutcomeKind
     value: float | None = None
     reason: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-class Progress(NamedTuple):
+class ValidationProgress(NamedTuple):
     """A validation's metric, which a trial is pruned by; answered with True to go on."""
 
     epoch: int
     value: float
 
 
-Report = Callable[[int, float], bool]  # epoch, val/obj_metric -> whether to go on
-Train = Callable[[Job, Report], Outcome]
+ReportProgress = Callable[[int, float], bool]  # epoch, val/obj_metric -> whether to go on
+TrainFunction = Callable[[TrialJob, ReportProgress], TrialOutcome]
 
 
 class PrunedError(Exception):

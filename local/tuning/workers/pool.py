@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from local.tuning.workers.device_slots import Slot
-from local.tuning.workers.messages import Job, Outcome, Progress
+from local.tuning.workers.device_slots import DeviceSlot
+from local.tuning.workers.messages import TrialJob, TrialOutcome, ValidationProgress
 
 ROOT = Path(__file__).resolve().parents[3]
-TRAINING = "local.tuning.trial:train"
+TRAIN_TARGET = "local.tuning.trial:train"
 KILLED = "killed by the system, mostly for want of memory"
 
 
@@ -29,10 +29,10 @@ class Worker:
         target: `module:function` that it runs trials with.
     """
 
-    def __init__(self, slot: Slot, target: str) -> None:
+    def __init__(self, slot: DeviceSlot, target: str) -> None:
         self.slot = slot
         self.target = target
-        self.job: Job | None = None
+        self.job: TrialJob | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any] | None = None
 
@@ -42,7 +42,7 @@ class Worker:
         assert self._pipe is not None
         return self._pipe
 
-    def give(self, job: Job) -> None:
+    def give(self, job: TrialJob) -> None:
         """Let it run a trial; the process is started if there is none."""
         if self._process is None:
             self._start()
@@ -53,17 +53,17 @@ class Worker:
         """Tell whether the trial goes on."""
         self._send(go_on)
 
-    def _send(self, content: Job | bool) -> None:
+    def _send(self, content: TrialJob | bool) -> None:
         with suppress(OSError):  # it has died meanwhile, which `next_message` tells
             self.pipe.send(content)
 
-    def next_message(self) -> Progress | Outcome:
+    def next_message(self) -> ValidationProgress | TrialOutcome:
         """What it says next; its death is an outcome too."""
         try:
-            message: Progress | Outcome = self.pipe.recv()
+            message: ValidationProgress | TrialOutcome = self.pipe.recv()
         except (EOFError, OSError):
-            message = Outcome("lost", reason=self._cause_of_death())
-        if isinstance(message, Outcome):
+            message = TrialOutcome("lost", reason=self._cause_of_death())
+        if isinstance(message, TrialOutcome):
             self.job = None
             if message.kind in ("failed", "refused", "lost"):
                 self.close()
@@ -107,15 +107,15 @@ class Worker:
         return f"its process was ended by {name}{hint}"
 
 
-class Message(NamedTuple):
+class WorkerMessage(NamedTuple):
     """What a worker said of its trial."""
 
     worker: Worker
-    job: Job
-    content: Progress | Outcome
+    job: TrialJob
+    content: ValidationProgress | TrialOutcome
 
 
-class Workers:
+class WorkerPool:
     """One worker a slot.
 
     Args:
@@ -123,7 +123,7 @@ class Workers:
         target: `module:function` that they run trials with.
     """
 
-    def __init__(self, slots: Sequence[Slot], target: str = TRAINING) -> None:
+    def __init__(self, slots: Sequence[DeviceSlot], target: str = TRAIN_TARGET) -> None:
         self._workers = [Worker(slot, target) for slot in slots]
 
     @property
@@ -136,14 +136,14 @@ class Workers:
         """Workers with a trial."""
         return [worker for worker in self._workers if worker.job is not None]
 
-    def messages(self, timeout_s: float) -> list[Message]:
+    def messages(self, timeout_s: float) -> list[WorkerMessage]:
         """What workers with a trial say, as soon as one does; nothing after `timeout_s`."""
         by_pipe = {worker.pipe: worker for worker in self.busy}
         found = []
         for pipe in wait(list(by_pipe), timeout_s):
             worker = by_pipe[pipe]  # type: ignore[index]
             assert worker.job is not None
-            found.append(Message(worker, worker.job, worker.next_message()))
+            found.append(WorkerMessage(worker, worker.job, worker.next_message()))
         return found
 
     def close(self) -> None:

@@ -21,16 +21,16 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 from local.tuning.workers.messages import (
-    Job,
-    Outcome,
-    Progress,
     PrunedError,
     RefusedError,
-    Report,
-    Train,
+    ReportProgress,
+    TrainFunction,
+    TrialJob,
+    TrialOutcome,
+    ValidationProgress,
 )
 
-OUTPUT = "output.txt"
+OUTPUT_FILE = "output.txt"
 
 
 def main(fd: int, target: str) -> None:
@@ -40,13 +40,13 @@ def main(fd: int, target: str) -> None:
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
 
     def report(epoch: int, value: float) -> bool:
-        pipe.send(Progress(epoch, value))
+        pipe.send(ValidationProgress(epoch, value))
         return bool(inbox.get())
 
     broken = False
     while not broken:
-        job: Job = inbox.get()
-        outcome = attempt(job, target, report)
+        job: TrialJob = inbox.get()
+        outcome = run_job(job, target, report)
         pipe.send(outcome)
         broken = outcome.kind in ("failed", "refused")
 
@@ -56,38 +56,40 @@ def _listen(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
         while True:
             inbox.put(pipe.recv())
     except (EOFError, OSError):
-        end_group()
+        kill_process_group()
 
 
-def end_group() -> None:
+def kill_process_group() -> None:
     """End this process and those that it started, which are a group of their own."""
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def attempt(job: Job, target: str, report: Report) -> Outcome:
+def run_job(job: TrialJob, target: str, report: ReportProgress) -> TrialOutcome:
     """Run a trial; whatever it raises becomes its outcome."""
     job.folder.mkdir(parents=True, exist_ok=True)
     _redirect(job)
     try:
         module, _, name = target.partition(":")
-        train: Train = getattr(importlib.import_module(module), name)
+        train: TrainFunction = getattr(importlib.import_module(module), name)
         outcome = train(job, report)
     except PrunedError as pruned:
-        return Outcome("pruned", reason=str(pruned))
+        return TrialOutcome("pruned", reason=str(pruned))
     except RefusedError as refused:
-        return Outcome("refused", reason=str(refused))
+        return TrialOutcome("refused", reason=str(refused))
     except (Exception, SystemExit) as error:
         traceback.print_exc()
-        return Outcome("failed", reason=reason_of(error))
+        return TrialOutcome("failed", reason=failure_reason(error))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
     if outcome.value is None or not math.isfinite(outcome.value):
-        return Outcome("failed", reason=f"the objective is {outcome.value}", facts=outcome.facts)
+        return TrialOutcome(
+            "failed", reason=f"the objective is {outcome.value}", facts=outcome.facts
+        )
     return outcome
 
 
-def reason_of(error: BaseException) -> str:
+def failure_reason(error: BaseException) -> str:
     """One line that says what broke."""
     text = " ".join(str(error).split())
     name = type(error).__name__
@@ -101,11 +103,11 @@ def reason_of(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def _redirect(job: Job) -> None:
+def _redirect(job: TrialJob) -> None:
     """Let everything that is printed from now on go into the trial's folder."""
     sys.stdout.flush()
     sys.stderr.flush()
-    fd = os.open(job.folder / OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    fd = os.open(job.folder / OUTPUT_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)

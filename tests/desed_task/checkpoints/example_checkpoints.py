@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from desed_task.checkpoints.published import PUBLISHED
+from desed_task.checkpoints.published import PUBLISHED_SPEC
 from desed_task.checkpoints.spec import DetectorSpec, _Modules
 
 NET = {
@@ -33,7 +33,7 @@ FEATS = {"n_mels": 16, "n_fft": 512, "win": 512, "hop_samples": 160}
 
 def small_spec(*, scaler: Mapping[str, Any] | None = None, **net: Any) -> DetectorSpec:
     """A detector of a few hundred parameters, unlike the published one in every size."""
-    values = deepcopy(PUBLISHED)
+    values = deepcopy(PUBLISHED_SPEC)
     values["net"].update(NET, **net)
     values["front_end"].update(FEATS)
     values["scaler"].update(scaler or {})

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from desed_task import features
 from desed_task.checkpoints import spec as spec_module
-from desed_task.checkpoints.published import PUBLISHED
+from desed_task.checkpoints.published import PUBLISHED_SPEC
 from desed_task.checkpoints.spec import Detector, DetectorSpec, load_detector
 from desed_task.errors import InputError
 from desed_task.features import LogMel, Scaler
@@ -162,7 +162,9 @@ def test_other_defaults_in_the_code_change_nothing(
         monkeypatch.setattr(kind.__init__, "__kwdefaults__", by_name or None)
     assert LogMel().mel_scale.fb.shape == (513, 32)
     for part in ("net", "front_end", "scaler"):
-        monkeypatch.setitem(PUBLISHED, part, dict.fromkeys(PUBLISHED[part]) | PUBLISHED[part])
+        monkeypatch.setitem(
+            PUBLISHED_SPEC, part, dict.fromkeys(PUBLISHED_SPEC[part]) | PUBLISHED_SPEC[part]
+        )
     monkeypatch.setattr(features, "mel_filters", lambda *args: torch.zeros(257, 16))
     assert_same(scores(loaded(content, tmp_path)), before)
 
@@ -208,10 +210,10 @@ def test_the_published_values_are_those_of_the_recipe(parity: Parity) -> None:
     import json
 
     tree = json.loads(parity("pretrained_values.json").read_text())
-    net = {key: value for key, value in tree["net"].items() if key in PUBLISHED["net"]}
-    assert PUBLISHED["net"] == {**net, "n_layers_RNN": 2, "dropstep_scope": "batch"}
-    assert PUBLISHED["median_filter"] == tree["net"]["median_filter"]
-    spec = DetectorSpec.from_dict(PUBLISHED, "here")
+    net = {key: value for key, value in tree["net"].items() if key in PUBLISHED_SPEC["net"]}
+    assert PUBLISHED_SPEC["net"] == {**net, "n_layers_RNN": 2, "dropstep_scope": "batch"}
+    assert PUBLISHED_SPEC["median_filter"] == tree["net"]["median_filter"]
+    spec = DetectorSpec.from_dict(PUBLISHED_SPEC, "here")
     assert spec.scaler == {k: v for k, v in tree["scaler"].items() if k != "savepath"}
     assert spec.front_end["hop_samples"] == tree["feats"]["hop_length"]
 

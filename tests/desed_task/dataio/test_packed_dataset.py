@@ -560,7 +560,7 @@ def test_killed_and_run_again(files, path):
     (part,) = path.parent.iterdir()
     assert part.name.startswith(".")
     # A part in work is left alone ...
-    packed_writer.remove_leftovers(path)
+    packed_writer.remove_stale_packs(path)
     assert part.exists()
     running.send_signal(signal.SIGKILL)
     running.wait()

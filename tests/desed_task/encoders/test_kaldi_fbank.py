@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from desed_task.encoders.kaldi_fbank import KaldiFbank, mel_filters
+from desed_task.encoders.kaldi_fbank import KaldiFbank, kaldi_mel_filters
 
 N_MELS, FRAME, SHIFT, N_FFT, RATE = 128, 400, 160, 512, 16000
 
@@ -62,7 +62,7 @@ def test_silence_is_the_smallest_float_step() -> None:
 
 
 def test_triangles_add_up_to_one_between_the_outer_centres() -> None:
-    total = mel_filters(N_MELS, N_FFT, RATE).double().sum(dim=1)
+    total = kaldi_mel_filters(N_MELS, N_FFT, RATE).double().sum(dim=1)
     torch.testing.assert_close(total[3:249], torch.ones(246).double(), rtol=0, atol=1e-4)
     assert total[0] == 0
 

@@ -10,7 +10,7 @@ import pytest
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, PsdsSpec, area, psds_from_scores
 from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval
-from desed_task.evaluation.threshold_runs import runs_of, sums_below
+from desed_task.evaluation.threshold_runs import find_runs, sums_below
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.postprocess import ClassMedianFilter
 
@@ -108,7 +108,7 @@ def test_a_share_that_meets_a_criterion_exactly_counts():
 def test_runs_are_what_thresholds_separate():
     rng = np.random.default_rng(5)
     signals = rng.integers(0, 6, size=(40, 12))
-    runs = runs_of(signals)
+    runs = find_runs(signals)
     found = set(zip(*(column.tolist() for column in runs), strict=True))
     expected = {}
     for index, signal in enumerate(signals):

@@ -11,9 +11,9 @@ from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval
 from desed_task.evaluation.segments import (
     Segments,
     clip_segments,
+    clip_span,
     on_recordings,
     overlap_add,
-    place_of,
     scores_of_segments,
     segment_frames,
     segment_scores,
@@ -33,9 +33,9 @@ def constant_scores(**level_by_clip):
 
 
 def test_a_clip_s_name_tells_where_it_was_cut():
-    assert place_of("metro_station_03-000500-001500") == ("metro_station_03", 5.0, 15.0)
+    assert clip_span("metro_station_03-000500-001500") == ("metro_station_03", 5.0, 15.0)
     with pytest.raises(InputError, match="'Yd_0000' is not named"):
-        place_of("Yd_0000")
+        clip_span("Yd_0000")
 
 
 def test_each_segment_weighs_its_frames_by_the_time_they_share():

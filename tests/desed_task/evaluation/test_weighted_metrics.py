@@ -11,7 +11,7 @@ from desed_task.evaluation import clip_counts, fscores
 from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_scores, psds_from_thresholds
 from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval, detect
 from desed_task.evaluation.segments import segment_frames, segment_scores
-from desed_task.evaluation.weighted_metrics import changes
+from desed_task.evaluation.weighted_metrics import count_deltas
 from desed_task.labels import FrameGrid, Vocabulary
 
 LABELS = ("Dog", "Cat", "Speech")
@@ -113,8 +113,8 @@ def weighted_metrics(corpus, labels=LABELS):
             clip_counts.psds_by_score(frames, events, names, durations, spec)
             for spec in (PSDS1, PSDS2, WIDE2)
         ),
-        clip_counts.intersection_f1(half, corpus.truth, corpus.shape, dtc=0.5, gtc=0.5),
-        clip_counts.collar_f1(half, corpus.truth, corpus.shape, **COLLARS),
+        clip_counts.weighted_intersection_f1(half, corpus.truth, corpus.shape, dtc=0.5, gtc=0.5),
+        clip_counts.weighted_collar_f1(half, corpus.truth, corpus.shape, **COLLARS),
         clip_counts.intersection_f1_by_score(
             frames, events, names, threshold=0.5, dtc=0.5, gtc=0.5
         ),
@@ -218,9 +218,9 @@ def test_classes_without_a_true_positive_leave_the_mean_of_psds_eval_s_f1():
         np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([1.0, 5.0, 1.0]), np.array([2.0, 6, 2])
     )
     found = Detections(np.array([0, 1]), np.array([0, 1]), np.array([1.0, 8.0]), np.array([2.0, 9]))
-    metric = clip_counts.intersection_f1(found, truth, (2, 2), dtc=0.5, gtc=0.5)
+    metric = clip_counts.weighted_intersection_f1(found, truth, (2, 2), dtc=0.5, gtc=0.5)
     collars = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
-    other = clip_counts.collar_f1(found, truth, (2, 2), **collars)
+    other = clip_counts.weighted_collar_f1(found, truth, (2, 2), **collars)
     for weights, f1_of_dog in (([1, 1], 2 / 3), ([3, 1], 6 / 7), ([1, 0], 1.0), ([0, 2], 0.0)):
         assert metric.values(np.array(weights, dtype=float)) == pytest.approx((f1_of_dog,))
         n_classes = 1 + bool(weights[0])  # the second clip has no true event of Cat
@@ -239,7 +239,7 @@ def test_a_class_active_in_every_segment_has_no_area():
 
 
 def test_changes_are_summed_by_falling_score():
-    found = changes(
+    found = count_deltas(
         np.array([0.2, 0.9, 0.2, 0.5]),
         np.array([0, 1, 1, 0]),
         np.array([[1, 0], [0, 1], [2, 0], [0, 0]]),
@@ -248,5 +248,5 @@ def test_changes_are_summed_by_falling_score():
     assert found.unit.tolist() == [1, 0, 1] and found.last.tolist() == [0, 2]
     assert found.at_points(np.array([10.0, 1.0])).tolist() == [[0, 12], [1, 1]]
     assert found.at_points(np.ones(2), np.array([[1.0, 5.0]])).tolist() == [[5, 8]]
-    nothing = changes(np.zeros(0), np.zeros(0, dtype=int), np.zeros((0, 2)))
+    nothing = count_deltas(np.zeros(0), np.zeros(0, dtype=int), np.zeros((0, 2)))
     assert nothing.at_points(np.ones(2)).shape == (2, 0)

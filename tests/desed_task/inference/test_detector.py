@@ -10,18 +10,18 @@ import torch
 from torch import nn
 
 from desed_task.atomic_files import sha256_of
-from desed_task.checkpoints.published import PUBLISHED
+from desed_task.checkpoints.published import PUBLISHED_SPEC
 from desed_task.checkpoints.spec import Detector, DetectorSpec, build_detector
-from desed_task.encoders.beats.model import SMALL, load_beats, write_random_beats
+from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from desed_task.errors import InputError
-from desed_task.inference.detector import HOP_S, SoundEvent, SoundEventDetector
+from desed_task.inference.detector import DEFAULT_HOP_S, SoundEvent, SoundEventDetector
 from desed_task.nnet.CRNN import Detection
 from desed_task.postprocess import ClassMedianFilter, class_thresholds
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec, tensors
 
 RATE = 16000
 FRAME_S = 0.064
-TINY = replace(SMALL, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
+TINY = replace(SMALL_CONFIG, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
 
 
 class Loudness(nn.Module):
@@ -43,8 +43,8 @@ class Listener(nn.Module):
         return Detection(torch.stack([loud, loud * (distance / 30).clamp(max=1)], 1), loud[:, :2])
 
 
-def listening(hop_s=HOP_S, **changes):
-    values = {**PUBLISHED, "classes": ["tone", "shy tone"], "median_filter": [1, 1]}
+def listening(hop_s=DEFAULT_HOP_S, **changes):
+    values = {**PUBLISHED_SPEC, "classes": ["tone", "shy tone"], "median_filter": [1, 1]}
     values["net"] = {**values["net"], "nclass": 2}
     spec = DetectorSpec.from_dict({**values, **changes}, "stub")
     networks = {"student": Listener(), "teacher": Listener()}
@@ -60,7 +60,7 @@ def tone(duration_s, *spans_s, rate=RATE):
     return loud * np.sin(2 * np.pi * 440 * time_s)
 
 
-@pytest.mark.parametrize("hop_s", [0.64, 2.5, HOP_S, 7.04])
+@pytest.mark.parametrize("hop_s", [0.64, 2.5, DEFAULT_HOP_S, 7.04])
 @pytest.mark.parametrize("onset_s", [7.04, 9.6, 18.048])
 def test_a_tone_across_windows_is_one_event(onset_s, hop_s):
     offset_s = onset_s + 512 * FRAME_S

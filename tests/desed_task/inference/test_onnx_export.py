@@ -19,7 +19,7 @@ from desed_task.errors import InputError
 from desed_task.inference import onnx_export, verified_onnx
 from desed_task.inference.onnx_export import example_clip, export_crnn, export_waveform
 from desed_task.inference.onnx_modules import ExportableCRNN, OnnxGRU, on_cpu, token_weights
-from desed_task.inference.verified_onnx import TOLERANCE, write_checked
+from desed_task.inference.verified_onnx import ONNX_TOLERANCE, write_verified
 from desed_task.nnet import fusion
 from desed_task.nnet.CRNN import CRNN
 from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
@@ -215,7 +215,7 @@ def test_the_operator_for_gru_layers(n_layers, tmp_path):
         weight.data.normal_()
     checks = {"three": {"x": torch.randn(3, 20, 4)}, "one": {"x": torch.randn(1, 20, 4)}}
     graph, reference = Recurrent(OnnxGRU(gru)).eval(), Recurrent(gru).eval()
-    assert max(write_checked(graph, reference, checks, {}, tmp_path / "gru.onnx").values()) < 1e-5
+    assert max(write_verified(graph, reference, checks, {}, tmp_path / "gru.onnx").values()) < 1e-5
 
 
 class Scaled(nn.Module):
@@ -228,21 +228,21 @@ class Scaled(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("factor", "x"), [(1 + 3 * TOLERANCE, 1.0), (1.0, 0.0)], ids=["another factor", "NaN"]
+    ("factor", "x"), [(1 + 3 * ONNX_TOLERANCE, 1.0), (1.0, 0.0)], ids=["another factor", "NaN"]
 )
 def test_a_file_that_computes_something_else_is_not_kept(factor, x, tmp_path):
     target = tmp_path / "sub" / "m.onnx"
     checks = {"random": {"x": torch.ones(2, 3)}, "sound": {"x": torch.full((1, 3), x)}}
     with pytest.raises(InputError, match=r"m.onnx: not kept, .* by .* on sound .at most 0.0001"):
-        write_checked(Scaled(1.0), Scaled(factor), checks, {}, target)
+        write_verified(Scaled(1.0), Scaled(factor), checks, {}, target)
     assert list(target.parent.iterdir()) == []
-    close = write_checked(
-        Scaled(1.0), Scaled(1 + TOLERANCE / 2), {"a": checks["random"]}, {}, target
+    close = write_verified(
+        Scaled(1.0), Scaled(1 + ONNX_TOLERANCE / 2), {"a": checks["random"]}, {}, target
     )
-    assert close["a"] == pytest.approx(TOLERANCE / 2, rel=0.01)
+    assert close["a"] == pytest.approx(ONNX_TOLERANCE / 2, rel=0.01)
     before = target.read_bytes()
     with pytest.raises(InputError, match="not kept"):
-        write_checked(Scaled(1.0), Scaled(2.0), checks, {}, target)
+        write_verified(Scaled(1.0), Scaled(2.0), checks, {}, target)
     assert target.read_bytes() == before
 
 
@@ -256,7 +256,7 @@ def test_missing_packages_are_named_with_the_command(reference, tmp_path, monkey
 
 
 def test_what_cannot_be_exported_is_refused_before_work(reference, beats, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "write_checked", lambda *_: pytest.fail("was written"))
+    monkeypatch.setattr(onnx_export, "write_verified", lambda *_: pytest.fail("was written"))
     target = tmp_path / "x.onnx"
     with pytest.raises(InputError, match="no network 'pupil'; there are: student, teacher"):
         export_crnn(reference, "pupil", target)

@@ -75,9 +75,9 @@ def test_a_frozen_norm_keeps_its_statistics():
     assert not torch.equal(cnn.cnn.batchnorm0.running_mean, moved)
 
 
-def dropped_block(probability: float) -> tuple[fused_glu_block.Block, Tensor]:
+def dropped_block(probability: float) -> tuple[fused_glu_block.FusedGluBlock, Tensor]:
     norm, gate = nn.BatchNorm2d(4), nn.Linear(4, 4)
-    block = fused_glu_block.Block(norm, gate, nn.Dropout(probability), nn.AvgPool2d((1, 1)))
+    block = fused_glu_block.FusedGluBlock(norm, gate, nn.Dropout(probability), nn.AvgPool2d((1, 1)))
     return block, torch.randn(6, 50, 40, 4, generator=torch.Generator().manual_seed(2))
 
 

@@ -12,10 +12,10 @@ import torch
 from desed_task.checkpoints.spec import build_detector
 from desed_task.errors import InputError
 from local.checkpoints.restore import (
-    beats_of,
+    beats_sha256,
     config_of_checkpoint,
+    detector_spec,
     load_networks,
-    spec_of,
     warn_of_other_embeddings,
 )
 from local.checkpoints.resume import check_resumable
@@ -39,7 +39,7 @@ def stored(*overrides, detector=True):
     config = load_config(MINI, [*SMALL, *overrides])
     content = {"state_dict": SEDTask4(config).state_dict(), "hyper_parameters": config.dump()}
     content[REVISION_KEY] = REVISION
-    return {**content, "detector": spec_of(config).to_dict()} if detector else content
+    return {**content, "detector": detector_spec(config).to_dict()} if detector else content
 
 
 @pytest.mark.parametrize("detector", [True, False])
@@ -102,7 +102,7 @@ def test_module_and_detector_of_one_file_compute_alike():
     config = config_of_checkpoint(file, load_config(MINI), [], "a.ckpt")
     module = SEDTask4(config)
     load_networks(module, file["state_dict"], "a.ckpt")
-    detector = build_detector(spec_of(config), file["state_dict"], "a.ckpt")
+    detector = build_detector(detector_spec(config), file["state_dict"], "a.ckpt")
     waveform = torch.randn(2, 32000, generator=torch.Generator().manual_seed(0)) / 10
     embeddings = torch.randn(2, 128, 100, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -182,13 +182,13 @@ def test_every_tensor_that_does_not_fit_is_named():
 
 def test_which_beats_is_known_where_all_embeddings_agree():
     one, other = Reader(checkpoint_sha256="a1"), Reader(checkpoint_sha256="b2")
-    assert beats_of([one, None, one]) == "a1"
-    assert beats_of([one, other]) == beats_of([Reader()]) == beats_of([]) == ""
+    assert beats_sha256([one, None, one]) == "a1"
+    assert beats_sha256([one, other]) == beats_sha256([Reader()]) == beats_sha256([]) == ""
 
 
 def test_embeddings_of_other_weights_are_warned_of():
     config = load_config(MINI, SMALL)
-    file = {"detector": spec_of(config, "a1" * 32).to_dict()}
+    file = {"detector": detector_spec(config, "a1" * 32).to_dict()}
     with pytest.warns(UserWarning, match=r"SHA-256 a1a1a1a1a1a1\.\.\.\) than those here \(b2b2"):
         warn_of_other_embeddings(file, [Reader(checkpoint_sha256="b2" * 32)], "a.ckpt")
     with warnings.catch_warnings():

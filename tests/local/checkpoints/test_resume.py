@@ -11,8 +11,8 @@ import yaml
 from desed_task.errors import InputError
 from local import run
 from local.checkpoints import revision
-from local.checkpoints.restore import spec_of
-from local.checkpoints.resume import LAST, check_resumable, find_resumable
+from local.checkpoints.restore import detector_spec
+from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_resumable
 from local.checkpoints.revision import CHANGES, REVISION, REVISION_KEY
 from local.config import load_config
 from local.scoring import results
@@ -36,27 +36,27 @@ def run_folder(mini_conf, tmp_path):
     return make
 
 
-LAST_CKPT = f"checkpoints/{LAST}"
+LAST_CKPT = f"checkpoints/{LAST_CHECKPOINT}"
 
 
 def test_an_unfinished_training_is_found_behind_tests_and_evaluations_of_it(
     mini_conf, run_folder, tmp_path
 ):
     training = run_folder(0, LAST_CKPT)
-    run_folder(1, results.FILE)
+    run_folder(1, results.RESULTS_FILE)
     run_folder(2, "metrics_test/student_scores/unprocessed/clip.tsv")
     found = find_resumable(tmp_path, load_config(mini_conf))
     assert found == (None, training / LAST_CKPT)
 
 
 def test_a_test_does_not_stand_for_a_training(mini_conf, run_folder, tmp_path):
-    run_folder(0, results.FILE)
+    run_folder(0, results.RESULTS_FILE)
     assert find_resumable(tmp_path, load_config(mini_conf)) == (None, None)
 
 
 def test_the_newest_training_counts(mini_conf, run_folder, tmp_path):
     run_folder(9, LAST_CKPT)
-    finished = run_folder(10, LAST_CKPT, results.FILE)
+    finished = run_folder(10, LAST_CKPT, results.RESULTS_FILE)
     assert find_resumable(tmp_path, load_config(mini_conf)) == (finished, None)
 
 
@@ -65,7 +65,9 @@ def test_a_training_under_earlier_rules_is_left_alone_with_a_line(
     mini_conf, run_folder, tmp_path, capsys, finished
 ):
     run_folder(3, LAST_CKPT, record={})
-    old = run_folder(4, LAST_CKPT, *[results.FILE] * finished, record={REVISION_KEY: REVISION - 1})
+    old = run_folder(
+        4, LAST_CKPT, *[results.RESULTS_FILE] * finished, record={REVISION_KEY: REVISION - 1}
+    )
     assert find_resumable(tmp_path, load_config(mini_conf)) == (None, None)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{old} and 1 more: trained under earlier rules")
@@ -117,7 +119,7 @@ def checkpoint(mini_conf, tmp_path):
         content = {
             "state_dict": SEDTask4(config).state_dict(),
             "hyper_parameters": config.dump(),
-            "detector": spec_of(config).to_dict(),
+            "detector": detector_spec(config).to_dict(),
             **more,
         }
         torch.save(content, tmp_path / "last.ckpt")

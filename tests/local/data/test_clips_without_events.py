@@ -29,11 +29,11 @@ from local.data.datamodule import SedDataModule
 from local.data.loaded_corpus import LoadedCorpus, left_out_line, table_durations
 from local.data.truth import Truth
 from local.scoring import metrics
-from local.scoring.accumulator import ScoreKeeper
+from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.metrics import score_desed
-from local.summary.rescoring import read_truth, recount_desed
+from local.summary.rescoring import count_desed, read_truth
 
-STRONG = tuple(corpus for corpus in corpora.NEEDED["fit"] if corpus.labels == "strong")
+STRONG = tuple(corpus for corpus in corpora.NEEDED_BY_STAGE["fit"] if corpus.labels == "strong")
 TEST = {"stage": "test", "role": "student", "n_thresholds": 50}
 
 
@@ -249,18 +249,18 @@ def published(parity, tmp_path_factory):
 
 
 def test_a_test_counts_their_hours(emptied, monkeypatch):
-    """The score keeper asks for the durations of dev-test's, and of no other's."""
+    """The score accumulator asks for the durations of dev-test's, and of no other's."""
     data, asked = emptied.load(stage="test"), []
     score = metrics.score_desed
     monkeypatch.setattr(
         metrics, "score_desed", lambda *a, **k: asked.append(k["left_out_s"]) or score(*a, **k)
     )
-    keeper, draws = ScoreKeeper(data.config), torch.Generator().manual_seed(0)
+    accumulator, draws = ScoreAccumulator(data.config), torch.Generator().manual_seed(0)
     for batch in data.test_dataloader():
         for role in ROLES:
             strong = torch.rand(batch.target.shape, generator=draws)
-            keeper.add(role, batch, Detection(strong, strong.mean(-1)))
-    assert len(keeper.test_metrics(data)) == 22
+            accumulator.add(role, batch, Detection(strong, strong.mean(-1)))
+    assert len(accumulator.test_metrics(data)) == 22
     durations = read_durations(data.config.data.test_dur)
     hours = sum(durations[clip_id] for clip_id in emptied.clips["devtest"])
     assert asked == pytest.approx([hours, hours])
@@ -300,7 +300,7 @@ def test_kept_clips_are_where_detections_are_false(published):
 
 
 def assert_recounted(scores: Scores, truth: Truth, report) -> None:
-    recount = recount_desed(scores, truth, TEST["n_thresholds"])
+    recount = count_desed(scores, truth, TEST["n_thresholds"])
     assert len(recount.units) == 32
     found = dict(zip(recount.names, recount.values(np.ones(len(recount.units))), strict=True))
     stated = {name.removeprefix("test/student/"): v for name, v in report.metrics.items()}

@@ -10,7 +10,7 @@ import pytest
 
 from local.config import load_config
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import data_line, identities
+from local.data.loaded_corpus import data_summary, embedding_identities
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def line(extracted):
     def tell(*overrides: str, stage: str = "fit") -> tuple[str, SedDataModule]:
         data = SedDataModule(load_config(extracted, overrides))
         data.check(stage)
-        return data_line(data.loaded), data
+        return data_summary(data.loaded), data
 
     return tell
 
@@ -87,4 +87,4 @@ def test_published_embeddings_are_of_no_model_that_is_known():
             self.identity = identity
 
     readers = [Reader({}), Reader({"clip_s": 10.0}), Reader({"clip_s": 10.0}), Reader({})]
-    assert identities(readers) == [{"clip_s": 10.0}]
+    assert embedding_identities(readers) == [{"clip_s": 10.0}]

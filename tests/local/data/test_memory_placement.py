@@ -7,7 +7,7 @@ import torch
 
 from desed_task.errors import InputError
 from local.data import memory_placement
-from local.data.memory_placement import GPU_MARGIN, RAM_MARGIN, choose_place, free_memory
+from local.data.memory_placement import GPU_MARGIN, RAM_MARGIN, choose_placement, free_memory
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 SIZE = 10**10
@@ -34,29 +34,29 @@ def machine(monkeypatch):
 )
 def test_auto_takes_the_first_with_room(machine, gpu, ram, device, expected):
     machine(gpu, ram)
-    place = choose_place("auto", SIZE, device)
-    assert place.device == expected
-    assert place.said.startswith("10.00 GB ") and "\n" not in place.said
+    placement = choose_placement("auto", SIZE, device)
+    assert placement.device == expected
+    assert placement.message.startswith("10.00 GB ") and "\n" not in placement.message
 
 
 def test_each_process_keeps_its_own_in_memory(machine):
     machine(ram=2 * (SIZE + RAM_MARGIN))
-    assert choose_place("auto", SIZE, CPU, 2).device == CPU
-    assert choose_place("auto", SIZE, CPU, 3).device is None
+    assert choose_placement("auto", SIZE, CPU, 2).device == CPU
+    assert choose_placement("auto", SIZE, CPU, 3).device is None
     with pytest.raises(InputError, match=r"ram|memory .*too little; set it to auto or disk"):
-        choose_place("ram", SIZE, CPU, 3)
+        choose_placement("ram", SIZE, CPU, 3)
 
 
 def test_what_was_asked_for_is_taken_without_a_margin(machine):
     machine(gpu=SIZE, ram=SIZE)
-    assert choose_place("gpu", SIZE, GPU).device == GPU
-    assert choose_place("ram", SIZE, GPU).device == CPU
-    assert choose_place("disk", SIZE, GPU).device is None
+    assert choose_placement("gpu", SIZE, GPU).device == GPU
+    assert choose_placement("ram", SIZE, GPU).device == CPU
+    assert choose_placement("disk", SIZE, GPU).device is None
     for wanted in ("gpu", "ram"):
         with pytest.raises(InputError, match=r"too little; set it to auto or disk"):
-            choose_place(wanted, SIZE + 1, GPU)
+            choose_placement(wanted, SIZE + 1, GPU)
     with pytest.raises(InputError, match=r"gpu, but the run computes on the CPU"):
-        choose_place("gpu", SIZE, CPU)
+        choose_placement("gpu", SIZE, CPU)
 
 
 def test_a_container_s_limit_counts(tmp_path, monkeypatch):

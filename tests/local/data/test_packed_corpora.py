@@ -26,8 +26,8 @@ from local import corpora, run
 from local.config import load_config
 from local.data import packed_corpora
 from local.data.datamodule import SedDataModule
-from local.data.memory_placement import Place
-from local.data.packed_corpora import packing_of
+from local.data.memory_placement import Placement
+from local.data.packed_corpora import choose_packing
 from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -164,8 +164,11 @@ def test_sets_that_hold_clips_without_events_serve_runs_that_leave_them_out(
 
 
 def test_validating_and_then_training_brings_all_to_one_place(extracted, packed_dir, monkeypatch):
-    places = [Place(torch.device("cpu"), "there was room"), Place(None, "there was none left")]
-    monkeypatch.setattr(packed_corpora, "choose_place", lambda *_: places.pop(0))
+    places = [
+        Placement(torch.device("cpu"), "there was room"),
+        Placement(None, "there was none left"),
+    ]
+    monkeypatch.setattr(packed_corpora, "choose_placement", lambda *_: places.pop(0))
     data = opened(extracted, "validate", f"data.packed_dir={packed_dir}")
     assert data.loaded[corpora.WEAK_TRAIN.name].packed.resident
     data.trainer.state.fn = TrainerFn.FITTING
@@ -195,7 +198,7 @@ def test_without_workers_where_all_is_in_memory(extracted, packed_dir):
 )
 def test_only_what_the_network_would_pool_is_pooled(overrides, name):
     config = load_config(ROOT / "confs" / "mini.yaml", overrides)
-    assert packing_of(config, SedDataModule(config).grid).name == name
+    assert choose_packing(config, SedDataModule(config).grid).name == name
 
 
 def test_the_network_computes_the_same_to_the_bit(extracted, plain, packed_dir):
@@ -252,7 +255,7 @@ def test_two_processes_share_packed_batches(extracted, tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("packed sets: ") == 1
-    assert len(list((tmp_path / "sets").iterdir())) == len(corpora.NEEDED["fit"])
+    assert len(list((tmp_path / "sets").iterdir())) == len(corpora.NEEDED_BY_STAGE["fit"])
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     # One process with the original files.
     runpy.run_path(str(TWO_PROCESSES))["main"](str(extracted), str(tmp_path), "1")

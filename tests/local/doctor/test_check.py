@@ -16,12 +16,12 @@ import pytest
 import soundfile as sf
 import yaml
 
-from desed_task.encoders.beats.model import SMALL, write_random_beats
+from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
 from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
-from local.doctor.check import check, run_check
+from local.doctor.check import check_data, run_check
 from local.doctor.report import DataReport, Finding
 from local.prep.mini_corpus.make import BEATS_FILE
 
@@ -51,7 +51,7 @@ class Copy:
         return Path(self.load().pretrained.beats_checkpoint)
 
     def check(self, *overrides: str) -> DataReport:
-        return check(self.load(*overrides), conf_file=str(self.conf), progress=False)
+        return check_data(self.load(*overrides), conf_file=str(self.conf), progress=False)
 
 
 def rewrite(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str = "FLOAT") -> None:
@@ -559,7 +559,7 @@ def test_absent_weights_matter_only_where_embeddings_are_to_be_made(corpus):
 
 
 def test_weights_of_another_width_than_the_network_s(corpus):
-    write_random_beats(corpus.beats(), seed=1, config=replace(SMALL, encoder_embed_dim=64))
+    write_random_beats(corpus.beats(), seed=1, config=replace(SMALL_CONFIG, encoder_embed_dim=64))
     report = corpus.check()
     assert report.checkpoint.n_features == 64
     assert "gives 64 features, net.embedding_size is 128" in told(report, "warning")[-1]

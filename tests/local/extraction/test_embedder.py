@@ -10,12 +10,12 @@ import pytest
 import soundfile as sf
 import torch
 
-from desed_task.encoders.beats.model import SMALL, load_beats, write_random_beats
-from local.extraction.embedder import Embedded, Embedder
+from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
+from local.extraction.embedder import EmbeddedBatch, Embedder
 from local.extraction.extractor import Extractor
 
 RATE = 16000
-TINY = replace(SMALL, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
+TINY = replace(SMALL_CONFIG, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def embedder(tmp_path: Path) -> Embedder:
     return Embedder(load_beats(tmp_path / "beats.pt"), torch.device("cpu"), 1.0, 4)
 
 
-def check(batches: list[Embedded], wavs: list[Path]) -> None:
+def check(batches: list[EmbeddedBatch], wavs: list[Path]) -> None:
     assert [batch.clip_ids for batch in batches] == [
         ["00", "01", "03"],
         ["04", "05", "06", "07"],

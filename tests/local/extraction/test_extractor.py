@@ -15,13 +15,13 @@ import torch
 
 from desed_task.audio.resampling import resample_folder
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.encoders.beats.model import SMALL, load_beats, write_random_beats
+from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from desed_task.errors import InputError
 from local.extraction.extractor import Extractor
 
 RATE = 16000
 CLIP_S = 1.0
-TINY = replace(SMALL, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
+TINY = replace(SMALL_CONFIG, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
 CPU = torch.device("cpu")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from desed_task.features import LogMel, to_db
-from local.predict.mel_image import MelPicture
+from local.predict.mel_image import MelImage
 
 HOP = 256
 
@@ -19,7 +19,7 @@ def sweep(n_samples):
 
 
 def pictured(samples, block, **arguments):
-    picture = MelPicture({}, **arguments)
+    picture = MelImage({}, **arguments)
     blocks = [samples[start : start + block] for start in range(0, len(samples), block)]
     handed_on = list(picture.watch(blocks))
     np.testing.assert_array_equal(np.concatenate(handed_on), samples)

@@ -12,15 +12,15 @@ import soundfile as sf
 
 from desed_task.checkpoints.spec import build_detector
 from desed_task.dataio.annotations import read_strong_table
-from desed_task.inference.detector import HOP_S, SoundEventDetector
-from desed_task.postprocess import THRESHOLD
+from desed_task.inference.detector import DEFAULT_HOP_S, SoundEventDetector
+from desed_task.postprocess import DEFAULT_THRESHOLD
 from local.classes_dict import VOCABULARY
 from local.cli.exit_status import StoppedError
 from local.config import load_config
 from local.predict import outputs
 from local.predict import predict_all as searching
 from local.predict.outputs import FORMATS
-from local.predict.predict_all import Output, search
+from local.predict.predict_all import Output, detect_recordings
 from local.predict.recordings import Recording
 from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
 
@@ -50,7 +50,7 @@ def output(tmp_path, formats=("tsv",), skip_existing=False):
 
 
 def run(detector, recordings, output, threshold=LOW):
-    return search(detector, recordings, output, threshold=threshold, progress=False)
+    return detect_recordings(detector, recordings, output, threshold=threshold, progress=False)
 
 
 def test_every_format_says_the_same(detector, recordings, tmp_path):
@@ -169,7 +169,7 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_part(detector, recordings, tmp_p
 
 
 def test_the_bar_ends_at_the_length_of_all_recordings(detector, recordings, tmp_path, capsys):
-    search(detector, recordings, output(tmp_path), threshold=LOW, progress=True)
+    detect_recordings(detector, recordings, output(tmp_path), threshold=LOW, progress=True)
     assert "16/16 s of audio" in capsys.readouterr().err
 
 
@@ -177,8 +177,14 @@ def test_the_configuration_has_the_librarys_values():
     root = Path(__file__).resolve().parents[3]
     for name in ("mini", "pretrained"):
         config = load_config(root / f"confs/{name}.yaml")
-        assert (config.predict.hop_s, config.predict.threshold) == (HOP_S, THRESHOLD)
-    assert type(config.predict)().model_dump() == {"hop_s": HOP_S, "threshold": THRESHOLD}
+        assert (config.predict.hop_s, config.predict.threshold) == (
+            DEFAULT_HOP_S,
+            DEFAULT_THRESHOLD,
+        )
+    assert type(config.predict)().model_dump() == {
+        "hop_s": DEFAULT_HOP_S,
+        "threshold": DEFAULT_THRESHOLD,
+    }
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_work(detector, recordings, tmp_path):

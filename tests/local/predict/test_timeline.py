@@ -6,9 +6,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from desed_task.inference.detector import Found, SoundEvent
-from local.predict.mel_image import MelPicture
-from local.predict.timeline import MOST_POINTS, MOST_TICKS, duration_text, timeline
+from desed_task.inference.detector import DetectionResult, SoundEvent
+from local.predict.mel_image import MelImage
+from local.predict.timeline import MAX_POINTS, MAX_TICKS, duration_text, plot_timeline
 from local.scoring import figures
 
 LABELS = ("Dog", "Speech", "Cat", "car")
@@ -23,18 +23,20 @@ def found_in(duration_s, *events):
     for event in events:
         first, last = np.searchsorted(boundaries_s, [event.onset_s, event.offset_s])
         scores[first:last, LABELS.index(event.label)] = event.confidence
-    return Found(duration_s, LABELS, boundaries_s, scores, scores, tuple(events))
+    return DetectionResult(duration_s, LABELS, boundaries_s, scores, scores, tuple(events))
 
 
 def mel_of(duration_s):
-    picture = MelPicture({})
+    picture = MelImage({})
     noise = np.random.default_rng(0).normal(size=int(RATE * min(duration_s, 20))) * 0.1
     list(picture.watch([noise.astype(np.float32)]))
     return picture
 
 
 def drawn(duration_s, *events):
-    return timeline(found_in(duration_s, *events), mel_of(duration_s), LIMITS, title="street.wav")
+    return plot_timeline(
+        found_in(duration_s, *events), mel_of(duration_s), LIMITS, title="street.wav"
+    )
 
 
 def rows(figure):
@@ -49,7 +51,7 @@ def test_classes_with_events_and_those_that_come_near_have_rows():
     found = found_in(10, SoundEvent(1, 3, "Speech", 0.9))
     found.scores[50, LABELS.index("car")] = 0.15  # its threshold is 0.2
     found.scores[50, LABELS.index("Cat")] = 0.15
-    figure = timeline(found, mel_of(10), LIMITS, title="street.wav")
+    figure = plot_timeline(found, mel_of(10), LIMITS, title="street.wav")
     assert rows(figure) == ["car", "Speech"]  # from below
     assert legend(figure)[-1] == "2 classes not shown: never above half their threshold"
     assert figure.axes[0].get_title() == "street.wav   1 events in 10.0 s"
@@ -85,7 +87,7 @@ def test_times_are_readable_from_seconds_to_hours(duration_s, unit, tick):
     labels = [text.get_text() for text in below.get_xticklabels()]
     assert below.get_xlabel() == unit
     assert labels[1] == tick
-    assert len(labels) <= MOST_TICKS + 1
+    assert len(labels) <= MAX_TICKS + 1
     assert below.get_xlim() == (0, duration_s)
 
 
@@ -94,8 +96,8 @@ def test_a_short_event_of_an_hour_is_seen(tmp_path):
     events = SoundEvent(1800.0, 1800.064, "Dog", 0.9), SoundEvent(10, 600, "Speech", 0.9)
     figure = drawn(3600, *events)
     for collection in figure.axes[1].collections:
-        assert max(len(path.vertices) for path in collection.get_paths()) < 5 * MOST_POINTS
-    figures.save(figure, tmp_path / "hour.png")
+        assert max(len(path.vertices) for path in collection.get_paths()) < 5 * MAX_POINTS
+    figures.save_figure(figure, tmp_path / "hour.png")
     picture = matplotlib.image.imread(tmp_path / "hour.png")
     red, blue = picture[..., 0], picture[..., 2]
     middle = slice(round(0.5 * picture.shape[1]), round(0.6 * picture.shape[1]))
@@ -105,7 +107,7 @@ def test_a_short_event_of_an_hour_is_seen(tmp_path):
 
 
 def test_frequencies_stand_in_the_middle_of_their_bands():
-    picture = MelPicture({})
+    picture = MelImage({})
     hz = np.array([1000.0])
     samples = np.sin(2 * np.pi * hz * np.arange(RATE) / RATE).astype(np.float32)
     list(picture.watch([samples]))

@@ -40,8 +40,8 @@ def tree(tmp_path):
 
 def cut(tree, recordings, hop_s=5.0, **options):
     root = tree.root
-    places = (root / "audio", root / "labels", recordings, root / "clips", root / "clips.tsv")
-    return cut_recordings(*places, hop_s=hop_s, progress=False, **options)
+    layout = (root / "audio", root / "labels", recordings, root / "clips", root / "clips.tsv")
+    return cut_recordings(*layout, hop_s=hop_s, progress=False, **options)
 
 
 def clips_of(tree):

@@ -9,9 +9,9 @@ import soundfile as sf
 from desed_task.errors import InputError
 from local.config import load_config
 from local.config_schema import Data
-from local.prep.layout import FOLDERS, PARTS, TABLES, Places, below
+from local.prep.layout import DATA_PARTS, FOLDERS, TABLES, DataLayout, rebase
 from local.prep.prepare import prepare
-from local.prep.resample import resample_parts, source_of
+from local.prep.resample import original_folder, resample_parts
 
 ROOT = Path(__file__).parents[3]
 RATE = 2000  # Only the ratio of two rates counts here.
@@ -37,18 +37,18 @@ def write(path, duration_s=10.0, channels=1):
 def base(tmp_path, data):
     """One clip of each set, one MAESTRO recording of each split."""
     base = tmp_path / "base"
-    places = Places(data, base, base)
+    layout = DataLayout(data, base, base)
     for folder in FOLDERS:
         if folder.part != "maestro":
-            write(places.made(f"{folder.key}_44k") / f"{folder.key}.wav")
+            write(layout.made(f"{folder.key}_44k") / f"{folder.key}.wav")
     for recording, duration_s in (("cafe_restaurant_00", 12.5), ("city_center_05", 21.0)):
-        write(places.recordings_audio / recording[:-3] / f"{recording}.wav", duration_s, 2)
-        labels = places.recordings_labels / f"soft_labels_{recording[:-3]}" / f"{recording}.txt"
+        write(layout.recordings_audio / recording[:-3] / f"{recording}.wav", duration_s, 2)
+        labels = layout.recordings_labels / f"soft_labels_{recording[:-3]}" / f"{recording}.txt"
         labels.parent.mkdir(parents=True)
         labels.write_text(f"0\t{duration_s}\tfootsteps\t0.75\n")
     for table in TABLES:
-        places.made(table.key).parent.mkdir(parents=True, exist_ok=True)
-        places.made(table.key).write_text("filename\tonset\toffset\tevent_label\n")
+        layout.made(table.key).parent.mkdir(parents=True, exist_ok=True)
+        layout.made(table.key).write_text("filename\tonset\toffset\tevent_label\n")
     return base
 
 
@@ -68,7 +68,7 @@ def counts(outcome):
 def test_every_folder_of_the_config_belongs_to_a_part():
     keys = {key.removesuffix("_44k") for key in Data.model_fields if key.endswith("_44k")}
     assert {folder.key for folder in FOLDERS} == keys
-    assert {material.part for material in (*FOLDERS, *TABLES)} <= set(PARTS)
+    assert {material.part for material in (*FOLDERS, *TABLES)} <= set(DATA_PARTS)
 
 
 @pytest.mark.parametrize(
@@ -80,30 +80,30 @@ def test_every_folder_of_the_config_belongs_to_a_part():
     ],
 )
 def test_published_paths_move_below_a_root(path, expected):
-    assert below(path, Path("/base")) == Path(expected)
+    assert rebase(path, Path("/base")) == Path(expected)
 
 
 def test_everything_on_disk_is_prepared(base, data):
     outcome = prepare(data, base, progress=False)
     assert outcome.failed == ()
-    places = Places(data, base, base)
+    layout = DataLayout(data, base, base)
     for folder in FOLDERS:
-        for path in places.made(folder.key).iterdir():
+        for path in layout.made(folder.key).iterdir():
             assert sf.info(path).samplerate == 1000
     train, val = (f"real_maestro_{split}_folder" for split in ("train", "val"))
-    assert sorted(path.name for path in places.made(train).iterdir()) == [
+    assert sorted(path.name for path in layout.made(train).iterdir()) == [
         "cafe_restaurant_00-000000-001000.wav",
         "cafe_restaurant_00-000100-001100.wav",
         "cafe_restaurant_00-000200-001200.wav",
         "cafe_restaurant_00-000300-001250.wav",
     ]
-    shortest = places.made(val) / "city_center_05-001500-002100.wav"
+    shortest = layout.made(val) / "city_center_05-001500-002100.wav"
     assert (sf.info(shortest).frames, sf.info(shortest).channels) == (6000, 2)
-    assert places.made("real_maestro_val_dur").read_text() == (
+    assert layout.made("real_maestro_val_dur").read_text() == (
         "filename\tduration\ncafe_restaurant_00.wav\t12.5\ncity_center_05.wav\t21.0\n"
     )
-    assert places.made("test_dur").read_text() == "filename\tduration\ntest_folder.wav\t10.0\n"
-    assert places.made("synth_val_dur").exists()
+    assert layout.made("test_dur").read_text() == "filename\tduration\ntest_folder.wav\t10.0\n"
+    assert layout.made("synth_val_dur").exists()
 
 
 def test_a_second_run_redoes_nothing(base, data):
@@ -174,33 +174,33 @@ def test_maestro_alone_lists_the_recordings_that_are_not_there(base, data):
 
 
 def test_what_is_absent_is_listed_with_its_place(base, data):
-    places = Places(data, base, base)
-    weak = places.made("weak_folder_44k")
-    for path in (weak / "weak_folder.wav", places.made("weak_tsv")):
+    layout = DataLayout(data, base, base)
+    weak = layout.made("weak_folder_44k")
+    for path in (weak / "weak_folder.wav", layout.made("weak_tsv")):
         path.unlink()
     weak.rmdir()
     outcome = prepare(data, base, parts=["real"], progress=False)
     assert outcome.absent == (
         ("weak", str(weak)),
-        ("weak: labels", str(places.made("weak_tsv"))),
+        ("weak: labels", str(layout.made("weak_tsv"))),
     )
-    assert f"weak: labels {' ' * 21}{places.made('weak_tsv')}" in outcome.summary()
+    assert f"weak: labels {' ' * 21}{layout.made('weak_tsv')}" in outcome.summary()
     assert "Run again to fetch what can be fetched" in outcome.summary()
 
 
 def test_a_resampled_folder_without_its_source_is_not_absent(base, data):
     prepare(data, base, parts=["real"], progress=False)
-    folder = Places(data, base, base).made("weak_folder_44k")
+    folder = DataLayout(data, base, base).made("weak_folder_44k")
     (folder / "weak_folder.wav").unlink()
     folder.rmdir()
     assert prepare(data, base, parts=["real"], progress=False).absent == ()
 
 
 def test_faults_are_named_and_the_rest_goes_on(base, data):
-    places = Places(data, base, base)
-    (places.made("weak_folder_44k") / "corrupt.wav").write_bytes(b"nothing")
-    (places.made("eval_folder_44k") / "eval_folder.wav").unlink()
-    next(places.recordings_labels.rglob("city_center_05.txt")).write_text("2\t1\tcar\t1\n")
+    layout = DataLayout(data, base, base)
+    (layout.made("weak_folder_44k") / "corrupt.wav").write_bytes(b"nothing")
+    (layout.made("eval_folder_44k") / "eval_folder.wav").unlink()
+    next(layout.recordings_labels.rglob("city_center_05.txt")).write_text("2\t1\tcar\t1\n")
     outcome = prepare(data, base, progress=False)
     assert counts(outcome)["weak"] == (1, 0, 1)
     assert counts(outcome)["strong real"] == (1, 0, 0)
@@ -212,7 +212,7 @@ def test_faults_are_named_and_the_rest_goes_on(base, data):
 
 
 def test_many_failures_are_counted(base, data):
-    folder = Places(data, base, base).made("weak_folder_44k")
+    folder = DataLayout(data, base, base).made("weak_folder_44k")
     for i in range(60):
         (folder / f"{i}.wav").write_bytes(b"")
     lines = prepare(data, base, parts=["real"], progress=False).failures().splitlines()
@@ -221,7 +221,7 @@ def test_many_failures_are_counted(base, data):
 
 
 def test_missing_annotations_say_what_belongs_there(base, data):
-    labels = Places(data, base, base).recordings_labels
+    labels = DataLayout(data, base, base).recordings_labels
     labels.rename(labels.with_name("kept"))
     outcome = prepare(data, base, parts=["maestro"], progress=False)
     assert "development_annotation: no such folder; unpack" in outcome.failures()
@@ -246,14 +246,14 @@ def test_an_out_dir_that_cannot_be_made_is_an_error(base, data, tmp_path):
 
 def test_clips_cut_elsewhere_are_resampled_from_there(tmp_path, data):
     """Who has MAESTRO cut already needs no recordings."""
-    places = Places(data, tmp_path / "base", tmp_path / "out")
-    folder = below(data.real_maestro_val_folder_44k, places.basedir)
+    layout = DataLayout(data, tmp_path / "base", tmp_path / "out")
+    folder = rebase(data.real_maestro_val_folder_44k, layout.basedir)
     write(folder / "city_center_05-000000-001000.wav")
-    (step,) = resample_parts(places, ["maestro"], progress=False)
+    (step,) = resample_parts(layout, ["maestro"], progress=False)
     assert (step.title, step.done) == ("MAESTRO real, validation clips", 1)
     # Once clips are cut below out_dir, these count.
-    write(places.made("real_maestro_val_folder_44k") / "city_center_09-000000-001000.wav")
-    assert source_of(places, "real_maestro_val_folder") != folder
+    write(layout.made("real_maestro_val_folder_44k") / "city_center_09-000000-001000.wav")
+    assert original_folder(layout, "real_maestro_val_folder") != folder
 
 
 # ---- bits of the 16 kHz files
@@ -261,7 +261,7 @@ def test_clips_cut_elsewhere_are_resampled_from_there(tmp_path, data):
 
 def formats(data, base):
     """Title -> sample formats of its 16 kHz files."""
-    folders = {f.title: Places(data, base, base).made(f.key) for f in FOLDERS}
+    folders = {f.title: DataLayout(data, base, base).made(f.key) for f in FOLDERS}
     return {
         title: {sf.info(path).subtype for path in folder.glob("*.wav")}
         for title, folder in folders.items()
@@ -277,7 +277,7 @@ def test_every_folder_gets_the_bits_that_are_asked_for(base, data, bits, subtype
 
 def test_folders_of_16_bit_files_are_told_in_one_line(base, data):
     prepare(data, base, bits=16, progress=False)
-    weak = Places(data, base, base).made("weak_folder_44k")
+    weak = DataLayout(data, base, base).made("weak_folder_44k")
     write(weak / "new.wav")
     outcome = prepare(data, base, progress=False)
     assert counts(outcome)["weak"] == (1, 1, 0)
@@ -293,7 +293,7 @@ def test_a_rewrite_is_told_and_that_embeddings_are_older(base, data):
     prepare(data, base, bits=16, progress=False)
     outcome = prepare(data, base, bits=32, parts=["strong", "eval"], progress=False)
     strong, evaluation, extract = outcome.notes
-    folder = Places(data, base, base).made("strong_folder")
+    folder = DataLayout(data, base, base).made("strong_folder")
     assert strong == f"{folder}: had 16-bit (1) files; written again as 32-bit float: 1"
     assert "eval24_16k: had 16-bit (1) files" in evaluation
     assert "run extract_embeddings.py, which computes those of changed clips again" in extract
@@ -303,10 +303,10 @@ def test_a_rewrite_is_told_and_that_embeddings_are_older(base, data):
 
 
 def test_a_mixed_folder_is_told_once_and_becomes_float(base, data):
-    places = Places(data, base, base)
-    write(places.made("weak_folder_44k") / "other.wav")
+    layout = DataLayout(data, base, base)
+    write(layout.made("weak_folder_44k") / "other.wav")
     prepare(data, base, parts=["real"], progress=False)
-    path = places.made("weak_folder") / "other.wav"
+    path = layout.made("weak_folder") / "other.wav"
     sf.write(path, sf.read(path)[0], 1000, subtype="PCM_16")
     outcome = prepare(data, base, parts=["real"], progress=False)
     assert outcome.notes[0] == (
@@ -319,8 +319,8 @@ def test_a_mixed_folder_is_told_once_and_becomes_float(base, data):
 
 @pytest.mark.parametrize("whole_folder", [False, True])
 def test_files_without_originals_are_told_when_they_keep_other_bits(base, data, whole_folder):
-    places = Places(data, base, base)
-    source, target = places.made("weak_folder_44k"), places.made("weak_folder")
+    layout = DataLayout(data, base, base)
+    source, target = layout.made("weak_folder_44k"), layout.made("weak_folder")
     for i in range(4):
         write(source / f"{i}.wav")
     prepare(data, base, bits=16, parts=["real"], progress=False)
@@ -341,7 +341,7 @@ def test_files_without_originals_are_told_when_they_keep_other_bits(base, data, 
 
 
 def test_clipped_files_are_counted_and_named(base, data):
-    folder = Places(data, base, base).made("eval_folder_44k")
+    folder = DataLayout(data, base, base).made("eval_folder_44k")
     for name in ("loud", "louder"):
         samples = np.where(np.arange(4 * RATE) % 40 < 20, 1.0, -1.0)
         sf.write(folder / f"{name}.wav", samples, RATE)

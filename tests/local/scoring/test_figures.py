@@ -31,14 +31,14 @@ def events(*rows):
 def test_a_psd_roc_curve_encloses_its_area(tmp_path):
     total, dog = roc([0, 10, 40], [0.0, 0.2, 0.5]), roc([0, 30, np.inf], [0.1, 0.9, 1.0])
     psds = Psds(area(total, 100.0), {"Dog": area(dog, 100.0)}, total, {"Dog": dog})
-    figure = figures.psd_roc(psds, title="PSDS1", max_efpr=PSDS1.max_efpr)
+    figure = figures.plot_psd_roc(psds, title="PSDS1", max_efpr=PSDS1.max_efpr)
     (axes,) = figure.axes
     for line, curve in zip(axes.lines, (total, dog), strict=True):
         x, y = line.get_data()
         assert np.trapezoid(y, x) / 100 == pytest.approx(area(curve, 100.0))
     named = [text.get_text() for text in figure.legends[0].get_texts()]
     assert named == [f"all ({psds.value:.3f})", f"Dog ({psds.per_class['Dog']:.2f})"]
-    figures.save(figure, tmp_path / "roc.png")
+    figures.save_figure(figure, tmp_path / "roc.png")
     assert matplotlib.image.imread(tmp_path / "roc.png").std() > 0
     assert [path.name for path in tmp_path.iterdir()] == ["roc.png"]
 
@@ -47,7 +47,7 @@ def test_annotated_and_high_classes_are_shown_in_order():
     scores = np.full((156, len(LABELS)), 0.05)
     scores[20:30, 7] = 0.9
     scores[:, 12] = 0.4
-    figure = figures.event_roll(
+    figure = figures.plot_event_roll(
         scores, BOUNDARIES_S, events((1, 2, 10, 1), (4, 6, 2, 1)), LABELS, title="clip"
     )
     # From top to bottom as in the vocabulary; M scores, but too little.
@@ -55,7 +55,7 @@ def test_annotated_and_high_classes_are_shown_in_order():
 
 
 def test_few_rows_are_filled_and_many_are_cut():
-    quiet = figures.event_roll(
+    quiet = figures.plot_event_roll(
         np.tile(np.linspace(0, 0.3, len(LABELS)), (156, 1)),
         BOUNDARIES_S,
         events(),
@@ -63,14 +63,14 @@ def test_few_rows_are_filled_and_many_are_cut():
         title="",
     )
     assert texts(quiet.axes[0])[::-1] == ["N", "O", "P"]
-    loud = figures.event_roll(
+    loud = figures.plot_event_roll(
         np.full((156, len(LABELS)), 0.9), BOUNDARIES_S, events((0, 1, 15, 1)), LABELS, title=""
     )
-    assert len(texts(loud.axes[0])) == figures.MOST_ROWS and "P" in texts(loud.axes[0])
+    assert len(texts(loud.axes[0])) == figures.MAX_ROWS and "P" in texts(loud.axes[0])
 
 
 def test_bars_lie_where_events_are_and_pale_with_doubt():
-    figure = figures.event_roll(
+    figure = figures.plot_event_roll(
         np.zeros((156, 3)),
         BOUNDARIES_S,
         events((1, 2.5, 0, 1), (4, 9, 1, 0.3)),

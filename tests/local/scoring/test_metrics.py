@@ -15,11 +15,11 @@ from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores, as_detections
 from desed_task.evaluation.segments import clip_segments, scores_of_segments
 from desed_task.labels import FrameGrid
-from desed_task.parallel import Aside
+from desed_task.parallel import EvaluationPool
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import load_config
-from local.data.truth import scored
+from local.data.truth import scored_classes
 from local.scoring.metrics import HIT_ONLY, score_desed, score_maestro
 from local.scoring.objective import obj_metric
 
@@ -219,8 +219,8 @@ def test_shares_that_just_meet_their_criterion_count_in_a_validation_as_in_a_tes
 
 def test_other_processes_find_the_same(published):
     arguments = published["desed_scores"], published["desed"], published["desed_s"]
-    with Aside(2) as aside:
-        beside = score_desed(*arguments, **TEST, aside=aside)
+    with EvaluationPool(2) as pool:
+        beside = score_desed(*arguments, **TEST, pool=pool)
     here = score_desed(*arguments, **TEST)
     assert beside.metrics == here.metrics
     assert beside.per_class == here.per_class
@@ -281,7 +281,7 @@ def test_of_all_clips_the_mechanism_gives_the_third_figures(published):
     """Clips without scored events do not count; what they would change is known."""
     table = published["maestro"]
     certain = table.rows(table.confidence > 0.5).merged()
-    labels, _ = scored(certain, MAESTRO_SCORED_CLASSES)
+    labels, _ = scored_classes(certain, MAESTRO_SCORED_CLASSES)
     scores = published["maestro_scores"].select(table.clip_ids, labels)
     duration_s = np.array(list(clip_lengths(table.clip_ids).values()))
     pieces = clip_segments(scores, as_detections(certain, scores.vocabulary), duration_s)

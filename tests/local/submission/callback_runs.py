@@ -20,7 +20,7 @@ from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.config import RecipeConfig, load_config
 from local.sed_trainer_pretrained import SEDTask4
-from local.submission.file_checks import METRICS
+from local.submission.file_checks import REPORTED_METRICS
 from local.training.callbacks import RunDescription
 from local.training.energy import emissions_file
 from local.training.result_writers import ScoreWriter
@@ -80,7 +80,7 @@ def trainer_of(folder: Path) -> SimpleNamespace:
 
 def write_results(folder: Path, seed: int) -> None:
     """results.json: value k of the student is k/100 + seed/1000, of the teacher 0.1 more."""
-    names = [name for metrics in METRICS.values() for name in metrics.values()]
+    names = [name for metrics in REPORTED_METRICS.values() for name in metrics.values()]
     metrics = {
         f"test/{role}/{name}": shift + (index + 1) / 100 + seed / 1000
         for role, shift in zip(ROLES, (0.0, 0.1), strict=True)
@@ -93,8 +93,8 @@ def write_results(folder: Path, seed: int) -> None:
 def write_scores(folder: Path, module: SEDTask4, seed: int) -> None:
     """What ScoreWriter writes of random scores."""
     draws = torch.Generator().manual_seed(seed)
-    keeper = module.scorekeeper
-    shape = (len(CLIPS_S), 27, keeper.grid.n_frames)
+    accumulator = module.score_accumulator
+    shape = (len(CLIPS_S), 27, accumulator.grid.n_frames)
     batch = SedBatch(
         waveform=torch.zeros(2, 1),
         target=torch.zeros(shape),
@@ -105,7 +105,7 @@ def write_scores(folder: Path, module: SEDTask4, seed: int) -> None:
     )
     for role in ROLES:
         strong = torch.rand(shape, generator=draws)
-        keeper.add(role, batch, Detection(strong, strong.mean(-1)))
+        accumulator.add(role, batch, Detection(strong, strong.mean(-1)))
     ScoreWriter().on_predict_end(trainer_of(folder), module)
 
 

@@ -9,7 +9,7 @@ from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
 from local.scoring.score_files import write_score_tables
-from local.submission.file_checks import COLUMNS, energy_kwh, energy_problems, table_fault
+from local.submission.file_checks import SCORE_COLUMNS, energy_kwh, energy_problems, table_fault
 from tests.local.submission.callback_runs import edit_table, write_energy
 
 GRID = FrameGrid()
@@ -75,10 +75,13 @@ def test_a_table_longer_than_its_clip(table):
     [
         ("", "columns missing: onset, offset, Alarm_bell_ringing"),
         ("onset\toffset\tCat\n", "columns missing: Alarm_bell_ringing, Blender, Dishes"),
-        ("\t".join([*COLUMNS, "Siren"]), "columns missing: none; unknown: Siren"),
-        ("\t".join(reversed(COLUMNS)), "columns are not in the order onset, offset, Alarm_bell"),
-        ("\t".join(COLUMNS) + "\n0\t0.064\tloud\n", "is no table of numbers"),
-        ("\t".join(COLUMNS) + "\n0\t0.064\n0.064\n", "is no table of numbers"),
+        ("\t".join([*SCORE_COLUMNS, "Siren"]), "columns missing: none; unknown: Siren"),
+        (
+            "\t".join(reversed(SCORE_COLUMNS)),
+            "columns are not in the order onset, offset, Alarm_bell",
+        ),
+        ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\tloud\n", "is no table of numbers"),
+        ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\n0.064\n", "is no table of numbers"),
         (b"\xff\xfe", "is no table of numbers"),
     ],
 )

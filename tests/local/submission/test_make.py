@@ -18,7 +18,7 @@ from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
 from local.scoring.score_files import score_folder
-from local.submission.make import Sources, make_submission
+from local.submission.make import SubmissionSources, make_submission
 from local.submission.metadata_form import TEMPLATE
 from local.training.energy import emissions_file
 from tests.local.submission.callback_runs import (
@@ -101,7 +101,7 @@ def test_the_package_is_what_the_fields_library_and_the_challenge_read(
 ):
     baseline = made[2].parents[1] / "train" / "version_0"
     target = make_submission(
-        Sources(tuple(made), meta, baseline=baseline, beats=beats), tmp_path / "package"
+        SubmissionSources(tuple(made), meta, baseline=baseline, beats=beats), tmp_path / "package"
     )
     with zipfile.ZipFile(target) as archive:
         assert archive.testzip() is None
@@ -131,7 +131,7 @@ def test_the_package_is_what_the_fields_library_and_the_challenge_read(
 
 
 def test_the_metadata_holds_means_and_standard_deviations(made, meta, beats, tmp_path):
-    make_submission(Sources(tuple(made), meta, beats=beats), tmp_path / "package")
+    make_submission(SubmissionSources(tuple(made), meta, beats=beats), tmp_path / "package")
     tree = yaml.safe_load((tmp_path / "package" / LABEL / f"{LABEL}.meta.yaml").read_text())
     assert tree["submission"]["label"] == LABEL
     assert tree["submission"]["authors"][0]["affiliation"]["department"] is None
@@ -159,7 +159,9 @@ def test_the_metadata_holds_means_and_standard_deviations(made, meta, beats, tmp
 def test_a_single_run_has_no_deviation_and_the_teacher_its_own_scores(
     made, meta, beats, tmp_path, capsys
 ):
-    make_submission(Sources((made[0],), meta, role="teacher", beats=beats), tmp_path / "package")
+    make_submission(
+        SubmissionSources((made[0],), meta, role="teacher", beats=beats), tmp_path / "package"
+    )
     system = tmp_path / "package" / LABEL
     tree = yaml.safe_load((system / f"{LABEL}.meta.yaml").read_text())
     assert tree["results"]["model"] == "teacher"
@@ -178,37 +180,37 @@ def test_further_systems_and_the_report_join_the_package(made, meta, beats, tmp_
     package = tmp_path / "package"
     package.mkdir()
     (package / "report.pdf").write_bytes(b"%PDF")
-    make_submission(Sources((made[0],), meta, beats=beats), package)
+    make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
     # Another system of the same label is refused; the same one takes its own place.
     with pytest.raises(InputError, match=f"{LABEL}: is another system .*give this one another"):
-        make_submission(Sources((made[1],), meta, beats=beats), package)
-    make_submission(Sources((made[0],), meta, beats=beats), package)
+        make_submission(SubmissionSources((made[1],), meta, beats=beats), package)
+    make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
     for number in (2, 3, 4):
         meta.write_text(meta.read_text().replace(f"task4_{number - 1}", f"task4_{number}"))
-        target = make_submission(Sources((made[1],), meta, beats=beats), package)
+        target = make_submission(SubmissionSources((made[1],), meta, beats=beats), package)
     with zipfile.ZipFile(target) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     assert tops == {"report.pdf", *(f"Lovelace_AEI_task4_{n}" for n in (1, 2, 3, 4))}
     assert {path.name for path in package.iterdir()} == {*tops, "submission.zip"}
     meta.write_text(meta.read_text().replace("Lovelace_AEI_task4_4", "Babbage_AEI_task4_1"))
     with pytest.raises(InputError, match="holds 4 systems, a team may submit 4"):
-        make_submission(Sources((made[1],), meta, beats=beats), package)
+        make_submission(SubmissionSources((made[1],), meta, beats=beats), package)
 
 
 def test_a_package_that_cannot_be_written_leaves_the_old_one(
     made, meta, beats, tmp_path, monkeypatch
 ):
     package = tmp_path / "package"
-    target = make_submission(Sources((made[0],), meta, beats=beats), package)
+    target = make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
     before = target.read_bytes()
     stop = KeyboardInterrupt
     monkeypatch.setattr(zipfile.ZipFile, "write", lambda *_: (_ for _ in ()).throw(stop))
     with pytest.raises(stop):
-        make_submission(Sources((made[0],), meta, beats=beats), package)
+        make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
     assert target.read_bytes() == before
     monkeypatch.setattr(shutil, "copyfile", lambda *_: (_ for _ in ()).throw(stop))
     with pytest.raises(stop):
-        make_submission(Sources((made[0],), meta, beats=beats), package)
+        make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
     assert {path.name for path in package.iterdir()} == {LABEL, "submission.zip"}
     assert (package / LABEL / f"{LABEL}_run1.output" / "a.tsv").is_file()
 
@@ -307,7 +309,7 @@ SPOILED = {
 def test_what_is_missing_is_named_alone(what, copied, meta, beats, tmp_path):
     spoil, message = SPOILED[what]
     spoil(*copied)
-    problems = problems_of(Sources((copied[0],), meta, beats=beats), tmp_path / "package")
+    problems = problems_of(SubmissionSources((copied[0],), meta, beats=beats), tmp_path / "package")
     assert len(problems) == 1, problems
     assert re.search(message, problems[0]), problems
 
@@ -318,7 +320,7 @@ def test_all_that_is_missing_is_named_at_once(copied, meta, tmp_path):
     emissions_file(training, "test").unlink()
     meta.write_text(TEMPLATE)
     problems = problems_of(
-        Sources((evaluation,), meta, baseline=evaluation, beats=tmp_path / "no.pt"),
+        SubmissionSources((evaluation,), meta, baseline=evaluation, beats=tmp_path / "no.pt"),
         tmp_path / "package",
     )
     text = "\n".join(problems)
@@ -346,7 +348,9 @@ def test_tables_wrong_by_the_hundred_are_counted(copied, meta, beats, tmp_path):
     (evaluation / "evaluation.json").write_text(json.dumps({"clips": clips}))
     for clip in clips:
         table(evaluation, clip).write_text("onset\toffset\n")
-    problems = problems_of(Sources((evaluation,), meta, beats=beats), tmp_path / "package")
+    problems = problems_of(
+        SubmissionSources((evaluation,), meta, beats=beats), tmp_path / "package"
+    )
     assert len(problems) == 4
     assert "columns missing: Alarm_bell_ringing" in problems[0]
     assert problems[3].endswith("postprocessed: 6 more tables are wrong")
@@ -366,15 +370,15 @@ def test_runs_must_be_trainings_of_one_system_on_one_set(made, meta, beats, tmp_
         for kind in ("unprocessed", "postprocessed"):
             (score_folder(other, role, kind) / "b.tsv").unlink()
     package = tmp_path / "package"
-    assert problems_of(Sources((made[0], made[0]), meta, beats=beats), package) == [
+    assert problems_of(SubmissionSources((made[0], made[0]), meta, beats=beats), package) == [
         f"{made[0]} and {made[0]} are of one checkpoint; give runs of other trainings"
     ]
-    (problem,) = problems_of(Sources((made[0], same_seed), meta, beats=beats), package)
+    (problem,) = problems_of(SubmissionSources((made[0], same_seed), meta, beats=beats), package)
     assert "both have training.seed 1; runs are trainings that start from other weights" in problem
-    differing, absent = problems_of(Sources((made[0], other), meta, beats=beats), package)
+    differing, absent = problems_of(SubmissionSources((made[0], other), meta, beats=beats), package)
     assert f"{other} has net.dropout 0.5, {made[0]} 0.0; runs of one system" in differing
     assert f"{other}: 1 clips that {made[0]} has are missing (b)" in absent
-    (problem,) = problems_of(Sources((*made, *made)[:4], meta, beats=beats), package)[:1]
+    (problem,) = problems_of(SubmissionSources((*made, *made)[:4], meta, beats=beats), package)[:1]
     assert problem == "4 runs; the challenge takes one to three"
 
 
@@ -387,9 +391,9 @@ def test_a_test_elsewhere_is_found_by_the_checkpoint(copied, meta, beats, tmp_pa
     tested["checkpoint"]["sha256"] = "0" * 64
     path.write_text(yaml.safe_dump([fit, tested]))
     package = tmp_path / "package"
-    (problem,) = problems_of(Sources((evaluation,), meta, beats=beats), package)
+    (problem,) = problems_of(SubmissionSources((evaluation,), meta, beats=beats), package)
     assert "no dev-test of its checkpoint" in problem
-    make_submission(Sources((evaluation,), meta, also=(test,), beats=beats), package)
+    make_submission(SubmissionSources((evaluation,), meta, also=(test,), beats=beats), package)
     tree = yaml.safe_load((package / LABEL / f"{LABEL}.meta.yaml").read_text())
     assert tree["results"]["devtest"]["desed"]["PSDS1"] == pytest.approx(0.017)
     assert tree["system"]["complexity"]["energy_consumption"]["test"] == 0.25
@@ -401,14 +405,14 @@ def test_a_training_that_was_moved_is_found_by_the_checkpoint(copied, meta, beat
     moved.parent.mkdir()
     os.rename(training, moved)
     package = tmp_path / "package"
-    problems = problems_of(Sources((evaluation,), meta, beats=beats), package)
+    problems = problems_of(SubmissionSources((evaluation,), meta, beats=beats), package)
     assert len(problems) == 2
     assert "the training of its checkpoint" in problems[0] and "--also" in problems[0]
     problems = problems_of(
-        Sources((evaluation,), meta, also=(tmp_path / "empty",), beats=beats), package
+        SubmissionSources((evaluation,), meta, also=(tmp_path / "empty",), beats=beats), package
     )
     assert len(problems) == 3 and "empty: is no run folder" in problems[0]
-    make_submission(Sources((evaluation,), meta, also=(moved,), beats=beats), package)
+    make_submission(SubmissionSources((evaluation,), meta, also=(moved,), beats=beats), package)
     assert (package / LABEL / f"{LABEL}_run1_codecarbon" / "emissions_training.csv").is_file()
 
 
@@ -417,7 +421,7 @@ def test_a_test_does_not_stand_for_the_training(copied, meta, beats, tmp_path):
     test = make_test(tmp_path / "test" / "version_0", evaluation, seed=7)
     shutil.rmtree(training)
     (problem,) = problems_of(
-        Sources((evaluation,), meta, also=(test,), beats=beats), tmp_path / "package"
+        SubmissionSources((evaluation,), meta, also=(test,), beats=beats), tmp_path / "package"
     )
     assert "the training of its checkpoint" in problem
 
@@ -428,7 +432,7 @@ def test_a_resumed_training_counts_all_its_sessions(copied, meta, beats, tmp_pat
     (training / "run.yaml").write_text(yaml.safe_dump([fit, fit, fit, tested]))
     write_energy(emissions_file(training, "training"), 0.25, 0.5)
     change_json(training / "results.json", lambda c: c.update(missing={"devtest": ["x", "y"]}))
-    make_submission(Sources((evaluation,), meta, beats=beats), tmp_path / "package")
+    make_submission(SubmissionSources((evaluation,), meta, beats=beats), tmp_path / "package")
     tree = yaml.safe_load((tmp_path / "package" / LABEL / f"{LABEL}.meta.yaml").read_text())
     assert tree["system"]["complexity"]["energy_consumption"]["training"] == 0.75
     told = capsys.readouterr().out
@@ -438,7 +442,7 @@ def test_a_resumed_training_counts_all_its_sessions(copied, meta, beats, tmp_pat
 
 def test_without_embeddings_no_beats_is_asked_for(meta, tmp_path):
     run = make_run(tmp_path / "bare", 4, "net.use_embeddings=false")
-    make_submission(Sources((run,), meta, beats=Path("nowhere.pt")), tmp_path / "package")
+    make_submission(SubmissionSources((run,), meta, beats=Path("nowhere.pt")), tmp_path / "package")
     tree = yaml.safe_load((tmp_path / "package" / LABEL / f"{LABEL}.meta.yaml").read_text())
     complexity = tree["system"]["complexity"]
     assert complexity["total_parameters"] == complexity["network_parameters"]

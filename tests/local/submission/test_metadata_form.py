@@ -7,7 +7,7 @@ import yaml
 
 from desed_task.errors import InputError
 from local.config import load_config
-from local.submission.metadata import describe
+from local.submission.metadata import describe_system
 from local.submission.metadata_form import read_form, write_template
 from tests.local.submission.callback_runs import ROOT
 
@@ -107,10 +107,10 @@ def test_a_file_that_is_no_form(text, tmp_path):
 
 
 def test_the_configuration_describes_the_published_system():
-    told = describe(load_config(ROOT / "confs" / "pretrained.yaml"))
+    told = describe_system(load_config(ROOT / "confs" / "pretrained.yaml"))
     assert told["data_augmentation"] == ["mixup (soft labels)", "time dropping"]
     assert (told["embeddings"], told["input_sampling_rate"]) == ("BEATs", 16)
     masked = load_config(
         ROOT / "confs" / "mini.yaml", ["net.specaugm_t_p=0.5", "net.specaugm_f_p=0.5"]
     )
-    assert describe(masked)["data_augmentation"] == ["time masking", "frequency masking"]
+    assert describe_system(masked)["data_augmentation"] == ["time masking", "frequency masking"]

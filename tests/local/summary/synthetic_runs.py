@@ -106,7 +106,7 @@ def fabricate_run(
                     n_thresholds=config.training.n_test_thresholds,
                 )
             )
-    results.write(
+    results.write_results(
         folder,
         reports,
         corpora=[corpus.name for corpus in TEST],

@@ -11,7 +11,7 @@ from local.summary import bootstrap
 
 
 def test_as_many_units_are_drawn_as_there_are():
-    weights = bootstrap.draw(7, 300, (1, 0))
+    weights = bootstrap.draw_resamples(7, 300, (1, 0))
     assert weights.shape == (300, 7) and (weights.sum(axis=1) == 7).all()
     # Each unit is left out of about (1 - 1/7)^7 of the resamples.
     assert (weights == 0).mean() == pytest.approx((6 / 7) ** 7, abs=0.03)
@@ -19,7 +19,7 @@ def test_as_many_units_are_drawn_as_there_are():
 
 def test_the_seed_decides_the_resamples():
     one, same, other, corpus = (
-        bootstrap.draw(9, 20, seed) for seed in ((1, 0), (1, 0), (2, 0), (1, 1))
+        bootstrap.draw_resamples(9, 20, seed) for seed in ((1, 0), (1, 0), (2, 0), (1, 1))
     )
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other) and not np.array_equal(one, corpus)
@@ -27,8 +27,8 @@ def test_the_seed_decides_the_resamples():
 
 def test_the_error_of_a_mean_is_scipy_s_and_the_closed_form():
     sample = np.random.default_rng(0).normal(size=50)
-    means = bootstrap.draw(50, 8000, (3, 0)) @ sample / 50
-    bias, error = bootstrap.error(means, sample.mean())
+    means = bootstrap.draw_resamples(50, 8000, (3, 0)) @ sample / 50
+    bias, error = bootstrap.bias_and_error(means, sample.mean())
     theirs = stats.bootstrap(
         (sample,), np.mean, n_resamples=8000, method="percentile", rng=np.random.default_rng(4)
     )
@@ -45,7 +45,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     held = 0
     for trial in range(400):
         sample = rng.normal(2.0, 1.0, size=60)
-        means = bootstrap.draw(60, 200, (trial, 0)) @ sample / 60
+        means = bootstrap.draw_resamples(60, 200, (trial, 0)) @ sample / 60
         low, high = bootstrap.interval(means, sample.mean())
         held += low <= 2.0 <= high
     assert 0.91 <= held / 400 <= 0.98
@@ -77,7 +77,7 @@ def test_p_values_of_no_difference_are_uniform():
     found = []
     for trial in range(400):
         difference = rng.normal(0.0, 1.0, 60)
-        means = bootstrap.draw(60, 200, (trial, 1)) @ difference / 60
+        means = bootstrap.draw_resamples(60, 200, (trial, 1)) @ difference / 60
         found.append(bootstrap.p_value(means, difference.mean()))
     assert stats.kstest(found, "uniform").statistic < 0.12
     assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.09

@@ -17,11 +17,11 @@ from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
 from local.scoring.metrics import HIT_ONLY, score_desed
 from local.summary import bootstrap, figures, rescoring
 from local.summary import report as summary_report
-from local.summary.resampled_metrics import resample
+from local.summary.resampled_metrics import resample_metrics
 from local.summary.run_folders import check_comparable, open_run
 from local.summary.summarize import summarize_folders
 from local.summary.summary import summarize
-from local.summary.systems import Spread, System
+from local.summary.systems import Spread, SystemRuns
 from tests.local.summary.synthetic_runs import CLIPS, RECORDINGS, fabricate_run, fabricate_truth
 
 N = 100
@@ -50,7 +50,7 @@ def both(folders):
     """Good runs against bad ones."""
     names = ("good0", "good1", "bad0", "bad1")
     good, bad = (tuple(open_run(folders[n]) for n in of) for of in (names[:2], names[2:]))
-    systems = [System("A", good), System("B", bad)]
+    systems = [SystemRuns("A", good), SystemRuns("B", bad)]
     return summarize(systems, config=None, n_resamples=N, seed=1, notes=check_comparable(good))
 
 
@@ -89,7 +89,7 @@ def test_counts_give_every_number_of_the_test(folders, name):
         truth = rescoring.read_truth(corpus, run.config, run.clip_ids[corpus])
         for role in ("student", "teacher"):
             scores = rescoring.read_scores(run.scores_path(role, corpus))
-            again = rescoring.RECOUNTS[corpus](scores, truth, 50)
+            again = rescoring.COUNT_FUNCTIONS[corpus](scores, truth, 50)
             values = again.values(np.ones(len(again.units)))
             found |= {f"test/{role}/{n}": v for n, v in zip(again.names, values, strict=True)}
     assert found == pytest.approx(run.metrics, abs=1e-9)
@@ -101,7 +101,7 @@ def test_clips_are_drawn_of_desed_and_recordings_of_maestro(folders, both):
     run = open_run(folders["good0"])
     truth = rescoring.read_truth(MAESTRO_VALIDATION, run.config, run.clip_ids[MAESTRO_VALIDATION])
     scores = rescoring.read_scores(run.scores_path("student", MAESTRO_VALIDATION))
-    assert rescoring.recount_maestro(scores, truth, 50).units == RECORDINGS
+    assert rescoring.count_maestro(scores, truth, 50).units == RECORDINGS
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_a_run_differs_from_its_own_copy_in_nothing(folders, copy):
 
 def test_systems_share_their_resamples_and_a_system_is_the_mean_of_its_runs(folders, both):
     alone = [
-        resample([System("A", (open_run(folders[name]),))], None, N, 1).values["A"]
+        resample_metrics([SystemRuns("A", (open_run(folders[name]),))], None, N, 1).values["A"]
         for name in ("good0", "good1")
     ]
     for name, values in both.resampled.values["A"].items():
@@ -221,8 +221,8 @@ def test_systems_share_their_resamples_and_a_system_is_the_mean_of_its_runs(fold
 
 
 def test_the_seed_decides_the_resamples(folders):
-    run = [System("A", (open_run(folders["bad1"]),))]
-    one, same, other = (resample(run, None, N, seed).values["A"] for seed in (1, 1, 2))
+    run = [SystemRuns("A", (open_run(folders["bad1"]),))]
+    one, same, other = (resample_metrics(run, None, N, seed).values["A"] for seed in (1, 1, 2))
     for name, values in one.items():
         np.testing.assert_array_equal(values, same[name])
         assert not np.array_equal(values, other[name])
@@ -231,7 +231,7 @@ def test_the_seed_decides_the_resamples(folders):
 def test_none_are_drawn_where_none_are_wanted(folders):
     found = summarized(folders["good0"])
     assert (found.intervals, found.differences) == ({}, {})
-    assert "No intervals were asked for (--resamples 0)." in summary_report.reading(found)
+    assert "No intervals were asked for (--resamples 0)." in summary_report.reading_notes(found)
     with pytest.raises(InputError, match="--resamples 20: give 100 or more"):
         summarized(folders["good0"], n_resamples=20)
 
@@ -240,7 +240,7 @@ def test_none_are_drawn_where_none_are_wanted(folders):
 
 
 def test_the_published_table(both):
-    text = summary_report.text(both)
+    text = summary_report.format_summary(both)
     rows = [line for line in text.splitlines() if line.startswith("| published")]
     assert len(rows) == 1
     assert [cell.strip() for cell in rows[0].split("|")[2:-1]] == [
@@ -257,19 +257,19 @@ def test_the_published_table(both):
 
 
 def test_tables_are_whole(both):
-    text = summary_report.text(both)
+    text = summary_report.format_summary(both)
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     # Runs, published form, metrics, differences, energy, and one a metric for the classes.
     assert len(tables) == 5 + 11
     for block in tables:
         assert len({line.count("|") for line in block.splitlines()}) == 1
         assert len({len(line) for line in block.splitlines()}) == 1
-    short = summary_report.text(both, per_class=False)
+    short = summary_report.format_summary(both, per_class=False)
     assert "Vacuum_cleaner" in text and "Vacuum_cleaner" not in short
 
 
 def test_the_notes_say_what_was_done(both):
-    told = "\n".join(summary_report.reading(both))
+    told = "\n".join(summary_report.reading_notes(both))
     for words in (
         f"{N} resamples of {len(CLIPS)} clips of DESED dev-test and {len(RECORDINGS)} recordings",
         "Runs are not resampled",
@@ -284,7 +284,7 @@ def test_the_notes_say_what_was_done(both):
     ("p", "text"), [(0.0001, "< 0.001"), (0.0005, "0.001"), (0.0312, "0.031"), (1.0, "1.000")]
 )
 def test_p_values_as_text(p, text):
-    assert summary_report.p_text(p) == text
+    assert summary_report.format_p_value(p) == text
 
 
 def test_everything_is_in_the_json(both):
@@ -395,12 +395,12 @@ def test_runs_may_miss_different_classes(folders, copy):
     spread = found.systems[0].per_class[NAMES[0]]["Dog"]
     assert spread.mean is None and spread.values[1] is None and spread.values[0] > 0
     note = f"- for a class in {HIT_ONLY}: no true positive in one of the runs"
-    assert any(note in told for told in summary_report.reading(found))
-    rows = summary_report.text(found).split(f"### {HIT_ONLY}")[1].splitlines()
+    assert any(note in told for told in summary_report.reading_notes(found))
+    rows = summary_report.format_summary(found).split(f"### {HIT_ONLY}")[1].splitlines()
     assert next(row for row in rows if "| Dog" in row).split()[3] == "-"
     json.dumps(summary_report.as_json(found), allow_nan=False)
     both = summarized(folders["good0"], folders["good1"])
-    assert not any(note in told for told in summary_report.reading(both))
+    assert not any(note in told for told in summary_report.reading_notes(both))
 
 
 def test_a_test_by_an_earlier_version_is_told(folders, copy):
@@ -421,7 +421,7 @@ def test_a_recount_knows_classes_without_a_true_positive(copy):
     report = score_desed(
         scores, truth.events, truth.durations, stage="test", role="student", n_thresholds=50
     )
-    again = rescoring.recount_desed(scores, truth, 50)
+    again = rescoring.count_desed(scores, truth, 50)
     values = dict(zip(again.names, again.values(np.ones(len(CLIPS))), strict=True))
     for name, value in values.items():
         assert value == pytest.approx(report.metrics[f"test/student/{name}"], abs=1e-9), name
@@ -441,7 +441,7 @@ def test_without_scores_everything_but_intervals_is_there(folders, copy):
     found = summarized(run, n_resamples=N)
     assert not found.resampled.n_units and found.systems[0].metrics
     assert len([note for note in found.notes if "scores of the runs are gone" in note]) == 2
-    text = summary_report.text(found)
+    text = summary_report.format_summary(found)
     assert "| published" in text and "[low, high]" not in text
 
 
@@ -490,11 +490,11 @@ def test_energy_that_was_not_measured_or_is_damaged(folders, copy):
     shutil.rmtree(run / "codecarbon")
     found = summarized(run, folders["good1"])
     assert found.systems[0].energy_kwh("training").values == (3.0,)
-    assert "1 of 2" in summary_report.text(found)
-    alone = summary_report.text(summarized(run))
+    assert "1 of 2" in summary_report.format_summary(found)
+    alone = summary_report.format_summary(summarized(run))
     assert "No run has a measurement." in alone
 
 
 def test_the_level_is_what_the_texts_say(both):
-    assert bootstrap.LEVEL == 0.95
-    assert "95 % interval" in summary_report.text(both)
+    assert bootstrap.CONFIDENCE_LEVEL == 0.95
+    assert "95 % interval" in summary_report.format_summary(both)

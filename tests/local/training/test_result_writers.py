@@ -9,7 +9,7 @@ from sed_scores_eval.base_modules.io import read_sed_scores
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
-from local.scoring.score_files import cropped_boundaries, write_score_tables
+from local.scoring.score_files import crop_boundaries, write_score_tables
 
 GRID = FrameGrid()
 
@@ -34,7 +34,7 @@ def scores_of(*clip_ids):
     ],
 )
 def test_no_frame_begins_after_the_end_of_its_clip(duration_s, n_frames, end_s, tmp_path):
-    ends_s = cropped_boundaries(GRID.boundaries_s, duration_s)
+    ends_s = crop_boundaries(GRID.boundaries_s, duration_s)
     assert len(ends_s) == n_frames + 1
     assert ends_s[-1] == pytest.approx(end_s, abs=1e-9)
     # What is written is what the field's library accepts: no frame without length.
@@ -53,4 +53,4 @@ def test_a_clip_of_whole_frames_gets_that_many():
     for grid in (GRID, odd):
         for k in range(1, 157):
             duration_s = k * grid.frame_samples / grid.sample_rate
-            assert len(cropped_boundaries(grid.boundaries_s, duration_s)) == k + 1
+            assert len(crop_boundaries(grid.boundaries_s, duration_s)) == k + 1

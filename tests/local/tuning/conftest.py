@@ -12,7 +12,7 @@ import pytest
 from local.config import load_config
 from local.tuning.search_space import Dimension, Space
 from local.tuning.storage import default_url
-from local.tuning.training_stage import Plan
+from local.tuning.training_stage import TuningPlan
 
 ROOT = Path(__file__).resolve().parents[3]
 SPACE = Space(
@@ -24,12 +24,12 @@ SPACE = Space(
 
 
 @pytest.fixture
-def make_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
+def make_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TuningPlan]:
     """A plan in a folder of its own; `script` says what its trials play."""
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
-    def make(script: dict[str, Any] | None = None, **changes: Any) -> Plan:
+    def make(script: dict[str, Any] | None = None, **changes: Any) -> TuningPlan:
         log_dir = changes.pop("log_dir", tmp_path / "tuning")
         log_dir.mkdir(parents=True, exist_ok=True)
         if script is not None:
@@ -43,6 +43,6 @@ def make_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             "n_trials": 3,
             "pruning": False,
         }
-        return Plan(**{**values, **changes})
+        return TuningPlan(**{**values, **changes})
 
     return make

@@ -8,13 +8,19 @@ import signal
 import time
 from pathlib import Path
 
-from local.tuning.workers.messages import Job, Outcome, PrunedError, RefusedError, Report
+from local.tuning.workers.messages import (
+    PrunedError,
+    RefusedError,
+    ReportProgress,
+    TrialJob,
+    TrialOutcome,
+)
 
 TARGET = "fake_training:train"  # for processes that have this folder in PYTHONPATH
 WAIT_S = 30
 
 
-def train(job: Job, report: Report) -> Outcome:
+def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
     """Leaves the environment in the trial's folder, then acts its part."""
     variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
     (job.folder / "environment.json").write_text(json.dumps({**variables, "process": os.getpid()}))
@@ -31,10 +37,10 @@ def train(job: Job, report: Report) -> Outcome:
     for epoch, share in enumerate((0.1, 0.2, 0.3, 0.4)):
         if not report(epoch, share + (-9.0 if part == "bad" else value)):
             raise PrunedError(f"bad in epoch {epoch}")
-    return Outcome("complete", value, facts={"val/psds": value / 2})
+    return TrialOutcome("complete", value, facts={"val/psds": value / 2})
 
 
-def _together(job: Job, report: Report) -> None:
+def _together(job: TrialJob, report: ReportProgress) -> None:
     """Wait until as many trials as script.json says are at it."""
     wanted = json.loads((Path(job.log_dir) / "script.json").read_text())["together"]
     end = time.monotonic() + WAIT_S
@@ -43,32 +49,32 @@ def _together(job: Job, report: Report) -> None:
         time.sleep(0.02)
 
 
-def _out_of_memory(job: Job, report: Report) -> None:
+def _out_of_memory(job: TrialJob, report: ReportProgress) -> None:
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has no more.")
 
 
-def _die(job: Job, report: Report) -> None:
+def _die(job: TrialJob, report: ReportProgress) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _leave(job: Job, report: Report) -> None:
+def _leave(job: TrialJob, report: ReportProgress) -> None:
     os._exit(3)
 
 
-def _refuse(job: Job, report: Report) -> None:
+def _refuse(job: TrialJob, report: ReportProgress) -> None:
     raise RefusedError("no such folder of clips")
 
 
-def _worthless(job: Job, report: Report) -> None:
+def _worthless(job: TrialJob, report: ReportProgress) -> None:
     job.overrides["opt.lr"] = float("nan")
 
 
-def _interrupt(job: Job, report: Report) -> None:
+def _interrupt(job: TrialJob, report: ReportProgress) -> None:
     os.kill(os.getppid(), signal.SIGINT)
     time.sleep(WAIT_S)
 
 
-def _terminate(job: Job, report: Report) -> None:
+def _terminate(job: TrialJob, report: ReportProgress) -> None:
     os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(WAIT_S)
 

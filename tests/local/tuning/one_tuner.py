@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local.config import load_config
 from local.tuning.search_space import Dimension, Space
-from local.tuning.training_stage import Plan, Tuner
+from local.tuning.training_stage import Tuner, TuningPlan
 from local.tuning.workers.device_slots import choose_slots
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ def main(log_dir: Path, journal: str) -> None:
         )
     )
     config = load_config(ROOT / "confs" / "mini.yaml")
-    plan = Plan(config, space, log_dir, journal, "tuning_train", N_TRIALS, pruning=False)
+    plan = TuningPlan(config, space, log_dir, journal, "tuning_train", N_TRIALS, pruning=False)
     one = Tuner(plan, choose_slots(1, 1), "fake_training:train")
     (log_dir / f"here-{os.getpid()}").touch()
     end = time.monotonic() + WAIT_S

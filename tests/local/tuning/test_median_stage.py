@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from local.config import load_config
-from local.tuning.median_stage import search
-from local.tuning.workers.messages import Outcome
+from local.tuning.median_stage import search_lengths
+from local.tuning.workers.messages import TrialOutcome
 
 
 def test_the_best_of_all_trials_is_found(make_plan):
     plan = make_plan(n_trials=5)
-    diary = search(plan, lambda config: Outcome("complete", -config.opt.lr))
-    trials = diary.book.trials
+    log = search_lengths(plan, lambda config: TrialOutcome("complete", -config.opt.lr))
+    trials = log.shared_study.trials
     assert len(trials) == 5
-    assert diary.book.best.value == max(trial.value for trial in trials)
-    assert load_config(plan.log_dir / "best.yaml").opt.lr == -diary.book.best.value
+    assert log.shared_study.best.value == max(trial.value for trial in trials)
+    assert load_config(plan.log_dir / "best.yaml").opt.lr == -log.shared_study.best.value
     assert len((plan.log_dir / "optuna-sed.log").read_text().splitlines()) == 5
 
 
@@ -25,23 +25,23 @@ def test_checkpoints_of_stage_one_in_the_same_folder_are_left_alone(make_plan):
     for path in kept:
         path.parent.mkdir(parents=True)
         path.touch()
-    search(plan, lambda config: Outcome("complete", config.opt.lr))
+    search_lengths(plan, lambda config: TrialOutcome("complete", config.opt.lr))
     assert all(path.is_file() for path in kept)
 
 
 def test_stopped_it_runs_the_same_trial_again(make_plan):
     plan, seen = make_plan(n_trials=3), []
 
-    def stopped(config) -> Outcome:
+    def stopped(config) -> TrialOutcome:
         seen.append(config.opt.lr)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return Outcome("complete", 0.5)
+        return TrialOutcome("complete", 0.5)
 
     with pytest.raises(KeyboardInterrupt):
-        search(plan, stopped)
-    diary = search(plan, stopped)
-    assert [trial.state.name for trial in diary.book.trials] == [
+        search_lengths(plan, stopped)
+    log = search_lengths(plan, stopped)
+    assert [trial.state.name for trial in log.shared_study.trials] == [
         "COMPLETE",
         "FAIL",
         "COMPLETE",
@@ -51,4 +51,9 @@ def test_stopped_it_runs_the_same_trial_again(make_plan):
 
 
 def test_after_the_time_no_trial_is_begun(make_plan):
-    assert search(make_plan(timeout_s=0.0), lambda config: Outcome("failed")).book.trials == []
+    assert (
+        search_lengths(
+            make_plan(timeout_s=0.0), lambda config: TrialOutcome("failed")
+        ).shared_study.trials
+        == []
+    )

@@ -18,20 +18,20 @@ from local.config import check_config, grid_of, load_config
 from local.data.datamodule import SedDataModule
 from local.scoring.metrics import score_desed, score_maestro
 from local.tuning import cached_scores as scores_module
-from local.tuning.cached_scores import STAGES, Scored, scored
-from local.tuning.median_stage import lengths_of, search, side_by_side, tune_medians
-from local.tuning.median_sweep import Judge, sweep
+from local.tuning.cached_scores import STAGES_OF_OBJECTIVE, TeacherScores, teacher_scores
+from local.tuning.median_stage import format_comparison, lengths_of, search_lengths, tune_medians
+from local.tuning.median_sweep import MedianFilterObjective, sweep_lengths
 from local.tuning.search_space import Dimension, Space
-from local.tuning.training_stage import Plan
-from local.tuning.workers.messages import Outcome
+from local.tuning.training_stage import TuningPlan
+from local.tuning.workers.messages import TrialOutcome
 
 CPU = torch.device("cpu")
 START = tuple([7] * len(CLASSES))
 
 
-def made_up(config, part) -> Scored:
+def made_up(config, part) -> TeacherScores:
     """Scores that are the truth, blurred and noisy."""
-    stage, needed = STAGES[part]
+    stage, needed = STAGES_OF_OBJECTIVE[part]
     data = SedDataModule(config)
     data.check(needed)
     draws, grid = np.random.default_rng(4), grid_of(config)
@@ -47,19 +47,19 @@ def made_up(config, part) -> Scored:
             frames = slice(*np.searchsorted(grid.boundaries_s, [onset_s, offset_s]))
             values[clip, frames, label] += draws.uniform(0, 0.7, values[clip, frames, label].shape)
         found.append(Scores(events.clip_ids, values, grid.boundaries_s, VOCABULARY))
-    return Scored(stage, *found, data.truths(stage))
+    return TeacherScores(stage, *found, data.truths(stage))
 
 
 @pytest.fixture(scope="module", params=["held_out", "devtest"])
 def judged(request, extracted):
     part = made_up(load_config(extracted), request.param)
-    return part, Judge(part)
+    return part, MedianFilterObjective(part)
 
 
 def test_lengths_are_worth_what_the_metrics_of_a_run_say(judged):
-    part, judge = judged
+    part, objective = judged
     lengths = np.random.default_rng(5).choice([1, 3, 5, 9], len(CLASSES)).tolist()
-    worth, smooth = judge(lengths), ClassMedianFilter(lengths)
+    value, smooth = objective(lengths), ClassMedianFilter(lengths)
     metrics = {}
     both = ((score_desed, part.desed), (score_maestro, part.maestro))
     for (score, scores), truth in zip(both, part.truths, strict=True):
@@ -72,40 +72,44 @@ def test_lengths_are_worth_what_the_metrics_of_a_run_say(judged):
             n_thresholds=2,
         )
         metrics.update(report.metrics)
-    facts = judge.facts(worth)
+    facts = objective.facts(value)
     assert facts == pytest.approx({name: metrics[name] for name in facts}, abs=1e-9)
-    assert worth.psds1 > 0.02 and worth.mpauc > 0.1
-    assert worth.total == sum(facts.values())
+    assert value.psds1 > 0.02 and value.mpauc > 0.1
+    assert value.total == sum(facts.values())
     # Each length of a class is filtered and counted once.
-    assert len(judge._rocs) == len(judge.desed_labels)
+    assert len(objective._rocs) == len(objective.desed_labels)
 
 
 def test_the_sweep_finds_the_best_of_all_combinations(judged):
-    _, judge = judged
-    desed, maestro = judge.desed_labels[:3], judge.maestro_labels[:2]
+    _, objective = judged
+    desed, maestro = objective.desed_labels[:3], objective.maestro_labels[:2]
     candidates = dict.fromkeys((*desed, *maestro), (1, 5, 11))
-    best = sweep(judge, START, candidates)
+    best = sweep_lengths(objective, START, candidates)
     changed = [CLASSES.index(label) for label in candidates]
-    worth = []
+    value = []
     for lengths in itertools.product(*([(1, 5, 7, 11)] * len(changed))):
         tried = list(START)
         for index, length in zip(changed, lengths, strict=True):
             tried[index] = length
-        worth.append(judge(tried).total)
-    assert judge(best).total == pytest.approx(max(worth), abs=1e-12)
-    assert judge(best).total > judge(START).total
+        value.append(objective(tried).total)
+    assert objective(best).total == pytest.approx(max(value), abs=1e-12)
+    assert objective(best).total > objective(START).total
     assert all(best[i] == START[i] for i in range(len(CLASSES)) if i not in changed)
 
 
 def test_the_sweep_finds_at_least_what_a_search_finds(judged, make_plan):
-    _, judge = judged
+    _, objective = judged
     space = Space(
         tuple(Dimension(f"net.median_filter.{c}", "int", 1, 19, 6) for c in CLASSES)
     )  # fmt: skip
     plan = make_plan(space=space, n_trials=12)
-    diary = search(plan, lambda config: Outcome("complete", judge(config.net.median_filter).total))
+    log = search_lengths(
+        plan, lambda config: TrialOutcome("complete", objective(config.net.median_filter).total)
+    )
     candidates = dict.fromkeys(CLASSES, (1, 7, 13, 19))
-    assert judge(sweep(judge, START, candidates)).total >= diary.book.best.value
+    assert (
+        objective(sweep_lengths(objective, START, candidates)).total >= log.shared_study.best.value
+    )
 
 
 def test_lengths_of_a_line_of_the_space():
@@ -128,16 +132,18 @@ def plan(extracted, tmp_path):
     dimensions = tuple(Dimension(f"net.median_filter.{c}", "int", 1, 9, 4) for c in tuned)
     url = f"sqlite:///{tmp_path}/s.db"
     config = load_config(extracted, ["energy.enabled=false"])
-    return Plan(config, Space(dimensions), tmp_path, url, "tuning_postprocessing", 3)
+    return TuningPlan(config, Space(dimensions), tmp_path, url, "tuning_postprocessing", 3)
 
 
 def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys):
     best = tune_medians(plan, checkpoint, (), swept=True, device=CPU)
     said = capsys.readouterr().out
     config = load_config(best)
-    judge = Judge(scored(config, checkpoint, "devtest", plan.log_dir / "scores", CPU))
-    worth = judge(config.net.median_filter)
-    assert f"{worth.psds1:.4f} {worth.mpauc:7.4f} {worth.total:7.4f}\ntuned on: held_out" in said
+    objective = MedianFilterObjective(
+        teacher_scores(config, checkpoint, "devtest", plan.log_dir / "scores", CPU)
+    )
+    value = objective(config.net.median_filter)
+    assert f"{value.psds1:.4f} {value.mpauc:7.4f} {value.total:7.4f}\ntuned on: held_out" in said
     folder = plan.log_dir / "report_medians"
     rows = [line.split("\t") for line in (folder / "medians.tsv").read_text().splitlines()]
     assert rows[0] == ["event_label", "metric", "length", "value"]
@@ -151,7 +157,7 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys)
     options = run.RunOptions(str(plan.log_dir / "test"))
     folder = run.test(config, str(checkpoint), options, [])
     metrics = json.loads((folder / "results.json").read_text())["metrics"]
-    facts = judge.facts(worth)
+    facts = objective.facts(value)
     assert {name: metrics[name] for name in facts} == pytest.approx(facts, abs=1e-6)
     tested = load_config(folder / "config.yaml")
     assert tested.net.median_filter == config.net.median_filter
@@ -174,28 +180,28 @@ def test_scores_are_computed_again_when_what_they_are_of_has_changed(
     folder, calls = tmp_path / "scores", []
     compute = scores_module._compute
     monkeypatch.setattr(scores_module, "_compute", lambda *a: calls.append(1) or compute(*a))
-    first = scored(plan.config, checkpoint, "held_out", folder, CPU)
-    again = scored(plan.config, checkpoint, "held_out", folder, CPU)
+    first = teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
+    again = teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     assert len(calls) == 1
     assert np.array_equal(first.desed.values, again.desed.values)
     assert first.maestro.clip_ids == again.maestro.clip_ids
     kept = folder / "held_out_synthetic.npz"
     kept.write_bytes(kept.read_bytes()[:100])
-    scored(plan.config, checkpoint, "held_out", folder, CPU)
+    teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     assert len(calls) == 2
     copy = tmp_path / "other.ckpt"
     copy.write_bytes(checkpoint.read_bytes())
-    scored(plan.config, copy, "held_out", folder, CPU)
+    teacher_scores(plan.config, copy, "held_out", folder, CPU)
     assert len(calls) == 2  # the same file under another name
     # As a version that split MAESTRO otherwise left them: of the same files, but other clips.
     split = scores_module.SedDataModule._maestro_split
     swapped = lambda self: split(self)[::-1]  # noqa: E731
     with monkeypatch.context() as patched:
         patched.setattr(scores_module.SedDataModule, "_maestro_split", swapped)
-        other = scored(plan.config, checkpoint, "held_out", folder, CPU)
+        other = teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
         assert len(calls) == 3
         assert not set(other.maestro.clip_ids) & set(first.maestro.clip_ids)
-    scored(plan.config, checkpoint, "held_out", folder, CPU)
+    teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     assert len(calls) == 4
     data = SedDataModule(plan.config)
     data.check("validate")
@@ -204,14 +210,14 @@ def test_scores_are_computed_again_when_what_they_are_of_has_changed(
     before = wav.stat()
     try:
         os.utime(wav, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-        scored(plan.config, checkpoint, "held_out", folder, CPU)
+        teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     finally:
         os.utime(wav, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert len(calls) == 5
 
 
 def test_scores_of_dev_test_are_of_the_clips_with_events(plan, checkpoint, tmp_path, capsys):
-    found = scored(plan.config, checkpoint, "devtest", tmp_path, CPU)
+    found = teacher_scores(plan.config, checkpoint, "devtest", tmp_path, CPU)
     assert "clips without events, left out: 1 of DESED dev-test" in capsys.readouterr().out
     truth = found.truths[0]
     assert len(truth.left_out) == 1
@@ -219,16 +225,18 @@ def test_scores_of_dev_test_are_of_the_clips_with_events(plan, checkpoint, tmp_p
     tree = plan.config.dump()
     tree["data"]["keep_clips_without_events"] = ["devtest"]
     kept = check_config(tree, "kept")
-    more = scored(kept, checkpoint, "devtest", tmp_path, CPU)
+    more = teacher_scores(kept, checkpoint, "devtest", tmp_path, CPU)
     assert set(more.desed.clip_ids) - set(found.desed.clip_ids) == set(truth.left_out)
     # Worth is computed from scores, which never count them.
-    assert Judge(more)(START) == Judge(found)(START)
+    assert MedianFilterObjective(more)(START) == MedianFilterObjective(found)(START)
 
 
 def test_figures_stand_side_by_side():
-    from local.tuning.median_sweep import Worth
+    from local.tuning.median_sweep import ObjectiveValue
 
-    text = side_by_side({"before": [Worth(0.1, 0.2), Worth(0.3, 0.4)]}, "held_out")
+    text = format_comparison(
+        {"before": [ObjectiveValue(0.1, 0.2), ObjectiveValue(0.3, 0.4)]}, "held_out"
+    )
     assert text.splitlines()[1].split() == ["before", "0.1000", "0.2000", "0.3000", "0.3000",
                                             "0.4000", "0.7000"]  # fmt: skip
     assert text.splitlines()[2] == "tuned on: held_out"

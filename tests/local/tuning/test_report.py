@@ -8,11 +8,11 @@ from PIL import Image
 
 from desed_task.errors import InputError
 from local.config import load_config
-from local.tuning.plots import draw, slices
-from local.tuning.report import report
-from local.tuning.study_log import Diary, line_of, write_config
-from local.tuning.training_stage import open_book
-from local.tuning.workers.messages import Outcome
+from local.tuning.plots import draw_plots, plot_slices
+from local.tuning.report import write_report
+from local.tuning.study_log import StudyLog, format_trial, write_config
+from local.tuning.training_stage import open_study
+from local.tuning.workers.messages import TrialOutcome
 
 PLOTS = {f"{name}.{kind}" for name in ("history", "importances", "slices") for kind in ("png", "html")}  # fmt: skip # noqa: E501
 
@@ -21,20 +21,22 @@ PLOTS = {f"{name}.{kind}" for name in ("history", "importances", "slices") for k
 def studied(make_plan):
     """A study of six trials: four complete, one pruned, one failed."""
     plan = make_plan(n_trials=6)
-    book = open_book(plan)
+    study = open_study(plan)
     for number in range(6):
-        drawn = book.take().overrides["opt.lr"]
-        book.report(number, 0, 5.0)
-        outcome = Outcome("complete", drawn)
+        drawn = study.start_trial().overrides["opt.lr"]
+        study.report(number, 0, 5.0)
+        outcome = TrialOutcome("complete", drawn)
         if number > 3:
-            outcome = Outcome("pruned" if number == 4 else "failed", reason="tab\there\nand line")
-        book.finish(number, outcome)
-    return plan, book, Diary(plan.log_dir, book, plan.space, plan.config, 3)
+            outcome = TrialOutcome(
+                "pruned" if number == 4 else "failed", reason="tab\there\nand line"
+            )
+        study.finish(number, outcome)
+    return plan, study, StudyLog(plan.log_dir, study, plan.space, plan.config, 3)
 
 
 def test_a_report_has_table_plots_and_the_best(studied, capsys):
-    plan, book, diary = studied
-    folder = report(diary)
+    plan, study, log = studied
+    folder = write_report(log)
     assert {path.name for path in folder.iterdir()} == PLOTS | {"plotly.min.js", "trials.tsv"}
     for path in folder.glob("*.png"):
         with Image.open(path) as picture:
@@ -48,31 +50,31 @@ def test_a_report_has_table_plots_and_the_best(studied, capsys):
     assert rows[0] == header
     assert [len(row) for row in rows] == [7] * 7
     assert [row[1] for row in rows[1:]] == ["complete"] * 4 + ["pruned", "fail"]
-    assert rows[1][2] == f"{book.trials[0].value:.6f}"
+    assert rows[1][2] == f"{study.trials[0].value:.6f}"
     assert rows[5][2] == rows[6][2] == "-"  # 5.0 was a validation, no objective
     assert rows[6][-1] == "tab here and line"
     said = capsys.readouterr().out
     assert "study tuning_train: 1 running" not in said
     assert "study tuning_train: 4 complete, 1 pruned, 1 fail" in said
     assert f"best configuration: {plan.log_dir / 'best.yaml'}" in said
-    best = max(book.trials[:4], key=lambda trial: trial.value)
+    best = max(study.trials[:4], key=lambda trial: trial.value)
     assert said.index(f"trial {best.number} ") < said.index("best configuration")
     assert load_config(plan.log_dir / "best.yaml").opt.lr == pytest.approx(best.params["opt.lr"])
 
 
 def test_a_report_of_nothing_is_a_report(make_plan, capsys):
     plan = make_plan()
-    book = open_book(plan)
-    folder = report(Diary(plan.log_dir, book, plan.space, plan.config, 3))
+    study = open_study(plan)
+    folder = write_report(StudyLog(plan.log_dir, study, plan.space, plan.config, 3))
     assert {path.name for path in folder.iterdir()} == {"trials.tsv"}
     assert "no trial yet" in capsys.readouterr().out
 
 
 def test_one_trial_has_no_importances(make_plan, tmp_path):
-    book = open_book(make_plan())
-    book.take()
-    book.finish(0, Outcome("complete", 0.5))
-    assert draw(book.study, tmp_path / "plots") == ["history", "slices"]
+    study = open_study(make_plan())
+    study.start_trial()
+    study.finish(0, TrialOutcome("complete", 0.5))
+    assert draw_plots(study.study, tmp_path / "plots") == ["history", "slices"]
     assert {path.stem for path in (tmp_path / "plots").glob("*.png")} == {"history", "slices"}
 
 
@@ -87,7 +89,7 @@ def test_slices_of_many_values_stand_in_rows():
         )
         for n in range(3)
     ]
-    panels = slices(trials).axes
+    panels = plot_slices(trials).axes
     assert [axes.get_title() for axes in panels[:9]] == sorted(drawn)
     assert len(panels) == 12 and panels[8].get_xscale() == "log"
     assert [axes.axison for axes in panels] == [True] * 9 + [False] * 3
@@ -95,13 +97,13 @@ def test_slices_of_many_values_stand_in_rows():
 
 
 def test_lines_say_what_became_of_a_trial_and_the_best(studied):
-    _, book, _ = studied
-    trials = book.trials
-    line = line_of(trials[4], trials[0], {"opt.lr": 0.5})
+    _, study, _ = studied
+    trials = study.trials
+    line = format_trial(trials[4], trials[0], {"opt.lr": 0.5})
     best = f"best {trials[0].value:.6f} (trial 0)"
     assert line.startswith(f"trial 4  pruned  -  {best}  opt.lr=0.5")
-    assert "\n" not in line_of(trials[5], None, {})
-    assert "no best yet" in line_of(trials[5], None, {})
+    assert "\n" not in format_trial(trials[5], None, {})
+    assert "no best yet" in format_trial(trials[5], None, {})
 
 
 def test_a_configuration_is_written_with_what_was_changed(make_plan, tmp_path):

@@ -13,7 +13,7 @@ import yaml
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, load_config
-from local.tuning.search_space import Dimension, Space, apply, read_section
+from local.tuning.search_space import Dimension, Space, read_tuning_config, replace_values
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "confs" / "optuna.yaml"
@@ -39,7 +39,7 @@ def test_what_comes_along_starts_from_the_published_values(parity, tmp_path):
             if key.startswith("eval_folder"):
                 value = value.replace("eval21", "eval24")  # the set of this year
             assert config[section][key] == value, f"{section}.{key}"
-    assert read_section(PUBLISHED).n_trials == published["optuna"]["n_trials"]
+    assert read_tuning_config(PUBLISHED).n_trials == published["optuna"]["n_trials"]
     # A copy of the published file, which has no space, is tuned in the published space.
     copy = tmp_path / "published.yaml"
     copy.write_text(yaml.safe_dump(published))
@@ -104,7 +104,7 @@ def test_logarithms_and_ends():
 
 def test_values_reach_their_places():
     tree = load_config(PUBLISHED).dump()
-    changed = apply(
+    changed = replace_values(
         {"net.dropout": 0.3, "net.median_filter.1": 5, "net.median_filter.Speech": 9}, tree
     )
     assert changed["net"]["dropout"] == 0.3
@@ -113,7 +113,7 @@ def test_values_reach_their_places():
     assert tree == load_config(PUBLISHED).dump()
     for wrong in ("net.dropot", "nets.dropout", "net.median_filter.99", "net.median_filter.Dgo"):
         with pytest.raises(InputError, match="there is no such value"):
-            apply({wrong: 1}, tree)
+            replace_values({wrong: 1}, tree)
 
 
 def test_every_mistake_of_a_space_is_told_at_once(written):

@@ -9,7 +9,13 @@ import pytest
 from optuna.storages import JournalStorage, RDBStorage
 
 from desed_task.errors import InputError
-from local.tuning.storage import default_url, is_journal, open_storage, reachable, without_password
+from local.tuning.storage import (
+    default_url,
+    is_journal,
+    open_storage,
+    storage_errors,
+    without_password,
+)
 
 
 def test_every_kind_keeps_a_study(tmp_path):
@@ -51,7 +57,7 @@ def test_places_that_do_not_work_say_so_in_one_line(tmp_path):
         open_storage(f"sqlite:///{tmp_path}/x.db")
     with pytest.raises(InputError, match="that is a folder; give a file"):
         open_storage(str(tmp_path))
-    with pytest.raises(InputError) as error, reachable("--storage here"):
+    with pytest.raises(InputError) as error, storage_errors("--storage here"):
         raise optuna.exceptions.StorageInternalError("the server went away")
     assert "--storage here: the study cannot be read or written (the server went away)" in str(
         error.value

@@ -15,8 +15,8 @@ from optuna.trial import TrialState
 from desed_task.errors import InputError
 from local.config import load_config
 from local.tuning.search_space import Dimension, Space
-from local.tuning.study import AGAIN, ATTEMPT, OWNER, REASON, RETRY_OF, is_alive
-from local.tuning.training_stage import Plan, Tuner, open_diary
+from local.tuning.study import ATTEMPT, OWNER, REASON, RETRY_OF, TRIED_AGAIN, is_alive
+from local.tuning.training_stage import Tuner, TuningPlan, open_study_log
 from local.tuning.workers.device_slots import choose_slots
 from tests.local.tuning.fake_training import TARGET
 
@@ -25,18 +25,18 @@ ROOT = HERE.parents[2]
 CPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def tune(plan: Plan, n_jobs: int = 1, outside: dict[str, str] = CPU) -> Tuner:
+def tune(plan: TuningPlan, n_jobs: int = 1, outside: dict[str, str] = CPU) -> Tuner:
     one = Tuner(plan, choose_slots(n_jobs, 1, outside=outside), TARGET)
     one.run()
     return one
 
 
-def environment(plan: Plan, number: int) -> dict[str, object]:
+def environment(plan: TuningPlan, number: int) -> dict[str, object]:
     return json.loads((plan.log_dir / f"trial-{number}" / "environment.json").read_text())
 
 
 def states(one: Tuner) -> list[str]:
-    return [trial.state.name.lower() for trial in one.book.trials]
+    return [trial.state.name.lower() for trial in one.shared_study.trials]
 
 
 def test_four_jobs_land_on_four_cards_at_once(make_plan, monkeypatch):
@@ -57,7 +57,7 @@ def test_what_breaks_is_recorded_and_the_study_goes_on(make_plan):
     script = {"0": "out of memory", "1": "die", "3": "leave", "5": "worthless"}
     plan = make_plan(script, n_trials=6)
     one = tune(plan)
-    trials = one.book.trials
+    trials = one.shared_study.trials
     # The two whose process died are tried again, with the same values; nothing else is.
     assert (
         states(one) == ["fail", "fail", "complete", "fail", "complete", "fail"] + ["complete"] * 2
@@ -69,7 +69,9 @@ def test_what_breaks_is_recorded_and_the_study_goes_on(make_plan):
     assert reasons[1].startswith("its process was ended by SIGKILL (killed by the system")
     assert reasons[3] == "its process ended with status 3"
     assert reasons[5] == "the objective is nan"
-    assert [trial.user_attrs.get(AGAIN) for trial in trials if trial.state == TrialState.FAIL] == [
+    assert [
+        trial.user_attrs.get(TRIED_AGAIN) for trial in trials if trial.state == TrialState.FAIL
+    ] == [
         False,
         True,
         True,
@@ -90,9 +92,9 @@ def test_what_breaks_is_recorded_and_the_study_goes_on(make_plan):
 def test_a_trial_that_dies_twice_is_given_up(make_plan):
     one = tune(make_plan({"0": "die", "1": "die"}, n_trials=2))
     assert states(one) == ["fail", "fail", "complete"]
-    assert one.book.trials[1].user_attrs[ATTEMPT] == 2
-    assert one.book.trials[1].user_attrs[AGAIN] is False
-    assert one.book.n_ended == 2
+    assert one.shared_study.trials[1].user_attrs[ATTEMPT] == 2
+    assert one.shared_study.trials[1].user_attrs[TRIED_AGAIN] is False
+    assert one.shared_study.n_ended == 2
 
 
 def test_a_study_in_which_everything_fails_ends(make_plan):
@@ -107,7 +109,7 @@ def test_what_no_trial_could_do_ends_the_command_and_costs_no_trial(make_plan):
         tune(plan)
     one = tune(plan)
     assert states(one) == ["fail", "complete", "complete"]
-    assert one.book.trials[1].params == one.book.trials[0].params
+    assert one.shared_study.trials[1].params == one.shared_study.trials[0].params
 
 
 @pytest.mark.parametrize("signal", ["interrupt", "terminate"])
@@ -118,12 +120,12 @@ def test_stopped_it_leaves_nothing_running_and_goes_on(make_plan, signal):
     assert not is_alive(int(str(environment(plan, 1)["process"])))
     one = tune(plan)
     assert states(one) == ["complete", "fail", "complete", "complete"]
-    stopped, again = one.book.trials[1:3]
+    stopped, again = one.shared_study.trials[1:3]
     assert stopped.user_attrs[REASON] == "stopped"
     assert again.params == stopped.params
     assert again.user_attrs[ATTEMPT] == 1  # stopping is no fault of the trial
     # Enough of them: nothing more is begun.
-    assert len(tune(plan).book.trials) == 4
+    assert len(tune(plan).shared_study.trials) == 4
 
 
 def test_clearly_bad_trials_are_pruned_unless_told_otherwise(make_plan, tmp_path):
@@ -141,12 +143,12 @@ def test_clearly_bad_trials_are_pruned_unless_told_otherwise(make_plan, tmp_path
         # A third of the epochs is waited for.
         assert ("bad in epoch 2" in log[5]) == pruning
         assert ("pruned  -  best" in log[5]) == pruning
-        assert set(one.book.trials[0].intermediate_values) == {0, 1, 2, 3}
+        assert set(one.shared_study.trials[0].intermediate_values) == {0, 1, 2, 3}
 
 
 def test_after_the_time_no_trial_is_begun(make_plan):
     one = tune(make_plan(timeout_s=0.0))
-    assert one.book.trials == []
+    assert one.shared_study.trials == []
 
 
 def test_values_that_do_not_go_together_fail_their_trial_alone(make_plan):
@@ -160,13 +162,16 @@ def test_values_that_do_not_go_together_fail_their_trial_alone(make_plan):
     )
     one = tune(make_plan(space=space, n_trials=1))
     assert states(one) == ["fail"]
-    assert "n_epochs_warmup (24) is more than epoch_decay" in one.book.trials[0].user_attrs[REASON]
+    assert (
+        "n_epochs_warmup (24) is more than epoch_decay"
+        in one.shared_study.trials[0].user_attrs[REASON]
+    )
 
 
 def test_checkpoints_of_the_best_few_stay(make_plan):
     plan = make_plan(n_trials=5, keep=2)
     one = tune(plan, 2)
-    ranked = sorted(one.book.trials, key=lambda trial: -trial.value)
+    ranked = sorted(one.shared_study.trials, key=lambda trial: -trial.value)
     kept = {path.parent.parent.name for path in plan.log_dir.glob("trial-*/checkpoints/*")}
     assert kept == {f"trial-{trial.number}" for trial in ranked[:2]}
     assert not list(plan.log_dir.glob("trial-*/checkpoints/last.ckpt"))
@@ -179,7 +184,7 @@ def test_checkpoints_of_the_best_few_stay(make_plan):
 
 def test_the_draws_depend_on_seed_and_trial_alone(make_plan, tmp_path):
     drawn = [
-        [t.params for t in tune(make_plan(log_dir=tmp_path / name, n_trials=3)).book.trials]
+        [t.params for t in tune(make_plan(log_dir=tmp_path / name, n_trials=3)).shared_study.trials]
         for name in ("one", "two")
     ]
     assert drawn[0] == drawn[1]
@@ -210,18 +215,18 @@ def test_two_processes_share_a_journal(make_plan, tmp_path):
     both = [subprocess.Popen(command, cwd=ROOT, env=variables) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     one = Tuner(make_plan(storage=f"journal://{journal}", n_trials=8), [], TARGET)
-    assert one.book.n_ended >= 8
-    assert {t.state for t in one.book.trials} == {TrialState.COMPLETE}
-    owners = [t.user_attrs[OWNER] for t in one.book.trials]
+    assert one.shared_study.n_ended >= 8
+    assert {t.state for t in one.shared_study.trials} == {TrialState.COMPLETE}
+    owners = [t.user_attrs[OWNER] for t in one.shared_study.trials]
     assert len(set(owners)) == 2
-    assert len({json.dumps(t.params) for t in one.book.trials}) == len(owners)
+    assert len({json.dumps(t.params) for t in one.shared_study.trials}) == len(owners)
 
 
 def test_a_study_that_is_not_there_is_not_reported(make_plan):
     plan = make_plan(n_trials=1)
     with pytest.raises(InputError, match="nothing was tuned there yet"):
-        open_diary(plan)
+        open_study_log(plan)
     tune(plan)
-    assert open_diary(plan).book.n_ended == 1
+    assert open_study_log(plan).shared_study.n_ended == 1
     with pytest.raises(InputError, match="has no study other; give the flags that it was tuned"):
-        open_diary(replace(plan, study_name="other"))
+        open_study_log(replace(plan, study_name="other"))

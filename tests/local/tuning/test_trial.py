@@ -20,10 +20,10 @@ from local.checkpoints.restore import load_networks
 from local.config import RecipeConfig, check_config, load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
-from local.tuning.search_space import Dimension, Space, apply
-from local.tuning.trial import PARTS, LossError, TrialWatch, train, worth
-from local.tuning.workers.messages import Job, PrunedError, RefusedError
-from local.tuning.workers.process import reason_of
+from local.tuning.search_space import Dimension, Space, replace_values
+from local.tuning.trial import OBJECTIVE_METRICS, LossError, TrialWatch, objective_value, train
+from local.tuning.workers.messages import PrunedError, RefusedError, TrialJob
+from local.tuning.workers.process import failure_reason
 
 ROOT = Path(__file__).resolve().parents[3]
 QUIET = {"energy.enabled": False}
@@ -31,11 +31,11 @@ QUIET = {"energy.enabled": False}
 
 @pytest.fixture
 def make_job(extracted, tmp_path):
-    def make(objective="held_out", **changes) -> Job:
+    def make(objective="held_out", **changes) -> TrialJob:
         overrides = {"net.dropout": 0.3, "opt.lr": 1e-3}
         given = {key.replace("__", "."): value for key, value in changes.items()}
-        tree = apply({**QUIET, **overrides, **given}, load_config(extracted).dump())
-        return Job(0, 0, overrides, tree, str(tmp_path / "tuning"), objective)
+        tree = replace_values({**QUIET, **overrides, **given}, load_config(extracted).dump())
+        return TrialJob(0, 0, overrides, tree, str(tmp_path / "tuning"), objective)
 
     return make
 
@@ -47,7 +47,7 @@ def go_on(epoch: int, value: float) -> bool:
 def test_a_trial_is_worth_its_best_validation_and_leaves_dev_test_alone(make_job):
     job, told = make_job(), []
     outcome = train(job, lambda epoch, value: told.append((epoch, value)) or True)
-    names = [f"val/{part}" for part in PARTS]
+    names = [f"val/{part}" for part in OBJECTIVE_METRICS]
     assert outcome.value == sum(outcome.facts[name] for name in names)
     assert [epoch for epoch, _ in told] == [0, 1]
     assert not (job.folder / "results.json").exists()
@@ -110,14 +110,16 @@ def test_on_dev_test_it_is_the_published_sum(make_job, monkeypatch):
     monkeypatch.setattr(run, "fit", fit)
     outcome = train(job, go_on)
     assert asked["test"] is True
-    assert outcome.facts == {f"test/{part}": metrics[f"test/{part}"] for part in PARTS}
+    assert outcome.facts == {f"test/{part}": metrics[f"test/{part}"] for part in OBJECTIVE_METRICS}
     assert outcome.value == 0.75
 
 
 def test_a_loss_that_is_no_number_ends_the_trial(make_job):
     with pytest.raises(LossError, match="NaN loss") as error:
         train(make_job(opt__lr=1e30, training__gradient_clip=0.0), go_on)
-    assert reason_of(error.value).startswith("LossError: NaN loss: the network's scores are no num")
+    assert failure_reason(error.value).startswith(
+        "LossError: NaN loss: the network's scores are no num"
+    )
 
 
 def test_a_loss_that_is_no_number_is_found_before_it_is_validated(make_job):
@@ -142,9 +144,9 @@ def test_wrong_data_is_refused_before_anything_is_trained(make_job, tmp_path):
 
 
 def test_an_objective_that_the_data_does_not_define_is_named():
-    metrics = {f"val/{PARTS[0]}": 0.5, f"val/{PARTS[1]}": float("nan")}
+    metrics = {f"val/{OBJECTIVE_METRICS[0]}": 0.5, f"val/{OBJECTIVE_METRICS[1]}": float("nan")}
     with pytest.raises(InputError, match="val/teacher/segment_mpauc/sed_scores_eval: not defined"):
-        worth(metrics, "held_out")
+        objective_value(metrics, "held_out")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_an_objective_that_the_data_does_not_define_is_named():
     ],
 )
 def test_reasons_are_one_line(error, reason):
-    assert reason_of(error).startswith(reason)
+    assert failure_reason(error).startswith(reason)
 
 
 # ---- every value of the published space reaches the network
@@ -215,7 +217,7 @@ def base(extracted):
         "training.mixup": None,
         **QUIET,
     }
-    config = check_config(apply(changes, load_config(extracted).dump()), "")
+    config = check_config(replace_values(changes, load_config(extracted).dump()), "")
     data = SedDataModule(config)
     data.check("fit")
     return config, data
@@ -225,12 +227,12 @@ def base(extracted):
 def test_one_step_differs_at_each_end_of_every_range(base, dimension: Dimension):
     config, data = base
     left = [
-        one_step(check_config(apply({dimension.path: value}, config.dump()), ""), data)
+        one_step(check_config(replace_values({dimension.path: value}, config.dump()), ""), data)
         for value in dimension.ends
     ]
     # The same values leave the same behind.
     value = dimension.ends[0]
-    again = one_step(check_config(apply({dimension.path: value}, config.dump()), ""), data)
+    again = one_step(check_config(replace_values({dimension.path: value}, config.dump()), ""), data)
     assert all(torch.equal(one, two) for one, two in zip(left[0], again, strict=True))
     for i, one in enumerate(left):
         for other in left[i + 1 :]:

@@ -17,17 +17,23 @@ import pytest
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
 from local.prep.download import http as module
-from local.prep.download.http import BLOCK_BYTES, Policy, Progress, Remote, download
+from local.prep.download.http import (
+    BLOCK_BYTES,
+    DownloadProgress,
+    RemoteFile,
+    RetryPolicy,
+    download,
+)
 from local.prep.download.http_response import retry_after_s
 from tests.local.prep.download.http_server import Fault, Server
 
 ROOT = Path(__file__).parents[4]
 BODY = np.random.default_rng(0).bytes(4 * BLOCK_BYTES + 12345)
 MD5 = f"md5:{hashlib.md5(BODY).hexdigest()}"
-FAST = Policy(tries=4, first_wait_s=0.001, longest_wait_s=0.01, timeout_s=(5.0, 5.0))
+FAST = RetryPolicy(tries=4, first_wait_s=0.001, longest_wait_s=0.01, timeout_s=(5.0, 5.0))
 
 
-class Heard(Progress):
+class Heard(DownloadProgress):
     """Keeps what it is told."""
 
     def __init__(self):
@@ -54,7 +60,7 @@ def target(tmp_path):
 def fetch(url, target, size=None, checksum=None, **options):
     options.setdefault("policy", FAST)
     heard = Heard()
-    download(Remote(url, size, checksum), target, progress=heard, **options)
+    download(RemoteFile(url, size, checksum), target, progress=heard, **options)
     return heard
 
 
@@ -139,7 +145,7 @@ def begin(server, target, body=BODY, **about):
     """Leave a part of clips.zip, as a run that was given up does."""
     url = server.put("clips.zip", body, faults=[Fault(cut_at=500_000)], **about)
     with pytest.raises(InputError, match="times in a row"):
-        fetch(url, target, policy=Policy(tries=1, timeout_s=(5.0, 5.0)))
+        fetch(url, target, policy=RetryPolicy(tries=1, timeout_s=(5.0, 5.0)))
     assert 0 < target.with_name("clips.zip.part").stat().st_size <= 500_000
     server.requests.clear()
     return url
@@ -243,7 +249,7 @@ def test_retry_after_is_obeyed_and_capped(server, target, monkeypatch):
         Fault(status=503, headers={"Retry-After": formatdate(time.time() + 30, usegmt=True)}),
         Fault(status=503),
     ]
-    policy = Policy(tries=9, first_wait_s=1, longest_wait_s=120)
+    policy = RetryPolicy(tries=9, first_wait_s=1, longest_wait_s=120)
     url = server.put("clips.zip", BODY, faults=faults)
     fetch(url, target, policy=policy, stop=Stop())
     assert waited[:2] == [7, 120]
@@ -389,14 +395,14 @@ def test_a_folder_that_cannot_be_made(server, tmp_path):
 def test_stop_ends_it_and_keeps_the_part(server, target):
     stop = threading.Event()
 
-    class Stopping(Progress):
+    class Stopping(DownloadProgress):
         def at(self, done, total):
             if done:
                 stop.set()
 
     url = server.put("clips.zip", BODY)
     with pytest.raises(StoppedError, match=f"{BLOCK_BYTES} bytes are there"):
-        download(Remote(url), target, stop=stop, progress=Stopping())
+        download(RemoteFile(url), target, stop=stop, progress=Stopping())
     fetch(url, target)
     assert target.read_bytes() == BODY
     assert server.asked("/clips.zip")[1]["Range"] == f"bytes={BLOCK_BYTES}-"
@@ -405,8 +411,8 @@ def test_stop_ends_it_and_keeps_the_part(server, target):
 KILLED = """
 import sys
 from pathlib import Path
-from local.prep.download.http import Remote, download
-download(Remote(sys.argv[1]), Path(sys.argv[2]))
+from local.prep.download.http import RemoteFile, download
+download(RemoteFile(sys.argv[1]), Path(sys.argv[2]))
 """
 
 

@@ -8,8 +8,8 @@ import yaml
 from desed_task.errors import InputError
 from local.config import load_config
 from local.prep.download.sources import FETCHED_PARTS, SourceTable, is_checksum, load_sources
-from local.prep.download.zenodo import announced_size, remotes
-from local.prep.layout import Places
+from local.prep.download.zenodo import announced_size, remote_files
+from local.prep.layout import DataLayout
 from tests.local.prep.download.http_server import Fault, Server
 
 ROOT = Path(__file__).parents[4]
@@ -52,10 +52,10 @@ def test_our_table_has_the_records_of_the_recipe():
 def test_our_table_goes_with_our_configuration(tmp_path):
     """What a source gives lies in the folder that it goes into."""
     data = load_config(ROOT / "confs" / "pretrained.yaml").data
-    places = Places(data, tmp_path, tmp_path)
+    layout = DataLayout(data, tmp_path, tmp_path)
     for source in load_sources(ROOT / "confs" / "sources.yaml").sources:
         for key in source.gives:
-            wanted = getattr(places, key) if key.startswith("rec") else places.made(key)
+            wanted = getattr(layout, key) if key.startswith("rec") else layout.made(key)
             assert (tmp_path / source.into) in (wanted, *wanted.parents), (source.file, key)
 
 
@@ -121,7 +121,7 @@ def test_a_mirror_is_an_address():
 def test_sizes_and_checksums_come_from_the_record(server):
     server.put_record(7, {"x.zip": b"abc", "y.zip": b""})
     rows = table({"record": 7}, zenodo=server.url)
-    remote = remotes(rows.sources[0], rows)["x.zip"]
+    remote = remote_files(rows.sources[0], rows)["x.zip"]
     assert remote.url == ROW["url"]
     assert (remote.size, remote.checksum) == (3, "md5:900150983cd24fb0d6963f7d28e17f72")
 
@@ -129,18 +129,18 @@ def test_sizes_and_checksums_come_from_the_record(server):
 def test_the_table_has_the_last_word(server):
     server.put_record(7, {"x.zip": b"abc"})
     rows = table({"record": 7, "size": 4}, zenodo=server.url)
-    remote = remotes(rows.sources[0], rows)["x.zip"]
+    remote = remote_files(rows.sources[0], rows)["x.zip"]
     assert (remote.size, remote.checksum) == (4, "md5:900150983cd24fb0d6963f7d28e17f72")
     server.requests.clear()
     rows = table({"record": 7, "size": 4, "checksum": MD5}, zenodo=server.url)
-    assert remotes(rows.sources[0], rows)["x.zip"].checksum == MD5
+    assert remote_files(rows.sources[0], rows)["x.zip"].checksum == MD5
     assert server.requests == []  # nothing was left to ask
 
 
 def test_a_mirror_redirects_everything(server):
     server.put_record(7, {"x.zip": b"abc"})
     rows = table({"record": 7}, zenodo="http://zenodo.invalid").redirected(server.url + "/")
-    remote = remotes(rows.sources[0], rows)["x.zip"]
+    remote = remote_files(rows.sources[0], rows)["x.zip"]
     assert (remote.url, remote.size) == (f"{server.url}/x.zip", 3)
 
 
@@ -148,17 +148,17 @@ def test_a_pattern_is_what_the_record_has(server):
     odd = dict.fromkeys(("../c.zip", "c/d.zip", "c\\d.zip", ".c.zip"), b"c")
     server.put_record(7, {"b 1.zip": b"b", "a.zip": b"a", "readme.txt": b"r", **odd})
     rows = table({"record": 7, "file": "*.zip", "url": None}, zenodo=server.url)
-    found = remotes(rows.sources[0], rows)
+    found = remote_files(rows.sources[0], rows)
     assert {name: remote.url.removeprefix(server.url) for name, remote in found.items()} == {
         "a.zip": "/records/7/files/a.zip",
         "b 1.zip": "/records/7/files/b%201.zip",
     }
     rows = table({"record": 7, "file": "*.tar", "url": None}, zenodo=server.url)
     with pytest.raises(InputError, match=r"none of a.zip, .* matches \*\.tar"):
-        remotes(rows.sources[0], rows)
+        remote_files(rows.sources[0], rows)
     rows = table({"record": 8, "file": "*.tar", "url": None}, zenodo=server.url)
     with pytest.raises(InputError, match=r"/api/records/8: this listing cannot be had"):
-        remotes(rows.sources[0], rows)
+        remote_files(rows.sources[0], rows)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_pattern_is_what_the_record_has(server):
 def test_an_odd_listing_is_as_good_as_none(server, listing):
     server.put("api/records/7", listing)
     rows = table({"record": 7}, zenodo=server.url)
-    remote = remotes(rows.sources[0], rows)["x.zip"]
+    remote = remote_files(rows.sources[0], rows)["x.zip"]
     assert (remote.size, remote.checksum) == (None, None)
 
 
@@ -186,7 +186,7 @@ def test_an_odd_listing_is_as_good_as_none(server, listing):
 def test_no_listing(server, status):
     server.put("api/records/7", b"{}", faults=[Fault(status=status)] * 9)
     rows = table({"record": 7}, zenodo=server.url)
-    assert remotes(rows.sources[0], rows)["x.zip"].size is None
+    assert remote_files(rows.sources[0], rows)["x.zip"].size is None
 
 
 def test_a_server_says_how_large_a_file_is(server):

@@ -14,7 +14,7 @@ import pytest
 from desed_task.errors import InputError
 from local.prep.download import unpack as module
 from local.prep.download.archive_members import safe_path
-from local.prep.download.unpack import Unpacked, unpack
+from local.prep.download.unpack import UnpackedFile, unpack
 
 AUDIO = np.random.default_rng(0).bytes(3_000_000)
 FILES = {"dcase_synth/audio/a.wav": AUDIO, "dcase_synth/metadata/a.tsv": b"filename\n"}
@@ -73,7 +73,7 @@ def test_files_come_out_as_they_went_in(tmp_path, target, kind):
     before = archive.read_bytes()
     unpacked = unpack(archive, target, progress=False)
     assert files(target) == {"audio/a.wav": AUDIO, "metadata/a.tsv": b"filename\n"}
-    assert unpacked == (Unpacked("audio/a.wav", len(AUDIO)), Unpacked("metadata/a.tsv", 9))
+    assert unpacked == (UnpackedFile("audio/a.wav", len(AUDIO)), UnpackedFile("metadata/a.tsv", 9))
     assert archive.read_bytes() == before
     assert (target / "audio/a.wav").stat().st_mode & 0o777 == 0o666 & ~_umask()
 
@@ -329,7 +329,7 @@ def test_files_that_are_spared_stay(tmp_path, target):
         archive, target, spare=lambda path, size: path.name == "a.tsv", progress=False
     )
     assert files(target) == {"a.tsv": b"edited", "b.tsv": b"b", "c.tsv": b"c"}
-    assert unpacked[0] == Unpacked("a.tsv", 12)
+    assert unpacked[0] == UnpackedFile("a.tsv", 12)
 
 
 def test_what_check_raises_ends_it_between_blocks(tmp_path, target):

@@ -12,22 +12,22 @@ from local.prep.mini_corpus.annotators import (
     Annotator,
     _heard,
     _votes,
-    as_lines,
     competence,
+    format_annotation,
     soft_labels,
-    spread,
+    spread_windows,
 )
 from local.prep.mini_corpus.clip_plans import SCENE_CLASSES
 from local.prep.mini_corpus.sets import MiniSizes, plan_recordings
-from local.prep.mini_corpus.soundscapes import Event
+from local.prep.mini_corpus.soundscapes import PlannedEvent
 
 CLASSES = ("car", "footsteps", "birds_singing")
-BOUTS = (Event("car", 20.0, 32.0, 10.0), Event("footsteps", 5.0, 12.0, 10.0))
+BOUTS = (PlannedEvent("car", 20.0, 32.0, 10.0), PlannedEvent("footsteps", 5.0, 12.0, 10.0))
 PERFECT = Annotator(needs_s=3.0, sharpness_s=0.01, misses=0.0, invents=0.0)
 
 
 def test_windows_hold_what_they_overlap():
-    heard = _heard([Event("car", 12.0, 18.0, 0.0)], CLASSES, 30)
+    heard = _heard([PlannedEvent("car", 12.0, 18.0, 0.0)], CLASSES, 30)
     # Windows begin 9 s before the recording, one a second.
     assert heard.shape == (3, 39)
     start = {second: second + 9 for second in range(-9, 30)}
@@ -69,7 +69,7 @@ def test_competence_without_any_tick_is_even():
 
 def test_a_second_is_the_mean_of_its_windows():
     opinion = np.array([[0.0, 1.0, 1.0, 0.0, 0.0]])
-    assert spread(opinion, 2).tolist() == [[0.5, 1.0, 0.5, 0.0]]
+    assert spread_windows(opinion, 2).tolist() == [[0.5, 1.0, 0.5, 0.0]]
 
 
 def test_soft_labels_are_high_where_it_sounds_and_low_elsewhere():
@@ -91,7 +91,7 @@ def test_soft_labels_are_high_where_it_sounds_and_low_elsewhere():
 def test_lines_are_maestro_s(tmp_path):
     values = np.array([[0.25, 0.0], [1.0, 0.004]])
     path = tmp_path / "a.txt"
-    path.write_text(as_lines(values, ("car", "people talking")))
+    path.write_text(format_annotation(values, ("car", "people talking")))
     assert path.read_text() == "0\t1\tcar\t0.2500\n0\t1\tpeople talking\t1.0000\n"
     assert read_soft_labels(path).label == ("car", "people talking")
 

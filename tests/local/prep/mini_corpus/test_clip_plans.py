@@ -16,7 +16,7 @@ from local.data.maestro_split import (
 )
 from local.prep.mini_corpus.clip_plans import SCENE_CLASSES, youtube_name
 from local.prep.mini_corpus.sets import (
-    CLIP_SETS,
+    MINI_CLIP_SETS,
     MiniSizes,
     labels_of,
     plan_recordings,
@@ -24,7 +24,7 @@ from local.prep.mini_corpus.sets import (
     table_text,
 )
 
-SETS = {clips.name: clips for clips in CLIP_SETS}
+SETS = {clips.name: clips for clips in MINI_CLIP_SETS}
 
 
 @pytest.fixture(params=["full", "small"])
@@ -54,7 +54,7 @@ def test_plans_follow_the_seed():
 
 
 def test_events_lie_in_their_clips(sizes):
-    for clips in CLIP_SETS:
+    for clips in MINI_CLIP_SETS:
         for clip in plan_set(clips, sizes, 42):
             for event in clip.plan.events:
                 assert 0 <= event.onset_s < event.offset_s <= clip.plan.duration_s
@@ -62,7 +62,7 @@ def test_events_lie_in_their_clips(sizes):
 
 
 def test_clips_overlap_and_differ():
-    plans = [clip.plan for clips in CLIP_SETS for clip in plan_set(clips, MiniSizes(), 42)]
+    plans = [clip.plan for clips in MINI_CLIP_SETS for clip in plan_set(clips, MiniSizes(), 42)]
     assert sum(plan.channels == 2 for plan in plans) > 10
     assert sum(plan.duration_s < 10 for plan in plans) > 10
     assert sum(plan.duration_s > 10 for plan in plans) > 5
@@ -77,7 +77,7 @@ def test_clips_overlap_and_differ():
 def test_one_clip_is_silent_and_one_without_events(sizes):
     silent = [
         (clips.name, clip)
-        for clips in CLIP_SETS
+        for clips in MINI_CLIP_SETS
         for clip in plan_set(clips, sizes, 42)
         if clip.plan.domain is None
     ]

@@ -20,12 +20,12 @@ from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.data.maestro_split import split_train_files
-from local.prep.layout import FOLDERS, Places
+from local.prep.layout import FOLDERS, DataLayout
 from local.prep.mini_corpus import make
 from local.prep.mini_corpus.annotators import soft_labels
 from local.prep.mini_corpus.clip_plans import SCENE_CLASSES
 from local.prep.mini_corpus.make import BEATS_FILE, make_mini_corpus
-from local.prep.mini_corpus.sets import CLIP_SETS, MiniSizes, plan_recordings, plan_set
+from local.prep.mini_corpus.sets import MINI_CLIP_SETS, MiniSizes, plan_recordings, plan_set
 from local.prep.plots import plot_clips
 
 CONFIG = Path(__file__).parents[4] / "confs" / "pretrained.yaml"
@@ -38,8 +38,8 @@ def corpus(mini_root: Path) -> Path:
 
 
 @pytest.fixture
-def places(corpus: Path) -> Places:
-    return Places(load_config(CONFIG).data, corpus, corpus)
+def layout(corpus: Path) -> DataLayout:
+    return DataLayout(load_config(CONFIG).data, corpus, corpus)
 
 
 @pytest.fixture
@@ -57,56 +57,56 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.key)
-def test_every_folder_of_the_config_has_16_khz_siblings(places, folder):
-    source = places.made(f"{folder.key}_44k")
+def test_every_folder_of_the_config_has_16_khz_siblings(layout, folder):
+    source = layout.made(f"{folder.key}_44k")
     names = sorted(path.name for path in source.iterdir())
-    assert names == sorted(path.name for path in places.made(folder.key).iterdir())
+    assert names == sorted(path.name for path in layout.made(folder.key).iterdir())
     for name in names:
-        original, made = sf.info(source / name), sf.info(places.made(folder.key) / name)
+        original, made = sf.info(source / name), sf.info(layout.made(folder.key) / name)
         assert (original.samplerate, made.samplerate) == (44100, 16000)
         assert (original.subtype, made.subtype) == ("PCM_16", "FLOAT")
         assert original.channels == made.channels
 
 
 @pytest.mark.parametrize("key", ["synth", "synth_val", "strong", "test"])
-def test_strong_tables_list_the_folder(places, key):
-    table = read_strong_table(places.made(f"{key}_tsv"), VOCABULARY)
-    assert set(table.clip_ids) == {path.stem for path in places.made(f"{key}_folder").iterdir()}
+def test_strong_tables_list_the_folder(layout, key):
+    table = read_strong_table(layout.made(f"{key}_tsv"), VOCABULARY)
+    assert set(table.clip_ids) == {path.stem for path in layout.made(f"{key}_folder").iterdir()}
     assert {VOCABULARY[index] for index in table.label_index} == set(DESED_CLASSES)
 
 
-def test_the_weak_table_lists_the_folder(places):
-    table = read_weak_table(places.made("weak_tsv"), VOCABULARY)
-    assert set(table.clip_ids) == {path.stem for path in places.made("weak_folder").iterdir()}
+def test_the_weak_table_lists_the_folder(layout):
+    table = read_weak_table(layout.made("weak_tsv"), VOCABULARY)
+    assert set(table.clip_ids) == {path.stem for path in layout.made("weak_folder").iterdir()}
     assert table.target.any(axis=1).all()
 
 
 @pytest.mark.parametrize(("key", "folder"), [("synth_val", "synth_val"), ("test", "test")])
-def test_durations_are_the_files_own(places, key, folder):
-    durations = read_durations(places.made(f"{key}_dur"))
-    for path in places.made(f"{folder}_folder_44k").iterdir():
+def test_durations_are_the_files_own(layout, key, folder):
+    durations = read_durations(layout.made(f"{key}_dur"))
+    for path in layout.made(f"{folder}_folder_44k").iterdir():
         assert durations[path.stem] == pytest.approx(sf.info(path).duration, abs=1e-5)
     if key == "test":
         assert min(durations.values()) < 10
 
 
-def test_maestro_is_cut_every_second_and_every_five(places):
+def test_maestro_is_cut_every_second_and_every_five(layout):
     for split, hop_cs in (("train", 100), ("val", 500)):
         onsets: dict[str, list[int]] = {}
-        for path in sorted(places.made(f"real_maestro_{split}_folder").iterdir()):
+        for path in sorted(layout.made(f"real_maestro_{split}_folder").iterdir()):
             recording, onset, _ = path.stem.rsplit("-", 2)
             onsets.setdefault(recording, []).append(int(onset))
         assert len(onsets) == (10 if split == "train" else 5)
         for starts in onsets.values():
             assert starts == list(range(0, len(starts) * hop_cs, hop_cs))
             assert len(starts) >= 2
-        table = read_strong_table(places.made(f"real_maestro_{split}_tsv"), VOCABULARY)
+        table = read_strong_table(layout.made(f"real_maestro_{split}_tsv"), VOCABULARY)
         assert 0 < table.confidence.min() < 0.5 < table.confidence.max() <= 1
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_maestro_s_recordings_can_be_split(places, seed):
-    table = read_strong_table(places.made("real_maestro_train_tsv"), VOCABULARY)
+def test_maestro_s_recordings_can_be_split(layout, seed):
+    table = read_strong_table(layout.made("real_maestro_train_tsv"), VOCABULARY)
     for part in split_train_files(table.clip_ids, 0.9, seed):
         assert len({clip_id.split("-")[0] for clip_id in part}) == 5
 
@@ -124,18 +124,18 @@ def test_every_recording_has_a_scored_class_for_certain(sizes, seed):
         assert set(certain) & set(MAESTRO_SCORED_CLASSES), recording.name
 
 
-def test_recordings_durations_are_told_twice_alike(corpus, places):
+def test_recordings_durations_are_told_twice_alike(corpus, layout):
     metadata = pd.read_csv(corpus / "maestro_real" / "metadata" / "development_metadata.csv")
     told = dict(zip(metadata["filename"].str[:-4], metadata["duration"], strict=True))
-    assert told == pytest.approx(read_durations(places.made("real_maestro_val_dur")))
+    assert told == pytest.approx(read_durations(layout.made("real_maestro_val_dur")))
     assert len(told) == 15
 
 
-def test_odd_files_are_there(places):
+def test_odd_files_are_there(layout):
     info = {
         path: sf.info(path)
-        for clips in CLIP_SETS
-        for path in places.made(f"{clips.folder_key}_44k").iterdir()
+        for clips in MINI_CLIP_SETS
+        for path in layout.made(f"{clips.folder_key}_44k").iterdir()
     }
     assert any(one.channels == 2 for one in info.values())
     assert any(one.duration < 9.9 for one in info.values())
@@ -193,7 +193,7 @@ def test_a_killed_run_is_completed(copy, corpus):
     (copy / MINI_CORPUS_MARKER).unlink()
     (copy / MINI_CORPUS_MARKER).write_text(json.dumps({**marker, "complete": False}))
     for key in ("weak_folder_44k", "weak_folder", "real_maestro_train_folder_44k"):
-        folder = Places(load_config(CONFIG).data, copy, copy).made(key)
+        folder = DataLayout(load_config(CONFIG).data, copy, copy).made(key)
         for path in sorted(folder.iterdir())[::4]:
             path.unlink()
     for path in copy.rglob("*.tsv"):
@@ -216,9 +216,9 @@ def test_a_file_missing_from_a_complete_corpus_is_made_again(copy, corpus):
 
 def test_any_number_of_processes_writes_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(make, "_WORTH_A_PROCESS", 1)
-    planned = plan_set(CLIP_SETS[2], SMALL, 7)[:4]
+    planned = plan_set(MINI_CLIP_SETS[2], SMALL, 7)[:4]
     for jobs in (1, 2):
-        work = [make.Job(tmp_path / str(jobs) / clip.name, clip.plan) for clip in planned]
+        work = [make.RenderJob(tmp_path / str(jobs) / clip.name, clip.plan) for clip in planned]
         make._render(work, jobs, progress=False)
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
     assert len(digests(tmp_path / "1")) == 4

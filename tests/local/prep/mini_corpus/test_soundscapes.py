@@ -11,20 +11,20 @@ import soundfile as sf
 from local.prep.mini_corpus.soundscapes import (
     REAL,
     SYNTHETIC,
-    ClipPlan,
-    Event,
+    PlannedEvent,
+    SoundscapePlan,
     draw_snr_db,
-    place,
+    place_event,
     render_clip,
     write_clip,
 )
 
 RATE = 16000
-DOG = Event("Dog", 1.0, 2.0, 20.0)
+DOG = PlannedEvent("Dog", 1.0, 2.0, 20.0)
 
 
-def plan(*events: Event, **changes: object) -> ClipPlan:
-    return replace(ClipPlan((1, 2, 3), 4.0, 1, SYNTHETIC, events), **changes)
+def plan(*events: PlannedEvent, **changes: object) -> SoundscapePlan:
+    return replace(SoundscapePlan((1, 2, 3), 4.0, 1, SYNTHETIC, events), **changes)
 
 
 def rms(samples: np.ndarray) -> float:
@@ -41,7 +41,7 @@ def test_an_event_sounds_where_it_was_planned():
 
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 20.0])
 def test_an_event_is_as_loud_as_planned(snr_db):
-    samples = render_clip(plan(Event("Vacuum_cleaner", 2.0, 4.0, snr_db)), RATE)
+    samples = render_clip(plan(PlannedEvent("Vacuum_cleaner", 2.0, 4.0, snr_db)), RATE)
     # What is added to noise of power 1 is signal and noise.
     ratio = (rms(samples[2 * RATE :]) / rms(samples[: 2 * RATE])) ** 2
     assert 10 * np.log10(max(ratio - 1, 0.01)) == pytest.approx(snr_db, abs=3)
@@ -68,7 +68,7 @@ def test_silence_is_digital():
 
 
 def test_an_event_up_to_the_end_is_cut_there():
-    assert render_clip(plan(Event("Frying", 3.0, 4.0, 10.0)), RATE).shape == (4 * RATE,)
+    assert render_clip(plan(PlannedEvent("Frying", 3.0, 4.0, 10.0)), RATE).shape == (4 * RATE,)
 
 
 def test_files_are_44_1_khz_and_16_bits(tmp_path):
@@ -79,22 +79,22 @@ def test_files_are_44_1_khz_and_16_bits(tmp_path):
 
 def test_events_of_a_class_keep_apart():
     rng = np.random.default_rng(0)
-    events: list[Event] = []
+    events: list[PlannedEvent] = []
     for _ in range(200):
-        where = place(rng, events, "Dog", 0.7, 10.0, 0.3)
+        where = place_event(rng, events, "Dog", 0.7, 10.0, 0.3)
         if where:
-            events.append(Event("Dog", *where, 10.0))
+            events.append(PlannedEvent("Dog", *where, 10.0))
     assert 6 <= len(events) < 200
     bounds = np.array(sorted((event.onset_s, event.offset_s) for event in events))
     assert (bounds[1:, 0] - bounds[:-1, 1] > 0.3).all()
     assert bounds.min() >= 0
     assert bounds.max() <= 10
     # Another class may overlap them.
-    assert place(rng, events, "Cat", 9.9, 10.0, 0.3)
+    assert place_event(rng, events, "Cat", 9.9, 10.0, 0.3)
 
 
 def test_an_event_longer_than_the_clip_fills_it():
-    assert place(np.random.default_rng(0), [], "Frying", 12.0, 6.2, 0.3) == (0.0, 6.2)
+    assert place_event(np.random.default_rng(0), [], "Frying", 12.0, 6.2, 0.3) == (0.0, 6.2)
 
 
 def test_levels_are_mostly_easy_and_sometimes_hard():

@@ -51,7 +51,7 @@ def test_shape_does_not_delay():
 
 
 def test_combined_spectra_add_up():
-    both = synthesis.combined([(100, 0), (10000, -40)], [(1000, 6)])
+    both = synthesis.add_spectra([(100, 0), (10000, -40)], [(1000, 6)])
     hz = np.array([100.0, 1000.0, 10000.0])
     level_db = 20 * np.log10(synthesis.gain_curve(both, hz))
     assert level_db == pytest.approx([6, -14, -34], abs=0.1)
@@ -96,11 +96,11 @@ def test_strikes_beyond_the_end_are_left_out():
 
 
 def test_beats_fill_the_duration(rng):
-    onsets = synthesis.beats(rng, 5.0, 0.5, 0.3, last_s=0.2)
+    onsets = synthesis.onset_times(rng, 5.0, 0.5, 0.3, last_s=0.2)
     assert onsets[0] == 0
     assert onsets[-1] == pytest.approx(4.8)
     assert 0.2 < np.diff(onsets).min() < np.diff(onsets).max() < 1.0
-    assert synthesis.beats(rng, 0.1, 0.5, 0.3, last_s=0.2).tolist() == [0]
+    assert synthesis.onset_times(rng, 0.1, 0.5, 0.3, last_s=0.2).tolist() == [0]
 
 
 def test_a_room_adds_a_tail_and_keeps_the_onset(rng):

@@ -17,17 +17,17 @@ from tqdm import tqdm
 
 from desed_task.errors import InputError
 from local.config import load_config
-from local.prep.layout import FOLDERS, PARTS, Places
+from local.prep.layout import DATA_PARTS, FOLDERS, DataLayout
 from local.prep.youtube import audioset
 from local.prep.youtube.audioset import fetch_audioset, fetch_clips
-from local.prep.youtube.client import YouTube
-from local.prep.youtube.clip_sets import CLIP_SETS, listed_names, missing_table
+from local.prep.youtube.client import YouTubeClient
+from local.prep.youtube.clip_sets import AUDIOSET_CLIPS, listed_names, missing_table
 from local.prep.youtube.plan import plan_audioset
-from local.prep.youtube.rate_limit import Manners
+from local.prep.youtube.rate_limit import RateLimits
 
 ROOT = Path(__file__).parents[4]
 FAKE_PROGRAMS = Path(__file__).with_name("fake_programs.py")
-HURRIED = Manners(pause_s=0, first_wait_s=0, limit_wait_s=0)
+HURRIED = RateLimits(pause_s=0, first_wait_s=0, limit_wait_s=0)
 
 spec = importlib.util.spec_from_file_location("fake_programs", FAKE_PROGRAMS)
 fake_programs = importlib.util.module_from_spec(spec)
@@ -89,8 +89,8 @@ def video(stem):
 
 @pytest.fixture
 def fetch(tmp_path):
-    def run(names, *, jobs=4, manners=HURRIED, cookies=None, **options):
-        youtube = YouTube(manners=manners, cookies=cookies, say=options.pop("say", print))
+    def run(names, *, jobs=4, limits=HURRIED, cookies=None, **options):
+        youtube = YouTubeClient(limits=limits, cookies=cookies, say=options.pop("say", print))
         folder, missing = tmp_path / "weak", tmp_path / "missing_files_weak.tsv"
         return fetch_clips(
             names, folder, missing, youtube=youtube, jobs=jobs, progress=False, **options
@@ -220,15 +220,15 @@ def test_what_passes_is_tried_again_at_once(desk, fetch, tmp_path):
 
 def test_what_hangs_is_tried_again(desk, fetch):
     desk.reply({video("hang"): ["hang", "ok"]}, {video("hang"): ["hang", "ok"]})
-    manners = Manners(pause_s=0, first_wait_s=0, timeout_s=3, tries=5)
-    step = fetch([name("hang")], manners=manners)
+    limits = RateLimits(pause_s=0, first_wait_s=0, timeout_s=3, tries=5)
+    step = fetch([name("hang")], limits=limits)
     assert (step.done, step.failed) == (1, ())
     assert desk.asked()[video("hang")] >= 3
 
 
 def test_what_hangs_is_ended_with_all_that_it_started(desk, fetch, tmp_path):
     desk.reply({video("hang"): ["hang"]})
-    fetch([name("hang")], manners=Manners(pause_s=0, tries=1, timeout_s=4))
+    fetch([name("hang")], limits=RateLimits(pause_s=0, tries=1, timeout_s=4))
     assert missing_in(tmp_path) == {name("hang"): "failed: yt-dlp took more than 4 s"}
     wait_until_ended(int((desk.folder / "hanging").read_text()))
 
@@ -358,7 +358,7 @@ def test_a_limit_before_anything_was_answered_ends_the_run(desk, fetch, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("reply", "manners", "words"),
+    ("reply", "limits", "words"),
     [
         (
             {"error": "Failed to resolve 'www.youtube.com'"},
@@ -368,10 +368,10 @@ def test_a_limit_before_anything_was_answered_ends_the_run(desk, fetch, tmp_path
         ({"error": "Video unavailable"}, {"most_gone": 3}, "the first 3 clips asked for are all g"),
     ],
 )
-def test_when_all_clips_fail_the_run_ends(desk, fetch, tmp_path, reply, manners, words):
+def test_when_all_clips_fail_the_run_ends(desk, fetch, tmp_path, reply, limits, words):
     desk.reply({video(f"c{i}"): [reply] for i in range(30)})
-    manners = Manners(pause_s=0, first_wait_s=0, tries=1, **manners)
-    step = fetch([name(f"c{i}") for i in range(30)], jobs=1, manners=manners)
+    limits = RateLimits(pause_s=0, first_wait_s=0, tries=1, **limits)
+    step = fetch([name(f"c{i}") for i in range(30)], jobs=1, limits=limits)
     assert len(desk.asked()) == 3
     assert words in reasons(step)[-1]
     assert list(missing_in(tmp_path).values()).count("not fetched yet") == 27
@@ -380,8 +380,8 @@ def test_when_all_clips_fail_the_run_ends(desk, fetch, tmp_path, reply, manners,
 def test_failures_here_and_there_do_not_end_the_run(desk, fetch):
     stems = [f"c{i}" for i in range(8)]
     desk.reply({video(stem): [{"error": "odd"}] for stem in stems[1::2]})
-    manners = Manners(pause_s=0, most_failed=2, most_gone=2)
-    step = fetch([name(stem) for stem in stems], jobs=1, manners=manners)
+    limits = RateLimits(pause_s=0, most_failed=2, most_gone=2)
+    step = fetch([name(stem) for stem in stems], jobs=1, limits=limits)
     assert (step.done, len(step.failed)) == (4, 4)
 
 
@@ -448,10 +448,11 @@ FETCH = """
 import sys
 from pathlib import Path
 from local.prep.youtube.audioset import fetch_clips
-from local.prep.youtube.rate_limit import Manners
-from local.prep.youtube.client import YouTube
+from local.prep.youtube.rate_limit import RateLimits
+from local.prep.youtube.client import YouTubeClient
 folder, missing, *names = sys.argv[1:]
-fetch_clips(names, Path(folder), Path(missing), youtube=YouTube(manners=Manners(pause_s=0)), jobs=2)
+client = YouTubeClient(limits=RateLimits(pause_s=0))
+fetch_clips(names, Path(folder), Path(missing), youtube=client, jobs=2)
 """
 
 
@@ -560,9 +561,9 @@ def data():
 
 
 @pytest.fixture
-def places(tmp_path, data):
+def layout(tmp_path, data):
     """Tables of the four sets, with a clip of its own each and one that is in all."""
-    places = Places(data, tmp_path / "base", tmp_path / "out")
+    layout = DataLayout(data, tmp_path / "base", tmp_path / "out")
     metadata = tmp_path / "base" / "dcase" / "dataset" / "metadata"
     for path, columns, cells in (
         ("validation/validation.tsv", "onset\toffset\tevent_label", "0.1\t1\tSpeech"),
@@ -578,13 +579,15 @@ def places(tmp_path, data):
             f"{clip}\t{cells}".rstrip() if cells == "" else f"{clip}\t{cells}" for clip in clips
         ]
         table.write_text("\n".join([f"filename\t{columns}".rstrip(), *rows]) + "\n")
-    return places
+    return layout
 
 
 def test_sets_are_folders_and_parts_of_the_recipe():
     known = {folder.key: folder.part for folder in FOLDERS}
-    assert {clip_set.folder_key: clip_set.part for clip_set in CLIP_SETS}.items() <= known.items()
-    assert {clip_set.part for clip_set in CLIP_SETS} == {"real", "strong"} < set(PARTS)
+    assert {
+        clip_set.folder_key: clip_set.part for clip_set in AUDIOSET_CLIPS
+    }.items() <= known.items()
+    assert {clip_set.part for clip_set in AUDIOSET_CLIPS} == {"real", "strong"} < set(DATA_PARTS)
 
 
 @pytest.mark.parametrize(
@@ -596,12 +599,12 @@ def test_sets_are_folders_and_parts_of_the_recipe():
         ("unlabel_in_domain", "unlabel_in_domain"),
     ],
 )
-def test_tables_list_clips_once(places, set_name, stem):
-    assert listed_names(places, set_name) == (name(stem[:11]), name("all"))
+def test_tables_list_clips_once(layout, set_name, stem):
+    assert listed_names(layout, set_name) == (name(stem[:11]), name("all"))
 
 
-def test_every_set_goes_into_the_folder_of_the_config(desk, places, tmp_path):
-    steps = fetch_audioset(places, ["strong", "real"], manners=HURRIED, progress=False)
+def test_every_set_goes_into_the_folder_of_the_config(desk, layout, tmp_path):
+    steps = fetch_audioset(layout, ["strong", "real"], limits=HURRIED, progress=False)
     assert [(step.title, step.done, step.failed) for step in steps] == [
         (title, 2, ())
         for title in ("DESED validation", "weak", "strong real", "unlabelled in domain")
@@ -614,16 +617,16 @@ def test_every_set_goes_into_the_folder_of_the_config(desk, places, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_only_the_parts_wanted_are_fetched(desk, places):
-    steps = fetch_audioset(places, ["strong", "maestro"], manners=HURRIED, progress=False)
+def test_only_the_parts_wanted_are_fetched(desk, layout):
+    steps = fetch_audioset(layout, ["strong", "maestro"], limits=HURRIED, progress=False)
     assert [step.title for step in steps] == ["strong real"]
     assert set(desk.asked()) == {"audioset_st", video("all")}
 
 
-def test_a_set_without_its_table_does_not_hold_up_the_others(desk, places):
-    places.found("weak_tsv").unlink()
+def test_a_set_without_its_table_does_not_hold_up_the_others(desk, layout):
+    layout.found("weak_tsv").unlink()
     desk.reply({video("all"): [{"error": "Video unavailable"}]})
-    steps = fetch_audioset(places, ["real"], manners=HURRIED, progress=False)
+    steps = fetch_audioset(layout, ["real"], limits=HURRIED, progress=False)
     assert [(step.title, step.done) for step in steps] == [
         ("DESED validation (1 gone)", 1),
         ("weak", 0),
@@ -631,43 +634,43 @@ def test_a_set_without_its_table_does_not_hold_up_the_others(desk, places):
     ]
     assert "weak.tsv: no such table" in reasons(steps[1])[0]
     for set_name in ("validation", "unlabel_in_domain"):
-        table = missing_table(places, set_name)
+        table = missing_table(layout, set_name)
         assert table.name == f"missing_files_{set_name}.tsv"
         assert table.read_text() == f"filename\treason\n{name('all')}\tgone: Video unavailable\n"
 
 
-def test_after_a_refusal_no_other_set_is_asked_for(desk, places):
+def test_after_a_refusal_no_other_set_is_asked_for(desk, layout):
     desk.reply({"validation_": [BOT], video("all"): [BOT], video("weak"): [BOT]})
-    steps = fetch_audioset(places, ["real"], manners=HURRIED, jobs=1, progress=False)
+    steps = fetch_audioset(layout, ["real"], limits=HURRIED, jobs=1, progress=False)
     assert len(desk.asked()) == 1
     assert ["2 clips are left; YouTube refuses" in reasons(step)[0] for step in steps] == [True] * 3
-    assert missing_table(places, "weak").read_text().count("not fetched yet") == 2
+    assert missing_table(layout, "weak").read_text().count("not fetched yet") == 2
 
 
-def test_without_programs_every_set_says_so(desk, places, tmp_path, monkeypatch):
+def test_without_programs_every_set_says_so(desk, layout, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    steps = fetch_audioset(places, ["real", "strong"], manners=HURRIED, progress=False)
+    steps = fetch_audioset(layout, ["real", "strong"], limits=HURRIED, progress=False)
     assert all("not on PATH" in reasons(step)[0] for step in steps) and len(steps) == 4
 
 
-def test_a_bar_shows_counts(desk, places, capfd):
+def test_a_bar_shows_counts(desk, layout, capfd):
     desk.reply({video("all"): [{"error": "Video unavailable"}]})
-    fetch_audioset(places, ["strong"], manners=HURRIED, jobs=1)
+    fetch_audioset(layout, ["strong"], limits=HURRIED, jobs=1)
     told = capfd.readouterr().err
     assert "strong real: 100%" in told and "fetched=1, gone=1" in told
 
 
-def test_a_plan_says_what_would_be_fetched(desk, places):
-    audio = missing_table(places, "weak").parents[1] / "audio"
+def test_a_plan_says_what_would_be_fetched(desk, layout):
+    audio = missing_table(layout, "weak").parents[1] / "audio"
     (audio / "train" / "weak").mkdir(parents=True)
     sf.write(audio / "train" / "weak" / name("all"), np.zeros(10), 44100)
-    table = missing_table(places, "strong")
+    table = missing_table(layout, "strong")
     table.parent.mkdir()
     table.write_text(f"filename\treason\n{name('all')}\tgone: Video unavailable\n")
-    places.found("test_tsv").unlink()
-    before = {path: path.read_bytes() for path in places.basedir.rglob("*") if path.is_file()}
+    layout.found("test_tsv").unlink()
+    before = {path: path.read_bytes() for path in layout.basedir.rglob("*") if path.is_file()}
 
-    plan = plan_audioset(places, ["real", "strong"], progress=False)
+    plan = plan_audioset(layout, ["real", "strong"], progress=False)
     rows = {row.title: (row.listed, row.gone, len(row.seconds)) for row in plan.rows}
     assert rows == {
         "DESED validation": (0, 0, 0),
@@ -678,17 +681,17 @@ def test_a_plan_says_what_would_be_fetched(desk, places):
     assert plan.left == 4 and plan.problem == ""
     # 10 s, two channels of two bytes as they are cut, and of four or two at 16 kHz.
     assert plan.needed == 4 * 10 * 2 * (2 * 44100 + 4 * 16000)
-    smaller = plan_audioset(places, ["real", "strong"], bits=16, progress=False)
+    smaller = plan_audioset(layout, ["real", "strong"], bits=16, progress=False)
     assert smaller.needed == 4 * 10 * 2 * (2 * 44100 + 2 * 16000)
     assert "DESED validation                  known once its table is there" in plan.text()
-    assert plan_audioset(places, ["strong"], retry_gone=True, progress=False).left == 2
+    assert plan_audioset(layout, ["strong"], retry_gone=True, progress=False).left == 2
     assert desk.asked() == {}
-    assert before == {p: p.read_bytes() for p in places.basedir.rglob("*") if p.is_file()}
+    assert before == {p: p.read_bytes() for p in layout.basedir.rglob("*") if p.is_file()}
 
 
-def test_a_plan_tells_the_time_and_what_is_lacking(desk, places, tmp_path, monkeypatch):
+def test_a_plan_tells_the_time_and_what_is_lacking(desk, layout, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    text = plan_audioset(places, ["real"], manners=Manners(pause_s=1200), progress=False).text()
+    text = plan_audioset(layout, ["real"], limits=RateLimits(pause_s=1200), progress=False).text()
     assert "to fetch: 6 clips, 0.0 GB" in text
     assert "at one in 1200 s it takes 2 hours" in text
     assert "ffmpeg (apt install ffmpeg" in text.splitlines()[-1]

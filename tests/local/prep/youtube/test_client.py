@@ -2,8 +2,8 @@
 
 import pytest
 
-from local.prep.youtube.client import Cut, parse_name
-from local.prep.youtube.errors import ClipError, Kind, meaning, tidy
+from local.prep.youtube.client import ClipCut, parse_clip_name
+from local.prep.youtube.errors import ClipError, Failure, classify_error, shorten_message
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from local.prep.youtube.errors import ClipError, Kind, meaning, tidy
     ],
 )
 def test_names_are_taken_apart(name, video, start_s, end_s):
-    assert parse_name(name) == Cut(name, video, start_s, end_s)
+    assert parse_clip_name(name) == ClipCut(name, video, start_s, end_s)
 
 
 @pytest.mark.parametrize(
@@ -38,53 +38,54 @@ def test_names_are_taken_apart(name, video, start_s, end_s):
     ],
 )
 def test_other_names_are_none_of_youtube(name):
-    assert parse_name(name) is None
+    assert parse_clip_name(name) is None
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Kind.GONE, "Video unavailable"),
-        (Kind.GONE, "Video unavailable. This video is private"),
-        (Kind.GONE, "Private video. Sign in if you've been granted access to this video"),
-        (Kind.GONE, "This video has been removed by the uploader"),
-        (Kind.GONE, "This video has been removed for violating YouTube's policy on hate speech."),
-        (Kind.GONE, "Video unavailable. This video is no longer available because the YouTube "
+        (Failure.GONE, "Video unavailable"),
+        (Failure.GONE, "Video unavailable. This video is private"),
+        (Failure.GONE, "Private video. Sign in if you've been granted access to this video"),
+        (Failure.GONE, "This video has been removed by the uploader"),
+        (Failure.GONE, "This video has been removed for violating YouTube's policy on hate "
+         "speech."),
+        (Failure.GONE, "Video unavailable. This video is no longer available because the YouTube "
          "account associated with this video has been terminated."),
-        (Kind.GONE, "Video unavailable. The uploader has not made this video available in your "
+        (Failure.GONE, "Video unavailable. The uploader has not made this video available in your "
          "country"),
-        (Kind.GONE, "Join this channel to get access to members-only content like this video"),
-        (Kind.GONE, "Video unavailable. This content isn’t available."),
-        (Kind.SIGN_IN, "Sign in to confirm your age. This video may be inappropriate for some "
+        (Failure.GONE, "Join this channel to get access to members-only content like this video"),
+        (Failure.GONE, "Video unavailable. This content isn’t available."),
+        (Failure.SIGN_IN, "Sign in to confirm your age. This video may be inappropriate for some "
          "users. Use --cookies-from-browser or --cookies for the authentication."),
-        (Kind.SIGN_IN, "This video is only available for registered users"),
-        (Kind.LIMIT, "Sign in to confirm you’re not a bot. Use --cookies-from-browser"),
-        (Kind.LIMIT, "Sign in to confirm you're not a bot"),
-        (Kind.LIMIT, "Video unavailable. This content isn't available, try again later. The "
+        (Failure.SIGN_IN, "This video is only available for registered users"),
+        (Failure.LIMIT, "Sign in to confirm you’re not a bot. Use --cookies-from-browser"),
+        (Failure.LIMIT, "Sign in to confirm you're not a bot"),
+        (Failure.LIMIT, "Video unavailable. This content isn't available, try again later. The "
          "current session has been rate-limited by YouTube for up to an hour."),
-        (Kind.LIMIT, "Unable to download webpage: HTTP Error 429: Too Many Requests (caused by "
+        (Failure.LIMIT, "Unable to download webpage: HTTP Error 429: Too Many Requests (caused by "
          "<HTTPError 429: Too Many Requests>)"),
-        (Kind.PASSING, "Unable to download API page: HTTP Error 503: Service Unavailable"),
-        (Kind.PASSING, "Unable to download webpage: Failed to resolve 'www.youtube.com' ([Errno "
+        (Failure.PASSING, "Unable to download API page: HTTP Error 503: Service Unavailable"),
+        (Failure.PASSING, "Unable to download webpage: Failed to resolve 'www.youtube.com' ([Errno "
          "-3] Temporary failure in name resolution)"),
-        (Kind.PASSING, "Unable to download webpage: [Errno 104] Connection reset by peer"),
-        (Kind.PASSING, "Unable to download API page: The read operation timed out"),
-        (Kind.PASSING, "Unable to download webpage: [Errno 101] Network is unreachable"),
-        (Kind.PASSING, "An error occurred. Please try again later."),
-        (Kind.OTHER, "Requested format is not available. Use --list-formats for a list"),
-        (Kind.OTHER, "The following content is not available on this app. Watch on the latest "
+        (Failure.PASSING, "Unable to download webpage: [Errno 104] Connection reset by peer"),
+        (Failure.PASSING, "Unable to download API page: The read operation timed out"),
+        (Failure.PASSING, "Unable to download webpage: [Errno 101] Network is unreachable"),
+        (Failure.PASSING, "An error occurred. Please try again later."),
+        (Failure.OTHER, "Requested format is not available. Use --list-formats for a list"),
+        (Failure.OTHER, "The following content is not available on this app. Watch on the latest "
          "version of YouTube."),
-        (Kind.OTHER, "Signature extraction failed: Some formats may be missing"),
-        (Kind.OTHER, "Unable to download webpage: HTTP Error 404: Not Found"),
+        (Failure.OTHER, "Signature extraction failed: Some formats may be missing"),
+        (Failure.OTHER, "Unable to download webpage: HTTP Error 404: Not Found"),
     ],
 )  # fmt: skip
 def test_messages_have_meanings(kind, message):
-    assert meaning(message) is kind
+    assert classify_error(message) is kind
 
 
 def test_messages_are_tidied():
     message = "ERROR: [youtube] DRM429_SSL-: All wrong;\tsee  https://a.b/c?signature=d for more"
-    assert tidy(message) == "All wrong; see ... for more"
-    assert meaning(tidy(message)) is Kind.OTHER
-    assert tidy("") == "no word of why"
-    assert len(str(ClipError(Kind.OTHER, 1000 * "long "))) == 160
+    assert shorten_message(message) == "All wrong; see ... for more"
+    assert classify_error(shorten_message(message)) is Failure.OTHER
+    assert shorten_message("") == "no word of why"
+    assert len(str(ClipError(Failure.OTHER, 1000 * "long "))) == 160

@@ -3,11 +3,11 @@
 import pytest
 
 from local.prep.youtube import rate_limit
-from local.prep.youtube.rate_limit import ClosedError, Line, Manners
-from local.prep.youtube.subprocesses import Children
+from local.prep.youtube.rate_limit import GaveUpError, RateLimiter, RateLimits
+from local.prep.youtube.subprocesses import Subprocesses
 
 
-class Clock(Children):
+class Clock(Subprocesses):
     """Time passes where somebody waits, and nowhere else."""
 
     now = 1000.0
@@ -31,7 +31,7 @@ def said():
 
 @pytest.fixture
 def line(clock, said):
-    return Line(Manners(), clock, said.append)
+    return RateLimiter(RateLimits(), clock, said.append)
 
 
 def test_requests_are_a_pause_apart(line, clock):
@@ -68,7 +68,7 @@ def test_refusals_in_a_row_close_the_line(line, clock):
         line.limited(line.turn(), "slowly!")
     assert line.closed is None
     line.limited(line.turn(), "slowly!")
-    with pytest.raises(ClosedError, match="refuses to answer"):
+    with pytest.raises(GaveUpError, match="refuses to answer"):
         line.turn()
 
 
@@ -90,7 +90,7 @@ def test_only_failures_in_a_row_close_the_line(line, between):
 
 
 def test_gone_clips_close_the_line_only_before_the_first_that_is_there(line, clock, said):
-    other = Line(Manners(), clock, said.append)
+    other = RateLimiter(RateLimits(), clock, said.append)
     other.fetched()
     for _ in range(40):
         assert line.closed is None

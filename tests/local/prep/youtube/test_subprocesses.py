@@ -7,13 +7,13 @@ import time
 import pytest
 
 from local.cli.exit_status import StoppedError
-from local.prep.youtube.subprocesses import Children, TimeLimitError
+from local.prep.youtube.subprocesses import Subprocesses, TimeLimitError
 
 FOREVER = [sys.executable, "-c", "import time; print('on', flush=True); time.sleep(600)"]
 
 
 def run(code, **options):
-    return Children().run([sys.executable, "-c", code], timeout_s=60, **options)
+    return Subprocesses().run([sys.executable, "-c", code], timeout_s=60, **options)
 
 
 def test_what_programs_write_comes_back():
@@ -31,34 +31,34 @@ def test_programs_cannot_ask_us():
 
 def test_a_program_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(OSError, match="No such file"):
-        Children().run([str(tmp_path / "nothing")], timeout_s=60)
+        Subprocesses().run([str(tmp_path / "nothing")], timeout_s=60)
 
 
 def test_too_long_is_ended():
     with pytest.raises(TimeLimitError):
-        Children().run(FOREVER, timeout_s=0.5)
+        Subprocesses().run(FOREVER, timeout_s=0.5)
 
 
 def test_stop_ends_all_and_lets_none_start():
-    children, ends = Children(), []
+    subprocesses, ends = Subprocesses(), []
 
     def work():
         with pytest.raises(StoppedError):
-            children.run(FOREVER, timeout_s=600)
+            subprocesses.run(FOREVER, timeout_s=600)
         ends.append(True)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60
-    while len(children._running) < 3:
+    while len(subprocesses._running) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    children.stop()
+    subprocesses.stop()
     for thread in threads:
         thread.join(60)
     assert ends == [True] * 3
     with pytest.raises(StoppedError):
-        children.run(FOREVER, timeout_s=600)
+        subprocesses.run(FOREVER, timeout_s=600)
     with pytest.raises(StoppedError):
-        children.wait(600)
+        subprocesses.wait(600)

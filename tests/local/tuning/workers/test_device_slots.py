@@ -7,7 +7,7 @@ import pytest
 from desed_task.errors import InputError
 from desed_task.parallel import available_cores
 from local.tuning.workers import device_slots
-from local.tuning.workers.device_slots import Slot, choose_slots, visible_gpus
+from local.tuning.workers.device_slots import DeviceSlot, choose_slots, visible_gpus
 
 CARDS = {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
 
@@ -38,7 +38,7 @@ def test_without_word_from_outside_all_cards_count():
         "1",
         "2",
     ]
-    assert choose_slots(None, 1, outside={}, count_gpus=lambda: 0) == [Slot(0, None, 8)]
+    assert choose_slots(None, 1, outside={}, count_gpus=lambda: 0) == [DeviceSlot(0, None, 8)]
 
 
 def test_jobs_take_cards_in_turn_and_share_the_cores():
@@ -50,7 +50,7 @@ def test_jobs_take_cards_in_turn_and_share_the_cores():
         4,
         4,
     ]
-    assert [str(slot) for slot in (*found[:1], Slot(0, None, 1), Slot(0, None, 4))] == [
+    assert [str(slot) for slot in (*found[:1], DeviceSlot(0, None, 1), DeviceSlot(0, None, 4))] == [
         "GPU 0",
         "1 core",
         "4 cores",
@@ -71,14 +71,14 @@ def test_more_jobs_than_places_are_refused():
 
 
 def test_a_process_sees_its_card_and_takes_its_share():
-    found = Slot(1, "3", 2).environment({**CARDS, "PATH": "/bin"})
+    found = DeviceSlot(1, "3", 2).environment({**CARDS, "PATH": "/bin"})
     assert found == {
         "CUDA_VISIBLE_DEVICES": "3",
         "OMP_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
         "PATH": "/bin",
     }
-    assert Slot(0, None, 2).environment({"OMP_NUM_THREADS": "7"}) == {
+    assert DeviceSlot(0, None, 2).environment({"OMP_NUM_THREADS": "7"}) == {
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "7",
         "MKL_NUM_THREADS": "2",
