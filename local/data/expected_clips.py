@@ -14,13 +14,18 @@ from pathlib import Path
 from desed_task.dataio.tables import read_text_table, stems
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, UNLABELLED_TRAIN, Corpus
-from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
+from local.data.maestro_split import (
+    MAESTRO_TRAIN_RECORDINGS,
+    MAESTRO_VALIDATION_RECORDINGS,
+    first_of_each_scene,
+)
 
 UNLABELLED_TABLE = "unlabel_in_domain.tsv"
 _RECORDINGS = {
     MAESTRO_TRAIN.name: MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION.name: MAESTRO_VALIDATION_RECORDINGS,
 }
+# The file in the folder of a mini corpus that states its sizes.
 MINI_CORPUS_MARKER = "mini_corpus.json"
 
 
@@ -61,18 +66,15 @@ def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> 
 
 def _mini_recordings(folder: Path) -> set[str] | None:
     """The recordings of the mini corpus that a folder belongs to; None if it does to none."""
-    # Here, as no one else needs them: they are what makes the mini corpus.
-
-    from local.prep.mini_corpus.sets import MiniSizes, plan_recordings
-
     markers = (parent / MINI_CORPUS_MARKER for parent in folder.resolve().parents)
     marker = next((path for path in markers if path.is_file()), None)
     if marker is None:
         return None
     try:
-        made = json.loads(marker.read_text(encoding="utf-8"))
+        sizes = json.loads(marker.read_text(encoding="utf-8"))["sizes"]
         return {
-            planned.name for planned in plan_recordings(MiniSizes(**made["sizes"]), made["seed"])
+            *first_of_each_scene(MAESTRO_TRAIN_RECORDINGS, sizes["train_recordings"]),
+            *first_of_each_scene(MAESTRO_VALIDATION_RECORDINGS, sizes["validation_recordings"]),
         }
     except (ValueError, KeyError, TypeError):
         return None  # Damaged, or of another version: held to the published split.

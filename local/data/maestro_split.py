@@ -91,3 +91,11 @@ def scene_of(name: str) -> str:
         if name.startswith(f"{scene}_"):
             return scene
     raise InputError(f"{name!r}: names no MAESTRO scene; begin it with one of {', '.join(SCENES)}")
+
+
+def first_of_each_scene(recordings: Iterable[str], n: int) -> tuple[str, ...]:
+    """The first `n` recordings of each scene, scene by scene: those that a mini corpus has."""
+    names = tuple(recordings)
+    return tuple(
+        name for scene in SCENES for name in [one for one in names if scene_of(one) == scene][:n]
+    )

@@ -10,6 +10,7 @@ from local.data.maestro_split import (
     MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION_RECORDINGS,
     SCENES,
+    first_of_each_scene,
     scene_of,
 )
 from local.prep.mini_corpus.clip_plans import (
@@ -146,12 +147,13 @@ def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
         (MAESTRO_TRAIN_RECORDINGS, sizes.train_recordings, sizes.train_s),
         (MAESTRO_VALIDATION_RECORDINGS, sizes.validation_recordings, sizes.validation_s),
     ):
+        chosen = first_of_each_scene(names, n_recordings)
         for scene in SCENES:
-            chosen = [name for name in names if scene_of(name) == scene][:n_recordings]
-            for turn, name in enumerate(chosen):
+            of_scene = [name for name in chosen if scene_of(name) == scene]
+            for turn, name in enumerate(of_scene):
                 number = int(name.rsplit("_", 1)[1])
                 own = (seed, _RECORDINGS_NUMBER, SCENES.index(scene), number)
-                classes = _classes_of(scene, turn, len(chosen))
+                classes = _classes_of(scene, turn, len(of_scene))
                 channels = 2 if number == _STEREO_RECORDING else 1
                 # Not whole seconds, so that the last window of a recording is a shorter one.
                 plan = plan_recording(
