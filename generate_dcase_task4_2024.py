@@ -23,7 +23,7 @@ from pathlib import Path
 from local.cli.arguments import non_negative_seconds, positive_int
 from local.cli.exit_status import run_command
 from local.prep.download.sources import FETCHED_PARTS, SOURCES_FILE
-from local.prep.generate import generate
+from local.prep.generate import contradiction, generate
 from local.prep.youtube.rate_limit import RateLimits
 
 
@@ -74,7 +74,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             f"--only_{part}", dest="parts", action="append_const", const=part, help=what
         )
     args = parser.parse_args(argv)
-    _refuse_contradictions(parser, args)
+    if problem := contradiction(args):
+        parser.error(problem)
     return args
 
 
@@ -99,21 +100,18 @@ def _add_fetching(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _refuse_contradictions(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
-    if args.mini and (args.parts or args.out_dir):
-        parser.error("--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir")
-    preparing = args.mini or args.parts or args.basedir or args.offline or args.bits
-    if args.check and (preparing or fetching or args.plot is not None):
-        parser.error("--check reads all that --conf_file names; it goes with --out_dir and --jobs")
-    if (args.mini or args.offline) and fetching:
-        which = "--mini" if args.mini else "--offline"
-        parser.error(f"{which} fetches nothing; leave out --mirror, --dry_run and the like")
+def prepare_or_check(args: argparse.Namespace) -> int:
+    """Make, fetch and prepare the data, or check it; the exit status."""
+    if args.check:
+        from local.doctor.check import run_check  # PyTorch takes seconds to import
+
+        return run_check(args.conf_file, args.out_dir or Path(), jobs=args.jobs)
+    return generate(args)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 for failed files or data, 2 for wrong input."""
-    return run_command(generate, parse_args(argv))
+    return run_command(prepare_or_check, parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,22 @@ MINI_BASEDIR, REAL_BASEDIR = Path("./data/mini"), Path("../../data")
 _MOST_SHOWN = 50
 
 
-def generate(args: argparse.Namespace) -> int:
-    """Do what the script's arguments ask for; the exit status."""
-    if args.check:
-        from local.doctor.check import run_check
+def contradiction(args: argparse.Namespace) -> str:
+    """Why arguments of the script exclude each other; "" if they do not."""
+    fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
+    if args.mini and (args.parts or args.out_dir):
+        return "--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir"
+    preparing = args.mini or args.parts or args.basedir or args.offline or args.bits
+    if args.check and (preparing or fetching or args.plot is not None):
+        return "--check reads all that --conf_file names; it goes with --out_dir and --jobs"
+    if (args.mini or args.offline) and fetching:
+        which = "--mini" if args.mini else "--offline"
+        return f"{which} fetches nothing; leave out --mirror, --dry_run and the like"
+    return ""
 
-        return run_check(args.conf_file, args.out_dir or Path(), jobs=args.jobs)
+
+def generate(args: argparse.Namespace) -> int:
+    """Do what the script's arguments ask for, but for --check; the exit status."""
     basedir = args.basedir or (MINI_BASEDIR if args.mini else REAL_BASEDIR)
     status = 0
     # Imported where needed: making and drawing take libraries that are slow to load.
