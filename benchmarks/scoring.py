@@ -83,14 +83,14 @@ def _run_whole(bench: Bench) -> None:
                     name,
                     Work(n_clips, n_bytes=n_bytes),
                     partial(_metrics, bench, stage),
-                    # Each call anew, as a keeper remembers what it has smoothed.
+                    # Each call anew, as the accumulator remembers what it has smoothed.
                     partial(_filled, bench, found),
                 )
 
 
 def _metrics(bench: Bench, stage: str, accumulator: ScoreAccumulator) -> dict[str, float]:
     score = accumulator.validation_metrics if stage == "val" else accumulator.test_metrics
-    return score(bench.data)
+    return score(bench.data.truths(stage))
 
 
 class _Found(NamedTuple):

@@ -94,6 +94,14 @@ class RecipeConfig(StrictModel):
             )
         return self
 
+    @property
+    def grid(self) -> FrameGrid:
+        """The label grid."""
+        data = self.data
+        return FrameGrid.for_clip(
+            data.audio_max_len, data.fs, self.feats.hop_length, data.net_subsample
+        )
+
     def dump(self) -> dict[str, Any]:
         """The values as plain lists, numbers and strings (YAML, checkpoints)."""
         return self.model_dump(mode="json")
@@ -244,11 +252,3 @@ def _fields_in(annotation: Any) -> Iterator[dict[str, FieldInfo]]:
         yield annotation.model_fields
     for inner in get_args(annotation):
         yield from _fields_in(inner)
-
-
-def grid_of(config: RecipeConfig) -> FrameGrid:
-    """The label grid that a configuration describes."""
-    data = config.data
-    return FrameGrid.for_clip(
-        data.audio_max_len, data.fs, config.feats.hop_length, data.net_subsample
-    )

@@ -176,13 +176,14 @@ class SEDTask4(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Every validation metric of both networks, and the one that the best is chosen by."""
-        metrics = self.score_accumulator.validation_metrics(self.trainer.datamodule)
+        metrics = self.score_accumulator.validation_metrics(self.trainer.datamodule.truths("val"))
         self.log("val/obj_metric", metrics.pop("val/obj_metric"), prog_bar=True)
         self.log_dict(metrics)
 
     def on_test_epoch_end(self) -> None:
-        """Every test metric of both networks; the reports stay in the scorekeeper for callbacks."""
-        self.log_dict(self.score_accumulator.test_metrics(self.trainer.datamodule))
+        """Every test metric of both networks; the reports stay in the accumulator for callbacks."""
+        truths = self.trainer.datamodule.truths("test")
+        self.log_dict(self.score_accumulator.test_metrics(truths))
 
 
 def mixup_of(config: RecipeConfig) -> Mixup | None:

@@ -18,7 +18,7 @@ from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.errors import InputError
 from local import corpora
 from local.classes_dict import apply_aliases
-from local.config import RecipeConfig, grid_of
+from local.config import RecipeConfig
 from local.corpora import Corpus
 from local.data.audio_warnings import warn_of_audio
 from local.data.corpus_checks import token_problems, truth_problems
@@ -44,7 +44,7 @@ class SedDataModule(pl.LightningDataModule):
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
         self.config = config
-        self.grid = grid_of(config)
+        self.grid = config.grid
         self._loaded: dict[str, LoadedCorpus] = {}
         self._durations: dict[str, dict[str, float]] = {}
         self._told: set[str] = set()

@@ -22,9 +22,8 @@ from desed_task.nnet.CRNN import Detection
 from desed_task.parallel import EvaluationPool, available_cores
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import VOCABULARY
-from local.config import RecipeConfig, grid_of
-from local.data.datamodule import SedDataModule
-from local.data.truth import Stage
+from local.config import RecipeConfig
+from local.data.truth import Stage, Truth
 from local.scoring.metrics import score_desed, score_maestro
 from local.scoring.objective import obj_metric
 from local.scoring.report import CorpusMetrics
@@ -44,7 +43,7 @@ class ScoreAccumulator:
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
-        self.grid = grid_of(config)
+        self.grid = config.grid
         self.smooth = ClassMedianFilter(config.net.median_filter)
         self.reports: dict[str, list[CorpusMetrics]] = {}
         self.clear()
@@ -83,12 +82,16 @@ class ScoreAccumulator:
             self._smoothed[role, source] = self.scores(role, source).map(self.smooth)
         return self._smoothed[role, source]
 
-    def validation_metrics(self, data: SedDataModule) -> dict[str, float]:
-        """Metric name -> value for both networks, and val/obj_metric."""
+    def validation_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
+        """Metric name -> value for both networks, and val/obj_metric.
+
+        Args:
+            truths: of the DESED and of the MAESTRO part, as `SedDataModule.truths` gives them.
+        """
         metrics: dict[str, float] = {}
         training = self.config.training
         for role in ROLES:
-            self.reports[role] = self._score("val", role, data)
+            self.reports[role] = self._score("val", role, truths)
             metrics[f"val/{role}/weak_f1_macro_thres05/torchmetrics"] = self._weak_f1(role)
             for report in self.reports[role]:
                 metrics.update(report.metrics)
@@ -99,14 +102,18 @@ class ScoreAccumulator:
         )
         return metrics
 
-    def test_metrics(self, data: SedDataModule) -> dict[str, float]:
-        """Metric name -> value for both networks, which are scored side by side."""
-        n_clips = sum(len(truth.events.clip_ids) for truth in data.truths("test"))
+    def test_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
+        """Metric name -> value for both networks, which are scored side by side.
+
+        Args:
+            truths: as of `validation_metrics`.
+        """
+        n_clips = sum(len(truth.events.clip_ids) for truth in truths)
         n_processes = available_cores() if n_clips >= MIN_CLIPS_FOR_POOL else 0
         # Threads that wait for other processes; computing here, they would wait for each other.
         n_threads = len(ROLES) if n_processes > 1 else 1
         with EvaluationPool(n_processes) as pool, ThreadPoolExecutor(n_threads) as threads:
-            score = partial(self._score, "test", data=data, pool=pool)
+            score = partial(self._score, "test", truths=truths, pool=pool)
             self.reports.update(zip(ROLES, threads.map(score, ROLES), strict=True))
         return {
             name: value
@@ -116,9 +123,13 @@ class ScoreAccumulator:
         }
 
     def _score(
-        self, stage: Stage, role: str, data: SedDataModule, pool: EvaluationPool | None = None
+        self,
+        stage: Stage,
+        role: str,
+        truths: tuple[Truth, Truth],
+        pool: EvaluationPool | None = None,
     ) -> list[CorpusMetrics]:
-        desed, maestro = data.truths(stage)
+        desed, maestro = truths
         of_desed = partial(score_desed, left_out_s=desed.left_out_s, pool=pool)
         return [
             one(

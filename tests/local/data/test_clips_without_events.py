@@ -260,7 +260,7 @@ def test_a_test_counts_their_hours(emptied, monkeypatch):
         for role in ROLES:
             strong = torch.rand(batch.target.shape, generator=draws)
             accumulator.add(role, batch, Detection(strong, strong.mean(-1)))
-    assert len(accumulator.test_metrics(data)) == 22
+    assert len(accumulator.test_metrics(data.truths("test"))) == 22
     durations = read_durations(data.config.data.test_dur)
     hours = sum(durations[clip_id] for clip_id in emptied.clips["devtest"])
     assert asked == pytest.approx([hours, hours])

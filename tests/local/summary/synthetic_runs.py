@@ -12,7 +12,7 @@ from desed_task.dataio.annotations import EventTable, write_strong_table
 from desed_task.evaluation.scores import Scores
 from desed_task.mean_teacher import ROLES
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
-from local.config import RecipeConfig, grid_of, load_config
+from local.config import RecipeConfig, load_config
 from local.corpora import TEST
 from local.scoring import metrics, results
 from local.scoring.score_files import write_scores
@@ -122,7 +122,7 @@ def fabricate_run(
 
 def _scores(events, config: RecipeConfig, rng: np.random.Generator, quality: float) -> Scores:
     """Events in part, late or early, in noise that a few of are taken for events."""
-    grid = grid_of(config)
+    grid = config.grid
     shape = (len(events.clip_ids), grid.n_frames, len(VOCABULARY))
     noise = np.repeat(rng.random((shape[0], grid.n_frames // 12, shape[2])), 12, axis=1)
     found = np.zeros(shape)

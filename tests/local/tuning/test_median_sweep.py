@@ -14,7 +14,7 @@ from desed_task.evaluation.scores import Scores
 from desed_task.postprocess import ClassMedianFilter
 from local import run
 from local.classes_dict import CLASSES, VOCABULARY
-from local.config import check_config, grid_of, load_config
+from local.config import check_config, load_config
 from local.data.datamodule import SedDataModule
 from local.scoring.metrics import score_desed, score_maestro
 from local.tuning import cached_scores as scores_module
@@ -34,7 +34,7 @@ def made_up(config, part) -> TeacherScores:
     stage, needed = STAGES_OF_OBJECTIVE[part]
     data = SedDataModule(config)
     data.check(needed)
-    draws, grid = np.random.default_rng(4), grid_of(config)
+    draws, grid = np.random.default_rng(4), config.grid
     found = []
     for truth in data.truths(stage):
         events = truth.events
