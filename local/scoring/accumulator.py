@@ -24,7 +24,11 @@ from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.data.truth import Stage, Truth
-from local.scoring.metrics import score_desed, score_maestro
+from local.scoring.metrics import (
+    desed_test_metrics,
+    desed_validation_metrics,
+    maestro_metrics,
+)
 from local.scoring.objective import obj_metric
 from local.scoring.report import CorpusMetrics
 
@@ -88,10 +92,15 @@ class ScoreAccumulator:
         Args:
             truths: of the DESED and of the MAESTRO part, as `SedDataModule.truths` gives them.
         """
+        desed, maestro = truths
         metrics: dict[str, float] = {}
         training = self.config.training
         for role in ROLES:
-            self.reports[role] = self._score("val", role, truths)
+            smoothed = self.smoothed(role, desed.source)
+            self.reports[role] = [
+                desed_validation_metrics(smoothed, desed.events, desed.durations, role=role),
+                self._maestro(maestro, "val", role),
+            ]
             metrics[f"val/{role}/weak_f1_macro_thres05/torchmetrics"] = self._weak_f1(role)
             for report in self.reports[role]:
                 metrics.update(report.metrics)
@@ -113,7 +122,7 @@ class ScoreAccumulator:
         # Threads that wait for other processes; computing here, they would wait for each other.
         n_threads = len(ROLES) if n_processes > 1 else 1
         with EvaluationPool(n_processes) as pool, ThreadPoolExecutor(n_threads) as threads:
-            score = partial(self._score, "test", truths=truths, pool=pool)
+            score = partial(self._test_reports, truths=truths, pool=pool)
             self.reports.update(zip(ROLES, threads.map(score, ROLES), strict=True))
         return {
             name: value
@@ -122,26 +131,24 @@ class ScoreAccumulator:
             for name, value in report.metrics.items()
         }
 
-    def _score(
-        self,
-        stage: Stage,
-        role: str,
-        truths: tuple[Truth, Truth],
-        pool: EvaluationPool | None = None,
+    def _test_reports(
+        self, role: str, truths: tuple[Truth, Truth], pool: EvaluationPool
     ) -> list[CorpusMetrics]:
         desed, maestro = truths
-        of_desed = partial(score_desed, left_out_s=desed.left_out_s, pool=pool)
-        return [
-            one(
-                self.smoothed(role, truth.source),
-                truth.events,
-                truth.durations,
-                stage=stage,
-                role=role,
-                n_thresholds=self.config.training.n_test_thresholds,
-            )
-            for one, truth in ((of_desed, desed), (score_maestro, maestro))
-        ]
+        of_desed = desed_test_metrics(
+            self.smoothed(role, desed.source),
+            desed.events,
+            desed.durations,
+            role=role,
+            n_thresholds=self.config.training.n_test_thresholds,
+            left_out_s=desed.left_out_s,
+            pool=pool,
+        )
+        return [of_desed, self._maestro(maestro, "test", role)]
+
+    def _maestro(self, truth: Truth, stage: Stage, role: str) -> CorpusMetrics:
+        smoothed = self.smoothed(role, truth.source)
+        return maestro_metrics(smoothed, truth.events, truth.durations, stage=stage, role=role)
 
     def _weak_f1(self, role: str) -> float:
         scores, target = torch.from_numpy(self._weak[role].collect()[1]).unbind(1)

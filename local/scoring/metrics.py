@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -36,94 +35,131 @@ MAX_FPR = 0.1
 HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
 
 
-def score_desed(
-    scores: Scores,
-    events: EventTable,
-    durations: Mapping[str, float],
-    *,
-    stage: Stage,
-    role: str,
-    n_thresholds: int,
-    left_out_s: float = 0.0,
-    pool: EvaluationPool | None = None,
+def desed_validation_metrics(
+    scores: Scores, events: EventTable, durations: Mapping[str, float], *, role: str
 ) -> CorpusMetrics:
-    """PSDS and event-based F-scores over the 10 DESED classes.
+    """PSDS1 and event-based F-scores over the 10 DESED classes, of the clips with events.
 
-    Those computed from scores leave clips without events out; those of psds_eval and sed_eval,
-    which a test adds, take all clips that are scored.
+    They are sed_scores_eval's, with its rounding, but computed from arrays, a hundred times faster.
 
     Args:
         scores: post-processed, of clips that `events` lists.
         events: the truth.
         durations: clip -> seconds.
-        stage: "val" or "test".
         role: "student" or "teacher".
-        n_thresholds: of psds_eval's PSDS.
-        left_out_s: seconds of clips that belong to the set but are not scored; psds_eval's false
-            positive rates count them.
-        pool: other processes for what sed_scores_eval computes of a test; None computes it here.
 
     Raises:
         InputError: for clips without truth or duration, scores that are not finite, or a truth
             without any DESED event.
     """
-    scores, events, unscored = match_clips(scores, events)
-    events = events.merged()
-    check_durations(events.clip_ids, durations)
-    labels, not_scored = scored_classes(events, DESED_CLASSES)
-    chosen = scores.select(labels=labels)
-    pending = _from_scores(chosen, events, durations, stage, pool or EvaluationPool(0))
-    detected, texts = MetricTable(stage, role, DESED_CLASSES), {}
-    if stage == "test":
-        texts = _from_detections(detected, chosen, events, durations, n_thresholds, left_out_s)
-    table = MetricTable(stage, role, DESED_CLASSES)
+    part = _desed_part(scores, events, durations)
+    truth = as_detections(part.events.select(list(part.with_events)), part.scores.vocabulary)
+    chosen = part.scores.select(list(part.with_events))
+    dataset_s = sum(durations[clip_id] for clip_id in part.with_events)
+    table = MetricTable("val", role, DESED_CLASSES)
+    psds1 = exact_psds(chosen, truth, dataset_s=dataset_s, spec=PSDS1)
+    table.put("psds1", "sed_scores_eval", psds1.value, psds1.per_class)
+    by_intersection, by_collar = _intersection_f1(chosen, truth), _collar_f1(chosen, truth)
+    table.put("intersection_f1_macro_thres05", "sed_scores_eval", *by_intersection)
+    table.put("collar_f1_macro_thres05", "sed_scores_eval", *by_collar)
+    return part.report(table.metrics, table.per_class, {"psds1": psds1})
+
+
+def desed_test_metrics(
+    scores: Scores,
+    events: EventTable,
+    durations: Mapping[str, float],
+    *,
+    role: str,
+    n_thresholds: int,
+    left_out_s: float = 0.0,
+    pool: EvaluationPool | None = None,
+) -> CorpusMetrics:
+    """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, by every package.
+
+    Those of sed_scores_eval leave clips without events out; those of psds_eval and sed_eval take
+    all clips that are scored.
+
+    Args:
+        scores: post-processed, of clips that `events` lists.
+        events: the truth.
+        durations: clip -> seconds.
+        role: "student" or "teacher".
+        n_thresholds: of psds_eval's PSDS.
+        left_out_s: seconds of clips that belong to the set but are not scored; psds_eval's false
+            positive rates count them.
+        pool: other processes for what sed_scores_eval computes; None computes it here.
+
+    Raises:
+        InputError: as `desed_validation_metrics`.
+    """
+    part = _desed_part(scores, events, durations)
+    pending = _start_sed_scores_eval(part, durations, pool or EvaluationPool(0))
+    detected, table = (MetricTable("test", role, DESED_CLASSES) for _ in range(2))
+    texts = _from_detections(detected, part, durations, n_thresholds, left_out_s)
     curves = {name: result() for name, result in pending.psds.items()}
     for name, psds in curves.items():
         table.put(name, "sed_scores_eval", psds.value, psds.per_class)
     for name, result in pending.f1.items():
         table.put(name, "sed_scores_eval", *result())
-    return CorpusMetrics(
-        table.metrics | detected.metrics,
-        table.per_class | detected.per_class,
-        not_scored,
-        curves,
-        texts,
-        len(scores.clip_ids),
-        unscored,
-    )
+    metrics, per_class = table.metrics | detected.metrics, table.per_class | detected.per_class
+    return part.report(metrics, per_class, curves, texts)
+
+
+class _DesedPart(NamedTuple):
+    """What the metrics of DESED are computed from.
+
+    Attributes:
+        scores: of the clips with truth and the classes that occur in it.
+        events: of the same clips.
+        with_events: clip -> its events as sed_scores_eval takes them; no clips without events.
+        not_scored: classes that do not occur.
+        unscored_clips: clips of the truth that have no scores.
+    """
+
+    scores: Scores
+    events: EventTable
+    with_events: TruthEvents
+    not_scored: tuple[str, ...]
+    unscored_clips: int
+
+    def report(
+        self,
+        metrics: dict[str, float],
+        per_class: dict[str, dict[str, float | None]],
+        curves: dict[str, Psds],
+        texts: dict[str, str] | None = None,
+    ) -> CorpusMetrics:
+        """Metrics together with what they were computed from."""
+        n_clips = len(self.scores.clip_ids)
+        return CorpusMetrics(
+            metrics, per_class, self.not_scored, curves, texts or {}, n_clips, self.unscored_clips
+        )
+
+
+def _desed_part(scores: Scores, events: EventTable, durations: Mapping[str, float]) -> _DesedPart:
+    scores, events, unscored = match_clips(scores, events)
+    events = events.merged()
+    check_durations(events.clip_ids, durations)
+    labels, not_scored = scored_classes(events, DESED_CLASSES)
+    scores = scores.select(labels=labels)
+    truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}
+    return _DesedPart(scores, events, truth, not_scored, unscored)
 
 
 class _Pending(NamedTuple):
-    """Figures by name that are computed elsewhere, or when they are asked for."""
+    """Figures by name that other processes compute, or this one when they are asked for."""
 
     psds: dict[str, Callable[[], Psds]]
     f1: dict[str, Callable[[], tuple[float, dict[str, float]]]]
 
 
-def _from_scores(
-    scores: Scores,
-    events: EventTable,
-    durations: Mapping[str, float],
-    stage: Stage,
-    pool: EvaluationPool,
+def _start_sed_scores_eval(
+    part: _DesedPart, durations: Mapping[str, float], pool: EvaluationPool
 ) -> _Pending:
-    """What sed_scores_eval computes, of the clips with events.
-
-    A test states the package's own figures. Validations compute the same from arrays, with the
-    package's rounding, a hundred times faster.
-    """
-    truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}
-    chosen = scores.select(list(truth))
-    if stage == "val":
-        true = as_detections(events.select(list(truth)), scores.vocabulary)
-        dataset_s = sum(durations[clip_id] for clip_id in truth)
-        return _Pending(
-            {"psds1": partial(exact_psds, chosen, true, dataset_s=dataset_s, spec=PSDS1)},
-            {
-                "intersection_f1_macro_thres05": partial(_intersection_f1, chosen, true),
-                "collar_f1_macro_thres05": partial(_collar_f1, chosen, true),
-            },
-        )
+    """Start sed_scores_eval's metrics of the clips with events."""
+    truth = part.with_events
+    chosen = part.scores.select(list(truth))
     # The longest first.
     psds2 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS2)
     psds1 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS1)
@@ -154,13 +190,13 @@ def _collar_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, floa
 
 def _from_detections(
     table: MetricTable,
-    scores: Scores,
-    events: EventTable,
+    part: _DesedPart,
     durations: Mapping[str, float],
     n_thresholds: int,
     left_out_s: float,
 ) -> dict[str, str]:
     """What psds_eval and sed_eval compute, of all clips; tables of the F-scores to read."""
+    scores, events = part.scores, part.events
     labels = scores.vocabulary.labels
     truth = as_detections(events, scores.vocabulary)
     duration_s = np.array([durations[clip_id] for clip_id in scores.clip_ids])
@@ -197,14 +233,13 @@ def _from_detections(
     }
 
 
-def score_maestro(
+def maestro_metrics(
     scores: Scores,
     events: EventTable,
     durations: Mapping[str, float],
     *,
     stage: Stage,
     role: str,
-    n_thresholds: int,
 ) -> CorpusMetrics:
     """One-second segment metrics over the 11 scored MAESTRO classes (SPEC section 7).
 
@@ -218,7 +253,6 @@ def score_maestro(
         durations: recording (test) or clip (val) -> seconds.
         stage: "val" or "test".
         role: "student" or "teacher".
-        n_thresholds: not used.
 
     Raises:
         InputError: for clips without truth or duration, scores that are not finite, or a truth
@@ -287,10 +321,10 @@ class SegmentPart(NamedTuple):
 def segment_part(
     scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
 ) -> SegmentPart:
-    """Choose clips, events and classes for segment metrics; the arguments of `score_maestro`.
+    """Choose clips, events and classes for segment metrics; the arguments of `maestro_metrics`.
 
     Raises:
-        InputError: as `score_maestro`.
+        InputError: as `maestro_metrics`.
     """
     scores, events, unscored = match_clips(scores, events)
     certain = events.rows(events.confidence > TRUE_CONFIDENCE)

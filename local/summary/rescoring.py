@@ -86,7 +86,7 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
 
 
 def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
-    """Counts of every metric of `score_desed` at a test.
+    """Counts of every metric of `desed_test_metrics`.
 
     Units are the clips of the set: those without scores, which were left out for having no event,
     add nothing but their durations to psds_eval's hours.
@@ -131,7 +131,7 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
 
 
 def count_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
-    """Counts of every metric of `score_maestro` at a test; units are recordings.
+    """Counts of every metric of `maestro_metrics` at a test; units are recordings.
 
     Clips of one recording overlap, and their scores are averaged: they are no units by themselves.
     """

@@ -30,8 +30,8 @@ from local.data.loaded_corpus import LoadedCorpus, left_out_line, table_duration
 from local.data.truth import Truth
 from local.scoring import metrics
 from local.scoring.accumulator import ScoreAccumulator
-from local.scoring.metrics import score_desed
 from local.summary.rescoring import count_desed, read_truth
+from tests.local.scoring.by_stage import score_desed
 
 STRONG = tuple(corpus for corpus in corpora.NEEDED_BY_STAGE["fit"] if corpus.labels == "strong")
 TEST = {"stage": "test", "role": "student", "n_thresholds": 50}
@@ -251,7 +251,7 @@ def published(parity, tmp_path_factory):
 def test_a_test_counts_their_hours(emptied, monkeypatch):
     """The score accumulator asks for the durations of dev-test's, and of no other's."""
     data, asked = emptied.load(stage="test"), []
-    score = metrics.score_desed
+    score = score_desed
     monkeypatch.setattr(
         metrics, "score_desed", lambda *a, **k: asked.append(k["left_out_s"]) or score(*a, **k)
     )

@@ -20,8 +20,9 @@ from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import load_config
 from local.data.truth import scored_classes
-from local.scoring.metrics import HIT_ONLY, score_desed, score_maestro
+from local.scoring.metrics import HIT_ONLY
 from local.scoring.objective import obj_metric
+from tests.local.scoring.by_stage import score_desed, score_maestro
 
 CONF = Path(__file__).resolve().parents[3] / "confs" / "pretrained.yaml"
 TEST = {"stage": "test", "role": "student", "n_thresholds": 50}

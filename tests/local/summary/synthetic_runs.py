@@ -14,12 +14,13 @@ from desed_task.mean_teacher import ROLES
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig, load_config
 from local.corpora import TEST
-from local.scoring import metrics, results
+from local.scoring import results
 from local.scoring.score_files import write_scores
 from local.summary.rescoring import read_truth
+from tests.local.scoring.by_stage import score_desed, score_maestro
 
 ROOT = Path(__file__).resolve().parents[3]
-SCORE = (metrics.score_desed, metrics.score_maestro)
+SCORE = (score_desed, score_maestro)
 CLIPS = tuple(f"Y{number:03d}_0.000_10.000" for number in range(60))
 # What is detected in the padding of a shorter clip does not count.
 CLIP_S = tuple(9.0 + number % 2 for number in range(60))

@@ -14,7 +14,7 @@ import yaml
 from desed_task.errors import InputError
 from local.config import load_config
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
-from local.scoring.metrics import HIT_ONLY, score_desed
+from local.scoring.metrics import HIT_ONLY
 from local.summary import bootstrap, figures, rescoring
 from local.summary import report as summary_report
 from local.summary.resampled_metrics import resample_metrics
@@ -22,6 +22,7 @@ from local.summary.run_folders import check_comparable, open_run
 from local.summary.summarize import summarize_folders
 from local.summary.summary import summarize
 from local.summary.systems import Spread, SystemRuns
+from tests.local.scoring.by_stage import score_desed
 from tests.local.summary.synthetic_runs import CLIPS, RECORDINGS, fabricate_run, fabricate_truth
 
 N = 100

@@ -16,7 +16,6 @@ from local import run
 from local.classes_dict import CLASSES, VOCABULARY
 from local.config import check_config, load_config
 from local.data.datamodule import SedDataModule
-from local.scoring.metrics import score_desed, score_maestro
 from local.tuning import cached_scores as scores_module
 from local.tuning.cached_scores import STAGES_OF_OBJECTIVE, TeacherScores, teacher_scores
 from local.tuning.median_stage import format_comparison, lengths_of, search_lengths, tune_medians
@@ -24,6 +23,7 @@ from local.tuning.median_sweep import MedianFilterObjective, sweep_lengths
 from local.tuning.search_space import Dimension, Space
 from local.tuning.training_stage import TuningPlan
 from local.tuning.workers.messages import TrialOutcome
+from tests.local.scoring.by_stage import score_desed, score_maestro
 
 CPU = torch.device("cpu")
 START = tuple([7] * len(CLASSES))
