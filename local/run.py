@@ -88,7 +88,7 @@ def fit(
     _check(data, "fit")
     _describe(module, config)
     if checkpoint is None:
-        prepare_scaler(module, data, config)
+        prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
     folder = Path(str(trainer.log_dir))
     with _stoppable(lambda: resume_hint(folder / "checkpoints" / LAST_CHECKPOINT)):

@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path
+from desed_task.batch import SedBatch
 from desed_task.errors import InputError
+from desed_task.features import LogMel, Scaler
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.config import RecipeConfig
-from local.data.datamodule import SedDataModule
-from local.sed_trainer_pretrained import SEDTask4
 
 
-def prepare_scaler(module: SEDTask4, data: SedDataModule, config: RecipeConfig) -> None:
+def prepare_scaler(
+    mel_spec: LogMel,
+    scaler: Scaler,
+    loader: Callable[[], DataLoader[SedBatch]],
+    config: RecipeConfig,
+) -> None:
     """Give the scaler its dataset statistics: from `scaler.savepath`, or fitted and saved there.
 
     Does nothing where `scaler.statistic` is "instance". Statistics of other features, another
     normtype or other axes are not used but fitted again.
 
     Args:
-        module: whose scaler is fitted.
-        data: checked for training.
+        mel_spec: gives the features.
+        scaler: is fitted.
+        loader: makes a loader of training batches; called only if the statistics are fitted.
         config: of the run.
 
     Raises:
         InputError: if the file at `scaler.savepath` is none of ours.
     """
-    if module.scaler.fitted:
+    if scaler.fitted:
         return
     path = Path(config.scaler.savepath)
     made_from = _made_from(config)
     if path.is_file():
         stored = _read(path)
         if stored["made_from"] == made_from:
-            module.scaler.load_state_dict(stored["state"])
+            scaler.load_state_dict(stored["state"])
             print(f"feature statistics: {path}")
             return
         print(f"{path} holds statistics of other features or clips; they are fitted again")
-    module.scaler.fit(_log_mel(module, data))
+    scaler.fit(_log_mel(mel_spec, loader()))
     with atomic_path(path) as temporary:
-        torch.save({"made_from": made_from, "state": module.scaler.state_dict()}, temporary)
+        torch.save({"made_from": made_from, "state": scaler.state_dict()}, temporary)
     print(f"feature statistics: fitted on the training set and saved to {path}")
 
 
@@ -76,8 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _log_mel(module: SEDTask4, data: SedDataModule) -> Iterator[Tensor]:
+def _log_mel(mel_spec: LogMel, loader: DataLoader[SedBatch]) -> Iterator[Tensor]:
     """Log-mel batches of one epoch of training clips."""
-    loader = data.train_dataloader()
     for batch in tqdm(loader, "feature statistics", unit="batch", dynamic_ncols=True):
-        yield module.mel_spec.to_db(module.mel_spec(batch.waveform))
+        yield mel_spec.to_db(mel_spec(batch.waveform))

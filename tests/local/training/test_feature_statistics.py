@@ -27,7 +27,7 @@ def config(extracted, tmp_path):
 def prepared(config):
     module, data = SEDTask4(config), SedDataModule(config)
     data.check()
-    prepare_scaler(module, data, config)
+    prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
     return module.scaler
 
 
