@@ -72,11 +72,11 @@ def train(args: argparse.Namespace) -> int:
     device = choose_device(args.gpus)
     if device.notice:
         print(device.notice)
-    options = run.RunOptions(args.log_dir, device, args.fast_dev_run)
+    options = run.RunOptions(args.log_dir, device, args.fast_dev_run, tuple(args.overrides))
     if args.test_from_checkpoint:
-        run.test(config, args.test_from_checkpoint, options, args.overrides)
+        run.test(config, args.test_from_checkpoint, options)
     elif args.eval_from_checkpoint:
-        run.evaluate(config, args.eval_from_checkpoint, options, args.overrides)
+        run.evaluate(config, args.eval_from_checkpoint, options)
     else:
         run.fit(config, options, resume_from=args.resume_from_checkpoint)
     return 0

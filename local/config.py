@@ -117,10 +117,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     Raises:
         InputError: with every mistake of the file and the overrides.
     """
-    tree = _read_tree(Path(path))
+    return merge_overrides(_read_tree(Path(path)), overrides, str(path))
+
+
+def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> RecipeConfig:
+    """The checked configuration of a tree with overrides in it, which win over everything.
+
+    Args:
+        tree: of a file, or of a checkpoint and a file; it is changed.
+        overrides: `section.key=value` each, the value in YAML.
+        origin: where the tree came from, for messages.
+
+    Raises:
+        InputError: with every mistake of the tree and the overrides.
+    """
     for override in overrides:
         apply_override(tree, override)
-    return check_config(tree, str(path))
+    return check_config(tree, origin)
 
 
 def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:

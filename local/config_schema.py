@@ -5,6 +5,7 @@ A text below a field is its documentation. `local.config` loads and checks them.
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -103,6 +104,19 @@ class Training(StrictModel):
             raise ValueError(
                 f"validation_interval ({self.validation_interval}) is more than n_epochs "
                 f"({self.n_epochs}): no checkpoint would ever be the best; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_epoch_is_validated(self) -> Training:
+        unseen = self.n_epochs % self.validation_interval
+        if unseen:
+            warnings.warn(
+                f"training.validation_interval ({self.validation_interval}) does not divide "
+                f"n_epochs ({self.n_epochs}): the last {unseen} epochs are never validated, so "
+                "they cannot be the best",
+                UserWarning,
+                stacklevel=2,
             )
         return self
 

@@ -44,6 +44,7 @@ class RunOptions(NamedTuple):
     log_dir: str
     device: Device = CPU
     fast_dev_run: bool = False
+    overrides: tuple[str, ...] = ()  # `section.key=value`; they win over a checkpoint's values, too
     name: str | None = None  # of the run's folder, which writes its own view of hyperparameters
 
 
@@ -73,34 +74,22 @@ def fit(
     """
     if options.fast_dev_run:
         config = shortened(config)
-    checkpoint = None
-    if resume_from == "auto":
-        finished, checkpoint = find_resumable(Path(options.log_dir), config)
-        if finished is not None:
-            print(f"{finished} holds the finished run of this configuration; nothing to do")
-            results.print_results(finished)
-            return finished
-    elif resume_from is not None:
-        checkpoint = Path(resume_from)
-    if checkpoint is not None:
-        check_resumable(checkpoint, config)
+    finished, checkpoint = _resume_point(resume_from, config, options)
+    if finished is not None:
+        return finished
     data, module = _prepare(config, options)
-    _check(data, "fit")
-    _describe(module, config)
+    data.check("fit")
+    _announce(data, module)
     if checkpoint is None:
         prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
-    folder = Path(str(trainer.log_dir))
-    with _stoppable(lambda: resume_hint(folder / "checkpoints" / LAST_CHECKPOINT)):
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    best = Path(trainer.checkpoint_callback.best_model_path)
-    print(f"best checkpoint: {best}")
+    best = _train(trainer, module, data, checkpoint)
     if test:
         _test(trainer, module, data, best)
-    return folder
+    return Path(str(trainer.log_dir))
 
 
-def test(config: RecipeConfig, path: str, options: RunOptions, overrides: Sequence[str]) -> Path:
+def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
     """Test a checkpoint: its own hyperparameters on the data of `config`.
 
     Returns:
@@ -109,15 +98,13 @@ def test(config: RecipeConfig, path: str, options: RunOptions, overrides: Sequen
     Raises:
         InputError: for a checkpoint or data that cannot be used.
     """
-    config, data, module = _of_checkpoint(config, path, options, overrides, "test")
+    config, data, module = _of_checkpoint(config, path, options, "test")
     trainer = _trainer(config, options, None, ())
     _test(trainer, module, data, Path(path), loaded=True)
     return Path(str(trainer.log_dir))
 
 
-def evaluate(
-    config: RecipeConfig, path: str, options: RunOptions, overrides: Sequence[str]
-) -> Path:
+def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
     """Score the evaluation set, which has no labels, with a checkpoint.
 
     Returns:
@@ -126,7 +113,7 @@ def evaluate(
     Raises:
         InputError: for a checkpoint or data that cannot be used.
     """
-    config, data, module = _of_checkpoint(config, path, options, overrides, "predict")
+    config, data, module = _of_checkpoint(config, path, options, "predict")
     trainer = _trainer(config, options, None, (ScoreWriter(),))
     module.tested_checkpoint = Path(path)
     with _stoppable(lambda: "start again"):
@@ -153,6 +140,24 @@ def _check_log_dir(path: Path) -> None:
         raise InputError(f"--log_dir {path}: {there} {what}; give another folder")
 
 
+def _resume_point(
+    resume_from: str | None, config: RecipeConfig, options: RunOptions
+) -> tuple[Path | None, Path | None]:
+    """The folder of a finished run, or the checkpoint to resume from; None where there is none."""
+    if resume_from is None:
+        return None, None
+    checkpoint: Path | None = Path(resume_from)
+    if resume_from == "auto":
+        finished, checkpoint = find_resumable(Path(options.log_dir), config)
+        if finished is not None:
+            print(f"{finished} holds the finished run of this configuration; nothing to do")
+            results.print_results(finished)
+            return finished, None
+    if checkpoint is not None:
+        check_resumable(checkpoint, config)
+    return None, checkpoint
+
+
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
     _check_log_dir(Path(options.log_dir))
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
@@ -160,41 +165,30 @@ def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, 
 
 
 def _of_checkpoint(
-    config: RecipeConfig, path: str, options: RunOptions, overrides: Sequence[str], stage: str
+    config: RecipeConfig, path: str, options: RunOptions, stage: str
 ) -> tuple[RecipeConfig, SedDataModule, SEDTask4]:
     """A checkpoint's own configuration and networks, and the data that a stage needs."""
     checkpoint = load_safely(Path(path))
-    config = config_of_checkpoint(checkpoint, config, overrides, path)
+    config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
-    _check(data, stage)
+    data.check(stage)
+    _announce(data)
     readers = [loaded.embeddings for loaded in data.loaded.values()]
     warn_of_other_embeddings(checkpoint, readers, path)
     return config, data, module
 
 
-def _check(data: SedDataModule, stage: str) -> None:
-    data.check(stage)
+def _announce(data: SedDataModule, module: SEDTask4 | None = None) -> None:
+    """Print what a run is made from: its data and, of a training, the size of its network."""
     print(data_summary(data.loaded))
     if line := left_out_line(data.loaded):
         print(line)
-
-
-def _describe(module: SEDTask4, config: RecipeConfig) -> None:
-    cost = count_macs(module.sed_student, config)
-    print(
-        f"network: {cost.parameters / 1e6:.2f} M parameters, "
-        f"{cost.macs / 1e9:.2f} GMACs for {cost.clip_s:g} s of audio"
-    )
-    training = config.training
-    unseen = training.n_epochs % training.validation_interval
-    if unseen:
-        warnings.warn(
-            f"training.validation_interval ({training.validation_interval}) does not divide "
-            f"n_epochs ({training.n_epochs}): the last {unseen} epochs are never validated, so "
-            "they cannot be the best",
-            UserWarning,
-            stacklevel=2,
+    if module is not None:
+        cost = count_macs(module.sed_student, module.config)
+        print(
+            f"network: {cost.parameters / 1e6:.2f} M parameters, "
+            f"{cost.macs / 1e9:.2f} GMACs for {cost.clip_s:g} s of audio"
         )
 
 
@@ -253,6 +247,18 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
         ResultWriter(),
         *([progress_bar()] if config.training.enable_progress_bar else []),
     ]
+
+
+def _train(
+    trainer: pl.Trainer, module: SEDTask4, data: SedDataModule, checkpoint: Path | None
+) -> Path:
+    """Train to the end; the best checkpoint."""
+    last = Path(str(trainer.log_dir)) / "checkpoints" / LAST_CHECKPOINT
+    with _stoppable(lambda: resume_hint(last)):
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    best = Path(trainer.checkpoint_callback.best_model_path)
+    print(f"best checkpoint: {best}")
+    return best
 
 
 def _test(

@@ -26,7 +26,7 @@ from desed_task.checkpoints.spec import (
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
-from local.config import UNREAD_KEYS, RecipeConfig, apply_override, check_config
+from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
 
 # Of the `data` section: says which clips of this machine's tables are used, not where they lie.
 KEPT_CLIPS = "keep_clips_without_events"
@@ -111,9 +111,7 @@ def config_of_checkpoint(
         tree["net"]["median_filter"] = mine["net"]["median_filter"]
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
-    for override in overrides:
-        apply_override(tree, override)
-    return check_config(tree, f"hyperparameters of {origin}")
+    return merge_overrides(tree, overrides, f"hyperparameters of {origin}")
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,6 @@ from desed_task.atomic_files import sha256_of
 from local import run
 from local.cli.exit_status import StoppedError
 from local.config import load_config
-from local.sed_trainer_pretrained import SEDTask4
 from tests.scripts.conftest import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,9 +235,9 @@ def test_ctrl_c_in_a_test_or_an_evaluation_says_how_to_go_on(
     handler = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(StoppedError, match=f"test it with --test_from_checkpoint {best}"):
-            run.test(config, str(best), options, ())
+            run.test(config, str(best), options)
         with pytest.raises(StoppedError, match="stopped; start again"):
-            run.evaluate(config, str(best), options, ())
+            run.evaluate(config, str(best), options)
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores further ones from there on
 
@@ -252,9 +251,9 @@ class StopBeforeLast(run.Callback):
 
 
 def test_epochs_that_are_never_validated_are_told_of(extracted):
-    config = load_config(extracted, ["training.n_epochs=5", "training.validation_interval=2"])
+    changes = ["training.n_epochs=5", "training.validation_interval=2"]
     with pytest.warns(UserWarning, match=r"does not divide n_epochs \(5\): the last 1 epochs"):
-        run._describe(SEDTask4(config), config)
+        load_config(extracted, changes)
 
 
 def test_killed_between_its_checkpoints_a_run_ends_with_one_best(extracted, tmp_path):

@@ -60,6 +60,6 @@ def test_a_checkpoint_carries_them(config, tmp_path):
     folder = run.fit(chosen, run.RunOptions(str(tmp_path / "fit")))
     (tmp_path / "scaler.ckpt").unlink()
     (best,) = folder.glob("checkpoints/epoch=*.ckpt")
-    again = run.test(chosen, str(best), run.RunOptions(str(tmp_path / "test")), ())
+    again = run.test(chosen, str(best), run.RunOptions(str(tmp_path / "test")))
     one, other = (json.loads((f / "results.json").read_text()) for f in (folder, again))
     assert one["metrics"] == other["metrics"]

@@ -155,7 +155,7 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys)
     assert len(rows) - 1 == 3 * len({row[0] for row in rows[1:]}) > 3
     assert (folder / "medians.png").read_bytes().startswith(b"\x89PNG")
     options = run.RunOptions(str(plan.log_dir / "test"))
-    folder = run.test(config, str(checkpoint), options, [])
+    folder = run.test(config, str(checkpoint), options)
     metrics = json.loads((folder / "results.json").read_text())["metrics"]
     facts = objective.facts(value)
     assert {name: metrics[name] for name in facts} == pytest.approx(facts, abs=1e-6)
