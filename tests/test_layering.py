@@ -1,6 +1,8 @@
 """Who may import whom, and how long files and functions may be (DESIGN: rooms and habits)."""
 
 import ast
+from collections import Counter
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,22 @@ RECIPE = sorted((ROOT / "local").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").rglob("*.py"))
 SCRIPTS = sorted(ROOT.glob("*.py"))
 SCRIPT_NAMES = {path.stem for path in SCRIPTS}
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+# Packages and loose modules of `local`, from below to above: none imports one of a later row.
+ORDER = (
+    ("cli", "classes_dict"),
+    ("corpora", "config_schema", "config"),
+    ("data", "extraction"),
+    ("scoring", "doctor", "prep"),
+    ("checkpoints", "predict", "training"),
+    ("sed_trainer_pretrained", "summary", "submission"),
+    ("run",),
+    ("tuning",),
+)
+LEVEL = {name: level for level, row in enumerate(ORDER) for name in row}
+# Modules that stand in no package, without those of the last version's places.
+LOOSE = {"local": 6, "desed_task": 10}
+MOST_IN_A_FOLDER = 12
 # What only the recipe knows; `lightning` and its parts are PyTorch Lightning under other names.
 RECIPE_ONLY = {"pytorch_lightning", "lightning", "lightning_fabric", "pydantic", "yaml", "local"}
 
@@ -137,3 +155,125 @@ def test_nothing_in_a_loaded_file_is_run(path):
 def test_functions_are_mostly_short():
     lengths = [n for path in LIBRARY + RECIPE for _, n in functions(path.read_text())]
     assert sorted(lengths)[len(lengths) // 2] <= 20
+
+
+# ---- the tree: its order, its circles, its sizes, its names
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_deprecated(path: Path) -> bool:
+    """A module that only keeps an old place importable."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").startswith("Deprecated")
+
+
+MODULES = {module_of(path): path for path in LIBRARY + RECIPE if not is_deprecated(path)}
+
+
+def modules_imported(source: str, known: Collection[str]) -> set[str]:
+    """Full names of the modules of ours that a source imports, inside functions and types too."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else str(node.module) for name in whole}
+    return found & set(known)
+
+
+GRAPH = {name: modules_imported(path.read_text(), MODULES) for name, path in MODULES.items()}
+
+
+def circle(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Nodes of one import cycle; empty if there is none."""
+    done: set[str] = set()
+
+    def visit(node: str, path: tuple[str, ...]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node not in done:
+            for other in sorted(graph.get(node, ())):
+                if found := visit(other, (*path, node)):
+                    return found
+            done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := visit(node, ()))), [])
+
+
+def between_packages(graph: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """The graph of the packages, and of the modules beside them, that stand right in a top one."""
+    packages: dict[str, set[str]] = {}
+    for name, others in graph.items():
+        own = ".".join(name.split(".")[:2])
+        packages.setdefault(own, set())
+        packages[own] |= {".".join(other.split(".")[:2]) for other in others} - {own}
+    return packages
+
+
+def upwards(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Imports of `local` against the order of its packages."""
+    return [
+        f"{name} imports {other}"
+        for name, others in sorted(graph.items())
+        for other in sorted(others)
+        if name.startswith("local.")
+        and other.startswith("local.")
+        and LEVEL[name.split(".")[1]] < LEVEL[other.split(".")[1]]
+    ]
+
+
+def public_names(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Public class or function -> the modules that define it; `main` is each command's own."""
+    where: dict[str, list[str]] = {}
+    for module, source in sources.items():
+        for name in {n.name for n in ast.parse(source).body if isinstance(n, DEFINITIONS)}:
+            if not name.startswith("_") and name != "main":
+                where.setdefault(name, []).append(module)
+    return where
+
+
+def test_broken_trees_are_seen():
+    known = {"local.run", "local.data.truth", "local.scoring.metrics"}
+    source = "def f():\n    from local.scoring import metrics\nfrom local.data.truth import Truth"
+    assert modules_imported(source, known) == known - {"local.run"}
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    two = {"local.a.x": {"local.b.y"}, "local.b.z": {"local.a.w"}}
+    assert circle(two) == [] and circle(between_packages(two)) == ["local.a", "local.b", "local.a"]
+    assert upwards({"local.data.truth": {"local.scoring.metrics", "local.config"}}) == [
+        "local.data.truth imports local.scoring.metrics"
+    ]
+    assert public_names({"a": "class X: ...", "b": "def X(): ...\ndef _y(): ..."}) == {
+        "X": ["a", "b"]
+    }
+
+
+def test_every_package_has_its_place_in_the_order():
+    assert {name.split(".")[1] for name in MODULES if name.startswith("local.")} == set(LEVEL)
+
+
+def test_no_package_imports_one_above_it():
+    assert upwards(GRAPH) == []
+
+
+def test_nothing_is_imported_in_circles():
+    assert circle(GRAPH) == []
+    tops = {"local", "desed_task"}
+    assert circle({n: others - tops for n, others in between_packages(GRAPH).items()}) == []
+
+
+def test_folders_are_small():
+    folders = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    sizes = {folder.relative_to(ROOT).as_posix(): n for folder, n in folders.items()}
+    assert {name: n for name, n in sizes.items() if n > MOST_IN_A_FOLDER} == {}
+    assert {name: sizes[name] for name in LOOSE} == LOOSE
+
+
+def test_a_public_name_means_one_thing():
+    sources = {name: path.read_text() for name, path in MODULES.items()}
+    assert {name: of for name, of in public_names(sources).items() if len(of) > 1} == {}
