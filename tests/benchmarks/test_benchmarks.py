@@ -433,7 +433,7 @@ def test_projection_adds_up():
         {"training": 12.0, "validation": 1.1, "devtest": 4.1}
     )
     whole = projection.published(parts)["seconds"]["whole"]
-    assert whole == pytest.approx(3 * 300 * 118 * 0.6 + 30 * 3411 * 0.011 + 2068 * 0.022 + 3.0)
+    assert whole == pytest.approx(3 * 300 * 118 * 0.6 + 30 * 3795 * 0.011 + 2068 * 0.022 + 3.0)
     real = Real(2, 10, 100, 50, 24.0, 1.1, 4.1, 40.0)
     ratio = projection.compared(parts, real)["ratio"]
     assert ratio["training"] == pytest.approx(2.0) and ratio["devtest"] == pytest.approx(1.0)
