@@ -21,6 +21,7 @@ CHANGES: Final[Mapping[int, tuple[str, ...]]] = {
         "labels shift by the onset of a crop rounded to 1 ms",
         "scaler instance/standard divides by the sample deviation",
         "validation on MAESTRO takes the maximum of a segment, of clips with scored events",
+        "frame boundaries and the intersection F1 of validation are rounded as published",
     ),
 }
 
