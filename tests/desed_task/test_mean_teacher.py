@@ -73,7 +73,9 @@ def test_cross_entropy_as_consistency() -> None:
     batch = make_batch(BATCH)
     losses = detection_losses(**batch, weight=1.0, self_sup_loss="bce")
     strong = mean_over(list(range(2, 9)), batch["student"].strong, batch["teacher"].strong)
+    weak = mean_over(list(range(2, 9)), batch["student"].weak, batch["teacher"].weak)
     assert losses.strong_self_sup_loss.item() == pytest.approx(strong, rel=1e-5)
+    assert losses.weak_self_sup_loss.item() == pytest.approx(weak, rel=1e-5)
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -118,11 +120,11 @@ def test_labels_of_unknown_classes_do_not_count() -> None:
 
 def test_no_gradient_reaches_the_teacher() -> None:
     batch = make_batch(BATCH)
-    batch["teacher"].strong.requires_grad_()
-    batch["student"].strong.requires_grad_()
+    for scores in (*batch["teacher"], *batch["student"]):
+        scores.requires_grad_()
     detection_losses(**batch, weight=1.0).loss.backward()
-    assert batch["teacher"].strong.grad is None
-    assert batch["student"].strong.grad.abs().sum() > 0
+    assert all(scores.grad is None for scores in batch["teacher"])
+    assert all(scores.grad.abs().sum() > 0 for scores in batch["student"])
 
 
 def test_losses_under_autocast_are_the_same() -> None:

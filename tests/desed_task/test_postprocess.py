@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import median_filter
 
 from desed_task.errors import InputError
-from desed_task.postprocess import ClassMedianFilter
+from desed_task.postprocess import ClassMedianFilter, class_thresholds
 
 
 def test_it_equals_the_published_filter(parity):
@@ -29,3 +29,10 @@ def test_lengths_that_do_not_fit():
         ClassMedianFilter([3, 3])(np.zeros((5, 3)))
     with pytest.raises(InputError, match="at least 1"):
         ClassMedianFilter([3, 0])
+
+
+def test_a_threshold_of_one_class_leaves_the_others_at_a_half():
+    labels = ("Dog", "Cat", "Speech")
+    assert class_thresholds({"Cat": 0.25}, labels).tolist() == [0.5, 0.25, 0.5]
+    assert class_thresholds({}, labels).tolist() == [0.5] * 3
+    assert class_thresholds(0.75, labels).tolist() == [0.75] * 3

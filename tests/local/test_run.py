@@ -74,3 +74,40 @@ def test_the_fused_adam_steps_as_the_plain_one():
             optimizer.step()
     for (name, first), second in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_what_the_configuration_says_of_training_reaches_the_trainer(made, tmp_path):
+    values = {
+        "n_epochs": 7,
+        "validation_interval": 3,
+        "gradient_clip": 0.75,
+        "accumulate_batches": 4,
+        "deterministic": True,
+    }
+    config = load_config(CONF, [f"training.{key}={value}" for key, value in values.items()])
+    run._trainer(config, RunOptions(str(tmp_path / "run")), None, ())
+    (arguments,) = made
+    names = (
+        "max_epochs",
+        "check_val_every_n_epoch",
+        "gradient_clip_val",
+        "accumulate_grad_batches",
+        "deterministic",
+    )
+    assert {name: arguments[name] for name in names} == dict(
+        zip(names, values.values(), strict=True)
+    )
+    assert arguments.get("gradient_clip_algorithm", "norm") == "norm"
+    # The recipe's samplers share the batches among processes; Lightning must not do it once more.
+    assert arguments["use_distributed_sampler"] is False
+
+
+def test_the_seed_decides_what_a_network_starts_from(tmp_path):
+    def weights(seed: int) -> torch.Tensor:
+        options = RunOptions(str(tmp_path))
+        module = run._prepare(load_config(CONF, [f"training.seed={seed}"]), options)[1]
+        return torch.cat([value.detach().flatten() for value in module.sed_student.parameters()])
+
+    first = weights(3)
+    assert torch.equal(first, weights(3))
+    assert not torch.equal(first, weights(4))

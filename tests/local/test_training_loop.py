@@ -266,3 +266,11 @@ def test_half_precision_trains_as_single_precision_does(tmp_path, self_sup_loss)
         assert all(torch.isfinite(value).all() for value in module.sed_teacher.parameters())
     assert losses["bf16"] != losses["32"]
     assert losses["bf16"] == pytest.approx(losses["32"], rel=0.1)
+
+
+def test_an_epoch_without_a_validation_can_be_resumed_from_too(tmp_path):
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(config_of(validation_interval=2), tmp_path, Kill())
+    (last,) = tmp_path.glob("exp/version_0/checkpoints/*.ckpt")
+    assert last.name == "last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 0

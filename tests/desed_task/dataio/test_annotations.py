@@ -234,3 +234,19 @@ def test_durations(tmp_path):
     path = table(tmp_path, "filename\tduration\na.wav\t-1\n", "durations.tsv")
     with pytest.raises(InputError, match=r"durations.tsv, line 2: duration '-1'"):
         read_durations(path)
+
+
+def test_a_joined_event_is_as_certain_as_its_most_certain_part(tmp_path):
+    head = HEAD.strip() + "\tconfidence\n"
+    rows = "a.wav\t0\t2\tDog\t0.25\na.wav\t1\t3\tDog\t0.75\na.wav\t3\t4\tDog\t0.5\n"
+    joined = read_strong_table(table(tmp_path, head + rows), VOCABULARY).joined()
+    assert joined.confidence.tolist() == [0.75]
+
+
+def test_an_event_that_begins_before_its_clip_s_end_stays_though_it_ends_behind_it(tmp_path):
+    text = HEAD + "a.wav\t3\t9\tDog\na.wav\t4\t9\tCat\nb.wav\t4\t9\tCat\n"
+    events = read_strong_table(table(tmp_path, text), VOCABULARY)
+    with pytest.warns(UserWarning, match="1 events begin after .*'Cat' at 4 s in a, .* 4 s"):
+        within = events.within({"a": 4.0, "b": 9.0})
+    assert within.onset_s.tolist() == [3.0, 4.0]
+    assert within.offset_s.tolist() == [9.0, 9.0]

@@ -148,3 +148,14 @@ def test_joined_sets_collate_into_a_batch(folder):
     assert batch.target.shape == (2, 2, 156)
     assert batch.known.tolist() == [[True, False], [True, False]]
     torch.testing.assert_close(batch.target[0], strong[2].target)
+
+
+def test_each_row_of_a_joined_set_is_that_of_its_part(folder):
+    """Also the first and the last row of each part."""
+    parts = [
+        dataset(folder, NoTargets(2, GRID), source)
+        for source in (Source.SYNTHETIC, Source.STRONG_REAL, Source.UNLABELLED)
+    ]
+    joined = JoinedDataset([parts[0], JoinedDataset(parts[1:])])
+    found = [(row.source.item(), *row.clip_id) for row in map(joined.__getitem__, range(9))]
+    assert found == [(part.source.item(), name) for part in parts for name in part.clip_ids]

@@ -110,3 +110,13 @@ def test_a_resumed_run_goes_on_with_the_batches_of_its_epoch(tmp_path):
     _, trainer = fit(1)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     assert fit(3, tmp_path / "last.ckpt")[0] == expected((1, 2))
+
+
+def test_the_rows_themselves_change_with_seed_and_epoch():
+    """Not only the seeds of their crops, which differ in any case."""
+    rows = [
+        [[key.row for key in batch] for batch in batches(epoch=epoch, seed=seed)]
+        for epoch, seed in ((3, 7), (4, 7), (3, 8))
+    ]
+    assert rows[0] != rows[1]
+    assert rows[0] != rows[2]

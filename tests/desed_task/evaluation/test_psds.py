@@ -101,3 +101,16 @@ def test_every_score_its_own_threshold_gives_the_exact_psds(sparse):
         assert exact.per_class["Dog"] > 0.01
         assert swept.value == pytest.approx(exact.value, abs=1e-9)
         assert swept.per_class == pytest.approx(exact.per_class, abs=1e-9)
+
+
+def test_a_share_that_just_meets_its_criterion_meets_it():
+    """Halves and quarters are exact, so that nothing is left to rounding."""
+    truth = events((0, 0, 0, 1), (0, 1, 4, 6))
+    found = events((0, 0, 0.5, 1.5), (0, 1, 0.5, 4.5))
+    counts = intersection_counts(found, truth, 2, dtc=0.5, gtc=0.5, cttc=0.125)
+    assert counts.true_positives.tolist() == [1, 0]
+    assert counts.false_positives.tolist() == [0, 1]
+    assert counts.cross_triggers.tolist() == [[0, 0], [1, 0]]
+    stricter = intersection_counts(found, truth, 2, dtc=0.5, gtc=0.5625, cttc=0.1875)
+    assert stricter.true_positives.tolist() == [0, 0]
+    assert stricter.cross_triggers.tolist() == [[0, 0], [0, 0]]

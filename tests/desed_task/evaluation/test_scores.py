@@ -71,3 +71,13 @@ def test_data_frames_hold_times_and_scores(scores):
 def test_clips_without_a_duration_are_named():
     with pytest.raises(InputError, match=r"no duration of 1 clips \(e.g. b\)"):
         check_durations(["a", "b"], {"a": 10.0})
+
+
+def test_a_detection_that_begins_before_its_clip_s_end_counts_whole():
+    values = np.zeros((1, 156, 3), dtype=np.float32)
+    values[0, 20:60, 0] = values[0, 100:110, 1] = 0.9
+    found = detect(Scores(("a",), values, GRID.boundaries_s, VOCABULARY), 0.5)
+    kept = found.within(np.array([3.0]))
+    assert kept.label_index.tolist() == [0]
+    assert kept.offset_s.tolist() == [GRID.boundaries_s[60]] and kept.offset_s[0] > 3.0
+    assert len(found.within(np.array([GRID.boundaries_s[20]]))) == 0

@@ -68,12 +68,12 @@ def test_clips_without_events_are_kept_as_here_but_a_training_is_resumed_as_it_w
     assert config_of_checkpoint(stored(), here, [], "a.ckpt") == here
     path = tmp_path / "last.ckpt"
     for overrides, same, other in (((), there, here), ((kept,), here, there)):
-        torch.save(stored(*overrides), path)
+        torch.save({**stored(*overrides), REVISION_KEY: REVISION}, path)
         check_resumable(path, same)
         with pytest.raises(InputError, match=r"data\.keep_clips_without_events: \[.*in the check"):
             check_resumable(path, other)
     # A checkpoint from before the key: none were kept.
-    file = stored()
+    file = {**stored(), REVISION_KEY: REVISION}
     del file["hyper_parameters"]["data"]["keep_clips_without_events"]
     torch.save(file, path)
     check_resumable(path, there)

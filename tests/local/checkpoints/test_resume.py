@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,6 +19,7 @@ from local.checkpoints.revision import CHANGES, REVISION, REVISION_KEY
 from local.config import load_config
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.callbacks import RandomStates
 
 
 @pytest.fixture
@@ -152,3 +155,47 @@ def test_each_revision_says_what_it_changed():
     assert set(CHANGES) == set(range(2, REVISION + 1))
     assert revision.changes_since(1) == list(CHANGES[2])
     assert revision.changes_since(REVISION) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.batch_size=[1,1,1,1,1]", r"training\.batch_size: .* in the checkpoint, \[1, 1,"),
+        ("training.seed=7", r"training\.seed: \d+ in the checkpoint, 7 here"),
+        ("scaler.normtype=mean", r"scaler\.normtype: 'minmax' in the checkpoint, 'mean' here"),
+        ("opt.lr=0.5", r"opt\.lr: .* in the checkpoint, 0\.5 here"),
+        ("feats.f_min=50.0", r"feats\.f_min: .* in the checkpoint, 50\.0 here"),
+        ("net.dropout=0.7", r"net\.dropout: .* in the checkpoint, 0\.7 here"),
+    ],
+)
+def test_a_value_of_any_section_that_decides_the_training_is_held_to(
+    mini_conf, checkpoint, override, message
+):
+    path = checkpoint(**{REVISION_KEY: REVISION})
+    with pytest.raises(InputError, match=message):
+        check_resumable(path, load_config(mini_conf, [override]))
+
+
+def test_every_generator_goes_on_where_it_was():
+    def draw() -> tuple[float, float, float]:
+        return torch.rand(()).item(), float(np.random.random()), random.random()
+
+    saved = RandomStates()
+    state = saved.state_dict()
+    expected = [draw() for _ in range(3)]
+    resumed = RandomStates()
+    resumed.load_state_dict(state)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    random.seed(99)
+    before = draw()
+    # Not when the state is loaded: what happens up to the start of training may draw.
+    resumed.on_train_start(None, None)
+    found = [draw() for _ in range(3)]
+    assert found == expected
+    assert not set(before) & set(found[0])
+    # A second training in this process, not resumed, keeps its own states.
+    torch.manual_seed(98)
+    after = torch.get_rng_state()
+    resumed.on_train_start(None, None)
+    assert torch.equal(torch.get_rng_state(), after)

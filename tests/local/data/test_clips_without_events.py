@@ -28,8 +28,8 @@ from local.corpora import Corpus
 from local.data.datamodule import SedDataModule
 from local.data.loaded_corpus import LoadedCorpus, left_out_line, table_durations
 from local.data.truth import Truth
-from local.scoring import metrics
 from local.scoring.accumulator import ScoreAccumulator
+from local.scoring.metrics import desed_test_metrics
 from local.summary.rescoring import count_desed, read_truth
 from tests.local.scoring.by_stage import score_desed
 
@@ -251,9 +251,10 @@ def published(parity, tmp_path_factory):
 def test_a_test_counts_their_hours(emptied, monkeypatch):
     """The score accumulator asks for the durations of dev-test's, and of no other's."""
     data, asked = emptied.load(stage="test"), []
-    score = score_desed
+    score = desed_test_metrics
     monkeypatch.setattr(
-        metrics, "score_desed", lambda *a, **k: asked.append(k["left_out_s"]) or score(*a, **k)
+        "local.scoring.accumulator.desed_test_metrics",
+        lambda *a, **k: asked.append(k["left_out_s"]) or score(*a, **k),
     )
     accumulator, draws = ScoreAccumulator(data.config), torch.Generator().manual_seed(0)
     for batch in data.test_dataloader():

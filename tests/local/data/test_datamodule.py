@@ -243,3 +243,41 @@ def test_two_processes_collect_what_one_does(two_processes):
     assert set(first["seen"]) | set(second["seen"]) == set(alone["seen"])
     assert len(first["seen"]) < len(alone["seen"])
     assert first["collected"] == second["collected"] == alone["collected"]
+
+
+def test_the_configured_seed_decides_who_is_held_out_and_what_is_drawn(extracted):
+    other = checked(extracted)
+    held_out: dict[str, set[frozenset[str]]] = {"_weak_split": set(), "_maestro_split": set()}
+    for seed in range(6):
+        other.config = load_config(extracted, [f"training.seed={seed}"])
+        assert other.train_dataloader().batch_sampler.seed == seed
+        for split, found in held_out.items():
+            found.add(frozenset(getattr(other, split)()[1].clip_ids))
+    assert all(len(found) > 1 for found in held_out.values()), held_out
+
+
+def test_each_stage_is_held_against_the_truth_of_its_own_clips(data):
+    held_out = data._maestro_split()[1].clip_ids
+    of_stages = {
+        "val": (data._loaded[corpora.SYNTHETIC_VALIDATION.name].clip_ids, held_out),
+        "test": tuple(data._loaded[corpus.name].clip_ids for corpus in corpora.TEST),
+    }
+    sources = {"val": Source.SYNTHETIC, "test": Source.DEVTEST}
+    for stage, clips in of_stages.items():
+        truths = data.truths(stage)
+        assert tuple(truth.events.clip_ids for truth in truths) == clips
+        assert [truth.source for truth in truths] == [sources[stage], Source.MAESTRO_REAL]
+
+
+def test_a_recording_that_is_wholly_absent_changes_no_other_s_part(data, extracted, tmp_path):
+    trained_on, held_out = (part.clip_ids for part in data._maestro_split())
+    absent = held_out[0].split("-")[0]
+    folder = Path(data.config.data.real_maestro_train_folder)
+    (tmp_path / "clips").mkdir()
+    for wav in folder.glob("*.wav"):
+        if wav.stem.split("-")[0] != absent:
+            (tmp_path / "clips" / wav.name).symlink_to(wav)
+    with pytest.warns(UserWarning, match="listed clips"):
+        part = checked(extracted, f"data.real_maestro_train_folder={tmp_path / 'clips'}")
+    rest = tuple(clip_id for clip_id in held_out if clip_id.split("-")[0] != absent)
+    assert tuple(found.clip_ids for found in part._maestro_split()) == (trained_on, rest)

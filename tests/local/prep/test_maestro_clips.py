@@ -14,6 +14,7 @@ from local.data.maestro_split import (
     scene_of,
     split_train_files,
 )
+from local.prep import maestro_clips
 from local.prep.maestro_clips import clip_name, cut_recordings, windows
 
 RATE = 1000  # Windows do not depend on the rate, and small files are quick.
@@ -243,3 +244,7 @@ def test_no_recording_is_both_trained_on_and_held_out(seed):
 def test_a_scene_with_one_recording_is_held_out():
     train, held_out = split_train_files(clip_ids(SCENES[:2], 1), 0.9, 42)
     assert (train, len(held_out)) == ((), 4)
+
+
+def test_the_hops_are_those_published():
+    assert (maestro_clips.TRAIN_HOP_S, maestro_clips.VALIDATION_HOP_S) == (1.0, 5.0)

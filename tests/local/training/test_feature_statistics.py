@@ -12,6 +12,7 @@ from local import run
 from local.config import load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
+from local.training import feature_statistics
 from local.training.feature_statistics import prepare_scaler
 
 
@@ -63,3 +64,30 @@ def test_a_checkpoint_carries_them(config, tmp_path):
     again = run.test(chosen, str(best), run.RunOptions(str(tmp_path / "test")))
     one, other = (json.loads((f / "results.json").read_text()) for f in (folder, again))
     assert one["metrics"] == other["metrics"]
+
+
+def test_statistics_are_those_of_the_decibels(config):
+    chosen = config("scaler.normtype=minmax")
+    scaler = prepared(chosen)
+    low, high = float(scaler.shift), float(scaler.shift + 2 * scaler.scale)
+    assert -50.0 <= low < -20.0  # the corpus has silence, whose magnitudes would be 0
+    assert low < high <= 80.0
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["feats.f_min=50.0", "scaler.normtype=mean", "data.audio_max_len=5", "data.weak_folder=other"],
+)
+def test_what_statistics_depend_on_is_kept_with_them(config, override):
+    assert feature_statistics._made_from(config()) != feature_statistics._made_from(
+        config(override)
+    )
+    assert feature_statistics._made_from(config()) == feature_statistics._made_from(
+        config("training.n_epochs=9")
+    )
+
+
+def test_statistics_of_earlier_rules_are_fitted_again(config, monkeypatch):
+    before = feature_statistics._made_from(config())
+    monkeypatch.setattr(feature_statistics, "REVISION", feature_statistics.REVISION + 1)
+    assert feature_statistics._made_from(config()) != before

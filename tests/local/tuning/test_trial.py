@@ -240,3 +240,32 @@ def test_one_step_differs_at_each_end_of_every_range(base, dimension: Dimension)
                 a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True)
             )
             assert not same, f"{dimension.path} changes nothing"
+
+
+def validated(watch: TrialWatch, *values: float) -> None:
+    """Validations with these values of val/obj_metric, each with its epoch as another metric."""
+    watch.started = True
+    for value in values:
+        epoch = len(watch._told)
+        metrics = {"val/obj_metric": torch.tensor(value), "val/epoch": torch.tensor(float(epoch))}
+        trainer = SimpleNamespace(
+            sanity_checking=False, callback_metrics=metrics, current_epoch=epoch
+        )
+        watch.on_validation_end(trainer, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "best"), [((0.25, 0.75, 0.5), 1), ((0.5, 0.5), 0), ((0.25, 0.5), 1), ((-1.0,), 0)]
+)
+def test_the_first_of_the_best_validations_counts_also_of_a_trial_that_goes_on(values, best):
+    job = TrialJob(0, 0, {}, {}, "", "held_out")
+    whole = TrialWatch(job, go_on)
+    validated(whole, *values)
+    assert (whole.best_value, whole.best["val/epoch"]) == (max(values), best)
+    begun, told = TrialWatch(job, go_on), []
+    validated(begun, *values[:-1])
+    resumed = TrialWatch(job, lambda epoch, value: told.append((epoch, value)) or True)
+    resumed.load_state_dict(begun.state_dict())
+    validated(resumed, values[-1])
+    assert (resumed.best_value, resumed.best) == (whole.best_value, whole.best)
+    assert told == list(enumerate(values))
