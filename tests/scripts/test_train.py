@@ -126,7 +126,7 @@ def test_results_name_what_was_absent(trained, extracted, run_script, tmp_path):
     (absent,) = content["missing_recordings"].values()
     assert len(absent) == 11
     assert "cafe_restaurant_10" in absent
-    assert "absent: 1 of DESED dev-test, 11 recordings of MAESTRO real validation" in done.stdout
+    assert "missing: 1 of DESED dev-test, 11 recordings of MAESTRO real validation" in done.stdout
     assert "maestro_real_dev: 11 recordings are not on disk, see results.json" in done.stdout
 
 

@@ -31,7 +31,7 @@ def test_a_repeated_set_comes_after_what_it_repeats() -> None:
 
 
 def test_an_unknown_set_is_named() -> None:
-    with pytest.raises(InputError, match=r"--only weak: no such set; there are .*weak_train"):
+    with pytest.raises(InputError, match=r"--only weak: no such set; known: .*weak_train"):
         choose_sets(["devtest", "weak"], eval_set=False)
 
 

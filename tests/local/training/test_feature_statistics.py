@@ -51,7 +51,7 @@ def test_statistics_of_other_features_are_fitted_again(config, capsys):
 
 def test_a_foreign_file_is_named(config, tmp_path):
     (tmp_path / "scaler.ckpt").write_bytes(b"something else")
-    with pytest.raises(InputError, match=r"scaler.savepath: .*scaler.ckpt holds no feature"):
+    with pytest.raises(InputError, match=r"scaler.savepath: .*scaler.ckpt contains no feature"):
         prepared(config())
 
 
