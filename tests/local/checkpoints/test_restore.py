@@ -164,7 +164,7 @@ def test_detectors_that_this_recipe_cannot_test_are_refused():
     other = copy.deepcopy(file)
     other["detector"]["front_end"]["win"] = 512
     other["state_dict"]["mel_spec.spectrogram.window"] = torch.ones(512)
-    with pytest.raises(InputError, match="its FFT of 1024 samples has a window of 512"):
+    with pytest.raises(InputError, match="its FFT has 1024 samples and a window of 512"):
         config_of_checkpoint(other, load_config(MINI), [], "a.ckpt")
 
 

@@ -193,7 +193,11 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
             "unlabeled_train",
             rf"wrong length \({long.stem}: 20.00 s, should be .* s like its original\)",
         ),
-        "newer than its embeddings": ("warning", "unlabeled_train", rf"after it \({late.stem}\)"),
+        "newer than its embeddings": (
+            "warning",
+            "unlabeled_train",
+            rf"newer than these embeddings: 1 \({late.stem}\)",
+        ),
         "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* holds no WAV file"),
         "too short": (
             "warning",

@@ -44,7 +44,7 @@ def test_statistics_are_fitted_saved_and_loaded(config, tmp_path, capsys):
 def test_statistics_of_other_features_are_fitted_again(config, capsys):
     first = prepared(config())
     second = prepared(config("scaler.dims=[2]"))
-    assert "fitted again" in capsys.readouterr().out
+    assert "fitting them again" in capsys.readouterr().out
     assert first.shift.numel() == 1
     assert second.shift.numel() == config().feats.n_mels
 
