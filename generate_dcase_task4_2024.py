@@ -5,7 +5,7 @@
     python generate_dcase_task4_2024.py --dry_run               # list downloads and their sizes
     python generate_dcase_task4_2024.py                         # all of it, below ../../data
     python generate_dcase_task4_2024.py --basedir /data/dcase24 --only_maestro --jobs 8
-    python generate_dcase_task4_2024.py --check                 # check that all is present and sound
+    python generate_dcase_task4_2024.py --check                 # verify all data
 
 Archives are downloaded from the addresses in confs/sources.yaml, verified and unpacked; AudioSet
 clips are cut from YouTube videos with yt-dlp and ffmpeg, and unavailable ones are listed with the

@@ -56,9 +56,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--keep": {
         "type": positive_int,
         "default": 3,
-        "help": "keep the checkpoints of the N best trials (default: 3)",
+        "help": "number of best trials whose checkpoints are kept (default: 3)",
     },
-    "--fast_dev_run": {"action": "store_true", "help": "20 batches, 2 epochs: does it run?"},
+    "--fast_dev_run": {"action": "store_true", "help": "quick check: 20 batches, 2 epochs"},
     "--report": {"action": "store_true", "help": "only write the table and plots of the study"},
     "--test_from_checkpoint": {"metavar": "CKPT", "help": "stage two: tune its median filters"},
     "--sweep": {

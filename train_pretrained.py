@@ -45,7 +45,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)"
     )
     parser.add_argument(
-        "--fast_dev_run", action="store_true", help="20 training batches, 2 epochs: does it run?"
+        "--fast_dev_run",
+        action="store_true",
+        help="quick check: 20 training batches per epoch, 2 epochs",
     )
     parser.add_argument(
         "--set",
