@@ -1,13 +1,13 @@
-"""Compute BEATs embeddings of every clip, one HDF5 file a set.
+"""Compute BEATs embeddings of every clip, one HDF5 file per set.
 
     python extract_embeddings.py                                       # the real data
     python extract_embeddings.py --conf_file confs/mini.yaml           # the mini corpus
     python extract_embeddings.py --only devtest weak_train             # some sets
     python extract_embeddings.py --eval_set --use_gpu --batch_size 64
 
-Files are written to OUTPUT_DIR/beats/<set>.hdf5. What is done stays; a run that was stopped or
-killed goes on when it is started again. A clip that cannot be read is named at the end, its set
-stays unfinished (<set>.hdf5.part) and the exit status is 1: mend or remove the clip and run again.
+Files are written to OUTPUT_DIR/beats/<set>.hdf5. If interrupted, run the same command again: it
+resumes and skips finished clips. Clips that cannot be read are named at the end, their sets stay
+unfinished (<set>.hdf5.part) and the exit status is 1: repair or remove the clips and run again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="names the folders")
+    parser.add_argument(
+        "--conf_file",
+        default="./confs/pretrained.yaml",
+        help="configuration that names the folders",
+    )
     parser.add_argument(
         "--output_dir",
         type=Path,
-        help="where the folder beats/ goes (default: pretrained.extracted_embeddings_dir, where "
+        help="parent of the folder beats/ (default: pretrained.extracted_embeddings_dir, where "
         "training looks for it)",
     )
     parser.add_argument(
@@ -44,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=yes_or_no,
         nargs="?",
         const=True,
-        help="insist on a GPU; --use_gpu 0 takes the CPU (default: a GPU where there is one)",
+        help="require a GPU; --use_gpu 0 uses the CPU (default: a GPU if there is one)",
     )
     parser.add_argument(
         "--batch_size",
@@ -55,11 +59,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("32", "bf16"),
         default="32",
-        help="of BEATs: bf16 is several times faster on a GPU and on processors with AMX, and "
+        help="precision of BEATs: bf16 is several times faster on a GPU and on CPUs with AMX, and "
         "changes embeddings by about 1 %% (default: 32)",
     )
-    parser.add_argument("--eval_set", action="store_true", help="the evaluation set too")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="just these sets")
+    parser.add_argument("--eval_set", action="store_true", help="also extract the evaluation set")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="extract these sets only")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -72,7 +76,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def extract(args: argparse.Namespace) -> int:
-    """Extract the chosen sets; the exit status."""
+    """Extract the chosen sets and return the exit status."""
     config = load_config(args.conf_file, args.overrides)
     # After the configuration, as PyTorch takes seconds to import.
     from local.cli.devices import choose_torch_device

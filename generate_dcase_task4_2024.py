@@ -1,17 +1,17 @@
-"""Make the mini corpus, or fetch the real data and prepare it.
+"""Generate the mini corpus, or download and prepare the real data.
 
-    python generate_dcase_task4_2024.py --mini                  # seeded corpus, no network
+    python generate_dcase_task4_2024.py --mini                  # synthetic, without network
     python generate_dcase_task4_2024.py --mini --plot           # ... and a few clips as pictures
-    python generate_dcase_task4_2024.py --dry_run               # what would be fetched, how large
+    python generate_dcase_task4_2024.py --dry_run               # list downloads and their sizes
     python generate_dcase_task4_2024.py                         # all of it, below ../../data
     python generate_dcase_task4_2024.py --basedir /data/dcase24 --only_maestro --jobs 8
-    python generate_dcase_task4_2024.py --check                 # is everything there and sound?
+    python generate_dcase_task4_2024.py --check                 # verify all data
 
-Archives come from the addresses in confs/sources.yaml, are checked and unpacked; AudioSet's clips
-are cut from YouTube videos by yt-dlp and ffmpeg, those that are gone are listed with the reason.
-Then MAESTRO's long recordings (BASEDIR/maestro_real) are cut into 10 s clips, every folder below
-BASEDIR/dcase/dataset gets a 16 kHz sibling, durations tables are written. What is done stays; a run
-that was stopped is completed by the next. What is still absent is listed with its place.
+Archives are downloaded from the addresses in confs/sources.yaml, verified and unpacked; AudioSet
+clips are cut from YouTube videos with yt-dlp and ffmpeg, and unavailable ones are listed with the
+reason. Then MAESTRO's recordings (BASEDIR/maestro_real) are cut into 10 s clips, the audio below
+BASEDIR/dcase/dataset is resampled to 16 kHz and durations tables are written. If interrupted, run
+the same command again: it resumes and skips finished steps. Missing data is listed at the end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--mini", action="store_true", help="make the mini corpus in BASEDIR")
+    add("--mini", action="store_true", help="generate the mini corpus in BASEDIR")
     add(
         "--plot",
         metavar="DIR",
@@ -45,23 +45,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--out_dir",
         type=Path,
-        help="where 16 kHz audio, MAESTRO's clips and durations go, as a tree like BASEDIR's; the "
-        "configuration must then name it (default: BASEDIR)",
+        help="folder for 16 kHz audio, MAESTRO's clips and durations, with the same layout as "
+        "BASEDIR; the configuration must then name it (default: BASEDIR)",
     )
     add(
         "--bits",
         type=int,
         choices=(16, 32),
-        help="of the 16 kHz files: 32 (float, as published) or 16 (half the disk, clipped at full "
-        "scale); other files are written again (default: 32, or 16 in a folder of 16-bit files)",
+        help="bits per sample of the 16 kHz files: 32 (float, as published) or 16 (half the size, "
+        "clipped at full scale); files with other bits are rewritten (default: 32, or 16 in a "
+        "folder of 16-bit files)",
     )
-    add("--conf_file", default="./confs/pretrained.yaml", help="names the folders to prepare")
+    add(
+        "--conf_file",
+        default="./confs/pretrained.yaml",
+        help="configuration that names the folders",
+    )
     _add_fetching(parser)
     add(
         "--check",
         action="store_true",
-        help="fetch and prepare nothing: read all that the configuration names and tell what is "
-        "absent or wrong; data_report.json goes to OUT_DIR (default: the current folder)",
+        help="only check all data that the configuration names and report what is missing or "
+        "damaged; data_report.json is written to OUT_DIR (default: the current folder)",
     )
     add(
         "--jobs",
@@ -81,27 +86,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _add_fetching(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("fetching").add_argument
-    add("--sources", default=SOURCES_FILE, help="table of what to fetch (default: %(default)s)")
-    add("--mirror", metavar="URL", help="fetch archives from here, by file name")
-    add("--cookies", metavar="FILE", type=Path, help="of a YouTube account")
+    add("--sources", default=SOURCES_FILE, help="table of downloads (default: %(default)s)")
+    add("--mirror", metavar="URL", help="download archives from here, by file name")
+    add("--cookies", metavar="FILE", type=Path, help="cookies of a YouTube account")
     add(
         "--pause",
         metavar="SECONDS",
         type=non_negative_seconds,
         default=RateLimits.pause_s,
-        help="between two requests to YouTube (default: %(default)g, what it grants guests)",
+        help="time between requests to YouTube (default: %(default)g, its limit for guests)",
     )
-    add("--retry_gone", action="store_true", help="ask again for clips that were gone")
-    add("--offline", action="store_true", help="fetch nothing, only prepare")
+    add("--retry_gone", action="store_true", help="retry clips that were unavailable")
+    add("--offline", action="store_true", help="download nothing, only prepare")
     add(
         "--dry_run",
         action="store_true",
-        help="write nothing; list what would be fetched and whether the disk has room (else: 1)",
+        help="write nothing; list the downloads; the exit status is 1 if the disk lacks room",
     )
 
 
 def prepare_or_check(args: argparse.Namespace) -> int:
-    """Make, fetch and prepare the data, or check it; the exit status."""
+    """Generate, download and prepare the data, or check it; return the exit status."""
     if args.check:
         from local.doctor.check import run_check  # PyTorch takes seconds to import
 

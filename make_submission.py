@@ -1,12 +1,12 @@
-"""Make the challenge's package from evaluations of one to three trainings of a system.
+"""Make the submission package of the challenge from evaluations of one to three trainings.
 
     python make_submission.py --write_metadata meta.yaml     # then fill it in
     python make_submission.py exp/eval_a/version_0 exp/eval_b/version_0 exp/eval_c/version_0
 
-RUN is a run folder of train_pretrained.py --eval_from_checkpoint. Energy of the training and
-results of the dev-test are looked for in the run folder that the checkpoint lies in, and in those
-given with --also. Everything is checked first, and all that is missing is named at once. A second
-system goes into the same OUTPUT_DIR under another label.
+RUN is a run folder of train_pretrained.py --eval_from_checkpoint. The training's energy and the
+dev-test results are read from the checkpoint's run folder and the folders given with --also.
+Everything is checked first, and all faults are reported at once. To add a second system, use the
+same OUTPUT_DIR and another label.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--metadata",
         type=Path,
         default=Path("meta.yaml"),
-        help="authors and system, filled in (default: meta.yaml)",
+        help="completed form of authors and system (default: meta.yaml)",
     )
     parser.add_argument(
-        "--write_metadata", metavar="FILE", type=Path, help="write the form to be filled in and end"
+        "--write_metadata", metavar="FILE", type=Path, help="write an empty form and exit"
     )
     parser.add_argument(
         "--output_dir",
         type=Path,
         default=Path("./submission"),
-        help="gets a folder named by the system's label, and submission.zip",
+        help="folder for submission.zip and a folder named after the system's label",
     )
     parser.add_argument(
-        "--model", choices=("student", "teacher"), default="student", help="whose scores"
+        "--model",
+        choices=("student", "teacher"),
+        default="student",
+        help="network whose scores are submitted",
     )
     parser.add_argument(
         "--also",
@@ -48,19 +51,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=Path,
         default=[],
-        help="run folders of trainings and tests that do not lie where the checkpoint does",
+        help="further run folders of trainings and tests, besides that of the checkpoint",
     )
     parser.add_argument(
         "--baseline",
         metavar="FOLDER",
         type=Path,
-        help="run folder of the baseline on the same machine (10 epochs), for its energy",
+        help="run folder of the baseline on the same machine (10 epochs), to compare energy",
     )
     parser.add_argument(
         "--beats",
         metavar="FILE",
         type=Path,
-        help="BEATs that made the embeddings (default: pretrained.beats_checkpoint of the run)",
+        help="BEATs weights of the embeddings (default: the run's pretrained.beats_checkpoint)",
     )
     args = parser.parse_args(argv)
     if not args.runs and args.write_metadata is None:

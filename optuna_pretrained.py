@@ -1,12 +1,13 @@
 """Tune the baseline with Optuna: training parameters, then median filters of a checkpoint.
 
     python optuna_pretrained.py --conf_file confs/mini.yaml --log_dir exp/tuning
-    python optuna_pretrained.py --n_jobs 4                                          # on four GPUs
-    python optuna_pretrained.py --report                                            # look at it
-    python optuna_pretrained.py --test_from_checkpoint best.ckpt --sweep            # stage two
-    python optuna_pretrained.py --storage /shared/study.log   # on each of several machines
+    python optuna_pretrained.py --n_jobs 4                               # on four GPUs
+    python optuna_pretrained.py --report                                 # table and plots
+    python optuna_pretrained.py --test_from_checkpoint best.ckpt --sweep # stage two
+    python optuna_pretrained.py --storage /shared/study.log   # on several machines
 
-Stopped in whatever way, the same command goes on. The best configuration is LOG_DIR/best.yaml.
+If interrupted, run the same command again: it resumes. The best configuration is written to
+LOG_DIR/best.yaml.
 """
 
 from __future__ import annotations
@@ -19,47 +20,57 @@ from local.cli.arguments import non_negative_seconds, positive_int
 from local.cli.exit_status import run_command
 
 FLAGS: dict[str, dict[str, Any]] = {
-    "--conf_file --confs": {"default": "./confs/optuna.yaml", "help": "what trials start from"},
-    "--space": {"help": "file whose section `optuna` is the space (default: --conf_file)"},
-    "--log_dir": {"default": "./optuna", "help": "where everything is kept"},
+    "--conf_file --confs": {
+        "default": "./confs/optuna.yaml",
+        "help": "configuration that trials start from",
+    },
+    "--space": {"help": "file whose section `optuna` is the search space (default: --conf_file)"},
+    "--log_dir": {"default": "./optuna", "help": "folder of the study and its trials"},
     "--n_jobs": {
         "type": positive_int,
-        "help": "in stage one, at a time (default: one a GPU, or one)",
+        "help": "parallel trials of stage one (default: one per GPU, or one)",
     },
     "--jobs_per_gpu": {
         "type": positive_int,
         "default": 1,
-        "help": "that may share one (default: 1)",
+        "help": "trials that share a GPU (default: 1)",
     },
-    "--n_trials": {"type": positive_int, "help": "of the whole study (default: the file's)"},
+    "--n_trials": {"type": positive_int, "help": "trials of the whole study (default: the file's)"},
     "--timeout": {
         "type": non_negative_seconds,
         "metavar": "SECONDS",
-        "help": "begin no trial after this time",
+        "help": "start no trial after this time",
     },
     "--storage": {
         "metavar": "URL",
-        "help": "sqlite:///FILE, postgresql://, mysql://, or a journal's path (default: "
+        "help": "sqlite:///FILE, postgresql://, mysql://, or path of a journal file (default: "
         "LOG_DIR/optuna-sed.db)",
     },
-    "--study_name": {"help": "(default: tuning_train; stage two: tuning_postprocessing)"},
+    "--study_name": {"help": "name (default: tuning_train; stage two: tuning_postprocessing)"},
     "--objective": {
         "choices": ("held_out", "devtest"),
         "default": "held_out",
-        "help": "where a trial's PSDS1 + mean pAUC is computed (default: held_out, no dev-test)",
+        "help": "data on which PSDS1 + mean pAUC is computed (default: held_out)",
     },
-    "--no_pruning": {"action": "store_true", "help": "let trials that are clearly bad go on"},
-    "--keep": {"type": positive_int, "default": 3, "help": "checkpoints of so many (default: 3)"},
-    "--fast_dev_run": {"action": "store_true", "help": "20 batches, 2 epochs: does it run?"},
-    "--report": {"action": "store_true", "help": "only write table and plots of the study"},
+    "--no_pruning": {"action": "store_true", "help": "do not stop trials that are clearly bad"},
+    "--keep": {
+        "type": positive_int,
+        "default": 3,
+        "help": "number of best trials whose checkpoints are kept (default: 3)",
+    },
+    "--fast_dev_run": {"action": "store_true", "help": "quick check: 20 batches, 2 epochs"},
+    "--report": {"action": "store_true", "help": "only write the table and plots of the study"},
     "--test_from_checkpoint": {"metavar": "CKPT", "help": "stage two: tune its median filters"},
-    "--sweep": {"action": "store_true", "help": "in stage two, try every length of every class"},
+    "--sweep": {
+        "action": "store_true",
+        "help": "in stage two, try every filter length for every class",
+    },
     "--set": {
         "dest": "overrides",
         "metavar": "SECTION.KEY=VALUE",
         "action": "append",
         "default": [],
-        "help": "change one value of the configuration; may be given often",
+        "help": "change a value of the configuration; may be repeated",
     },
 }
 
@@ -75,7 +86,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _tune(args: argparse.Namespace) -> int:
-    from local.tuning.tune import tune  # Optuna takes its time to import, as --help need not
+    from local.tuning.tune import tune  # after the command line, as Optuna is slow to import
 
     return tune(args)
 

@@ -1,4 +1,4 @@
-"""Find sound events in recordings of any format, rate, channels and length.
+"""Detect sound events in recordings of any format, sample rate, channel count and length.
 
     python predict.py street.wav --checkpoint path/to/best.ckpt
     python predict.py recordings/ more/talk.mp3 --checkpoint best.ckpt --output_dir events
@@ -8,7 +8,7 @@
 
 Writes for each recording: NAME.tsv (filename, onset, offset, event_label, confidence), NAME.json,
 NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.scores.tsv and NAME.npz
-(frame scores). A recording that cannot be read is named at the end, and the exit status is 1.
+(frame scores). Recordings that cannot be read are named at the end, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -31,19 +31,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("recordings", nargs="*", type=Path, help="files and folders (with subfolders)")
-    add("--checkpoint", required=True, metavar="CKPT", help="trained here, or the published one")
+    add(
+        "--checkpoint",
+        required=True,
+        metavar="CKPT",
+        help="checkpoint of this recipe or of the published code",
+    )
     add("--conf_file", default="./confs/pretrained.yaml", help="hop, thresholds, BEATs weights")
-    add("--output_dir", type=Path, default=Path("./predictions"), help="where results go")
+    add("--output_dir", type=Path, default=Path("./predictions"), help="folder of the results")
     add(
         "--model",
         choices=("student", "teacher"),
         default="student",
-        help="which network (default: the student, which validation chose the checkpoint by)",
+        help="network to use (default: the student, whose validation selected the checkpoint)",
     )
     add(
         "--threshold",
         metavar="T",
-        help="scores above it are events: one for all classes, or CLASS=T,CLASS=T, and 0.5 for the "
+        help="scores above it are events: one for all classes, or CLASS=T,CLASS=T with 0.5 for the "
         "others (default: predict.threshold)",
     )
     add(
@@ -51,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         choices=FORMATS,
         default=list(FORMATS[:4]),
-        help="what is written (default: %(default)s)",
+        help="files to write (default: %(default)s)",
     )
     told = "file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)"
     add("--pretrained_model", default="beats", help=told)
@@ -61,7 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--skip_existing",
         action="store_true",
-        help="leave recordings alone whose files are all there and newer, however they were made",
+        help="skip recordings whose result files all exist and are newer, whatever made them",
     )
     add(
         "--set",
@@ -71,7 +76,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SECTION.KEY=VALUE",
         help="change a value of the configuration, e.g. predict.hop_s=2.56; may be repeated",
     )
-    add("--export", choices=("onnx",), help="write the network as ONNX files, and no events")
+    add("--export", choices=("onnx",), help="only export the network as ONNX files")
     args = parser.parse_args(argv)
     if not (args.recordings or args.export):
         parser.error("give recordings, or --export onnx")
@@ -79,7 +84,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Search the recordings; the exit status."""
+    """Detect events in the recordings, or export the network; return the exit status."""
     config = load_config(args.conf_file, args.overrides)
     if args.export:
         from local.predict.export_onnx import export_onnx

@@ -1,12 +1,12 @@
-"""Put finished runs together: spread over seeds, intervals over clips, one system against another.
+"""Summarise runs: spread over seeds, confidence intervals over clips, comparison of two systems.
 
     python summarize_runs.py exp/2024_baseline/version_0                    # intervals of one run
     python summarize_runs.py exp/2024_baseline/version_*                    # seeds of one recipe
     python summarize_runs.py exp/dropout/version_* --against exp/2024_baseline/version_*
     python summarize_runs.py exp/2024_baseline/version_* --resamples 0      # without intervals
 
-Give each training a seed of its own (train_pretrained.py --set training.seed=...). Intervals need
-the scores in the run folders and the test's tables where the runs' configurations have them.
+Train each run with a different seed (train_pretrained.py --set training.seed=...). Intervals need
+the scores in the run folders and the test tables that the runs' configurations name.
 """
 
 from __future__ import annotations
@@ -31,21 +31,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="RUN",
         nargs="+",
         default=[],
-        help="other runs, tested on the same clips: is the difference significant?",
+        help="runs of another system on the same clips, to test whether they differ significantly",
     )
-    parser.add_argument("--output_dir", default="./summary", help="where the summary is written")
+    parser.add_argument("--output_dir", default="./summary", help="folder of the summary")
     parser.add_argument(
-        "--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals"
+        "--resamples",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples; 0: no intervals",
     )
-    parser.add_argument("--seed", type=int, default=42, help="of the resamples")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the resamples")
     parser.add_argument(
-        "--conf_file", help="where the test's tables lie (default: where the runs' own say)"
+        "--conf_file", help="configuration that names the test tables (default: the runs' own)"
     )
     return parser.parse_args(argv)
 
 
 def put_together(args: argparse.Namespace) -> int:
-    """Print a summary and write it, with single classes and pictures."""
+    """Print a summary and write it with per-class values and figures."""
     summary = summarize.summarize_folders(
         args.runs,
         args.against,
@@ -56,8 +60,8 @@ def put_together(args: argparse.Namespace) -> int:
     print(report.format_summary(summary, per_class=False))
     folder = Path(args.output_dir)
     summarize.write_summary(summary, folder)
-    print(f"with single classes: {folder / summarize.TEXT_FILE}")
-    print(f"pictures: {folder / summarize.METRICS_FILE}, {folder / summarize.CLASSES_FILE}")
+    print(f"per class: {folder / summarize.TEXT_FILE}")
+    print(f"figures: {folder / summarize.METRICS_FILE}, {folder / summarize.CLASSES_FILE}")
     return 0
 
 

@@ -1,13 +1,13 @@
-"""Train, test or evaluate the baseline on pretrained embeddings.
+"""Train, test or evaluate the baseline, which uses embeddings of a pretrained model.
 
     python train_pretrained.py                                         # train, then test the best
     python train_pretrained.py --conf_file confs/mini.yaml             # on the mini corpus
-    python train_pretrained.py --resume_from_checkpoint auto           # go on where it stopped
+    python train_pretrained.py --resume_from_checkpoint auto           # resume the last run
     python train_pretrained.py --test_from_checkpoint path/to/best.ckpt
-    python train_pretrained.py --checkpoint_info path/to/best.ckpt     # what is inside
+    python train_pretrained.py --checkpoint_info path/to/best.ckpt     # print a summary
     python train_pretrained.py --set net.dropout=0.3 --gpus 2 --log_dir exp/dropout
 
-Extract embeddings first (extract_embeddings.py). A run is kept in LOG_DIR/version_N.
+Extract embeddings first (extract_embeddings.py). Runs are written to LOG_DIR/version_N.
 """
 
 from __future__ import annotations
@@ -26,26 +26,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="configuration")
-    parser.add_argument("--log_dir", default="./exp/2024_baseline", help="where runs are kept")
+    parser.add_argument("--log_dir", default="./exp/2024_baseline", help="folder of the runs")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--resume_from_checkpoint",
         metavar="CKPT",
-        help="go on from this checkpoint; auto: from the newest unfinished run in LOG_DIR, and do "
-        "nothing where a run of the same configuration is finished",
+        help="resume from this checkpoint; auto: resume the newest run of the same configuration "
+        "in LOG_DIR, or do nothing if it is finished",
     )
     start.add_argument("--test_from_checkpoint", metavar="CKPT", help="only test this checkpoint")
     start.add_argument(
         "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set with it"
     )
     start.add_argument(
-        "--checkpoint_info", metavar="CKPT", help="only print what is inside this checkpoint"
+        "--checkpoint_info", metavar="CKPT", help="only print a summary of this checkpoint"
     )
     parser.add_argument(
         "--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)"
     )
     parser.add_argument(
-        "--fast_dev_run", action="store_true", help="20 training batches, 2 epochs: does it run?"
+        "--fast_dev_run",
+        action="store_true",
+        help="quick check: 20 training batches per epoch, 2 epochs",
     )
     parser.add_argument(
         "--set",
@@ -53,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SECTION.KEY=VALUE",
         action="append",
         default=[],
-        help="change one value of the configuration; may be given often",
+        help="change a value of the configuration; may be repeated",
     )
     return parser.parse_args(argv)
 
@@ -63,7 +65,7 @@ def train(args: argparse.Namespace) -> int:
     if args.checkpoint_info is not None:
         info.print_checkpoint_info(Path(args.checkpoint_info))
         return 0
-    # Lightning takes seconds to import, which nobody should wait for who only asks.
+    # Not for --help and --checkpoint_info, as Lightning takes seconds to import.
     from local import run
     from local.cli.devices import choose_device
     from local.config import load_config

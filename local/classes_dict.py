@@ -1,6 +1,6 @@
-"""The classes of the 2024 task: aliases, the scored subset and who knows what.
+"""The classes of the 2024 task: aliases, the scored subset and the classes each corpus annotates.
 
-Source: SPEC section 1. Spelling (spaces, slash, underscores) is that of the annotation tables.
+See docs/method.md, Classes and corpora. Labels are spelled as in the annotation tables.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MAESTRO_SYNTH_CLASSES: tuple[str, ...] = (
 
 VOCABULARY = Vocabulary(CLASSES)
 
-# What a MAESTRO label also is in DESED's terms; DESED labels have no MAESTRO counterpart.
+# MAESTRO label -> the DESED class that contains it; no MAESTRO class contains a DESED class.
 MAESTRO_ALIASES: dict[str, str] = {
     "people talking": "Speech",
     "children voices": "Speech",
@@ -53,7 +53,7 @@ MAESTRO_ALIASES: dict[str, str] = {
     "dog_bark": "Dog",
 }
 
-# MAESTRO's annotators knew nothing of DESED; the aliased classes are known through the alias.
+# MAESTRO was not annotated with DESED classes; aliases supply three of them.
 MAESTRO_REAL_KNOWN: tuple[str, ...] = (*MAESTRO_REAL_CLASSES, "Speech", "Dog", "Dishes")
 
 
@@ -61,11 +61,11 @@ def apply_aliases(table: EventTable) -> EventTable:
     """A MAESTRO training table with a DESED-labelled copy of each aliased event behind its events.
 
     Args:
-        table: events over a vocabulary that holds the aliases' DESED labels.
+        table: events whose vocabulary contains the DESED labels of the aliases.
     """
     sources = [np.arange(len(table.label_index))]
     labels = [table.label_index]
-    # Alias by alias, as the published tables have them: within a class, later rows overwrite.
+    # Alias by alias, in the order of the published tables: later rows of a class overwrite earlier.
     for maestro, desed in MAESTRO_ALIASES.items():
         if maestro in table.vocabulary:
             rows = np.flatnonzero(table.label_index == table.vocabulary.index(maestro))

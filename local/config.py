@@ -1,10 +1,10 @@
-"""The configuration: YAML in, checked and frozen values out.
+"""Load a YAML configuration and validate it into frozen values.
 
     config = load_config("confs/pretrained.yaml", overrides=["net.dropout=0.3"])
 
-Every mistake of a file is reported at once, with its dotted path. A key that only the published
-code's YAML has is accepted with one warning that says what to use instead. `local.config_schema`
-documents the keys; `confs/pretrained.yaml` holds the published values.
+All errors in a file are reported at once, each with its dotted path. Keys that only the published
+code's YAML has are accepted with a warning that says what to use instead. `local.config_schema`
+documents the keys; `confs/pretrained.yaml` contains the published values.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ UNREAD_KEYS: dict[str, str] = {
 }
 
 
-# A section that only optuna_pretrained.py reads, in the files that it starts from.
+# This section is read by optuna_pretrained.py only.
 TUNING_SECTION = "optuna"
 
 
 class RecipeConfig(StrictModel):
-    """Everything that a run is made from."""
+    """The complete configuration of a run."""
 
     pretrained: Pretrained = Pretrained()
     training: Training = Training()
@@ -111,25 +111,25 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     """Read, override and check a configuration file.
 
     Args:
-        path: YAML file; ours or a copy of the published one.
-        overrides: `section.key=value` each, the value in YAML.
+        path: YAML file of this recipe or a copy of the published one.
+        overrides: entries `section.key=value`, the value in YAML.
 
     Raises:
-        InputError: with every mistake of the file and the overrides.
+        InputError: all errors in the file and the overrides.
     """
     return merge_overrides(_read_tree(Path(path)), overrides, str(path))
 
 
 def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> RecipeConfig:
-    """The checked configuration of a tree with overrides in it, which win over everything.
+    """Apply overrides to a tree, where they take precedence, and validate it.
 
     Args:
-        tree: of a file, or of a checkpoint and a file; it is changed.
-        overrides: `section.key=value` each, the value in YAML.
+        tree: values of a file, or of a checkpoint and a file; modified in place.
+        overrides: entries `section.key=value`, the value in YAML.
         origin: where the tree came from, for messages.
 
     Raises:
-        InputError: with every mistake of the tree and the overrides.
+        InputError: all errors in the tree and the overrides.
     """
     for override in overrides:
         apply_override(tree, override)
@@ -137,14 +137,14 @@ def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str)
 
 
 def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
-    """The checked configuration of a tree of plain values.
+    """Validate a tree of plain values.
 
     Args:
-        tree: sections of keys, as a YAML file or a checkpoint's hyperparameters hold them.
+        tree: sections of keys, as in a YAML file or a checkpoint's hyperparameters.
         origin: where it came from, for messages.
 
     Raises:
-        InputError: with every mistake at once.
+        InputError: all errors at once.
     """
     tree = _drop_unread(tree, origin)
     try:
@@ -156,20 +156,18 @@ def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
 
 def _read_tree(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(
-            f"{path}: no such configuration file; see confs/ for those that come along"
-        )
+        raise InputError(f"{path}: no such configuration file; see confs/ for the supplied ones")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: holds no sections (net:, training:, data: ...)")
+        raise InputError(f"{path}: contains no sections (net:, training:, data: ...)")
     return tree
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML file in which no key stands twice.
+    """The plain values of a YAML file without duplicate keys.
 
     Raises:
-        InputError: for a file that is no such YAML.
+        InputError: the file is not valid YAML or has a duplicate key.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
@@ -179,7 +177,7 @@ def read_yaml(path: Path) -> Any:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; YAML's own loader takes the last silently."""
+    """Rejects duplicate keys in a mapping, of which PyYAML silently uses the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
@@ -187,7 +185,7 @@ class _UniqueKeys(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if key.value in lines:
                 raise yaml.YAMLError(
-                    f"{key.value!r} stands in line {lines[key.value]} and again in line {line}; "
+                    f"{key.value!r} appears in line {lines[key.value]} and again in line {line}; "
                     "keep one of them"
                 )
             lines[key.value] = line
@@ -195,7 +193,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one `section.key=value` in a tree of plain values, unchecked.
+    """Set one `section.key=value` in a tree of plain values, without validating it.
 
     Raises:
         InputError: if `override` is not of that form.
@@ -215,7 +213,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def _drop_unread(tree: dict[str, Any], origin: str) -> dict[str, Any]:
-    """A copy of `tree` without the keys that nothing reads, each warned of once."""
+    """A copy of `tree` without unread keys, with a warning for each."""
     kept: dict[str, Any] = {}
     for section, branch in tree.items():
         if section == TUNING_SECTION:
@@ -233,7 +231,7 @@ def _drop_unread(tree: dict[str, Any], origin: str) -> dict[str, Any]:
 
 
 def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """A message with the dotted path for everything that `model` refused."""
+    """One message with the dotted path for each error that `model` found."""
     problems = []
     for mistake in error.errors(include_url=False):
         where = ".".join(str(part) for part in mistake["loc"]) or "configuration"
@@ -252,7 +250,7 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
 def _suggest(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
     fields = model.model_fields
     for part in (str(part) for part in loc[:-1] if isinstance(part, str)):
-        # The key of a mapping, whose values' model is the one before it.
+        # A mapping's key is not a field; its values have the model found so far.
         if part in fields:
             fields = next(_fields_in(fields[part].annotation), {})
     near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
@@ -260,7 +258,7 @@ def _suggest(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 
 def _fields_in(annotation: Any) -> Iterator[dict[str, FieldInfo]]:
-    """Fields of the models in a type; of a list or mapping, of the model of its entries."""
+    """Fields of the models in a type, including those inside lists and mappings."""
     if hasattr(annotation, "model_fields"):
         yield annotation.model_fields
     for inner in get_args(annotation):

@@ -1,6 +1,6 @@
-"""The sections of the configuration: every key, its type, its published value and its rules.
+"""Schema of the configuration: every key with its type, published value and constraints.
 
-A text below a field is its documentation. `local.config` loads and checks them.
+The string below a field documents it. `local.config` loads and validates files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import (
 from local.classes_dict import CLASSES
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
-# Names of the corpora of `local.corpora` that have strong labels.
+# Corpora in `local.corpora` with strong labels.
 StrongCorpus = Literal[
     "maestro_real_train",
     "synth_train",
@@ -32,20 +32,20 @@ StrongCorpus = Literal[
 
 
 class StrictModel(BaseModel):
-    """Unknown keys are errors and values are final."""
+    """Base of all sections: unknown keys are errors and values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Pretrained(StrictModel):
-    """Where embeddings come from."""
+    """Paths of the embeddings and of the BEATs weights."""
 
     extracted_embeddings_dir: str = "./embeddings"
     beats_checkpoint: str = "./pretrained_models/BEATs_iter3_plus_AS2M.pt"
 
 
 class Training(StrictModel):
-    """Schedule, batches and what a validation optimises."""
+    """Schedule, batches, losses and the metric that the best checkpoint is chosen by."""
 
     batch_size: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (
         12,
@@ -54,7 +54,7 @@ class Training(StrictModel):
         12,
         24,
     )
-    """Rows a batch: MAESTRO real, synthetic, strong real + synthetic, weak, unlabelled."""
+    """Rows per batch: MAESTRO real, synthetic, strong real + synthetic, weak, unlabelled."""
     batch_size_val: PositiveInt = 24
     const_max: float = Field(default=2.0, ge=0)
     """Final weight of the consistency loss."""
@@ -64,8 +64,8 @@ class Training(StrictModel):
     n_epochs on, neither happens."""
     n_epochs: PositiveInt = 300
     early_stop_patience: PositiveInt = 200
-    """Validations (one every `validation_interval` epochs) without a better val/obj_metric before
-    training ends."""
+    """Training ends after this many validations (one every `validation_interval` epochs) without a
+    better val/obj_metric."""
     num_workers: int = Field(default=6, ge=0)
     accumulate_batches: PositiveInt = 1
     gradient_clip: float = Field(default=5.0, ge=0)
@@ -77,13 +77,13 @@ class Training(StrictModel):
     """Epochs from one validation to the next."""
     weak_split: float = Field(default=0.9, gt=0, lt=1)
     maestro_split: float = Field(default=0.9, gt=0, lt=1)
-    """Share of each scene's MAESTRO recordings that is trained on, rounded down; the other
-    recordings are held out whole."""
+    """Share of each scene's MAESTRO recordings used for training, rounded down; the others are held
+    out for validation."""
     seed: int = Field(default=42, ge=0)
     deterministic: bool = False
     precision: Literal[32, 16, "32", "tf32", "16", "bf16", "16-mixed", "bf16-mixed", "32-true"] = 32
-    """tf32: as 32, but a GPU multiplies matrices with 10 bits of mantissa; convolutions do so at 32
-    too, which is PyTorch's default and how the published results came about."""
+    """tf32: as 32, but a GPU multiplies matrices with 10 mantissa bits. With 32, convolutions do so
+    too: it is PyTorch's default, with which the published results were computed."""
     mixup: Literal["soft", "hard"] | None = "soft"
     mixup_prob: float = Field(default=0.5, ge=0, le=1)
     mixup_draw: Literal["joint", "independent"] = "independent"
@@ -169,17 +169,17 @@ class Data(StrictModel):
     net_subsample: PositiveInt = 4
     """STFT hops averaged into one frame of the network's output."""
     keep_clips_without_events: tuple[StrongCorpus, ...] = ()
-    """Corpora whose clips without any event (rows without onset, offset and label) are used:
-    trained on as negative examples, and scored. Those of other corpora are left out, as published;
-    only the hours of psds_eval's rates count their durations."""
+    """Corpora whose clips without events (rows without onset, offset and label) are used: as
+    negative examples in training, and scored in tests. Those of other corpora are left out, as
+    published; only the hours in psds_eval's rates include them."""
     packed_dir: str | None = None
-    """Folder of packed sets, made by the first run that needs them and again when wav files or
-    embeddings have changed; null reads those themselves."""
+    """Folder of packed sets, which a run writes if they are missing or WAV files or embeddings have
+    changed; null reads WAV files and embeddings directly."""
     packed_dtype: Literal["float32", "float16"] = "float32"
-    """Of packed embeddings; float16 takes half the room and is not the same to the bit."""
+    """Type of packed embeddings; float16 takes half the space but rounds the values."""
     resident: Literal["auto", "gpu", "ram", "disk"] = "auto"
-    """Where packed sets are during a run. auto: the GPU, the memory or the disk, the first of them
-    that they fit in; from the disk they are read by `training.num_workers`."""
+    """Where packed sets are kept during a run. auto: the first of GPU, memory and disk with enough
+    room; `training.num_workers` processes read them from the disk."""
 
     @model_validator(mode="after")
     def _resident_is_packed(self) -> Data:
@@ -235,7 +235,7 @@ class Net(StrictModel):
     dropstep_recurrent: float = Field(default=0.3, ge=0, le=1)
     """Longest share of a stream's frames that time dropping zeroes in training; 0 turns it off."""
     dropstep_recurrent_len: int = Field(default=16, ge=0)
-    """Longest run that it zeroes, in frames."""
+    """Longest run of frames that time dropping zeroes."""
     dropstep_scope: Literal["batch", "clip"] = "batch"
     """batch, as published: time dropping and SpecAugment draw one run for the whole batch; clip:
     one per clip."""
@@ -248,7 +248,7 @@ class Net(StrictModel):
     specaugm_f_p: float = Field(default=0.0, ge=0, le=1)
     specaugm_f_l: int = Field(default=10, ge=0)
     median_filter: tuple[PositiveInt, ...]
-    """Length in frames, one a class, in the order of `local.classes_dict.CLASSES`."""
+    """Length in frames, one per class, in the order of `local.classes_dict.CLASSES`."""
 
     @field_validator("median_filter")
     @classmethod
@@ -274,7 +274,7 @@ class Net(StrictModel):
             if len(getattr(self, name)) != blocks:
                 problems.append(
                     f"{name} has {len(getattr(self, name))} entries, nb_filters {blocks}; "
-                    "give one a block"
+                    "give one per block"
                 )
         if (self.embedding_type == "global") != (self.aggregation_type == "global"):
             problems.append(
@@ -287,7 +287,7 @@ class Net(StrictModel):
         return self
 
     def _resizing_blocks(self) -> list[str]:
-        """Only pooling may change the size: frames and bands must end as net.pooling says."""
+        """Blocks whose convolution changes the number of frames or bands, as only pooling may."""
         shapes = zip(self.kernel_size, self.padding, self.stride, strict=False)
         return [
             f"block {i} has kernel_size {kernel}, padding {padding} and stride {stride}, which "
@@ -299,14 +299,14 @@ class Net(StrictModel):
 
 
 class Predict(StrictModel):
-    """How predict.py finds events in recordings of any length."""
+    """Settings of predict.py."""
 
     hop_s: float = Field(default=5.12, gt=0)
-    """From one window to the next, in seconds; rounded to whole frames. Windows are as long as a
-    training clip, so a smaller hop costs more time and gives more of them a say in each frame."""
+    """Hop between windows in seconds, rounded to whole frames. Windows are as long as a training
+    clip; with a smaller hop more of them overlap, which takes longer."""
     threshold: Probability | dict[str, Probability] = 0.5
-    """An event is where the score is above it: for all classes, or label -> threshold, 0.5 for
-    classes that are not named."""
+    """Scores above it are events. One for all classes, or label -> threshold, 0.5 for other
+    classes."""
 
     @field_validator("threshold")
     @classmethod
@@ -319,16 +319,16 @@ class Predict(StrictModel):
 
 
 class TunedFilter(StrictModel):
-    """What optuna_pretrained.py notes in its best.yaml."""
+    """Written by optuna_pretrained.py into best.yaml."""
 
     checkpoint_sha256: str = ""
-    """Of the checkpoint that net.median_filter was tuned for: a test of that very file takes the
-    lengths of this configuration instead of its own."""
+    """SHA-256 of the checkpoint that net.median_filter was tuned for. A test of this file uses the
+    lengths given here instead of the file's own."""
 
 
 class Energy(StrictModel):
-    """codecarbon's estimate of the energy used; offline, so the country is told here."""
+    """codecarbon's estimate of the energy used, made offline for the given country."""
 
     enabled: bool = True
     country_iso_code: str = Field(default="FRA", pattern="^[A-Z]{3}$")
-    """Three-letter code of the country whose electricity is used."""
+    """Three-letter code of the country, which determines the carbon intensity of electricity."""

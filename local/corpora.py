@@ -1,4 +1,4 @@
-"""The corpora of the recipe in one table: where each lies, how it is labelled, what it knows."""
+"""Table of the corpora: configuration keys, kind of labels and annotated classes."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ EVALUATION = Corpus(
 )
 
 TRAINING = (MAESTRO_TRAIN, SYNTHETIC_TRAIN, STRONG_TRAIN, WEAK_TRAIN, UNLABELLED_TRAIN)
-# Of the weak and the MAESTRO training clips, those that are held out.
+# Only the held-out part of the weak and the MAESTRO training clips.
 VALIDATION = (SYNTHETIC_VALIDATION, WEAK_TRAIN, MAESTRO_TRAIN)
 TEST = (DEVTEST, MAESTRO_VALIDATION)
-# A stage of Lightning -> what has to be in order before it starts; training ends in a test.
+# Lightning's stage -> corpora checked before it starts; training ends with a test.
 NEEDED_BY_STAGE: dict[str, tuple[Corpus, ...]] = {
     "fit": (*TRAINING, SYNTHETIC_VALIDATION, *TEST),
     "validate": VALIDATION,

@@ -1,4 +1,4 @@
-"""Fit, test, evaluate: what the training script, the tuner and tests call."""
+"""Fit, test and evaluate: the entry points of the training script and the tuner."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ PRECISIONS = {"32": "32-true", "tf32": "32-true", "16": "16-mixed", "bf16": "bf1
 
 
 class RunOptions(NamedTuple):
-    """Where a run is kept and what computes it."""
+    """Run folder, device and overrides of a run."""
 
     log_dir: str
     device: Device = CPU
     fast_dev_run: bool = False
-    overrides: tuple[str, ...] = ()  # `section.key=value`; they win over a checkpoint's values, too
-    name: str | None = None  # of the run's folder, which writes its own view of hyperparameters
+    overrides: tuple[str, ...] = ()  # `section.key=value`; also override a checkpoint's values
+    name: str | None = None  # of the run folder; a named run logs its hyperparameters itself
 
 
 def fit(
@@ -59,18 +59,18 @@ def fit(
     """Train, then test the best checkpoint.
 
     Args:
-        config: the checked configuration.
+        config: the validated configuration.
         options: run folder and device.
-        resume_from: a checkpoint to go on from, or "auto" (see `find_resumable`).
-        callbacks: further ones, for tests and tools.
-        test: whether the best checkpoint is tested.
+        resume_from: checkpoint to resume from, or "auto" (see `find_resumable`).
+        callbacks: additional callbacks.
+        test: whether to test the best checkpoint.
 
     Returns:
-        The run folder, LOG_DIR/version_N or of the name that `options` gives.
+        The run folder, LOG_DIR/version_N or LOG_DIR/NAME.
 
     Raises:
-        InputError: for anything wrong with data or embeddings, before training starts.
-        StoppedError: after Ctrl-C; so do `test` and `evaluate`.
+        InputError: data or embeddings cannot be used; raised before training starts.
+        StoppedError: after Ctrl-C, also in `test` and `evaluate`.
     """
     if options.fast_dev_run:
         config = shortened(config)
@@ -90,7 +90,7 @@ def fit(
 
 
 def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
-    """Test a checkpoint: its own hyperparameters on the data of `config`.
+    """Test a checkpoint with its own hyperparameters on the data of `config`.
 
     Returns:
         The new run folder.
@@ -133,24 +133,24 @@ def shortened(config: RecipeConfig) -> RecipeConfig:
 
 
 def _check_log_dir(path: Path) -> None:
-    """Refuse a folder that a run cannot be kept in; nothing is made yet."""
+    """Reject a folder that cannot be written to, without creating it."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        what = "may not be written to" if there.is_dir() else "is no folder"
+        what = "may not be written to" if there.is_dir() else "is not a folder"
         raise InputError(f"--log_dir {path}: {there} {what}; give another folder")
 
 
 def _resume_point(
     resume_from: str | None, config: RecipeConfig, options: RunOptions
 ) -> tuple[Path | None, Path | None]:
-    """The folder of a finished run, or the checkpoint to resume from; None where there is none."""
+    """The folder of a finished run or None, and the checkpoint to resume from or None."""
     if resume_from is None:
         return None, None
     checkpoint: Path | None = Path(resume_from)
     if resume_from == "auto":
         finished, checkpoint = find_resumable(Path(options.log_dir), config)
         if finished is not None:
-            print(f"{finished} holds the finished run of this configuration; nothing to do")
+            print(f"{finished} is a finished run of this configuration; nothing to do")
             results.print_results(finished)
             return finished, None
     if checkpoint is not None:
@@ -167,7 +167,7 @@ def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, 
 def _of_checkpoint(
     config: RecipeConfig, path: str, options: RunOptions, stage: str
 ) -> tuple[RecipeConfig, SedDataModule, SEDTask4]:
-    """A checkpoint's own configuration and networks, and the data that a stage needs."""
+    """Configuration and networks of a checkpoint, and the data of a stage."""
     checkpoint = load_safely(Path(path))
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     data, module = _prepare(config, options)
@@ -180,7 +180,7 @@ def _of_checkpoint(
 
 
 def _announce(data: SedDataModule, module: SEDTask4 | None = None) -> None:
-    """Print what a run is made from: its data and, of a training, the size of its network."""
+    """Print a summary of the data and, for a training, of the network."""
     print(data_summary(data.loaded))
     if line := left_out_line(data.loaded):
         print(line)
@@ -198,7 +198,7 @@ def _trainer(
     _silence()
     log_dir, version = Path(options.log_dir), options.name
     if resumed is not None and resumed.parent.name == "checkpoints":
-        # A resumed run goes on in its own folder.
+        # A resumed run continues in its own folder.
         log_dir, version = resumed.parents[2], resumed.parents[1].name
     logger = TensorBoardLogger(
         str(log_dir.parent), log_dir.name, version=version, default_hp_metric=options.name is None
@@ -234,7 +234,7 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
         RandomStates(),
         EnergyMeter(config.energy),
         EarlyStopping("val/obj_metric", mode="max", patience=config.training.early_stop_patience),
-        # A run that was killed between its two checkpoints writes the first of them again.
+        # A run killed between writing its two checkpoints overwrites the first one when resumed.
         ModelCheckpoint(
             checkpoints, monitor="val/obj_metric", mode="max", enable_version_counter=False
         ),
@@ -252,7 +252,7 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
 def _train(
     trainer: pl.Trainer, module: SEDTask4, data: SedDataModule, checkpoint: Path | None
 ) -> Path:
-    """Train to the end; the best checkpoint."""
+    """Train and return the best checkpoint."""
     last = Path(str(trainer.log_dir)) / "checkpoints" / LAST_CHECKPOINT
     with _stoppable(lambda: resume_hint(last)):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -275,7 +275,7 @@ def _test(
 
 @contextmanager
 def _stoppable(remedy: Callable[[], str]) -> Iterator[None]:
-    """Let Ctrl-C, or the exit that Lightning makes of it, say how to go on."""
+    """Turn Ctrl-C, or the exit that Lightning turns it into, into a message with the remedy."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -283,7 +283,7 @@ def _stoppable(remedy: Callable[[], str]) -> Iterator[None]:
 
 
 def _silence() -> None:
-    """Drop Lightning's advice that does not apply here; every other warning is shown."""
+    """Hide only those of Lightning's warnings that do not apply here."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     for text in (
         "does not have many workers",

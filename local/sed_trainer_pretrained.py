@@ -1,7 +1,6 @@
-"""SEDTask4: the mean teacher of the 2024 baseline as a Lightning module (SPEC sections 6 and 7).
+"""Lightning module of the mean-teacher training (docs/method.md, Training to Test).
 
-Hooks are short and delegate: the mathematics is `desed_task`'s, the metrics are
-`local.scoring.metrics`'s.
+The hooks delegate to `desed_task` for the computations and to `local.scoring` for the metrics.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class SEDTask4(pl.LightningModule):
     """Student and teacher CRNN, their losses, optimizer and scores.
 
     Args:
-        config: the whole configuration; kept in checkpoints as `hyper_parameters`.
+        config: the configuration; stored in checkpoints as `hyper_parameters`.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
@@ -56,15 +55,15 @@ class SEDTask4(pl.LightningModule):
         self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
         self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
         self.mixup = mixup_of(config)
-        # Of mixup and masks; seeded anew for each batch, so there is no state to be kept.
+        # For mixup and masks; seeded for each batch, so no state has to be saved.
         self.draws = torch.Generator()
         self.score_accumulator = ScoreAccumulator(config)
-        # The file under test or evaluation; None while the network is trained.
+        # The checkpoint under test or evaluation; None in training.
         self.tested_checkpoint: Path | None = None
 
     @property
     def networks(self) -> dict[str, CRNN]:
-        """Role -> network; whatever is done to one is done to both."""
+        """Role -> network."""
         return {"student": self.sed_student, "teacher": self.sed_teacher}
 
     # ---- training
@@ -91,7 +90,7 @@ class SEDTask4(pl.LightningModule):
         return losses.loss
 
     def on_train_batch_start(self, batch: SedBatch, batch_idx: int) -> None:
-        """Let mixup and masks depend on the seed, the process, the epoch and the batch alone."""
+        """Make mixup and masks depend only on seed, process, epoch and batch."""
         place = (self.config.training.seed, self.global_rank, self.current_epoch, batch_idx)
         self.draws.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
@@ -122,7 +121,7 @@ class SEDTask4(pl.LightningModule):
         ema_update(self.sed_student, self.sed_teacher, step, self.config.training.ema_factor)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam on the student, its learning rate ramped up, held and let fall by step."""
+        """Adam on the student; each step sets the learning rate: warm-up, plateau, annealing."""
         training = self.config.training
         steps = self.trainer.estimated_stepping_batches // self.trainer.max_epochs
         # One kernel for all parameters. In mixed precision Lightning does not clip gradients for
@@ -141,7 +140,7 @@ class SEDTask4(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the file say by itself what its detector is, and what it was made with."""
+        """Store the detector specification, package versions and training revision."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
         checkpoint[SPEC_KEY] = detector_spec(self.config, beats_sha256(readers)).to_dict()
         checkpoint["versions"] = versions()
@@ -150,22 +149,22 @@ class SEDTask4(pl.LightningModule):
     # ---- validation, test and evaluation set
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the scores of the last pass."""
+        """Clear the scores of the previous epoch."""
         self.score_accumulator.clear()
 
     on_test_epoch_start = on_validation_epoch_start
     on_predict_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: SedBatch, batch_idx: int) -> None:
-        """Scores with the classes masked that a corpus did not annotate."""
+        """Score a batch; classes that its corpus does not annotate are masked."""
         self._detect(batch, batch.known)
 
     def test_step(self, batch: SedBatch, batch_idx: int) -> None:
-        """Scores without a mask: what a clip came from is not known at inference."""
+        """Score a batch without a mask, as the corpus of a clip is unknown at inference."""
         self._detect(batch, None)
 
     def predict_step(self, batch: SedBatch, batch_idx: int) -> None:
-        """Scores of a set without labels."""
+        """Score a batch without labels."""
         self._detect(batch, None)
 
     def _detect(self, batch: SedBatch, classes_mask: Tensor | None) -> None:
@@ -175,19 +174,19 @@ class SEDTask4(pl.LightningModule):
             self.score_accumulator.add(role, batch, found)
 
     def on_validation_epoch_end(self) -> None:
-        """Every validation metric of both networks, and the one that the best is chosen by."""
+        """Log validation metrics of both networks and the one that selects the best checkpoint."""
         metrics = self.score_accumulator.validation_metrics(self.trainer.datamodule.truths("val"))
         self.log("val/obj_metric", metrics.pop("val/obj_metric"), prog_bar=True)
         self.log_dict(metrics)
 
     def on_test_epoch_end(self) -> None:
-        """Every test metric of both networks; the reports stay in the accumulator for callbacks."""
+        """Log test metrics of both networks; the accumulator keeps the reports for callbacks."""
         truths = self.trainer.datamodule.truths("test")
         self.log_dict(self.score_accumulator.test_metrics(truths))
 
 
 def mixup_of(config: RecipeConfig) -> Mixup | None:
-    """The mixup that a configuration describes; None where it is off."""
+    """The configured mixup; None if it is off."""
     training = config.training
     if training.mixup is None:
         return None

@@ -1,6 +1,6 @@
-"""What is inside a checkpoint, as a table: `train_pretrained.py --checkpoint_info FILE`.
+"""Print a summary of a checkpoint: `train_pretrained.py --checkpoint_info FILE`.
 
-Needs no configuration, no data and no Lightning.
+Works without configuration, data and Lightning.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from local.checkpoints.revision import revision_of
 
 WIDTH = 100
 INDENT = 17
-_UNBROKEN = "\x1f"  # a space where no line may end
-# Hyperparameters that say how a detector was trained; the rest is in the table anyway.
+_UNBROKEN = "\x1f"  # replaces a space at which no line may be broken
+# Hyperparameters of the training; other rows of the table describe the detector.
 TRAINING_KEYS = (
     *("training.n_epochs", "training.n_epochs_warmup", "training.epoch_decay"),
     *("training.batch_size", "training.accumulate_batches", "opt.lr", "training.gradient_clip"),
@@ -39,16 +39,16 @@ InfoRows = Iterator[tuple[str, str]]
 
 
 def print_checkpoint_info(path: Path) -> None:
-    """Print what is inside a checkpoint.
+    """Print a summary of a checkpoint.
 
     Raises:
-        InputError: if it cannot be loaded safely, or is no detector of this recipe.
+        InputError: it cannot be loaded safely or is not a detector of this recipe.
     """
     print(format_checkpoint_info(path))
 
 
 def format_checkpoint_info(path: Path) -> str:
-    """What is inside a checkpoint, a line or more for each thing.
+    """Summary of a checkpoint as a table of names and texts.
 
     Raises:
         InputError: as `print_checkpoint_info`.
@@ -69,21 +69,21 @@ def format_checkpoint_info(path: Path) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    # What a file says is shown, never obeyed by the terminal.
+    # The terminal must not interpret control characters from a file.
     text = "".join(c if c.isprintable() or c == _UNBROKEN else "?" for c in text)
     lines = textwrap.wrap(text, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
     return f"{name:<{INDENT}}" + f"\n{'':{INDENT}}".join(lines).replace(_UNBROKEN, " ")
 
 
 def _origin(checkpoint: Mapping[str, Any]) -> InfoRows:
-    """Who wrote it and when in a training."""
+    """Kind of checkpoint, package versions and training progress."""
     if SPEC_KEY in checkpoint:
         schema, revision = checkpoint[SPEC_KEY]["schema_version"], revision_of(checkpoint)
         kind = f"ours, schema {schema}, training revision {revision}"
     elif is_published(checkpoint):
-        kind = "as the published code writes it"
+        kind = "written by the published code"
     else:
-        kind = "ours, from before checkpoints stored a specification"
+        kind = "ours, older than stored specifications"
     yield "kind", kind
     versions = checkpoint.get("versions", {})
     if "pytorch-lightning_version" in checkpoint and not versions:
@@ -100,7 +100,7 @@ def _origin(checkpoint: Mapping[str, Any]) -> InfoRows:
 
 
 def _best(callbacks: Any) -> InfoRows:
-    """What the callback that keeps the best checkpoint had seen."""
+    """Best score recorded by the checkpoint callback."""
     states = callbacks.values() if isinstance(callbacks, dict) else ()
     for state in states:
         if not isinstance(state, dict) or not isinstance(state.get("monitor"), str):
@@ -112,7 +112,7 @@ def _best(callbacks: Any) -> InfoRows:
 
 
 def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
-    """What it computes."""
+    """Classes, network, embeddings, front end, frames and scaler."""
     net, grid, scaler = spec.net, spec.grid, spec.scaler
     of_task = " (those of the task)" if spec.classes == CLASSES else ""
     lengths = zip(spec.classes, spec.median_filter, strict=True)
@@ -124,14 +124,14 @@ def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
     filters = ", ".join(map(str, net["nb_filters"]))
     text = f"CRNN, {_n_parameters(state) / 1e6:.2f} M parameters (student; as many in the teacher)"
     text += f"; {len(net['nb_filters'])} blocks of {filters} filters, {net['activation']}; "
-    text += f"GRU of {net['n_layers_RNN']} layers, {net['n_RNN_cell']} cells a direction"
+    text += f"GRU of {net['n_layers_RNN']} layers, {net['n_RNN_cell']} cells per direction"
     yield "network", text
     yield "embeddings", _embeddings(spec)
     yield "front end", _front_end(spec.front_end)
     text = f"{grid.n_frames} of {1000 * grid.frame_s:g} ms for a clip of {spec.clip_s:g} s"
     yield "frames", f"{text} ({spec.net_subsample} mel frames each)"
     axes = " and ".join(_AXES.get(axis, "?") for axis in scaler["dims"])
-    kept = ", its statistics in the file" if "scaler.shift" in state else ""
+    kept = ", with its statistics in the file" if "scaler.shift" in state else ""
     yield "scaler", f"{scaler['normtype']} of each {scaler['statistic']} over {axes}{kept}"
 
 
@@ -156,7 +156,7 @@ def _embeddings(spec: DetectorSpec) -> str:
     if not spec.net["use_embeddings"]:
         return "none"
     sha256 = spec.embedding["checkpoint_sha256"]
-    of = f"weights with SHA-256 {sha256}" if sha256 else "which weights is not known"
+    of = f"weights with SHA-256 {sha256}" if sha256 else "unknown weights"
     return (
         f"{spec.embedding['model']}, {spec.net['embedding_type']} embeddings of "
         f"{spec.embedding['size']} features ({of}); aggregation {spec.net['aggregation_type']}"
@@ -164,7 +164,7 @@ def _embeddings(spec: DetectorSpec) -> str:
 
 
 def _trained(checkpoint: Mapping[str, Any]) -> InfoRows:
-    """The hyperparameters of the training."""
+    """Hyperparameters of the training."""
     hyper = checkpoint.get("hyper_parameters")
     found = []
     for dotted in TRAINING_KEYS:
@@ -177,7 +177,7 @@ def _trained(checkpoint: Mapping[str, Any]) -> InfoRows:
 
 
 def _state(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> InfoRows:
-    """Whether its tensors can be used."""
+    """Whether the tensors can be used."""
     try:
         check_spec(spec, state, origin)
     except InputError as error:

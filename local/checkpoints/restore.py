@@ -1,7 +1,6 @@
-"""Checkpoints and the recipe: what of a file is used for a test, and what of a run is stored.
+"""Convert between the configuration and a checkpoint's detector and hyperparameters.
 
-Loading itself, and what a file says of its detector, is `desed_task.checkpoints.safe_load`' and
-`desed_task.checkpoints.spec`'s.
+`desed_task.checkpoints` loads files safely and reads their detector specification.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from desed_task.errors import InputError
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
 
-# Of the `data` section: says which clips of this machine's tables are used, not where they lie.
+# Key of the `data` section that chooses clips, not a path.
 KEPT_CLIPS = "keep_clips_without_events"
 
 
@@ -36,8 +35,8 @@ def detector_spec(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
     """The detector that a configuration describes.
 
     Args:
-        config: of a run.
-        beats_sha256: of the BEATs weights that its embeddings come from, where it is known.
+        config: configuration of a run.
+        beats_sha256: SHA-256 of the BEATs weights that made the embeddings, if known.
     """
     feats, data = config.feats, config.data
     net = config.net.model_dump(mode="json", exclude={"median_filter"})
@@ -69,7 +68,7 @@ def detector_spec(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
 
 
 def beats_sha256(readers: Sequence[EmbeddingReader | None]) -> str:
-    """SHA-256 of the BEATs weights that files of embeddings come from; "" if not known or mixed."""
+    """SHA-256 of the BEATs weights that made the embeddings; "" if unknown or mixed."""
     found = {str(reader.identity.get("checkpoint_sha256", "")) for reader in readers if reader}
     return found.pop() if len(found) == 1 else ""
 
@@ -77,21 +76,21 @@ def beats_sha256(readers: Sequence[EmbeddingReader | None]) -> str:
 def config_of_checkpoint(
     checkpoint: Mapping[str, Any], here: RecipeConfig, overrides: Sequence[str], origin: str
 ) -> RecipeConfig:
-    """The checkpoint's detector and hyperparameters with the paths and the machine of `here`.
+    """Combine a checkpoint's detector and hyperparameters with the paths and machine of `here`.
 
-    Keys that nothing here reads are dropped: a file is no place to mend them in.
+    Unknown keys are dropped, as the user cannot correct them in a checkpoint.
 
     Args:
         checkpoint: as `load_safely` gives it.
-        here: the configuration of this run: its folders, tables, files, which clips without events
-            are kept, workers, progress bar and energy settings win, and median filters that were
-            tuned for this very file.
-        overrides: `section.key=value` each; they win over both.
+        here: the configuration of this run. Its paths, `keep_clips_without_events`, workers,
+            progress bar and energy settings take precedence, and so do median filters that were
+            tuned for this file.
+        overrides: entries `section.key=value`, which take precedence over both.
         origin: path of the checkpoint.
 
     Raises:
-        InputError: if its tensors are not those of its detector, if it has no hyperparameters, or
-            they do not pass the check.
+        InputError: its tensors do not match its detector, or its hyperparameters are missing or
+            invalid.
     """
     spec = DetectorSpec.of_checkpoint(checkpoint, origin)
     check_spec(spec, checkpoint["state_dict"], origin)
@@ -115,12 +114,12 @@ def config_of_checkpoint(
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
-    """What of the configuration a detector fixes."""
+    """The configuration values that a detector determines."""
     front_end = spec.front_end
     if front_end["n_fft"] != front_end["win"]:
         raise InputError(
-            f"{origin}: its FFT of {front_end['n_fft']} samples has a window of "
-            f"{front_end['win']}; this recipe's front end has one length for both"
+            f"{origin}: its FFT has {front_end['n_fft']} samples and a window of "
+            f"{front_end['win']}; in this recipe they have the same length"
         )
     if spec.classes != CLASSES:
         raise InputError(
@@ -145,30 +144,34 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
 
 
 def _known(stored: Any, origin: str) -> dict[str, Any]:
-    """The sections of stored hyperparameters, with the keys that the configuration has."""
+    """Stored hyperparameters without unknown keys, of which it warns."""
     if not isinstance(stored, dict):
-        raise InputError(f"{origin}: holds no hyper_parameters; it was not written by this recipe")
+        raise InputError(
+            f"{origin}: contains no hyper_parameters; it was not written by this recipe"
+        )
     unknown: list[str] = []
     tree: dict[str, Any] = {}
     for name, field in RecipeConfig.model_fields.items():
         branch, keys = stored.get(name, {}), getattr(field.annotation, "model_fields", {})
         if not isinstance(branch, dict):
-            raise InputError(f"{origin}: hyper_parameters.{name} is {branch!r}, no section of keys")
+            raise InputError(
+                f"{origin}: hyper_parameters.{name} is {branch!r}, not a section of keys"
+            )
         tree[name] = {key: copy.deepcopy(branch[key]) for key in branch if key in keys}
         unknown += [f"{name}.{key}" for key in branch if key not in keys]
     unknown = [key for key in unknown if key not in UNREAD_KEYS]
     if unknown:
-        message = f"{origin}: nothing reads its {', '.join(unknown)}"
+        message = f"{origin}: ignoring unknown hyperparameters {', '.join(unknown)}"
         warnings.warn(message, UserWarning, stacklevel=3)
     return tree
 
 
 def load_networks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], origin: str) -> None:
-    """Load `state_dict` into the Lightning module, saying which tensor does not fit.
+    """Load `state_dict` into the Lightning module.
 
     Raises:
-        InputError: naming missing and unknown tensors, those of another shape with the keys that it
-            follows from, and those that are no finite numbers.
+        InputError: tensors are missing, unknown, not finite or of another shape; for shapes, the
+            message names the keys that determine them.
     """
     check_tensors(module.state_dict(), state_dict, origin)
     module.load_state_dict(dict(state_dict))
@@ -177,7 +180,7 @@ def load_networks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], ori
 def warn_of_other_embeddings(
     checkpoint: Mapping[str, Any], readers: Sequence[EmbeddingReader | None], origin: str
 ) -> None:
-    """One warning where the embeddings come from other BEATs weights than those trained with."""
+    """Warn if the embeddings were made with other BEATs weights than those used in training."""
     trained = checkpoint.get(SPEC_KEY, {}).get("embedding", {}).get("checkpoint_sha256", "")
     found = beats_sha256(readers)
     if trained and found and trained != found:

@@ -1,4 +1,4 @@
-"""Going on with a training that was stopped."""
+"""Find the run to resume, and check that its training can be resumed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ LAST_CHECKPOINT = "last.ckpt"
 
 
 def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
-    """What `--resume_from_checkpoint auto` means here.
+    """Find the run for `--resume_from_checkpoint auto`.
 
-    Only the newest training with this very configuration counts; folders of
-    `--test_from_checkpoint` and `--eval_from_checkpoint` have it too, but no checkpoint. A training
-    under earlier rules is left alone, with one line that names it.
+    Only the newest training with the same configuration counts; runs of `--test_from_checkpoint`
+    and `--eval_from_checkpoint` have no checkpoint of their own. A training under earlier rules is
+    skipped with a message.
 
     Returns:
-        (finished run folder, None), (None, checkpoint to go on from) or (None, None).
+        (finished run folder, None), (None, checkpoint to resume from) or (None, None).
     """
     folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
     earlier: list[Path] = []
@@ -47,22 +47,22 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
 
 
 def check_resumable(path: Path, config: RecipeConfig) -> None:
-    """Refuse a checkpoint whose training cannot go on with `config`.
+    """Reject a checkpoint whose training cannot be resumed with `config`.
 
     Raises:
-        InputError: naming the values that differ, which would change the networks, the batches or
-            the schedule in the middle of a run; for a run under other training rules, naming what
-            changed; and for a published checkpoint.
+        InputError: it was trained with other values, which would change networks, batches or
+            schedule during a run, or under other training rules (the message names the
+            differences); or it is a published checkpoint.
     """
     checkpoint = load_safely(path)
     if is_published(checkpoint):
         raise InputError(
-            f"{path}: a checkpoint of the published code can be tested, not gone on from; use "
-            "--test_from_checkpoint, or train anew"
+            f"{path}: training cannot be resumed from a checkpoint of the published code; test it "
+            "with --test_from_checkpoint, or start a new training"
         )
     _check_revision(path, revision_of(checkpoint))
     stored = config_of_checkpoint(checkpoint, config, (), str(path)).dump()
-    # A test takes this one from the configuration, but it decides what is trained on.
+    # A test takes this key from the configuration, but in training it chooses the clips.
     stored["data"][KEPT_CLIPS] = checkpoint["hyper_parameters"].get("data", {}).get(KEPT_CLIPS, [])
     here = config.dump()
     keys = {section: here[section] for section in ("training", "scaler", "opt", "feats", "net")}
@@ -93,12 +93,12 @@ def _check_revision(path: Path, revision: int) -> None:
 
 
 def resume_hint(last: Path) -> str:
-    """What to tell somebody who stopped a training."""
-    return f"go on with --resume_from_checkpoint {last}" if last.is_file() else "start again"
+    """Instructions after a training was stopped."""
+    return f"resume with --resume_from_checkpoint {last}" if last.is_file() else "start again"
 
 
 def _stored_revision(folder: Path) -> int:
-    """The revision that a run was begun under, from its run.yaml."""
+    """The training revision that a run began with, from its run.yaml."""
     try:
         stages = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

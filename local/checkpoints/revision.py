@@ -1,7 +1,7 @@
-"""Revision of the training rules: what two runs must share to be the same training.
+"""Revision of the training rules, which a resumed run must share with its checkpoint.
 
-Raised whenever a training with the same configuration and data would end in other weights or choose
-another best checkpoint. Files from before there were revisions count as revision 1.
+Increased whenever a training with the same configuration and data would end with other weights or
+another best checkpoint. Files without a revision have revision 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANGES: Final[Mapping[int, tuple[str, ...]]] = {
 
 
 def revision_of(stored: Mapping[str, Any]) -> int:
-    """The revision that a checkpoint or a record of a run was made under."""
+    """The training revision stored in a checkpoint or a record of a run."""
     revision = stored.get(REVISION_KEY, 1)
     return revision if type(revision) is int else 1
 

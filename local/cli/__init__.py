@@ -1,1 +1,1 @@
-"""What the command line scripts share: arguments, devices, exit status, progress, versions."""
+"""Shared code of the command line scripts: arguments, devices, exit status, progress, versions."""

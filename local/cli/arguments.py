@@ -1,4 +1,4 @@
-"""Types of command line arguments that several scripts share, and `--threshold`."""
+"""Argument types shared by several scripts, and parsing of `--threshold`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def non_negative_seconds(text: str) -> float:
 
 
 def yes_or_no(text: str) -> bool:
-    """1 or 0, in any of the words for it."""
+    """True for 1, true or yes; False for 0, false or no."""
     if text.lower() in ("1", "true", "yes"):
         return True
     if text.lower() in ("0", "false", "no"):
@@ -36,7 +36,7 @@ def parse_threshold(text: str) -> float | dict[str, float]:
     """One threshold for all classes, or label -> threshold.
 
     Raises:
-        InputError: for anything else, or a class named twice.
+        InputError: the text has another form, or names a class twice.
     """
     if "=" not in text:
         return _number(text, text)
@@ -54,6 +54,6 @@ def _number(value: str, text: str) -> float:
         return float(value)
     except ValueError:
         raise InputError(
-            f"--threshold {text}: {value!r} is no number; give one for all classes, as 0.4, or one "
-            "a class, as Speech=0.4,Dog=0.6"
+            f"--threshold {text}: {value!r} is not a number; give one for all classes (0.4) or "
+            "one per class (Speech=0.4,Dog=0.6)"
         ) from None

@@ -1,4 +1,4 @@
-"""Which device a command computes on: `--gpus` (0: the CPU, GPUs count from 1) and `--use_gpu`."""
+"""Device selection: `--gpus` (0: the CPU, GPUs are counted from 1) and `--use_gpu`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from desed_task.errors import InputError
 
 
 class Device(NamedTuple):
-    """A choice in Lightning's terms."""
+    """Device arguments of Lightning's trainer."""
 
     accelerator: str  # "cpu" or "gpu"
     devices: int | list[int]
-    notice: str  # a line for the user, "" where there is nothing to say
+    notice: str  # a line for the user; "" for none
 
     @property
     def torch_device(self) -> torch.device:
@@ -31,10 +31,10 @@ def choose_device(gpus: str | None) -> Device:
     """The device that `--gpus` asks for.
 
     Args:
-        gpus: None for the first GPU, or the CPU where there is none; "0" the CPU; "N" the N-th GPU.
+        gpus: None for the first GPU, or the CPU without one; "0" for the CPU; "N" for GPU N.
 
     Raises:
-        InputError: for a GPU that is not there or something that is no number.
+        InputError: the GPU does not exist, or the text is not a number.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus is None:
@@ -46,7 +46,7 @@ def choose_device(gpus: str | None) -> Device:
     number = int(gpus)
     if number > count:
         there = f"this machine has {count}" if count else "PyTorch finds none on this machine"
-        raise InputError(f"--gpus {gpus}: there is no such GPU ({there}); --gpus 0 takes the CPU")
+        raise InputError(f"--gpus {gpus}: there is no such GPU ({there}); --gpus 0 uses the CPU")
     return Device("gpu", [number - 1], "") if number else CPU
 
 
@@ -54,10 +54,10 @@ def choose_torch_device(use_gpu: bool | None) -> torch.device:
     """The first GPU or the CPU.
 
     Args:
-        use_gpu: None for the GPU where there is one.
+        use_gpu: None for a GPU if there is one.
 
     Raises:
-        InputError: a GPU was asked for and there is none.
+        InputError: a GPU was requested and there is none.
     """
     there = torch.cuda.is_available()
     if use_gpu and not there:

@@ -1,4 +1,4 @@
-"""How every command ends: with a status, and one message instead of a traceback."""
+"""Run a command and turn errors into an exit status and one message instead of a traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from desed_task.errors import InputError
 
 EXIT_WRONG_INPUT = 2
-# What the system answers where nothing can be written: a matter of paths, rights and space.
+# Errors of the system that the user can mend: paths, permissions and disk space.
 USER_ERRNOS = frozenset(
     (
         errno.EACCES,
@@ -25,16 +25,16 @@ USER_ERRNOS = frozenset(
         errno.ENAMETOOLONG,
     )
 )
-WRITABLE_HINT = "check the path, its rights and the free space"
+WRITABLE_HINT = "check the path, its permissions and the free space"
 EXIT_STOPPED = 130
 
 
 class StoppedError(Exception):
-    """The user stopped the command; the message says how to go on."""
+    """The user stopped the command; the message says how to resume."""
 
 
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command and print what ended it early.
+    """Run a command and print the error that ended it, if any.
 
     Args:
         action: the command; returns its exit status.
@@ -44,7 +44,7 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
         130 after Ctrl-C.
     """
-    # A warning is one line for the user, not a place in our code.
+    # Show users the message only, without file and line.
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
     try:
         return action(args)
@@ -63,12 +63,12 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     except StoppedError as stop:
         print(stop, file=sys.stderr)
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
 
 
 def _message(error: InputError) -> str:
-    """What to tell the user; from a loader's worker it comes wrapped in the worker's traceback."""
+    """The message for the user, without the traceback that a loader's worker wraps it in."""
     text = str(error)
     if text.startswith("Caught InputError in"):
         text = text.rpartition("InputError: ")[2].strip()

@@ -1,4 +1,4 @@
-"""What a person sees of training: a moving bar on a terminal, a line an epoch in a log."""
+"""Training progress: a progress bar on a terminal, one line per epoch in a log."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
-# Batches between two looks at the logged values, for which a GPU has to be waited for.
+# Batches between two updates, each of which waits for the GPU.
 REFRESH_EVERY = 10
 
 
 def progress_bar() -> ProgressBar:
-    """A bar where the output is a terminal, otherwise (a file, a cluster's log) `EpochLines`."""
+    """A progress bar on a terminal; `EpochLines` if the output is a file or a pipe."""
     return TQDMProgressBar(refresh_rate=REFRESH_EVERY) if sys.stdout.isatty() else EpochLines()
 
 
 class EpochLines(ProgressBar):
-    """Prints a line after each epoch: its batches, seconds and the values that a bar would show.
+    """Prints a line after each epoch: batches, seconds and the metrics of a progress bar.
 
-    Validation's values stand only behind the epochs that it followed.
+    Validation metrics appear only for epochs that were validated.
     """
 
     def __init__(self) -> None:
@@ -29,19 +29,19 @@ class EpochLines(ProgressBar):
         self._started_s = 0.0
 
     def disable(self) -> None:
-        """Print nothing; Lightning calls it in all processes but the first."""
+        """Stop printing; Lightning calls it in all processes but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Print again."""
+        """Resume printing."""
         self._enabled = True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the time."""
+        """Start the timer."""
         self._started_s = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line; the seconds are with validation where there was one."""
+        """Print the line; the time includes validation."""
         if not self._enabled:
             return
         seconds = time.monotonic() - self._started_s

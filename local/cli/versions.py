@@ -1,4 +1,4 @@
-"""Versions of what numbers depend on."""
+"""Versions of the packages that results depend on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORDED_PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Package -> installed version, ours (desed_task) and Python included."""
+    """Package -> installed version, including desed_task and Python."""
     found = {"desed_task": desed_task.__version__, "python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""What a run should know of its audio but can do without: sample formats, outdated embeddings."""
+"""Warnings about audio that can be used: sample formats, embeddings older than the audio."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REWRITE = "generate_dcase_task4_2024.py --bits 32"
 
 
 def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:
-    """Warn in one line of 16-bit corpora, of each mixed one, and in one of old embeddings."""
+    """Warn of 16-bit corpora, of each corpus with mixed formats, and of outdated embeddings."""
     corpora = tuple(corpora)
     texts = [mixed_text(one.folder, one.formats) for one in corpora if len(one.formats) > 1]
     coarse = [one.corpus.title for one in corpora if is_16_bit(one.formats)]
@@ -25,34 +25,34 @@ def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:
     outdated = [text for one in corpora if (text := _outdated(one))]
     if outdated:
         what = f"embeddings older than their audio: {', '.join(outdated)}"
-        texts.append(f"{what}; {EXTRACT_HINT}, which computes those again")
+        texts.append(f"{what}; {EXTRACT_HINT} to update them")
     for text in texts:
         warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def is_16_bit(formats: Mapping[str, int]) -> bool:
-    """Whether all files of a corpus are 16-bit, as an earlier version made them."""
+    """Whether all files of a corpus are 16-bit, as earlier versions wrote them."""
     return set(formats) == {SAMPLE_FORMATS[16]}
 
 
 def coarse_text(titles: Sequence[str]) -> str:
-    """The line on corpora of 16-bit files."""
+    """Message about corpora of 16-bit files."""
     return (
-        f"16-bit audio, used as it is: {', '.join(titles)}; published results come from 32-bit "
+        f"16-bit audio, used as is: {', '.join(titles)}; published results come from 32-bit "
         f"float files, which {_REWRITE} writes"
     )
 
 
 def mixed_text(folder: Path, formats: Mapping[str, int]) -> str:
-    """The line on a folder of files in several sample formats."""
+    """Message about a folder with several sample formats."""
     what = f"mixed sample formats, {formats_text(formats)}"
-    return f"{folder}: {what}; {_REWRITE} makes them all float"
+    return f"{folder}: {what}; {_REWRITE} rewrites all as float"
 
 
 def _outdated(loaded: LoadedCorpus) -> str:
-    """How many clips changed after their embeddings were computed, and of which corpus."""
+    """Message part: how many clips of a corpus changed after their embeddings were computed."""
     reader = loaded.embeddings
-    # Published files do not tell what they were computed from; they are believed.
+    # Published files do not record what they were computed from; assume that they are current.
     if reader is None or not reader.identity:
         return ""
     wavs = {clip_id: loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids}

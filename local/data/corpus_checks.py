@@ -1,4 +1,4 @@
-"""Faults of a corpus on disk, each a message with value, place and remedy."""
+"""Check the tables, audio and embeddings of a corpus; each fault becomes a message."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_cl
 PREPARE_REMEDY = "prepare the data with generate_dcase_task4_2024.py"
 EXTRACT_HINT = "run extract_embeddings.py"
 N_EXAMPLES = 3
-# Headers read at a time (waiting for the disk, mostly), and from how many on a bar is shown.
+# Threads that read headers, mostly waiting for the disk; a bar is shown from this many files on.
 N_PROBES = 8
 MIN_FILES_FOR_BAR = 2000
 
 
 def label_problems(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
-    """A message if there are no events, or labels that the corpus is not annotated with."""
+    """A message if a table has no events, or labels that the corpus is not annotated with."""
     if isinstance(table, WeakTable):
         used = table.target.any(axis=0)
     else:
         used = np.bincount(table.label_index, minlength=len(VOCABULARY)) > 0
     if not used.any():
-        return [f"{table.path}: clips, but not one event; get or prepare the data again"]
+        return [f"{table.path}: lists clips but no event; get or prepare the data again"]
     foreign = np.flatnonzero(used & ~VOCABULARY.mask(corpus.known))
     if not len(foreign):
         return []
     names = ", ".join(repr(VOCABULARY[int(index)]) for index in foreign)
     return [
-        f"{table.path}: {names} is no label of this corpus ({corpus.title}); "
+        f"{table.path}: labels that this corpus ({corpus.title}) does not have: {names}; "
         f"known: {', '.join(corpus.known)}"
     ]
 
 
 class Headers(NamedTuple):
-    """What the headers of a corpus's files tell.
+    """Durations and sample formats of a corpus's files, from their headers.
 
     Attributes:
         durations_s: clip -> seconds; 0 for a file that cannot be read.
@@ -59,7 +59,7 @@ class Headers(NamedTuple):
 def read_headers(
     corpus: Corpus, paths: Sequence[Path], sample_rate: int, problems: list[str]
 ) -> Headers:
-    """Read every file's header; files that cannot be used become problems."""
+    """Read the header of every file; unusable files are reported in `problems`."""
     headers = list(
         thread_map(
             _header,
@@ -93,28 +93,28 @@ def _header(path: Path) -> AudioInfo | str:
 
 
 def embeddings_path(corpus: Corpus, config: RecipeConfig) -> Path:
-    """Where training looks for a corpus's embeddings."""
+    """The embeddings file of a corpus."""
     return Path(config.pretrained.extracted_embeddings_dir) / "beats" / f"{corpus.name}.hdf5"
 
 
 def open_embeddings(
     corpus: Corpus, clip_ids: Sequence[str], config: RecipeConfig, problems: list[str]
 ) -> EmbeddingReader | None:
-    """The reader of a corpus's embeddings; what is wrong with them becomes problems.
+    """Open a corpus's embeddings; faults are reported in `problems`.
 
     Args:
-        corpus: whose.
+        corpus: the corpus.
         clip_ids: clips that must have embeddings.
-        config: where they lie and what size the network takes.
-        problems: gets the messages.
+        config: folder of the embeddings and size that the network takes.
+        problems: messages are appended to it.
 
     Returns:
-        None if the network uses none or there is no file.
+        None if the network uses no embeddings or the file cannot be read.
     """
     if not config.net.use_embeddings:
         return None
     path = embeddings_path(corpus, config)
-    # Without it the evaluation set is left out.
+    # The evaluation set is extracted only with this flag.
     flag = " with --eval_set" if corpus == EVALUATION else ""
     try:
         reader = EmbeddingReader(path)
@@ -125,7 +125,7 @@ def open_embeddings(
         problems.append(
             f"{path}: embeddings have {reader.size} features, the network takes "
             f"net.embedding_size {config.net.embedding_size}; set it to {reader.size} or extract "
-            "embeddings with the BEATs that belongs to the network"
+            "embeddings with the BEATs model that the network was trained with"
         )
     missing = reader.missing(clip_ids)
     if missing:
@@ -137,11 +137,11 @@ def open_embeddings(
 
 
 def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list[str]:
-    """A message for each truth of a stage in which no scored class has an event.
+    """A message for each corpus of a stage whose truth has no event of a scored class.
 
     Args:
-        desed: events of the clips that are there.
-        maestro: events of the clips that are there, soft labels as confidence.
+        desed: events of the clips on disk.
+        maestro: events of the clips on disk, soft labels as confidence.
         stage: "val" or "test".
     """
     certain = maestro.rows(maestro.confidence > TRUE_CONFIDENCE)
@@ -159,23 +159,23 @@ def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list
 
 
 def token_problems(readers: Iterable[EmbeddingReader]) -> list[str]:
-    """A message if frame embeddings differ in length from file to file: a batch takes one."""
+    """A message if the number of tokens per clip differs between files, which a batch forbids."""
     example = {reader.n_tokens: reader.path for reader in readers}
     if len(example) < 2:
         return []
-    found = ", ".join(f"{n_tokens} tokens a clip in {path}" for n_tokens, path in example.items())
-    return [f"embeddings differ in length: {found}; delete the odd ones and {EXTRACT_HINT}"]
+    found = ", ".join(f"{n_tokens} tokens per clip in {path}" for n_tokens, path in example.items())
+    return [f"embeddings differ in length: {found}; delete the wrong files and {EXTRACT_HINT}"]
 
 
 def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int) -> str:
-    """What is said of clips that a table lists and the disk lacks."""
+    """Message about clips that a table lists but that are not on disk."""
     return (
-        f"{title}: {len(missing)} of {n_listed} listed clips are not in {folder} and left out "
-        f"({examples(missing)})"
+        f"{title}: {len(missing)} of {n_listed} listed clips are not in {folder} "
+        f"({examples(missing)}); they are left out"
     )
 
 
 def examples(clip_ids: Sequence[str]) -> str:
-    """The first few, for messages."""
+    """The first few clips, for messages."""
     more = ", ..." if len(clip_ids) > N_EXAMPLES else ""
     return ", ".join(clip_ids[:N_EXAMPLES]) + more

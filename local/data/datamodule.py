@@ -1,4 +1,7 @@
-"""Splits and loaders of the recipe (SPEC section 2)."""
+"""Lightning data module: load, check and split the corpora, and make the loaders.
+
+See docs/method.md, Classes and corpora, for batches and splits.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +38,10 @@ from local.data.truth import Stage, Truth
 
 
 class SedDataModule(pl.LightningDataModule):
-    """Everything that is trained on, validated and tested.
+    """The data of all stages: training, validation, test and evaluation.
 
     Args:
-        config: the whole configuration.
+        config: the configuration.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
@@ -51,32 +54,32 @@ class SedDataModule(pl.LightningDataModule):
 
     @property
     def loaded(self) -> Mapping[str, LoadedCorpus]:
-        """Corpora that were read, by name."""
+        """Loaded corpora by name."""
         return self._loaded
 
     @property
     def missing(self) -> dict[str, tuple[str, ...]]:
-        """Corpus -> clips that its table lists but the disk lacks."""
+        """Corpus -> clips that its table lists but that are not on disk."""
         return {name: loaded.missing for name, loaded in self._loaded.items()}
 
     @property
     def left_out(self) -> dict[str, tuple[str, ...]]:
-        """Corpus -> clips that its table lists without an event and that are not used."""
+        """Corpus -> listed clips without events that are not used."""
         return {name: loaded.left_out for name, loaded in self._loaded.items()}
 
     @property
     def missing_recordings(self) -> dict[str, tuple[str, ...]]:
-        """Corpus -> MAESTRO's recordings that should be in it and of which there is no clip."""
+        """Corpus -> recordings of MAESTRO's published split without any clip."""
         return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
 
     def check(self, stage: str = "fit") -> None:
-        """Read what a stage needs and refuse it before anything is computed.
+        """Load the corpora of a stage, and reject unusable data before anything is computed.
 
         Args:
             stage: fit (the test sets too), validate, test or predict.
 
         Raises:
-            InputError: with everything that is wrong in tables, audio, embeddings and quotas.
+            InputError: all faults of tables, audio, embeddings and quotas.
         """
         problems = [problem for found in self.problems(stage).values() for problem in found]
         if problems:
@@ -89,13 +92,13 @@ class SedDataModule(pl.LightningDataModule):
         warn_of_audio(self._loaded[corpus.name] for corpus in untold)
 
     def problems(self, stage: str) -> dict[str, list[str]]:
-        """Read what a stage needs and tell all that makes it impossible.
+        """Load the corpora of a stage and return everything that makes it impossible.
 
         Args:
             stage: as `check`.
 
         Returns:
-            Corpus -> messages, for those read by this call; "" -> what is wrong between them.
+            Corpus -> messages, for corpora loaded by this call; "" -> faults that concern several.
         """
         found: dict[str, list[str]] = {}
         for corpus in corpora.NEEDED_BY_STAGE[stage]:
@@ -112,7 +115,7 @@ class SedDataModule(pl.LightningDataModule):
         return found
 
     def _load(self, corpus: Corpus) -> list[str]:
-        """Read a corpus; what is wrong with it."""
+        """Load a corpus and return its faults."""
         problems: list[str] = []
         loaded = load_corpus(corpus, self.config, problems)
         if loaded is not None:
@@ -124,7 +127,7 @@ class SedDataModule(pl.LightningDataModule):
         return problems
 
     def _truth_problems(self, stage: str) -> list[str]:
-        """Truths that nothing can be scored against, in the validations and tests of a stage."""
+        """Faults of the truths used by the validations and tests of a stage."""
         stages: dict[str, tuple[Stage, ...]] = {
             "fit": ("val", "test"),
             "validate": ("val",),
@@ -137,7 +140,7 @@ class SedDataModule(pl.LightningDataModule):
         return problems
 
     def _split_problems(self, stage: str) -> list[str]:
-        """Sets too small to be split or drawn from, as far as they could be loaded."""
+        """Faults of loaded sets that are too small to be split or sampled."""
         problems: list[str] = []
         splits = {
             corpora.WEAK_TRAIN: self._weak_split,
@@ -152,20 +155,20 @@ class SedDataModule(pl.LightningDataModule):
         if stage == "fit" and all(corpus.name in self._loaded for corpus in corpora.TRAINING):
             lengths = {name: len(dataset) for name, dataset in self._training_sets().items()}
             quotas = dict(zip(lengths, self.config.training.batch_size, strict=True))
-            # Sets without any clip have a message already.
+            # Empty sets have been reported above.
             lengths = {name: length for name, length in lengths.items() if length}
             problems += quota_problems(lengths, [quotas[name] for name in lengths])
         return problems
 
     def prepare_data(self) -> None:
-        """Lightning's hook, in one process of each machine: pack what the stage needs."""
+        """Pack the corpora of the stage (Lightning's hook, in one process per machine)."""
         unpacked = self._unpacked(self.trainer.state.fn.value)
         if unpacked:
             progress = self.config.training.enable_progress_bar
             pack_corpora(unpacked, self.config, self.grid, progress=progress)
 
     def setup(self, stage: str) -> None:
-        """Lightning's hook: read what `check` has not read before, and open what is packed."""
+        """Load corpora that `check` has not loaded and open packed sets (Lightning's hook)."""
         unpacked = self._unpacked(stage)
         if unpacked:
             # Together, so that all are on one device.
@@ -181,7 +184,7 @@ class SedDataModule(pl.LightningDataModule):
             )
 
     def _unpacked(self, stage: str) -> list[LoadedCorpus]:
-        """What a stage needs, read; empty if its packed sets are open already, or none are used."""
+        """Loaded corpora of a stage; empty if its packed sets are open already or not used."""
         if any(corpus.name not in self._loaded for corpus in corpora.NEEDED_BY_STAGE[stage]):
             self.check(stage)
         needed = [self._loaded[corpus.name] for corpus in corpora.NEEDED_BY_STAGE[stage]]
@@ -205,7 +208,7 @@ class SedDataModule(pl.LightningDataModule):
     # ---- loaders
 
     def train_dataloader(self) -> DataLoader[SedBatch]:
-        """Batches with the configured number of rows of each set."""
+        """Batches with the configured number of rows per set."""
         sets = self._training_sets()
         trainer = self.trainer
         sampler = QuotaBatchSampler(
@@ -264,7 +267,7 @@ class SedDataModule(pl.LightningDataModule):
         return JoinedDataset([part.dataset(self.config, self.grid) for part in parts])
 
     def _in_order(self, *parts: LoadedCorpus) -> DataLoader[SedBatch]:
-        """Every clip once; several processes share them, the last ones padded by repeats."""
+        """A loader of every clip once; distributed sampling repeats clips to even out processes."""
         dataset = self._joined(*(part for part in parts if part.clip_ids))
         trainer = self.trainer
         sampler: DistributedSampler[SedBatch] | None = None
@@ -281,7 +284,7 @@ class SedDataModule(pl.LightningDataModule):
         packed = joined.leaves[0].packed
         if packed is not None:
             dataset = PackedBatches(joined)
-            # Where everything is in memory, workers would only copy batches from one to another.
+            # If everything is in memory, workers would only copy batches between processes.
             workers = 0 if packed.resident else workers
         on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return DataLoader(
@@ -290,25 +293,25 @@ class SedDataModule(pl.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=on_gpu and (packed is None or packed.device.type == "cpu"),
-            # Its own generator: starting a loader must not draw from the global one, or a resumed
-            # run would not be the same run.
+            # Its own generator: drawing from the global one when a loader starts would make a
+            # resumed run differ.
             generator=torch.Generator(),
             **order,
         )
 
 
 def _identity(batch: SedBatch) -> SedBatch:
-    """For a loader whose dataset gives whole batches."""
+    """Collate function for a dataset whose items are whole batches."""
     return batch
 
 
 def _no_clips(which: str, part: LoadedCorpus) -> str:
-    """Message for a part of a split training set without clips."""
+    """Message about an empty part of a split training set."""
     remedy = "add clips"
     if part.corpus == corpora.MAESTRO_TRAIN:
         remedy = (
-            "add recordings: they are held out whole, one or more of each scene, and a scene with "
-            "one recording trains on none"
+            "add recordings: at least one per scene is held out, so a scene with a single "
+            "recording has none to train on"
         )
     return f"data.{part.corpus.table_key}: none of the clips {which} is in {part.folder}; {remedy}"
 

@@ -1,8 +1,8 @@
-"""What should be on disk, where no table of the configuration says it.
+"""Clips that the published splits list but no configured table does.
 
-The unlabelled clips have a table beside that of the weak ones, which training does not need: it
-takes every file of the folder. MAESTRO's tables are made from the recordings that are there, so
-what they lack is known from the published split only.
+Training uses every unlabelled file in the folder, but a table next to that of the weak clips lists
+them. MAESTRO's tables are made from the recordings on disk, so only the published split tells which
+recordings are missing.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _RECORDINGS = {
     MAESTRO_TRAIN.name: MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION.name: MAESTRO_VALIDATION_RECORDINGS,
 }
-# The file in the folder of a mini corpus that states its sizes.
+# File in a mini corpus's folder that states its sizes.
 MINI_CORPUS_MARKER = "mini_corpus.json"
 
 
 def table_path(corpus: Corpus, config: RecipeConfig) -> Path | None:
-    """The table that lists a corpus's clips; None where there is none."""
+    """The table that lists a corpus's clips, or None."""
     if corpus.table_key is not None:
         return Path(getattr(config.data, corpus.table_key))
     if corpus.name == UNLABELLED_TRAIN.name:
@@ -40,21 +40,21 @@ def table_path(corpus: Corpus, config: RecipeConfig) -> Path | None:
 
 
 def listed_clips(path: Path) -> tuple[str, ...]:
-    """The clips that a table names, each once, whatever it says of them.
+    """The distinct clips that a table lists, whatever its other columns.
 
     Raises:
-        InputError: the table is missing, empty or foreign.
+        InputError: the table is missing, empty or of another kind.
     """
     return tuple(dict.fromkeys(stems(read_text_table(path, ("filename",)))))
 
 
 def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> tuple[str, ...]:
-    """MAESTRO's recordings that no clip was cut from; none of other corpora.
+    """Recordings of MAESTRO's published split without any clip; empty for other corpora.
 
     Args:
-        corpus: any.
-        folder: of its clips; below a mini corpus, only the recordings planned for it count.
-        clip_ids: all that are listed or there.
+        corpus: any corpus.
+        folder: folder of its clips; inside a mini corpus only that corpus's recordings count.
+        clip_ids: all clips listed or on disk.
     """
     expected = _RECORDINGS.get(corpus.name, ())
     planned = _mini_recordings(folder) if expected else None
@@ -65,7 +65,7 @@ def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> 
 
 
 def _mini_recordings(folder: Path) -> set[str] | None:
-    """The recordings of the mini corpus that a folder belongs to; None if it does to none."""
+    """The recordings of the mini corpus that contains a folder; None outside a mini corpus."""
     markers = (parent / MINI_CORPUS_MARKER for parent in folder.resolve().parents)
     marker = next((path for path in markers if path.is_file()), None)
     if marker is None:
@@ -77,4 +77,4 @@ def _mini_recordings(folder: Path) -> set[str] | None:
             *first_of_each_scene(MAESTRO_VALIDATION_RECORDINGS, sizes["validation_recordings"]),
         }
     except (ValueError, KeyError, TypeError):
-        return None  # Damaged, or of another version: held to the published split.
+        return None  # Damaged or from another version: expect the published split.

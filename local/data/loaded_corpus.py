@@ -1,4 +1,4 @@
-"""A corpus as found on disk: its clips, labels and embeddings, and a one-line summary."""
+"""Load a corpus from disk: clips, labels, durations and embeddings; summarise it in one line."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ from local.data.expected_clips import absent_recordings, listed_clips, table_pat
 
 @dataclass(frozen=True)
 class LoadedCorpus:
-    """Clips that are listed (or in the folder) and on disk.
+    """The clips of a corpus that are on disk and, if it has a table, listed.
 
     Attributes:
         corpus: the row of the table of corpora.
         folder: of the 16 kHz audio.
-        clip_ids: present clips, in table order, or by name where there is no table.
-        durations_s: clip -> true length of its file in seconds.
+        clip_ids: clips in table order, or sorted by name if there is no table.
+        durations_s: clip -> duration of its file in seconds.
         events: strong labels of `clip_ids`, if it has any.
         weak: weak labels of `clip_ids`, if it has any.
-        listed: every clip of the table, present or not, in its order.
-        left_out: clips that the table lists without an event and that are not used, on disk or not.
-        missing_recordings: of MAESTRO's published split, those that no clip was cut from.
+        listed: every clip of the table in its order, on disk or not.
+        left_out: listed clips without events that are not used, on disk or not.
+        missing_recordings: recordings of MAESTRO's published split without any clip.
         formats: sample format, e.g. "32-bit float" -> files.
-        embeddings: their reader; None where the network uses none.
-        packed: sound and embeddings in memory or in one file; None where they are not packed.
+        embeddings: reader of the embeddings; None if the network uses none.
+        packed: the packed set (audio and embeddings); None if it is not packed.
     """
 
     corpus: Corpus
@@ -78,12 +78,12 @@ class LoadedCorpus:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Clips that the table lists but the folder lacks, without those that are left out."""
+        """Listed clips that are not on disk, except those left out."""
         there = {*self.clip_ids, *self.left_out}
         return tuple(clip_id for clip_id in self.listed if clip_id not in there)
 
     def select(self, clip_ids: Sequence[str]) -> LoadedCorpus:
-        """The same with those of `clip_ids` only that are present, in the order given."""
+        """A copy with only those of `clip_ids` that are on disk, in the order given."""
         clip_ids = [clip_id for clip_id in clip_ids if clip_id in self.durations_s]
         weak = self.weak
         if weak is not None:
@@ -99,7 +99,7 @@ class LoadedCorpus:
         )
 
     def dataset(self, config: RecipeConfig, grid: FrameGrid) -> SedDataset:
-        """The clips as rows of batches."""
+        """A dataset of the clips."""
         return SedDataset(
             self.clip_ids,
             self.folder,
@@ -122,15 +122,15 @@ class LoadedCorpus:
 
 
 def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> LoadedCorpus | None:
-    """Read tables, headers of all audio files and the index of the embeddings of a corpus.
+    """Load the tables, audio headers and embeddings index of a corpus.
 
     Args:
-        corpus: which.
-        config: where it lies.
-        problems: gets a message for everything that training could not use.
+        corpus: the corpus.
+        config: paths and settings.
+        problems: messages about unusable data are appended to it.
 
     Returns:
-        None if there is nothing to go on with.
+        None if there are no usable clips or labels.
     """
     folder = Path(getattr(config.data, corpus.folder_key))
     try:
@@ -140,7 +140,7 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
         present = {}
     odd = [path.name for path in present.values() if path.suffix != ".wav"]
     if odd:
-        what = f"{len(odd)} files end in another way than .wav ({examples(odd)}); rename them"
+        what = f"files whose extension is not .wav: {len(odd)} ({examples(odd)}); rename them"
         problems.append(f"data.{corpus.folder_key}: {folder}: {what}, or {PREPARE_REMEDY}")
     loaded = _labelled(corpus, config, folder, tuple(present), problems)
     if loaded is None or not present:
@@ -163,7 +163,7 @@ def _labelled(
     present: tuple[str, ...],
     problems: list[str],
 ) -> LoadedCorpus | None:
-    """The corpus with its labels, of the present clips only; None if its table cannot be used."""
+    """The corpus with labels of the clips on disk; None if its table cannot be used."""
     if corpus.table_key is None:
         return LoadedCorpus(corpus, folder, present, {}, listed=_listed_only(corpus, config))
     path = Path(getattr(config.data, corpus.table_key))
@@ -208,17 +208,17 @@ def _left_out(
 
 
 def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
-    """The clips of a table that training does without; a damaged one is warned of."""
+    """The clips of a table that training does not need; warns if it is damaged."""
     path = table_path(corpus, config)
     try:
         return () if path is None else listed_clips(path)
     except InputError as error:
-        warnings.warn(f"{error}; not used", UserWarning, stacklevel=2)
+        warnings.warn(f"{error}; the table is ignored", UserWarning, stacklevel=2)
         return ()
 
 
 def warn_of_missing(loaded: LoadedCorpus) -> None:
-    """One warning for a corpus whose table lists clips that are not on disk."""
+    """Warn if listed clips are not on disk."""
     if loaded.missing:
         total = len(loaded.missing) + len(loaded.clip_ids) + len(loaded.left_out)
         text = missing_text(loaded.corpus.title, loaded.folder, loaded.missing, total)
@@ -226,15 +226,15 @@ def warn_of_missing(loaded: LoadedCorpus) -> None:
 
 
 def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, float]:
-    """Durations of the corpus's table; of clips that it lacks, the files' own.
+    """Durations from the corpus's table, or from the file for clips that it does not list.
 
     Returns:
-        clip -> seconds, of the present clips and of those left out, as far as the table or the
-        disk has them; and what else the table has (MAESTRO's recordings).
+        clip -> seconds, of clips on disk, of left-out clips as far as known, and of further entries
+        of the table (MAESTRO's recordings).
 
     Raises:
-        InputError: if the table cannot be used, or lacks a recording that clips were cut from; for
-            a file that is left out, not in the table and unreadable.
+        InputError: the table cannot be used or does not list a recording that clips were cut from;
+            or a left-out clip that it does not list is unreadable.
     """
     durations_s = dict(loaded.durations_s)
     if loaded.corpus.duration_key is not None:
@@ -252,9 +252,9 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
 def split_weak(
     loaded: LoadedCorpus, fraction: float, seed: int
 ) -> tuple[LoadedCorpus, LoadedCorpus]:
-    """Weak clips for training and for validation, as `pandas.sample(frac, random_state)` draws.
+    """Split the weak clips into training and validation as `pandas.DataFrame.sample` would.
 
-    Drawn from the whole table, so that absent clips do not change which others are held out.
+    It samples the whole table, so missing clips do not change which others are held out.
     """
     n_clips = len(loaded.listed)
     drawn = np.random.RandomState(seed).choice(n_clips, round(fraction * n_clips), replace=False)
@@ -264,7 +264,7 @@ def split_weak(
 
 
 def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
-    """Clips, hours and what is absent, from what was read; no audio is read for it.
+    """One line: number of clips, hours and missing clips of loaded corpora; reads no audio.
 
     Args:
         loaded: corpora by name.
@@ -279,20 +279,20 @@ def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
         for one in sets
         if one.missing_recordings
     ]
-    line += f"absent: {', '.join(absent)}" if absent else "nothing that is listed is absent"
+    line += f"missing: {', '.join(absent)}" if absent else "no listed clip is missing"
     n_models = len(
         embedding_identities(one.embeddings for one in sets if one.embeddings is not None)
     )
     if n_models > 1:
-        line += f"; embeddings of {n_models} different BEATs, clip lengths or precisions"
+        line += f"; embeddings with {n_models} different BEATs weights, clip lengths or precisions"
         line += ": extract them again"
     if absent or n_models > 1:
-        line += " (generate_dcase_task4_2024.py --check tells more)"
+        line += " (details: generate_dcase_task4_2024.py --check)"
     return line
 
 
 def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
-    """How many clips of which corpora are left out for having no event; None where none is.
+    """One line: number of clips per corpus left out for having no event; None if there are none.
 
     Args:
         loaded: corpora by name.
@@ -304,13 +304,13 @@ def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
         f"{len(one.left_out)} of {one.corpus.title} ({one.corpus.name})" for one in sets
     )
     return (
-        f"clips without events, left out: {counts}; data.keep_clips_without_events keeps those of "
-        "the corpora that it names"
+        f"clips without events, left out: {counts}; to use them, add the corpus to "
+        "data.keep_clips_without_events"
     )
 
 
 def embedding_identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
-    """What files of embeddings were made with, each once; published files do not say it."""
+    """Distinct identities (weights, clip length, precision) of embeddings, where recorded."""
     found: list[dict[str, str | float]] = []
     for reader in readers:
         if reader.identity and reader.identity not in found:

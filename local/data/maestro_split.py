@@ -1,6 +1,6 @@
-"""MAESTRO's published split: its recordings, and training clips split into trained and held out.
+"""MAESTRO's published recordings, and the split of training clips into training and validation.
 
-Source: SPEC section 2.
+See docs/method.md, Classes and corpora.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from desed_task.errors import InputError
 
-# In the order in which `split_train_files` shuffles their recordings.
+# `split_train_files` shuffles recordings in this order.
 SCENES = ("cafe_restaurant", "city_center", "grocery_store", "metro_station", "residential_area")
 
 
@@ -42,24 +42,23 @@ MAESTRO_VALIDATION_RECORDINGS = _recordings(
 def split_train_files(
     clip_ids: Iterable[str], fraction: float, seed: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split clips into those trained on and those held out, by recording (SPEC section 2).
+    """Split clips by recording into training clips and held-out clips.
 
-    One legacy generator, `np.random.RandomState(seed)`, shuffles the recordings of one scene after
-    the other, in the order of `SCENES`. Of a scene's n recordings, listed as the clips first name
-    them, the first `int(fraction * n)` are trained on; a scene with one recording trains on none.
-    Clips of a recording overlap (hop 1 s), so a split by clip would validate on sound that is
-    trained on.
+    One `np.random.RandomState(seed)` shuffles the recordings scene by scene, in `SCENES`' order,
+    starting from the order in which clips first name them. Of n recordings, the first
+    `int(fraction * n)` are for training: none if n is 1. Clips of a recording overlap (hop 1 s), so
+    after a split by clip, validation would use audio of the training clips.
 
     Args:
-        clip_ids: `<scene>_<number>-<onset>-<offset>`, in table order; repetitions do not matter.
-        fraction: share of each scene's recordings that is trained on.
-        seed: of the generator.
+        clip_ids: `<scene>_<number>-<onset>-<offset>`, in table order; duplicates are ignored.
+        fraction: share of each scene's recordings used for training.
+        seed: seed of the generator.
 
     Returns:
-        The clips trained on and the clips held out: scene by scene, each scene in table order.
+        Training clips and held-out clips: scene by scene, each scene in table order.
 
     Raises:
-        InputError: a name does not begin with a scene.
+        InputError: a clip's name does not begin with a scene.
     """
     scenes: dict[str, list[str]] = {scene: [] for scene in SCENES}
     for clip_id in dict.fromkeys(clip_ids):
@@ -77,7 +76,7 @@ def split_train_files(
 
 
 def _recording_of(clip_id: str) -> str:
-    """What stands before the first hyphen."""
+    """The part of a clip's name before the first hyphen."""
     return clip_id.partition("-")[0]
 
 
@@ -85,7 +84,7 @@ def scene_of(name: str) -> str:
     """The scene that a recording's or clip's name begins with.
 
     Raises:
-        InputError: none does.
+        InputError: the name begins with no known scene.
     """
     for scene in SCENES:
         if name.startswith(f"{scene}_"):
@@ -94,7 +93,7 @@ def scene_of(name: str) -> str:
 
 
 def first_of_each_scene(recordings: Iterable[str], n: int) -> tuple[str, ...]:
-    """The first `n` recordings of each scene, scene by scene: those that a mini corpus has."""
+    """The first `n` recordings of each scene, as in a mini corpus."""
     names = tuple(recordings)
     return tuple(
         name for scene in SCENES for name in [one for one in names if scene_of(one) == scene][:n]

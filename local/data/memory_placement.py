@@ -1,4 +1,4 @@
-"""Where whole sets can be kept during a run: on the GPU, in memory, or on the disk."""
+"""Choose where to keep packed sets during a run: GPU, memory or disk."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from desed_task.errors import InputError
 
 GB = 1e9
-# What is left for the network, its activations and the optimizer (the published batch of 60 takes
-# most of it in float32), and in memory for everything else.
+# Memory reserved on the GPU for network, activations and optimizer (the published batch of 60 takes
+# most of it in float32), and in RAM for everything else.
 GPU_MARGIN = int(12 * GB)
 RAM_MARGIN = int(4 * GB)
 
@@ -20,10 +20,10 @@ _MEMORY = Path("/proc/meminfo")
 
 
 class Placement(NamedTuple):
-    """Where sets are.
+    """Where packed sets are kept.
 
     Attributes:
-        device: None for the disk.
+        device: device of the data; None for the disk.
         message: a line for the user.
     """
 
@@ -37,16 +37,16 @@ def choose_placement(
     device: torch.device,
     n_processes: int = 1,
 ) -> Placement:
-    """Where sets of a size are kept.
+    """Choose where to keep packed sets of a given size.
 
     Args:
-        resident: what the user wants; auto takes the first of GPU, memory and disk with room.
+        resident: the configured place; auto uses the first of GPU, memory and disk with room.
         n_bytes: size of the sets.
-        device: that the run computes on.
-        n_processes: of this machine that keep them in memory, each for itself.
+        device: device that the run computes on.
+        n_processes: processes on this machine that each hold a copy.
 
     Raises:
-        InputError: the user wants them where they cannot be.
+        InputError: the sets do not fit where `resident` requires them.
     """
     size = f"{n_bytes / GB:.2f} GB"
     free_gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
@@ -66,14 +66,14 @@ def choose_placement(
         return gpu
     if n_bytes + RAM_MARGIN <= free_ram:
         return ram
-    said = (
+    message = (
         f"{disk.message}, as they fit neither the GPU ({free_gpu / GB:.1f} GB free) nor the memory"
     )
-    return Placement(None, f"{said} ({free_ram / GB:.1f} GB free)")
+    return Placement(None, f"{message} ({free_ram / GB:.1f} GB free)")
 
 
 def free_memory() -> int:
-    """Bytes that new arrays may take, as the kernel and the container's limit see it."""
+    """Bytes available for new arrays, within the container's limit."""
     found = [_available(_MEMORY)]
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
@@ -81,12 +81,12 @@ def free_memory() -> int:
         if limit != "max":
             found.append(max(int(limit) - used, 0))
     except (OSError, ValueError):
-        pass  # no limit that is known
+        pass  # no known limit
     return min(found)
 
 
 def _available(path: Path) -> int:
-    """MemAvailable of the kernel's table; 0 where there is none."""
+    """MemAvailable of /proc/meminfo; 0 if it is not available."""
     try:
         for line in path.read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -98,5 +98,7 @@ def _available(path: Path) -> int:
 
 def _if_it_fits(placement: Placement, needed: int, free: int) -> Placement:
     if needed > free:
-        raise InputError(f"data.resident: {placement.message}: too little; set it to auto or disk")
+        raise InputError(
+            f"data.resident: {placement.message}: does not fit; set it to auto or disk"
+        )
     return placement

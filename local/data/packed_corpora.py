@@ -1,4 +1,4 @@
-"""Packed sets of the recipe's corpora: made when they are absent or old, brought where they fit."""
+"""Write packed sets of the corpora when missing or outdated, and open them on the chosen device."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from local.data.memory_placement import Placement, choose_placement
 
 
 def choose_packing(config: RecipeConfig, grid: FrameGrid) -> Packing:
-    """What a run takes of each clip."""
+    """The contents of packed sets that a configuration needs."""
     kind: EmbeddingKind = "none"
     if config.net.use_embeddings:
-        # Other aggregations look at all tokens.
+        # Other aggregations need all tokens.
         pooled = config.net.aggregation_type == "pool1d"
         kind = "pooled" if pooled else config.net.embedding_type
     data = config.data
@@ -32,7 +32,7 @@ def choose_packing(config: RecipeConfig, grid: FrameGrid) -> Packing:
 
 
 def packed_path(corpus: Corpus, config: RecipeConfig, packing: Packing) -> Path:
-    """Where a corpus's packed set is."""
+    """Path of a corpus's packed set."""
     assert config.data.packed_dir is not None
     return Path(config.data.packed_dir) / f"{corpus.name}.{packing.name}.packed"
 
@@ -40,10 +40,10 @@ def packed_path(corpus: Corpus, config: RecipeConfig, packing: Packing) -> Path:
 def pack_corpora(
     corpora: Iterable[LoadedCorpus], config: RecipeConfig, grid: FrameGrid, *, progress: bool
 ) -> None:
-    """Make the packed sets that are absent or whose clips have changed, with a line and a bar each.
+    """Write packed sets that are missing or outdated, with a line and a progress bar each.
 
     Raises:
-        InputError: for clips that cannot be used, or too little space.
+        InputError: a clip cannot be used, or the disk is full.
     """
     packing = choose_packing(config, grid)
     for loaded in corpora:
@@ -68,21 +68,21 @@ def open_packed(
     n_processes: int = 1,
     tell: bool = True,
 ) -> dict[str, LoadedCorpus]:
-    """The corpora with their packed sets where `data.resident` wants them.
+    """The corpora with packed sets opened where `data.resident` requires.
 
     Args:
-        corpora: whose packed sets `pack_corpora` has made.
-        config: of the run.
-        grid: of the labels.
-        device: that the run computes on.
-        n_processes: of this machine that bring the sets into memory, each for itself.
-        tell: whether to print where the sets are and show a bar.
+        corpora: corpora whose packed sets `pack_corpora` has written.
+        config: configuration of the run.
+        grid: label grid.
+        device: device that the run computes on.
+        n_processes: processes on this machine that each hold a copy.
+        tell: whether to print where the sets are and show a progress bar.
 
     Returns:
         Name -> corpus.
 
     Raises:
-        InputError: if they do not fit where they are wanted, or a packed set cannot be used.
+        InputError: the sets do not fit where required, or a packed set cannot be used.
     """
     corpora, packing = list(corpora), choose_packing(config, grid)
     sets = [PackedSet(packed_path(one.corpus, config, packing)) for one in corpora]

@@ -1,4 +1,4 @@
-"""The truth that scores are compared with, and which classes of it are scored."""
+"""Ground truth of a corpus and the classes that are scored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from desed_task.errors import InputError
 Stage = Literal["val", "test"]
 # An annotated soft label above this counts as an event.
 TRUE_CONFIDENCE = 0.5
-# What to do where no scored class has an event.
+# Remedy if no scored class has an event.
 MAESTRO_REMEDIES: dict[Stage, str] = {
     "test": "check the table",
     "val": (
@@ -25,13 +25,13 @@ MAESTRO_REMEDIES: dict[Stage, str] = {
 
 
 class Truth(NamedTuple):
-    """What the scores of a corpus are held against.
+    """Ground truth of a corpus.
 
     Attributes:
-        source: of the clips.
-        events: of the clips that are scored.
+        source: corpus of the clips.
+        events: events of the clips that are scored.
         durations: clip (or MAESTRO recording) -> seconds.
-        left_out: clips of the table without events, which are not scored.
+        left_out: listed clips without events, which are not scored.
     """
 
     source: Source
@@ -41,17 +41,17 @@ class Truth(NamedTuple):
 
     @property
     def left_out_s(self) -> float:
-        """Seconds of the clips left out, as far as their durations are known."""
+        """Total duration of left-out clips whose durations are known."""
         return sum(self.durations.get(clip_id, 0.0) for clip_id in self.left_out)
 
 
 def scored_classes(
     events: EventTable, classes: Sequence[str], remedy: str = "check the table"
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes that occur in the truth, and those that do not.
+    """Split classes into those with events in the truth and those without.
 
     Raises:
-        InputError: if none occurs, with the remedy.
+        InputError: no class has an event; the message ends with `remedy`.
     """
     there = {events.vocabulary[index] for index in np.unique(events.label_index)}
     labels = tuple(label for label in classes if label in there)

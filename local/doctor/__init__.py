@@ -1,1 +1,1 @@
-"""Is the data that a configuration names there and sound?"""
+"""Check that the data of a configuration is complete and undamaged."""

@@ -1,4 +1,4 @@
-"""Are audio files what they should be: readable, at the right rate, as long as told, not silent?"""
+"""Inspect audio files and check their lengths."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, Corpus
 
-# Names of MAESTRO's clips are in centiseconds, cut off; resampling rounds to a sample.
+# Names of MAESTRO's clips truncate times to 0.01 s; resampling rounds to samples.
 _EXACT_S = 0.015
-# A clip fetched anew may differ a little from the one that a published table measured.
+# A clip downloaded again may differ slightly in length from that in a published table.
 _TABLE_S = 0.1
-# Strong labels of AudioSet run to 10 s, also where the video ends a little earlier.
+# Strong labels of AudioSet may extend to 10 s although the video ends slightly earlier.
 _EVENT_S = 0.5
-# A clip is of some 10 s: this share of `data.audio_max_len` may it have where nothing says more.
+# Plausible length of a clip without further information, as a share of `data.audio_max_len`.
 _SHORTEST, _LONGEST = 0.1, 1.5
 
 
 class FileInspection(NamedTuple):
-    """What was found of a file.
+    """Result of inspecting a file.
 
     Attributes:
-        examined: of the 16 kHz file, or why it cannot be read.
-        original_s: length of the file that it was made from, where there is one.
+        examined: content of the 16 kHz file, or why it cannot be read.
+        original_s: duration of the original it was made from, if there is one.
     """
 
     examined: AudioContent | str
@@ -40,7 +40,7 @@ class FileInspection(NamedTuple):
 
 
 def wavs_of(folder: str | Path) -> dict[str, Path]:
-    """Clip -> file of a folder; none where there is no such folder."""
+    """Clip -> file; empty if the folder does not exist."""
     try:
         return {path.stem: path for path in list_wavs(folder)}
     except InputError:
@@ -54,7 +54,7 @@ def inspect_files(
     jobs: int | None,
     progress: bool,
 ) -> dict[str, dict[str, FileInspection]]:
-    """Read every file: corpus -> clip -> what was found, in threads under one bar."""
+    """Read every file in threads: corpus -> clip -> result."""
     work = [
         (path, Path(getattr(config.data, f"{corpus.folder_key}_44k")) / path.name)
         for corpus, clips in wavs.items()
@@ -81,7 +81,7 @@ def _inspect(job: tuple[Path, Path]) -> FileInspection:
 
 
 class _Rule(NamedTuple):
-    """What says how long a clip is, or None; and how far it may be off."""
+    """A source of expected clip lengths (None if unknown) and its tolerance."""
 
     stated_s: Callable[[str], float | None]
     tolerance_s: float
@@ -94,11 +94,11 @@ def wrong_lengths(
     found: Mapping[str, FileInspection],
     events: EventTable | None,
 ) -> dict[str, str]:
-    """Clip -> its length and what says otherwise.
+    """Clips of wrong length -> their length and the reason.
 
-    A MAESTRO clip's name tells its length, a durations table those of its clips; a 16 kHz file is
-    as long as its original; no event is behind the end. Where nothing of it speaks, a clip lasts
-    from 0.1 to 1.5 times `data.audio_max_len`: AudioSet has clips that are shorter than 10 s.
+    A clip must be as long as its original, its row in a durations table and, for MAESTRO, its name
+    say, and events must not end after it. It must also last 0.1 to 1.5 times `data.audio_max_len`;
+    AudioSet has clips shorter than 10 s.
     """
     infos = {c: f.examined.info for c, f in found.items() if isinstance(f.examined, AudioContent)}
     rules = tuple(_rules(corpus, config, found))
@@ -123,7 +123,7 @@ def _rules(
         try:
             table = read_durations(getattr(config.data, corpus.duration_key))
         except InputError:
-            return  # Told by training's own check.
+            return  # Reported by training's own check.
         yield _Rule(table.get, _TABLE_S, "by its durations table")
 
 

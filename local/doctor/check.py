@@ -1,10 +1,10 @@
-"""The doctor: is the data of a configuration all there and sound? Every file is read.
+"""Check that the data of a configuration is complete and undamaged, reading every file.
 
     report = check(load_config("confs/pretrained.yaml"))
     print(report.text())
 
-What training would refuse is asked of training's own check (`SedDataModule.problems`); to that come
-what headers and tables cannot tell: silence, lengths, embeddings of older audio or another BEATs.
+Errors are those of `SedDataModule.problems`, which training would reject. Further checks find what
+it does not: silence, wrong lengths, embeddings of older audio or other BEATs weights.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def run_check(conf_file: str, folder: Path, *, jobs: int | None = None) -> int:
     """Check a configuration's data, print the findings and write data_report.json.
 
     Args:
-        conf_file: the configuration.
-        folder: gets the report.
-        jobs: files at a time; None for 8, as most of the time is waiting for the disk.
+        conf_file: path of the configuration.
+        folder: folder of the report.
+        jobs: number of threads; None for 8, as they mostly wait for the disk.
 
     Returns:
         0, or 1 if training would fail.
@@ -50,20 +50,20 @@ def run_check(conf_file: str, folder: Path, *, jobs: int | None = None) -> int:
     report = check_data(load_config(conf_file), conf_file=conf_file, jobs=jobs)
     report.write(folder / REPORT_FILE)
     print(report.text())
-    print(f"everything, names included: {folder / REPORT_FILE}")
+    print(f"full report with file names: {folder / REPORT_FILE}")
     return EXIT_TRAINING_WOULD_FAIL if report.training_would_fail else 0
 
 
 def check_data(
     config: RecipeConfig, *, conf_file: str = "", jobs: int | None = None, progress: bool = True
 ) -> DataReport:
-    """Read everything that a configuration names.
+    """Check the tables, audio and embeddings of a configuration.
 
     Args:
-        config: names folders, tables and embeddings.
-        conf_file: where it came from, for the report.
-        jobs: files at a time.
-        progress: show a bar.
+        config: the configuration.
+        conf_file: its path, for the report.
+        jobs: number of threads.
+        progress: whether to show a progress bar.
     """
     data = SedDataModule(config)
     findings = list(_findings_of_training(data))
@@ -89,14 +89,14 @@ def check_data(
 
 
 def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:
-    """What training and an evaluation would refuse, and what they would warn of."""
+    """Errors and warnings of training and evaluation."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         refused = data.problems("fit")
         at_evaluation = data.problems("predict")
     for name, problems in refused.items():
         yield from (Finding("error", name, problem) for problem in problems)
-    # Training does without the evaluation set.
+    # Training does not need the evaluation set.
     for problem in (*at_evaluation[EVALUATION.name], *at_evaluation[""]):
         if problem not in refused[""]:
             yield Finding("warning", EVALUATION.name, f"{problem} {_ONLY_EVALUATION}")

@@ -1,4 +1,4 @@
-"""One corpus under examination: what its table lists against what its folder holds."""
+"""Compare the clips that a corpus's table lists with the files in its folder."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from local.doctor.report import CorpusReport, Finding, Level
 
 @dataclass(frozen=True)
 class CorpusInspection:
-    """A corpus, its files and what was found in them.
+    """A corpus, its files and the results of inspecting them.
 
     Attributes:
-        corpus: which.
-        config: where it lies.
-        wavs: clip -> file, of the whole folder.
-        found: clip -> what reading it showed.
-        loaded: as training loads it; None where it cannot.
+        corpus: the corpus.
+        config: the configuration.
+        wavs: clip -> file, for every file in the folder.
+        found: clip -> result of inspecting it.
+        loaded: the corpus as training loads it; None if it cannot be loaded.
     """
 
     corpus: Corpus
@@ -51,50 +51,50 @@ class CorpusInspection:
 
     @property
     def folder(self) -> Path:
-        """Of the 16 kHz audio."""
+        """Folder of the 16 kHz audio."""
         return Path(getattr(self.config.data, self.corpus.folder_key))
 
     @property
     def originals(self) -> Path:
-        """Of the audio that the 16 kHz files are made from."""
+        """Folder of the audio that the 16 kHz files are made from."""
         return Path(getattr(self.config.data, f"{self.corpus.folder_key}_44k"))
 
     @cached_property
     def listed(self) -> tuple[str, ...] | None:
-        """The clips that the table names, also one with wrong labels; None without a table."""
+        """Clips that the table lists, even with wrong labels; None without a table."""
         path = table_path(self.corpus, self.config)
         try:
             return None if path is None else listed_clips(path)
         except InputError:
-            return None  # Told by training's own check.
+            return None  # Reported by training's own check.
 
     @cached_property
     def left_out(self) -> tuple[str, ...]:
-        """The clips that the table lists without an event and that training does not take."""
+        """Listed clips without events that training does not use."""
         return () if self.loaded is None else self.loaded.left_out
 
     @cached_property
     def needed(self) -> tuple[str, ...]:
-        """The clips that the table names for training to take."""
+        """Listed clips that training should use."""
         left_out = set(self.left_out)
         return tuple(clip_id for clip_id in self.listed or () if clip_id not in left_out)
 
     @cached_property
     def used(self) -> dict[str, Path]:
-        """The clips that training takes: needed and there, or all where it needs no table."""
+        """Clips that training uses: needed and on disk, or all if it needs no table."""
         if self.corpus.table_key is None:
             return dict(self.wavs)
         return {clip_id: self.wavs[clip_id] for clip_id in self.needed if clip_id in self.wavs}
 
     @cached_property
     def examined(self) -> dict[str, AudioContent]:
-        """The files that can be read."""
+        """Clip -> content of its file, if it can be read."""
         readable = ((clip_id, found.examined) for clip_id, found in self.found.items())
         return {clip_id: seen for clip_id, seen in readable if isinstance(seen, AudioContent)}
 
     @cached_property
     def eventful(self) -> set[str]:
-        """Clips that should be heard: their table has an event in them."""
+        """Clips with events in the table, which should not be silent."""
         if self.loaded is None:
             return set()
         if self.loaded.weak is not None:
@@ -105,11 +105,11 @@ class CorpusInspection:
         return {events.clip_ids[index] for index in np.unique(events.clip_index)}
 
     def report(self, reader: EmbeddingReader | None, wanted: Identity) -> CorpusReport:
-        """Everything found, as data.
+        """The full report of the corpus.
 
         Args:
-            reader: of the embeddings; None where there are none to read.
-            wanted: what they should be made with.
+            reader: reader of the embeddings; None if there are none.
+            wanted: expected identity of the embeddings.
         """
         rate, listed = self.config.data.fs, self.listed
         by_table = self.corpus.table_key is not None and listed is not None
@@ -146,7 +146,7 @@ class CorpusInspection:
         )
 
     def findings(self, report: CorpusReport) -> Iterator[Finding]:
-        """What training's own check does not tell of it, in words."""
+        """Findings beyond those of training's own check."""
         if self.loaded is None:
             yield from self._behind_the_table()
         yield from self._absent(report)
@@ -154,13 +154,15 @@ class CorpusInspection:
         if report.not_finite:
             # The evaluation set is not trained on.
             level: Level = "warning" if self.corpus == EVALUATION else "error"
-            text = f"{self._share(report.not_finite)} hold samples that are not finite"
+            text = f"{self._share(report.not_finite)} contain samples that are not finite"
             yield self._say(level, f"{text} ({examples(report.not_finite)}); replace them")
         if len(report.formats) > 1:
             yield Finding("warning", self.corpus.name, mixed_text(self.folder, report.formats))
         if report.wrong_length:
             wrong = [f"{clip_id}: {what}" for clip_id, what in report.wrong_length.items()]
-            text = f"{self._share(wrong)} have a wrong length ({examples(wrong)}); {PREPARE_REMEDY}"
+            text = (
+                f"{self._share(wrong)} have the wrong length ({examples(wrong)}); {PREPARE_REMEDY}"
+            )
             yield self._say("warning", f"{text}, or fetch them again")
         yield from self._silence(report)
 
@@ -171,7 +173,7 @@ class CorpusInspection:
         return f"{len(some)} of {len(self.wavs)} files"
 
     def _behind_the_table(self) -> Iterator[Finding]:
-        """What a corpus that cannot be loaded hides from training: faults of all else of it."""
+        """Faults of durations, audio and embeddings of a corpus whose table cannot be loaded."""
         problems: list[str] = []
         if self.corpus.duration_key is not None:
             try:
@@ -185,7 +187,7 @@ class CorpusInspection:
         yield from (Finding("error", self.corpus.name, problem) for problem in problems)
 
     def _absent(self, report: CorpusReport) -> Iterator[Finding]:
-        # Where none is there, training's own check says so.
+        # If no clip is on disk, training's own check reports it.
         if report.missing and self.used:
             n_listed = len(self.listed or ())
             text = missing_text(self.corpus.title, self.folder, report.missing, n_listed)
@@ -194,25 +196,26 @@ class CorpusInspection:
                 text += f"; {n_originals} of them are in {self.originals}: {PREPARE_REMEDY}"
             yield Finding("warning", self.corpus.name, text)
         if report.unprepared and self.listed is None and self.used:
-            text = f"lacks originals of {self.originals}: {len(report.unprepared)}"
-            yield self._say("warning", f"{text} ({examples(report.unprepared)}); {PREPARE_REMEDY}")
+            some = f"{len(report.unprepared)} ({examples(report.unprepared)})"
+            text = f"originals in {self.originals} without a 16 kHz file here: {some}"
+            yield self._say("warning", f"{text}; {PREPARE_REMEDY}")
         if report.missing_recordings and self.used:
             recordings = report.missing_recordings
             text = f"has no clip of {len(recordings)} recordings ({examples(recordings)})"
             yield self._say("warning", f"{text}; get MAESTRO real and {PREPARE_REMEDY}")
         if report.unlisted:
-            text = f"{self._share(report.unlisted)} are in no table and not used"
+            text = f"{self._share(report.unlisted)} are not listed in a table and not used"
             yield self._say("note", f"{text} ({examples(report.unlisted)})")
         if report.left_out:
             text = (
-                f"{report.table}: {len(report.left_out)} clips without events: left out "
+                f"{report.table}: clips without events, left out: {len(report.left_out)} "
                 f"({examples(report.left_out)}); to use them, add {self.corpus.name} to "
                 "data.keep_clips_without_events"
             )
             yield Finding("note", self.corpus.name, text)
 
     def _unused_but_extracted(self, report: CorpusReport) -> Iterator[Finding]:
-        """Damage that training does not meet, but the extraction of embeddings does."""
+        """Damaged files that training does not use but the extraction of embeddings reads."""
         damaged = [*report.unreadable, *report.wrong_rate]
         damaged = [clip_id for clip_id in damaged if clip_id not in self.used]
         if damaged:
@@ -222,7 +225,7 @@ class CorpusInspection:
     def _silence(self, report: CorpusReport) -> Iterator[Finding]:
         mute = [clip_id for clip_id in report.silent if clip_id in self.eventful]
         if mute:
-            text = f"{self._share(mute)} are digitally silent, but the table has events in them"
+            text = f"{self._share(mute)} are digitally silent, but the table lists events in them"
             yield self._say("warning", f"{text} ({examples(mute)}); fetch them again")
         others = [clip_id for clip_id in report.silent if clip_id not in self.eventful]
         if others:

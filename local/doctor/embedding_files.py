@@ -1,4 +1,4 @@
-"""Are the embeddings those of the audio and of the BEATs that are there?"""
+"""Check that embeddings match the audio and the BEATs weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHOLE = ("whole", "origin unknown", "unused")
 
 
 def checkpoint_report(config: RecipeConfig) -> CheckpointReport:
-    """Load the BEATs of the configuration and say which it is."""
+    """Load the configured BEATs weights and report their state."""
     named = config.pretrained.beats_checkpoint
     if not config.net.use_embeddings:
         return CheckpointReport(named, "unused")
@@ -41,20 +41,20 @@ def checkpoint_report(config: RecipeConfig) -> CheckpointReport:
 def read_embeddings(
     config: RecipeConfig, corpora: tuple[Corpus, ...]
 ) -> dict[str, EmbeddingReader]:
-    """Corpus -> reader of its embeddings, of those that have a whole file."""
+    """Corpus -> reader, for corpora with a complete embeddings file."""
     readers = {}
     for corpus in corpora if config.net.use_embeddings else ():
         try:
             readers[corpus.name] = EmbeddingReader(embeddings_path(corpus, config))
         except InputError:
-            continue  # Told by training's own check.
+            continue  # Reported by training's own check.
     return readers
 
 
 def wanted_identity(
     config: RecipeConfig, checkpoint: CheckpointReport, readers: Mapping[str, EmbeddingReader]
 ) -> Identity:
-    """What all embeddings should be made with: the BEATs there, or else what most are made with."""
+    """Expected identity of embeddings: that of the BEATs file, or else the most frequent one."""
     made_with = [reader.identity.get("checkpoint_sha256") for reader in readers.values()]
     votes = Counter(sha256 for sha256 in made_with if sha256)
     sha256 = checkpoint.sha256 if checkpoint.state == "sound" else ""
@@ -70,13 +70,13 @@ def embeddings_report(
     clips: Mapping[str, Path],
     wanted: Identity,
 ) -> EmbeddingsReport:
-    """The state of one file.
+    """State of the embeddings file of a corpus.
 
     Args:
-        corpus: whose.
+        corpus: the corpus.
         config: the configuration.
-        reader: of the file; None where it cannot be read.
-        clips: clip -> file, of those that training takes.
+        reader: reader of the file; None if it cannot be read.
+        clips: clip -> file, for clips that training uses.
         wanted: see `wanted_identity`.
     """
     path = embeddings_path(corpus, config)
@@ -102,30 +102,32 @@ def embeddings_report(
 def embeddings_findings(
     corpus: Corpus, report: EmbeddingsReport, wanted: Identity, checkpoint: CheckpointReport
 ) -> Iterator[Finding]:
-    """What training's own check does not tell: embeddings of something else."""
-    again = f"{EXTRACT_HINT}, which does them again"
+    """Findings about embeddings made from other audio, weights or clip lengths."""
+    again = f"{EXTRACT_HINT} to update them"
     if report.outdated:
         yield Finding(
             "warning",
             corpus.name,
-            f"{report.path}: {len(report.outdated)} clips were written after it "
+            f"{report.path}: clips newer than these embeddings: {len(report.outdated)} "
             f"({examples(report.outdated)}); {again}",
         )
     if not report.identity:
         if report.clips:
-            text = f"{report.path}: does not say which BEATs made it; published files do not"
+            text = (
+                f"{report.path}: does not state which BEATs weights made it; published files do not"
+            )
             yield Finding("note", corpus.name, text)
         return
     if report.identity.get("checkpoint_sha256") != wanted["checkpoint_sha256"]:
         sound = checkpoint.state == "sound"
         other = f"than {checkpoint.path}" if sound else "than most of the others"
-        text = f"{report.path}: made with another BEATs {other}; {again}"
+        text = f"{report.path}: made with other BEATs weights {other}; {again}"
         yield Finding("warning", corpus.name, text)
     if report.identity.get("clip_s") != wanted["clip_s"]:
         yield Finding(
             "warning",
             corpus.name,
-            f"{report.path}: made of clips of {report.identity.get('clip_s')} s, "
+            f"{report.path}: made from clips of {report.identity.get('clip_s')} s, "
             f"data.audio_max_len is {wanted['clip_s']} s; {again}",
         )
 
@@ -133,7 +135,7 @@ def embeddings_findings(
 def checkpoint_findings(
     config: RecipeConfig, checkpoint: CheckpointReport, reports: list[EmbeddingsReport]
 ) -> Iterator[Finding]:
-    """What is wrong with the weights; training itself does not read them."""
+    """Findings about the BEATs weights, which training itself does not read."""
     if checkpoint.state == "absent":
         needed = any(report.state not in _WHOLE for report in reports)
         yield Finding("warning" if needed else "note", "", checkpoint.reason)
@@ -143,6 +145,6 @@ def checkpoint_findings(
         yield Finding(
             "warning",
             "",
-            f"{checkpoint.path}: gives {checkpoint.n_features} features, net.embedding_size is "
+            f"{checkpoint.path}: computes {checkpoint.n_features} features, net.embedding_size is "
             f"{config.net.embedding_size}; make them agree before extracting",
         )

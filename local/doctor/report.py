@@ -1,4 +1,4 @@
-"""What the doctor found, as numbers for a machine (data_report.json) and as a table for people."""
+"""Findings of the data check, as JSON (data_report.json) and as a table."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MOST_SHOWN = 30
 
 
 class Finding(NamedTuple):
-    """One thing to know.
+    """One finding.
 
     Attributes:
-        level: error: training would refuse the data or break; warning: it would start, with fewer
-            clips or doubtful ones; note: nothing is wrong, but good to know.
-        part: the corpus, "" for what concerns several.
-        message: with value, place and remedy.
+        level: error: training would reject the data or fail; warning: it would start with fewer or
+            doubtful clips; note: for information.
+        part: the corpus; "" for several.
+        message: value, place and remedy.
     """
 
     level: Level
@@ -32,15 +32,15 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbeddingsReport:
-    """The embeddings of a part.
+    """Embeddings of a corpus.
 
     Attributes:
-        path: of the file.
-        state: in one word or two, for the table.
-        clips: that it has embeddings of.
-        lacking: clips that are on disk and of which it has none.
-        outdated: clips whose audio was written after it.
-        identity: what they were made with; empty in published files.
+        path: path of the file.
+        state: one or two words for the table.
+        clips: number of clips with embeddings.
+        lacking: clips on disk without embeddings.
+        outdated: clips whose audio is newer than the file.
+        identity: weights, clip length and precision; empty in published files.
     """
 
     path: str
@@ -56,12 +56,12 @@ class CheckpointReport:
     """The file of BEATs weights.
 
     Attributes:
-        path: where it is, or should be.
+        path: actual or expected path.
         state: sound, absent, broken or unused.
-        sha256: of the file.
-        size_bytes: of the file.
-        n_features, n_layers: of the network in it.
-        reason: why it is not sound.
+        sha256: hash of the file.
+        size_bytes: size of the file.
+        n_features, n_layers: size of the network.
+        reason: why the file cannot be used.
     """
 
     path: str
@@ -75,29 +75,29 @@ class CheckpointReport:
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """One corpus.
+    """State of one corpus.
 
     Attributes:
-        name: of the corpus.
-        title: the same for people.
-        folder: of its 16 kHz audio.
-        table: that lists its clips; None without.
-        listed: clips that the table names; None without.
-        present: clips that training takes: listed and there, or all that are there; without those
-            that are left out.
-        hours: how long these are.
-        left_out: listed without an event and not used, there or not.
-        missing: listed, not left out, but not there.
-        missing_recordings: MAESTRO's, of which there is no clip.
-        unprepared: not there, but its original is.
-        unlisted: there, but not listed.
-        unreadable: clip -> what is wrong with its file.
-        not_finite: clips with samples that are no numbers.
+        name: name of the corpus.
+        title: title of the corpus.
+        folder: folder of its 16 kHz audio.
+        table: table that lists its clips, or None.
+        listed: number of clips in the table, or None.
+        present: number of clips that training uses: on disk, listed if there is a table, and not
+            left out.
+        hours: their total duration.
+        left_out: listed clips without events that are not used, on disk or not.
+        missing: listed clips, not left out, that are not on disk.
+        missing_recordings: recordings of MAESTRO without any clip.
+        unprepared: clips without a 16 kHz file whose original exists.
+        unlisted: clips on disk that are not listed.
+        unreadable: clip -> fault of its file.
+        not_finite: clips with samples that are not finite.
         wrong_rate: clip -> its rate in Hz.
-        formats: sample format, e.g. "32-bit float" -> files of the folder.
-        wrong_length: clip -> its length, and what says otherwise.
+        formats: sample format, e.g. "32-bit float" -> number of files in the folder.
+        wrong_length: clip -> its length and the reason.
         silent: clips that are digitally silent.
-        embeddings: their state.
+        embeddings: state of the embeddings.
     """
 
     name: str
@@ -123,13 +123,13 @@ class CorpusReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """Everything that a configuration's data is, and what is wrong with it.
+    """State of the data of a configuration.
 
     Attributes:
-        conf_file: the configuration.
-        parts: one a corpus.
-        checkpoint: of BEATs.
-        findings: errors first.
+        conf_file: path of the configuration.
+        parts: one report per corpus.
+        checkpoint: report on the BEATs weights.
+        findings: all findings, errors first.
     """
 
     conf_file: str
@@ -143,7 +143,7 @@ class DataReport:
         return any(finding.level == "error" for finding in self.findings)
 
     def write(self, path: Path) -> None:
-        """Write all of it as JSON.
+        """Write the report as JSON.
 
         Raises:
             InputError: the file cannot be written.
@@ -172,7 +172,7 @@ class DataReport:
         return "\n".join([*lines, self.verdict()])
 
     def verdict(self) -> str:
-        """Whether training would start, in a line."""
+        """One line: whether training can start, and the number of findings."""
         errors, warnings, notes = (
             _count(sum(f.level == level for f in self.findings), level)
             for level in ("error", "warning", "note")
@@ -182,7 +182,7 @@ class DataReport:
 
 
 _HEADS = (
-    "part", "listed", "there", "hours", "missing", "damaged", "rate", "bits", "length", "silent",
+    "part", "listed", "present", "hours", "missing", "damaged", "rate", "bits", "length", "silent",
     "embeddings",
 )  # fmt: skip
 _COLUMNS = "{:<25}" + "{:>8}" * 9 + "  {}"
@@ -205,7 +205,7 @@ def _cells(part: CorpusReport) -> Sequence[Any]:
 
 
 def _bits(formats: Mapping[str, int]) -> str:
-    """Bits of a folder's samples."""
+    """Bits per sample of a folder's files."""
     if len(formats) > 1:
         return "mixed"
     return next((name.split("-")[0] for name in formats), "-")

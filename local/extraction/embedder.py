@@ -1,4 +1,4 @@
-"""Waveforms of many clips to BEATs embeddings, with all processors or a GPU kept at work."""
+"""Compute BEATs embeddings of many clips, on all CPU cores or on a GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Precision = Literal["32", "bf16"]
 
 
 class AudioBatch(NamedTuple):
-    """Clips that were read: names, waveforms (clip, sample), and faults of those that were not."""
+    """Names and waveforms (clip, sample) of clips, and the faults of unreadable ones."""
 
     clip_ids: list[str]
     waveform: Tensor
@@ -33,7 +33,7 @@ class AudioBatch(NamedTuple):
 
 
 class EmbeddedBatch(NamedTuple):
-    """Embeddings of a batch on their way to the CPU; `ready` says when they are there."""
+    """Embeddings of a batch; the event `ready` marks the end of their copy to the CPU."""
 
     clip_ids: list[str]
     frame: Tensor
@@ -48,12 +48,12 @@ class Embedder:
 
     Attributes:
         beats: the network.
-        device: where it computes.
+        device: device that computes.
         clip_s: length that clips are padded or cropped to, in seconds.
-        batch_size: clips at a time, on the CPU for each processor; None for 32 on a GPU and 4 on
-            the CPU, as more would leave a processor's caches.
-        precision: "bf16" multiplies matrices in bfloat16: several times faster where the machine
-            has units for it. Embeddings are float32 in any case.
+        batch_size: clips per batch, on the CPU per core; None for 32 on a GPU and 4 on the CPU,
+            where larger batches exceed the cores' caches.
+        precision: "bf16" multiplies matrices in bfloat16, several times faster on hardware that
+            supports it. Embeddings are float32 in any case.
     """
 
     beats: Beats
@@ -64,23 +64,23 @@ class Embedder:
 
     @property
     def n_samples(self) -> int:
-        """Length of a clip."""
+        """Length of a clip in samples."""
         return round(self.clip_s * BEATS_SAMPLE_RATE)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Features and tokens of a clip's frame embeddings."""
+        """Features and tokens of the frame embeddings of a clip."""
         return self.beats.size, self.beats.n_tokens(self.n_samples)
 
     def stream(self, wavs: Sequence[Path]) -> Generator[EmbeddedBatch, None, None]:
-        """Embeddings of files, batch by batch, in order; reading runs ahead of computing."""
+        """Embeddings of files, batch by batch, in order; the next files are read meanwhile."""
         on_gpu = self.device.type == "cuda"
         size = self.batch_size or (32 if on_gpu else 4)
         batches = [wavs[first : first + size] for first in range(0, len(wavs), size)]
         return self._on_gpu(batches) if on_gpu else self._on_cpu(batches)
 
     def _on_cpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
-        """Each processor works at a batch of its own: faster than all of them at one."""
+        """One batch per core at a time, which is faster than all cores on one batch."""
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         work = partial(_in_turn, self._read, self._embed)
@@ -90,7 +90,7 @@ class Embedder:
             torch.set_num_threads(n_threads)
 
     def _on_gpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
-        """A batch is handed on, and written, while the next one is computed."""
+        """Yield each batch, for writing, while the next one is computed."""
         before: EmbeddedBatch | None = None
         for batch in prefetch(self._read, batches, _READERS):
             now = self._embed(batch)
@@ -114,7 +114,7 @@ class Embedder:
                 waveforms.append(torch.from_numpy(clip.waveform))
         waveform = torch.stack(waveforms) if waveforms else torch.empty(0, self.n_samples)
         if self.device.type == "cuda":
-            # Only from pinned memory the copy does not wait for what the GPU is at.
+            # Only from pinned memory is the copy asynchronous.
             waveform = waveform.pin_memory()
         return AudioBatch(clip_ids, waveform, faults)
 

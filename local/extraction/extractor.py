@@ -1,4 +1,4 @@
-"""BEATs embeddings of the clips of a folder in a file that is brought up to date, not made anew."""
+"""Extract BEATs embeddings of a set, computing only those that are missing or outdated."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from local.extraction.sets import REPEATS
 
 @dataclass(frozen=True)
 class Extractor:
-    """Turns folders of clips into embedding files.
+    """Writes embedding files of sets of clips.
 
     Attributes:
-        embedder: computes.
-        identity: what makes embeddings comparable, stored with them: the weights, the length of
-            a clip and the precision if it is not float32.
-        folder: of the embedding files.
+        embedder: computes the embeddings.
+        identity: stored with embeddings, which are comparable if it is equal: weights, clip length
+            and, if not float32, precision.
+        folder: folder of the embedding files.
         progress: whether to show progress bars.
     """
 
@@ -50,19 +50,19 @@ class Extractor:
         precision: Precision = "32",
         progress: bool = True,
     ) -> Extractor:
-        """With the weights of `checkpoint`, writing below `output_dir`.
+        """An extractor with the weights of `checkpoint` that writes below `output_dir`.
 
         Args:
             checkpoint: file of BEATs weights.
-            output_dir: the folder `beats` is made in it.
+            output_dir: parent of the folder `beats`.
             clip_s: length of a clip in seconds.
-            device: where to compute.
+            device: device that computes.
             batch_size: see `Embedder`.
             precision: see `Embedder`.
             progress: whether to show progress bars.
 
         Raises:
-            InputError: the checkpoint is absent or cannot be used.
+            InputError: the checkpoint is missing or cannot be used.
         """
         path = find_beats(checkpoint)
         embedder = Embedder(load_beats(path, device), device, clip_s, batch_size, precision)
@@ -76,24 +76,24 @@ class Extractor:
         return self.folder / f"{name}.hdf5"
 
     def extract(self, name: str, wavs: Sequence[Path]) -> list[str]:
-        """Bring one set's file up to date with its clips.
+        """Update the embeddings file of a set.
 
-        A file that has current embeddings of every clip is left alone. Otherwise those of clips
-        that are new or newer than the file are computed, the others taken over; with other
-        weights everything is computed. A clip that cannot be read leaves the set unfinished:
-        embeddings that stand for no sound would go unnoticed in training.
+        A complete and current file is left alone. Otherwise embeddings of clips that are new or
+        newer than the file are computed and the others reused; with other weights all are computed.
+        If a clip cannot be read, the set stays unfinished, since training would not notice a
+        missing or made-up embedding.
 
         Args:
-            name: of the set.
-            wavs: its files.
+            name: name of the set.
+            wavs: files of the set.
 
         Returns:
-            what was wrong with the files that could not be read.
+            Faults of the files that could not be read.
         """
         clips = {wav.stem: wav for wav in wavs}
         reason = self._why_not_current(name, clips)
         if reason is None:
-            print(f"{name}: {len(clips)} clips, all there already")
+            print(f"{name}: {len(clips)} clips, already up to date")
             return []
         if reason:
             print(f"{name}: {reason}")
@@ -116,30 +116,30 @@ class Extractor:
         return faults
 
     def _why_not_current(self, name: str, clips: dict[str, Path]) -> str | None:
-        """None for a file to be left alone, "" for one that is not there yet."""
+        """Reason to extract; None if the file is current, "" if it does not exist."""
         path = self.path(name)
         if not path.exists():
             return ""
         try:
             reader = EmbeddingReader(path)
         except InputError as error:
-            return f"done again: {error}"
+            return f"extracted again: {error}"
         if (reader.size, reader.n_tokens) != self.embedder.shape:
-            return f"done again: {path} is of another BEATs or clip length"
-        # Published files do not say what they were computed with; they are believed.
+            return f"extracted again: {path} has another BEATs model or clip length"
+        # Published files do not record what they were computed with; assume that they match.
         if reader.identity and reader.identity != self.identity:
-            return f"done again: {path} is of other BEATs weights, clip length or precision"
+            return f"extracted again: {path} has other BEATs weights, clip length or precision"
         absent = reader.missing(clips)
         changed = set(clips_newer_than(clips, path)) - set(absent)
         if absent or changed:
-            return f"{len(absent)} clips are new and {len(changed)} newer than {path}"
+            return f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
         return None
 
     def _repeat(self, name: str) -> list[str]:
-        """A second name for another set's file; a copy where the disk knows no links."""
+        """Hard-link another set's file under this name; copy it if links are not supported."""
         source = self.path(REPEATS[name])
         if not source.exists():
-            return []  # its faults are reported under its own name
+            return []  # that set's faults are reported under its own name
         with atomic_path(self.path(name)) as temporary:
             temporary.unlink()
             try:
@@ -150,7 +150,7 @@ class Extractor:
         return []
 
     def _take_over(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> None:
-        """Use what a killed run or an older file has, as long as the clip has not changed."""
+        """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
         writer.forget(set(clips_newer_than(clips, writer.part)) - set(writer.todo))
         for donor in (writer.old, writer.path):
             if donor.exists():
@@ -158,7 +158,7 @@ class Extractor:
                 writer.adopt(donor, [clip_id for clip_id in writer.todo if clip_id not in changed])
         n_done = len(clips) - len(writer.todo)
         if n_done:
-            print(f"{name}: goes on, {n_done} of {len(clips)} clips are done")
+            print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")
 
     def _compute(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> list[str]:
         todo = writer.todo
@@ -192,12 +192,12 @@ class Extractor:
 
 
 def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
-    """What a file of embeddings is marked with: the weights and the length of a clip."""
+    """The identity of embeddings: the weights and the length of a clip."""
     return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
 
 
 def clips_newer_than(clips: Mapping[str, Path], file: Path) -> list[str]:
-    """Clips whose sound was written after `file`; a link that leads nowhere is none of them."""
+    """Clips whose audio was written after `file`; broken links do not count."""
     written = file.stat().st_mtime
     there = ((clip_id, wav) for clip_id, wav in clips.items() if wav.exists())
     return [clip_id for clip_id, wav in there if wav.stat().st_mtime > written]

@@ -1,4 +1,4 @@
-"""What embeddings are extracted from: sets, their folders and the device."""
+"""Sets that embeddings are extracted from, and their folders."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ FOLDER_KEYS: dict[str, str] = {
     corpus.name: corpus.folder_key
     for corpus in (*TRAINING, SYNTHETIC_VALIDATION, *TEST, EVALUATION)
 }
-# Sets that published files repeat under another name: the weak clips are split in training.
+# Sets published a second time under another name; the weak clips are split in training.
 REPEATS: dict[str, str] = {"weak_val": "weak_train"}
 SETS: tuple[str, ...] = (*FOLDER_KEYS, *REPEATS)
 
 
 def choose_sets(only: Sequence[str] | None, *, eval_set: bool) -> tuple[str, ...]:
-    """The sets to extract, in an order that has a repeated set before its repetition.
+    """The sets to extract; a set comes before its repetition.
 
     Args:
         only: names of sets; None for all but the evaluation set.
-        eval_set: the evaluation set too.
+        eval_set: whether to add the evaluation set.
 
     Raises:
-        InputError: names of no set.
+        InputError: a name is not that of a set.
     """
     unknown = [name for name in only or () if name not in SETS]
     if unknown:
-        raise InputError(f"--only {' '.join(unknown)}: no such set; there are {', '.join(SETS)}")
+        raise InputError(f"--only {' '.join(unknown)}: no such set; known: {', '.join(SETS)}")
     wanted = set(only or set(SETS) - {EVALUATION.name})
     wanted |= {EVALUATION.name} if eval_set else set()
     wanted |= {REPEATS[name] for name in wanted if name in REPEATS}
@@ -44,12 +44,12 @@ def find_wavs(config: RecipeConfig, sets: Iterable[str]) -> dict[str, list[Path]
     """The WAV files of each set, sorted by name.
 
     Raises:
-        InputError: folders that are missing or empty, all of them at once; audio at a rate that
-            BEATs does not take.
+        InputError: folders are missing or empty (all of them at once), or BEATs does not support
+            the sample rate.
     """
     if config.data.fs != BEATS_SAMPLE_RATE:
         raise InputError(
-            f"data.fs is {config.data.fs}; BEATs takes audio at {BEATS_SAMPLE_RATE} Hz"
+            f"data.fs is {config.data.fs}; BEATs requires audio at {BEATS_SAMPLE_RATE} Hz"
         )
     wavs, problems = {}, []
     for name in sets:

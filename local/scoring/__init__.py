@@ -1,1 +1,1 @@
-"""From scores to results: metrics, reports, results.json, score files and figures."""
+"""Scoring: metrics, reports, results.json, score files and figures."""

@@ -32,17 +32,17 @@ from local.scoring.metrics import (
 from local.scoring.objective import obj_metric
 from local.scoring.report import CorpusMetrics
 
-# From here on other processes save more time than it takes to start them.
+# Worker processes save more time than starting them costs from this many clips on.
 MIN_CLIPS_FOR_POOL = 400
 
 RowArray = NDArray[np.float32]
 
 
 class ScoreAccumulator:
-    """Scores of one pass over a validation, test or evaluation set, for student and teacher.
+    """Student and teacher scores of one epoch over a validation, test or evaluation set.
 
     Args:
-        config: median filter lengths, grid and the kinds of val/obj_metric.
+        config: the configuration; gives median filters, label grid and parts of val/obj_metric.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
@@ -53,7 +53,7 @@ class ScoreAccumulator:
         self.clear()
 
     def clear(self) -> None:
-        """Forget every score and report."""
+        """Delete all scores and reports."""
         self._strong: dict[tuple[str, Source], ScoreCollector] = defaultdict(
             lambda: ScoreCollector(VOCABULARY, self.grid)
         )
@@ -65,7 +65,7 @@ class ScoreAccumulator:
         self.reports = {}
 
     def add(self, role: str, batch: SedBatch, found: Detection) -> None:
-        """Keep what the network `role` found in a batch."""
+        """Add the scores of a batch by the network `role`."""
         strong, weak, target = found.strong.cpu(), found.weak.cpu(), batch.target.cpu()
         for source in batch.source.unique().tolist():
             rows = (batch.source == source).nonzero().squeeze(1).tolist()
@@ -77,11 +77,11 @@ class ScoreAccumulator:
                 self._strong[role, Source(source)].add(clip_ids, strong[rows])
 
     def scores(self, role: str, source: Source) -> Scores:
-        """Scores of all clips of a corpus as the network gave them."""
+        """Unfiltered scores of all clips of a corpus."""
         return self._strong[role, source].scores()
 
     def smoothed(self, role: str, source: Source) -> Scores:
-        """Scores of all clips of a corpus after the class-wise median filter."""
+        """Scores of all clips of a corpus after the median filters."""
         if (role, source) not in self._smoothed:
             self._smoothed[role, source] = self.scores(role, source).map(self.smooth)
         return self._smoothed[role, source]
@@ -90,7 +90,7 @@ class ScoreAccumulator:
         """Metric name -> value for both networks, and val/obj_metric.
 
         Args:
-            truths: of the DESED and of the MAESTRO part, as `SedDataModule.truths` gives them.
+            truths: truth of the DESED and the MAESTRO part; see `SedDataModule.truths`.
         """
         desed, maestro = truths
         metrics: dict[str, float] = {}
@@ -112,14 +112,14 @@ class ScoreAccumulator:
         return metrics
 
     def test_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
-        """Metric name -> value for both networks, which are scored side by side.
+        """Metric name -> value for both networks, which are scored concurrently.
 
         Args:
-            truths: as of `validation_metrics`.
+            truths: see `validation_metrics`.
         """
         n_clips = sum(len(truth.events.clip_ids) for truth in truths)
         n_processes = available_cores() if n_clips >= MIN_CLIPS_FOR_POOL else 0
-        # Threads that wait for other processes; computing here, they would wait for each other.
+        # The threads only wait for worker processes; without those, threads would gain nothing.
         n_threads = len(ROLES) if n_processes > 1 else 1
         with EvaluationPool(n_processes) as pool, ThreadPoolExecutor(n_threads) as threads:
             score = partial(self._test_reports, truths=truths, pool=pool)
@@ -159,10 +159,10 @@ class ScoreAccumulator:
 
 
 class RowCollector:
-    """Rows of clips as they come, handed out as one array when all are there.
+    """Collects one row per clip and returns them as one array.
 
     Args:
-        row_shape: of one clip's row.
+        row_shape: shape of a clip's row.
     """
 
     def __init__(self, row_shape: tuple[int, ...]) -> None:
@@ -172,23 +172,23 @@ class RowCollector:
         self._whole: tuple[tuple[str, ...], RowArray] | None = None
 
     def __len__(self) -> int:
-        """Rows that this process has added."""
+        """Number of rows added in this process."""
         return len(self._clip_ids)
 
     def add(self, clip_ids: Sequence[str], rows: Tensor) -> None:
-        """Keep the rows (clip, *row_shape) of `clip_ids`."""
+        """Add the rows (clip, *row_shape) of `clip_ids`."""
         self._clip_ids.extend(clip_ids)
         self._rows.append(rows.detach().float().cpu().numpy())
         self._whole = None
 
     def collect(self) -> tuple[tuple[str, ...], RowArray]:
-        """Clips of every process, each once, sorted, and their rows (clip, *row_shape).
+        """The distinct clips of all processes, sorted, and their rows (clip, *row_shape).
 
-        The first call after `add` waits for all processes, so all of them must make it.
+        The first call after `add` is collective: every process must make it.
         """
         if self._whole is None:
             clip_ids, rows = _gather(self._clip_ids, self._stacked())
-            # Samplers of several processes repeat clips to give each process as many.
+            # Distributed samplers repeat clips so that all processes have equally many.
             kept, first = np.unique(np.asarray(clip_ids, dtype=object), return_index=True)
             self._whole = tuple(kept), rows[first]
         return self._whole
@@ -198,11 +198,11 @@ class RowCollector:
 
 
 class ScoreCollector(RowCollector):
-    """Frame scores of clips.
+    """Collects the frame scores of clips.
 
     Args:
-        vocabulary: classes of the score columns.
-        grid: frames of the score rows.
+        vocabulary: classes of the scores.
+        grid: frames of the scores.
     """
 
     def __init__(self, vocabulary: Vocabulary, grid: FrameGrid) -> None:
@@ -211,7 +211,7 @@ class ScoreCollector(RowCollector):
         self.grid = grid
 
     def scores(self) -> Scores:
-        """Scores of every clip that was added, as (class, frame) rows, by any process."""
+        """Scores of the clips that all processes have added as (class, frame) rows."""
         clip_ids, rows = self.collect()
         values = np.ascontiguousarray(rows.transpose(0, 2, 1))
         return Scores(clip_ids, values, self.grid.boundaries_s, self.vocabulary)

@@ -1,4 +1,4 @@
-"""Pictures of results: PSD-ROC curves, and events over scores."""
+"""Figures of results: PSD-ROC curves, and events over scores."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from desed_task.dataio.annotations import Events
 from desed_task.evaluation.psds import Psds, Roc
 from desed_task.evaluation.scores import Floats
 
-# Classes of an event roll: those annotated, then those that score highest, up to this many rows;
-# from a few rows on, only those that reach a score worth a look.
+# An event roll shows annotated classes, then the highest-scoring ones: at least MIN_ROWS, and up to
+# MAX_ROWS while they reach VISIBLE_SCORE.
 MIN_ROWS = 3
 MAX_ROWS = 10
 VISIBLE_SCORE = 0.5
-# Of each row of height 1: scores below, annotation above.
+# Within each row of height 1, scores are below and annotations above.
 SCORE_HEIGHT = 0.62
 EVENT_BAR = (0.68, 0.22)
 SCORE_COLOUR = "C0"
@@ -30,13 +30,13 @@ TRUTH_COLOUR = "C1"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; it appears whole."""
+    """Write a figure as PNG, atomically."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
 def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
-    """The effective PSD-ROC curve over those of the classes."""
+    """Plot the effective PSD-ROC curve and those of the classes."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
     x, y = _steps(psds.roc, max_efpr)
@@ -45,7 +45,7 @@ def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
     for number, (label, roc) in enumerate(psds.class_rocs.items()):
         x, y = _steps(roc, max_efpr)
         name = f"{label} ({psds.per_class[label]:.2f})"
-        # Dashes let a second curve of the same course show through.
+        # Dashed lines keep coinciding curves visible.
         style = {"color": f"C{number % 10}", "linestyle": "--" if number % 2 else "-"}
         axes.plot(x, y, **style, linewidth=1.2, alpha=0.8, label=name)
     axes.set(
@@ -61,7 +61,7 @@ def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
 
 
 def _steps(roc: Roc, max_efpr: float) -> tuple[Floats, Floats]:
-    """Corners of a staircase from 0 to `max_efpr`; infinite rates end it."""
+    """Corners of a step curve from 0 to `max_efpr`, without infinite rates."""
     kept = roc.efpr < max_efpr
     edges = np.append(np.concatenate([[0.0], roc.efpr[kept]]), max_efpr)
     rates = np.concatenate([[0.0], roc.tpr[kept]])
@@ -77,14 +77,14 @@ def plot_event_roll(
     title: str,
     threshold: float = 0.5,
 ) -> Figure:
-    """True events as bars above each class's scores, for the classes that matter in a clip.
+    """Plot scores and, above them, annotated events of the relevant classes of a clip.
 
     Args:
-        scores: (frame, class) of one clip.
-        boundaries_s: (frame + 1,) seconds.
-        events: onset_s, offset_s, label_index, confidence of the clip.
-        labels: classes, in the order of the score columns.
-        title: the clip and the network.
+        scores: scores (frame, class) of one clip.
+        boundaries_s: frame boundaries (frame + 1,) in seconds.
+        events: onset_s, offset_s, label_index and confidence of the clip's events.
+        labels: classes in the order of the score columns.
+        title: title of the figure.
         threshold: drawn as a line in each row.
     """
     rows = _rows_shown(scores, events)
@@ -106,7 +106,7 @@ def plot_event_roll(
 
 
 def _explain(figure: Figure, threshold: float) -> None:
-    """A line below an event roll that says what its colours mean."""
+    """Add a legend below an event roll."""
     keys = [
         Patch(color=TRUTH_COLOUR, label="annotated (paler: less certain)"),
         Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
@@ -122,7 +122,7 @@ def _draw_scores(
     boundaries_s: Floats,
     threshold: float,
 ) -> None:
-    """One class's scores as a staircase that stands on the row's floor."""
+    """Draw one class's scores as steps on the bottom of its row."""
     edges = np.repeat(boundaries_s, 2)[1:-1]
     height = np.repeat(scores.astype(float), 2) * SCORE_HEIGHT
     axes.fill_between(edges, place, place + height, color=SCORE_COLOUR, alpha=0.75, linewidth=0)
@@ -131,7 +131,7 @@ def _draw_scores(
 
 
 def _draw_truth(axes: Axes, place: int, events: Events, label: int) -> None:
-    """One class's events as bars above its scores, the paler the less certain."""
+    """Draw one class's events as bars above its scores, paler if less certain."""
     for onset_s, offset_s, index, confidence in zip(*events, strict=True):
         if index == label:
             axes.broken_barh(
@@ -144,7 +144,7 @@ def _draw_truth(axes: Axes, place: int, events: Events, label: int) -> None:
 
 
 def _rows_shown(scores: npt.NDArray[np.floating], events: Events) -> list[int]:
-    """Annotated classes and those that score high, in the vocabulary's order."""
+    """Annotated and high-scoring classes, in the vocabulary's order."""
     best = scores.max(axis=0)
     shown = set(np.unique(events[2]).tolist())
     for label in np.argsort(-best, kind="stable").tolist():

@@ -1,4 +1,4 @@
-"""Model scores -> named metrics, the same code for student and teacher (SPEC section 7)."""
+"""Compute named metrics from scores, for student and teacher (docs/method.md, Validation, Test)."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ INTERSECTION = {"dtc": 0.5, "gtc": 0.5}
 COLLAR = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
 F1_THRESHOLD = 0.5
 MAX_FPR = 0.1
-# The test metric in which a class without a true positive has no value; elsewhere it has 0.
+# In this metric a class without a true positive has no value; in the others it has 0.
 HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
 
 
 def desed_validation_metrics(
     scores: Scores, events: EventTable, durations: Mapping[str, float], *, role: str
 ) -> CorpusMetrics:
-    """PSDS1 and event-based F-scores over the 10 DESED classes, of the clips with events.
+    """PSDS1 and event-based F-scores over the 10 DESED classes, on clips with events.
 
-    They are sed_scores_eval's, with its rounding, but computed from arrays, a hundred times faster.
+    They equal sed_scores_eval's, including its rounding, but are computed a hundred times faster.
 
     Args:
-        scores: post-processed, of clips that `events` lists.
+        scores: post-processed scores of clips in `events`.
         events: the truth.
         durations: clip -> seconds.
         role: "student" or "teacher".
 
     Raises:
-        InputError: for clips without truth or duration, scores that are not finite, or a truth
-            without any DESED event.
+        InputError: clips lack truth or duration, scores are not finite, or the truth has no DESED
+            event.
     """
     part = _desed_part(scores, events, durations)
     truth = as_detections(part.events.select(list(part.with_events)), part.scores.vocabulary)
@@ -75,23 +75,23 @@ def desed_test_metrics(
     left_out_s: float = 0.0,
     pool: EvaluationPool | None = None,
 ) -> CorpusMetrics:
-    """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, by every package.
+    """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, as defined by each package.
 
-    Those of sed_scores_eval leave clips without events out; those of psds_eval and sed_eval take
-    all clips that are scored.
+    Metrics of sed_scores_eval leave out clips without events; those of psds_eval and sed_eval use
+    all scored clips.
 
     Args:
-        scores: post-processed, of clips that `events` lists.
+        scores: post-processed scores of clips in `events`.
         events: the truth.
         durations: clip -> seconds.
         role: "student" or "teacher".
-        n_thresholds: of psds_eval's PSDS.
-        left_out_s: seconds of clips that belong to the set but are not scored; psds_eval's false
-            positive rates count them.
-        pool: other processes for what sed_scores_eval computes; None computes it here.
+        n_thresholds: number of thresholds of psds_eval's PSDS.
+        left_out_s: total duration of clips in the set that are not scored, which psds_eval's
+            false positive rates include.
+        pool: worker processes for metrics of sed_scores_eval; None computes them here.
 
     Raises:
-        InputError: as `desed_validation_metrics`.
+        InputError: see `desed_validation_metrics`.
     """
     part = _desed_part(scores, events, durations)
     pending = _start_sed_scores_eval(part, durations, pool or EvaluationPool(0))
@@ -107,14 +107,14 @@ def desed_test_metrics(
 
 
 class _DesedPart(NamedTuple):
-    """What the metrics of DESED are computed from.
+    """Input of the DESED metrics.
 
     Attributes:
-        scores: of the clips with truth and the classes that occur in it.
-        events: of the same clips.
-        with_events: clip -> its events as sed_scores_eval takes them; no clips without events.
+        scores: scores of the clips with truth, for the classes that occur in it.
+        events: events of the same clips.
+        with_events: clip -> its events in the form of sed_scores_eval; only clips with events.
         not_scored: classes that do not occur.
-        unscored_clips: clips of the truth that have no scores.
+        unscored_clips: number of clips with truth but without scores.
     """
 
     scores: Scores
@@ -130,7 +130,7 @@ class _DesedPart(NamedTuple):
         curves: dict[str, Psds],
         texts: dict[str, str] | None = None,
     ) -> CorpusMetrics:
-        """Metrics together with what they were computed from."""
+        """The report of the given metrics."""
         n_clips = len(self.scores.clip_ids)
         return CorpusMetrics(
             metrics, per_class, self.not_scored, curves, texts or {}, n_clips, self.unscored_clips
@@ -148,7 +148,7 @@ def _desed_part(scores: Scores, events: EventTable, durations: Mapping[str, floa
 
 
 class _Pending(NamedTuple):
-    """Figures by name that other processes compute, or this one when they are asked for."""
+    """Metrics by name that are computed in worker processes, or on request in this one."""
 
     psds: dict[str, Callable[[], Psds]]
     f1: dict[str, Callable[[], tuple[float, dict[str, float]]]]
@@ -157,10 +157,10 @@ class _Pending(NamedTuple):
 def _start_sed_scores_eval(
     part: _DesedPart, durations: Mapping[str, float], pool: EvaluationPool
 ) -> _Pending:
-    """Start sed_scores_eval's metrics of the clips with events."""
+    """Start computing sed_scores_eval's metrics on clips with events."""
     truth = part.with_events
     chosen = part.scores.select(list(truth))
-    # The longest first.
+    # The slowest first.
     psds2 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS2)
     psds1 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS1)
     at = {"threshold": F1_THRESHOLD}
@@ -195,7 +195,7 @@ def _from_detections(
     n_thresholds: int,
     left_out_s: float,
 ) -> dict[str, str]:
-    """What psds_eval and sed_eval compute, of all clips; tables of the F-scores to read."""
+    """Add psds_eval's and sed_eval's metrics of all clips; return text tables of F-scores."""
     scores, events = part.scores, part.events
     labels = scores.vocabulary.labels
     truth = as_detections(events, scores.vocabulary)
@@ -241,22 +241,22 @@ def maestro_metrics(
     stage: Stage,
     role: str,
 ) -> CorpusMetrics:
-    """One-second segment metrics over the 11 scored MAESTRO classes (SPEC section 7).
+    """One-second segment metrics over the 11 scored MAESTRO classes (docs/method.md, Test).
 
-    A test averages frames in each segment and overlap-adds the clips of a recording. A validation
-    takes the clips in which a scored class has an event, each by itself up to its end, and the
-    highest frame in each segment. So did the published code, but up to each clip's last event.
+    A test averages the frames of a segment and the overlapping clips of a recording. A validation
+    takes the maximum of the frames in a segment, on each clip with an event of a scored class, up
+    to the clip's end; the published code stops at its last event.
 
     Args:
-        scores: post-processed, of clips that `events` lists.
+        scores: post-processed scores of clips in `events`.
         events: the truth, soft labels as confidence.
         durations: recording (test) or clip (val) -> seconds.
         stage: "val" or "test".
         role: "student" or "teacher".
 
     Raises:
-        InputError: for clips without truth or duration, scores that are not finite, or a truth
-            without any scored event.
+        InputError: clips lack truth or duration, scores are not finite, or the truth has no event
+            of a scored class.
     """
     part = segment_part(scores, events, durations, stage)
     found = part.metrics(part.scores)
@@ -278,15 +278,15 @@ def maestro_metrics(
 
 
 class SegmentPart(NamedTuple):
-    """What segment metrics are computed of.
+    """Input of the segment metrics.
 
     Attributes:
-        stage: how.
-        scores: of the clips that count and the classes that occur.
-        events: certain ones: of whole recordings in a test, of the same clips in a validation.
+        stage: "val" or "test", which determines how segments are made.
+        scores: scores of the chosen clips, for the classes that occur.
+        events: events above the confidence threshold, by recording (test) or clip (val).
         durations: recording (test) or clip (val) -> seconds.
         not_scored: classes that do not occur.
-        unscored_clips: clips of the truth that have no scores.
+        unscored_clips: number of clips with truth but without scores.
     """
 
     stage: Stage
@@ -297,10 +297,10 @@ class SegmentPart(NamedTuple):
     unscored_clips: int
 
     def metrics(self, scores: Scores) -> segments.SegmentScores:
-        """Segment metrics of `self.scores`, or of what post-processing makes of them.
+        """Segment metrics of `self.scores` or of a post-processed version of them.
 
         Args:
-            scores: of the same clips, of some of the classes.
+            scores: scores of the same clips, for some of the classes.
         """
         labels = scores.vocabulary.labels
         if self.stage == "val":
@@ -311,7 +311,7 @@ class SegmentPart(NamedTuple):
         return segments.segment_scores(*self.recordings(scores), self.durations, max_fpr=MAX_FPR)
 
     def recordings(self, scores: Scores) -> tuple[ScoreFrames, TruthEvents]:
-        """Segment scores and truth of the whole recordings of a test."""
+        """Segment scores and truth of the recordings of a test."""
         labels = scores.vocabulary.labels
         pieces = segments.overlap_add(scores, self.durations)
         frames = segments.segment_frames(pieces, self.durations, labels)
@@ -321,20 +321,20 @@ class SegmentPart(NamedTuple):
 def segment_part(
     scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
 ) -> SegmentPart:
-    """Choose clips, events and classes for segment metrics; the arguments of `maestro_metrics`.
+    """Choose clips, events and classes for segment metrics; arguments as of `maestro_metrics`.
 
     Raises:
-        InputError: as `maestro_metrics`.
+        InputError: see `maestro_metrics`.
     """
     scores, events, unscored = match_clips(scores, events)
     certain = events.rows(events.confidence > TRUE_CONFIDENCE)
-    # The same event of a recording stands in the table of every clip that covers it.
+    # An event of a recording is listed in every clip that covers it.
     whole = segments.on_recordings(certain).joined() if stage == "test" else certain.merged()
     check_durations(whole.clip_ids, durations)
     whole = whole.within(durations)
     if stage == "val":
         read_s = float(np.ceil(scores.boundaries_s[-1]))
-        # Longer clips are scored as far as they were read.
+        # The part of longer clips that was not read is not scored.
         durations = {clip_id: min(durations[clip_id], read_s) for clip_id in whole.clip_ids}
         whole = _with_scored_events(whole.rows(whole.onset_s < read_s))
         scores = scores.select(whole.clip_ids)
@@ -343,7 +343,7 @@ def segment_part(
 
 
 def _with_scored_events(events: EventTable) -> EventTable:
-    """The clips in which a scored class has an event; all if there is none, which is refused."""
+    """Clips with an event of a scored class; all if there are none, which raises an error later."""
     classes = np.flatnonzero(events.vocabulary.mask(MAESTRO_SCORED_CLASSES))
     clips = np.unique(events.clip_index[np.isin(events.label_index, classes)])
     return events.select([events.clip_ids[index] for index in clips]) if len(clips) else events

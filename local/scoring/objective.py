@@ -1,4 +1,4 @@
-"""The validation metric that the best checkpoint is chosen by (SPEC section 7)."""
+"""The validation metric that selects the best checkpoint (docs/method.md, Validation)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MAESTRO_METRICS = {
 
 
 def obj_metric(metrics: Mapping[str, float], *, synth_type: str, maestro_type: str) -> float:
-    """The student's validation metric that the best checkpoint is chosen by.
+    """Sum of three validation metrics of the student.
 
     Args:
-        metrics: of a validation, by full name.
+        metrics: metrics of a validation by full name.
         synth_type: intersection, collar or psds.
         maestro_type: fmo, mauc or mpauc.
 
     Raises:
-        InputError: if one of its three parts does not exist for the validation data.
+        InputError: one of the three is undefined on the validation data.
     """
     names = (
         "val/student/weak_f1_macro_thres05/torchmetrics",

@@ -1,4 +1,4 @@
-"""Metrics of a network on a corpus under their full names, and text tables of them."""
+"""Metrics of one network on one corpus, and text tables of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from desed_task.evaluation.segments import SegmentScores
 
 @dataclass(frozen=True)
 class CorpusMetrics:
-    """What one network scores on one corpus.
+    """Metrics of one network on one corpus.
 
     Attributes:
         metrics: full name -> value.
-        per_class: full name -> class -> value; None where the class is not scored, or where the
-            metric defines no value for it (psds_eval's F-score without a true positive, an area
-            without a negative segment).
-        not_scored: classes without any event in the truth; they are left out of every mean.
+        per_class: full name -> class -> value; None if the class is not scored or has no value
+            (psds_eval's F-score without a true positive, an AUC without a negative segment).
+        not_scored: classes without events in the truth, which are left out of means.
         curves: name of a PSDS -> its curves.
-        texts: file name -> a table to read.
-        n_clips: clips that the metrics are computed of.
-        unscored_clips: clips of the truth that have no scores; they are left out.
+        texts: file name -> text table.
+        n_clips: number of scored clips.
+        unscored_clips: number of clips with truth but without scores, which are left out.
     """
 
     metrics: dict[str, float]
@@ -43,7 +42,7 @@ class MetricTable:
     Args:
         stage: "val" or "test".
         role: "student" or "teacher".
-        classes: all that a table of single classes lists.
+        classes: classes listed in per-class tables.
     """
 
     def __init__(self, stage: str, role: str, classes: Sequence[str]) -> None:
@@ -53,7 +52,7 @@ class MetricTable:
         self.per_class: dict[str, dict[str, float | None]] = {}
 
     def put(self, name: str, package: str, value: float, per_class: Mapping[str, float]) -> None:
-        """A metric and its single classes, as `package` counts them; NaN is no value."""
+        """Add a metric of `package` with its values per class; NaN becomes None."""
         full = f"{self.prefix}/{name}/{package}"
         self.metrics[full] = float(value)
         self.per_class[full] = {label: _none_if_nan(per_class.get(label)) for label in self.classes}
@@ -64,7 +63,7 @@ def _none_if_nan(value: float | None) -> float | None:
 
 
 def format_fscore(title: str, score: FScore) -> str:
-    """Macro and micro F-score, and a line a class with its counts."""
+    """Macro and micro F-score, and one line per class with its counts."""
     rows = [
         (
             label,
@@ -80,7 +79,7 @@ def format_fscore(title: str, score: FScore) -> str:
 
 
 def format_segment_scores(score: SegmentScores) -> str:
-    """A line a class: F1 at its best threshold, areas, and that threshold."""
+    """One line per class: F1 at its best threshold, areas, and that threshold."""
     rows = [
         (
             label,
@@ -95,7 +94,7 @@ def format_segment_scores(score: SegmentScores) -> str:
 
 
 def _format_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Columns under their heads: the first to the left, numbers to the right."""
+    """Align columns: the first to the left, the others to the right."""
     cells = [head, *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = [

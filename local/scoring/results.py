@@ -1,4 +1,4 @@
-"""results.json: every test metric by its full name with what it was made from; and its table."""
+"""Write results.json with every test metric, and format it as a table."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def write_results(
 ) -> None:
     """Write results.json and metrics_test/per_class.tsv into a run folder.
 
-    Nothing that differs between two equal runs (times, paths, energy) goes into results.json.
+    results.json contains nothing that differs between equal runs (times, paths, energy).
 
     Args:
         folder: the run folder.
         reports: role -> reports of the corpora.
-        corpora: their names, in the same order.
-        missing: corpus -> clips that its table lists but the disk lacks.
-        missing_recordings: corpus -> MAESTRO's recordings that no clip was cut from.
-        left_out: corpus -> clips that its table lists without an event and that were not used.
-        checkpoint: file name of what was tested.
+        corpora: names of the corpora, in the same order.
+        missing: corpus -> listed clips that are not on disk.
+        missing_recordings: corpus -> recordings of MAESTRO without any clip.
+        left_out: corpus -> listed clips without events that were not used.
+        checkpoint: file name of the tested checkpoint.
     """
     every = [report for role in ROLES for report in reports[role]]
     scored = dict(zip(corpora, reports[ROLES[0]], strict=True))  # the same clips for both
@@ -61,7 +61,7 @@ def write_results(
     write_text_atomic(
         folder / "metrics_test" / PER_CLASS_FILE, format_per_class(content["per_class"])
     )
-    # Last, because its presence says that the test is finished.
+    # Last, as its existence marks the test as finished.
     write_json_atomic(folder / RESULTS_FILE, content)
 
 
@@ -70,7 +70,7 @@ def _named(absent: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _number(value: float | None) -> float | None:
-    # JSON has no NaN; a value that does not exist is null.
+    # JSON has no NaN; undefined values are null.
     return None if value is None or math.isnan(value) else float(value)
 
 
@@ -81,7 +81,7 @@ def print_results(folder: Path) -> None:
 
 
 def format_results(content: Mapping[str, Any]) -> str:
-    """The metrics of results.json as lines: metric, student, teacher."""
+    """Format results.json as a table: metric, student, teacher."""
     rows: dict[str, dict[str, float | None]] = {}
     for name, value in content["metrics"].items():
         _, role, metric = name.split("/", 2)
@@ -97,15 +97,13 @@ def format_results(content: Mapping[str, Any]) -> str:
         lines.append(f"not scored, no event in the truth: {', '.join(content['not_scored'])}")
     for corpus, count in content["unscored_clips"].items():
         if count:
-            lines.append(f"{corpus}: {count} clips of its table were not scored")
+            lines.append(f"{corpus}: listed clips that were not scored: {count}")
     for corpus, names in content["missing"].items():
-        lines.append(f"{corpus}: {len(names)} listed clips are not on disk, see {RESULTS_FILE}")
+        lines.append(f"{corpus}: listed clips not on disk: {len(names)}, see {RESULTS_FILE}")
     for corpus, names in content.get("missing_recordings", {}).items():
-        lines.append(f"{corpus}: {len(names)} recordings are not on disk, see {RESULTS_FILE}")
+        lines.append(f"{corpus}: recordings not on disk: {len(names)}, see {RESULTS_FILE}")
     for corpus, names in content.get("left_out", {}).items():
-        lines.append(
-            f"{corpus}: {len(names)} clips without events were left out, see {RESULTS_FILE}"
-        )
+        lines.append(f"{corpus}: clips without events, left out: {len(names)}, see {RESULTS_FILE}")
     lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")
     return "\n".join(lines)
 
@@ -115,7 +113,7 @@ def _cell(value: float | None) -> str:
 
 
 def format_per_class(per_class: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Tab-separated: a row per metric and class; the value is empty where there is none."""
+    """Tab-separated rows of metric, class and value, which is empty if undefined."""
     lines = ["metric\tevent_label\tvalue"]
     lines += [
         f"{name}\t{label}\t{'' if value is None else f'{value:.6f}'}"

@@ -1,4 +1,4 @@
-"""Score files of a run folder: scores_*.npz of a test, score tables of an evaluation."""
+"""Write the score files of a run: scores_*.npz of a test, score tables of an evaluation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from desed_task.evaluation.scores import Scores
 
 EVALUATION_FILE = "evaluation.json"
 SCORE_KINDS = ("unprocessed", "postprocessed")
-# Files end at a sample; what is left of a frame must not vanish when it is written or read.
+# Shorter remainders of a frame would be lost by rounding when a table is written.
 _SHORTEST_FRAME_S = 1e-5
 
 
 def write_scores(path: Path, raw: Scores, smoothed: Scores) -> None:
-    """Scores of a corpus in one compressed file: arrays unprocessed and postprocessed
-    (clip, frame, class), clip_ids, event_labels and boundaries_s; it appears whole.
+    """Write the scores of a corpus to one compressed file, atomically: arrays unprocessed and
+    postprocessed (clip, frame, class), clip_ids, event_labels and boundaries_s.
     """
     with atomic_path(path) as temporary:
         np.savez_compressed(
@@ -34,12 +34,12 @@ def write_scores(path: Path, raw: Scores, smoothed: Scores) -> None:
 
 
 def score_folder(run_folder: Path, role: str, kind: str) -> Path:
-    """Where the tables of an evaluation lie (SPEC section 7); `kind` is one of KINDS."""
+    """Folder of the score tables of an evaluation; `kind` is one of SCORE_KINDS."""
     return run_folder / "metrics_test" / f"{role}_scores" / kind
 
 
 def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, float]) -> None:
-    """One `<clip>.tsv` a clip: onset, offset, and a column a class; no frame after its end."""
+    """Write `<clip>.tsv` per clip: onset, offset and one column per class, up to the clip's end."""
     head = "\t".join(["onset", "offset", *scores.vocabulary])
     formats = ["%.8g", "%.8g", *["%.6f"] * len(scores.vocabulary)]
     clips = zip(scores.clip_ids, scores.values, strict=True)
@@ -61,7 +61,7 @@ def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, f
 
 
 def crop_boundaries(boundaries_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
-    """Boundaries (frame + 1,) of the frames that begin in a clip; the last one is its end."""
+    """Boundaries (frame + 1,) of the frames that begin in a clip, ending at the clip's end."""
     onset_s = boundaries_s[:-1]
     kept = onset_s[onset_s < duration_s - _SHORTEST_FRAME_S]
     return np.append(kept, min(duration_s, boundaries_s[-1]))

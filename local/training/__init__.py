@@ -1,1 +1,1 @@
-"""What runs beside training: callbacks, energy, result files, feature statistics, MACs."""
+"""Training support: callbacks, energy, result files, feature statistics, MACs."""

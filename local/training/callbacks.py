@@ -1,4 +1,4 @@
-"""Callbacks of a run: random states in checkpoints, and a description of the run."""
+"""Callbacks that store random states in checkpoints and a description of the run."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class RandomStates(Callback):
-    """Keeps the random generators' states in checkpoints, so that a resumed run is the same run.
+    """Stores the states of random generators in checkpoints, so that resuming changes no result.
 
-    States are put back at the last moment before training goes on, since setting up loaders and
-    loggers may draw from them. Plain lists and tensors only, for `weights_only` loading.
+    States are restored just before training continues, since setting up loaders and loggers may
+    draw from them. They are plain lists and tensors, for `weights_only` loading.
     """
 
     def __init__(self) -> None:
@@ -49,11 +49,11 @@ class RandomStates(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take states of a checkpoint; they are set when training starts."""
+        """Receive the states of a checkpoint, which are restored when training starts."""
         self._restored = state_dict
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the states of the checkpoint back."""
+        """Restore the states of the checkpoint."""
         state, self._restored = self._restored, None
         if state is None:
             return
@@ -67,8 +67,8 @@ class RandomStates(Callback):
 
 
 class RunDescription(Callback):
-    """Writes what the run was made from: resolved config, versions, commit and command; the seed,
-    what the network costs and, of a test or evaluation, the identity of its checkpoint.
+    """Writes what is needed to reproduce a run: configuration, versions, commit, command, seed and,
+    for a test or evaluation, the identity of the checkpoint; and the size of the network.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
@@ -76,7 +76,7 @@ class RunDescription(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write config.yaml and run.yaml into the run folder; a resumed run adds to run.yaml."""
-        run_folder = trainer.log_dir  # a question to all processes
+        run_folder = trainer.log_dir  # collective call: every process must reach it
         if not trainer.is_global_zero or not run_folder:
             return
         folder = Path(run_folder)
@@ -102,7 +102,7 @@ class RunDescription(Callback):
 
 
 def git_commit() -> str:
-    """The checked-out commit of the recipe, "+" behind it if files were changed; "" outside git."""
+    """The checked-out commit, with "+" if files are modified; "" outside git."""
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],

@@ -1,4 +1,4 @@
-"""Energy of each stage, estimated by codecarbon."""
+"""Estimate the energy of each stage with codecarbon."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EnergyMeter(Callback):
     into the run folder; a resumed training adds a line.
 
     Args:
-        config: `enabled` switches it off; the country is told, never looked up.
+        config: whether it is enabled, and the country, which is not looked up online.
     """
 
     STAGES: ClassVar = {
@@ -39,7 +39,8 @@ class EnergyMeter(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Start measuring, in the first process only."""
-        run_folder = trainer.log_dir or trainer.default_root_dir  # a question to all processes
+        # Collective call: every process must reach it.
+        run_folder = trainer.log_dir or trainer.default_root_dir
         if (
             not self.config.enabled
             or not trainer.is_global_zero
@@ -48,9 +49,9 @@ class EnergyMeter(Callback):
             return
         file = emissions_file(Path(run_folder), self.STAGES[TrainerFn(stage)])
         file.parent.mkdir(parents=True, exist_ok=True)
-        # It speaks before it has read its own log level; nothing may stand over the progress bar.
+        # codecarbon logs before it applies `log_level`, which would break the progress bar.
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-        # Without a GPU its own detection must not be given any id.
+        # Without a GPU, codecarbon must not be given any id.
         gpus = {"gpu_ids": trainer.device_ids} if is_on_gpu(trainer) else {}
         self._tracker = OfflineEmissionsTracker(
             country_iso_code=self.config.country_iso_code,
@@ -63,13 +64,13 @@ class EnergyMeter(Callback):
         self._tracker.start()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Stop measuring and log the figure."""
+        """Stop measuring and log the energy."""
         self._stop(trainer, TrainerFn(stage))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Keep the figure of a run that ends early."""
+        """Log the energy of a run that ends early."""
         self._stop(trainer, trainer.state.fn or TrainerFn.FITTING)
 
     def _stop(self, trainer: pl.Trainer, stage: TrainerFn) -> None:
@@ -85,7 +86,7 @@ class EnergyMeter(Callback):
 
 
 def emissions_file(run_folder: Path, stage: str) -> Path:
-    """codecarbon's table of a stage (training, test or eval) in a run folder (SPEC section 7)."""
+    """codecarbon's table of a stage (training, test or eval) in a run folder."""
     return run_folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
 
 

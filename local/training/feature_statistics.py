@@ -1,4 +1,4 @@
-"""Dataset statistics of the features: fitted once on the training set, kept beside the recipe."""
+"""Dataset statistics of the features: fit them on the training set once, save and load them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def prepare_scaler(
     loader: Callable[[], DataLoader[SedBatch]],
     config: RecipeConfig,
 ) -> None:
-    """Give the scaler its dataset statistics: from `scaler.savepath`, or fitted and saved there.
+    """Load the scaler's dataset statistics from `scaler.savepath`, or fit and save them there.
 
-    Does nothing where `scaler.statistic` is "instance". Statistics of other features, another
-    normtype or other axes are not used but fitted again.
+    Does nothing if `scaler.statistic` is "instance". Saved statistics of other features, clips,
+    normtype or axes are fitted again.
 
     Args:
-        mel_spec: gives the features.
-        scaler: is fitted.
-        loader: makes a loader of training batches; called only if the statistics are fitted.
-        config: of the run.
+        mel_spec: computes the features.
+        scaler: receives the statistics.
+        loader: makes a loader of training batches; called only to fit statistics.
+        config: configuration of the run.
 
     Raises:
-        InputError: if the file at `scaler.savepath` is none of ours.
+        InputError: the file at `scaler.savepath` does not contain feature statistics.
     """
     if scaler.fitted:
         return
@@ -49,7 +49,7 @@ def prepare_scaler(
             scaler.load_state_dict(stored["state"])
             print(f"feature statistics: {path}")
             return
-        print(f"{path} holds statistics of other features or clips; they are fitted again")
+        print(f"{path} contains statistics of other features or clips; fitting them again")
     scaler.fit(_log_mel(mel_spec, loader()))
     with atomic_path(path) as temporary:
         torch.save({"made_from": made_from, "state": scaler.state_dict()}, temporary)
@@ -57,7 +57,7 @@ def prepare_scaler(
 
 
 def _made_from(config: RecipeConfig) -> dict[str, Any]:
-    """What the statistics depend on."""
+    """The settings that the statistics depend on."""
     tree = config.dump()
     scaler = {key: value for key, value in tree["scaler"].items() if key != "savepath"}
     read = {
@@ -65,18 +65,18 @@ def _made_from(config: RecipeConfig) -> dict[str, Any]:
         for key, value in tree["data"].items()
         if key.endswith("_folder") or key == "audio_max_len"
     }
-    # The revision decides over which clips are trained on.
+    # The revision determines which clips are used for training.
     return {"scaler": scaler, "feats": tree["feats"], "data": read, REVISION_KEY: REVISION}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise whatever its bytes spell
+    except Exception as error:  # a damaged pickle can raise any exception
         stored = error
     if not isinstance(stored, dict) or set(stored) != {"made_from", "state"}:
         raise InputError(
-            f"scaler.savepath: {path} holds no feature statistics; delete it to have them fitted "
+            f"scaler.savepath: {path} contains no feature statistics; delete it to fit them "
             "again, or name another file"
         )
     return stored

@@ -1,4 +1,4 @@
-"""Multiply-accumulate operations of the network, counted by thop on a copy."""
+"""Count the multiply-accumulate operations of the network with thop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.config import RecipeConfig
 
 
 class Macs(NamedTuple):
-    """What one clip costs."""
+    """Operations and parameters of a network."""
 
     macs: int  # multiply-accumulate operations for `clip_s` seconds
     parameters: int
@@ -22,15 +22,15 @@ class Macs(NamedTuple):
 
 
 def count_macs(network: CRNN, config: RecipeConfig, clip_s: float = 10.0) -> Macs:
-    """Operations of `network` for one clip of `clip_s` seconds, embeddings given.
+    """Operations of `network` for one clip of `clip_s` seconds, without computing embeddings.
 
-    thop adds buffers to what it counts, so it gets a copy: none of them may reach a checkpoint.
+    thop adds buffers to the module, which must not reach a checkpoint, so it gets a copy.
     """
     subject = copy.deepcopy(network).cpu().eval()
     n_frames = int(clip_s * config.feats.sample_rate) // config.feats.hop_length + 1
     inputs: tuple[torch.Tensor, ...] = (torch.zeros(1, config.feats.n_mels, n_frames),)
     if config.net.use_embeddings:
-        # BEATs makes 496 tokens of 10 s.
+        # BEATs computes 496 tokens per 10 s.
         inputs += (torch.zeros(1, config.net.embedding_size, int(49.6 * clip_s)),)
     macs, parameters = thop.profile(
         subject, inputs, custom_ops={GLU: _count_gate, ContextGating: _count_gate}, verbose=False
@@ -39,6 +39,6 @@ def count_macs(network: CRNN, config: RecipeConfig, clip_s: float = 10.0) -> Mac
 
 
 def _count_gate(module: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-    # The gate's linear map runs as a 1x1 convolution, which thop's hook on nn.Linear never sees.
+    # The gate's linear map runs as a 1x1 convolution, which thop's hook on nn.Linear misses.
     channels = inputs[0].shape[1]
     module.total_ops += torch.DoubleTensor([inputs[0].numel() * channels])

@@ -34,7 +34,7 @@ ROLLS_PER_CORPUS = 4
 
 
 class ResultWriter(Callback):
-    """After a test: results.json, tables and scores as files, figures as PNG and in TensorBoard."""
+    """Writes results.json, tables, scores and figures (PNG and TensorBoard) after a test."""
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `metrics_test/{student,teacher}/...`, then results.json."""
@@ -47,7 +47,7 @@ class ResultWriter(Callback):
             for role in ROLES
             for truth in data.truths("test")
         }
-        folder = Path(str(trainer.log_dir))  # a question to all processes
+        folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
         if not trainer.is_global_zero:
             return
         writer = tensorboard_writer(trainer)
@@ -81,7 +81,7 @@ def _figures(
     role: str,
     stored: dict[tuple[str, Source], tuple[Scores, Scores]],
 ) -> Iterator[tuple[str, Figure]]:
-    """File name without ending and picture, for everything shown of one network."""
+    """File name without suffix and figure, for all figures of one network."""
     for report in accumulator.reports[role]:
         for name, psds in report.curves.items():
             title = f"{name.upper()} of the {role}, from scores"
@@ -107,7 +107,7 @@ def _figures(
 
 
 def _clips_to_draw(truth: Truth) -> list[str]:
-    """A few clips with many events, spread over the corpus; the same ones for every run."""
+    """A few clips with many events, spread over the corpus and the same in every run."""
     count = np.bincount(truth.events.clip_index, minlength=len(truth.events.clip_ids))
     full = [row for row in np.argsort(-count, kind="stable") if count[row] > 0]
     half = sorted(full[: max(len(full) // 2, ROLLS_PER_CORPUS)])
@@ -116,15 +116,17 @@ def _clips_to_draw(truth: Truth) -> list[str]:
 
 
 class ScoreWriter(Callback):
-    """After an evaluation: a table of timestamped scores a clip, raw and post-processed."""
+    """Writes one table of raw and one of post-processed scores per clip after an evaluation."""
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn of clips that are longer than what the network is given."""
+        """Warn of clips that are longer than the network's input."""
         clip_s = pl_module.config.data.audio_max_len
-        long = [clip for clip, length_s in _durations(trainer).items() if length_s > clip_s]
+        durations_s = _durations(trainer)
+        long = [clip for clip, length_s in durations_s.items() if length_s > clip_s]
         if long:
             warnings.warn(
-                f"{len(long)} evaluation clips (e.g. {', '.join(long[:3])}) are longer than "
+                f"{len(long)} of {len(durations_s)} evaluation clips "
+                f"(e.g. {', '.join(long[:3])}) are longer than "
                 f"{clip_s:g} s: only their beginning is scored; cut them into shorter ones",
                 UserWarning,
                 stacklevel=2,
@@ -132,10 +134,10 @@ class ScoreWriter(Callback):
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `metrics_test/{role}_scores/{unprocessed,postprocessed}/<clip>.tsv`, then
-        evaluation.json: clip -> seconds, whose presence says that the evaluation is finished.
+        evaluation.json: clip -> seconds, which marks the evaluation as finished.
         """
         accumulator: ScoreAccumulator = pl_module.score_accumulator
-        folder = Path(str(trainer.log_dir))  # a question to all processes
+        folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
         durations_s = _durations(trainer)
         for role in ROLES:
             found = (

@@ -87,7 +87,7 @@ def test_killed_and_run_again(work: Path) -> None:
 
     again = run(work, *arguments)
     assert again.returncode == 0, again.stderr
-    assert f"weak_train: goes on, {n_done} of {N_CLIPS} clips are done" in again.stdout
+    assert f"weak_train: resuming, {n_done} of {N_CLIPS} clips are done" in again.stdout
     assert sorted(found.name for found in folder.iterdir()) == ["weak_train.hdf5", "weak_val.hdf5"]
     reader = EmbeddingReader(folder / "weak_val.hdf5")
     assert reader.clip_ids == tuple(f"clip{number:03d}" for number in range(N_CLIPS))

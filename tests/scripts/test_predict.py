@@ -177,7 +177,7 @@ def test_thresholds_of_the_command_line_and_the_configuration(small, main, tmp_p
     [
         (("--threshold", "Dgo=0.4"), "unknown label 'Dgo'"),
         (("--threshold", "2"), "a threshold of 2"),
-        (("--threshold", "loud"), "--threshold loud: 'loud' is no number"),
+        (("--threshold", "loud"), "--threshold loud: 'loud' is not a number"),
         (("--set", "predict.threshold={Dgo: 0.4}"), "names unknown classes: Dgo"),
         (("--set", "predict.threshold=1.5"), "predict.threshold"),
         (("--set", "predict.hop_s=20"), "predict.hop_s = 20: windows must be at least one frame"),

@@ -1,4 +1,4 @@
-"""train_pretrained.py on a checkpoint as the published code writes it, on the small mini corpus."""
+"""train_pretrained.py on a checkpoint written by the published code, on the small mini corpus."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_published_checkpoint_is_not_gone_on_from(
         cwd=tmp_path,
     )
     assert done.returncode == 2
-    assert "a checkpoint of the published code can be tested, not gone on from" in done.stderr
+    assert "training cannot be resumed from a checkpoint of the published code" in done.stderr
 
 
 def test_other_sizes_than_its_own_name_the_tensor_and_the_key(
@@ -192,13 +192,13 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
     assert done.stdout.endswith("alone\n") and done.stderr == ""
     rows = " ".join(done.stdout.split())
     for text in (
-        "kind as the published code writes it",
+        "kind written by the published code",
         "written with pytorch-lightning 1.9.5",
         "trained to the end of epoch 259 (counted from 0), 30680 steps",
         "best score val/obj_metric 0.2857, of b.ckpt",
         "27 (those of the task), with their median filters in frames: Alarm_bell_ringing 3,",
-        "4 blocks of 4, 4, 4, 8 filters, glu; GRU of 2 layers, 8 cells a direction",
-        "embeddings of 128 features (which weights is not known); aggregation pool1d",
+        "4 blocks of 4, 4, 4, 8 filters, glu; GRU of 2 layers, 8 cells per direction",
+        "embeddings of 128 features (unknown weights); aggregation pool1d",
         "16000 Hz; FFT 1024, window 1024, hop 512 samples; 64 mel bands, 0 to 8000 Hz",
         "156 of 64 ms for a clip of 10 s (2 mel frames each)",
         "minmax of each instance over mel bands and frames",

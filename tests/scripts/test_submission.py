@@ -51,7 +51,7 @@ def evaluated(trained, extracted, run_script, tmp_path_factory):
 
 def test_clips_of_other_lengths_are_scored_to_their_end(evaluated):
     folder, done = evaluated
-    assert "1 evaluation clips (e.g. long) are longer than 10 s" in done.stderr
+    assert "1 of 4 evaluation clips (e.g. long) are longer than 10 s" in done.stderr
     lengths = json.loads((folder / "evaluation.json").read_text())["clips"]
     assert len(lengths) == 4
     assert {name: lengths[name] for name in LENGTHS_S} == LENGTHS_S

@@ -48,7 +48,7 @@ def test_two_seeds_against_another_system(workplace, run_script):
     head, _, _ = text.partition("## Classes")
     assert done.stdout.startswith(head) and "### segment_mauc/sed_scores_eval" in text
     assert "| A      | exp/new/version_1 | epoch=1-step=2.ckpt |    3 |" in text
-    assert "with single classes: summary/summary.md" in done.stdout
+    assert "per class: summary/summary.md" in done.stdout
 
     content = json.loads((workplace / "summary/summary.json").read_text())
     results = [

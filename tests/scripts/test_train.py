@@ -50,7 +50,7 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert (content["missing"], content["missing_recordings"]) == ({}, {})
     assert re.search(r"^data: \d+ clips in 8 sets, .* nothing that is listed", done.stdout, re.M)
     assert "\nclips without events, left out: 1 of DESED dev-test (devtest); " in done.stdout
-    assert "\ndevtest: 1 clips without events were left out, see results.json\n" in done.stdout
+    assert "\ndevtest: clips without events, left out: 1, see results.json\n" in done.stdout
     ((corpus, eventless),) = content["left_out"].items()
     with np.load(folder / "metrics_test" / "student" / "scores_devtest.npz") as stored:
         assert (corpus, len(eventless)) == ("devtest", 1)
@@ -126,8 +126,8 @@ def test_results_name_what_was_absent(trained, extracted, run_script, tmp_path):
     (absent,) = content["missing_recordings"].values()
     assert len(absent) == 11
     assert "cafe_restaurant_10" in absent
-    assert "absent: 1 of DESED dev-test, 11 recordings of MAESTRO real validation" in done.stdout
-    assert "maestro_real_dev: 11 recordings are not on disk, see results.json" in done.stdout
+    assert "missing: 1 of DESED dev-test, 11 recordings of MAESTRO real validation" in done.stdout
+    assert "maestro_real_dev: recordings not on disk: 11, see results.json" in done.stdout
 
 
 def test_testing_the_best_checkpoint_gives_the_same_numbers(

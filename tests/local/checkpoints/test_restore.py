@@ -122,23 +122,23 @@ def test_keys_that_nothing_reads_are_dropped_with_one_warning_for_the_unknown():
     hyper["training"].update(backend=None, val_thresholds=[0.5], newer=1)
     hyper["net"].update(rnn_layers=1, newest=2)
     hyper["pretrained"] = {"model": "beats", "e2e": False}
-    with pytest.warns(UserWarning, match="a.ckpt: nothing reads its") as told:
+    with pytest.warns(UserWarning, match="a.ckpt: ignoring unknown") as told:
         config_of_checkpoint(file, load_config(MINI), [], "a.ckpt")
     (message,) = (str(warning.message) for warning in told)
-    assert message == "a.ckpt: nothing reads its training.newer, net.newest"
+    assert message == "a.ckpt: ignoring unknown hyperparameters training.newer, net.newest"
 
 
 def test_a_file_without_hyperparameters_is_refused():
     file = stored()
     del file["hyper_parameters"]
-    with pytest.raises(InputError, match=r"x.ckpt: holds no hyper_parameters"):
+    with pytest.raises(InputError, match=r"x.ckpt: contains no hyper_parameters"):
         config_of_checkpoint(file, load_config(MINI), [], "x.ckpt")
 
 
 @pytest.mark.parametrize(
     ("branch", "message"),
     [
-        ({"training": 3}, "a.ckpt: hyper_parameters.training is 3, no section of keys"),
+        ({"training": 3}, "a.ckpt: hyper_parameters.training is 3, not a section of keys"),
         (
             {"training": {"seed": "x"}},
             r"hyperparameters of a.ckpt cannot be used:\n.*training.seed",
@@ -164,7 +164,7 @@ def test_detectors_that_this_recipe_cannot_test_are_refused():
     other = copy.deepcopy(file)
     other["detector"]["front_end"]["win"] = 512
     other["state_dict"]["mel_spec.spectrogram.window"] = torch.ones(512)
-    with pytest.raises(InputError, match="its FFT of 1024 samples has a window of 512"):
+    with pytest.raises(InputError, match="its FFT has 1024 samples and a window of 512"):
         config_of_checkpoint(other, load_config(MINI), [], "a.ckpt")
 
 

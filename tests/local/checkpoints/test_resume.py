@@ -1,4 +1,4 @@
-"""Which run `--resume_from_checkpoint auto` goes on with."""
+"""Which run `--resume_from_checkpoint auto` resumes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_log_dir_that_cannot_be_is_refused_before_anything_is_read(mini_conf, 
     (tmp_path / "file").touch()
     options = run.RunOptions(str(tmp_path / "file" / below))
     config = load_config(mini_conf, ["data.test_folder=nowhere"])
-    with pytest.raises(InputError, match=r"--log_dir .*file is no folder; give another folder"):
+    with pytest.raises(InputError, match=r"--log_dir .*file is not a folder; give another folder"):
         run.fit(config, options)
 
 

@@ -23,11 +23,11 @@ def test_one_or_one_a_class(text, threshold):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("high", "'high' is no number"),
-        ("Dog=", "'' is no number"),
-        ("Dog=0.4,0.5", "'' is no number"),
+        ("high", "'high' is not a number"),
+        ("Dog=", "'' is not a number"),
+        ("Dog=0.4,0.5", "'' is not a number"),
         ("Dog=0.4,Dog=0.5", "names 'Dog' twice"),
-        ("", "'' is no number"),
+        ("", "'' is not a number"),
     ],
 )
 def test_anything_else_is_told(text, reason):

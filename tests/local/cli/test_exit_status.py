@@ -54,7 +54,7 @@ def test_a_place_that_cannot_be_written_to_is_one_line(target, tmp_path, capsys)
     place = tmp_path / target.split("/")[0]
     error = capsys.readouterr().err
     assert error.startswith(f"error: {place}: ") and error.count("\n") == 1
-    assert error.endswith("; check the path, its rights and the free space\n")
+    assert error.endswith("; check the path, its permissions and the free space\n")
 
 
 def test_a_full_disk_is_one_line_and_other_faults_are_ours(capsys):

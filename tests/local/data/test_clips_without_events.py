@@ -28,8 +28,8 @@ from local.corpora import Corpus
 from local.data.datamodule import SedDataModule
 from local.data.loaded_corpus import LoadedCorpus, left_out_line, table_durations
 from local.data.truth import Truth
+from local.scoring import accumulator as scoring
 from local.scoring.accumulator import ScoreAccumulator
-from local.scoring.metrics import desed_test_metrics
 from local.summary.rescoring import count_desed, read_truth
 from tests.local.scoring.by_stage import score_desed
 
@@ -143,8 +143,7 @@ def test_one_line_tells_how_many_of_which_corpora(emptied):
         "clips without events, left out: 1 of MAESTRO real training (maestro_real_train), 1 of "
         "synthetic training (synth_train), 1 of strong real (strong_train), 1 of synthetic "
         "validation (synth_val), 2 of DESED dev-test (devtest), 1 of MAESTRO real validation "
-        "(maestro_real_dev); data.keep_clips_without_events keeps those of the corpora that it "
-        "names"
+        "(maestro_real_dev); to use them, add the corpus to data.keep_clips_without_events"
     )
     kept = tuple(corpus.name for corpus in STRONG)
     assert left_out_line(emptied.load(*kept).loaded) is None
@@ -251,9 +250,10 @@ def published(parity, tmp_path_factory):
 def test_a_test_counts_their_hours(emptied, monkeypatch):
     """The score accumulator asks for the durations of dev-test's, and of no other's."""
     data, asked = emptied.load(stage="test"), []
-    score = desed_test_metrics
+    score = scoring.desed_test_metrics
     monkeypatch.setattr(
-        "local.scoring.accumulator.desed_test_metrics",
+        scoring,
+        "desed_test_metrics",
         lambda *a, **k: asked.append(k["left_out_s"]) or score(*a, **k),
     )
     accumulator, draws = ScoreAccumulator(data.config), torch.Generator().manual_seed(0)

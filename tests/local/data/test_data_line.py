@@ -33,9 +33,9 @@ def data(extracted):
 def test_a_whole_corpus(line):
     text, data = line()
     n_clips = sum(len(loaded.clip_ids) for loaded in data.loaded.values())
-    assert text == f"data: {n_clips} clips in 8 sets, 0.18 h; nothing that is listed is absent"
+    assert text == f"data: {n_clips} clips in 8 sets, 0.18 h; no listed clip is missing"
     assert set(map(len, data.missing_recordings.values())) == {0}
-    assert line(stage="test")[0].startswith("data: 15 clips in 2 sets, 0.04 h; nothing")
+    assert line(stage="test")[0].startswith("data: 15 clips in 2 sets, 0.04 h; no listed")
 
 
 def test_absent_clips_and_recordings(line, data, tmp_path):
@@ -49,8 +49,8 @@ def test_absent_clips_and_recordings(line, data, tmp_path):
     with pytest.warns(UserWarning, match="2 of 6 listed clips are not in"):
         text, module = line(*overrides, stage="test")
     assert text == (
-        "data: 13 clips in 2 sets, 0.03 h; absent: 2 of DESED dev-test, 11 recordings of MAESTRO "
-        "real validation (generate_dcase_task4_2024.py --check tells more)"
+        "data: 13 clips in 2 sets, 0.03 h; missing: 2 of DESED dev-test, 11 recordings of MAESTRO "
+        "real validation (details: generate_dcase_task4_2024.py --check)"
     )
     assert len(module.missing["devtest"]) == 2
     assert len(module.missing_recordings["maestro_real_dev"]) == 11
@@ -63,7 +63,7 @@ def test_unlabelled_clips_of_the_table_beside_the_weak_one(line, data, tmp_path)
     (tmp_path / "unlabel_in_domain.tsv").write_text("\n".join(["filename", names[1], "Ygone.wav"]))
     with pytest.warns(UserWarning, match="unlabelled in domain: 1 of 6 listed clips"):
         text, module = line(f"data.weak_tsv={weak}")
-    assert "absent: 1 of unlabelled in domain" in text
+    assert "missing: 1 of unlabelled in domain" in text
     assert module.missing["unlabeled_train"] == ("Ygone",)
     # Training takes every file of the folder all the same.
     assert len(module.loaded["unlabeled_train"].clip_ids) == len(names)
@@ -75,10 +75,9 @@ def test_embeddings_of_two_models(line, extracted, tmp_path):
     with h5py.File(copy / "beats" / "devtest.hdf5", "r+") as file:
         file.attrs["checkpoint_sha256"] = "ab" * 32
     text, _ = line(f"pretrained.extracted_embeddings_dir={copy}")
-    assert (
-        "; embeddings of 2 different BEATs, clip lengths or precisions: extract them again" in text
-    )
-    assert text.endswith("(generate_dcase_task4_2024.py --check tells more)")
+    models = "2 different BEATs weights, clip lengths or precisions"
+    assert f"; embeddings with {models}: extract them again" in text
+    assert text.endswith("(details: generate_dcase_task4_2024.py --check)")
 
 
 def test_published_embeddings_are_of_no_model_that_is_known():

@@ -84,7 +84,7 @@ def test_a_table_without_any_event(refused, data, tmp_path):
     name = Path(data.test_tsv).read_text().splitlines()[1].split("\t")[0]
     table = tmp_path / "validation.tsv"
     table.write_text(f"filename\tonset\toffset\tevent_label\n{name}\t\t\t\n")
-    message = f"{table}: clips, but not one event; get or prepare the data again"
+    message = f"{table}: lists clips but no event; get or prepare the data again"
     assert message in refused(f"data.test_tsv={table}")
 
 
@@ -106,7 +106,7 @@ def test_a_label_of_another_corpus(refused, data, tmp_path):
     weak = tmp_path / "weak.tsv"
     weak.write_text("\n".join([*text[:-1], text[-1].split("\t")[0] + "\tcar"]))
     message = refused(f"data.weak_tsv={weak}")
-    assert f"{weak}: 'car' is no label of this corpus (weak); known: Alarm_bell_ringing" in message
+    assert f"{weak}: labels that this corpus (weak) does not have: 'car'; known: Al" in message
 
 
 def test_a_corrupt_wav_and_one_of_another_rate(refused, data, tmp_path):
@@ -135,7 +135,7 @@ def test_a_suffix_in_capitals(refused, data, tmp_path):
     first = min(folder.iterdir())
     first.rename(first.with_suffix(".WAV"))
     text = refused(f"data.weak_folder={folder}")
-    message = f"{folder}: 1 files end in another way than .wav ({first.stem}.WAV); rename them"
+    message = f"{folder}: files whose extension is not .wav: 1 ({first.stem}.WAV); rename them"
     assert f"data.weak_folder: {message}" in text
 
 
@@ -195,8 +195,8 @@ def test_embeddings_of_two_lengths(refused, embeddings):
         del file["frame_embeddings"]
         file["frame_embeddings"] = shorter
     text = refused(override)
-    assert "embeddings differ in length: 496 tokens a clip in " in text
-    assert f"100 tokens a clip in {folder / 'synth_val.hdf5'}; delete the odd ones" in text
+    assert "embeddings differ in length: 496 tokens per clip in " in text
+    assert f"100 tokens per clip in {folder / 'synth_val.hdf5'}; delete the wrong files" in text
 
 
 def test_without_embeddings_their_files_do_not_matter(extracted):
@@ -237,10 +237,9 @@ def test_one_recording_of_each_scene_is_held_out_and_trains_on_none(refused, dat
     table.write_text("\n".join([head, *kept]) + "\n")
     text = refused(f"data.real_maestro_train_tsv={table}")
     assert "data.real_maestro_train_tsv: none of the clips to train on is in " in text
-    assert (
-        f"{Path(data.real_maestro_train_folder)}; add recordings: they are held out whole" in text
-    )
-    assert "a scene with one recording trains on none" in text
+    folder = Path(data.real_maestro_train_folder)
+    assert f"{folder}; add recordings: at least one per scene is held out" in text
+    assert "a scene with a single recording has none to train on" in text
     assert "training.batch_size" not in text  # what is wrong is said once
 
 
@@ -343,7 +342,7 @@ def test_corpora_of_16_bit_files_are_told_in_one_line_of_a_run(extracted, in_16_
     keys = ("weak_folder", "test_folder", "real_maestro_train_folder")
     overrides = [in_16_bits(key)[1] for key in keys]
     assert warned(extracted, *overrides) == [
-        "16-bit audio, used as it is: MAESTRO real training, weak, DESED dev-test; published "
+        "16-bit audio, used as is: MAESTRO real training, weak, DESED dev-test; published "
         "results come from 32-bit float files, which generate_dcase_task4_2024.py --bits 32 writes"
     ]
 
@@ -352,7 +351,7 @@ def test_each_mixed_corpus_is_told_with_its_counts(extracted, in_16_bits):
     (weak, first), (strong, second) = (
         in_16_bits(key, 1) for key in ("weak_folder", "strong_folder")
     )
-    remedy = "generate_dcase_task4_2024.py --bits 32 makes them all float"
+    remedy = "generate_dcase_task4_2024.py --bits 32 rewrites all as float"
     assert warned(extracted, first, second) == [
         f"{strong}: mixed sample formats, 16-bit (1) and 32-bit float (3) files; {remedy}",
         f"{weak}: mixed sample formats, 16-bit (1) and 32-bit float (5) files; {remedy}",
@@ -367,8 +366,8 @@ def test_embeddings_older_than_their_audio_are_told(extracted, data, tmp_path, e
         os.utime(path)
     overrides = (override, f"data.weak_folder={folder}")
     assert warned(extracted, *overrides) == [
-        "embeddings older than their audio: 2 of 6 clips of weak; run extract_embeddings.py, which "
-        "computes those again"
+        "embeddings older than their audio: 2 of 6 clips of weak; run extract_embeddings.py to "
+        "update them"
     ]
     assert warned(extracted, "net.use_embeddings=false", *overrides) == []
     with h5py.File(files / "weak_train.hdf5", "r+") as file:

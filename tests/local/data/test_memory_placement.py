@@ -43,7 +43,7 @@ def test_each_process_keeps_its_own_in_memory(machine):
     machine(ram=2 * (SIZE + RAM_MARGIN))
     assert choose_placement("auto", SIZE, CPU, 2).device == CPU
     assert choose_placement("auto", SIZE, CPU, 3).device is None
-    with pytest.raises(InputError, match=r"ram|memory .*too little; set it to auto or disk"):
+    with pytest.raises(InputError, match=r"ram|memory .*does not fit; set it to auto or disk"):
         choose_placement("ram", SIZE, CPU, 3)
 
 
@@ -53,7 +53,7 @@ def test_what_was_asked_for_is_taken_without_a_margin(machine):
     assert choose_placement("ram", SIZE, GPU).device == CPU
     assert choose_placement("disk", SIZE, GPU).device is None
     for wanted in ("gpu", "ram"):
-        with pytest.raises(InputError, match=r"too little; set it to auto or disk"):
+        with pytest.raises(InputError, match=r"does not fit; set it to auto or disk"):
             choose_placement(wanted, SIZE + 1, GPU)
     with pytest.raises(InputError, match=r"gpu, but the run computes on the CPU"):
         choose_placement("gpu", SIZE, CPU)

@@ -97,7 +97,7 @@ def part_of(report: DataReport, name: str):
 def told(report: DataReport, *levels: str) -> list[str]:
     """Messages of the findings at some levels; without levels, of all but the mini corpus's own."""
     levels = levels or ("error", "warning", "note")
-    own = ("are digitally silent, and have no labelled events", "1 clips without events: left out")
+    own = ("are digitally silent, and have no labelled events", "clips without events, left out: 1")
     found = [finding.message for finding in report.findings if finding.level in levels]
     return [message for message in found if not any(text in message for text in own)]
 
@@ -113,7 +113,7 @@ def test_the_mini_corpus_is_sound_but_for_a_silent_clip_and_one_without_events(c
     assert {finding.level for finding in report.findings} == {"note"}
     assert {finding.message for finding in report.findings} == {
         f"{folder}: 1 of 5 files are digitally silent, and have no labelled events ({silent})",
-        f"{corpus.path('test_tsv')}: 1 clips without events: left out ({eventless}); to use them, "
+        f"{corpus.path('test_tsv')}: clips without events, left out: 1 ({eventless}); to use them, "
         "add devtest to data.keep_clips_without_events",
     }
     assert not report.training_would_fail
@@ -193,7 +193,11 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
             "unlabeled_train",
             rf"wrong length \({long.stem}: 20.00 s, should be .* s like its original\)",
         ),
-        "newer than its embeddings": ("warning", "unlabeled_train", rf"after it \({late.stem}\)"),
+        "newer than its embeddings": (
+            "warning",
+            "unlabeled_train",
+            rf"newer than these embeddings: 1 \({late.stem}\)",
+        ),
         "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* holds no WAV file"),
         "too short": (
             "warning",
@@ -204,7 +208,7 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
         "stale embeddings": (
             "warning",
             "maestro_real_train",
-            "made with another BEATs than most of the others",
+            "made with other BEATs weights than most of the others",
         ),
         "broken checkpoint": ("warning", "", rf"{corpus.beats()}: not a file of weights"),
     }
@@ -313,7 +317,7 @@ def test_files_that_no_table_lists(corpus):
     folder = corpus.path("weak_folder")
     rewrite(folder / "extra.wav", noise(10.0))
     (message,) = told(corpus.check())
-    assert message == f"{folder}: 1 of 7 files are in no table and not used (extra)"
+    assert message == f"{folder}: 1 of 7 files are not listed in a table and not used (extra)"
     (folder / "bad.wav").write_bytes(b"nothing")
     report = corpus.check()
     assert told(report, "error") == []
@@ -359,7 +363,10 @@ def test_originals_that_were_not_prepared(corpus):
     originals = corpus.path("weak_folder_44k")
     assert "2 of 6 listed clips are not in" in weak
     assert f"; 1 of them are in {originals}: prepare the data with" in weak
-    assert f"lacks originals of {corpus.path('unlabeled_folder_44k')}: 1 (" in unlabelled
+    assert (
+        f"originals in {corpus.path('unlabeled_folder_44k')} without a 16 kHz file here: 1 ("
+        in unlabelled
+    )
     assert len(part_of(report, "weak_train").unprepared) == 1
 
 
@@ -417,7 +424,7 @@ def test_bits_are_shown_for_each_set(corpus):
     assert part_of(report, "weak_train").formats == {"16-bit": 6}
     assert part_of(report, "strong_train").formats == {"32-bit float": 4}
     assert told(report) == [
-        "16-bit audio, used as it is: weak, evaluation; published results come from 32-bit float "
+        "16-bit audio, used as is: weak, evaluation; published results come from 32-bit float "
         "files, which generate_dcase_task4_2024.py --bits 32 writes"
     ]
     assert {finding.level for finding in report.findings} == {"note"}
@@ -431,7 +438,7 @@ def test_a_mixed_folder_is_named(corpus):
     assert bits(report)["synth_train"] == "mixed"
     assert told(report, "warning") == [
         f"{folder}: mixed sample formats, 16-bit (2) and 32-bit float (3) files; "
-        "generate_dcase_task4_2024.py --bits 32 makes them all float"
+        "generate_dcase_task4_2024.py --bits 32 rewrites all as float"
     ]
     assert not report.training_would_fail
 
@@ -486,7 +493,7 @@ def test_unlabelled_clips_that_their_table_lists(corpus):
 
 
 def test_clips_without_events_are_left_out_of_what_training_needs(corpus):
-    """Neither their sound nor their embeddings matter, and they are not in no table."""
+    """Neither their sound nor their embeddings matter, and they are listed in a table."""
     (eventless,) = part_of(corpus.check(), "devtest").left_out
     wav = corpus.path("test_folder") / f"{eventless}.wav"
     with h5py.File(corpus.embeddings("devtest"), "r+") as file:
@@ -518,7 +525,7 @@ def test_another_beats_makes_all_embeddings_stale(corpus):
     report = corpus.check()
     assert {part.embeddings.state for part in report.parts} == {"stale"}
     assert len(told(report, "warning")) == 9
-    assert f"made with another BEATs than {corpus.beats()}" in told(report)[0]
+    assert f"made with other BEATs weights than {corpus.beats()}" in told(report)[0]
     assert not report.training_would_fail
 
 
@@ -526,7 +533,7 @@ def test_embeddings_of_another_clip_length(corpus):
     with h5py.File(corpus.embeddings("devtest"), "r+") as file:
         file.attrs["clip_s"] = 5.0
     (message,) = told(corpus.check())
-    assert "devtest.hdf5: made of clips of 5.0 s, data.audio_max_len is 10.0 s" in message
+    assert "devtest.hdf5: made from clips of 5.0 s, data.audio_max_len is 10.0 s" in message
 
 
 def test_published_embeddings_do_not_say_what_made_them(corpus):
@@ -535,7 +542,7 @@ def test_published_embeddings_do_not_say_what_made_them(corpus):
             del file.attrs[name]
     report = corpus.check()
     (message,) = told(report, "note")
-    assert "devtest.hdf5: does not say which BEATs made it" in message
+    assert "devtest.hdf5: does not state which BEATs weights made it" in message
     assert part_of(report, "devtest").embeddings.state == "origin unknown"
 
 
@@ -562,7 +569,7 @@ def test_weights_of_another_width_than_the_network_s(corpus):
     write_random_beats(corpus.beats(), seed=1, config=replace(SMALL_CONFIG, encoder_embed_dim=64))
     report = corpus.check()
     assert report.checkpoint.n_features == 64
-    assert "gives 64 features, net.embedding_size is 128" in told(report, "warning")[-1]
+    assert "computes 64 features, net.embedding_size is 128" in told(report, "warning")[-1]
 
 
 def test_a_network_without_embeddings_needs_none(corpus):
@@ -586,7 +593,7 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
     corpus.conf.write_text(yaml.safe_dump(tree))
     report = corpus.check()
     lines = report.text().splitlines()
-    assert lines[0].split()[:3] == ["part", "listed", "there"]
+    assert lines[0].split()[:3] == ["part", "listed", "present"]
     assert [line[-6:] for line in lines[1:10]] == ["absent"] * 9
     assert [part.present for part in report.parts] == [0] * 9
     keys = {"test_folder", "test_tsv", "test_dur", "weak_tsv", "unlabeled_folder"}

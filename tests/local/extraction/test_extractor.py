@@ -117,7 +117,7 @@ def test_a_finished_file_is_left_alone(
     extractor(place).extract("devtest", place.wavs())
     assert sum(embedded_rows) == 6
     assert place.path("devtest").stat() == before
-    assert "devtest: 6 clips, all there already" in capsys.readouterr().out
+    assert "devtest: 6 clips, already up to date" in capsys.readouterr().out
 
 
 def test_clips_rewritten_in_another_sample_format_are_computed_again(
@@ -141,7 +141,7 @@ def test_clips_rewritten_in_another_sample_format_are_computed_again(
     resample_folder(originals, place.audio, bits=32, progress=False)
     extractor(place).extract("devtest", place.wavs())
     assert sum(embedded_rows) == 6
-    assert "devtest: 0 clips are new and 6 newer than " in capsys.readouterr().out
+    assert "devtest: 0 new and 6 changed clips since " in capsys.readouterr().out
     after = EmbeddingReader(place.path("devtest")).frame("Y0_0.000_10.000")
     assert np.abs(after - before).max() > 1e-4
     np.testing.assert_allclose(after, expected(place, 12 * noise(0)[:, 0]), atol=1e-4)
@@ -221,7 +221,7 @@ def test_other_weights_or_lengths_compute_everything(
     write_random_beats(place.checkpoint, seed=2, config=TINY)
     extractor(place).extract("devtest", place.wavs())
     assert sum(embedded_rows) == 12
-    assert "is of other BEATs weights, clip length or precision" in capsys.readouterr().out
+    assert "has other BEATs weights, clip length or precision" in capsys.readouterr().out
     frame = EmbeddingReader(place.path("devtest")).frame("Y1_0.000_10.000")
     np.testing.assert_allclose(frame, expected(place, noise(1)[:, 0]), atol=1e-4)
     Extractor.open(place.checkpoint, place.out, clip_s=2.0, device=CPU, progress=False).extract(

@@ -45,14 +45,14 @@ def test_statistics_are_fitted_saved_and_loaded(config, tmp_path, capsys):
 def test_statistics_of_other_features_are_fitted_again(config, capsys):
     first = prepared(config())
     second = prepared(config("scaler.dims=[2]"))
-    assert "fitted again" in capsys.readouterr().out
+    assert "fitting them again" in capsys.readouterr().out
     assert first.shift.numel() == 1
     assert second.shift.numel() == config().feats.n_mels
 
 
 def test_a_foreign_file_is_named(config, tmp_path):
     (tmp_path / "scaler.ckpt").write_bytes(b"something else")
-    with pytest.raises(InputError, match=r"scaler.savepath: .*scaler.ckpt holds no feature"):
+    with pytest.raises(InputError, match=r"scaler.savepath: .*scaler.ckpt contains no feature"):
         prepared(config())
 
 
