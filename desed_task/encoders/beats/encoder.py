@@ -1,4 +1,4 @@
-"""The transformer inside BEATs (SPEC section 5), for inference: no dropout, no masking.
+"""The transformer inside BEATs, for inference: no dropout, no masking.
 
 Names differ from a published checkpoint where that saves work: query, key and value are one
 projection, the position bias is one table, the positional convolution's weight norm is folded.
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 
 
 class PositionBias(nn.Module):
-    """T5's bucketed relative position bias, both directions apart; one table for all layers.
+    """T5's bucketed relative position bias, separate for both directions; one table for all layers.
 
     Raffel et al., "Exploring the limits of transfer learning ...", JMLR 2020.
     """

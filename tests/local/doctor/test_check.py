@@ -194,7 +194,7 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
             rf"wrong length \({long.stem}: 20.00 s, should be .* s like its original\)",
         ),
         "newer than its embeddings": ("warning", "unlabeled_train", rf"after it \({late.stem}\)"),
-        "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* holds no WAV file"),
+        "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* contains no WAV file"),
         "too short": (
             "warning",
             "maestro_real_dev",
