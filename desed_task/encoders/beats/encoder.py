@@ -84,7 +84,7 @@ class PositionBias(nn.Module):
 
     def forward(self, n_tokens: int) -> Tensor:
         """The bias of each query (row) on each key, (head, token, token)."""
-        # Clips of a run have one length, so one result is kept; not a buffer, as it is no weight.
+        # Clips of a run have one length, so one result is kept, but not as a weight.
         last, table = self._last, self.table.weight
         if (
             last is None
