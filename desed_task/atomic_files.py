@@ -1,4 +1,4 @@
-"""Files that appear whole: written beside their place, then renamed onto it."""
+"""Write files atomically, by renaming a temporary sibling; SHA-256 of files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PathLike = str | os.PathLike[str]
 
 @contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
-    """A temporary sibling of `path` (same suffix), renamed onto it when the block ends well.
+    """A temporary sibling of `path` (same suffix), renamed onto it if the block does not raise.
 
     The sibling is hidden and removed when the block raises, so a reader sees the old file, the
-    new file or none, never a part. Parent folders are made.
+    new file or none, never a partial one. Parent folders are created.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,11 +44,11 @@ def sha256_of(path: PathLike) -> str:
 
 
 def write_text_atomic(path: PathLike, text: str) -> None:
-    """Write `text` (UTF-8) so that it appears whole."""
+    """Write `text` (UTF-8) atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json_atomic(path: PathLike, value: Any) -> None:
-    """Write `value` as indented JSON that appears whole; NaN is refused, as JSON has none."""
+    """Write `value` atomically as indented JSON; NaN, which JSON lacks, is rejected."""
     write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

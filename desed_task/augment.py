@@ -1,7 +1,7 @@
-"""Augmentation on the device: runs of zeroes, and mixup with one draw for all tensors of a step.
+"""Augmentation on the device: runs of zeros (time dropping, SpecAugment) and mixup.
 
 Random numbers come from a CPU generator that is passed in, so that a seed gives the same masks on
-every device; only the few numbers of a draw travel to the device.
+every device; only the few numbers of a draw are copied to the device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Labels = Literal["soft", "hard"]
 RunScope = Literal["batch", "clip"]
 Draw = Literal["joint", "independent"]
 
-# Rows are mixed with rows of their own group only; unlabelled ones, in no group, stay.
+# Rows are mixed with rows of their own group only; unlabelled rows belong to none.
 MIXUP_GROUPS: Final = (
     (Source.WEAK,),
     (Source.SYNTHETIC, Source.STRONG_REAL),
@@ -37,15 +37,15 @@ def zero_runs(
 ) -> Tensor:
     """Zero one run along `dim` in every row, its length from U(0, min(longest, int(share * size))).
 
-    Applied to feature sequences this is the baseline's time dropping, applied to spectrograms the
+    Applied to feature sequences this is the baseline's time dropping; applied to spectrograms, the
     mask of SpecAugment (Park et al. 2019) with `share` as its p. Lengths and starts are rounded
     down.
 
     Args:
         x: (batch, ...); the run is the same along all other axes.
-        dim: the axis, not the batch.
-        longest: bound of the run in steps of the axis.
-        share: bound of the run as a share of the axis; 0 leaves x as it is and draws nothing.
+        dim: axis of the run; not the batch axis.
+        longest: upper bound of the run, in steps of the axis.
+        share: upper bound as a share of the axis; 0 leaves x unchanged and draws nothing.
         scope: "batch" draws one run for all rows, as torchaudio did up to 2.0 and therefore the
             published training; "clip" draws one per row.
         generator: CPU generator; torch's default one if None.
@@ -68,7 +68,7 @@ class MixupDraw(NamedTuple):
     """One draw of mixup, to be applied to each tensor of a batch."""
 
     partner: Tensor  # (batch,) int64, the row each row is mixed with
-    share: Tensor  # (batch,) float32, what a row keeps of itself
+    share: Tensor  # (batch,) float32, weight of the row itself
     mixed: Tensor  # (batch,) bool, False for rows that stay as they are
 
     def blend(self, x: Tensor) -> Tensor:
@@ -86,11 +86,11 @@ class MixupDraw(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixup:
-    """Mixup within groups of sources (Zhang et al. 2018; SPEC section 6).
+    """Mixup within groups of sources (Zhang et al. 2018; docs/method.md, Training).
 
     Attributes:
-        alpha: both parameters of the Beta distribution of the shares, one share a group.
-        probability: of mixing in a call.
+        alpha: both parameters of the Beta distribution of the shares, one share per group.
+        probability: probability that a call mixes.
         labels: "soft" (weighted) or "hard" (summed).
         draw: "joint" mixes spectrogram, embedding and target by one draw. "independent" is what
             the published code does: a second draw for the embedding, the target mixed by both.
@@ -125,11 +125,11 @@ class Mixup:
         source: Tensor,
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The three tensors of a batch, mixed with the given probability.
+        """Mix the three tensors of a batch with the given probability.
 
         Args:
             mel: (batch, mel, frame) magnitudes, before the decibel step.
-            embedding: (batch, feature, token); None or empty where there is none to be mixed.
+            embedding: (batch, feature, token); None or empty if there is none.
             target: (batch, class, frame) in [0, 1].
             source: (batch,) of Source.
             generator: CPU generator; torch's default one if None.
@@ -150,13 +150,13 @@ class Mixup:
 
 
 def draw_mixup(source: Tensor, alpha: float, generator: Generator | None = None) -> MixupDraw:
-    """A permutation within each group of MIXUP_GROUPS, and a share from Beta(alpha, alpha) for it.
+    """Draw a permutation within each of MIXUP_GROUPS and a share from Beta(alpha, alpha) per group.
 
-    Works on the device of `source` without waiting for it.
+    Runs on the device of `source` without synchronising with it.
 
     Args:
         source: (batch,) of Source.
-        alpha: of the Beta distribution.
+        alpha: both parameters of the Beta distribution.
         generator: CPU generator.
     """
     shuffled = torch.randperm(len(source), generator=generator)

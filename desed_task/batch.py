@@ -1,4 +1,4 @@
-"""A batch of clips: what the data path hands to a training step."""
+"""The batch of clips that data loaders yield, and its collation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Source(IntEnum):
 
 
 class SedBatch(NamedTuple):
-    """Rows of clips; a NamedTuple because collation and Lightning's device moves take those.
+    """A batch of clips; a NamedTuple, as collation and Lightning's device transfer support those.
 
     Attributes:
         waveform: (batch, sample), float32 in [-1, 1].
         target: (batch, class, frame), float32 in [0, 1].
         known: (batch, class), bool: classes annotated in the row's corpus.
-        source: (batch,), a `Source` each.
+        source: (batch,), the `Source` of each row.
         embedding: (batch, feature, token), or (batch, feature) for global ones.
         clip_id: file stems.
     """

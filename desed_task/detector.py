@@ -1,4 +1,4 @@
-"""Deprecated: the old place of `desed_task.inference`; to be removed in the next version."""
+"""Deprecated alias of `desed_task.inference`, to be removed in the next version."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The one exception for wrong input: what the user gave, where, and what to do about it."""
+"""The exception for invalid user input; its messages give value, place and remedy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class InputError(ValueError):
     def collect(
         cls, problems: Sequence[str], heading: str = "", *, most_shown: int = 20
     ) -> InputError:
-        """One error for several mistakes, so that all of them can be mended at once.
+        """Combine several problems in one error, so that all of them can be fixed at once.
 
         Args:
-            problems: one message each; must not be empty.
+            problems: messages, at least one.
             heading: a line above them, e.g. the file they are in.
-            most_shown: further problems are only counted.
+            most_shown: number of problems listed; further ones are only counted.
         """
         lines = list(problems[:most_shown])
         hidden = len(problems) - len(lines)

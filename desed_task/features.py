@@ -1,6 +1,6 @@
-"""The front end: waveform -> mel magnitudes -> decibel -> scaled (SPEC section 3).
+"""The front end: waveform -> mel magnitudes -> decibel -> scaled (docs/method.md, Front end).
 
-Augmentation that adds clips up (mixup) works on the magnitudes, so the decibel step and the scaler
+Augmentation that adds clips (mixup) works on the magnitudes, so the decibel step and the scaler
 are separate: `Scaler(...)(log_mel.to_db(mixup(log_mel(waveform))))`.
 """
 
@@ -159,19 +159,19 @@ def to_db(magnitude: Tensor) -> Tensor:
 
 
 class Scaler(nn.Module):
-    """Scales log-mel clips to a common range (SPEC section 3).
+    """Scales log-mel clips to a common range (docs/method.md, Front end).
 
-    With statistic "instance" the numbers come from each clip itself and the module holds no state.
-    With "dataset" they are fitted once and kept as the buffers `shift` and `scale`, so that a
-    state_dict carries them.
+    With statistic "instance" each clip has its own statistics and the module has no state. With
+    "dataset" they are fitted once and kept as the buffers `shift` and `scale`, so that they are
+    part of the state_dict.
 
     Args:
         statistic: "instance" or "dataset".
         normtype: "minmax" (to [-1, 1]; a silent clip becomes -1), "standard" (zero mean, unit
             deviation: per instance the sample deviation, over n - 1 values, of a data set the
             population deviation) or "mean" (zero mean).
-        dims: axes of (batch, mel, frame) that share one statistic: [1, 2], [1] or [2]. "dataset"
-            always takes the batch too.
+        dims: axes of (batch, mel, frame) that share one statistic: [1, 2], [1] or [2]; with
+            "dataset" always together with the batch axis.
 
     Raises:
         InputError: for an unknown name or axis.
@@ -229,7 +229,7 @@ class Scaler(nn.Module):
         found = (_measure(self.normtype, batch.double(), (0, *self.dims)) for batch in batches)
         total = next(found, None)
         if total is None:
-            raise InputError("scaler: the training set gave no clip to fit the statistics on")
+            raise InputError("scaler: the training set has no clips to fit the statistics on")
         for measured in found:
             total = total.merged(measured)
         shift, scale = total.shift_and_scale()
@@ -248,7 +248,7 @@ class Scaler(nn.Module):
 
 
 def _measure(normtype: NormType, x: Tensor, dims: tuple[int, ...]) -> _Range | _Moments:
-    """What `normtype` needs of (batch, mel, frame), over the axes `dims` (kept with size 1)."""
+    """Statistics for `normtype` of (batch, mel, frame) over the axes `dims` (kept with size 1)."""
     if normtype == "minmax":
         return _Range(x.amin(dims, keepdim=True), x.amax(dims, keepdim=True))
     variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
@@ -291,7 +291,7 @@ class _Moments(NamedTuple):
         return self.mean, self.variance.sqrt() + SCALE_FLOOR
 
     def of_sample(self) -> tuple[Tensor, Tensor]:
-        """Shift and scale with the sample variance (over n - 1) for the population's."""
+        """Shift and scale with the sample variance (over n - 1) instead of the population's."""
         unbiased = self.variance * (self.n_values / max(self.n_values - 1, 1))
         return self._replace(variance=unbiased).shift_and_scale()
 

@@ -1,7 +1,7 @@
-"""Classes and the label grid: names to indices, seconds to frames and back (SPEC sections 1 and 2).
+"""Class names and the grid of label frames (docs/method.md, Audio and labels).
 
-A published checkpoint names no classes; its outputs are `CLASSES`, in this order. Spelling (spaces,
-slash, underscores) is that of the annotation tables.
+A published checkpoint stores no class names; its outputs are `CLASSES`, in this order.
+Spelling (spaces, slash, underscores) is that of the annotation tables.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class FrameGrid:
     Attributes:
         n_frames: frames in a clip.
         hop_samples: samples from one STFT frame to the next.
-        net_subsample: STFT frames in a frame.
+        net_subsample: STFT frames per label frame.
         sample_rate: samples per second.
         clip_s: length of a clip in seconds; no boundary lies beyond it.
     """
@@ -172,8 +172,8 @@ class FrameGrid:
     ) -> npt.NDArray[np.float32]:
         """Strong target (class, frame) of events, one array entry per event.
 
-        An event fills the frames from the one holding its onset up to the one holding its offset;
-        a later event overwrites an earlier one of its class.
+        An event fills the frames from the one with its onset to the one with its offset; a later
+        event overwrites an earlier one of its class.
         """
         target = np.zeros((n_classes, self.n_frames), dtype=np.float32)
         first = np.clip(self._frames(onset_s).astype(int), 0, self.n_frames)
@@ -191,7 +191,7 @@ class FrameGrid:
     def decode(
         self, active: npt.NDArray[np.bool_]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        """Events of an activity matrix (frame, class): each run of active frames is one.
+        """Events of an activity matrix (frame, class): each run of active frames is one event.
 
         Returns:
             onset_s, offset_s (seconds) and label_index, one entry per event, by class then onset.

@@ -1,4 +1,4 @@
-"""The mean teacher: a moving average of the student, and the losses of a step (SPEC section 6)."""
+"""The mean teacher: weight averaging and the losses of a step (docs/method.md, Training)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROLES = ("student", "teacher")
 
 
 class DetectionLosses(NamedTuple):
-    """Every term of a step's loss; the fields carry the names that are logged."""
+    """All loss terms of a step, under the names that are logged."""
 
     loss: Tensor  # tot_supervised + tot_self_loss
     loss_strong: Tensor
@@ -49,7 +49,7 @@ class DetectionLosses(NamedTuple):
         *,
         weight: float,
     ) -> DetectionLosses:
-        """The terms and their sums."""
+        """Build from the separate terms; the sums follow."""
         supervised = loss_strong + loss_weak
         consistency = weight * (strong_self_sup_loss + weak_self_sup_loss)
         return cls(
@@ -70,14 +70,14 @@ def ema_update(
     """Move the teacher's parameters towards the student's (Tarvainen and Valpola 2017).
 
     teacher = a teacher + (1 - a) student with a = min(1 - 1 / (step + 1), ema_factor). Buffers
-    stay: the teacher's batch-norm statistics come from its own forwards. The published training
-    updates the teacher between the forward passes of a step and the optimizer's update, so the
-    teacher follows the student as the step before left it.
+    are not averaged: the teacher's batch-norm statistics come from its own forward passes. The
+    published training updates the teacher between the forward passes of a step and the optimizer's
+    update, so the teacher follows the student as the previous step left it.
 
     Args:
-        student: of the same architecture as the teacher.
+        student: network of the same architecture as the teacher.
         teacher: changed in place.
-        step: the optimizer step that is being taken, from 1.
+        step: current optimizer step, counted from 1.
         ema_factor: upper bound of a.
     """
     kept = min(1.0 - 1.0 / (step + 1), ema_factor)
@@ -97,16 +97,16 @@ def detection_losses(
 ) -> DetectionLosses:
     """Supervised and consistency losses of a batch whose rows come from any sources.
 
-    Each term is the mean over its rows, all classes and frames; a term without rows is 0. Classes
-    that are not known score 0 in both models and count as 0 = 0.
+    Each term is the mean over its rows, all classes and frames; a term without rows is 0. Unknown
+    classes have score and target 0, so that they add no loss.
 
     Args:
         student: scores of the student, with unknown classes masked.
-        teacher: scores of the teacher, likewise; no gradient flows into them.
+        teacher: scores of the teacher, masked in the same way; no gradient flows into them.
         target: (batch, class, frame) in [0, 1], after mixup.
         known: (batch, class) bool.
         source: (batch,) of Source.
-        weight: of the consistency terms, see `schedules.consistency_weight`.
+        weight: weight of the consistency terms, see `schedules.consistency_weight`.
         self_sup_loss: "mse" or "bce".
     """
     target = at_least_float32(target) * known.unsqueeze(-1)
@@ -128,7 +128,7 @@ def _rows_from(source: Tensor, sources: Collection[Source]) -> Tensor:
 
 
 def _mean_of_rows(per_row: Tensor, rows: Tensor) -> Tensor:
-    """Mean of (batch,) over the rows marked True, 0 without any; never waits for the device."""
+    """Mean of (batch,) over the rows marked True, 0 without any; no device synchronisation."""
     return per_row.masked_fill(~rows, 0.0).sum() / rows.sum().clamp(min=1)
 
 

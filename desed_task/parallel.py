@@ -1,6 +1,6 @@
 """Parallel work: threads for files and batches, processes for metric computations.
 
-sed_scores_eval iterates over clips in Python, where threads would block each other: it runs in
+sed_scores_eval iterates over clips in Python, where threads would block each other, so it runs in
 worker processes.
 """
 
@@ -36,18 +36,18 @@ def thread_map(
     progress: bool,
     unit: str = "file",
 ) -> Iterator[Result]:
-    """`work` of each item, in order, several at a time, under a progress bar.
+    """Apply `work` to items in threads, under a progress bar; yields results in order.
 
     Args:
-        work: called in threads, so it should spend its time outside Python's lock.
+        work: called in threads, so it should spend its time without holding the GIL.
         items: its arguments.
-        jobs: threads; None for one a processor.
+        jobs: number of threads; None for one per processor.
         desc: the bar's title.
         progress: whether to show it.
         unit: what the bar counts.
     """
     if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs {jobs}: at least one file must be worked on at a time; give 1")
+        raise InputError(f"--jobs {jobs}: at least one file must be processed at a time; give 1")
     pool = ThreadPoolExecutor(jobs or os.cpu_count() or 1)
     try:
         results: Iterable[Result] = pool.map(work, items)
@@ -55,19 +55,19 @@ def thread_map(
             results, desc, len(items), unit=unit, dynamic_ncols=True, disable=not progress
         )
     finally:
-        # Ctrl-C ends the files at work, not the queue.
+        # After Ctrl-C files in progress are finished, queued ones are not.
         pool.shutdown(cancel_futures=True)
 
 
 def prefetch(
     work: Callable[[Item], Result], items: Iterable[Item], n_threads: int
 ) -> Iterator[Result]:
-    """`work` of each item, in order, in threads that are a few items ahead.
+    """Apply `work` to items in threads, a few items ahead; yields results in order.
 
     Args:
         work: called in threads.
-        items: taken one by one in the caller's thread, no more of them than the threads need.
-        n_threads: that work at a time.
+        items: consumed in the caller's thread, only as fast as results are needed.
+        n_threads: number of threads.
     """
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
@@ -85,23 +85,23 @@ def prefetch(
 
 
 def available_cores() -> int:
-    """Those that this process may run on; a cluster grants fewer than the machine has."""
+    """Number of CPU cores this process may use, on a cluster often fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal; the one that asked answers it."""
+    """Leave Ctrl-C, which reaches every process of a terminal, to the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class EvaluationPool:
-    """Runs functions in other processes, or here, when their result is asked for.
+    """Runs functions in worker processes, or in this one when their result is requested.
 
     Args:
-        n_processes: how many at most; with less than 2 everything runs here. Started processes
-            need a second to import what they compute with, so that small work is done here.
+        n_processes: upper bound of their number; with fewer than 2 everything runs in this process,
+            which suits small tasks: a new process spends a second on its imports.
 
     Example:
         with EvaluationPool(available_cores()) as pool:
@@ -116,7 +116,7 @@ class EvaluationPool:
 
     def __enter__(self) -> EvaluationPool:
         if self.n_processes > 1:
-            # Forks of a process with threads, as PyTorch's, may wait for ever for their locks.
+            # The fork of a process with threads, such as PyTorch's, may deadlock on their locks.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(
                 self.n_processes, mp_context=context, initializer=_ignore_interrupts
@@ -136,11 +136,11 @@ class EvaluationPool:
     def start(
         self, function: Callable[..., Result], *args: object, **kwargs: object
     ) -> Callable[[], Result]:
-        """Begin to compute; a function that waits for the result and returns it.
+        """Start a computation; returns a function that waits for its result.
 
         Args:
-            function: of a module, so that another process finds it.
-            *args: of the function, copied to the other process; as `kwargs`.
+            function: defined at module level, so that another process can import it.
+            *args: its arguments, copied to the other process, as are `kwargs`.
         """
         here = partial(function, *args, **kwargs)
         if self._pool is None:
@@ -154,7 +154,7 @@ class EvaluationPool:
             try:
                 return future.result()
             except BrokenProcessPool:
-                # Killed, as by a memory limit: the figure is worth the time it takes here.
+                # The worker was killed, e.g. by a memory limit: compute in this process instead.
                 return here()
 
         return result

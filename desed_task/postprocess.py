@@ -13,15 +13,15 @@ from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
 
 DEFAULT_THRESHOLD: Final = 0.5
-# Of all classes, or label -> threshold.
+# One for all classes, or label -> threshold.
 Threshold = float | Mapping[str, float]
 
 
 class ClassMedianFilter:
-    """A median filter along frames, with a length of its own for each class (SPEC section 7).
+    """A median filter along frames, with one length per class (docs/method.md, Validation).
 
     Args:
-        lengths: frames, one per class; 1 leaves a class as it is.
+        lengths: frames, one per class; 1 leaves a class unchanged.
 
     Raises:
         InputError: for a length below 1.
@@ -41,7 +41,7 @@ class ClassMedianFilter:
         if values.shape[-1] != len(self.lengths):
             raise InputError(
                 f"net.median_filter has {len(self.lengths)} lengths, the scores {values.shape[-1]} "
-                "classes; give one length a class"
+                "classes; give one length per class"
             )
         filtered = np.array(values)
         alone = (1,) * (values.ndim - 2)
@@ -53,7 +53,7 @@ class ClassMedianFilter:
 
 
 def class_thresholds(threshold: Threshold, labels: Sequence[str]) -> npt.NDArray[np.float64]:
-    """(class,) thresholds from one for all, or from those of some labels and 0.5 for the others.
+    """(class,) thresholds from one for all classes, or from label -> threshold (0.5 for others).
 
     Raises:
         InputError: for an unknown label or a threshold outside [0, 1).

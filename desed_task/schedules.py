@@ -1,6 +1,6 @@
-"""Ramps over training as pure functions of the step, and a scheduler around them (SPEC section 6).
+"""Training schedules as functions of the step, and a scheduler (docs/method.md, Training).
 
-The step s counts optimizer steps from 1: it is 1 while the first one is taken.
+Optimizer steps are counted from 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def lr_scale(
     max_steps: int | None = None,
     least: float = 0.0,
 ) -> float:
-    """What the learning rate is multiplied by at `step`.
+    """Factor of the learning rate at `step`.
 
     The ramp up to `start_annealing`, then a quarter of a cosine that reaches `least` at
     `max_steps`. Without warm-up (0 steps) or without the two bounds there is no annealing.
@@ -40,7 +40,7 @@ def lr_scale(
         step: counted from 1.
         warmup_steps: length of the ramp.
         start_annealing: step at which the cosine starts.
-        max_steps: step at which it ends; past it the cosine goes on, as published.
+        max_steps: step at which it ends; past it the cosine continues, as published.
         least: floor of the cosine part.
     """
     if start_annealing is None or max_steps is None or warmup_steps == 0:
@@ -54,12 +54,12 @@ def lr_scale(
 
 
 def consistency_weight(ramp: float, epoch: int, *, const_max: float, epoch_decay: int) -> float:
-    """Weight of the consistency loss: `const_max` times the ramp, all of it from `epoch_decay` on.
+    """Weight of the consistency loss: `const_max` times the ramp, then `const_max`.
 
     Args:
         ramp: `ramp_up` at the current step.
         epoch: counted from 0.
-        const_max: the weight in the end.
+        const_max: final weight.
         epoch_decay: first epoch that ignores the ramp.
     """
     return const_max * ramp if epoch < epoch_decay else const_max
@@ -72,10 +72,8 @@ class RampedScheduler(LRScheduler):
     state of a published checkpoint loads too.
 
     Args:
-        optimizer: its learning rates are the ones after the ramp.
-        warmup_steps: see `lr_scale`, also for the other two.
-        start_annealing: first step of the annealing.
-        max_steps: its last step.
+        optimizer: its learning rates are those reached after the ramp.
+        warmup_steps, start_annealing, max_steps: see `lr_scale`.
     """
 
     def __init__(
@@ -120,7 +118,7 @@ class RampedScheduler(LRScheduler):
         return {"step_num": self.step_num}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to the step of a state, and set the learning rates that belong to it."""
+        """Restore the step and the learning rates that belong to it."""
         self.last_epoch = int(state_dict["step_num"]) - 1
         self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):

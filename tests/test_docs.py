@@ -29,10 +29,6 @@ FOREIGN = {
     "invalid choice",
     "expected one argument",
 }
-# The pages describe the tree after the redesign.
-MOVED = pytest.mark.skipif(
-    not (ROOT / "desed_task" / "inference").is_dir(), reason="the packages are not moved yet"
-)
 
 
 # ---- pages
@@ -172,7 +168,6 @@ def test_keys_exist(page):
     assert unknown == set()
 
 
-@MOVED
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_files_of_this_repository_exist(page):
     tops = "desed_task|local|tests|benchmarks|confs|docs"
@@ -181,7 +176,6 @@ def test_files_of_this_repository_exist(page):
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
-@MOVED
 @pytest.mark.parametrize("top", ["desed_task", "local"])
 def test_architecture_lists_every_module(top):
     shown = set.union(*(tree_of(block) for block in DOCS["architecture"].blocks("text")))
@@ -195,7 +189,6 @@ def test_architecture_lists_every_module(top):
     assert len(modules) > 40
 
 
-@MOVED
 def test_readme_lists_every_package():
     shown = set.union(*(tree_of(block) for block in README.blocks("text")))
     packages = {

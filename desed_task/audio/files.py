@@ -29,15 +29,15 @@ _FORMATS = {
 }
 # How samples of a subtype are read and written without loss; other subtypes become 16 bits.
 _LOSSLESS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32"}
-# libsndfile's log of a RIFF chunk that ends behind the end of the file.
+# libsndfile's log of a RIFF chunk that extends past the end of the file.
 _TRUNCATED = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Programs that write into a pipe cannot know the length and put a huge one.
+# Programs that write into a pipe do not know the length and state a huge one.
 _UNKNOWN_LENGTH = 0x7FFFFFFF
 _STALE_S = 3600.0
 
 
 class Clip(NamedTuple):
-    """What `read_clip` hands on.
+    """What `read_clip` returns.
 
     Attributes:
         waveform: (sample,), float32; in [-1, 1] for integer files.
@@ -74,7 +74,7 @@ class AudioInfo(NamedTuple):
 
     @classmethod
     def of(cls, sound: sf.SoundFile) -> AudioInfo:
-        """That of an open file."""
+        """The header of an open file."""
         duration_s = sound.frames / sound.samplerate
         return cls(sound.frames, sound.samplerate, sound.channels, duration_s, sound.subtype)
 
@@ -82,10 +82,10 @@ class AudioInfo(NamedTuple):
 def read_clip(
     path: PathLike, *, sample_rate: int, n_samples: int, rng: np.random.Generator | None
 ) -> Clip:
-    """A file as one channel of `n_samples` samples (SPEC section 2).
+    """Read a file as one channel of `n_samples` samples (docs/method.md, Audio and labels).
 
-    The mean of the channels is taken; a shorter file is zero-padded at its end, a longer one
-    cropped, of which only the kept part is read.
+    Channels are averaged; a shorter file is zero-padded at its end, a longer one cropped. Only the
+    samples that are kept are read.
 
     Args:
         path: audio file at `sample_rate`.
@@ -95,7 +95,7 @@ def read_clip(
             crops at 0 (testing).
 
     Raises:
-        InputError: the file is missing, unreadable, cut short, empty, not finite or at another
+        InputError: the file is missing, unreadable, truncated, empty, not finite or at another
             rate.
     """
     with open_audio(path) as sound:
@@ -112,7 +112,7 @@ def read_clip(
 
 
 def check_rate(path: PathLike, sound: sf.SoundFile, sample_rate: int) -> None:
-    """Refuse an open file at another rate than `sample_rate` (Hz) with an InputError."""
+    """Raise an InputError for an open file at another rate than `sample_rate` (Hz)."""
     if sound.samplerate != sample_rate:
         raise InputError(
             f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
@@ -124,7 +124,7 @@ def to_mono(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
     """(frame,) or (frame, channel) -> (frame,), the mean of the channels.
 
     Args:
-        path: what they were read from, for the message.
+        path: file they were read from, for the message.
         samples: float32, or int16 of one channel.
 
     Raises:
@@ -133,7 +133,7 @@ def to_mono(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     if not np.isfinite(samples).all():
-        raise InputError(f"{path}: holds samples that are not finite; replace the file")
+        raise InputError(f"{path}: contains samples that are not finite; replace the file")
     return samples
 
 
@@ -141,7 +141,7 @@ def probe(path: PathLike) -> AudioInfo:
     """A file's header, without its samples.
 
     Raises:
-        InputError: the file is missing, unreadable, cut short or empty.
+        InputError: the file is missing, unreadable, truncated or empty.
     """
     with open_audio(path) as sound:
         return AudioInfo.of(sound)
@@ -173,10 +173,10 @@ def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
 
 
 def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: str) -> None:
-    """Write a WAV file that appears whole; the same samples give the same bytes.
+    """Write a WAV file atomically; the same samples give the same bytes.
 
     Args:
-        path: the file; parent folders are made.
+        path: the file; parent folders are created.
         samples: (frame,) or (frame, channel). FLOAT keeps values beyond full scale.
         sample_rate: in Hz.
         subtype: libsndfile's name of the sample format, e.g. PCM_16.
@@ -192,13 +192,13 @@ def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: 
                 sf.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
     except (sf.LibsndfileError, OSError) as error:
         raise InputError(
-            f"{path}: cannot be written ({error}); check the folder's rights and the free space"
+            f"{path}: cannot be written ({error}); check the folder's permissions and free space"
         ) from None
 
 
 def _write_floats(path: Path, samples: NDArray[Any], sample_rate: int) -> None:
     """Write 32-bit floats without libsndfile, which stores the time of writing beside them."""
-    from scipy.io import wavfile  # Takes as long to import as all else here.
+    from scipy.io import wavfile  # Takes as long to import as everything else here.
 
     wavfile.write(path, sample_rate, np.asarray(samples, dtype="<f4"))
 
@@ -211,7 +211,7 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
         recursive: look in its subfolders too.
 
     Raises:
-        InputError: there is no such folder, or no WAV file in it.
+        InputError: the folder is missing or contains no WAV file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -219,12 +219,14 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
     entries = folder.rglob("*") if recursive else folder.iterdir()
     wavs = [p for p in entries if p.suffix.lower() == ".wav" and not p.name.startswith(".")]
     if not wavs:
-        raise InputError(f"{folder}: holds no WAV file; put the audio there or remove the folder")
+        raise InputError(
+            f"{folder}: contains no WAV file; put the audio there or remove the folder"
+        )
     return sorted(wavs)
 
 
 def remove_stale_wavs(folder: Path) -> None:
-    """Remove the hidden parts that a killed run left; younger ones may be another run's."""
+    """Remove hidden partial files of killed runs; recent ones may belong to another run."""
     oldest = time.time() - _STALE_S
     for path in folder.glob(".*.wav"):
         if path.stat().st_mtime < oldest:
@@ -233,11 +235,11 @@ def remove_stale_wavs(folder: Path) -> None:
 
 @contextmanager
 def open_audio(path: PathLike) -> Iterator[sf.SoundFile]:
-    """The open file; whatever is wrong with it, then or while it is read, is an InputError."""
+    """Open a file; any problem, now or while it is read, raises an InputError."""
     try:
         with sf.SoundFile(path) as sound:
             if not sound.frames:
-                raise InputError(f"{path}: holds no samples; replace or remove the file")
+                raise InputError(f"{path}: contains no samples; replace or remove the file")
             cut = _TRUNCATED.search(sound.extra_info)
             if cut and int(cut[1]) < _UNKNOWN_LENGTH:
                 raise InputError(

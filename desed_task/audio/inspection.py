@@ -1,7 +1,7 @@
-"""Does an audio file hold sound? What its header cannot tell: silence, samples that are no numbers.
+"""Check an audio file for silence and non-finite samples.
 
-examined = examine("clip.wav")
-examined.silent, examined.finite
+content = inspect_audio("clip.wav")
+content.silent, content.finite
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 from desed_task.atomic_files import PathLike
 from desed_task.audio.files import AudioInfo, open_audio
 
-# A second at 16 kHz: nearly every file shows within it that it is not silent.
+# One second at 16 kHz, in which nearly every file turns out not to be silent.
 _BLOCK_FRAMES = 16000
 _MAY_HOLD_NAN = ("FLOAT", "DOUBLE")
 
 
 class AudioContent(NamedTuple):
-    """What `inspect_audio` found.
+    """Result of `inspect_audio`.
 
     Attributes:
         info: the header.
-        silent: digitally silent: no channel ever changes its value.
-        finite: every sample is a number.
+        silent: no sample of any channel differs from the first.
+        finite: whether every sample is finite.
     """
 
     info: AudioInfo
@@ -33,13 +33,13 @@ class AudioContent(NamedTuple):
 
 
 def inspect_audio(path: PathLike) -> AudioContent:
-    """A file's header, and whether there is sound behind it.
+    """Read a file's header, and check its samples.
 
-    Integer files are read up to the first sample that differs, which is rarely far; files of
-    floats are read whole, as any sample may be no number.
+    Integer files are read up to the first sample that differs, which usually comes early;
+    files of floats are read whole, as any sample may be NaN.
 
     Raises:
-        InputError: the file is missing, unreadable, cut short or empty.
+        InputError: the file is missing, unreadable, truncated or empty.
     """
     with open_audio(path) as sound:
         info = AudioInfo.of(sound)

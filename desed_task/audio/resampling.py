@@ -1,8 +1,8 @@
-"""Resampling of audio files and folders with soxr HQ (SPEC section 2).
+"""Resample audio files and folders with soxr HQ (docs/method.md, Audio and labels).
 
-Results are 32-bit float, as the published 16 kHz files are, or 16-bit, which halves the disk. A
-folder holds one sample format: see `resample_folder`. soxr and libsndfile work outside Python's
-lock; that is why a folder is resampled by threads.
+Results are 32-bit float, as the published 16 kHz files are, or 16-bit, which halves their
+size. A folder has one sample format: see `resample_folder`. soxr and libsndfile release the GIL, so
+a folder is resampled in threads.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from desed_task.parallel import thread_map
 Bits = Literal[16, 32]
 SAMPLE_FORMATS: dict[Bits, str] = {16: "16-bit", 32: "32-bit float"}
 _SUBTYPES: dict[Bits, str] = {16: "PCM_16", 32: "FLOAT"}
-# Files from which on their headers take long enough for a bar.
+# Number of files from which reading their headers takes long enough for a progress bar.
 _MANY = 2000
 
 
 class Resampled(NamedTuple):
-    """What `resample_file` did.
+    """Result of `resample_file`.
 
     Attributes:
-        written: False if the target was whole and current before.
-        clipped: samples were beyond full scale, which 16 bits cannot hold.
+        written: False if the target was already complete and up to date.
+        clipped: whether samples beyond full scale were clipped to 16 bits.
     """
 
     written: bool
@@ -51,15 +51,15 @@ class Resampled(NamedTuple):
 
 @dataclass(frozen=True)
 class ResampleReport:
-    """What `resample_folder` did.
+    """Result of `resample_folder`.
 
     Attributes:
         done: files written.
-        skipped: files that were there already: whole, not older than their source, of these bits.
+        skipped: files already complete, not older than their source and in this sample format.
         failed: (source file, reason) of each file that could not be read or written.
-        bits: of the files written: 16 for 16-bit integers, 32 for 32-bit floats.
-        before: sample format -> files that the target folder had.
-        converted: of `done`, files that were there in another sample format.
+        bits: sample format of the files written: 16 for 16-bit integers, 32 for 32-bit floats.
+        before: sample format -> number of files in the target folder beforehand.
+        converted: those of `done` that replaced a file of another sample format.
         orphans: files that stay in another sample format because their source is missing.
         clipped: written files that lost samples beyond full scale.
     """
@@ -85,13 +85,13 @@ def resample_folder(
 ) -> ResampleReport:
     """Resample every WAV file of `source` into `target`, channels kept.
 
-    A folder that was partly done is completed: a file is skipped only when its target is whole, at
-    the right rate, of the right bits and not older. Files that `source` no longer has stay in
-    `target`. A file that cannot be read is reported and the others go on.
+    A partly finished folder is completed: a file is skipped only if its target is complete, not
+    older, and has the right rate and sample format. Files missing in `source` stay in `target`.
+    A file that cannot be read is reported, and the others are processed.
 
     Args:
         source: folder of audio at any rate; its subfolders are not searched.
-        target: folder for files of the same names; made when absent.
+        target: folder for files of the same names; created if missing.
         sample_rate: of the target, in Hz.
         bits: 32 for floats, 16 for integers; files in another format are written again. None
             completes a folder of 16-bit files in 16 bits and any other in floats.
@@ -133,7 +133,7 @@ def resample_folder(
 def resample_file(
     source: PathLike, target: PathLike, *, sample_rate: int = 16000, bits: Bits = 32
 ) -> Resampled:
-    """Resample one file unless its target is whole, of these bits and not older.
+    """Resample one file unless its target is complete, in this sample format and not older.
 
     Args:
         source: audio at any rate.
@@ -149,11 +149,11 @@ def resample_file(
 
 
 def choose_bits(before: Mapping[str, int], bits: Bits | None) -> Bits:
-    """The bits that a folder is completed in.
+    """Choose the sample format in which a folder is completed.
 
     Args:
-        before: sample format -> files in it.
-        bits: what was asked for; None leaves a folder of 16-bit files as it is.
+        before: sample format -> number of files in it.
+        bits: the requested bits; None keeps 16 bits if all files have them.
     """
     if bits is not None:
         return bits
@@ -166,9 +166,9 @@ def folder_headers(
     """Headers of the WAV files of a folder, without those that cannot be read.
 
     Args:
-        folder: where to look; one that is missing or empty gives none.
+        folder: may be missing or empty.
         jobs: files at a time; None for one per processor.
-        progress: show a bar where there are many.
+        progress: show a bar if there are many.
     """
     try:
         wavs = list_wavs(folder)
@@ -180,7 +180,7 @@ def folder_headers(
 
 
 def of_other_format(headers: Mapping[Path, AudioInfo], bits: Bits) -> dict[Path, AudioInfo]:
-    """The files of another sample format than `bits` stands for."""
+    """The files whose sample format is not that of `bits`."""
     return {path: info for path, info in headers.items() if info.subtype != _SUBTYPES[bits]}
 
 
@@ -209,7 +209,7 @@ def _header(path: Path) -> AudioInfo | None:
 def _resample(
     source: Path, target: Path, there: AudioInfo | None, sample_rate: int, bits: Bits
 ) -> Resampled:
-    """Resample a file unless `there`, the header of its target, shows that it is done."""
+    """Resample a file unless `there`, the header of its target, shows that it is up to date."""
     if there is not None and _is_current(source, target, there, sample_rate, bits):
         return Resampled(False)
     with open_audio(source) as sound:
@@ -220,7 +220,7 @@ def _resample(
     if not len(samples):
         raise InputError(f"{source}: is shorter than one sample at {sample_rate} Hz; remove it")
     if not np.isfinite(samples).all():
-        raise InputError(f"{source}: holds samples that are not finite; replace the file")
+        raise InputError(f"{source}: contains samples that are not finite; replace the file")
     if bits == 32:
         write_wav(target, samples, sample_rate, _SUBTYPES[bits])
         return Resampled(True)
@@ -243,7 +243,7 @@ def _is_current(source: Path, target: Path, there: AudioInfo, sample_rate: int, 
     if not target.is_file() or target.stat().st_mtime < source.stat().st_mtime:
         return False
     wanted = probe(source)
-    # soxr rounds the length to one sample or the other.
+    # soxr may round the length up or down.
     return (
         there.sample_rate == sample_rate
         and there.channels == wanted.channels

@@ -1,4 +1,4 @@
-"""Recordings of any format, rate, channels and length as blocks of one channel at one rate."""
+"""Stream recordings of any format, rate and length as mono blocks at one rate."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def stream_file(
 ) -> Iterator[Waveform]:
     """Blocks (sample,) of a recording: the mean of its channels, resampled with soxr HQ.
 
-    What libsndfile reads is read: WAV, FLAC, OGG, MP3 and more. A recording at `sample_rate` passes
-    as it is.
+    Any format of libsndfile works: WAV, FLAC, OGG, MP3 and more. A recording at `sample_rate` is
+    not resampled.
 
     Args:
         path: the file.
         sample_rate: of the blocks, Hz.
-        block_s: what is read at a time, seconds.
+        block_s: seconds read at a time.
 
     Raises:
-        InputError: the file is missing, unreadable, cut short or empty, or holds samples that are
-            not finite; then it names the second.
+        InputError: the file is missing, unreadable, truncated or empty, or contains samples that
+            are not finite, the time of which is stated.
     """
     with open_audio(path) as sound:
         rate = sound.samplerate
@@ -53,8 +53,8 @@ def stream_file(
 
 
 def _read_blocks(sound: sf.SoundFile, n_frames: int) -> Iterator[npt.NDArray[np.float32]]:
-    # soundfile seeks to where it is after every read of a file that can seek. In an MP3 that is
-    # not nothing: the decoder forgets what came before, and half a frame after it is wrong.
+    # After every read of a seekable file, soundfile seeks to its own position. This resets the
+    # decoder of an MP3, so that the next half frame is wrong.
     sound.seekable = lambda: False
     while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
         yield block
@@ -63,13 +63,13 @@ def _read_blocks(sound: sf.SoundFile, n_frames: int) -> Iterator[npt.NDArray[np.
 def stream_array(
     waveform: npt.ArrayLike, rate: int, sample_rate: int, *, block_s: float = BLOCK_S
 ) -> Iterator[Waveform]:
-    """Blocks (sample,) of a waveform in memory, as `stream_file` hands them out.
+    """Blocks (sample,) of a waveform in memory, as `stream_file` yields them.
 
     Args:
         waveform: (sample,) or (sample, channel), floats in [-1, 1].
         rate: of the waveform, Hz.
         sample_rate: of the blocks, Hz.
-        block_s: what is taken at a time, seconds.
+        block_s: seconds processed at a time.
 
     Raises:
         InputError: for another shape, integers, or samples that are not finite.
@@ -97,7 +97,7 @@ class _Converter:
 
     def __init__(self, rate: int, sample_rate: int, origin: str) -> None:
         if rate <= 0:
-            raise InputError(f"{origin}: a sample rate of {rate} Hz is none; give it in Hz")
+            raise InputError(f"{origin}: a sample rate of {rate} Hz is not positive; give it in Hz")
         self.rate, self.origin = rate, origin
         self._n_taken = 0
         self._resampler: Any = None
@@ -115,7 +115,7 @@ class _Converter:
         return mono if self._resampler is None else self._resampler.resample_chunk(mono)
 
     def finish(self) -> Waveform:
-        """What the resampler still holds."""
+        """The samples still buffered in the resampler."""
         rest = np.empty(0, dtype=np.float32)
         return rest if self._resampler is None else self._resampler.resample_chunk(rest, last=True)
 
@@ -124,7 +124,7 @@ class _Converter:
         first = int(broken.any(axis=1).argmax())
         channel = int(broken[first].argmax()) + 1
         raise InputError(
-            f"{self.origin}: holds samples that are not finite, the first at "
+            f"{self.origin}: contains samples that are not finite, the first at "
             f"{(self._n_taken + first) / self.rate:.3f} s in channel {channel}; "
             "replace it or cut that part out"
         )

@@ -1,8 +1,8 @@
-"""What a published checkpoint computes: its hyper_parameters, mended by its tensors.
+"""Specification of a published checkpoint, from its hyper_parameters and tensors.
 
-The published YAML says `rnn_layers: 1`, which nothing reads; the tensors have 2 layers (SPEC
-section 4). So sizes come from the tensors, and the rest from `hyper_parameters`. Checkpoints of
-ours from before they stored a specification are read alike.
+The published YAML says `rnn_layers: 1`, which nothing reads; the tensors have 2 layers
+(docs/method.md, Departures). So sizes come from the tensors, and the rest from `hyper_parameters`.
+Our own checkpoints from before they stored a specification are read in the same way.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from desed_task.checkpoints.tensor_shapes import front_end_sizes, network_sizes
 from desed_task.errors import InputError
 from desed_task.labels import CLASSES
 
-# The published detector, in the form of `DetectorSpec.to_dict`: what is taken where a file is
-# silent, and the pattern of what any specification holds.
+# The published detector, in the form of `DetectorSpec.to_dict`: defaults for values missing in a
+# file, and the pattern that every specification must match.
 PUBLISHED_SPEC: Final[dict[str, Any]] = {
     "schema_version": 2,
     "classes": list(CLASSES),
@@ -83,14 +83,14 @@ _FEATS = {
 
 
 def is_published(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was written by the published code; only that repeats its networks."""
+    """Whether a checkpoint was written by the published code, which also stores whole networks."""
     return "detector" not in checkpoint and any(name in checkpoint for name in NETWORK_PREFIXES)
 
 
 def published_values(
     hyper: Mapping[str, Any], state: Mapping[str, Tensor], origin: str
 ) -> dict[str, Any]:
-    """The specification of a checkpoint that stores none, as plain values, not checked yet.
+    """The specification of a checkpoint that stores none, as unchecked plain values.
 
     Warns once where the tensors and hyper_parameters differ; the tensors win.
 
@@ -100,7 +100,7 @@ def published_values(
         origin: name of the checkpoint for messages.
 
     Raises:
-        InputError: for sections that are none, and tensors that are not of this recipe's networks.
+        InputError: for sections that are not dicts, and tensors of networks of other code.
     """
     said = {key: _section(hyper, key) for key in ("net", "data", "feats", "scaler")}
     net, differing = _merged(
@@ -109,7 +109,7 @@ def published_values(
     feats = {key: said["feats"][name] for key, name in _FEATS.items() if name in said["feats"]}
     front_end, more = _merged("front_end", feats, front_end_sizes(state))
     if differing or more:
-        message = f"{origin}: its tensors are used where its hyper_parameters say something else: "
+        message = f"{origin}: its tensors are used where its hyper_parameters differ: "
         warnings.warn(message + "; ".join(differing + more), UserWarning, stacklevel=2)
     data = said["data"]
     return {
@@ -127,7 +127,7 @@ def published_values(
 
 
 def _net_arguments(net: Mapping[str, Any]) -> dict[str, Any]:
-    """The `net` section, the published name of the GRU layers under ours."""
+    """The `net` section, with the published key of the GRU layers renamed to ours."""
     if "rnn_layers" in net and "n_layers_RNN" not in net:
         return {**net, "n_layers_RNN": net["rnn_layers"]}
     return dict(net)
@@ -136,10 +136,10 @@ def _net_arguments(net: Mapping[str, Any]) -> dict[str, Any]:
 def _merged(
     part: str, said: Mapping[str, Any], measured: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Published values, what the file says above them and what its tensors say above both.
+    """Published values, overridden by those of the file, overridden by those of its tensors.
 
     Returns:
-        The values, and a line for each that was said otherwise than measured.
+        The values, and a line for each in which the file differs from its tensors.
     """
     known, said = PUBLISHED_SPEC[part], as_plain(dict(said))
     differing = [
@@ -154,5 +154,5 @@ def _merged(
 def _section(hyper: Mapping[str, Any], key: str) -> dict[str, Any]:
     found = hyper.get(key, {})
     if not isinstance(found, dict):
-        raise InputError(f"hyper_parameters.{key} is {found!r}, no section of keys")
+        raise InputError(f"hyper_parameters.{key} is {found!r}, not a section of keys")
     return found

@@ -1,10 +1,10 @@
-"""Reading checkpoint files of anybody's without running anything from them.
+"""Load checkpoint files from untrusted sources without running code from them.
 
     checkpoint = load_safely(Path("epoch=259-step=30680.ckpt"))
 
-Before torch reads a file its zip directory and its pickle are looked through: members that are
-compressed, that claim more bytes than there are or fail their checksum, and names of anything but
-tensors and plain values are refused. What remains is loaded with `weights_only`.
+Before torch reads a file, its zip directory and its pickle are checked: members that are
+compressed, claim more bytes than the file has or fail their checksum are rejected, and so are names
+of anything but tensors and plain values. The rest is loaded with `weights_only`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SIGNATURES = {
 
 
 class _Float64Type:
-    """Stands in for numpy's float64 dtype while a file is read; every other dtype is refused."""
+    """Replaces numpy's float64 dtype while a file is read; every other dtype is rejected."""
 
     def __init__(self, code: str, *_flags: bool) -> None:
         if code != "f8":
@@ -53,14 +53,14 @@ class _Float64Type:
 
 
 def _float64(kind: _Float64Type, content: bytes) -> float:
-    """Stands in for numpy's `scalar`."""
+    """Replaces numpy's `scalar`."""
     if not isinstance(kind, _Float64Type):
         raise pickle.UnpicklingError("a numpy scalar without its type")
     value: float = struct.unpack(f"{kind.order}d", content)[0]
     return value
 
 
-# Exactly what SPEC section 4 allows, by name: numpy itself is not needed, whatever it calls them.
+# All that published checkpoints need of numpy, under the names that its versions have used.
 _NUMPY: Final[dict[str, Callable[..., Any]]] = {
     "numpy._core.multiarray.scalar": _float64,
     "numpy.core.multiarray.scalar": _float64,
@@ -80,11 +80,11 @@ _PLAIN: Final = {
 def load_safely(path: Path) -> dict[str, Any]:
     """The content of a Lightning checkpoint, on the CPU, thop's counters dropped.
 
-    numpy's float64 scalars come as Python floats.
+    numpy's float64 scalars become Python floats.
 
     Raises:
-        InputError: for a file that is absent, broken, too large for what it holds, that asks for
-            more than tensors and plain values, or that is no checkpoint of a detector.
+        InputError: for a file that is missing, damaged or smaller than its tensors, that asks for
+            more than tensors and plain values, or that is not a checkpoint of a detector.
     """
     _check_file(path)
     asked = _requested_names(_checked_pickle(path), path)
@@ -114,13 +114,13 @@ def without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _unsafe(path: Path, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return InputError(
-        f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be cut off, or "
-        f"hold Python objects: {_REMEDY}"
+        f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be truncated "
+        f"or contain Python objects: {_REMEDY}"
     )
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no zip archive, saying what it is where its first bytes tell."""
+    """Reject a file that is not a zip archive, naming its type if its first bytes tell."""
     if path.is_dir():
         raise InputError(f"{path}: a folder, not a checkpoint; give the path of a .ckpt file")
     if not path.is_file():
@@ -138,7 +138,7 @@ def _check_file(path: Path) -> None:
 
 
 def _checked_pickle(path: Path) -> bytes:
-    """The pickle inside a file of torch.save, whose every member is as long as it claims."""
+    """The pickle in a file of torch.save, after all members were checked."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
@@ -165,30 +165,30 @@ def _not_torch(path: Path, names: list[str]) -> str:
     inside = [name for name in names if name.endswith(".ckpt")]
     if inside:
         return f"{path}: an archive; unpack it and give the checkpoint in it: {inside[0]}"
-    return f"{path}: a zip archive, but none of torch.save; give the path of a .ckpt file"
+    return f"{path}: a zip archive, but not one of torch.save; give the path of a .ckpt file"
 
 
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
-    """Refuse archives that would grow: torch.save stores its members as they are."""
+    """Reject archives that would expand: torch.save stores its members uncompressed."""
     packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
     claimed = sum(max(member.file_size, member.compress_size) for member in members)
     if packed or claimed > size:
         what = f"{packed[0]} is compressed" if packed else f"its members claim {claimed} bytes"
         raise InputError(
             f"{path}: not a checkpoint that can be loaded safely: {what}, the file has {size} "
-            f"bytes and torch.save compresses nothing; {_REMEDY}"
+            f"bytes and torch.save does not compress; {_REMEDY}"
         )
     names = [member.filename for member in members]
     twice = {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
     if twice:
         raise InputError(
-            f"{path}: not a checkpoint that can be loaded safely: it holds {sorted(twice)[0]} "
+            f"{path}: not a checkpoint that can be loaded safely: it contains {sorted(twice)[0]} "
             f"twice; {_REMEDY}"
         )
 
 
 def _requested_names(content: bytes, path: Path) -> set[str]:
-    """Dotted names of everything that a pickle wants from Python; nothing is run."""
+    """Dotted names of everything that a pickle would import; nothing is run."""
     names, codecs = set(), set()
     try:
         for opcode, argument, _ in pickletools.genops(content):
@@ -204,7 +204,7 @@ def _requested_names(content: bytes, path: Path) -> set[str]:
 
 
 def _is_bytes_codec(codec: str) -> bool:
-    """Whether a codec turns bytes into bytes: used on its own result, hex would fill the memory."""
+    """Whether a codec turns bytes into bytes: applied repeatedly, hex would fill the memory."""
     name = normalize_encoding(codec).lower()
     return aliases.get(name, name).endswith("_codec")
 
@@ -221,18 +221,22 @@ def _is_known(name: str) -> bool:
 
 def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, no checkpoint; {_REMEDY}")
+        raise InputError(
+            f"{path}: contains a {type(content).__name__}, not a checkpoint; {_REMEDY}"
+        )
     if {"cfg", "model"} <= set(content):
         raise InputError(
-            f"{path}: holds the weights of a BEATs, no detector; it goes into "
-            "pretrained.beats_checkpoint, and a .ckpt of train_pretrained.py here"
+            f"{path}: contains weights of BEATs, not a detector; name it in "
+            "pretrained.beats_checkpoint and give a .ckpt of train_pretrained.py here"
         )
     state = content.get("state_dict")
     if not isinstance(state, dict):
-        raise InputError(f"{path}: holds no state_dict; give a checkpoint of train_pretrained.py")
+        raise InputError(
+            f"{path}: contains no state_dict; give a checkpoint of train_pretrained.py"
+        )
     wrong = [name for name, value in state.items() if not _is_tensor(name, value)]
     if wrong:
-        raise InputError(f"{path}: state_dict: {wrong[0]!r} is no tensor; {_REMEDY}")
+        raise InputError(f"{path}: state_dict: {wrong[0]!r} is not a tensor; {_REMEDY}")
     for key in ("state_dict", *NETWORK_PREFIXES):
         if isinstance(content.get(key), dict):
             content[key] = without_counters(content[key])
@@ -240,8 +244,8 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     claimed = sum(value.numel() * value.element_size() for value in content["state_dict"].values())
     if claimed > path.stat().st_size:
         raise InputError(
-            f"{path}: its tensors would fill {claimed} bytes, the file has {path.stat().st_size}; "
-            f"{_REMEDY}"
+            f"{path}: its tensors would fill {claimed} bytes, but the file has "
+            f"{path.stat().st_size}; {_REMEDY}"
         )
     return content
 

@@ -1,4 +1,4 @@
-"""Plain values from files (numbers, strings, lists, dicts) held against a pattern."""
+"""Check plain values from files (numbers, strings, lists, dicts) against a pattern."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any, Final
 
 # Whole numbers that may be 0; all others are lengths, sizes and counts.
 _MAY_BE_ZERO: Final = {"padding", "dropstep_recurrent_len", "specaugm_t_l", "specaugm_f_l"}
-# Numbers that may not.
+# Other numbers that must be positive.
 _POSITIVE: Final = {"clip_s", "f_max"}
 
 
 def as_plain(value: Any) -> Any:
-    """A copy with lists for tuples, all the way down."""
+    """A copy with lists instead of tuples, at every level."""
     if isinstance(value, dict):
         return {key: as_plain(part) for key, part in value.items()}
     return [as_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def mismatches(value: Any, pattern: Any, key: str = "") -> list[str]:
-    """A line for each place where `value` has not the form of `pattern`.
+    """List the places where `value` does not have the form of `pattern`.
 
-    Dicts must have the same keys, lists one entry or more, each like the pattern's first; numbers
-    may not be negative, and only those of a few keys may be 0.
+    Dicts must have the same keys, and lists at least one entry, each like the pattern's first;
+    numbers must not be negative, and only those of a few keys may be 0.
 
     Args:
-        value: of a file.
+        value: value from a file.
         pattern: an example of what it should be.
         key: dotted path to it.
     """
@@ -34,7 +34,7 @@ def mismatches(value: Any, pattern: Any, key: str = "") -> list[str]:
         return _section_mismatches(value, pattern, key)
     if isinstance(pattern, list):
         if not isinstance(value, list) or not value:
-            return [f"{key}: {value!r} is no list of values; one is {pattern!r}"]
+            return [f"{key}: {value!r} is not a list of values such as {pattern!r}"]
         return [problem for part in value for problem in mismatches(part, pattern[0], key)]
     return (
         [] if _matches(value, pattern, key.rpartition(".")[2]) else [_message(value, pattern, key)]
@@ -43,7 +43,7 @@ def mismatches(value: Any, pattern: Any, key: str = "") -> list[str]:
 
 def _section_mismatches(value: Any, pattern: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, dict):
-        return [f"{key or 'the whole'}: {value!r} is no section of keys"]
+        return [f"{key or 'top level'}: {value!r} is not a section of keys"]
     below = f"{key}." if key else ""
     problems = [f"{below}{name}: missing" for name in pattern if name not in value]
     problems += [f"{below}{name}: unknown key" for name in value if name not in pattern]
@@ -64,4 +64,4 @@ def _matches(value: Any, pattern: Any, name: str) -> bool:
 
 
 def _message(value: Any, pattern: Any, key: str) -> str:
-    return f"{key}: {value!r} cannot be; a usual value is {pattern!r}"
+    return f"{key}: {value!r} is not allowed; a usual value is {pattern!r}"

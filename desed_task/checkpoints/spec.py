@@ -1,11 +1,11 @@
-"""What a trained detector is made of: enough to compute with it, whatever the code's defaults are.
+"""Specification of a trained detector: all that is needed to rebuild it from its tensors.
 
     detector = load_detector(Path("epoch=259-step=30680.ckpt"))
     features = detector.front_end(waveform)  # (batch, mel, frame)
     found = detector.networks["teacher"](features, embeddings)
 
-Checkpoints of ours store a `DetectorSpec` under the key "detector"; that of a published one comes
-from its hyper_parameters and its tensors (`desed_task.checkpoints.published`).
+Our checkpoints store a `DetectorSpec` under the key "detector"; that of a published one is derived
+from its hyper_parameters and tensors (`desed_task.checkpoints.published`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from desed_task.features import LogMel, Scaler
 from desed_task.labels import FrameGrid
 from desed_task.nnet.CRNN import CRNN
 
-# Raised when constants of the code that no specification holds (the floor and range of the
-# decibel, the batch norm's eps ...) or its form change; older versions must stay readable.
+# Increased when the form changes, or constants of the code that no specification contains (floor
+# and range of the decibel, eps of the batch norm ...); older versions must stay readable.
 SCHEMA_VERSION: Final = 2
 SPEC_KEY: Final = "detector"
 
@@ -49,13 +49,13 @@ class DetectorSpec:
         clip_s: length of the clips it was trained on, seconds.
         sample_rate: of its waveforms, Hz.
         net_subsample: mel frames averaged into one frame of scores.
-        front_end: arguments of `LogMel`, every one.
-        scaler: arguments of `Scaler`, every one; dataset statistics are tensors of the file.
-        net: arguments of `CRNN`, every one.
-        median_filter: lengths in frames, one a class.
-        embedding: which embeddings it takes: `model`, `size` and the `checkpoint_sha256` of the
-            BEATs weights ("" where it is not known).
-        schema_version: of the form that this is stored in.
+        front_end: all arguments of `LogMel`.
+        scaler: all arguments of `Scaler`; dataset statistics are tensors of the file.
+        net: all arguments of `CRNN`.
+        median_filter: lengths in frames, one per class.
+        embedding: `model` and `size` of the embeddings it takes, and the `checkpoint_sha256` of the
+            BEATs weights ("" if unknown).
+        schema_version: version of the stored form.
     """
 
     classes: tuple[str, ...]
@@ -85,12 +85,12 @@ class DetectorSpec:
         """The inverse of `to_dict`, checked.
 
         Args:
-            stored: what a file holds.
+            stored: value from a file.
             origin: name of the file for messages.
 
         Raises:
-            InputError: for a newer schema, and for values that are absent, of a wrong type or do
-                not fit together, all at once.
+            InputError: for a newer schema, and for values that are missing, of a wrong type or do
+                not fit together; all of them in one message.
         """
         version = stored.get("schema_version") if isinstance(stored, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -129,14 +129,14 @@ class DetectorSpec:
         hyper = checkpoint.get("hyper_parameters")
         if not isinstance(hyper, dict) or "net" not in hyper:
             raise InputError(
-                f"{origin}: holds no hyper_parameters; it was not written by this recipe"
+                f"{origin}: contains no hyper_parameters; it was not written by this recipe"
             )
         with _naming(origin):
             values = published_values(hyper, state, origin)
         return cls.from_dict(values, origin)
 
     def with_embedding(self, checkpoint_sha256: str) -> DetectorSpec:
-        """The same with the BEATs weights named that its embeddings come from."""
+        """A copy that names the BEATs weights its embeddings come from."""
         return replace(self, embedding={**self.embedding, "checkpoint_sha256": checkpoint_sha256})
 
     def _contradictions(self) -> list[str]:
@@ -145,10 +145,10 @@ class DetectorSpec:
         if len(n_classes) > 1:
             problems.append(
                 f"{len(self.classes)} classes, net.nclass {net['nclass']} and "
-                f"{len(self.median_filter)} lengths in median_filter; they must be as many"
+                f"{len(self.median_filter)} lengths in median_filter; the numbers must be equal"
             )
         if len(set(self.classes)) < len(self.classes):
-            problems.append("classes: one stands there twice")
+            problems.append("classes: a label occurs twice")
         if self.front_end["sample_rate"] != self.sample_rate:
             problems.append(
                 f"sample_rate is {self.sample_rate}, front_end.sample_rate "
@@ -162,11 +162,11 @@ class DetectorSpec:
             )
         wrong = [pair for pair in net["pooling"] if len(pair) != 2]
         if wrong:
-            return [*problems, f"net.pooling: {wrong[0]} is no pair of frames and mel bands"]
+            return [*problems, f"net.pooling: {wrong[0]} is not a pair of frames and mel bands"]
         frames, bands = (math.prod(pair[axis] for pair in net["pooling"]) for axis in (0, 1))
         if frames != self.net_subsample or bands != self.front_end["n_mels"]:
             problems.append(
-                f"net.pooling leaves one of {frames} frames and {bands} bands; net_subsample is "
+                f"net.pooling reduces {frames} frames and {bands} bands to one; net_subsample is "
                 f"{self.net_subsample}, front_end.n_mels {self.front_end['n_mels']}"
             )
         return problems
@@ -184,8 +184,8 @@ class FrontEnd(nn.Module):
     """Waveforms to the features that a detector's networks take.
 
     Args:
-        mel_spec: makes and scales mel spectrograms.
-        scaler: its statistics loaded, where it has any.
+        mel_spec: computes mel spectrograms.
+        scaler: scales them, with its statistics loaded if it has any.
     """
 
     def __init__(self, mel_spec: LogMel, scaler: Scaler) -> None:
@@ -199,10 +199,10 @@ class FrontEnd(nn.Module):
 
 
 class Detector(NamedTuple):
-    """A detector, ready to compute.
+    """A trained detector, ready for inference.
 
     Attributes:
-        spec: what it is made of.
+        spec: its specification.
         front_end: waveforms to features, its statistics loaded.
         networks: "student" and "teacher", in eval mode, without gradients.
     """
@@ -221,8 +221,8 @@ def load_detector(path: Path) -> Detector:
     """The detector of a checkpoint, ours or a published one, on the CPU.
 
     Raises:
-        InputError: for a file that is no checkpoint, asks for more than tensors and plain values,
-            or whose tensors do not fit what it says of itself.
+        InputError: for a file that is not a checkpoint, asks for more than tensors and plain
+            values, or whose tensors do not fit its specification.
     """
     checkpoint = load_safely(path)
     spec = DetectorSpec.of_checkpoint(checkpoint, str(path))
@@ -234,10 +234,10 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str)
 
     Raises:
         InputError: naming each tensor that does not fit, with both shapes and the keys of the
-            configuration that shapes follow from; or those that are no finite numbers.
+            configuration that shapes follow from; or each that is not finite.
     """
     check_spec(spec, state, origin)
-    with torch.random.fork_rng(devices=[]):  # what is drawn is overwritten
+    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         modules = _Modules(spec)
     modules.load_state_dict(dict(state))
     modules.eval().requires_grad_(False)
@@ -246,7 +246,7 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str)
 
 
 def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> None:
-    """Refuse tensors that are not those of `spec`; no memory is taken for its networks.
+    """Check that tensors fit `spec`, without allocating its networks.
 
     Raises:
         InputError: as `build_detector`.
@@ -257,15 +257,15 @@ def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> 
 
 
 def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], origin: str) -> None:
-    """Refuse tensors that do not fit a module or are no finite numbers.
+    """Check that tensors fit a module and are finite.
 
     Args:
-        own: the module's state_dict; only shapes are looked at.
+        own: the module's state_dict, of which only shapes matter.
         given: that of the file.
         origin: name of the file for messages.
 
     Raises:
-        InputError: naming each of them.
+        InputError: naming each that does not.
     """
     problems = shape_mismatches(own, given)
     if problems:
@@ -291,7 +291,7 @@ class _Modules(nn.Module):
 
 @contextmanager
 def _naming(origin: str) -> Iterator[None]:
-    """Put the file's name before messages of what knows only its content."""
+    """Prefix error messages with the name of the file."""
     try:
         yield
     except InputError as error:
@@ -299,7 +299,7 @@ def _naming(origin: str) -> Iterator[None]:
 
 
 def _check_agreement(spec: DetectorSpec, state: Mapping[str, Tensor]) -> None:
-    """Refuse a specification that the tensors beside it contradict."""
+    """Reject a specification that contradicts the tensors stored with it."""
     measured = {
         f"{part}.{key}": (value, getattr(spec, part)[key])
         for part, sizes in (
@@ -309,7 +309,7 @@ def _check_agreement(spec: DetectorSpec, state: Mapping[str, Tensor]) -> None:
         for key, value in sizes.items()
     }
     problems = [
-        f"{key}: {stored!r} in its specification, {value!r} by its tensors"
+        f"{key}: {stored!r} in its specification, {value!r} in its tensors"
         for key, (value, stored) in measured.items()
         if stored != value
     ]

@@ -1,4 +1,4 @@
-"""What the tensors of a checkpoint say of its network, and which of them do not fit one."""
+"""Network sizes from the tensors of a checkpoint, and shape mismatches."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _KEYS = (
 
 
 def shape_mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """A line for each tensor that is missing, unknown or of another shape, with its keys.
+    """List tensors that are missing, unknown or of another shape, with their configuration keys.
 
     Args:
-        own: state_dict of the module that is to be filled.
+        own: state_dict of the module to load.
         given: state_dict of a file.
     """
     problems = [f"{name}: missing in the checkpoint{_keys(name)}" for name in own.keys() - given]
@@ -45,7 +45,7 @@ def shape_mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
 
 
 def _fits(name: str, own: Tensor, given: Tensor) -> bool:
-    if name.startswith("scaler."):  # it takes the shape of the statistics that it is given
+    if name.startswith("scaler."):  # it takes the shape of the statistics it is given
         return own.ndim == given.ndim and len(given) == 1
     return own.shape == given.shape
 
@@ -56,14 +56,14 @@ def _keys(name: str) -> str:
 
 
 def not_finite(state: Mapping[str, Tensor]) -> list[str]:
-    """A line for each tensor that holds NaN or infinity."""
+    """List tensors that contain NaN or infinity."""
     counts = {
         name: int((~value.isfinite()).sum())
         for name, value in state.items()
         if value.is_floating_point()
     }
     return [
-        f"{name}: {count} of {state[name].numel()} values are no finite numbers"
+        f"{name}: {count} of {state[name].numel()} values are not finite"
         for name, count in counts.items()
         if count
     ]
@@ -73,7 +73,7 @@ def front_end_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Window, FFT and bands of the `LogMel` whose buffers lie below `mel_spec.`.
 
     Raises:
-        InputError: for buffers that are absent or have another number of axes.
+        InputError: for buffers that are missing or have another number of axes.
     """
     n_frequencies, n_mels = _shape(state, "mel_spec.mel_scale.fb", 2)
     (win,) = _shape(state, "mel_spec.spectrogram.window", 1)
@@ -83,18 +83,18 @@ def front_end_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
 def network_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
     """Arguments of `CRNN` that follow from the tensors below `prefix`.
 
-    Those that no tensor tells (pooling, stride, padding, dropout, pool1d or interpolate, relu or
-    leakyrelu) are not in it.
+    Arguments that shapes do not determine (pooling, stride, padding, dropout, pool1d or
+    interpolate, relu or leakyrelu) are left out.
 
     Raises:
-        InputError: for tensors that are absent or have another number of axes than a CRNN's.
+        InputError: for tensors that are missing or have another number of axes than a CRNN's.
     """
     blocks = [
         _shape(state, f"{prefix}cnn.cnn.conv{i}.weight", 4)
         for i in range(_count(state, rf"{re.escape(prefix)}cnn\.cnn\.conv(\d+)\.weight"))
     ]
     if not blocks:
-        raise InputError(f"state_dict: no {prefix}cnn.cnn.conv0.weight: not of this recipe")
+        raise InputError(f"state_dict: no {prefix}cnn.cnn.conv0.weight; it is not of this recipe")
     sizes: dict[str, Any] = {
         "n_in_channel": blocks[0][1],
         "nb_filters": [shape[0] for shape in blocks],
@@ -135,16 +135,14 @@ def _fusion_sizes(state: Mapping[str, Tensor], prefix: str, n_channels: int) -> 
 
 def _shape(state: Mapping[str, Tensor], name: str, n_axes: int) -> tuple[int, ...]:
     if name not in state:
-        raise InputError(f"state_dict: no {name}: not of this recipe, or not whole")
+        raise InputError(f"state_dict: no {name}; it is incomplete or not of this recipe")
     shape = tuple(state[name].shape)
     if len(shape) != n_axes:
-        raise InputError(
-            f"state_dict: {name} has shape {shape}, a network of this recipe {n_axes} axes there"
-        )
+        raise InputError(f"state_dict: {name} has shape {shape}, but {n_axes} axes in this recipe")
     return shape
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many names match in full, numbered from 0."""
+    """Number of names that match in full, counted from 0."""
     found = {match[1] for name in state if (match := re.fullmatch(pattern, name))}
     return next(i for i in range(len(found) + 1) if str(i) not in found)

@@ -1,1 +1,1 @@
-"""From tables, wav files and embeddings on disk to batches."""
+"""Tables, audio and embeddings on disk, and the datasets that read batches from them."""

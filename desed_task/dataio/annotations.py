@@ -1,7 +1,7 @@
-"""Annotation tables: tab-separated files in, checked columns out.
+"""Read, check and write annotation tables.
 
-A table is read once into arrays, one entry an event; no data frame goes further. All mistakes of a
-table are reported together, each with its line.
+A table is read once into arrays with one entry per event; data frames are not passed on. All
+mistakes of a table are reported together, each with its line.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Events = tuple[
 
 @dataclass(frozen=True)
 class EventTable:
-    """Strong labels of clips, column by column; one entry an event.
+    """Strong labels of clips as columns, with one entry per event.
 
     Attributes:
-        clip_ids: file stems, each once, in table order; clips without events are among them.
+        clip_ids: unique file stems in table order, including clips without events.
         clip_index: (event,) index into `clip_ids`.
-        onset_s: (event,) seconds; `offset_s` likewise.
-        offset_s: (event,) seconds, behind the onset.
+        onset_s: (event,) seconds.
+        offset_s: (event,) seconds, after the onset.
         label_index: (event,) index into `vocabulary`.
-        confidence: (event,) in [0, 1]; 1 where the table has no such column.
+        confidence: (event,) in [0, 1]; 1 if the table has no such column.
         vocabulary: classes of the labels.
         path: the file it was read from, for messages.
-        eventless: those of `clip_ids` in whose rows the file names no event. A clip whose events
-            were left out, by `rows` or for having no length, is not among them.
+        eventless: the clips whose rows in the file contain no event. A clip whose events were left
+            out, by `rows` or because they have no length, is not one of them.
     """
 
     clip_ids: tuple[str, ...]
@@ -102,7 +102,7 @@ class EventTable:
         return table.joined()
 
     def joined(self) -> EventTable:
-        """The table with overlapping or touching events of one class in one clip made one.
+        """The table with overlapping or touching events of one class in one clip merged.
 
         A joined event has the largest confidence of its parts; events come sorted by clip, class
         and onset.
@@ -168,7 +168,7 @@ class WeakTable:
     """Clip-level labels.
 
     Attributes:
-        clip_ids: file stems, each once, in table order.
+        clip_ids: unique file stems in table order.
         target: (clip, class) bool.
         vocabulary: classes of the labels.
         path: the file it was read from.
@@ -181,15 +181,15 @@ class WeakTable:
 
 
 def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
-    """Read filename, onset, offset, event_label and, if there, confidence.
+    """Read filename, onset, offset, event_label and, if present, confidence.
 
     A row whose onset, offset and label are all empty names a clip without events, unless another
     row has an event of it. Events that end where they begin are left out with one warning.
 
     Raises:
-        InputError: with every line that has an unknown label, an onset or offset that is no
+        InputError: with every line that has an unknown label, an onset or offset that is not a
             number, an offset before its onset, a negative onset or a confidence outside [0, 1]; for
-            a missing, empty or foreign file.
+            a file that is missing, empty or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "onset", "offset", "event_label"))
@@ -242,8 +242,11 @@ def _check_rows(
     with np.errstate(invalid="ignore"):
         rules: Sequence[tuple[npt.NDArray[np.bool_], str]] = (
             (label_index < 0, "unknown label {event_label!r}; known: " + known),
-            (~np.isfinite(onset_s), "onset {onset!r} is no number of seconds; correct the row"),
-            (~np.isfinite(offset_s), "offset {offset!r} is no number of seconds; correct the row"),
+            (~np.isfinite(onset_s), "onset {onset!r} is not a number of seconds; correct the row"),
+            (
+                ~np.isfinite(offset_s),
+                "offset {offset!r} is not a number of seconds; correct the row",
+            ),
             (onset_s < 0, "onset {onset} is before the clip; correct the row"),
             (offset_s < onset_s, "offset {offset} is before onset {onset}; correct the row"),
             (
@@ -262,7 +265,7 @@ def _check_rows(
 
 
 def write_strong_table(path: PathLike, table: EventTable, *, confidence: bool = False) -> None:
-    """Write a table (file names get .wav); it appears whole."""
+    """Write a table atomically (file names get .wav)."""
     labels = np.asarray(table.vocabulary.labels, dtype=object)
     clips = np.asarray([f"{clip_id}.wav" for clip_id in table.clip_ids], dtype=object)
     columns = {
@@ -285,7 +288,7 @@ def read_weak_table(path: PathLike, vocabulary: Vocabulary) -> WeakTable:
 
     Raises:
         InputError: with every line that has an unknown or no label or repeats a clip; for a
-            missing, empty or foreign file.
+            file that is missing, empty or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "event_labels"))
@@ -314,7 +317,7 @@ def _weak_problems(
         if name not in vocabulary
     ]
     if not names:
-        problems.append("no label; drop the row or move the clip to the unlabelled")
+        problems.append("no label; drop the row or move the clip to the unlabelled set")
     if repeated:
         problems.append(f"{clip_id} is listed twice; keep one row")
     return problems
@@ -324,8 +327,8 @@ def read_durations(path: PathLike) -> dict[str, float]:
     """Read filename and duration: file stem -> seconds.
 
     Raises:
-        InputError: for durations that are no positive numbers; for a missing, empty or foreign
-            file.
+        InputError: for durations that are not positive numbers; for a file that is missing, empty
+            or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "duration"))
@@ -334,8 +337,8 @@ def read_durations(path: PathLike) -> dict[str, float]:
         wrong = np.flatnonzero(~(np.isfinite(duration_s) & (duration_s > 0)))
     if len(wrong):
         lines = [
-            f"{row_location(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is no "
-            "positive number of seconds; correct the row or delete the table to have it made again"
+            f"{row_location(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is "
+            "not a positive number of seconds; correct the row, or delete the table to recreate it"
             for row in wrong
         ]
         raise InputError.collect(lines, f"{path} cannot be used:")

@@ -1,4 +1,4 @@
-"""Clips of one corpus as rows of a batch: one dataset, with a policy for its targets."""
+"""Datasets of the clips of one or several corpora, with policies for their targets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ItemKey(NamedTuple):
 
 
 class TargetPolicy(ABC):
-    """How the target of a clip comes about.
+    """How the target of a clip is computed.
 
     Attributes:
         moves_with_crop: whether it depends on which part of the clip is read.
@@ -46,14 +46,14 @@ class TargetPolicy(ABC):
 
 
 class StrongTargets(TargetPolicy):
-    """Events on the frame grid, shifted by the crop and clipped to the clip (SPEC section 2).
+    """Events on the frame grid, shifted and clipped to the crop (docs/method.md, Audio and labels).
 
-    They are shifted by the crop's onset to the millisecond, while the sound begins at the sample:
-    up to 0.5 ms apart, as published.
+    They are shifted by the crop's onset rounded to 1 ms, as published; the audio is cropped at the
+    exact sample, up to 0.5 ms apart.
 
     Args:
         table: events of exactly the dataset's clips, in their order.
-        grid: the frames.
+        grid: grid of label frames.
     """
 
     moves_with_crop = True
@@ -88,7 +88,7 @@ class WeakTargets(TargetPolicy):
 
     Args:
         table: labels of exactly the dataset's clips, in their order.
-        grid: the frames.
+        grid: grid of label frames.
     """
 
     def __init__(self, table: WeakTable, grid: FrameGrid) -> None:
@@ -117,15 +117,15 @@ class SedDataset(Dataset[SedBatch]):
 
     Args:
         clip_ids: file stems.
-        folder: where their 16 kHz wav files lie.
+        folder: folder of their 16 kHz wav files.
         targets: the policy for their targets.
         known: (class,) bool, the classes that the corpus annotates.
-        source: of the rows.
+        source: `Source` of the rows.
         embeddings: reader of their embeddings; None gives rows an empty tensor.
         embedding_type: "frame" (feature, token) or "global" (feature,).
         sample_rate: of the files, Hz.
         clip_s: seconds read of each clip.
-        packed: the same sound and embeddings in memory or in one file, for `PackedBatches`.
+        packed: the same audio and embeddings in memory or in one file, for `PackedBatches`.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class SedDataset(Dataset[SedBatch]):
 
 
 class JoinedDataset(Dataset[SedBatch]):
-    """Datasets one behind the other, addressed by `ItemKey` too.
+    """Concatenated datasets, also addressed by `ItemKey`.
 
     Args:
         parts: the datasets, none of them empty.

@@ -1,4 +1,4 @@
-"""Embedding files (see `desed_task.dataio.embeddings`), written so that a killed run can go on."""
+"""Resumable writing of embedding files (see `desed_task.dataio.embeddings`)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _BLOCK = 64
 
 
 class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
-    """Writes one set's embeddings so that a killed run can go on.
+    """Writes one set's embeddings so that a killed run can be resumed.
 
-    All space is laid out when `<path>.part` is made (sparsely: the disk fills as clips come), so
-    that afterwards only plain numbers are written in place and no moment leaves a damaged file.
+    All space is allocated when `<path>.part` is created (sparsely: the disk fills as clips come).
+    Afterwards only plain numbers are written in place, so the file is never left damaged.
     A clip counts as finished once its mark is written, which happens after its embeddings have
     reached the disk, in blocks of 64 clips and on closing.
 
@@ -51,14 +51,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         n_tokens: int,
         identity: Identity,
     ) -> None:
-        """Open the unfinished file of `path` or make it.
+        """Open the unfinished file of `path` or create it.
 
-        An unfinished file of another identity or shape is thrown away; one of other clips is
-        kept as `<path>.old` until `finish`, for `adopt` to take rows from.
+        An unfinished file of another identity or shape is deleted; one of other clips is kept as
+        `<path>.old` until `finish`, so that `adopt` can copy rows from it.
 
         Args:
             path: the finished file's; not touched before `finish`.
-            clip_ids: file stems, one a row; unique.
+            clip_ids: unique file stems, one per row.
             n_features, n_tokens: shape of one clip's frame embeddings.
             identity: what the embeddings are computed with; stored as attributes.
 
@@ -82,7 +82,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         return [name for name, row in self._row.items() if not self._finished[row]]
 
     def forget(self, clip_ids: Iterable[str]) -> None:
-        """Take back the marks of clips whose sound has changed."""
+        """Mark clips whose audio has changed as unfinished."""
         rows = [self._row[clip_id] for clip_id in clip_ids]
         if rows:
             self._write_marks(rows, False)
@@ -102,7 +102,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         if not finite.all():
             bad = clip_ids[int(np.argmin(finite))]
             raise InputError(
-                f"{self.path}: the embeddings of {bad} are not finite; use sound weights"
+                f"{self.path}: the embeddings of {bad} are not finite; use intact weights"
             )
         try:
             for clip_id, frame_row, global_row in zip(clip_ids, frame, global_, strict=True):
@@ -116,10 +116,10 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             raise InputError(f"{self.part}: {error}; free some space and run again") from None
 
     def adopt(self, path: PathLike, clip_ids: Iterable[str]) -> int:
-        """Copy finished rows of those clips that another file of the same identity and shape has.
+        """Copy finished rows of the given clips from another file of the same identity and shape.
 
         Returns:
-            how many were copied; 0 for a file that is absent or of another kind.
+            the number copied; 0 for a file that is missing or of another kind.
         """
         layout = read_layout(path)
         if layout is None or layout[1:] != self.layout[1:]:
@@ -136,7 +136,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         return len(wanted)
 
     def finish(self) -> None:
-        """Close the file and give it its name; every clip must be there.
+        """Close the file and give it its final name; every clip must be finished.
 
         Raises:
             InputError: clips are missing.
@@ -144,14 +144,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self._mark_pending()
         if self.todo:
             raise InputError(
-                f"{self.path}: {len(self.todo)} clips are not there; {EXTRACT_REMEDY} again"
+                f"{self.path}: {len(self.todo)} clips are missing; {EXTRACT_REMEDY} again"
             )
         self.close()
         os.replace(self.part, self.path)
         self.old.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Mark what was put and close; the unfinished file stays for the next run."""
+        """Mark the clips written so far and close; the unfinished file stays for the next run."""
         if self._file:
             self._mark_pending()
             self._file.close()
@@ -180,17 +180,19 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         try:
             h5py.File(self.part, "r+").close()
         except BlockingIOError:
-            raise InputError(f"{self.part}: another run is writing it; wait for its end") from None
+            raise InputError(
+                f"{self.part}: another run is writing it; wait until it ends"
+            ) from None
         except PermissionError:
-            raise InputError(f"{self.part}: may not be written; mend its permissions") from None
+            raise InputError(f"{self.part}: permission denied; correct its permissions") from None
         except OSError:
-            # Killed while it was laid out, before any clip was in it: it is made anew.
+            # Killed during allocation, before any clip was written: it is created again.
             self.part.unlink()
 
     def _create(self) -> None:
         clip_ids, n_features, n_tokens, identity = self.layout
         n_clips = len(clip_ids)
-        # Everything is laid out and closed before the first clip: see the class's docstring.
+        # Everything is allocated and closed before the first clip: see the class's docstring.
         with h5py.File(self.part, "w") as file:
             _lay_out(file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens))
             _lay_out(file, GLOBAL, (n_clips, n_features))
@@ -217,7 +219,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 def _lay_out(
     file: Any, name: str, shape: tuple[int, ...], chunks: tuple[int, ...] | None = None
 ) -> None:
-    """A float32 dataset whose space is reserved at once, but not filled."""
+    """Create a float32 dataset whose space is allocated at once, but not filled."""
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)

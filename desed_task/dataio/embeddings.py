@@ -1,4 +1,4 @@
-"""Embeddings on disk: one HDF5 file a set, in the published layout (SPEC section 5).
+"""Embeddings on disk: one HDF5 file per set, in the published layout.
 
     frame_embeddings   (clip, feature, token)  float32
     global_embeddings  (clip, feature)         float32
@@ -27,19 +27,19 @@ Array = NDArray[np.float32]
 FRAME = "frame_embeddings"
 GLOBAL = "global_embeddings"
 NAMES = "filenames"
-# One byte a clip, 1 once its embeddings are on disk. Not in published files, which are whole.
+# One byte per clip, 1 once its embeddings are on disk. Published files, all complete, lack it.
 FINISHED = "finished"
 
 EXTRACT_REMEDY = "run extract_embeddings.py"
 
 
 class EmbeddingLayout(NamedTuple):
-    """What a file is for.
+    """Clips, shape and origin of the embeddings in a file.
 
     Attributes:
-        clip_ids: file stems, one a row.
+        clip_ids: file stems, one per row.
         n_features, n_tokens: shape of one clip's frame embeddings.
-        identity: attributes that say what the embeddings were computed with (checkpoint, clip
+        identity: attributes that state what the embeddings were computed with (checkpoint, clip
             length); empty in published files.
     """
 
@@ -50,7 +50,7 @@ class EmbeddingLayout(NamedTuple):
 
 
 def read_layout(path: PathLike) -> EmbeddingLayout | None:
-    """The layout of a finished or unfinished file, or None where there is none to read."""
+    """The layout of a finished or unfinished file, or None if it cannot be read."""
     if not Path(path).is_file():
         return None
     try:
@@ -61,7 +61,7 @@ def read_layout(path: PathLike) -> EmbeddingLayout | None:
 
 
 def _layout(file: Any) -> EmbeddingLayout:
-    """KeyError or ValueError where datasets are absent or their shapes disagree."""
+    """Read the layout; KeyError or ValueError if datasets are missing or their shapes disagree."""
     frame, global_, names = file[FRAME], file[GLOBAL], file[NAMES]
     if frame.ndim != 3 or frame.shape[:2] != global_.shape or names.shape != frame.shape[:1]:
         raise ValueError(f"{frame.shape} {FRAME}, {global_.shape} {GLOBAL}, {names.shape} {NAMES}")
@@ -77,14 +77,14 @@ def _plain(value: Any) -> str | float:
 class EmbeddingReader:
     """Embeddings of one set, by clip.
 
-    The file is opened when a clip is first asked for, once in each process, so a reader can be
-    pickled and can live through a fork.
+    The file is opened when a clip is first read, once in each process, so a reader can be pickled
+    and survives a fork.
 
     Attributes:
         path: the file.
         clip_ids: file stems, in the order of the rows.
         size: length of an embedding (features).
-        n_tokens: frame embeddings a clip.
+        n_tokens: frame embeddings per clip.
         identity: what they were computed with; empty in published files.
     """
 
@@ -92,7 +92,7 @@ class EmbeddingReader:
         """Read names and shapes.
 
         Raises:
-            InputError: the file is absent, damaged or not finished.
+            InputError: the file is missing, damaged or not finished.
         """
         self.path = Path(path)
         if not self.path.is_file():
@@ -142,7 +142,7 @@ class EmbeddingReader:
     def _open(self) -> Any:
         if self._handle is None or self._pid != os.getpid():
             if _stamp(self.path) != self._stamp:
-                raise InputError(f"{self.path}: was written anew while in use; start again")
+                raise InputError(f"{self.path}: was replaced while in use; start again")
             # A finished file never changes, so no lock is needed (some file systems have none).
             self._handle = h5py.File(self.path, "r", locking=False)
             self._pid = os.getpid()

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from desed_task.dataio.packed_format import INT16_TO_FLOAT, Ints, PackedSet
 
-# Read at a time, so that a bar moves and no second copy of a set is in memory.
+# Bytes read at a time, so that the bar moves and memory never holds two copies of a set.
 _BLOCK_BYTES = 1 << 26
 
 
@@ -20,13 +20,13 @@ class PackedClips:
 
     Args:
         packed: the set.
-        device: where to bring its arrays; None leaves them on the disk.
-        bar: moves by the bytes that were read.
+        device: where to copy its arrays; None leaves them on the disk.
+        bar: progress bar that counts bytes.
 
     Attributes:
         packed: the set.
-        audio: (sample,) int16 or float32, one slot a clip.
-        embeddings: (clip, feature, token) or (clip, feature); None where there are none.
+        audio: (sample,) int16 or float32, one slot per clip.
+        embeddings: (clip, feature, token) or (clip, feature); None if there are none.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class PackedClips:
             out: (row, sample), float32.
             starts: (row,) first samples, in `audio`.
         """
-        # Every window of the audio, of which only those that are wanted are read.
+        # A view of all windows of the audio; only the selected ones are read.
         windows = self.audio.unfold(0, out.shape[1], 1)
         if self.audio.dtype == torch.float32:
             torch.index_select(windows, 0, starts, out=out)
         else:
-            # Twice as fast on a processor as one multiplication of two types.
+            # Twice as fast on a CPU as one multiplication of mixed types.
             out.copy_(windows.index_select(0, starts)).mul_(INT16_TO_FLOAT)
 
     def put_embeddings(self, out: Tensor, rows: Tensor) -> None:
@@ -77,7 +77,7 @@ class PackedClips:
             out.copy_(self.embeddings.index_select(0, rows))
 
     def __getstate__(self) -> dict[str, Any]:
-        # To a worker: what is mapped is mapped again there.
+        # A worker process maps the file again.
         return {"packed": self.packed} if not self.resident else self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:

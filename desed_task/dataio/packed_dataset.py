@@ -1,4 +1,4 @@
-"""Whole batches from packed sets by indexing, on the device of their arrays."""
+"""Assemble whole batches from packed sets by indexing, on the device of their arrays."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from desed_task.dataio.packed_format import Ints
 class PackedBatches(Dataset[SedBatch]):
     """Batches of the rows of a `JoinedDataset` whose corpora are all packed.
 
-    A loader asks it for all rows of a batch at once and has nothing left to collate. Rows are
-    those that the joined dataset gives, on the device of the packed clips.
+    A loader requests all rows of a batch at once, so nothing is left to collate. The rows equal
+    those of the joined dataset, on the device of the packed clips.
 
     Args:
         joined: the rows; each dataset in it has `packed`.
@@ -47,7 +47,7 @@ class PackedBatches(Dataset[SedBatch]):
         runs = list(_runs([self._place(key) for key in keys]))
         where = [self._parts[run.part].where(run.keys) for run in runs]
         parts = np.concatenate([np.full(len(run.keys), run.part) for run in runs])
-        # One copy to the device, which nobody waits for.
+        # One asynchronous copy to the device.
         index = torch.from_numpy(np.stack([*map(np.concatenate, zip(*where, strict=True)), parts]))
         index = index.to(self._device, non_blocking=True)
         batch = self._empty(len(keys))
@@ -70,7 +70,7 @@ class PackedBatches(Dataset[SedBatch]):
         return part, ItemKey(row - start, crop_seed)
 
     def _empty(self, n_rows: int) -> SedBatch:
-        """A batch whose waveforms, targets and embeddings are to be written."""
+        """A batch with uninitialised waveforms, targets and embeddings."""
         first = self._parts[0]
 
         def empty(*shape: int) -> Tensor:
@@ -84,7 +84,7 @@ class PackedBatches(Dataset[SedBatch]):
 
 
 class _Run(NamedTuple):
-    """Rows of a batch that follow each other and are of one part."""
+    """Consecutive rows of a batch that belong to one part."""
 
     part: int
     rows: slice
@@ -100,7 +100,7 @@ def _runs(places: Sequence[tuple[int, ItemKey]]) -> Iterator[_Run]:
 
 
 class _RowLocations(NamedTuple):
-    """Where rows of one part are."""
+    """Positions of rows of one part."""
 
     row: Ints  # of the dataset
     packed_row: Ints  # of the packed set
@@ -125,14 +125,14 @@ class _PackedPart:
         return torch.from_numpy(targets).to(self.clips.device)
 
     def where(self, keys: Sequence[ItemKey]) -> _RowLocations:
-        """Where rows are; crops are drawn as `audio.files.read_clip` does."""
+        """Positions of rows; crops are drawn as `audio.files.read_clip` does."""
         row = np.array([key.row for key in keys], dtype=np.int64)
         crop = np.array([self._crop(key) for key in keys], dtype=np.int64)
         packed_row = self._rows[row]
         return _RowLocations(row, packed_row, self.clips.offsets[packed_row] + crop)
 
     def _crop(self, key: ItemKey) -> int:
-        """The sample at which a clip is read."""
+        """The sample from which a clip is read."""
         surplus = int(self._surplus[key.row])
         if key.crop_seed is None or not surplus:
             return 0

@@ -1,14 +1,14 @@
-"""Packed sets: sound and embeddings of a set's clips in one file that is mapped into memory.
+"""The format of packed sets: a set's audio and embeddings in one memory-mapped file.
 
-A file is made beside the wav and embedding files, which stay what counts: it holds the samples of
-each clip (int16 where that loses nothing, float32 otherwise) and its embeddings, already pooled to
-the network's frames where the network would only pool them. Rows that are read from it are those
-that the original files give, to the bit, unless embeddings are kept as float16.
+A packed file is derived from wav and embedding files, which remain the reference. It contains the
+samples of each clip (int16 if that is lossless, float32 otherwise) and its embeddings, already
+pooled to the network's frames if the network would only pool them. Rows read from it equal those of
+the original files to the bit, unless embeddings are stored as float16.
 
     bytes 0-7      SEDPACK1
     bytes 8-15     length of the header, little-endian
     header         JSON: see `PackedHeader`
-    audio          one slot a clip, its samples and zeros up to the length that a batch takes
+    audio          one slot per clip, its samples padded with zeros to the length of a batch's rows
     embeddings     (clip, feature, token) or (clip, feature)
 
 Audio and embeddings begin at multiples of 4096 bytes. `packed_writer` writes these files.
@@ -32,8 +32,8 @@ from desed_task.errors import InputError
 
 MAGIC = b"SEDPACK1"
 ALIGNMENT = 4096
-REPACK_REMEDY = "delete it and start again: it is made anew"
-# libsndfile reads 16-bit samples as floats by this very factor.
+REPACK_REMEDY = "delete it and start again; it will be rebuilt"
+# libsndfile converts 16-bit samples to floats by this factor.
 INT16_TO_FLOAT = 1 / 32768
 
 EmbeddingKind = Literal["pooled", "frame", "global", "none"]
@@ -42,14 +42,14 @@ Ints = NDArray[np.int64]
 
 
 class Packing(NamedTuple):
-    """What is taken of each clip.
+    """What is stored of each clip.
 
     Attributes:
         sample_rate: of the wav files, Hz.
-        n_samples: that a row of a batch takes; longer clips are kept whole, for random crops.
-        kind: of embeddings: "pooled" to `n_frames`, all "frame" tokens, "global" or "none".
-        n_frames: of the network's output.
-        dtype: of the embeddings: "float32" or "float16".
+        n_samples: length of a batch's rows; longer clips are kept whole, for random crops.
+        kind: kind of embeddings: "pooled" to `n_frames`, all "frame" tokens, "global" or "none".
+        n_frames: frames of the network's output.
+        dtype: type of the embeddings: "float32" or "float16".
     """
 
     sample_rate: int
@@ -60,7 +60,7 @@ class Packing(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Part of a file's name, so that other choices do not overwrite it."""
+        """Part of a file's name, so that files of other settings are not overwritten."""
         if self.kind == "none":
             return "audio"
         frames = self.n_frames if self.kind == "pooled" else ""
@@ -69,16 +69,16 @@ class Packing(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedHeader:
-    """What a packed file says of itself.
+    """The header of a packed file.
 
     Attributes:
-        packing: what is taken of each clip.
+        packing: what is stored of each clip.
         clip_ids: file stems.
         lengths: (clip,) true lengths in samples.
-        stamps: (clip,) of the wav files.
-        embeddings: of the embeddings file: its stamp, and what it was computed with.
+        stamps: (clip,) stamps of the wav files.
+        embeddings: stamp of the embeddings file, and what it was computed with.
         audio_dtype: "int16" or "float32".
-        embedding_shape: of one clip.
+        embedding_shape: shape of one clip's embeddings.
     """
 
     packing: Packing
@@ -109,14 +109,14 @@ class PackedHeader:
         return values * np.dtype(self.packing.dtype).itemsize
 
     def encode(self) -> bytes:
-        """The bytes in front of the audio."""
+        """The bytes before the audio."""
         text = json.dumps(asdict(self) | {"packing": self.packing._asdict()}).encode()
         head = MAGIC + len(text).to_bytes(8, "little") + text
         return head.ljust(align(len(head)), b"\0")
 
     @classmethod
     def decode(cls, text: bytes) -> PackedHeader:
-        """From its JSON; KeyError, TypeError or ValueError where that is none of ours."""
+        """Parse the JSON; KeyError, TypeError or ValueError if it is not a header."""
         tree = json.loads(text)
         header = cls(
             Packing(**tree["packing"]),
@@ -143,14 +143,14 @@ class PackedSet:
 
     Attributes:
         path: the file.
-        header: what it holds.
+        header: its header.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read the header and compare the file's size with it.
 
         Raises:
-            InputError: the file is absent, cut short or none of ours.
+            InputError: the file is missing, truncated or not a packed set.
         """
         self.path = Path(path)
         try:
@@ -162,13 +162,13 @@ class PackedSet:
         found = self.path.stat().st_size
         if found != expected:
             raise InputError(
-                f"{self.path}: has {found} bytes where {expected} are needed; {REPACK_REMEDY}"
+                f"{self.path}: has {found} bytes instead of {expected}; {REPACK_REMEDY}"
             )
         self._row = {clip_id: row for row, clip_id in enumerate(self.header.clip_ids)}
 
     @property
     def n_bytes(self) -> int:
-        """What the arrays take in memory."""
+        """Memory size of the arrays."""
         return self.header.audio_bytes + self.header.embedding_bytes
 
     def rows(self, clip_ids: Iterable[str]) -> Ints:
@@ -188,14 +188,14 @@ class PackedSet:
         return self._mapped(self._audio_at, self.header.audio_dtype, (count,))
 
     def embeddings(self) -> Tensor | None:
-        """(clip, feature, token) or (clip, feature), mapped; None where there are none."""
+        """(clip, feature, token) or (clip, feature), mapped; None if there are none."""
         if self.header.packing.kind == "none":
             return None
         shape = (len(self.header.clip_ids), *self.header.embedding_shape)
         return self._mapped(self._embeddings_at, self.header.packing.dtype, shape)
 
     def _mapped(self, offset: int, dtype: str, shape: tuple[int, ...]) -> Tensor:
-        # Mode "c": nothing reaches the file, and PyTorch takes no arrays that are read-only.
+        # Mode "c" (copy on write) leaves the file intact; PyTorch refuses read-only arrays.
         return torch.from_numpy(np.memmap(self.path, dtype, "c", offset, shape))
 
 
@@ -222,12 +222,12 @@ def file_stamp(path: Path) -> FileStamp:
     """Size and time of the last change of a file.
 
     Raises:
-        InputError: there is none.
+        InputError: the file is missing.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; it was there before: start again") from None
+        raise InputError(f"{path}: no such file, though it existed before; start again") from None
     return found.st_size, found.st_mtime_ns
 
 
@@ -238,20 +238,20 @@ def stale_reason(
     stamps: Sequence[FileStamp],
     embeddings: Mapping[str, Any],
 ) -> str | None:
-    """Why a packed set no longer stands for the files it was made of; None if it does.
+    """Why a packed set no longer matches the files it was made from; None if it does.
 
     Args:
         packed: the set.
-        packing: what should be taken of each clip.
+        packing: what should be stored of each clip.
         clip_ids: clips that are needed; the set may have more.
-        stamps: of their wav files.
+        stamps: stamps of their wav files.
         embeddings: what `PackedHeader.embeddings` should be.
     """
     header = packed.header
     if header.packing != packing:
         return f"it was packed with {header.packing}, now {packing} is needed"
     if header.embeddings != embeddings:
-        return "the file of embeddings has changed"
+        return "the embeddings file has changed"
     there = dict(zip(header.clip_ids, header.stamps, strict=True))
     absent = [clip_id for clip_id in clip_ids if clip_id not in there]
     if absent:

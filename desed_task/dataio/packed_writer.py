@@ -1,4 +1,4 @@
-"""Writing packed sets (see `desed_task.dataio.packed_format`)."""
+"""Write packed sets (see `desed_task.dataio.packed_format`)."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from desed_task.nnet.fusion import pool_tokens
 from desed_task.parallel import prefetch, thread_map
 
 READERS = 4
-# Files from which on their headers take long enough for a bar.
+# Number of files from which reading their headers takes long enough for a progress bar.
 MIN_CLIPS_FOR_BAR = 2000
 # Formats whose samples are whole multiples of 1/32768.
 _FIT_INT16 = ("PCM_16", "PCM_S8", "PCM_U8")
 
 
 class ClipFiles(NamedTuple):
-    """What a set is packed from.
+    """The files that a set is packed from.
 
     Attributes:
-        title: of the set, for the bar.
+        title: name of the set, for the progress bar.
         clip_ids: file stems.
-        wavs: (clip,) their files.
-        reader: of their embeddings; None where none are taken.
+        wavs: (clip,) their wav files.
+        reader: reads their embeddings; None to pack none.
     """
 
     title: str
@@ -61,18 +61,18 @@ class _Wav(NamedTuple):
 
 
 def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = True) -> str | None:
-    """Make a packed set, unless `path` holds it already.
+    """Create a packed set unless `path` is up to date.
 
-    It appears whole; a run that was killed leaves a hidden part, which the next one removes.
+    It is written atomically; the hidden partial file of a killed run is removed by the next one.
 
     Args:
-        path: of the packed file.
+        path: the packed file.
         files: the clips.
-        packing: what is taken of them.
+        packing: what is stored of them.
         progress: whether to show bars.
 
     Returns:
-        Why it was made; None if it was there and its clips have not changed.
+        Why it was created; None if it was up to date.
 
     Raises:
         InputError: for a wav file or embeddings that cannot be used, or too little space.
@@ -82,7 +82,7 @@ def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = Tru
     try:
         reason = stale_reason(PackedSet(path), packing, files.clip_ids, stamps, source)
     except InputError as error:
-        reason = str(error) if path.exists() else "it was not there"
+        reason = str(error) if path.exists() else "it did not exist"
     if reason is None:
         return None
     remove_stale_packs(path)
@@ -99,7 +99,7 @@ def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = Tru
 
 
 def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:
-    """What `PackedHeader.embeddings` says of a file of embeddings; empty for none."""
+    """The value of `PackedHeader.embeddings` for a reader; empty for None."""
     if reader is None:
         return {}
     size, changed = file_stamp(reader.path)
@@ -107,7 +107,7 @@ def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:
 
 
 def remove_stale_packs(path: Path) -> None:
-    """Remove what killed runs left in the folder of `path`; parts in work are locked."""
+    """Remove partial files of killed runs beside `path`; those still being written are locked."""
     for part in path.parent.glob(f".*{path.suffix}"):
         with open(part, "rb") as file:
             try:
@@ -118,7 +118,7 @@ def remove_stale_packs(path: Path) -> None:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Refuse to begin what does not fit on the disk.
+    """Check that a file fits on the disk.
 
     Raises:
         InputError: with the sizes.
@@ -131,8 +131,8 @@ def check_space(path: Path, needed: int) -> None:
 def _no_space(path: Path, needed: int) -> InputError:
     free = shutil.disk_usage(path.parent).free
     return InputError(
-        f"{path}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; free some space, name "
-        "another data.packed_dir or set it to null"
+        f"{path}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; free some space, set "
+        "data.packed_dir to another folder or to null"
     )
 
 
@@ -205,12 +205,12 @@ def _audio_rows(files: ClipFiles, header: PackedHeader) -> Iterator[NDArray[Any]
 
 
 def _slot(work: tuple[Path, int, int], dtype: str) -> NDArray[Any]:
-    """A clip's samples and the zeros behind them."""
+    """A clip's samples, padded with zeros."""
     path, length, size = work
     with open_audio(path) as sound:
         samples = to_mono(path, sound.read(dtype=dtype))
     if len(samples) != length:
-        raise InputError(f"{path}: was written anew while it was packed; start again")
+        raise InputError(f"{path}: was replaced while it was packed; start again")
     slot = np.zeros(size, dtype=dtype)
     slot[:length] = samples
     return slot
@@ -220,14 +220,14 @@ def _embedding_rows(files: ClipFiles, packing: Packing) -> Iterator[NDArray[Any]
     """The embeddings of each clip."""
     if files.reader is None:
         return iter(())
-    # One thread: HDF5 reads one thing at a time.
+    # One thread, as HDF5 serialises reads.
     return prefetch(partial(_embedding, reader=files.reader, packing=packing), files.clip_ids, 1)
 
 
 def _embedding(clip_id: str, reader: EmbeddingReader, packing: Packing) -> NDArray[Any]:
     values = reader.global_(clip_id) if packing.kind == "global" else reader.frame(clip_id)
     if packing.kind == "pooled":
-        # The network's own function, so that it gives the network's own values.
+        # The network's own function, so that the values are the same.
         pooled = pool_tokens(torch.from_numpy(values).unsqueeze(0), packing.n_frames)
         values = pooled.squeeze(0).T.contiguous().numpy()
     if packing.dtype == "float16" and np.abs(values).max() > np.finfo(np.float16).max:

@@ -1,4 +1,4 @@
-"""Batches with a fixed number of rows from each set (SPEC section 2)."""
+"""Sample batches with a fixed number of rows per set (docs/method.md, Classes and corpora)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from desed_task.errors import InputError
 class QuotaBatchSampler(Sampler[list[ItemKey]]):
     """Draws each batch's rows from several sets, without replacement within an epoch.
 
-    What is drawn depends on (seed, epoch) alone, so a resumed run sees the batches that an
-    uninterrupted one sees. All processes draw the same order; process r takes every batch whose
+    Draws depend on (seed, epoch) alone, so a resumed run gets the same batches as an uninterrupted
+    one. All processes draw the same order; process r takes every batch whose
     number is r modulo the number of processes.
 
     Args:
-        lengths: set name -> its clips; sets lie one behind the other in a `JoinedDataset`.
+        lengths: set name -> number of clips, in the order of the sets in a `JoinedDataset`.
         quotas: rows of each set in a batch, in the same order.
-        seed: of every draw.
+        seed: seed of all draws.
         rank: this process.
         world_size: processes.
 
     Raises:
-        InputError: if a set has fewer clips than the processes' batches need of it at once.
+        InputError: if a set has fewer clips than one batch of every process takes.
     """
 
     def __init__(

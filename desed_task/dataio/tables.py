@@ -1,4 +1,4 @@
-"""Tab-separated tables as text: read whole, columns checked, nothing interpreted."""
+"""Read tab-separated tables as text, and check their columns."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from desed_task.errors import InputError
 
 
 def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Every cell of a table as it stands; empty cells are "".
+    """Read a table without converting its cells; empty cells are "".
 
     The index counts the lines below the first, blank ones (which are left out) included.
 
     Args:
         path: a file whose first line names its columns.
-        columns: those that it must have, filename among them.
+        columns: required columns, including filename.
 
     Raises:
-        InputError: the file is missing, empty or foreign, or lacks columns, rows or a file
-            name in one of them.
+        InputError: the file is missing, empty or not a table, or lacks columns, rows or a file name
+            in a row.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such table; see README on getting the data")
+        raise InputError(f"{path}: no such table; see docs/data.md on getting the data")
     try:
-        # No quoting: a stray quote in a cell must not swallow the lines behind it.
+        # No quoting: a stray quote in a cell must not swallow the lines after it.
         frame = pd.read_csv(
             path,
             sep="\t",
@@ -53,7 +53,7 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"{path}: lacks the columns {', '.join(absent)} (has {there}); "
             "columns are separated by tabs and named in the first line"
         )
-    # Blank lines are no rows; the index stays, so that line numbers are right.
+    # Blank lines are not rows; the index is kept, so that line numbers are right.
     frame = frame[(frame != "").any(axis=1)]
     if frame.empty:
         raise InputError(f"{path}: table without rows; get or prepare the data again")
@@ -72,7 +72,7 @@ def row_location(path: Path, frame: pd.DataFrame, row: int | np.integer[Any]) ->
 
 
 def parse_numbers(text: pd.Series[str]) -> npt.NDArray[np.float64]:
-    """(row,) the numbers that cells hold, NaN where they hold none."""
+    """(row,) numbers in cells, NaN for cells that are not numbers."""
     return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
 
 

@@ -1,6 +1,6 @@
 """Kaldi's log-mel filterbank for a batch of waveforms, on the device of the waveforms.
 
-Kaldi's defaults without dither, as BEATs was trained on (SPEC section 5): frames that fit whole
+Kaldi's defaults without dither, as BEATs was trained on: frames that fit whole
 (snip edges), mean removed, pre-emphasis, Povey window, power spectrum padded to a power of two,
 triangles on the mel scale 1127 ln(1 + f / 700), natural logarithm.
 """
@@ -31,7 +31,7 @@ class KaldiFbank(nn.Module):
         frame_s: float = 0.025,
         shift_s: float = 0.010,
     ) -> None:
-        """Lay out window and filters.
+        """Compute window and filters.
 
         Args:
             n_mels: triangles between 20 Hz and half the sample rate.
@@ -43,7 +43,7 @@ class KaldiFbank(nn.Module):
         self.shift_samples = int(sample_rate * shift_s)
         self.n_fft = 2 ** math.ceil(math.log2(self.frame_samples))
         window = torch.hann_window(self.frame_samples, periodic=False).pow(POVEY_POWER)
-        # They follow from the arguments, so no checkpoint holds them.
+        # They follow from the arguments, so checkpoints need not contain them.
         self.register_buffer("window", window, persistent=False)
         filters = kaldi_mel_filters(n_mels, self.n_fft, sample_rate)
         self.register_buffer("filters", filters, persistent=False)

@@ -1,6 +1,6 @@
-"""Scores in, numbers out: one module a criterion, pure functions."""
+"""Metrics as pure functions of scores, one module per criterion."""
 
 import warnings
 
-# dcase_util, below sed_scores_eval, announces at import what our pin of setuptools provides for.
+# dcase_util, imported by sed_scores_eval, warns of what our pin of setuptools takes care of.
 warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)

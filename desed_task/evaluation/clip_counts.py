@@ -1,4 +1,4 @@
-"""What each clip or recording adds to the counts of a metric (see `weighted_metrics`)."""
+"""Counts that each clip or recording contributes to a metric (see `weighted_metrics`)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def psds_by_threshold(
     duration_s: Floats,
     spec: PsdsSpec,
 ) -> WeightedPsds:
-    """The PSDS of `psds_from_thresholds`.
+    """The PSDS of `psds_from_thresholds`, weighted.
 
     Args:
-        operating_points: detections of each threshold, which rises.
+        operating_points: detections at each threshold, in rising order.
         truth: true events; every class occurs.
         n_classes: classes.
         duration_s: (clip,) seconds.
-        spec: which PSDS.
+        spec: parameters of the PSDS.
     """
     spec = spec.of_classes(n_classes)
     shape = (len(duration_s), n_classes, 2 + (n_classes if spec.alpha_ct else 0))
@@ -99,9 +99,9 @@ def psds_by_score(
     Args:
         frames: clip -> data frame of scores, of the clips that have events.
         truth: clip -> events; every class of the frames occurs.
-        clip_ids: the units; those without events count nothing.
+        clip_ids: the units; those without events add nothing.
         durations: clip -> seconds.
-        spec: which PSDS.
+        spec: parameters of the PSDS.
     """
     labels = _labels(frames)
     spec = spec.of_classes(len(labels))

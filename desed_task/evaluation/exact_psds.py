@@ -1,7 +1,7 @@
-"""PSDS over all thresholds, exact, in arrays: what sed_scores_eval computes, in less time.
+"""Exact PSDS over all thresholds in arrays, faster than sed_scores_eval.
 
 Ebbers et al., "Threshold independent evaluation of sound event detection scores", ICASSP 2022, but
-by the runs of `threshold_runs` instead of a change at each score.
+with the runs of `threshold_runs` instead of a change at each score.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from desed_task.evaluation.psds import (
 from desed_task.evaluation.scores import Detections, Floats, Ints, Scores
 from desed_task.evaluation.threshold_runs import Runs, find_runs, sums_below
 
-# Times are compared to the microsecond, as sed_scores_eval does: shares that meet a criterion
-# exactly are then not lost to rounding.
+# Times are compared to the microsecond, as in sed_scores_eval, so that shares that meet a criterion
+# exactly are not lost to rounding.
 _DECIMALS = 6
 
 
@@ -47,11 +47,11 @@ def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: Psd
     """PSDS over all thresholds.
 
     Args:
-        scores: post-processed, finite, of the clips and classes counted.
+        scores: post-processed, finite scores of the clips and classes to count.
         truth: true events, their indices those of `scores`; every class occurs. Events of a class
             and clip do not overlap.
-        dataset_s: length of all clips together.
-        spec: which PSDS.
+        dataset_s: total length of all clips, seconds.
+        spec: parameters of the PSDS.
     """
     labels = scores.vocabulary.labels
     spec = spec.of_classes(len(labels))
@@ -87,7 +87,7 @@ def _roc(
 
 
 def _timed_runs(signals: Ints, clips: Ints, label: int, boundaries_s: Floats) -> _TimedRuns:
-    """All that is detected at any threshold in some clips."""
+    """Everything that is detected at any threshold in some clips."""
     runs = find_runs(signals[clips])
     labels = np.full(len(runs.signal), label)
     events = Detections(
@@ -140,7 +140,7 @@ def _hits(
     """(level,) true events found: those that tolerated runs cover for the share `gtc`."""
     kept = tolerated[overlaps.found]
     run, true, seconds = overlaps.found[kept], overlaps.true[kept], overlaps.seconds[kept]
-    # What a run covers comes below its high and goes below its low.
+    # The coverage of a run is added below its `high` and removed below its `low`.
     level = np.concatenate([found.runs.high[run], found.runs.low[run]])
     event = np.concatenate([true, true])
     change = np.concatenate([seconds, -seconds])
@@ -150,7 +150,7 @@ def _hits(
     total = np.cumsum(change)
     earlier = np.repeat((total - change)[start], np.diff(np.append(start, len(event))))
     covered = _reaches(total - earlier, gtc, (own.offset_s - own.onset_s)[event])
-    # Several changes of an event at one level are one: the last of them holds.
+    # Of several changes of an event at one level, the last one counts.
     last = _ends(event * n_levels + level)
     level, event, covered = level[last], event[last], covered[last].astype(np.int64)
     gained = covered - np.append(0, covered)[:-1]
@@ -186,7 +186,7 @@ def _n_detected(runs: Runs, n_levels: int) -> Ints:
 def _cross_triggers(
     false: _TimedRuns, others: Detections, class_s: Floats, cttc: float, n_levels: int
 ) -> Floats:
-    """(level,) cross-triggers a second of the class triggered, mean over the other classes."""
+    """(level,) cross-triggers per second of the class triggered, mean over the other classes."""
     n_classes = len(class_s)
     overlaps = _overlaps(false.events, others)
     cell = overlaps.found * n_classes + others.label_index[overlaps.true]

@@ -1,9 +1,9 @@
-"""F-scores of events: by intersection and by collars, of detections and of scores.
+"""F-scores by intersection, collars and segments, of detections and of scores.
 
 Intersection: Bilen et al. 2020, counted as by psds_eval 0.5.3. Collars and segments: Mesaros et
 al., "Metrics for polyphonic sound event detection", 2016, counted as by sed_eval 0.2.1 with optimal
-matching. sed_eval and sed_scores_eval give a class without a true positive an F-score of 0,
-psds_eval gives it none (`FScore.as_psds_eval`).
+matching. A class without a true positive has an F-score of 0 in sed_eval and sed_scores_eval, and
+none in psds_eval (`FScore.as_psds_eval`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SED_SCORES_EVAL_DECIMALS = 6
 
 
 class FScore(NamedTuple):
-    """F-scores and what they were counted from.
+    """F-scores and the counts they are computed from.
 
     `macro` is the mean over the classes that have a value. A class with neither true events nor
     detections has none (NaN); one whose events were all missed has 0. Classes that are detected but
@@ -42,7 +42,7 @@ class FScore(NamedTuple):
     references: dict[str, int]
 
     def as_psds_eval(self) -> FScore:
-        """The F-scores that psds_eval 0.5.3 states: a class without a true positive has no value.
+        """The F-scores that psds_eval 0.5.3 reports: a class without a true positive has no value.
 
         Such a class is NaN and left out of `macro`, which is 0 if no class is left.
         """
@@ -71,8 +71,8 @@ def intersection_fscore(
         labels: classes, in the order of the label indices.
         dtc: detection tolerance criterion.
         gtc: ground truth intersection criterion.
-        decimals: seconds are rounded to so many before they are compared, as sed_scores_eval does
-            (SED_SCORES_EVAL_DECIMALS). None compares shares as they are, as psds_eval does.
+        decimals: to which seconds are rounded before they are compared, as in sed_scores_eval
+            (SED_SCORES_EVAL_DECIMALS). None compares shares unrounded, as psds_eval does.
     """
     counts = intersection_counts(
         found, truth, len(labels), dtc=dtc, gtc=gtc, cttc=None, decimals=decimals
@@ -103,9 +103,9 @@ def collar_fscore(
         onset_collar_s: seconds.
         offset_collar_s: seconds.
         offset_collar_rate: share of a true event's length.
-        decimals: what a difference has beyond its collar is rounded to so many, as sed_scores_eval
-            does (SED_SCORES_EVAL_DECIMALS). None compares times as they are, as sed_eval does: a
-            difference of just the collar may then fall to either side.
+        decimals: to which the excess of a difference over its collar is rounded, as in
+            sed_scores_eval (SED_SCORES_EVAL_DECIMALS). None compares times unrounded, as sed_eval
+            does: rounding errors then decide on a difference equal to the collar.
     """
     matched = collar_matches(
         found,
@@ -182,7 +182,7 @@ def _active_cells(events: Detections, segment_s: float) -> Ints:
 
 
 def _matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Which of the second kind take part in a largest matching of the allowed pairs."""
+    """Which of the second kind belong to a maximum matching of the allowed pairs."""
     graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=shape).tocsr()
     matching: npt.NDArray[np.int32] = maximum_bipartite_matching(graph, perm_type="row")
     return matching >= 0
@@ -238,7 +238,7 @@ def collar_fscore_from_scores(
 
 
 def _macro_and_classes(score: dict[str, float]) -> tuple[float, dict[str, float]]:
-    """Split sed_scores_eval's dictionary, whose averages stand among the classes."""
+    """Split sed_scores_eval's dictionary, which contains averages beside the classes."""
     averages = ("macro_average", "micro_average", "mean")
     classes = {name: float(value) for name, value in score.items() if name not in averages}
     return float(np.mean(list(classes.values()))), classes

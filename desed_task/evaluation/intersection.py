@@ -1,6 +1,6 @@
 """Counts of the intersection criteria for given detections, in arrays (Bilen et al. 2020).
 
-With the rounding of psds_eval 0.5.3, or of sed_scores_eval 0.0.4.
+Rounding is that of psds_eval 0.5.3 or of sed_scores_eval 0.0.4.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from desed_task.evaluation.scores import Detections, Floats, Ints
 
 
 class IntersectionCounts(NamedTuple):
-    """Of each class: true events found, false detections, cross-triggers by the class triggered."""
+    """Per class: true events found, false detections, cross-triggers by the class triggered."""
 
     true_positives: Ints  # (class,)
     false_positives: Ints  # (class,)
@@ -23,7 +23,7 @@ class IntersectionCounts(NamedTuple):
 
 
 class IntersectionMatches(NamedTuple):
-    """What the criteria say of each event."""
+    """Which events meet the criteria."""
 
     hit: npt.NDArray[np.bool_]  # (true event,) found
     tolerated: npt.NDArray[np.bool_]  # (detection,) not false
@@ -59,7 +59,7 @@ def intersection_counts(
     cttc: float | None,
     decimals: int | None = None,
 ) -> IntersectionCounts:
-    """Count what `intersection_matches` finds, class by class; the same arguments."""
+    """Count the results of `intersection_matches` per class; takes the same arguments."""
     hit, tolerated, trigger, triggered = intersection_matches(
         found, truth, n_classes, dtc=dtc, gtc=gtc, cttc=cttc, decimals=decimals
     )
@@ -93,9 +93,9 @@ def intersection_matches(
         gtc: share of a true event that tolerated detections must cover for it to be found.
         cttc: share of a false detection in true events of another class from which on it is a
             cross-trigger; None counts none.
-        decimals: seconds are rounded to so many before they are compared, as sed_scores_eval does.
-            None compares shares as they are, as psds_eval does: one that just meets its criterion
-            may then fall to either side.
+        decimals: to which seconds are rounded before they are compared, as in sed_scores_eval.
+            None compares shares unrounded, as psds_eval does: rounding errors then decide on a
+            share equal to its criterion.
     """
     pairs = pair_up(found, truth)
     overlap = np.minimum(found.offset_s[pairs.found], truth.offset_s[pairs.true])
@@ -120,7 +120,7 @@ def intersection_matches(
 def _reach(
     index: Ints, overlap_s: Floats, length_s: Floats, share: float, decimals: int | None
 ) -> npt.NDArray[np.bool_]:
-    """(entry,) whether the overlaps of an index come to that share of its length."""
+    """(entry,) whether the overlaps of an index sum to that share of its length."""
     reached: npt.NDArray[np.bool_]
     if decimals is None:
         # Shares are summed, not overlaps, so that sums round as in psds_eval.

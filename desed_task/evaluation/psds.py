@@ -1,4 +1,4 @@
-"""The polyphonic sound detection score: exact from scores, and from a set of thresholds.
+"""The polyphonic sound detection score (PSDS), exact or from a set of thresholds.
 
 Bilen et al., "A framework for the robust evaluation of sound event detection", ICASSP 2020;
 Ebbers et al., "Threshold independent evaluation of sound event detection scores", ICASSP 2022.
@@ -26,7 +26,7 @@ class PsdsSpec:
     Attributes:
         dtc: detection tolerance criterion.
         gtc: ground truth intersection criterion.
-        cttc: cross-trigger tolerance criterion; None where cross-triggers do not count.
+        cttc: cross-trigger tolerance criterion; None if cross-triggers do not count.
         alpha_ct: weight of cross-triggers in the effective false positive rate.
         alpha_st: weight of the deviation between classes in the effective true positive rate.
         max_efpr: false positives per hour up to which the area is taken.
@@ -40,7 +40,7 @@ class PsdsSpec:
     max_efpr: float = 100.0
 
     def of_classes(self, n_classes: int) -> PsdsSpec:
-        """The same for `n_classes`: a class by itself has no other that it could trigger."""
+        """A copy for `n_classes`: a single class has no cross-triggers."""
         return self if n_classes > 1 else replace(self, cttc=None, alpha_ct=0.0)
 
 
@@ -56,7 +56,7 @@ class Roc(NamedTuple):
 
 
 class Psds(NamedTuple):
-    """A score with the curves it is the area of."""
+    """A PSDS with the ROC curves it is computed from."""
 
     value: float
     per_class: dict[str, float]
@@ -73,7 +73,7 @@ def psds_from_scores(
         frames: clip -> data frame of scores, of the clips that have events.
         truth: clip -> events; every class of the frames occurs.
         durations: clip -> seconds, of the same clips.
-        spec: which PSDS.
+        spec: parameters of the PSDS.
     """
     spec = spec.of_classes(len(next(iter(frames.values())).columns) - 2)
     value, per_class, (tpr, efpr), curves = sed_scores_eval.intersection_based.psds(
@@ -109,11 +109,11 @@ def psds_from_thresholds(
     """PSDS of detections at several thresholds, as psds_eval 0.5.3 computes it.
 
     Args:
-        operating_points: detections of each threshold.
+        operating_points: detections at each threshold.
         truth: true events; every class occurs.
         labels: classes, in the order of the label indices.
-        dataset_s: length of all clips together.
-        spec: which PSDS.
+        dataset_s: total length of all clips, seconds.
+        spec: parameters of the PSDS.
     """
     spec = spec.of_classes(len(labels))
     counts = [
@@ -125,19 +125,19 @@ def psds_from_thresholds(
 
 
 def seconds_of_classes(truth: Detections, n_classes: int) -> Floats:
-    """(class,) length of all true events of a class together."""
+    """(class,) total length of the true events of a class."""
     length_s = truth.offset_s - truth.onset_s
     seconds = np.bincount(truth.label_index, weights=length_s, minlength=n_classes)
     return seconds.astype(np.float64)
 
 
 def psds_of_rocs(rocs: Sequence[Roc], labels: Sequence[str], spec: PsdsSpec) -> Psds:
-    """The score of classes' curves.
+    """The PSDS of the curves of all classes.
 
     Args:
-        rocs: of each class, as `staircase` makes them.
+        rocs: curve of each class, from `staircase`.
         labels: their names.
-        spec: which PSDS.
+        spec: parameters of the PSDS.
     """
     total = effective_roc(rocs, spec)
     return Psds(

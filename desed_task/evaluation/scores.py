@@ -1,4 +1,4 @@
-"""Frame scores of many clips in one array, and what is detected in them at a threshold."""
+"""Frame scores of many clips in one array, and detections at a threshold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network says of clips.
+    """Frame scores of clips.
 
     Attributes:
         clip_ids: file stems.
@@ -46,7 +46,7 @@ class Scores:
             )
 
     def map(self, function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Scores:
-        """The same clips with `function` of the values."""
+        """A copy with `function` applied to the values."""
         return replace(self, values=function(self.values))
 
     def select(
@@ -55,7 +55,7 @@ class Scores:
         """Scores of some clips and classes, in the order given; None keeps all.
 
         Raises:
-            InputError: naming clips that have no scores, or an unknown label.
+            InputError: naming clips without scores, or an unknown label.
         """
         chosen = self
         if clip_ids is not None:
@@ -63,8 +63,8 @@ class Scores:
             absent = [clip_id for clip_id in clip_ids if clip_id not in place]
             if absent:
                 raise InputError(
-                    f"no scores of {len(absent)} clips (e.g. {', '.join(absent[:3])}); score them, "
-                    "or leave them out of the truth"
+                    f"no scores for {len(absent)} clips (e.g. {', '.join(absent[:3])}); score "
+                    "them, or leave them out of the truth"
                 )
             values = self.values[[place[clip_id] for clip_id in clip_ids]]
             chosen = replace(self, clip_ids=tuple(clip_ids), values=values)
@@ -85,10 +85,10 @@ def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, 
             finite; if no clip of the table has scores.
     """
     listed, scored = set(table.clip_ids), set(scores.clip_ids)
-    strangers = [clip_id for clip_id in scores.clip_ids if clip_id not in listed]
-    if strangers:
+    unknown = [clip_id for clip_id in scores.clip_ids if clip_id not in listed]
+    if unknown:
         raise InputError(
-            f"{len(strangers)} scored clips (e.g. {', '.join(strangers[:3])}) are not in "
+            f"{len(unknown)} scored clips (e.g. {', '.join(unknown[:3])}) are not in "
             f"{table.path or 'the truth'}; add a row for each (without onset, offset and label if "
             "nothing happens in it), or do not score them"
         )
@@ -102,7 +102,7 @@ def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, 
     common = [clip_id for clip_id in table.clip_ids if clip_id in scored]
     if not common:
         raise InputError(
-            f"no scores of any of the {len(listed)} clips of {table.path or 'the truth'}; score "
+            f"no scores for any of the {len(listed)} clips of {table.path or 'the truth'}; score "
             "them first"
         )
     return scores.select(common), table.select(common), len(listed) - len(common)
@@ -110,7 +110,7 @@ def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, 
 
 @dataclass(frozen=True)
 class Detections:
-    """Events, found or true, column by column; one entry per event.
+    """Detected or true events as columns, with one entry per event.
 
     Attributes:
         clip_index: (event,) index of the clip.
@@ -172,7 +172,7 @@ TruthEvents = dict[str, list[tuple[float, float, str]]]
 
 
 def as_sed_scores_eval(scores: Scores) -> ScoreFrames:
-    """The data frames that sed_scores_eval takes; the only place where they are made."""
+    """The data frames that sed_scores_eval takes; no other code creates them."""
     columns = ["onset", "offset", *scores.vocabulary]
     times = np.stack([scores.boundaries_s[:-1], scores.boundaries_s[1:]], axis=1)
     whole = np.broadcast_to(times, (len(scores.clip_ids), *times.shape))
@@ -195,7 +195,7 @@ def truth_events(table: EventTable, vocabulary: Vocabulary) -> TruthEvents:
 
 
 def check_durations(clip_ids: Sequence[str], durations: Mapping[str, float]) -> None:
-    """Refuse clips whose length is not known.
+    """Check that every clip has a known duration.
 
     Raises:
         InputError: naming them.
@@ -203,6 +203,6 @@ def check_durations(clip_ids: Sequence[str], durations: Mapping[str, float]) -> 
     absent = [clip_id for clip_id in clip_ids if clip_id not in durations]
     if absent:
         raise InputError(
-            f"no duration of {len(absent)} clips (e.g. {', '.join(absent[:3])}); add them to the "
+            f"no duration for {len(absent)} clips (e.g. {', '.join(absent[:3])}); add them to the "
             "durations table, or delete it and prepare the data again"
         )

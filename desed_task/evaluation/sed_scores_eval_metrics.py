@@ -1,4 +1,4 @@
-"""What sed_scores_eval makes of scores, as single functions that another process can be given."""
+"""Metrics of sed_scores_eval as functions that can be pickled for worker processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def psds(
         scores: of the clips that have events.
         truth: clip -> events; every class of the scores occurs.
         durations: clip -> seconds, of the same clips.
-        spec: which PSDS.
+        spec: parameters of the PSDS.
     """
     return psds_from_scores(as_sed_scores_eval(scores), truth, durations, spec)
 
@@ -46,7 +46,7 @@ def collar_f1(
 def _decided(scores: Scores, threshold: float) -> ScoreFrames:
     """Scores that are 1 above the threshold and 0 below.
 
-    The package works out the events at every score that occurs before it looks at the threshold;
-    of two it is faster, and the events at the threshold are the same.
+    The package computes the events at every distinct score before it applies the threshold; with
+    two scores it is faster, and the events at the threshold are the same.
     """
     return as_sed_scores_eval(scores.map(lambda values: (values > threshold).astype(np.float32)))

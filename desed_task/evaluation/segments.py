@@ -1,8 +1,9 @@
 """One-second segments of clips or of whole recordings: F-score, AUC and partial AUC.
 
-Clips cut from a recording are named `{recording}-{onset}-{offset}`, times in centiseconds. Frames
-become segments in one of two ways (SPEC section 7): for a test they are averaged in each segment
-and clips are overlap-added to recordings; for a validation the highest frame counts, clip by clip.
+Clips cut from a recording are named `{recording}-{onset}-{offset}`, times in centiseconds. Frame
+scores become segment scores in one of two ways (docs/method.md, Validation and Test): a test
+averages them in each segment and overlap-adds clips to recordings, a validation takes the maximum,
+clip by clip.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from desed_task.evaluation.scores import (
 )
 
 SEGMENT_S = 1.0
-# Times of frames are rounded to so many decimals before they are held against segments.
+# Decimals to which times of frames are rounded before they are compared with segments.
 _DECIMALS = 6
 _CLIP_NAME = re.compile(r"(?P<recording>.+)-(?P<onset>\d+)-(?P<offset>\d+)")
 
 
 class ClipSpan(NamedTuple):
-    """Where a clip was cut."""
+    """The part of a recording that a clip was cut from."""
 
     recording: str
     onset_s: float
@@ -60,7 +61,7 @@ def clip_span(clip_id: str) -> ClipSpan:
 
 
 def segment_weights(boundaries_s: Floats, n_segments: int) -> npt.NDArray[np.float64]:
-    """(segment, frame): the share that each frame has in the time of a one-second segment."""
+    """(segment, frame): the share of each frame in the time of a one-second segment."""
     start = np.arange(n_segments)[:, None] * SEGMENT_S
     overlap = np.minimum(boundaries_s[1:], start + SEGMENT_S) - np.maximum(boundaries_s[:-1], start)
     overlap = overlap.clip(min=0.0)
@@ -85,10 +86,10 @@ class Segments(NamedTuple):
 
 
 def clip_segments(scores: Scores, truth: Detections, duration_s: Floats) -> Segments:
-    """Segments of each clip by itself, as sed_scores_eval 0.0.4 makes them of frame scores.
+    """Segments of each clip, as sed_scores_eval 0.0.4 derives them from frame scores.
 
-    The score of a segment is the maximum over the frames that reach into it, also over those behind
-    the clip's end in its last segment, and 0 where there is no frame.
+    The score of a segment is the maximum over the frames that overlap it (in a clip's last segment
+    including those after the clip's end), and 0 without any.
 
     Args:
         scores: of clips.
@@ -148,7 +149,7 @@ def overlap_add(scores: Scores, durations: Mapping[str, float]) -> dict[str, Flo
 def segment_frames(
     segments: Mapping[str, Floats], durations: Mapping[str, float], labels: Sequence[str]
 ) -> ScoreFrames:
-    """The data frames that sed_scores_eval takes, one row a segment; the last may be shorter."""
+    """The data frames that sed_scores_eval takes, one row per segment; the last may be shorter."""
     frames = {}
     for name, values in segments.items():
         edges = np.minimum(np.arange(len(values) + 1) * SEGMENT_S, durations[name])
@@ -179,7 +180,7 @@ def on_recordings(table: EventTable) -> EventTable:
 
 
 class SegmentScores(NamedTuple):
-    """Macro values with those of each class.
+    """Macro averages and the values of each class.
 
     A class that is active in every segment has no area (NaN) and is left out of the mean areas.
     """
@@ -215,7 +216,7 @@ def segment_scores(
 def scores_of_segments(
     segments: Segments, labels: Sequence[str], *, max_fpr: float
 ) -> SegmentScores:
-    """The same of segments in arrays, which saves sed_scores_eval its loop over clips.
+    """`segment_scores` of segments in arrays, without sed_scores_eval's loop over clips.
 
     Args:
         segments: of all clips; every class is active in one.
@@ -226,13 +227,13 @@ def scores_of_segments(
         label: (segments.values[:, column], {"tps": active, "fps": ~active})
         for column, (label, active) in enumerate(zip(labels, segments.active.T, strict=True))
     }
-    # The package puts the segments of clips one after the other; these stand so already.
+    # The package concatenates the segments of clips; these already are.
     statistics = segment_based.intermediate_statistics
     of_all = statistics.accumulated_intermediate_statistics_from_deltas({"all clips": changes})
     return _scores_of(of_all, max_fpr)
 
 
-# What sed_scores_eval knows of a class: scores, and by name the counts at each of them.
+# sed_scores_eval's statistics of a class: scores, and by name the counts at each of them.
 _Statistics = tuple[Floats, dict[str, Any]]
 
 

@@ -1,4 +1,4 @@
-"""What is detected in scores at every threshold there is, each detection once.
+"""Runs of frames that are detected at any threshold (component tree).
 
 A run of frames is detected at the thresholds that are below all its scores but not below its
 neighbours'. As a threshold falls runs grow and merge, so that each signal has at most as many of
@@ -23,8 +23,8 @@ class Runs(NamedTuple):
     Attributes:
         signal: (run,) index of the signal.
         first: (run,) its first frame.
-        last: (run,) the frame behind its last.
-        low: (run,) the higher level of its two neighbours; -1 where it is a whole signal.
+        last: (run,) the frame after its last.
+        low: (run,) the higher level of its two neighbours; -1 for a whole signal.
         high: (run,) its lowest level.
     """
 
@@ -42,13 +42,13 @@ class Runs(NamedTuple):
 def find_runs(signals: Ints) -> Runs:
     """The runs of levels (signal, frame), which are at least 0."""
     n_frames = signals.shape[1]
-    # A wall before each signal and one behind the last keep the signals apart.
+    # A wall before each signal and one after the last keep the signals apart.
     walls = np.full((len(signals), 1), -1)
     levels = np.append(np.concatenate([walls, signals], axis=1), walls[:1])
     inside = np.flatnonzero(levels >= 0)
     before = _nearest(levels, inside, step=-1, beyond=np.greater)
     after = _nearest(levels, inside, step=1, beyond=np.greater_equal)
-    # Of several frames with a run's lowest level the first one stands for it.
+    # Of several frames with a run's lowest level, the first one represents it.
     first_of_run = levels[before] < levels[inside]
     node, before, after = inside[first_of_run], before[first_of_run], after[first_of_run]
     signal, place = np.divmod(node, n_frames + 1)
@@ -62,7 +62,7 @@ def _nearest(levels: Ints, nodes: Ints, *, step: int, beyond: np.ufunc) -> Ints:
     place = np.arange(len(levels)) + step
     left = nodes[beyond(levels[place[nodes]], levels[nodes])]
     while len(left):
-        # What a place was found to pass over, those that see it pass over too: jumps double.
+        # Pointer doubling: what a place skips, those that point to it skip too.
         place[left] = place[place[left]]
         left = left[beyond(levels[place[left]], levels[left])]
     found: Ints = place[nodes]
@@ -72,7 +72,7 @@ def _nearest(levels: Ints, nodes: Ints, *, step: int, beyond: np.ufunc) -> Ints:
 def sums_below(
     levels: npt.NDArray[Any], n_levels: int, weights: npt.NDArray[Any] | None = None
 ) -> npt.NDArray[Any]:
-    """What counts at the threshold just below each of the levels 0 ... n_levels - 1.
+    """Sums of what counts at the threshold just below each of the levels 0 ... n_levels - 1.
 
     Args:
         levels: (entry,) level of each entry, which counts at thresholds below it; one below 0

@@ -1,9 +1,9 @@
-"""Metrics of clips that count several times or not at all: one pass over sums, for resampling.
+"""Metrics from weighted sums of counts per clip, for bootstrap resampling.
 
 Every metric of this package is a function of counts that are sums over clips (over recordings, for
-segments). What each unit adds to them at each operating point is kept here, so that the metric of
-any resample is that of sums weighted by how often each unit was drawn. The value is that of a
-corpus in which the units are really repeated: a class without an event in it is left out.
+segments). The contribution of each unit at each operating point is stored here, so that the
+metric of any resample follows from sums weighted by how often each unit was drawn. The value is
+that of a corpus in which the units are repeated: a class without an event in it is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WeightedMetric(Protocol):
     """Values of one or several metrics for weights of the units."""
 
     def values(self, weights: Floats) -> tuple[float, ...]:
-        """The metrics where unit i occurs `weights[i]` times; NaN where they do not exist."""
+        """The metrics if unit i occurs `weights[i]` times; NaN for those that do not exist."""
 
 
 class CountDeltas(NamedTuple):
@@ -37,7 +37,7 @@ class CountDeltas(NamedTuple):
 
         Args:
             weights: (unit,) how often each occurs.
-            directions: (m, kind) takes m sums of kinds instead of the kinds.
+            directions: (m, kind) weights of m sums of kinds, returned instead of the kinds.
         """
         amounts = self.amounts if directions is None else directions @ self.amounts
         drawn = weights[self.unit]
@@ -50,7 +50,7 @@ def count_deltas(score: Floats, unit: Ints, amounts: Floats) -> CountDeltas:
     Args:
         score: (change,) the counts change when the threshold falls below it.
         unit: (change,) whose counts.
-        amounts: (change, kind) by how much; changes of nothing are dropped.
+        amounts: (change, kind) by how much; changes of 0 are dropped.
     """
     kept = np.flatnonzero(amounts.any(axis=1))
     order = kept[np.argsort(-score[kept], kind="stable")]
@@ -68,7 +68,7 @@ class WeightedPsds:
         references: (clip, class) true events.
         class_s: (clip, class) seconds of true events.
         duration_s: (clip,) seconds; 0 for clips that are left out.
-        spec: which PSDS.
+        spec: parameters of the PSDS.
     """
 
     classes: Sequence[CountDeltas]
@@ -92,7 +92,7 @@ class WeightedPsds:
             efpr = false / hours
             if triggers:
                 efpr = efpr + triggers[0]
-            # What lies beyond has no area; most operating points do.
+            # Points beyond, which are most of them, add no area.
             inside = efpr < spec.max_efpr
             rocs.append(staircase(efpr[inside], true[inside] / references[label]))
         return (area(effective_roc(rocs, spec), spec.max_efpr),)

@@ -1,12 +1,12 @@
-"""From a recording to sound events, with a trained checkpoint.
+"""Detect sound events in recordings with a trained checkpoint.
 
     detector = SoundEventDetector.from_checkpoint("best.ckpt", beats="BEATs_iter3_plus_AS2M.pt")
     found = detector.detect(waveform, 44100)
     found.events[0]  # SoundEvent(onset_s=1.28, offset_s=2.56, label='Dog', confidence=0.93)
 
 A recording is cut into overlapping windows of the length that the network was trained on; their
-scores are added up (`desed_task.inference.overlap_add`), median-filtered over the whole recording
-and held against a threshold.
+scores are overlap-added (`desed_task.inference.overlap_add`), median-filtered over the whole
+recording and compared with a threshold.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from desed_task.postprocess import DEFAULT_THRESHOLD, ClassMedianFilter, Thresho
 
 # BEATs' patches last 0.16 s: two of them are 5 frames, so with multiples of 0.32 s all windows but
 # a recording's last have frames and patches on common grids. Scores of a mini network jump by 0.13
-# at the seams of windows side by side, by 0.009 with this hop, and by 0.006 between any two frames.
+# where adjacent windows meet, by 0.009 with this hop, and by 0.006 between any two frames.
 DEFAULT_HOP_S: Final = 5.12
-# Windows at a time; on the CPU for each thread, as more would leave a processor's caches.
+# Windows per batch; on the CPU per thread, as more would not fit its caches.
 _BATCH_GPU, _BATCH_CPU = 32, 4
 
 
@@ -54,7 +54,7 @@ class SoundEvent(NamedTuple):
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """What was found in a recording.
+    """Scores and events of a recording.
 
     Attributes:
         duration_s: of the recording.
@@ -77,15 +77,15 @@ class SoundEventDetector:
     """A network with its front end, embeddings and post-processing, for recordings of any length.
 
     Args:
-        detector: what a checkpoint holds (`desed_task.checkpoints.spec.load_detector`).
+        detector: a loaded checkpoint (`desed_task.checkpoints.spec.load_detector`).
         beats: the embedding model; a network that takes no embeddings needs none.
-        role: "student" or "teacher". The student is what validation chose the checkpoint by.
+        role: "student" or "teacher". Validation selects checkpoints by the student.
         device: where to compute.
-        hop_s: from one window to the next, seconds; rounded to whole frames.
-        batch_size: windows at a time (on the CPU for each thread); None for 32 on a GPU, else 4.
+        hop_s: seconds from one window to the next, rounded to whole frames.
+        batch_size: windows per batch (on the CPU per thread); None for 32 on a GPU, else 4.
 
     Raises:
-        InputError: for an unknown role, a hop that does not fit, or a BEATs that does not.
+        InputError: for an unknown role, a hop out of range, or a BEATs that does not fit.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SoundEventDetector:
         batch_size: int | None = None,
     ) -> None:
         if role not in detector.networks:
-            raise InputError(f"no network {role!r}; there are: {', '.join(detector.networks)}")
+            raise InputError(f"no network {role!r}; known: {', '.join(detector.networks)}")
         self.spec, self.device = detector.spec, torch.device(device)
         self.network = detector.networks[role].eval().to(self.device)
         self.front_end = detector.front_end.eval().to(self.device)
@@ -124,16 +124,15 @@ class SoundEventDetector:
         hop_s: float = DEFAULT_HOP_S,
         batch_size: int | None = None,
     ) -> SoundEventDetector:
-        """The detector of a checkpoint, a published one too; nothing in the file is run.
+        """Load the detector of a checkpoint, ours or a published one; no code of the file is run.
 
         Args:
             path: the checkpoint.
-            beats: file of BEATs weights, or the model; not looked at where the network takes no
-                embeddings.
-            role: see the class, as for `device`, `hop_s` and `batch_size`.
+            beats: file of BEATs weights, or the model; ignored if the network takes no embeddings.
+            role, device, hop_s, batch_size: see the class.
 
         Raises:
-            InputError: for files that cannot be used, and see the class.
+            InputError: for files that cannot be used; see also the class.
         """
         detector = load_detector(Path(path))
         model = beats if isinstance(beats, Beats) else None
@@ -152,7 +151,7 @@ class SoundEventDetector:
         Args:
             waveform: (sample,) or (sample, channel), floats in [-1, 1], of any length.
             sample_rate: Hz, any.
-            threshold: of all classes, or label -> threshold (0.5 for labels that are not in it).
+            threshold: one for all classes, or label -> threshold (0.5 for other labels).
 
         Raises:
             InputError: for a waveform without samples, of another shape or not finite, and for a
@@ -168,13 +167,13 @@ class SoundEventDetector:
         threshold: Threshold = DEFAULT_THRESHOLD,
         progress: Callable[[float], None] | None = None,
     ) -> DetectionResult:
-        """Events and scores of a recording that comes in blocks and is not kept.
+        """Events and scores of a recording that is streamed in blocks and not kept in memory.
 
         Args:
             blocks: (sample,) each, of any length, at the rate of the network
                 (`desed_task.audio.streaming`).
             threshold: as for `detect`.
-            progress: called with the seconds that were newly scored.
+            progress: called with the number of seconds newly scored.
 
         Raises:
             InputError: as `detect`.
@@ -197,14 +196,14 @@ class SoundEventDetector:
     def _computed(
         self, batches: Iterator[list[Window]]
     ) -> Iterator[tuple[list[Window], ScoreRows]]:
-        """Scores (window, frame, class) of batches, the next ones being read meanwhile."""
+        """Scores (window, frame, class) of batches, while the next ones are read."""
         start = list(islice(batches, 2))
         if self.device.type != "cpu":
             yield from prefetch(self._score, chain(start, batches), 1)
         elif len(start) < 2:
             yield from map(self._score, start)
         else:
-            # Each processor works at a batch of its own: faster than all of them at one.
+            # One batch per core is faster than all cores on one batch.
             n_threads = torch.get_num_threads()
             torch.set_num_threads(1)
             try:
@@ -231,7 +230,9 @@ class SoundEventDetector:
         self, unprocessed: ScoreRows, n_samples: int, limits: npt.NDArray[np.float64]
     ) -> DetectionResult:
         if not np.isfinite(unprocessed).all():
-            raise InputError("scores that are not finite: the network has diverged; use another")
+            raise InputError(
+                "scores are not finite: the network has diverged; use another checkpoint"
+            )
         scores = self.smooth(unprocessed)
         duration_s = n_samples / self.spec.sample_rate
         grid = replace(self.spec.grid, n_frames=len(scores), clip_s=duration_s)
@@ -248,7 +249,7 @@ class SoundEventDetector:
 
 
 def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:
-    """The BEATs, if it is what the network was trained with as far as can be told."""
+    """The BEATs, after checking as far as possible that the network was trained with it."""
     if beats is None:
         raise InputError(
             f"the network takes BEATs embeddings of {size} features; give the file of weights that "
@@ -259,11 +260,11 @@ def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:
 
 
 def _warn_of_other_weights(path: PathLike, trained_with: str) -> None:
-    """Say that embeddings will differ from those of training; older checkpoints do not know."""
+    """Warn if embeddings will differ from those of training; older checkpoints cannot tell."""
     if trained_with and sha256_of(find_beats(path)) != trained_with:
         warnings.warn(
-            f"{path}: not the BEATs weights that the network was trained with; its scores may mean "
-            "little",
+            f"{path}: not the BEATs weights that the network was trained with; its scores may be "
+            "meaningless",
             UserWarning,
             stacklevel=3,
         )
@@ -275,7 +276,7 @@ def _batches(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
 
 
 def _measured(blocks: Iterable[Waveform], lengths: list[int]) -> Iterator[Waveform]:
-    """The blocks, their lengths noted down in passing."""
+    """Yield the blocks and append their lengths to `lengths`."""
     for block in blocks:
         lengths.append(len(block))
         yield block

@@ -1,12 +1,12 @@
-"""ONNX files of a detector's networks, each compared with PyTorch before it is kept.
+"""Export a detector's networks to ONNX files that are verified against PyTorch.
 
     detector = load_detector(Path("best.ckpt"))
     export_crnn(detector, "student", "crnn_student.onnx")
     export_waveform(detector, "student", "detector_student.onnx", beats=load_beats("BEATs....pt"))
 
 The first file takes features and embeddings, the second waveforms. Clips have the length that the
-network was trained on, the number of clips is free. What a score means (classes, seconds a frame,
-median filter lengths ...) stands in the file's metadata. No post-processing is in the graphs.
+network was trained on; the number of clips is free. The file's metadata describe the scores
+(classes, seconds per frame, median filter lengths ...). The graphs contain no post-processing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RANDOM_CLIPS = 3
 
 
 class ExportedFile(NamedTuple):
-    """A file that was written and what its check found.
+    """An exported file and the result of its verification.
 
     Attributes:
         path: the file.
@@ -55,19 +55,19 @@ def export_crnn(
     """Write a CRNN alone: `mel` and `embeddings` -> `strong` and `weak`.
 
     `mel` is (clip, mel, frame), as the detector's front end makes it; `embeddings` (clip, feature,
-    token), or (clip, feature) for a network of global embeddings; not there for one without any.
-    `strong` is (clip, class, frame), `weak` (clip, class).
+    token), or (clip, feature) for a network of global embeddings; a network without embeddings has
+    no such input. `strong` is (clip, class, frame), `weak` (clip, class).
 
     Args:
         detector: as `desed_task.checkpoints.spec.load_detector` gives it.
         role: which of its networks.
-        target: the file; it appears whole or not at all.
+        target: the file; written atomically.
         beats: for real embeddings in the check; random ones otherwise.
         clip: (sample,) waveform of one clip for the check; a synthesised one otherwise.
 
     Raises:
-        InputError: for packages that are absent, an unknown role, a BEATs or clip that does not
-            fit, and a file whose scores are not PyTorch's.
+        InputError: for missing packages, an unknown role, a BEATs or clip that does not fit, and a
+            file whose scores differ from PyTorch's.
     """
     check_packages()
     network, spec = _network(detector, role), detector.spec
@@ -97,15 +97,15 @@ def export_waveform(
 ) -> ExportedFile:
     """Write front end, BEATs and CRNN as one graph: `waveform` -> `strong` and `weak`.
 
-    `waveform` is (clip, sample), float32 in [-1, 1], at the network's rate and of its length, in
-    the published detector 160000 samples of 16 kHz.
+    `waveform` is (clip, sample), float32 in [-1, 1], at the network's rate and clip length: in the
+    published detector, 160000 samples at 16 kHz.
 
     Args:
         detector, role, target, clip: see `export_crnn`.
-        beats: the weights that the network was trained with; none for one without embeddings.
+        beats: the weights that the network was trained with; None for one without embeddings.
 
     Raises:
-        InputError: as `export_crnn`, and for a BEATs that is wanted and not given.
+        InputError: as `export_crnn`, and for a missing BEATs.
     """
     check_packages()
     network, spec = _network(detector, role), detector.spec
@@ -127,7 +127,7 @@ def export_waveform(
         for crnn in (exportable, on_cpu(network))
     )
     if beats is not None:
-        # Kept by the module, so that the graph holds the bias itself: the logarithm of another
+        # Cached by the module, so that the graph contains the bias itself: the logarithm of another
         # library could put a distance into the next bucket.
         beats.encoder.position_bias(n_tokens)
     metadata = _metadata(spec, role, "waveform")
@@ -144,7 +144,7 @@ class WaveformGraph(nn.Module):
         front_end: (batch, sample) -> (batch, mel, frame).
         crnn: takes its output and embeddings.
         beats: None for a network without embeddings.
-        of_clips: it takes one embedding a clip.
+        of_clips: whether it takes one embedding per clip.
     """
 
     def __init__(
@@ -164,9 +164,9 @@ class WaveformGraph(nn.Module):
 
 
 def example_clip(n_samples: int, sample_rate: int) -> Tensor:
-    """(sample,) made-up clip: faint noise, then a rising tone, clicks, a noise burst and a pause.
+    """(sample,) synthetic clip: faint noise, then a rising tone, clicks, a noise burst and a pause.
 
-    The same each time; sounds that differ in level, pitch and length tell more about a graph than
+    It is always the same; sounds that differ in level, pitch and length test a graph better than
     noise alone.
     """
     drawn = torch.Generator().manual_seed(0)
@@ -186,17 +186,17 @@ def _between(share: Tensor, start: float, stop: float) -> Tensor:
 
 def _network(detector: Detector, role: str) -> CRNN:
     if role not in detector.networks:
-        raise InputError(f"no network {role!r}; there are: {', '.join(detector.networks)}")
+        raise InputError(f"no network {role!r}; known: {', '.join(detector.networks)}")
     return detector.networks[role]
 
 
 def _check_beats(beats: Beats, network: CRNN, spec: DetectorSpec) -> None:
-    """Refuse a BEATs whose embeddings the network cannot have been trained with."""
+    """Reject a BEATs whose embeddings the network cannot have been trained with."""
     check_beats(beats, size=network.embedding_size, sample_rate=spec.sample_rate)
     theirs, own = beats.n_tokens(_n_samples(spec)), _n_tokens(spec)
     if theirs != own:
         raise InputError(
-            f"this BEATs makes {theirs} tokens of a clip, the network takes {own}; give the "
+            f"this BEATs yields {theirs} tokens per clip, the network takes {own}; give the "
             "weights that it was trained with"
         )
 
@@ -218,8 +218,8 @@ def _waveforms(spec: DetectorSpec, clip: Tensor | None) -> dict[str, Tensor]:
         clip = example_clip(n_samples, spec.sample_rate)
     elif clip.shape != (n_samples,):
         raise InputError(
-            f"a clip of shape {tuple(clip.shape)} to check with; give ({n_samples},): one channel, "
-            f"{spec.clip_s:g} s at {spec.sample_rate} Hz"
+            f"the clip to check with has shape {tuple(clip.shape)}; give ({n_samples},): one "
+            f"channel, {spec.clip_s:g} s at {spec.sample_rate} Hz"
         )
     drawn = torch.Generator().manual_seed(1)
     return {
@@ -247,7 +247,7 @@ def _crnn_inputs(
 
 
 def _metadata(spec: DetectorSpec, role: str, graph: str) -> dict[str, str]:
-    """What stands in the file: texts as they are, everything else as JSON."""
+    """Metadata of the file: strings unchanged, everything else as JSON."""
     values: dict[str, Any] = {
         "graph": graph,
         "role": role,

@@ -1,12 +1,12 @@
-"""Stand-ins for parts of the networks that torch's ONNX exporter takes minutes for or writes badly.
+"""Replacements for parts of the networks that torch's ONNX exporter handles slowly or badly.
 
-They compute the same (`tests/desed_task/inference/test_onnx_export.py`) and exist in exported
-graphs only:
+They compute the same values (`tests/desed_task/inference/test_onnx_export.py`) and are used in
+exported graphs only:
 
 - A GRU is traced step by step, 30 s for the CRNN's two layers and 2 minutes for 496 tokens; ONNX
   has an operator for the whole layer.
 - Averaging 496 tokens to 156 frames has windows of different lengths, which no pooling operator of
-  ONNX has; it is a product with a constant matrix, and so is taking the nearest token.
+  ONNX supports; it is a product with a constant matrix, and so is taking the nearest token.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def on_cpu(module: Network) -> Network:
-    """`module` in eval mode on the CPU: itself if it is there, else a copy."""
+    """`module` in eval mode on the CPU: itself if it already is, else a copy."""
     tensors = chain(module.parameters(), module.buffers())
     if not module.training and all(tensor.device.type == "cpu" for tensor in tensors):
         return module
@@ -34,12 +34,12 @@ def on_cpu(module: Network) -> Network:
 
 
 class OnnxGRU(nn.Module):
-    """A bidirectional, batch-first `nn.GRU` as ONNX's operator, one node a layer.
+    """A bidirectional, batch-first `nn.GRU` as ONNX's operator, one node per layer.
 
     Only for export: called otherwise, its outputs are zeros (`torch.onnx.ops.symbolic`).
 
     Args:
-        gru: the layers to stand in for; their weights are copied.
+        gru: the layers to replace; their weights are copied.
     """
 
     def __init__(self, gru: nn.GRU) -> None:
@@ -50,7 +50,7 @@ class OnnxGRU(nn.Module):
                 self.register_buffer(f"{kind}{layer}", weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """(batch, step, feature) to (batch, step, 2 hidden), where `nn.GRU` has it; no state."""
+        """(batch, step, feature) to (batch, step, 2 hidden), as `nn.GRU` returns it; no state."""
         x = x.transpose(0, 1)
         for layer in range(self.n_layers):
             weights = [self.get_buffer(f"{kind}{layer}") for kind in "WRB"]
@@ -58,7 +58,7 @@ class OnnxGRU(nn.Module):
             (out,) = torch.onnx.ops.symbolic_multi_out(
                 "GRU",
                 [x, *weights],
-                # PyTorch multiplies with the hidden state before it resets.
+                # PyTorch multiplies by the hidden weights before it applies the reset gate.
                 {
                     "direction": "bidirectional",
                     "hidden_size": self.n_hidden,
@@ -92,12 +92,12 @@ def _reordered(weight: Tensor) -> Tensor:
 
 
 class ExportableCRNN(nn.Module):
-    """A CRNN for one number of tokens and of frames, without masks, in a form that exports well.
+    """A CRNN for fixed numbers of tokens and frames, without masks, in a form that exports well.
 
     Args:
-        network: left as it is; what is kept is a copy on the CPU.
+        network: not changed; its copy on the CPU is used.
         n_frames: frames of its scores.
-        n_tokens: of the embeddings.
+        n_tokens: tokens of its embeddings.
     """
 
     token_weights: Tensor | None
@@ -112,15 +112,15 @@ class ExportableCRNN(nn.Module):
         self.register_buffer("token_weights", weights if network.embedding_size else None)
 
     def forward(self, mel: Tensor, embeddings: Tensor | None = None) -> Detection:
-        """Scores of (batch, mel, frame) and (batch, feature, token), as of the network itself."""
+        """Scores of (batch, mel, frame) and (batch, feature, token), equal to the network's own."""
         if self.token_weights is not None and embeddings is not None:
-            # As many tokens as frames come out, which the network's own alignment leaves alone.
+            # This gives one token per frame, which the network's own alignment leaves unchanged.
             embeddings = embeddings @ self.token_weights
         found: Detection = self.network(mel, embeddings)
         return found
 
 
 def token_weights(aggregation: str, n_frames: int, n_tokens: int) -> Tensor | None:
-    """(token, frame): what each token counts in each frame, if that is how `aggregation` works."""
+    """(token, frame) weight of each token in each frame; None if `aggregation` works otherwise."""
     align = {"pool1d": fusion.pool_tokens, "interpolate": fusion.nearest_tokens}.get(aggregation)
     return None if align is None else align(torch.eye(n_tokens)[None], n_frames)[0].T.contiguous()

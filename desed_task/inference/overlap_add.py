@@ -1,17 +1,17 @@
-"""Windows over a recording, and their frame scores added up to those of the recording.
+"""Cut a recording into overlapping windows, and overlap-add their frame scores.
 
 A network scores clips of one length. A longer recording is cut into windows of that length that
-overlap, and every frame gets the weighted mean of what the windows over it say:
+overlap, and every frame gets the weighted mean of the scores of the windows over it:
 
 - Windows begin on whole frames, so that their frames are the recording's frames.
-- The weight of a window rises in a straight line over the frames that it shares with the one
-  before (over half of its own, where it shares more), is 1 in between, and falls likewise: a
-  network knows least about the edges of what it hears. Where the recording itself begins or ends
-  and nothing more can be heard, the first window begins and the last one ends with weight 1.
+- The weight of a window rises linearly over the frames that it shares with the one before (over at
+  most half of its frames), is 1 in between, and falls in the same way: scores are least reliable at
+  the edges of a window. Where the recording itself begins or ends, the first window begins and the
+  last one ends with weight 1.
 - Weights are divided by their sum, so they sum to 1 at every frame. A recording of one window has
   exactly the network's scores.
 - The last window ends where the recording ends; it overlaps the one before it by more than the
-  others do, instead of hearing silence that nobody recorded.
+  others do, instead of being padded with silence.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ScoreRows = npt.NDArray[np.float32]
 
 
 class Window(NamedTuple):
-    """A part of a recording for the network.
+    """A part of a recording, as input of the network.
 
     Attributes:
-        first: frame of the recording that the window's first frame is.
-        n_frames: frames that lie in the recording; fewer than all only in a recording shorter
-            than a window, whose rest is zeros.
+        first: index of its first frame in the recording.
+        n_frames: frames within the recording; fewer than the window's only in a recording shorter
+            than a window, which is padded with zeros.
         last: whether the recording ends with it.
         waveform: (sample,), of a clip's length.
     """
@@ -50,11 +50,11 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """How windows lie over recordings.
+    """Positions of windows in recordings.
 
     Attributes:
         grid: frames of a window.
-        hop_frames: from one window to the next.
+        hop_frames: frames from one window to the next.
     """
 
     grid: FrameGrid
@@ -77,24 +77,24 @@ class WindowGrid:
 
     @property
     def n_samples(self) -> int:
-        """Length of a window."""
+        """Samples of a window."""
         return round(self.grid.clip_s * self.grid.sample_rate)
 
     @property
     def hop_samples(self) -> int:
-        """From one window to the next."""
+        """Samples from one window to the next."""
         return self.hop_frames * self.grid.frame_samples
 
     def n_frames(self, n_samples: int) -> int:
         """Frames that begin in a recording of `n_samples`; in one window at most the window's.
 
-        Networks leave out what a clip has behind its last whole frame (16 ms of 10 s), and so does
-        a recording of one clip.
+        Networks ignore the samples after the last whole frame of a clip (16 ms of 10 s), and so
+        does a recording of one clip.
         """
         n_frames = math.ceil(n_samples / self.grid.frame_samples)
         if n_samples <= self.n_samples:
             return min(n_frames, self.grid.n_frames)
-        # On some grids a window's last frame reaches past its end; then no window must be empty.
+        # On some grids the last frame extends past the window's end; no window may be empty then.
         beyond = max(self.grid.n_frames * self.grid.frame_samples - self.n_samples, 0)
         return math.ceil((n_samples + beyond) / self.grid.frame_samples)
 
@@ -112,19 +112,19 @@ class WindowGrid:
         return np.minimum(ones if first else rising, ones if last else rising[::-1])
 
     def cut(self, blocks: Iterable[Waveform]) -> Iterator[Window]:
-        """The windows of a recording that comes in blocks; a few seconds of it are kept.
+        """The windows of a recording that is streamed in blocks; only a few seconds are buffered.
 
         Args:
             blocks: (sample,) each, of any length, at the grid's rate.
 
         Raises:
-            InputError: if there is no sample in them.
+            InputError: if they contain no samples.
         """
         # From the beginning of the window before, out of which the last one may have to be cut.
         kept, first_kept, first = np.empty(0, dtype=np.float32), 0, 0
         for block in blocks:
             kept = np.concatenate([kept, block])
-            # Only when a sample is left over is it sure that this window is not the last.
+            # Only if a sample is left over, this window is certainly not the last.
             while len(kept) - (start := (first - first_kept) * self.grid.frame_samples) > (
                 self.n_samples
             ):
@@ -135,7 +135,7 @@ class WindowGrid:
 
     def _last(self, kept: Waveform, first_kept: int) -> Window:
         if not len(kept):
-            raise InputError("the recording holds no samples; give at least one")
+            raise InputError("the recording contains no samples; give at least one")
         n_frames = self.n_frames(len(kept))
         first = max(n_frames - self.grid.n_frames, 0)
         waveform = kept[first * self.grid.frame_samples :]
@@ -149,11 +149,11 @@ class WindowGrid:
 
 
 class OverlapAdd:
-    """Adds the scores of windows up, and hands frames out as soon as no window can change them.
+    """Overlap-adds the scores of windows, and returns frames as soon as they are final.
 
     Args:
-        windows: how the windows lie.
-        n_classes: of the scores.
+        windows: positions of the windows.
+        n_classes: classes of the scores.
     """
 
     def __init__(self, windows: WindowGrid, n_classes: int) -> None:
@@ -164,11 +164,11 @@ class OverlapAdd:
         self._weight = np.zeros((n_frames, 1))
 
     def add(self, window: Window, scores: npt.NDArray[Any]) -> ScoreRows:
-        """Take the scores (frame, class) of a window; windows come in order.
+        """Add the scores (frame, class) of a window; windows must come in order.
 
         Returns:
-            (frame, class), the recording's scores behind those handed out before: up to this
-            window's first frame, with the last window up to the recording's end.
+            (frame, class), the next final scores of the recording: up to this window's first frame;
+            for the last window, up to the recording's end.
         """
         done = window.first - self._first
         finished = self._mean(slice(done))

@@ -1,4 +1,4 @@
-"""A PyTorch module as an ONNX file that is kept only if it computes the same."""
+"""Export a module to an ONNX file that is kept only if its outputs equal PyTorch's."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ OPSET: Final = 20  # has every operator that is used: Gelu since 20, STFT and DF
 
 
 def check_packages() -> None:
-    """Check that what an export needs is installed.
+    """Check that the packages for an export are installed.
 
     Raises:
-        InputError: naming what is not.
+        InputError: naming those that are missing.
     """
     missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
     if missing:
@@ -48,17 +48,17 @@ def write_verified(
 
     Args:
         module: on the CPU, in eval mode; returns a NamedTuple, whose fields name the outputs.
-        reference: what the file's outputs are held against.
+        reference: module that the file's outputs are compared with.
         checks: kind of input -> inputs. The graph is traced with the first ones, which must be
             more than one clip. All are float32 and on the CPU.
         metadata: stored in the file.
-        target: the file; it appears whole or not at all.
+        target: the file; written atomically.
 
     Returns:
         kind -> largest absolute difference of an output.
 
     Raises:
-        InputError: for packages that are absent, and outputs further than TOLERANCE apart.
+        InputError: for missing packages, and outputs further than ONNX_TOLERANCE apart.
     """
     check_packages()
     with torch.no_grad():
@@ -96,15 +96,15 @@ def _save(
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
-            # Its rewriter takes the scaler's 1e-8 for the 0 of "x + 0" and drops it, upon which
-            # silence scales to NaN.
+            # Its rewriter mistakes the scaler's 1e-8 for the 0 of "x + 0" and drops it, so that
+            # silence is scaled to NaN.
             optimize=False,
         )
         assert program is not None  # as no file was named
         optimizer.inline(program.model)
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
-    # Where in whose files each node was traced is nobody's business.
+    # Each node names the source files it was traced in; such paths are private.
     ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props.clear()
     program.model.metadata_props.update(metadata)
@@ -113,7 +113,7 @@ def _save(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on its own parts to itself."""
+    """Silence the exporter's warnings about its internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -152,7 +152,7 @@ def _largest_difference(expected: tuple[Tensor, ...], found: list[Tensor]) -> fl
 
 
 def _refuse_different(differences: Mapping[str, float], target: Path) -> None:
-    # NaN is not below it either.
+    # Written so that NaN counts as a difference.
     wrong = [
         f"{apart:.2g} on {kind}"
         for kind, apart in differences.items()
@@ -163,6 +163,6 @@ def _refuse_different(differences: Mapping[str, float], target: Path) -> None:
 
         raise InputError(
             f"{target}: not kept, as its outputs differ from PyTorch's by {', '.join(wrong)} (at "
-            f"most {ONNX_TOLERANCE:g} may be); it was made with torch {torch.__version__} and run "
-            f"with onnxruntime {onnxruntime.__version__}: try other versions"
+            f"most {ONNX_TOLERANCE:g} is allowed); it was made with torch {torch.__version__} and "
+            f"run with onnxruntime {onnxruntime.__version__}: try other versions"
         )

@@ -17,7 +17,7 @@ ACTIVATIONS: Final = ("glu", "cg", "relu", "leakyrelu")
 
 
 class CNNArguments(TypedDict, total=False):
-    """What a CRNN hands on to its CNN."""
+    """Arguments that a CRNN passes on to its CNN."""
 
     n_in_channel: int
     activation: str
@@ -59,19 +59,19 @@ class ContextGating(_ChannelGate):
 
 
 class CNN(nn.Module):
-    """Blocks of convolution, batch norm, activation, dropout and average pooling (SPEC section 4).
+    """Blocks of convolution, batch norm, activation, dropout and pooling (docs/method.md, Network).
 
     Parameters are named `cnn.conv{i}`, `cnn.batchnorm{i}`, `cnn.glu{i}.linear` (or `cnn.cg{i}`),
-    as in the published checkpoint. The lists hold one entry a block. `n_channels` is what comes
-    out, `n_mels` what must come in for one mel band to be left.
+    as in the published checkpoint. The lists have one entry per block. `n_channels` is the
+    number of channels out, `n_mels` the number of mel bands in that pooling reduces to one.
 
     Args:
         n_in_channel: channels of the input.
         activation: glu, cg, relu or leakyrelu (slope 0.2).
         dropout: probability after each activation.
         kernel_size: side of each block's square kernel.
-        padding: on each side.
-        stride: of the convolution.
+        padding: padding on each side.
+        stride: stride of the convolution.
         nb_filters: channels out.
         pooling: (frame, mel) window of the average pooling.
 
@@ -124,7 +124,7 @@ class CNN(nn.Module):
     def _fits_pieces(self, x: Tensor) -> bool:
         """Whether the blocks can run as `fused_glu_block` computes them.
 
-        On a GPU memory is fast; exporters and hooks, as those that count operations, want modules.
+        A GPU's memory is fast enough; exporters and hooks, e.g. to count operations, need modules.
         """
         hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.cnn.modules())
         return (
@@ -138,7 +138,7 @@ class CNN(nn.Module):
     def _in_pieces(self, x: Tensor) -> Tensor:
         image = x.movedim(1, -1).contiguous()
         if image.shape[-1] == 1:
-            # Strides of a single channel are free; with these the convolution sees channels last.
+            # Strides of a single channel are arbitrary; these mean channels last.
             image = image[..., 0].unsqueeze(-1)
         for i in range(self.n_blocks):
             conv, norm, glu, dropout, pooling = (
@@ -176,7 +176,7 @@ def make_activation(name: str, n_channels: int) -> nn.Module:
 
 def _check_lengths(n_blocks: int, lists: dict[str, Sequence[object]]) -> None:
     wrong = [
-        f"net.{name} has {len(values)} entries, net.nb_filters {n_blocks}; give one a block"
+        f"net.{name} has {len(values)} entries, net.nb_filters {n_blocks}; give one per block"
         for name, values in lists.items()
         if len(values) != n_blocks
     ]

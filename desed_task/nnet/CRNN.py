@@ -21,17 +21,17 @@ LEAST_ATTENTION: Final = 1e-7
 
 
 class Detection(NamedTuple):
-    """What a network says of a batch of clips; scores in [0, 1]."""
+    """Scores of a batch of clips, in [0, 1]."""
 
     strong: Tensor  # (batch, class, frame)
     weak: Tensor  # (batch, class)
 
 
 class CRNN(nn.Module):
-    """Convolutions, embedding fusion, BiGRU and attention over classes (SPEC section 4).
+    """Convolutions, embedding fusion, BiGRU and attention over classes (docs/method.md, Network).
 
     Takes the keys of the configuration's `net` section. The state_dict names are the published
-    ones; parts are made in the published order, so that an optimizer's state fits too.
+    ones; parts are created in the published order, so that an optimizer's state fits too.
 
     Args:
         nclass: classes.
@@ -47,7 +47,7 @@ class CRNN(nn.Module):
             the whole batch, as the published training did, or one per clip.
         use_embeddings: fuse embeddings in.
         embedding_size: features of an embedding.
-        embedding_type: "frame" or "global": which embeddings the data path hands over.
+        embedding_type: "frame" or "global": kind of embeddings in a batch.
         aggregation_type: pool1d, interpolate, frame or global.
         specaugm_t_p: SpecAugment, longest masked share of the frames (0: off).
         specaugm_t_l: longest masked run, frames.
@@ -57,7 +57,7 @@ class CRNN(nn.Module):
             nb_filters, pooling.
 
     Raises:
-        InputError: for a name that is not known or lists that do not fit together.
+        InputError: for an unknown name or lists that do not fit together.
     """
 
     def __init__(
@@ -120,8 +120,8 @@ class CRNN(nn.Module):
 
         Args:
             mel: (batch, mel, frame), scaled log-mel.
-            embeddings: (batch, feature, token); (batch, feature) too for "global". Not looked at
-                by a network that does not use them.
+            embeddings: (batch, feature, token); (batch, feature) too for "global". Ignored by a
+                network that does not use them.
             classes_mask: (batch, class) bool, True for known classes; the others score 0.
             pad_mask: (batch, 1, pooled frame) bool, True where a clip is padding.
             generator: CPU generator of the masks drawn in training.
@@ -191,7 +191,7 @@ class CRNN(nn.Module):
 
 
 def attend(logits: Tensor, classes_mask: Tensor | None, pad_mask: Tensor | None) -> Tensor:
-    """Attention over the classes of each frame; a padded frame attends to all of them alike.
+    """Attention over the classes of each frame; a padded frame attends to all of them equally.
 
     Args:
         logits: (batch, frame, class).

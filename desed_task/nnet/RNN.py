@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class BidirectionalGRU(nn.Module):
-    """Stacked bidirectional GRU over frames (SPEC section 4); parameters are named `rnn.*`.
+    """Stacked bidirectional GRU over frames; parameters are named `rnn.*`.
 
     Args:
         n_in: features in.

@@ -1,1 +1,1 @@
-"""Networks."""
+"""The CRNN and its parts."""

@@ -1,10 +1,10 @@
-"""Batch norm, GLU, dropout and pooling of a CNN block in one pass through the cache of a CPU.
+"""Fused batch norm, GLU, dropout and pooling of a CNN block for the CPU.
 
-Module by module, each writes its result to memory and the next one reads it again; in the first
+As separate modules, each writes its result to memory and the next one reads it again; in the first
 blocks of the CNN that takes longer than the convolutions. Here a block's input is cut into pieces
-that fit the cache, and a piece goes through all four before the next one is touched. Kept for the
-gradient are the convolution's output and which values were dropped; the rest is computed again.
-Images here are (clip, frame, mel, channel), contiguous: a channels-last convolution's memory.
+that fit the cache, and each piece passes all four steps before the next one. The gradient needs the
+convolution's output and which values were dropped; the rest is recomputed. Images here are
+contiguous (clip, frame, mel, channel), the memory layout of a channels-last convolution.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Values of a piece for each thread: three such tensors fit in 2 MiB, a usual cache of one core.
+# Values of a piece per thread: three such tensors fit in 2 MiB, a usual cache of one core.
 PIECE: Final = 1 << 17
-# Dropout holds 16 random bits against a bound, so its probability is a multiple of 2^-16.
+# Dropout compares 16 random bits with a bound, so its probability is a multiple of 2^-16.
 _DROPOUT_LEVELS: Final = 1 << 16
 
 
@@ -65,7 +65,7 @@ class FusedGluBlock(NamedTuple):
 def channel_moments(image: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population variance (channel,) of (clip, frame, mel, channel).
 
-    Each piece is centred on its own mean and the sums are put together in float64 (Chan, Golub and
+    Each piece is centred on its own mean and the sums are combined in float64 (Chan, Golub and
     LeVeque 1979), so that millions of values lose no digits.
     """
     rows = image.flatten(0, -2)
@@ -86,16 +86,16 @@ def channel_moments(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Settings(NamedTuple):
-    """What is no tensor."""
+    """Arguments that are not tensors."""
 
     batch_moments: bool  # mean and variance follow from the image, which gradients must know
     eps: float
-    dropped: int  # of _DRAWS
+    dropped: int  # of _DROPOUT_LEVELS
     pooling: tuple[int, int]  # frames, mel bands
 
     @property
     def scale(self) -> float:
-        """What dropout multiplies the kept values with."""
+        """Factor by which dropout multiplies the kept values."""
         return _DROPOUT_LEVELS / max(_DROPOUT_LEVELS - self.dropped, 1)
 
 
@@ -179,7 +179,7 @@ class _GatedPool(torch.autograd.Function):
 
 
 class _Gradients:
-    """Sums over the pieces of what the parameters' gradients are made of."""
+    """Sums over the pieces from which the gradients of the parameters follow."""
 
     def __init__(self, affine: _Affine, weight: Tensor, bias: Tensor, settings: _Settings) -> None:
         self.affine, self.weight, self.bias, self.settings = affine, weight, bias, settings
@@ -192,8 +192,8 @@ class _Gradients:
 
         Args:
             part: the piece of the image.
-            above: the gradient of what it was pooled to.
-            kept: which values dropout let pass, 1 or 0.
+            above: the gradient of its pooled output.
+            kept: 1 for values that dropout kept, else 0.
         """
         rows = part.reshape(-1, part.shape[-1])
         z = self.affine(rows)
@@ -237,7 +237,7 @@ def _through_moments(
 
 
 class _DropoutBits:
-    """Random bits of numpy's SFC64: torch's own take longer than all else in a block.
+    """Random bits of numpy's SFC64: torch's own take longer than everything else in a block.
 
     Seeded from torch's generator, so that torch's seed decides them.
     """
@@ -248,7 +248,7 @@ class _DropoutBits:
             self.bits = np.random.SFC64(int(torch.randint(1 << 62, ())))
 
     def kept(self, shape: torch.Size) -> Tensor:
-        """uint8 of a shape: 0 with the probability `dropped` / _DRAWS, 1 otherwise."""
+        """uint8 of a shape: 0 with the probability `dropped` / _DROPOUT_LEVELS, 1 otherwise."""
         n_values = shape.numel()
         bits = self.bits.random_raw(-(-n_values // 4)).view(np.uint16)[:n_values]
         return torch.from_numpy((bits >= self.dropped).view(np.uint8)).view(shape)
@@ -258,9 +258,9 @@ _Index = tuple[slice, slice]
 
 
 def _pieces(image: Tensor, frames: int) -> Iterator[_Index]:
-    """Clips and frames of pieces that fit the cache and that windows of `frames` frames fit into.
+    """Slices of clips and frames that fit the cache and divide into windows of `frames` frames.
 
-    Frames that are left over at the end of a clip belong to none.
+    Frames left over at the end of a clip belong to no piece.
     """
     clips, n_frames, *rest = image.shape
     a_frame = rest[0] * rest[1]
@@ -278,7 +278,7 @@ def _pieces(image: Tensor, frames: int) -> Iterator[_Index]:
 
 
 def _pooled(at: _Index, frames: int) -> _Index:
-    """Where a piece lies in the pooled image."""
+    """The slices of a piece in the pooled image."""
     return at[0], slice(at[1].start // frames, at[1].stop // frames)
 
 

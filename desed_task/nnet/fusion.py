@@ -1,4 +1,4 @@
-"""Bringing the embeddings of a pretrained model onto the frames of the CNN (SPEC section 4)."""
+"""Align the embeddings of a pretrained model with the frames of the CNN."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRAME_ENCODER_CELLS: Final = 512
 
 
 def check_embeddings(embeddings: Tensor | None, size: int, aggregation: str) -> Tensor:
-    """The embeddings, if they are what a network with `embedding_size` = `size` takes.
+    """The embeddings, after checking that a network with `embedding_size` = `size` takes them.
 
     Args:
         embeddings: (batch, feature, token), or (batch, feature) for the aggregation "global".
@@ -22,8 +22,8 @@ def check_embeddings(embeddings: Tensor | None, size: int, aggregation: str) -> 
         aggregation: one of AGGREGATIONS.
 
     Raises:
-        InputError: for none, another number of features, or a clip-level embedding where one per
-            token is needed.
+        InputError: if they are missing, have another number of features, or are one per clip where
+            one per token is needed.
     """
     if embeddings is None:
         raise InputError("the network uses embeddings and none were given; extract them first")
@@ -45,7 +45,7 @@ def check_embeddings(embeddings: Tensor | None, size: int, aggregation: str) -> 
 def pool_tokens(embeddings: Tensor, n_frames: int) -> Tensor:
     """Mean of the tokens on each frame: (batch, feature, token) -> (batch, frame, feature).
 
-    Embeddings that were pooled beforehand, which have a token a frame, stay as they are.
+    Embeddings that were pooled beforehand, with one token per frame, are left unchanged.
     """
     if embeddings.shape[-1] != n_frames:
         embeddings = F.adaptive_avg_pool1d(embeddings, n_frames)
@@ -58,7 +58,7 @@ def nearest_tokens(embeddings: Tensor, n_frames: int) -> Tensor:
 
 
 def clip_embedding(embeddings: Tensor) -> Tensor:
-    """One embedding a clip: (batch, feature) stays, (batch, feature, token) is averaged."""
+    """One embedding per clip: (batch, feature) stays, (batch, feature, token) is averaged."""
     return embeddings if embeddings.ndim == 2 else embeddings.mean(-1)
 
 
@@ -68,5 +68,5 @@ def frame_encoder(embedding_size: int) -> nn.GRU:
 
 
 def shrink(n_in: int, n_out: int) -> nn.Sequential:
-    """A clip's embedding brought to as many features as the CNN has."""
+    """A projection of a clip's embedding to the CNN's number of features."""
     return nn.Sequential(nn.Linear(n_in, n_out), nn.LayerNorm(n_out))

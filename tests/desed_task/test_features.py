@@ -158,7 +158,7 @@ def test_a_scaler_that_was_not_fitted_says_so() -> None:
 
 
 def test_a_fit_without_clips_is_refused() -> None:
-    with pytest.raises(InputError, match="gave no clip"):
+    with pytest.raises(InputError, match="has no clips"):
         Scaler("dataset").fit([])
 
 

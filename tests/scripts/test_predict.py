@@ -128,7 +128,7 @@ def test_everything_that_a_user_may_throw_at_it(small, predict, tmp_path):
     for name, reason in (
         ("absent.wav", "no such file"),
         ("nan.wav", "not finite, the first at 2.000 s in channel 1"),
-        ("empty.wav", "holds no samples"),
+        ("empty.wav", "contains no samples"),
         ("nothing.wav", "not readable as audio"),
         ("text.wav", "not readable as audio"),
     ):

@@ -228,7 +228,7 @@ def test_what_is_inside_says_what_is_wrong(resaved: Path, tmp_path: Path) -> Non
     torch.save(content, path)
     rows = " ".join(info.format_checkpoint_info(path).split())
     assert "its training had diverged" in rows
-    assert "sed_student.dense.bias: 2 of 27 values are no finite numbers" in rows
+    assert "sed_student.dense.bias: 2 of 27 values are not finite" in rows
     content["state_dict"]["sed_student.dense.bias"] = torch.zeros(5)
     content["versions"] = {"torch": "\x1b[2J"}
     torch.save(content, path)

@@ -1,4 +1,4 @@
-"""The transformer inside BEATs (SPEC section 5), for inference: no dropout, no masking.
+"""The transformer inside BEATs, for inference: no dropout, no masking.
 
 Names differ from a published checkpoint where that saves work: query, key and value are one
 projection, the position bias is one table, the positional convolution's weight norm is folded.
@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 
 
 class PositionBias(nn.Module):
-    """T5's bucketed relative position bias, both directions apart; one table for all layers.
+    """T5's bucketed relative position bias, separate for both directions; one table for all layers.
 
     Raffel et al., "Exploring the limits of transfer learning ...", JMLR 2020.
     """
@@ -84,7 +84,7 @@ class PositionBias(nn.Module):
 
     def forward(self, n_tokens: int) -> Tensor:
         """The bias of each query (row) on each key, (head, token, token)."""
-        # Clips of a run have one length, so one result is kept; not a buffer, as it is no weight.
+        # Clips of a run have one length, so one result is kept, but not as a weight.
         last, table = self._last, self.table.weight
         if (
             last is None

@@ -3,8 +3,8 @@
     beats = load_beats("pretrained_models/BEATs_iter3_plus_AS2M.pt", "cuda")
     frame, global_ = beats(waveform)  # (batch, 768, 496), (batch, 768) for 10 s
 
-Chen et al., "BEATs: Audio Pre-Training with Acoustic Tokenizers", ICML 2023; what is computed is in
-SPEC section 5. `load_beats` reads the published checkpoints ({"cfg", "model"}) and
+Chen et al., "BEATs: Audio Pre-Training with Acoustic Tokenizers", ICML 2023; see
+docs/method.md, Embeddings. `load_beats` reads the published checkpoints ({"cfg", "model"}) and
 `write_random_beats` writes small ones in the same format.
 """
 
@@ -50,7 +50,7 @@ class Beats(nn.Module):
     """Waveforms to embeddings; for inference, without dropout."""
 
     def __init__(self, config: BeatsConfig) -> None:
-        """Uninitialised but for PyTorch's defaults; `load_beats` fills it."""
+        """With PyTorch's default initialisation; `load_beats` loads the weights."""
         super().__init__()
         self.config = config
         width, patch = config.embed_dim, config.input_patch_size
@@ -100,7 +100,7 @@ _SUPPORTED = {
     "gru_rel_pos": True,
     "deep_norm": True,
 }
-# The file is met under both names.
+# Both spellings of the file's name are in use.
 _FILE_NAMES = ("BEATs_iter3_plus_AS2M.pt", "BEATS_iter3_plus_AS2M.pt")
 _SOURCE = (
     "get BEATs_iter3+ (AS2M), the self-supervised one, from the README of "
@@ -109,24 +109,24 @@ _SOURCE = (
 
 
 def check_beats(beats: Beats, *, size: int, sample_rate: int) -> None:
-    """Refuse a BEATs that a network cannot have been trained with.
+    """Reject a BEATs that a network cannot have been trained with.
 
     Args:
         beats: the model.
         size: features that the network takes.
-        sample_rate: of what the network hears, Hz.
+        sample_rate: of the network's input, Hz.
 
     Raises:
-        InputError: telling both sides.
+        InputError: stating both values.
     """
     if beats.size != size:
         raise InputError(
-            f"this BEATs makes embeddings of {beats.size} features, the network takes {size}; give "
-            "the file of weights that it was trained with"
+            f"this BEATs yields embeddings of {beats.size} features, the network takes {size}; "
+            "give the file of weights that it was trained with"
         )
     if sample_rate != BEATS_SAMPLE_RATE:
         raise InputError(
-            f"the network hears {sample_rate} Hz and BEATs {BEATS_SAMPLE_RATE} Hz; train one at "
+            f"the network takes {sample_rate} Hz and BEATs {BEATS_SAMPLE_RATE} Hz; train one at "
             "that rate"
         )
 
@@ -135,7 +135,7 @@ def find_beats(path: PathLike) -> Path:
     """The checkpoint at `path`, or beside it under the file's other spelling.
 
     Raises:
-        InputError: there is none; says where to get it.
+        InputError: it is missing; the message states where to get it.
     """
     wanted = Path(path)
     names = _FILE_NAMES if wanted.name in _FILE_NAMES else ()
@@ -146,7 +146,7 @@ def find_beats(path: PathLike) -> Path:
 
 
 def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:
-    """A self-supervised BEATs in the published file format.
+    """Load a self-supervised BEATs in the published file format.
 
     Args:
         path: file of {"cfg": ..., "model": ...}; both spellings of the published name are found.
@@ -156,7 +156,7 @@ def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:
         the network in eval mode, its parameters not trainable.
 
     Raises:
-        InputError: the file is absent, none of BEATs, fine-tuned, or of a kind that is not
+        InputError: the file is missing, not of BEATs, fine-tuned, or of a kind that is not
             supported.
     """
     found = find_beats(path)
@@ -167,7 +167,7 @@ def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:
         model = Beats(config)
         model.load_state_dict(from_published(state, config.encoder_layers), strict=True)
     except KeyError as error:
-        raise InputError(f"{found}: {error} is not there: not a whole BEATs; {_SOURCE}") from None
+        raise InputError(f"{found}: {error} is missing: an incomplete BEATs; {_SOURCE}") from None
     except RuntimeError as error:
         raise InputError(f"{found}: its weights do not fit its cfg; {_SOURCE}: {error}") from None
     return model.requires_grad_(False).eval().to(device)
@@ -188,7 +188,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], StateDict]:
 def _refuse_unsupported(cfg: Mapping[str, Any], path: Path) -> None:
     if cfg.get("finetuned_model"):
         raise InputError(
-            f"{path}: a fine-tuned BEATs, whose last layers were bent to AudioSet's classes; the "
+            f"{path}: a fine-tuned BEATs, whose last layers were fitted to AudioSet's classes; the "
             f"baseline takes the self-supervised one: {_SOURCE}"
         )
     other = [f"{k} = {cfg[k]!r}" for k, v in _SUPPORTED.items() if k in cfg and cfg[k] != v]
@@ -196,7 +196,7 @@ def _refuse_unsupported(cfg: Mapping[str, Any], path: Path) -> None:
         raise InputError(f"{path}: a kind of BEATs not supported ({', '.join(other)}); {_SOURCE}")
 
 
-# Sizes of the random BEATs that stands in for the real one in the mini corpus.
+# Sizes of the random BEATs that replaces the real one in the mini corpus.
 SMALL_CONFIG = BeatsConfig(
     encoder_layers=2,
     encoder_embed_dim=128,
@@ -208,15 +208,15 @@ SMALL_CONFIG = BeatsConfig(
 
 
 def write_random_beats(path: PathLike, *, seed: int, config: BeatsConfig = SMALL_CONFIG) -> None:
-    """Write a small BEATs with random weights in the published file format, whole.
+    """Write a small BEATs with random weights in the published file format, atomically.
 
-    The weights' scales are chosen, as those of an untrained network would say nothing: a linear
-    map of its frame embeddings tells simple sounds in noise apart about as well as one of the
-    filterbank itself (mean average precision 0.60 to 0.66 and 0.68 over eight made-up classes;
+    The scales of the weights are chosen so that the embeddings are informative: a linear map of
+    the frame embeddings separates simple sounds in noise about as well as one of the filterbank
+    itself (mean average precision 0.60 to 0.66 and 0.68 over eight made-up classes;
     0.3 with PyTorch's usual scales).
 
     Args:
-        path: the file; its folders are made.
+        path: the file; its folders are created.
         seed: of the weights.
         config: sizes.
     """
@@ -241,8 +241,8 @@ def write_random_beats(path: PathLike, *, seed: int, config: BeatsConfig = SMALL
 def _draw_patches(weight: Tensor, generator: torch.Generator) -> None:
     """Random mixtures of two-dimensional cosines, the slow ones strongest, the mean weak.
 
-    A patch's mean is its loudness; were it strong, the layer norm that follows would leave little
-    of all else.
+    A patch's mean is its loudness; if it were strong, the layer norm that follows would leave
+    little of anything else.
     """
     size = weight.shape[-1]
     order = torch.arange(float(size))
@@ -255,7 +255,7 @@ def _draw_patches(weight: Tensor, generator: torch.Generator) -> None:
 
 
 def _draw_encoder(encoder: Encoder, generator: torch.Generator) -> None:
-    """Neighbouring patches mix most, so that embeddings stay where their sound is."""
+    """Draw weights that mix neighbouring patches most, so that embeddings stay local in time."""
     weight = encoder.pos_conv.weight
     n_taps = weight.shape[-1]
     near = torch.exp(-(torch.arange(n_taps) - n_taps // 2).abs() / 3)

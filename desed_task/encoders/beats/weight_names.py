@@ -1,4 +1,4 @@
-"""Names of a published BEATs' weights to ours and back (see `encoder`)."""
+"""Convert the weights of a published BEATs to our names and back (see `encoder`)."""
 
 from __future__ import annotations
 

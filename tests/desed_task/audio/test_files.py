@@ -89,7 +89,7 @@ def test_unusable_files_are_named_with_the_remedy(wav, tmp_path, read):
     for path, what in (
         (tmp_path / "absent.wav", "no such file; replace or remove"),
         (garbage, r"is not readable as audio \(.+\); replace"),
-        (empty, "holds no samples; replace or remove"),
+        (empty, "contains no samples; replace or remove"),
         (short, r"is cut short \(1500 of 2000 bytes of samples\); fetch"),
     ):
         with pytest.raises(InputError, match=rf"{path.name}: {what}"):
@@ -111,7 +111,7 @@ def test_a_clip_at_another_rate_is_refused(wav):
 
 def test_samples_that_are_not_finite_are_refused(wav):
     path = wav(np.array([0.0, np.nan, 0.0]), subtype="FLOAT")
-    with pytest.raises(InputError, match=r"clip\.wav: holds samples that are not finite"):
+    with pytest.raises(InputError, match=r"clip\.wav: contains samples that are not finite"):
         clip_of(path)
 
 
@@ -147,7 +147,7 @@ def test_folders_list_their_visible_wavs_sorted(wav, tmp_path):
 def test_missing_and_empty_folders_are_named(tmp_path):
     with pytest.raises(InputError, match=r"absent: no such folder; check"):
         list_wavs(tmp_path / "absent")
-    with pytest.raises(InputError, match=r": holds no WAV file; put"):
+    with pytest.raises(InputError, match=r": contains no WAV file; put"):
         list_wavs(tmp_path)
 
 

@@ -66,5 +66,5 @@ def test_files_that_cannot_be_read_are_refused(wav, tmp_path):
     wav.write_bytes(wav.read_bytes()[:5000])
     with pytest.raises(InputError, match="is cut short"):
         inspect_audio(wav)
-    with pytest.raises(InputError, match="holds no samples"):
+    with pytest.raises(InputError, match="contains no samples"):
         inspect_audio(write(wav, np.zeros(0)))

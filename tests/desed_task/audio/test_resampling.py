@@ -130,7 +130,7 @@ def test_a_file_is_left_alone_unless_its_bits_are_others(tmp_path, bits):
 
 def test_samples_that_are_not_finite_are_refused(tmp_path):
     path = write(tmp_path / "clip.wav", np.array([0.0, np.nan, 0.0]), subtype="FLOAT")
-    with pytest.raises(InputError, match=r"clip\.wav: holds samples that are not finite"):
+    with pytest.raises(InputError, match=r"clip\.wav: contains samples that are not finite"):
         resample_file(path, tmp_path / "out.wav")
 
 

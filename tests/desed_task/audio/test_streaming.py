@@ -76,7 +76,7 @@ def test_files_that_are_no_recordings_are_named(tmp_path):
     for name, reason in (
         ("text.wav", "not readable as audio"),
         ("nothing.wav", "not readable as audio"),
-        ("empty.wav", "holds no samples"),
+        ("empty.wav", "contains no samples"),
         ("absent.wav", "no such file"),
     ):
         with pytest.raises(InputError, match=rf"{name}: .*{reason}"):

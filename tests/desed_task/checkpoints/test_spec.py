@@ -228,25 +228,25 @@ def test_a_newer_schema_is_refused_with_a_remedy(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("net", "n_RNN_cell"), 0, "net.n_RNN_cell: 0 cannot be; a usual value is 192"),
-        (("net", "attention"), 1, "net.attention: 1 cannot be; a usual value is True"),
-        (("net", "pooling"), [[2, 4, 1], [2, 4]], "net.pooling: [2, 4, 1] is no pair"),
-        (("net", "pooling"), [[2, 4], [2, 2]], "leaves one of 4 frames and 8 bands"),
-        (("net", "stride"), "1", "net.stride: '1' is no list of values"),
-        (("net", "padding"), [1, -1], "net.padding: -1 cannot be"),
+        (("net", "n_RNN_cell"), 0, "net.n_RNN_cell: 0 is not allowed; a usual value is 192"),
+        (("net", "attention"), 1, "net.attention: 1 is not allowed; a usual value is True"),
+        (("net", "pooling"), [[2, 4, 1], [2, 4]], "net.pooling: [2, 4, 1] is not a pair"),
+        (("net", "pooling"), [[2, 4], [2, 2]], "reduces 4 frames and 8 bands to one"),
+        (("net", "stride"), "1", "net.stride: '1' is not a list of values"),
+        (("net", "padding"), [1, -1], "net.padding: -1 is not allowed"),
         (("net", "stride"), [2, 1], "a convolution changes the number of frames"),
-        (("net",), None, "net: None is no section of keys"),
-        (("front_end", "f_max"), float("nan"), "front_end.f_max: nan cannot be"),
-        (("front_end", "hop_samples"), True, "front_end.hop_samples: True cannot be"),
+        (("net",), None, "net: None is not a section of keys"),
+        (("front_end", "f_max"), float("nan"), "front_end.f_max: nan is not allowed"),
+        (("front_end", "hop_samples"), True, "front_end.hop_samples: True is not allowed"),
         (("front_end", "sample_rate"), 8000, "sample_rate is 16000, front_end.sample_rate 8000"),
         (("classes",), ["a", "a"], "2 classes, net.nclass 27 and 27 lengths"),
-        (("classes",), ["a"] * 27, "classes: one stands there twice"),
-        (("classes",), [1] * 27, "classes: 1 cannot be"),
-        (("clip_s",), "10", "clip_s: '10' cannot be"),
-        (("clip_s",), 0, "clip_s: 0 cannot be"),
-        (("median_filter",), [], "median_filter: [] is no list of values"),
-        (("schema_version",), "1", "schema_version: '1' cannot be"),
-        (("net", "n_RNN_cell"), 10**9, "net.n_RNN_cell: 1000000000 in its specification, 4 by"),
+        (("classes",), ["a"] * 27, "classes: a label occurs twice"),
+        (("classes",), [1] * 27, "classes: 1 is not allowed"),
+        (("clip_s",), "10", "clip_s: '10' is not allowed"),
+        (("clip_s",), 0, "clip_s: 0 is not allowed"),
+        (("median_filter",), [], "median_filter: [] is not a list of values"),
+        (("schema_version",), "1", "schema_version: '1' is not allowed"),
+        (("net", "n_RNN_cell"), 10**9, "net.n_RNN_cell: 1000000000 in its specification, 4 in"),
         (("front_end", "n_fft"), 10**9, "front_end.n_fft: 1000000000 in its specification, 512"),
         (("net", "aggregation_type"), "sum", "net.aggregation_type: unknown 'sum'"),
         (("scaler", "normtype"), "max", "scaler.normtype: unknown 'max'"),
@@ -270,7 +270,7 @@ def test_absent_and_unknown_keys_are_named_at_once(tmp_path: Path) -> None:
     text = refusal(content, tmp_path)
     assert all(x in text for x in ("net.dropout: missing", "scaler: missing", "extra: unknown key"))
     content["detector"] = None
-    assert "the whole: None is no section of keys" in refusal(content, tmp_path)
+    assert "top level: None is not a section of keys" in refusal(content, tmp_path)
 
 
 def test_the_tensor_the_shapes_and_the_key_of_a_misfit(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_file_without_its_networks_or_hyperparameters(tmp_path: Path) -> None:
     content = published(small_spec())
     state = content["state_dict"]
     shortened = {k: v for k, v in state.items() if not k.startswith("sed_")}
-    assert "no sed_student.cnn.cnn.conv0.weight: not of this recipe" in refusal(
+    assert "no sed_student.cnn.cnn.conv0.weight; it is not of this recipe" in refusal(
         {**content, "state_dict": shortened}, tmp_path
     )
     shortened = {k: v for k, v in state.items() if not k.startswith("mel_spec")}
@@ -320,9 +320,9 @@ def test_a_file_without_its_networks_or_hyperparameters(tmp_path: Path) -> None:
     )
     for hyper in (None, {}, {"training": {}}, [1]):
         text = refusal({**content, "hyper_parameters": hyper}, tmp_path)
-        assert "holds no hyper_parameters" in text
+        assert "contains no hyper_parameters" in text
     text = refusal({**content, "hyper_parameters": {"net": 3}}, tmp_path)
-    assert "hyper_parameters.net is 3, no section of keys" in text
+    assert "hyper_parameters.net is 3, not a section of keys" in text
 
 
 def test_a_diverged_training_is_said(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_a_diverged_training_is_said(tmp_path: Path) -> None:
     content["state_dict"]["sed_teacher.dense.bias"][3] = float("inf")
     text = refusal(content, tmp_path)
     assert "its training had diverged; use an earlier checkpoint" in text
-    assert "sed_teacher.dense.weight: 2 of 216 values are no finite numbers" in text
+    assert "sed_teacher.dense.weight: 2 of 216 values are not finite" in text
     assert "sed_teacher.dense.bias: 1 of 27 values" in text
 
 

@@ -66,9 +66,9 @@ def test_a_file_name_may_hold_dots(tmp_path):
     [
         ("a.wav\t0\t1\tDgo", r"line 3: unknown label 'Dgo'; known: Dog, Cat, Speech"),
         ("a.wav\t2\t1\tDog", r"line 3: offset 1 is before onset 2; correct the row"),
-        ("a.wav\tnan\t1\tDog", r"line 3: onset 'nan' is no number of seconds"),
-        ("a.wav\t\t1\tDog", r"line 3: onset '' is no number of seconds"),
-        ("a.wav\t0\tx\tDog", r"line 3: offset 'x' is no number of seconds"),
+        ("a.wav\tnan\t1\tDog", r"line 3: onset 'nan' is not a number of seconds"),
+        ("a.wav\t\t1\tDog", r"line 3: onset '' is not a number of seconds"),
+        ("a.wav\t0\tx\tDog", r"line 3: offset 'x' is not a number of seconds"),
         ("a.wav\t-1\t1\tDog", r"line 3: onset -1 is before the clip"),
     ],
 )

@@ -162,7 +162,7 @@ GPU = pytest.param(
 @pytest.mark.parametrize(("subtype", "channels"), SOUNDS)
 def test_batches_of_an_epoch_are_the_same_to_the_bit(files, path, subtype, channels, place):
     write_wavs(files.wavs[0].parent, subtype, channels)
-    assert packed(path, files) == "it was not there"
+    assert packed(path, files) == "it did not exist"
     store = PackedSet(path)
     whole = subtype in ("PCM_16", "PCM_U8") and channels == 1
     assert store.header.audio_dtype == ("int16" if whole else "float32")
@@ -358,8 +358,8 @@ def one_clip_more(files, tmp_path):
     [
         (touched, r"1 wav files have changed \(e.g. short\)"),
         (grown, r"1 wav files have changed \(e.g. short\)"),
-        (extracted_again, "the file of embeddings has changed"),
-        (one_clip_more, "the file of embeddings has changed"),
+        (extracted_again, "the embeddings file has changed"),
+        (one_clip_more, "the embeddings file has changed"),
     ],
 )
 def test_what_has_changed_is_packed_again(files, path, tmp_path, change, reason):
@@ -488,7 +488,7 @@ def test_a_missing_or_broken_clip_is_named_and_nothing_stays(files, path):
     with pytest.raises(InputError, match=r"long.wav: is cut short"):
         packed(path, files)
     sf.write(files.wavs[2], np.full(9, np.nan), RATE, subtype="FLOAT")
-    with pytest.raises(InputError, match=r"long.wav: holds samples that are not finite"):
+    with pytest.raises(InputError, match=r"long.wav: contains samples that are not finite"):
         packed(path, files)
     sf.write(files.wavs[2], np.zeros(9), 8000)
     with pytest.raises(InputError, match=r"long.wav: is at 8000 Hz"):
@@ -523,7 +523,7 @@ def test_a_disk_that_fills_meanwhile_is_said(files, path, monkeypatch):
     before = path.read_bytes()
     os.utime(files.wavs[0], ns=(0, 1))
     monkeypatch.setattr(packed_writer, "_sync", full)
-    with pytest.raises(InputError, match=r"GB are free; free some space, name another"):
+    with pytest.raises(InputError, match=r"GB are free; free some space, set"):
         packed(path, files)
     # The old one stays, and no part of the new.
     assert [one.read_bytes() for one in path.parent.iterdir()] == [before]
@@ -566,6 +566,6 @@ def test_killed_and_run_again(files, path):
     running.wait()
     assert part.exists() and not path.exists()
     # ... and one whose writer is dead is removed.
-    assert packed(path, files) == "it was not there"
+    assert packed(path, files) == "it did not exist"
     assert list(path.parent.iterdir()) == [path]
     assert PackedSet(path).header.clip_ids == CLIPS

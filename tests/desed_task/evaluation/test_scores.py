@@ -31,7 +31,7 @@ def test_clips_and_classes_are_selected_in_the_order_given(scores):
 
 
 def test_clips_without_scores_are_named(scores):
-    with pytest.raises(InputError, match=r"no scores of 2 clips \(e.g. x, y\)"):
+    with pytest.raises(InputError, match=r"no scores for 2 clips \(e.g. x, y\)"):
         scores.select(["a", "x", "y"])
 
 
@@ -69,7 +69,7 @@ def test_data_frames_hold_times_and_scores(scores):
 
 
 def test_clips_without_a_duration_are_named():
-    with pytest.raises(InputError, match=r"no duration of 1 clips \(e.g. b\)"):
+    with pytest.raises(InputError, match=r"no duration for 1 clips \(e.g. b\)"):
         check_durations(["a", "b"], {"a": 10.0})
 
 

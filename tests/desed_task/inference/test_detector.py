@@ -293,7 +293,7 @@ def test_other_beats_weights_than_those_of_training_are_warned_of(tmp_path, beat
 def test_an_unknown_role_and_a_diverged_network(tmp_path):
     spec = small_spec(use_embeddings=False)
     parts = build_detector(spec, tensors(spec), "small")
-    with pytest.raises(InputError, match="no network 'pupil'; there are: student, teacher"):
+    with pytest.raises(InputError, match="no network 'pupil'; known: student, teacher"):
         SoundEventDetector(parts, role="pupil")
     parts.networks["student"].dense.bias[0] = float("nan")
     with pytest.raises(InputError, match="the network has diverged"):
@@ -301,7 +301,7 @@ def test_an_unknown_role_and_a_diverged_network(tmp_path):
 
 
 def test_a_waveform_without_samples():
-    with pytest.raises(InputError, match="holds no samples"):
+    with pytest.raises(InputError, match="contains no samples"):
         listening().detect(np.zeros(0), RATE)
 
 

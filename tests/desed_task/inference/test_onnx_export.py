@@ -258,7 +258,7 @@ def test_missing_packages_are_named_with_the_command(reference, tmp_path, monkey
 def test_what_cannot_be_exported_is_refused_before_work(reference, beats, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "write_verified", lambda *_: pytest.fail("was written"))
     target = tmp_path / "x.onnx"
-    with pytest.raises(InputError, match="no network 'pupil'; there are: student, teacher"):
+    with pytest.raises(InputError, match="no network 'pupil'; known: student, teacher"):
         export_crnn(reference, "pupil", target)
     with pytest.raises(InputError, match=r"student takes embeddings, .* BEATs weights"):
         export_waveform(reference, "student", target)
@@ -267,7 +267,7 @@ def test_what_cannot_be_exported_is_refused_before_work(reference, beats, tmp_pa
         export_waveform(other, "student", target, beats=beats)
     with pytest.raises(InputError, match="embeddings of 96 features, the network takes 768"):
         export_crnn(other, "student", target, beats=beats)
-    with pytest.raises(InputError, match=r"shape \(2, 5\) to check with; give \(160000,\)"):
+    with pytest.raises(InputError, match=r"check with has shape \(2, 5\); give \(160000,\)"):
         export_crnn(reference, "student", target, clip=torch.zeros(2, 5))
 
 

@@ -127,7 +127,7 @@ def test_a_hop_that_leaves_frames_out_or_stands_still_is_refused(hop_s):
 
 
 def test_no_samples_are_no_recording():
-    with pytest.raises(InputError, match="holds no samples"):
+    with pytest.raises(InputError, match="contains no samples"):
         windows_of(0)
 
 

@@ -20,7 +20,7 @@ class Broken(Dataset):
         return 1
 
     def __getitem__(self, index):
-        raise InputError(f"{index}.wav: holds samples that are not finite; replace the file")
+        raise InputError(f"{index}.wav: contains samples that are not finite; replace the file")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -29,7 +29,7 @@ def test_a_clip_that_cannot_be_read_is_one_line_from_a_worker_too(num_workers, c
         return len(list(DataLoader(Broken(), num_workers=num_workers)))
 
     assert run_command(read, argparse.Namespace()) == 2
-    error = "error: 0.wav: holds samples that are not finite; replace the file\n"
+    error = "error: 0.wav: contains samples that are not finite; replace the file\n"
     assert capsys.readouterr().err == error
 
 

@@ -50,14 +50,14 @@ def embeddings(extracted, tmp_path):
 def test_a_missing_and_an_empty_folder(refused, tmp_path):
     text = refused("data.weak_folder=nowhere", f"data.unlabeled_folder={tmp_path}")
     assert "data.weak_folder: nowhere: no such folder; check the path" in text
-    assert f"data.unlabeled_folder: {tmp_path}: holds no WAV file; put the audio there" in text
+    assert f"data.unlabeled_folder: {tmp_path}: contains no WAV file; put the audio there" in text
     assert text.count("or prepare the data with generate_dcase_task4_2024.py") == 2
 
 
 def test_a_missing_table_and_one_without_rows(refused, tmp_path):
     (tmp_path / "empty.tsv").write_text("filename\tevent_labels\n")
     text = refused("data.test_tsv=nowhere.tsv", f"data.weak_tsv={tmp_path / 'empty.tsv'}")
-    assert "data.test_tsv: nowhere.tsv: no such table; see README" in text
+    assert "data.test_tsv: nowhere.tsv: no such table; see docs/data.md" in text
     assert "empty.tsv: table without rows; get or prepare the data again" in text
 
 
@@ -66,8 +66,8 @@ def test_a_missing_table_and_one_without_rows(refused, tmp_path):
     [
         ("0.0\t1.0\tDgo", "line 2: unknown label 'Dgo'; known: Alarm_bell_ringing, "),
         ("2.0\t1.0\tDog", "line 2: offset 1.0 is before onset 2.0; correct the row"),
-        ("nan\t1.0\tDog", "line 2: onset 'nan' is no number of seconds; correct the row"),
-        ("\t1.0\tDog", "line 2: onset '' is no number of seconds; correct the row"),
+        ("nan\t1.0\tDog", "line 2: onset 'nan' is not a number of seconds; correct the row"),
+        ("\t1.0\tDog", "line 2: onset '' is not a number of seconds; correct the row"),
     ],
 )
 @pytest.mark.parametrize("key", ["strong_tsv", "synth_val_tsv", "real_maestro_train_tsv"])
@@ -392,7 +392,7 @@ def test_a_recording_without_a_duration(refused, data, tmp_path):
     table = tmp_path / "durations.tsv"
     table.write_text("\n".join([rows[0], *(row for row in rows[1:] if "cafe" not in row)]))
     text = refused(f"data.real_maestro_val_dur={table}")
-    assert "data.real_maestro_val_dur: no duration of " in text
+    assert "data.real_maestro_val_dur: no duration for " in text
     assert "(e.g. cafe_restaurant_" in text
     assert "add them to the durations table" in text
 

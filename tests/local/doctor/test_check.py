@@ -198,7 +198,7 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
             "unlabeled_train",
             rf"newer than these embeddings: 1 \({late.stem}\)",
         ),
-        "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* holds no WAV file"),
+        "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* contains no WAV file"),
         "too short": (
             "warning",
             "maestro_real_dev",

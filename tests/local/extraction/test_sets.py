@@ -50,7 +50,7 @@ def test_all_folders_that_are_missing_or_empty_are_named_at_once(tmp_path: Path)
         find_wavs(config, ("weak_train", "weak_val", "devtest", "synth_train"))
     message = str(caught.value)
     assert f"data.synth_folder: {tmp_path / 'synth_folder'}: no such folder" in message
-    assert f"data.test_folder: {tmp_path / 'test_folder'}: holds no WAV file" in message
+    assert f"data.test_folder: {tmp_path / 'test_folder'}: contains no WAV file" in message
     assert "weak" not in message
     assert "--only" in message
     wavs = [tmp_path / "weak_folder" / "a.wav"]

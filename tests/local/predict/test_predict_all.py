@@ -136,7 +136,7 @@ def test_a_fault_does_not_end_the_others(detector, recordings, tmp_path):
 def test_a_fault_without_a_place_gets_one(detector, recordings, tmp_path, monkeypatch):
     monkeypatch.setattr(searching, "stream_file", lambda *_: iter(()))
     (fault,) = run(detector, recordings[:1], output(tmp_path)).faults
-    assert fault == f"{recordings[0].path}: the recording holds no samples; give at least one"
+    assert fault == f"{recordings[0].path}: the recording contains no samples; give at least one"
 
 
 def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):

@@ -39,7 +39,7 @@ def test_an_unreadable_file_is_named(folder, tmp_path):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="holds no WAV file"):
+    with pytest.raises(InputError, match="contains no WAV file"):
         write_durations(tmp_path, tmp_path / "durations.tsv", progress=False)
 
 

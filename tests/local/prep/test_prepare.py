@@ -207,7 +207,7 @@ def test_faults_are_named_and_the_rest_goes_on(base, data):
     text = outcome.failures()
     assert len(outcome.failed) == 3
     assert "corrupt.wav: is not readable as audio" in text
-    assert "eval24: holds no WAV file" in text
+    assert "eval24: contains no WAV file" in text
     assert "offset 1.0 is not behind onset 2.0" in text
 
 

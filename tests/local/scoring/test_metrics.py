@@ -296,12 +296,12 @@ def test_clips_without_duration_or_truth_are_named(published):
     scores, events, lengths = published["desed_scores"], published["desed"], published["desed_s"]
     first = events.clip_ids[0]
     few = {name: value for name, value in lengths.items() if name != first}
-    with pytest.raises(InputError, match=rf"no duration of 1 clips .*{first}"):
+    with pytest.raises(InputError, match=rf"no duration for 1 clips .*{first}"):
         score_desed(scores, events, few, **TEST)
     rest = events.select(events.clip_ids[1:])
     with pytest.raises(InputError, match=rf"1 scored clips .*{first}.* not in .*test_tsv.tsv"):
         score_desed(scores, rest, lengths, **TEST)
-    with pytest.raises(InputError, match=r"no scores of any of the \d+ clips"):
+    with pytest.raises(InputError, match=r"no scores for any of the \d+ clips"):
         score_desed(scores.select([]), events, lengths, **TEST)
 
 
