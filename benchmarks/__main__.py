@@ -43,58 +43,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cpu", help="device of the networks")
-    add(
-        "--precision",
-        choices=("32", "tf32", "bf16"),
-        help="precision of the network (default: the file's)",
-    )
+    add("--precision", choices=("32", "tf32", "bf16"), help="of the network (default: the file's)")
     add("--quick", action="store_true", help="small sizes")
-    add(
-        "--only",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="only rows whose names begin with one of these",
-    )
+    add("--only", nargs="+", default=[], metavar="NAME", help="prefixes of row names")
     add("--threads", type=positive_int, metavar="N", help="processor threads (default: PyTorch's)")
-    add("--repeats", type=positive_int, metavar="N", help="calls per row (default: 5, on a GPU 20)")
+    add("--repeats", type=positive_int, metavar="N", help="calls per row (default: 5, GPU: 20)")
     add(
         "--clips",
         type=positive_int,
         metavar="N",
-        help="clips per batch (default: 20, on a GPU the file's)",
+        help="clips per batch (default: 20, GPU: the file's)",
     )
-    add(
-        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time of one thread"
-    )
-    add(
-        "--output",
-        type=Path,
-        default=Path("benchmarks.json"),
-        help="JSON file; a .png is written beside it",
-    )
+    add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of one thread")
+    add("--output", type=Path, default=Path("benchmarks.json"), help="a .png is written beside it")
     add("--compare", type=Path, metavar="JSON", help="JSON of another run to compare with")
-    add(
-        "--confirm",
-        action="store_true",
-        help="check the projection with a real training at the end",
-    )
+    add("--confirm", action="store_true", help="check the projection with a real training")
     add("--epochs", type=positive_int, default=2, help="epochs of real trainings (default: 2)")
-    add("--steps", type=positive_int, help="steps of their epochs (default: 118 on a GPU, else 3)")
-    add(
-        "--share", type=float, help="share of the clips they score (default: 1 on a GPU, else 0.02)"
-    )
-    add(
-        "--files",
-        action="store_true",
-        help="let real trainings read WAV and HDF5 files, not packed sets",
-    )
+    add("--steps", type=positive_int, help="their steps (default: 3, GPU: 118)")
+    add("--share", type=float, help="scored share (default: 0.02, GPU: 1)")
+    add("--files", action="store_true", help="real trainings read WAV and HDF5 files")
     add(
         "--limit_s",
         type=non_negative_seconds,
-        help="start no row after this many seconds (default: 400 on a GPU)",
+        help="start no row after this time (default: 400 on a GPU)",
     )
-    add("--work", type=Path, help="folder to keep the synthetic data in (default: a temporary one)")
+    add("--work", type=Path, help="folder to keep data in (default: temporary)")
     add("--conf_file", type=Path, default=CONFIG, help="network and batches")
     add(
         "--set",

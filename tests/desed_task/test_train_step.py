@@ -91,7 +91,7 @@ def assert_near(
 def test_losses_gradients_and_rate(step: Step, expected: dict[str, Any]) -> None:
     terms = step.losses._asdict()
     logged = {name.rpartition("/")[2]: value for name, value in expected["logged"].items()}
-    # The published figure under this name is another term's; see SPEC section 6.
+    # The published figure under this name is another term's; see docs/method.md.
     logged["tot_supervised"] = logged["loss_strong"] + logged["loss_weak"]
     compared = sorted(terms.keys() & logged.keys())
     assert len(compared) == len(terms) - 1  # all but the loss itself

@@ -93,7 +93,7 @@ def fetch_archives(
     if plan.left > plan.free:
         raise InputError(
             f"{layout.basedir}: has room for {format_bytes(plan.free)}, but "
-            f"{format_bytes(plan.left)} must be fetched; free some space, give another --basedir, or "
+            f"{format_bytes(plan.left)} must be fetched; free some, give another --basedir, or "
             "fetch parts (--only_*)"
         )
     stop = threading.Event()

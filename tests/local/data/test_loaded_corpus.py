@@ -57,7 +57,7 @@ def test_a_missing_and_an_empty_folder(refused, tmp_path):
 def test_a_missing_table_and_one_without_rows(refused, tmp_path):
     (tmp_path / "empty.tsv").write_text("filename\tevent_labels\n")
     text = refused("data.test_tsv=nowhere.tsv", f"data.weak_tsv={tmp_path / 'empty.tsv'}")
-    assert "data.test_tsv: nowhere.tsv: no such table; see README" in text
+    assert "data.test_tsv: nowhere.tsv: no such table; see docs/data.md" in text
     assert "empty.tsv: table without rows; get or prepare the data again" in text
 
 
