@@ -1,11 +1,11 @@
-"""Time the recipe, part by part, and hold each against what the machine can do.
+"""Time the recipe part by part and compare with the machine's peak performance.
 
     python -m benchmarks                                  # published sizes, on the CPU
     python -m benchmarks --device cuda --confirm          # on a GPU, in less than eight minutes
     python -m benchmarks --quick                          # small sizes: does it run?
     python -m benchmarks --only step metrics/psds1        # some rows
     python -m benchmarks --compare before.json            # ratios to another run
-    python -m benchmarks --threads 1 --clock cpu          # where others use the machine too
+    python -m benchmarks --threads 1 --clock cpu          # on a shared machine
 
 A table is printed as it grows; the same goes to a JSON file (--output) and a picture beside it.
 """
@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.absent import stand_in
 
-# Before anything is imported that wants them.
+# Before importing modules that need them.
 ABSENT = stand_in()
 
 from desed_task.atomic_files import write_json_atomic  # noqa: E402
@@ -29,45 +29,45 @@ from desed_task.errors import InputError  # noqa: E402
 from local.cli.arguments import non_negative_seconds, positive_int  # noqa: E402
 from local.cli.exit_status import run_command  # noqa: E402
 
-# A published batch of 60 would take a CPU seconds a step; a projection counts three steps for one.
+# A published batch of 60 takes a CPU seconds per step; a projection scales the step's time.
 CPU_CLIPS = 20
 CONFIG = Path(__file__).parents[1] / "confs" / "pretrained.yaml"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="where networks compute")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="device of the networks")
     add("--precision", choices=("32", "tf32", "bf16"), help="of the network (default: the file's)")
     add("--quick", action="store_true", help="small sizes")
-    add("--only", nargs="+", default=[], metavar="NAME", help="rows whose names begin so")
-    add("--threads", type=positive_int, metavar="N", help="of the processor (default: PyTorch's)")
-    add("--repeats", type=positive_int, metavar="N", help="of a row (default: 5, on a GPU 20)")
+    add("--only", nargs="+", default=[], metavar="NAME", help="prefixes of row names")
+    add("--threads", type=positive_int, metavar="N", help="processor threads (default: PyTorch's)")
+    add("--repeats", type=positive_int, metavar="N", help="calls per row (default: 5, GPU: 20)")
     add(
         "--clips",
         type=positive_int,
         metavar="N",
-        help="of a batch (default: 20, on a GPU the file's)",
+        help="clips per batch (default: 20, GPU: the file's)",
     )
     add("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time of one thread")
-    add("--output", type=Path, default=Path("benchmarks.json"), help="a .png is drawn beside it")
-    add("--compare", type=Path, metavar="JSON", help="of another run, to be held against")
-    add("--confirm", action="store_true", help="a real training at the end: is its time foretold?")
-    add("--epochs", type=positive_int, default=2, help="of real trainings (default: 2)")
-    add("--steps", type=positive_int, help="of their epochs (default: 118 on a GPU, else 3)")
-    add("--share", type=float, help="of the clips they score (default: 1 on a GPU, else 0.02)")
-    add("--files", action="store_true", help="real trainings read wav and HDF5, not packed sets")
+    add("--output", type=Path, default=Path("benchmarks.json"), help="a .png is written beside it")
+    add("--compare", type=Path, metavar="JSON", help="JSON of another run to compare with")
+    add("--confirm", action="store_true", help="check the projection with a real training")
+    add("--epochs", type=positive_int, default=2, help="epochs of real trainings (default: 2)")
+    add("--steps", type=positive_int, help="their steps (default: 3, GPU: 118)")
+    add("--share", type=float, help="scored share (default: 0.02, GPU: 1)")
+    add("--files", action="store_true", help="real trainings read WAV and HDF5 files")
     add(
         "--limit_s",
         type=non_negative_seconds,
-        help="begin no row after this time (default: 400 on a GPU)",
+        help="start no row after this time (default: 400 on a GPU)",
     )
-    add("--work", type=Path, help="folder for made data, kept (default: a temporary one)")
+    add("--work", type=Path, help="folder to keep data in (default: temporary)")
     add("--conf_file", type=Path, default=CONFIG, help="network and batches")
     add(
         "--set",
@@ -81,27 +81,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def benchmark(args: argparse.Namespace) -> int:
-    """Run what the arguments ask for."""
+    """Run the benchmarks that the arguments select."""
     try:
         import torch
 
         from benchmarks import report, running
         from local.config import load_config
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; nothing is timed without it") from None
+        raise InputError(f"{error.name} is not installed; the benchmarks need it") from None
     wrong = running.unknown(args.only)
     if wrong:
-        raise InputError(f"--only {' '.join(wrong)}: no such rows; there are {running.NAMES}")
+        raise InputError(f"--only {' '.join(wrong)}: no such rows; known: {running.NAMES}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch finds no GPU on this machine")
     torch.set_num_threads(args.threads or torch.get_num_threads())
     if args.clock == "cpu" and torch.get_num_threads() > 1:
-        raise InputError("--clock cpu: threads that wait count as if they worked; add --threads 1")
+        raise InputError("--clock cpu: waiting threads would count as working; add --threads 1")
     other = report.read(args.compare) if args.compare else None
     precision = [f"training.precision={args.precision}"] if args.precision else []
     config = load_config(args.conf_file, [*args.overrides, *precision])
     if ABSENT:
-        print(f"not installed, so that some rows are skipped: {', '.join(ABSENT)}")
+        print(f"not installed, so some rows are skipped: {', '.join(ABSENT)}")
     folder = args.work or Path(tempfile.mkdtemp(prefix="benchmarks_"))
     try:
         print(report.HEADER, end="", flush=True)
@@ -125,7 +125,7 @@ def benchmark(args: argparse.Namespace) -> int:
 
 
 def options_of(args: argparse.Namespace) -> Any:
-    """Sizes as the device allows where nothing is said."""
+    """Fill in default sizes for the device."""
     from benchmarks.bench import Options
 
     on_gpu = args.device == "cuda" and not args.quick
@@ -144,7 +144,7 @@ def options_of(args: argparse.Namespace) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 for rows that failed, 2 for wrong input."""
+    """Run the command; the exit status is 0, 1 if rows failed, 2 for invalid input."""
     return run_command(benchmark, parse_args(argv))
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for packages that a GPU machine may lack: all but their own rows can be timed."""
+"""Stand-ins for missing packages, so that rows that do not need them can be timed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-# Imported at the top of modules of which a benchmark needs other things.
+# Imported by modules that the benchmarks use for other things.
 OPTIONAL = ("codecarbon", "sed_scores_eval", "soundfile", "soxr", "thop")
 
 
 class _Refusing(type):
-    """Classes that can be named, but neither called nor looked into."""
+    """Metaclass of stand-ins that can be named, but neither called nor inspected."""
 
     package = ""
 
@@ -29,17 +29,17 @@ class _Refusing(type):
 
 
 class _StandIn(ModuleType):
-    """A module whose every name is there and refuses to be used."""
+    """A module that has every name; using one raises ModuleNotFoundError."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        # An exception, as it may be named in an `except`; none is ever made.
+        # An exception, as it may occur in an `except`; it is never instantiated.
         return _Refusing(name, (Exception,), {"package": self.__name__.partition(".")[0]})
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the absent packages and all that is imported from inside them."""
+    """Import finder for the missing packages and their submodules."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
@@ -55,14 +55,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return _StandIn(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: names are made up as they are asked for."""
+        """Do nothing: names are created on access."""
 
 
 def stand_in(names: Sequence[str] = OPTIONAL) -> tuple[str, ...]:
-    """Let those of `names` be imported that are not installed; using them is a ModuleNotFoundError.
+    """Make missing packages of `names` importable; using them raises ModuleNotFoundError.
 
     Returns:
-        The absent ones.
+        The missing packages.
     """
     absent = tuple(name for name in names if importlib.util.find_spec(name) is None)
     if absent:

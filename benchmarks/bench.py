@@ -1,4 +1,4 @@
-"""Rows of figures, and what every part of the benchmarks works with."""
+"""Result rows and the context shared by all benchmarks."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ FAILED = "failed:"
 
 @dataclass(frozen=True)
 class Work:
-    """What a call does, at least.
+    """Minimum work of a call.
 
     Attributes:
-        clips: how many it is for.
-        macs: multiply-accumulate operations; 0 for what is bound by memory.
-        n_bytes: that must be read and written if everything is moved once.
+        clips: number of clips.
+        macs: multiply-accumulate operations; 0 if the call is bound by memory.
+        n_bytes: bytes read and written if everything is moved once.
     """
 
     clips: int
@@ -42,19 +42,19 @@ class Work:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure.
+    """One result.
 
     Attributes:
         name: part/detail.
-        seconds: of a call, the median.
-        spread: between the quartiles, as a share of the median.
-        n_calls: that were timed.
-        clips: that a call is for.
-        macs: of a call.
-        n_bytes: of a call.
-        bound: what the share is of: float32 matrix products or the copying of memory.
-        share: of that peak, measured just before and after; None for sums of other rows.
-        skipped: why there is no figure; "" where there is one.
+        seconds: median time of a call.
+        spread: interquartile range as a share of the median.
+        n_calls: number of timed calls.
+        clips: clips of a call.
+        macs: multiply-accumulate operations of a call.
+        n_bytes: bytes moved by a call.
+        bound: reference of the share: float32 matrix products or memory copies.
+        share: share of that peak, measured just before and after; None for sums of other rows.
+        skipped: why there is no result; "" if there is one.
     """
 
     name: str
@@ -69,23 +69,23 @@ class Row:
     skipped: str = ""
 
     def dump(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the row as plain values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for.
+    """Options of the command line.
 
     Attributes:
-        only: beginnings of the names of rows; empty for all.
-        quick: small sizes.
-        limit_s: no row is begun after this time.
-        n_steps: of an epoch of a real training.
-        share: of the published validation and test clips that a real training scores.
-        n_epochs: of a real training.
-        repeats: of a row; None for as many as the device's speed allows.
-        n_clips: of a training batch, of each set in proportion; None for the configuration's.
+        only: prefixes of row names; empty for all.
+        quick: whether to use small sizes.
+        limit_s: seconds after which no row is started.
+        n_steps: steps per epoch of a real training.
+        share: share of the published validation and test clips scored by a real training.
+        n_epochs: epochs of a real training.
+        repeats: calls per row; None for the device's default.
+        n_clips: clips of a training batch, each set in proportion; None for the configuration's.
         packed: whether a real training reads packed sets; wav and HDF5 files otherwise.
     """
 
@@ -102,19 +102,19 @@ class Options:
 
 @dataclass
 class Bench:
-    """Times things and keeps the rows.
+    """Run benchmarks and collect the rows.
 
     Attributes:
-        options: what is wanted.
-        watch: reads the clock.
-        machine: what figures are held against.
-        config: network and batches.
-        made: the corpus, or what will be one.
-        folder: for what is written on the way.
-        tell: gets each row when it is there.
-        rows: that are there, by name.
-        begun: when.
-        errors: gets tracebacks of rows that fail.
+        options: options of the command line.
+        watch: times functions.
+        machine: measures the machine's peaks.
+        config: configuration of network and batches.
+        made: the synthetic corpus, written on demand.
+        folder: folder of temporary files.
+        tell: called with each finished row.
+        rows: finished rows by name.
+        begun: start time.
+        errors: stream for tracebacks of failed rows.
     """
 
     options: Options
@@ -131,12 +131,12 @@ class Bench:
 
     @property
     def device(self) -> torch.device:
-        """Where networks compute."""
+        """Device of the networks."""
         return self.watch.device
 
     @property
     def data(self) -> SedDataModule:
-        """The made corpus, read when it is first asked for."""
+        """The synthetic corpus, read on first use."""
         if self._data is None:
             self.made.make()
             data = SedDataModule(self.made.config)
@@ -146,11 +146,11 @@ class Bench:
 
     @property
     def grid(self) -> FrameGrid:
-        """Frames of labels and scores."""
+        """Frame grid of labels and scores."""
         return SedDataModule(self.config).grid
 
     def wants(self, *names: str) -> bool:
-        """Whether a row of a name, or one of a part, is asked for."""
+        """Whether a row, or any row of a part, is selected."""
         only = self.options.only
         return not only or any(
             name.startswith(one) or one.startswith(f"{name}/") for name in names for one in only
@@ -163,7 +163,7 @@ class Bench:
         function: Callable[..., Any],
         prepare: Callable[[], Any] | None = None,
     ) -> None:
-        """Time a function and keep its row, or why there is none."""
+        """Time a function and record its row, or why there is none."""
         if not self.wants(name):
             return
         if self.late(name):
@@ -174,20 +174,20 @@ class Bench:
             self.keep(row_of(name, work, timing, (before, self.machine.sample())))
 
     def late(self, name: str) -> bool:
-        """Whether the time is up, which is said of a row."""
+        """Whether the time limit is reached; if so, record the row as skipped."""
         up = time.perf_counter() - self.begun > self.options.limit_s
         if up:
-            self.keep(Row(name, skipped="the time was up"))
+            self.keep(Row(name, skipped="the time limit was reached"))
         return up
 
     def keep(self, row: Row) -> None:
-        """Keep a row and tell it."""
+        """Record and report a row."""
         self.rows[row.name] = row
         self.tell(row)
 
     @contextmanager
     def skipping(self, name: str) -> Iterator[None]:
-        """Let a missing package or a fault cost the rows that it concerns, and no others."""
+        """Limit the effect of a missing package or an error to the rows concerned."""
         try:
             yield
         except ModuleNotFoundError as error:
@@ -197,18 +197,18 @@ class Bench:
             self.keep(Row(name, skipped=f"{FAILED} {error!r}".partition("\n")[0]))
 
     def seconds(self, name: str) -> float | None:
-        """Of a row that has a figure."""
+        """Seconds of a row that has a result."""
         row = self.rows.get(name)
         return None if row is None or row.skipped else row.seconds
 
     @property
     def failed(self) -> list[str]:
-        """Rows that something went wrong with."""
+        """Names of failed rows."""
         return [name for name, row in self.rows.items() if row.skipped.startswith(FAILED)]
 
 
 def row_of(name: str, work: Work, timing: Timing, peaks: Sequence[Peak]) -> Row:
-    """The row of a timing; the better of the machine's peaks around it counts."""
+    """Build the row of a timing, relative to the better of the peaks around it."""
     bound: Bound = "compute" if work.macs else "memory"
     if bound == "compute":
         least_s = 2 * work.macs / max(peak.flops for peak in peaks)

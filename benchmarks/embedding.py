@@ -1,4 +1,4 @@
-"""BEATs from memory, and the extraction of embeddings from files to files."""
+"""Time BEATs on data in memory, and the extraction of embeddings from files to files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRECISIONS: tuple[Precision, ...] = ("32", "bf16")
 
 
 def run(bench: Bench) -> None:
-    """Rows of BEATs on one batch, and of extraction end to end."""
+    """Add rows of BEATs on one batch and of the whole extraction."""
     on_gpu = bench.device.type == "cuda"
     for precision in PRECISIONS:
         if bench.wants(f"beats/{precision}"):

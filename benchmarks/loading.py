@@ -1,4 +1,4 @@
-"""Reading of training data: items and batches, from whatever they are kept in."""
+"""Time the loading of training data: items and batches from each kind of storage."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NAME = "loading"
 
 
 class Store(NamedTuple):
-    """One way to keep clips: a line of `STORES` makes its rows.
+    """A kind of clip storage; each entry of `STORES` has its own rows.
 
     Attributes:
-        name: of the rows.
-        data: keys of the configuration's `data` section; none for wav and HDF5 files.
-        on_gpu: only where there is one.
+        name: name of the rows.
+        data: keys of the configuration's `data` section; none for WAV and HDF5 files.
+        on_gpu: whether it needs a GPU.
     """
 
     name: str
@@ -43,7 +43,7 @@ STORES = (
 
 
 def run(bench: Bench) -> None:
-    """Rows of an item and of a batch of every store that this machine can have."""
+    """Add rows of an item and of a batch for each storage that this machine supports."""
     for store in STORES:
         if store.on_gpu and bench.device.type != "cuda":
             continue
@@ -58,9 +58,9 @@ def _run(bench: Bench, store: Store, names: Sequence[str]) -> None:
     n_rows = sum(bench.config.training.batch_size)
     keys = _keys(length)
     row = get([next(keys)])
-    # What is moved at least: the row is read from somewhere and written to the batch.
+    # Minimum traffic: the row is read from somewhere and written to the batch.
     n_bytes = 2 * sum(one.numel() * one.element_size() for one in row[:-1])
-    several = 20  # one is over too soon for the clock
+    several = 20  # a single item is too short for the clock
     bench.time(
         names[0],
         Work(several, n_bytes=several * n_bytes),
@@ -74,7 +74,7 @@ def _run(bench: Bench, store: Store, names: Sequence[str]) -> None:
 
 
 def _keys(length: int) -> Iterator[ItemKey]:
-    """Rows in a random order, over and over, each with a crop."""
+    """Yield row indices with crops in random order, endlessly."""
     generator = torch.Generator().manual_seed(2)
     while True:
         for row in torch.randperm(length, generator=generator).tolist():
@@ -82,9 +82,9 @@ def _keys(length: int) -> Iterator[ItemKey]:
 
 
 def reader(bench: Bench, store: Store) -> tuple[Callable[[list[Any]], SedBatch], int]:
-    """A function from keys to a batch, and the number of rows there are."""
+    """Return a function from keys to a batch, and the number of rows."""
     data, config = bench.data, bench.made.config
-    # One corpus with strong labels, whose targets take the most time.
+    # A corpus with strong labels, whose targets take the most time.
     loaded = data.loaded[corpora.SYNTHETIC_TRAIN.name]
     if not store.data:
         joined = JoinedDataset([loaded.dataset(config, data.grid)])

@@ -1,4 +1,4 @@
-"""What the machine can do at best: matrix products and copies, and what it is called."""
+"""Measure the machine's peaks, of matrix products and copies, and describe it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from local.training.callbacks import git_commit
 
 
 class Peak(NamedTuple):
-    """The best of a few tries."""
+    """Peak performance: the best of a few attempts."""
 
-    flops: float  # float32 matrix products, operations a second (a multiply-add is two)
-    bandwidth: float  # of a copy, bytes read and written a second
+    flops: float  # float32 matrix products, operations per second (a multiply-add is two)
+    bandwidth: float  # of a copy, bytes read and written per second
 
 
 class Machine:
-    """Measures its own peak, again and again, as clocks and neighbours change.
+    """Measure the peak repeatedly, as clock rates and load change.
 
     Args:
-        watch: whose clock all rows are read by.
-        small: matrices and arrays for a quick run.
+        watch: the clock of all rows.
+        small: whether to use small matrices and arrays, for a quick run.
     """
 
     def __init__(self, watch: Stopwatch, *, small: bool) -> None:
@@ -40,7 +40,7 @@ class Machine:
         self._half: float | None = None
 
     def sample(self, tries: int = 2) -> Peak:
-        """The peak of this moment."""
+        """Measure the current peak."""
         self._target.copy_(self._source)
         moved = min(self._time(lambda: self._target.copy_(self._source)) for _ in range(tries))
         peak = Peak(self.gemm(torch.float32, tries), 2 * self.n_bytes / moved)
@@ -48,7 +48,7 @@ class Machine:
         return peak
 
     def gemm(self, dtype: torch.dtype, tries: int = 3) -> float:
-        """Operations a second of a square matrix product, float32 without TF32's short cut."""
+        """Operations per second of a square matrix product, float32 without TF32."""
         chosen = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
@@ -74,7 +74,7 @@ class Machine:
         return self.watch.now() - start
 
     def describe(self) -> dict[str, Any]:
-        """Names, versions, and the best of all samples."""
+        """Return names, versions and the best of all samples."""
         device = self.watch.device
         on_gpu = device.type == "cuda"
         if self._half is None:

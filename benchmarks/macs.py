@@ -1,7 +1,7 @@
-"""Multiply-accumulate operations of matrix products and convolutions, counted without computing.
+"""Count multiply-accumulate operations of matrix products and convolutions without computing them.
 
-`local.training.macs` counts with thop, which a GPU machine may lack and which knows no attention;
-it adds batch norm and pooling, 1 % of the network.
+`local.training.macs` counts with thop, which a GPU machine may lack and which does not count
+attention; it adds batch norm and pooling, 1 % of the network.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from local.config import RecipeConfig
 
 
 def network_macs(network: nn.Module, config: RecipeConfig, n_tokens: int) -> int:
-    """Of one clip through a CRNN, embeddings given."""
+    """Count the operations of a CRNN for one clip, without the embeddings."""
     data, feats = config.data, config.feats
     n_frames = round(data.audio_max_len * data.fs) // feats.hop_length + 1
-    # "meta": shapes without values; GPUs and exports take the modules' way, as this does.
+    # "meta": shapes without values; it takes the same code path as GPUs and exports.
     subject = copy.deepcopy(network).to("meta").eval()
     mel = torch.empty(1, feats.n_mels, n_frames, device="meta")
     embedding = torch.empty(1, config.net.embedding_size, n_tokens, device="meta")
@@ -33,7 +33,7 @@ def network_macs(network: nn.Module, config: RecipeConfig, n_tokens: int) -> int
 
 
 def beats_macs(config: BeatsConfig, clip_s: float) -> int:
-    """Of one clip through BEATs."""
+    """Count the operations of BEATs for one clip."""
     with FakeTensorMode(), torch.no_grad():
         beats = Beats(config).eval()
         with _counter() as counter:

@@ -1,8 +1,8 @@
-"""A corpus of the published sizes that takes seconds and little room: noise, and random labels.
+"""Create a synthetic corpus of the published sizes: noise and random labels, small on disk.
 
-Every clip has its own name and labels, but all share a few sound files (as links) and a few rows of
-embeddings (HDF5 reads a list of places in one plain file). So everything lies in the page cache and
-reading is as fast as it can be: a cold disk adds its own time.
+Each clip has its own name and labels, but all share a few audio files (as links) and a few rows of
+embeddings (an HDF5 external storage list into one plain file). So everything is in the page cache
+and reading is as fast as possible: a cold disk adds its own time.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ SEED = 42
 CLIP_S = 10.0
 _DISTINCT = 32
 _TRAIN_HOP_S, _VALIDATION_HOP_S = 1, 5
-# Recordings: of 6 or 7 of a scene, the first int(0.9 n).
+# Recordings: the first int(0.9 n) of the 6 or 7 of each scene.
 _TRAINED_ON = sum(int(0.9 * n) for n in Counter(map(scene_of, MAESTRO_TRAIN_RECORDINGS)).values())
 _MAESTRO = (corpora.MAESTRO_TRAIN, corpora.MAESTRO_VALIDATION)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Clips of each corpus."""
+    """Number of clips of each corpus."""
 
     maestro_train: int
     synthetic_train: int
@@ -58,12 +58,12 @@ class Sizes:
 
     @classmethod
     def of_steps(cls, n_steps: int, quotas: Sequence[int], share: float) -> Sizes:
-        """Training sets for an epoch of `n_steps`, validation and test sets of a share.
+        """Return sizes for an epoch of `n_steps`, and a share of the validation and test sets.
 
         Args:
-            n_steps: batches of an epoch, as the weak clips allow.
+            n_steps: batches of an epoch, limited by the weak clips.
             quotas: rows of a batch: MAESTRO, synthetic, strong, weak, unlabelled.
-            share: of the published 2,500 validation, 1,168 and 900 dev-test clips.
+            share: share of the published 2,500 validation, 1,168 and 900 dev-test clips.
         """
         maestro, synthetic, strong, weak, unlabelled = (n_steps * quota for quota in quotas)
         # A tenth of the weak clips and a tenth of each scene's MAESTRO recordings are held out.
@@ -80,25 +80,25 @@ class Sizes:
 
 
 class Made:
-    """A made corpus and the configuration that names its places.
+    """A synthetic corpus and the configuration with its paths.
 
     Args:
         config: sizes of network and batches; its paths are replaced.
-        sizes: of the sets.
-        folder: gets everything.
+        sizes: sizes of the sets.
+        folder: folder of all files.
     """
 
     def __init__(self, config: RecipeConfig, sizes: Sizes, folder: Path) -> None:
         self.folder, self.sizes = folder, sizes
         self.config = self._placed(config)
         self.n_samples = round(config.data.audio_max_len * config.data.fs)
-        # BEATs' own: 62 patches in time, 8 over the bands of 10 s.
+        # As in BEATs: 62 patches in time times 8 in frequency for 10 s.
         self.n_tokens = int(49.6 * config.data.audio_max_len)
         self._rng = np.random.default_rng(SEED)
 
     @property
     def beats(self) -> Path:
-        """Weights of BEATs, random; made when first asked for."""
+        """Random BEATs weights, created on first use."""
         path = Path(self.config.pretrained.beats_checkpoint)
         if not path.is_file():
             published = self.config.net.embedding_size == BeatsConfig().encoder_embed_dim
@@ -106,20 +106,20 @@ class Made:
         return path
 
     def make(self) -> None:
-        """Write everything but BEATs; what was made before is left alone.
+        """Write everything but BEATs; existing files are kept.
 
         Raises:
-            InputError: the folder holds a corpus of other sizes or in another sample format.
+            InputError: the folder contains a corpus of other sizes or another sample format.
         """
         marker = self.folder / "made.txt"
         what = f"{self.sizes}, embeddings of {self.config.net.embedding_size}, 32-bit float audio\n"
         if marker.is_file():
             if marker.read_text(encoding="utf-8") != what:
                 raise InputError(
-                    f"{self.folder}: made with other sizes or 16-bit audio; give another --work"
+                    f"{self.folder}: created with other sizes or 16-bit audio; give another --work"
                 )
             return
-        shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was stopped
+        shutil.rmtree(self.folder, ignore_errors=True)  # of an interrupted run
         self._make()
         write_text_atomic(marker, what)
 
@@ -147,7 +147,7 @@ class Made:
                 tree["data"][key] = str(self.folder / key)
         tree["pretrained"]["extracted_embeddings_dir"] = str(self.folder / "embeddings")
         tree["pretrained"]["beats_checkpoint"] = str(self.folder / "beats.pt")
-        # It would write beside what is timed; loaders are told by whoever times them.
+        # It would write while something is timed; the benchmarks set the loaders themselves.
         tree["energy"]["enabled"] = False
         tree["training"].update(num_workers=0, enable_progress_bar=False)
         return check_config(tree, "benchmarks")
@@ -207,7 +207,7 @@ class Made:
         return f"{header}\tconfidence", [line for name in names for line in self._soft(name)]
 
     def _events(self, name: str, n_events: int) -> list[str]:
-        """As many as DESED's clips have; a second or two, as its events."""
+        """Draw as many events as DESED's clips have, of its lengths of a second or two."""
         onset = self._rng.uniform(0, CLIP_S - 1, n_events)
         offset = np.minimum(onset + 0.25 + self._rng.exponential(2.0, n_events), CLIP_S)
         labels = self._rng.choice(DESED_CLASSES, n_events, replace=False)
@@ -215,7 +215,7 @@ class Made:
         return [f"{name}.wav\t{on:.3f}\t{off:.3f}\t{label}" for on, off, label in rows]
 
     def _soft(self, name: str) -> list[str]:
-        """MAESTRO's: whole seconds with the share of annotators who heard the class."""
+        """Draw MAESTRO's events: whole seconds with the share of annotators who heard the class."""
         lines = []
         for label in self._rng.choice(MAESTRO_REAL_KNOWN, 4, replace=False):
             onset = int(self._rng.integers(0, 8))
@@ -225,12 +225,12 @@ class Made:
 
 
 def plain(corpus: Corpus, n_clips: int) -> list[str]:
-    """Names of clips of DESED."""
+    """Names of DESED clips."""
     return [f"{corpus.name}_{number:05d}" for number in range(n_clips)]
 
 
 def maestro_names(corpus: Corpus, n_clips: int) -> list[str]:
-    """Names of clips that were cut from the published recordings, as evenly as it goes."""
+    """Names of clips cut from the published recordings, distributed evenly."""
     training = corpus == corpora.MAESTRO_TRAIN
     recordings = MAESTRO_TRAIN_RECORDINGS if training else MAESTRO_VALIDATION_RECORDINGS
     hop_s = _TRAIN_HOP_S if training else _VALIDATION_HOP_S
@@ -242,7 +242,7 @@ def maestro_names(corpus: Corpus, n_clips: int) -> list[str]:
 
 
 def durations(corpus: Corpus, names: Iterable[str]) -> list[tuple[str, float]]:
-    """Seconds of clips, or of MAESTRO's recordings."""
+    """Durations of clips, or of MAESTRO's recordings."""
     if corpus != corpora.MAESTRO_VALIDATION:
         return [(name, CLIP_S) for name in names]
     last: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The time of whole schedules from the times of their parts."""
+"""Project the time of whole schedules from the times of their parts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from benchmarks.bench import Bench, Row
 from benchmarks.step import STEPS
 from benchmarks.training import Real
 
-# Of the published data: synthetic validation, the held-out tenth of 1,578 weak clips, and the clips
-# of 5 of MAESTRO's 33 training recordings, of 7,503.
+# Published clips: synthetic validation, the held-out tenth of 1,578 weak clips, and those of 5 of
+# MAESTRO's 33 training recordings, of 7,503.
 VALIDATION_CLIPS = 2500 + 158 + 1137
 DEVTEST_CLIPS = 1168 + 900
 
 
 class Schedule(NamedTuple):
-    """How much a training does."""
+    """Amounts of work of a training."""
 
     n_epochs: int
     n_steps: int
@@ -29,19 +29,18 @@ PUBLISHED = Schedule(300, STEPS, 60, 30, VALIDATION_CLIPS, DEVTEST_CLIPS)
 
 
 class Parts(NamedTuple):
-    """Seconds of what schedules are made of.
+    """Seconds of the parts of a schedule.
 
     Attributes:
-        batch_clips: of the step that was timed; one of another size takes time in proportion.
-        step: a step with Lightning around it.
-        wait: from a step to the next one.
-        validation_clip: both networks over a clip, and the reading of it; `devtest_clip` likewise.
-        validation_scoring: metrics of a validation for each clip scored; `devtest_scoring`
-            likewise. They grow as the clips do, nearly.
-        devtest_files: figures and tables of a dev-test, however many its clips; 0 where no real
-            one was run.
-        said: which rows these are.
-        lacking: rows that have no figure and count as nothing.
+        batch_clips: clips of the timed step; other sizes take time in proportion.
+        step: a training step with Lightning.
+        wait: time between two steps.
+        validation_clip: loading a clip and both networks; the same for `devtest_clip`.
+        validation_scoring: metrics of a validation per scored clip; the same for
+            `devtest_scoring`. They are nearly proportional to the clips.
+        devtest_files: figures and tables of a dev-test of any size; 0 if no real one was run.
+        said: names of these rows.
+        lacking: rows without a result, which count as 0.
     """
 
     batch_clips: int
@@ -56,7 +55,7 @@ class Parts(NamedTuple):
     lacking: tuple[str, ...] = ()
 
     def of(self, schedule: Schedule) -> dict[str, float]:
-        """Seconds of training, of all validations, and of the dev-test."""
+        """Return the seconds of training, of all validations and of the dev-test."""
         a_validation = self.validation_clip + self.validation_scoring
         batches = schedule.n_epochs * schedule.n_steps * schedule.batch_clips / self.batch_clips
         return {
@@ -68,7 +67,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(bench: Bench) -> Parts | str:
-    """The parts among the rows that were timed, or what is lacking for any projection."""
+    """Return the parts from the timed rows, or what is missing for a projection."""
     store = "packed-gpu" if bench.device.type == "cuda" else "packed-ram"
     choices = {
         "step": ("epoch/step", "step/whole"),
@@ -105,7 +104,7 @@ def parts_of(bench: Bench) -> Parts | str:
 
 
 def _with_files(parts: Parts, devtest: Row | None) -> Parts:
-    """What a real dev-test took beside its networks and metrics."""
+    """Add the time of a real dev-test beyond networks and metrics to the parts."""
     if devtest is None or devtest.skipped:
         return parts
     foretold = devtest.clips * (parts.devtest_clip + parts.devtest_scoring)
@@ -115,7 +114,7 @@ def _with_files(parts: Parts, devtest: Row | None) -> Parts:
 
 
 def published(parts: Parts) -> dict[str, Any]:
-    """The whole published schedule."""
+    """Project the published schedule."""
     seconds = parts.of(PUBLISHED)
     return {
         "schedule": PUBLISHED._asdict(),
@@ -126,7 +125,7 @@ def published(parts: Parts) -> dict[str, Any]:
 
 
 def compared(parts: Parts, real: Real) -> dict[str, Any]:
-    """What a real training took, over what its parts foretold."""
+    """Compare the time of a real training with its projection."""
     clips = real.validation_clips, real.devtest_clips
     schedule = Schedule(real.n_epochs, real.n_steps, parts.batch_clips, 1, *clips)
     foretold = parts.of(schedule)

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks leaves: a table, JSON, a picture, and how two runs compare."""
+"""Format benchmark results: table, JSON, figure and the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from benchmarks.bench import Row
 from desed_task.errors import InputError
 
-HEADER = f"{'':40}{'time':>10}{'+-':>6}{'a clip':>10}{'GMAC':>10}{'rate':>16}{'share':>10}  of\n"
+HEADER = f"{'':40}{'time':>10}{'+-':>6}{'per clip':>10}{'GMAC':>10}{'rate':>16}{'share':>10}  of\n"
 
 
 def line(row: Row) -> str:
-    """A row of the table."""
+    """Format a row of the table."""
     if row.skipped:
         return f"{row.name:40}skipped: {row.skipped}"
     per_clip = row.seconds / row.clips if row.clips else 0.0
@@ -35,7 +35,7 @@ def _rate(row: Row) -> str:
 
 
 def duration(seconds: float) -> str:
-    """With a unit that leaves three digits or so."""
+    """Format seconds with a unit that leaves about three digits."""
     for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (300.0, 1.0, "s")):
         if seconds < limit:
             return f"{seconds * factor:.3g} {unit}"
@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
-    """What the figures are held against."""
+    """Format the machine's peaks."""
     return (
         f"{machine['device']}, {machine['threads']} threads, {machine['clock']} clock, load "
         f"{machine['load']}: float32 GEMM {machine['gemm_float32_tflops']:.4g} TFLOP/s "
@@ -53,11 +53,11 @@ def machine_line(machine: Mapping[str, Any]) -> str:
 
 
 def projection_lines(projection: Mapping[str, Any]) -> list[str]:
-    """The published schedule and, if there was one, the run that confirms it."""
+    """Format the projection and, if there was one, the run that checks it."""
     if "seconds" not in projection:
         return [f"projection: {projection['skipped']}"]
     schedule, seconds = projection["schedule"], projection["seconds"]
-    of = "a small network (it says nothing of the published one)" if projection["quick"] else ""
+    of = "a small network (not representative of the published one)" if projection["quick"] else ""
     lines = [
         f"projection{of and f' for {of}'} of {schedule['n_epochs']} epochs x "
         f"{schedule['n_steps']} steps of {schedule['batch_clips']} clips, "
@@ -67,7 +67,9 @@ def projection_lines(projection: Mapping[str, Any]) -> list[str]:
         f"{duration(seconds['validation'])}, dev-test {duration(seconds['devtest'])})"
     ]
     if projection["lacking"]:
-        lines.append(f"not counted, as there are no figures: {', '.join(projection['lacking'])}")
+        lines.append(
+            f"not counted, because there are no results: {', '.join(projection['lacking'])}"
+        )
     confirmed = projection.get("confirmed")
     if confirmed is None:
         return lines
@@ -78,31 +80,31 @@ def projection_lines(projection: Mapping[str, Any]) -> list[str]:
         f"a real run of {done['n_epochs']} epochs x {done['n_steps']} steps of "
         f"{done['batch_clips']} clips, a validation of "
         f"{done['validation_clips']} clips and a dev-test of {done['devtest_clips']} took "
-        f"{ratio['whole']:.3f} of what its parts foretell "
+        f"{ratio['whole']:.3f} of the projected time "
         f"({', '.join(f'{phase} {ratio[phase]:.3f}' for phase in ratio if phase != 'whole')})"
     )
     return lines
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The JSON of a run.
+    """Read the JSON of a run.
 
     Raises:
-        InputError: for a file that is none.
+        InputError: if the file is not one.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; give the JSON of a run of benchmarks") from None
     except ValueError as error:
-        raise InputError(f"{path}: no JSON ({error}); give that of a run of benchmarks") from None
+        raise InputError(f"{path}: not JSON ({error}); give that of a run of benchmarks") from None
     if not isinstance(found, dict) or not {"machine", "rows"} <= set(found):
         raise InputError(f"{path}: not of a run of benchmarks (no `machine` and `rows`)")
     return found
 
 
 def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Lines with the ratios of two runs: of times, and of shares of each machine's peak."""
+    """Format the ratios of two runs: of times, and of shares of each machine's peak."""
     other = {row["name"]: row for row in theirs["rows"] if not row["skipped"]}
     lines = [f"{'':40}{'here':>10}{'there':>10}{'faster':>9}{'by share':>10}"]
     lines += [
@@ -114,7 +116,7 @@ def comparison(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 
 
 def _compared(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Times of a clip, as runs may differ in how many clips a call takes."""
+    """Format a comparison per clip, as runs may differ in clips per call."""
     here, there = (one["seconds"] / max(one["clips"], 1) for one in (row, other))
     shares = (row["share"], other["share"])
     by_share = f"{shares[0] / shares[1]:.2f}x" if all(shares) else "-"
@@ -125,7 +127,7 @@ def _compared(row: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
-    """Bars of the shares, as a PNG."""
+    """Plot the shares as bars in a PNG file."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 

@@ -1,4 +1,4 @@
-"""All parts of the benchmarks after each other."""
+"""Run all benchmarks in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.timing import ClockName, Stopwatch
 from desed_task.errors import InputError
 from local.config import RecipeConfig, check_config
 
-# What a projection needs first, as the time may be up.
+# The rows of a projection first, as the time limit may be reached.
 PARTS: dict[str, Callable[[Bench], None]] = {
     "step": step.run,
     "epoch": training.run,
@@ -39,7 +39,7 @@ NAMES = (
     "metrics",
     "epoch",
 )
-# Of the corpus that single parts read: enough that no row of a batch is read twice in a row.
+# Size of the corpus for single parts: large enough that consecutive batches share no row.
 _STEPS = 20
 
 
@@ -51,23 +51,23 @@ def open_bench(
     *,
     clock: ClockName = "wall",
 ) -> Bench:
-    """Everything that is needed to time something; nothing is timed or written yet."""
+    """Prepare everything for timing, without timing or writing."""
     if options.quick:
         config = small(config)
     if options.n_clips is not None:
         config = with_batch(config, options.n_clips)
     on_gpu = device.type == "cuda"
-    # A GPU's calls are short, and so is the time that it is lent for.
+    # Calls on a GPU are short, and so may be the time on one.
     repeats, budget_s = (2, 2.0) if options.quick else (20, 5.0) if on_gpu else (5, 20.0)
     watch = Stopwatch(device, clock, options.repeats or repeats, budget_s)
-    # As `local.run` does it, for the parts that are timed without it.
+    # As in `local.run`, for the parts that are timed without it.
     rough = on_gpu and config.training.precision == "tf32"
     torch.set_float32_matmul_precision("high" if rough else "highest")
     quotas = config.training.batch_size
     steps, share = (2, 0.01) if options.quick else (_STEPS, 1.0)
     if on_gpu and not options.quick:
         steps = 90  # enough unlabelled clips for the extraction
-    out = sys.stdout  # the terminal, also while the recipe's own lines go elsewhere
+    out = sys.stdout  # the terminal, even while the recipe's output is redirected
 
     def tell(row: Row) -> None:
         print(line(row), file=out, flush=True)
@@ -79,15 +79,15 @@ def open_bench(
 
 
 def run(bench: Bench, save: Callable[[dict[str, Any]], None], *, confirm: bool) -> dict[str, Any]:
-    """Time every part that is wanted.
+    """Time the selected parts.
 
     Args:
-        bench: made by `open_bench`.
-        save: gets the result after each part, so that a killed run has left what it had.
-        confirm: whether a real training shows how good the projection is.
+        bench: the result of `open_bench`.
+        save: called with the results after each part, so that a killed run keeps them.
+        confirm: whether to check the projection with a real training.
 
     Returns:
-        machine, rows and projection in plain values.
+        Machine, rows and projection as plain values.
     """
     with quiet(bench.folder / "log.txt"):
         for part in PARTS.values():
@@ -101,7 +101,7 @@ def run(bench: Bench, save: Callable[[dict[str, Any]], None], *, confirm: bool) 
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
-    """What the recipe prints and warns of goes to a file; of a run that fails, to the terminal."""
+    """Redirect the recipe's output and warnings to a file; print them after a failure."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file:
         try:
@@ -119,7 +119,7 @@ def quiet(log: Path) -> Iterator[None]:
 
 
 def result(bench: Bench, projected: dict[str, Any]) -> dict[str, Any]:
-    """What a JSON file holds."""
+    """Return the content of the JSON file."""
     return {
         "machine": bench.machine.describe(),
         "sizes": {
@@ -150,7 +150,7 @@ def _projection(bench: Bench, confirm: bool) -> dict[str, Any]:
 
 
 def small(config: RecipeConfig) -> RecipeConfig:
-    """Few clips and a small network of the same kind: for tests, and to see that it runs."""
+    """Use few clips and a small network of the same kind, for tests and trial runs."""
     tree = config.dump()
     tree["training"].update(batch_size=[2, 1, 1, 2, 2], batch_size_val=8)
     n_blocks = len(tree["net"]["nb_filters"])
@@ -160,7 +160,7 @@ def small(config: RecipeConfig) -> RecipeConfig:
 
 
 def with_batch(config: RecipeConfig, n_clips: int) -> RecipeConfig:
-    """Batches of another size, each set's share as before, and never without one of them.
+    """Scale the batch to another size, with the sets' proportions and at least one clip of each.
 
     Raises:
         InputError: for fewer clips than there are sets.
@@ -168,7 +168,7 @@ def with_batch(config: RecipeConfig, n_clips: int) -> RecipeConfig:
     quotas = config.training.batch_size
     if n_clips < len(quotas):
         raise InputError(
-            f"--clips {n_clips}: a batch holds a clip of each of {len(quotas)} sets; "
+            f"--clips {n_clips}: a batch needs a clip of each of {len(quotas)} sets; "
             f"give {len(quotas)} or more"
         )
     exact = [n_clips * quota / sum(quotas) for quota in quotas]
@@ -184,5 +184,5 @@ def with_batch(config: RecipeConfig, n_clips: int) -> RecipeConfig:
 
 
 def unknown(only: Sequence[str]) -> list[str]:
-    """Names that no row begins with."""
+    """Selected names that are not those of any part."""
     return [name for name in only if name.partition("/")[0] not in NAMES]

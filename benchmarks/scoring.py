@@ -1,4 +1,4 @@
-"""From scores to metrics, at the sizes of the published validation and dev-test sets."""
+"""Time the metrics at the sizes of the published validation and dev-test sets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FLOAT_BYTES = 4
 
 
 def run(bench: Bench) -> None:
-    """Rows of networks over clips, of single metrics, and of whole validations and tests."""
+    """Add rows of network inference, single metrics, and whole validations and tests."""
     if bench.wants("validation", "devtest"):
         with bench.skipping("validation/network"):
             _run_networks(bench)
@@ -53,7 +53,7 @@ def run(bench: Bench) -> None:
 
 
 def _run_networks(bench: Bench) -> None:
-    """Student and teacher over a batch of clips, and their scores back."""
+    """Time student and teacher on a batch of clips, including the transfer of scores."""
     module = SEDTask4(bench.config).to(bench.device).eval()
     batch, n_clips = random_batch(bench), bench.config.training.batch_size_val
     rows = torch.arange(n_clips, device=bench.device) % len(batch.clip_id)
@@ -72,7 +72,7 @@ def _run_networks(bench: Bench) -> None:
 
 
 def _run_whole(bench: Bench) -> None:
-    """Every metric of both networks, as they are computed after a validation and a test."""
+    """Time all metrics of both networks after a validation and a test."""
     for name, stage in (("validation/scoring", "val"), ("devtest/scoring", "test")):
         if bench.wants(name):
             with bench.skipping(name):
@@ -83,7 +83,7 @@ def _run_whole(bench: Bench) -> None:
                     name,
                     Work(n_clips, n_bytes=n_bytes),
                     partial(_metrics, bench, stage),
-                    # Each call anew, as the accumulator remembers what it has smoothed.
+                    # A new one per call, as the accumulator caches smoothed scores.
                     partial(_filled, bench, found),
                 )
 
@@ -94,7 +94,7 @@ def _metrics(bench: Bench, stage: str, accumulator: ScoreAccumulator) -> dict[st
 
 
 class _Found(NamedTuple):
-    """What a network is made to say of all clips of a corpus."""
+    """Synthetic scores of a network for all clips of a corpus."""
 
     role: str
     batch: SedBatch
@@ -102,7 +102,7 @@ class _Found(NamedTuple):
 
 
 def _found_in(bench: Bench, stage: str) -> list[_Found]:
-    """Of the corpora that a stage scores, for both networks."""
+    """Synthetic scores of the corpora of a stage, for both networks."""
     loader = bench.data.val_dataloader() if stage == "val" else bench.data.test_dataloader()
     joined: Any = loader.dataset
     return [
@@ -120,7 +120,7 @@ def _filled(bench: Bench, found: Sequence[_Found]) -> ScoreAccumulator:
 
 
 def _found(dataset: SedDataset, seed: int) -> tuple[SedBatch, Detection]:
-    """All clips of a corpus as one batch, and scores that tell something of their targets."""
+    """Return all clips of a corpus as one batch, and scores correlated with their targets."""
     n_clips = len(dataset)
     target = np.stack([dataset.targets.target(row, 0.0) for row in range(n_clips)])
     strong = torch.from_numpy(random_scores(target, seed))
@@ -137,7 +137,7 @@ def _found(dataset: SedDataset, seed: int) -> tuple[SedBatch, Detection]:
 
 
 def random_scores(target: np.ndarray, seed: int) -> np.ndarray:
-    """(clip, class, frame) scores: smooth noise, higher where the target is."""
+    """Synthesise scores (clip, class, frame): smooth noise, higher at the targets."""
     noise = np.random.default_rng(seed).standard_normal(target.shape, dtype=np.float32)
     smooth = uniform_filter1d(noise, _NOISE_FRAMES, axis=-1) * _NOISE_FRAMES**0.5
     scores: Tensor = torch.from_numpy(1.5 * smooth + 4 * (target > 0) - 3).sigmoid()
@@ -145,7 +145,7 @@ def random_scores(target: np.ndarray, seed: int) -> np.ndarray:
 
 
 class _Input(NamedTuple):
-    """What the metrics of a test take, prepared as `local.scoring.metrics` does."""
+    """Inputs of the metrics of a test, prepared as in `local.scoring.metrics`."""
 
     scores: Scores  # of all clips, scored classes
     truth: Detections
@@ -155,7 +155,7 @@ class _Input(NamedTuple):
 
     @classmethod
     def of(cls, accumulator: ScoreAccumulator, truth: Truth) -> _Input:
-        """Of the student's DESED scores."""
+        """Prepare the student's DESED scores."""
         scores, table, _ = match_clips(accumulator.smoothed("student", truth.source), truth.events)
         table = table.merged()
         scores = scores.select(labels=scored_classes(table, DESED_CLASSES)[0])
@@ -165,7 +165,7 @@ class _Input(NamedTuple):
 
     @property
     def dataset_s(self) -> float:
-        """Seconds of all clips."""
+        """Total duration of all clips in seconds."""
         return sum(self.durations[clip_id] for clip_id in self.scores.clip_ids)
 
 
@@ -192,17 +192,17 @@ def _run_metrics(bench: Bench) -> None:
 
 
 def work_times(work: Work, times: int) -> Work:
-    """The same done several times over."""
+    """Return the work of several repetitions."""
     return Work(work.clips, work.macs * times, work.n_bytes * times)
 
 
 def event_bytes(*detections: Detections) -> int:
-    """Of events that are decoded already: clip, class, onset and offset."""
+    """Bytes of decoded events: clip, class, onset and offset."""
     return sum(4 * 8 * len(one) for one in detections)
 
 
 def _run_psds(bench: Bench, test: _Input, work: Work, points: list[Detections]) -> None:
-    """PSDS of our own, of sed_scores_eval, and of psds_eval's thresholds."""
+    """Time the recipe's exact PSDS, that of sed_scores_eval, and that of psds_eval's thresholds."""
     labels = test.scores.vocabulary.labels
     for name, spec in SPECS.items():
         exact = partial(exact_psds, test.scores, test.truth, dataset_s=test.dataset_s, spec=spec)
@@ -219,7 +219,7 @@ def _run_psds(bench: Bench, test: _Input, work: Work, points: list[Detections]) 
 
 
 def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
-    """F-scores at one threshold: of detections in arrays, and of sed_scores_eval."""
+    """Time F-scores at one threshold: from detection arrays and by sed_scores_eval."""
     labels = test.scores.vocabulary.labels
     found = detect(test.scores, metrics.F1_THRESHOLD)
     of_arrays: dict[str, Callable[[], Any]] = {
@@ -244,6 +244,6 @@ def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
 
 
 def _maestro(smoothed: Scores, truth: Truth) -> Any:
-    """Segment metrics of whole recordings, from the table on."""
+    """Time segment metrics of whole recordings, from the score tables on."""
     part = metrics.segment_part(smoothed, truth.events, truth.durations, "test")
     return part.metrics(part.scores)

@@ -1,4 +1,4 @@
-"""A training step by its parts, on a batch that is on the device already."""
+"""Time a training step by its parts, on a batch already on the device."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from local.run import PRECISIONS
 from local.sed_trainer_pretrained import SEDTask4
 
 NAME = "step"
-# Of a published epoch.
+# Steps of a published epoch.
 STEPS = 118
 _FLOAT_BYTES = 4
 _AUTOCAST = {"bf16": torch.bfloat16, "bf16-mixed": torch.bfloat16, "16": torch.float16}
 
 
 def run(bench: Bench) -> None:
-    """Rows of the parts, and of all of them after each other."""
+    """Add rows of the parts, and of the whole step."""
     if not bench.wants(NAME):
         return
     with bench.skipping(NAME):
@@ -52,7 +52,7 @@ def _run(bench: Bench, step: Step) -> None:
 
 @dataclass
 class _Schedule:
-    """What `configure_optimizers` asks a trainer for: the published schedule."""
+    """The trainer's attributes used by `configure_optimizers`, for the published schedule."""
 
     estimated_stepping_batches: int
     max_epochs: int
@@ -60,7 +60,7 @@ class _Schedule:
 
 
 class Step:
-    """What SEDTask4 and Lightning do in a step, one part at a time.
+    """The parts of a step of SEDTask4 and Lightning.
 
     Lightning's own part, such as logging, is in the rows of real epochs.
     """
@@ -81,7 +81,7 @@ class Step:
         self.inputs = self._inputs()
 
     def _inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, embeddings and targets, mixed up."""
+        """Return features, embeddings and targets after mixup."""
         module, batch = self.module, self.batch
         mel, embedding, target = module.mel_spec(batch.waveform), batch.embedding, batch.target
         if module.mixup is not None:
@@ -91,15 +91,15 @@ class Step:
         return module.scaler(module.mel_spec.to_db(mel)), embedding, target
 
     def features(self) -> Tensor:
-        """Waveforms to scaled features; mixup too."""
+        """Compute scaled features from waveforms, with mixup."""
         return self._inputs()[0]
 
     def student(self) -> Detection:
-        """Its forward pass, with what the gradient needs."""
+        """Run the student's forward pass with gradients."""
         return self._forward(self.module.sed_student)
 
     def teacher(self) -> Detection:
-        """Its forward pass."""
+        """Run the teacher's forward pass."""
         with torch.no_grad():
             return self._forward(self.module.sed_teacher)
 
@@ -116,7 +116,7 @@ class Step:
         return torch.autocast(self.device.type, kind, enabled=kind is not None)
 
     def loss(self) -> Tensor:
-        """Both forward passes and their losses."""
+        """Run both forward passes and compute the losses."""
         return detection_losses(
             self.student(),
             self.teacher(),
@@ -128,12 +128,12 @@ class Step:
         ).loss
 
     def backward(self, loss: Tensor) -> None:
-        """The gradient."""
+        """Compute the gradients."""
         self.optimizer.zero_grad()
         loss.backward()
 
     def optimize(self) -> None:
-        """Update the teacher, clip and step."""
+        """Update the teacher, clip gradients and step the optimizer."""
         training, student = self.config.training, self.module.sed_student
         ema_update(student, self.module.sed_teacher, self.schedule.step_num, training.ema_factor)
         if training.gradient_clip:
@@ -142,14 +142,14 @@ class Step:
         self.schedule.step()
 
     def whole(self) -> None:
-        """Everything."""
+        """Run the whole step."""
         self.inputs = self._inputs()
         self.backward(self.loss())
         self.optimize()
 
 
 def random_batch(bench: Bench) -> SedBatch:
-    """A training batch of noise on the device, of the configured number of rows of each set."""
+    """Create a training batch of noise on the device, with the configured rows of each set."""
     data = bench.config.data
     known = [VOCABULARY.mask(corpus.known) for corpus in BATCH_CORPORA]
     quotas = torch.tensor(bench.config.training.batch_size)

@@ -1,4 +1,4 @@
-"""Times of a function: how often it is called, by which clock, and what is said of them."""
+"""Time repeated calls of a function by wall clock or processor time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ClockName = Literal["wall", "cpu"]
 
 
 class Timing(NamedTuple):
-    """What repeated calls took, in seconds."""
+    """Times of repeated calls, in seconds."""
 
     median_s: float
     spread: float  # from the first to the third quartile, as a share of the median
@@ -24,21 +24,21 @@ class Timing(NamedTuple):
 
     @classmethod
     def of(cls, times_s: list[float]) -> Timing:
-        """Of single calls."""
+        """Summarise the times of single calls."""
         low, median, high = np.quantile(times_s, (0.25, 0.5, 0.75)).tolist()
         return cls(median, (high - low) / median, min(times_s), len(times_s))
 
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Calls functions and reads the clock.
+    """Time calls of functions.
 
     Attributes:
-        device: waited for before the clock is read.
-        clock: "wall", or "cpu": processor time of this process and the ones it started, which says
-            more than the wall where one thread shares the machine with others.
-        repeats: calls after the first, which warms up and does not count.
-        budget_s: no further call is begun after this time.
+        device: device to synchronise before the clock is read.
+        clock: "wall", or "cpu": processor time of this process and its children, more reliable than
+            wall time for one thread on a shared machine.
+        repeats: timed calls after one warm-up call.
+        budget_s: seconds after which no further call is started.
     """
 
     device: torch.device
@@ -47,7 +47,7 @@ class Stopwatch:
     budget_s: float = 20.0
 
     def now(self) -> float:
-        """Seconds, once the device has done what it was given."""
+        """Read the clock in seconds after synchronising the device."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         if self.clock == "wall":
@@ -61,8 +61,8 @@ class Stopwatch:
         """Time calls of `function`.
 
         Args:
-            function: takes what `prepare` gives, or nothing.
-            prepare: called before each call, not timed.
+            function: called with the result of `prepare`, or without arguments.
+            prepare: called before each call, untimed.
         """
         begun = time.perf_counter()
         times_s = []
@@ -71,7 +71,7 @@ class Stopwatch:
             start = self.now()
             function(*arguments)
             taken = self.now() - start
-            # Of something so slow that there is no second call, the first one counts.
+            # If there is no time for a second call, the first one counts.
             late = time.perf_counter() - begun > self.budget_s
             if call or late:
                 times_s.append(taken)

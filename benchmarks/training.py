@@ -1,4 +1,4 @@
-"""Real trainings with `local.run`: an epoch by its parts, and one that confirms a projection."""
+"""Time real trainings with `local.run`: an epoch by its parts, and a check of the projection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.sed_trainer_pretrained import SEDTask4
 
 
 class Real(NamedTuple):
-    """What a real training took, in seconds, and how much it did; 0 for what it did not reach."""
+    """Seconds and amounts of work of a real training; 0 for parts that it did not reach."""
 
     n_epochs: int
     n_steps: int  # of an epoch
@@ -29,17 +29,17 @@ class Real(NamedTuple):
     validation_s: float
     devtest_s: float
     whole_s: float
-    stopped: str = ""  # by an absent package: which
+    stopped: str = ""  # the missing package that ended it
 
 
 @dataclass
 class Phases(Callback):
-    """Reads the clock at the beginning and end of what a trainer does.
+    """Time the phases of a trainer.
 
     Attributes:
         watch: the clock.
-        each_step: wait for the device after every step, so that single steps can be told; without
-            it the device and the host run as they do in any training.
+        each_step: whether to synchronise the device after each step, to time single steps; without
+            it, device and host run asynchronously as in any training.
     """
 
     watch: Stopwatch
@@ -55,42 +55,42 @@ class Phases(Callback):
         return [after - before for before, after in pairs]
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Begin an epoch."""
+        """Record the start of an epoch."""
         self._note("epoch begins")
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Begin a step."""
+        """Record the start of a step."""
         if self.each_step:
             self._note("step begins")
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, _: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End a step; the last one ends the epoch, before its validation."""
+        """Record the end of a step; the last one ends the epoch, before its validation."""
         if self.each_step:
             self._note("step ends")
         if batch_idx + 1 == trainer.num_training_batches:
             self._note("epoch ends")
 
     def on_validation_start(self, *_: Any) -> None:
-        """Begin a validation."""
+        """Record the start of a validation."""
         self._note("validation begins")
 
     def on_validation_end(self, *_: Any) -> None:
-        """End it, metrics included."""
+        """Record the end of a validation, including metrics."""
         self._note("validation ends")
 
     def on_test_start(self, *_: Any) -> None:
-        """Begin the dev-test."""
+        """Record the start of the dev-test."""
         self._note("test begins")
 
     def on_test_end(self, *_: Any) -> None:
-        """End it: metrics, figures and tables are there."""
+        """Record the end of the dev-test, including metrics, figures and tables."""
         self._note("test ends")
 
 
 def run(bench: Bench) -> None:
-    """Rows of a step and of the waiting for its batch, in a short real training."""
+    """Add rows of a step and of the wait for its batch, in a short real training."""
     if bench.wants("epoch") and not bench.late("epoch"):
         with bench.skipping("epoch"):
             _run(bench)
@@ -106,7 +106,7 @@ def _run(bench: Bench) -> None:
     macs = 4 * sum(quotas) * network_macs(network, bench.config, bench.made.n_tokens)
     steps = phases.spans("step begins", "step ends")[1:]
     ends, begins = phases.moments["step ends"], phases.moments["step begins"]
-    # A gap holds the reading of a batch; those between epochs hold a validation too.
+    # A gap includes the loading of a batch; those between epochs also include a validation.
     within = [number for number in range(1, len(begins)) if number % real.n_steps]
     gaps = [begins[number] - ends[number - 1] for number in within]
     n_clips = sum(quotas)
@@ -126,9 +126,9 @@ def _run(bench: Bench) -> None:
 
 
 def _row_bytes(bench: Bench) -> int:
-    """Of a clip's sound and embeddings, written once."""
+    """Bytes of a clip's audio and embeddings, written once."""
     data = bench.config.data
-    # Packed sets keep embeddings pooled, where a network only pools them.
+    # Packed sets store pooled embeddings if the network only pools them.
     pooled = bench.options.packed and bench.config.net.aggregation_type == "pool1d"
     n_values = bench.config.net.embedding_size * (
         bench.grid.n_frames if pooled else bench.made.n_tokens
@@ -137,12 +137,12 @@ def _row_bytes(bench: Bench) -> int:
 
 
 def train(bench: Bench, name: str, phases: Phases) -> Real:
-    """Train, validate once at the end, test; everything by `local.run.fit`.
+    """Train, validate once at the end and test, by `local.run.fit`.
 
     Args:
-        bench: sizes and device.
-        name: of the folder.
-        phases: notes the times.
+        bench: gives sizes and device.
+        name: name of the folder.
+        phases: records the times.
     """
     options = bench.options
     quotas = bench.config.training.batch_size
@@ -176,7 +176,7 @@ def train(bench: Bench, name: str, phases: Phases) -> Real:
 
 
 class _Counts(Callback):
-    """How much a run did."""
+    """Return the amounts of work of a run."""
 
     n_steps = validation_clips = devtest_clips = 0
 
@@ -195,7 +195,7 @@ def _n_clips(loader: Any) -> int:
 
 
 def short(bench: Bench, config: RecipeConfig) -> RecipeConfig:
-    """A configuration with few epochs, one validation, and the data where it is wanted."""
+    """Build a configuration with few epochs, one validation and the given data."""
     tree = config.dump()
     tree["training"].update(
         n_epochs=bench.options.n_epochs,
@@ -217,7 +217,7 @@ def _device(bench: Bench) -> Device:
 
 
 def confirm(bench: Bench) -> Real | None:
-    """A real training without any clock inside its epochs; None where it cannot run."""
+    """Run a real training without timing inside epochs; None if it cannot run."""
     if not bench.late("confirm"):
         with bench.skipping("confirm"):
             return train(bench, "confirm", Phases(bench.watch))

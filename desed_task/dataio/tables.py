@@ -28,7 +28,7 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             in a row.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such table; see docs/data.md on getting the data")
+        raise InputError(f"{path}: no such table; see docs/data.md")
     try:
         # No quoting: a stray quote in a cell must not swallow the lines after it.
         frame = pd.read_csv(

@@ -1,1 +1,1 @@
-"""Events of any recording, and graphs for other runtimes: `predict.py`."""
+"""Detect events in recordings and export networks for other runtimes: `predict.py`."""

@@ -1,4 +1,4 @@
-"""ONNX files of a checkpoint's network: what `predict.py --export onnx` does."""
+"""Export a checkpoint's network to ONNX (`predict.py --export onnx`)."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def export_onnx(
     pretrained_model: str = CONFIGURED,
     recordings: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write `crnn_ROLE.onnx` and `detector_ROLE.onnx`, and print what their checks found.
+    """Write `crnn_ROLE.onnx` and `detector_ROLE.onnx`, and print the results of their checks.
 
-    The second holds BEATs too. Where its weights are not to be had and were not asked for, only the
-    first is written.
+    The second includes BEATs. If its weights are missing and were not requested, only the first is
+    written.
 
     Args:
-        config: says where the BEATs weights are.
-        checkpoint: of the networks.
-        output_dir: where the files go.
+        config: gives the path of the BEATs weights.
+        checkpoint: the checkpoint of the networks.
+        output_dir: folder of the files.
         role: "student" or "teacher".
-        pretrained_model: file of BEATs weights; "beats" is the configuration's.
-        recordings: the beginning of the first one is what the files are checked on, besides
-            random input; a synthesised clip without any.
+        pretrained_model: file of BEATs weights; "beats" for the configuration's.
+        recordings: the files are checked on the beginning of the first one and on random input;
+            without recordings on a synthesised clip.
 
     Returns:
         the files.
 
     Raises:
-        InputError: for files that cannot be used, packages that are absent, and a graph whose
-            scores are not PyTorch's.
+        InputError: for unusable files, missing packages, and a graph whose scores differ from
+            PyTorch's.
     """
     check_packages()
     detector = load_detector(Path(checkpoint))
@@ -59,7 +59,7 @@ def export_onnx(
     whole = output_dir / f"detector_{role}.onnx"
     if beats is None and _takes_embeddings(detector):
         print(
-            f"{whole}: not written, as it holds BEATs, whose weights are not at "
+            f"{whole}: not written, as it needs BEATs, whose weights are not at "
             f"{config.pretrained.beats_checkpoint}; name them with --pretrained_model"
         )
         return files
@@ -72,7 +72,7 @@ def _takes_embeddings(detector: Detector) -> bool:
 
 
 def _beats(detector: Detector, configured: str, named: str) -> Beats | None:
-    """The weights that were named, or the configuration's if they are there."""
+    """Return the given weights, or the configuration's if they exist."""
     if not _takes_embeddings(detector):
         return None
     if named != CONFIGURED:
@@ -85,7 +85,7 @@ def _beats(detector: Detector, configured: str, named: str) -> Beats | None:
 
 
 def _opening(recordings: Sequence[Path], detector: Detector) -> Tensor:
-    """(sample,) one clip from the beginning of the first recording, zeros after a shorter one."""
+    """Read one clip (sample,) from the beginning of the first recording, padded with zeros."""
     found, faults = find_recordings(recordings)
     if faults:
         raise InputError.collect(faults)
@@ -97,7 +97,7 @@ def _opening(recordings: Sequence[Path], detector: Detector) -> Tensor:
 
 
 def _until(blocks: Iterator[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:
-    """Blocks until they hold `n_samples`."""
+    """Read blocks until they have `n_samples`."""
     for block in blocks:
         yield block
         n_samples -= len(block)
@@ -106,8 +106,8 @@ def _until(blocks: Iterator[np.ndarray], n_samples: int) -> Iterator[np.ndarray]
 
 
 def _announce(exported: ExportedFile) -> Path:
-    """Print what was written and how far it is from PyTorch."""
+    """Print the written files and their deviation from PyTorch."""
     apart = ", ".join(f"{value:.1e} on {kind}" for kind, value in exported.differences.items())
     size_mb = exported.path.stat().st_size / 1e6
-    print(f"{exported.path}: {size_mb:.1f} MB; scores at most {apart} from PyTorch's")
+    print(f"{exported.path}: {size_mb:.1f} MB; scores differ from PyTorch's by at most {apart}")
     return exported.path

@@ -1,4 +1,4 @@
-"""The mel spectrogram of a recording of any length in a bounded number of columns."""
+"""Compute the mel spectrogram of a recording of any length in a bounded number of columns."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BATCH_HOPS = 1000
 
 
 class MelImage:
-    """Mel magnitudes, averaged over ever longer times as the recording goes on.
+    """Mel magnitudes, averaged over longer times as the recording gets longer.
 
     Attributes:
-        highest_hz: where the bands end.
+        highest_hz: upper end of the bands.
 
     Args:
         log_mel: arguments of `LogMel`.
-        most_columns: when there are twice as many, neighbours are averaged.
+        most_columns: at twice as many, neighbours are averaged.
     """
 
     def __init__(self, log_mel: dict[str, Any], *, most_columns: int = MAX_COLUMNS) -> None:
@@ -40,7 +40,7 @@ class MelImage:
         self._rest = np.empty(0, dtype=np.float32)
 
     def watch(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Hand blocks (sample,) on, and take them into the picture."""
+        """Pass blocks (sample,) through and add them to the image."""
         for block in blocks:
             self._rest = np.concatenate([self._rest, block])
             while len(self._rest) >= _BATCH_HOPS * self._hop:
@@ -54,7 +54,7 @@ class MelImage:
 
     @property
     def column_s(self) -> float:
-        """Seconds of a column."""
+        """Seconds per column."""
         return self._hops_a_column * self._hop / self._rate
 
     @property
@@ -67,7 +67,7 @@ class MelImage:
         return decibel
 
     def bands_of(self, hz: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Rows of the picture, as broken numbers, in whose middle frequencies lie."""
+        """Fractional rows of the image whose centres are at the frequencies."""
         filters = self._log_mel.mel_scale.fb.numpy()
         centres = filters.argmax(axis=0) * (self._rate / 2 / (len(filters) - 1))
         bands: NDArray[np.float64] = np.interp(hz, centres, np.arange(len(centres)) + 0.5)
@@ -76,7 +76,9 @@ class MelImage:
     @torch.inference_mode()
     def _take(self, samples: NDArray[np.float32]) -> None:
         n_hops = -(-len(samples) // self._hop)
-        missing = max(self._least - len(samples), 0)  # less than a window has no spectrum
+        missing = max(
+            self._least - len(samples), 0
+        )  # a signal shorter than a window has no spectrum
         waveform = torch.from_numpy(np.pad(samples, (0, missing)))
         mel = self._log_mel(waveform[None])[0, :, :n_hops].numpy()
         self._hops = np.hstack([self._hops, mel])
@@ -89,7 +91,7 @@ class MelImage:
         self._hops = self._hops[:, whole:]
 
     def _halve(self) -> None:
-        """Average neighbouring columns; one that is left over is averaged with what comes."""
+        """Average neighbouring columns; an odd one is averaged with later ones."""
         together = np.hstack([np.empty((len(self._hops), 0), np.float32), *self._columns])
         if together.shape[1] % 2:
             again = np.repeat(together[:, -1:], self._hops_a_column, axis=1)

@@ -1,4 +1,4 @@
-"""What is written of a recording: events as tables, JSON and labels, scores, and a timeline."""
+"""Write a recording's events (tables, JSON, labels), scores and timeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
 
 
 class Prediction(NamedTuple):
-    """A recording with what was found in it."""
+    """A recording and its detection result."""
 
     path: Path
     found: DetectionResult
@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
 
 
 def write_events(path: Path, prediction: Prediction) -> None:
-    """The field's columns (tab-separated, times in seconds) and the mean score of each event."""
+    """Write the usual columns (tab-separated, times in seconds) and each event's mean score."""
     lines = ["\t".join(EVENT_COLUMNS)]
     for event in prediction.found.events:
         times = f"{event.onset_s:.3f}\t{event.offset_s:.3f}"
@@ -37,7 +37,7 @@ def write_events(path: Path, prediction: Prediction) -> None:
 
 
 def write_json(path: Path, prediction: Prediction) -> None:
-    """The events, and what they were found with."""
+    """Write the events and the settings of the detection."""
     events = [
         {
             "onset_s": round(event.onset_s, 3),
@@ -58,13 +58,13 @@ def write_json(path: Path, prediction: Prediction) -> None:
 
 
 def write_labels(path: Path, prediction: Prediction) -> None:
-    """A label track of Audacity: onset, offset and label, tab-separated."""
+    """Write an Audacity label track: onset, offset and label, tab-separated."""
     rows = (f"{e.onset_s:.6f}\t{e.offset_s:.6f}\t{e.label}\n" for e in prediction.found.events)
     write_text_atomic(path, "".join(rows))
 
 
 def write_score_table(path: Path, prediction: Prediction) -> None:
-    """Post-processed scores: onset, offset (seconds), and a column a class."""
+    """Write post-processed scores: onset, offset (seconds), and one column per class."""
     found = prediction.found
     times = np.stack([found.boundaries_s[:-1], found.boundaries_s[1:]], axis=1)
     with atomic_path(path) as temporary:
@@ -79,7 +79,7 @@ def write_score_table(path: Path, prediction: Prediction) -> None:
 
 
 def write_score_arrays(path: Path, prediction: Prediction) -> None:
-    """Arrays unprocessed and postprocessed (frame, class), event_labels and boundaries_s."""
+    """Write arrays: unprocessed and postprocessed (frame, class), event_labels, boundaries_s."""
     found = prediction.found
     with atomic_path(path) as temporary:
         np.savez_compressed(
@@ -92,7 +92,7 @@ def write_score_arrays(path: Path, prediction: Prediction) -> None:
 
 
 def write_timeline(path: Path, prediction: Prediction) -> None:
-    """The picture of `local.predict.timeline`."""
+    """Write the figure of `local.predict.timeline`."""
     assert prediction.mel is not None
     figure = plot_timeline(
         prediction.found, prediction.mel, prediction.limits, title=prediction.path.name
@@ -101,7 +101,7 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
 
 
 class Format(NamedTuple):
-    """Ending of a file and what writes it."""
+    """A file's ending and the function that writes it."""
 
     ending: str
     write: Callable[[Path, Prediction], None]
@@ -119,5 +119,5 @@ DEFAULT_FORMATS = ("tsv", "json", "txt", "png")
 
 
 def paths_of(folder: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
-    """Format -> the file of a recording called `name`."""
+    """Map formats to the files of a recording called `name`."""
     return {format_: folder / f"{name}{FORMATS[format_].ending}" for format_ in formats}

@@ -1,4 +1,4 @@
-"""Events of many recordings: read, detect, write, and say what was found."""
+"""Detect events in many recordings, write them and print a summary."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def open_detector(
     gpus: str | None,
     batch_size: int | None,
 ) -> SoundEventDetector:
-    """The detector that a command line asks for.
+    """Load the detector for the command's arguments.
 
     Args:
-        config: says how far windows are apart.
-        checkpoint: of the networks.
+        config: gives the hop of windows.
+        checkpoint: the checkpoint of the networks.
         beats: file of BEATs weights.
         role: "student" or "teacher".
         gpus: see `local.cli.devices.choose_device`.
-        batch_size: windows at a time; None for what suits the device.
+        batch_size: windows at a time; None for the device's default.
 
     Raises:
-        InputError: for files that cannot be used or a GPU that is not there.
+        InputError: for unusable files or a missing GPU.
     """
     chosen = choose_device(gpus)
     if chosen.notice:
@@ -65,13 +65,13 @@ BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed
 
 
 class Output(NamedTuple):
-    """What is written, and where.
+    """Formats and folder of the results.
 
     Attributes:
-        folder: of the files.
-        formats: of `local.predict.outputs.FORMATS`.
-        skip_existing: leave a recording alone whose files are all there and not older than it.
-        made_by: what to tell in the JSON of how events were found.
+        folder: folder of the files.
+        formats: names from `local.predict.outputs.FORMATS`.
+        skip_existing: whether to skip recordings whose files all exist and are not older.
+        made_by: settings of the detection, for the JSON.
     """
 
     folder: Path
@@ -82,14 +82,14 @@ class Output(NamedTuple):
 
 @dataclass
 class PredictionSummary:
-    """What was found in all recordings.
+    """Totals over all recordings.
 
     Attributes:
-        n_done: recordings searched; `n_skipped` were left alone.
-        audio_s: their length; `busy_s` is how long it took.
+        n_done: recordings processed; `n_skipped` were skipped.
+        audio_s: their length in seconds; `busy_s` is the processing time.
         events: label -> number of events.
-        event_s: label -> seconds of them.
-        faults: what was wrong with the others.
+        event_s: label -> seconds of events.
+        faults: errors of the others.
     """
 
     n_done: int = 0
@@ -101,7 +101,7 @@ class PredictionSummary:
     faults: list[str] = field(default_factory=list)
 
     def add(self, found: DetectionResult, busy_s: float) -> None:
-        """Count a recording, and the seconds that it took."""
+        """Count a recording and its processing time."""
         self.n_done += 1
         self.audio_s += found.duration_s
         self.busy_s += busy_s
@@ -110,12 +110,12 @@ class PredictionSummary:
             self.event_s[event.label] += event.offset_s - event.onset_s
 
     def table(self) -> str:
-        """Lines to print: events per class, and the speed."""
+        """Format events per class and the speed."""
         width = max([len("class"), *map(len, self.events)])
         lines = [f"{'class':{width}}  events  seconds"] if self.events else ["no events"]
         for label, count in self.events.most_common():
             lines.append(f"{label:{width}}  {count:6d}  {self.event_s[label]:7.1f}")
-        skipped = f", {self.n_skipped} left alone as their files are there" * bool(self.n_skipped)
+        skipped = f", {self.n_skipped} skipped because their files exist" * bool(self.n_skipped)
         plural = "" if self.n_done == 1 else "s"
         lines.append(
             f"{self.n_done} recording{plural}{skipped}, {duration_text(self.audio_s)} of audio"
@@ -133,7 +133,7 @@ def predict_all(
     *,
     threshold: Threshold,
 ) -> int:
-    """Find the events of files and folders, and print what was found and what was not read.
+    """Detect events in files and folders, and print a summary and unreadable recordings.
 
     Returns:
         The exit status: 1 where a recording could not be read.
@@ -155,17 +155,17 @@ def detect_recordings(
     threshold: Threshold,
     progress: bool = True,
 ) -> PredictionSummary:
-    """Find the events of recordings and write them; one that cannot be read does not end it.
+    """Detect and write the events of recordings, continuing after unreadable ones.
 
     Args:
-        detector: of a checkpoint.
-        recordings: to search.
-        output: what is written.
+        detector: the detector.
+        recordings: recordings to process.
+        output: formats and folder.
         threshold: see `SoundEventDetector.detect`.
         progress: whether to show a bar, in seconds of audio.
 
     Raises:
-        StoppedError: after Ctrl-C; what is finished stays.
+        StoppedError: after Ctrl-C; finished results are kept.
     """
     summary = PredictionSummary()
     todo = _pending(recordings, output, summary)
@@ -179,7 +179,7 @@ def detect_recordings(
     )
 
     def advance(seconds: float) -> None:
-        # The last frame of a recording may reach past its end.
+        # The last frame may extend beyond the end of the recording.
         bar.update(min(seconds, bar.total - bar.n))
 
     with bar:
@@ -192,7 +192,7 @@ def detect_recordings(
             except KeyboardInterrupt:
                 raise StoppedError(
                     f"stopped after {summary.n_done} of {len(todo)} recordings; run the same "
-                    "command again with --skip_existing to go on"
+                    "command again with --skip_existing to resume"
                 ) from None
             else:
                 summary.add(found, time.monotonic() - started_s)
@@ -202,7 +202,7 @@ def detect_recordings(
 def _pending(
     recordings: Sequence[Recording], output: Output, summary: PredictionSummary
 ) -> dict[Recording, float]:
-    """Recordings to search with their seconds; the others are counted in the summary."""
+    """Select recordings to process, with their seconds; count the others in the summary."""
     lengths_s = {}
     for recording in recordings:
         try:
@@ -230,7 +230,7 @@ def _detect_recording(
     limits: Mapping[str, float],
     progress: Callable[[float], None],
 ) -> DetectionResult:
-    """Find the events of one recording and write its files."""
+    """Detect the events of one recording and write its files."""
     blocks = stream_file(recording.path, detector.spec.sample_rate)
     mel = MelImage(detector.spec.front_end) if "png" in output.formats else None
     found = detector.detect_blocks(

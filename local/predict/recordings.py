@@ -1,4 +1,4 @@
-"""Which recordings to look for events in, and what their results are called."""
+"""Collect the recordings to process and name their results."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# Of files taken from folders; a file that is named itself may have any ending.
+# For files found in folders; a file given by path may have any ending.
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 class Recording(NamedTuple):
-    """An audio file, and the path of its results below the output folder, without ending."""
+    """An audio file and the path of its results below the output folder, without ending."""
 
     path: Path
     name: str
 
 
 def find_recordings(inputs: Sequence[Path]) -> tuple[list[Recording], list[str]]:
-    """The recordings that files and folders name, each once, and what is wrong with the others.
+    """Collect the recordings of files and folders, each once, and errors of the others.
 
-    Folders are searched with their subfolders, hidden files left out. Results are called after the
-    path below the folder that was given, or after the file's stem; recordings that would share a
-    name keep their ending too, and if that does not tell them apart, their whole path.
+    Folders are searched recursively, without hidden files. Results are named by the path below the
+    given folder or by the file's stem; recordings that would share a name keep their ending, and if
+    that does not suffice, their full path.
 
     Args:
         inputs: files and folders.
@@ -35,7 +35,7 @@ def find_recordings(inputs: Sequence[Path]) -> tuple[list[Recording], list[str]]
             inside = _below(given)
             if not inside:
                 faults.append(
-                    f"{given}: holds no audio ({', '.join(AUDIO_SUFFIXES)}); check the folder"
+                    f"{given}: contains no audio ({', '.join(AUDIO_SUFFIXES)}); check the folder"
                 )
             for path in inside:
                 found.setdefault(path.resolve(), _Given(path, path.relative_to(given)))
@@ -47,7 +47,7 @@ def find_recordings(inputs: Sequence[Path]) -> tuple[list[Recording], list[str]]
 
 
 class _Given(NamedTuple):
-    """A file, and its path below the folder that was given."""
+    """A file and its path below the given folder."""
 
     path: Path
     below: Path
@@ -64,7 +64,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _named(found: Sequence[_Given]) -> list[Recording]:
-    """Each file with the shortest kind of name that tells it from all others."""
+    """Give each file the shortest kind of name that is unique."""
     kinds: tuple[Callable[[_Given], Path], ...] = (
         lambda given: given.below.with_suffix(""),
         lambda given: given.below,
@@ -81,6 +81,6 @@ def _named(found: Sequence[_Given]) -> list[Recording]:
 
 
 def _taken_twice(names: Iterable[str]) -> set[str]:
-    """Names that are there more than once, for file systems that know no capitals too."""
+    """Find duplicate names, ignoring case as some file systems do."""
     count = Counter(name.casefold() for name in names)
     return {name for name, times in count.items() if times > 1}

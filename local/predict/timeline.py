@@ -1,8 +1,8 @@
-"""The timeline of a recording: its mel spectrogram above, a row of scores and events a class below.
+"""Plot a recording's timeline: mel spectrogram, then one row of scores and events per class.
 
     figures.save(timeline(found, mel, limits, title="street.wav"), path)
 
-Readable from seconds to hours: what is too short for a pixel is drawn a pixel wide.
+It is readable from seconds to hours: events shorter than a pixel are drawn one pixel wide.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from local.predict.mel_image import MelImage
 from local.scoring.figures import EVENT_BAR, SCORE_COLOUR, SCORE_HEIGHT, TRUTH_COLOUR
 
 EVENT_COLOUR = TRUTH_COLOUR
-# A class without an event has a row if it comes this near to its threshold.
+# A class without an event has a row if it comes this close to its threshold.
 NEAR = 0.5
 WIDTH_IN = 13.0
 MEL_IN, ROW_IN, REST_IN = 2.2, 0.42, 1.4
@@ -35,13 +35,13 @@ STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 360
 def plot_timeline(
     found: DetectionResult, mel: MelImage, limits: Mapping[str, float], *, title: str
 ) -> Figure:
-    """What was found in a recording, over its spectrogram.
+    """Plot the detection result of a recording below its spectrogram.
 
     Args:
-        found: events and scores.
-        mel: the spectrogram.
+        found: the detection result.
+        mel: the mel spectrogram.
         limits: label -> threshold, drawn as a line in each row.
-        title: stands above.
+        title: title of the plot.
     """
     labels = _shown(found, limits)
     heights = [MEL_IN, ROW_IN * max(len(labels), 1)]
@@ -61,14 +61,14 @@ def plot_timeline(
 
 
 def _shown(found: DetectionResult, limits: Mapping[str, float]) -> list[str]:
-    """Classes with events and those whose scores come near, in the order of the classes."""
+    """Classes with events or scores near the threshold, in the order of the classes."""
     best = dict(zip(found.labels, found.scores.max(axis=0), strict=True))
     return [label for label in found.labels if best[label] > NEAR * limits[label]]
 
 
 def _draw_mel(axes: Axes, mel: MelImage, duration_s: float) -> None:
     decibel = mel.decibel
-    top = max(float(decibel.max()), DECIBELS_SHOWN - 50.0)  # silence stays dark
+    top = max(float(decibel.max()), DECIBELS_SHOWN - 50.0)  # silence remains dark
     axes.imshow(
         decibel,
         origin="lower",
@@ -86,7 +86,7 @@ def _draw_mel(axes: Axes, mel: MelImage, duration_s: float) -> None:
 
 
 def _draw_scores(axes: Axes, place: int, found: DetectionResult, label: str, limit: float) -> None:
-    """The class's scores as a staircase on the row's floor; of many frames the highest."""
+    """Plot a class's scores as a step curve in its row, with maxima over many frames."""
     scores = found.scores[:, found.labels.index(label)]
     step = -(-len(scores) // MAX_POINTS)
     highest = np.maximum.reduceat(scores, np.arange(0, len(scores), step)).astype(float)
@@ -120,13 +120,13 @@ def _label_times(axes: Axes, duration_s: float) -> None:
 
 
 def _pair(units: float) -> str:
-    """Minutes and seconds of seconds, or hours and minutes of minutes."""
+    """Split seconds into minutes and seconds, or minutes into hours and minutes."""
     large, small = divmod(round(units), 60)
     return f"{large}:{small:02d}"
 
 
 def duration_text(seconds: float) -> str:
-    """A duration to read: 12.5 s, 3 min 5 s, 1 h 2 min."""
+    """Format a duration: 12.5 s, 3 min 5 s, 1 h 2 min."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -137,7 +137,7 @@ def duration_text(seconds: float) -> str:
 
 
 def _explain(figure: Figure, n_hidden: int) -> None:
-    """A line that says what colours mean, and what is left out."""
+    """Add a legend of the colours and a note on omitted classes."""
     keys = [
         Patch(color=EVENT_COLOUR, label="event"),
         Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),

@@ -1,1 +1,1 @@
-"""Making and preparing the data."""
+"""Create, download and prepare the data."""

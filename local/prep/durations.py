@@ -1,4 +1,4 @@
-"""Durations tables: filename and duration (seconds) of each file of a folder."""
+"""Write durations tables: filename and duration in seconds of each audio file of a folder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ DURATION_COLUMNS = ("filename", "duration")
 def write_durations(
     audio: Path | Sequence[Path], out_tsv: Path, *, jobs: int | None = None, progress: bool = True
 ) -> FileFailures:
-    """Write the table of a folder's WAV files, sorted by name, or of the files given, in order.
+    """Write the durations of a folder's WAV files, sorted by name, or of given files, in order.
 
     A file whose header cannot be read has no row and is reported.
 
     Args:
-        audio: a folder (not its subfolders), or files.
-        out_tsv: the table; replaced when there.
-        jobs: files at a time; None for one a processor.
-        progress: show a bar.
+        audio: a folder (without its subfolders), or files.
+        out_tsv: the table; an existing one is replaced.
+        jobs: files at a time; None for one per processor.
+        progress: whether to show a bar.
 
     Returns:
         (file, reason) of each unreadable file.
@@ -40,16 +40,16 @@ def write_durations(
 def complete_durations(
     wavs: Sequence[Path], out_tsv: Path, *, jobs: int | None = None, progress: bool = True
 ) -> FileFailures:
-    """Append the files that a table lacks; its rows stay as they are, and so does a full table.
+    """Append missing files to a table; existing rows and complete tables are not changed.
 
     Args:
-        wavs: files that it must have.
-        out_tsv: the table; made when absent.
-        jobs: as `write_durations`.
-        progress: as `write_durations`.
+        wavs: files that the table must list.
+        out_tsv: the table; created if missing.
+        jobs: as in `write_durations`.
+        progress: as in `write_durations`.
 
     Returns:
-        As `write_durations`.
+        As in `write_durations`.
     """
     rows = out_tsv.read_text(encoding="utf-8").splitlines()[1:] if out_tsv.is_file() else []
     known = {row.split("\t")[0] for row in rows}

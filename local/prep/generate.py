@@ -1,4 +1,4 @@
-"""What generate_dcase_task4_2024.py does, stage by stage: make or fetch, prepare, draw."""
+"""The stages of generate_dcase_task4_2024.py: create or fetch, prepare, plot."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from local.prep.layout import DATA_PARTS, DataLayout
 from local.prep.resample import PreparationStep
 from local.prep.youtube.rate_limit import RateLimits
 
-# Where the mini corpus and the real data lie, when --basedir does not say.
+# Default folders of the mini corpus and the real data, without --basedir.
 MINI_BASEDIR, REAL_BASEDIR = Path("./data/mini"), Path("../../data")
-# More failures than these say nothing new; clips' reasons are all in their tables.
+# Further failures add nothing; the reasons for all clips are in their tables.
 _MOST_SHOWN = 50
 
 
 def contradiction(args: argparse.Namespace) -> str:
-    """Why arguments of the script exclude each other; "" if they do not."""
+    """Explain why arguments of the script exclude each other; "" if they do not."""
     fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
     if args.mini and (args.parts or args.out_dir):
         return "--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir"
@@ -34,10 +34,10 @@ def contradiction(args: argparse.Namespace) -> str:
 
 
 def generate(args: argparse.Namespace) -> int:
-    """Do what the script's arguments ask for, but for --check; the exit status."""
+    """Run everything but --check; return the exit status."""
     basedir = args.basedir or (MINI_BASEDIR if args.mini else REAL_BASEDIR)
     status = 0
-    # Imported where needed: making and drawing take libraries that are slow to load.
+    # Imported where needed: synthesis and plots use libraries that are slow to load.
     if args.mini:
         from local.prep.mini_corpus.make import make_mini_corpus
 
@@ -100,7 +100,7 @@ def _fetch_and_prepare(args: argparse.Namespace, layout: DataLayout) -> int:
             print(outcome.summary())
             failed += [outcome.failures()] if outcome.failed else []
     finally:
-        # Last of what is printed, where they are seen, and also where there is nothing to prepare.
+        # Printed last, to be seen, and also if there is nothing to prepare.
         if failed:
             print("\n".join(failed), file=sys.stderr)
     return 1 if failed else 0
@@ -124,7 +124,7 @@ def _fetch_archives(args: argparse.Namespace, layout: DataLayout) -> list[Prepar
 
 
 def _fetch_clips(args: argparse.Namespace, layout: DataLayout) -> list[PreparationStep]:
-    """AudioSet's clips; clips that are gone are no failure, they are counted and listed."""
+    """Fetch AudioSet's clips; clips that are gone are counted and listed, not failures."""
     from local.prep.youtube.audioset import fetch_audioset
     from local.prep.youtube.clip_sets import missing_folder
 
@@ -142,5 +142,5 @@ def _fetch_clips(args: argparse.Namespace, layout: DataLayout) -> list[Preparati
         print(f"{step.title:<34}{step.done:>9}{step.there:>14}{len(step.failed):>8}")
     tables = missing_folder(layout).glob("missing_files_*.tsv")
     if any(len(table.read_bytes().splitlines()) > 1 for table in tables):
-        print(f"which clips are not there, and why: {missing_folder(layout)}\n")
+        print(f"missing clips and reasons: {missing_folder(layout)}\n")
     return steps

@@ -1,7 +1,7 @@
-"""Where the recipe's material lies: the published tree, below any folder.
+"""Paths of the data: the published folder tree below any folder.
 
 The configuration names its folders and tables below `../../data` (or `./data/mini`); here the part
-of each path from `dcase/dataset` on is looked for below `basedir` and made below `out_dir`.
+of each path from `dcase/dataset` on is read below `basedir` and written below `out_dir`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECORDINGS_LABELS = "maestro_real/development_annotation"
 
 
 class Material(NamedTuple):
-    """One folder or table of the recipe: its part, its key in the config and what it is."""
+    """A folder or table of the recipe: its part, its key in the configuration and its title."""
 
     part: str
     key: str
@@ -43,7 +43,7 @@ FOLDERS = (
     Material("maestro", "real_maestro_train_folder", "MAESTRO real, training clips"),
     Material("maestro", "real_maestro_val_folder", "MAESTRO real, validation clips"),
 )
-# MAESTRO's tables are made here; these come with the corpora.
+# These come with the corpora; MAESTRO's tables are created here.
 TABLES = (
     Material("synth", "synth_tsv", "synthetic, training: events"),
     Material("synth", "synth_val_tsv", "synthetic, validation: events"),
@@ -58,9 +58,9 @@ class DataLayout:
     """Paths of the config's `data` section below two roots.
 
     Attributes:
-        data: the section.
-        basedir: holds what was downloaded.
-        out_dir: holds what is made; may be `basedir`.
+        data: the configuration's section.
+        basedir: folder of the downloaded data.
+        out_dir: folder of the prepared data; may be `basedir`.
     """
 
     data: Data
@@ -68,11 +68,11 @@ class DataLayout:
     out_dir: Path
 
     def made(self, key: str) -> Path:
-        """Where `data.<key>` is written."""
+        """Path at which `data.<key>` is written."""
         return rebase(getattr(self.data, key), self.out_dir)
 
     def found(self, key: str) -> Path:
-        """Where `data.<key>` is read: below `out_dir` only when it is not below `basedir`."""
+        """Path at which `data.<key>` is read: below `out_dir` only if it is not below `basedir`."""
         path = rebase(getattr(self.data, key), self.basedir)
         return path if path.exists() else self.made(key)
 
@@ -88,7 +88,7 @@ class DataLayout:
 
 
 def rebase(path: str, root: Path) -> Path:
-    """`path` from `dcase/dataset` on, below `root`; a path without these two stays as it is."""
+    """Place `path`, from `dcase/dataset` on, below `root`; other paths are returned unchanged."""
     parts = Path(path).parts
     for i, pair in enumerate(pairwise(parts)):
         if pair == ("dcase", "dataset"):

@@ -1,6 +1,7 @@
-"""MAESTRO real: cut long recordings and their soft labels into 10 s clips and a table.
+"""Cut MAESTRO real's long recordings and their soft labels into 10 s clips and a table.
 
-Source: SPEC section 2. The clips' audio is cut, not resampled; `resample_folder` comes after it.
+See docs/method.md, "Audio and labels". Clips keep the recordings' sample rate; `resample_folder`
+follows.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ TABLE_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
 
 @dataclass(frozen=True)
 class CutReport:
-    """What `cut_recordings` did.
+    """The result of `cut_recordings`.
 
     Attributes:
-        done: clips written.
-        skipped: clips that were there already.
-        missing: recordings that are not on disk.
+        done: number of clips written.
+        skipped: number of clips that existed already.
+        missing: recordings not on disk.
         failed: (file, reason) of each recording that could not be cut.
     """
 
@@ -42,7 +43,7 @@ class CutReport:
 
 @dataclass
 class _Cut:
-    """One recording's outcome: clips written, clips there before, table rows; or the fault."""
+    """One recording's result: clips written, clips that existed, table rows; or the error."""
 
     done: int = 0
     skipped: int = 0
@@ -62,27 +63,27 @@ def cut_recordings(
     jobs: int | None = None,
     progress: bool = True,
 ) -> CutReport:
-    """Cut recordings into clips and write the clips' table (SPEC section 2).
+    """Cut recordings into clips and write the clips' table.
 
     Clips are named `{recording}-{onset:06d}-{offset:06d}.wav` in centiseconds. The table's rows are
     sorted by filename and, within a clip, in the annotation's order; a clip without any annotated
-    event has no row. Clips that are whole and not older than their recording are left alone, so a
-    run that was stopped is completed.
+    event has no row. Complete clips that are not older than their recording are kept, so the next
+    run completes an interrupted one.
 
     Args:
-        audio_dir: holds `<recording>.wav`, in subfolders or not.
-        annotation_dir: holds `<recording>.txt` (see `read_soft_labels`), in subfolders or not.
+        audio_dir: contains `<recording>.wav`, possibly in subfolders.
+        annotation_dir: contains `<recording>.txt` (see `read_soft_labels`), possibly in subfolders.
         recordings: names without suffix.
-        out_folder: of the clips.
-        out_table: TSV file; written last, from the recordings that could be cut; kept as it was
-            when none could.
-        window_s: length of a clip.
-        hop_s: from one clip's onset to the next; at most `window_s`.
-        jobs: recordings at a time; None for one a processor.
-        progress: show a bar.
+        out_folder: folder of the clips.
+        out_table: TSV file; written last, from the recordings that could be cut; unchanged if
+            there are none.
+        window_s: clip length in seconds.
+        hop_s: seconds from one clip's onset to the next; at most `window_s`.
+        jobs: recordings at a time; None for one per processor.
+        progress: whether to show a bar.
 
     Raises:
-        InputError: a folder is missing or empty, or none of the recordings is there.
+        InputError: a folder is missing or empty, or none of the recordings is found.
     """
     if not 0 < hop_s <= window_s:
         raise InputError(f"hop_s = {hop_s}: must be above 0 and at most the window ({window_s} s)")
@@ -91,7 +92,7 @@ def cut_recordings(
     found = [name for name in recordings if name in audio]
     if not found:
         raise InputError(
-            f"{audio_dir}: holds none of the {len(recordings)} recordings "
+            f"{audio_dir}: contains none of the {len(recordings)} recordings "
             f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
         )
     remove_stale_wavs(out_folder)
@@ -109,7 +110,7 @@ def cut_recordings(
 
 
 def windows(n_samples: int, window: int, hop: int) -> list[tuple[int, int]]:
-    """Onset and end of each clip of a recording, in samples.
+    """Return onset and end of each clip of a recording, in samples.
 
     Full windows every `hop`; if samples are left behind the last of them, one shorter window
     follows, a hop later.
@@ -122,14 +123,14 @@ def windows(n_samples: int, window: int, hop: int) -> list[tuple[int, int]]:
 
 
 def clip_name(recording: str, onset: int, end: int, sample_rate: int) -> str:
-    """File name of a clip from its bounds in samples; times are whole centiseconds, cut off."""
+    """Name a clip by its bounds in samples; times are truncated to whole centiseconds."""
     # In integers: 4.35 s are 435 centiseconds, where int(100 * 4.35) is 434.
     onset_cs, end_cs = onset * 100 // sample_rate, end * 100 // sample_rate
     return f"{recording}-{onset_cs:06d}-{end_cs:06d}.wav"
 
 
 def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
-    """Files by their name without suffix; a name may occur in several folders."""
+    """Map names without suffix to files; a name may occur in several folders."""
     found: dict[str, list[Path]] = {}
     for path in paths:
         found.setdefault(path.stem, []).append(path)
@@ -157,7 +158,7 @@ def _cut_or_explain(
 def _only(paths: list[Path], recording: str) -> Path:
     if len(paths) > 1:
         places = ", ".join(str(path) for path in paths)
-        raise InputError(f"{recording}: is there {len(paths)} times ({places}); keep one")
+        raise InputError(f"{recording}: found {len(paths)} times ({places}); keep one")
     return paths[0]
 
 
@@ -184,7 +185,7 @@ def _cut(
 
 
 def _rows(soft: SoftLabels, onset_s: float, end_s: float) -> list[str]:
-    """The table's columns behind the filename, of the events that overlap a clip."""
+    """Return the table's columns after the filename, for the events that overlap a clip."""
     hits = np.flatnonzero((soft.onset_s < end_s) & (soft.offset_s > onset_s))
     # Rounded, or 31.2 - 25 would be 6.199999999999999.
     onset = (np.maximum(soft.onset_s[hits], onset_s) - onset_s).round(6).tolist()
@@ -208,6 +209,6 @@ def _is_there(path: Path, frames: int, sample_rate: int, oldest: float) -> bool:
 
 def _write_table(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     lines = ["\t".join(TABLE_COLUMNS)]
-    # Sorted by name alone: within a clip the annotation's order counts, later rows overwrite.
+    # Sorted by name alone: within a clip the annotation's order matters, as later rows overwrite.
     lines += ["\t".join(row) for row in sorted(rows, key=lambda row: row[0])]
     write_text_atomic(path, "\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""MAESTRO's soft labels: one file a recording, one line a second and class that annotators heard.
+"""Read MAESTRO's soft labels: one file per recording, one line per second and annotated class.
 
 onset <tab> offset <tab> label <tab> soft value
 """
@@ -21,7 +21,7 @@ class SoftLabels(NamedTuple):
     """A recording's annotation: (event,) arrays in the order of the file's lines.
 
     Attributes:
-        onset_s, offset_s: in the recording.
+        onset_s, offset_s: seconds in the recording.
         label: class names.
         value: share of the annotators who heard it, in [0, 1].
     """
@@ -33,19 +33,19 @@ class SoftLabels(NamedTuple):
 
 
 def label_files(folder: Path) -> list[Path]:
-    """The annotation files below a folder, sorted.
+    """List the annotation files below a folder, sorted.
 
     Raises:
-        InputError: there is no such folder, or no text file below it.
+        InputError: the folder does not exist or contains no text file.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; unpack development_annotation.zip there")
     entries = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    # Archives made on a Mac bring hidden twins of each file along.
+    # Archives made on a Mac contain a hidden companion of each file.
     found = [p for p in entries if not p.name.startswith(".")]
     if not found:
         raise InputError(
-            f"{folder}: holds no annotation file (*.txt); unpack development_annotation.zip there"
+            f"{folder}: contains no *.txt annotations; unpack development_annotation.zip there"
         )
     return found
 
@@ -54,8 +54,8 @@ def read_soft_labels(path: Path) -> SoftLabels:
     """Read one recording's annotation.
 
     Raises:
-        InputError: with every faulty line: not four fields, no number, not finite, offset not
-            behind onset, a value outside [0, 1], an empty label.
+        InputError: with every faulty line: not four fields, not a number, not finite, offset not
+            after onset, a value outside [0, 1], an empty label.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -70,7 +70,7 @@ def read_soft_labels(path: Path) -> SoftLabels:
             except ValueError as error:
                 problems.append(f"line {number}: {error}")
     if problems:
-        raise InputError.collect(problems, f"{path}: mend these lines or fetch the file again:")
+        raise InputError.collect(problems, f"{path}: correct these lines or fetch the file again:")
     numbers = np.array([(on, off, value) for on, off, _, value in events]).reshape(-1, 3)
     labels = tuple(label for _, _, label, _ in events)
     return SoftLabels(numbers[:, 0], numbers[:, 1], labels, numbers[:, 2])
@@ -88,7 +88,7 @@ def _parse_line(line: str) -> tuple[float, float, str, float]:
     if onset_s < 0:
         raise ValueError(f"onset {onset_s} is before the recording")
     if offset_s <= onset_s:
-        raise ValueError(f"offset {offset_s} is not behind onset {onset_s}")
+        raise ValueError(f"offset {offset_s} is not after onset {onset_s}")
     if not 0 <= value <= 1:
         raise ValueError(f"soft value {value} is not between 0 and 1")
     if not label:

@@ -1,4 +1,4 @@
-"""Pictures of clips: waveform, log-mel and labels over one time axis."""
+"""Plot clips: waveform, log-mel and labels over one time axis."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from local.prep.layout import DataLayout
 _CONFIG = Path(__file__).parents[2] / "confs" / "pretrained.yaml"
 _SAMPLE_RATE = 16000
 _CLIP_S = 10.0
-# Decibels below the loudest point that the picture of the mel shows.
+# Dynamic range of the spectrogram in decibels below its maximum.
 _DEPTH_DB = 70.0
 _TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
 _WAVE, _BAR, _SOFT = "#3b5b7a", "#2a7f9e", "#d98324"
 
 
 class PlotLabel(NamedTuple):
-    """A bar of a picture: a class, when, and how sure the annotation is of it."""
+    """A bar of a plot: class, times and confidence of the annotation."""
 
     name: str
     onset_s: float
@@ -45,7 +45,7 @@ class _Kind(NamedTuple):
     weak: bool = False
 
 
-# What is drawn, in turn.
+# The sets to plot, in this order.
 _KINDS = (
     _Kind("synthetic", "synth_folder", "synth_tsv"),
     _Kind("MAESTRO real, soft labels", "real_maestro_val_folder", "real_maestro_val_tsv"),
@@ -57,18 +57,18 @@ _KINDS = (
 
 
 def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
-    """Draw some clips of the prepared corpus below `basedir`, set by set.
+    """Plot some clips of the prepared corpus below `basedir`, set by set.
 
     Args:
-        basedir: holds `dcase/dataset/...` with 16 kHz audio.
-        out_dir: for the PNG files; made when absent.
-        n_clips: how many pictures.
+        basedir: contains `dcase/dataset/...` with 16 kHz audio.
+        out_dir: folder of the PNG files; created if missing.
+        n_clips: number of plots.
 
     Returns:
-        The pictures.
+        Paths of the plots.
 
     Raises:
-        InputError: nothing below `basedir` can be drawn.
+        InputError: nothing below `basedir` can be plotted.
     """
     layout = DataLayout(load_config(_CONFIG).data, basedir, basedir)
     found = {kind: _labelled(layout, kind) for kind in _KINDS}
@@ -84,20 +84,20 @@ def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
             pictures.append(picture)
     if not pictures:
         raise InputError(
-            f"{basedir}: holds no labelled clips to draw; make them with "
+            f"{basedir}: contains no labelled clips to plot; make them with "
             "generate_dcase_task4_2024.py --mini"
         )
     return pictures
 
 
 def plot_clip(path: Path, labels: Sequence[PlotLabel], out_path: Path, *, title: str) -> None:
-    """Draw one clip: waveform, log-mel as the network sees it, a row of bars for each class.
+    """Plot one clip: waveform, the network's log-mel, and a row of bars per class.
 
     Args:
-        path: 16 kHz file; its first 10 s are drawn.
+        path: 16 kHz file; its first 10 s are plotted.
         labels: its events; bars of soft labels are as high as their confidence.
         out_path: the PNG file.
-        title: above the picture.
+        title: title of the plot.
     """
     clip = read_clip(
         path, sample_rate=_SAMPLE_RATE, n_samples=round(_CLIP_S * _SAMPLE_RATE), rng=None
@@ -125,7 +125,7 @@ def plot_clip(path: Path, labels: Sequence[PlotLabel], out_path: Path, *, title:
 
 
 def _labelled(layout: DataLayout, kind: _Kind) -> list[tuple[Path, list[PlotLabel]]]:
-    """Clips of a set that are on disk, each with its labels, in the table's order."""
+    """Clips of a set that are on disk, with their labels, in the table's order."""
     table, folder = layout.found(kind.table_key), layout.found(kind.folder_key)
     if not table.is_file():
         return []
@@ -150,7 +150,7 @@ def _labelled(layout: DataLayout, kind: _Kind) -> list[tuple[Path, list[PlotLabe
 
 
 def _draw_wave(axes: Axes, waveform: np.ndarray) -> None:
-    # Extremes of short blocks look like the whole curve and are drawn at once.
+    # Extremes of short blocks look like the full curve and are fast to draw.
     blocks = waveform[: len(waveform) // 80 * 80].reshape(-1, 80)
     times = (np.arange(len(blocks)) + 0.5) * 80 / _SAMPLE_RATE
     axes.fill_between(times, blocks.min(axis=1), blocks.max(axis=1), color=_WAVE, linewidth=0)

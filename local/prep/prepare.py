@@ -1,7 +1,7 @@
-"""Prepare what lies on disk: cut MAESTRO, resample every folder, write the durations tables.
+"""Prepare the data on disk: cut MAESTRO, resample all folders, write the durations tables.
 
-Each step skips what is whole, so that a run which was stopped is completed by the next. What is
-not on disk is listed; fetching it is `local.prep.download.archives`' affair.
+Each step skips complete files, so the next run completes an interrupted one. Missing data is
+listed; `local.prep.download.archives` fetches it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from local.prep.resample import (
 _MOST_SHOWN = 50
 _EXTRACT_AGAIN = (
     "the audio of these clips is now newer than their embeddings: run extract_embeddings.py, which "
-    "computes those of changed clips again; packed sets are made again by the next training"
+    "computes those of changed clips again; the next training packs its sets again"
 )
 
 
@@ -55,11 +55,11 @@ _SPLITS = (
 
 @dataclass(frozen=True)
 class PreparationResult:
-    """What `prepare` did.
+    """The result of `prepare`.
 
     Attributes:
-        steps: one a folder, in the order done.
-        absent: (what, where it belongs) of everything that is not on disk.
+        steps: one per folder, in the order done.
+        absent: (title, expected path) of everything that is not on disk.
     """
 
     steps: tuple[PreparationStep, ...]
@@ -72,7 +72,7 @@ class PreparationResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the tables do not tell, a line each."""
+        """Notes that the table does not show, one line each."""
         lines = [note for step in self.steps for note in step.notes]
         kept = [step.title for step in self.steps if step.stays_16_bit]
         if kept:
@@ -82,7 +82,7 @@ class PreparationResult:
         return tuple(lines)
 
     def summary(self) -> str:
-        """The steps, what is absent, and notes."""
+        """Format the steps, missing data and notes."""
         lines = [f"{'prepared':<34}{'written':>9}{'there before':>14}{'failed':>8}"]
         for step in self.steps:
             counts = f"{step.done:>9}{step.there:>14}{len(step.failed):>8}"
@@ -96,7 +96,7 @@ class PreparationResult:
         return "\n".join(lines)
 
     def failures(self) -> str:
-        """One line for each failure, the first of many."""
+        """One line per failure, limited to the first few."""
         lines = [f"failed: {reason}" for _, reason in self.failed[:_MOST_SHOWN]]
         if len(self.failed) > _MOST_SHOWN:
             lines.append(f"... and {len(self.failed) - _MOST_SHOWN} more")
@@ -113,19 +113,19 @@ def prepare(
     jobs: int | None = None,
     progress: bool = True,
 ) -> PreparationResult:
-    """Prepare the parts of the recipe's material that lie below `basedir`.
+    """Prepare the parts of the data that are below `basedir`.
 
     Args:
-        data: the configuration's section, with paths as published.
-        basedir: holds `dcase/dataset/...` and `maestro_real/development_{audio,annotation}`.
-        out_dir: for 16 kHz audio, MAESTRO's clips and tables, durations; None for `basedir`.
-        parts: of `layout.DATA_PARTS`.
-        bits: of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
-        jobs: files at a time; None for one a processor.
-        progress: show bars.
+        data: the configuration's `data` section, with published paths.
+        basedir: contains `dcase/dataset/...` and `maestro_real/development_{audio,annotation}`.
+        out_dir: folder of 16 kHz audio, MAESTRO's clips and tables, durations; None for `basedir`.
+        parts: names from `layout.DATA_PARTS`.
+        bits: sample format of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
+        jobs: files at a time; None for one per processor.
+        progress: whether to show bars.
 
     Raises:
-        InputError: `basedir` is missing or holds nothing to prepare; `out_dir` is not writable.
+        InputError: `basedir` is missing or contains nothing to prepare; `out_dir` is not writable.
     """
     layout = DataLayout(data, basedir, out_dir or basedir)
     _check(layout)
@@ -138,8 +138,8 @@ def prepare(
     absent = tuple(_absent(layout, wanted))
     if not steps and not any(layout.found(f.key).exists() for f in FOLDERS if f.part in wanted):
         raise InputError(
-            f"{basedir}: holds nothing to prepare for {', '.join(wanted)}; let it be "
-            f"fetched, put the audio there, e.g. in {absent[0][1]}, or use --mini"
+            f"{basedir}: contains nothing to prepare for {', '.join(wanted)}; fetch the "
+            f"archives, put the audio there, e.g. in {absent[0][1]}, or use --mini"
         )
     return PreparationResult(tuple(steps), absent)
 
@@ -153,13 +153,17 @@ def _check(layout: DataLayout) -> None:
     try:
         layout.out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{layout.out_dir}: cannot be made ({error}); change --out_dir") from None
+        raise InputError(
+            f"{layout.out_dir}: cannot be created ({error}); change --out_dir"
+        ) from None
     if not os.access(layout.out_dir, os.W_OK):
-        raise InputError(f"{layout.out_dir}: cannot be written to; change --out_dir or its rights")
+        raise InputError(
+            f"{layout.out_dir}: cannot be written to; change --out_dir or its permissions"
+        )
 
 
 def _cut(layout: DataLayout, jobs: int | None, progress: bool) -> Iterator[PreparationStep]:
-    """Cut the training and the validation recordings, those of them that are there."""
+    """Cut the training and validation recordings that are on disk."""
     stems = _recordings_there(layout)
     for split in _SPLITS:
         if not stems.intersection(split.recordings):
@@ -192,7 +196,7 @@ def _recordings_there(layout: DataLayout) -> set[str]:
 def _durations(
     layout: DataLayout, parts: list[str], jobs: int | None, progress: bool
 ) -> Iterator[PreparationStep]:
-    """Durations of the clips' originals: a 16 kHz file's are rounded to its samples."""
+    """Write durations of the original clips: those of 16 kHz files are rounded to samples."""
     for part, table_key, folder, title in (
         (
             "synth",
@@ -216,7 +220,7 @@ def _durations(
 
 
 def _absent(layout: DataLayout, parts: list[str]) -> Iterator[tuple[str, str]]:
-    """What training needs and neither root has, and where it belongs."""
+    """List data for training that is missing below both roots, and where it belongs."""
     for title, key in ((f.title, f.key) for f in FOLDERS if f.part in parts):
         source = original_folder(layout, key)
         if not ("maestro" in key or source.exists() or layout.found(key).exists()):
@@ -229,7 +233,7 @@ def _absent(layout: DataLayout, parts: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _absent_recordings(layout: DataLayout) -> Iterator[tuple[str, str]]:
-    """The recordings that are not there; none at all is right where their clips are."""
+    """List missing recordings; having none is fine if their clips exist."""
     stems = _recordings_there(layout)
     for split in _SPLITS:
         missing = [name for name in split.recordings if name not in stems]

@@ -1,4 +1,4 @@
-"""Resampling of the recipe's folders: each `*_44k` folder gets its 16 kHz sibling."""
+"""Resample the recipe's folders: each `*_44k` folder gets a 16 kHz sibling."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _EXAMPLES = 3
 
 
 class PreparationStep(NamedTuple):
-    """What became of one folder or table.
+    """The result for one folder or table.
 
     Attributes:
-        title: of the folder or table.
-        done: files written.
-        there: files there before.
-        failed: (file, reason) of what could not be done.
-        notes: one line for each other thing to know, with its remedy.
+        title: title of the folder or table.
+        done: number of files written.
+        there: number of files that existed before.
+        failed: (file, reason) of each failure.
+        notes: other remarks, one line each, with the remedy.
         stays_16_bit: the folder had 16-bit files and was completed in 16 bits, unasked.
-        converted: of `done`, files that were there in another sample format.
+        converted: files of `done` that existed in another sample format.
     """
 
     title: str
@@ -53,18 +53,18 @@ def resample_parts(
     jobs: int | None = None,
     progress: bool = True,
 ) -> Iterator[PreparationStep]:
-    """Resample every folder of the parts that is on disk; the others are passed over.
+    """Resample all folders of the parts that are on disk and skip the others.
 
     Args:
-        layout: where they lie.
+        layout: paths of the data.
         parts: of `layout.DATA_PARTS`.
         bits: see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one per processor.
-        progress: show a bar for each folder.
+        progress: whether to show a bar per folder.
 
     Returns:
         One step per folder. An empty folder is a failure; one whose originals are missing has a
-        step only if `bits` asks for what cannot be done without them.
+        step only if `bits` requires them.
     """
     wanted = set(parts)
     for folder in FOLDERS:
@@ -99,7 +99,7 @@ def resample_parts(
 
 
 def original_folder(layout: DataLayout, key: str) -> Path:
-    """The folder at its original rate that `data.<key>` is resampled from.
+    """Return the folder at its original rate that `data.<key>` is resampled from.
 
     MAESTRO's clips are made, not downloaded, so those below `out_dir` are the newer ones.
     """
@@ -108,7 +108,7 @@ def original_folder(layout: DataLayout, key: str) -> Path:
 
 
 def settled_formats(layout: DataLayout, bits: Bits | None) -> dict[str, Bits] | None:
-    """Title of each 16 kHz folder -> bits of its files; None if some have to be written again."""
+    """Map each 16 kHz folder's title to its bits; None if some files have to be written again."""
     found: dict[str, Bits] = {}
     for folder in FOLDERS:
         headers = folder_headers(layout.made(folder.key))
@@ -120,7 +120,7 @@ def settled_formats(layout: DataLayout, bits: Bits | None) -> dict[str, Bits] | 
 
 
 def note_on_16_bits(titles: Sequence[str]) -> str:
-    """The line on folders of 16-bit files, which an earlier version made."""
+    """Format the note on folders of 16-bit files, made by an earlier version."""
     return (
         f"16-bit files are used as they are and completed in 16 bits: {', '.join(titles)}; "
         "--bits 32 writes them again as 32-bit float, as the published files are"
@@ -130,7 +130,7 @@ def note_on_16_bits(titles: Sequence[str]) -> str:
 def _without_source(
     layout: DataLayout, folder: Material, bits: Bits | None
 ) -> Iterator[PreparationStep]:
-    """A step for a folder that `bits` asks to write again although its originals are missing."""
+    """Report a folder that `bits` would rewrite although its originals are missing."""
     if bits is None:
         return
     source, target = original_folder(layout, folder.key), layout.found(folder.key)
@@ -142,7 +142,7 @@ def _without_source(
 
 
 def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
-    """What the counts of a folder do not tell."""
+    """Format notes that a folder's counts do not show."""
     if report.converted:
         again = f"written again as {SAMPLE_FORMATS[report.bits]}: {report.converted}"
         yield f"{target}: had {formats_text(report.before)}; {again}"
@@ -156,7 +156,7 @@ def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
 
 
 def _note_on_orphans(orphans: Mapping[Path, AudioInfo], n_files: int, source: Path) -> str:
-    """The line on files that cannot be written again."""
+    """Format the note on files that cannot be written again."""
     paths, formats = sorted(orphans), " or ".join(count_formats(orphans.values()))
     return (
         f"{paths[0].parent}: {len(paths)} of {n_files} files stay {formats}, as their originals "

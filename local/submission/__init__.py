@@ -1,1 +1,1 @@
-"""The challenge's package: `make_submission.py`."""
+"""Make the challenge's submission package: `make_submission.py`."""

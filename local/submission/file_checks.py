@@ -1,4 +1,4 @@
-"""What the challenge would refuse in the files of a submission, each a message."""
+"""Check the files of a submission against the challenge's rules; each problem is a message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.scoring.score_files import SCORE_KINDS, score_folder
 from local.submission.submitted_runs import SubmittedRun
 
 SCORE_COLUMNS = ("onset", "offset", *VOCABULARY)
-# Of codecarbon's tables: what the challenge compares, by part, and what it was measured on.
+# Columns of codecarbon's tables: energy by part, which the challenge compares, and the hardware.
 ENERGY_COLUMNS = (
     "timestamp",
     "duration",
@@ -35,7 +35,7 @@ ENERGY_COLUMNS = (
 )
 EVALUATE_REMEDY = "evaluate the checkpoint again"
 _N_EXAMPLES = 3
-# Name in the metadata -> metric of results.json, by corpus.
+# Corpus -> name in the metadata -> metric of results.json.
 REPORTED_METRICS = {
     "desed": {
         "PSDS1": "psds1/sed_scores_eval",
@@ -51,7 +51,7 @@ REPORTED_METRICS = {
     },
 }
 
-# What may differ between the runs of a system: chance, and the machine.
+# Keys that may differ between the runs of a system: randomness and the machine.
 _FREE = {
     ("training", "seed"),
     ("training", "num_workers"),
@@ -62,17 +62,19 @@ _FREE = {
 
 
 def run_problems(runs: Sequence[SubmittedRun]) -> list[str]:
-    """What keeps the runs from being trainings of one system on one evaluation set."""
+    """Find why the runs are not trainings of one system on one evaluation set."""
     problems = []
     for index, run in enumerate(runs):
         for other in runs[:index]:
             where = f"{other.folder} and {run.folder}"
             if run.sha256 == other.sha256:
-                problems.append(f"{where} are of one checkpoint; give runs of other trainings")
+                problems.append(
+                    f"{where} are of the same checkpoint; give runs of different trainings"
+                )
             elif run.seed == other.seed:
                 problems.append(
-                    f"{where} both have training.seed {run.seed}; runs are trainings that start "
-                    "from other weights: train with --set training.seed=..."
+                    f"{where} both have training.seed {run.seed}; runs must start from "
+                    "different weights: train with --set training.seed=..."
                 )
         if index:
             problems += _differences(runs[0], run)
@@ -87,19 +89,19 @@ def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
             if not passing:
                 yield (
                     f"{run.folder} has {section}.{key} {here[section][key]!r}, {first.folder} "
-                    f"{there[section][key]!r}; runs of one system differ in nothing but the seed"
+                    f"{there[section][key]!r}; runs of one system may differ in the seed only"
                 )
     for one, other in ((first, run), (run, first)):
         absent = sorted(set(one.clips) - set(other.clips))
         if absent:
             yield (
-                f"{other.folder}: {len(absent)} clips that {one.folder} has are missing "
+                f"{other.folder}: {len(absent)} clips of {one.folder} are missing "
                 f"({_examples(absent)}); {EVALUATE_REMEDY} on the same clips"
             )
 
 
 def table_problems(run: SubmittedRun, role: str) -> list[str]:
-    """What is missing or wrong in the score tables of `role`, raw and post-processed."""
+    """Find missing and invalid score tables of `role`, raw and post-processed."""
     problems = []
     for kind in SCORE_KINDS:
         folder = score_folder(run.folder, role, kind)
@@ -134,21 +136,21 @@ def _fault_of_clip(folder: Path, end_s: dict[str, float], clip: str) -> str:
 
 
 def table_fault(path: Path, end_s: float) -> str:
-    """What is wrong with one table of scores; "" if nothing is.
+    """Find the first problem of a table of scores; "" if there is none.
 
     Args:
-        path: of the table.
-        end_s: where its last frame should end, in seconds.
+        path: path of the table.
+        end_s: expected end of its last frame in seconds.
     """
     try:
         head, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
         if head.split("\t") != list(SCORE_COLUMNS):
             return _wrong_columns(head.split("\t"))
         if not rows:
-            return "holds no frame"
+            return "contains no frames"
         values = np.loadtxt(rows, delimiter="\t", ndmin=2)
     except ValueError as error:
-        return f"is no table of numbers ({error})"
+        return f"is not a table of numbers ({error})"
     if values.shape[1] != len(SCORE_COLUMNS):
         return f"has rows of {values.shape[1]} values under {len(SCORE_COLUMNS)} columns"
     return _wrong_times(values[:, 0], values[:, 1], end_s) or _wrong_scores(values[:, 2:])
@@ -164,7 +166,7 @@ def _wrong_columns(found: Sequence[str]) -> str:
 
 def _wrong_times(onset_s: NDArray[Any], offset_s: NDArray[Any], end_s: float) -> str:
     if not (np.isfinite(onset_s).all() and np.isfinite(offset_s).all()):
-        return "holds times that are not finite"
+        return "contains times that are not finite"
     if onset_s[0] != 0:
         return f"begins at {onset_s[0]:g} s, not at 0"
     frame_s = offset_s - onset_s
@@ -183,24 +185,24 @@ def _wrong_times(onset_s: NDArray[Any], offset_s: NDArray[Any], end_s: float) ->
 
 def _wrong_scores(values: NDArray[Any]) -> str:
     if not np.isfinite(values).all():
-        return "holds scores that are not finite: the network has diverged"
+        return "contains scores that are not finite: the network has diverged"
     outside = values[(values < 0) | (values > 1)]
-    return f"holds the score {outside[0]:g}, which is not in [0, 1]" if len(outside) else ""
+    return f"contains the score {outside[0]:g}, which is not in [0, 1]" if len(outside) else ""
 
 
 def energy_problems(path: Path) -> list[str]:
-    """What is missing or wrong in one of codecarbon's tables."""
+    """Find missing and invalid entries of one of codecarbon's tables."""
     again = "run it again with energy.enabled=true"
     if not path.is_file():
-        return [f"{path}: no table of energy; {again}"]
+        return [f"{path}: energy table not found; {again}"]
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         rows, columns = list(reader), reader.fieldnames or ()
     absent = [name for name in ENERGY_COLUMNS if name not in columns]
     if absent:
-        return [f"{path}: columns missing: {', '.join(absent)}; give codecarbon's whole table"]
+        return [f"{path}: columns missing: {', '.join(absent)}; give codecarbon's complete table"]
     if not rows:
-        return [f"{path}: holds no measurement; {again}"]
+        return [f"{path}: contains no measurement; {again}"]
     return [
         f"{path}, line {line}: energy_consumed is {row['energy_consumed']!r}, not above 0; {again}"
         for line, row in enumerate(rows, 2)
@@ -209,13 +211,13 @@ def energy_problems(path: Path) -> list[str]:
 
 
 def energy_kwh(path: Path) -> float:
-    """Energy of all measurements of a table: a resumed training has one a session."""
+    """Sum the energy of a table's measurements: a resumed training has one per session."""
     with path.open(encoding="utf-8", newline="") as file:
         return sum(float(row["energy_consumed"]) for row in csv.DictReader(file))
 
 
 def n_measurements(path: Path) -> int:
-    """Rows of a table of energy."""
+    """Number of measurements in an energy table."""
     with path.open(encoding="utf-8", newline="") as file:
         return sum(1 for _ in csv.DictReader(file))
 
@@ -229,12 +231,12 @@ def _number(text: str | None) -> float:
 
 
 def result_problems(run: SubmittedRun, role: str) -> list[str]:
-    """Metrics of the dev-test that are missing or do not exist."""
+    """Find dev-test metrics that are missing or undefined."""
     found = run.results.get("metrics", {})
     names = [f"test/{role}/{name}" for part in REPORTED_METRICS.values() for name in part.values()]
     return [
         f"{run.test / results.RESULTS_FILE}: no value of {name}; test the checkpoint again on the "
-        "whole dev-test data"
+        "complete dev-test data"
         for name in names
         if not isinstance(found.get(name), float | int)
     ]

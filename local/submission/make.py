@@ -1,8 +1,8 @@
-"""A system's submission to the challenge: everything is checked, then packed.
+"""Make a system's submission to the challenge: check everything, then pack it.
 
     make_submission(Sources((Path("exp/eval/version_0"),), Path("meta.yaml")), Path("submission"))
 
-`local.submission.package` shows what a package looks like.
+`local.submission.package` describes the layout of a package.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ BASELINE_STAGES = ("training", "test")
 
 @dataclass(frozen=True)
 class SubmissionSources:
-    """What a package is made of.
+    """The inputs of a package.
 
     Attributes:
-        runs: evaluation run folders, one a training.
+        runs: run folders of evaluations, one per training.
         metadata: the filled-in form.
-        role: student or teacher.
-        also: run folders where trainings and tests may be that do not lie with their checkpoint.
+        role: "student" or "teacher".
+        also: further run folders, of trainings and tests that are not beside their checkpoint.
         baseline: run folder of the baseline, trained and tested on the same machine.
-        beats: file of the BEATs that made the embeddings; None for the configuration's.
+        beats: weights of the BEATs that computed the embeddings; None for the configuration's.
     """
 
     runs: tuple[Path, ...]
@@ -65,7 +65,7 @@ class SubmissionSources:
 
 @dataclass
 class _Checked:
-    """What was found, and everything that is wrong with it."""
+    """The checked inputs and all problems found."""
 
     problems: list[str] = field(default_factory=list)
     form: MetadataForm | None = None
@@ -75,7 +75,7 @@ class _Checked:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Keep an InputError's message as problems instead of ending."""
+        """Record an InputError's message as problems instead of raising it."""
         try:
             yield
         except InputError as error:
@@ -83,17 +83,17 @@ class _Checked:
 
 
 def make_submission(sources: SubmissionSources, folder: Path) -> Path:
-    """Check everything, write the system's folder and zip all systems of `folder`.
+    """Check the inputs, write the system's folder and zip all systems of `folder`.
 
     Args:
-        sources: what to make it of.
-        folder: gets `<label>/` and submission.zip.
+        sources: inputs of the package.
+        folder: output folder of `<label>/` and submission.zip.
 
     Returns:
-        The zip file.
+        Path of the zip file.
 
     Raises:
-        InputError: naming everything that is missing or wrong; nothing is written then.
+        InputError: naming all missing and invalid inputs; nothing is written then.
     """
     checked = _check(sources, folder)
     if checked.problems or checked.form is None:
@@ -148,24 +148,26 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
     if checked.runs and checked.runs[0].config.net.use_embeddings:
         with checked.noting():
             checked.embedding_parameters = _beats_parameters(sources, checked.runs[0])
-    for run in checked.runs:  # last, as they may be many
+    for run in checked.runs:  # last, as there may be many
         checked.problems += table_problems(run, sources.role)
     return checked
 
 
 def _label_problems(folder: Path, checked: _Checked, role: str) -> list[str]:
-    """Whether the label is another system's; what is made again takes its own place."""
+    """Check that the label is not another system's; the same system is replaced."""
     assert checked.form is not None
     place = folder / checked.form.submission.label
     problems = []
     if place.exists() and package_contents(place) != (role, [run.sha256 for run in checked.runs]):
         problems.append(
-            f"{place}: is another system (of other checkpoints or the other model); give this one "
-            "another label, or remove that folder"
+            f"{place}: contains another system (other checkpoints or the other model); give this "
+            "one another label, or remove that folder"
         )
     others = [system for system in system_folders(folder) if system != place]
     if len(others) >= MAX_SYSTEMS:
-        problems.append(f"{folder}: holds {len(others)} systems, a team may submit {MAX_SYSTEMS}")
+        problems.append(
+            f"{folder}: contains {len(others)} systems already; a team may submit {MAX_SYSTEMS}"
+        )
     return problems
 
 
@@ -175,14 +177,14 @@ def _beats_parameters(sources: SubmissionSources, run: SubmittedRun) -> int:
         beats = load_beats(path)
     except InputError as error:
         raise InputError(
-            f"{error}; or give with --beats the file that the embeddings were made with, as its "
-            "parameters count, too"
+            f"{error}; or give the weights that computed the embeddings with --beats, because "
+            "their parameters count"
         ) from None
     return sum(parameter.numel() for parameter in beats.parameters())
 
 
 def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
-    """What the challenge wishes for and does not insist on, or checks later."""
+    """Notes on recommendations of the challenge and on later checks."""
     if len(checked.runs) < MAX_RUNS:
         yield f"note: {len(checked.runs)} of the {MAX_RUNS} runs that the challenge asks for"
     n_clips = len(checked.runs[0].clips)
@@ -193,7 +195,7 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
         if counted < run.sessions:
             yield (
                 f"note: {run.training}: energy of {counted} of its {run.sessions} sessions; a "
-                "session that was killed leaves none"
+                "killed session leaves no measurement"
             )
         absent = sum(len(names) for names in run.results["missing"].values())
         if absent:
@@ -201,7 +203,7 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
     if not checked.baseline:
         yield "note: no energy of the baseline on this machine (--baseline)"
     if not technical_reports(folder):
-        yield f"note: no technical report; put its PDF into {folder} and make the package again"
+        yield f"note: no technical report; put its PDF into {folder} and run again"
 
 
 def _summary(target: Path, tree: dict[str, Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""The metadata file of a submission: what its makers told, and what is known from the runs.
+"""Compose the metadata file of a submission from the authors' form and the runs.
 
-Its parts (submission, system, results) and terms are the challenge's of DCASE 2024.
+Its sections (submission, system, results) and terms are those of the DCASE 2024 challenge.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def compose_metadata(
     embedding_parameters: int,
     baseline: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """The metadata file as plain values.
+    """Return the metadata file as plain values.
 
     Args:
-        form: what the makers told.
-        runs: of the system, all without problems.
+        form: the authors' form.
+        runs: checked runs of the system.
         role: the network whose scores are submitted.
-        embedding_parameters: of the network that makes the embeddings, 0 without one.
+        embedding_parameters: parameters of the embedding network, 0 without one.
         baseline: stage -> codecarbon's table of the baseline on the same machine; may be empty.
     """
     filled = form.model_dump(mode="json")
@@ -71,7 +71,7 @@ def compose_metadata(
 
 
 def describe_system(config: RecipeConfig) -> dict[str, Any]:
-    """What a configuration says of the system."""
+    """Describe a configuration in the challenge's terms."""
     net, training = config.net, config.training
     augmentation = {
         f"mixup ({training.mixup} labels)": training.mixup is not None,
@@ -87,13 +87,13 @@ def describe_system(config: RecipeConfig) -> dict[str, Any]:
         "machine_learning_method": "CRNN",
         "semi_supervised_learning": "mean teacher",
         "ensemble_method_subsystem_count": None,
-        "post_processing": "median filter with a length for each class",
-        "decision_making": None,  # scores are submitted, not decisions
+        "post_processing": "median filter with a length per class",
+        "decision_making": None,  # the submission has scores, not decisions
     }
 
 
 def _energy(runs: Sequence[SubmittedRun], baseline: Mapping[str, Path]) -> dict[str, Any]:
-    """kWh of each stage, and of the baseline on the same machine."""
+    """Energy in kWh of each stage, and of the baseline on the same machine."""
     stages = {
         stage: [energy_kwh(run.energy[stage]) for run in runs] for stage in ("training", "test")
     }
@@ -103,7 +103,7 @@ def _energy(runs: Sequence[SubmittedRun], baseline: Mapping[str, Path]) -> dict[
 
 
 def _with_deviation(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
-    """name: mean and name_std: standard deviation of the sample, None for a single run."""
+    """Return `name`, the mean, and `name_std`, the sample deviation; None for a single run."""
     found: dict[str, float | None] = {}
     for name, sample in values.items():
         found[name] = float(statistics.fmean(sample))

@@ -1,4 +1,4 @@
-"""The form of a submission: what its makers tell of themselves and their system, checked."""
+"""The form that a submission's authors fill in, and its checks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NAME = r"[^\W_]+(?:-[^\W_]+)*"
 LABEL = re.compile(rf"{_NAME}_{_NAME}_task4_[1-4]")
 
 TEMPLATE = """\
-# What a submission tells of its makers and its system. Fill in every empty field that is not called
-# optional. What make_submission.py knows (results, energy, size of the network) it adds itself.
+# Authors and system of a submission. Fill in every empty field that is not marked optional.
+# make_submission.py adds what it knows: results, energy, size of the network.
 submission:
   label: # last name of the corresponding author, institute, task and number: Lovelace_AEI_task4_1
   name: # of the system, in words
@@ -36,8 +36,8 @@ submission:
         location: # town and country
 
 system:
-  source_code: # optional: address where the code can be had
-  description: # optional: what differs from what the configuration says
+  source_code: # optional: address of the code
+  description: # optional: where the system differs from its configuration
     acoustic_features:
     embeddings:
     data_augmentation:
@@ -46,7 +46,7 @@ system:
     ensemble_method_subsystem_count:
     post_processing:
     decision_making:
-  external_datasets: # data and models that are no part of the challenge's data
+  external_datasets: # data and models outside the challenge's data
     - name: BEATs_iter3+ (AS2M), pretrained on AudioSet
       url: https://github.com/microsoft/unilm/tree/master/beats
       total_audio_length: # optional, in minutes
@@ -54,7 +54,7 @@ system:
 
 
 class _Filled(StrictModel):
-    """A text that stands empty is as absent as one that is not there."""
+    """Treat empty text as missing."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,7 +68,7 @@ class _Filled(StrictModel):
 
 
 class Affiliation(_Filled):
-    """Where an author works."""
+    """Affiliation of an author."""
 
     abbreviation: str
     institute: str
@@ -77,7 +77,7 @@ class Affiliation(_Filled):
 
 
 class Author(_Filled):
-    """A maker of the system."""
+    """An author of the system."""
 
     lastname: str
     firstname: str
@@ -87,7 +87,7 @@ class Author(_Filled):
 
 
 class Submission(_Filled):
-    """How the system is called and who made it."""
+    """Name and authors of the system."""
 
     label: str
     name: str
@@ -105,19 +105,21 @@ class Submission(_Filled):
     @classmethod
     def _own_name(cls, text: str) -> str:
         if "baseline" in text.lower():
-            raise ValueError("the challenge wants no 'baseline' in it; choose another name")
+            raise ValueError(
+                "must not contain 'baseline', by the challenge's rules; choose another name"
+            )
         return text
 
     @field_validator("authors")
     @classmethod
     def _one_corresponds(cls, authors: tuple[Author, ...]) -> tuple[Author, ...]:
         if sum(author.corresponding for author in authors) != 1:
-            raise ValueError("one author must have corresponding: true, the others not")
+            raise ValueError("exactly one author must have corresponding: true")
         return authors
 
 
 class Description(_Filled):
-    """What differs from what the configuration says; see `metadata.describe_system`."""
+    """Corrections to `metadata.describe_system`, where the system differs from it."""
 
     acoustic_features: str | tuple[str, ...] | None = None
     embeddings: str | tuple[str, ...] | None = None
@@ -130,7 +132,7 @@ class Description(_Filled):
 
 
 class ExternalDataset(_Filled):
-    """Data or a model from outside the challenge."""
+    """External data or model."""
 
     name: str
     url: str
@@ -139,7 +141,7 @@ class ExternalDataset(_Filled):
 
 
 class SystemForm(_Filled):
-    """What is submitted."""
+    """The submitted system."""
 
     source_code: str | None = None
     description: Description = Description()
@@ -157,37 +159,37 @@ class SystemForm(_Filled):
 
 
 class MetadataForm(_Filled):
-    """The file that the user fills in."""
+    """The form as filled in by the user."""
 
     submission: Submission
     system: SystemForm = SystemForm()
 
 
 def write_template(path: Path) -> None:
-    """Write the file to be filled in.
+    """Write the empty form.
 
     Raises:
-        InputError: if there is a file already.
+        InputError: if the file exists.
     """
     if path.exists():
-        raise InputError(f"{path}: is there already; give another path or fill it in")
+        raise InputError(f"{path}: exists already; give another path or fill it in")
     write_text_atomic(path, TEMPLATE)
 
 
 def read_form(path: Path) -> MetadataForm:
-    """The filled-in file.
+    """Read the filled-in form.
 
     Raises:
-        InputError: naming every field that is empty, unknown or wrong.
+        InputError: naming all empty, unknown and invalid fields.
     """
     if not path.is_file():
         raise InputError(
-            f"{path}: no such file of metadata; make_submission.py --write_metadata writes one to "
+            f"{path}: no such metadata file; make_submission.py --write_metadata writes one to "
             "be filled in"
         )
     tree = read_yaml(path)
     problems = [
-        f"{path}: {place}: holds a #, from which on the challenge's reader drops the line"
+        f"{path}: {place}: contains a #, from which on the challenge's reader ignores the line"
         for place, text in _texts(tree)
         if "#" in text
     ]
@@ -203,7 +205,7 @@ def read_form(path: Path) -> MetadataForm:
 
 
 def _plain_problem(problem: str) -> str:
-    """The problem of a field without value in plain words."""
+    """Format the problem of a field without a value."""
     return f"{problem.partition(':')[0]}: not filled in" if "(value None)" in problem else problem
 
 

@@ -1,4 +1,4 @@
-"""The challenge's package: scores, energy and metadata of a system, checked, then zipped.
+"""Write the challenge's package: scores, energy and metadata of a system, zipped.
 
     submission/
       Lovelace_AEI_task4_1/
@@ -7,10 +7,10 @@
         Lovelace_AEI_task4_1_run1_unprocessed.output/<clip>.tsv
         Lovelace_AEI_task4_1_run1_codecarbon/emissions_{training,test,eval}.csv
         baseline_codecarbon/emissions_{training,test}.csv
-      report.pdf        put there by hand
-      submission.zip    every system in the folder, and the report
+      report.pdf        added by the user
+      submission.zip    all systems in the folder, and the report
 
-The layout is the one that the organisers' checker of 2024 expects.
+The layout is that of the organisers' checker of 2024.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SCORE_SUFFIX = {"postprocessed": "", "unprocessed": "_unprocessed"}
 
 
 def system_folders(folder: Path) -> list[Path]:
-    """Folders of systems that are whole."""
+    """Folders of complete systems."""
     places = sorted(folder.iterdir()) if folder.is_dir() else []
     return [p for p in places if LABEL.fullmatch(p.name) and (p / f"{p.name}.meta.yaml").is_file()]
 
 
 def package_contents(system: Path) -> tuple[str, list[str]] | None:
-    """The model and the checkpoints (SHA-256) that a system's folder is of; None if it is none."""
+    """Model and checkpoints (SHA-256) of a system's folder; None if it is not one."""
     path = system / f"{system.name}.meta.yaml"
     if not path.is_file():
         return None
@@ -53,7 +53,7 @@ def package_contents(system: Path) -> tuple[str, list[str]] | None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A hidden sibling that takes the place of `target` when the block ends well."""
+    """Yield a hidden sibling that replaces `target` if the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     mark = secrets.token_hex(4)
     place, old = (target.with_name(f".{target.name}.{mark}{end}") for end in ("", ".old"))
@@ -77,12 +77,12 @@ def write_system(
     baseline: Mapping[str, Path],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Fill the folder of a system; it is empty before.
+    """Write a system into an empty folder.
 
     Args:
-        place: the folder.
-        label: of the system.
-        runs: its trainings.
+        place: the system's folder.
+        label: label of the system.
+        runs: its runs, one per training.
         role: the network whose scores are submitted.
         baseline: stage -> table of the baseline's energy; may be empty.
         metadata: content of the metadata file.
@@ -109,7 +109,7 @@ def _energy_copies(tables: Mapping[str, Path], folder: Path) -> list[tuple[Path,
 
 
 def zip_systems(folder: Path) -> Path:
-    """submission.zip of every system and report in a folder; it appears whole."""
+    """Write submission.zip of all systems and reports in a folder, atomically."""
     files = [path for system in system_folders(folder) for path in sorted(system.rglob("*"))]
     files = [path for path in (*technical_reports(folder), *files) if path.is_file()]
     target = folder / ZIP
@@ -123,5 +123,5 @@ def zip_systems(folder: Path) -> Path:
 
 
 def technical_reports(folder: Path) -> list[Path]:
-    """Technical reports that lie beside the systems."""
+    """Technical reports beside the systems."""
     return sorted(folder.glob("*.pdf"))

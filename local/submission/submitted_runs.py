@@ -1,8 +1,8 @@
-"""The runs of a submission: an evaluation, with the training and the dev-test of its checkpoint.
+"""Find the runs of a submission: evaluation, training and dev-test of each checkpoint.
 
-An evaluation's folder names its checkpoint by path and SHA-256. Training and test are looked for
-where the checkpoint lies and in further folders that the user gives; they count if they are of the
-same bytes.
+An evaluation's folder names its checkpoint by path and SHA-256. Training and test are searched in
+the checkpoint's run folder and in further folders given by the user; their SHA-256 must be the
+same.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from local.training.macs import Macs
 
 @dataclass(frozen=True)
 class SubmittedRun:
-    """One training of a system and all that was made of it.
+    """One training of a system, with its test and evaluation.
 
     Attributes:
         folder: run folder of the evaluation.
         training: run folder of the training.
         test: run folder of the dev-test.
-        checkpoint: what was evaluated; the file may have gone.
-        sha256: of the checkpoint.
-        seed: of the training.
+        checkpoint: the evaluated checkpoint; the file may be missing.
+        sha256: SHA-256 of the checkpoint.
+        seed: seed of the training.
         sessions: how often the training was started; it was resumed if more than once.
-        network: cost of the network.
-        config: as evaluated.
+        network: size and cost of the network.
+        config: configuration of the evaluation.
         clips: evaluated clip -> its length in seconds.
-        results: results.json of the test.
+        results: content of the test's results.json.
     """
 
     folder: Path
@@ -55,25 +55,25 @@ class SubmittedRun:
 
     @property
     def energy(self) -> dict[str, Path]:
-        """codecarbon's table of each of STAGES."""
+        """Path of codecarbon's table of each of STAGES."""
         folders = zip(ENERGY_STAGES, (self.training, self.test, self.folder), strict=True)
         return {stage: emissions_file(folder, stage) for stage, folder in folders}
 
 
 def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
-    """What belongs to an evaluation.
+    """Find the training and the test of an evaluation.
 
     Args:
-        folder: run folder of `--eval_from_checkpoint`.
-        others: run folders where its training and its test may be, too.
+        folder: run folder of the evaluation.
+        others: further run folders that may be of its training or test.
 
     Raises:
-        InputError: naming all that is missing.
+        InputError: naming everything that is missing.
     """
     record = _last(stage_records(folder), "predict")
     if record is None or not (folder / EVALUATION_FILE).is_file():
         raise InputError(
-            f"{folder}: holds no finished evaluation; give a run folder of "
+            f"{folder}: contains no finished evaluation; give a run folder of "
             "train_pretrained.py --eval_from_checkpoint CKPT"
         )
     checkpoint, sha256 = _identity(record, folder)
@@ -85,12 +85,12 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
     problems = []
     if training is None:
         problems.append(
-            f"{folder}: the training of its checkpoint {checkpoint} is not found; give its run "
+            f"{folder}: no training of its checkpoint {checkpoint} found; give its run "
             "folder with --also"
         )
     if test is None:
         problems.append(
-            f"{folder}: no dev-test of its checkpoint {checkpoint} is found; make one with "
+            f"{folder}: no dev-test of its checkpoint {checkpoint} found; run one with "
             "train_pretrained.py --test_from_checkpoint and give its run folder with --also"
         )
     if training is None or test is None:
@@ -111,17 +111,17 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
 
 
 def stage_records(folder: Path) -> list[dict[str, Any]]:
-    """run.yaml: what was done in a run folder, in order.
+    """Read run.yaml, the sequence of commands in a run folder.
 
     Raises:
-        InputError: `folder` is no run folder.
+        InputError: `folder` is not a run folder.
     """
     path = folder / "run.yaml"
     if not path.is_file():
-        raise InputError(f"{folder}: is no run folder (no run.yaml); give LOG_DIR/version_N")
+        raise InputError(f"{folder}: is not a run folder (no run.yaml); give LOG_DIR/version_N")
     records = read_yaml(path)
     if not isinstance(records, list) or not all("stage" in one for one in records):
-        raise InputError(f"{path}: does not list what was done; make the run again")
+        raise InputError(f"{path}: does not list the commands of the run; repeat the run")
     return records
 
 
@@ -133,14 +133,14 @@ def _identity(record: dict[str, Any], folder: Path) -> tuple[Path, str]:
     identity = record.get("checkpoint")
     if identity is None:
         raise InputError(
-            f"{folder}: run.yaml does not tell the checkpoint, as older versions wrote it; "
+            f"{folder}: run.yaml, written by an older version, does not name the checkpoint; "
             "evaluate it again"
         )
     return Path(identity["path"]), str(identity["sha256"])
 
 
 def _tested(folder: Path, sha256: str) -> bool:
-    """Whether results of the checkpoint are in a run folder."""
+    """Whether a run folder has results of the checkpoint."""
     record = _last(stage_records(folder), "test")
     tested = record is not None and record.get("checkpoint", {}).get("sha256") == sha256
     return tested and (folder / results.RESULTS_FILE).is_file()
@@ -158,5 +158,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); make the run again") from None
+        raise InputError(f"{path}: cannot be read as JSON ({error}); repeat the run") from None
     return content

@@ -1,1 +1,1 @@
-"""Several runs together, with intervals and significance: `summarize_runs.py`."""
+"""Summarise several runs with confidence intervals and significance: `summarize_runs.py`."""

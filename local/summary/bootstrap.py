@@ -1,10 +1,10 @@
-"""The bootstrap over clips or recordings: resamples, intervals, differences, corrected p values.
+"""Bootstrap over clips or recordings: resamples, intervals, differences, corrected p values.
 
-Normal intervals with the bootstrap's bias taken off (Davison and Hinkley, Bootstrap Methods and
-their Application, 1997, section 5.2.1). Bias is not small here: a best threshold is fitted to the
-resample, and in a small corpus PSDS1 loses the deviation between classes that resampling adds. Of
-samples of the mini corpus's 16 MAESTRO recordings, percentile intervals of 95 % held the true F1 at
-the best thresholds in 22 % of 200 cases, these in 96 %; over all metrics, in 81 to 98 %.
+The intervals are normal, with the bootstrap's bias removed (Davison and Hinkley, Bootstrap Methods
+and their Application, 1997, section 5.2.1). Bias is not small here: a best threshold is fitted to
+the resample, and in a small corpus PSDS1 loses the deviation between classes that resampling adds.
+Of samples of the mini corpus's 16 MAESTRO recordings, percentile intervals of 95 % contained the
+true F1 at the best thresholds in 22 % of 200 cases, these in 96 %; over all metrics, in 81 to 98 %.
 
 Holm, "A simple sequentially rejective multiple test procedure", 1979.
 """
@@ -20,14 +20,14 @@ from desed_task.errors import InputError
 from desed_task.evaluation.scores import Floats
 
 CONFIDENCE_LEVEL = 0.95
-# Fewer do not give a standard error to two figures.
+# Fewer do not give two significant digits of the standard error.
 MIN_RESAMPLES = 100
 # A metric may be undefined in this share of resamples (no event of any class was drawn).
 MAX_UNDEFINED = 0.05
 
 
 def check_resamples(n_resamples: int) -> None:
-    """Refuse a number that no interval can be read from; 0 means that none is wanted.
+    """Refuse a number of resamples too small for intervals; 0 requests none.
 
     Raises:
         InputError: for 1 to 99 and negative numbers.
@@ -39,12 +39,12 @@ def check_resamples(n_resamples: int) -> None:
 
 
 def draw_resamples(n_units: int, n_resamples: int, seed: Sequence[int]) -> Floats:
-    """(resample, unit): how often each unit is drawn, with replacement, as many as there are.
+    """Draw counts (resample, unit): how often each unit occurs in a resample of the same size.
 
     Args:
-        n_units: clips or recordings.
-        n_resamples: resamples.
-        seed: numbers that the draw depends on.
+        n_units: number of clips or recordings.
+        n_resamples: number of resamples.
+        seed: seed of the draw.
     """
     chances = np.full(n_units, 1 / n_units)
     return np.random.default_rng(seed).multinomial(n_units, chances, n_resamples).astype(np.float64)
@@ -54,8 +54,8 @@ def bias_and_error(values: Floats, estimate: float) -> tuple[float, float]:
     """Bias and standard error of an estimate; NaN where the metric is undefined too often.
 
     Args:
-        values: (resample,); NaN for resamples in which the metric does not exist.
-        estimate: of the sample itself.
+        values: (resample,); NaN for resamples in which the metric is undefined.
+        estimate: value of the original sample.
     """
     there = values[~np.isnan(values)]
     if len(there) < max(2, (1 - MAX_UNDEFINED) * len(values)):
@@ -66,11 +66,11 @@ def bias_and_error(values: Floats, estimate: float) -> tuple[float, float]:
 def interval(
     values: Floats, estimate: float, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> tuple[float, float]:
-    """Low and high end of the interval at `CONFIDENCE_LEVEL`, cut to what the figure can be.
+    """Interval at `CONFIDENCE_LEVEL`, clipped to the possible values.
 
     Args:
         values: (resample,).
-        estimate: of the sample itself.
+        estimate: value of the original sample.
         bounds: least and largest possible value.
     """
     bias, deviation = bias_and_error(values, estimate)
@@ -84,7 +84,7 @@ def p_value(values: Floats, estimate: float) -> float:
 
     Args:
         values: (resample,) differences.
-        estimate: of the sample itself.
+        estimate: value of the original sample.
     """
     bias, deviation = bias_and_error(values, estimate)
     if deviation == 0:
@@ -93,7 +93,7 @@ def p_value(values: Floats, estimate: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for being many: the chance of any false finding stays at the level."""
+    """Correct p values for multiple comparisons, controlling the family-wise error rate."""
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")
     steps = values[order] * (len(values) - np.arange(len(values)))

@@ -1,4 +1,4 @@
-"""Pictures of a summary: metrics with intervals, and single classes."""
+"""Plot a summary: metrics with intervals, and single classes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from local.summary.run_folders import MAIN_METRICS
 from local.summary.summary import RunSummary
 from local.summary.systems import Spread, SystemRuns
 
-# Of each corpus, the metric that its classes are shown by.
+# The per-class metric shown for each corpus.
 CLASS_METRICS = {
     MAIN_METRICS[0]: "PSDS1 of DESED's classes, psds_eval",
     MAIN_METRICS[2]: "partial AUC of MAESTRO's classes",
 }
-# Rows are one unit high; systems stand this far from the row's middle.
+# Rows are one unit high; systems are this far from the row's centre.
 OFFSET = 0.17
 ROW_INCH = 0.38
-# Of a run's name in a legend, which must not be wider than the picture.
+# Longest name of a run in a legend, which must not be wider than the figure.
 MAX_LETTERS = 40
 
 
 def metrics_figure(summary: RunSummary) -> Figure:
-    """Every metric: means over runs with intervals over clips, and the single runs."""
+    """Plot all metrics: means over runs with intervals over clips, and single runs."""
     names = list(dict.fromkeys(name.split("/", 2)[2] for name in summary.systems[0].metrics))
     figure = Figure(figsize=(11, 1.6 + ROW_INCH * len(names)), layout="constrained")
     panels = figure.subplots(1, len(ROLES), sharey=True)
@@ -55,7 +55,7 @@ def metrics_figure(summary: RunSummary) -> Figure:
 
 
 def classes_figure(summary: RunSummary) -> Figure:
-    """Means of every class over runs, with their deviation."""
+    """Plot the means of all classes over runs, with their deviation."""
     first = summary.systems[0].per_class
     labels = {
         metric: [
@@ -81,7 +81,7 @@ def classes_figure(summary: RunSummary) -> Figure:
 
 
 def _places(n_rows: int, number: int, summary: RunSummary) -> list[float]:
-    """Heights of a system's rows, the first row on top."""
+    """Vertical positions of a system's rows, the first row on top."""
     offset = OFFSET * (1 - 2 * number) if len(summary.systems) > 1 else 0.0
     return [n_rows - 1 - row + offset for row in range(n_rows)]
 
@@ -94,7 +94,7 @@ def _draw(
     *,
     deviation: bool = False,
 ) -> None:
-    """Means as dots over the single runs as ticks."""
+    """Plot means as dots and single runs as ticks."""
     colour = f"C{number}"
     for place, spread in zip(places, spreads, strict=True):
         if spread.mean is None:
@@ -117,7 +117,7 @@ def _finish(axes: Axes, names: Sequence[str], title: str) -> None:
 
 
 def _explain(figure: Figure, summary: RunSummary, line: str | None) -> None:
-    """A legend below that says who is who and what lines mean."""
+    """Add a legend below for systems and lines."""
     keys = [
         Line2D([], [], color=f"C{number}", marker="os"[number], linestyle="", label=_told(system))
         for number, system in enumerate(summary.systems)
@@ -130,7 +130,7 @@ def _explain(figure: Figure, summary: RunSummary, line: str | None) -> None:
 
 
 def _told(system: SystemRuns) -> str:
-    """Which runs a system is, in few words; the texts list them."""
+    """Name a system's runs briefly; the texts list them."""
     first = system.runs[0].folder.absolute()
     if len(system.runs) == 1:
         name = f"{first.parent.name}/{first.name}"

@@ -1,4 +1,4 @@
-"""A summary of runs as Markdown, which reads on a terminal too, and as JSON."""
+"""Format a summary of runs as Markdown, readable on a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from local.summary.summary import Difference, Interval, RunSummary
 from local.summary.systems import Spread, SystemRuns
 from local.training.energy import ENERGY_STAGES
 
-# What the published baseline reached (SPEC section 7); figures of the challenge's data.
+# Results of the published baseline on the challenge's data (docs/metrics.md).
 PUBLISHED_METRICS = dict(
     zip(MAIN_METRICS, ((0.48, 0.003), (0.49, 0.004), (0.73, 0.007)), strict=True)
 )
 PUBLISHED_KWH = {"training": 1.666, "test": 0.143}
-# Of 1,168; the others have no event and are left out.
+# Out of 1,168; the others have no event and are left out.
 PUBLISHED_CLIPS = 1153
 MAIN_METRIC_HEADS = ("PSDS1, `psds_eval`", "PSDS1, `sed_scores_eval`", "mean pAUC on MAESTRO")
 STAGE_NAMES = {"training": "training", "test": "test", "eval": "evaluation"}
@@ -28,12 +28,12 @@ EMPTY_CELL = "-"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
-    """A Markdown table, padded so that it reads as it is.
+    """Format a Markdown table, padded to be readable as plain text.
 
     Args:
-        head: of each column.
+        head: heading of each column.
         rows: cells.
-        words: columns that stand to the left; the others, figures, stand to the right.
+        words: left-aligned columns; the others, of numbers, are right-aligned.
     """
     lines = [list(head), *(list(row) for row in rows)]
     width = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -48,7 +48,7 @@ def _padded(cells: Sequence[str], width: Sequence[int], words: int) -> list[str]
 
 
 def format_spread(spread: Spread | None, digits: int = 3) -> str:
-    """Mean and deviation: 0.481 ± 0.003."""
+    """Format mean and deviation: 0.481 ± 0.003."""
     if spread is None or spread.mean is None:
         return EMPTY_CELL
     if spread.deviation is None:
@@ -57,7 +57,7 @@ def format_spread(spread: Spread | None, digits: int = 3) -> str:
 
 
 def _format_kwh(spread: Spread | None) -> str:
-    """Likewise, with as many decimals as show three digits of a small figure."""
+    """Format mean and deviation with enough decimals for three digits of a small value."""
     mean = None if spread is None else spread.mean
     return format_spread(spread, _kwh_digits(mean) if mean else 3)
 
@@ -73,11 +73,11 @@ def _format_interval(interval: Interval | None, sign: str = "") -> str:
 
 
 def format_summary(summary: RunSummary, *, per_class: bool = True) -> str:
-    """The summary in Markdown.
+    """Format the summary in Markdown.
 
     Args:
-        summary: what was found.
-        per_class: with the tables of single classes, which are long.
+        summary: the summary.
+        per_class: whether to include the long tables of single classes.
     """
     parts = [
         "# Summary of runs",
@@ -101,7 +101,7 @@ def _name(summary: RunSummary, system: SystemRuns, role: str) -> str:
 
 
 def _columns(summary: RunSummary) -> list[tuple[str, SystemRuns, str]]:
-    """(heading, system, network) of each column of a table of metrics."""
+    """Return (heading, system, network) of each column of a table of metrics."""
     return [(_name(summary, s, role), s, role) for s in summary.systems for role in ROLES]
 
 
@@ -156,7 +156,7 @@ def _metrics(summary: RunSummary) -> str:
 
 
 def _short_names(full_names: Iterable[str]) -> list[str]:
-    """Names without stage and network, each once."""
+    """Unique metric names without stage and network."""
     return list(dict.fromkeys(name.split("/", 2)[2] for name in full_names))
 
 
@@ -180,7 +180,7 @@ def _differences(summary: RunSummary) -> str:
 
 
 def format_p_value(p: float) -> str:
-    """A p value to three decimals."""
+    """Format a p value to three decimals."""
     return "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
@@ -226,13 +226,13 @@ def _classes(summary: RunSummary) -> list[str]:
 
 
 def reading_notes(summary: RunSummary) -> list[str]:
-    """What the figures mean and what is to be known of these runs, a sentence or two each."""
+    """Explain the numbers and these runs, one or two sentences each."""
     notes = ["±: sample standard deviation over runs (n - 1); a single run has none."]
     units = summary.resampled.n_units
     if units:
         notes += _resampling_notes(summary)
     elif not summary.n_resamples:
-        notes.append("No intervals were asked for (--resamples 0).")
+        notes.append("No intervals were requested (--resamples 0).")
     clips = summary.systems[0].runs[0].content["clips"].get(DEVTEST.name)
     if clips != PUBLISHED_CLIPS:
         notes.append(
@@ -268,9 +268,9 @@ def _resampling_notes(summary: RunSummary) -> list[str]:
     notes = [
         f"[low, high]: {100 * CONFIDENCE_LEVEL:g} % intervals by the bootstrap, "
         f"{summary.n_resamples} resamples of {drawn}, seed {summary.seed}; normal, with the "
-        "bootstrap's bias taken off, so that an interval is not centred on its figure. "
-        "MAESTRO's recordings are drawn whole, because their clips overlap.",
-        "Each metric is computed from the resampled clips as at test: PSDS of psds_eval from its "
+        "bootstrap's bias removed, so an interval is not centred on its value. "
+        "MAESTRO is resampled by recording, because its clips overlap.",
+        "Each metric is computed from the resampled clips as in a test: PSDS of psds_eval from its "
         "thresholds, that of sed_scores_eval from all, F1 at its best threshold from the best "
         "of the resample. Runs are not resampled: an interval is that of the mean over these runs "
         "and is about the choice of clips, ± about the choice of seeds.",
@@ -286,7 +286,7 @@ def _resampling_notes(summary: RunSummary) -> list[str]:
 
 
 def as_json(summary: RunSummary) -> dict[str, Any]:
-    """Everything as plain values."""
+    """Return the summary as plain values."""
     return {
         "systems": {system.name: _system_json(summary, system) for system in summary.systems},
         "differences": {name: _difference(found) for name, found in summary.differences.items()},

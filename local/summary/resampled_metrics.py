@@ -1,4 +1,4 @@
-"""Every metric of stored runs on the same resampled clips."""
+"""Compute all metrics of stored runs on the same resampled clips."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_scores, re
 from local.summary.run_folders import FinishedRun
 from local.summary.systems import SystemRuns
 
-# A value computed again may round otherwise, no more.
+# A recomputed value may differ by rounding only.
 METRIC_TOLERANCE = 1e-6
-# Of psds_eval, where a run's configuration cannot be read.
+# For psds_eval, if a run's configuration cannot be read.
 N_THRESHOLDS = 50
 
 
@@ -31,7 +31,7 @@ CountsByNetwork = Mapping[tuple[Path, str], UnitCounts]  # run folder and networ
 
 @dataclass
 class ResampledMetrics:
-    """What the bootstrap found.
+    """The results of the bootstrap.
 
     Attributes:
         values: system -> full metric name -> (resample,) means over the system's runs.
@@ -49,8 +49,8 @@ def resample_metrics(
 ) -> ResampledMetrics:
     """Every metric of every network on the same resampled clips.
 
-    A corpus whose scores or tables are gone, or whose metrics are no longer what results.json
-    says, is left out with a note.
+    A corpus is left out with a note if its scores or tables are missing, or its metrics differ from
+    results.json.
     """
     found = ResampledMetrics({system.name: {} for system in systems})
     runs = [run for system in systems for run in system.runs]
@@ -73,10 +73,10 @@ def resample_metrics(
 def _unit_counts(
     corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None, bar: tqdm
 ) -> CountsByNetwork:
-    """Counts of every network, which give the metrics of results.json.
+    """Count for each network and check the metrics against results.json.
 
     Raises:
-        InputError: where they do not, or cannot be had.
+        InputError: if they differ or cannot be computed.
     """
     truth = _truth(corpus, runs, config)
     recounts = {}
@@ -94,13 +94,13 @@ def _unit_counts(
 
 
 def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
-    """From the first configuration whose tables are there: the runs were tested on one truth.
+    """Load the ground truth by the first configuration whose tables exist.
 
-    That they were is checked with their results.
+    That all runs were tested on it is checked with their results.
     """
     clip_ids = next((run.clip_ids[corpus] for run in runs if corpus in run.clip_ids), None)
     if clip_ids is None:
-        raise InputError("the scores of the runs are gone; test the runs again")
+        raise InputError("the scores of the runs are missing; test the runs again")
     configs = [run.config for run in runs if run.config is not None]
     first: InputError | None = None
     for one in configs if config is None else [config]:
@@ -109,13 +109,13 @@ def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | N
         except InputError as error:
             first = first or error
     raise InputError(
-        f"{first or 'no run has a config.yaml that can be read'} (paths are taken from where you "
-        "are: call this where you trained, or give --conf_file with the data's paths)"
+        f"{first or 'no run has a config.yaml that can be read'} (paths are relative to the "
+        "current folder: run this where you trained, or give --conf_file with the data's paths)"
     )
 
 
 def _check_values(recount: UnitCounts, run: FinishedRun, role: str) -> None:
-    """Refuse counts that do not give what the test wrote."""
+    """Refuse counts whose metrics differ from the test's."""
     values = recount.values(np.ones(len(recount.units)))
     for name, value in zip(recount.names, values, strict=True):
         full = f"test/{role}/{name}"
@@ -138,7 +138,7 @@ def _draw_system(
     weights: Floats,
     bar: tqdm,
 ) -> None:
-    """Add the means over a system's runs, resample by resample."""
+    """Average over a system's runs, per resample."""
     for role in ROLES:
         drawn = []
         for run in system.runs:

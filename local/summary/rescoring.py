@@ -1,4 +1,4 @@
-"""The test of a stored run again, clip by clip, so that its metrics can be had of resamples."""
+"""Rescore a stored run clip by clip, to compute its metrics on resamples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, s
 
 
 class MetricCounts(NamedTuple):
-    """Counts that metrics are functions of.
+    """Counts that the metrics are functions of.
 
     Attributes:
         names: of the metrics, without stage and network.
@@ -45,40 +45,40 @@ class MetricCounts(NamedTuple):
 
 
 class UnitCounts(NamedTuple):
-    """What one network scored on one corpus, unit by unit."""
+    """Counts of one network on one corpus, per unit."""
 
     units: tuple[str, ...]  # clips of DESED, recordings of MAESTRO
     counted: list[MetricCounts]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all metrics."""
+        """Names of all metrics."""
         return tuple(name for counted in self.counted for name in counted.names)
 
     def values(self, weights: np.ndarray) -> list[float]:
-        """Of all metrics, where unit i occurs `weights[i]` times."""
+        """Values of all metrics if unit i occurs `weights[i]` times."""
         return [value for counted in self.counted for value in counted.metric.values(weights)]
 
 
 def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) -> Truth:
-    """The truth of a test as it was: of the clips that were scored.
+    """Load the ground truth of a test, for the clips that were scored.
 
     Args:
         corpus: a test corpus.
-        config: where its tables lie; audio is read only of clips without a duration in them.
-        clip_ids: the scored clips, which were the ones on disk.
+        config: gives the paths of its tables; audio is only read for clips without a duration.
+        clip_ids: the scored clips, which were those on disk.
 
     Raises:
-        InputError: for tables that are absent or cannot be used.
+        InputError: for missing or unusable tables.
     """
     events = read_strong_table(Path(getattr(config.data, corpus.table_key)), VOCABULARY)
     folder = Path(getattr(config.data, corpus.folder_key))
     there = set(clip_ids)
-    # The scores say which clips without events the test left out, by whatever rule.
+    # The scores show which clips without events the test left out, by whatever rule.
     left_out = tuple(c for c in events.clip_ids if c in events.eventless and c not in there)
     events = events.select([clip_id for clip_id in events.clip_ids if clip_id in there])
     known = read_durations(Path(getattr(config.data, corpus.duration_key)))
-    # MAESTRO is scored by recording, so nobody asks how long its clips are.
+    # MAESTRO is scored by recording, so the length of its clips does not matter.
     asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
     own = {c: probe(folder / f"{c}.wav").duration_s for c in asked if c not in known}
     loaded = LoadedCorpus(corpus, folder, events.clip_ids, own, events=events, left_out=left_out)
@@ -86,10 +86,10 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
 
 
 def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
-    """Counts of every metric of `desed_test_metrics`.
+    """Count for all metrics of `desed_test_metrics`.
 
-    Units are the clips of the set: those without scores, which were left out for having no event,
-    add nothing but their durations to psds_eval's hours.
+    Units are the clips of the set: those without scores, left out because they have no event, only
+    add their durations to psds_eval's hours.
     """
     scores, events, _ = match_clips(scores, truth.events)
     events = events.merged()
@@ -131,9 +131,9 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
 
 
 def count_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
-    """Counts of every metric of `maestro_metrics` at a test; units are recordings.
+    """Count for all metrics of `maestro_metrics` in a test; units are recordings.
 
-    Clips of one recording overlap, and their scores are averaged: they are no units by themselves.
+    Clips of one recording overlap, and their scores are averaged, so clips cannot be units.
     """
     part = segment_part(scores, truth.events, truth.durations, "test")
     frames, true = part.recordings(part.scores)
@@ -151,10 +151,10 @@ COUNT_FUNCTIONS: dict[Corpus, Callable[[Scores, Truth, int], UnitCounts]] = {
 
 
 def read_scores(path: Path) -> Scores:
-    """The post-processed scores of a run, as `write_scores` keeps them.
+    """Read the post-processed scores of a run, as stored by `write_scores`.
 
     Raises:
-        InputError: for a file that is absent or not one of them.
+        InputError: if the file is missing or is not one of scores.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -167,4 +167,4 @@ def read_scores(path: Path) -> Scores:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; test the run again") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: no scores of a test ({error}); test the run again") from None
+        raise InputError(f"{path}: not scores of a test ({error}); test the run again") from None

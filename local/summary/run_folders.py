@@ -1,4 +1,4 @@
-"""Finished runs as they lie on disk, and whether their numbers may stand in one table."""
+"""Read finished runs and check that their results are comparable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from local.scoring import results
 from local.scoring.metrics import HIT_ONLY
 from local.training.energy import ENERGY_STAGES
 
-# What every test writes, and a summary shows first.
+# Metrics that every test writes and a summary shows first.
 MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
 RETEST_REMEDY = "test them on the same data with train_pretrained.py --test_from_checkpoint"
 
@@ -32,10 +32,10 @@ class FinishedRun:
 
     Attributes:
         folder: LOG_DIR/version_N.
-        content: of its results.json.
-        config: resolved; None where there is none that can be read.
-        energy_kwh: stage -> estimated energy, of the stages that were measured.
-        clip_ids: test corpus -> scored clips, where the scores are still there.
+        content: content of its results.json.
+        config: resolved configuration; None if it cannot be read.
+        energy_kwh: stage -> estimated energy, for measured stages.
+        clip_ids: test corpus -> scored clips, if the scores exist.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class FinishedRun:
     clip_ids: dict[Corpus, tuple[str, ...]] = field(default_factory=dict)
 
     def scores_path(self, role: str, corpus: Corpus) -> Path:
-        """Where the scores of a network on a test corpus are kept."""
+        """Path of a network's scores on a test corpus."""
         return self.folder / "metrics_test" / role / f"scores_{corpus.source.name.lower()}.npz"
 
     @property
@@ -60,12 +60,12 @@ class FinishedRun:
 
     @property
     def sed_scores_eval(self) -> str:
-        """The version that most metrics were computed with."""
+        """The version of sed_scores_eval that computed most metrics."""
         return self.content["versions"]["sed_scores_eval"]
 
     @property
     def seed(self) -> int | None:
-        """Of the training, where the configuration tells."""
+        """Seed of the training, if the configuration has it."""
         return None if self.config is None else self.config.training.seed
 
 
@@ -73,7 +73,7 @@ def open_run(folder: Path) -> FinishedRun:
     """Read a run folder.
 
     Raises:
-        InputError: if it is none, or its test is not finished.
+        InputError: if it is not a run folder, or its test is unfinished.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give run folders, LOG_DIR/version_N")
@@ -94,9 +94,9 @@ def open_run(folder: Path) -> FinishedRun:
 def _unfinished(folder: Path) -> str:
     runs = sorted(path.parent.name for path in folder.glob(f"version_*/{results.RESULTS_FILE}"))
     if runs:
-        return f"{folder} is no run but holds runs; give them: {folder / 'version_*'}"
+        return f"{folder} is not a run but contains runs; give them: {folder / 'version_*'}"
     last = folder / "checkpoints" / LAST_CHECKPOINT
-    remedy = resume_hint(last) if last.is_file() else "train it, or leave it out"
+    remedy = resume_hint(last) if last.is_file() else "train it or leave it out"
     return f"{folder}: no {results.RESULTS_FILE}, the run is unfinished; {remedy}"
 
 
@@ -108,7 +108,7 @@ def _config(folder: Path) -> RecipeConfig | None:
 
 
 def _energy(folder: Path) -> dict[str, float]:
-    """Sums of codecarbon's tables: a resumed training has a line for each part."""
+    """Sum codecarbon's tables: a resumed training has one line per session."""
     found = {}
     for stage in ENERGY_STAGES:
         path = folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
@@ -119,7 +119,7 @@ def _energy(folder: Path) -> dict[str, float]:
                 parts = [float(line["energy_consumed"]) for line in csv.DictReader(lines)]
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
-                f"{path}: no table of codecarbon's ({error!r}); restore or delete it"
+                f"{path}: not a table of codecarbon ({error!r}); restore or delete it"
             ) from None
         found[stage] = sum(parts)
     return found
@@ -138,19 +138,19 @@ def _scored_clips(run: FinishedRun) -> dict[Corpus, tuple[str, ...]]:
 
 
 def check_comparable(runs: Sequence[FinishedRun]) -> list[str]:
-    """Refuse runs whose numbers mean different things.
+    """Refuse runs whose results are not comparable.
 
     Returns:
-        What the reader of a table of these runs has to know.
+        Notes for the reader of a table of these runs.
 
     Raises:
-        InputError: for a run given twice, other metrics or classes, other test clips.
+        InputError: for a run given twice, or different metrics, classes or test clips.
     """
     problems, first = [], runs[0]
     known: dict[Path, FinishedRun] = {}
     for run in runs:
         if run.folder.resolve() in known:
-            problems.append(f"{run.folder} is given twice; a run counts once")
+            problems.append(f"{run.folder} is given twice; give each run once")
         known[run.folder.resolve()] = run
     for run in runs[1:]:
         problems += _class_problems(first, run) or _clip_problems(first, run)
@@ -163,20 +163,20 @@ def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
     other = sorted(set(first.metrics) ^ set(run.metrics))
     if other:
         return [
-            f"{run.folder}: not the metrics of {first.folder}, {len(other)} differ "
+            f"{run.folder}: other metrics than {first.folder}, {len(other)} differ "
             f"({examples(other)}); test both with one version of the recipe"
         ]
     differing = {
         label
         for name, values in first.per_class.items()
-        # Which classes have a value there depends on what a network finds.
+        # Which classes have a value there depends on the network's detections.
         if not name.endswith(HIT_ONLY)
         for label in _scored_labels(values) ^ _scored_labels(run.per_class[name])
     }
     if not differing:
         return []
     return [
-        f"{run.folder}: not the scored classes of {first.folder}, {len(differing)} differ "
+        f"{run.folder}: other scored classes than {first.folder}, {len(differing)} differ "
         f"({examples(sorted(differing))}), so means over classes cannot be compared; "
         f"{RETEST_REMEDY}"
     ]
@@ -217,7 +217,7 @@ def _version_notes(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _earlier_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    """Runs whose psds_eval F1 has classes at 0, which tests do not write any more."""
+    """Find runs whose psds_eval F1 has classes at 0, which tests no longer write."""
     earlier = [
         str(run.folder)
         for run in runs
@@ -237,13 +237,13 @@ def _earlier_notes(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _twin_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    """Runs with one result, which say nothing of each other's spread."""
+    """Find runs with identical results, which show no spread."""
     by_metrics: dict[str, list[FinishedRun]] = {}
     for run in runs:
         by_metrics.setdefault(json.dumps(run.metrics, sort_keys=True), []).append(run)
     return [
-        f"{', '.join(str(run.folder) for run in twins)} have one and the same result (seeds: "
-        f"{', '.join(str(run.seed) for run in twins)}); give each run a seed of its own with --set "
+        f"{', '.join(str(run.folder) for run in twins)} have identical results (seeds: "
+        f"{', '.join(str(run.seed) for run in twins)}); give each run its own seed with --set "
         "training.seed=..."
         for twins in by_metrics.values()
         if len(twins) > 1

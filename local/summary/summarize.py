@@ -1,4 +1,4 @@
-"""From run folders to a summary on the terminal and on disk."""
+"""Summarise run folders on the terminal and on disk."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def summarize_folders(
     n_resamples: int,
     seed: int,
 ) -> RunSummary:
-    """Read runs, check that they may stand together, and put them together.
+    """Read runs, check that they are comparable, and summarise them.
 
     Args:
         folders: runs of system A.
         against: runs of system B; may be empty.
-        config: where the test's tables lie, if not where the runs' configurations say.
-        n_resamples: of the bootstrap.
-        seed: of the resamples.
+        config: gives the paths of the test's tables, if they differ from the runs' configurations.
+        n_resamples: number of bootstrap resamples.
+        seed: seed of the resamples.
 
     Raises:
-        InputError: with everything that is wrong with the folders.
+        InputError: with all problems of the folders.
     """
     runs = _open([*folders, *against])
     notes = check_comparable(runs)
@@ -62,7 +62,7 @@ def _open(folders: Sequence[str]) -> list[FinishedRun]:
 
 
 def write_summary(summary: RunSummary, folder: Path) -> None:
-    """Write summary.md, two pictures and, last, summary.json; each appears whole."""
+    """Write summary.md, two figures and, last, summary.json, each atomically."""
     write_text_atomic(folder / TEXT_FILE, report.format_summary(summary))
     figures.save_figure(summary_figures.metrics_figure(summary), folder / METRICS_FILE)
     figures.save_figure(summary_figures.classes_figure(summary), folder / CLASSES_FILE)

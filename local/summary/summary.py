@@ -1,4 +1,4 @@
-"""Numbers of several runs: spread over runs, intervals over clips, one system against another."""
+"""Summarise runs: spread over runs, intervals over clips, differences of two systems."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from local.summary.systems import Spread, SystemRuns
 
 
 class Interval(NamedTuple):
-    """Of a figure: bounds at `bootstrap.CONFIDENCE_LEVEL`."""
+    """Bounds of a value at `bootstrap.CONFIDENCE_LEVEL`."""
 
     low: float
     high: float
 
 
 class Difference(NamedTuple):
-    """A minus B.
+    """Difference of two systems, A minus B.
 
     Attributes:
         value: difference of the means over runs.
-        interval: over clips.
-        p: two-sided.
-        p_holm: corrected for all comparisons of the summary.
+        interval: interval over clips.
+        p: two-sided p value.
+        p_holm: p value corrected for all comparisons of the summary.
     """
 
     value: float
@@ -39,16 +39,16 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Everything that is written.
+    """The content of a summary.
 
     Attributes:
         systems: one or two.
         intervals: system -> full metric name -> interval over clips.
-        differences: full metric name -> the first system less the second.
-        resampled: what was drawn from, and why there is less.
-        n_resamples: resamples; 0 for no intervals.
-        seed: of the resamples.
-        notes: what else the reader has to know.
+        differences: full metric name -> first system minus second.
+        resampled: the bootstrap's results, and why a corpus is missing.
+        n_resamples: number of resamples; 0 for no intervals.
+        seed: seed of the resamples.
+        notes: further notes for the reader.
     """
 
     systems: tuple[SystemRuns, ...]
@@ -68,17 +68,17 @@ def summarize(
     seed: int,
     notes: Sequence[str] = (),
 ) -> RunSummary:
-    """Put runs together.
+    """Summarise systems.
 
     Args:
-        systems: one, or two to be held against each other; comparable (see `check_comparable`).
-        config: says where the test's tables lie; None takes the runs' own configurations.
-        n_resamples: of the bootstrap; 0 for no intervals.
-        seed: of the resamples.
-        notes: passed on.
+        systems: one, or two to compare; their runs are comparable (see `check_comparable`).
+        config: gives the paths of the test's tables; None for the runs' own configurations.
+        n_resamples: number of bootstrap resamples; 0 for no intervals.
+        seed: seed of the resamples.
+        notes: notes of `check_comparable`.
 
     Raises:
-        InputError: for a number of resamples that is too small.
+        InputError: if there are too few resamples.
     """
     bootstrap.check_resamples(n_resamples)
     resampled = ResampledMetrics()

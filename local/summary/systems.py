@@ -1,4 +1,4 @@
-"""Runs of one recipe together: what they reach, and how far they spread."""
+"""Mean and deviation of metrics over the runs of a system."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from local.summary.run_folders import FinishedRun
 
 
 class Spread(NamedTuple):
-    """A figure over runs.
+    """A metric over runs.
 
     Attributes:
-        values: of each run; None where it does not exist.
-        mean: None where it does not exist in every run.
-        deviation: sample standard deviation; None of a single run.
+        values: value of each run; None where it is undefined.
+        mean: mean; None unless it is defined in every run.
+        deviation: sample standard deviation; None for a single run.
     """
 
     values: tuple[float | None, ...]
@@ -25,7 +25,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Spread:
-        """Mean and deviation of values."""
+        """Compute mean and deviation of values."""
         there = [value for value in values if value is not None]
         if not there or len(there) < len(values):
             return cls(tuple(values), None, None)
@@ -35,7 +35,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class SystemRuns:
-    """Runs of one recipe, which differ by their seeds."""
+    """Runs of one configuration that differ in their seeds."""
 
     name: str
     runs: tuple[FinishedRun, ...]
@@ -58,6 +58,6 @@ class SystemRuns:
         }
 
     def energy_kwh(self, stage: str) -> Spread | None:
-        """Over the runs that were measured; None if none was."""
+        """Energy of the measured runs; None if there are none."""
         found = [run.energy_kwh[stage] for run in self.runs if stage in run.energy_kwh]
         return Spread.of(found) if found else None

@@ -1,1 +1,1 @@
-"""Tuning with Optuna: the space, the study and the workers of optuna_pretrained.py."""
+"""Tune with Optuna: search space, study and workers of optuna_pretrained.py."""

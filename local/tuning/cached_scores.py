@@ -1,4 +1,4 @@
-"""Scores of a checkpoint's teacher before any filter, computed once and kept in a file."""
+"""Compute and cache the unfiltered scores of a checkpoint's teacher."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ STAGES_OF_OBJECTIVE: dict[Objective, tuple[Stage, Literal["validate", "test"]]] 
 
 
 class TeacherScores(NamedTuple):
-    """A part of the data with what the teacher says of it.
+    """A part of the data with the teacher's scores.
 
     Attributes:
         stage: how it is scored.
-        desed: scores (clip, frame, class) as the network gave them.
-        maestro: likewise.
-        truths: what they are held against, in this order.
+        desed: the network's DESED scores (clip, frame, class).
+        maestro: the network's MAESTRO scores (clip, frame, class).
+        truths: ground truths of both, in this order.
     """
 
     stage: Stage
@@ -52,17 +52,17 @@ class TeacherScores(NamedTuple):
 def teacher_scores(
     config: RecipeConfig, checkpoint: Path, part: Objective, folder: Path, device: torch.device
 ) -> TeacherScores:
-    """The scores of a part, from the folder if they were computed of the same files before.
+    """Return the scores of a part, from the cache if they were computed from the same files.
 
     Args:
-        config: of the checkpoint, with the paths of this machine.
-        checkpoint: the file.
-        part: held_out or devtest.
-        folder: keeps a file a corpus.
-        device: computes what is not there.
+        config: configuration of the checkpoint, with the paths of this machine.
+        checkpoint: path of the checkpoint.
+        part: "held_out" or "devtest".
+        folder: the cache, with one file per corpus.
+        device: device that computes missing scores.
 
     Raises:
-        InputError: for a checkpoint or data that cannot be used.
+        InputError: for an unusable checkpoint or data.
     """
     stage, needed = STAGES_OF_OBJECTIVE[part]
     data = SedDataModule(config)
@@ -90,7 +90,7 @@ def _compute(
     data: SedDataModule,
     device: torch.device,
 ) -> Iterable[Scores]:
-    """Scores of DESED and of MAESTRO; as in a run, a validation masks unknown classes."""
+    """Compute scores of DESED and MAESTRO; as in a run, a validation masks unknown classes."""
     module = SEDTask4(config)
     load_networks(module, load_safely(checkpoint)["state_dict"], str(checkpoint))
     module = module.eval().to(device)
@@ -107,7 +107,7 @@ def _compute(
 
 
 def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]) -> str:
-    """Tells apart what scores are computed of: checkpoint, frame times, clips and embeddings."""
+    """Identify the inputs of scores: checkpoint, frame times, clips and embeddings."""
     digest = hashlib.sha256(sha256_of(checkpoint).encode())
     digest.update(data.grid.boundaries_s.tobytes())
     for name, loaded in sorted(data.loaded.items()):
@@ -118,14 +118,14 @@ def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]
             status = path.stat()
             line = f"{name}\t{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
             digest.update(line.encode())
-    # Which of the clips are scored: those that a validation holds out, by today's rules.
+    # Which clips are scored: those held out for validation, by the current rules.
     scored_clips = [truth.events.clip_ids for truth in truths]
     digest.update(repr((scored_clips, data.config.data.audio_max_len)).encode())
     return digest.hexdigest()
 
 
 def _read(path: Path, identity: str) -> Scores | None:
-    """Scores that are kept, if they are those asked for."""
+    """Return cached scores if they have the requested inputs."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["identity"]) != identity:
@@ -134,7 +134,7 @@ def _read(path: Path, identity: str) -> Scores | None:
             clip_ids = tuple(stored["clip_ids"].tolist())
             return Scores(clip_ids, stored["values"], stored["boundaries_s"], labels)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # absent, or cut off: computed again
+        return None  # missing or truncated: computed again
 
 
 def _write(path: Path, scores: Scores, identity: str) -> None:

@@ -1,4 +1,4 @@
-"""Stage two: tune the median filters of a checkpoint, by Optuna's search or a sweep."""
+"""Stage two: tune the median filters of a checkpoint, with Optuna or by a sweep."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def tune_medians(
     swept: bool,
     device: torch.device,
 ) -> Path:
-    """Find the best lengths and print what they are worth, beside those that the checkpoint has.
+    """Find the best lengths and print their values beside those of the checkpoint's lengths.
 
     Args:
-        plan: what is searched; its configuration names the folders.
+        plan: the tuning plan; its configuration names the folders.
         checkpoint: a file of this recipe, or a published one.
-        overrides: `section.key=value` each, over the checkpoint's own values.
-        swept: whether every length is tried instead of searched for.
-        device: computes scores.
+        overrides: `section.key=value` strings, applied over the checkpoint's own values.
+        swept: whether to try every length instead of searching.
+        device: device that computes scores.
 
     Returns:
-        best.yaml, which a test of the checkpoint applies.
+        Path of best.yaml, which a test of the checkpoint applies.
 
     Raises:
-        InputError: for a checkpoint or data that cannot be used.
+        InputError: for an unusable checkpoint or data.
     """
     config = _config_of(plan.config, checkpoint, overrides)
     plan = replace(plan, config=config, subject=config.tuned.checkpoint_sha256, pruning=False)
@@ -81,14 +81,14 @@ def tune_medians(
 
 
 def _config_of(here: RecipeConfig, checkpoint: Path, overrides: Sequence[str]) -> RecipeConfig:
-    """The checkpoint's configuration, marked as that of this very file."""
+    """Return the checkpoint's configuration, marked as belonging to this file."""
     found = config_of_checkpoint(load_safely(checkpoint), here, overrides, str(checkpoint))
     mark = {"tuned.checkpoint_sha256": sha256_of(checkpoint)}
     return check_config(replace_values(mark, found.dump()), str(checkpoint))
 
 
 def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
-    """The best of Optuna's trials, or what the checkpoint has if none is better."""
+    """Return the best lengths of Optuna's trials, or the checkpoint's if none is better."""
 
     def evaluate(config: RecipeConfig) -> TrialOutcome:
         value = objective(config.net.median_filter)
@@ -105,7 +105,7 @@ def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
 
 
 def _swept(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
-    """The best of every length of every class; what each is worth to its class, in a table."""
+    """Return the best lengths of a full sweep; write each length's value to a table."""
     candidates = {_class_of(one): lengths_of(one) for one in plan.space.dimensions}
     before = plan.config.net.median_filter
     best = sweep_lengths(objective, before, candidates)
@@ -130,7 +130,7 @@ def _swept(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
 
 
 def lengths_of(one: Dimension) -> list[int]:
-    """Every length that a line of the space describes."""
+    """All lengths that a line of the search space describes."""
     if one.kind == "categorical":
         return [int(choice) for choice in one.choices if choice is not None]
     return list(range(int(one.low), int(one.high) + 1, int(one.step or 1)))
@@ -142,7 +142,7 @@ def _class_of(one: Dimension) -> str:
 
 
 def format_comparison(values: dict[str, list[ObjectiveValue]], objective: Objective) -> str:
-    """What lengths are worth on each part, as lines."""
+    """Format the values of lengths on each part."""
     lines = [
         f"{'teacher':<8}" + "".join(f"{part:>12} PSDS1   mpAUC     sum" for part in OBJECTIVES)
     ]
@@ -153,18 +153,18 @@ def format_comparison(values: dict[str, list[ObjectiveValue]], objective: Object
 
 
 def search_lengths(plan: TuningPlan, evaluate: Evaluate) -> StudyLog:
-    """Run trials until there are enough, or the time is over.
+    """Run trials until the study is complete or the time limit is reached.
 
     Args:
-        plan: what is tuned.
-        evaluate: says what a configuration is worth.
+        plan: the tuning plan.
+        evaluate: computes the objective of a configuration.
 
     Returns:
-        The log of the study, for a report.
+        The study's log, for a report.
 
     Raises:
         InputError: if the storage fails.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM; the trial at work is run again.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; the running trial will be retried.
     """
     with storage_errors(f"--storage {without_password(plan.storage)}"), interrupt_on_sigterm():
         study = open_study(plan)

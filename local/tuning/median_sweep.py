@@ -1,7 +1,7 @@
-"""What lengths of the median filters are worth, and the best ones.
+"""Compute the objective of median filter lengths, and find the best lengths.
 
-A class's filter changes the curve of that class alone, so a curve is computed once a class and
-length; any combination of lengths is then a matter of milliseconds.
+A class's filter changes the curve of that class alone, so a curve is computed once per class
+and length; any combination of lengths is then a matter of milliseconds.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from local.tuning.cached_scores import TeacherScores
 from local.tuning.trial import OBJECTIVE_METRICS
 
 MAX_PASSES = 20
-Lengths = tuple[int, ...]  # frames, one a class
+Lengths = tuple[int, ...]  # frames, one per class
 
 
 class ObjectiveValue(NamedTuple):
-    """What lengths are worth on a part."""
+    """The objective of lengths on a part."""
 
     psds1: float
     mpauc: float
@@ -38,10 +38,10 @@ class ObjectiveValue(NamedTuple):
 
 
 class MedianFilterObjective:
-    """Says what lengths are worth on a part of the data.
+    """Compute the objective of lengths on a part of the data.
 
     Args:
-        part: its scores before any filter, and truths.
+        part: its unfiltered scores and ground truths.
     """
 
     def __init__(self, part: TeacherScores) -> None:
@@ -51,7 +51,7 @@ class MedianFilterObjective:
         events = events.merged()
         self.desed_labels, _ = scored_classes(events, DESED_CLASSES)
         chosen = scores.select(labels=self.desed_labels)
-        # As the score-based metrics do: clips with events only.
+        # Clips with events only, as in the score-based metrics.
         clips = [clip for clip, true in truth_events(events, chosen.vocabulary).items() if true]
         self._desed, self._events = chosen.select(clips), events.select(clips)
         self._dataset_s = sum(desed.durations[clip_id] for clip_id in clips)
@@ -63,7 +63,7 @@ class MedianFilterObjective:
         self._areas: dict[tuple[str, int], float] = {}
 
     def __call__(self, lengths: Sequence[int]) -> ObjectiveValue:
-        """The teacher's PSDS1 and mean pAUC with these lengths, one a class of the task."""
+        """Return the teacher's PSDS1 and mean pAUC for these lengths, one per class of the task."""
         of = dict(zip(CLASSES, lengths, strict=True))
         rocs = [self.roc(label, of[label]) for label in self.desed_labels]
         areas = [self.area(label, of[label]) for label in self.maestro_labels]
@@ -71,11 +71,11 @@ class MedianFilterObjective:
         return ObjectiveValue(psds.value, float(np.nanmean(areas)) if areas else float("nan"))
 
     def facts(self, value: ObjectiveValue) -> dict[str, float]:
-        """The same by the names of the metrics."""
+        """Return them by the names of the metrics."""
         return {f"{self.part.stage}/{n}": v for n, v in zip(OBJECTIVE_METRICS, value, strict=True)}
 
     def roc(self, label: str, length: int) -> Roc:
-        """The PSD-ROC of a DESED class, filtered with a length."""
+        """PSD-ROC of a DESED class, filtered with a length."""
         if (label, length) not in self._rocs:
             scores = _filtered(self._desed, label, length)
             truth = as_detections(self._events, scores.vocabulary)
@@ -84,14 +84,14 @@ class MedianFilterObjective:
         return self._rocs[label, length]
 
     def area(self, label: str, length: int) -> float:
-        """The partial area of a MAESTRO class, filtered with a length."""
+        """Partial AUC of a MAESTRO class, filtered with a length."""
         if (label, length) not in self._areas:
             found = self._segments.metrics(_filtered(self._segments.scores, label, length))
             self._areas[label, length] = found.partial_auc_per_class[label]
         return self._areas[label, length]
 
     def alone(self, label: str, length: int) -> float:
-        """What a length is worth to its class by itself: its PSDS1, or its partial area."""
+        """Value of a length for its class alone: PSDS1 or partial AUC."""
         if label in self.maestro_labels:
             return self.area(label, length)
         return psds_of_rocs([self.roc(label, length)], [label], PSDS1).value
@@ -104,15 +104,15 @@ def _filtered(scores: Scores, label: str, length: int) -> Scores:
 def sweep_lengths(
     objective: MedianFilterObjective, start: Sequence[int], candidates: Mapping[str, Sequence[int]]
 ) -> Lengths:
-    """The best lengths by trying every one of every class.
+    """Find the best lengths by trying all candidates of all classes.
 
     Mean pAUC is the mean over classes, so each class's best length is the best. PSDS1 also
     subtracts how far classes lie apart, so there a class's best length depends on the others': from
-    several beginnings one class after the other is set to its best, until none changes.
+    several starting points each class in turn is set to its best length until none changes.
 
     Args:
-        objective: of the part that is tuned on.
-        start: lengths, one a class of the task; a class without candidates keeps its own.
+        objective: objective of the part that is tuned on.
+        start: lengths, one per class of the task; a class without candidates keeps its own.
         candidates: class -> lengths to try.
     """
     of = dict(zip(CLASSES, start, strict=True))
@@ -143,7 +143,7 @@ def _psds(objective: MedianFilterObjective, of: Mapping[str, int]) -> float:
 def _ascend(
     objective: MedianFilterObjective, begin: Mapping[str, int], tried: Mapping[str, Sequence[int]]
 ) -> dict[str, int]:
-    """Lengths that no change of a single one makes better."""
+    """Lengths that no single change improves (a local optimum)."""
     of = dict(begin)
     best = _psds(objective, of)
     for _ in range(MAX_PASSES):

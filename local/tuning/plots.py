@@ -1,4 +1,4 @@
-"""Plots of a study, and of the values of median filter lengths."""
+"""Plot a study, and the values of median filter lengths."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def completed_trials(study: Study) -> list[FrozenTrial]:
 
 
 def draw_plots(study: Study, folder: Path) -> list[str]:
-    """Draw what can be drawn of a study into NAME.png and NAME.html.
+    """Write the plots of a study to NAME.png and NAME.html.
 
     Args:
-        study: with a complete trial.
-        folder: is made.
+        study: a study with at least one complete trial.
+        folder: output folder; created if missing.
 
     Returns:
-        Names of the plots; importances need two trials of different worth.
+        Names of the plots; importances need two trials with different values.
     """
     done = completed_trials(study)
     drawn: dict[str, tuple[Figure, Callable[..., Any]]] = {
@@ -58,7 +58,7 @@ def draw_plots(study: Study, folder: Path) -> list[str]:
             with atomic_path(folder / f"{name}.png") as picture:
                 figure.savefig(picture, bbox_inches="tight", dpi=DPI)
             with atomic_path(folder / f"{name}.html") as file:
-                # One copy of plotly's script for all pages: they open without a network.
+                # One copy of plotly's script for all pages, which open without a network.
                 on_page(study, target_name=TARGET_NAME).write_html(
                     file, include_plotlyjs="directory"
                 )
@@ -80,7 +80,7 @@ def plot_history(trials: Sequence[FrozenTrial]) -> Figure:
 
 
 def plot_importances(found: dict[str, float]) -> Figure:
-    """Share of the variation that each value explains, the largest on top."""
+    """Share of the variance that each hyperparameter explains, the largest on top."""
     figure = Figure(figsize=(8, 1 + 0.3 * len(found)))
     axes = figure.subplots()
     paths = list(found)[::-1]
@@ -92,7 +92,7 @@ def plot_importances(found: dict[str, float]) -> Figure:
 
 
 def plot_slices(trials: Sequence[FrozenTrial]) -> Figure:
-    """Objective over each value that was drawn, a panel a value."""
+    """Objective over each drawn hyperparameter, one panel per hyperparameter."""
     paths = sorted({path for trial in trials for path in trial.params})
     columns = min(SLICES_PER_ROW, len(paths))
     rows = math.ceil(len(paths) / columns)
@@ -126,10 +126,10 @@ def plot_median_curves(
     maestro_labels: Collection[str],
     marked: Mapping[str, Mapping[str, int]],
 ) -> Figure:
-    """A panel a class: its PSDS1 (DESED) or partial AUC (MAESTRO) over the length in frames.
+    """One panel per class: PSDS1 (DESED) or partial AUC (MAESTRO) over the length in frames.
 
-    The chosen length of a DESED class may lie beside its peak: PSDS1 also counts how far classes
-    lie apart.
+    The chosen length of a DESED class may differ from its peak: PSDS1 also penalises the deviation
+    between classes.
 
     Args:
         values: class -> length -> value.

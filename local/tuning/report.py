@@ -1,4 +1,4 @@
-"""What a study has found so far: a table, and plots as pictures and as pages to look at."""
+"""Report a study: a table of trials, and plots as PNG and HTML."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ N_SHOWN = 5
 
 
 def write_report(log: StudyLog) -> Path:
-    """Print what was found; write the table of trials, the plots and best.yaml.
+    """Print the results; write the table of trials, the plots and best.yaml.
 
     Args:
-        log: of the study and the folder that it is written into.
+        log: the study's log, whose folder is written to.
 
     Returns:
-        The folder of table and plots.
+        The folder of the table and the plots.
     """
     study, folder = log.shared_study, log.report_folder
     write_text_atomic(folder / TRIALS_FILE, format_trials(study))
@@ -37,7 +37,7 @@ def write_report(log: StudyLog) -> Path:
 
 
 def format_study(study: SharedStudy) -> list[str]:
-    """How many trials ended how, and the best few."""
+    """Format the number of trials by state, and the best few."""
     trials = study.trials
     counts = {s: sum(t.state == s for t in trials) for s in TrialState}
     named = ", ".join(f"{count} {s.name.lower()}" for s, count in counts.items() if count)
@@ -51,7 +51,7 @@ def format_study(study: SharedStudy) -> list[str]:
 
 
 def format_trials(study: SharedStudy) -> str:
-    """Tab-separated: a row a trial, with its state, value, drawn values and reason."""
+    """Format a tab-separated table: one trial per row with state, value, parameters and reason."""
     paths = [dimension.path for dimension in study.space.dimensions]
     rows = [["trial", "state", TARGET_NAME, *paths, "seconds", "reason"]]
     for trial in study.trials:

@@ -1,11 +1,11 @@
-"""The search space: which values of the configuration are tuned, and between which bounds.
+"""The search space: which values of the configuration are tuned, and their bounds.
 
     space = Space.load("confs/optuna.yaml", "training")
     overrides = space.sample(trial)             # {"opt.lr": 0.0011, "net.n_RNN_cell": 192, ...}
-    tree = apply(overrides, config.dump())      # what a trial is made from
+    tree = apply(overrides, config.dump())      # a trial's configuration
 
-It is data: the section `optuna` of a configuration file, one line a value, by its dotted path. Of a
-list, an entry is named by its index, or the class it belongs to; `*` is every class.
+It is the section `optuna` of a configuration file, one line per value, by its dotted path. An entry
+of a list is named by its index or its class; `*` stands for all classes.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ Value = int | float | str | bool | None
 DEFAULT_FILE = Path(__file__).resolve().parents[2] / "confs" / "optuna.yaml"
 EVERY_CLASS = "*"
 TUNED_SECTIONS = ("training", "scaler", "opt", "feats", "net")
-# With another value of these, a trial would be measured by another yardstick than its siblings.
+# With other values of these, a trial's objective could not be compared with the others'.
 NOT_TUNABLE = {
-    "training.seed": "it draws which clips are held out",
-    "training.weak_split": "it says which clips are held out",
-    "training.maestro_split": "it says which clips are held out",
+    "training.seed": "it determines which clips are held out",
+    "training.weak_split": "it determines which clips are held out",
+    "training.maestro_split": "it determines which clips are held out",
     "training.validation_interval": "trials are compared epoch by epoch",
     "training.obj_metric_synth_type": "trials are compared by it",
     "training.obj_metric_maestro_type": "trials are compared by it",
 }
-DIGITS = 10  # of a sampled number; what a sum of steps adds behind them is rounding
+DIGITS = 10  # digits of a sampled number; a sum of steps has rounding errors after them
 
 
 class Sampler(Protocol):
-    """What of an Optuna trial draws values."""
+    """The methods of an Optuna trial that suggest values."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None, log: bool
@@ -51,22 +51,22 @@ class Sampler(Protocol):
         """A number."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """A whole number."""
+        """An integer."""
 
     def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
         """One of several values."""
 
 
 class DimensionConfig(StrictModel):
-    """A line of the space as the file has it."""
+    """A line of the space as written in the file."""
 
     kind: Literal["float", "int", "categorical"]
     low: float | None = None
     high: float | None = None
     step: float | None = Field(default=None, gt=0)
-    """From one value to the next; of floats, none means any value between the bounds."""
+    """Distance of neighbouring values; without it, floats take any value between the bounds."""
     log: bool = False
-    """Draw the logarithm evenly."""
+    """Whether to sample uniformly on a log scale."""
     choices: list[Value] | None = None
 
 
@@ -80,16 +80,16 @@ class TuningConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Dimension:
-    """One value that is tuned.
+    """One tuned value.
 
     Attributes:
-        path: dotted, `net.dropout` or `net.median_filter.Speech`.
-        kind: float, int or categorical.
+        path: dotted path, `net.dropout` or `net.median_filter.Speech`.
+        kind: "float", "int" or "categorical".
         low: smallest value of a number.
-        high: largest value, which the steps from `low` reach.
-        step: between neighbouring values; None for any float.
-        log: whether the logarithm is drawn evenly.
-        choices: of a categorical one.
+        high: largest value, a whole number of steps from `low`.
+        step: distance of neighbouring values; None for any float.
+        log: whether to sample uniformly on a log scale.
+        choices: choices of a categorical value.
     """
 
     path: str
@@ -102,13 +102,13 @@ class Dimension:
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """The outermost values; of a categorical one, all of them."""
+        """The smallest and the largest value; all choices of a categorical one."""
         if self.kind == "categorical":
             return self.choices
         return (self.clean(self.low), self.clean(self.high))
 
     def sample(self, trial: Sampler) -> Value:
-        """The value that `trial` draws."""
+        """Sample the value from `trial`."""
         if self.kind == "categorical":
             return self.clean(trial.suggest_categorical(self.path, list(self.choices)))
         if self.kind == "int":
@@ -118,7 +118,7 @@ class Dimension:
         return self.clean(drawn)
 
     def clean(self, value: Any) -> Value:
-        """`value` as the configuration has it, without the rounding of a sum of steps."""
+        """Convert `value` for the configuration, without the rounding errors of a sum of steps."""
         if self.kind == "int":
             return int(value)
         return float(f"{value:.{DIGITS}g}") if self.kind == "float" else value
@@ -126,20 +126,20 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """All values that are tuned together."""
+    """The values that are tuned together."""
 
     dimensions: tuple[Dimension, ...]
 
     @classmethod
     def load(cls, path: str | Path, stage: TuningStage) -> Space:
-        """The space of a configuration file; that of confs/optuna.yaml where it has none.
+        """Load the space of a configuration file; without one, that of confs/optuna.yaml.
 
         Args:
-            path: of a YAML file with a section `optuna`.
+            path: YAML file with a section `optuna`.
             stage: training, or postprocessing (the median filters).
 
         Raises:
-            InputError: with every mistake at once.
+            InputError: with all mistakes at once.
         """
         tuned = read_tuning_config(path)
         ranges = getattr(tuned, stage)
@@ -158,27 +158,27 @@ class Space:
                 if not found:
                     dimensions.append(_dimension(dotted, one))
         if problems:
-            # What is wrong with every class is said once.
+            # A mistake in all classes is reported once.
             raise InputError.collect(list(dict.fromkeys(problems)), f"{origin} cannot be used:")
         return cls(tuple(dimensions))
 
     def sample(self, trial: Sampler) -> dict[str, Value]:
-        """Dotted path -> value, as `trial` draws them."""
+        """Sample dotted path -> value from `trial`."""
         return {dimension.path: dimension.sample(trial) for dimension in self.dimensions}
 
     def overrides(self, params: Mapping[str, Any]) -> dict[str, Value]:
-        """Dotted path -> value of a trial's stored parameters."""
+        """Return dotted path -> value of a trial's stored parameters."""
         return {d.path: d.clean(params[d.path]) for d in self.dimensions if d.path in params}
 
     def check(self, config: RecipeConfig, origin: str) -> None:
-        """Refuse a space with values that the configuration does not take.
+        """Refuse a space with values that the configuration rejects.
 
         Args:
-            config: what the values are put into.
-            origin: where the space comes from.
+            config: configuration to apply the values to.
+            origin: the space's file, for messages.
 
         Raises:
-            InputError: with every value that is refused by itself.
+            InputError: with every value that is invalid by itself.
         """
         problems = []
         for dimension in self.dimensions:
@@ -189,21 +189,21 @@ class Space:
                     reasons = [line.strip(" -") for line in str(error).splitlines()[1:]]
                     problems.append(f"{dimension.path} = {value}: {'; '.join(reasons)}")
         if problems:
-            heading = f"{origin}: the configuration does not take values of the space:"
+            heading = f"{origin}: the configuration rejects values of the space:"
             raise InputError.collect(problems, heading)
 
     def describe(self) -> dict[str, Any]:
-        """Plain values that tell one space from another."""
+        """Plain values that identify the space."""
         return {
             d.path: [d.kind, d.low, d.high, d.step, d.log, list(d.choices)] for d in self.dimensions
         }
 
 
 def read_tuning_config(path: str | Path) -> TuningConfig:
-    """The section `optuna` of a configuration file; its defaults where there is none.
+    """Read the section `optuna` of a configuration file; its defaults if there is none.
 
     Raises:
-        InputError: with every mistake of the section.
+        InputError: with all mistakes of the section.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; see confs/optuna.yaml")
@@ -217,14 +217,14 @@ def read_tuning_config(path: str | Path) -> TuningConfig:
 
 
 def replace_values(overrides: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration's tree with other values at dotted paths.
+    """Copy a configuration's tree with other values at dotted paths.
 
     Args:
         overrides: dotted path -> value.
-        tree: sections of keys, as `RecipeConfig.dump` gives them.
+        tree: sections of keys, as returned by `RecipeConfig.dump`.
 
     Raises:
-        InputError: for a path that leads nowhere.
+        InputError: for a path that does not exist.
     """
     changed = copy.deepcopy(dict(tree))
     for path, value in overrides.items():
@@ -238,7 +238,7 @@ def replace_values(overrides: Mapping[str, Any], tree: Mapping[str, Any]) -> dic
                 raise KeyError(key)
             branch[key] = value
         except (KeyError, IndexError, TypeError, ValueError):
-            raise InputError(f"{path}: there is no such value in the configuration") from None
+            raise InputError(f"{path}: no such value in the configuration") from None
     return changed
 
 
@@ -262,10 +262,12 @@ def _dimension(path: str, one: DimensionConfig) -> Dimension:
 
 
 def _path_problems(path: str) -> list[str]:
-    """Why a dotted path is nothing that can be tuned; the value itself is not looked at."""
+    """Explain why a dotted path cannot be tuned; the value itself is not checked."""
     section, _, rest = path.partition(".")
     if section not in TUNED_SECTIONS:
-        return [f"{section} is no section that can be tuned; take {', '.join(TUNED_SECTIONS)}"]
+        return [
+            f"{section} is not a section that can be tuned; use one of {', '.join(TUNED_SECTIONS)}"
+        ]
     if path in NOT_TUNABLE:
         return [f"cannot be tuned: {NOT_TUNABLE[path]}"]
     keys = RecipeConfig.model_fields[section].annotation.model_fields  # type: ignore[union-attr]
@@ -275,7 +277,7 @@ def _path_problems(path: str) -> list[str]:
         hint = f"did you mean {section}.{near[0]}?" if near else f"known: {', '.join(keys)}"
         return [f"no such key in {section}; {hint}"]
     if entry and key == "median_filter" and not _names_a_class(entry):
-        return [f"{'.'.join(entry)!r} is no class; take one of {', '.join(CLASSES)}, or *"]
+        return [f"{'.'.join(entry)!r} is not a class; use one of {', '.join(CLASSES)}, or *"]
     return []
 
 
@@ -285,25 +287,25 @@ def _names_a_class(entry: list[str]) -> bool:
 
 
 def _range_problems(one: DimensionConfig) -> list[str]:
-    """Everything that is wrong with the bounds, the step or the choices."""
+    """Find all problems of the bounds, the step and the choices."""
     if one.kind == "categorical":
         if not one.choices:
-            return ["a categorical value wants choices: [...]"]
+            return ["a categorical value needs choices: [...]"]
         doubled = len(one.choices) != len({(type(c), c) for c in one.choices})
-        return ["a choice is there twice"] if doubled else _unused(one, ("low", "high", "step"))
+        return ["a choice occurs twice"] if doubled else _unused(one, ("low", "high", "step"))
     if one.low is None or one.high is None:
-        return [f"{one.kind} wants low and high"]
+        return [f"{one.kind} needs low and high"]
     problems = _unused(one, ("choices",))
     if one.low >= one.high:
         problems.append(f"low ({one.low:g}) must be below high ({one.high:g})")
     elif one.step is not None and not one.log:
         problems += _step_problems(one.low, one.high, one.step)
     if one.kind == "int" and any(v is not None and v % 1 for v in (one.low, one.high, one.step)):
-        problems.append("int wants whole numbers for low, high and step")
+        problems.append("int needs whole numbers for low, high and step")
     if one.log and one.low <= 0:
         problems.append(f"with log, low ({one.low:g}) must be above 0")
     if one.log and one.step is not None:
-        problems.append("log and step do not go together; leave one of them out")
+        problems.append("log and step exclude each other; leave one of them out")
     return problems
 
 

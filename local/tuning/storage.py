@@ -1,4 +1,4 @@
-"""Where a study is kept: an SQLite file, a database server, or a journal in a shared folder."""
+"""Open the storage of a study: SQLite file, database server, or journal in a shared folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from desed_task.errors import InputError
 DATABASE_FILE = "optuna-sed.db"
 JOURNAL_PREFIX = "journal://"
 SQLITE_PREFIX = "sqlite:///"
-LOCK_TIMEOUT_S = 60  # for SQLite, which one process at a time writes
+LOCK_TIMEOUT_S = 60  # for SQLite, which only one process can write at a time
 DRIVERS = {
     "postgresql": "pip install 'psycopg[binary]', and begin the URL with postgresql+psycopg://",
     "mysql": "pip install pymysql cryptography, and begin the URL with mysql+pymysql://",
@@ -25,41 +25,41 @@ DRIVERS = {
 
 
 def default_url(log_dir: Path) -> str:
-    """The SQLite file of a folder."""
+    """URL of the SQLite file of a folder."""
     return f"{SQLITE_PREFIX}{log_dir / DATABASE_FILE}"
 
 
 def is_journal(url: str) -> bool:
-    """Whether it names a journal: `journal://PATH`, or just a path."""
+    """Whether a URL names a journal: `journal://PATH` or a plain path."""
     return url.startswith(JOURNAL_PREFIX) or "://" not in url
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be printed."""
+    """The URL without its password, for printing."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def open_storage(url: str, *, make: bool = True) -> BaseStorage:
-    """The storage of a URL; a file and its folder are made.
+    """Open the storage of a URL; files and folders are created.
 
     Args:
-        url: `sqlite:///PATH`, `postgresql://...`, `mysql://...`, `journal://PATH` or a path, which
-            is a journal's too.
-        make: whether a file that is not there is made.
+        url: `sqlite:///PATH`, `postgresql://...`, `mysql://...`, `journal://PATH` or the path of a
+            journal.
+        make: whether to create a missing file.
 
     Raises:
-        InputError: if it is not there and not to be made, the URL is of another kind, its driver is
-            missing, or nobody answers there.
+        InputError: if it is missing and must not be created, the kind of URL is unknown, its driver
+            is missing, or the server does not respond.
     """
     origin = f"--storage {without_password(url)}"
     if is_journal(url) or url.startswith(SQLITE_PREFIX):
         path = Path(url.removeprefix(JOURNAL_PREFIX).removeprefix(SQLITE_PREFIX))
         if not make and not path.exists():
-            raise InputError(f"{origin}: there is no such file; nothing was tuned there yet")
+            raise InputError(f"{origin}: no such file; nothing was tuned there yet")
         path.parent.mkdir(parents=True, exist_ok=True)
     if is_journal(url):
         if path.is_dir():
-            raise InputError(f"{origin}: that is a folder; give a file, such as {path}/study.log")
+            raise InputError(f"{origin}: is a folder; give a file, such as {path}/study.log")
         with storage_errors(origin):
             return JournalStorage(JournalFileBackend(str(path)))
     waiting = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith(SQLITE_PREFIX) else {}
@@ -73,17 +73,17 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         raise InputError(f"{origin}: {missing} is not installed; {remedy}") from None
     except (ArgumentError, NoSuchModuleError):
         raise InputError(
-            f"{origin}: no such kind of storage; give sqlite:///FILE, postgresql://..., "
+            f"{origin}: unknown kind of storage; give sqlite:///FILE, postgresql://..., "
             "mysql://... or journal://FILE"
         ) from None
 
 
 @contextmanager
 def storage_errors(origin: str) -> Iterator[None]:
-    """Let a storage that fails say so in one line.
+    """Turn errors of the storage into one-line messages.
 
     Raises:
-        InputError: with what the database or the file system says.
+        InputError: with the message of the database or the file system.
     """
     try:
         yield
@@ -96,6 +96,6 @@ def storage_errors(origin: str) -> Iterator[None]:
     ) as error:
         said = " ".join(without_password(str(error.__cause__ or error)).split())
         raise InputError(
-            f"{origin}: the study cannot be read or written ({said[:300]}); check the place and "
-            "its rights, then run the same command again"
+            f"{origin}: the study cannot be read or written ({said[:300]}); check the path and "
+            "its permissions, then run the same command again"
         ) from None

@@ -1,8 +1,8 @@
-"""The study as the tuner sees it: which trials there are, who runs them, and what became of them.
+"""Share an Optuna study between tuners: owners, heartbeats and retries of trials.
 
-Only the tuner of a machine talks to the storage, its workers do not. Several tuners may share one
-study: each trial has an owner, `host:process`, that gives a sign of life every `HEARTBEAT_S`
-seconds. A trial without an owner that lives is failed, and tried again once.
+Only a machine's tuner accesses the storage, not its workers. Several tuners may share one study:
+each trial has an owner, `host:process`, that sends a heartbeat every `HEARTBEAT_S` seconds. A trial
+whose owner has ended is failed and retried once.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from local.tuning.search_space import Space, Value
 from local.tuning.workers.messages import OutcomeKind, TrialOutcome
 
 HEARTBEAT_S = 30.0
-GRACE_S = 300.0  # without a sign of life, on another machine
+GRACE_S = 300.0  # without a heartbeat from another machine
 MAX_ATTEMPTS = 2
 OWNER, HEARTBEAT, ATTEMPT, REASON, TRIED_AGAIN = "owner", "beat", "attempt", "reason", "tried_again"
 RETRY_OF, HOME, BASIS = "retry_of", "home", "basis"
 
 
 class StartedTrial(NamedTuple):
-    """A trial that this tuner runs."""
+    """A trial run by this tuner."""
 
     number: int
-    home: int  # number of its folder
+    home: int  # the number of its folder
     overrides: dict[str, Value]
 
 
 class SharedStudy:
-    """A study and what this tuner runs of it.
+    """A study and the trials that this tuner runs.
 
     Args:
-        storage: holds the study, or will.
-        name: of the study.
-        space: that is searched.
-        n_trials: of all tuners together.
-        seed: of the draws; with the trial's number it makes them, so no two tuners draw alike.
-        pruner: ends trials that are clearly bad.
-        clock: seconds, for the age of signs of life.
+        storage: storage that contains or will contain the study.
+        name: name of the study.
+        space: the search space.
+        n_trials: number of trials of all tuners together.
+        seed: seed of the sampler, combined with the trial's number so that tuners differ.
+        pruner: prunes trials that are clearly bad.
+        clock: time in seconds, for the age of heartbeats.
     """
 
     def __init__(
@@ -73,7 +73,9 @@ class SharedStudy:
         self._seed = seed
         self._clock = clock
         self._mine: dict[int, Trial] = {}
-        self._seen: dict[int, tuple[Any, float]] = {}  # trial -> its last sign of life and when
+        self._seen: dict[
+            int, tuple[Any, float]
+        ] = {}  # trial -> its last heartbeat and when it was seen
         self._heartbeats, self._beaten = 0, -np.inf
         self.study = optuna.create_study(
             study_name=name,
@@ -86,15 +88,15 @@ class SharedStudy:
     def agree_on(
         self, basis: Mapping[str, Any], remedy: str, ignored: Collection[str] = ()
     ) -> None:
-        """Refuse to go on with a study that was made of something else.
+        """Refuse to resume a study that was begun with other values.
 
         Args:
-            basis: plain values that all of its trials must share.
-            remedy: what the user can do.
-            ignored: keys that may differ.
+            basis: plain values that all trials must share.
+            remedy: advice for the message.
+            ignored: keys whose values may differ.
 
         Raises:
-            InputError: with everything that differs.
+            InputError: with all differences.
         """
         before = self.study.user_attrs.get(BASIS)
         if before is None:
@@ -111,42 +113,42 @@ class SharedStudy:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All of them, oldest first."""
+        """All trials, oldest first."""
         return self.study.get_trials(deepcopy=False)
 
     @property
     def best(self) -> FrozenTrial | None:
-        """The best that is complete."""
+        """The best complete trial."""
         done = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
         return max(done, key=lambda trial: trial.value or 0.0, default=None)
 
     @property
     def n_ended(self) -> int:
-        """Trials that have ended for good: complete, pruned, or failed and not tried again."""
+        """Number of trials that have ended: complete, pruned, or failed and not retried."""
         return sum(t.state.is_finished() and not t.user_attrs.get(TRIED_AGAIN) for t in self.trials)
 
     @property
     def running(self) -> list[int]:
-        """Numbers of the trials that this tuner runs."""
+        """Numbers of this tuner's running trials."""
         return list(self._mine)
 
     def wants_more(self) -> bool:
-        """Whether another trial is to be begun."""
+        """Whether another trial is needed."""
         running = sum(trial.state == TrialState.RUNNING for trial in self.trials)
         return self.n_ended + running < self.n_trials
 
     # ---- the trials of this tuner
 
     def start_trial(self) -> StartedTrial:
-        """Begin a trial: one that waits to be tried again, or a new one."""
+        """Start a trial: a waiting retry or a new one."""
         trial = self.study.ask()
         self._mine[trial.number] = trial
         trial.set_user_attr(OWNER, self.owner)
         trial.set_user_attr(HEARTBEAT, self._heartbeats)
-        # What is drawn depends on the seed, the trial and those before it, not on who draws.
+        # Draws depend on the seed, the trial and earlier trials, not on the tuner.
         draw = np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]
         with warnings.catch_warnings():
-            # To regard what runs elsewhere is an experiment to versions before 5.
+            # Considering running trials (constant liar) is experimental before version 5.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.study.sampler = optuna.samplers.TPESampler(
                 seed=int(draw), multivariate=False, constant_liar=True
@@ -154,16 +156,16 @@ class SharedStudy:
         return StartedTrial(trial.number, folder_number(trial), self.space.sample(trial))
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Note a validation of a running trial; whether it goes on."""
+        """Record a validation of a running trial; return whether it continues."""
         trial = self._mine[number]
         try:
             trial.report(value, epoch)
         except optuna.exceptions.UpdateFinishedTrialError:
-            return False  # another tuner has given it up
+            return False  # another tuner has failed it
         return not trial.should_prune()
 
     def finish(self, number: int, outcome: TrialOutcome) -> bool:
-        """Note how a trial ended; False if another tuner had given it up before."""
+        """Record how a trial ended; return False if another tuner had failed it before."""
         trial = self._mine.pop(number)
         try:
             for key, value in outcome.facts.items():
@@ -180,28 +182,28 @@ class SharedStudy:
         return True
 
     def heartbeat(self) -> None:
-        """Give a sign of life for the trials of this tuner, if it is time."""
+        """Send the heartbeats of this tuner's trials, if due."""
         now = self._clock()
         if now - self._beaten < HEARTBEAT_S:
             return
         self._beaten = now
         self._heartbeats += 1
         for trial in self._mine.values():
-            # Another tuner may have given it up, which `report` or `finish` finds.
+            # Another tuner may have failed it, which `report` or `finish` detects.
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 trial.set_user_attr(HEARTBEAT, self._heartbeats)
 
     def next_heartbeat_s(self) -> float:
-        """Seconds until the next sign of life."""
+        """Seconds until the next heartbeat."""
         return max(0.0, HEARTBEAT_S - (self._clock() - self._beaten))
 
-    # ---- trials of tuners that are no more
+    # ---- trials of tuners that have ended
 
     def retry_stale(self) -> list[tuple[FrozenTrial, str]]:
-        """Fail the running trials that nobody runs any more, and let them be tried again.
+        """Fail running trials whose owner has ended, and enqueue retries.
 
         Returns:
-            Each of them with the reason.
+            Each of these trials with the reason.
         """
         found = []
         for trial in self.trials:
@@ -212,12 +214,12 @@ class SharedStudy:
         return found
 
     def _why_stale(self, trial: FrozenTrial) -> str:
-        """Why a running trial has no owner; "" if it has, as far as is known."""
+        """Explain why a running trial has lost its owner; "" if it has not, as far as known."""
         owner = str(trial.user_attrs.get(OWNER, ""))
         if not owner:
             began = trial.datetime_start or datetime.datetime.min
             age_s = (datetime.datetime.now() - began).total_seconds()
-            return "its tuner ended as it began" if age_s > HEARTBEAT_S else ""
+            return "its tuner ended while starting it" if age_s > HEARTBEAT_S else ""
         host, _, process = owner.rpartition(":")
         if owner == self.owner or (host == platform.node() and not is_alive(int(process))):
             return f"its tuner (process {process}) ended"
@@ -226,11 +228,11 @@ class SharedStudy:
         if beat != last:
             self._seen[trial.number] = (beat, now)
         elif now - since > GRACE_S:
-            return f"no sign of life from {host} for {GRACE_S:g} s"
+            return f"no heartbeat from {host} for {GRACE_S:g} s"
         return ""
 
     def _fail(self, trial: FrozenTrial, kind: OutcomeKind, reason: str) -> bool:
-        """Fail a running trial, and let it be tried again; False if another tuner was faster."""
+        """Fail a running trial and enqueue a retry; return False if another tuner was faster."""
         attempt = int(trial.user_attrs.get(ATTEMPT, 1))
         again = kind in ("stopped", "refused") or (kind == "lost" and attempt < MAX_ATTEMPTS)
         try:
@@ -247,12 +249,12 @@ class SharedStudy:
 
 
 def folder_number(trial: Trial | FrozenTrial) -> int:
-    """The number of a trial's folder: of one that is tried again, its first try's."""
+    """The number of a trial's folder, which is that of the first attempt for a retry."""
     return int(trial.user_attrs.get(HOME, trial.number))
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this machine runs; one that has ended but was not asked for has not."""
+    """Whether a process of this machine is running; a zombie is not."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -262,5 +264,5 @@ def is_alive(process: int) -> bool:
     try:
         status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return True  # no Linux
+        return True  # not Linux
     return status.rpartition(")")[2].split()[:1] != ["Z"]

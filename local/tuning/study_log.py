@@ -1,4 +1,4 @@
-"""What the tuner leaves in its folder as it goes: a log, best.yaml, checkpoints of the best few."""
+"""Keep a study's log, best.yaml and the checkpoints of its best trials up to date."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ STATE_NAMES = {
 
 
 def format_value(trial: FrozenTrial) -> str:
-    """The objective; a pruned trial has none, only validations."""
+    """Format the objective; a pruned trial has none."""
     return f"{trial.value:.6f}" if trial.state == TrialState.COMPLETE else "-"
 
 
 def format_values(overrides: Mapping[str, Any]) -> str:
-    """What was drawn; of median filters the class alone, as there are 27."""
+    """Format the sampled values; median filters by their class alone, as there are 27."""
     return "  ".join(f"{k.removeprefix(MEDIAN_PREFIX)}={value}" for k, value in overrides.items())
 
 
 def format_trial(trial: FrozenTrial, best: FrozenTrial | None, overrides: Mapping[str, Any]) -> str:
-    """One line about a trial that ended, and the best so far."""
+    """Format one line about an ended trial and the best so far."""
     parts = [f"trial {trial.number}", STATE_NAMES[trial.state], format_value(trial)]
     parts.append(
         "no best yet" if best is None else f"best {format_value(best)} (trial {best.number})"
     )
     parts.append(format_values(overrides))
     if RETRY_OF in trial.user_attrs:
-        parts.append(f"in place of trial {trial.user_attrs[RETRY_OF]}")
+        parts.append(f"retry of trial {trial.user_attrs[RETRY_OF]}")
     if trial.user_attrs.get(REASON):
         parts.append(" ".join(str(trial.user_attrs[REASON]).split()))
     if trial.user_attrs.get(TRIED_AGAIN):
-        parts.append("will be tried again")
+        parts.append("will be retried")
     return "  ".join(parts)
 
 
 class StudyLog:
-    """Keeps the folder of a study up to date.
+    """Keep the folder of a study up to date.
 
     Args:
         log_dir: the folder.
         study: the study.
-        space: that is searched.
-        config: what trials are made from.
-        keep: of so many of the best trials the checkpoint stays; None if its trials have no
-            folders, and those that are there are another study's.
-        reports: name of the folder of its report.
+        space: the search space.
+        config: configuration that the trials modify.
+        keep: number of best trials whose checkpoints are kept; None if trials have no folders, so
+            that existing ones belong to another study.
+        reports: name of the report's folder.
     """
 
     def __init__(
@@ -87,15 +87,15 @@ class StudyLog:
         self.report_folder = log_dir / reports
 
     def note(self, number: int) -> None:
-        """Log a trial that ended, and let best.yaml and checkpoints follow."""
+        """Log an ended trial and update best.yaml and the checkpoints."""
         trial, best = self.shared_study.trials[number], self.shared_study.best
         text = format_trial(trial, best, self.space.overrides(trial.params))
         now = datetime.datetime.now().isoformat(" ", "seconds")
         self.log_dir.mkdir(parents=True, exist_ok=True)
-        # One write, so that lines of several tuners do not mix.
+        # A single write, so that lines of several tuners do not mix.
         with open(self.log_dir / LOG_FILE, "a", encoding="utf-8") as log:
             log.write(f"{now}  {text}\n")
-        tqdm.write(text)  # above the bar, if there is one
+        tqdm.write(text)  # above the progress bar, if there is one
         sys.stdout.flush()
         if best is not None and best.number == number:
             self.write_best(best)
@@ -112,31 +112,31 @@ class StudyLog:
         return path
 
     def _tidy(self, keep: int) -> None:
-        """Remove checkpoints of trials that ended and are not among the best few."""
+        """Remove checkpoints of ended trials that are not among the best few."""
         trials = self.shared_study.trials
         done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         done.sort(key=lambda trial: -(trial.value or 0.0))
         kept = {folder_number(trial) for trial in done[:keep]}
-        # A trial that is tried again goes on from the checkpoints of its first try.
+        # A retry resumes from the checkpoints of the first attempt.
         open_ones = {folder_number(trial) for trial in trials if not trial.state.is_finished()}
         for home in {folder_number(trial) for trial in trials} - open_ones:
             folder = trial_folder(self.log_dir, home) / CHECKPOINT_FOLDER
             if home in kept:
                 (folder / LAST_CHECKPOINT).unlink(missing_ok=True)
             else:
-                shutil.rmtree(folder, ignore_errors=True)  # another tuner may be at it
+                shutil.rmtree(folder, ignore_errors=True)  # another tuner may be removing it
 
 
 def write_config(
     path: Path, config: RecipeConfig, overrides: Mapping[str, Any], heading: str
 ) -> None:
-    """Write a whole configuration, with other values at dotted paths, that training takes as it is.
+    """Write a complete configuration for training, with other values at dotted paths.
 
     Args:
-        path: of the YAML file.
-        config: what is changed.
-        overrides: dotted path -> value; they are listed above it.
-        heading: a line of comment, of what it is the best.
+        path: path of the YAML file.
+        config: the configuration to modify.
+        overrides: dotted path -> value; a comment lists them.
+        heading: first line of the comment, which names the study.
     """
     changed = check_config(replace_values(overrides, config.dump()), str(path)).dump()
     comment = [heading, *(f"{key}: {value}" for key, value in overrides.items())]

@@ -1,4 +1,4 @@
-"""Stage one: trials on every GPU, one process a job, until the study has enough of them."""
+"""Stage one: run training trials on all GPUs, one process per job."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from local.tuning.workers.messages import Objective, TrialJob, TrialOutcome, Val
 from local.tuning.workers.pool import TRAIN_TARGET, Worker, WorkerPool
 
 MAX_FAILURES = 10  # in a row
-# trials below the worst quarter's border at their epoch are pruned
+# trials in the worst quarter at their epoch are pruned
 KEPT_PERCENTILE = 75.0
-STARTUP_TRIALS = 5  # that are complete before any is pruned
+STARTUP_TRIALS = 5  # complete trials before any is pruned
 MACHINE_KEYS = {"training.num_workers", "training.enable_progress_bar"}
-# Key of a study: what its trials computed by.
+# Attribute of a study: what its trials have in common.
 RULES = "training rules"
 
 
 @dataclass(frozen=True)
 class TuningPlan:
-    """What is to be tuned.
+    """The plan of a study.
 
     Attributes:
-        config: what trials are made from.
-        space: values that are drawn.
-        log_dir: holds the trials' folders and what is found.
-        storage: URL of the study's storage.
-        study_name: in that storage.
-        n_trials: of the whole study, all machines together.
-        timeout_s: after which no trial is begun; None for no limit.
-        objective: what a trial's value is computed on.
+        config: configuration that the trials modify.
+        space: the search space.
+        log_dir: folder of trials and results.
+        storage: URL of the storage.
+        study_name: name of the study in the storage.
+        n_trials: number of trials of the whole study, over all machines.
+        timeout_s: seconds after which no trial is started; None for no limit.
+        objective: data that a trial's value is computed on.
         fast_dev_run: whether only a few batches are trained.
-        pruning: whether trials that are clearly bad are ended early.
-        keep: of so many of the best trials the checkpoint stays.
-        subject: SHA-256 of the checkpoint that is tuned, in stage two.
+        pruning: whether clearly bad trials are pruned.
+        keep: number of best trials whose checkpoints are kept.
+        subject: SHA-256 of the tuned checkpoint in stage two.
     """
 
     config: RecipeConfig
@@ -69,7 +69,7 @@ class TuningPlan:
 
     @property
     def basis(self) -> dict[str, Any]:
-        """What all trials of a study must share, by name."""
+        """Return the values that all trials of a study must share, by name."""
         tree, tuned = self.config.dump(), self.space.describe()
         fixed = {
             f"{section}.{key}": value
@@ -84,7 +84,7 @@ class TuningPlan:
 
     @property
     def pruner(self) -> BasePruner:
-        """What ends trials that are clearly bad, once a third of the epochs are over."""
+        """Return the pruner, which acts after a third of the epochs."""
         if not self.pruning:
             return NopPruner()
         warmup = self.config.training.n_epochs // 3
@@ -92,14 +92,14 @@ class TuningPlan:
 
 
 def open_study(plan: TuningPlan, *, make: bool = True) -> SharedStudy:
-    """The study of a plan.
+    """Open the study of a plan.
 
     Args:
-        plan: says where it is kept.
-        make: whether it is made if it is not there.
+        plan: gives storage and name.
+        make: whether to create a missing study.
 
     Raises:
-        InputError: if the storage cannot be used, or its study is absent or was begun with other
+        InputError: if the storage is unusable, or the study is missing or was begun with other
             values.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -117,7 +117,7 @@ def open_study(plan: TuningPlan, *, make: bool = True) -> SharedStudy:
         seed=plan.config.training.seed,
         pruner=plan.pruner,
     )
-    # What older trials found may be read whatever the rules are now, but not mixed with new ones.
+    # Results under older rules may be read, but not mixed with new trials.
     ignored = () if make else (RULES,)
     remedy = "use those, or give another --study_name and --log_dir"
     study.agree_on(plan.basis, remedy, ignored)
@@ -125,10 +125,10 @@ def open_study(plan: TuningPlan, *, make: bool = True) -> SharedStudy:
 
 
 def open_study_log(plan: TuningPlan) -> StudyLog:
-    """The log of a study that is there, for a report.
+    """Open the log of an existing study, for a report.
 
     Raises:
-        InputError: as `open_study` does.
+        InputError: as `open_study`.
     """
     with storage_errors(f"--storage {without_password(plan.storage)}"):
         study = open_study(plan, make=False)
@@ -136,11 +136,11 @@ def open_study_log(plan: TuningPlan) -> StudyLog:
 
 
 class Tuner:
-    """Runs the trials of a plan.
+    """Run the trials of a plan.
 
     Args:
-        plan: what is tuned.
-        slots: where jobs compute.
+        plan: the tuning plan.
+        slots: device slots of the jobs.
         target: `module:function` that runs a trial.
     """
 
@@ -159,14 +159,14 @@ class Tuner:
         self._bar: tqdm[Any]
 
     def run(self) -> None:
-        """Run trials until there are enough, or the time is over.
+        """Run trials until the study is complete or the time limit is reached.
 
         Raises:
             InputError: if no trial can be run, or the storage fails.
-            KeyboardInterrupt: after Ctrl-C or SIGTERM, when all is put in order.
+            KeyboardInterrupt: after Ctrl-C or SIGTERM, once all workers are stopped.
         """
         self._tell_beginning()
-        # None: no bar in a file, where the lines of the log stand alone.
+        # None: no bar in a file, only the lines of the log.
         bar = tqdm(total=self.plan.n_trials, unit="trial", dynamic_ncols=True, disable=None)
         with storage_errors(self._origin), interrupt_on_sigterm(), bar:
             self._bar = bar
@@ -183,14 +183,14 @@ class Tuner:
         plan = self.plan
         if not self.shared_study.trials and any(plan.log_dir.glob("trial-*")):
             raise InputError(
-                f"--log_dir {plan.log_dir}: holds trials of another study than {plan.study_name} "
-                f"in {without_password(plan.storage)}, which is new; give another folder"
+                f"--log_dir {plan.log_dir}: contains trials of another study than {plan.study_name}"
+                f" in {without_password(plan.storage)}, which is new; give another folder"
             )
 
     def _tell_beginning(self) -> None:
         done, wanted = self.shared_study.n_ended, self.plan.n_trials
         print(f"study {self.plan.study_name} in {without_password(self.plan.storage)}: ", end="")
-        print(f"{done} of {wanted} trials are there")
+        print(f"{done} of {wanted} trials exist")
         print(f"jobs: {', '.join(str(slot) for slot in self.slots)}", flush=True)
 
     def _loop(self) -> None:
@@ -213,7 +213,7 @@ class Tuner:
             self.shared_study.heartbeat()
 
     def _begin(self, worker: Worker) -> None:
-        """Draw a trial and give it to a worker, if the configuration takes its values."""
+        """Sample a trial and pass it to a worker, if the configuration accepts its values."""
         plan, started = self.plan, self.shared_study.start_trial()
         tree = replace_values(started.overrides, plan.config.dump())
         try:
@@ -248,12 +248,12 @@ class Tuner:
         self._show()
 
     def _show(self) -> None:
-        """Let the bar show how many trials have ended."""
+        """Show the number of ended trials in the progress bar."""
         self._bar.n = min(self.shared_study.n_ended, self.plan.n_trials)
         self._bar.refresh()
 
     def _stop(self) -> None:
-        """End the workers; their trials are run again by the next command."""
+        """Stop the workers; the next command retries their trials."""
         self.workers.close()
         for number in self.shared_study.running:
             self._end(number, TrialOutcome("stopped", reason="stopped"))
@@ -261,7 +261,7 @@ class Tuner:
 
 @contextmanager
 def interrupt_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM, with which clusters end jobs, do what Ctrl-C does."""
+    """Treat SIGTERM, with which clusters end jobs, like Ctrl-C."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

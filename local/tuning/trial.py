@@ -1,6 +1,6 @@
-"""A trial of stage one, in a worker process: train, and say what the best checkpoint is worth.
+"""Run a trial of stage one in a worker process: train, and score the best checkpoint.
 
-By default dev-test is left alone: the worth is the teacher's PSDS1 + mean pAUC on the clips that
+By default dev-test is not used: the objective is the teacher's PSDS1 + mean pAUC on the clips that
 validation holds out from training (synthetic validation, and MAESTRO clips of the training set),
 at the epoch of the best `val/obj_metric`. With `devtest` it is the same sum on dev-test and MAESTRO
 validation, as published, which flatters what is reported there afterwards.
@@ -41,20 +41,20 @@ STAGE_OF_OBJECTIVE: dict[Objective, str] = {"held_out": "val", "devtest": "test"
 VALUE_KEY = "objective"
 
 
-# What BCE says of scores that are no numbers, on the CPU and on a GPU, before a loss can be asked.
+# BCE's errors for NaN scores, on the CPU and on a GPU, raised before the loss can be checked.
 NO_SCORES = ("all elements of input should be between 0 and 1", "device-side assert")
 
 
 class LossError(Exception):
-    """The loss is no number any more."""
+    """The loss became NaN."""
 
 
 class TrialWatch(Callback):
-    """Tells the tuner of each validation, keeps the best one's metrics, and ends what is hopeless.
+    """Report validations to the tuner, keep the best one's metrics, and end hopeless trials.
 
     Args:
         job: the trial.
-        report: asks the tuner whether it goes on.
+        report: reports a validation; returns whether to continue.
     """
 
     def __init__(self, job: TrialJob, report: ReportProgress) -> None:
@@ -67,18 +67,18 @@ class TrialWatch(Callback):
         self._told: list[tuple[int, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a trial that goes on must know of its beginning."""
+        """State that a resumed trial needs."""
         return {"best_value": self.best_value, "best": self.best, "told": self._told}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on; the tuner, to whom this is a new trial, is told of earlier validations again."""
+        """Resume; earlier validations are reported again, as this is a new trial to the tuner."""
         self.best_value, self.best = state_dict["best_value"], state_dict["best"]
         self._told = [(int(epoch), float(value)) for epoch, value in state_dict["told"]]
         for epoch, value in self._told:
             self.report(epoch, value)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the drawn values, for TensorBoard's view across trials."""
+        """Log the sampled values for TensorBoard's view of hyperparameters."""
         self.started = True
         writer = tensorboard_writer(trainer)
         if writer is not None:
@@ -89,16 +89,16 @@ class TrialWatch(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
     ) -> None:
-        """Add the loss up; whether the sum is a number is asked once an epoch, as a GPU waits."""
+        """Sum the loss; it is checked once per epoch, as the check synchronises a GPU."""
         loss = outputs["loss"].detach()
         self._loss = self._loss.to(loss.device) + loss
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do not score what a broken network says."""
+        """End a training with a NaN loss before it is validated."""
         self._check_loss(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End a training whose loss is no number."""
+        """End a training with a NaN loss."""
         self._check_loss(trainer)
 
     def _check_loss(self, trainer: pl.Trainer) -> None:
@@ -106,32 +106,32 @@ class TrialWatch(Callback):
             raise LossError(f"NaN loss in epoch {trainer.current_epoch}")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell the tuner, which may end the trial."""
+        """Report the validation to the tuner, which may prune the trial."""
         if not self.started or trainer.sanity_checking:
             return
         value = float(trainer.callback_metrics[MONITOR])
-        if value > self.best_value:  # as ModelCheckpoint compares
+        if value > self.best_value:  # compared as in ModelCheckpoint
             self.best_value = value
             self.best = {name: float(v) for name, v in trainer.callback_metrics.items()}
         epoch = trainer.current_epoch
         self._told.append((epoch, value))
         if not self.report(epoch, value):
             raise PrunedError(
-                f"{MONITOR} {value:.4f} in epoch {epoch} is clearly worse than others"
+                f"{MONITOR} {value:.4f} in epoch {epoch} is clearly worse than in other trials"
             )
 
 
 def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
-    """Run a trial; one that is tried again goes on from its last checkpoint.
+    """Run a trial; a retry resumes from the last checkpoint.
 
     Args:
         job: the trial.
-        report: tells the tuner of a validation.
+        report: reports a validation to the tuner.
 
     Raises:
-        PrunedError: if the tuner ends it.
-        RefusedError: if nothing could be trained, as data or embeddings are wrong.
-        LossError: if the loss is no number.
+        PrunedError: if the tuner prunes it.
+        RefusedError: if no training is possible because data or embeddings are invalid.
+        LossError: if the loss is NaN.
     """
     watch = TrialWatch(job, report)
     tree = {**job.tree, "training": {**job.tree["training"], "enable_progress_bar": False}}
@@ -155,7 +155,7 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
         raise RefusedError(str(error)) from None
     except RuntimeError as error:
         if any(text in str(error) for text in NO_SCORES):
-            raise LossError(f"NaN loss: the network's scores are no numbers ({error})") from error
+            raise LossError(f"NaN loss: the network's scores are not finite ({error})") from error
         raise
     metrics = _tested(folder) if devtest else watch.best
     value, facts = objective_value(metrics, job.objective)
@@ -167,10 +167,10 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
 def objective_value(
     metrics: dict[str, float], objective: Objective
 ) -> tuple[float, dict[str, float]]:
-    """The objective, and the metrics that it is the sum of.
+    """Compute the objective and the metrics that it is the sum of.
 
     Raises:
-        InputError: for a part that the data does not define.
+        InputError: for a metric that is undefined on the data.
     """
     facts = {f"{STAGE_OF_OBJECTIVE[objective]}/{part}": math.nan for part in OBJECTIVE_METRICS}
     facts = {name: metrics.get(name, math.nan) for name in facts}
@@ -189,5 +189,5 @@ def _tested(folder: Path) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as TensorBoard's table takes it."""
+    """Convert a value for TensorBoard's table."""
     return value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,4 +1,4 @@
-"""What optuna_pretrained.py does with its arguments."""
+"""Run the stages of optuna_pretrained.py."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ FAST_TRIALS = 2
 
 
 def tune(args: argparse.Namespace) -> int:
-    """Run one of the stages, or report.
+    """Run one of the stages, or write a report.
 
     Args:
-        args: as the script parses them.
+        args: parsed arguments of the script.
 
     Raises:
-        InputError: for anything wrong with them, the data or the storage.
+        InputError: for invalid arguments, data or storage.
     """
     config = load_config(args.conf_file, args.overrides)
     origin, log_dir = args.space or args.conf_file, Path(args.log_dir)
     checkpoint = args.test_from_checkpoint
     stage: TuningStage = "training" if checkpoint is None else "postprocessing"
     if args.sweep and checkpoint is None:
-        raise InputError("--sweep: is of stage two; give --test_from_checkpoint too")
+        raise InputError("--sweep: belongs to stage two; give --test_from_checkpoint too")
     if args.report and checkpoint is not None:
-        raise InputError("--report: is of stage one; a search of median filters ends with its own")
+        raise InputError(
+            "--report: belongs to stage one; a search of median filters writes its own report"
+        )
     space = Space.load(origin, stage)
     space.check(config, origin)
     n_trials = FAST_TRIALS if args.fast_dev_run else read_tuning_config(origin).n_trials

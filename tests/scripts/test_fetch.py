@@ -105,7 +105,7 @@ def test_a_whole_fetch_ends_with_everything_in_its_place(listed, conf, tmp_path,
         rows = gone if "unlabel" in path.name else ""
         assert path.read_text() == f"filename\treason\n{rows}"
     assert re.search(r"unlabelled in domain \(1 gone\) +5 +0 +0$", done.stdout, re.M)
-    assert f"not there, and why: {missing[0].parent}" in done.stdout
+    assert f"missing clips and reasons: {missing[0].parent}" in done.stdout
 
     checked = generate("--check", "--out_dir", tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr

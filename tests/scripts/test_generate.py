@@ -136,14 +136,14 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         (["--basedir", "absent"], "error: absent: no such folder; give the one that holds"),
         (
             ["--basedir", "."],
-            "error: .: holds nothing to prepare for synth, strong, real, maestro, eval",
+            "error: .: contains nothing to prepare for synth, strong, real, maestro, eval",
         ),
         (["--conf_file", "absent.yaml"], "error: absent.yaml: no such configuration file"),
         (["--mini", "--only_real"], "error: --mini makes the whole corpus in BASEDIR; leave"),
         (["--mini", "--out_dir", "x"], "leave out --only_* and --out_dir"),
         (["--mini", "--dry_run"], "error: --mini fetches nothing; leave out --mirror, --dry_run"),
         (["--offline", "--dry_run"], "error: --offline fetches nothing; leave out --mirror, --dry"),
-        (["--mirror", "/data"], "error: --mirror /data: not an address; it begins with http"),
+        (["--mirror", "/data"], "error: --mirror /data: not an address; it must begin with http"),
         (
             ["--mirror", "http://127.0.0.1:1", "--sources", "absent.yaml"],
             "error: absent.yaml: no such table of sources; the usual one is ./confs/sources.yaml",
@@ -201,12 +201,12 @@ def test_what_cannot_be_fetched_is_named_and_what_is_there_is_prepared(base, ser
     del server.files["/audioset_metadata.tar.gz"]
     run = generate("--basedir", base, "--mirror", server.url, "--only_real")
     assert run.returncode == 1
-    assert f"failed: {server.url}/audioset_metadata.tar.gz: not there (HTTP 404" in run.stderr
+    assert f"failed: {server.url}/audioset_metadata.tar.gz: not found (HTTP 404" in run.stderr
     assert len(list((base / f"{WEAK}_16k").iterdir())) == 3
     empty = generate("--basedir", base / "x", "--mirror", server.url, "--only_real")
     assert empty.returncode == 2
     assert "failed: " in empty.stderr.split("error: ")[0]
-    assert "holds nothing to prepare for real" in empty.stderr.split("error: ")[1]
+    assert "contains nothing to prepare for real" in empty.stderr.split("error: ")[1]
 
 
 def test_a_dry_run_of_what_cannot_be_had_has_status_1(tmp_path, server):

@@ -90,7 +90,7 @@ def test_killed_in_the_third_of_six_trials_it_ends_with_six(tuned):
     # One that ended as the tuner was killed is in the study, if not in the log.
     unlogged = set(range(len(trials))) - set(logged)
     assert all(before[number] == TrialState.COMPLETE for number in unlogged)
-    assert "of 6 trials are there" in said and "jobs: " in said
+    assert "of 6 trials exist" in said and "jobs: " in said
 
 
 def test_each_trial_has_a_folder_of_its_own(tuned):
@@ -134,13 +134,13 @@ def test_a_report_of_a_finished_study_and_what_is_refused(tuned, conf, tmp_path,
         (["--objective", "devtest"], "was begun with other values"),
         (["--conf_file", "none.yaml"], "no such configuration file"),
         (["--n_jobs", "999"], "--n_jobs 999"),
-        (["--storage", "nosuch://x"], "no such kind of storage"),
+        (["--storage", "nosuch://x"], "unknown kind of storage"),
         (["--report", "--study_name", "x"], "has no study x"),
         (["--space", str(ROOT / "confs" / "optuna.yaml")], "n_epochs_warmup = 50"),
         (["--set", "net.dropout=7"], "net.dropout"),
-        (["--sweep"], "--sweep: is of stage two; give --test_from_checkpoint too"),
+        (["--sweep"], "--sweep: belongs to stage two; give --test_from_checkpoint too"),
         (["--test_from_checkpoint", "none.ckpt"], "none.ckpt"),
-        (["--test_from_checkpoint", "a.ckpt", "--report"], "--report: is of stage one"),
+        (["--test_from_checkpoint", "a.ckpt", "--report"], "--report: belongs to stage one"),
     ):
         capsys.readouterr()
         assert main([*arguments, *wrong]) == 2

@@ -265,7 +265,7 @@ def test_ctrl_c_ends_it_and_it_goes_on(small, tmp_path):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130, told
-    assert "with --skip_existing to go on" in told and "Traceback" not in told
+    assert "with --skip_existing to resume" in told and "Traceback" not in told
     files = written(tmp_path / "out")
     assert 0 < len(files) < 8 and {path.suffix for path in files} == {".tsv"}
     assert not any(path.name.startswith(".") for path in files)
@@ -273,5 +273,5 @@ def test_ctrl_c_ends_it_and_it_goes_on(small, tmp_path):
         path.unlink()
     done = subprocess.run([*command, "--set", "predict.hop_s=9.6"], capture_output=True, text=True)
     assert done.returncode == 0
-    assert "left alone as their files are there" in done.stdout
+    assert "skipped because their files exist" in done.stdout
     assert (tmp_path / "out/b.tsv").exists()

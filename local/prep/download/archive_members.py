@@ -1,4 +1,4 @@
-"""Members of zip and tar archives under one interface, and which of their names are safe."""
+"""List and read members of zip and tar archives, and reject unsafe names."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LONGEST_LINK = 4096
 
 
 class Member(NamedTuple):
-    """One entry.
+    """One archive entry.
 
     Attributes:
-        name: as the archive has it, `/` between folders.
-        size: of its content in bytes, as declared.
-        is_file: a file with content of its own.
-        is_folder: a folder.
-        link: where a symbolic link points, as it says; None for others.
-        hard_link: the member that a hard link repeats; None for others.
+        name: path in the archive, with `/` between folders.
+        size: declared content size in bytes.
+        is_file: whether it is a file with content of its own.
+        is_folder: whether it is a folder.
+        link: target of a symbolic link as stored; None otherwise.
+        hard_link: member that a hard link refers to; None otherwise.
     """
 
     name: str
@@ -40,19 +40,19 @@ class Member(NamedTuple):
 
 
 def safe_path(name: str, keep_from: Sequence[str], own_folder: str) -> PurePosixPath | None:
-    """Where a member goes, relative to the folder that is unpacked into.
+    """Return a member's path relative to the target folder.
 
     Args:
-        name: of the member.
-        keep_from: names of folders; the path is kept from the first of them on.
-        own_folder: name of the folder that is unpacked into; a member's first folder of the same
+        name: the member's name.
+        keep_from: folder names; the path starts at the first of them.
+        own_folder: name of the target folder; a member's first folder of the same
             name is dropped.
 
     Returns:
-        The path, or None for what is no part of the data.
+        The path, or None if the member is not part of the data.
 
     Raises:
-        InputError: the name is absolute, or leads upwards.
+        InputError: the name is absolute or leads out of the folder.
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or re.match("[A-Za-z]:", name):
@@ -60,7 +60,7 @@ def safe_path(name: str, keep_from: Sequence[str], own_folder: str) -> PurePosix
     if ".." in parts:
         raise InputError(f"{name!r} leads out of the folder")
     if "\0" in name:
-        raise InputError(f"{name!r} holds a zero byte")
+        raise InputError(f"{name!r} contains a zero byte")
     if not parts or _CLUTTER.search(name):
         return None
     kept = next((i for i, part in enumerate(parts[:-1]) if part in keep_from), None)
@@ -70,7 +70,7 @@ def safe_path(name: str, keep_from: Sequence[str], own_folder: str) -> PurePosix
 
 
 def link_target(member: Member) -> str | None:
-    """The member that a link stands for, by name; None when it is no link.
+    """Return the name of a link's target; None if the member is not a link.
 
     Raises:
         InputError: it points out of the archive.
@@ -83,12 +83,12 @@ def link_target(member: Member) -> str | None:
     said = said.replace("\\", "/")
     target = posixpath.normpath(posixpath.join(place, said))
     if said.startswith("/") or re.match("[A-Za-z]:", said) or target.split("/")[0] == "..":
-        raise InputError(f"{member.name!r} is a link to {said!r}, outside of the archive")
+        raise InputError(f"{member.name!r} is a link to {said!r}, outside the archive")
     return target
 
 
 class ZipReader:
-    """A zip archive; sizes are as declared, and reading never gives more than that."""
+    """A zip archive; reading never returns more than the declared size."""
 
     def __init__(self, path: Path) -> None:
         self._zip = zipfile.ZipFile(path)
@@ -108,12 +108,12 @@ class ZipReader:
             yield Member(_slashes(info), info.file_size, is_file, info.is_dir(), link)
 
     def _link(self, info: zipfile.ZipInfo) -> str:
-        """A link's content is where it points."""
+        """Read a link's target, which is its content."""
         with self._zip.open(info) as stream:
             return stream.read(_LONGEST_LINK).decode(errors="replace")
 
     def streams(self, names: Container[str]) -> Iterator[tuple[str, IO[bytes]]]:
-        """The contents of the members asked for, one after the other."""
+        """Yield the contents of the requested members in turn."""
         for info in self._zip.infolist():
             name = _slashes(info)
             if name in names:
@@ -122,12 +122,12 @@ class ZipReader:
 
 
 def _slashes(info: zipfile.ZipInfo) -> str:
-    # Some programs of Windows write backslashes; orig_filename still has what follows a zero byte.
+    # Some Windows programs write backslashes; orig_filename keeps what follows a zero byte.
     return info.orig_filename.replace("\\", "/")
 
 
 class TarReader:
-    """A tar archive, compressed or not; read once for its names and once for the contents."""
+    """A tar archive, compressed or not; it is read once for names and once for contents."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -136,10 +136,10 @@ class TarReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing stays open between two readings."""
+        """Do nothing: no file stays open between readings."""
 
     def members(self) -> Iterator[Member]:
-        """All entries; reads to the end, so that a compressed archive's own checksum is tested."""
+        """Return all entries; reading to the end also verifies a compressed archive's checksum."""
         with tarfile.open(self._path) as tar:
             for info in tar:
                 yield Member(
@@ -154,7 +154,7 @@ class TarReader:
                 pass
 
     def streams(self, names: Container[str]) -> Iterator[tuple[str, IO[bytes]]]:
-        """The contents of the members asked for, one after the other."""
+        """Yield the contents of the requested members in turn."""
         with tarfile.open(self._path) as tar:
             for info in tar:
                 stream = tar.extractfile(info) if info.isreg() and info.name in names else None

@@ -1,10 +1,10 @@
-"""Fetch the recipe's archives and unpack them to where the configuration expects their contents.
+"""Download the recipe's archives and unpack them where the configuration expects the contents.
 
     steps = fetch_archives(places, ["synth", "maestro"], load_sources())
 
-An archive comes into `downloads` below the base folder, is unpacked and then deleted; a record of
-its files stays (`local.prep.download.unpack_record`). What is there and whole is not fetched again,
-and a run that was stopped, however it was, is completed by the next.
+Archives are downloaded into `downloads` below the base folder, unpacked and deleted; a record of
+their files stays (`local.prep.download.unpack_record`). Complete files are not downloaded again,
+and the next run completes an interrupted one.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from local.prep.layout import DataLayout
 from local.prep.resample import PreparationStep
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-# Servers of data sets do not like more from one address.
+# Data servers limit the number of connections per address.
 _MOST_AT_ONCE = 4
 
 
 def plan_archives(
     layout: DataLayout, parts: Iterable[str], sources: SourceTable, *, mirror: str | None = None
 ) -> DownloadPlan:
-    """What `fetch_archives` would fetch, how large it is, and whether the disk has room.
+    """Plan `fetch_archives`: what it would download, the sizes, and whether the disk has room.
 
-    Servers are asked for sizes; nothing is written. Arguments are those of `fetch_archives`.
+    Sizes come from the servers; nothing is written. Takes the arguments of `fetch_archives`.
     """
     return plan_downloads(layout, set(parts), sources.redirected(mirror))
 
@@ -69,23 +69,23 @@ def fetch_archives(
     progress: bool = True,
     policy: RetryPolicy | None = None,
 ) -> list[PreparationStep]:
-    """Fetch, check and unpack what is not there.
+    """Download, check and unpack what is missing.
 
     Args:
-        layout: where things belong; archives go below `basedir`.
-        parts: of `sources.FETCHED_PARTS`.
-        sources: the table.
-        mirror: an address that has all files under their names; None for the table's.
-        jobs: sources at a time; None for four.
-        progress: show bars, and tell of retries.
-        policy: how patient to be with servers.
+        layout: paths of the data; archives go below `basedir`.
+        parts: names from `sources.FETCHED_PARTS`.
+        sources: the table of sources.
+        mirror: URL that has all files under their names; None for the table's.
+        jobs: sources downloaded in parallel; None for four.
+        progress: whether to show bars and report retries.
+        policy: retries and timeouts.
 
     Returns:
-        One step a source. What could not be had is its failure; the others go on.
+        One step per source. A failed download is its step's failure; the others continue.
 
     Raises:
         InputError: the disk is too small, or another run is fetching into the same folder.
-        StoppedError: never here; Ctrl-C ends all downloads within a block, and their parts stay.
+        KeyboardInterrupt: after Ctrl-C; downloads end within one block, partial files are kept.
     """
     plan = plan_archives(layout, parts, sources, mirror=mirror)
     if all(row.there for row in plan.rows):
@@ -93,7 +93,7 @@ def fetch_archives(
     if plan.left > plan.free:
         raise InputError(
             f"{layout.basedir}: has room for {format_bytes(plan.free)}, but "
-            f"{format_bytes(plan.left)} are to be fetched; free some, give another --basedir, or "
+            f"{format_bytes(plan.left)} must be fetched; free some, give another --basedir, or "
             "fetch parts (--only_*)"
         )
     stop = threading.Event()
@@ -102,14 +102,14 @@ def fetch_archives(
         try:
             return list(pool.map(fetch, plan.rows))
         except BaseException:
-            # Otherwise the pool would wait for gigabytes to come.
+            # Otherwise the pool would wait for gigabytes of downloads.
             stop.set()
             raise
 
 
 @contextmanager
 def _alone(layout: DataLayout) -> Iterator[None]:
-    """One run at a time writes into the folder of archives."""
+    """Lock the archive folder, so that one run at a time writes to it."""
     lock = downloads_folder(layout) / ".lock"
     with explain_full_disk(lock, "nothing was fetched"):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -134,13 +134,13 @@ def _fetch(
     progress: bool,
     policy: RetryPolicy | None,
 ) -> PreparationStep:
-    """One source; what goes wrong with it becomes a failure, so that the others go on."""
+    """Fetch one source; errors become its failures, so that the others continue."""
     if row.there:
         return PreparationStep(row.title, 0, 1)
     try:
         if row.problem and not row.remotes:
             raise InputError(row.problem)
-        with explain_full_disk(downloads_folder(layout), "what has come is kept"):
+        with explain_full_disk(downloads_folder(layout), "the partial file is kept"):
             for name, remote in row.remotes.items():
                 with _Bar(name, progress) as bar:
                     _bring(downloads_folder(layout) / name, remote, policy, stop, bar)
@@ -155,12 +155,12 @@ def _fetch(
 def _bring(
     archive: Path, remote: RemoteFile, policy: RetryPolicy | None, stop: threading.Event, bar: _Bar
 ) -> None:
-    """Download one file, unless it lies in the folder of archives, whole as far as is known."""
+    """Download one file, unless a seemingly complete one is in the archive folder."""
     if archive.is_file():
         fault = file_mismatch(archive, remote.size, remote.checksum)
         if fault is None:
             return
-        bar.say(f"{archive}: {fault}; fetching it anew")
+        bar.say(f"{archive}: {fault}; fetching it again")
     download(remote, archive, policy=policy, stop=stop, progress=bar)
 
 
@@ -171,7 +171,7 @@ def _put(
     stop: threading.Event,
     progress: bool,
 ) -> None:
-    """Unpack the files of a source, see that nothing lacks, and delete the archives."""
+    """Unpack the files of a source, check that nothing is missing, and delete the archives."""
     records = {name: UnpackRecord(layout, source, name) for name in names}
     again = all(record.files is not None for record in records.values())
     for record in records.values():
@@ -183,8 +183,8 @@ def _put(
     missing = list(missing_paths(layout, source))
     if missing:
         raise InputError(
-            f"{names[0]}: is unpacked below {layout.basedir / source.into}, but {missing[0]} is "
-            "not there, where the configuration expects it; compare both, then correct the "
+            f"{names[0]}: unpacked below {layout.basedir / source.into}, but {missing[0]} is "
+            "missing where the configuration expects it; compare both, then correct the "
             "configuration, or into and keep_from in the table of sources"
         )
     for name, record in records.items():
@@ -200,16 +200,16 @@ def _put_one(
     stop: threading.Event,
     progress: bool,
 ) -> tuple[UnpackedFile, ...]:
-    """The contents of one file, in their place.
+    """Unpack one file into its place.
 
     Args:
-        again: it was unpacked before; tables that were edited since then stay.
+        again: whether it was unpacked before; tables edited since then are kept.
     """
     folder = layout.basedir / source.into
 
     def check() -> None:
         if stop.is_set():
-            raise StoppedError(f"{archive.name}: stopped; it is unpacked anew by the next run")
+            raise StoppedError(f"{archive.name}: stopped; the next run unpacks it again")
 
     if archive.name.endswith(_ARCHIVES):
         return unpack(
@@ -229,7 +229,7 @@ def _put_one(
 
 
 class _Bar(DownloadProgress):
-    """A bar in bytes; messages stand above it."""
+    """A progress bar in bytes, with messages above it."""
 
     def __init__(self, name: str, shown: bool) -> None:
         self._shown = shown

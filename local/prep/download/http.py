@@ -1,13 +1,13 @@
-"""One file over HTTP: resumed, retried, checked, and in its place only when it is whole.
+"""Download a file over HTTP with resumption, retries and checksums; publish only a complete file.
 
-What has come is kept in `<file>.part` beside the target. It is gone on with by a range request, but
-only where the file is known to be the same one: the server's ETag or Last-Modified goes along
-(If-Range), or there is a checksum to tell in the end. A server without ranges answers with the
-whole file, which then replaces the part.
+Received bytes are kept in `<file>.part` beside the target. A range request resumes the download,
+but only if the file is known to be the same: the server's ETag or Last-Modified is sent along
+(If-Range), or a checksum decides in the end. A server without ranges sends the whole file, which
+then replaces the partial one.
 
-requests carries it: it comes with codecarbon anyway, obeys HTTPS_PROXY, NO_PROXY and
-REQUESTS_CA_BUNDLE, and hands out the raw bytes. pooch does not resume, and the standard library
-does not read chunked bodies in blocks without hiding where they were cut.
+It uses requests, which codecarbon depends on anyway, which obeys HTTPS_PROXY, NO_PROXY and
+REQUESTS_CA_BUNDLE, and which gives access to the raw bytes. pooch does not resume, and the standard
+library does not read chunked bodies in blocks without hiding where they were cut.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from local.prep.download.http_response import (
 )
 from local.prep.download.partial_file import PartialDownload
 
-# A broken connection loses what has come of a block.
+# A broken connection loses the unfinished block.
 BLOCK_BYTES = 1 << 18
 # ENOSPC is a full disk, EDQUOT a used-up quota, EFBIG what a file system or ulimit refuses.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -42,11 +42,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on a server, as far as it is known.
+    """A file on a server and what is known of it.
 
     Attributes:
         url: its address.
-        size: in bytes.
+        size: size in bytes.
         checksum: md5:... or sha256:...
     """
 
@@ -57,13 +57,13 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How patient a download is.
+    """Retries and timeouts of a download.
 
     Attributes:
-        tries: in a row without getting further, before it is given up.
-        first_wait_s: before the second try; doubles with each one.
-        longest_wait_s: caps that, and what a server asks for by Retry-After.
-        timeout_s: to connect, and between two pieces of the file.
+        tries: attempts in a row without progress before giving up.
+        first_wait_s: wait before the second attempt; it doubles with each further one.
+        longest_wait_s: upper limit of the wait and of the server's Retry-After.
+        timeout_s: time to connect, and between two pieces of the file.
     """
 
     tries: int = 6
@@ -73,13 +73,13 @@ class RetryPolicy:
 
 
 class DownloadProgress:
-    """What a download tells; this one keeps it to itself."""
+    """Progress callbacks of a download; this class ignores them."""
 
     def at(self, done: int, total: int | None) -> None:
-        """So many bytes are there, of so many (None: unknown)."""
+        """Report bytes received and total bytes (None if unknown)."""
 
     def say(self, message: str) -> None:
-        """Something that a person should know."""
+        """Report a message for the user."""
 
 
 def download(
@@ -90,21 +90,21 @@ def download(
     stop: threading.Event | None = None,
     progress: DownloadProgress | None = None,
 ) -> None:
-    """Fetch a file; what came of it before is gone on with.
+    """Download a file, resuming an earlier attempt.
 
-    A file with the wrong checksum is deleted and fetched once more.
+    A file with a wrong checksum is deleted and downloaded once more.
 
     Args:
-        remote: what to fetch.
-        target: where it goes; replaced when there.
-        policy: how patient to be.
-        stop: when set, by another thread, the download ends within a block.
-        progress: is told what happens.
+        remote: the file to download.
+        target: path to write; an existing file is replaced.
+        policy: retries and timeouts.
+        stop: when another thread sets it, the download ends within one block.
+        progress: receives progress and messages.
 
     Raises:
-        InputError: it cannot be had, is not what it should be, or the disk is full; the message
-            gives the address, what happened and what to do.
-        StoppedError: `stop` was set; the part stays.
+        InputError: the download fails, its size or checksum differs, or the disk is full; the
+            message gives the address, the reason and the remedy.
+        StoppedError: `stop` was set; the partial file is kept.
     """
     fetch = _Fetch(
         remote,
@@ -124,14 +124,14 @@ def download(
         fetch.part.remove()
         if last:
             raise InputError(
-                f"{remote.url}: {fault}, twice; what came was deleted. Fetch it from another place "
+                f"{remote.url}: {fault}, twice; the file was deleted. Fetch it from another server "
                 "(--mirror), or correct size and checksum in the table of sources"
             )
         fetch.progress.say(f"{target.name}: {fault}; deleted, fetching it again")
 
 
 def file_mismatch(path: Path, size: int | None, checksum: str | None) -> str | None:
-    """How a file differs from what it should be; None when it does not."""
+    """Describe how a file differs from the expected size or checksum; None if it does not."""
     there = path.stat().st_size
     if size is not None and there != size:
         return f"has {there} bytes instead of {size}"
@@ -148,11 +148,11 @@ def file_mismatch(path: Path, size: int | None, checksum: str | None) -> str | N
 
 @contextmanager
 def explain_full_disk(path: Path, done: str) -> Iterator[None]:
-    """Turns what a full disk raises into a message.
+    """Turn the errors of a full disk into an InputError.
 
     Args:
-        path: that is written.
-        done: what stays, for the message.
+        path: the file being written.
+        done: what is kept, for the message.
 
     Raises:
         InputError: the disk is full, or the file cannot be written.
@@ -162,15 +162,15 @@ def explain_full_disk(path: Path, done: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise InputError(
-                f"{path}: no room on the disk ({error.strerror}); {done}. Free some, or give "
-                "another --basedir, and run the same command again"
+                f"{path}: no space left on the disk ({error.strerror}); {done}. Free some space or "
+                "give another --basedir, and run the same command again"
             ) from None
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 @dataclass
 class _Fetch:
-    """One file on its way into its part file."""
+    """The transfer of one file into its partial file."""
 
     remote: RemoteFile
     part: PartialDownload
@@ -179,7 +179,7 @@ class _Fetch:
     progress: DownloadProgress
 
     def receive(self) -> None:
-        """Bring the part up to the whole file, over as many connections as it takes."""
+        """Complete the partial file, over as many connections as it takes."""
         most, failures = 0, 0
         while True:
             try:
@@ -187,7 +187,7 @@ class _Fetch:
                 return
             except RetryableError as fault:
                 size = self.part.size
-                # A server that always starts anew gets nowhere new, however much it sends.
+                # A server that always restarts makes no progress, however much it sends.
                 failures = 1 if size > most else failures + 1
                 most = max(most, size)
                 if failures >= self.policy.tries:
@@ -200,22 +200,22 @@ class _Fetch:
             wait_s = fault.retry_after_s
         wait_s = min(max(wait_s, 0.0), self.policy.longest_wait_s)
         name = self.part.target.name
-        self.progress.say(f"{name}: {fault}; {self._so_far()}, next try in {wait_s:.0f} s")
+        self.progress.say(f"{name}: {fault}; {self._so_far()}, next attempt in {wait_s:.0f} s")
         if self.stop.wait(wait_s):
             raise StoppedError(f"{name}: stopped; {self._so_far()}")
 
     def _so_far(self) -> str:
-        return f"{self.part.size} bytes are there"
+        return f"{self.part.size} bytes received"
 
     def _given_up(self, fault: RetryableError, failures: int) -> str:
         return (
             f"{self.remote.url}: {fault}, {failures} times in a row; {self._so_far()} and kept. "
-            "Run the same command again to go on, behind a proxy set HTTPS_PROXY, or fetch from "
-            "another place with --mirror"
+            "Run the same command again to resume, set HTTPS_PROXY behind a proxy, or fetch from "
+            "another server with --mirror"
         )
 
     def _connect_once(self) -> None:
-        """One request; returns when the part is the whole file."""
+        """Make one request; return when the partial file is complete."""
         start = self.part.resumable(self.remote.checksum is not None)
         if start and start == (self.remote.size or self.part.total):
             self.progress.at(start, start)
@@ -231,7 +231,9 @@ class _Fetch:
                 reply = classify_response(response, start, self.remote.size)
                 if start and reply.start == 0:
                     name = self.part.target.name
-                    self.progress.say(f"{name}: the server cannot go on, so it begins anew")
+                    self.progress.say(
+                        f"{name}: the server cannot resume, so the download starts again"
+                    )
                 elif start and self.part.total not in (None, reply.total):
                     raise ChangedError("the file on the server has changed")
                 self._take(reply, response)
@@ -263,16 +265,16 @@ class _Fetch:
 
 
 def _write(write: Callable[[memoryview], int | None], block: bytes) -> None:
-    """Write all of a block: unbuffered files may take a part of it."""
+    """Write a whole block: unbuffered files may accept only part of it."""
     view = memoryview(block)
     while view:
         view = view[write(view) or 0 :]
 
 
 def _blocks(response: requests.Response) -> Iterator[bytes]:
-    """The bytes as they are on the wire: a server may call a .tar.gz an encoding of a .tar."""
+    """Yield undecoded bytes: a server may declare a .tar.gz to be an encoded .tar."""
     try:
         yield from response.raw.stream(BLOCK_BYTES, decode_content=False)
     except OSError as error:
-        # Of the connection; it must not be taken for one of the disk.
+        # An error of the connection, which must not be taken for one of the disk.
         raise RetryableError(str(error)) from None

@@ -1,4 +1,4 @@
-"""What a server's answer means for a download: the file, the rest of it, try again, or never."""
+"""Classify an HTTP response: full body, range, retryable or fatal."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from desed_task.errors import InputError
 
 _TRY_AGAIN = (408, 425, 429)
 _OTHER_PLACE = (
-    "correct it in the table of sources (confs/sources.yaml), or give a place that has it with "
+    "correct it in the table of sources (confs/sources.yaml), or give a server that has it with "
     "--mirror URL"
 )
 
 
 class RetryableError(Exception):
-    """The same request may go better later.
+    """The same request may succeed later.
 
     Attributes:
-        retry_after_s: how long the server asks to wait, None when it does not say.
+        retry_after_s: wait that the server asks for, None if it names none.
     """
 
     def __init__(self, what: str, retry_after_s: float | None = None) -> None:
@@ -31,10 +31,10 @@ class RetryableError(Exception):
 
     @classmethod
     def of(cls, error: Exception, url: str) -> RetryableError:
-        """What a request raised, in short.
+        """Convert an exception of requests into a short reason.
 
         Raises:
-            InputError: it would raise the same for ever.
+            InputError: trying again would raise the same error.
         """
         text = str(error)
         if "CERTIFICATE_VERIFY_FAILED" in text:
@@ -44,23 +44,23 @@ class RetryableError(Exception):
             ) from None
         if isinstance(error, requests.TooManyRedirects | ValueError):
             # requests derives its exceptions for wrong addresses from ValueError.
-            raise InputError(f"{url}: cannot be asked for ({text}); {_OTHER_PLACE}") from None
+            raise InputError(f"{url}: cannot be requested ({text}); {_OTHER_PLACE}") from None
         if isinstance(error, requests.exceptions.ProxyError):
             return cls("the proxy does not let it through (HTTPS_PROXY, NO_PROXY)")
         if re.search("NameResolution|getaddrinfo|Name or service", text):
-            return cls("the server's name is not known here; is there a network?")
+            return cls("the server's name cannot be resolved; is there a network?")
         if isinstance(error, requests.Timeout) or "timed out" in text:
-            return cls("no answer in time")
+            return cls("no response in time")
         return cls("the connection failed or was cut")
 
 
 class BodyInfo(NamedTuple):
-    """A body that is worth reading.
+    """The body of a usable response.
 
     Attributes:
-        start: its first byte's place in the file; 0 for a whole file.
-        total: bytes of the whole file, None when a chunked body will tell its own end.
-        validator: what identifies this state of the file for If-Range.
+        start: offset of its first byte in the file; 0 for a whole file.
+        total: size of the whole file in bytes, None if a chunked body marks its own end.
+        validator: identifies this version of the file for If-Range.
     """
 
     start: int
@@ -69,12 +69,12 @@ class BodyInfo(NamedTuple):
 
 
 def classify_response(response: requests.Response, start: int, size: int | None) -> BodyInfo:
-    """What a response is for a request from byte `start` on.
+    """Classify the response to a request from byte `start` on.
 
     Args:
-        response: its headers.
-        start: what was asked for; 0 for the whole file.
-        size: what the file should have, None when unknown.
+        response: the response; only its headers are read.
+        start: requested offset; 0 for the whole file.
+        size: expected size in bytes, None if unknown.
 
     Raises:
         TemporaryError: try again.
@@ -82,7 +82,7 @@ def classify_response(response: requests.Response, start: int, size: int | None)
     """
     status = response.status_code
     if status == 416:
-        # The part is longer than the file: there is another file now.
+        # The partial file is longer than the file, so the file has changed.
         return _changed(response)
     _refuse_errors(response)
     if "text/html" in response.headers.get("Content-Type", ""):
@@ -101,7 +101,7 @@ def _refuse_errors(response: requests.Response) -> None:
     if status in _TRY_AGAIN or status >= 500:
         raise RetryableError(said, retry_after_s(response.headers.get("Retry-After")))
     if status in (404, 410):
-        raise InputError(f"{url}: not there ({said}); {_OTHER_PLACE}")
+        raise InputError(f"{url}: not found ({said}); {_OTHER_PLACE}")
     if status not in (200, 206):
         raise InputError(f"{url}: refused ({said}); {_OTHER_PLACE}")
 
@@ -111,7 +111,7 @@ def _whole(response: requests.Response, size: int | None) -> BodyInfo:
     total = _number(headers.get("Content-Length"))
     if total is not None and size is not None and total != size:
         raise InputError(
-            f"{response.url}: has {total} bytes instead of {size}, so it is another file; "
+            f"{response.url}: has {total} bytes instead of {size}, so it is a different file; "
             f"{_OTHER_PLACE}"
         )
     if total is None and "chunked" not in headers.get("Transfer-Encoding", "").lower():
@@ -134,15 +134,15 @@ def _rest(response: requests.Response, start: int) -> BodyInfo:
 
 
 def _changed(response: requests.Response) -> BodyInfo:
-    raise ChangedError(f"another range than the one asked for (HTTP {response.status_code})")
+    raise ChangedError(f"a different range than requested (HTTP {response.status_code})")
 
 
 class ChangedError(RetryableError):
-    """What has come does not go with what the server has now: start from nothing."""
+    """The partial file does not match the server's file: start again."""
 
 
 def _validator(response: requests.Response) -> str | None:
-    """A strong ETag, or the time of the last change; weak ETags do not go with ranges."""
+    """Return a strong ETag or Last-Modified; weak ETags are not valid for ranges."""
     etag = response.headers.get("ETag")
     if etag and not etag.startswith("W/"):
         return etag
@@ -150,7 +150,7 @@ def _validator(response: requests.Response) -> str | None:
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks to wait: it holds a number or a date."""
+    """Parse a Retry-After header, a number or a date, into seconds to wait."""
     if value is None:
         return None
     seconds = _number(value)

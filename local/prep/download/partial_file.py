@@ -1,4 +1,4 @@
-"""The part of a file that has come so far, and what is known of the file that it is a part of."""
+"""A partially downloaded file and its metadata."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from desed_task.atomic_files import write_json_atomic
 
 
 class PartialDownload:
-    """`<target>.part` with its bytes and `<target>.part.json` with what the server said.
+    """The received bytes, `<target>.part`, and the server's metadata, `<target>.part.json`.
 
     Attributes:
-        target: where the whole file goes.
-        path: of the bytes.
-        validator: ETag or Last-Modified of the file, None when the server gave neither.
-        total: size of the whole file in bytes, None when unknown.
+        target: path of the complete file.
+        path: path of the received bytes.
+        validator: ETag or Last-Modified of the file, None if the server sent neither.
+        total: size of the complete file in bytes, None if unknown.
     """
 
     def __init__(self, target: Path) -> None:
@@ -37,33 +37,33 @@ class PartialDownload:
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
+        """Number of bytes received."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def resumable(self, has_checksum: bool) -> int:
-        """Byte to go on from: 0 where nothing would tell that the file is still the same.
+        """Offset to resume from: 0 if nothing could show that the file is still the same.
 
         Args:
-            has_checksum: the whole file's is known, so a mixture of two files comes to light.
+            has_checksum: whether the file's checksum is known, which detects a mix of two files.
         """
         if not self._known or not (self.validator or has_checksum):
             return 0
         return self.size
 
     def begin(self, validator: str | None, total: int | None) -> None:
-        """Start from nothing. The record comes first, so that no bytes are without one."""
+        """Start again. The record is written first, so that no bytes are without one."""
         self.remove()
         self.validator, self.total, self._known = validator, total, True
         write_json_atomic(self._about, {"validator": validator, "total": total})
         self.path.touch()
 
     def remove(self) -> None:
-        """Forget what has come."""
+        """Delete the received bytes and their record."""
         self.path.unlink(missing_ok=True)
         self._about.unlink(missing_ok=True)
         self._known = False
 
     def become(self, target: Path) -> None:
-        """The part is whole: it takes its place."""
+        """Move the complete file to its target."""
         os.replace(self.path, target)
         self._about.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is to be fetched: its size, what of it is there, and whether the disk has room."""
+"""Plan the downloads: sizes, what is present, and whether the disk has room."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _TIMES_LARGER = 1.5
 
 @dataclass(frozen=True)
 class DownloadPlanRow:
-    """One source in a plan.
+    """One source of a plan.
 
     Attributes:
-        source: of the table.
-        there: nothing of it has to be fetched.
-        remotes: by file name, with sizes as far as they are known; empty when all is there.
-        names: of its files, as far as they are known.
-        come: bytes that an earlier run has left of them.
-        edited: tables that are not as they were unpacked.
-        problem: why it cannot be fetched, as far as is known.
+        source: row of the table.
+        there: whether nothing has to be fetched.
+        remotes: files by name, with sizes as far as known; empty if all are present.
+        names: file names, as far as known.
+        come: bytes kept by an earlier run.
+        edited: tables changed since they were unpacked.
+        problem: why it cannot be fetched; empty if no reason is known.
     """
 
     source: DownloadSource
@@ -49,18 +49,18 @@ class DownloadPlanRow:
 
     @property
     def size(self) -> int | None:
-        """Bytes to fetch, those that have come included; None when a size is not known."""
+        """Bytes to fetch, including those received; None if a size is unknown."""
         sizes = [remote.size for remote in self.remotes.values()]
         return None if None in sizes else sum(size or 0 for size in sizes)
 
     @property
     def left(self) -> int:
-        """Bytes that have to come yet, as far as is known."""
+        """Bytes still to fetch, as far as known."""
         return 0 if self.there else max(0, (self.size or 0) - self.come)
 
     @property
     def state(self) -> str:
-        """In words."""
+        """State of the source in words."""
         if self.problem:
             return self.problem
         if self.there:
@@ -72,13 +72,13 @@ class DownloadPlanRow:
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What is to be fetched.
+    """The planned downloads.
 
     Attributes:
-        rows: one a source.
-        folder: that everything goes below.
-        free: bytes on its disk.
-        clips: bytes that AudioSet's clips will take.
+        rows: one per source.
+        folder: base folder of all files.
+        free: free bytes on its disk.
+        clips: bytes needed for the AudioSet clips.
     """
 
     rows: tuple[DownloadPlanRow, ...]
@@ -88,12 +88,12 @@ class DownloadPlan:
 
     @property
     def left(self) -> int:
-        """Bytes that have to come yet, as far as is known."""
+        """Bytes still to fetch, as far as known."""
         return sum(row.left for row in self.rows)
 
     @property
     def needed(self) -> int:
-        """Bytes for archives, about, for what is in them, and for clips."""
+        """Estimate the bytes for archives, their contents and clips."""
         archives = sum(row.size or 0 for row in self.rows if not row.there)
         return self.left + round(_TIMES_LARGER * archives) + self.clips
 
@@ -103,7 +103,7 @@ class DownloadPlan:
         return self.needed <= self.free and not any(row.problem for row in self.rows)
 
     def text(self) -> str:
-        """The rows as a table, and what they come to."""
+        """Format the rows as a table with totals."""
         width = max([len(row.title) for row in self.rows] + [24]) + 2
         lines = [f"{'file':<{width}}{'part':<12}{'size':>10}  state"]
         for row in self.rows:
@@ -121,12 +121,12 @@ class DownloadPlan:
 
 
 def plan_downloads(layout: DataLayout, parts: set[str], table: SourceTable) -> DownloadPlan:
-    """Look at the disk, ask servers for sizes, write nothing.
+    """Inspect the disk and query sizes from the servers; write nothing.
 
     Args:
-        layout: where things belong.
-        parts: of `sources.FETCHED_PARTS`.
-        table: with its mirror.
+        layout: paths of the data.
+        parts: names from `sources.FETCHED_PARTS`.
+        table: the table of sources, with its mirror.
     """
     wanted = [source for source in table.sources if source.part in parts]
     with ThreadPoolExecutor(max(1, len(wanted))) as pool:
@@ -168,13 +168,13 @@ def _sized(layout: DataLayout, name: str, remote: RemoteFile) -> RemoteFile:
 
 
 def _free(folder: Path) -> int:
-    """Bytes free on the disk that a folder is or will be on."""
+    """Free bytes on the disk of a folder that may not exist yet."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free
 
 
 def format_bytes(size: int) -> str:
-    """Bytes as people say them."""
+    """Format bytes for people."""
     for power, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "kB")):
         if size >= 10**power:
             return f"{size / 10**power:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""The table of sources: what is fetched from where, and where it belongs (confs/sources.yaml)."""
+"""The table of sources (confs/sources.yaml): what to download, from where, and where it belongs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from local.config_schema import Data, StrictModel
 from local.prep.layout import DATA_PARTS
 
 SOURCES_FILE = "./confs/sources.yaml"
-# Fetched, but nothing is prepared from it.
+# Downloaded, but not prepared any further.
 CHECKPOINT_PART = "checkpoint"
 FETCHED_PARTS = {**DATA_PARTS, CHECKPOINT_PART: "the published checkpoint"}
-# Of `DataLayout`; all other names in `gives` and `made` are keys of the data section.
+# Names in `DataLayout`; all others in `gives` and `made` are keys of the data section.
 _RECORDINGS = ("recordings_audio", "recordings_labels")
 _DIGITS = {"md5": 32, "sha256": 64}
 
 
 class DownloadSource(StrictModel):
-    """One file, or the files of one Zenodo record that match a pattern."""
+    """A file, or the files of one Zenodo record that match a pattern."""
 
     part: str
     """Of `FETCHED_PARTS`."""
@@ -36,17 +36,17 @@ class DownloadSource(StrictModel):
     into: str
     """Folder below the base folder."""
     keep_from: tuple[str, ...] = ()
-    """Names of folders that an archive's paths are kept from on."""
+    """Folder names; an archive's paths start at the first of them."""
     flat: bool = False
-    """Every file goes into `into` itself."""
+    """Whether all files go directly into `into`."""
     gives: tuple[str, ...] = ()
-    """What must be there afterwards."""
+    """What must exist afterwards."""
     made: tuple[str, ...] = ()
-    """What is made from it; where all of it exists, nothing is fetched."""
+    """What is made from it; if all of it exists, nothing is downloaded."""
 
     @property
     def is_pattern(self) -> bool:
-        """Whether `file` stands for names that only the record's listing knows."""
+        """Whether `file` is a pattern for names in the record's listing."""
         return "*" in self.file
 
     @field_validator("part")
@@ -83,20 +83,22 @@ class DownloadSource(StrictModel):
     def _known_keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [k for k in keys if k not in Data.model_fields and k not in _RECORDINGS]
         if unknown:
-            raise ValueError(f"{', '.join(unknown)}: no key of the data section")
+            raise ValueError(f"{', '.join(unknown)}: not a key of the data section")
         return keys
 
     @model_validator(mode="after")
     def _has_an_address(self) -> DownloadSource:
         if self.is_pattern and (not self.record or self.url or self.size or self.checksum):
-            raise ValueError(f"file {self.file}: a pattern goes with a record, and nothing else")
+            raise ValueError(
+                f"file {self.file}: a pattern requires a record and excludes the other keys"
+            )
         if not (self.url or self.record):
             raise ValueError(f"file {self.file}: give its url or its record")
         return self
 
 
 class SourceTable(StrictModel):
-    """All sources, and what redirects them."""
+    """All sources, and the servers to use."""
 
     zenodo: str = Field(default="https://zenodo.org", pattern="^https?://")
     mirror: str | None = Field(default=None, pattern="^https?://")
@@ -107,11 +109,13 @@ class SourceTable(StrictModel):
         names = [source.file for source in self.sources if not source.is_pattern]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)}: more than one row; a mirror could not tell them")
+            raise ValueError(
+                f"{', '.join(twice)}: more than one row; a mirror could not tell them apart"
+            )
         return self
 
     def redirected(self, mirror: str | None) -> SourceTable:
-        """The table with another mirror, or as it is for None.
+        """Return the table with another mirror, or unchanged for None.
 
         Raises:
             InputError: the mirror is not the address of a web server.
@@ -119,7 +123,7 @@ class SourceTable(StrictModel):
         if mirror is None:
             return self
         if not mirror.startswith(("http://", "https://")):
-            raise InputError(f"--mirror {mirror}: not an address; it begins with http(s)://")
+            raise InputError(f"--mirror {mirror}: not an address; it must begin with http(s)://")
         return self.model_copy(update={"mirror": mirror})
 
 
@@ -133,7 +137,7 @@ def load_sources(path: str | Path = SOURCES_FILE) -> SourceTable:
     """Read and check a table of sources.
 
     Raises:
-        InputError: no such file, not YAML, or wrong rows (all of them at once).
+        InputError: the file is missing or not YAML, or rows are wrong (all are named).
     """
     path = Path(path)
     if not path.is_file():
@@ -150,6 +154,6 @@ def load_sources(path: str | Path = SOURCES_FILE) -> SourceTable:
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
-    # Rows are counted from 1, as people do.
+    # Users count rows from 1.
     where = ".".join(str(part + 1) if isinstance(part, int) else part for part in location)
     return f"{where or 'table'}: {message.removeprefix('Value error, ')}"

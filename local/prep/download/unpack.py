@@ -1,8 +1,8 @@
-"""Unpack a zip or tar archive, block by block, and never outside its folder.
+"""Unpack a zip or tar archive block by block, never outside its folder.
 
-All names are looked at before anything is written: an archive with one bad member is refused
-whole. No link is ever made: one that stays inside becomes a copy of what it names. Each file
-appears whole, so unpacking that was stopped is simply done again.
+All names are checked before anything is written: an archive with one bad member is refused
+entirely. Links are not created: a link within the archive becomes a copy of its target. Each file
+is written atomically, so interrupted unpacking can simply be repeated.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BLOCK_BYTES = 1 << 20
 # Deflate reaches 1:1000 on zeros; audio and tables stay far below this.
 _MOST_TIMES_LARGER = 200
 _SMALL_BYTES = 1 << 28
-# OSError is what gzip and bz2 raise; what a full disk raises has become an InputError before.
+# gzip and bz2 raise OSError; that of a full disk has become an InputError before.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
 class UnpackedFile(NamedTuple):
-    """A file of the archive: where it is, relative to the folder, and its size in bytes."""
+    """A file of the archive: its path relative to the folder, and its size in bytes."""
 
     path: str
     size: int
@@ -60,19 +60,19 @@ def unpack(
     """Unpack an archive (zip; tar, plain or compressed).
 
     Args:
-        archive: the file.
-        folder: that its members go into; made when absent.
-        keep_from: folders whose names paths are kept from on (see `confs/sources.yaml`).
-        flat: every file goes into `folder` itself.
-        spare: whether a file that is there, and should have so many bytes, stays as it is.
-        check: called after every block; what it raises ends the unpacking.
-        progress: show a bar.
+        archive: path of the archive.
+        folder: target folder; created if missing.
+        keep_from: folder names; paths start at the first of them (see `confs/sources.yaml`).
+        flat: whether all files go directly into `folder`.
+        spare: whether to keep an existing file, given its expected size in bytes.
+        check: called after every block; an exception ends the unpacking.
+        progress: whether to show a bar.
 
     Returns:
-        Every file of the archive, those left alone included.
+        All files of the archive, including those that were kept.
 
     Raises:
-        InputError: it is damaged, has a member that would go elsewhere or is no file, would not
+        InputError: it is damaged, has a member that leads elsewhere or is not a file, would not
             fit the disk, or the disk is full.
     """
     try:
@@ -84,16 +84,16 @@ def unpack(
                 work = _Work(folder, spare, check or (lambda: None), bar)
                 return tuple(work.write(reader, planned))
     except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
-        # tarfile tells in further lines what each of its readers thinks.
+        # Further lines of tarfile's message list what each of its readers reported.
         what = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise InputError(
             f"{archive}: cannot be unpacked ({what}); it is damaged, or "
-            "no archive of a known kind. Delete it and run the same command again"
+            "not an archive of a known kind. Delete it and run the same command again"
         ) from None
 
 
 def byte_bar(title: str, total: int | None, shown: bool) -> tqdm[NoReturn]:
-    """A bar in bytes; where no terminal watches, it writes a line each half minute."""
+    """A progress bar in bytes; without a terminal it writes a line every half minute."""
     return tqdm(
         desc=title,
         total=total,
@@ -114,10 +114,10 @@ def _reader(archive: Path) -> ZipReader | TarReader:
 def _plan(
     reader: ZipReader | TarReader, archive: Path, folder: Path, keep_from: Sequence[str], flat: bool
 ) -> list[_Planned]:
-    """What goes where.
+    """Map members to their target paths.
 
     Raises:
-        InputError: with every member that is refused.
+        InputError: naming every refused member.
     """
     planned, problems = [], []
     for member in reader.members():
@@ -130,32 +130,32 @@ def _plan(
         if member.is_folder or path is None:
             continue
         if not (member.is_file or link):
-            problems.append(f"{member.name!r} is neither file nor folder (a device?)")
+            problems.append(f"{member.name!r} is neither a file nor a folder (a device?)")
             continue
         path = PurePosixPath(path.name) if flat else path
         planned.append(_Planned(member.name, path, member.size, link))
     problems += _clashes(planned)
     if problems:
-        heading = f"{archive}: not unpacked, as it has members that an honest archive has not:"
+        heading = f"{archive}: not unpacked, because it has unsafe members:"
         raise InputError.collect(problems, heading, most_shown=5)
     return planned
 
 
 def _clashes(planned: list[_Planned]) -> Iterator[str]:
-    """Members that would overwrite each other, and links to nothing."""
+    """Find members that would overwrite each other, and broken links."""
     names: dict[PurePosixPath, str] = {}
     for member in planned:
         if member.path in names:
-            yield f"{member.name!r} and {names[member.path]!r} go to one place, {member.path}"
+            yield f"{member.name!r} and {names[member.path]!r} have the same path, {member.path}"
         names[member.path] = member.name
     files = _files(planned)
     for member in planned:
         if member.link is not None and member.link not in files:
-            yield f"{member.name!r} is a link to {member.link!r}, which is no file of it"
+            yield f"{member.name!r} is a link to {member.link!r}, which is not a file in it"
 
 
 def _files(planned: list[_Planned]) -> dict[str, _Planned]:
-    """The members with content by name, written as links name them (no leading ./)."""
+    """Members with content, by name without a leading ./, as links refer to them."""
     return {posixpath.normpath(m.name): m for m in planned if m.link is None}
 
 
@@ -163,7 +163,7 @@ def _check_size(archive: Path, folder: Path, total: int) -> None:
     packed = archive.stat().st_size
     if total > max(_MOST_TIMES_LARGER * packed, _SMALL_BYTES):
         raise InputError(
-            f"{archive}: would unpack from {packed} to {total} bytes, which no audio does; "
+            f"{archive}: would unpack from {packed} to {total} bytes, which audio never does; "
             "not unpacked"
         )
     with explain_full_disk(folder, "nothing was unpacked"):
@@ -172,12 +172,12 @@ def _check_size(archive: Path, folder: Path, total: int) -> None:
     if total > free:
         raise InputError(
             f"{archive}: unpacks to {total} bytes, but {folder} has room for {free}; the archive "
-            "is kept. Free some, or give another --basedir, and run the same command again"
+            "is kept. Free some space or give another --basedir, then run the same command again"
         )
 
 
 class _Work(NamedTuple):
-    """Writes members into a folder."""
+    """Write members into a folder."""
 
     folder: Path
     spare: Callable[[Path, int], bool] | None
@@ -207,7 +207,7 @@ class _Work(NamedTuple):
             yield UnpackedFile(str(member.path), source.size)
 
     def _target(self, member: _Planned, size: int) -> Path | None:
-        """Where a member goes; None when the file there is to stay."""
+        """Return a member's target path; None if the existing file is to be kept."""
         target = self.folder / member.path
         if self.spare and target.is_file() and self.spare(target, size):
             self.bar.update(size)

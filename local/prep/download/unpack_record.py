@@ -1,7 +1,7 @@
-"""What is there and whole: a record beside the archives of what each of them held.
+"""Records of the files that each archive contained, to detect complete and damaged contents.
 
 `downloads/<file>.json` is written without files before the first one is unpacked, and with all of
-them after the last, so that what a killed run left is not taken for whole.
+them after the last, so that the remains of a killed run are not taken for complete.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from local.prep.download.unpack import UnpackedFile
 from local.prep.layout import DataLayout, rebase
 
 DOWNLOADS_FOLDER = "downloads"
-# People take clips out of tables; that is no damage.
+# Users remove clips from tables; that is not damage.
 _EDITABLE = (".tsv", ".csv", ".txt", ".md")
 
 
 class UnpackRecord:
-    """What a file of a source held; on disk.
+    """The record of one archive, stored on disk.
 
     Attributes:
-        name: of the file.
-        started: its contents are there, or a run was stopped while they were written.
-        files: all of them, when the last one was written; else None.
+        name: name of the archive.
+        started: whether unpacking was started, finished or not.
+        files: all unpacked files once the last one was written; None before.
     """
 
     def __init__(self, layout: DataLayout, source: DownloadSource, name: str) -> None:
@@ -40,17 +40,17 @@ class UnpackRecord:
         try:
             tree = json.loads(self._path.read_text(encoding="utf-8"))
             if tree["into"] != self._into:
-                return False, None  # Of another source, whose name the pattern matches too.
+                return False, None  # A record of another source whose name matches the pattern too.
             return True, [UnpackedFile(str(path), int(size)) for path, size in tree["files"]]
         except (OSError, ValueError, KeyError, TypeError):
             return self._path.is_file(), None
 
     def start(self) -> None:
-        """From now on the contents are incomplete."""
+        """Record that the contents are incomplete."""
         self._write(None)
 
     def finish(self, files: Iterable[UnpackedFile]) -> None:
-        """From now on they are complete."""
+        """Record that the contents are complete."""
         self._write(list(files))
 
     def _write(self, files: list[UnpackedFile] | None) -> None:
@@ -59,13 +59,13 @@ class UnpackRecord:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every file is still there, in its size; a table may have been edited."""
+        """Whether every file still exists with its size; tables may have been edited."""
         return self.files is not None and all(
             is_as_written(self._folder / path, size) for path, size in self.files
         )
 
     def edited(self) -> list[str]:
-        """Tables whose size is not the one that they were unpacked with."""
+        """Tables whose size has changed since they were unpacked."""
         return [
             path
             for path, size in self.files or ()
@@ -74,7 +74,7 @@ class UnpackRecord:
 
 
 def records_of(layout: DataLayout, source: DownloadSource) -> list[UnpackRecord]:
-    """The records of a source that are there; what a pattern stood for, they know offline."""
+    """Existing records of a source; they resolve a pattern without network access."""
     names = [source.file]
     if source.is_pattern:
         found = sorted(path.stem for path in downloads_folder(layout).glob("*.json"))
@@ -86,8 +86,8 @@ def records_of(layout: DataLayout, source: DownloadSource) -> list[UnpackRecord]
 def is_complete(layout: DataLayout, source: DownloadSource) -> bool:
     """Whether nothing of a source has to be fetched.
 
-    Its own records decide. Without any, somebody else has put there what the configuration wants,
-    and it is left alone.
+    Its own records decide. Without records, the user put the configured files there and they
+    are kept.
     """
     records = records_of(layout, source)
     if any(record.files is None for record in records):
@@ -98,7 +98,7 @@ def is_complete(layout: DataLayout, source: DownloadSource) -> bool:
 
 
 def is_as_written(path: Path, size: int) -> bool:
-    """Whether a file is there and has its size, or is a table that somebody edited."""
+    """Whether a file exists with its size, or is an edited table."""
     try:
         found = path.stat().st_size
     except OSError:
@@ -107,7 +107,7 @@ def is_as_written(path: Path, size: int) -> bool:
 
 
 def downloads_folder(layout: DataLayout) -> Path:
-    """The folder of archives and parts of them."""
+    """The folder of archives and partial downloads."""
     return layout.basedir / DOWNLOADS_FOLDER
 
 
@@ -117,7 +117,7 @@ def has_made(layout: DataLayout, source: DownloadSource) -> bool:
 
 
 def missing_paths(layout: DataLayout, source: DownloadSource) -> Iterator[Path]:
-    """What a source gives and the base folder lacks, where the configuration wants it."""
+    """Paths that a source should provide and that are missing below the base folder."""
     for key in source.gives or ():
         wanted = (
             getattr(layout, key)
@@ -131,7 +131,7 @@ def missing_paths(layout: DataLayout, source: DownloadSource) -> Iterator[Path]:
 
 
 def _is_there(path: Path) -> bool:
-    """A file with something in it, or a folder with something that is not hidden."""
+    """Whether a path is a non-empty file or a folder with a visible entry."""
     if path.is_dir():
         return any(not entry.name.startswith(".") for entry in path.iterdir())
     return path.is_file() and path.stat().st_size > 0

@@ -1,7 +1,7 @@
-"""Sizes and checksums at run time: from Zenodo's listing of a record, or from the server itself.
+"""Look up file sizes and checksums in Zenodo's record listing or from the server itself.
 
-A mirror is asked for a copy of the listing at the same path (MIRROR/api/records/<record>). Where
-there is none, the file's own Content-Length has to do.
+With a mirror, the listing is expected at the same path (MIRROR/api/records/<record>). Without a
+listing, the file's Content-Length is used.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _TIMEOUT_S = (10.0, 20.0)
 
 
 class ListedFile(NamedTuple):
-    """A file of a record: size in bytes and checksum, None where the listing is odd."""
+    """A file of a record: size in bytes and checksum, None if the listing has no valid value."""
 
     size: int | None
     checksum: str | None
 
 
 def remote_files(source: DownloadSource, table: SourceTable) -> dict[str, RemoteFile]:
-    """Name and remote file of everything that a source stands for.
+    """Resolve a source to its file names and remote files.
 
     Args:
         source: a row of the table.
-        table: says where to ask.
+        table: gives the servers.
 
     Raises:
-        InputError: the row is a pattern and no listing can be had, or nothing in it matches.
+        InputError: the row is a pattern and there is no listing, or nothing in it matches.
     """
     listing = _listing(source, table) if source.is_pattern or not _is_complete(source) else {}
     names = [source.file]
@@ -52,10 +52,10 @@ def remote_files(source: DownloadSource, table: SourceTable) -> dict[str, Remote
 
 
 def announced_size(url: str) -> int | None:
-    """What a server says a file's size is, in bytes; None when it does not say.
+    """Query a file's size in bytes; None if the server does not report it.
 
     Raises:
-        InputError: it has no such file.
+        InputError: the server does not have the file.
     """
     try:
         reply = requests.head(
@@ -64,7 +64,7 @@ def announced_size(url: str) -> int | None:
     except requests.RequestException:
         return None
     if reply.status_code in (404, 410):
-        raise InputError(f"{url}: not there (HTTP {reply.status_code})")
+        raise InputError(f"{url}: not found (HTTP {reply.status_code})")
     length = reply.headers.get("Content-Length", "")
     return int(length) if reply.status_code == 200 and length.isdecimal() else None
 
@@ -84,12 +84,12 @@ def _listing_address(source: DownloadSource, table: SourceTable) -> str:
 
 
 def _listing(source: DownloadSource, table: SourceTable) -> dict[str, ListedFile]:
-    """The files of a source's record by name; empty when it cannot be had."""
+    """List the files of a source's record by name; empty if there is no listing."""
     try:
         reply = requests.get(_listing_address(source, table), timeout=_TIMEOUT_S)
         reply.raise_for_status()
         return dict(_files(reply.json()))
-    # requests' JSON error is a ValueError too; a listing of another shape is as good as none.
+    # requests' JSON error is a ValueError too; a malformed listing counts as missing.
     except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
@@ -97,7 +97,7 @@ def _listing(source: DownloadSource, table: SourceTable) -> dict[str, ListedFile
 def _files(tree: dict[str, list[dict[str, object]]]) -> Iterator[tuple[str, ListedFile]]:
     for file in tree["files"]:
         name, size, checksum = file["key"], file.get("size"), file.get("checksum")
-        # It becomes a path here.
+        # The name becomes a path.
         if isinstance(name, str) and name and not set(name) & set("/\\\0") and name[0] != ".":
             yield (
                 name,
@@ -116,7 +116,7 @@ def _no_match(source: DownloadSource, table: SourceTable, listing: dict[str, Lis
             "in the table of sources"
         )
     return (
-        f"{where}: this listing cannot be had, and only it has the names of {source.file}; give "
+        f"{where}: no listing of the record, which alone has the names of {source.file}; give "
         f"the file's name in the table of sources instead, or put a copy of "
         f"https://zenodo.org/api/records/{source.record} there"
     )

@@ -1,1 +1,1 @@
-"""The mini corpus: a synthetic copy of the whole material in small."""
+"""The mini corpus: a small synthetic copy of all data."""

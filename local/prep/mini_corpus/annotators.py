@@ -1,9 +1,9 @@
-"""Soft labels as MAESTRO's came about: several annotators tag windows, their votes become seconds.
+"""Simulate MAESTRO's soft labels: annotators tag windows, and their votes become values per second.
 
-Each annotator hears every 10 s window, 1 s after 1 s, and ticks the classes heard. How far an
+Each annotator hears 10 s windows with a hop of 1 s and ticks the classes heard. How far an
 annotator agrees with the others gives the weight of the votes; a second's value is the mean of the
-weighted votes over the windows that hold it. After Martin-Morato and Mesaros, "Strong labeling of
-sound events using crowdsourced weak labels and annotator competence estimation" (2023).
+weighted votes over the windows that contain it. After Martin-Morato and Mesaros, "Strong labeling
+of sound events using crowdsourced weak labels and annotator competence estimation" (2023).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Annotator:
-    """One person's way of tagging.
+    """Parameters of one annotator.
 
     Attributes:
-        needs_s: how much of a class must be in a window to be noticed, half of the time.
-        sharpness_s: how gradually noticing sets in around it.
-        misses: chance to overlook a class that was noticed.
-        invents: chance to tick a class of the scene that is not there.
+        needs_s: seconds of a class in a window that are noticed with a probability of one half.
+        sharpness_s: width of the transition around `needs_s`.
+        misses: probability of leaving out a class that was noticed.
+        invents: probability of ticking a class of the scene that is absent.
     """
 
     needs_s: float
@@ -43,7 +43,7 @@ class Annotator:
 
 
 def draw_annotator(rng: Rng) -> Annotator:
-    """Somebody between careful and careless."""
+    """Draw an annotator between careful and careless."""
     care = rng.uniform()
     return Annotator(
         needs_s=2.0 + 3.0 * (1 - care) + rng.uniform(-0.5, 0.5),
@@ -56,13 +56,13 @@ def draw_annotator(rng: Rng) -> Annotator:
 def soft_labels(
     rng: Rng, events: Sequence[PlannedEvent], classes: Sequence[str], duration_s: float
 ) -> Floats:
-    """Soft values (class, second) of a recording, in [0, 1].
+    """Simulate soft values (class, second) of a recording, in [0, 1].
 
     Args:
         rng: draws annotators and votes.
-        events: what sounds.
-        classes: that the annotators may tick.
-        duration_s: of the recording; its last second may be a part.
+        events: events of the recording.
+        classes: classes that the annotators may tick.
+        duration_s: length of the recording; the last second may be incomplete.
     """
     heard_s = _heard(events, classes, int(np.ceil(duration_s)))
     votes = np.stack([_votes(rng, draw_annotator(rng), heard_s) for _ in range(N_ANNOTATORS)])
@@ -81,18 +81,18 @@ def competence(votes: Bools) -> Floats:
     agreement = (
         (votes == majority)[:, disputed].mean(axis=1) if disputed.any() else np.ones(len(votes))
     )
-    # Half right is guessing.
+    # An agreement of one half is chance.
     weight = np.maximum(2 * agreement - 1, 0.05)
     return weight / weight.sum()
 
 
 def spread_windows(opinion: Floats, window: int) -> Floats:
-    """Windows to seconds: (class, n) to means of `window` neighbours, (class, n - window + 1)."""
+    """Average windows (class, n) over `window` neighbours to seconds (class, n - window + 1)."""
     return np.lib.stride_tricks.sliding_window_view(opinion, window, axis=1).mean(axis=2)
 
 
 def format_annotation(values: Floats, classes: Sequence[str]) -> str:
-    """MAESTRO's annotation text: onset, offset, label, soft value of each second heard at all."""
+    """Format MAESTRO's annotation: onset, offset, label and soft value of each second above 0."""
     lines = [
         f"{second}\t{second + 1}\t{classes[index]}\t{values[index, second]:.4f}"
         for second, index in np.argwhere(values.T >= _SMALLEST).tolist()
@@ -101,7 +101,7 @@ def format_annotation(values: Floats, classes: Sequence[str]) -> str:
 
 
 def _heard(events: Sequence[PlannedEvent], classes: Sequence[str], n_seconds: int) -> Floats:
-    """Seconds (class, window) that a class sounds in each window.
+    """Compute how long each class sounds in each window, in seconds (class, window).
 
     As if a recording were cut from a longer one, windows reach over both ends, so that each second
     lies in as many windows as any other.
@@ -115,7 +115,7 @@ def _heard(events: Sequence[PlannedEvent], classes: Sequence[str], n_seconds: in
 
 
 def _votes(rng: Rng, annotator: Annotator, heard_s: Floats) -> Bools:
-    # A class that never lasts as long as an annotator needs is still noticed where it is fullest.
+    # A class that never lasts as long as an annotator needs is noticed where it lasts longest.
     fullest_s = np.maximum(heard_s.max(axis=1, keepdims=True), 1e-9)
     needs_s = np.minimum(annotator.needs_s, 0.8 * fullest_s)
     noticed = 1 / (1 + np.exp(-(heard_s - needs_s) / annotator.sharpness_s))

@@ -1,4 +1,4 @@
-"""What sounds in each clip of the mini corpus: DESED-like clips and MAESTRO-like recordings.
+"""Plan the events of each clip of the mini corpus: DESED-like clips and MAESTRO-like recordings.
 
 Every clip has its own generator, seeded by (corpus seed, set, index), so a clip depends on nothing
 but these three.
@@ -32,9 +32,9 @@ _GAP_S = 0.3
 _BOUT_GAP_S = 12.0
 # A recording has one bout of a class, and on average one more in so many seconds.
 _AGAIN_S = 60.0
-# How often a class joins a clip that is about another: short sounds and speech mostly.
+# How often a class is added to a clip of another one: mostly short sounds and speech.
 _COMPANY = np.array([0.6, 0.4, 1.0, 1.6, 1.0, 0.3, 0.4, 0.6, 2.5, 0.3])
-# What sounds in a home's surroundings without being asked for.
+# Unlisted sounds in the surroundings of a home.
 _BYSTANDERS = ("footsteps", "door opens/closes", "furniture dragging", "car", "birds_singing")
 _SHORT_S = 2.1
 _ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -82,7 +82,7 @@ class Oddity(NamedTuple):
 def plan_clip(
     seed: tuple[int, ...], index: int, n_clips: int, domain: Domain, oddity: Oddity
 ) -> SoundscapePlan:
-    """A clip with the class (or, in small sets, classes) whose turn it is, and some company."""
+    """Plan a clip with the class (in small sets, classes) whose turn it is, and some others."""
     rng = np.random.default_rng(seed)
     if oddity.silent:
         return SoundscapePlan(seed, oddity.duration_s, oddity.channels, None, ())
@@ -104,7 +104,7 @@ def plan_clip(
 def _add(
     rng: Rng, events: list[PlannedEvent], label: str, clip_s: float, domain: Domain, times: int
 ) -> None:
-    """Add a class, several times when its sounds are short, where there is room."""
+    """Add a class where there is room, several times if its sounds are short."""
     sound = SOUNDS[label]
     short = sound.longest_s <= _SHORT_S or label == "Speech"
     for _ in range(times if short else 1):
@@ -121,14 +121,14 @@ def _bystander(rng: Rng, clip_s: float) -> list[PlannedEvent]:
 
 
 def scene_domain(scene: str) -> Domain:
-    """How a scene of MAESTRO sounds: one kind of noise, rooms and microphones of a kind."""
+    """The acoustics of a MAESTRO scene: its kind of noise, rooms and microphones."""
     return Domain((_SCENE_BACKGROUNDS[scene],), (21.0, 4.0), 0.05, (0.97, 1.03), (0.05, 0.2), 1.0)
 
 
 def plan_recording(
     seed: tuple[int, ...], classes: Sequence[str], duration_s: float, channels: int, domain: Domain
 ) -> SoundscapePlan:
-    """A long recording in which each of some classes is heard in one bout or several."""
+    """Plan a long recording in which each of some classes occurs in one bout or several."""
     rng = np.random.default_rng(seed)
     events: list[PlannedEvent] = []
     for label in rng.permutation(classes).tolist():
@@ -145,7 +145,7 @@ def plan_recording(
 
 
 def youtube_name(seed: tuple[int, ...]) -> str:
-    """A file name as AudioSet's clips have them: Y<11 characters>_<start>_<end>.wav."""
+    """Draw a file name in the style of AudioSet clips: Y<11 characters>_<start>_<end>.wav."""
     rng = np.random.default_rng((*seed, 2))
     video = "".join(_ID_LETTERS[i] for i in rng.integers(0, len(_ID_LETTERS), 11))
     start_s = 10 * int(rng.integers(0, 60))

@@ -1,4 +1,4 @@
-"""The mini corpus: the recipe's whole material in small, made from nothing but a seed.
+"""Create the mini corpus, a small synthetic copy of all data, from a seed.
 
     python generate_dcase_task4_2024.py --mini
 
@@ -44,7 +44,7 @@ from local.prep.mini_corpus.soundscapes import SoundscapePlan, write_clip
 from local.prep.prepare import prepare
 from local.prep.resample import note_on_16_bits, settled_formats
 
-# Raised whenever the same seed gives other sounds or labels.
+# Increased whenever the same seed gives other sounds or labels.
 VERSION = 1
 BEATS_FILE = "beats_mini.pt"
 _METADATA = "maestro_real/metadata/development_metadata.csv"
@@ -56,7 +56,7 @@ _MADE_TABLES = (
     "real_maestro_val_tsv",
     "real_maestro_val_dur",
 )
-# Tells the annotators' draws from those of plan (none), sounds (1) and names (2).
+# Separates the annotators' draws from those of plan (none), sounds (1) and names (2).
 _ANNOTATORS = 3
 # Starting a process takes as long as rendering about this many files.
 _WORTH_A_PROCESS = 8
@@ -70,14 +70,14 @@ class RenderJob(NamedTuple):
 
 
 class MiniCorpusPlan(NamedTuple):
-    """The whole corpus before anything is rendered."""
+    """The plan of the whole corpus, before rendering."""
 
     layout: DataLayout
     clips: tuple[tuple[MiniClipSet, tuple[PlannedClip, ...]], ...]
     recordings: tuple[PlannedRecording, ...]
 
     def jobs(self) -> Iterator[RenderJob]:
-        """Every file to render."""
+        """All files to render."""
         for kind, planned in self.clips:
             folder = self.layout.made(f"{kind.folder_key}_44k")
             yield from (RenderJob(folder / clip.name, clip.plan) for clip in planned)
@@ -86,7 +86,7 @@ class MiniCorpusPlan(NamedTuple):
             yield RenderJob(folder / f"{recording.name}.wav", recording.plan)
 
     def products(self) -> Iterator[Path]:
-        """Files whose presence shows that nothing is left to do."""
+        """Files whose presence shows that the corpus is complete."""
         yield from (job.path for job in self.jobs())
         for kind, planned in self.clips:
             folder = self.layout.made(kind.folder_key)
@@ -105,22 +105,22 @@ def make_mini_corpus(
     progress: bool = True,
     sizes: MiniSizes | None = None,
 ) -> None:
-    """Make everything that training, testing and evaluating read, below one folder.
+    """Create all data for training, test and evaluation below one folder.
 
-    What is there already stays: a second run finds the corpus whole and says so, a run that was
-    stopped is completed. The same seed, sizes and bits give the same bytes, whatever `jobs` is.
+    Existing files are kept: a second run reports that the corpus is complete, and the next run
+    completes an interrupted one. The same seed, sizes and bits give the same bytes for any `jobs`.
 
     Args:
-        basedir: made when absent.
-        seed: of all sounds, labels and the random BEATs.
-        bits: of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
-        jobs: processes; None for one a processor.
-        progress: show bars and say what was done.
-        sizes: of the sets; None for the demo's.
+        basedir: base folder; created if missing.
+        seed: seed of all sounds, labels and the random BEATs.
+        bits: sample format of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
+        jobs: processes; None for one per processor.
+        progress: whether to show bars and report what was done.
+        sizes: sizes of the sets; None for the demo's.
 
     Raises:
-        InputError: `basedir` holds other data or another mini corpus, or cannot be written; `jobs`
-            or `seed` is out of range.
+        InputError: `basedir` contains other data or another mini corpus, or cannot be written;
+            `jobs` or `seed` is out of range.
     """
     if seed < 0 or (jobs is not None and jobs < 1):
         raise InputError(f"seed {seed}, jobs {jobs}: give a seed from 0 up and at least 1 job")
@@ -150,7 +150,7 @@ def _plan(basedir: Path, sizes: MiniSizes, seed: int) -> MiniCorpusPlan:
 
 
 def _begin(basedir: Path, wanted: dict[str, Any]) -> bool:
-    """Whether a corpus like this was completed here; marks the folder as its place if not."""
+    """Whether this corpus was completed here; if not, mark the folder as its own."""
     marker = basedir / MINI_CORPUS_MARKER
     if marker.is_file():
         try:
@@ -161,12 +161,12 @@ def _begin(basedir: Path, wanted: dict[str, Any]) -> bool:
         if found == wanted:
             return complete
         raise InputError(
-            f"{basedir}: holds another mini corpus (seed {found.get('seed')}, version "
+            f"{basedir}: contains another mini corpus (seed {found.get('seed')}, version "
             f"{found.get('version')}); remove the folder or give another --basedir"
         )
     if any((basedir / name).exists() for name in ("dcase", "maestro_real")):
         raise InputError(
-            f"{basedir}: holds data that is not the mini corpus; give another --basedir"
+            f"{basedir}: contains data that is not the mini corpus; give another --basedir"
         )
     try:
         write_json_atomic(marker, {**wanted, "complete": False})
@@ -180,7 +180,7 @@ def _render(work: Sequence[RenderJob], jobs: int | None, progress: bool) -> None
     if workers == 1:
         _drain(map(_write, work), len(work), progress)
         return
-    # Spawned, not forked: the caller may hold threads (torch, audio) that a fork would break.
+    # Spawned, not forked: the caller may have threads (torch, audio) that a fork would break.
     context = multiprocessing.get_context("spawn")
     # The longest first, or one process would end with a recording while the others wait.
     ordered = sorted(work, key=lambda job: -job.plan.duration_s)
@@ -192,7 +192,7 @@ def _render(work: Sequence[RenderJob], jobs: int | None, progress: bool) -> None
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C goes to every process of a terminal; this one ends when its caller does."""
+    """Ignore Ctrl-C, which reaches every process of a terminal; the caller ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

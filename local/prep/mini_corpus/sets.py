@@ -1,4 +1,4 @@
-"""The mini corpus's sets: how many clips, what they are called, how they differ, their tables."""
+"""The sets of the mini corpus: sizes, file names, differences and tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from local.prep.mini_corpus.soundscapes import REAL, SYNTHETIC, Domain, Soundsca
 
 @dataclass(frozen=True)
 class MiniSizes:
-    """How large the corpus is: clips of each set, recordings of each scene and their seconds."""
+    """The size of the corpus: clips per set, recordings per scene and their length in seconds."""
 
     synth: int = 120
     synth_val: int = 40
@@ -42,7 +42,7 @@ class MiniSizes:
 
     @classmethod
     def small(cls) -> MiniSizes:
-        """Every part, but few clips: for tests. Batch quotas of at most 2, 2, 2, 2, 4 fit.
+        """Return all parts with few clips, for tests. Batch quotas of at most 2, 2, 2, 2, 4 fit.
 
         Two training recordings of each scene: one is trained on, the other held out.
         """
@@ -67,12 +67,12 @@ class MiniClipSet:
 
     Attributes:
         name: the field of `MiniSizes` that counts its clips.
-        folder_key: of the config's data section, without `_44k`.
-        table_key: of its table; None without labels.
-        label_kind: what the table tells.
-        domain: how the clips sound.
-        number: tells the generators of the sets apart.
-        youtube_names: named as AudioSet's clips, or by number.
+        folder_key: its folder's key in the data section, without `_44k`.
+        table_key: its table's key; None without labels.
+        label_kind: kind of labels in the table.
+        domain: acoustics of the clips.
+        number: separates the random generators of the sets.
+        youtube_names: whether clips are named like AudioSet's, or numbered.
     """
 
     name: str
@@ -94,19 +94,19 @@ MINI_CLIP_SETS = (
     MiniClipSet("evaluation", "eval_folder", None, "none", REAL, 7, False),
 )
 _RECORDINGS_NUMBER = 8
-# One for each scene that has a recording of this number.
+# One per scene that has a recording of this number.
 _STEREO_RECORDING = 4
 
 
 class PlannedClip(NamedTuple):
-    """A file's name and what it is rendered from."""
+    """A file name and the plan of its audio."""
 
     name: str
     plan: SoundscapePlan
 
 
 def plan_set(clips: MiniClipSet, sizes: MiniSizes, seed: int) -> tuple[PlannedClip, ...]:
-    """All clips of a set, sorted by name."""
+    """Plan all clips of a set, sorted by name."""
     n_clips = getattr(sizes, clips.name)
     planned = []
     for index in range(n_clips):
@@ -118,7 +118,7 @@ def plan_set(clips: MiniClipSet, sizes: MiniSizes, seed: int) -> tuple[PlannedCl
 
 
 def choose_oddity(clips: MiniClipSet, index: int, n_clips: int) -> Oddity:
-    """Which clips are stereo, short, long, silent or without events."""
+    """Choose which clips are stereo, short, long, silent or without events."""
     if not clips.youtube_names:
         return Oddity()
     if index == n_clips - 1 and clips.name in ("dev_test", "unlabelled"):
@@ -128,13 +128,13 @@ def choose_oddity(clips: MiniClipSet, index: int, n_clips: int) -> Oddity:
         # Between 6.2 and 9.8 s.
         return Oddity(6.2 + 0.4 * (index * 7 % 10), channels)
     if index % 20 == 4:
-        # A test clip is cropped at 0, so what is behind 10 s cannot be found there.
+        # A test clip is cropped at 0, so events after 10 s cannot be detected.
         return Oddity(10.06 if clips.name == "dev_test" else 12.5, channels)
     return Oddity(channels=channels)
 
 
 class PlannedRecording(NamedTuple):
-    """A MAESTRO recording: its name, scene and what it is rendered from."""
+    """A MAESTRO recording: its name, scene and the plan of its audio."""
 
     name: str
     scene: str
@@ -142,7 +142,7 @@ class PlannedRecording(NamedTuple):
 
 
 def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
-    """The recordings of the real split that the corpus has, training first."""
+    """Plan the corpus's recordings of the real split, training first."""
     for names, n_recordings, duration_s in (
         (MAESTRO_TRAIN_RECORDINGS, sizes.train_recordings, sizes.train_s),
         (MAESTRO_VALIDATION_RECORDINGS, sizes.validation_recordings, sizes.validation_s),
@@ -163,9 +163,9 @@ def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
 
 
 def _classes_of(scene: str, turn: int, n_recordings: int) -> tuple[str, ...]:
-    """The scene's classes in one recording: all of them, or three, which change by turns.
+    """Choose the scene's classes in one recording: all of them, or three in rotation.
 
-    No two classes come together always, lest one be learned as a sign of the other. Two recordings
+    No two classes always occur together, lest one be learned as a cue for the other. Two recordings
     of three classes would not have all six.
     """
     classes = SCENE_CLASSES[scene]
@@ -175,7 +175,7 @@ def _classes_of(scene: str, turn: int, n_recordings: int) -> tuple[str, ...]:
 
 
 def table_text(clips: MiniClipSet, planned: tuple[PlannedClip, ...]) -> str:
-    """The set's table as the real one is written."""
+    """Write the set's table in the format of the real one."""
     if clips.label_kind == "weak":
         rows = [(name, ",".join(labels_of(plan))) for name, plan in planned]
         return _tsv(("filename", "event_labels"), rows)
@@ -184,7 +184,7 @@ def table_text(clips: MiniClipSet, planned: tuple[PlannedClip, ...]) -> str:
 
 
 def labels_of(plan: SoundscapePlan) -> list[str]:
-    """The classes of a plan that a table tells of, sorted."""
+    """Classes of a plan that its table lists, sorted."""
     return sorted({event.label for event in plan.events if event.listed})
 
 

@@ -1,4 +1,4 @@
-"""The 27 classes as parametric sounds: what each is made of and how long it lasts."""
+"""The 27 classes as parametric sounds: how each is synthesised and how long it lasts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.prep.mini_corpus.synthesis import Rng, Wave, fade, loudness
 
 
 class Sound(NamedTuple):
-    """A class's sound.
+    """The sound of a class.
 
     Attributes:
         make: (rng, duration in seconds, sample rate in Hz) -> (sample,) float32 of any level.
@@ -26,7 +26,7 @@ class Sound(NamedTuple):
     longest_s: float
 
 
-# Durations of the first ten follow what DESED's annotations show; MAESTRO's are of longer bouts.
+# Durations of the first ten follow DESED's annotations; MAESTRO's sounds come in longer bouts.
 SOUNDS: dict[str, Sound] = {
     "Alarm_bell_ringing": Sound(home.alarm_bell, 1.5, 6.0),
     "Blender": Sound(home.blender, 2.5, 7.0),
@@ -61,7 +61,7 @@ SOUNDS: dict[str, Sound] = {
 def render(
     label: str, rng: Rng, duration_s: float, sample_rate: int, *, stretch: float = 1.0
 ) -> Wave:
-    """One event of a class (sample,), its louder half at an RMS of 1.
+    """Synthesise one event of a class (sample,), its louder half at an RMS of 1.
 
     Args:
         label: a key of `SOUNDS`.

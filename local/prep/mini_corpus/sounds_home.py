@@ -1,4 +1,4 @@
-"""Sounds of a home: bells, motors, clinks, animals, frying, water, a coffee machine, doors.
+"""Domestic sounds: bells, motors, clinks, animals, frying, water, a coffee machine, doors.
 
 Each function draws its parameters from `rng` and returns (sample,) float32 of any level, sounding
 from the first to the last moment of `duration_s`.

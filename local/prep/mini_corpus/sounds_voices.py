@@ -49,16 +49,16 @@ def voice(
     syllables_hz: tuple[float, float] = (3.6, 5.2),
     pauses: float = 0.12,
 ) -> Wave:
-    """One speaker (sample,), unit RMS.
+    """Synthesise one speaker (sample,), unit RMS.
 
     Args:
         rng: draws speaker and words.
-        duration_s: length.
+        duration_s: length of the signal.
         sample_rate: in Hz.
         pitch_hz: bounds of the speaker's mean pitch.
         throat: formants relative to an adult man's.
         syllables_hz: bounds of the rate.
-        pauses: share of syllables that are left out.
+        pauses: share of omitted syllables.
     """
     n = round(duration_s * sample_rate)
     count = max(1, round(duration_s * uniform(rng, syllables_hz)))

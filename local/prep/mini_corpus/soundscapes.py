@@ -1,7 +1,7 @@
-"""Soundscapes: events over background noise, in two domains, planned first and rendered later.
+"""Plan and render soundscapes: events over background noise, in two domains.
 
-A plan says what sounds when and how loud; it is cheap, and tables are written from it. A clip is
-rendered from its plan alone, so that clips can be made in any order by any number of processes.
+A plan gives each sound's time and level; it is cheap, and tables are written from it. A clip
+depends on its plan alone, so clips can be rendered in any order by any number of processes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SOUNDSCAPE_RATE = 44100
 
 
 class PlannedEvent(NamedTuple):
-    """One sound of a plan; `listed` says whether a table tells of it."""
+    """One sound of a plan; `listed`: whether it is in the table."""
 
     label: str
     onset_s: float
@@ -43,16 +43,16 @@ class PlannedEvent(NamedTuple):
 
 @dataclass(frozen=True)
 class Domain:
-    """How recordings of one kind sound.
+    """The acoustics of one kind of recording.
 
     Attributes:
-        backgrounds: spectra of the noise, one is drawn for a clip.
+        backgrounds: spectra of the noise; one is drawn per clip.
         snr_db: mean and standard deviation of an event's level over the noise.
         hard: share of events drawn between -3 and 3 dB instead.
         stretch: bounds of the events' playing speed.
-        wet: bounds of a room's level; a clip has no room when both are 0.
+        wet: bounds of a room's level; both 0 for clips without a room.
         tilt_db: a microphone's largest gain or loss at either end of the spectrum.
-        bystander: chance that something sounds which no table tells of.
+        bystander: probability of a sound that no table lists.
     """
 
     backgrounds: tuple[Spectrum, ...]
@@ -75,7 +75,7 @@ _HARD_DB = (-3.0, 3.0)
 
 
 class _RecordingSetup(NamedTuple):
-    """One clip's room and microphone, drawn from its domain."""
+    """Room and microphone of one clip, drawn from its domain."""
 
     wet: float
     decay_s: float
@@ -86,14 +86,14 @@ class _RecordingSetup(NamedTuple):
 
 @dataclass(frozen=True)
 class SoundscapePlan:
-    """All that one file is rendered from.
+    """The plan that one file is rendered from.
 
     Attributes:
-        seed: of the file's own generator.
-        duration_s: of the file.
+        seed: seed of the file's own generator.
+        duration_s: length of the file.
         channels: 1 or 2.
-        domain: how it sounds; None for digital silence.
-        events: by onset.
+        domain: its acoustics; None for digital silence.
+        events: sorted by onset.
     """
 
     seed: tuple[int, ...]
@@ -104,7 +104,7 @@ class SoundscapePlan:
 
 
 def draw_snr_db(rng: Rng, domain: Domain) -> float:
-    """A level over the background in dB, easy to hard."""
+    """Draw a level over the background in dB."""
     if rng.random() < domain.hard:
         return round(uniform(rng, _HARD_DB), 1)
     return round(float(np.clip(rng.normal(*domain.snr_db), *_SNR_BOUNDS_DB)), 1)
@@ -118,7 +118,7 @@ def place_event(
     clip_s: float,
     gap_s: float,
 ) -> tuple[float, float] | None:
-    """Onset and offset (whole milliseconds) apart from the class's other events; None if full."""
+    """Draw onset and offset (whole ms) apart from other events of the class; None if full."""
     duration_s = min(duration_s, clip_s)
     for _ in range(12):
         onset_s = round(uniform(rng, (0, clip_s - duration_s)), 3)
@@ -134,7 +134,7 @@ def place_event(
 
 
 def render_clip(plan: SoundscapePlan, sample_rate: int = SOUNDSCAPE_RATE) -> npt.NDArray[np.int16]:
-    """The file of a plan: (sample,) or (sample, channel), 16 bits."""
+    """Render a plan as (sample,) or (sample, channel), 16 bits."""
     n = round(plan.duration_s * sample_rate)
     if plan.domain is None:
         return np.zeros((n, plan.channels)[: plan.channels], dtype=np.int16)
@@ -154,12 +154,12 @@ def render_clip(plan: SoundscapePlan, sample_rate: int = SOUNDSCAPE_RATE) -> npt
 
 
 def write_clip(path: Path, plan: SoundscapePlan) -> None:
-    """Render a plan into a WAV file that appears whole."""
+    """Render a plan into a WAV file, written atomically."""
     write_wav(path, render_clip(plan), SOUNDSCAPE_RATE, "PCM_16")
 
 
 def _events(rng: Rng, plan: SoundscapePlan, domain: Domain, n: int, sample_rate: int) -> Wave:
-    """The plan's events (channel, sample), each somewhere between the channels."""
+    """Render the plan's events (channel, sample), each panned at random."""
     mix = np.zeros((plan.channels, n), dtype=np.float32)
     for event in plan.events:
         wave = render(

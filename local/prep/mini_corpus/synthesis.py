@@ -1,7 +1,8 @@
 """Building blocks of the mini corpus's sounds: noise, tones, pulses, strikes, filters, a room.
 
-Everything works on whole signals, float32, and draws only from the generator passed in, so one
-seed gives one sound. Frequencies are in Hz, times in seconds, gains in dB where names say so.
+All functions work on whole signals, float32, and draw only from the generator passed in, so the
+same seed gives the same sound. Frequencies are in Hz, times in seconds; names of gains in dB
+end in `_db`.
 """
 
 from __future__ import annotations
@@ -24,31 +25,31 @@ _NOISE_PERIOD = 2**17
 
 
 def uniform(rng: Rng, bounds: tuple[float, float]) -> float:
-    """A draw between two bounds."""
+    """Draw uniformly between two bounds."""
     return float(rng.uniform(*bounds))
 
 
 def log_uniform(rng: Rng, bounds: tuple[float, float]) -> float:
-    """A draw between two positive bounds, even over their logarithm."""
+    """Draw log-uniformly between two positive bounds."""
     return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
 def sample_times(n: int, sample_rate: int) -> Wave:
-    """(sample,) times from 0."""
+    """Times (sample,) from 0."""
     return np.arange(n, dtype=np.float32) / np.float32(sample_rate)
 
 
 def gain_curve(corners: Spectrum, frequency_hz: Floats) -> Wave:
-    """Linear gain of a spectrum at some frequencies."""
+    """Linear gain of a spectrum at given frequencies."""
     hz, db = np.array(corners, dtype=np.float64).T
-    # A coarse grid is exact enough and spares a logarithm for each of 10^5 bins.
+    # A coarse grid is exact enough and saves the logarithm of each of 10^5 bins.
     grid = np.geomspace(10.0, 30000.0, 400)
     gain = 10 ** (np.interp(np.log(grid), np.log(hz), db) / 20)
     return np.interp(frequency_hz, grid, gain).astype(np.float32)
 
 
 def add_spectra(first: Spectrum, second: Spectrum) -> Spectrum:
-    """Two spectra one after the other: their gains in dB add up."""
+    """Cascade two spectra: their gains in dB add up."""
     corners = sorted({hz for hz, _ in (*first, *second)})
     gain_db = [
         np.interp(np.log(corners), *(np.log([hz for hz, _ in one]), [db for _, db in one]))
@@ -59,7 +60,7 @@ def add_spectra(first: Spectrum, second: Spectrum) -> Spectrum:
 
 def noise(rng: Rng, n: int, sample_rate: int, corners: Spectrum) -> Wave:
     """Gaussian noise (sample,) of a given spectrum and unit RMS; repeats after some 3 s."""
-    # Noise made in the frequency domain is periodic, so it goes on without a seam; nobody hears
+    # Noise made in the frequency domain is periodic, so it repeats without a seam; nobody hears
     # that noise repeats after 3 s, and short transforms are what the corpus's minute allows.
     length = min(fft.next_fast_len(max(n, 16), real=True), _NOISE_PERIOD)
     bins = length // 2 + 1
@@ -79,14 +80,14 @@ def shape(wave: Wave, sample_rate: int, corners: Spectrum) -> Wave:
 def wander(
     rng: Rng, n: int, sample_rate: int, *, rate_hz: float, bounds: tuple[float, float]
 ) -> Wave:
-    """A slow random curve (sample,) between bounds: a new target `rate_hz` times a second."""
+    """A slow random curve (sample,) between bounds, with `rate_hz` new targets per second."""
     targets = rng.uniform(*bounds, size=int(np.ceil(n / sample_rate * rate_hz)) + 2)
     start = rng.uniform()
     return glide(n, targets, (np.arange(len(targets)) - start) * sample_rate / rate_hz)
 
 
 def glide(n: int, values: Sequence[float] | Floats, places: Floats | None = None) -> Wave:
-    """A curve (sample,) through values, at even places unless places (in samples) are given."""
+    """A curve (sample,) through values, evenly spaced unless positions in samples are given."""
     if places is None:
         places = np.linspace(0, n - 1, len(values))
     return np.interp(np.arange(n), places, values).astype(np.float32)
@@ -128,13 +129,13 @@ def buzz(n: int, sample_rate: int, frequency_hz: float | Floats, weights: Sequen
 def formants(
     wave: Wave, sample_rate: int, tracks_hz: Floats, *, bandwidth: float = 0.09, tilt: float = 0.5
 ) -> Wave:
-    """A signal through moving resonances, by overlapping frames.
+    """Filter a signal with moving resonances in overlapping frames.
 
     Args:
         wave: (sample,).
         sample_rate: in Hz.
         tracks_hz: (point, formant) centre frequencies, spread evenly over the signal.
-        bandwidth: of a resonance, relative to its frequency.
+        bandwidth: bandwidth of a resonance relative to its frequency.
         tilt: gain of each resonance relative to the one below it.
     """
     size = 2 * round(_FRAME_S * sample_rate / 2)
@@ -180,7 +181,7 @@ def strikes(
     """Struck bodies: decaying partials (sample,) that begin at each time.
 
     Args:
-        n: samples.
+        n: number of samples.
         sample_rate: in Hz.
         at_s: (strike,) onsets.
         partials_hz: (strike, partial).
@@ -245,29 +246,29 @@ def room(
     wet: float,
     corners: Spectrum = ((1000, 0),),
 ) -> Wave:
-    """A signal (sample,) as a microphone in a room takes it.
+    """Simulate a room and a microphone for a signal (sample,).
 
     Args:
         rng: draws the room.
         wave: (sample,).
         sample_rate: in Hz.
-        decay_s: in which the tail falls by 60 dB.
+        decay_s: time in which the tail falls by 60 dB.
         wet: RMS of the tail relative to the direct sound's, for a long noise.
-        corners: the microphone's spectrum.
+        corners: corners of the microphone's spectrum.
     """
     length = max(8, int(0.7 * decay_s * sample_rate))
     response = rng.standard_normal(length, dtype=np.float32)
     response *= np.exp(-6.9 / decay_s * sample_times(length, sample_rate))
     response[: max(1, sample_rate // 200)] *= 0.3
     response *= wet / np.sqrt(np.sum(response * response))
-    # A filter without delay reaches back in time; the direct sound leaves it half a millisecond.
+    # A zero-delay filter reaches back in time; the direct sound leaves it half a millisecond.
     response[sample_rate // 2000] += 1
     response = shape(response, sample_rate, corners)
     return signal.oaconvolve(wave, response)[: len(wave)].astype(np.float32)
 
 
 def unit_rms(wave: Wave) -> Wave:
-    """A signal scaled to an RMS of 1; silence stays as it is."""
+    """Scale a signal to an RMS of 1; silence is unchanged."""
     return wave / np.float32(max(float(np.sqrt(np.mean(wave * wave))), 1e-9))
 
 

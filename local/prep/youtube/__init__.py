@@ -1,1 +1,1 @@
-"""Fetch the real clips of DESED from YouTube."""
+"""Fetch the real DESED clips from YouTube."""

@@ -1,11 +1,11 @@
-"""The real clips of DESED: cuts of AudioSet's videos, fetched from YouTube by the names in tables.
+"""Fetch the real DESED clips, cut from AudioSet videos, from YouTube by the names in the tables.
 
     steps = fetch_audioset(places, ["real", "strong"], cookies=Path("cookies.txt"))
 
-A clip that is not there stands in `missing_files/missing_files_<set>.tsv` with the reason. The
-table is written before the first clip is asked for and again with each failure, so that a run may
-end in any way. The next run tries what is in the table, but for reasons that begin with "gone"
-(private, removed, blocked), and with "sign-in" as long as there are no cookies.
+Missing clips are listed in `missing_files/missing_files_<set>.tsv` with the reason. The table is
+written before the first request and again after each failure, so that a run may end at any time.
+The next run tries the clips in the table, except for reasons that begin with "gone" (private,
+removed, blocked) and, without cookies, with "sign-in".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from local.prep.youtube.errors import ClipError, Failure
 from local.prep.youtube.missing_clips import MissingTable, missing_reason
 from local.prep.youtube.rate_limit import GaveUpError, RateLimits
 
-# The pause between requests is longer than a clip takes, so more would only wait.
+# The pause between requests is longer than a clip takes, so more jobs would only wait.
 _AT_ONCE = 4
 
 
@@ -50,23 +50,23 @@ def fetch_audioset(
     jobs: int | None = None,
     progress: bool = True,
 ) -> list[PreparationStep]:
-    """Fetch every clip that the tables of the parts list and the disk lacks.
+    """Fetch all clips that the parts' tables list and that are not on disk.
 
-    A set that cannot be fetched is a failure; nothing is raised, so that what is on disk can be
+    A set that cannot be fetched is a failure; nothing is raised, so that the data on disk can be
     prepared.
 
     Args:
-        layout: where tables and clips lie; clips are written below `basedir`.
-        parts: of `layout.DATA_PARTS`.
-        cookies: file of an account's cookies, as browsers export them.
-        retry_gone: try clips again that an earlier run has found to be gone.
-        limits: how fast and how patiently to ask.
+        layout: paths of tables and clips; clips are written below `basedir`.
+        parts: names from `layout.DATA_PARTS`.
+        cookies: file of an account's cookies, exported from a browser.
+        retry_gone: whether to try clips again that an earlier run found to be gone.
+        limits: rate limits and retries.
         jobs: clips at a time; None for four.
-        progress: show bars, and tell of waits.
+        progress: whether to show bars and report waits.
 
     Returns:
-        One step a set: clips fetched, clips there before, and what failed. Clips that are gone are
-        no failures; the title counts them.
+        One step per set: clips fetched, clips that existed, and failures. Clips that are gone are
+        not failures; the title counts them.
     """
     wanted, steps = set(parts), []
     youtube = YouTubeClient(cookies=cookies, limits=limits, say=_teller(progress))
@@ -105,25 +105,25 @@ def fetch_clips(
     jobs: int | None = None,
     progress: bool = True,
 ) -> PreparationStep:
-    """Fetch the clips that a folder lacks, and write which are still missing, and why.
+    """Fetch the clips missing from a folder, and write which are still missing and why.
 
     Args:
-        names: file names, each once; those that are no YouTube names are only listed as missing.
-        folder: for clips at 44.1 kHz; made when absent.
-        missing: the table, with columns filename and reason.
-        youtube: asks; one for all sets, so that its pace is kept.
-        title: of the bar.
-        resampled: clips that are here are not missing either.
-        retry_gone: try clips again that the table says are gone.
+        names: unique file names; names that are not YouTube names are only listed as missing.
+        folder: folder of clips at 44.1 kHz; created if missing.
+        missing: table of missing clips, with columns filename and reason.
+        youtube: the client, shared by all sets to keep the rate limit.
+        title: title of the bar.
+        resampled: folder of 16 kHz clips, which are not missing either.
+        retry_gone: whether to try clips again that the table marks as gone.
         jobs: clips at a time; None for four.
-        progress: show a bar.
+        progress: whether to show a bar.
 
     Returns:
-        As `fetch_audioset`.
+        As in `fetch_audioset`.
 
     Raises:
-        InputError: there are clips to fetch, but yt-dlp, ffmpeg or the cookies are not there; the
-            table cannot be written, or another run has it.
+        InputError: there are clips to fetch, but yt-dlp, ffmpeg or the cookies are missing; the
+            table cannot be written, or another run has locked it.
     """
     folders = [folder] if resampled is None else [folder, resampled]
     absent = absent_clips(names, folders, f"{title}: looking", jobs=jobs, progress=progress)
@@ -140,11 +140,11 @@ def fetch_clips(
 
 
 class _Work:
-    """The fetching of one set.
+    """The download of one set.
 
     Attributes:
-        table: of what is missing.
-        done: clips fetched.
+        table: the table of missing clips.
+        done: number of clips fetched.
     """
 
     def __init__(self, folder: Path, table: MissingTable, youtube: YouTubeClient) -> None:
@@ -156,7 +156,7 @@ class _Work:
         self._left = 0
 
     def fetch(self, cuts: Sequence[ClipCut], jobs: int, new_bar: Callable[[], tqdm[Any]]) -> None:
-        """Try each clip; once the line is closed, those left end at once."""
+        """Try each clip; once the rate limiter has given up, the others end at once."""
         self.table.write()
         self._left = len(cuts)
         if not cuts:
@@ -173,14 +173,14 @@ class _Work:
             self._youtube.subprocesses.stop()
             raise
         finally:
-            # Those at work end; what they brought counts.
+            # Running downloads finish; their clips count.
             pool.shutdown(cancel_futures=True)
             for future in [future for future in asked if not future.cancelled()]:
                 self._settle(future, asked[future], bar)
             self.table.write()
 
     def failures(self, title: str) -> tuple[tuple[Path, str], ...]:
-        """(file, reason) of what failed, and why no more was asked for, if so."""
+        """Return (file, reason) of each failure, and why requests ended early, if they did."""
         failures = [(self._folder / name, f"{name}: {why}") for name, why in self._failed.items()]
         closed = self._youtube.rate_limiter.closed
         if closed is not None and self._left:

@@ -1,10 +1,10 @@
-"""One clip from YouTube: yt-dlp finds the audio's address, ffmpeg cuts the named seconds out.
+"""Fetch one clip from YouTube: yt-dlp resolves the audio's address, ffmpeg cuts the named seconds.
 
-Both run as programs of their own. YouTube changes every few weeks and only the newest yt-dlp keeps
-up, so it is the user's to update and no pinned dependency of this recipe; what crashes or hangs in
-it can be killed and costs one clip; and it reads its own configuration file, where a proxy, a
-JavaScript engine or tokens are set. yt-dlp's own --download-sections would copy packets, which
-begin up to some seconds beside the time asked for; ffmpeg decodes to the sample.
+Both run as subprocesses. YouTube changes every few weeks and only the newest yt-dlp keeps up, so
+the user updates it and it is not a pinned dependency; a crashed or hanging process can be killed
+and costs one clip; and yt-dlp reads its own configuration file, where a proxy, a JavaScript engine
+or tokens are set. Its --download-sections would copy packets, which begin up to a few seconds away
+from the requested time; ffmpeg is exact to the sample.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ CLIP_RATE = 44100
 UPDATE_COMMAND = "pip install --upgrade 'yt-dlp[default]'"
 _WATCH = "https://www.youtube.com/watch?v="
 _NAME = re.compile(r"Y([\w-]{11})_(\d+\.\d{3})_(\d+\.\d{3})\.wav", re.ASCII)
-# A video's length is told in whole seconds, and its audio may end before its pictures.
+# A video's length is given in whole seconds, and its audio may end before its images.
 _END_S = 1.0
 _TOLERANCE_S = 0.05
 _STALL_S = 30
-# Some addresses are good a few seconds later only: the time of an advertisement.
+# Some addresses become valid only a few seconds later: the time of an advertisement.
 _LONGEST_READY_S = 60.0
 
 
 class ClipCut(NamedTuple):
-    """What a clip's file name says."""
+    """The fields of a clip's file name."""
 
     name: str
     video: str
@@ -65,7 +65,7 @@ class _Programs(NamedTuple):
 
 
 def parse_clip_name(name: str) -> ClipCut | None:
-    """`Y<11 characters>_<start>_<end>.wav` taken apart; None for any other name."""
+    """Parse `Y<11 characters>_<start>_<end>.wav`; None for any other name."""
     match = _NAME.fullmatch(name)
     if not match or not float(match[2]) < float(match[3]):
         return None
@@ -73,10 +73,10 @@ def parse_clip_name(name: str) -> ClipCut | None:
 
 
 class YouTubeClient:
-    """Fetches clips, in several threads at once.
+    """Fetch clips, in several threads at once.
 
     Attributes:
-        cookies: file of an account's cookies, None for a visitor.
+        cookies: file of an account's cookies, None without an account.
         line: that requests go through.
         children: the programs at work.
     """
@@ -94,23 +94,23 @@ class YouTubeClient:
         self.rate_limiter = RateLimiter(self._limits, self.subprocesses, say)
 
     def check(self) -> None:
-        """See whether clips can be asked for.
+        """Check that clips can be requested.
 
         Raises:
-            InputError: yt-dlp, ffmpeg or the file of cookies is not there.
+            InputError: yt-dlp, ffmpeg or the file of cookies is missing.
         """
         if self.cookies is not None and not self.cookies.is_file():
             raise InputError(
-                f"--cookies {self.cookies}: no such file; export it from a browser (HELP.md)"
+                f"--cookies {self.cookies}: no such file; export it from a browser (docs/data.md)"
             )
         _ = self._programs
 
     def fetch(self, cut: ClipCut, folder: Path) -> None:
-        """Write one clip into a folder, whole or not at all, at 44.1 kHz.
+        """Write one clip at 44.1 kHz into a folder, atomically.
 
         Raises:
-            ClipError: it cannot be had.
-            ClosedError: YouTube is not asked any more.
+            ClipError: the clip cannot be fetched.
+            GaveUpError: no further requests are made.
             StoppedError: `children.stop` was called.
         """
         for tries_left in reversed(range(self._limits.tries)):
@@ -119,11 +119,11 @@ class YouTubeClient:
                 self._cut(cut, self._stream(cut.video), folder / cut.name)
             except ClipError as error:
                 self._tell(error, asked_at, tries_left)
-                # A clip that is refused alone must not hold up the others for ever.
+                # A clip that alone is refused must not block the others for ever.
                 if not tries_left or error.kind not in (Failure.PASSING, Failure.LIMIT):
                     raise
             except OSError as error:
-                reason = f"{folder}: cannot be written to ({error}); free some space, run again"
+                reason = f"{folder}: cannot be written to ({error}); free some space and run again"
                 self.rate_limiter.close(reason)
                 raise GaveUpError(reason) from None
             else:
@@ -143,7 +143,7 @@ class YouTubeClient:
             self.rate_limiter.failed(str(error))
 
     def _stream(self, video: str) -> _Stream:
-        """Where a video's audio is."""
+        """Address and properties of a video's audio."""
         with self._private_cookies() as cookies:
             ended = self._run(
                 "yt-dlp",
@@ -169,11 +169,11 @@ class YouTubeClient:
             )
         except (ValueError, TypeError, KeyError):
             raise ClipError(
-                Failure.OTHER, f"yt-dlp names no audio; update it ({UPDATE_COMMAND})"
+                Failure.OTHER, f"yt-dlp reports no audio; update it ({UPDATE_COMMAND})"
             ) from None
 
     def _cut(self, cut: ClipCut, stream: _Stream, target: Path) -> None:
-        """The named seconds of an audio stream, as a file."""
+        """Cut the named seconds of an audio stream into a file."""
         if stream.duration_s is not None and stream.duration_s <= cut.start_s:
             raise ClipError(Failure.GONE, f"the video lasts {stream.duration_s:g} s only")
         self.subprocesses.wait(min(max(stream.ready_at - time.time(), 0.0), _LONGEST_READY_S))
@@ -194,7 +194,7 @@ class YouTubeClient:
             if "No space left" in ended.err or "quota exceeded" in ended.err:
                 raise OSError(shorten_message(last_line(ended.err)))
             if ended.status:
-                # Whatever it was, with a new address it may be otherwise.
+                # Whatever the reason, a new address may work.
                 raise ClipError(Failure.PASSING, f"ffmpeg: {shorten_message(last_line(ended.err))}")
             _check_length(cut, stream.duration_s, temporary)
 
@@ -217,14 +217,14 @@ class YouTubeClient:
             lacking = [f"yt-dlp ({UPDATE_COMMAND})"] * (command is None)
             lacking += ["ffmpeg (apt install ffmpeg, or conda install ffmpeg)"] * (ffmpeg is None)
             raise InputError(
-                f"{' and '.join(lacking)}: not on PATH, and clips of YouTube are fetched with it; "
-                "install it, or put the clips there yourself"
+                f"{' and '.join(lacking)}: not on PATH, but needed to fetch clips from YouTube; "
+                "install, or add the clips yourself"
             )
         return _Programs(command, ffmpeg)
 
     @contextmanager
     def _private_cookies(self) -> Iterator[Path | None]:
-        """A copy of the cookies: yt-dlp writes its file at its end, several would mix theirs."""
+        """Copy the cookies: each yt-dlp rewrites its file at the end."""
         if self.cookies is None:
             yield None
             return
@@ -238,9 +238,9 @@ class YouTubeClient:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the proxy for https in the one variable that ffmpeg reads.
+    """This process's environment, with the https proxy in the only variable that ffmpeg reads.
 
-    An address is good only for whom it was told to, so both programs must take the same way.
+    An address is only valid for the client that requested it, so both must take the same route.
     """
     proxies = urllib.request.getproxies_environment()
     proxy = proxies.get("https") or proxies.get("all")
@@ -248,7 +248,7 @@ def _environment() -> dict[str, str]:
 
 
 def _check_length(cut: ClipCut, video_s: float | None, path: Path) -> None:
-    """A clip has its named length, or ends where the video does."""
+    """Check that a clip has its named length or ends with the video."""
     wanted_s = shortest_s = cut.end_s - cut.start_s
     if video_s is not None and cut.end_s > video_s - _END_S:
         shortest_s = min(cut.end_s, video_s) - cut.start_s - _END_S

@@ -1,4 +1,4 @@
-"""The sets of AudioSet clips: their tables, their folders, and which clips are not there."""
+"""The sets of AudioSet clips: tables, folders and missing clips."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class AudiosetClips(NamedTuple):
     """Clips of one table.
 
     Attributes:
-        name: as in the missing table's file name, and of the unlabelled clips' table.
-        part: of `layout.DATA_PARTS`.
-        folder_key: in the config, of the resampled clips.
-        table_key: in the config; None for a table beside the weak clips'.
-        title: for people.
+        name: name in the missing table's file name and of the unlabelled clips' table.
+        part: a name from `layout.DATA_PARTS`.
+        folder_key: configuration key of the resampled clips.
+        table_key: configuration key of the table; None for a table beside the weak clips'.
+        title: title in tables and messages.
     """
 
     name: str
@@ -43,24 +43,24 @@ AUDIOSET_CLIPS = (
 
 
 def missing_folder(layout: DataLayout) -> Path:
-    """Where the tables of missing clips are."""
+    """Folder of the tables of missing clips."""
     return layout.basedir / "dcase" / "dataset" / "missing_files"
 
 
 def missing_table(layout: DataLayout, name: str) -> Path:
-    """The table of a set's clips that are not there."""
+    """Path of the table of a set's missing clips."""
     return missing_folder(layout) / f"missing_files_{name}.tsv"
 
 
 def listed_names(layout: DataLayout, name: str) -> tuple[str, ...]:
-    """The file names that a set's table lists, each once, in its order.
+    """Unique file names of a set's table, in its order.
 
     Args:
-        layout: where tables lie.
-        name: of a set: weak, validation, strong or unlabel_in_domain.
+        layout: paths of the data.
+        name: name of a set: weak, validation, strong or unlabel_in_domain.
 
     Raises:
-        InputError: the table is missing, empty or foreign.
+        InputError: the table is missing, empty or not of this kind.
     """
     key = {clip_set.name: clip_set.table_key for clip_set in AUDIOSET_CLIPS}[name]
     tables = (
@@ -80,7 +80,7 @@ def absent_clips(
     jobs: int | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """The clips that are whole in none of the folders, in the order given."""
+    """Clips that are complete in none of the folders, in the given order."""
     there = thread_map(
         partial(_is_there, folders), names, jobs=jobs, desc=desc, progress=progress, unit="clip"
     )
@@ -88,13 +88,13 @@ def absent_clips(
 
 
 def clip_folders(layout: DataLayout, clip_set: AudiosetClips) -> tuple[Path, Path]:
-    """Where the clips of a set are fetched to, and where they are at 16 kHz."""
+    """Folders of a set's fetched clips and of its 16 kHz clips."""
     original = rebase(getattr(layout.data, f"{clip_set.folder_key}_44k"), layout.basedir)
     return original, layout.found(clip_set.folder_key)
 
 
 def _is_there(folders: Sequence[Path], name: str) -> bool:
-    """Whether a clip is in one of the folders, and whole."""
+    """Whether one of the folders has the complete clip."""
     for path in (folder / name for folder in folders):
         try:
             probe(path)

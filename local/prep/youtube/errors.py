@@ -1,4 +1,4 @@
-"""What yt-dlp and ffmpeg say when a clip cannot be had, and what that means for it."""
+"""Classify error messages of yt-dlp and ffmpeg."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LONGEST = 160
 
 
 class Failure(Enum):
-    """What a failure means; the value opens the clip's reason in the missing table."""
+    """Kind of failure; the value is the prefix of the clip's reason in the missing table."""
 
     GONE = "gone"
     SIGN_IN = "sign-in"
@@ -18,7 +18,7 @@ class Failure(Enum):
     OTHER = "error"
 
 
-# The first that fits counts; what fits none is Kind.OTHER.
+# The first match counts; without a match it is Kind.OTHER.
 _MEANINGS = (
     (
         Failure.LIMIT,
@@ -41,7 +41,7 @@ _MEANINGS = (
 
 
 class ClipError(Exception):
-    """A clip cannot be had; `kind` says what that means, the message why."""
+    """A clip cannot be fetched; `kind` classifies the failure, the message gives the reason."""
 
     def __init__(self, kind: Failure, reason: str) -> None:
         super().__init__(reason[:_LONGEST])
@@ -49,7 +49,7 @@ class ClipError(Exception):
 
 
 def classify_error(message: str) -> Failure:
-    """What an error message of yt-dlp means for the clip."""
+    """Classify an error message of yt-dlp."""
     for kind, pattern in _MEANINGS:
         if re.search(pattern, message, re.IGNORECASE):
             return kind
@@ -57,13 +57,13 @@ def classify_error(message: str) -> Failure:
 
 
 def last_line(text: str, start: str = "") -> str:
-    """The last line that has something to say and begins with `start`; else the last line."""
+    """Return the last non-empty line that begins with `start`, else the last line."""
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     return next((line for line in reversed(lines) if line.startswith(start)), lines[-1])
 
 
 def shorten_message(message: str) -> str:
-    """A program's message for a cell of a table: no addresses, which are long and personal."""
+    """Shorten a message to a table cell, without addresses, which are long and personal."""
     message = re.sub(r"^ERROR: (\[[^\]]*\] [\w-]{11}: )?", "", message)
     message = re.sub(r"(https?|tcp|tls)://\S*", "...", message)
-    return " ".join(message.split()) or "no word of why"
+    return " ".join(message.split()) or "no reason given"

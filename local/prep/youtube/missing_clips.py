@@ -1,4 +1,4 @@
-"""The table of clips that are not there, with the reason of each: filename, reason."""
+"""The table of missing clips and reasons (columns filename and reason)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from local.prep.youtube.errors import ClipError, Failure
 NOT_YET = "not fetched yet"
 NO_NAME = "not a YouTube name"
 _HEADER = "filename\treason\n"
-# What another try would not change, as long as nothing else changes.
+# Reasons that another attempt would not change.
 _NOT_TO_BE_HAD = (Failure.GONE.value, Failure.SIGN_IN.value, NO_NAME)
 
 
 def missing_reason(error: ClipError) -> str:
-    """The cell of a clip that cannot be had; how it begins says what that means."""
+    """Format the reason of a missing clip, with the kind of failure as prefix."""
     return f"{error.kind.value}: {error}"
 
 
@@ -28,16 +28,16 @@ class MissingTable:
     """The clips of a set that are not on disk.
 
     Attributes:
-        path: of the table.
-        reasons: clip's file name -> why it is missing, in the order listed.
+        path: path of the table.
+        reasons: clip's file name -> reason, in the listed order.
     """
 
     def __init__(self, path: Path, absent: Sequence[str]) -> None:
-        """Clips known to be absent, with the reasons that an earlier run found.
+        """Create the table of missing clips with the reasons found by an earlier run.
 
         Args:
-            path: of the table; need not exist.
-            absent: file names.
+            path: path of the table; it need not exist.
+            absent: file names of missing clips.
         """
         self.path = path
         earlier = dict(_rows(path))
@@ -48,15 +48,15 @@ class MissingTable:
 
     @property
     def n_gone(self) -> int:
-        """Clips that trying again would not bring."""
+        """Number of clips that are not worth another attempt."""
         return sum(reason.startswith(_NOT_TO_BE_HAD) for reason in self.reasons.values())
 
     def to_fetch(self, *, retry_gone: bool, signed_in: bool) -> list[ClipCut]:
-        """What is worth trying.
+        """List the clips to try.
 
         Args:
-            retry_gone: clips that were gone too.
-            signed_in: clips that need an account too.
+            retry_gone: whether to include clips that were gone.
+            signed_in: whether to include clips that need an account.
         """
         passed_over: list[str] = []
         if not retry_gone:
@@ -69,7 +69,7 @@ class MissingTable:
         return [cut for cut in cuts if cut is not None]
 
     def write(self) -> None:
-        """Write the table; none is made where nothing is missing.
+        """Write the table, unless nothing is missing.
 
         Raises:
             InputError: it cannot be written.
@@ -84,10 +84,10 @@ class MissingTable:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """For one run at a time: two would ask YouTube twice as fast and mix their tables.
+        """Lock the table: two runs would double the request rate and overwrite each other's tables.
 
         Raises:
-            InputError: another run has it, or its folder cannot be made.
+            InputError: another run has locked it, or its folder cannot be created.
         """
         lock = self.path.with_name(f".{self.path.stem}.lock")
         try:
@@ -110,7 +110,7 @@ class MissingTable:
 def _rows(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         return
-    # Somebody may have edited it; what is no row is no reason.
+    # The table may have been edited; malformed rows are ignored.
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
         name, _, reason = line.partition("\t")
         if reason:

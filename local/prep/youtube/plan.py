@@ -1,4 +1,4 @@
-"""What of AudioSet's clips is to be fetched: how many, how large, and how long it takes."""
+"""Plan the download of AudioSet's clips: number, size and duration."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class AudiosetPlanRow:
     """One set in a plan.
 
     Attributes:
-        title: of the set.
-        listed: clips in its table.
-        gone: clips that are not there and not tried again.
-        seconds: of each clip to fetch.
-        problem: why nothing is known of it.
+        title: title of the set.
+        listed: number of clips in its table.
+        gone: number of missing clips that are not tried again.
+        seconds: length of each clip to fetch.
+        problem: why the set cannot be planned.
     """
 
     title: str
@@ -44,13 +44,13 @@ class AudiosetPlanRow:
 
 @dataclass(frozen=True)
 class AudiosetPlan:
-    """What is to be fetched from YouTube.
+    """The planned downloads from YouTube.
 
     Attributes:
-        rows: one a set.
-        pause_s: between two clips.
-        bits: of the 16 kHz siblings.
-        problem: why nothing can be fetched: programs that are not there, for instance.
+        rows: one per set.
+        pause_s: seconds between two clips.
+        bits: bits of the 16 kHz siblings.
+        problem: why nothing can be fetched, for instance missing programs.
     """
 
     rows: tuple[AudiosetPlanRow, ...]
@@ -60,17 +60,17 @@ class AudiosetPlan:
 
     @property
     def left(self) -> int:
-        """Clips to fetch, as far as is known."""
+        """Number of clips to fetch, as far as known."""
         return sum(len(row.seconds) for row in self.rows)
 
     @property
     def needed(self) -> int:
-        """Bytes that they take on disk, at most: 16-bit cuts and their 16 kHz siblings."""
+        """Upper bound of the bytes on disk: 16-bit cuts and their 16 kHz siblings."""
         bytes_per_s = _CHANNELS * (2 * CLIP_RATE + self.bits // 8 * 16000)
         return round(sum(sum(row.seconds) for row in self.rows) * bytes_per_s)
 
     def text(self) -> str:
-        """The rows as a table, and what they come to."""
+        """Format the rows as a table with totals."""
         lines = [f"{'clips from YouTube':<34}{'listed':>8}{'gone':>8}{'to fetch':>10}"]
         for row in self.rows:
             counts = f"{row.listed:>8}{row.gone:>8}{len(row.seconds):>10}"
@@ -92,16 +92,16 @@ def plan_audioset(
     bits: Bits | None = None,
     progress: bool = True,
 ) -> AudiosetPlan:
-    """What `fetch_audioset` would fetch; nothing is asked for and nothing written.
+    """Plan `fetch_audioset`, without requests and without writing.
 
     Args:
-        layout: as there, and so are the others.
-        parts: of `layout.DATA_PARTS`.
-        retry_gone: clips known to be gone are tried.
-        signed_in: there are cookies.
-        bits: of the 16 kHz siblings; None for 32.
-        limits: how fast to ask.
-        progress: show bars while looking what is there.
+        layout: as in `fetch_audioset`.
+        parts: names from `layout.DATA_PARTS`.
+        retry_gone: whether clips known to be gone are tried.
+        signed_in: whether there are cookies.
+        bits: bits of the 16 kHz siblings; None for 32.
+        limits: rate limits.
+        progress: whether to show bars while checking the disk.
     """
     wanted = set(parts)
     rows = tuple(
@@ -124,7 +124,7 @@ def _row(
     try:
         names = listed_names(layout, clip_set.name)
     except InputError:
-        return AudiosetPlanRow(clip_set.title, problem="known once its table is there")
+        return AudiosetPlanRow(clip_set.title, problem="known once its table exists")
     folders = clip_folders(layout, clip_set)
     absent = absent_clips(names, folders, f"{clip_set.title}: looking", progress=progress)
     table = MissingTable(missing_table(layout, clip_set.name), absent)

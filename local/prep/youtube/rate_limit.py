@@ -1,7 +1,7 @@
-"""How fast YouTube is asked, when to wait, and when asking on makes no sense.
+"""Rate limiting for YouTube: pacing, back-off, giving up.
 
-YouTube lets a visitor without an account ask for about 300 videos an hour, and refuses everything
-for up to an hour afterwards (yt-dlp's wiki, "Extractors"). Requests of all threads therefore go
+Without an account, YouTube allows about 300 videos per hour and refuses everything for up to an
+hour afterwards (yt-dlp's wiki, "Extractors"). Requests of all threads therefore go
 through one `RateLimiter`.
 """
 
@@ -19,17 +19,17 @@ _LOOK_S = 0.5
 
 @dataclass(frozen=True)
 class RateLimits:
-    """How politely and how patiently clips are asked for.
+    """Request rate, retries and limits of giving up.
 
     Attributes:
-        pause_s: between two requests; 12 s are 300 an hour.
-        tries: of a clip whose fault can pass.
-        first_wait_s: before the second try; doubles with each one.
-        timeout_s: of one run of yt-dlp or ffmpeg.
-        limit_wait_s: before asking again, once YouTube has asked to slow down.
-        limit_waits: such waits in a row before giving up.
-        most_failed: clips in a row that may fail for reasons of their own.
-        most_gone: clips in a row that may be gone before the first one is there.
+        pause_s: seconds between two requests; 12 s are 300 per hour.
+        tries: attempts at a clip whose failure may be temporary.
+        first_wait_s: wait before the second attempt; it doubles with each further one.
+        timeout_s: limit of one run of yt-dlp or ffmpeg.
+        limit_wait_s: back-off after YouTube has asked to slow down.
+        limit_waits: back-offs in a row before giving up.
+        most_failed: consecutive clips that may fail before giving up.
+        most_gone: consecutive clips that may be gone before the first success.
     """
 
     pause_s: float = 12.0
@@ -43,14 +43,14 @@ class RateLimits:
 
 
 class GaveUpError(Exception):
-    """Asking on makes no sense; the message says why, and what to do."""
+    """Further requests are pointless; the message gives the reason and the remedy."""
 
 
 class RateLimiter:
-    """The one line to YouTube that all threads ask through.
+    """The rate limiter shared by all threads.
 
     Attributes:
-        closed: why nothing more is asked; None while it is open.
+        closed: why no further requests are made; None while they are.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class RateLimiter:
         self._holds = self._failures = self._gone = 0
 
     def turn(self) -> float:
-        """Wait for one's turn to ask.
+        """Wait for the next permitted request.
 
         Returns:
-            When it came, for `limited`.
+            The time of the request, for `limited`.
 
         Raises:
-            ClosedError: nothing more is asked.
+            GaveUpError: no further requests are made.
             StoppedError: the user stopped the command.
         """
         while True:
@@ -87,49 +87,49 @@ class RateLimiter:
             self._subprocesses.wait(min(delay_s, _LOOK_S))
 
     def fetched(self) -> None:
-        """A clip is there."""
+        """Record a fetched clip."""
         with self._lock:
             self._answered = self._fetched = True
             self._holds = self._failures = 0
 
     def gone(self) -> None:
-        """YouTube says that a video is not to be had."""
+        """Record that a video is gone."""
         with self._lock:
             self._answered = True
             self._holds = self._failures = 0
             self._gone += not self._fetched
             if self._gone == self._limits.most_gone:
                 self._close(
-                    f"the first {self._gone} clips asked for are all gone by yt-dlp's word; if a "
-                    "browser plays them, update yt-dlp and run again with --retry_gone, if not, "
+                    f"the first {self._gone} requested clips are all gone according to yt-dlp; if "
+                    "a browser plays them, update yt-dlp and run again with --retry_gone, if not, "
                     "run again"
                 )
 
     def failed(self, reason: str) -> None:
-        """A clip failed for a reason that is not the clip's."""
+        """Record a failure that is not due to the clip."""
         with self._lock:
             self._failures += 1
             if self._failures == self._limits.most_failed:
                 self._close(
-                    f"{self._failures} clips in a row failed, the last one with: {reason}; see to "
+                    f"{self._failures} clips in a row failed, the last one with: {reason}; check "
                     "the network, update yt-dlp, then run again"
                 )
 
     def limited(self, asked_at: float, reason: str) -> None:
-        """YouTube refused, as it does when it is asked too much: nobody asks for a while.
+        """Back off: YouTube refused a request because of too many before it.
 
         Args:
-            asked_at: what `turn` returned; of several refused at once only the first one counts.
-            reason: YouTube's words.
+            asked_at: result of `turn`; of several simultaneous refusals only the first one counts.
+            reason: YouTube's message.
         """
         limits = self._limits
         with self._lock:
             if asked_at <= self._held_at:
                 return
-            # Right at the start it is not our asking that was too much, and waiting would not help.
+            # At the very start our requests are not the cause, and waiting would not help.
             if not self._answered or self._holds == limits.limit_waits:
                 self._close(
-                    f"YouTube refuses to answer ({reason}); wait an hour or give --cookies, then "
+                    f"YouTube refuses requests ({reason}); wait an hour or give --cookies, then "
                     "run again"
                 )
                 return
@@ -142,7 +142,7 @@ class RateLimiter:
             )
 
     def close(self, reason: str) -> None:
-        """Nothing more is asked; the first reason counts."""
+        """End all requests; the first reason counts."""
         with self._lock:
             self._close(reason)
 

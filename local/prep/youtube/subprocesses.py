@@ -1,8 +1,8 @@
-"""Other people's programs: run with a time limit, and ended together with all that they started.
+"""Run external programs with a timeout; terminate their process groups.
 
-yt-dlp starts a JavaScript engine of its own; ending only the program that was started would leave
-that one running and its pipe open. So each program gets a process group, which Ctrl-C in the
-terminal does not reach: `stop` ends them.
+yt-dlp starts a JavaScript engine; terminating yt-dlp alone would leave the engine running and its
+pipe open. So each program gets a process group, which Ctrl-C in the terminal does not reach: `stop`
+ends them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 from local.cli.exit_status import StoppedError
 
-STOPPED_MESSAGE = "stopped; run the same command again to go on"
-# For what a killed group has written to arrive; a program that left its group may hold the pipe.
+STOPPED_MESSAGE = "stopped; run the same command again to resume"
+# Time for a killed group's output to arrive; a program outside the group may keep the pipe open.
 _LAST_WORDS_S = 5.0
 
 
 class CompletedRun(NamedTuple):
-    """How a program ended: its status and what it wrote."""
+    """Exit status and output of a program."""
 
     status: int
     out: str
@@ -31,14 +31,14 @@ class CompletedRun(NamedTuple):
 
 
 class TimeLimitError(Exception):
-    """A program ran longer than it may, and was killed."""
+    """A program exceeded its time limit and was killed."""
 
 
 class Subprocesses:
-    """Programs that several threads run, and that `stop` ends.
+    """Programs run by several threads and ended by `stop`.
 
     Attributes:
-        stopped: set by `stop`; nothing is started afterwards.
+        stopped: set by `stop`; no program is started afterwards.
     """
 
     def __init__(self) -> None:
@@ -49,15 +49,15 @@ class Subprocesses:
     def run(
         self, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None
     ) -> CompletedRun:
-        """Run a program to its end.
+        """Run a program until it exits.
 
         Args:
             command: the program and its arguments.
-            timeout_s: after which it is killed.
-            env: its environment; None for ours.
+            timeout_s: seconds after which it is killed.
+            env: its environment; None for this process's.
 
         Raises:
-            TimeLimitError: it was killed for taking too long.
+            TimeLimitError: it exceeded the timeout and was killed.
             StoppedError: `stop` was called.
             OSError: it cannot be started.
         """
@@ -75,14 +75,14 @@ class Subprocesses:
         return CompletedRun(process.returncode, out, err)
 
     def stop(self) -> None:
-        """End every program and start no other."""
+        """End all programs and start no more."""
         with self._lock:
             self.stopped.set()
             for process in self._running:
                 _kill_group(process)
 
     def wait(self, seconds: float) -> None:
-        """Sleep.
+        """Sleep until the time is over or `stop` is called.
 
         Raises:
             StoppedError: `stop` was called.
@@ -93,7 +93,7 @@ class Subprocesses:
     def _start(
         self, command: Sequence[str], env: Mapping[str, str] | None
     ) -> subprocess.Popen[str]:
-        # Within the lock, so that `stop` misses none.
+        # Within the lock, so that `stop` misses no program.
         with self._lock:
             if self.stopped.is_set():
                 raise StoppedError(STOPPED_MESSAGE)
@@ -112,7 +112,7 @@ class Subprocesses:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End what is left of a program's group, and collect the program."""
+    """Kill the rest of a program's group and reap the program."""
     if process.returncode is not None:
         return
     _kill_group(process)
@@ -123,7 +123,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:
-    # Not once it was waited for: its number may be another's by then.
+    # Not after it was reaped: its process ID may have been reused.
     if process.returncode is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Which GPU, or share of the processor's cores, each job gets."""
+"""Assign GPUs or CPU cores to jobs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True)
 class DeviceSlot:
-    """Where one job computes.
+    """The device of one job.
 
     Attributes:
         number: from 0.
-        gpu: as CUDA_VISIBLE_DEVICES names it; None for the CPU.
-        threads: cores for it.
+        gpu: its name in CUDA_VISIBLE_DEVICES; None for the CPU.
+        threads: number of cores.
     """
 
     number: int
@@ -28,10 +28,10 @@ class DeviceSlot:
     threads: int
 
     def environment(self, outside: Mapping[str, str]) -> dict[str, str]:
-        """Variables of a process that is bound to this place before it imports torch.
+        """Environment variables that bind a process to this device before it imports torch.
 
         Args:
-            outside: variables of this process; a number of threads given there wins.
+            outside: environment of this process; its number of threads takes precedence.
         """
         threads = {name: str(self.threads) for name in THREAD_VARIABLES}
         return {**threads, **outside, VISIBLE_VARIABLE: "" if self.gpu is None else self.gpu}
@@ -49,16 +49,16 @@ def choose_slots(
     outside: Mapping[str, str] = os.environ,
     count_gpus: Callable[[], int] | None = None,
 ) -> list[DeviceSlot]:
-    """A place for each job: GPUs in turn, or an equal share of the cores.
+    """Assign a device to each job: GPUs in turn, or an equal share of the cores.
 
     Args:
-        n_jobs: None for one a GPU, or one on the CPU.
-        jobs_per_gpu: that may share a GPU.
-        outside: variables of this process; GPUs that CUDA_VISIBLE_DEVICES hides are not used.
-        count_gpus: tells the number of GPUs where that variable is not set.
+        n_jobs: number of jobs; None for one per GPU, or one on the CPU.
+        jobs_per_gpu: number of jobs that may share a GPU.
+        outside: environment of this process; GPUs hidden by CUDA_VISIBLE_DEVICES are not used.
+        count_gpus: counts the GPUs if that variable is not set.
 
     Raises:
-        InputError: for more jobs than the GPUs, or the cores, are for.
+        InputError: for more jobs than GPUs or cores allow.
     """
     gpus = visible_gpus(outside, count_gpus or _count_gpus)
     cores = available_cores()
@@ -67,8 +67,8 @@ def choose_slots(
             raise InputError(f"--jobs_per_gpu {jobs_per_gpu}: there is no GPU; leave it out")
         if n_jobs is not None and n_jobs > cores:
             raise InputError(
-                f"--n_jobs {n_jobs}: this machine has no GPU and gives {cores} cores; give at most "
-                f"--n_jobs {cores}"
+                f"--n_jobs {n_jobs}: this machine has no GPU and {cores} usable cores; give at "
+                f"most --n_jobs {cores}"
             )
         share = max(1, cores // (n_jobs or 1))
         return [DeviceSlot(number, None, share) for number in range(n_jobs or 1)]
@@ -84,16 +84,16 @@ def choose_slots(
 
 
 def visible_gpus(outside: Mapping[str, str], count_gpus: Callable[[], int]) -> list[str]:
-    """GPUs that may be used, as CUDA_VISIBLE_DEVICES names them (numbers or UUIDs)."""
+    """Usable GPUs by their names in CUDA_VISIBLE_DEVICES (numbers or UUIDs)."""
     if VISIBLE_VARIABLE not in outside:
         return [str(number) for number in range(count_gpus())]
     named = [name.strip() for name in outside[VISIBLE_VARIABLE].split(",")]
-    # As CUDA reads it: nothing counts from the first that is none.
+    # As in CUDA: the first invalid entry ends the list.
     last = next((i for i, name in enumerate(named) if name in ("", "-1")), len(named))
     return named[:last]
 
 
 def _count_gpus() -> int:
-    import torch  # seconds, which only this question is worth
+    import torch  # takes seconds to import, needed only here
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""What the tuner and its workers say to each other; imports nothing heavy, as both read it."""
+"""Messages between the tuner and its workers; without heavy imports, as both use it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 Objective = Literal["held_out", "devtest"]
-# complete: has a value; pruned: clearly bad; failed: broke by itself; refused: broke before it
-# began, as every trial would; lost: its process died; stopped: by the user.
+# complete: has a value; pruned: clearly bad; failed: its own error; refused: failed before it
+# began, as every trial would; lost: its process exited; stopped: by the user.
 OutcomeKind = Literal["complete", "pruned", "failed", "refused", "lost", "stopped"]
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """A trial to be run.
+    """A trial to run.
 
     Attributes:
-        number: of the trial.
-        home: number of the folder: of a trial that is tried again, its first try's, so that it
-            goes on where that one ended.
-        overrides: dotted path -> value that was drawn.
-        tree: the whole configuration, these values in it.
-        log_dir: holds the trial's folder.
-        objective: what its value is computed on.
+        number: number of the trial.
+        home: number of the folder; a retry uses that of the first attempt, to resume where that
+            ended.
+        overrides: dotted path -> sampled value.
+        tree: the complete configuration with these values.
+        log_dir: parent of the trial's folder.
+        objective: data that its value is computed on.
         fast_dev_run: whether only a few batches are trained.
     """
 
@@ -38,7 +38,7 @@ class TrialJob:
 
     @property
     def folder(self) -> Path:
-        """Where everything of the trial is kept."""
+        """Folder of all files of the trial."""
         return trial_folder(Path(self.log_dir), self.home)
 
 
@@ -49,8 +49,8 @@ class TrialOutcome:
     Attributes:
         kind: see `OutcomeKind`.
         value: the objective; None unless complete.
-        reason: why it did not complete, in one line.
-        facts: what else is kept of it: metrics, checkpoint.
+        reason: why it did not complete, on one line.
+        facts: further results: metrics, checkpoint.
     """
 
     kind: OutcomeKind
@@ -60,13 +60,13 @@ class TrialOutcome:
 
 
 class ValidationProgress(NamedTuple):
-    """A validation's metric, which a trial is pruned by; answered with True to go on."""
+    """A validation's metric, used for pruning; the answer True means continue."""
 
     epoch: int
     value: float
 
 
-ReportProgress = Callable[[int, float], bool]  # epoch, val/obj_metric -> whether to go on
+ReportProgress = Callable[[int, float], bool]  # epoch, val/obj_metric -> whether to continue
 TrainFunction = Callable[[TrialJob, ReportProgress], TrialOutcome]
 
 
@@ -75,9 +75,9 @@ class PrunedError(Exception):
 
 
 class RefusedError(Exception):
-    """Nothing was trained, and no other trial could be: the data is wrong, for example."""
+    """No trial can be trained, for example because the data is invalid."""
 
 
 def trial_folder(log_dir: Path, number: int) -> Path:
-    """The folder of a trial."""
+    """Path of a trial's folder."""
     return log_dir / f"trial-{number}"

@@ -1,4 +1,4 @@
-"""The tuner's side of its workers: one process a job, started anew when it broke."""
+"""The tuner's pool of worker processes: one per job, restarted after a failure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from local.tuning.workers.messages import TrialJob, TrialOutcome, ValidationProg
 
 ROOT = Path(__file__).resolve().parents[3]
 TRAIN_TARGET = "local.tuning.trial:train"
-KILLED = "killed by the system, mostly for want of memory"
+KILLED = "killed by the system, usually for lack of memory"
 
 
 class Worker:
-    """A process that runs trials in a slot.
+    """A process that runs trials in a device slot.
 
     Args:
-        slot: where it computes.
+        slot: its device slot.
         target: `module:function` that it runs trials with.
     """
 
@@ -38,27 +38,27 @@ class Worker:
 
     @property
     def pipe(self) -> Connection[Any, Any]:
-        """The end of the pipe that this process holds."""
+        """This process's end of the pipe."""
         assert self._pipe is not None
         return self._pipe
 
     def give(self, job: TrialJob) -> None:
-        """Let it run a trial; the process is started if there is none."""
+        """Send a trial; the process is started if necessary."""
         if self._process is None:
             self._start()
         self.job = job
         self._send(job)
 
     def answer(self, go_on: bool) -> None:
-        """Tell whether the trial goes on."""
+        """Answer whether the trial continues."""
         self._send(go_on)
 
     def _send(self, content: TrialJob | bool) -> None:
-        with suppress(OSError):  # it has died meanwhile, which `next_message` tells
+        with suppress(OSError):  # it has exited in the meantime, which `next_message` reports
             self.pipe.send(content)
 
     def next_message(self) -> ValidationProgress | TrialOutcome:
-        """What it says next; its death is an outcome too."""
+        """Return its next message; its exit is an outcome too."""
         try:
             message: ValidationProgress | TrialOutcome = self.pipe.recv()
         except (EOFError, OSError):
@@ -70,7 +70,7 @@ class Worker:
         return message
 
     def close(self) -> None:
-        """End the process and those that it started."""
+        """Terminate the process and its children."""
         if self._process is None:
             return
         self.pipe.close()
@@ -90,7 +90,7 @@ class Worker:
             env=variables,
             pass_fds=(fd,),
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the tuner's to hear
+            start_new_session=True,  # the tuner handles Ctrl-C
         )
         theirs.close()
 
@@ -99,16 +99,16 @@ class Worker:
         try:
             status = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            return "its process does not answer"
+            return "its process does not respond"
         if status >= 0:
             return f"its process ended with status {status}"
         name = signal.Signals(-status).name
         hint = f" ({KILLED})" if -status == signal.SIGKILL else ""
-        return f"its process was ended by {name}{hint}"
+        return f"its process was terminated by {name}{hint}"
 
 
 class WorkerMessage(NamedTuple):
-    """What a worker said of its trial."""
+    """A worker's message on its trial."""
 
     worker: Worker
     job: TrialJob
@@ -116,10 +116,10 @@ class WorkerMessage(NamedTuple):
 
 
 class WorkerPool:
-    """One worker a slot.
+    """One worker per device slot.
 
     Args:
-        slots: where they compute.
+        slots: their device slots.
         target: `module:function` that they run trials with.
     """
 
@@ -137,7 +137,7 @@ class WorkerPool:
         return [worker for worker in self._workers if worker.job is not None]
 
     def messages(self, timeout_s: float) -> list[WorkerMessage]:
-        """What workers with a trial say, as soon as one does; nothing after `timeout_s`."""
+        """Wait for messages of busy workers; none after `timeout_s`."""
         by_pipe = {worker.pipe: worker for worker in self.busy}
         found = []
         for pipe in wait(list(by_pipe), timeout_s):
@@ -147,6 +147,6 @@ class WorkerPool:
         return found
 
     def close(self) -> None:
-        """End all of them."""
+        """Terminate all workers."""
         for worker in self._workers:
             worker.close()

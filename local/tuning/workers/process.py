@@ -1,10 +1,10 @@
-"""A worker process: runs the trials that it is given, one at a time.
+"""A worker process: runs trials one at a time.
 
     python -m local.tuning.workers.process FD MODULE:FUNCTION
 
 FD is its end of a pipe to the tuner. When the other end closes, for whatever reason, the worker
-ends with all of its processes, so none outlives the tuner. What trials print goes into their
-folder.
+exits with all of its processes, so none outlives the tuner. The output of trials goes to their
+folders.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OUTPUT_FILE = "output.txt"
 
 
 def main(fd: int, target: str) -> None:
-    """Run trials until the pipe closes or one fails: what broke may have left memory behind."""
+    """Run trials until the pipe closes or one fails: a failed trial may leave memory allocated."""
     pipe: Connection[Any, Any] = Connection(fd)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
@@ -60,12 +60,12 @@ def _listen(pipe: Connection[Any, Any], inbox: queue.SimpleQueue[Any]) -> None:
 
 
 def kill_process_group() -> None:
-    """End this process and those that it started, which are a group of their own."""
+    """Terminate this process and its children, which form a process group."""
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def run_job(job: TrialJob, target: str, report: ReportProgress) -> TrialOutcome:
-    """Run a trial; whatever it raises becomes its outcome."""
+    """Run a trial; exceptions become its outcome."""
     job.folder.mkdir(parents=True, exist_ok=True)
     _redirect(job)
     try:
@@ -90,7 +90,7 @@ def run_job(job: TrialJob, target: str, report: ReportProgress) -> TrialOutcome:
 
 
 def failure_reason(error: BaseException) -> str:
-    """One line that says what broke."""
+    """Describe an exception on one line."""
     text = " ".join(str(error).split())
     name = type(error).__name__
     memory = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate")
@@ -104,7 +104,7 @@ def failure_reason(error: BaseException) -> str:
 
 
 def _redirect(job: TrialJob) -> None:
-    """Let everything that is printed from now on go into the trial's folder."""
+    """Redirect all further output to the trial's folder."""
     sys.stdout.flush()
     sys.stderr.flush()
     fd = os.open(job.folder / OUTPUT_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -56,7 +56,7 @@ def test_both_graphs_checked_on_a_recording(parity, checkpoint, config, tmp_path
 def test_without_beats_only_the_crnn_is_written(checkpoint, config, tmp_path, capsys):
     (file,) = export_onnx(config, checkpoint, tmp_path, role="student")
     assert list(tmp_path.iterdir()) == [file]
-    assert "detector_student.onnx: not written, as it holds BEATs" in capsys.readouterr().out
+    assert "detector_student.onnx: not written, as it needs BEATs" in capsys.readouterr().out
     detector = load_detector(Path(checkpoint))
     mel, embeddings = torch.rand(1, 16, 1001), torch.randn(1, 96, 496)
     given = {"mel": mel.numpy(), "embeddings": embeddings.numpy()}

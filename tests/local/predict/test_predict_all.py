@@ -147,7 +147,7 @@ def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):
     summary = run(detector, recordings, output(tmp_path, ("tsv",), skip_existing=True))
     assert (summary.n_done, summary.n_skipped) == (2, 1)
     assert changed.read_text() == "mine"
-    assert ", 1 left alone as their files are there" in summary.table()
+    assert ", 1 skipped because their files exist" in summary.table()
     summary = run(detector, recordings[1:2], output(tmp_path, ("tsv", "txt"), skip_existing=True))
     assert summary.n_done == 1 and changed.read_text() != "mine"
 

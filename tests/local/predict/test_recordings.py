@@ -83,5 +83,5 @@ def test_what_is_not_there_is_told_and_the_others_stay(tree, monkeypatch):
     found, faults = find_recordings([Path("c"), Path("nowhere.wav"), Path("b/x.wav")])
     assert [(recording.path, recording.name) for recording in found] == [(Path("b/x.wav"), "x")]
     assert len(faults) == 2
-    assert faults[0].startswith("c: holds no audio (.wav, .flac, .ogg, .mp3)")
+    assert faults[0].startswith("c: contains no audio (.wav, .flac, .ogg, .mp3)")
     assert faults[1].startswith("nowhere.wav: no such file or folder")

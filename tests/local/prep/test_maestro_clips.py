@@ -207,7 +207,7 @@ def test_wrong_folders_say_what_belongs_there(tree):
     with pytest.raises(InputError, match=r"hop_s = 11"):
         cut(tree, ["city_center_05"], hop_s=11)
     next(tree.root.rglob("*.txt")).unlink()
-    with pytest.raises(InputError, match=r"labels: holds no annotation file"):
+    with pytest.raises(InputError, match=r"labels: contains no \*.txt annotations"):
         cut(tree, ["city_center_05"])
 
 

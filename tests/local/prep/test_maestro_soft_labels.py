@@ -31,7 +31,7 @@ def test_a_recording_may_have_no_events(tmp_path):
         ("zero\t1\tcar\t0.5", "onset 'zero' is not a number"),
         ("nan\t1\tcar\t0.5", "onset 'nan' is not finite"),
         ("0\tinf\tcar\t0.5", "offset 'inf' is not finite"),
-        ("3\t1\tcar\t0.5", r"offset 1\.0 is not behind onset 3\.0"),
+        ("3\t1\tcar\t0.5", r"offset 1\.0 is not after onset 3\.0"),
         ("-1\t1\tcar\t0.5", r"onset -1\.0 is before the recording"),
         ("0\t1\tcar\t1.5", r"soft value 1\.5 is not between 0 and 1"),
         ("0\t1\t \t0.5", "the label is empty"),
@@ -40,7 +40,9 @@ def test_a_recording_may_have_no_events(tmp_path):
 def test_a_faulty_line_is_named(tmp_path, line, problem):
     path = tmp_path / "a.txt"
     path.write_text(f"0\t1\tcar\t0.5\n{line}\n")
-    with pytest.raises(InputError, match=rf"a\.txt: mend these lines[^\n]*\n.*line 2: {problem}"):
+    with pytest.raises(
+        InputError, match=rf"a\.txt: correct these lines[^\n]*\n.*line 2: {problem}"
+    ):
         read_soft_labels(path)
 
 

@@ -208,7 +208,7 @@ def test_faults_are_named_and_the_rest_goes_on(base, data):
     assert len(outcome.failed) == 3
     assert "corrupt.wav: is not readable as audio" in text
     assert "eval24: contains no WAV file" in text
-    assert "offset 1.0 is not behind onset 2.0" in text
+    assert "offset 1.0 is not after onset 2.0" in text
 
 
 def test_many_failures_are_counted(base, data):
@@ -230,17 +230,19 @@ def test_missing_annotations_say_what_belongs_there(base, data):
 def test_nothing_to_prepare_is_an_error(tmp_path, data):
     with pytest.raises(InputError, match=r"absent: no such folder; .*--basedir"):
         prepare(data, tmp_path / "absent", progress=False)
-    with pytest.raises(InputError, match=r"holds nothing to prepare for synth, strong, .*--mini"):
+    with pytest.raises(
+        InputError, match=r"contains nothing to prepare for synth, strong, .*--mini"
+    ):
         prepare(data, tmp_path, progress=False)
     with pytest.raises(
-        InputError, match=r"holds nothing to prepare for maestro; .*development_aud"
+        InputError, match=r"contains nothing to prepare for maestro; .*development_aud"
     ):
         prepare(data, tmp_path, parts=["maestro"], progress=False)
 
 
 def test_an_out_dir_that_cannot_be_made_is_an_error(base, data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file.out: cannot be made .*change --out_dir"):
+    with pytest.raises(InputError, match=r"file.out: cannot be created .*change --out_dir"):
         prepare(data, base, tmp_path / "file" / "out", progress=False)
 
 

@@ -42,22 +42,22 @@ def change(row, column, value):
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [
-        (change(4, 2, np.nan), "holds scores that are not finite: the network has diverged"),
-        (change(4, 2, np.inf), "holds scores that are not finite"),
-        (change(4, 2, -0.001), "holds the score -0.001, which is not in [0, 1]"),
-        (change(4, 28, 1.001), "holds the score 1.001, which is not in [0, 1]"),
+        (change(4, 2, np.nan), "contains scores that are not finite: the network has diverged"),
+        (change(4, 2, np.inf), "contains scores that are not finite"),
+        (change(4, 2, -0.001), "contains the score -0.001, which is not in [0, 1]"),
+        (change(4, 28, 1.001), "contains the score 1.001, which is not in [0, 1]"),
         (change(4, 28, 1.0), ""),
         (change(0, 0, 0.01), "begins at 0.01 s, not at 0"),
         (change(4, 1, 0.25), "a frame begins at 0.256 s and does not end after it"),
         (change(4, 1, 0.256), "a frame begins at 0.256 s and does not end after it"),
         (change(4, 1, 0.33), "a frame ends at 0.33 s and the next one begins at 0.32 s"),
-        (change(4, 0, np.nan), "holds times that are not finite"),
+        (change(4, 0, np.nan), "contains times that are not finite"),
         (
             lambda values: np.delete(values, 7, 0),
             "ends at 0.448 s and the next one begins at 0",
         ),
         (lambda values: values[:-2], "ends at 8.128 s, the clip at 8.2 s"),
-        (lambda values: values[:0], "holds no frame"),
+        (lambda values: values[:0], "contains no frame"),
     ],
 )
 def test_faults_of_a_table(table, changed, fault):

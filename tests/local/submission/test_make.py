@@ -182,7 +182,9 @@ def test_further_systems_and_the_report_join_the_package(made, meta, beats, tmp_
     (package / "report.pdf").write_bytes(b"%PDF")
     make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
     # Another system of the same label is refused; the same one takes its own place.
-    with pytest.raises(InputError, match=f"{LABEL}: is another system .*give this one another"):
+    with pytest.raises(
+        InputError, match=f"{LABEL}: contains another system .*give this one another"
+    ):
         make_submission(SubmissionSources((made[1],), meta, beats=beats), package)
     make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
     for number in (2, 3, 4):
@@ -193,7 +195,7 @@ def test_further_systems_and_the_report_join_the_package(made, meta, beats, tmp_
     assert tops == {"report.pdf", *(f"Lovelace_AEI_task4_{n}" for n in (1, 2, 3, 4))}
     assert {path.name for path in package.iterdir()} == {*tops, "submission.zip"}
     meta.write_text(meta.read_text().replace("Lovelace_AEI_task4_4", "Babbage_AEI_task4_1"))
-    with pytest.raises(InputError, match="holds 4 systems, a team may submit 4"):
+    with pytest.raises(InputError, match="contains 4 systems already; a team may submit 4"):
         make_submission(SubmissionSources((made[1],), meta, beats=beats), package)
 
 
@@ -260,12 +262,12 @@ SPOILED = {
     ),
     "the evaluation": (
         lambda e, t: delete(e / "evaluation.json"),
-        "holds no finished evaluation; give a run folder of train_pretrained.py --eval_from",
+        "contains no finished evaluation; give a run folder of train_pretrained.py --eval_from",
     ),
-    "run.yaml": (lambda e, t: delete(e / "run.yaml"), r"is no run folder \(no run.yaml\)"),
+    "run.yaml": (lambda e, t: delete(e / "run.yaml"), r"is not a run folder \(no run.yaml\)"),
     "a sound run.yaml": (
         lambda e, t: (e / "run.yaml").write_text("stage: predict\n"),
-        "run.yaml: does not list what was done",
+        "run.yaml: does not list the commands",
     ),
     "a whole evaluation.json": (
         lambda e, t: (e / "evaluation.json").write_text("{"),
@@ -273,7 +275,7 @@ SPOILED = {
     ),
     "the identity of the checkpoint": (
         lambda e, t: (e / "run.yaml").write_text("- stage: predict\n"),
-        "run.yaml does not tell the checkpoint, as older versions wrote it",
+        "run.yaml, written by an older version, does not name the checkpoint",
     ),
     "the results": (
         lambda e, t: delete(t / "results.json"),
@@ -288,7 +290,7 @@ SPOILED = {
     ),
     "energy of the training": (
         lambda e, t: delete(emissions_file(t, "training")),
-        "emissions_baseline_training.csv: no table of energy; .*energy.enabled=true",
+        "emissions_baseline_training.csv: energy table not found; .*energy.enabled=true",
     ),
     "energy of the test": (
         lambda e, t: write_energy(emissions_file(t, "test"), 0.0),
@@ -296,7 +298,7 @@ SPOILED = {
     ),
     "energy of the evaluation": (
         lambda e, t: write_energy(emissions_file(e, "eval")),
-        "emissions_baseline_eval.csv: holds no measurement",
+        "emissions_baseline_eval.csv: contains no measurement",
     ),
     "columns of energy": (
         lambda e, t: emissions_file(e, "eval").write_text("timestamp,energy_consumed\n1,1\n"),
@@ -327,8 +329,8 @@ def test_all_that_is_missing_is_named_at_once(copied, meta, tmp_path):
     for message in (
         "meta.yaml: submission.label: not filled in",
         "meta.yaml: submission.authors.0.affiliation.location: not filled in",
-        "emissions_baseline_test.csv: no table of energy",
-        "eval/version_0/codecarbon/emissions_baseline_training.csv: no table of energy",
+        "emissions_baseline_test.csv: energy table not found",
+        "eval/version_0/codecarbon/emissions_baseline_training.csv: energy table not found",
         "no.pt: no such file of BEATs weights",
         "no table of 1 clips (a)",
     ):
@@ -371,13 +373,13 @@ def test_runs_must_be_trainings_of_one_system_on_one_set(made, meta, beats, tmp_
             (score_folder(other, role, kind) / "b.tsv").unlink()
     package = tmp_path / "package"
     assert problems_of(SubmissionSources((made[0], made[0]), meta, beats=beats), package) == [
-        f"{made[0]} and {made[0]} are of one checkpoint; give runs of other trainings"
+        f"{made[0]} and {made[0]} are of the same checkpoint; give runs of different trainings"
     ]
     (problem,) = problems_of(SubmissionSources((made[0], same_seed), meta, beats=beats), package)
-    assert "both have training.seed 1; runs are trainings that start from other weights" in problem
+    assert "both have training.seed 1; runs must start from different weights" in problem
     differing, absent = problems_of(SubmissionSources((made[0], other), meta, beats=beats), package)
     assert f"{other} has net.dropout 0.5, {made[0]} 0.0; runs of one system" in differing
-    assert f"{other}: 1 clips that {made[0]} has are missing (b)" in absent
+    assert f"{other}: 1 clips that {made[0]} are missing (b)" in absent
     (problem,) = problems_of(SubmissionSources((*made, *made)[:4], meta, beats=beats), package)[:1]
     assert problem == "4 runs; the challenge takes one to three"
 
@@ -411,7 +413,7 @@ def test_a_training_that_was_moved_is_found_by_the_checkpoint(copied, meta, beat
     problems = problems_of(
         SubmissionSources((evaluation,), meta, also=(tmp_path / "empty",), beats=beats), package
     )
-    assert len(problems) == 3 and "empty: is no run folder" in problems[0]
+    assert len(problems) == 3 and "empty: is not a run folder" in problems[0]
     make_submission(SubmissionSources((evaluation,), meta, also=(moved,), beats=beats), package)
     assert (package / LABEL / f"{LABEL}_run1_codecarbon" / "emissions_training.csv").is_file()
 
@@ -436,7 +438,7 @@ def test_a_resumed_training_counts_all_its_sessions(copied, meta, beats, tmp_pat
     tree = yaml.safe_load((tmp_path / "package" / LABEL / f"{LABEL}.meta.yaml").read_text())
     assert tree["system"]["complexity"]["energy_consumption"]["training"] == 0.75
     told = capsys.readouterr().out
-    assert "energy of 2 of its 3 sessions; a session that was killed leaves none" in told
+    assert "energy of 2 of its 3 sessions; a killed session leaves no measurement" in told
     assert "2 dev-test clips were missing, see its results.json" in told
 
 

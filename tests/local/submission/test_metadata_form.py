@@ -46,9 +46,9 @@ def test_the_filled_in_template_is_accepted(filled):
 def test_the_template_does_not_overwrite(tmp_path):
     path = tmp_path / "meta.yaml"
     write_template(path)
-    with pytest.raises(InputError, match=r"meta.yaml: is there already; give another path"):
+    with pytest.raises(InputError, match=r"meta.yaml: exists already; give another path"):
         write_template(path)
-    with pytest.raises(InputError, match=r"no such file of metadata; .*--write_metadata"):
+    with pytest.raises(InputError, match=r"no such metadata file; .*--write_metadata"):
         read_form(tmp_path / "other.yaml")
 
 
@@ -71,9 +71,9 @@ AUTHOR = ("submission", "authors", 0)
         (put(("submission", "label"), "Lovelace_task4_1"), "Name_Institute_task4_N, N from 1 to 4"),
         (put(("submission", "label"), "A_B_task4_5"), "Name_Institute_task4_N, N from 1 to 4"),
         (put(("submission", "label"), "../A_B_task4_1"), "Name_Institute_task4_N"),
-        (put(("submission", "name"), "Our Baseline"), "submission.name: the challenge wants no"),
+        (put(("submission", "name"), "Our Baseline"), "submission.name: must not contain"),
         (put(("submission", "name"), "  "), "submission.name: not filled in"),
-        (put(("submission", "name"), "No # 1"), "submission.name: holds a #"),
+        (put(("submission", "name"), "No # 1"), "submission.name: contains a #"),
         (
             put(("submission", "abbreviation"), "x" * 11),
             "submission.abbreviation: .* 10 char",

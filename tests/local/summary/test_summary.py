@@ -209,7 +209,7 @@ def test_a_run_differs_from_its_own_copy_in_nothing(folders, copy):
     for difference in found.differences.values():
         assert difference.value == 0 and difference.interval == (0, 0)
         assert difference.p == difference.p_holm == 1.0
-    assert any("have one and the same result (seeds: 0, 0)" in note for note in found.notes)
+    assert any("have identical results (seeds: 0, 0)" in note for note in found.notes)
 
 
 def test_systems_share_their_resamples_and_a_system_is_the_mean_of_its_runs(folders, both):
@@ -232,7 +232,7 @@ def test_the_seed_decides_the_resamples(folders):
 def test_none_are_drawn_where_none_are_wanted(folders):
     found = summarized(folders["good0"])
     assert (found.intervals, found.differences) == ({}, {})
-    assert "No intervals were asked for (--resamples 0)." in summary_report.reading_notes(found)
+    assert "No intervals were requested (--resamples 0)." in summary_report.reading_notes(found)
     with pytest.raises(InputError, match="--resamples 20: give 100 or more"):
         summarized(folders["good0"], n_resamples=20)
 
@@ -330,7 +330,7 @@ def test_unfinished_runs_are_told_how_to_go_on(tmp_path):
 
 def test_a_folder_of_runs_is_no_run(folders, tmp_path):
     shutil.copytree(folders["good0"], tmp_path / "version_0")
-    with pytest.raises(InputError, match=r"holds runs; give them: .*version_\*"):
+    with pytest.raises(InputError, match=r"contains runs; give them: .*version_\*"):
         summarized(tmp_path)
 
 
@@ -349,7 +349,7 @@ def test_a_run_counts_once(folders):
         {"against": [folders["bad0"], again]},
     ):
         first = [folders["good0"], *([again] if not runs["against"] else [])]
-        with pytest.raises(InputError, match="good0 is given twice; a run counts once"):
+        with pytest.raises(InputError, match="good0 is given twice; give each run once"):
             summarized(*first, **runs)
 
 
@@ -452,7 +452,7 @@ def test_a_damaged_file_of_scores_is_named(folders, copy):
     path.write_bytes(path.read_bytes()[:1000])
     found = summarized(run, n_resamples=N)
     assert set(found.resampled.n_units) == {MAESTRO_VALIDATION}
-    assert any(f"{path}: no scores of a test" in note for note in found.notes)
+    assert any(f"{path}: not scores of a test" in note for note in found.notes)
 
 
 def test_tables_that_are_gone_are_told_and_may_be_given(folders, copy):

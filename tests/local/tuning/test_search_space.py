@@ -50,7 +50,7 @@ def test_what_comes_along_starts_from_the_published_values(parity, tmp_path):
 
 
 def test_the_default_space_is_the_published_one():
-    """SPEC section 9; of ranges that the steps do not fill, what they reach."""
+    """Upper bounds that the steps do not reach are lowered to the last step."""
     space = {d.path: d for d in Space.load(PUBLISHED, "training").dimensions}
     assert {path: d.choices for path, d in space.items() if d.kind == "categorical"} == {
         "training.gradient_clip": (0, 0.5, 1, 5),
@@ -112,7 +112,7 @@ def test_values_reach_their_places():
     assert [lengths[0], lengths[1], lengths[CLASSES.index("Speech")]] == [7, 5, 9]
     assert tree == load_config(PUBLISHED).dump()
     for wrong in ("net.dropot", "nets.dropout", "net.median_filter.99", "net.median_filter.Dgo"):
-        with pytest.raises(InputError, match="there is no such value"):
+        with pytest.raises(InputError, match="no such value"):
             replace_values({wrong: 1}, tree)
 
 
@@ -137,17 +137,17 @@ def test_every_mistake_of_a_space_is_told_at_once(written):
         Space.load(path, "training")
     for text in (
         "net.dropot: no such key in net; did you mean net.dropout?",
-        "data.fs: data is no section that can be tuned; take training,",
-        "training.seed: cannot be tuned: it draws which clips are held out",
-        "net.median_filter.Dgo: 'Dgo' is no class; take one of Alarm_bell_ringing,",
+        "data.fs: data is not a section that can be tuned; use one of training,",
+        "training.seed: cannot be tuned: it determines which clips are held out",
+        "net.median_filter.Dgo: 'Dgo' is not a class; use one of Alarm_bell_ringing,",
         "net.dropout: low (0.5) must be below high (0.1)",
         "opt.lr: steps of 0.0005 from 0.0001 do not reach high (0.005); give 0.0046 or 0.0051",
         "net.specaugm_t_p: with log, low (0) must be above 0",
-        "net.specaugm_t_p: log and step do not go together",
-        "net.n_RNN_cell: int wants whole numbers",
-        "net.n_layers_RNN: a categorical value wants choices",
-        "net.activation: a choice is there twice",
-        "training.ema_factor: float wants low and high",
+        "net.specaugm_t_p: log and step exclude each other",
+        "net.n_RNN_cell: int needs whole numbers",
+        "net.n_layers_RNN: a categorical value needs choices",
+        "net.activation: a choice occurs twice",
+        "training.ema_factor: float needs low and high",
         "training.const_max: float has no choices; leave it out",
     ):
         assert text in str(error.value)

@@ -117,7 +117,7 @@ def test_another_machine_is_given_up_when_it_gives_no_sign_of_life(study, clock)
     assert one.retry_stale() == []
     clock.now += 2
     ((trial, reason),) = one.retry_stale()
-    assert trial.number == 0 and reason == "no sign of life from elsewhere for 300 s"
+    assert trial.number == 0 and reason == "no heartbeat from elsewhere for 300 s"
     # The other comes back too late: the trial is no longer its own.
     assert other.finish(0, TrialOutcome("complete", 1.0)) is False
     assert one.trials[0].state == TrialState.FAIL
@@ -144,7 +144,7 @@ def test_a_trial_that_never_got_an_owner_is_found(study, monkeypatch):
     assert one.retry_stale() == []  # another tuner may just be at it
     monkeypatch.setattr(module, "HEARTBEAT_S", -1.0)
     ((trial, reason),) = one.retry_stale()
-    assert trial.number == 0 and reason == "its tuner ended as it began"
+    assert trial.number == 0 and reason == "its tuner ended while starting it"
 
 
 def test_draws_of_two_tuners_differ(study):

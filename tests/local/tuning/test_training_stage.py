@@ -66,7 +66,7 @@ def test_what_breaks_is_recorded_and_the_study_goes_on(make_plan):
     assert reasons[0] == (
         "out of memory: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has no more."
     )
-    assert reasons[1].startswith("its process was ended by SIGKILL (killed by the system")
+    assert reasons[1].startswith("its process was terminated by SIGKILL (killed by the system")
     assert reasons[3] == "its process ended with status 3"
     assert reasons[5] == "the objective is nan"
     assert [
@@ -83,7 +83,7 @@ def test_what_breaks_is_recorded_and_the_study_goes_on(make_plan):
     log = (plan.log_dir / "optuna-sed.log").read_text().splitlines()
     assert len(log) == 8
     assert "trial 0  failed  -  no best yet" in log[0] and "out of memory" in log[0]
-    assert "will be tried again" in log[1] and "in place of trial 1" in log[2]
+    assert "will be retried" in log[1] and "retry of trial 1" in log[2]
     assert f"best {trials[2].value:.6f} (trial 2)" in log[2]
     assert "RuntimeError: CUDA" in (plan.log_dir / "trial-0" / "output.txt").read_text()
     assert (plan.log_dir / "trial-1" / "output.txt").read_text() == "1 plays die\n2 plays \n"
@@ -201,7 +201,7 @@ def test_a_study_of_something_else_is_not_gone_on_with(make_plan):
     assert "the study tuning_train was begun with other values; use those, or give" in text
     assert "--objective: 'held_out' in the study, 'devtest' here" in text
     assert "opt.lr: \"drawn from ['float', 0.0001, 0.01" in text
-    with pytest.raises(InputError, match=r"holds trials of another study than other in sqlite"):
+    with pytest.raises(InputError, match=r"contains trials of another study than other in sqlite"):
         tune(make_plan(study_name="other"))
 
 

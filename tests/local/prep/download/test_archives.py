@@ -167,7 +167,7 @@ def test_a_server_without_ranges_or_listing_ends_in_a_finished_fetch(layout, con
         parts = ["synth", "strong", "real", "maestro", "checkpoint"]
         assert set(outcome(fetch(layout, server, parts)).values()) == {"done"}
         steps = fetch(layout, server, ["eval"])
-        assert "this listing cannot be had" in reason(steps)
+        assert "no listing of the record" in reason(steps)
 
 
 def test_one_failure_does_not_keep_the_others(layout, server, contents):
@@ -177,7 +177,7 @@ def test_one_failure_does_not_keep_the_others(layout, server, contents):
     steps = fetch(layout, server)
     failed = {step.title: step.failed[0][1] for step in steps if step.failed}
     assert set(failed) == {"dcase_synth.zip", "audioset_strong.tsv", "development_audio.zip"}
-    assert f"{server.url}/dcase_synth.zip: not there (HTTP 404" in failed["dcase_synth.zip"]
+    assert f"{server.url}/dcase_synth.zip: not found (HTTP 404" in failed["dcase_synth.zip"]
     assert "--mirror URL" in failed["dcase_synth.zip"]
     assert "instead of" in failed["audioset_strong.tsv"]
     assert "HTTP 503" in failed["development_audio.zip"]
@@ -249,7 +249,7 @@ def test_the_table_redirects_as_the_flag_does(layout, server):
 
 def test_nothing_is_begun_that_the_disk_cannot_hold(layout, server, monkeypatch):
     monkeypatch.setattr(download_plan, "_free", lambda folder: 1000)
-    with pytest.raises(InputError, match=r"has room for 1\.0 kB, but .* are to be fetched"):
+    with pytest.raises(InputError, match=r"has room for 1\.0 kB, but .* must be fetched"):
         fetch(layout, server)
     assert tree(layout.basedir) == {}
     assert not server.asked("/dcase_synth.zip")

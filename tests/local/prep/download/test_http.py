@@ -105,13 +105,13 @@ def test_a_server_without_ranges_sends_all_of_it_again(server, target):
     heard = fetch(url, target)
     assert target.read_bytes() == BODY
     assert "Range" in server.asked("/clips.zip")[1]
-    assert any("begins anew" in said for said in heard.said)
+    assert any("starts again" in said for said in heard.said)
 
 
 def test_a_server_without_ranges_that_always_cuts_is_given_up(server, target):
     faults = [Fault(cut_at=300_000) for _ in range(99)]
     url = server.put("clips.zip", BODY, faults=faults, ranges=False)
-    with pytest.raises(InputError, match=r"4 times in a row; 300000 bytes are there and kept"):
+    with pytest.raises(InputError, match=r"4 times in a row; 300000 bytes received and kept"):
         fetch(url, target)
     assert not target.exists()
 
@@ -339,12 +339,12 @@ def test_an_archive_that_is_called_an_encoding_stays_packed(server, target):
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "http://no-such-host.invalid/x"])
 def test_no_server_at_all(target, url):
-    with pytest.raises(InputError, match=r"4 times in a row; 0 bytes are there"):
+    with pytest.raises(InputError, match=r"4 times in a row; 0 bytes received"):
         fetch(url, target)
 
 
 def test_an_address_that_is_none(target):
-    with pytest.raises(InputError, match="cannot be asked for"):
+    with pytest.raises(InputError, match="cannot be requested"):
         fetch("http://[x/clips.zip", target)
 
 
@@ -377,7 +377,9 @@ def test_a_full_disk_is_said_and_the_part_is_kept(server, target, monkeypatch, n
         real(file_write, block)
 
     monkeypatch.setattr(module, "_write", write)
-    with pytest.raises(InputError, match=r"no room on the disk .*what has come is kept.*--basedir"):
+    with pytest.raises(
+        InputError, match=r"no space left on the disk .*the partial file is kept.*--basedir"
+    ):
         fetch(url, target)
     assert leftovers(target) == ["clips.zip.part", "clips.zip.part.json"]
     monkeypatch.setattr(module, "_write", real)
@@ -401,7 +403,7 @@ def test_stop_ends_it_and_keeps_the_part(server, target):
                 stop.set()
 
     url = server.put("clips.zip", BODY)
-    with pytest.raises(StoppedError, match=f"{BLOCK_BYTES} bytes are there"):
+    with pytest.raises(StoppedError, match=f"{BLOCK_BYTES} bytes received"):
         download(RemoteFile(url), target, stop=stop, progress=Stopping())
     fetch(url, target)
     assert target.read_bytes() == BODY

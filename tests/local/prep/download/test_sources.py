@@ -72,8 +72,11 @@ def test_our_table_goes_with_our_configuration(tmp_path):
         ({"into": "/etc"}, "sources.1.into: must be a folder below --basedir"),
         ({"into": "../x"}, "sources.1.into: must be a folder below --basedir"),
         ({"into": "."}, "sources.1.into: must be a folder below --basedir"),
-        ({"gives": ["sinth_folder"]}, "sources.1.gives: sinth_folder: no key of the data section"),
-        ({"file": "*.zip"}, "a pattern goes with a record, and nothing else"),
+        (
+            {"gives": ["sinth_folder"]},
+            "sources.1.gives: sinth_folder: not a key of the data section",
+        ),
+        ({"file": "*.zip"}, "a pattern requires a record"),
         ({"sise": 3}, "sources.1.sise"),
     ],
 )
@@ -157,7 +160,7 @@ def test_a_pattern_is_what_the_record_has(server):
     with pytest.raises(InputError, match=r"none of a.zip, .* matches \*\.tar"):
         remote_files(rows.sources[0], rows)
     rows = table({"record": 8, "file": "*.tar", "url": None}, zenodo=server.url)
-    with pytest.raises(InputError, match=r"/api/records/8: this listing cannot be had"):
+    with pytest.raises(InputError, match=r"/api/records/8: no listing of the record"):
         remote_files(rows.sources[0], rows)
 
 
@@ -193,5 +196,5 @@ def test_a_server_says_how_large_a_file_is(server):
     assert announced_size(server.put("x.zip", b"abc")) == 3
     assert announced_size(server.put("x.zip", b"abc", chunked=True)) is None
     assert announced_size("http://127.0.0.1:1/x.zip") is None
-    with pytest.raises(InputError, match=r"y\.zip: not there \(HTTP 404\)"):
+    with pytest.raises(InputError, match=r"y\.zip: not found \(HTTP 404\)"):
         announced_size(server.url + "/y.zip")

@@ -131,7 +131,7 @@ EVIL = [
 def test_a_zip_that_leads_out_is_refused_whole(tmp_path, target, name):
     archive = make(tmp_path / "x.zip", {"audio/first.wav": b"x", name: b"evil"})
     before = tree(tmp_path)
-    with pytest.raises(InputError, match="not unpacked, as it has members"):
+    with pytest.raises(InputError, match="not unpacked, because it has unsafe members"):
         unpack(archive, target, progress=False)
     assert tree(tmp_path) == before
 
@@ -140,7 +140,7 @@ def test_a_zip_that_leads_out_is_refused_whole(tmp_path, target, name):
 def test_a_tar_that_leads_out_is_refused_whole(tmp_path, target, name):
     archive = make(tmp_path / "x.tar.gz", {"audio/first.wav": b"x", name: b"evil"})
     before = tree(tmp_path)
-    with pytest.raises(InputError, match="not unpacked, as it has members"):
+    with pytest.raises(InputError, match="not unpacked, because it has unsafe members"):
         unpack(archive, target, keep_from=["audio"], progress=False)
     assert tree(tmp_path) == before
 
@@ -153,7 +153,7 @@ LINKS = ["/etc/passwd", "/etc", "../../outside", "..", "audio/../../x", "C:/x"]
 def test_a_link_to_the_outside_is_refused(tmp_path, target, kind, where):
     archive = make(tmp_path / f"x.{kind}", {"first.wav": b"x"}, [("link", where)])
     before = tree(tmp_path)
-    with pytest.raises(InputError, match=r"is a link to .*, outside of the archive"):
+    with pytest.raises(InputError, match=r"is a link to .*, outside the archive"):
         unpack(archive, target, progress=False)
     assert tree(tmp_path) == before
 
@@ -162,7 +162,7 @@ def test_a_link_to_the_outside_is_refused(tmp_path, target, kind, where):
 def test_a_hard_link_to_the_outside_is_refused(tmp_path, target, where):
     archive = make(tmp_path / "x.tar", {"first.wav": b"x"}, hard_links=[("audio/link", where)])
     before = tree(tmp_path)
-    with pytest.raises(InputError, match=r"is a link to .*, outside of the archive"):
+    with pytest.raises(InputError, match=r"is a link to .*, outside the archive"):
         unpack(archive, target, progress=False)
     assert tree(tmp_path) == before
 
@@ -175,7 +175,7 @@ def test_writing_through_a_link_of_the_archive_does_not_work(tmp_path, target):
         info = tarfile.TarInfo("door/evil.txt")
         info.size = 4
         tar.addfile(info, io.BytesIO(b"evil"))
-    with pytest.raises(InputError, match="outside of the archive"):
+    with pytest.raises(InputError, match="outside the archive"):
         unpack(archive, target, progress=False)
     assert list((tmp_path / "outside").iterdir()) == []
 
@@ -205,14 +205,14 @@ def test_devices_are_refused(tmp_path, target, kind):
         info = tarfile.TarInfo("null")
         info.type, info.devmajor, info.devminor = kind, 1, 3
         tar.addfile(info)
-    with pytest.raises(InputError, match="neither file nor folder"):
+    with pytest.raises(InputError, match="neither a file nor a folder"):
         unpack(archive, target, progress=False)
     assert not target.exists()
 
 
 def test_two_members_for_one_place_are_refused(tmp_path, target):
     archive = make(tmp_path / "x.tar", {"a/audio/x.wav": b"1", "b/audio/x.wav": b"2"})
-    with pytest.raises(InputError, match=r"go to one place, audio/x\.wav"):
+    with pytest.raises(InputError, match=r"have the same path, audio/x\.wav"):
         unpack(archive, target, keep_from=["audio"], progress=False)
 
 
@@ -221,7 +221,7 @@ def test_a_bomb_is_refused_by_what_it_declares(tmp_path, target):
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("x", "w") as file:
         for _ in range(300):
             file.write(bytes(1 << 20))
-    with pytest.raises(InputError, match="which no audio does"):
+    with pytest.raises(InputError, match="which audio never does"):
         unpack(archive, target, progress=False)
     assert not target.exists()
 
@@ -271,7 +271,7 @@ def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path, target, monkeypatch,
 
     archive = make(tmp_path / f"x.{kind}", {"1.wav": AUDIO, "2.wav": AUDIO, "3.wav": AUDIO})
     monkeypatch.setattr(module, "atomic_path", Full)
-    with pytest.raises(InputError, match=r"no room on the disk .*; the archive is kept"):
+    with pytest.raises(InputError, match=r"no space left on the disk .*; the archive is kept"):
         unpack(archive, target, progress=False)
     assert files(target) == {"1.wav": AUDIO}
     monkeypatch.setattr(module, "atomic_path", real)
@@ -304,7 +304,7 @@ def test_a_flipped_byte_is_noticed(tmp_path, target, kind):
 
 def test_what_is_no_archive_is_said_so(tmp_path, target):
     (tmp_path / "x.zip").write_bytes(b"<html>moved</html>" * 100)
-    with pytest.raises(InputError, match="no archive of a known kind"):
+    with pytest.raises(InputError, match="not an archive of a known kind"):
         unpack(tmp_path / "x.zip", target, progress=False)
 
 

@@ -226,7 +226,7 @@ def test_any_number_of_processes_writes_the_same(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"sizes": MiniSizes()}])
 def test_another_corpus_is_not_mixed_in(copy, change):
-    with pytest.raises(InputError, match=r"holds another mini corpus.*remove the folder"):
+    with pytest.raises(InputError, match=r"contains another mini corpus.*remove the folder"):
         make_mini_corpus(copy, **{"sizes": SMALL, "progress": False, **change})
 
 

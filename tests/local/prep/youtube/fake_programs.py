@@ -61,7 +61,7 @@ def yt_dlp(video: str, reply: object, arguments: list[str]) -> int:
             file.write(f"{path}\t{path.stat().st_mode & 0o777:o}\t{path.read_text()}\n")
         path.write_text("changed")
     if reply == "garbage":
-        print("no JSON")
+        print("not JSON")
         return 0
     told = {
         "url": f"https://127.0.0.1/secret/{video}",

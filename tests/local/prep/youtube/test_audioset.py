@@ -162,7 +162,7 @@ FAULTS = {
         "error: Requested format is not available",
         1,
     ),
-    "garbage": ("garbage", "error: yt-dlp names no audio", 1),
+    "garbage": ("garbage", "error: yt-dlp reports no audio", 1),
     "net": (
         {"error": "Unable to download webpage: HTTP Error 503: Service Unavailable"},
         "failed: Unable to download webpage: HTTP Error 503: Service Unavailable",
@@ -338,7 +338,7 @@ def test_a_limit_without_end_ends_the_run(desk, fetch, tmp_path):
     names = [name("a"), *map(name, stems)]
     step = fetch(names, jobs=1, say=lambda message: None)
     assert step.done == 1
-    assert reasons(step)[-1].startswith("clips: 18 clips are left; YouTube refuses to answer (")
+    assert reasons(step)[-1].startswith("clips: 18 clips are left; YouTube refuses requests (")
     assert reasons(step)[-1].endswith("wait an hour or give --cookies, then run again")
     # Six waits, three tries a clip: the third clip's first request is the one too many.
     assert desk.asked() == {video("a"): 1, video("c0"): 3, video("c1"): 3, video("c2"): 1}
@@ -363,9 +363,9 @@ def test_a_limit_before_anything_was_answered_ends_the_run(desk, fetch, tmp_path
         (
             {"error": "Failed to resolve 'www.youtube.com'"},
             {"most_failed": 3},
-            "see to the network",
+            "check the network",
         ),
-        ({"error": "Video unavailable"}, {"most_gone": 3}, "the first 3 clips asked for are all g"),
+        ({"error": "Video unavailable"}, {"most_gone": 3}, "the first 3 requested clips are all g"),
     ],
 )
 def test_when_all_clips_fail_the_run_ends(desk, fetch, tmp_path, reply, limits, words):

@@ -87,5 +87,5 @@ def test_messages_are_tidied():
     message = "ERROR: [youtube] DRM429_SSL-: All wrong;\tsee  https://a.b/c?signature=d for more"
     assert shorten_message(message) == "All wrong; see ... for more"
     assert classify_error(shorten_message(message)) is Failure.OTHER
-    assert shorten_message("") == "no word of why"
+    assert shorten_message("") == "no reason given"
     assert len(str(ClipError(Failure.OTHER, 1000 * "long "))) == 160

@@ -68,13 +68,13 @@ def test_refusals_in_a_row_close_the_line(line, clock):
         line.limited(line.turn(), "slowly!")
     assert line.closed is None
     line.limited(line.turn(), "slowly!")
-    with pytest.raises(GaveUpError, match="refuses to answer"):
+    with pytest.raises(GaveUpError, match="refuses requests"):
         line.turn()
 
 
 def test_a_refusal_at_the_start_closes_the_line(line):
     line.limited(line.turn(), "not a bot")
-    assert line.closed.startswith("YouTube refuses to answer (not a bot); wait an hour")
+    assert line.closed.startswith("YouTube refuses requests (not a bot); wait an hour")
 
 
 @pytest.mark.parametrize("between", ["fetched", "gone"])

@@ -64,7 +64,7 @@ def test_more_jobs_than_places_are_refused():
         error.value
     )
     assert "--jobs_per_gpu 2" in str(error.value)
-    with pytest.raises(InputError, match="--n_jobs 9: this machine has no GPU and gives 8 cores"):
+    with pytest.raises(InputError, match="--n_jobs 9: this machine has no GPU and 8 usable cores"):
         choose_slots(9, 1, outside={"CUDA_VISIBLE_DEVICES": ""})
     with pytest.raises(InputError, match="--jobs_per_gpu 2: there is no GPU"):
         choose_slots(2, 2, outside={"CUDA_VISIBLE_DEVICES": ""})
