@@ -24,7 +24,8 @@ from tqdm import tqdm
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
-from local.prep.download.http import (
+from local.prep.download.plan import DownloadPlan, DownloadPlanRow, format_bytes, plan_downloads
+from local.prep.download.resumable_download import (
     DownloadProgress,
     RemoteFile,
     RetryPolicy,
@@ -32,7 +33,6 @@ from local.prep.download.http import (
     explain_full_disk,
     file_mismatch,
 )
-from local.prep.download.plan import DownloadPlan, DownloadPlanRow, format_bytes, plan_downloads
 from local.prep.download.sources import DownloadSource, SourceTable
 from local.prep.download.unpack import UnpackedFile, byte_bar, unpack
 from local.prep.download.unpack_record import (

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.prep.download.http import RemoteFile, file_mismatch
 from local.prep.download.partial_file import PartialDownload
+from local.prep.download.resumable_download import RemoteFile, file_mismatch
 from local.prep.download.sources import DownloadSource, SourceTable
 from local.prep.download.unpack_record import downloads_folder, is_complete, records_of
-from local.prep.download.zenodo import announced_size, remote_files
+from local.prep.download.zenodo_listing import announced_size, remote_files
 from local.prep.layout import DataLayout
 
 # Zipped audio loses about a third; an archive is deleted once it is unpacked.

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
 from local.prep.download.archive_members import TarReader, ZipReader, link_target, safe_path
-from local.prep.download.http import explain_full_disk
+from local.prep.download.resumable_download import explain_full_disk
 
 _BLOCK_BYTES = 1 << 20
 # Deflate reaches 1:1000 on zeros; audio and tables stay far below this.

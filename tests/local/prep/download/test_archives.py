@@ -19,7 +19,7 @@ from local.config import load_config
 from local.prep.download import archives as module
 from local.prep.download import plan as download_plan
 from local.prep.download.archives import fetch_archives, plan_archives
-from local.prep.download.http import BLOCK_BYTES, RetryPolicy
+from local.prep.download.resumable_download import BLOCK_BYTES, RetryPolicy
 from local.prep.download.sources import FETCHED_PARTS, SourceTable, load_sources
 from local.prep.layout import DataLayout
 from tests.local.prep.download.http_server import Fault, Server

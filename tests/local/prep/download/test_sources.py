@@ -8,7 +8,7 @@ import yaml
 from desed_task.errors import InputError
 from local.config import load_config
 from local.prep.download.sources import FETCHED_PARTS, SourceTable, is_checksum, load_sources
-from local.prep.download.zenodo import announced_size, remote_files
+from local.prep.download.zenodo_listing import announced_size, remote_files
 from local.prep.layout import DataLayout
 from tests.local.prep.download.http_server import Fault, Server
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import requests
 
 from desed_task.errors import InputError
-from local.prep.download.http import RemoteFile
+from local.prep.download.resumable_download import RemoteFile
 from local.prep.download.sources import DownloadSource, SourceTable, is_checksum
 
 _TIMEOUT_S = (10.0, 20.0)

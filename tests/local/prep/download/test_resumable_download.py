@@ -16,15 +16,15 @@ import pytest
 
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
-from local.prep.download import http as module
-from local.prep.download.http import (
+from local.prep.download import resumable_download as module
+from local.prep.download.http_response import retry_after_s
+from local.prep.download.resumable_download import (
     BLOCK_BYTES,
     DownloadProgress,
     RemoteFile,
     RetryPolicy,
     download,
 )
-from local.prep.download.http_response import retry_after_s
 from tests.local.prep.download.http_server import Fault, Server
 
 ROOT = Path(__file__).parents[4]
@@ -413,7 +413,7 @@ def test_stop_ends_it_and_keeps_the_part(server, target):
 KILLED = """
 import sys
 from pathlib import Path
-from local.prep.download.http import RemoteFile, download
+from local.prep.download.resumable_download import RemoteFile, download
 download(RemoteFile(sys.argv[1]), Path(sys.argv[2]))
 """
 
