@@ -1,6 +1,6 @@
 """Check that the data of a configuration is complete and undamaged, reading every file.
 
-    report = check(load_config("confs/pretrained.yaml"))
+    report = check_data(load_config("confs/pretrained.yaml"))
     print(report.text())
 
 Errors are those of `SedDataModule.problems`, which training would reject. Further checks find what

@@ -1,6 +1,6 @@
 """Plot a recording's timeline: mel spectrogram, then one row of scores and events per class.
 
-    figures.save(timeline(found, mel, limits, title="street.wav"), path)
+    save_figure(plot_timeline(found, mel, limits, title="street.wav"), path)
 
 It is readable from seconds to hours: events shorter than a pixel are drawn one pixel wide.
 """

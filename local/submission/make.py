@@ -1,6 +1,6 @@
 """Make a system's submission to the challenge: check everything, then pack it.
 
-    make_submission(Sources((Path("exp/eval/version_0"),), Path("meta.yaml")), Path("submission"))
+    make_submission(SubmissionSources((Path("exp/eval/version_0"),), Path("meta.yaml")), Path("submission"))
 
 `local.submission.package` describes the layout of a package.
 """

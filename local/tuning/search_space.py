@@ -2,7 +2,7 @@
 
     space = Space.load("confs/optuna.yaml", "training")
     overrides = space.sample(trial)             # {"opt.lr": 0.0011, "net.n_RNN_cell": 192, ...}
-    tree = apply(overrides, config.dump())      # a trial's configuration
+    tree = replace_values(overrides, config.dump())      # a trial's configuration
 
 It is the section `optuna` of a configuration file, one line per value, by its dotted path. An entry
 of a list is named by its index or its class; `*` stands for all classes.
