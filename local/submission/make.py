@@ -1,6 +1,7 @@
 """Make a system's submission to the challenge: check everything, then pack it.
 
-    make_submission(SubmissionSources((Path("exp/eval/version_0"),), Path("meta.yaml")), Path("submission"))
+    sources = SubmissionSources((Path("exp/eval/version_0"),), Path("meta.yaml"))
+    make_submission(sources, Path("submission"))
 
 `local.submission.package` describes the layout of a package.
 """
