@@ -14,7 +14,7 @@ from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.classes_dict import VOCABULARY
 from local.config import load_config
-from local.scoring import metrics as scoring
+from local.scoring import accumulator as module
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.report import CorpusMetrics
 
@@ -91,19 +91,20 @@ def scored(monkeypatch) -> list[tuple]:
     """What is scored against what, in place of the metrics: each is the sum of a blip."""
     calls: list[tuple] = []
 
-    def of(corpus: str, names: tuple[str, ...]):
-        def score(scores, events, durations, *, stage, role, n_thresholds, **more):
+    def of(corpus: str, names: tuple[str, ...], stage: str = ""):
+        def score(scores, events, durations, *, role, stage=stage, **more):
             heard = scores.values[0, BLIP].sum().item()
-            calls.append((corpus, stage, role, scores.clip_ids, events, durations, n_thresholds))
-            calls[-1] += (more.get("left_out_s"),)
+            calls.append((corpus, stage, role, scores.clip_ids, events, durations))
+            calls[-1] += (more.get("n_thresholds"), more.get("left_out_s"))
             return CorpusMetrics({f"{stage}/{role}/{n}/sed_scores_eval": heard for n in names}, {})
 
         return score
 
     desed = ("psds1", "intersection_f1_macro_thres05", "collar_f1_macro_thres05")
-    monkeypatch.setattr(scoring, "score_desed", of("desed", desed))
     maestro = ("segment_f1_macro_thresopt", "segment_mauc", "segment_mpauc")
-    monkeypatch.setattr(scoring, "score_maestro", of("maestro", maestro))
+    monkeypatch.setattr(module, "desed_validation_metrics", of("desed", desed, "val"))
+    monkeypatch.setattr(module, "desed_test_metrics", of("desed", desed, "test"))
+    monkeypatch.setattr(module, "maestro_metrics", of("maestro", maestro))
     return calls
 
 
@@ -116,14 +117,16 @@ def truths_of(first: Source, second: Source) -> SimpleNamespace:
     return SimpleNamespace(truths=lambda stage: (desed, maestro))
 
 
-def expected_calls(data: SimpleNamespace, stage: str, n_thresholds: int) -> list[tuple]:
+def expected_calls(data: SimpleNamespace, stage: str, *of_a_test: float) -> list[tuple]:
+    """A call per network and corpus; DESED's test also takes thresholds and hours left out."""
     desed, maestro = data.truths(stage)
+    nothing = (None, None)
     return [
-        (name, stage, role, (clip,), truth.events, truth.durations, n_thresholds, left_out_s)
+        (name, stage, role, (clip,), truth.events, truth.durations, *more)
         for role in ROLES
-        for name, clip, truth, left_out_s in (
-            ("desed", "clip0", desed, 7.0),
-            ("maestro", "clip1", maestro, None),
+        for name, clip, truth, more in (
+            ("desed", "clip0", desed, of_a_test or nothing),
+            ("maestro", "clip1", maestro, nothing),
         )
     ]
 
@@ -132,7 +135,7 @@ def test_a_validation_holds_each_network_against_each_truth(keeper, scored):
     blips(keeper, [Source.SYNTHETIC, Source.MAESTRO_REAL, Source.WEAK])
     data = truths_of(Source.SYNTHETIC, Source.MAESTRO_REAL)
     metrics = keeper.validation_metrics(data.truths("val"))
-    assert scored == expected_calls(data, "val", keeper.config.training.n_test_thresholds)
+    assert scored == expected_calls(data, "val")
     # What no filter takes away is heard.
     n_left = keeper.config.net.median_filter.count(1)
     heard = {"student": 0.8 * n_left, "teacher": 0.4 * n_left}
@@ -148,7 +151,8 @@ def test_a_test_holds_each_network_against_each_truth(keeper, scored):
     blips(keeper, [Source.DEVTEST, Source.MAESTRO_REAL])
     data = truths_of(Source.DEVTEST, Source.MAESTRO_REAL)
     metrics = keeper.test_metrics(data.truths("test"))
-    assert scored == expected_calls(data, "test", keeper.config.training.n_test_thresholds)
+    n_thresholds = keeper.config.training.n_test_thresholds
+    assert scored == expected_calls(data, "test", n_thresholds, 7.0)
     n_left = keeper.config.net.median_filter.count(1)
     assert metrics["test/student/psds1/sed_scores_eval"] == pytest.approx(0.8 * n_left)
     assert metrics["test/teacher/psds1/sed_scores_eval"] == pytest.approx(0.4 * n_left)
