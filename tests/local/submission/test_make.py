@@ -409,7 +409,7 @@ def test_a_training_that_was_moved_is_found_by_the_checkpoint(copied, meta, beat
     package = tmp_path / "package"
     problems = problems_of(SubmissionSources((evaluation,), meta, beats=beats), package)
     assert len(problems) == 2
-    assert "the training of its checkpoint" in problems[0] and "--also" in problems[0]
+    assert "no training of its checkpoint" in problems[0] and "--also" in problems[0]
     problems = problems_of(
         SubmissionSources((evaluation,), meta, also=(tmp_path / "empty",), beats=beats), package
     )
@@ -425,7 +425,7 @@ def test_a_test_does_not_stand_for_the_training(copied, meta, beats, tmp_path):
     (problem,) = problems_of(
         SubmissionSources((evaluation,), meta, also=(test,), beats=beats), tmp_path / "package"
     )
-    assert "the training of its checkpoint" in problem
+    assert "no training of its checkpoint" in problem
 
 
 def test_a_resumed_training_counts_all_its_sessions(copied, meta, beats, tmp_path, capsys):
