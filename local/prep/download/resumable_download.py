@@ -244,7 +244,7 @@ class _Fetch:
             raise RetryableError.of(error, self.remote.url) from None
 
     def _take(self, reply: BodyInfo, response: requests.Response) -> None:
-        with explain_full_disk(self.part.path, "what has come is kept"):
+        with explain_full_disk(self.part.path, "the partial file is kept"):
             if reply.start == 0:
                 self.part.begin(reply.validator, reply.total)
             size = reply.start

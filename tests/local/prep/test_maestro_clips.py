@@ -183,7 +183,7 @@ def test_faulty_recordings_are_named_and_the_rest_is_cut(tree):
     assert set(reasons) == {corrupt.name, unlabelled.name, twice.name}
     assert "city_center_09.wav: is not readable as audio" in reasons[corrupt.name]
     assert "has no annotation; put city_center_10.txt" in reasons[unlabelled.name]
-    assert "is there 2 times" in reasons[twice.name]
+    assert "found 2 times" in reasons[twice.name]
     assert {row[0] for row in rows_of(tree)[1:]} == {"city_center_05-000000-001000.wav"}
 
 

@@ -80,9 +80,9 @@ def test_a_table_longer_than_its_clip(table):
             "\t".join(reversed(SCORE_COLUMNS)),
             "columns are not in the order onset, offset, Alarm_bell",
         ),
-        ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\tloud\n", "is no table of numbers"),
-        ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\n0.064\n", "is no table of numbers"),
-        (b"\xff\xfe", "is no table of numbers"),
+        ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\tloud\n", "is not a table of numbers"),
+        ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\n0.064\n", "is not a table of numbers"),
+        (b"\xff\xfe", "is not a table of numbers"),
     ],
 )
 def test_files_that_are_no_such_table(text, fault, tmp_path):

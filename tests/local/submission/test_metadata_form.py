@@ -78,8 +78,14 @@ AUTHOR = ("submission", "authors", 0)
             put(("submission", "abbreviation"), "x" * 11),
             "submission.abbreviation: .* 10 char",
         ),
-        (put(("submission", "authors"), []), "submission.authors: one author must have corresp"),
-        (put((*AUTHOR, "corresponding"), False), "submission.authors: one author must have"),
+        (
+            put(("submission", "authors"), []),
+            "submission.authors: exactly one author must have corresp",
+        ),
+        (
+            put((*AUTHOR, "corresponding"), False),
+            "submission.authors: exactly one author must have",
+        ),
         (put((*AUTHOR, "email"), "ada"), "submission.authors.0.email: "),
         (put((*AUTHOR, "lastnam"), "L"), "authors.0.lastnam: unknown key .* did you mean lastname"),
         (put((*AUTHOR, "affiliation", "location"), None), "affiliation.location: not filled in"),

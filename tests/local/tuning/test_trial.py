@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_ends_the_trial(make_job):
     with pytest.raises(LossError, match="NaN loss") as error:
         train(make_job(opt__lr=1e30, training__gradient_clip=0.0), go_on)
     assert failure_reason(error.value).startswith(
-        "LossError: NaN loss: the network's scores are no num"
+        "LossError: NaN loss: the network's scores are not fin"
     )
 
 

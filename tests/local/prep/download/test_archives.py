@@ -217,7 +217,7 @@ def test_an_archive_without_what_is_expected_is_named_and_not_taken_for_whole(la
     server.put_record(6026841, {"dcase_synth.zip": content})
     for _ in range(2):
         steps = fetch(layout, server, ["synth"])
-        assert f"but {layout.made('synth_folder_44k')} is not there" in reason(steps)
+        assert f"but {layout.made('synth_folder_44k')} is missing" in reason(steps)
 
 
 def test_archives_that_were_put_there_by_hand_are_used(layout, contents):

@@ -194,7 +194,7 @@ def test_links_inside_become_copies(tmp_path, target, kind):
 
 
 def test_a_link_to_nothing_is_refused(tmp_path, target):
-    with pytest.raises(InputError, match="which is no file of it"):
+    with pytest.raises(InputError, match="which is not a file in it"):
         unpack(make(tmp_path / "x.tar", FILES, [("link", "absent")]), target, progress=False)
 
 

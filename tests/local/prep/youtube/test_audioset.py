@@ -683,7 +683,7 @@ def test_a_plan_says_what_would_be_fetched(desk, layout):
     assert plan.needed == 4 * 10 * 2 * (2 * 44100 + 4 * 16000)
     smaller = plan_audioset(layout, ["real", "strong"], bits=16, progress=False)
     assert smaller.needed == 4 * 10 * 2 * (2 * 44100 + 2 * 16000)
-    assert "DESED validation                  known once its table is there" in plan.text()
+    assert "DESED validation                  known once its table exists" in plan.text()
     assert plan_audioset(layout, ["strong"], retry_gone=True, progress=False).left == 2
     assert desk.asked() == {}
     assert before == {p: p.read_bytes() for p in layout.basedir.rglob("*") if p.is_file()}
