@@ -1,10 +1,7 @@
 """Generate the mini corpus, or download and prepare the real data.
 
     python generate_dcase_task4_2024.py --mini                  # synthetic, without network
-    python generate_dcase_task4_2024.py --mini --plot           # ... and a few clips as pictures
-    python generate_dcase_task4_2024.py --dry_run               # list downloads and their sizes
     python generate_dcase_task4_2024.py                         # all of it, below ../../data
-    python generate_dcase_task4_2024.py --basedir /data/dcase24 --only_maestro --jobs 8
     python generate_dcase_task4_2024.py --check                 # verify all data
 
 Archives are downloaded from the addresses in confs/sources.yaml, verified and unpacked; AudioSet

@@ -3,7 +3,6 @@
     python predict.py street.wav --checkpoint path/to/best.ckpt
     python predict.py recordings/ more/talk.mp3 --checkpoint best.ckpt --output_dir events
     python predict.py street.wav --checkpoint best.ckpt --threshold "Speech=0.4,Dog=0.6"
-    python predict.py recordings/ --checkpoint best.ckpt --formats tsv npz --skip_existing
     python predict.py --export onnx --checkpoint best.ckpt --output_dir graphs
 
 Writes for each recording: NAME.tsv (filename, onset, offset, event_label, confidence), NAME.json,
