@@ -48,7 +48,7 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert content["versions"]["torch"] == torch.__version__
     assert content["clips"]["devtest"] > 0
     assert (content["missing"], content["missing_recordings"]) == ({}, {})
-    assert re.search(r"^data: \d+ clips in 8 sets, .* nothing that is listed", done.stdout, re.M)
+    assert re.search(r"^data: \d+ clips in 8 sets, .* no listed clip is missing", done.stdout, re.M)
     assert "\nclips without events, left out: 1 of DESED dev-test (devtest); " in done.stdout
     assert "\ndevtest: clips without events, left out: 1, see results.json\n" in done.stdout
     ((corpus, eventless),) = content["left_out"].items()

@@ -323,7 +323,7 @@ def test_unfinished_runs_are_told_how_to_go_on(tmp_path):
     with pytest.raises(InputError) as caught:
         summarized(*(tmp_path / name for name in ("version_0", "version_1", "absent")))
     told = str(caught.value)
-    assert "version_0: no results.json, the run is unfinished; go on with --resume_from" in told
+    assert "version_0: no results.json, the run is unfinished; resume with --resume_from" in told
     assert "version_1: no results.json, the run is unfinished; train it or leave it out" in told
     assert "absent: no such folder; give run folders, LOG_DIR/version_N" in told
 

@@ -262,5 +262,5 @@ def test_pictures_are_drawn(corpus, tmp_path):
 
 
 def test_nothing_to_draw_is_said(tmp_path):
-    with pytest.raises(InputError, match=r"no labelled clips to draw.*--mini"):
+    with pytest.raises(InputError, match=r"no labelled clips to plot.*--mini"):
         plot_clips(tmp_path, tmp_path / "plots")
