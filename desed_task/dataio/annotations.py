@@ -237,16 +237,14 @@ def _check_rows(
     vocabulary: Vocabulary,
 ) -> None:
     known = ", ".join(vocabulary)
+    not_seconds = " is not a number of seconds; correct the row"
     text = {str(name): frame[name].to_numpy(dtype=object) for name in frame}
     text.setdefault("confidence", np.full(len(frame), "1", dtype=object))
     with np.errstate(invalid="ignore"):
         rules: Sequence[tuple[npt.NDArray[np.bool_], str]] = (
             (label_index < 0, "unknown label {event_label!r}; known: " + known),
-            (~np.isfinite(onset_s), "onset {onset!r} is not a number of seconds; correct the row"),
-            (
-                ~np.isfinite(offset_s),
-                "offset {offset!r} is not a number of seconds; correct the row",
-            ),
+            (~np.isfinite(onset_s), "onset {onset!r}" + not_seconds),
+            (~np.isfinite(offset_s), "offset {offset!r}" + not_seconds),
             (onset_s < 0, "onset {onset} is before the clip; correct the row"),
             (offset_s < onset_s, "offset {offset} is before onset {onset}; correct the row"),
             (

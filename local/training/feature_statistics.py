@@ -63,7 +63,7 @@ def _made_from(config: RecipeConfig) -> dict[str, Any]:
     read = {
         key: value
         for key, value in tree["data"].items()
-        if key.endswith("_folder") or key == "audio_max_len"
+        if key.endswith("_folder") or key in ("audio_max_len", "keep_clips_without_events")
     }
     # The revision determines which clips are used for training.
     return {"scaler": scaler, "feats": tree["feats"], "data": read, REVISION_KEY: REVISION}

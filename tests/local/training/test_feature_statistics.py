@@ -76,7 +76,10 @@ def test_statistics_are_those_of_the_decibels(config):
 
 @pytest.mark.parametrize(
     "override",
-    ["feats.f_min=50.0", "scaler.normtype=mean", "data.audio_max_len=5", "data.weak_folder=other"],
+    [
+        *("feats.f_min=50.0", "scaler.normtype=mean", "data.audio_max_len=5"),
+        *("data.weak_folder=other", "data.keep_clips_without_events=[synth_train]"),
+    ],
 )
 def test_what_statistics_depend_on_is_kept_with_them(config, override):
     assert feature_statistics._made_from(config()) != feature_statistics._made_from(
