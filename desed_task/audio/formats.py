@@ -1,9 +1,9 @@
-"""Endings of the audio and video files that can be read (docs/predict.md, Formats)."""
+"""Endings and container formats of the audio and video files that can be read."""
 
 from __future__ import annotations
 
-# For files found in folders; a file given by its path may have any ending. `files.open_audio` looks
-# at the content, never at the ending.
+# For files found in folders; a file given by its path may have any ending, as only its content
+# decides how it is read.
 AUDIO_SUFFIXES = (
     *(".wav", ".wave", ".rf64", ".w64", ".bwf", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf"),
     *(".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".m4a", ".m4b", ".aac", ".adts"),
@@ -11,3 +11,14 @@ AUDIO_SUFFIXES = (
     *(".webm", ".weba", ".mka", ".mkv", ".mp4", ".m4v", ".mov", ".qt", ".avi", ".wmv", ".flv"),
     *(".m2ts", ".mpg", ".mpeg", ".ogv", ".ogx", ".dts"),
 )
+# Containers, by ffmpeg's names. Others, such as playlists, can name further files or addresses,
+# which a recording from elsewhere must not open.
+_DEMUXERS = (
+    *("aac", "ac3", "aiff", "amr", "amrnb", "amrwb", "ape", "asf", "au", "avi", "caf", "dts"),
+    *("eac3", "flac", "flv", "matroska", "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "nut"),
+    *("ogg", "oma", "rm", "tak", "tta", "voc", "w64", "wav", "webm", "wv", "xwma"),
+)
+# Given to ffmpeg, the program and the library: open nothing but files of these formats.
+SAFE_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(_DEMUXERS)}
+# Containers whose length is taken from their last page, even if that belongs to another stream.
+UNRELIABLE = ("ogg",)

@@ -27,6 +27,7 @@ from desed_task.audio.files import (
     remove_stale_wavs,
     write_wav,
 )
+from desed_task.audio.signal_check import SignalCheck
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 
@@ -49,6 +50,13 @@ class Resampled(NamedTuple):
     clipped: bool = False
 
 
+class _Outcome(NamedTuple):
+    """A file's result, and whether it is silent or its channels cancel each other."""
+
+    result: Resampled
+    mute: bool = False
+
+
 @dataclass(frozen=True)
 class ResampleReport:
     """Result of `resample_folder`.
@@ -62,6 +70,7 @@ class ResampleReport:
         converted: those of `done` that replaced a file of another sample format.
         orphans: files that stay in another sample format because their source is missing.
         clipped: written files that lost samples beyond full scale.
+        mute: written files that are silent, or whose channels cancel each other.
     """
 
     done: int
@@ -72,6 +81,7 @@ class ResampleReport:
     converted: int = 0
     orphans: Mapping[Path, AudioInfo] = field(default_factory=dict)
     clipped: tuple[Path, ...] = ()
+    mute: tuple[Path, ...] = ()
 
 
 def resample_folder(
@@ -115,7 +125,8 @@ def resample_folder(
     desc = f"{source.parent.name}/{source.name}"
     results = list(thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress))
     found = dict(zip(wavs, results, strict=True))
-    written = {wav: one for wav, one in found.items() if isinstance(one, Resampled) and one.written}
+    outcomes = {wav: one for wav, one in found.items() if isinstance(one, _Outcome)}
+    written = {wav: one for wav, one in outcomes.items() if one.result.written}
     failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
     other, targets = of_other_format(headers, bits), {target_of(wav, target) for wav in wavs}
     return ResampleReport(
@@ -126,7 +137,8 @@ def resample_folder(
         before,
         sum(target_of(wav, target) in other for wav in written),
         {path: info for path, info in other.items() if path not in targets},
-        tuple(target_of(wav, target) for wav, one in written.items() if one.clipped),
+        tuple(target_of(wav, target) for wav, one in written.items() if one.result.clipped),
+        tuple(target_of(wav, target) for wav, one in written.items() if one.mute),
     )
 
 
@@ -145,7 +157,8 @@ def resample_file(
     Raises:
         InputError: the source cannot be read or the target cannot be written.
     """
-    return _resample(Path(source), Path(target), _header(Path(target)), sample_rate, bits)
+    there = _header(Path(target))
+    return _resample(Path(source), Path(target), there, sample_rate, bits).result
 
 
 def choose_bits(before: Mapping[str, int], bits: Bits | None) -> Bits:
@@ -191,7 +204,7 @@ def target_of(source: Path, folder: Path) -> Path:
 
 def _resample_or_explain(
     source: Path, target: Path, headers: Mapping[Path, AudioInfo], sample_rate: int, bits: Bits
-) -> Resampled | str:
+) -> _Outcome | str:
     path = target_of(source, target)
     try:
         return _resample(source, path, headers.get(path), sample_rate, bits)
@@ -208,10 +221,10 @@ def _header(path: Path) -> AudioInfo | None:
 
 def _resample(
     source: Path, target: Path, there: AudioInfo | None, sample_rate: int, bits: Bits
-) -> Resampled:
+) -> _Outcome:
     """Resample a file unless `there`, the header of its target, shows that it is up to date."""
     if there is not None and _is_current(source, target, there, sample_rate, bits):
-        return Resampled(False)
+        return _Outcome(Resampled(False))
     with open_audio(source) as sound:
         samples = sound.read(dtype="float32")
         rate = sound.samplerate
@@ -221,12 +234,15 @@ def _resample(
         raise InputError(f"{source}: is shorter than one sample at {sample_rate} Hz; remove it")
     if not np.isfinite(samples).all():
         raise InputError(f"{source}: contains samples that are not finite; replace the file")
+    check = SignalCheck(sample_rate)
+    check.add(samples)
+    mute = check.silent or check.cancels
     if bits == 32:
         write_wav(target, samples, sample_rate, _SUBTYPES[bits])
-        return Resampled(True)
+        return _Outcome(Resampled(True), mute)
     integers, clipped = _to_16_bits(samples)
     write_wav(target, integers, sample_rate, _SUBTYPES[bits])
-    return Resampled(True, clipped)
+    return _Outcome(Resampled(True, clipped), mute)
 
 
 def _to_16_bits(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:

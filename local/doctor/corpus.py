@@ -142,6 +142,7 @@ class CorpusInspection:
                 self.corpus, self.config, self.found, self.loaded.events if self.loaded else None
             ),
             silent=tuple(c for c, seen in self.examined.items() if seen.silent),
+            cancelling=tuple(c for c, seen in self.examined.items() if seen.cancels),
             embeddings=embeddings_report(self.corpus, self.config, reader, self.used, wanted),
         )
 
@@ -227,6 +228,13 @@ class CorpusInspection:
         if mute:
             text = f"{self._share(mute)} are digitally silent, but the table lists events in them"
             yield self._say("warning", f"{text} ({examples(mute)}); fetch them again")
+        if report.cancelling:
+            text = f"{self._share(report.cancelling)} have channels that cancel each other"
+            yield self._say(
+                "warning",
+                f"{text} (opposite phase), so that their mean, which is read, is all but silent "
+                f"({examples(report.cancelling)}); invert a channel, or keep only one",
+            )
         others = [clip_id for clip_id in report.silent if clip_id not in self.eventful]
         if others:
             text = f"{self._share(others)} are digitally silent, and have no labelled events"

@@ -97,6 +97,7 @@ class CorpusReport:
         formats: sample format, e.g. "32-bit float" -> number of files in the folder.
         wrong_length: clip -> its length and the reason.
         silent: clips that are digitally silent.
+        cancelling: clips whose channels cancel each other in their mean, which is what is read.
         embeddings: state of the embeddings.
     """
 
@@ -118,6 +119,7 @@ class CorpusReport:
     formats: Mapping[str, int]
     wrong_length: Mapping[str, str]
     silent: tuple[str, ...]
+    cancelling: tuple[str, ...]
     embeddings: EmbeddingsReport
 
 

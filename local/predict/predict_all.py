@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from desed_task.audio.files import probe
+from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
 from desed_task.errors import InputError
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
@@ -186,7 +188,8 @@ def detect_recordings(
         for recording in todo:
             started_s = time.monotonic()
             try:
-                found = _detect_recording(detector, recording, output, limits, advance)
+                with _warnings_above(bar):
+                    found = _detect_recording(detector, recording, output, limits, advance)
             except InputError as error:
                 summary.faults.append(_with_name(error, recording))
             except KeyboardInterrupt:
@@ -199,6 +202,21 @@ def detect_recordings(
     return summary
 
 
+@contextmanager
+def _warnings_above(bar: tqdm[Any]) -> Iterator[None]:
+    """Print the warnings about a recording above the progress bar, whether or not it was read."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in told:
+                text = warnings.formatwarning(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+                bar.write(text.rstrip(), file=sys.stderr)
+
+
 def _pending(
     recordings: Sequence[Recording], output: Output, summary: PredictionSummary
 ) -> dict[Recording, float]:
@@ -206,7 +224,9 @@ def _pending(
     lengths_s = {}
     for recording in recordings:
         try:
-            length_s = probe(recording.path).duration_s
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # they come again when it is read
+                length_s = estimate_duration_s(recording.path)
         except InputError as error:
             summary.faults.append(str(error))
             continue

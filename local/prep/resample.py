@@ -153,6 +153,11 @@ def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
             f"{target}: {len(report.clipped)} of {report.done} files written have samples beyond "
             f"full scale, clipped in 16 bits ({_some(report.clipped)}); --bits 32 keeps them"
         )
+    if report.mute:
+        yield (
+            f"{target}: {len(report.mute)} of {report.done} files written are digitally silent, or "
+            f"their channels cancel each other ({_some(report.mute)}); --check names them all"
+        )
 
 
 def _note_on_orphans(orphans: Mapping[Path, AudioInfo], n_files: int, source: Path) -> str:
