@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from desed_task.file_names import LONGEST_NAME, shorten_name
+
 PathLike = str | os.PathLike[str]
 
 
@@ -23,7 +25,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    temporary = target.with_name(_hidden_name(target))
     # Not by tempfile: its files are private, and results are meant to be shared like any other
     # file. The umask is left to the system, as threads cannot ask for it without changing it.
     temporary.touch(exist_ok=False)
@@ -32,6 +34,15 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _hidden_name(target: Path) -> str:
+    """A new name for a temporary sibling; that of a long name is not longer than a name may be."""
+    mark = f".{secrets.token_hex(4)}"
+    room = LONGEST_NAME - len(os.fsencode(f".{mark}{target.suffix}"))
+    if room > 0:
+        return f".{shorten_name(target.stem, room, '')}{mark}{target.suffix}"
+    return mark
 
 
 def sha256_of(path: PathLike) -> str:

@@ -13,8 +13,6 @@ import os
 import re
 import unicodedata
 
-PathLike = str | os.PathLike[str]
-
 # Linux, macOS and Windows all limit one component of a path to 255 (bytes or UTF-16 units).
 LONGEST_NAME = 255
 # Characters that reverse the reading direction of what follows, so that a name shows as another.
@@ -25,7 +23,7 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|[tnr\\])")
 STREAM_ERRORS = "desed_task.file_names"
 
 
-def escape_name(path: PathLike) -> str:
+def escape_name(path: str | os.PathLike[str]) -> str:
     r"""A file name or path for a table: one line of valid UTF-8, different for different names.
 
     >>> escape_name("street\t1.wav")
@@ -55,7 +53,7 @@ def shorten_name(name: str, longest: int, mark: str) -> str:
     return os.fsdecode(raw[:start]) + mark
 
 
-def is_plain(name: PathLike) -> bool:
+def is_plain(name: str | os.PathLike[str]) -> bool:
     """Whether a name is valid UTF-8 without control characters, so that any table can hold it."""
     return all(c == _escaped(c) for c in _decoded(os.fspath(name)))
 

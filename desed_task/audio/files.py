@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import Counter
@@ -189,7 +190,8 @@ def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: 
             if subtype == "FLOAT":
                 _write_floats(temporary, samples, sample_rate)
             else:
-                sf.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
+                name = os.fsencode(temporary)
+                sf.write(name, samples, sample_rate, subtype=subtype, format="WAV")
     except (sf.LibsndfileError, OSError) as error:
         raise InputError(
             f"{path}: cannot be written ({error}); check the folder's permissions and free space"
@@ -237,7 +239,8 @@ def remove_stale_wavs(folder: Path) -> None:
 def open_audio(path: PathLike) -> Iterator[sf.SoundFile]:
     """Open a file; any problem, now or while it is read, raises an InputError."""
     try:
-        with sf.SoundFile(path) as sound:
+        # As bytes, since soundfile cannot encode a name that is not UTF-8.
+        with sf.SoundFile(os.fsencode(path)) as sound:
             if not sound.frames:
                 raise InputError(f"{path}: contains no samples; replace or remove the file")
             cut = _TRUNCATED.search(sound.extra_info)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from desed_task.atomic_files import PathLike
 from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.errors import InputError
-from desed_task.file_names import PathLike, escape_name
+from desed_task.file_names import escape_name
 
 OTHER_ENDING = "other ending"
 HIDDEN = "hidden"

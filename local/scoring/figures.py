@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,9 @@ TRUTH_COLOUR = "C1"
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # Names of files in a script that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, dpi=110)
 
 
