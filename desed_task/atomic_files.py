@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from desed_task.file_names import LONGEST_NAME, shorten_name
+from desed_task.file_names import LONGEST_NAME, STREAM_ERRORS, shorten_name
 
 PathLike = str | os.PathLike[str]
 
@@ -41,7 +41,7 @@ def _hidden_name(target: Path) -> str:
     mark = f".{secrets.token_hex(4)}"
     room = LONGEST_NAME - len(os.fsencode(f".{mark}{target.suffix}"))
     if room > 0:
-        return f".{shorten_name(target.stem, room, '')}{mark}{target.suffix}"
+        return f".{shorten_name(target.stem, room)}{mark}{target.suffix}"
     return mark
 
 
@@ -55,9 +55,9 @@ def sha256_of(path: PathLike) -> str:
 
 
 def write_text_atomic(path: PathLike, text: str) -> None:
-    """Write `text` (UTF-8) atomically."""
+    """Write `text` (UTF-8) atomically; bytes of a file name that are not UTF-8 are escaped."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=STREAM_ERRORS)
 
 
 def write_json_atomic(path: PathLike, value: Any) -> None:

@@ -12,6 +12,7 @@ import codecs
 import os
 import re
 import unicodedata
+from hashlib import sha256
 
 # Linux, macOS and Windows all limit one component of a path to 255 (bytes or UTF-16 units).
 LONGEST_NAME = 255
@@ -42,14 +43,15 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" else _escaped(c) for c in _decoded(text))
 
 
-def shorten_name(name: str, longest: int, mark: str) -> str:
-    """Cut a name to `longest` bytes, the last of them `mark`; shorter names stay as they are."""
+def shorten_name(name: str, longest: int) -> str:
+    """A name of at most `longest` bytes: cut, with ~ and a digest of it, if it is longer."""
     raw = os.fsencode(name)
     if len(raw) <= longest:
         return name
-    end = longest - len(mark.encode())
+    mark = f"~{sha256(raw).hexdigest()[:8]}"[:longest]
+    end = longest - len(mark)
     # A character of UTF-8 has at most four bytes, and is not cut.
-    start = next((i for i in range(end, end - 4, -1) if raw[i] & 0xC0 != 0x80), end)
+    start = next((i for i in range(end, max(end - 4, -1), -1) if raw[i] & 0xC0 != 0x80), end)
     return os.fsdecode(raw[:start]) + mark
 
 

@@ -6,7 +6,6 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -148,5 +147,4 @@ def _taken_twice(names: Iterable[str]) -> set[str]:
 def _fitting(name: str) -> str:
     """The name, its last part cut to leave room for an ending; different names stay different."""
     folder, slash, last = name.rpartition("/")
-    mark = f"~{sha256(os.fsencode(name)).hexdigest()[:8]}"
-    return f"{folder}{slash}{shorten_name(last, _LONGEST_STEM, mark)}"
+    return f"{folder}{slash}{shorten_name(last, _LONGEST_STEM)}"

@@ -100,8 +100,9 @@ def plot_event_roll(
         xlim=(boundaries_s[0], boundaries_s[-1]),
         ylim=(0, len(rows)),
         xlabel="seconds",
-        title=title,
     )
+    # A clip's name may contain $ signs, which are not mathematics.
+    axes.set_title(title, parse_math=False)
     axes.set_yticks(np.arange(len(rows)) + 0.45, [labels[label] for label in reversed(rows)])
     axes.tick_params(axis="y", length=0)
     _explain(figure, threshold)
