@@ -55,6 +55,15 @@ def shorten_name(name: str, longest: int) -> str:
     return os.fsdecode(raw[:start]) + mark
 
 
+def is_utf8(name: str | os.PathLike[str]) -> bool:
+    """Whether a name or path is valid UTF-8, which some packages require."""
+    try:
+        os.fsencode(name).decode()
+    except UnicodeError:
+        return False
+    return True
+
+
 def is_plain(name: str | os.PathLike[str]) -> bool:
     """Whether a name is valid UTF-8 without control characters, so that any table can hold it."""
     return all(c == _escaped(c) for c in _decoded(os.fspath(name)))

@@ -48,9 +48,7 @@ def plot_timeline(
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + REST_IN), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     _draw_mel(above, mel, found.duration_s)
-    # A name may contain $ signs, which are not mathematics.
-    told = f"{len(found.events)} events in {duration_text(found.duration_s)}"
-    above.set_title(f"{title}   {told}", parse_math=False)
+    above.set_title(f"{title}   {len(found.events)} events in {duration_text(found.duration_s)}")
     for place, label in enumerate(reversed(labels)):
         _draw_scores(below, place, found, label, limits[label])
         _draw_events(below, place, [e for e in found.events if e.label == label])
