@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
+from desed_task.file_names import is_utf8
 from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
 from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_resumable, resume_hint
 from local.cli.devices import CPU, Device
@@ -134,6 +135,11 @@ def shortened(config: RecipeConfig) -> RecipeConfig:
 
 def _check_log_dir(path: Path) -> None:
     """Reject a folder that cannot be written to, without creating it."""
+    if not is_utf8(path):
+        raise InputError(
+            f"--log_dir {path}: TensorBoard writes only to folders whose names are UTF-8; rename "
+            "it or give another folder"
+        )
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         what = "may not be written to" if there.is_dir() else "is not a folder"
@@ -200,6 +206,7 @@ def _trainer(
     if resumed is not None and resumed.parent.name == "checkpoints":
         # A resumed run continues in its own folder.
         log_dir, version = resumed.parents[2], resumed.parents[1].name
+        _check_log_dir(resumed.parents[1])
     logger = TensorBoardLogger(
         str(log_dir.parent), log_dir.name, version=version, default_hp_metric=options.name is None
     )

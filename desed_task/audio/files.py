@@ -216,7 +216,8 @@ def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: 
             if subtype == "FLOAT":
                 _write_floats(temporary, samples, sample_rate)
             else:
-                sf.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
+                name = os.fsencode(temporary)
+                sf.write(name, samples, sample_rate, subtype=subtype, format="WAV")
     except (sf.LibsndfileError, OSError) as error:
         raise InputError(
             f"{path}: cannot be written ({error}); check the folder's permissions and free space"

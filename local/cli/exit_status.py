@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Callable
 
 from desed_task.errors import InputError
+from desed_task.file_names import printable
+from local.cli.streams import accept_any_name
 
 EXIT_WRONG_INPUT = 2
 # Errors of the system that the user can mend: paths, permissions and disk space.
@@ -44,8 +46,9 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
         130 after Ctrl-C.
     """
+    accept_any_name()
     # Show users the message only, without file and line.
-    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_args, **_kw: f"warning: {printable(str(message))}\n"
     try:
         return action(args)
     except InputError as error:
@@ -56,7 +59,7 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
             raise
         origin = error.filename2 or error.filename
         print(
-            f"error: {f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}",
+            printable(f"error: {f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}"),
             file=sys.stderr,
         )
         return EXIT_WRONG_INPUT

@@ -12,6 +12,7 @@ from desed_task.audio.files import AudioInfo, count_formats, probe
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
+from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
@@ -178,4 +179,4 @@ def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int
 def examples(clip_ids: Sequence[str]) -> str:
     """The first few clips, for messages."""
     more = ", ..." if len(clip_ids) > N_EXAMPLES else ""
-    return ", ".join(clip_ids[:N_EXAMPLES]) + more
+    return ", ".join(map(escape_name, clip_ids[:N_EXAMPLES])) + more

@@ -15,6 +15,7 @@ from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.batch import Source
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
+from desed_task.file_names import LONGEST_NAME, shorten_name
 from desed_task.mean_teacher import ROLES
 from local import corpora
 from local.data.datamodule import SedDataModule
@@ -95,7 +96,8 @@ def _figures(
             row = scores.clip_ids.index(clip_id)
             title = f"{clip_id}, {role}"
             yield (
-                f"event_roll_{clip_id}",
+                # Without its ending, of at most 8 bytes.
+                shorten_name(f"event_roll_{clip_id}", LONGEST_NAME - 8),
                 figures.plot_event_roll(
                     scores.values[row],
                     scores.boundaries_s,

@@ -10,9 +10,11 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from desed_task.errors import InputError
+from desed_task.file_names import is_utf8
 
 DATABASE_FILE = "optuna-sed.db"
 JOURNAL_PREFIX = "journal://"
@@ -26,12 +28,20 @@ DRIVERS = {
 
 def default_url(log_dir: Path) -> str:
     """URL of the SQLite file of a folder."""
-    return f"{SQLITE_PREFIX}{log_dir / DATABASE_FILE}"
+    # Characters such as ? and % have a meaning in URLs.
+    return URL.create("sqlite", database=str(log_dir / DATABASE_FILE)).render_as_string()
 
 
 def is_journal(url: str) -> bool:
     """Whether a URL names a journal: `journal://PATH` or a plain path."""
     return url.startswith(JOURNAL_PREFIX) or "://" not in url
+
+
+def _file_of(url: str) -> Path:
+    """The file of a journal or an SQLite database."""
+    if not url.startswith(SQLITE_PREFIX):
+        return Path(url.removeprefix(JOURNAL_PREFIX))
+    return Path(str(make_url(url).database or ""))
 
 
 def without_password(url: str) -> str:
@@ -53,7 +63,9 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
     """
     origin = f"--storage {without_password(url)}"
     if is_journal(url) or url.startswith(SQLITE_PREFIX):
-        path = Path(url.removeprefix(JOURNAL_PREFIX).removeprefix(SQLITE_PREFIX))
+        path = _file_of(url)
+        if not is_utf8(path):
+            raise InputError(f"{origin}: the path is not UTF-8; rename it or give another")
         if not make and not path.exists():
             raise InputError(f"{origin}: no such file; nothing was tuned there yet")
         path.parent.mkdir(parents=True, exist_ok=True)
