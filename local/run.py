@@ -188,8 +188,9 @@ def _of_checkpoint(
 def _announce(data: SedDataModule, module: SEDTask4 | None = None) -> None:
     """Print a summary of the data and, for a training, of the network."""
     print(data_summary(data.loaded))
-    if line := left_out_line(data.loaded):
-        print(line)
+    for line in (left_out_line(data.loaded), data.late_ends_line()):
+        if line is not None:
+            print(line)
     if module is not None:
         cost = count_macs(module.sed_student, module.config)
         print(

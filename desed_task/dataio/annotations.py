@@ -20,6 +20,10 @@ from desed_task.dataio.tables import parse_numbers, read_text_table, row_locatio
 from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
 
+# No recording lasts longer; larger times are mistakes, such as other units or a lost decimal point.
+LONGEST_S = 7 * 24 * 3600.0
+_MORE_THAN_A_WEEK = " is more than a week of seconds; correct the row"
+
 Events = tuple[
     npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.float32]
 ]
@@ -188,8 +192,8 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
 
     Raises:
         InputError: with every line that has an unknown label, an onset or offset that is not a
-            number, an offset before its onset, a negative onset or a confidence outside [0, 1]; for
-            a file that is missing, empty or not such a table.
+            number or above a week, an offset before its onset, a negative onset or a confidence
+            outside [0, 1]; for a file that is missing, empty or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "onset", "offset", "event_label"))
@@ -247,6 +251,8 @@ def _check_rows(
             (~np.isfinite(offset_s), "offset {offset!r}" + not_seconds),
             (onset_s < 0, "onset {onset} is before the clip; correct the row"),
             (offset_s < onset_s, "offset {offset} is before onset {onset}; correct the row"),
+            (_absurd(onset_s), "onset {onset!r}" + _MORE_THAN_A_WEEK),
+            (_absurd(offset_s), "offset {offset!r}" + _MORE_THAN_A_WEEK),
             (
                 ~((confidence >= 0) & (confidence <= 1)),
                 "confidence {confidence!r} is not in [0, 1]; correct the row",
@@ -325,22 +331,41 @@ def read_durations(path: PathLike) -> dict[str, float]:
     """Read filename and duration: file stem -> seconds.
 
     Raises:
-        InputError: for durations that are not positive numbers; for a file that is missing, empty
-            or not such a table.
+        InputError: for durations that are not positive numbers or longer than a week, and for clips
+            with several; for a file that is missing, empty or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "duration"))
     duration_s = parse_numbers(frame["duration"])
+    clip_ids = stems(frame)
+    again = (clip_ids.duplicated() & ~_same_durations(clip_ids, duration_s)).to_numpy()
     with np.errstate(invalid="ignore"):
-        wrong = np.flatnonzero(~(np.isfinite(duration_s) & (duration_s > 0)))
-    if len(wrong):
-        lines = [
-            f"{row_location(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is "
-            "not a positive number of seconds; correct the row, or delete the table to recreate it"
-            for row in wrong
-        ]
+        rules = (
+            (~(np.isfinite(duration_s) & (duration_s > 0)), "not a positive number of seconds"),
+            (_absurd(duration_s), "more than a week of seconds"),
+            (again, "another one than in an earlier row of the clip"),
+        )
+    lines = [
+        f"{row_location(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is {problem}; "
+        "correct the row, or delete the table to recreate it"
+        for mask, problem in rules
+        for row in np.flatnonzero(mask)
+    ]
+    if lines:
         raise InputError.collect(lines, f"{path} cannot be used:")
-    return dict(zip(stems(frame), duration_s.tolist(), strict=True))
+    return dict(zip(clip_ids, duration_s.tolist(), strict=True))
+
+
+def _same_durations(
+    clip_ids: pd.Series[str], duration_s: npt.NDArray[np.float64]
+) -> pd.Series[bool]:
+    """(row,) whether a row states the duration of the first row of its clip."""
+    stated = pd.Series(duration_s, index=clip_ids.index)
+    return stated == stated.groupby(clip_ids).transform("first")
+
+
+def _absurd(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return np.isfinite(seconds) & (seconds > LONGEST_S)
 
 
 def _label_indices(label: npt.NDArray[np.object_], vocabulary: Vocabulary) -> npt.NDArray[np.int64]:

@@ -33,6 +33,13 @@ from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_VALIDATION, Corpus
+from local.data.clip_ends import (
+    check_clip_durations,
+    check_recordings,
+    check_unmeasured_clips,
+    header_durations,
+    windows_of,
+)
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     examples,
@@ -233,20 +240,40 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
         of the table (MAESTRO's recordings).
 
     Raises:
-        InputError: the table cannot be used or does not list a recording that clips were cut from;
-            or a left-out clip that it does not list is unreadable.
+        InputError: the table cannot be used, differs from the audio or does not list a recording
+            that clips were cut from; or a left-out clip that it does not list is unreadable.
     """
     durations_s = dict(loaded.durations_s)
     if loaded.corpus.duration_key is not None:
-        table = read_durations(Path(getattr(config.data, loaded.corpus.duration_key)))
-        durations_s.update(table)
+        path = Path(getattr(config.data, loaded.corpus.duration_key))
+        table = read_durations(path)
         untold = (loaded.folder / f"{c}.wav" for c in loaded.left_out if c not in table)
         durations_s |= {wav.stem: probe(wav).duration_s for wav in untold if wav.is_file()}
-    if loaded.corpus == MAESTRO_VALIDATION:
-        # Scored by recording, not by clip.
-        check_durations(sorted({clip_span(c).recording for c in loaded.clip_ids}), durations_s)
+        durations_s |= header_durations(loaded.folder, loaded.left_out)
+        _check_table(path, table, durations_s, loaded, config)
+        durations_s.update(table)
     absent = set(loaded.missing)
     return {clip: value for clip, value in durations_s.items() if clip not in absent}
+
+
+def _check_table(
+    path: Path,
+    table: Mapping[str, float],
+    files_s: Mapping[str, float],
+    loaded: LoadedCorpus,
+    config: RecipeConfig,
+) -> None:
+    """Check a durations table against the audio on disk."""
+    clip_s = config.data.audio_max_len
+    check_clip_durations(path, table, files_s)
+    unmeasured = [clip_id for clip_id in loaded.left_out if not files_s.get(clip_id)]
+    check_unmeasured_clips(path, table, unmeasured, max(clip_s, *files_s.values(), 0.0))
+    if loaded.corpus == MAESTRO_VALIDATION:
+        # Scored by recording, not by clip.
+        recordings = sorted({clip_span(c).recording for c in loaded.clip_ids})
+        check_durations(recordings, table)
+        windows = windows_of(loaded.folder, files_s, loaded.listed, clip_s=clip_s)
+        check_recordings(path, table, windows, recordings)
 
 
 def split_weak(

@@ -94,6 +94,8 @@ def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:
         warnings.simplefilter("always", UserWarning)
         refused = data.problems("fit")
         at_evaluation = data.problems("predict")
+    if line := data.late_ends_line():
+        yield Finding("note", "", line)
     for name, problems in refused.items():
         yield from (Finding("error", name, problem) for problem in problems)
     # Training does not need the evaluation set.

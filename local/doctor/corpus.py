@@ -17,6 +17,7 @@ from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import mixed_text
+from local.data.clip_ends import check_clip_durations
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     examples,
@@ -177,8 +178,10 @@ class CorpusInspection:
         """Faults of durations, audio and embeddings of a corpus whose table cannot be loaded."""
         problems: list[str] = []
         if self.corpus.duration_key is not None:
+            path = Path(getattr(self.config.data, self.corpus.duration_key))
+            files_s = {clip_id: seen.info.duration_s for clip_id, seen in self.examined.items()}
             try:
-                read_durations(getattr(self.config.data, self.corpus.duration_key))
+                check_clip_durations(path, read_durations(path), files_s)
             except InputError as error:
                 problems.append(f"data.{self.corpus.duration_key}: {error}")
         if self.used:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
+from local.data.clip_ends import MOST_S, check_clip_durations, header_durations
 from local.scoring import results
-from local.scoring.score_files import SCORE_KINDS, score_folder
+from local.scoring.score_files import EVALUATION_FILE, SCORE_KINDS, score_folder
 from local.submission.submitted_runs import SubmittedRun
 
 SCORE_COLUMNS = ("onset", "offset", *VOCABULARY)
@@ -113,7 +115,8 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
                     f"{folder}: {what} {len(names)} clips ({_examples(names)}); {EVALUATE_REMEDY}"
                 )
         present = sorted(run.clips.keys() & there)
-        end_s = {clip: min(run.clips[clip], run.config.data.audio_max_len) for clip in present}
+        clip_s = run.config.data.audio_max_len
+        end_s = {clip: _scored_until_s(run.clips[clip], clip_s) for clip in present}
         faults = thread_map(
             partial(_fault_of_clip, folder, end_s),
             present,
@@ -127,6 +130,22 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         if len(wrong) > _N_EXAMPLES:
             problems.append(f"{folder}: {len(wrong) - _N_EXAMPLES} more tables are wrong")
     return problems
+
+
+def _scored_until_s(duration_s: float, clip_s: float) -> float:
+    """End of a clip's scores: slightly longer clips are cropped to the network's input."""
+    return clip_s if clip_s < duration_s <= clip_s + MOST_S else duration_s
+
+
+def duration_problems(run: SubmittedRun) -> list[str]:
+    """Find clips whose durations in evaluation.json differ from their files', if these exist."""
+    files_s = header_durations(Path(run.config.data.eval_folder), run.clips)
+    path = run.folder / EVALUATION_FILE
+    try:
+        check_clip_durations(path, run.clips, files_s, remedy=EVALUATE_REMEDY)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def _fault_of_clip(folder: Path, end_s: dict[str, float], clip: str) -> str:

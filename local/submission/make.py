@@ -18,6 +18,7 @@ from typing import Any
 from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.submission.file_checks import (
+    duration_problems,
     energy_problems,
     n_measurements,
     result_problems,
@@ -138,7 +139,7 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
         checked.problems += _label_problems(folder, checked, sources.role)
     checked.problems += run_problems(checked.runs)
     for run in checked.runs:
-        checked.problems += result_problems(run, sources.role)
+        checked.problems += result_problems(run, sources.role) + duration_problems(run)
         for path in run.energy.values():
             checked.problems += energy_problems(path)
     if sources.baseline is not None:

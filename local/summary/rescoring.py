@@ -27,6 +27,11 @@ from desed_task.labels import Vocabulary
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
+from local.data.clip_ends import (
+    check_scored_lengths,
+    header_durations,
+    leave_out_late_events,
+)
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
@@ -65,24 +70,37 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
 
     Args:
         corpus: a test corpus.
-        config: gives the paths of its tables; audio is only read for clips without a duration.
+        config: gives the paths of its tables; where the audio is there, its headers are read.
         clip_ids: the scored clips, which were those on disk.
 
     Raises:
-        InputError: for missing or unusable tables.
+        InputError: for missing or unusable tables, and durations that differ from the audio.
     """
-    events = read_strong_table(Path(getattr(config.data, corpus.table_key)), VOCABULARY)
+    table = read_strong_table(Path(getattr(config.data, corpus.table_key)), VOCABULARY)
     folder = Path(getattr(config.data, corpus.folder_key))
     there = set(clip_ids)
     # The scores show which clips without events the test left out, by whatever rule.
-    left_out = tuple(c for c in events.clip_ids if c in events.eventless and c not in there)
-    events = events.select([clip_id for clip_id in events.clip_ids if clip_id in there])
+    left_out = tuple(c for c in table.clip_ids if c in table.eventless and c not in there)
+    events = table.select([clip_id for clip_id in table.clip_ids if clip_id in there])
     known = read_durations(Path(getattr(config.data, corpus.duration_key)))
     # MAESTRO is scored by recording, so the length of its clips does not matter.
     asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
-    own = {c: probe(folder / f"{c}.wav").duration_s for c in asked if c not in known}
-    loaded = LoadedCorpus(corpus, folder, events.clip_ids, own, events=events, left_out=left_out)
-    return Truth(corpus.source, events, table_durations(loaded, config), left_out)
+    own = header_durations(folder, events.clip_ids)
+    own |= {
+        c: probe(folder / f"{c}.wav").duration_s for c in asked if c not in known and c not in own
+    }
+    loaded = LoadedCorpus(
+        corpus,
+        folder,
+        events.clip_ids,
+        own,
+        events=events,
+        listed=table.clip_ids,
+        left_out=left_out,
+    )
+    durations_s = table_durations(loaded, config)
+    events = leave_out_late_events(events, durations_s)
+    return Truth(corpus.source, events, durations_s, left_out)
 
 
 def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
@@ -92,7 +110,9 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
     add their durations to psds_eval's hours.
     """
     scores, events, _ = match_clips(scores, truth.events)
-    events = events.merged()
+    ends_s = dict.fromkeys(scores.clip_ids, float(scores.boundaries_s[-1]))
+    check_scored_lengths(ends_s, truth.durations)
+    events = events.within(truth.durations).merged()
     chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
     labels = chosen.vocabulary
     clip_ids = (*chosen.clip_ids, *(c for c in truth.left_out if c in truth.durations))

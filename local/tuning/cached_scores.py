@@ -67,8 +67,9 @@ def teacher_scores(
     stage, needed = STAGES_OF_OBJECTIVE[part]
     data = SedDataModule(config)
     data.check(needed)
-    if line := left_out_line(data.loaded):
-        print(line)
+    for line in (left_out_line(data.loaded), data.late_ends_line()):
+        if line is not None:
+            print(line)
     truths = data.truths(stage)
     identity = _identity(checkpoint, data, truths)
     paths = [folder / f"{part}_{truth.source.name.lower()}.npz" for truth in truths]

@@ -198,7 +198,7 @@ def test_durations_of_clips_left_out_are_the_table_s_and_else_the_file_s(extract
     table.write_text("filename\tduration\na.wav\t9.5\nb.wav\t7.0\n")
     config = load_config(extracted, [f"data.test_dur={table}"])
     sf.write(tmp_path / "c.wav", np.zeros(8000), 16000)
-    sf.write(tmp_path / "b.wav", np.zeros(8000), 16000)
+    sf.write(tmp_path / "b.wav", np.zeros(7 * 16000), 16000)
     loaded = LoadedCorpus(
         corpora.DEVTEST, tmp_path, ("a",), {"a": 9.0}, left_out=("b", "c", "nowhere")
     )

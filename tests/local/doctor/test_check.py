@@ -143,7 +143,7 @@ def test_counts_hours_and_identity_are_those_of_the_files(corpus):
 
 
 def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
-    """Thirteen defects: what -> level, corpus and what the message must say."""
+    """Fourteen defects: what -> level, corpus and what the message must say."""
     gone = corpus.wavs("test_folder")[0]
     gone.unlink()
     table = corpus.path("test_tsv").read_text()
@@ -203,6 +203,11 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
             "warning",
             "maestro_real_dev",
             rf"wrong length \({short.stem}: 3.00 s, should be 10.00 s by its name\)",
+        ),
+        "and so events after its end": (
+            "warning",
+            "",
+            r"maestro_real_validation\.tsv: \d+ events begin after their clip's end",
         ),
         "incomplete embeddings": ("error", "maestro_real_dev", rf"lacks .* 1 of 10.*\({lost}\)"),
         "stale embeddings": (
@@ -375,7 +380,7 @@ def test_originals_that_were_not_prepared(corpus):
     [
         ("weak_folder", 0.4, "0.40 s, a clip has some 10 s"),
         ("eval_folder", 31.0, "31.00 s, a clip has some 10 s"),
-        ("test_folder", 4.0, "4.00 s, should be .* s by its durations table"),
+        ("test_folder", 9.7, "9.70 s, should be .* s by its durations table"),
         ("real_maestro_train_folder", 11.0, "11.00 s, should be 10.00 s by its name"),
     ],
 )
@@ -383,7 +388,7 @@ def test_wrong_lengths_are_found_without_the_originals(corpus, key, seconds, say
     shutil.rmtree(corpus.path(f"{key}_44k"))
     clip = corpus.wavs(key)[0]
     rewrite(clip, noise(seconds))
-    (message,) = told(corpus.check())
+    (message,) = told(corpus.check(), "error", "warning")
     assert re.search(rf"wrong length \({clip.stem}: {says}\)", message)
 
 
@@ -393,10 +398,37 @@ def test_an_event_behind_the_end_of_its_clip(corpus):
     row = f"{clip.name}\t8.0\t9.9\tDog"
     edit(corpus.path("strong_tsv"), lambda lines: [*lines, row])
     rewrite(clip, noise(9.5))
-    assert told(corpus.check()) == []
+    (note,) = told(corpus.check())
+    assert note.startswith("events that end after their clip, kept as annotated: 1 of ")
+    assert f"'Dog' until 9.9 s in {clip.stem}, which lasts 9.5 s" in note
     rewrite(clip, noise(9.3))
-    (message,) = told(corpus.check())
+    (message,) = told(corpus.check(), "warning")
     assert "9.30 s, but has an event until 9.90 s" in message
+
+
+@pytest.mark.parametrize("seconds", [4.0, 10.6])
+def test_a_durations_table_that_differs_from_the_audio(corpus, seconds):
+    shutil.rmtree(corpus.path("test_folder_44k"))
+    edit(corpus.path("test_dur"), lambda lines: [*lines[:-1], lines[-1].split("\t")[0] + "\t10"])
+    name = corpus.path("test_dur").read_text().splitlines()[-1].split("\t")[0]
+    rewrite(corpus.path("test_folder") / name, noise(seconds))
+    (error,) = told(corpus.check(), "error")
+    assert f"{corpus.path('test_dur')}: wrong durations of 1 clips" in error
+    assert f"10 s in the table, {seconds:g} s in the file" in error
+    # Nor does a table that cannot be read hide them.
+    edit(corpus.path("test_tsv"), lambda lines: [*lines, f"{name}\t0\t1\tDgo"])
+    errors = told(corpus.check(), "error")
+    assert len(errors) == 2 and "wrong durations of 1 clips" in errors[1]
+
+
+def test_an_event_that_begins_after_its_clip_is_left_out(corpus):
+    clip = corpus.wavs("synth_folder")[0]
+    edit(corpus.path("synth_tsv"), lambda lines: [*lines, f"{clip.name}\t11\t12\tDog"])
+    (warning,) = told(corpus.check(), "warning")
+    assert (
+        f"1 events begin after their clip's end and are left out, e.g. 'Dog' at 11 s in {clip.stem}"
+        in warning
+    )
 
 
 # ---- sample formats
