@@ -1,8 +1,8 @@
 """Create a synthetic corpus of the published sizes: noise and random labels, small on disk.
 
-Each clip has its own name and labels, but all share a few audio files (as links), and only the first
-few rows of embeddings are written (the others are holes, read as zeros). So the disk is not read and
-reading is as fast as possible: a cold disk adds its own time.
+Each clip has its own name and labels, but all share a few audio files (as links), and only the
+first few rows of embeddings are written (the others are holes, read as zeros). So the disk is not
+read, and reading is as fast as possible: a cold disk adds its own time.
 """
 
 from __future__ import annotations
@@ -166,9 +166,10 @@ class Made:
         path = self.folder / "embeddings" / "beats" / f"{corpus.name}.hdf5"
         path.parent.mkdir(parents=True, exist_ok=True)
         size, n_clips = self.config.net.embedding_size, len(names)
-        drawn = self._rng.standard_normal((min(_DISTINCT, n_clips), size, self.n_tokens), np.float32)
+        n_drawn = min(_DISTINCT, n_clips)
+        drawn = self._rng.standard_normal((n_drawn, size, self.n_tokens), np.float32)
         with create_hdf5(path) as file:
-            allocate_numbers(file, FRAME, (n_clips, size, self.n_tokens))[: len(drawn)] = drawn
+            allocate_numbers(file, FRAME, (n_clips, size, self.n_tokens))[:n_drawn] = drawn
             file.create_dataset(GLOBAL, data=np.zeros((n_clips, size), np.float32))
             file.create_dataset(NAMES, data=list(names), dtype=h5py.string_dtype())
 

@@ -217,7 +217,9 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         try:
             # Everything is allocated and closed before the first clip: see the class's docstring.
             with create_hdf5(temporary) as file:
-                allocate_numbers(file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens))
+                allocate_numbers(
+                    file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens)
+                )
                 allocate_numbers(file, GLOBAL, (n_clips, n_features))
                 file.create_dataset(NAMES, data=list(clip_ids), dtype=h5py.string_dtype())
                 file.create_dataset(FINISHED, data=np.zeros(n_clips, dtype=np.uint8))

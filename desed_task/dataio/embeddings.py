@@ -124,7 +124,10 @@ def read_row(file: Any, name: str, row: int, clip_id: str) -> Array:
         raise InputError(f"{file.filename}: {name} of {clip_id} are damaged ({error})") from None
     reason = absurdity(values)
     if reason:
-        raise InputError(f"{file.filename}: {name} of {clip_id} {reason}; {EXTRACT_REMEDY} again")
+        raise InputError(
+            f"{file.filename}: {name} of {clip_id} {reason}: absurd for an encoder; "
+            f"{EXTRACT_REMEDY} again"
+        )
     return values
 
 
