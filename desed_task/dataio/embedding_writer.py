@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,8 +23,12 @@ from desed_task.dataio.embeddings import (
     Array,
     EmbeddingLayout,
     Identity,
-    read_layout,
+    absurdity,
+    finished_of,
+    layout_of,
+    read_row,
 )
+from desed_task.dataio.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 from desed_task.errors import InputError
 
 _BLOCK = 64
@@ -54,7 +59,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         """Open the unfinished file of `path` or create it.
 
         An unfinished file of another identity or shape is deleted; one of other clips is kept as
-        `<path>.old` until `finish`, so that `adopt` can copy rows from it.
+        `<path>.part.old` until `finish`, so that `adopt` can copy rows from it.
 
         Args:
             path: the finished file's; not touched before `finish`.
@@ -63,18 +68,19 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             identity: what the embeddings are computed with; stored as attributes.
 
         Raises:
-            InputError: another run writes this file.
+            InputError: another run writes this file, or it is not one that this class created.
         """
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
-        self.old = self.path.with_name(self.path.name + ".old")
+        # Not `<path>.old`, which a user may have named a copy of their own.
+        self.old = self.path.with_name(self.path.name + ".part.old")
         self.layout = EmbeddingLayout(tuple(clip_ids), n_features, n_tokens, dict(identity))
         self._row = {clip_id: row for row, clip_id in enumerate(clip_ids)}
         if len(self._row) != len(self.layout.clip_ids):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
         self._file = self._open()
-        self._finished = np.asarray(self._file[FINISHED][:], dtype=bool)
+        self._finished = finished_of(self._file, len(self.layout.clip_ids))
 
     @property
     def todo(self) -> list[str]:
@@ -96,14 +102,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             global_: (clip, feature), float32.
 
         Raises:
-            InputError: values that are not finite, or a disk that is full.
+            InputError: values that are not finite or far too large, or a disk that is full.
         """
-        finite = np.isfinite(global_).all(axis=1)
-        if not finite.all():
-            bad = clip_ids[int(np.argmin(finite))]
-            raise InputError(
-                f"{self.path}: the embeddings of {bad} are not finite; use intact weights"
-            )
+        for clip_id, frame_row, global_row in zip(clip_ids, frame, global_, strict=True):
+            reason = absurdity(frame_row) or absurdity(global_row)
+            if reason:
+                raise InputError(
+                    f"{self.path}: the embeddings of {clip_id} {reason}; use intact weights"
+                )
         try:
             for clip_id, frame_row, global_row in zip(clip_ids, frame, global_, strict=True):
                 row = self._row[clip_id]
@@ -119,19 +125,23 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         """Copy finished rows of the given clips from another file of the same identity and shape.
 
         Returns:
-            the number copied; 0 for a file that is missing or of another kind.
+            the number copied; 0 for a file that is missing or of another identity or shape.
+
+        Raises:
+            InputError: the file cannot be read (see `read_layout`).
         """
-        layout = read_layout(path)
-        if layout is None or layout[1:] != self.layout[1:]:
+        if not os.path.lexists(path):
             return 0
-        there = {clip_id: row for row, clip_id in enumerate(layout.clip_ids)}
-        wanted = [clip_id for clip_id in clip_ids if clip_id in there]
-        with h5py.File(path, "r", locking=False) as donor:
-            whole = donor[FINISHED][:] if FINISHED in donor else np.ones(len(there))
-            wanted = [clip_id for clip_id in wanted if whole[there[clip_id]]]
-            for clip_id in wanted:
-                row = there[clip_id]
-                self.put([clip_id], donor[FRAME][row][None], donor[GLOBAL][row][None])
+        with open_hdf5(path) as donor:
+            layout = layout_of(donor)
+            if layout[1:] != self.layout[1:]:
+                return 0
+            there = {clip_id: row for row, clip_id in enumerate(layout.clip_ids)}
+            whole = finished_of(donor, len(there))
+            wanted = [name for name in clip_ids if name in there and whole[there[name]]]
+            for name in wanted:
+                frame, global_ = (read_row(donor, of, there[name], name) for of in (FRAME, GLOBAL))
+                self.put([name], frame[None], global_[None])
         self._mark_pending()
         return len(wanted)
 
@@ -166,39 +176,64 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def _open(self) -> Any:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.part.exists():
-            self._refuse_if_in_use()
-            there = read_layout(self.part)
+        if os.path.lexists(self.part):
+            file, there = self._open_part()
             if there == self.layout:
-                return h5py.File(self.part, "r+")
-            if there is not None and there[1:] == self.layout[1:]:
+                return file
+            file.close()
+            if there[1:] == self.layout[1:]:
                 os.replace(self.part, self.old)
+            else:
+                self.part.unlink()
         self._create()
-        return h5py.File(self.part, "r+")
+        return self._open_part()[0]
 
-    def _refuse_if_in_use(self) -> None:
+    def _open_part(self) -> tuple[Any, EmbeddingLayout]:
+        """Open the unfinished file, which must be one that this class created."""
         try:
-            h5py.File(self.part, "r+").close()
-        except BlockingIOError:
-            raise InputError(
-                f"{self.part}: another run is writing it; wait until it ends"
-            ) from None
-        except PermissionError:
-            raise InputError(f"{self.part}: permission denied; correct its permissions") from None
-        except OSError:
-            # Killed during allocation, before any clip was written: it is created again.
-            self.part.unlink()
+            with open_hdf5(self.part) as file:
+                layout = layout_of(file)
+                if FINISHED not in file:
+                    raise InputError(f"{self.part}: not an unfinished file of this program")
+            return open_hdf5(self.part, "r+"), layout
+        except FileInUseError:
+            raise
+        except InputError as error:
+            raise InputError(f"{error}; move it away and {EXTRACT_REMEDY} again") from None
 
     def _create(self) -> None:
+        """Lay out the unfinished file under another name, so that it appears complete.
+
+        It is linked, not renamed, so that of two runs that start at the same moment one is
+        refused instead of writing into a file that the other has replaced.
+        """
+        prefix = f".{self.part.name}."
+        for stale in self.part.parent.iterdir():
+            if stale.name.startswith(prefix):  # Of a run that was killed here.
+                stale.unlink(missing_ok=True)
+        temporary = self.part.with_name(f"{prefix}{secrets.token_hex(4)}")
         clip_ids, n_features, n_tokens, identity = self.layout
         n_clips = len(clip_ids)
-        # Everything is allocated and closed before the first clip: see the class's docstring.
-        with h5py.File(self.part, "w") as file:
-            _lay_out(file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens))
-            _lay_out(file, GLOBAL, (n_clips, n_features))
-            file.create_dataset(NAMES, data=list(clip_ids), dtype=h5py.string_dtype())
-            file.create_dataset(FINISHED, data=np.zeros(n_clips, dtype=np.uint8))
-            file.attrs.update(identity)
+        try:
+            # Everything is allocated and closed before the first clip: see the class's docstring.
+            with create_hdf5(temporary) as file:
+                allocate_numbers(
+                    file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens)
+                )
+                allocate_numbers(file, GLOBAL, (n_clips, n_features))
+                file.create_dataset(NAMES, data=list(clip_ids), dtype=h5py.string_dtype())
+                file.create_dataset(FINISHED, data=np.zeros(n_clips, dtype=np.uint8))
+                file.attrs.update(identity)
+            try:
+                os.link(temporary, self.part)
+            except (FileExistsError, FileNotFoundError):
+                raise FileInUseError(
+                    f"{self.part}: another run is writing it; wait until it ends"
+                ) from None
+            except OSError:  # A file system without hard links.
+                os.replace(temporary, self.part)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _mark_pending(self) -> None:
         if self._pending:
@@ -214,13 +249,3 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
-
-
-def _lay_out(
-    file: Any, name: str, shape: tuple[int, ...], chunks: tuple[int, ...] | None = None
-) -> None:
-    """Create a float32 dataset whose space is allocated at once, but not filled."""
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    file.create_dataset(name, shape, dtype=np.float32, chunks=chunks, dcpl=plan)

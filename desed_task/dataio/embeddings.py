@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
+from desed_task.dataio.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 from desed_task.errors import InputError
 
 Identity = Mapping[str, str | float]
@@ -31,6 +32,10 @@ NAMES = "filenames"
 FINISHED = "finished"
 
 EXTRACT_REMEDY = "run extract_embeddings.py"
+# Encoders normalise their output: BEATs stays below 100. The largest number of 16 bits is 65504.
+LARGEST = 1e5
+_MOST_BYTES_PER_CLIP = 2**28
+_FORM = f"an embeddings file has {FRAME}, {GLOBAL} and {NAMES} of one length"
 
 
 class EmbeddingLayout(NamedTuple):
@@ -49,29 +54,91 @@ class EmbeddingLayout(NamedTuple):
     identity: dict[str, str | float]
 
 
-def read_layout(path: PathLike) -> EmbeddingLayout | None:
-    """The layout of a finished or unfinished file, or None if it cannot be read."""
-    if not Path(path).is_file():
-        return None
+def read_layout(path: PathLike) -> EmbeddingLayout:
+    """The layout of a finished or unfinished file.
+
+    Raises:
+        InputError: the file is missing, damaged, not an embeddings file, or one that
+            `desed_task.dataio.hdf5` refuses.
+    """
+    with open_hdf5(path) as file:
+        return layout_of(file)
+
+
+def layout_of(file: Any) -> EmbeddingLayout:
+    """The layout of an open file.
+
+    Raises:
+        InputError: data sets are missing, have other types or shapes that disagree, or a clip is
+            named twice.
+    """
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _layout(file)
-    except (OSError, KeyError, ValueError, RuntimeError):
-        return None
+        frame, global_ = number_dataset(file, FRAME, 3), number_dataset(file, GLOBAL, 2)
+        clip_ids = read_texts(file, NAMES)
+        if FINISHED in file:
+            finished_of(file, len(clip_ids))
+    except InputError as error:
+        raise InputError(f"{error} ({_FORM})") from None
+    n_clips, n_features, n_tokens = map(int, frame.shape)
+    if global_.shape != (n_clips, n_features) or len(clip_ids) != n_clips:
+        raise InputError(
+            f"{file.filename}: shapes disagree: {frame.shape} {FRAME}, {global_.shape} {GLOBAL}, "
+            f"{len(clip_ids)} {NAMES} ({_FORM})"
+        )
+    if not n_features or not n_tokens or 8 * n_features * n_tokens > _MOST_BYTES_PER_CLIP:
+        raise InputError(
+            f"{file.filename}: {n_features} features and {n_tokens} tokens per clip cannot be right"
+        )
+    twice = [clip_id for clip_id, n in Counter(clip_ids).items() if n > 1]
+    if twice:
+        raise InputError(
+            f"{file.filename}: names {len(twice)} clips twice ({', '.join(twice[:3])}), so their "
+            "embeddings are ambiguous"
+        )
+    return EmbeddingLayout(clip_ids, n_features, n_tokens, read_attributes(file))
 
 
-def _layout(file: Any) -> EmbeddingLayout:
-    """Read the layout; KeyError or ValueError if datasets are missing or their shapes disagree."""
-    frame, global_, names = file[FRAME], file[GLOBAL], file[NAMES]
-    if frame.ndim != 3 or frame.shape[:2] != global_.shape or names.shape != frame.shape[:1]:
-        raise ValueError(f"{frame.shape} {FRAME}, {global_.shape} {GLOBAL}, {names.shape} {NAMES}")
-    identity = {name: _plain(value) for name, value in file.attrs.items()}
-    n_features, n_tokens = map(int, frame.shape[1:])
-    return EmbeddingLayout(tuple(names.asstr()[:]), n_features, n_tokens, identity)
+def finished_of(file: Any, n_clips: int) -> NDArray[np.bool_]:
+    """Which clips of an open file are finished, (clip,); all of them in a published file.
+
+    Raises:
+        InputError: the marks have another type or number.
+    """
+    if FINISHED not in file:
+        return np.ones(n_clips, dtype=np.bool_)
+    marks = number_dataset(file, FINISHED, 1, "iu")
+    if len(marks) != n_clips:
+        raise InputError(f"{file.filename}: {len(marks)} marks {FINISHED!r} of {n_clips} clips")
+    return np.asarray(marks[:], dtype=np.bool_)
 
 
-def _plain(value: Any) -> str | float:
-    return value if isinstance(value, str) else float(value)
+def read_row(file: Any, name: str, row: int, clip_id: str) -> Array:
+    """One clip's row of a data set of embeddings, float32.
+
+    Raises:
+        InputError: it cannot be read, or holds values that no encoder computes.
+    """
+    try:
+        values = np.asarray(file[name][row], dtype=np.float32)
+    except OSError as error:
+        raise InputError(f"{file.filename}: {name} of {clip_id} are damaged ({error})") from None
+    reason = absurdity(values)
+    if reason:
+        raise InputError(
+            f"{file.filename}: {name} of {clip_id} {reason}: absurd for an encoder; "
+            f"{EXTRACT_REMEDY} again"
+        )
+    return values
+
+
+def absurdity(values: Array) -> str:
+    """What is wrong with embeddings that are not finite or far too large; empty if nothing is."""
+    # Extremes of an array with NaN are NaN, for which both comparisons are false.
+    if values.size == 0 or (values.max() <= LARGEST and values.min() >= -LARGEST):
+        return ""
+    if not np.isfinite(values).all():
+        return "are not finite"
+    return f"reach {np.abs(values).max():.2g}, more than {LARGEST:g}"
 
 
 class EmbeddingReader:
@@ -92,29 +159,31 @@ class EmbeddingReader:
         """Read names and shapes.
 
         Raises:
-            InputError: the file is missing, damaged or not finished.
+            InputError: the file is missing, damaged, not finished, or not plain (see
+                `desed_task.dataio.hdf5`), or names a clip twice.
         """
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such embeddings file; {EXTRACT_REMEDY}")
-        layout = read_layout(self.path)
-        if layout is None:
-            raise InputError(
-                f"{self.path}: not an embeddings file ({FRAME}, {GLOBAL}, {NAMES} of one length); "
-                f"delete it and {EXTRACT_REMEDY}"
-            )
+        try:
+            with open_hdf5(self.path) as file:
+                layout = layout_of(file)
+                finished = finished_of(file, len(layout.clip_ids))
+        except InputError as error:
+            raise InputError(f"{error}; move it away and {EXTRACT_REMEDY}") from None
+        if not finished.all():
+            raise InputError(f"{self.path}: not finished; {EXTRACT_REMEDY} to complete it")
         self.clip_ids, self.size, self.n_tokens, self.identity = layout
         self._row = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
         self._stamp = _stamp(self.path)
         self._handle: Any = None
         self._pid = -1
-        self._refuse_unfinished()
 
     def frame(self, clip_id: str) -> Array:
         """Frame embeddings of a clip, (feature, token), float32.
 
         Raises:
-            InputError: the file has no such clip.
+            InputError: the file has no such clip, or values that no encoder computes.
         """
         return self._read(FRAME, clip_id)
 
@@ -122,7 +191,7 @@ class EmbeddingReader:
         """The global embedding of a clip, (feature,), float32.
 
         Raises:
-            InputError: the file has no such clip.
+            InputError: the file has no such clip, or values that no encoder computes.
         """
         return self._read(GLOBAL, clip_id)
 
@@ -137,21 +206,15 @@ class EmbeddingReader:
         row = self._row.get(clip_id)
         if row is None:
             raise InputError(f"{self.path}: no embeddings of clip {clip_id!r}; {EXTRACT_REMEDY}")
-        return np.asarray(self._open()[dataset][row], dtype=np.float32)
+        return read_row(self._open(), dataset, row, clip_id)
 
     def _open(self) -> Any:
         if self._handle is None or self._pid != os.getpid():
             if _stamp(self.path) != self._stamp:
                 raise InputError(f"{self.path}: was replaced while in use; start again")
-            # A finished file never changes, so no lock is needed (some file systems have none).
-            self._handle = h5py.File(self.path, "r", locking=False)
+            self._handle = open_hdf5(self.path)
             self._pid = os.getpid()
         return self._handle
-
-    def _refuse_unfinished(self) -> None:
-        with h5py.File(self.path, "r", locking=False) as file:
-            if FINISHED in file and not file[FINISHED][:].all():
-                raise InputError(f"{self.path}: not finished; {EXTRACT_REMEDY} to complete it")
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -41,6 +41,7 @@ class EmbeddingsReport:
         lacking: clips on disk without embeddings.
         outdated: clips whose audio is newer than the file.
         identity: weights, clip length and precision; empty in published files.
+        damaged: clip -> what is wrong with its embeddings, which training refuses.
     """
 
     path: str
@@ -49,6 +50,7 @@ class EmbeddingsReport:
     lacking: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
     identity: Mapping[str, str | float] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

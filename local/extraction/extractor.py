@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, sha256_of
 from desed_task.dataio.embedding_writer import EmbeddingWriter
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import EmbeddingReader, read_layout
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
 from local.extraction.embedder import Embedder, Precision
@@ -31,12 +31,14 @@ class Extractor:
             and, if not float32, precision.
         folder: folder of the embedding files.
         progress: whether to show progress bars.
+        overwrite: whether to replace embedding files that this program did not write.
     """
 
     embedder: Embedder
     identity: dict[str, str | float]
     folder: Path
     progress: bool = True
+    overwrite: bool = False
 
     @classmethod
     def open(
@@ -49,6 +51,7 @@ class Extractor:
         batch_size: int | None = None,
         precision: Precision = "32",
         progress: bool = True,
+        overwrite: bool = False,
     ) -> Extractor:
         """An extractor with the weights of `checkpoint` that writes below `output_dir`.
 
@@ -60,6 +63,7 @@ class Extractor:
             batch_size: see `Embedder`.
             precision: see `Embedder`.
             progress: whether to show progress bars.
+            overwrite: whether to replace embedding files that this program did not write.
 
         Raises:
             InputError: the checkpoint is missing or cannot be used.
@@ -69,11 +73,29 @@ class Extractor:
         identity = identity_of(path, clip_s)
         if precision != "32":
             identity["precision"] = precision
-        return cls(embedder, identity, output_dir / "beats", progress)
+        return cls(embedder, identity, output_dir / "beats", progress, overwrite)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
         return self.folder / f"{name}.hdf5"
+
+    def check(self, sets: Mapping[str, Sequence[Path]]) -> None:
+        """Check that no set's file would replace one that this program did not write.
+
+        Args:
+            sets: set -> its files.
+
+        Raises:
+            InputError: naming all such files.
+        """
+        problems = []
+        for name, wavs in sets.items():
+            try:
+                self._why_not_current(name, {wav.stem: wav for wav in wavs})
+            except InputError as error:
+                problems.append(str(error))
+        if problems:
+            raise InputError.collect(problems)
 
     def extract(self, name: str, wavs: Sequence[Path]) -> list[str]:
         """Update the embeddings file of a set.
@@ -89,6 +111,9 @@ class Extractor:
 
         Returns:
             Faults of the files that could not be read.
+
+        Raises:
+            InputError: see `check`; or another run writes the file, or the disk is full.
         """
         clips = {wav.stem: wav for wav in wavs}
         reason = self._why_not_current(name, clips)
@@ -118,22 +143,39 @@ class Extractor:
     def _why_not_current(self, name: str, clips: dict[str, Path]) -> str | None:
         """Reason to extract; None if the file is current, "" if it does not exist."""
         path = self.path(name)
-        if not path.exists():
+        if not os.path.lexists(path):
             return ""
+        reason, ours = self._fault(path, clips)
+        if reason and not (ours or self.overwrite):
+            raise InputError(
+                f"{path.name}: {reason}; extract_embeddings.py did not write this file: move it "
+                "away, or replace it with --overwrite"
+            )
+        return reason
+
+    def _fault(self, path: Path, clips: dict[str, Path]) -> tuple[str | None, bool]:
+        """Why a file must be extracted again (None if it need not), and whether we wrote it."""
+        try:
+            # Published files do not record what they were computed with.
+            ours = bool(read_layout(path).identity)
+        except InputError as error:
+            return str(error), False
         try:
             reader = EmbeddingReader(path)
         except InputError as error:
-            return f"extracted again: {error}"
+            return f"extracted again: {error}", ours
         if (reader.size, reader.n_tokens) != self.embedder.shape:
-            return f"extracted again: {path} has another BEATs model or clip length"
-        # Published files do not record what they were computed with; assume that they match.
-        if reader.identity and reader.identity != self.identity:
-            return f"extracted again: {path} has other BEATs weights, clip length or precision"
+            return f"extracted again: {path} has another BEATs model or clip length", ours
+        # Published files are assumed to match.
+        if ours and reader.identity != self.identity:
+            text = f"extracted again: {path} has other BEATs weights, clip length or precision"
+            return text, ours
         absent = reader.missing(clips)
         changed = set(clips_newer_than(clips, path)) - set(absent)
         if absent or changed:
-            return f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
-        return None
+            text = f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
+            return text, ours
+        return None, ours
 
     def _repeat(self, name: str) -> list[str]:
         """Hard-link another set's file under this name; copy it if links are not supported."""
@@ -153,7 +195,7 @@ class Extractor:
         """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
         writer.forget(set(clips_newer_than(clips, writer.part)) - set(writer.todo))
         for donor in (writer.old, writer.path):
-            if donor.exists():
+            if donor.exists() and _has_layout(donor):
                 changed = set(clips_newer_than(clips, donor))
                 writer.adopt(donor, [clip_id for clip_id in writer.todo if clip_id not in changed])
         n_done = len(clips) - len(writer.todo)
@@ -194,6 +236,15 @@ class Extractor:
 def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
     """The identity of embeddings: the weights and the length of a clip."""
     return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
+
+
+def _has_layout(path: Path) -> bool:
+    """Whether embeddings can be taken from a file; not from one that --overwrite replaces."""
+    try:
+        read_layout(path)
+    except InputError:
+        return False
+    return True
 
 
 def clips_newer_than(clips: Mapping[str, Path], file: Path) -> list[str]:

@@ -115,6 +115,7 @@ def _fetch_archives(args: argparse.Namespace, layout: DataLayout) -> list[Prepar
         load_sources(args.sources),
         mirror=args.mirror,
         jobs=args.jobs,
+        overwrite=args.overwrite,
     )
     width = max((len(step.title) for step in steps), default=0) + 2
     for step in steps:

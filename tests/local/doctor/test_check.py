@@ -568,6 +568,49 @@ def test_embeddings_of_another_clip_length(corpus):
     assert "devtest.hdf5: made from clips of 5.0 s, data.audio_max_len is 10.0 s" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("frame_embeddings", 1e30, r"reach 1e\+30, more than 100000"),
+        ("frame_embeddings", np.nan, "are not finite"),
+        ("global_embeddings", -1e6, r"reach 1e\+06"),
+    ],
+)
+def test_embeddings_that_no_encoder_computes(corpus, name, value, what):
+    path = corpus.embeddings("devtest")
+    with h5py.File(path, "r+") as file:
+        names = file["filenames"].asstr()[:]
+        file[name][1:3] = value
+        file.attrs["note"] = "of the user"
+    report = corpus.check()
+    damaged = part_of(report, "devtest").embeddings.damaged
+    assert 1 <= len(damaged) <= 2 and set(damaged) <= set(names[1:3])  # One may have no events.
+    message = next(text for text in told(report, "error") if str(path) in text)
+    assert re.search(
+        f"{name} of {names[1]}|{names[2]} {what}: absurd for an encoder; run extract", message
+    )
+    assert report.training_would_fail
+
+
+def test_odd_embedding_files_are_errors(corpus):
+    path = corpus.embeddings("synth_val")
+    with h5py.File(path, "r+") as file:
+        names = file["filenames"].asstr()[:]
+        file["filenames"][1] = names[0]
+    (message,) = told(corpus.check(), "error")
+    assert f"{path}: names 1 clips twice ({names[0]})" in message
+    with h5py.File(path, "r+") as file:
+        file["filenames"][1] = names[1]
+        file.attrs["history"] = np.arange(3)
+    (message,) = told(corpus.check(), "error")
+    assert "attribute 'history' holds an array of shape (3,), not one text or number" in message
+    with h5py.File(path, "r+") as file:
+        del file.attrs["history"], file["global_embeddings"]
+        file["global_embeddings"] = h5py.ExternalLink("other.hdf5", "global_embeddings")
+    (message,) = told(corpus.check(), "error")
+    assert "'global_embeddings' is a link (to another place or file)" in message
+
+
 def test_published_embeddings_do_not_say_what_made_them(corpus):
     with h5py.File(corpus.embeddings("devtest"), "r+") as file:
         for name in list(file.attrs):

@@ -230,14 +230,61 @@ def test_other_weights_or_lengths_compute_everything(
     assert sum(embedded_rows) == 18
 
 
+def write_published(place: Place, n_clips: int = 6) -> Path:
+    path = place.path("devtest")
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file["filenames"] = np.array([wav.stem for wav in place.wavs()[:n_clips]], dtype="S")
+        file["frame_embeddings"] = np.zeros((n_clips, 32, 48), dtype=np.float32)
+        file["global_embeddings"] = np.zeros((n_clips, 32), dtype=np.float32)
+    return path
+
+
 def test_a_published_file_is_believed(place: Place, embedded_rows: list[int]) -> None:
-    place.path("devtest").parent.mkdir(parents=True)
-    with h5py.File(place.path("devtest"), "w") as file:
-        file["filenames"] = np.array([wav.stem for wav in place.wavs()], dtype="S")
-        file["frame_embeddings"] = np.zeros((6, 32, 48), dtype=np.float32)
-        file["global_embeddings"] = np.zeros((6, 32), dtype=np.float32)
+    write_published(place)
     extractor(place).extract("devtest", place.wavs())
     assert embedded_rows == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("lacks clips", "2 new and 0 changed clips since"),
+        ("other clip length", "has another BEATs model or clip length"),
+        ("text", "not an HDF5 file"),
+        ("cut short", "damaged or cut short"),
+        ("link", "is a link"),
+    ],
+)
+def test_a_file_of_somebody_else_is_replaced_only_on_request(
+    place: Place, embedded_rows: list[int], kind: str, message: str
+) -> None:
+    path = write_published(place, 4 if kind == "lacks clips" else 6)
+    if kind == "other clip length":
+        with h5py.File(path, "r+") as file:
+            del file["frame_embeddings"]
+            file["frame_embeddings"] = np.zeros((6, 32, 40), dtype=np.float32)
+    elif kind == "text":
+        path.write_text("notes")
+    elif kind == "cut short":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif kind == "link":
+        with h5py.File(path, "r+") as file:
+            file["more"] = h5py.SoftLink("/filenames")
+    kept = path.read_bytes()
+    sets = {"weak_train": place.wavs(), "devtest": place.wavs()}
+    with pytest.raises(InputError, match=rf"devtest.hdf5.*{message}.*with --overwrite"):
+        extractor(place).check(sets)
+    with pytest.raises(InputError, match="did not write this file"):
+        extractor(place).extract("devtest", place.wavs())
+    assert embedded_rows == [] and path.read_bytes() == kept
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+    willing = replace(extractor(place), overwrite=True)
+    willing.check(sets)
+    assert willing.extract("devtest", place.wavs()) == []
+    assert sum(embedded_rows) == 6
+    assert EmbeddingReader(path).identity == willing.identity
 
 
 def test_the_repeated_set_is_a_second_name(place: Place, embedded_rows: list[int]) -> None:
