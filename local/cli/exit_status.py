@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from types import TracebackType
 
 from desed_task.errors import InputError
+from local.cli.redaction import redact
 
 EXIT_WRONG_INPUT = 2
 # Errors of the system that the user can mend: paths, permissions and disk space.
@@ -34,7 +37,7 @@ class StoppedError(Exception):
 
 
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command and print the error that ended it, if any.
+    """Run a command and print the error that ended it, if any, without passwords.
 
     Args:
         action: the command; returns its exit status.
@@ -45,26 +48,32 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         130 after Ctrl-C.
     """
     # Show users the message only, without file and line.
-    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {redact(str(message))}\n"
+    sys.excepthook = _print_traceback
     try:
         return action(args)
     except InputError as error:
-        print(f"error: {_message(error)}", file=sys.stderr)
+        print(f"error: {redact(_message(error))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except OSError as error:
         if error.errno not in USER_ERRNOS:
             raise
         origin = error.filename2 or error.filename
-        print(
-            f"error: {f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}",
-            file=sys.stderr,
-        )
+        text = f"{f'{origin}: ' if origin else ''}{error.strerror}"
+        print(f"error: {redact(text)}; {WRITABLE_HINT}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except StoppedError as stop:
-        print(stop, file=sys.stderr)
+        print(redact(str(stop)), file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print what ends the program unexpectedly, with the errors that led to it."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _message(error: InputError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from desed_task.errors import InputError
+from local.cli.redaction import redact, redact_address
 
 DATABASE_FILE = "optuna-sed.db"
 JOURNAL_PREFIX = "journal://"
@@ -34,11 +34,6 @@ def is_journal(url: str) -> bool:
     return url.startswith(JOURNAL_PREFIX) or "://" not in url
 
 
-def without_password(url: str) -> str:
-    """The URL without its password, for printing."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-
-
 def open_storage(url: str, *, make: bool = True) -> BaseStorage:
     """Open the storage of a URL; files and folders are created.
 
@@ -51,7 +46,7 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         InputError: if it is missing and must not be created, the kind of URL is unknown, its driver
             is missing, or the server does not respond.
     """
-    origin = f"--storage {without_password(url)}"
+    origin = f"--storage {redact_address(url)}"
     if is_journal(url) or url.startswith(SQLITE_PREFIX):
         path = Path(url.removeprefix(JOURNAL_PREFIX).removeprefix(SQLITE_PREFIX))
         if not make and not path.exists():
@@ -94,7 +89,7 @@ def storage_errors(origin: str) -> Iterator[None]:
         optuna.exceptions.StorageInternalError,
         optuna.exceptions.OptunaError,
     ) as error:
-        said = " ".join(without_password(str(error.__cause__ or error)).split())
+        said = " ".join(redact(str(error.__cause__ or error)).split())
         raise InputError(
             f"{origin}: the study cannot be read or written ({said[:300]}); check the path and "
             "its permissions, then run the same command again"
