@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from desed_task.errors import InputError
 from desed_task.file_names import is_utf8
+from local.cli.redaction import redact, redact_address
 
 DATABASE_FILE = "optuna-sed.db"
 JOURNAL_PREFIX = "journal://"
@@ -44,11 +44,6 @@ def _file_of(url: str) -> Path:
     return Path(str(make_url(url).database or ""))
 
 
-def without_password(url: str) -> str:
-    """The URL without its password, for printing."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
-
-
 def open_storage(url: str, *, make: bool = True) -> BaseStorage:
     """Open the storage of a URL; files and folders are created.
 
@@ -61,7 +56,7 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         InputError: if it is missing and must not be created, the kind of URL is unknown, its driver
             is missing, or the server does not respond.
     """
-    origin = f"--storage {without_password(url)}"
+    origin = f"--storage {redact_address(url)}"
     if is_journal(url) or url.startswith(SQLITE_PREFIX):
         path = _file_of(url)
         if not is_utf8(path):
@@ -106,7 +101,7 @@ def storage_errors(origin: str) -> Iterator[None]:
         optuna.exceptions.StorageInternalError,
         optuna.exceptions.OptunaError,
     ) as error:
-        said = " ".join(without_password(str(error.__cause__ or error)).split())
+        said = " ".join(redact(str(error.__cause__ or error)).split())
         raise InputError(
             f"{origin}: the study cannot be read or written ({said[:300]}); check the path and "
             "its permissions, then run the same command again"

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
+from local.cli.redaction import redact
 from local.prep.download.plan import DownloadPlan, DownloadPlanRow, format_bytes, plan_downloads
 from local.prep.download.resumable_download import (
     DownloadProgress,
@@ -34,7 +35,7 @@ from local.prep.download.resumable_download import (
     file_mismatch,
 )
 from local.prep.download.sources import DownloadSource, SourceTable
-from local.prep.download.unpack import UnpackedFile, byte_bar, unpack
+from local.prep.download.unpack import UnpackedFile, byte_bar, is_other, unpack
 from local.prep.download.unpack_record import (
     UnpackRecord,
     downloads_folder,
@@ -231,7 +232,7 @@ def _put_one(
             progress=progress,
         )
     target, size = folder / archive.name, archive.stat().st_size
-    if not (again or overwrite) and target.exists() and target.stat().st_size != size:
+    if not (again or overwrite) and is_other(target, size):
         raise InputError(
             f"{target}: is there with other content than {archive}; move it away, or give "
             "--overwrite"
@@ -265,4 +266,4 @@ class _Bar(DownloadProgress):
 
     def say(self, message: str) -> None:
         if self._shown:
-            tqdm.write(message, file=sys.stderr)
+            tqdm.write(redact(message), file=sys.stderr)

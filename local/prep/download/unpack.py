@@ -211,7 +211,7 @@ def _refuse_others(
         target = folder / member.path
         size = member.size if member.link is None else files[member.link].size
         kept = spare is not None and target.is_file() and spare(target, size)
-        if target.is_dir() or (target.exists() and target.stat().st_size != size and not kept):
+        if target.is_dir() or (not kept and is_other(target, size)):
             others.append(f"{target} is there with other content")
     if others:
         heading = (
@@ -219,6 +219,11 @@ def _refuse_others(
             "move them away, or give --overwrite:"
         )
         raise InputError.collect(others, heading, most_shown=5)
+
+
+def is_other(path: Path, size: int) -> bool:
+    """Whether there is a file with content of another size; an empty one has none."""
+    return path.exists() and path.stat().st_size not in (0, size)
 
 
 def _check_size(archive: Path, folder: Path, total: int) -> None:
