@@ -52,7 +52,7 @@ def audio_ending(name: str) -> str:
     return found if found.lower() in AUDIO_SUFFIXES else ""
 
 
-def match_clips(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
+def match_names(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     """Find clips under the names of another list, e.g. those of a table among those on disk.
 
     The same id comes first. Ids that are left on both sides are the same clip if they differ in
@@ -81,7 +81,7 @@ def match_clips(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
 
 
 def found_elsewhere(found: Mapping[str, str]) -> str | None:
-    """How many names of `match_clips` are spelt in another way, with examples; None if none is."""
+    """How many names of `match_names` are spelt in another way, with examples; None if none is."""
     others = [f"{name} is {clip}" for name, clip in found.items() if name != clip]
     if not others:
         return None

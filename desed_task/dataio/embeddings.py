@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
-from desed_task.dataio.clip_names import match_clips
+from desed_task.dataio.clip_names import match_names
 from desed_task.errors import InputError
 
 Identity = Mapping[str, str | float]
@@ -144,7 +144,7 @@ class EmbeddingReader:
             InputError: a name of the file could be that of several clips.
         """
         try:
-            found = match_clips(clip_ids, self.clip_ids)
+            found = match_names(clip_ids, self.clip_ids)
         except InputError as error:
             raise InputError.collect(
                 str(error).splitlines(),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from desed_task.dataio.annotations import read_durations
-from desed_task.dataio.clip_names import match_clips
+from desed_task.dataio.clip_names import match_names
 from desed_task.errors import InputError
 from local.data.expected_clips import listed_clips
 
@@ -14,7 +14,7 @@ from local.data.expected_clips import listed_clips
 def names_on_disk(
     table: Path, clip_ids: Iterable[str], folder: Path, present: Iterable[str]
 ) -> dict[str, str]:
-    """The clips of a table -> their ids on disk (see `match_clips`), of those that are there.
+    """The clips of a table -> their ids on disk (see `match_names`), of those that are there.
 
     Args:
         table: the table, for messages.
@@ -26,7 +26,7 @@ def names_on_disk(
         InputError: a name could be that of several clips.
     """
     try:
-        return match_clips(clip_ids, present)
+        return match_names(clip_ids, present)
     except InputError as error:
         raise InputError.collect(
             str(error).splitlines(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.clip_files import find_clips
 from desed_task.audio.files import probe
-from desed_task.dataio.clip_names import clip_id_of, match_clips
+from desed_task.dataio.clip_names import clip_id_of, match_names
 from desed_task.dataio.tables import read_text
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
@@ -74,7 +74,7 @@ def complete_durations(
     try:
         rows = read_text(out_tsv).splitlines()[1:] if out_tsv.is_file() else []
         known = {clip_id_of(row.split("\t")[0]) for row in rows if row.strip()}
-        found = match_clips(map(clip_id_of, named.values()), known)
+        found = match_names(map(clip_id_of, named.values()), known)
     except InputError as error:
         return (*twice, (out_tsv, f"{out_tsv}: {error}"))
     absent = {

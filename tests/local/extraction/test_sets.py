@@ -53,7 +53,7 @@ def test_all_folders_that_are_missing_or_empty_are_named_at_once(tmp_path: Path)
     assert f"data.test_folder: {tmp_path / 'test_folder'}: contains no WAV file" in message
     assert "weak" not in message
     assert "--only" in message
-    wavs = [tmp_path / "weak_folder" / "a.wav"]
+    wavs = {"a": tmp_path / "weak_folder" / "a.wav"}
     found = find_wavs(config, ("weak_train", "weak_val"))
     assert found == {"weak_train": wavs, "weak_val": wavs}
 
