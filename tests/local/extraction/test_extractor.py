@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from desed_task.audio.clip_files import find_clips
 from desed_task.audio.resampling import resample_folder
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
@@ -280,3 +282,55 @@ def test_threads_of_the_process_are_given_back(place: Place) -> None:
     before = torch.get_num_threads()
     extractor(place).extract("devtest", place.clips())
     assert torch.get_num_threads() == before
+
+
+# ---- clips in subfolders
+
+
+def test_two_files_of_one_name_have_their_own_embeddings(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    for number, name in enumerate(("x", "y")):
+        (place.audio / name).mkdir()
+        write_wav(place.audio / name / "1.wav", noise(20 + number))
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    reader = EmbeddingReader(place.path("devtest"))
+    assert reader.clip_ids[-2:] == ("x/1", "y/1") and sum(embedded_rows) == 8
+    for number, name in enumerate(("x/1", "y/1")):
+        frame = expected(place, noise(20 + number)[:, 0])
+        np.testing.assert_allclose(reader.frame(name), frame, atol=1e-4)
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert sum(embedded_rows) == 8
+
+
+def publish(place: Place, *names: str) -> None:
+    place.path("devtest").parent.mkdir(parents=True)
+    with h5py.File(place.path("devtest"), "w") as file:
+        file["filenames"] = np.array([name.encode() for name in names], dtype="S")
+        file["frame_embeddings"] = np.zeros((len(names), 32, 48), dtype=np.float32)
+        file["global_embeddings"] = np.zeros((len(names), 32), dtype=np.float32)
+
+
+def test_a_published_file_is_believed_of_clips_in_subfolders(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    publish(place, *(wav.stem for wav in place.wavs()))
+    for number, wav in enumerate(place.wavs()):
+        (place.audio / f"{number % 2}").mkdir(exist_ok=True)
+        wav.rename(place.audio / f"{number % 2}" / wav.with_suffix(".WAV").name)
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert embedded_rows == []
+
+
+def test_a_published_file_of_names_that_two_clips_share_is_made_again(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(place, *(wav.stem for wav in place.wavs()))
+    twice = place.wavs()[0]
+    for name in ("x", "y"):
+        (place.audio / name).mkdir()
+        shutil.copy2(twice, place.audio / name)
+    twice.unlink()
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert sum(embedded_rows) == 7  # none is believed, as the file does not say what made it
+    assert f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}" in capsys.readouterr().out
