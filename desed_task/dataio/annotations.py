@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.dataio.tables import parse_numbers, read_text_table, row_location, stems
+from desed_task.dataio.tables import clip_ids as ids_of_rows
+from desed_task.dataio.tables import parse_numbers, read_text_table, row_location
 from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
 
@@ -30,7 +31,7 @@ class EventTable:
     """Strong labels of clips as columns, with one entry per event.
 
     Attributes:
-        clip_ids: unique file stems in table order, including clips without events.
+        clip_ids: unique clip ids in table order, including clips without events.
         clip_index: (event,) index into `clip_ids`.
         onset_s: (event,) seconds.
         offset_s: (event,) seconds, after the onset.
@@ -81,6 +82,14 @@ class EventTable:
             clip_ids=chosen,
             clip_index=moved[moved >= 0],
             eventless=self.eventless.intersection(chosen),
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> EventTable:
+        """The table with other clip ids; those that `names` lacks stay."""
+        return replace(
+            self,
+            clip_ids=tuple(names.get(clip_id, clip_id) for clip_id in self.clip_ids),
+            eventless=frozenset(names.get(clip_id, clip_id) for clip_id in self.eventless),
         )
 
     def events_of(self, clip_id: str) -> Events:
@@ -168,7 +177,7 @@ class WeakTable:
     """Clip-level labels.
 
     Attributes:
-        clip_ids: unique file stems in table order.
+        clip_ids: unique clip ids in table order.
         target: (clip, class) bool.
         vocabulary: classes of the labels.
         path: the file it was read from.
@@ -178,6 +187,11 @@ class WeakTable:
     target: npt.NDArray[np.bool_]
     vocabulary: Vocabulary
     path: Path | None = None
+
+    def renamed(self, names: Mapping[str, str]) -> WeakTable:
+        """The table with other clip ids; those that `names` lacks stay."""
+        clip_ids = tuple(names.get(clip_id, clip_id) for clip_id in self.clip_ids)
+        return replace(self, clip_ids=clip_ids)
 
 
 def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
@@ -201,7 +215,7 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     label_index = _label_indices(label, vocabulary)
     events = ~(frame[["onset", "offset", "event_label"]] == "").all(axis=1).to_numpy()
     _check_rows(path, frame, events, onset_s, offset_s, confidence, label_index, vocabulary)
-    clip_index, clip_ids = pd.factorize(stems(frame))
+    clip_index, clip_ids = pd.factorize(ids_of_rows(path, frame))
     eventless = np.setdiff1d(np.arange(len(clip_ids)), clip_index[events])
     empty = np.flatnonzero(events & (offset_s == onset_s))
     if len(empty):
@@ -290,7 +304,7 @@ def read_weak_table(path: PathLike, vocabulary: Vocabulary) -> WeakTable:
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "event_labels"))
-    clip_ids = stems(frame)
+    clip_ids = ids_of_rows(path, frame)
     labels = [
         [name.strip() for name in text.split(",") if name.strip()] for text in frame["event_labels"]
     ]
@@ -322,11 +336,11 @@ def _weak_problems(
 
 
 def read_durations(path: PathLike) -> dict[str, float]:
-    """Read filename and duration: file stem -> seconds.
+    """Read filename and duration: clip id -> seconds.
 
     Raises:
-        InputError: for durations that are not positive numbers; for a file that is missing, empty
-            or not such a table.
+        InputError: for durations that are not positive numbers, or two of one clip; for a file that
+            is missing, empty or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "duration"))
@@ -340,7 +354,17 @@ def read_durations(path: PathLike) -> dict[str, float]:
             for row in wrong
         ]
         raise InputError.collect(lines, f"{path} cannot be used:")
-    return dict(zip(stems(frame), duration_s.tolist(), strict=True))
+    clip_ids = ids_of_rows(path, frame)
+    found = dict(zip(clip_ids, duration_s.tolist(), strict=True))
+    other = np.flatnonzero(clip_ids.map(found).to_numpy() != duration_s)
+    if len(other):
+        lines = [
+            f"{row_location(path, frame, row)}: {clip_ids.iloc[row]} has another duration in a "
+            "later row; keep one row"
+            for row in other
+        ]
+        raise InputError.collect(lines, f"{path} cannot be used:")
+    return found
 
 
 def _label_indices(label: npt.NDArray[np.object_], vocabulary: Vocabulary) -> npt.NDArray[np.int64]:
