@@ -254,9 +254,9 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
 
 
 def remove_stale_wavs(folder: Path) -> None:
-    """Remove hidden partial files of killed runs; recent ones may belong to another run."""
+    """Remove hidden partial files of killed runs below a folder; recent ones may be another's."""
     oldest = time.time() - _STALE_S
-    for path in folder.glob(".*.wav"):
+    for path in folder.rglob(".*.wav"):
         if path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
 

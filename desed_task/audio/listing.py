@@ -22,6 +22,7 @@ BROKEN_LINK = "link to nothing"
 LINK_LOOP = "link in a circle"
 LINK_UPWARDS = "link to a folder above"
 SEARCHED = "link to a folder searched already"  # or a mount of it
+LINKED = "linked folder"
 SPECIAL = "not a regular file"
 UNREADABLE = "cannot be opened"
 _EXAMPLES = 3
@@ -106,7 +107,12 @@ class Listing:
 
 
 def list_audio(
-    folder: PathLike, suffixes: Collection[str] = AUDIO_SUFFIXES, *, recursive: bool = True
+    folder: PathLike,
+    suffixes: Collection[str] = AUDIO_SUFFIXES,
+    *,
+    recursive: bool = True,
+    follow_links: bool = True,
+    without: PathLike | None = None,
 ) -> Listing:
     """List the audio files of a folder.
 
@@ -118,12 +124,14 @@ def list_audio(
         folder: where to look.
         suffixes: endings of audio files, in lower case and with their dot.
         recursive: whether to look in subfolders; if not, they are not mentioned either.
+        follow_links: whether to look in linked folders; if not, they are left out.
+        without: a folder that is neither searched nor mentioned, if it lies inside.
 
     Raises:
         InputError: the folder is missing or cannot be opened.
     """
     listing = Listing(Path(folder), suffixes)
-    _Search(listing, recursive).run()
+    _Search(listing, recursive, follow_links, without).run()
     listing.files.sort()
     listing.left_out.sort()
     return listing
@@ -137,9 +145,13 @@ def count_of(number: int, noun: str) -> str:
 class _Search:
     """A walk over a folder that fills a `Listing`."""
 
-    def __init__(self, listing: Listing, recursive: bool) -> None:
+    def __init__(
+        self, listing: Listing, recursive: bool, follow_links: bool, without: PathLike | None
+    ) -> None:
         self._listing = listing
         self._recursive = recursive
+        self._follow_links = follow_links
+        self._without = None if without is None else Path(without).resolve()
         self._searched: set[tuple[int, int]] = set()
         self._links: list[Path] = []
 
@@ -187,9 +199,13 @@ class _Search:
                 self._leave_out(path, HIDDEN)
             elif not _is_folder(entry):
                 self._file(entry, path)
-            elif self._recursive and entry.is_symlink():
+            elif not self._recursive or self._is_excluded(path):
+                continue
+            elif entry.is_symlink() and not self._follow_links:
+                self._leave_out(path, LINKED)
+            elif entry.is_symlink():
                 self._links.append(path)
-            elif self._recursive:
+            else:
                 todo += self._open(path) or []
 
     def _open(self, folder: Path) -> list[os.DirEntry[str]] | None:
@@ -226,6 +242,9 @@ class _Search:
             self._listing.files.append(path)
         else:
             self._leave_out(path, SPECIAL)
+
+    def _is_excluded(self, folder: Path) -> bool:
+        return self._without is not None and folder.resolve() == self._without
 
     def _leave_out(self, path: Path, reason: str) -> None:
         self._listing.left_out.append(LeftOut(path, reason))
@@ -264,4 +283,6 @@ def _phrase(reason: str, number: int) -> str:
     """The number and the reason in its form: "1 link to nothing", "2 links to nothing"."""
     if reason == UNREADABLE:
         return f"{number} that {reason}"
+    if number > 1 and reason == LINKED:
+        return f"{number} {reason}s"
     return f"{number} {reason.replace('link', 'links', 1) if number > 1 else reason}"

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.dataio.tables import parse_numbers, read_text_table, row_location, stems
+from desed_task.dataio.tables import clip_ids as ids_of_rows
+from desed_task.dataio.tables import parse_numbers, read_text_table, row_location
 from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
 
@@ -34,7 +35,7 @@ class EventTable:
     """Strong labels of clips as columns, with one entry per event.
 
     Attributes:
-        clip_ids: unique file stems in table order, including clips without events.
+        clip_ids: unique clip ids in table order, including clips without events.
         clip_index: (event,) index into `clip_ids`.
         onset_s: (event,) seconds.
         offset_s: (event,) seconds, after the onset.
@@ -85,6 +86,14 @@ class EventTable:
             clip_ids=chosen,
             clip_index=moved[moved >= 0],
             eventless=self.eventless.intersection(chosen),
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> EventTable:
+        """The table with other clip ids; those that `names` lacks stay."""
+        return replace(
+            self,
+            clip_ids=tuple(names.get(clip_id, clip_id) for clip_id in self.clip_ids),
+            eventless=frozenset(names.get(clip_id, clip_id) for clip_id in self.eventless),
         )
 
     def events_of(self, clip_id: str) -> Events:
@@ -172,7 +181,7 @@ class WeakTable:
     """Clip-level labels.
 
     Attributes:
-        clip_ids: unique file stems in table order.
+        clip_ids: unique clip ids in table order.
         target: (clip, class) bool.
         vocabulary: classes of the labels.
         path: the file it was read from.
@@ -182,6 +191,11 @@ class WeakTable:
     target: npt.NDArray[np.bool_]
     vocabulary: Vocabulary
     path: Path | None = None
+
+    def renamed(self, names: Mapping[str, str]) -> WeakTable:
+        """The table with other clip ids; those that `names` lacks stay."""
+        clip_ids = tuple(names.get(clip_id, clip_id) for clip_id in self.clip_ids)
+        return replace(self, clip_ids=clip_ids)
 
 
 def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
@@ -205,7 +219,7 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     label_index = _label_indices(label, vocabulary)
     events = ~(frame[["onset", "offset", "event_label"]] == "").all(axis=1).to_numpy()
     _check_rows(path, frame, events, onset_s, offset_s, confidence, label_index, vocabulary)
-    clip_index, clip_ids = pd.factorize(stems(frame))
+    clip_index, clip_ids = pd.factorize(ids_of_rows(path, frame))
     eventless = np.setdiff1d(np.arange(len(clip_ids)), clip_index[events])
     empty = np.flatnonzero(events & (offset_s == onset_s))
     if len(empty):
@@ -296,7 +310,7 @@ def read_weak_table(path: PathLike, vocabulary: Vocabulary) -> WeakTable:
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "event_labels"))
-    clip_ids = stems(frame)
+    clip_ids = ids_of_rows(path, frame)
     labels = [
         [name.strip() for name in text.split(",") if name.strip()] for text in frame["event_labels"]
     ]
@@ -328,7 +342,7 @@ def _weak_problems(
 
 
 def read_durations(path: PathLike) -> dict[str, float]:
-    """Read filename and duration: file stem -> seconds.
+    """Read filename and duration: clip id -> seconds.
 
     Raises:
         InputError: for durations that are not positive numbers or longer than a week, and for clips
@@ -337,7 +351,7 @@ def read_durations(path: PathLike) -> dict[str, float]:
     path = Path(path)
     frame = read_text_table(path, ("filename", "duration"))
     duration_s = parse_numbers(frame["duration"])
-    clip_ids = stems(frame)
+    clip_ids = ids_of_rows(path, frame)
     again = (clip_ids.duplicated() & ~_same_durations(clip_ids, duration_s)).to_numpy()
     with np.errstate(invalid="ignore"):
         rules = (

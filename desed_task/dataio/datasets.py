@@ -116,8 +116,8 @@ class SedDataset(Dataset[SedBatch]):
     """Clips of one corpus.
 
     Args:
-        clip_ids: file stems.
-        folder: folder of their 16 kHz wav files.
+        clip_ids: names of the clips.
+        wavs: (clip,) their 16 kHz files.
         targets: the policy for their targets.
         known: (class,) bool, the classes that the corpus annotates.
         source: `Source` of the rows.
@@ -131,7 +131,7 @@ class SedDataset(Dataset[SedBatch]):
     def __init__(
         self,
         clip_ids: Sequence[str],
-        folder: Path,
+        wavs: Sequence[Path],
         targets: TargetPolicy,
         known: npt.NDArray[np.bool_],
         source: Source,
@@ -143,7 +143,7 @@ class SedDataset(Dataset[SedBatch]):
         packed: PackedClips | None = None,
     ) -> None:
         self.clip_ids = tuple(clip_ids)
-        self.folder = folder
+        self.wavs = tuple(wavs)
         self.targets = targets
         self.known = torch.from_numpy(known)
         self.source = torch.tensor(int(source))
@@ -162,9 +162,8 @@ class SedDataset(Dataset[SedBatch]):
         The crop depends on the key alone, not on the worker or process that reads the clip.
         """
         row, crop_seed = key if isinstance(key, ItemKey) else ItemKey(key)
-        clip_id = self.clip_ids[row]
         clip = read_clip(
-            self.folder / f"{clip_id}.wav",
+            self.wavs[row],
             sample_rate=self.sample_rate,
             n_samples=self.n_samples,
             rng=None if crop_seed is None else np.random.default_rng(crop_seed),
@@ -174,8 +173,8 @@ class SedDataset(Dataset[SedBatch]):
             target=torch.from_numpy(self.targets.target(row, clip.crop_onset_s)),
             known=self.known,
             source=self.source,
-            embedding=self._embedding(clip_id),
-            clip_id=(clip_id,),
+            embedding=self._embedding(self.clip_ids[row]),
+            clip_id=(self.clip_ids[row],),
         )
 
     def _embedding(self, clip_id: str) -> torch.Tensor:

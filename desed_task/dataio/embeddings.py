@@ -2,7 +2,7 @@
 
     frame_embeddings   (clip, feature, token)  float32
     global_embeddings  (clip, feature)         float32
-    filenames          (clip,)                 file stems
+    filenames          (clip,)                 clip ids (published files: the files' stems)
 
 `EmbeddingReader` reads our files and published ones; `embedding_writer` writes them.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
+from desed_task.dataio.clip_names import match_names
 from desed_task.dataio.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 from desed_task.errors import InputError
 
@@ -42,7 +43,7 @@ class EmbeddingLayout(NamedTuple):
     """Clips, shape and origin of the embeddings in a file.
 
     Attributes:
-        clip_ids: file stems, one per row.
+        clip_ids: one per row.
         n_features, n_tokens: shape of one clip's frame embeddings.
         identity: attributes that state what the embeddings were computed with (checkpoint, clip
             length); empty in published files.
@@ -149,7 +150,7 @@ class EmbeddingReader:
 
     Attributes:
         path: the file.
-        clip_ids: file stems, in the order of the rows.
+        clip_ids: as stored, in the order of the rows.
         size: length of an embedding (features).
         n_tokens: frame embeddings per clip.
         identity: what they were computed with; empty in published files.
@@ -198,6 +199,28 @@ class EmbeddingReader:
     def missing(self, clip_ids: Iterable[str]) -> list[str]:
         """Those of `clip_ids` that the file has no embeddings of, in order."""
         return [clip_id for clip_id in clip_ids if clip_id not in self._row]
+
+    def match(self, clip_ids: Iterable[str]) -> dict[str, str]:
+        """Find clips under the names of the file, which may lack their folders.
+
+        Args:
+            clip_ids: every clip of the corpus, so that two of one stem are seen.
+
+        Returns:
+            clip -> name in the file, of those found.
+
+        Raises:
+            InputError: a name of the file could be that of several clips.
+        """
+        try:
+            found = match_names(clip_ids, self.clip_ids)
+        except InputError as error:
+            raise InputError.collect(
+                str(error).splitlines(),
+                f"{self.path}: has names that could be several clips; {EXTRACT_REMEDY} again:",
+            ) from None
+        self._row |= {clip_id: self._row[name] for clip_id, name in found.items()}
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handle": None}

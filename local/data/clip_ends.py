@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.audio.files import list_wavs, probe
+from desed_task.audio.files import probe
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
 from desed_task.evaluation.segments import clip_span
@@ -167,20 +167,16 @@ def check_scored_lengths(ends_s: Mapping[str, float], durations_s: Mapping[str, 
 
 
 def windows_of(
-    folder: Path, known: Mapping[str, float], listed: Iterable[str], *, clip_s: float
+    there: Collection[str], known: Mapping[str, float], listed: Iterable[str], *, clip_s: float
 ) -> Windows:
     """The clips of recordings in a folder and in a table.
 
     Args:
-        folder: folder of the clips; may be missing.
+        there: clips in the folder.
         known: clip -> seconds by the header of its file.
         listed: clips of the table.
         clip_s: seconds that a clip without known header has at most, whatever its name states.
     """
-    try:
-        there = [wav.stem for wav in list_wavs(folder)]
-    except InputError:
-        there = []
     longest_s = max(clip_s, *known.values(), 0.0)
     lengths = {clip_id: _named_s(clip_id, longest_s) for clip_id in (*listed, *there)}
     lengths |= {clip_id: length_s for clip_id, length_s in known.items() if length_s}
@@ -196,11 +192,11 @@ def _named_s(clip_id: str, longest_s: float) -> float:
     return min(max(span.offset_s - span.onset_s, 0.0), longest_s)
 
 
-def header_durations(folder: Path, clip_ids: Iterable[str]) -> dict[str, float]:
-    """Clip -> seconds, of clips whose files are in a folder and have a readable header."""
+def header_durations(files: Mapping[str, Path]) -> dict[str, float]:
+    """Clip -> seconds, of those of `files` that have a readable header."""
     found = thread_map(
         _duration_s,
-        [(clip_id, folder / f"{clip_id}.wav") for clip_id in clip_ids],
+        list(files.items()),
         jobs=_N_PROBES,
         desc="",
         progress=False,

@@ -38,6 +38,7 @@ from local.data.loaded_corpus import (
     split_weak,
     table_durations,
     warn_of_missing,
+    warn_of_names,
 )
 from local.data.maestro_split import split_train_files
 from local.data.packed_corpora import open_packed, pack_corpora
@@ -97,6 +98,7 @@ class SedDataModule(pl.LightningDataModule):
             self._told.add(corpus.name)
             warn_of_missing(self._loaded[corpus.name])
             self._warn_of_durations(self._loaded[corpus.name])
+            warn_of_names(self._loaded[corpus.name])
         warn_of_audio(self._loaded[corpus.name] for corpus in untold)
 
     def _warn_of_durations(self, loaded: LoadedCorpus) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from desed_task.audio.files import list_wavs, probe
+from desed_task.audio.clip_files import ClipFolder, find_clips
+from desed_task.audio.files import probe
 from desed_task.dataio.annotations import (
     EventTable,
     WeakTable,
-    read_durations,
     read_strong_table,
     read_weak_table,
 )
+from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.datasets import (
     NoTargets,
     SedDataset,
@@ -40,15 +41,15 @@ from local.data.clip_ends import (
     header_durations,
     windows_of,
 )
+from local.data.clip_lookup import durations_of, listed_on_disk, names_on_disk
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
-    examples,
     label_problems,
     missing_text,
     open_embeddings,
     read_headers,
 )
-from local.data.expected_clips import absent_recordings, listed_clips, table_path
+from local.data.expected_clips import absent_recordings, table_path
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class LoadedCorpus:
     Attributes:
         corpus: the row of the table of corpora.
         folder: of the 16 kHz audio.
-        clip_ids: clips in table order, or sorted by name if there is no table.
+        clip_ids: clips in table order, or sorted by path if there is no table.
         durations_s: clip -> duration of its file in seconds.
         events: strong labels of `clip_ids`, if it has any.
         weak: weak labels of `clip_ids`, if it has any.
@@ -67,6 +68,8 @@ class LoadedCorpus:
         missing_recordings: recordings of MAESTRO's published split without any clip.
         formats: sample format, e.g. "32-bit float" -> files.
         embeddings: reader of the embeddings; None if the network uses none.
+        files: clip -> file, of every clip on disk, listed or not.
+        notes: one line each on subfolders and on clips that are named in another way.
         packed: the packed set (audio and embeddings); None if it is not packed.
     """
 
@@ -81,7 +84,14 @@ class LoadedCorpus:
     missing_recordings: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
     embeddings: EmbeddingReader | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     packed: PackedClips | None = None
+
+    @property
+    def wavs(self) -> list[Path]:
+        """(clip,) the files of `clip_ids`."""
+        return [self.files[clip_id] for clip_id in self.clip_ids]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -109,7 +119,7 @@ class LoadedCorpus:
         """A dataset of the clips."""
         return SedDataset(
             self.clip_ids,
-            self.folder,
+            self.wavs,
             self._targets(grid),
             VOCABULARY.mask(self.corpus.known),
             self.corpus.source,
@@ -141,25 +151,25 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     """
     folder = Path(getattr(config.data, corpus.folder_key))
     try:
-        present = {path.stem: path for path in list_wavs(folder)}
+        found = find_clips(folder)
     except InputError as error:
         problems.append(f"data.{corpus.folder_key}: {error}, or {PREPARE_REMEDY}")
-        present = {}
-    odd = [path.name for path in present.values() if path.suffix != ".wav"]
-    if odd:
-        what = f"files whose extension is not .wav: {len(odd)} ({examples(odd)}); rename them"
-        problems.append(f"data.{corpus.folder_key}: {folder}: {what}, or {PREPARE_REMEDY}")
+        found = ClipFolder(folder, {})
+    present = found.files
     loaded = _labelled(corpus, config, folder, tuple(present), problems)
     if loaded is None or not present:
         return None
-    paths = [present[clip_id] for clip_id in loaded.clip_ids]
-    headers = read_headers(corpus, paths, config.data.fs, problems)
+    wavs = {clip_id: present[clip_id] for clip_id in loaded.clip_ids}
+    headers = read_headers(corpus, wavs, config.data.fs, problems)
+    embeddings, note = open_embeddings(corpus, loaded.clip_ids, present, config, problems)
     return replace(
         loaded,
         missing_recordings=absent_recordings(corpus, folder, (*loaded.listed, *present)),
         durations_s=headers.durations_s,
         formats=headers.formats,
-        embeddings=open_embeddings(corpus, loaded.clip_ids, config, problems),
+        embeddings=embeddings,
+        files=present,
+        notes=(*found.notes, *loaded.notes, *note),
     )
 
 
@@ -172,7 +182,8 @@ def _labelled(
 ) -> LoadedCorpus | None:
     """The corpus with labels of the clips on disk; None if its table cannot be used."""
     if corpus.table_key is None:
-        return LoadedCorpus(corpus, folder, present, {}, listed=_listed_only(corpus, config))
+        listed = _listed_only(corpus, config, present)
+        return LoadedCorpus(corpus, folder, present, {}, listed=listed)
     path = Path(getattr(config.data, corpus.table_key))
     try:
         table: EventTable | WeakTable = (
@@ -180,6 +191,8 @@ def _labelled(
             if corpus.labels == "weak"
             else read_strong_table(path, VOCABULARY)
         )
+        names = names_on_disk(path, table.clip_ids, folder, present)
+        table = table.renamed(names)
     except InputError as error:
         problems.append(f"data.{corpus.table_key}: {error}")
         return None
@@ -199,6 +212,8 @@ def _labelled(
     whole = LoadedCorpus(
         corpus, folder, listed, everything, listed=listed, left_out=tuple(left_out)
     )
+    if note := found_elsewhere(names):
+        whole = replace(whole, notes=(f"{path}: {note}",))
     if isinstance(table, WeakTable):
         return replace(whole, weak=table).select(clip_ids)
     return replace(whole, events=table).select(clip_ids)
@@ -214,11 +229,13 @@ def _left_out(
     return dict.fromkeys(clip_id for clip_id in table.clip_ids if clip_id in table.eventless)
 
 
-def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
+def _listed_only(corpus: Corpus, config: RecipeConfig, present: Sequence[str]) -> tuple[str, ...]:
     """The clips of a table that training does not need; warns if it is damaged."""
     path = table_path(corpus, config)
     try:
-        return () if path is None else listed_clips(path)
+        if path is None:
+            return ()
+        return listed_on_disk(path, Path(getattr(config.data, corpus.folder_key)), present)
     except InputError as error:
         warnings.warn(f"{error}; the table is ignored", UserWarning, stacklevel=2)
         return ()
@@ -230,6 +247,12 @@ def warn_of_missing(loaded: LoadedCorpus) -> None:
         total = len(loaded.missing) + len(loaded.clip_ids) + len(loaded.left_out)
         text = missing_text(loaded.corpus.title, loaded.folder, loaded.missing, total)
         warnings.warn(text, UserWarning, stacklevel=2)
+
+
+def warn_of_names(loaded: LoadedCorpus) -> None:
+    """Warn of clips from subfolders, and of those that a table or store names in another way."""
+    for note in loaded.notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
 
 
 def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, float]:
@@ -246,10 +269,10 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
     durations_s = dict(loaded.durations_s)
     if loaded.corpus.duration_key is not None:
         path = Path(getattr(config.data, loaded.corpus.duration_key))
-        table = read_durations(path)
-        untold = (loaded.folder / f"{c}.wav" for c in loaded.left_out if c not in table)
-        durations_s |= {wav.stem: probe(wav).duration_s for wav in untold if wav.is_file()}
-        durations_s |= header_durations(loaded.folder, loaded.left_out)
+        table = durations_of(path, _timed(loaded), loaded.folder)
+        untold = {c: loaded.files[c] for c in loaded.left_out if c in loaded.files}
+        durations_s |= {c: probe(wav).duration_s for c, wav in untold.items() if c not in table}
+        durations_s |= header_durations(untold)
         _check_table(path, table, durations_s, loaded, config)
         durations_s.update(table)
     absent = set(loaded.missing)
@@ -270,10 +293,17 @@ def _check_table(
     check_unmeasured_clips(path, table, unmeasured, max(clip_s, *files_s.values(), 0.0))
     if loaded.corpus == MAESTRO_VALIDATION:
         # Scored by recording, not by clip.
-        recordings = sorted({clip_span(c).recording for c in loaded.clip_ids})
+        recordings = _timed(loaded)
         check_durations(recordings, table)
-        windows = windows_of(loaded.folder, files_s, loaded.listed, clip_s=clip_s)
+        windows = windows_of(loaded.files, files_s, loaded.listed, clip_s=clip_s)
         check_recordings(path, table, windows, recordings)
+
+
+def _timed(loaded: LoadedCorpus) -> list[str]:
+    """What a durations table lists: MAESTRO's recordings, or clips."""
+    if loaded.corpus == MAESTRO_VALIDATION:
+        return sorted({clip_span(clip_id).recording for clip_id in loaded.clip_ids})
+    return [*dict.fromkeys((*loaded.clip_ids, *loaded.listed, *loaded.left_out))]
 
 
 def split_weak(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import count_formats
 from desed_task.audio.inspection import AudioContent
 from desed_task.dataio.annotations import read_durations
@@ -18,6 +19,7 @@ from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import mixed_text
 from local.data.clip_ends import check_clip_durations
+from local.data.clip_lookup import listed_on_disk
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     examples,
@@ -25,9 +27,9 @@ from local.data.corpus_checks import (
     open_embeddings,
     read_headers,
 )
-from local.data.expected_clips import absent_recordings, listed_clips, table_path
+from local.data.expected_clips import absent_recordings, table_path
 from local.data.loaded_corpus import LoadedCorpus
-from local.doctor.audio_files import FileInspection, wavs_of, wrong_lengths
+from local.doctor.audio_files import FileInspection, wrong_lengths
 from local.doctor.embedding_files import Identity, embeddings_report
 from local.doctor.report import CorpusReport, Finding, Level
 
@@ -62,10 +64,10 @@ class CorpusInspection:
 
     @cached_property
     def listed(self) -> tuple[str, ...] | None:
-        """Clips that the table lists, even with wrong labels; None without a table."""
+        """Clips that the table lists, even with wrong labels; None without a usable table."""
         path = table_path(self.corpus, self.config)
         try:
-            return None if path is None else listed_clips(path)
+            return None if path is None else listed_on_disk(path, self.folder, self.wavs)
         except InputError:
             return None  # Reported by training's own check.
 
@@ -113,6 +115,7 @@ class CorpusInspection:
             wanted: expected identity of the embeddings.
         """
         rate, listed = self.config.data.fs, self.listed
+        reader = self._matched(reader)
         by_table = self.corpus.table_key is not None and listed is not None
         unlisted = set(self.wavs).difference(listed or ()) if by_table else set()
         seconds = (self.examined[c].info.duration_s for c in self.used if c in self.examined)
@@ -131,7 +134,7 @@ class CorpusInspection:
             missing_recordings=absent_recordings(
                 self.corpus, self.folder, (*(listed or ()), *self.wavs)
             ),
-            unprepared=tuple(c for c in wavs_of(self.originals) if c not in self.wavs),
+            unprepared=tuple(c for c in clip_files(self.originals) if c not in self.wavs),
             unlisted=tuple(c for c in self.wavs if c in unlisted),
             unreadable={
                 c: f.examined for c, f in self.found.items() if isinstance(f.examined, str)
@@ -151,6 +154,8 @@ class CorpusInspection:
         """Findings beyond those of training's own check."""
         if self.loaded is None:
             yield from self._behind_the_table()
+        else:
+            yield from (Finding("note", self.corpus.name, note) for note in self.loaded.notes)
         yield from self._absent(report)
         yield from self._unused_but_extracted(report)
         if report.not_finite:
@@ -167,6 +172,15 @@ class CorpusInspection:
             )
             yield self._say("warning", f"{text}, or fetch them again")
         yield from self._silence(report)
+
+    def _matched(self, reader: EmbeddingReader | None) -> EmbeddingReader | None:
+        """The reader, if its names are those of single clips."""
+        try:
+            if reader is not None:
+                reader.match(self.wavs)
+        except InputError:
+            return None  # Reported by training's own check.
+        return reader
 
     def _say(self, level: Level, text: str) -> Finding:
         return Finding(level, self.corpus.name, f"{self.folder}: {text}")
@@ -185,9 +199,8 @@ class CorpusInspection:
             except InputError as error:
                 problems.append(f"data.{self.corpus.duration_key}: {error}")
         if self.used:
-            paths = list(self.used.values())
-            read_headers(self.corpus, paths, self.config.data.fs, problems)
-            open_embeddings(self.corpus, list(self.used), self.config, problems)
+            read_headers(self.corpus, self.used, self.config.data.fs, problems)
+            open_embeddings(self.corpus, list(self.used), self.wavs, self.config, problems)
         yield from (Finding("error", self.corpus.name, problem) for problem in problems)
 
     def _absent(self, report: CorpusReport) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 
 
 Precision = Literal["32", "bf16"]
+_NamedFiles = Sequence[tuple[str, Path]]
 
 
 class AudioBatch(NamedTuple):
@@ -72,14 +73,15 @@ class Embedder:
         """Features and tokens of the frame embeddings of a clip."""
         return self.beats.size, self.beats.n_tokens(self.n_samples)
 
-    def stream(self, wavs: Sequence[Path]) -> Generator[EmbeddedBatch, None, None]:
-        """Embeddings of files, batch by batch, in order; the next files are read meanwhile."""
+    def stream(self, clips: Mapping[str, Path]) -> Generator[EmbeddedBatch, None, None]:
+        """Embeddings of clips, batch by batch, in order; the next files are read meanwhile."""
         on_gpu = self.device.type == "cuda"
         size = self.batch_size or (32 if on_gpu else 4)
-        batches = [wavs[first : first + size] for first in range(0, len(wavs), size)]
+        named = list(clips.items())
+        batches = [named[first : first + size] for first in range(0, len(named), size)]
         return self._on_gpu(batches) if on_gpu else self._on_cpu(batches)
 
-    def _on_cpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
+    def _on_cpu(self, batches: Sequence[_NamedFiles]) -> Generator[EmbeddedBatch, None, None]:
         """One batch per core at a time, which is faster than all cores on one batch."""
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -89,7 +91,7 @@ class Embedder:
         finally:
             torch.set_num_threads(n_threads)
 
-    def _on_gpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
+    def _on_gpu(self, batches: Sequence[_NamedFiles]) -> Generator[EmbeddedBatch, None, None]:
         """Yield each batch, for writing, while the next one is computed."""
         before: EmbeddedBatch | None = None
         for batch in prefetch(self._read, batches, _READERS):
@@ -100,9 +102,9 @@ class Embedder:
         if before is not None:
             yield _arrived(before)
 
-    def _read(self, wavs: Sequence[Path]) -> AudioBatch:
+    def _read(self, clips: _NamedFiles) -> AudioBatch:
         clip_ids, waveforms, faults = [], [], []
-        for wav in wavs:
+        for clip_id, wav in clips:
             try:
                 clip = read_clip(
                     wav, sample_rate=BEATS_SAMPLE_RATE, n_samples=self.n_samples, rng=None
@@ -110,7 +112,7 @@ class Embedder:
             except InputError as error:
                 faults.append(str(error))
             else:
-                clip_ids.append(wav.stem)
+                clip_ids.append(clip_id)
                 waveforms.append(torch.from_numpy(clip.waveform))
         waveform = torch.stack(waveforms) if waveforms else torch.empty(0, self.n_samples)
         if self.device.type == "cuda":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,25 +79,25 @@ class Extractor:
         """The file of a set."""
         return self.folder / f"{name}.hdf5"
 
-    def check(self, sets: Mapping[str, Sequence[Path]]) -> None:
+    def check(self, sets: Mapping[str, Mapping[str, Path]]) -> None:
         """Check that no set's file would replace one that this program did not write.
 
         Args:
-            sets: set -> its files.
+            sets: set -> clip -> file.
 
         Raises:
             InputError: naming all such files.
         """
         problems = []
-        for name, wavs in sets.items():
+        for name, clips in sets.items():
             try:
-                self._why_not_current(name, {wav.stem: wav for wav in wavs})
+                self._why_not_current(name, clips)
             except InputError as error:
                 problems.append(str(error))
         if problems:
             raise InputError.collect(problems)
 
-    def extract(self, name: str, wavs: Sequence[Path]) -> list[str]:
+    def extract(self, name: str, clips: Mapping[str, Path]) -> list[str]:
         """Update the embeddings file of a set.
 
         A complete and current file is left alone. Otherwise embeddings of clips that are new or
@@ -107,7 +107,7 @@ class Extractor:
 
         Args:
             name: name of the set.
-            wavs: files of the set.
+            clips: clip -> file, of the whole set.
 
         Returns:
             Faults of the files that could not be read.
@@ -115,7 +115,6 @@ class Extractor:
         Raises:
             InputError: see `check`; or another run writes the file, or the disk is full.
         """
-        clips = {wav.stem: wav for wav in wavs}
         reason = self._why_not_current(name, clips)
         if reason is None:
             print(f"{name}: {len(clips)} clips, already up to date")
@@ -140,7 +139,7 @@ class Extractor:
         print(f"{name}: {what} {len(clips)} clips{' cannot be read' if faults else ''}")
         return faults
 
-    def _why_not_current(self, name: str, clips: dict[str, Path]) -> str | None:
+    def _why_not_current(self, name: str, clips: Mapping[str, Path]) -> str | None:
         """Reason to extract; None if the file is current, "" if it does not exist."""
         path = self.path(name)
         if not os.path.lexists(path):
@@ -153,7 +152,7 @@ class Extractor:
             )
         return reason
 
-    def _fault(self, path: Path, clips: dict[str, Path]) -> tuple[str | None, bool]:
+    def _fault(self, path: Path, clips: Mapping[str, Path]) -> tuple[str | None, bool]:
         """Why a file must be extracted again (None if it need not), and whether we wrote it."""
         try:
             # Published files do not record what they were computed with.
@@ -162,6 +161,7 @@ class Extractor:
             return str(error), False
         try:
             reader = EmbeddingReader(path)
+            reader.match(clips)
         except InputError as error:
             return f"extracted again: {error}", ours
         if (reader.size, reader.n_tokens) != self.embedder.shape:
@@ -191,7 +191,7 @@ class Extractor:
         print(f"{name}: the same as {REPEATS[name]}")
         return []
 
-    def _take_over(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> None:
+    def _take_over(self, name: str, writer: EmbeddingWriter, clips: Mapping[str, Path]) -> None:
         """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
         writer.forget(set(clips_newer_than(clips, writer.part)) - set(writer.todo))
         for donor in (writer.old, writer.path):
@@ -202,10 +202,10 @@ class Extractor:
         if n_done:
             print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")
 
-    def _compute(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> list[str]:
+    def _compute(self, name: str, writer: EmbeddingWriter, clips: Mapping[str, Path]) -> list[str]:
         todo = writer.todo
         self._check_space(name, len(todo))
-        stream = self.embedder.stream([clips[clip_id] for clip_id in todo])
+        stream = self.embedder.stream({clip_id: clips[clip_id] for clip_id in todo})
         faults: list[str] = []
         bar = tqdm(
             desc=name,

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from desed_task.atomic_files import atomic_path
+from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import read_clip
 from desed_task.dataio.annotations import read_strong_table, read_weak_table
 from desed_task.errors import InputError
@@ -19,6 +20,7 @@ from desed_task.features import LogMel
 from desed_task.file_names import LONGEST_NAME, shorten_name
 from local.classes_dict import VOCABULARY
 from local.config import load_config
+from local.data.clip_lookup import names_on_disk
 from local.prep.layout import DataLayout
 
 _CONFIG = Path(__file__).parents[2] / "confs" / "pretrained.yaml"
@@ -147,8 +149,9 @@ def _labelled(layout: DataLayout, kind: _Kind) -> list[tuple[Path, list[PlotLabe
             ]
             for clip_id in strong.clip_ids
         }
-    paths = {clip_id: folder / f"{clip_id}.wav" for clip_id in labels}
-    return [(path, labels[clip_id]) for clip_id, path in paths.items() if path.is_file()]
+    files = clip_files(folder)
+    names = names_on_disk(table, labels, folder, files)
+    return [(files[names[clip_id]], labels[clip_id]) for clip_id in labels if clip_id in names]
 
 
 def _draw_wave(axes: Axes, waveform: np.ndarray) -> None:

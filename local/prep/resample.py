@@ -143,6 +143,7 @@ def _without_source(
 
 def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
     """Format notes that a folder's counts do not show."""
+    yield from report.notes
     if report.converted:
         again = f"written again as {SAMPLE_FORMATS[report.bits]}: {report.converted}"
         yield f"{target}: had {formats_text(report.before)}; {again}"

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.audio.clip_files import clip_files
+from desed_task.dataio.clip_names import last_part
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
@@ -65,7 +67,7 @@ _FREE = {
 
 def run_problems(runs: Sequence[SubmittedRun]) -> list[str]:
     """Find why the runs are not trainings of one system on one evaluation set."""
-    problems = []
+    problems = [problem for run in runs for problem in _shared_names(run)]
     for index, run in enumerate(runs):
         for other in runs[:index]:
             where = f"{other.folder} and {run.folder}"
@@ -81,6 +83,19 @@ def run_problems(runs: Sequence[SubmittedRun]) -> list[str]:
         if index:
             problems += _differences(runs[0], run)
     return problems
+
+
+def _shared_names(run: SubmittedRun) -> Iterator[str]:
+    """Clips whose tables would have one name in the package, which has no subfolders."""
+    clips: dict[str, list[str]] = {}
+    for clip_id in run.clips:
+        clips.setdefault(last_part(clip_id).casefold(), []).append(clip_id)
+    for same in clips.values():
+        if len(same) > 1:
+            yield (
+                f"{run.folder}: {' and '.join(same)} would be one table of the package, which has "
+                "no subfolders; evaluate files of different names"
+            )
 
 
 def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
@@ -107,7 +122,10 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
     problems = []
     for kind in SCORE_KINDS:
         folder = score_folder(run.folder, role, kind)
-        there = {path.stem for path in folder.glob("*.tsv")}
+        there = {
+            path.relative_to(folder).as_posix().removesuffix(".tsv")
+            for path in folder.rglob("*.tsv")
+        }
         absent, strange = sorted(run.clips.keys() - there), sorted(there - run.clips.keys())
         for names, what in ((absent, "no table of"), (strange, "tables of unknown clips:")):
             if names:
@@ -139,7 +157,8 @@ def _scored_until_s(duration_s: float, clip_s: float) -> float:
 
 def duration_problems(run: SubmittedRun) -> list[str]:
     """Find clips whose durations in evaluation.json differ from their files', if these exist."""
-    files_s = header_durations(Path(run.config.data.eval_folder), run.clips)
+    there = clip_files(Path(run.config.data.eval_folder))
+    files_s = header_durations({clip: there[clip] for clip in run.clips if clip in there})
     path = run.folder / EVALUATION_FILE
     try:
         check_clip_durations(path, run.clips, files_s, remedy=EVALUATE_REMEDY)

@@ -192,6 +192,9 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
     n_clips = len(checked.runs[0].clips)
     if n_clips != OFFICIAL_CLIPS:
         yield f"note: {n_clips} clips; the evaluation set of 2024 has {OFFICIAL_CLIPS}"
+    below = sum("/" in clip_id for clip_id in checked.runs[0].clips)
+    if below:
+        yield f"note: {below} clips come from subfolders, which their tables' names leave out"
     for run in checked.runs:
         counted = n_measurements(run.energy["training"])
         if counted < run.sessions:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import probe
-from desed_task.dataio.annotations import read_durations, read_strong_table
+from desed_task.dataio.annotations import read_strong_table
 from desed_task.errors import InputError
 from desed_task.evaluation import clip_counts, fscores
 from desed_task.evaluation.psds import PSDS1, PSDS2
@@ -32,6 +33,7 @@ from local.data.clip_ends import (
     header_durations,
     leave_out_late_events,
 )
+from local.data.clip_lookup import durations_of, names_on_disk
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
@@ -76,27 +78,33 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     Raises:
         InputError: for missing or unusable tables, and durations that differ from the audio.
     """
-    table = read_strong_table(Path(getattr(config.data, corpus.table_key)), VOCABULARY)
+    table = Path(getattr(config.data, corpus.table_key))
     folder = Path(getattr(config.data, corpus.folder_key))
-    there = set(clip_ids)
+    events = read_strong_table(table, VOCABULARY)
+    files, there = clip_files(folder), set(clip_ids)
+    names = names_on_disk(table, events.clip_ids, folder, clip_ids)
+    others = [clip_id for clip_id in events.clip_ids if clip_id not in names]
+    names |= names_on_disk(table, others, folder, (c for c in files if c not in there))
+    events = events.renamed(names)
     # The scores show which clips without events the test left out, by whatever rule.
-    left_out = tuple(c for c in table.clip_ids if c in table.eventless and c not in there)
-    events = table.select([clip_id for clip_id in table.clip_ids if clip_id in there])
-    known = read_durations(Path(getattr(config.data, corpus.duration_key)))
+    listed = events.clip_ids
+    left_out = tuple(c for c in listed if c in events.eventless and c not in there)
+    events = events.select([clip_id for clip_id in listed if clip_id in there])
     # MAESTRO is scored by recording, so the length of its clips does not matter.
     asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
-    own = header_durations(folder, events.clip_ids)
-    own |= {
-        c: probe(folder / f"{c}.wav").duration_s for c in asked if c not in known and c not in own
-    }
+    known = durations_of(Path(getattr(config.data, corpus.duration_key)), asked, folder)
+    own = header_durations({c: files[c] for c in events.clip_ids if c in files})
+    wavs = {c: files.get(c, folder / f"{c}.wav") for c in asked if c not in known and c not in own}
+    own |= {clip_id: probe(wav).duration_s for clip_id, wav in wavs.items()}
     loaded = LoadedCorpus(
         corpus,
         folder,
         events.clip_ids,
         own,
         events=events,
-        listed=table.clip_ids,
+        listed=listed,
         left_out=left_out,
+        files=files,
     )
     durations_s = table_durations(loaded, config)
     events = leave_out_late_events(events, durations_s)

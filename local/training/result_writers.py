@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.batch import Source
+from desed_task.dataio.clip_names import flat_names
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
 from desed_task.file_names import LONGEST_NAME, shorten_name
@@ -92,12 +93,12 @@ def _figures(
             )
     for truth in data.truths("test"):
         scores = stored[role, truth.source][1]
-        for clip_id in _clips_to_draw(truth):
+        for clip_id, name in flat_names(_clips_to_draw(truth)).items():
             row = scores.clip_ids.index(clip_id)
             title = f"{clip_id}, {role}"
             yield (
                 # Without its ending, of at most 8 bytes.
-                shorten_name(f"event_roll_{clip_id}", LONGEST_NAME - 8),
+                shorten_name(f"event_roll_{name}", LONGEST_NAME - 8),
                 figures.plot_event_roll(
                     scores.values[row],
                     scores.boundaries_s,

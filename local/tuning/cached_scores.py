@@ -112,12 +112,12 @@ def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]
     digest = hashlib.sha256(sha256_of(checkpoint).encode())
     digest.update(data.grid.boundaries_s.tobytes())
     for name, loaded in sorted(data.loaded.items()):
-        files = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
+        files = [(wav.relative_to(loaded.folder).as_posix(), wav) for wav in loaded.wavs]
         if loaded.embeddings is not None:
-            files.append(loaded.embeddings.path)
-        for path in files:
+            files.append((loaded.embeddings.path.name, loaded.embeddings.path))
+        for title, path in files:
             status = path.stat()
-            line = f"{name}\t{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
+            line = f"{name}\t{title}\t{status.st_size}\t{status.st_mtime_ns}\n"
             digest.update(line.encode())
     # Which clips are scored: those held out for validation, by the current rules.
     scored_clips = [truth.events.clip_ids for truth in truths]

@@ -162,3 +162,12 @@ def test_odd_names_are_listed_and_shown_in_one_line(tmp_path):
     assert {os.fsencode(path.name) for path in listed.files} == set(odd)
     assert r"1 link to nothing (\x1b[31m\xfe.wav)" in listed.line()
     assert listed.line().isprintable()
+
+
+def test_links_need_not_be_followed_and_one_folder_can_be_excluded(tmp_path):
+    make(tmp_path, "rec/a.wav", "rec/out/b.wav", "data/c.wav", "more/d.wav")
+    for name in ("data", "more"):
+        (tmp_path / "rec" / name).symlink_to(tmp_path / name)
+    listed = list_audio(tmp_path / "rec", follow_links=False, without=tmp_path / "rec" / "out")
+    assert below(listed) == ["a.wav"]
+    assert listed.left_out_text() == "2 linked folders (data, more)"

@@ -113,7 +113,7 @@ def datasets(files, clips, embedding_type="frame"):
     made = [
         SedDataset(
             clip_ids,
-            files.wavs[0].parent,
+            [files.wavs[0].with_name(f"{clip_id}.wav") for clip_id in clip_ids],
             policy,
             VOCABULARY.mask(["Dog"] if source == Source.WEAK else ["Dog", "Cat"]),
             source,

@@ -178,11 +178,11 @@ def test_a_recording_ends_where_its_clips_do(told_s, lengths, complete, accepted
             clip_ends.check_recordings(*arguments)
 
 
-def test_names_of_clips_that_are_not_there_count_up_to_a_clip(tmp_path):
-    windows = clip_ends.windows_of(tmp_path, {}, ["r-000000-9999900", "x"], clip_s=10.0)
+def test_names_of_clips_that_are_not_there_count_up_to_a_clip():
+    windows = clip_ends.windows_of([], {}, ["r-000000-9999900", "x"], clip_s=10.0)
     assert windows == ({"r-000000-9999900": 10.0, "x": 0.0}, False)
-    sf.write(tmp_path / "r-000500-001200.wav", np.zeros(160), 16000)
-    windows = clip_ends.windows_of(tmp_path, {"r-000500-001200": 0.01}, [], clip_s=10.0)
+    on_disk = ["r-000500-001200"]
+    windows = clip_ends.windows_of(on_disk, {"r-000500-001200": 0.01}, [], clip_s=10.0)
     assert windows == ({"r-000500-001200": 0.01}, True)
 
 

@@ -12,6 +12,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.batch import Source
 from desed_task.dataio.annotations import read_durations, read_strong_table
 from desed_task.errors import InputError
@@ -200,7 +201,9 @@ def test_durations_of_clips_left_out_are_the_table_s_and_else_the_file_s(extract
     sf.write(tmp_path / "c.wav", np.zeros(8000), 16000)
     sf.write(tmp_path / "b.wav", np.zeros(7 * 16000), 16000)
     loaded = LoadedCorpus(
-        corpora.DEVTEST, tmp_path, ("a",), {"a": 9.0}, left_out=("b", "c", "nowhere")
+        *(corpora.DEVTEST, tmp_path, ("a",), {"a": 9.0}),
+        left_out=("b", "c", "nowhere"),
+        files=clip_files(tmp_path),
     )
     found = table_durations(loaded, config)
     assert found == {"a": 9.5, "b": 7.0, "c": 0.5}
