@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import AudioInfo, probe
 from desed_task.audio.inspection import AudioContent, inspect_audio
 from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.clip_names import match_names
 from desed_task.errors import InputError
 from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
@@ -41,6 +42,18 @@ class FileInspection(NamedTuple):
     original_s: float | None
 
 
+def original_files(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Clip -> its file in the folder of originals, and originals that are none of the clips'."""
+    files, clips = clip_files(folder), tuple(clips)
+    try:
+        names = match_names(clips, files)
+    except InputError:
+        names = {clip_id: clip_id for clip_id in clips if clip_id in files}
+    used = set(names.values())
+    found = {clip_id: files[name] for clip_id, name in names.items()}
+    return found, tuple(name for name in files if name not in used)
+
+
 def inspect_files(
     config: RecipeConfig,
     wavs: Mapping[Corpus, Mapping[str, Path]],
@@ -51,7 +64,7 @@ def inspect_files(
     """Read every file in threads: corpus -> clip -> result."""
     work: list[tuple[Path, Path | None]] = []
     for corpus, clips in wavs.items():
-        originals = clip_files(getattr(config.data, f"{corpus.folder_key}_44k"))
+        originals, _ = original_files(Path(getattr(config.data, f"{corpus.folder_key}_44k")), clips)
         work += [(path, originals.get(clip_id)) for clip_id, path in clips.items()]
     bar = "reading audio"
     results = iter(list(thread_map(_inspect, work, jobs=jobs, desc=bar, progress=progress)))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import count_formats
 from desed_task.audio.inspection import AudioContent
 from desed_task.dataio.annotations import read_durations
@@ -29,7 +28,7 @@ from local.data.corpus_checks import (
 )
 from local.data.expected_clips import absent_recordings, table_path
 from local.data.loaded_corpus import LoadedCorpus
-from local.doctor.audio_files import FileInspection, wrong_lengths
+from local.doctor.audio_files import FileInspection, original_files, wrong_lengths
 from local.doctor.embedding_files import Identity, embeddings_report
 from local.doctor.report import CorpusReport, Finding, Level
 
@@ -134,7 +133,7 @@ class CorpusInspection:
             missing_recordings=absent_recordings(
                 self.corpus, self.folder, (*(listed or ()), *self.wavs)
             ),
-            unprepared=tuple(c for c in clip_files(self.originals) if c not in self.wavs),
+            unprepared=original_files(self.originals, self.wavs)[1],
             unlisted=tuple(c for c in self.wavs if c in unlisted),
             unreadable={
                 c: f.examined for c, f in self.found.items() if isinstance(f.examined, str)

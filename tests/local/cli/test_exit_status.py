@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -119,3 +122,52 @@ def test_passwords_are_in_no_traceback(capsys, monkeypatch):
     said = capsys.readouterr().err
     assert "Traceback" in said and SAFE in said and "KeyError: 'inner'" in said
     assert "S3cret" not in said.replace('raise ValueError(f"no connection to {URL}")', "")
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys):
+    def refuse(args):
+        warnings.warn("n\x1b[2J: skipped", UserWarning, stacklevel=1)
+        raise InputError("n\x1b[31m\udcff\r.wav: is not readable\n  - é")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        before = warnings.showwarning
+        warnings.showwarning = lambda message, *_: print(
+            warnings.formatwarning(message, UserWarning, "", 0), end="", file=sys.stderr
+        )
+        try:
+            assert run_command(refuse, argparse.Namespace()) == 2
+        finally:
+            warnings.showwarning = before
+    assert capsys.readouterr().err == (
+        "warning: n\\x1b[2J: skipped\nerror: n\\x1b[31m\\xff\\x0d.wav: is not readable\n  - é\n"
+    )
+
+
+PRINTING = """
+import argparse, sys
+from local.cli.exit_status import run_command
+def show(args):
+    print("to stdout:", sys.argv[1])
+    print("to stderr:", sys.argv[1], file=sys.stderr)
+    return 0
+sys.exit(run_command(show, argparse.Namespace()))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-8:strict"])
+def test_any_name_is_printed_in_any_encoding(encoding):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING, "n\udcff é 名".encode("utf-8", "surrogateescape")],
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": encoding,
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        },
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for text in (done.stdout, done.stderr):
+        shown = text.decode(encoding.partition(":")[0])
+        assert shown.split(":")[1].startswith(r" n\xff ") and "\ufffd" not in shown

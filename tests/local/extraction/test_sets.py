@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,18 @@ def test_clips_of_subfolders_are_found_and_counted(
         f"{tmp_path / 'weak_folder'}: 2 of 3 clips come from subfolders (x, y)",
         f"{tmp_path / 'weak_folder'}: audio that is not WAV, left out: 1 .mp3; convert it",
     ]
+
+
+def test_clips_that_no_table_can_name_are_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "eval_folder"
+    folder.mkdir()
+    names = (b"a.wav", b"n\xff.wav", b"t\tb.wav", b"c.m4a")
+    for name in names:
+        (folder / os.fsdecode(name)).touch()
+    found = find_wavs(config_in(tmp_path), ("eval",))
+    assert found == {"eval": {"a": folder / "a.wav"}}
+    told = capsys.readouterr().out
+    assert r"left out: 2 (n\xff.wav, t\tb.wav); rename them" in told
+    assert f"{folder}: audio that is not WAV, left out: 1 .m4a; convert it" in told
