@@ -7,18 +7,18 @@ length, chained Ogg streams) and most formats of phones and browsers not at all.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from shutil import which
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_end
 from desed_task.errors import InputError
 
@@ -31,9 +31,7 @@ COMPRESSED = "COMPRESSED"
 # What is missing of the length that a header states is named from 0.2 s on, which is more than the
 # padding of any codec. A file is cut short that lacks a second and a hundredth of it, or a tenth.
 _NAMED_S, _CUT_S, _CUT_SHARE, _CUT_SHARE_OF_SHORT = 0.2, 1.0, 0.01, 0.1
-# What the libraries of FFmpeg log of a container outside `formats.SAFE_OPTIONS`.
-_NOT_ALLOWED = "Format not on whitelist"
-# What they log of chained streams that differ, and then leave out.
+# What FFmpeg's libraries log of chained streams that differ, and then leave out.
 _CHANGED = "change is not supported"
 
 
@@ -222,17 +220,3 @@ class DecodedSound:
             )
         text = f"{self._path}: {lengths} that its header states could be decoded; the rest is left"
         warnings.warn(f"{text} out", UserWarning, stacklevel=1)
-
-
-def refuse_undecodable(path: PathLike, reasons: Sequence[str]) -> NoReturn:
-    """Raise the InputError for a file that cannot be decoded or is missing.
-
-    Args:
-        path: the file.
-        reasons: messages of the decoder; the last one is shown.
-    """
-    reason = reasons[-1] if reasons else "it contains no audio"
-    if any(_NOT_ALLOWED in text for text in reasons):
-        reason = "it has no format of audio or video"
-    what = f"is not readable as audio ({reason})" if Path(path).is_file() else "no such file"
-    raise InputError(f"{path}: {what}; replace or remove the file") from None

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.decoding import refuse_undecodable
-from desed_task.audio.formats import SAFE_OPTIONS, UNRELIABLE
+from desed_task.audio.formats import SAFE_OPTIONS, UNRELIABLE, refuse_undecodable
 from desed_task.errors import InputError
 
 _BLOCK_BYTES = 1 << 20

@@ -15,12 +15,8 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.audio.decoding import (
-    COMPRESSED,
-    INSTALL_HINT,
-    DecodedSound,
-    refuse_undecodable,
-)
+from desed_task.audio.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
+from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
 from desed_task.errors import InputError
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from desed_task.atomic_files import PathLike
+from desed_task.errors import InputError
+
 # For files found in folders; a file given by its path may have any ending, as only its content
 # decides how it is read.
 AUDIO_SUFFIXES = (
@@ -22,3 +29,19 @@ _DEMUXERS = (
 SAFE_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(_DEMUXERS)}
 # Containers whose length is taken from their last page, even if that belongs to another stream.
 UNRELIABLE = ("ogg",)
+# What FFmpeg's libraries log of other containers.
+_NOT_ALLOWED = "Format not on whitelist"
+
+
+def refuse_undecodable(path: PathLike, reasons: Sequence[str]) -> NoReturn:
+    """Raise the InputError for a file that cannot be decoded or is missing.
+
+    Args:
+        path: the file.
+        reasons: messages of the decoder; the last one is shown.
+    """
+    reason = reasons[-1] if reasons else "it contains no audio"
+    if any(_NOT_ALLOWED in text for text in reasons):
+        reason = "it has no format of audio or video"
+    what = f"is not readable as audio ({reason})" if Path(path).is_file() else "no such file"
+    raise InputError(f"{path}: {what}; replace or remove the file") from None

@@ -150,6 +150,10 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
     mute = next(w for w in corpus.wavs("test_folder") if re.search(rf"{w.name}\t\d", table))
     rewrite(mute, np.zeros(sf.info(mute).frames))
 
+    opposite = corpus.wavs("eval_folder")[0]
+    half = noise(sf.info(opposite).duration)
+    rewrite(opposite, np.stack([half, -0.9 * half], axis=1))
+
     cut = corpus.wavs("synth_folder")[2]
     cut.write_bytes(cut.read_bytes()[:5000])
     os.utime(cut, OLD)
@@ -184,6 +188,11 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
     return {
         "missing file": ("warning", "devtest", rf"1 of 6 listed clips.*\({gone.stem}\)"),
         "silent file": ("warning", "devtest", rf"1 of 5 files are digitally silent.*{mute.stem}"),
+        "opposite phase": (
+            "warning",
+            "eval",
+            rf"1 of \d+ files have channels that cancel each other.*\({opposite.stem}\)",
+        ),
         "truncated file": ("error", "synth_train", rf"{cut}: is cut short"),
         "wrong rate": ("error", "strong_train", rf"1 of 4 files are at 44100 Hz.*{fast.stem}"),
         "absent file": ("warning", "strong_train", r"1 of 5 listed clips.*Yabsent_"),
@@ -248,6 +257,7 @@ def test_the_report_names_what_was_planted(corpus):
     assert list(parts["strong_train"]["wrong_rate"].values()) == [44100]
     assert list(parts["synth_train"]["unreadable"]) == ["2"]
     assert len(parts["unlabeled_train"]["wrong_length"]) == 1
+    assert len(parts["eval"]["cancelling"]) == 1
     # The table cannot be used for its label, but says all the same which clips there should be.
     assert (parts["weak_train"]["listed"], parts["weak_train"]["present"]) == (6, 6)
     assert len(parts["synth_val"]["missing"]) == parts["synth_val"]["listed"] == 4

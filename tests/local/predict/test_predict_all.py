@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -255,3 +257,34 @@ def test_a_name_that_the_output_folder_refuses_ends_only_its_recording(
     assert summary.n_done == 2 and len(summary.faults) == 1
     assert "r1.wav: its results cannot be called" in summary.faults[0]
     assert "(Is a directory); rename the recording or" in summary.faults[0]
+
+
+def test_recordings_without_sound_are_named_and_done(detector, recordings, tmp_path, capsys):
+    mute, opposite, short = (recording.path for recording in recordings)
+    sf.write(mute, np.zeros(RATE), RATE)
+    half = 0.1 * np.random.default_rng(0).normal(size=3 * RATE)
+    sf.write(opposite, np.stack([half, -half], axis=1), RATE)
+    short.write_bytes(short.read_bytes()[:-1])
+    summary = run(detector, recordings, output(tmp_path))
+    assert (summary.n_done, summary.faults) == (3, [])
+    told = capsys.readouterr().err
+    for path, text in (
+        (mute, "is digitally silent; events that are detected in it are not real"),
+        (opposite, "its channels cancel each other (opposite phase) in 3.0 of 3.0 s"),
+        (short, "1 of 96000 bytes of samples (0.0312 ms) are missing at its end; the rest is read"),
+    ):
+        assert told.count(f"{path}: {text}") == 1
+    assert told.count("UserWarning") + told.count("warning: ") == 3
+    assert len(list((tmp_path / "out" / "sub").iterdir())) == 3
+
+
+@pytest.mark.skipif(which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_phone_s_recording_gives_the_events_of_its_samples(detector, recordings, tmp_path):
+    plain = recordings[2]
+    phone = Recording(plain.path.with_name("-phone: 1.m4a"), "phone")
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", plain.path, "-c:a", "alac"]
+    subprocess.run([*command, f"file:{phone.path}"], check=True)
+    assert run(detector, [plain, phone], output(tmp_path)).n_done == 2
+    tables = (tmp_path / "out" / name for name in ("sub/r2.tsv", "phone.tsv"))
+    expected, found = (table.read_text().replace("r2.wav", "-phone: 1.m4a") for table in tables)
+    assert found == expected and found.count("\n") > 1
