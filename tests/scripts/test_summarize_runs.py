@@ -10,10 +10,11 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
+from local.cli.own_files import RECORD_FILE
 from local.summary import summarize
 from tests.local.summary.synthetic_runs import fabricate_run, fabricate_truth
 
-FILES = {"summary.md", "summary.json", "metrics.png", "classes.png"}
+FILES = {"summary.md", "summary.json", "metrics.png", "classes.png", RECORD_FILE}
 
 
 @pytest.fixture(scope="module")
