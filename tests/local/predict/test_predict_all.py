@@ -149,7 +149,10 @@ def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):
     assert (summary.n_done, summary.n_skipped) == (2, 1)
     assert changed.read_text() == "mine"
     assert ", 1 skipped because their files exist" in summary.table()
-    summary = run(detector, recordings[1:2], output(tmp_path, ("tsv", "txt"), skip_existing=True))
+    both = output(tmp_path, ("tsv", "txt"), skip_existing=True)
+    with pytest.raises(InputError, match=str(changed)):
+        run(detector, recordings[1:2], both)
+    summary = run(detector, recordings[1:2], both._replace(overwrite=True))
     assert summary.n_done == 1 and changed.read_text() != "mine"
 
 
