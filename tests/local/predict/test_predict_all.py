@@ -14,11 +14,13 @@ import soundfile as sf
 
 from desed_task.checkpoints.spec import build_detector
 from desed_task.dataio.annotations import read_strong_table
+from desed_task.errors import InputError
 from desed_task.file_names import unescape_name
 from desed_task.inference.detector import DEFAULT_HOP_S, SoundEventDetector
 from desed_task.postprocess import DEFAULT_THRESHOLD
 from local.classes_dict import VOCABULARY
 from local.cli.exit_status import StoppedError
+from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.predict import outputs
 from local.predict import predict_all as searching
@@ -151,7 +153,10 @@ def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):
     assert (summary.n_done, summary.n_skipped) == (2, 1)
     assert changed.read_text() == "mine"
     assert ", 1 skipped because their files exist" in summary.table()
-    summary = run(detector, recordings[1:2], output(tmp_path, ("tsv", "txt"), skip_existing=True))
+    both = output(tmp_path, ("tsv", "txt"), skip_existing=True)
+    with pytest.raises(InputError, match=str(changed)):
+        run(detector, recordings[1:2], both)
+    summary = run(detector, recordings[1:2], both._replace(overwrite=True))
     assert summary.n_done == 1 and changed.read_text() != "mine"
 
 
@@ -225,7 +230,7 @@ def test_recordings_of_any_name_are_done(detector, tmp_path, capsys):
     errors = told.err.partition("Recordings not read:\n")[2].splitlines()
     assert len(errors) == 1 and r"in\xe9/bad\xfe\n.wav: is not readable as audio" in errors[0]
     assert rf"results: {tmp_path}/out\xff" in told.out and "\x1b" not in told.out + errors[0]
-    written = list(to.folder.iterdir())
+    written = [path for path in to.folder.iterdir() if path.name != RECORD_FILE]
     assert len(written) == len(ODD_NAMES) * len(FORMATS)
     contents = [json.loads(path.read_bytes()) for path in to.folder.glob("*.json")]
     recordings = [unescape_name(content["recording"]) for content in contents]
@@ -252,11 +257,17 @@ def test_recordings_of_any_name_are_done(detector, tmp_path, capsys):
 def test_a_name_that_the_output_folder_refuses_ends_only_its_recording(
     detector, recordings, tmp_path
 ):
-    (tmp_path / "out/sub/r1.tsv").mkdir(parents=True)
-    summary = run(detector, recordings, output(tmp_path))
+    refused = recordings[1]._replace(name="x" * 300)
+    summary = run(detector, [recordings[0], refused, recordings[2]], output(tmp_path))
     assert summary.n_done == 2 and len(summary.faults) == 1
     assert "r1.wav: its results cannot be called" in summary.faults[0]
-    assert "(Is a directory); rename the recording or" in summary.faults[0]
+    assert "(File name too long); rename the recording or" in summary.faults[0]
+
+
+def test_a_folder_in_the_place_of_a_result_is_named_first(detector, recordings, tmp_path):
+    (tmp_path / "out/sub/r1.tsv").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"r1\.tsv \(a folder\)"):
+        run(detector, recordings, output(tmp_path))
 
 
 def test_recordings_without_sound_are_named_and_done(detector, recordings, tmp_path, capsys):
@@ -288,3 +299,57 @@ def test_a_phone_s_recording_gives_the_events_of_its_samples(detector, recording
     tables = (tmp_path / "out" / name for name in ("sub/r2.tsv", "phone.tsv"))
     expected, found = (table.read_text().replace("r2.wav", "-phone: 1.m4a") for table in tables)
     assert found == expected and found.count("\n") > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("r0.tsv", "file"), ("r1.json", "file"), ("r2.txt", "file"), ("r1.png", "link")],
+)
+def test_files_of_the_user_beside_recordings_stay(
+    detector, recordings, tmp_path, monkeypatch, name, kind
+):
+    """Results into the folder of the recordings, where labels of the user may be."""
+    beside = [Recording(one.path, one.path.stem) for one in recordings]
+    where = Output(tmp_path / "in", ("tsv", "json", "txt", "png"), False, {})
+    mine = tmp_path / "in" / name
+    if kind == "file":
+        mine.write_text("of the user")
+    else:
+        mine.symlink_to(beside[0].path)
+    before = {path: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    with monkeypatch.context() as patched:
+        patched.setattr(searching, "_detect_recording", None)  # Before anything is computed.
+        with pytest.raises(InputError, match=f"--overwrite:\n  - {mine}$"):
+            run(detector, beside, where)
+    assert {path: path.read_bytes() for path in (tmp_path / "in").iterdir()} == before
+    # Without the format that it stands in the way of.
+    others = tuple(format_ for format_ in where.formats if format_ != mine.suffix[1:])
+    assert run(detector, beside, where._replace(formats=others)).n_done == 3
+    assert before.items() <= {p: p.read_bytes() for p in (tmp_path / "in").iterdir()}.items()
+    assert run(detector, beside[:1], where._replace(formats=others)).n_done == 1
+    assert run(detector, beside, where._replace(overwrite=True)).faults == []
+    assert not mine.is_symlink() and mine.read_bytes() != b"of the user"
+    assert beside[0].path.read_bytes() == before[beside[0].path]
+
+
+def test_an_edited_result_stays_and_a_stopped_run_goes_on(
+    detector, recordings, tmp_path, monkeypatch
+):
+    detect = searching._detect_recording
+
+    def stop(detector, recording, *more):
+        if recording is recordings[1]:
+            raise KeyboardInterrupt
+        return detect(detector, recording, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(searching, "_detect_recording", stop)
+        with pytest.raises(StoppedError):
+            run(detector, recordings, output(tmp_path))
+    assert run(detector, recordings, output(tmp_path, skip_existing=True)).n_skipped == 1
+    assert run(detector, recordings, output(tmp_path)).n_done == 3
+    edited = tmp_path / "out/sub/r2.tsv"
+    edited.write_text(edited.read_text() + "r2.wav\t0\t1\tSpeech\t1\n")
+    with pytest.raises(InputError, match=str(edited)):
+        run(detector, recordings, output(tmp_path))
+    assert run(detector, recordings, output(tmp_path, skip_existing=True)).n_skipped == 3
