@@ -242,10 +242,7 @@ def _warnings_above(bar: tqdm[Any]) -> Iterator[None]:
             yield
         finally:
             for warning in told:
-                text = warnings.formatwarning(
-                    warning.message, warning.category, warning.filename, warning.lineno
-                )
-                bar.write(text.rstrip(), file=sys.stderr)
+                bar.write(f"warning: {warning.message}", file=sys.stderr)
 
 
 def _pending(
