@@ -58,7 +58,8 @@ def corpus(extracted, tmp_path):
         for key, change in changes.items():
             head, *rows = Path(getattr(sources, key)).read_text().splitlines()
             # Another name than the published ones, with a space and beyond ASCII.
-            path = tmp_path / f"Tabelle für {key}.tsv"
+            (folder := tmp_path / str(len(list(tmp_path.iterdir())))).mkdir()
+            path = folder / f"Tabelle für {key}.tsv"
             path.write_text("\n".join([head, *change(rows)]) + "\n", encoding="utf-8")
             overrides = (*overrides, f"data.{key}={path}")
         return load_config(extracted, (NO_EMBEDDINGS, *overrides))
