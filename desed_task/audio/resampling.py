@@ -130,11 +130,12 @@ def resample_folder(
         _resample_or_explain, target_of, headers=headers, sample_rate=sample_rate, bits=bits
     )
     desc = f"{source.parent.name}/{source.name}"
-    results = list(thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress))
+    results = thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress)
     found = dict(zip(wavs, results, strict=True))
-    outcomes = {wav: one for wav, one in found.items() if isinstance(one, _Outcome)}
-    written = {wav: one for wav, one in outcomes.items() if one.result.written}
     failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
+    written = {
+        wav: one for wav, one in found.items() if isinstance(one, _Outcome) and one.result.written
+    }
     other, targets = of_other_format(headers, bits), set(target_of.values())
     return ResampleReport(
         len(written),
