@@ -133,9 +133,8 @@ def resample_folder(
     results = thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress)
     found = dict(zip(wavs, results, strict=True))
     failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
-    written = {
-        wav: one for wav, one in found.items() if isinstance(one, _Outcome) and one.result.written
-    }
+    outcomes = ((wav, one) for wav, one in found.items() if isinstance(one, _Outcome))
+    written = {wav: one for wav, one in outcomes if one.result.written}
     other, targets = of_other_format(headers, bits), set(target_of.values())
     return ResampleReport(
         len(written),
