@@ -105,7 +105,8 @@ def prepare_or_check(args: argparse.Namespace) -> int:
     if args.check:
         from local.doctor.check import run_check  # PyTorch takes seconds to import
 
-        return run_check(args.conf_file, args.out_dir or Path(), jobs=args.jobs)
+        folder = args.out_dir or Path()
+        return run_check(args.conf_file, folder, jobs=args.jobs, overwrite=args.overwrite)
     return generate(args)
 
 

@@ -15,6 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from local.cli.arguments import add_overwrite
 from local.cli.exit_status import run_command
 
 
@@ -65,6 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="BEATs weights of the embeddings (default: the run's pretrained.beats_checkpoint)",
     )
+    add_overwrite(parser)
     args = parser.parse_args(argv)
     if not args.runs and args.write_metadata is None:
         parser.error("give one to three evaluation run folders")
@@ -89,7 +91,7 @@ def submit(args: argparse.Namespace) -> int:
         args.baseline,
         args.beats,
     )
-    make_submission(sources, args.output_dir)
+    make_submission(sources, args.output_dir, overwrite=args.overwrite)
     return 0
 
 

@@ -16,7 +16,7 @@ import argparse
 import sys
 from typing import Any
 
-from local.cli.arguments import non_negative_seconds, positive_int
+from local.cli.arguments import add_overwrite, non_negative_seconds, positive_int
 from local.cli.exit_status import run_command
 
 FLAGS: dict[str, dict[str, Any]] = {
@@ -82,6 +82,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     for flag, settings in FLAGS.items():
         parser.add_argument(*flag.split(), **settings)
+    add_overwrite(parser)
     return parser.parse_args(argv)
 
 

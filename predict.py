@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import parse_threshold, positive_int
+from local.cli.arguments import add_overwrite, parse_threshold, positive_int
 from local.cli.exit_status import run_command
 from local.config import load_config
 
@@ -30,12 +30,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("recordings", nargs="*", type=Path, help="files and folders (with subfolders)")
-    add(
-        "--checkpoint",
-        required=True,
-        metavar="CKPT",
-        help="checkpoint of this recipe or of the published code",
-    )
+    told = "checkpoint of this recipe or of the published code"
+    add("--checkpoint", required=True, metavar="CKPT", help=told)
     add("--conf_file", default="./confs/pretrained.yaml", help="hop, thresholds, BEATs weights")
     add("--output_dir", type=Path, default=Path("./predictions"), help="folder of the results")
     add(
@@ -75,6 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SECTION.KEY=VALUE",
         help="change a value of the configuration, e.g. predict.hop_s=2.56; may be repeated",
     )
+    add_overwrite(parser)
     add("--export", choices=("onnx",), help="only export the network as ONNX files")
     args = parser.parse_args(argv)
     if not (args.recordings or args.export):
@@ -88,8 +85,8 @@ def predict(args: argparse.Namespace) -> int:
     if args.export:
         from local.predict.export_onnx import export_onnx
 
-        where = args.checkpoint, args.output_dir, args.model
-        export_onnx(config, *where, args.pretrained_model, args.recordings)
+        where = args.checkpoint, args.output_dir, args.model, args.pretrained_model
+        export_onnx(config, *where, args.recordings, overwrite=args.overwrite)
         return 0
     threshold = config.predict.threshold
     if args.threshold is not None:
@@ -107,7 +104,8 @@ def predict(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
     )
     made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
-    output = Output(args.output_dir, args.formats, args.skip_existing, made_by)
+    where = args.output_dir, args.formats, args.skip_existing
+    output = Output(*where, made_by, args.overwrite)
     return predict_all(detector, args.recordings, output, threshold=threshold)
 
 

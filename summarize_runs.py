@@ -15,7 +15,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from local.cli.arguments import add_overwrite
 from local.cli.exit_status import run_command
+from local.cli.own_files import own_outputs
 from local.config import load_config
 from local.summary import report, summarize
 
@@ -45,21 +47,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--conf_file", help="configuration that names the test tables (default: the runs' own)"
     )
+    add_overwrite(parser)
     return parser.parse_args(argv)
 
 
 def put_together(args: argparse.Namespace) -> int:
     """Print a summary and write it with per-class values and figures."""
-    summary = summarize.summarize_folders(
-        args.runs,
-        args.against,
-        config=load_config(args.conf_file) if args.conf_file else None,
-        n_resamples=args.resamples,
-        seed=args.seed,
-    )
-    print(report.format_summary(summary, per_class=False))
     folder = Path(args.output_dir)
-    summarize.write_summary(summary, folder)
+    files = [folder / name for name in summarize.FILES]
+    with own_outputs(folder, files, overwrite=args.overwrite):
+        summary = summarize.summarize_folders(
+            args.runs,
+            args.against,
+            config=load_config(args.conf_file) if args.conf_file else None,
+            n_resamples=args.resamples,
+            seed=args.seed,
+        )
+        print(report.format_summary(summary, per_class=False))
+        summarize.write_summary(summary, folder)
     print(f"per class: {folder / summarize.TEXT_FILE}")
     print(f"figures: {folder / summarize.METRICS_FILE}, {folder / summarize.CLASSES_FILE}")
     return 0

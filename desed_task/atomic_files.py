@@ -6,12 +6,26 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 PathLike = str | os.PathLike[str]
+# Called with target and temporary file before a file appears; may raise to prevent it.
+WriteObserver = Callable[[Path, Path], None]
+
+_observers: list[WriteObserver] = []
+
+
+@contextmanager
+def observed_writes(observer: WriteObserver) -> Iterator[None]:
+    """Call `observer` before any file of this process appears by `atomic_path`, in any thread."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
 
 
 @contextmanager
@@ -29,6 +43,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     temporary.touch(exist_ok=False)
     try:
         yield temporary
+        for observe in tuple(_observers):
+            observe(target, temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from desed_task.atomic_files import atomic_path
 from desed_task.audio.files import check_rate, open_audio, to_mono
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_format import (
+    MAGIC,
     FileStamp,
     PackedHeader,
     PackedSet,
@@ -75,8 +76,10 @@ def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = Tru
         Why it was created; None if it was up to date.
 
     Raises:
-        InputError: for a wav file or embeddings that cannot be used, or too little space.
+        InputError: for a wav file or embeddings that cannot be used, too little space, or another
+            kind of file at `path`.
     """
+    _refuse_others(path)
     stamps = [file_stamp(wav) for wav in files.wavs]
     source = embeddings_stamp(files.reader)
     try:
@@ -96,6 +99,19 @@ def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = Tru
             raise
         raise _no_space(path, size) from None
     return reason
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse to replace a file that is not a packed set, whole or damaged."""
+    if not os.path.lexists(path):
+        return
+    if path.is_file():
+        with open(path, "rb") as file:
+            if file.read(len(MAGIC)) in (MAGIC, b""):
+                return
+    raise InputError(
+        f"{path}: is there, but not a packed set; move it away or give another data.packed_dir"
+    )
 
 
 def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:

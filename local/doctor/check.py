@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local import corpora
+from local.cli.own_files import OwnFiles
 from local.config import RecipeConfig, load_config
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import coarse_text, is_16_bit
@@ -28,7 +29,7 @@ from local.doctor.embedding_files import (
     read_embeddings,
     wanted_identity,
 )
-from local.doctor.report import REPORT_FILE, CorpusReport, DataReport, Finding, Level
+from local.doctor.report import REPORT_FILE, CorpusReport, DataReport, Finding, Level, is_report
 
 CHECKED_CORPORA: tuple[Corpus, ...] = (*corpora.NEEDED_BY_STAGE["fit"], EVALUATION)
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
@@ -36,21 +37,29 @@ EXIT_TRAINING_WOULD_FAIL = 1
 _ONLY_EVALUATION = "(needed only to score the evaluation set: --eval_set, --eval_from_checkpoint)"
 
 
-def run_check(conf_file: str, folder: Path, *, jobs: int | None = None) -> int:
+def run_check(
+    conf_file: str, folder: Path, *, jobs: int | None = None, overwrite: bool = False
+) -> int:
     """Check a configuration's data, print the findings and write data_report.json.
 
     Args:
         conf_file: path of the configuration.
         folder: folder of the report.
         jobs: number of threads; None for 8, as they mostly wait for the disk.
+        overwrite: whether to replace a data_report.json that is no report.
 
     Returns:
         0, or 1 if training would fail.
+
+    Raises:
+        InputError: the report would replace another file.
     """
+    path = folder / REPORT_FILE
+    OwnFiles(folder, overwrite=overwrite, recognise=is_report).check([path])
     report = check_data(load_config(conf_file), conf_file=conf_file, jobs=jobs)
-    report.write(folder / REPORT_FILE)
+    report.write(path)
     print(report.text())
-    print(f"full report with file names: {folder / REPORT_FILE}")
+    print(f"full report with file names: {path}")
     return EXIT_TRAINING_WOULD_FAIL if report.training_would_fail else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -181,6 +182,15 @@ class DataReport:
         )
         what = "would fail" if self.training_would_fail else "can start"
         return f"training {what}: {errors}, {warnings}, {notes}"
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of this command."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"training_would_fail", "findings"} <= content.keys()
 
 
 _HEADS = (

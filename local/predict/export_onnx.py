@@ -15,6 +15,7 @@ from desed_task.encoders.beats.model import Beats, find_beats, load_beats
 from desed_task.errors import InputError
 from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform
 from desed_task.inference.verified_onnx import check_packages
+from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
 from local.predict.recordings import find_recordings
 
@@ -28,6 +29,8 @@ def export_onnx(
     role: str,
     pretrained_model: str = CONFIGURED,
     recordings: Sequence[Path] = (),
+    *,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write `crnn_ROLE.onnx` and `detector_ROLE.onnx`, and print the results of their checks.
 
@@ -42,28 +45,29 @@ def export_onnx(
         pretrained_model: file of BEATs weights; "beats" for the configuration's.
         recordings: the files are checked on the beginning of the first one and on random input;
             without recordings on a synthesised clip.
+        overwrite: whether to replace files that this program did not write.
 
     Returns:
         the files.
 
     Raises:
-        InputError: for unusable files, missing packages, and a graph whose scores differ from
-            PyTorch's.
+        InputError: for unusable files, missing packages, files of the user in the places of the
+            graphs, and a graph whose scores differ from PyTorch's.
     """
     check_packages()
-    detector = load_detector(Path(checkpoint))
-    beats = _beats(detector, config.pretrained.beats_checkpoint, pretrained_model)
-    clip = _opening(recordings, detector) if recordings else None
-    crnn = output_dir / f"crnn_{role}.onnx"
-    files = [_announce(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
-    whole = output_dir / f"detector_{role}.onnx"
-    if beats is None and _takes_embeddings(detector):
-        print(
-            f"{whole}: not written, as it needs BEATs, whose weights are not at "
-            f"{config.pretrained.beats_checkpoint}; name them with --pretrained_model"
-        )
-        return files
-    files.append(_announce(export_waveform(detector, role, whole, beats=beats, clip=clip)))
+    crnn, whole = (output_dir / f"{kind}_{role}.onnx" for kind in ("crnn", "detector"))
+    with own_outputs(output_dir, [crnn, whole], overwrite=overwrite):
+        detector = load_detector(Path(checkpoint))
+        beats = _beats(detector, config.pretrained.beats_checkpoint, pretrained_model)
+        clip = _opening(recordings, detector) if recordings else None
+        files = [_announce(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
+        if beats is None and _takes_embeddings(detector):
+            print(
+                f"{whole}: not written, as it needs BEATs, whose weights are not at "
+                f"{config.pretrained.beats_checkpoint}; name them with --pretrained_model"
+            )
+            return files
+        files.append(_announce(export_waveform(detector, role, whole, beats=beats, clip=clip)))
     return files
 
 

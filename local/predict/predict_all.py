@@ -19,6 +19,7 @@ from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.postprocess import Threshold, class_thresholds
 from local.cli.devices import choose_device
 from local.cli.exit_status import StoppedError
+from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
 from local.predict.mel_image import MelImage
 from local.predict.outputs import FORMATS, Prediction, paths_of
@@ -72,12 +73,14 @@ class Output(NamedTuple):
         formats: names from `local.predict.outputs.FORMATS`.
         skip_existing: whether to skip recordings whose files all exist and are not older.
         made_by: settings of the detection, for the JSON.
+        overwrite: whether to replace files that this program did not write.
     """
 
     folder: Path
     formats: Sequence[str]
     skip_existing: bool
     made_by: Mapping[str, Any]
+    overwrite: bool = False
 
 
 @dataclass
@@ -165,12 +168,33 @@ def detect_recordings(
         progress: whether to show a bar, in seconds of audio.
 
     Raises:
+        InputError: a file of the user would be replaced; nothing was written.
         StoppedError: after Ctrl-C; finished results are kept.
     """
     summary = PredictionSummary()
     todo = _pending(recordings, output, summary)
     limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
-    output.folder.mkdir(parents=True, exist_ok=True)  # before hours of work, not after them
+    written = [
+        path
+        for recording in todo
+        for path in paths_of(output.folder, recording.name, output.formats).values()
+    ]
+    # Before hours of work, not after them.
+    with own_outputs(output.folder, written, overwrite=output.overwrite):
+        output.folder.mkdir(parents=True, exist_ok=True)
+        _detect_all(detector, todo, output, limits, summary, progress)
+    return summary
+
+
+def _detect_all(
+    detector: SoundEventDetector,
+    todo: Mapping[Recording, float],
+    output: Output,
+    limits: Mapping[str, float],
+    summary: PredictionSummary,
+    progress: bool,
+) -> None:
+    """Detect and write the events of recordings, and count them in the summary."""
     bar = tqdm(
         total=sum(todo.values()),
         bar_format=BAR_FORMAT,
@@ -196,7 +220,6 @@ def detect_recordings(
                 ) from None
             else:
                 summary.add(found, time.monotonic() - started_s)
-    return summary
 
 
 def _pending(

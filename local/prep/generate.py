@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from local.cli.own_files import own_outputs
 from local.cli.redaction import redact
 from local.config import load_config
 from local.prep.download.sources import FETCHED_PARTS, load_sources
@@ -51,8 +52,10 @@ def generate(args: argparse.Namespace) -> int:
     if args.plot is not None:
         from local.prep.plots import plot_clips
 
-        for path in plot_clips(basedir, Path(args.plot) if args.plot else basedir / "plots"):
-            print(f"drawn: {path}")
+        folder = Path(args.plot) if args.plot else basedir / "plots"
+        with own_outputs(folder, [], overwrite=args.overwrite):
+            for path in plot_clips(basedir, folder):
+                print(f"drawn: {path}")
     return status
 
 
@@ -97,6 +100,7 @@ def _fetch_and_prepare(args: argparse.Namespace, layout: DataLayout) -> int:
                 parts=parts,
                 bits=args.bits,
                 jobs=args.jobs,
+                overwrite=args.overwrite,
             )
             print(redact(outcome.summary()))
             failed += [outcome.failures()] if outcome.failed else []

@@ -17,6 +17,7 @@ from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.files import list_wavs, probe, read_lossless, remove_stale_wavs, write_wav
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
+from local.cli.own_files import own_outputs
 from local.prep.maestro_soft_labels import SoftLabels, label_files, read_soft_labels
 
 TRAIN_HOP_S = 1.0
@@ -62,6 +63,7 @@ def cut_recordings(
     hop_s: float,
     jobs: int | None = None,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> CutReport:
     """Cut recordings into clips and write the clips' table.
 
@@ -81,9 +83,11 @@ def cut_recordings(
         hop_s: seconds from one clip's onset to the next; at most `window_s`.
         jobs: recordings at a time; None for one per processor.
         progress: whether to show a bar.
+        overwrite: whether to replace a table that this program did not write.
 
     Raises:
-        InputError: a folder is missing or empty, or none of the recordings is found.
+        InputError: a folder is missing or empty, none of the recordings is found, or the table
+            would replace one of the user.
     """
     if not 0 < hop_s <= window_s:
         raise InputError(f"hop_s = {hop_s}: must be above 0 and at most the window ({window_s} s)")
@@ -100,7 +104,7 @@ def cut_recordings(
     name = out_folder.name
     cuts = list(thread_map(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
     if rows := [row for cut in cuts for row in cut.rows]:
-        _write_table(out_table, rows)
+        _write_table(out_table, rows, overwrite)
     return CutReport(
         done=sum(cut.done for cut in cuts),
         skipped=sum(cut.skipped for cut in cuts),
@@ -207,8 +211,12 @@ def _is_there(path: Path, frames: int, sample_rate: int, oldest: float) -> bool:
     return (info.frames, info.sample_rate) == (frames, sample_rate)
 
 
-def _write_table(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+def _write_table(path: Path, rows: Iterable[tuple[str, str]], overwrite: bool) -> None:
     lines = ["\t".join(TABLE_COLUMNS)]
     # Sorted by name alone: within a clip the annotation's order matters, as later rows overwrite.
     lines += ["\t".join(row) for row in sorted(rows, key=lambda row: row[0])]
-    write_text_atomic(path, "\n".join(lines) + "\n")
+    text = "\n".join(lines) + "\n"
+    # What is written anyway is ours, also if an earlier version without records wrote it.
+    same = path.is_file() and path.read_bytes() == text.encode()
+    with own_outputs(path.parent, [], overwrite=overwrite, recognise=lambda _: same):
+        write_text_atomic(path, text)

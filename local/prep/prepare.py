@@ -112,6 +112,7 @@ def prepare(
     bits: Bits | None = None,
     jobs: int | None = None,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> PreparationResult:
     """Prepare the parts of the data that are below `basedir`.
 
@@ -123,6 +124,7 @@ def prepare(
         bits: sample format of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one per processor.
         progress: whether to show bars.
+        overwrite: whether to replace MAESTRO's tables if this program did not write them.
 
     Raises:
         InputError: `basedir` is missing or contains nothing to prepare; `out_dir` is not writable.
@@ -132,7 +134,7 @@ def prepare(
     wanted = [part for part in DATA_PARTS if part in set(parts)]
     steps: list[PreparationStep] = []
     if "maestro" in wanted:
-        steps += _cut(layout, jobs, progress)
+        steps += _cut(layout, jobs, progress, overwrite)
     steps += resample_parts(layout, wanted, bits=bits, jobs=jobs, progress=progress)
     steps += _durations(layout, wanted, jobs, progress)
     absent = tuple(_absent(layout, wanted))
@@ -162,7 +164,9 @@ def _check(layout: DataLayout) -> None:
         )
 
 
-def _cut(layout: DataLayout, jobs: int | None, progress: bool) -> Iterator[PreparationStep]:
+def _cut(
+    layout: DataLayout, jobs: int | None, progress: bool, overwrite: bool
+) -> Iterator[PreparationStep]:
     """Cut the training and validation recordings that are on disk."""
     stems = _recordings_there(layout)
     for split in _SPLITS:
@@ -180,6 +184,7 @@ def _cut(layout: DataLayout, jobs: int | None, progress: bool) -> Iterator[Prepa
                 hop_s=split.hop_s,
                 jobs=jobs,
                 progress=progress,
+                overwrite=overwrite,
             )
         except InputError as error:
             yield PreparationStep(title, 0, 0, ((layout.recordings_audio, str(error)),))

@@ -17,6 +17,7 @@ from typing import Any
 
 from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
+from local.cli.own_files import OwnFiles, own_outputs
 from local.submission.file_checks import (
     energy_problems,
     n_measurements,
@@ -27,6 +28,7 @@ from local.submission.file_checks import (
 from local.submission.metadata import compose_metadata
 from local.submission.metadata_form import MetadataForm, read_form
 from local.submission.package import (
+    ZIP,
     atomic_folder,
     package_contents,
     system_folders,
@@ -83,12 +85,13 @@ class _Checked:
             self.problems += [line.removeprefix("  - ") for line in str(error).splitlines()]
 
 
-def make_submission(sources: SubmissionSources, folder: Path) -> Path:
+def make_submission(sources: SubmissionSources, folder: Path, *, overwrite: bool = False) -> Path:
     """Check the inputs, write the system's folder and zip all systems of `folder`.
 
     Args:
         sources: inputs of the package.
         folder: output folder of `<label>/` and submission.zip.
+        overwrite: whether to replace files that this program did not write.
 
     Returns:
         Path of the zip file.
@@ -100,6 +103,11 @@ def make_submission(sources: SubmissionSources, folder: Path) -> Path:
     if checked.problems or checked.form is None:
         raise InputError.collect(checked.problems, "The submission is not complete:", most_shown=40)
     label = checked.form.submission.label
+    # Packages of earlier versions have no record.
+    legacy = not OwnFiles(folder).exists and bool(system_folders(folder))
+    own = OwnFiles(folder, overwrite=overwrite, recognise=lambda path: legacy)
+    there = (path for path in (folder / label).rglob("*") if not path.is_dir())
+    own.check([*there, folder / ZIP])
     tree = compose_metadata(
         checked.form,
         checked.runs,
@@ -116,7 +124,11 @@ def make_submission(sources: SubmissionSources, folder: Path) -> Path:
             baseline=checked.baseline,
             metadata=tree,
         )
-    target = zip_systems(folder)
+        for path in place.rglob("*"):
+            if path.is_file():
+                own.record(folder / label / path.relative_to(place), path)
+    with own_outputs(folder, [], overwrite=overwrite, recognise=lambda path: legacy):
+        target = zip_systems(folder)
     for line in (*_notices(checked, folder), *_summary(target, tree)):
         print(line)
     return target

@@ -19,6 +19,7 @@ TEXT_FILE = "summary.md"
 JSON_FILE = "summary.json"
 METRICS_FILE = "metrics.png"
 CLASSES_FILE = "classes.png"
+FILES = (TEXT_FILE, METRICS_FILE, CLASSES_FILE, JSON_FILE)
 
 
 def summarize_folders(

@@ -21,16 +21,21 @@ from local.tuning.median_sweep import Lengths, MedianFilterObjective, ObjectiveV
 from local.tuning.plots import CURVES_DPI, plot_median_curves
 from local.tuning.search_space import Dimension, replace_values
 from local.tuning.storage import storage_errors
-from local.tuning.study_log import BEST_FILE, MEDIAN_PREFIX, StudyLog, write_config
+from local.tuning.study_log import (
+    BEST_FILE,
+    MEDIAN_PREFIX,
+    MEDIAN_REPORT_FOLDER,
+    SCORES_FOLDER,
+    StudyLog,
+    write_config,
+)
 from local.tuning.training_stage import TuningPlan, interrupt_on_sigterm, open_study
 from local.tuning.workers.messages import Objective, TrialOutcome
 
-SCORES_FOLDER = "scores"
 TABLE_FILE = "medians.tsv"
 CURVES_FILE = "medians.png"
 OBJECTIVES: tuple[Objective, Objective] = ("held_out", "devtest")
 
-REPORT_FOLDER = "report_medians"  # beside that of stage one, which may be in the same folder
 Evaluate = Callable[[RecipeConfig], TrialOutcome]
 
 
@@ -119,7 +124,7 @@ def _swept(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
     for label, of in values.items():
         metric = "pauc" if label in objective.maestro_labels else "psds1"
         rows += [f"{label}\t{metric}\t{length}\t{value:.6f}" for length, value in of.items()]
-    folder = plan.log_dir / REPORT_FOLDER
+    folder = plan.log_dir / MEDIAN_REPORT_FOLDER
     write_text_atomic(folder / TABLE_FILE, "\n".join(rows) + "\n")
     marked = {"before": dict(zip(CLASSES, before, strict=True))}
     marked["chosen"] = dict(zip(CLASSES, best, strict=True))
@@ -169,7 +174,7 @@ def search_lengths(plan: TuningPlan, evaluate: Evaluate) -> StudyLog:
     """
     with storage_errors(f"--storage {redact_address(plan.storage)}"), interrupt_on_sigterm():
         study = open_study(plan)
-        log = StudyLog(plan.log_dir, study, plan.space, plan.config, reports=REPORT_FOLDER)
+        log = StudyLog(plan.log_dir, study, plan.space, plan.config, reports=MEDIAN_REPORT_FOLDER)
         end = float("inf") if plan.timeout_s is None else time.monotonic() + plan.timeout_s
         for trial, _ in study.retry_stale():
             log.note(trial.number)

@@ -22,6 +22,10 @@ from local.tuning.workers.messages import trial_folder
 
 LOG_FILE = "optuna-sed.log"
 BEST_FILE = "best.yaml"
+REPORT_FOLDER = "report"
+# Beside that of stage one, which may be in the same folder.
+MEDIAN_REPORT_FOLDER = "report_medians"
+SCORES_FOLDER = "scores"
 MEDIAN_PREFIX = "net.median_filter."
 CHECKPOINT_FOLDER = "checkpoints"
 STATE_NAMES = {
@@ -77,7 +81,7 @@ class StudyLog:
         space: Space,
         config: RecipeConfig,
         keep: int | None = None,
-        reports: str = "report",
+        reports: str = REPORT_FOLDER,
     ) -> None:
         self.log_dir = log_dir
         self.shared_study = study

@@ -145,3 +145,17 @@ def test_a_report_of_a_finished_study_and_what_is_refused(tuned, conf, tmp_path,
         capsys.readouterr()
         assert main([*arguments, *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["best.yaml", "report/trials.tsv"])
+def test_files_of_the_user_stay(tmp_path, capsys, name):
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("of the user")
+    for arguments in ((), ("--report",)):
+        assert main(["--log_dir", str(tmp_path), "--n_trials", "1", *arguments]) == 2
+        assert f"--overwrite:\n  - {mine}\n" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+    (tmp_path / "optuna-sed.log").touch()  # The folder of a study, of a version without records.
+    assert main(["--log_dir", str(tmp_path), "--report"]) == 2
+    assert "nothing was tuned there yet" in capsys.readouterr().err

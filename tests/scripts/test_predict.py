@@ -19,6 +19,7 @@ import pytest
 import soundfile as sf
 
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
+from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.predict.outputs import DEFAULT_FORMATS, FORMATS
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
@@ -137,7 +138,8 @@ def test_everything_that_a_user_may_throw_at_it(small, predict, tmp_path):
 
 
 def written(folder):
-    return [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if path.name != RECORD_FILE]
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ import pytest
 import yaml
 from matplotlib.image import imread
 
+import summarize_runs
+from local.cli.own_files import RECORD_FILE
 from local.summary import summarize
 from tests.local.summary.synthetic_runs import fabricate_run, fabricate_truth
 
-FILES = {"summary.md", "summary.json", "metrics.png", "classes.png"}
+FILES = {"summary.md", "summary.json", "metrics.png", "classes.png", RECORD_FILE}
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +120,19 @@ def test_wrong_input_ends_in_one_message(arguments, message, workplace, run_scri
     assert message in done.stderr and done.stderr.count("error:") == 1
     assert "Traceback" not in done.stderr
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {RECORD_FILE}))
+def test_files_of_the_user_stay(workplace, tmp_path, capsys, monkeypatch, name):
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir()
+    mine.write_text("of the user")
+    monkeypatch.chdir(workplace)
+    arguments = ["exp/old/version_0", "--output_dir", str(mine.parent), "--resamples", "0"]
+    assert summarize_runs.main(arguments) == 2
+    assert f"--overwrite:\n  - {mine}\n" in capsys.readouterr().err
+    assert list(mine.parent.iterdir()) == [mine] and mine.read_text() == "of the user"
+    if name == "summary.md":
+        for more in (["--overwrite"], []):
+            assert summarize_runs.main([*arguments, *more]) == 0
+        assert mine.read_text() != "of the user"

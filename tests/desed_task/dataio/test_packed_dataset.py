@@ -302,6 +302,18 @@ def test_embeddings_beyond_float16_are_refused(files, path, tmp_path):
     assert not list(path.parent.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["text", "other format", "folder"])
+def test_another_file_in_its_place_stays(files, path, kind):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"of the user" if kind == "text" else b"SEDPACK9 of another program")
+    with pytest.raises(InputError, match="is there, but not a packed set; move it away"):
+        packed(path, files, POOLED)
+    assert path.is_dir() or b"of" in path.read_bytes()
+
+
 def test_choices_have_names_of_their_own():
     names = {
         packing.name

@@ -267,6 +267,23 @@ def written(corpus: Copy) -> dict:
     return json.loads((corpus.root / "data_report.json").read_text())
 
 
+@pytest.mark.parametrize("text", ["{}", '{"findings": []}', "no JSON", "[1]"])
+def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
+    mine = corpus.root / "data_report.json"
+    mine.write_text(text)
+    with pytest.raises(InputError, match=f"--overwrite:\n  - {mine}$"):
+        run_check(str(corpus.conf), corpus.root)
+    assert mine.read_text() == text
+    monkeypatch.setattr(
+        "local.doctor.check.check_data", lambda *_, **__: DataReport("", (), None, ())
+    )
+    monkeypatch.setattr(DataReport, "text", lambda _: "")
+    monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
+    for overwrite in (True, False):  # Then it is a report.
+        assert run_check(str(corpus.conf), corpus.root, overwrite=overwrite) == 0
+    assert json.loads(mine.read_text())["training_would_fail"] is False
+
+
 # ---- what decides over the exit status
 
 

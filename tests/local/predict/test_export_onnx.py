@@ -45,7 +45,7 @@ def test_both_graphs_checked_on_a_recording(parity, checkpoint, config, tmp_path
         recordings=[recording],
     )
     assert [file.name for file in files] == ["crnn_teacher.onnx", "detector_teacher.onnx"]
-    assert sorted(files) == sorted((tmp_path / "out").iterdir())
+    assert sorted(files) == sorted((tmp_path / "out").glob("[!.]*"))
     told = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in told] == [str(file) for file in files]
     assert all("on random" in line and "on sound" in line for line in told)
@@ -55,7 +55,7 @@ def test_both_graphs_checked_on_a_recording(parity, checkpoint, config, tmp_path
 
 def test_without_beats_only_the_crnn_is_written(checkpoint, config, tmp_path, capsys):
     (file,) = export_onnx(config, checkpoint, tmp_path, role="student")
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(tmp_path.glob("[!.]*")) == [file]
     assert "detector_student.onnx: not written, as it needs BEATs" in capsys.readouterr().out
     detector = load_detector(Path(checkpoint))
     mel, embeddings = torch.rand(1, 16, 1001), torch.randn(1, 96, 496)
@@ -78,3 +78,14 @@ def test_what_was_named_must_be_there(change, message, checkpoint, config, tmp_p
     with pytest.raises(InputError, match=message):
         export_onnx(config, checkpoint, tmp_path, **given)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["crnn_student.onnx", "detector_student.onnx"])
+def test_graphs_of_the_user_stay(checkpoint, config, tmp_path, name):
+    (tmp_path / name).write_text("of the user")
+    with pytest.raises(InputError, match=f"--overwrite:\n  - {tmp_path / name}$"):
+        export_onnx(config, "absent.ckpt", tmp_path, role="student")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    export_onnx(config, checkpoint, tmp_path, role="student", overwrite=True)
+    if name.startswith("crnn"):
+        export_onnx(config, checkpoint, tmp_path, role="student")  # Now it is ours.

@@ -12,6 +12,7 @@ import soundfile as sf
 
 from desed_task.checkpoints.spec import build_detector
 from desed_task.dataio.annotations import read_strong_table
+from desed_task.errors import InputError
 from desed_task.inference.detector import DEFAULT_HOP_S, SoundEventDetector
 from desed_task.postprocess import DEFAULT_THRESHOLD
 from local.classes_dict import VOCABULARY
@@ -148,7 +149,10 @@ def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):
     assert (summary.n_done, summary.n_skipped) == (2, 1)
     assert changed.read_text() == "mine"
     assert ", 1 skipped because their files exist" in summary.table()
-    summary = run(detector, recordings[1:2], output(tmp_path, ("tsv", "txt"), skip_existing=True))
+    both = output(tmp_path, ("tsv", "txt"), skip_existing=True)
+    with pytest.raises(InputError, match=str(changed)):
+        run(detector, recordings[1:2], both)
+    summary = run(detector, recordings[1:2], both._replace(overwrite=True))
     assert summary.n_done == 1 and changed.read_text() != "mine"
 
 
@@ -191,3 +195,57 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(detector, recordin
     (tmp_path / "out").write_text("a file")
     with pytest.raises(FileExistsError):
         run(detector, recordings, output(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("r0.tsv", "file"), ("r1.json", "file"), ("r2.txt", "file"), ("r1.png", "link")],
+)
+def test_files_of_the_user_beside_recordings_stay(
+    detector, recordings, tmp_path, monkeypatch, name, kind
+):
+    """Results into the folder of the recordings, where labels of the user may be."""
+    beside = [Recording(one.path, one.path.stem) for one in recordings]
+    where = Output(tmp_path / "in", ("tsv", "json", "txt", "png"), False, {})
+    mine = tmp_path / "in" / name
+    if kind == "file":
+        mine.write_text("of the user")
+    else:
+        mine.symlink_to(beside[0].path)
+    before = {path: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    with monkeypatch.context() as patched:
+        patched.setattr(searching, "_detect_recording", None)  # Before anything is computed.
+        with pytest.raises(InputError, match=f"--overwrite:\n  - {mine}$"):
+            run(detector, beside, where)
+    assert {path: path.read_bytes() for path in (tmp_path / "in").iterdir()} == before
+    # Without the format that it stands in the way of.
+    others = tuple(format_ for format_ in where.formats if format_ != mine.suffix[1:])
+    assert run(detector, beside, where._replace(formats=others)).n_done == 3
+    assert before.items() <= {p: p.read_bytes() for p in (tmp_path / "in").iterdir()}.items()
+    assert run(detector, beside[:1], where._replace(formats=others)).n_done == 1
+    assert run(detector, beside, where._replace(overwrite=True)).faults == []
+    assert not mine.is_symlink() and mine.read_bytes() != b"of the user"
+    assert beside[0].path.read_bytes() == before[beside[0].path]
+
+
+def test_an_edited_result_stays_and_a_stopped_run_goes_on(
+    detector, recordings, tmp_path, monkeypatch
+):
+    detect = searching._detect_recording
+
+    def stop(detector, recording, *more):
+        if recording is recordings[1]:
+            raise KeyboardInterrupt
+        return detect(detector, recording, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(searching, "_detect_recording", stop)
+        with pytest.raises(StoppedError):
+            run(detector, recordings, output(tmp_path))
+    assert run(detector, recordings, output(tmp_path, skip_existing=True)).n_skipped == 1
+    assert run(detector, recordings, output(tmp_path)).n_done == 3
+    edited = tmp_path / "out/sub/r2.tsv"
+    edited.write_text(edited.read_text() + "r2.wav\t0\t1\tSpeech\t1\n")
+    with pytest.raises(InputError, match=str(edited)):
+        run(detector, recordings, output(tmp_path))
+    assert run(detector, recordings, output(tmp_path, skip_existing=True)).n_skipped == 3

@@ -9,6 +9,7 @@ import pytest
 import soundfile as sf
 
 from desed_task.errors import InputError
+from local.cli.own_files import RECORD_FILE
 from local.data.maestro_split import (
     SCENES,
     scene_of,
@@ -248,3 +249,21 @@ def test_a_scene_with_one_recording_is_held_out():
 
 def test_the_hops_are_those_published():
     assert (maestro_clips.TRAIN_HOP_S, maestro_clips.VALIDATION_HOP_S) == (1.0, 5.0)
+
+
+def test_a_table_of_the_user_is_replaced_only_on_request(tree):
+    tree("city_center_10", 12, ["0\t1\tcar\t0.5"])
+    table = tree.root / "clips.tsv"
+    cut(tree, ["city_center_10"])
+    ours = table.read_text()
+    (tree.root / RECORD_FILE).unlink()  # As an earlier version left it.
+    cut(tree, ["city_center_10"])
+    table.write_text(ours.replace("car", "dog"))
+    with pytest.raises(InputError, match=f"--overwrite:\n  - {table}$"):
+        cut(tree, ["city_center_10"])
+    assert "dog" in table.read_text()
+    cut(tree, ["city_center_10"], overwrite=True)
+    assert table.read_text() == ours
+    tree("city_center_10", 12, ["0\t1\tcar\t0.5", "2\t3\tcar\t0.7"])
+    cut(tree, ["city_center_10"])
+    assert table.read_text() != ours

@@ -17,6 +17,7 @@ from sed_scores_eval.base_modules.io import read_sed_scores
 from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
+from local.cli.own_files import RECORD_FILE
 from local.scoring.score_files import score_folder
 from local.submission.make import SubmissionSources, make_submission
 from local.submission.metadata_form import TEMPLATE
@@ -193,7 +194,7 @@ def test_further_systems_and_the_report_join_the_package(made, meta, beats, tmp_
     with zipfile.ZipFile(target) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     assert tops == {"report.pdf", *(f"Lovelace_AEI_task4_{n}" for n in (1, 2, 3, 4))}
-    assert {path.name for path in package.iterdir()} == {*tops, "submission.zip"}
+    assert {path.name for path in package.iterdir()} == {*tops, "submission.zip", RECORD_FILE}
     meta.write_text(meta.read_text().replace("Lovelace_AEI_task4_4", "Babbage_AEI_task4_1"))
     with pytest.raises(InputError, match="contains 4 systems already; a team may submit 4"):
         make_submission(SubmissionSources((made[1],), meta, beats=beats), package)
@@ -213,7 +214,7 @@ def test_a_package_that_cannot_be_written_leaves_the_old_one(
     monkeypatch.setattr(shutil, "copyfile", lambda *_: (_ for _ in ()).throw(stop))
     with pytest.raises(stop):
         make_submission(SubmissionSources((made[0],), meta, beats=beats), package)
-    assert {path.name for path in package.iterdir()} == {LABEL, "submission.zip"}
+    assert {path.name for path in package.iterdir()} == {LABEL, "submission.zip", RECORD_FILE}
     assert (package / LABEL / f"{LABEL}_run1.output" / "a.tsv").is_file()
 
 
@@ -449,3 +450,22 @@ def test_without_embeddings_no_beats_is_asked_for(meta, tmp_path):
     complexity = tree["system"]["complexity"]
     assert complexity["total_parameters"] == complexity["network_parameters"]
     assert tree["system"]["description"]["embeddings"] is None
+
+
+@pytest.mark.parametrize(
+    "name", ["submission.zip", f"{LABEL}/notes.txt", f"{LABEL}/{LABEL}.meta.yaml"]
+)
+def test_what_the_user_put_into_the_package_stays(made, meta, beats, tmp_path, name):
+    sources, package = SubmissionSources((made[0],), meta, beats=beats), tmp_path / "package"
+    make_submission(sources, package)
+    make_submission(sources, package)
+    mine = package / name
+    text = mine.read_bytes() if mine.suffix == ".yaml" else b""
+    mine.write_bytes(text + b"\n# of the user\n")
+    before = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=f"--overwrite:\n  - {mine}$"):
+        make_submission(sources, package)
+    assert {path: path.read_bytes() for path in package.rglob("*") if path.is_file()} == before
+    make_submission(sources, package, overwrite=True)
+    (package / RECORD_FILE).unlink()  # As an earlier version left it.
+    make_submission(sources, package)

@@ -1,0 +1,172 @@
+"""Files of the user in an output folder: they are replaced only with `--overwrite`.
+
+A command records what it writes in `.written.jsonl` of its output folder, one line per file: name
+and SHA-256. A file whose name and content are not in the record is the user's, or was changed by
+them since. A line is written before its file appears, so a killed run can be resumed.
+
+    with own_outputs(folder, [folder / "summary.md"], overwrite=args.overwrite):
+        ...  # hours of work, then write_text_atomic(folder / "summary.md", text)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from desed_task.atomic_files import observed_writes, sha256_of
+from desed_task.errors import InputError
+
+RECORD_FILE = ".written.jsonl"
+_MOST_SHOWN = 10
+
+
+class OwnFiles:
+    """The record of an output folder.
+
+    Args:
+        folder: the folder; need not exist.
+        overwrite: whether to replace the user's files.
+        recognise: whether a file that is not recorded is ours, e.g. of an earlier version without
+            records.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        overwrite: bool = False,
+        recognise: Callable[[Path], bool] | None = None,
+    ) -> None:
+        self._folder = Path(os.path.abspath(folder))
+        self._overwrite = overwrite
+        self._recognise = recognise
+        self._known: dict[str, set[str]] = {}
+        self._read_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was recorded in this folder."""
+        return self._path.is_file()
+
+    def check(self, paths: Iterable[Path]) -> None:
+        """Refuse to replace what is not ours.
+
+        Args:
+            paths: files that will be written.
+
+        Raises:
+            InputError: naming the user's files among them, and folders in their places.
+        """
+        foreign = [path for path in paths if not self._may_write(path)]
+        if not foreign:
+            return
+        names = [f"{path}{' (a folder)' * path.is_dir()}" for path in foreign]
+        shown = "\n".join(f"  - {name}" for name in names[:_MOST_SHOWN])
+        if len(names) > _MOST_SHOWN:
+            shown += f"\n  - ... and {len(names) - _MOST_SHOWN} more"
+        raise InputError(
+            "files that this program did not write, or that were changed since, would be replaced; "
+            f"move them away, give another folder, or --overwrite:\n{shown}"
+        )
+
+    def record(self, path: Path, content: Path | None = None) -> None:
+        """Record a file that is about to appear.
+
+        Args:
+            path: the file; ignored outside the folder.
+            content: file with its content; `path` itself if None.
+        """
+        name = self._name(path)
+        if name is None:
+            return
+        digest = sha256_of(content or path)
+        if digest not in self._digests(name):
+            line = json.dumps([name, digest]).encode() + b"\n"
+            # A single write to the end, so that lines of several runs do not mix.
+            with open(self._path, "ab+", buffering=0) as file:
+                if file.seek(0, os.SEEK_END):
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else b"\n" + line
+                file.write(line)
+
+    def _may_write(self, path: Path) -> bool:
+        name = self._name(path)
+        if name is None or not os.path.lexists(path):
+            return True
+        if path.is_dir():
+            return False
+        return self._overwrite or self._is_ours(path, name)
+
+    def _is_ours(self, path: Path, name: str) -> bool:
+        if path.is_symlink() or not path.is_file():
+            return False
+        # The digest first: another run records a file before it replaces it.
+        digest = sha256_of(path)
+        if digest in self._digests(name):
+            return True
+        return self._recognise is not None and self._recognise(path)
+
+    def _digests(self, name: str) -> set[str]:
+        """Digests of all contents of a name that were ever recorded."""
+        with self._lock:
+            try:
+                with open(self._path, "rb") as file:
+                    file.seek(self._read_bytes)
+                    added = file.read()
+            except FileNotFoundError:
+                added = b""
+            complete = added[: added.rfind(b"\n") + 1]
+            self._read_bytes += len(complete)
+            for line in complete.splitlines():
+                try:
+                    written, digest = json.loads(line)
+                    self._known.setdefault(written, set()).add(digest)
+                except (ValueError, TypeError):
+                    continue  # A line that was cut when the disk was full.
+            return self._known.get(name, set())
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / RECORD_FILE
+
+    def _name(self, path: Path) -> str | None:
+        """The name of a file in the record; None outside the folder."""
+        absolute = Path(os.path.abspath(path))
+        if not absolute.is_relative_to(self._folder):
+            return None
+        return absolute.relative_to(self._folder).as_posix()
+
+
+@contextmanager
+def own_outputs(
+    folder: Path,
+    paths: Iterable[Path],
+    *,
+    overwrite: bool,
+    recognise: Callable[[Path], bool] | None = None,
+) -> Iterator[OwnFiles]:
+    """Guard an output folder: what is written into it atomically is checked and recorded.
+
+    Args:
+        folder: the output folder.
+        paths: files known to be written, checked at once, before the work begins.
+        overwrite: whether to replace the user's files.
+        recognise: see `OwnFiles`.
+
+    Raises:
+        InputError: a file of the user would be replaced, now or later in the block.
+    """
+    own = OwnFiles(folder, overwrite=overwrite, recognise=recognise)
+    own.check(paths)
+
+    def observe(target: Path, temporary: Path) -> None:
+        own.check([target])
+        own.record(target, temporary)
+
+    with observed_writes(observe):
+        yield own
