@@ -92,6 +92,7 @@ def extract(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         precision=args.precision,
         device=choose_torch_device(args.use_gpu),
+        windows=config.windows,
     )
     faults = [fault for name in wavs for fault in extractor.extract(name, wavs[name])]
     if faults:

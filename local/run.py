@@ -79,7 +79,7 @@ def fit(
         return finished
     data, module = _prepare(config, options)
     data.check("fit")
-    _announce(data, module)
+    _announce(data, "fit", module)
     if checkpoint is None:
         prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
@@ -173,16 +173,18 @@ def _of_checkpoint(
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
     data.check(stage)
-    _announce(data)
+    _announce(data, stage)
     readers = [loaded.embeddings for loaded in data.loaded.values()]
     warn_of_other_embeddings(checkpoint, readers, path)
     return config, data, module
 
 
-def _announce(data: SedDataModule, module: SEDTask4 | None = None) -> None:
-    """Print a summary of the data and, for a training, of the network."""
+def _announce(data: SedDataModule, stage: str, module: SEDTask4 | None = None) -> None:
+    """Print a summary of the data of a stage and, for a training, of the network."""
     print(data_summary(data.loaded))
     if line := left_out_line(data.loaded):
+        print(line)
+    for line in data.long_clip_lines(stage):
         print(line)
     if module is not None:
         cost = count_macs(module.sed_student, module.config)

@@ -15,6 +15,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike, atomic_path
+from desed_task.audio.windows import Span, WindowGrid
 from desed_task.errors import InputError
 
 # Sample formats as messages call them; others keep libsndfile's name.
@@ -109,6 +110,29 @@ def read_clip(
     waveform = np.zeros(n_samples, dtype=np.float32)
     waveform[: len(samples)] = samples
     return Clip(waveform, n_frames / sample_rate, start / sample_rate)
+
+
+def read_window(
+    path: PathLike, windows: WindowGrid, span: Span, dtype: str = "float32"
+) -> NDArray[Any]:
+    """The waveform (sample,) of a window of a file that is longer than a window.
+
+    Args:
+        path: audio file at the windows' rate.
+        windows: positions of the windows.
+        span: the window.
+        dtype: of the samples, float32 or (for one channel) int16.
+
+    Raises:
+        InputError: as `read_clip`, or the file has another length.
+    """
+    with open_audio(path) as sound:
+        check_rate(path, sound, windows.grid.sample_rate)
+        if sound.frames != span.n_samples:
+            raise InputError(f"{path}: was replaced while it was in use; start again")
+        sound.seek(windows.start(span))
+        samples = sound.read(windows.n_samples, dtype=dtype)
+    return windows.filled(to_mono(path, samples), longer=True)
 
 
 def check_rate(path: PathLike, sound: sf.SoundFile, sample_rate: int) -> None:

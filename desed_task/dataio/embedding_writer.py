@@ -13,20 +13,27 @@ import h5py
 import numpy as np
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.embeddings import (
     EXTRACT_REMEDY,
     FINISHED,
     FRAME,
     GLOBAL,
     NAMES,
+    WINDOW_FRAME,
+    WINDOW_GLOBAL,
+    WINDOW_NAMES,
+    WINDOW_STARTS,
     Array,
     EmbeddingLayout,
     Identity,
+    place_of_row,
     read_layout,
 )
 from desed_task.errors import InputError
 
 _BLOCK = 64
+_FRAMES, _GLOBALS = (FRAME, WINDOW_FRAME), (GLOBAL, WINDOW_GLOBAL)
 
 
 class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
@@ -50,6 +57,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         n_features: int,
         n_tokens: int,
         identity: Identity,
+        windows: Sequence[WindowKey] = (),
     ) -> None:
         """Open the unfinished file of `path` or create it.
 
@@ -61,6 +69,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             clip_ids: unique file stems, one per row.
             n_features, n_tokens: shape of one clip's frame embeddings.
             identity: what the embeddings are computed with; stored as attributes.
+            windows: unique windows of these clips that get rows of their own.
 
         Raises:
             InputError: another run writes this file.
@@ -68,70 +77,77 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         self.old = self.path.with_name(self.path.name + ".old")
-        self.layout = EmbeddingLayout(tuple(clip_ids), n_features, n_tokens, dict(identity))
-        self._row = {clip_id: row for row, clip_id in enumerate(clip_ids)}
-        if len(self._row) != len(self.layout.clip_ids):
+        self.layout = EmbeddingLayout(
+            tuple(clip_ids), n_features, n_tokens, dict(identity), tuple(windows)
+        )
+        self._row = self.layout.rows
+        if len(self._row) != len(clip_ids) + len(windows):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
         self._file = self._open()
         self._finished = np.asarray(self._file[FINISHED][:], dtype=bool)
 
     @property
-    def todo(self) -> list[str]:
-        """Clips without finished embeddings, in order."""
+    def todo(self) -> list[RowName]:
+        """Clips, then windows, without finished embeddings, in order."""
         return [name for name, row in self._row.items() if not self._finished[row]]
 
-    def forget(self, clip_ids: Iterable[str]) -> None:
-        """Mark clips whose audio has changed as unfinished."""
-        rows = [self._row[clip_id] for clip_id in clip_ids]
+    def forget(self, names: Iterable[RowName]) -> None:
+        """Mark clips and windows whose audio has changed as unfinished."""
+        rows = [self._row[name] for name in names]
         if rows:
             self._write_marks(rows, False)
 
-    def put(self, clip_ids: Sequence[str], frame: Array, global_: Array) -> None:
-        """Write embeddings of some clips.
+    def put(self, names: Sequence[RowName], frame: Array, global_: Array) -> None:
+        """Write embeddings of some clips and windows.
 
         Args:
-            clip_ids: of the rows, in any order.
-            frame: (clip, feature, token), float32.
-            global_: (clip, feature), float32.
+            names: of the rows, in any order.
+            frame: (row, feature, token), float32.
+            global_: (row, feature), float32.
 
         Raises:
             InputError: values that are not finite, or a disk that is full.
         """
         finite = np.isfinite(global_).all(axis=1)
         if not finite.all():
-            bad = clip_ids[int(np.argmin(finite))]
+            bad = names[int(np.argmin(finite))]
             raise InputError(
                 f"{self.path}: the embeddings of {bad} are not finite; use intact weights"
             )
         try:
-            for clip_id, frame_row, global_row in zip(clip_ids, frame, global_, strict=True):
-                row = self._row[clip_id]
-                self._file[FRAME][row] = frame_row
-                self._file[GLOBAL][row] = global_row
+            for name, frame_row, global_row in zip(names, frame, global_, strict=True):
+                row = self._row[name]
+                self._write(_FRAMES, row, frame_row)
+                self._write(_GLOBALS, row, global_row)
                 self._pending.append(row)
             if len(self._pending) >= _BLOCK:
                 self._mark_pending()
         except OSError as error:
             raise InputError(f"{self.part}: {error}; free some space and run again") from None
 
-    def adopt(self, path: PathLike, clip_ids: Iterable[str]) -> int:
-        """Copy finished rows of the given clips from another file of the same identity and shape.
+    def _write(self, datasets: tuple[str, str], row: int, values: Array) -> None:
+        dataset, row = place_of_row(datasets, row, len(self.layout.clip_ids))
+        self._file[dataset][row] = values
+
+    def adopt(self, path: PathLike, names: Iterable[RowName]) -> int:
+        """Copy finished rows of clips and windows from another file of equal identity and shape.
 
         Returns:
             the number copied; 0 for a file that is missing or of another kind.
         """
         layout = read_layout(path)
-        if layout is None or layout[1:] != self.layout[1:]:
+        if layout is None or not layout.alike(self.layout):
             return 0
-        there = {clip_id: row for row, clip_id in enumerate(layout.clip_ids)}
-        wanted = [clip_id for clip_id in clip_ids if clip_id in there]
+        there, n_clips = layout.rows, len(layout.clip_ids)
+        wanted = [name for name in names if name in there]
         with h5py.File(path, "r", locking=False) as donor:
             whole = donor[FINISHED][:] if FINISHED in donor else np.ones(len(there))
-            wanted = [clip_id for clip_id in wanted if whole[there[clip_id]]]
-            for clip_id in wanted:
-                row = there[clip_id]
-                self.put([clip_id], donor[FRAME][row][None], donor[GLOBAL][row][None])
+            wanted = [name for name in wanted if whole[there[name]]]
+            for name in wanted:
+                frame, row = place_of_row(_FRAMES, there[name], n_clips)
+                global_, row = place_of_row(_GLOBALS, there[name], n_clips)
+                self.put([name], donor[frame][row][None], donor[global_][row][None])
         self._mark_pending()
         return len(wanted)
 
@@ -171,7 +187,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             there = read_layout(self.part)
             if there == self.layout:
                 return h5py.File(self.part, "r+")
-            if there is not None and there[1:] == self.layout[1:]:
+            if there is not None and there.alike(self.layout):
                 os.replace(self.part, self.old)
         self._create()
         return h5py.File(self.part, "r+")
@@ -190,14 +206,20 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             self.part.unlink()
 
     def _create(self) -> None:
-        clip_ids, n_features, n_tokens, identity = self.layout
-        n_clips = len(clip_ids)
+        clip_ids, n_features, n_tokens, identity, windows = self.layout
+        names, starts = zip(*windows, strict=True) if windows else ((), ())
         # Everything is allocated and closed before the first clip: see the class's docstring.
         with h5py.File(self.part, "w") as file:
-            _lay_out(file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens))
-            _lay_out(file, GLOBAL, (n_clips, n_features))
-            file.create_dataset(NAMES, data=list(clip_ids), dtype=h5py.string_dtype())
-            file.create_dataset(FINISHED, data=np.zeros(n_clips, dtype=np.uint8))
+            tables = [(FRAME, GLOBAL, NAMES, clip_ids)]
+            if windows:
+                tables.append((WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, names))
+                file.create_dataset(WINDOW_STARTS, data=np.array(starts, dtype=np.int64))
+            for frame, global_, of_rows, named in tables:
+                shape = (len(named), n_features, n_tokens)
+                _lay_out(file, frame, shape, (1, n_features, n_tokens))
+                _lay_out(file, global_, shape[:2])
+                file.create_dataset(of_rows, data=list(named), dtype=h5py.string_dtype())
+            file.create_dataset(FINISHED, data=np.zeros(len(self._row), dtype=np.uint8))
             file.attrs.update(identity)
 
     def _mark_pending(self) -> None:

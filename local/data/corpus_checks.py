@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from desed_task.audio.files import AudioInfo, count_formats, probe
+from desed_task.audio.windows import WindowKey
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
@@ -98,7 +99,11 @@ def embeddings_path(corpus: Corpus, config: RecipeConfig) -> Path:
 
 
 def open_embeddings(
-    corpus: Corpus, clip_ids: Sequence[str], config: RecipeConfig, problems: list[str]
+    corpus: Corpus,
+    clip_ids: Sequence[str],
+    config: RecipeConfig,
+    problems: list[str],
+    windows: Sequence[WindowKey] = (),
 ) -> EmbeddingReader | None:
     """Open a corpus's embeddings; faults are reported in `problems`.
 
@@ -107,6 +112,7 @@ def open_embeddings(
         clip_ids: clips that must have embeddings.
         config: folder of the embeddings and size that the network takes.
         problems: messages are appended to it.
+        windows: windows of longer clips that must have embeddings, too.
 
     Returns:
         None if the network uses no embeddings or the file cannot be read.
@@ -132,6 +138,14 @@ def open_embeddings(
         problems.append(
             f"{path}: lacks the embeddings of {len(missing)} of {len(clip_ids)} clips "
             f"({examples(missing)}); {EXTRACT_HINT}{flag}"
+        )
+    lacking = reader.missing(windows)
+    if lacking:
+        clips = list(dict.fromkeys(window.clip_id for window in lacking))
+        problems.append(
+            f"{path}: lacks {len(lacking)} windows of {len(clips)} clips longer than "
+            f"{config.data.audio_max_len:g} s ({examples(clips)}), which are scored in windows "
+            f"{config.predict.hop_s:g} s apart; {EXTRACT_HINT}{flag}"
         )
     return reader
 

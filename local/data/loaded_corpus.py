@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from desed_task.audio.files import list_wavs, probe
+from desed_task.audio.windows import CROPPED_S, LongClips
 from desed_task.dataio.annotations import (
     EventTable,
     WeakTable,
@@ -32,7 +33,7 @@ from desed_task.evaluation.segments import clip_span
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import MAESTRO_VALIDATION, Corpus
+from local.corpora import MAESTRO_VALIDATION, SCORED_IN_WINDOWS, Corpus
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     examples,
@@ -61,6 +62,7 @@ class LoadedCorpus:
         formats: sample format, e.g. "32-bit float" -> files.
         embeddings: reader of the embeddings; None if the network uses none.
         packed: the packed set (audio and embeddings); None if it is not packed.
+        long: clips that are scored in windows; None if there are none.
     """
 
     corpus: Corpus
@@ -75,6 +77,7 @@ class LoadedCorpus:
     formats: Mapping[str, int] = field(default_factory=dict)
     embeddings: EmbeddingReader | None = None
     packed: PackedClips | None = None
+    long: LongClips | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -98,8 +101,8 @@ class LoadedCorpus:
             weak=weak,
         )
 
-    def dataset(self, config: RecipeConfig, grid: FrameGrid) -> SedDataset:
-        """A dataset of the clips."""
+    def dataset(self, config: RecipeConfig, grid: FrameGrid, *, scored: bool = False) -> SedDataset:
+        """A dataset of the clips: `scored`, longer ones in windows, else each as one row."""
         return SedDataset(
             self.clip_ids,
             self.folder,
@@ -111,6 +114,7 @@ class LoadedCorpus:
             sample_rate=config.data.fs,
             clip_s=config.data.audio_max_len,
             packed=self.packed,
+            long=self.long if scored else None,
         )
 
     def _targets(self, grid: FrameGrid) -> TargetPolicy:
@@ -147,12 +151,15 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
         return None
     paths = [present[clip_id] for clip_id in loaded.clip_ids]
     headers = read_headers(corpus, paths, config.data.fs, problems)
+    long = _long_clips(corpus, headers.durations_s, config, problems)
+    further = () if long is None else tuple(long.further)
     return replace(
         loaded,
         missing_recordings=absent_recordings(corpus, folder, (*loaded.listed, *present)),
         durations_s=headers.durations_s,
         formats=headers.formats,
-        embeddings=open_embeddings(corpus, loaded.clip_ids, config, problems),
+        embeddings=open_embeddings(corpus, loaded.clip_ids, config, problems, further),
+        long=long,
     )
 
 
@@ -215,6 +222,19 @@ def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
     except InputError as error:
         warnings.warn(f"{error}; the table is ignored", UserWarning, stacklevel=2)
         return ()
+
+
+def _long_clips(
+    corpus: Corpus, durations_s: Mapping[str, float], config: RecipeConfig, problems: list[str]
+) -> LongClips | None:
+    """The clips of a corpus that are scored in windows; None if there are none."""
+    if corpus not in SCORED_IN_WINDOWS:
+        return None
+    try:
+        return LongClips.among(durations_s, config.data.audio_max_len, config.windows)
+    except InputError as error:
+        problems.append(f"{corpus.title} has clips that are scored in windows: {error}")
+        return None
 
 
 def warn_of_missing(loaded: LoadedCorpus) -> None:
@@ -307,6 +327,29 @@ def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
         f"clips without events, left out: {counts}; to use them, add the corpus to "
         "data.keep_clips_without_events"
     )
+
+
+def long_clip_lines(sets: Iterable[LoadedCorpus], config: RecipeConfig) -> list[str]:
+    """Lines that count clips longer than the network's input, of clips that are scored."""
+    clip_s = config.data.audio_max_len
+    cropped: list[str] = []
+    windowed: list[str] = []
+    for one in sets:
+        in_windows = {} if one.long is None else one.long.spans
+        longer = [clip_id for clip_id in one.clip_ids if one.durations_s[clip_id] > clip_s]
+        n_long = sum(clip_id in in_windows for clip_id in longer)
+        for n_clips, counts in ((len(longer) - n_long, cropped), (n_long, windowed)):
+            if n_clips:
+                counts.append(f"{n_clips} of {one.corpus.title} ({one.corpus.name})")
+    lines = []
+    if cropped:
+        lines.append(f"clips longer than {clip_s:g} s, cropped: {', '.join(cropped)}")
+    if windowed:
+        lines.append(
+            f"clips longer than {clip_s + CROPPED_S:g} s, scored in windows "
+            f"{config.predict.hop_s:g} s apart: {', '.join(windowed)}"
+        )
+    return lines
 
 
 def embedding_identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:

@@ -49,7 +49,9 @@ def pack_corpora(
     for loaded in corpora:
         path = packed_path(loaded.corpus, config, packing)
         wavs = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
-        files = ClipFiles(loaded.corpus.title, loaded.clip_ids, wavs, loaded.embeddings)
+        files = ClipFiles(
+            loaded.corpus.title, loaded.clip_ids, wavs, loaded.embeddings, loaded.long
+        )
         reason = pack(path, files, packing, progress=progress)
         if reason is not None:
             header = PackedSet(path).header

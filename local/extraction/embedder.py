@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from desed_task.audio.files import read_clip
+from desed_task.audio.files import read_clip, read_window
+from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid, WindowKey
 from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats
 from desed_task.errors import InputError
 from desed_task.parallel import prefetch
@@ -24,10 +25,26 @@ Result = TypeVar("Result")
 Precision = Literal["32", "bf16"]
 
 
-class AudioBatch(NamedTuple):
-    """Names and waveforms (clip, sample) of clips, and the faults of unreadable ones."""
+class FileWindow(NamedTuple):
+    """A window of a file that is longer than a clip.
 
-    clip_ids: list[str]
+    Attributes:
+        name: of its row.
+        wav: the file.
+        windows: positions of windows.
+        span: the window.
+    """
+
+    name: WindowKey
+    wav: Path
+    windows: WindowGrid
+    span: Span
+
+
+class AudioBatch(NamedTuple):
+    """Names and waveforms (row, sample) of clips and windows, and the faults of unreadable ones."""
+
+    clip_ids: list[RowName]
     waveform: Tensor
     faults: list[str]
 
@@ -35,7 +52,7 @@ class AudioBatch(NamedTuple):
 class EmbeddedBatch(NamedTuple):
     """Embeddings of a batch; the event `ready` marks the end of their copy to the CPU."""
 
-    clip_ids: list[str]
+    clip_ids: list[RowName]
     frame: Tensor
     global_: Tensor
     faults: list[str]
@@ -72,14 +89,20 @@ class Embedder:
         """Features and tokens of the frame embeddings of a clip."""
         return self.beats.size, self.beats.n_tokens(self.n_samples)
 
-    def stream(self, wavs: Sequence[Path]) -> Generator[EmbeddedBatch, None, None]:
-        """Embeddings of files, batch by batch, in order; the next files are read meanwhile."""
+    def stream(self, wavs: Sequence[Path | FileWindow]) -> Generator[EmbeddedBatch, None, None]:
+        """Embeddings of files and windows, batch by batch, in order; the next are read meanwhile.
+
+        Args:
+            wavs: files, whose beginning counts, and windows of files.
+        """
         on_gpu = self.device.type == "cuda"
         size = self.batch_size or (32 if on_gpu else 4)
         batches = [wavs[first : first + size] for first in range(0, len(wavs), size)]
         return self._on_gpu(batches) if on_gpu else self._on_cpu(batches)
 
-    def _on_cpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
+    def _on_cpu(
+        self, batches: Sequence[Sequence[Path | FileWindow]]
+    ) -> Generator[EmbeddedBatch, None, None]:
         """One batch per core at a time, which is faster than all cores on one batch."""
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -89,7 +112,9 @@ class Embedder:
         finally:
             torch.set_num_threads(n_threads)
 
-    def _on_gpu(self, batches: Sequence[Sequence[Path]]) -> Generator[EmbeddedBatch, None, None]:
+    def _on_gpu(
+        self, batches: Sequence[Sequence[Path | FileWindow]]
+    ) -> Generator[EmbeddedBatch, None, None]:
         """Yield each batch, for writing, while the next one is computed."""
         before: EmbeddedBatch | None = None
         for batch in prefetch(self._read, batches, _READERS):
@@ -100,23 +125,28 @@ class Embedder:
         if before is not None:
             yield _arrived(before)
 
-    def _read(self, wavs: Sequence[Path]) -> AudioBatch:
-        clip_ids, waveforms, faults = [], [], []
+    def _read(self, wavs: Sequence[Path | FileWindow]) -> AudioBatch:
+        clip_ids: list[RowName] = []
+        waveforms, faults = [], []
         for wav in wavs:
             try:
-                clip = read_clip(
-                    wav, sample_rate=BEATS_SAMPLE_RATE, n_samples=self.n_samples, rng=None
-                )
+                samples = self._waveform(wav)
             except InputError as error:
                 faults.append(str(error))
             else:
-                clip_ids.append(wav.stem)
-                waveforms.append(torch.from_numpy(clip.waveform))
+                clip_ids.append(wav.name if isinstance(wav, FileWindow) else wav.stem)
+                waveforms.append(torch.from_numpy(samples))
         waveform = torch.stack(waveforms) if waveforms else torch.empty(0, self.n_samples)
         if self.device.type == "cuda":
             # Only from pinned memory is the copy asynchronous.
             waveform = waveform.pin_memory()
         return AudioBatch(clip_ids, waveform, faults)
+
+    def _waveform(self, wav: Path | FileWindow) -> Waveform:
+        if isinstance(wav, FileWindow):
+            return read_window(wav.wav, wav.windows, wav.span)
+        clip = read_clip(wav, sample_rate=BEATS_SAMPLE_RATE, n_samples=self.n_samples, rng=None)
+        return clip.waveform
 
     @torch.inference_mode()
     def _embed(self, batch: AudioBatch) -> EmbeddedBatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,20 @@ import torch
 from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, sha256_of
+from desed_task.audio.files import probe
+from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
-from local.extraction.embedder import Embedder, Precision
+from desed_task.parallel import thread_map
+from local.corpora import SCORED_IN_WINDOWS
+from local.extraction.embedder import Embedder, FileWindow, Precision
 from local.extraction.sets import REPEATS
+
+# Threads that read headers.
+_N_PROBES = 8
+_WINDOWED = {corpus.name for corpus in SCORED_IN_WINDOWS}
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,14 @@ class Extractor:
             and, if not float32, precision.
         folder: folder of the embedding files.
         progress: whether to show progress bars.
+        windows: gives the windows that longer clips are scored in; None crops all clips.
     """
 
     embedder: Embedder
     identity: dict[str, str | float]
     folder: Path
     progress: bool = True
+    windows: Callable[[], WindowGrid] | None = None
 
     @classmethod
     def open(
@@ -49,6 +59,7 @@ class Extractor:
         batch_size: int | None = None,
         precision: Precision = "32",
         progress: bool = True,
+        windows: Callable[[], WindowGrid] | None = None,
     ) -> Extractor:
         """An extractor with the weights of `checkpoint` that writes below `output_dir`.
 
@@ -60,6 +71,7 @@ class Extractor:
             batch_size: see `Embedder`.
             precision: see `Embedder`.
             progress: whether to show progress bars.
+            windows: see the class.
 
         Raises:
             InputError: the checkpoint is missing or cannot be used.
@@ -69,7 +81,7 @@ class Extractor:
         identity = identity_of(path, clip_s)
         if precision != "32":
             identity["precision"] = precision
-        return cls(embedder, identity, output_dir / "beats", progress)
+        return cls(embedder, identity, output_dir / "beats", progress, windows)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
@@ -80,6 +92,7 @@ class Extractor:
 
         A complete and current file is left alone. Otherwise embeddings of clips that are new or
         newer than the file are computed and the others reused; with other weights all are computed.
+        Clips that are scored in windows get a row for every window.
         If a clip cannot be read, the set stays unfinished, since training would not notice a
         missing or made-up embedding.
 
@@ -91,9 +104,14 @@ class Extractor:
             Faults of the files that could not be read.
         """
         clips = {wav.stem: wav for wav in wavs}
-        reason = self._why_not_current(name, clips)
+        long = self._long_clips(name, clips)
+        windows = {} if long is None else long.further
+        counted = f"{len(clips)} clips"
+        if long is not None:
+            counted += f" ({len(long.spans)} of them longer: {len(windows)} further windows)"
+        reason = self._why_not_current(name, clips, windows)
         if reason is None:
-            print(f"{name}: {len(clips)} clips, already up to date")
+            print(f"{name}: {counted}, already up to date")
             return []
         if reason:
             print(f"{name}: {reason}")
@@ -106,16 +124,33 @@ class Extractor:
             n_features=n_features,
             n_tokens=n_tokens,
             identity=self.identity,
+            windows=list(windows),
         ) as writer:
             self._take_over(name, writer, clips)
-            faults = self._compute(name, writer, clips)
+            faults = self._compute(name, writer, clips, long)
             if not faults:
                 writer.finish()
         what = f"not finished, {len(faults)} of" if faults else "finished,"
-        print(f"{name}: {what} {len(clips)} clips{' cannot be read' if faults else ''}")
+        print(f"{name}: {what} {counted}{' cannot be read' if faults else ''}")
         return faults
 
-    def _why_not_current(self, name: str, clips: dict[str, Path]) -> str | None:
+    def _long_clips(self, name: str, clips: dict[str, Path]) -> LongClips | None:
+        """The clips of a set that are scored in windows; unreadable files are not."""
+        if self.windows is None or REPEATS.get(name, name) not in _WINDOWED:
+            return None
+        look = thread_map(
+            _duration_s,
+            list(clips.values()),
+            jobs=_N_PROBES,
+            desc=f"checking {name}",
+            progress=False,
+        )
+        durations_s = dict(zip(clips, look, strict=True))
+        return LongClips.among(durations_s, self.embedder.clip_s, self.windows)
+
+    def _why_not_current(
+        self, name: str, clips: dict[str, Path], windows: Iterable[WindowKey]
+    ) -> str | None:
         """Reason to extract; None if the file is current, "" if it does not exist."""
         path = self.path(name)
         if not path.exists():
@@ -133,6 +168,8 @@ class Extractor:
         changed = set(clips_newer_than(clips, path)) - set(absent)
         if absent or changed:
             return f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
+        if lacking := reader.missing(windows):
+            return f"{path} lacks {len(lacking)} windows of longer clips"
         return None
 
     def _repeat(self, name: str) -> list[str]:
@@ -151,34 +188,49 @@ class Extractor:
 
     def _take_over(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> None:
         """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
-        writer.forget(set(clips_newer_than(clips, writer.part)) - set(writer.todo))
+        rows = writer.layout.rows
+        changed = set(clips_newer_than(clips, writer.part))
+        done = set(rows) - set(writer.todo)
+        writer.forget([row for row in done if _clip_of(row) in changed])
         for donor in (writer.old, writer.path):
             if donor.exists():
                 changed = set(clips_newer_than(clips, donor))
-                writer.adopt(donor, [clip_id for clip_id in writer.todo if clip_id not in changed])
-        n_done = len(clips) - len(writer.todo)
+                writer.adopt(donor, [row for row in writer.todo if _clip_of(row) not in changed])
+        left = {_clip_of(row) for row in writer.todo}
+        n_done = len(clips) - len(left)
         if n_done:
             print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")
 
-    def _compute(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> list[str]:
-        todo = writer.todo
+    def _compute(
+        self,
+        name: str,
+        writer: EmbeddingWriter,
+        clips: dict[str, Path],
+        long: LongClips | None,
+    ) -> list[str]:
+        todo, n_rows = writer.todo, len(writer.layout.rows)
         self._check_space(name, len(todo))
-        stream = self.embedder.stream([clips[clip_id] for clip_id in todo])
-        faults: list[str] = []
+        parts: dict[RowName, Path | FileWindow] = {**clips}
+        if long is not None:
+            for key, span in long.further.items():
+                parts[key] = FileWindow(key, clips[key.clip_id], long.windows, span)
+        stream = self.embedder.stream([parts[row] for row in todo])
+        # A fault of a file concerns all its windows.
+        faults: dict[str, None] = {}
         bar = tqdm(
             desc=name,
-            total=len(clips),
-            initial=len(clips) - len(todo),
-            unit="clip",
+            total=n_rows,
+            initial=n_rows - len(todo),
+            unit="clip" if long is None else "window",
             dynamic_ncols=True,
             disable=not self.progress,
         )
         with bar, closing(stream):
             for batch in stream:
                 writer.put(batch.clip_ids, batch.frame.numpy(), batch.global_.numpy())
-                faults += batch.faults
+                faults |= dict.fromkeys(batch.faults)
                 bar.update(len(batch.clip_ids) + len(batch.faults))
-        return faults
+        return list(faults)
 
     def _check_space(self, name: str, n_clips: int) -> None:
         n_features, n_tokens = self.embedder.shape
@@ -194,6 +246,17 @@ class Extractor:
 def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
     """The identity of embeddings: the weights and the length of a clip."""
     return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
+
+
+def _duration_s(wav: Path) -> float:
+    try:
+        return probe(wav).duration_s
+    except InputError:
+        return 0.0  # reported when its samples are read
+
+
+def _clip_of(row: RowName) -> str:
+    return row if isinstance(row, str) else row.clip_id
 
 
 def clips_newer_than(clips: Mapping[str, Path], file: Path) -> list[str]:

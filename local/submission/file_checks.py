@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.audio.windows import scored_s
 from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
 from local.scoring import results
@@ -113,7 +114,8 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
                     f"{folder}: {what} {len(names)} clips ({_examples(names)}); {EVALUATE_REMEDY}"
                 )
         present = sorted(run.clips.keys() & there)
-        end_s = {clip: min(run.clips[clip], run.config.data.audio_max_len) for clip in present}
+        clip_s = run.config.data.audio_max_len
+        end_s = {clip: scored_s(run.clips[clip], clip_s) for clip in present}
         faults = thread_map(
             partial(_fault_of_clip, folder, end_s),
             present,

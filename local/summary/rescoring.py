@@ -23,7 +23,6 @@ from desed_task.evaluation.scores import (
     truth_events,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
-from desed_task.labels import Vocabulary
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
@@ -158,12 +157,7 @@ def read_scores(path: Path) -> Scores:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return Scores(
-                tuple(stored["clip_ids"].tolist()),
-                stored["postprocessed"],
-                stored["boundaries_s"],
-                Vocabulary(stored["event_labels"].tolist()),
-            )
+            return Scores.from_arrays(stored, "postprocessed")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; test the run again") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
