@@ -44,6 +44,22 @@ def parity() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def trial() -> Callable[[str], Path]:
+    """Path of a small input on which the recipe was once wrong."""
+
+    def find(name: str) -> Path:
+        path = ROOT.parent / "shared" / "trials" / name
+        if not path.exists():
+            message = f"{path}: the trials are not beside this checkout"
+            if os.environ.get("CI"):
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a script of the top level as a user would, in a folder of choice."""
 
