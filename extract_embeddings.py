@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.cli.arguments import positive_int, yes_or_no
+from local.cli.arguments import add_overwrite, positive_int, yes_or_no
 from local.cli.exit_status import run_command
 from local.config import load_config
 
@@ -72,6 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="SECTION.KEY=VALUE",
         help="change a value of the configuration; may be repeated",
     )
+    add_overwrite(parser)
     return parser.parse_args(argv)
 
 
@@ -93,7 +94,9 @@ def extract(args: argparse.Namespace) -> int:
         precision=args.precision,
         device=choose_torch_device(args.use_gpu),
         windows=config.windows,
+        overwrite=args.overwrite,
     )
+    extractor.check(wavs)
     faults = [fault for name in wavs for fault in extractor.extract(name, wavs[name])]
     if faults:
         print(f"error: {InputError.collect(faults, 'Clips not read:')}", file=sys.stderr)

@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import non_negative_seconds, positive_int
+from local.cli.arguments import add_overwrite, non_negative_seconds, positive_int
 from local.cli.exit_status import run_command
 from local.prep.download.sources import FETCHED_PARTS, SOURCES_FILE
 from local.prep.generate import contradiction, generate
@@ -65,11 +65,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="only check all data that the configuration names and report what is missing or "
         "damaged; data_report.json is written to OUT_DIR (default: the current folder)",
     )
-    add(
-        "--jobs",
-        type=positive_int,
-        help="files at a time (default: one per processor; archives and videos four)",
-    )
+    told = "files at a time (default: one per processor; archives and videos four)"
+    add("--jobs", type=positive_int, help=told)
+    add_overwrite(parser)
     only = parser.add_argument_group("fetch and prepare only (may be combined)")
     for part, what in FETCHED_PARTS.items():
         only.add_argument(

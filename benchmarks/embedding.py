@@ -49,7 +49,7 @@ def _run_beats(bench: Bench, precision: Precision, n_clips: int) -> None:
 def _run_extraction(bench: Bench, precision: Precision, n_clips: int) -> None:
     clip_s = bench.config.data.audio_max_len
     loaded = bench.data.loaded[corpora.UNLABELLED_TRAIN.name]
-    wavs = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids[:n_clips]]
+    wavs = {clip_id: loaded.files[clip_id] for clip_id in loaded.clip_ids[:n_clips]}
     extractor = Extractor.open(
         bench.made.beats,
         bench.folder / "extracted",

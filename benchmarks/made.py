@@ -1,8 +1,8 @@
 """Create a synthetic corpus of the published sizes: noise and random labels, small on disk.
 
-Each clip has its own name and labels, but all share a few audio files (as links) and a few rows of
-embeddings (an HDF5 external storage list into one plain file). So everything is in the page cache
-and reading is as fast as possible: a cold disk adds its own time.
+Each clip has its own name and labels, but all share a few audio files (as links), and only the
+first few rows of embeddings are written (the others are holes, read as zeros). So the disk is not
+read, and reading is as fast as possible: a cold disk adds its own time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.files import write_wav
 from desed_task.dataio.embeddings import FRAME, GLOBAL, NAMES
+from desed_task.dataio.hdf5 import allocate_numbers, create_hdf5
 from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
 from desed_task.errors import InputError
@@ -124,7 +125,7 @@ class Made:
         write_text_atomic(marker, what)
 
     def _make(self) -> None:
-        sounds, rows = self._write_sounds(), self._write_rows()
+        sounds = self._write_sounds()
         counts = {
             corpora.MAESTRO_TRAIN: self.sizes.maestro_train,
             corpora.SYNTHETIC_TRAIN: self.sizes.synthetic_train,
@@ -138,7 +139,7 @@ class Made:
         for corpus, n_clips in counts.items():
             names = maestro_names(corpus, n_clips) if corpus in _MAESTRO else plain(corpus, n_clips)
             self._write_corpus(corpus, names, sounds)
-            self._write_embeddings(corpus, names, rows)
+            self._write_embeddings(corpus, names)
 
     def _placed(self, config: RecipeConfig) -> RecipeConfig:
         tree = config.dump()
@@ -161,25 +162,14 @@ class Made:
             write_wav(path, samples, self.config.data.fs, "FLOAT")
         return paths
 
-    def _write_rows(self) -> Path:
-        path = self.folder / "embeddings.raw"
-        shape = (_DISTINCT, self.config.net.embedding_size, self.n_tokens)
-        self._rng.standard_normal(shape, dtype=np.float32).tofile(path)
-        return path
-
-    def _write_embeddings(self, corpus: Corpus, names: Sequence[str], rows: Path) -> None:
+    def _write_embeddings(self, corpus: Corpus, names: Sequence[str]) -> None:
         path = self.folder / "embeddings" / "beats" / f"{corpus.name}.hdf5"
         path.parent.mkdir(parents=True, exist_ok=True)
         size, n_clips = self.config.net.embedding_size, len(names)
-        a_row = 4 * size * self.n_tokens
-        pieces = [min(_DISTINCT, n_clips - start) for start in range(0, n_clips, _DISTINCT)]
-        with h5py.File(path, "w") as file:
-            file.create_dataset(
-                FRAME,
-                (n_clips, size, self.n_tokens),
-                np.float32,
-                external=[(str(rows), 0, piece * a_row) for piece in pieces],
-            )
+        n_drawn = min(_DISTINCT, n_clips)
+        drawn = self._rng.standard_normal((n_drawn, size, self.n_tokens), np.float32)
+        with create_hdf5(path) as file:
+            allocate_numbers(file, FRAME, (n_clips, size, self.n_tokens))[:n_drawn] = drawn
             file.create_dataset(GLOBAL, data=np.zeros((n_clips, size), np.float32))
             file.create_dataset(NAMES, data=list(names), dtype=h5py.string_dtype())
 

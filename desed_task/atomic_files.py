@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from desed_task.file_names import LONGEST_NAME, STREAM_ERRORS, shorten_name
+
 PathLike = str | os.PathLike[str]
 
 
@@ -23,7 +25,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    temporary = target.with_name(_hidden_name(target))
     # Not by tempfile: its files are private, and results are meant to be shared like any other
     # file. The umask is left to the system, as threads cannot ask for it without changing it.
     temporary.touch(exist_ok=False)
@@ -32,6 +34,15 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _hidden_name(target: Path) -> str:
+    """A new name for a temporary sibling; that of a long name is not longer than a name may be."""
+    mark = f".{secrets.token_hex(4)}"
+    room = LONGEST_NAME - len(os.fsencode(f".{mark}{target.suffix}"))
+    if room > 0:
+        return f".{shorten_name(target.stem, room)}{mark}{target.suffix}"
+    return mark
 
 
 def sha256_of(path: PathLike) -> str:
@@ -44,9 +55,9 @@ def sha256_of(path: PathLike) -> str:
 
 
 def write_text_atomic(path: PathLike, text: str) -> None:
-    """Write `text` (UTF-8) atomically."""
+    """Write `text` (UTF-8) atomically; bytes of a file name that are not UTF-8 are escaped."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=STREAM_ERRORS)
 
 
 def write_json_atomic(path: PathLike, value: Any) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from desed_task.file_names import printable
+
 
 class InputError(ValueError):
     """A value, file or folder given by the user cannot be used.
 
     The message states the value, the place and the remedy; scripts print it without a traceback
-    and exit with status 2.
+    and exit with status 2. As text it can be encoded and printed, whatever the names in it.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
     @classmethod
     def collect(

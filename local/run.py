@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
+from desed_task.file_names import is_utf8
 from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
 from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_resumable, resume_hint
 from local.cli.devices import CPU, Device
@@ -24,7 +25,7 @@ from local.cli.exit_status import StoppedError
 from local.cli.progress import progress_bar
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import data_summary, left_out_line
+from local.data.summary_lines import data_summary, left_out_line
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.callbacks import RandomStates, RunDescription
@@ -134,6 +135,11 @@ def shortened(config: RecipeConfig) -> RecipeConfig:
 
 def _check_log_dir(path: Path) -> None:
     """Reject a folder that cannot be written to, without creating it."""
+    if not is_utf8(path):
+        raise InputError(
+            f"--log_dir {path}: TensorBoard writes only to folders whose names are UTF-8; rename "
+            "it or give another folder"
+        )
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         what = "may not be written to" if there.is_dir() else "is not a folder"
@@ -182,10 +188,10 @@ def _of_checkpoint(
 def _announce(data: SedDataModule, stage: str, module: SEDTask4 | None = None) -> None:
     """Print a summary of the data of a stage and, for a training, of the network."""
     print(data_summary(data.loaded))
-    if line := left_out_line(data.loaded):
-        print(line)
-    for line in data.long_clip_lines(stage):
-        print(line)
+    lines = (left_out_line(data.loaded), data.late_ends_line(), *data.long_clip_lines(stage))
+    for line in lines:
+        if line is not None:
+            print(line)
     if module is not None:
         cost = count_macs(module.sed_student, module.config)
         print(
@@ -202,6 +208,7 @@ def _trainer(
     if resumed is not None and resumed.parent.name == "checkpoints":
         # A resumed run continues in its own folder.
         log_dir, version = resumed.parents[2], resumed.parents[1].name
+        _check_log_dir(resumed.parents[1])
     logger = TensorBoardLogger(
         str(log_dir.parent), log_dir.name, version=version, default_hp_metric=options.name is None
     )

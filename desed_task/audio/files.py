@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +15,9 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike, atomic_path
+from desed_task.audio.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
+from desed_task.audio.formats import refuse_undecodable
+from desed_task.audio.headers import check_header
 from desed_task.audio.windows import Span, WindowGrid
 from desed_task.errors import InputError
 
@@ -27,13 +30,18 @@ _FORMATS = {
     "PCM_32": "32-bit",
     "FLOAT": "32-bit float",
     "DOUBLE": "64-bit float",
+    COMPRESSED: "compressed",
 }
 # How samples of a subtype are read and written without loss; other subtypes become 16 bits.
 _LOSSLESS = {"PCM_16": "int16", "PCM_24": "int32", "PCM_32": "int32", "FLOAT": "float32"}
-# libsndfile's log of a RIFF chunk that extends past the end of the file.
-_TRUNCATED = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-# Programs that write into a pipe do not know the length and state a huge one.
-_UNKNOWN_LENGTH = 0x7FFFFFFF
+# Subtypes that libsndfile reads whole, from any container. It reads an MP3 without a header of its
+# length and chained Ogg streams in part, and does not say so.
+_UNCOMPRESSED = (*("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"), "DOUBLE")
+_COMPANDED = ("ULAW", "ALAW")
+# libsndfile's number of frames of a FLAC file written into a pipe.
+_UNKNOWN_FRAMES = 1 << 62
+# A file of this size with no samples by its header may have some.
+_HEADER_BYTES = 1024
 _STALE_S = 3600.0
 
 
@@ -59,7 +67,8 @@ class AudioInfo(NamedTuple):
         sample_rate: in Hz.
         channels: of the file.
         duration_s: in seconds.
-        subtype: libsndfile's name of the sample format, e.g. PCM_16 or FLOAT.
+        subtype: libsndfile's name of the sample format, e.g. PCM_16 or FLOAT; COMPRESSED for
+            what it does not read.
     """
 
     frames: int
@@ -74,8 +83,8 @@ class AudioInfo(NamedTuple):
         return _FORMATS.get(self.subtype, self.subtype)
 
     @classmethod
-    def of(cls, sound: sf.SoundFile) -> AudioInfo:
-        """The header of an open file."""
+    def of(cls, sound: sf.SoundFile | DecodedSound) -> AudioInfo:
+        """The header of an open file; the frames of a compressed one are counted."""
         duration_s = sound.frames / sound.samplerate
         return cls(sound.frames, sound.samplerate, sound.channels, duration_s, sound.subtype)
 
@@ -135,7 +144,7 @@ def read_window(
     return windows.filled(to_mono(path, samples), longer=True)
 
 
-def check_rate(path: PathLike, sound: sf.SoundFile, sample_rate: int) -> None:
+def check_rate(path: PathLike, sound: sf.SoundFile | DecodedSound, sample_rate: int) -> None:
     """Raise an InputError for an open file at another rate than `sample_rate` (Hz)."""
     if sound.samplerate != sample_rate:
         raise InputError(
@@ -164,11 +173,24 @@ def to_mono(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
 def probe(path: PathLike) -> AudioInfo:
     """A file's header, without its samples.
 
+    The frames of a compressed file are counted by decoding it, as its header may be wrong.
+
     Raises:
         InputError: the file is missing, unreadable, truncated or empty.
     """
     with open_audio(path) as sound:
         return AudioInfo.of(sound)
+
+
+def estimate_duration_s(path: PathLike) -> float:
+    """A file's length for a progress bar: what a compressed one states, without decoding it.
+
+    Raises:
+        InputError: as `probe`.
+    """
+    with open_audio(path) as sound:
+        stated_s = sound.estimated_s if isinstance(sound, DecodedSound) else None
+        return stated_s or AudioInfo.of(sound).duration_s
 
 
 def count_formats(infos: Iterable[AudioInfo]) -> dict[str, int]:
@@ -192,7 +214,8 @@ def read_lossless(path: PathLike) -> tuple[NDArray[Any], int, str]:
         InputError: as `probe`.
     """
     with open_audio(path) as sound:
-        subtype = sound.subtype if sound.subtype in _LOSSLESS else "PCM_16"
+        subtype = "FLOAT" if sound.subtype == COMPRESSED else sound.subtype
+        subtype = subtype if subtype in _LOSSLESS else "PCM_16"
         return sound.read(dtype=_LOSSLESS[subtype]), sound.samplerate, subtype
 
 
@@ -213,7 +236,8 @@ def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: 
             if subtype == "FLOAT":
                 _write_floats(temporary, samples, sample_rate)
             else:
-                sf.write(temporary, samples, sample_rate, subtype=subtype, format="WAV")
+                name = os.fsencode(temporary)
+                sf.write(name, samples, sample_rate, subtype=subtype, format="WAV")
     except (sf.LibsndfileError, OSError) as error:
         raise InputError(
             f"{path}: cannot be written ({error}); check the folder's permissions and free space"
@@ -250,29 +274,79 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
 
 
 def remove_stale_wavs(folder: Path) -> None:
-    """Remove hidden partial files of killed runs; recent ones may belong to another run."""
+    """Remove hidden partial files of killed runs below a folder; recent ones may be another's."""
     oldest = time.time() - _STALE_S
-    for path in folder.glob(".*.wav"):
+    for path in folder.rglob(".*.wav"):
         if path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def open_audio(path: PathLike) -> Iterator[sf.SoundFile]:
-    """Open a file; any problem, now or while it is read, raises an InputError."""
+def open_audio(path: PathLike) -> Iterator[sf.SoundFile | DecodedSound]:
+    """Open a file; any problem, now or while it is read, raises an InputError.
+
+    Uncompressed audio and FLAC are read with libsndfile, anything else with ffmpeg or PyAV
+    (`desed_task.audio.decoding`). Neither gives a part of a file without a warning.
+    """
     try:
-        with sf.SoundFile(path) as sound:
-            if not sound.frames:
-                raise InputError(f"{path}: contains no samples; replace or remove the file")
-            cut = _TRUNCATED.search(sound.extra_info)
-            if cut and int(cut[1]) < _UNKNOWN_LENGTH:
-                raise InputError(
-                    f"{path}: is cut short ({cut[2]} of {cut[1]} bytes of samples); "
-                    "fetch or copy it again"
-                )
+        with _open(path) as sound:
             yield sound
     except sf.LibsndfileError as error:
-        what = f"is not readable as audio ({error.error_string})"
+        refuse_undecodable(path, [error.error_string.rstrip(".")])
+
+
+class _WholeFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """Refuses a file that ends before its header says, as a cut FLAC file does."""
+
+    def __init__(self, path: PathLike) -> None:
+        # As bytes, since a name need not be UTF-8.
+        super().__init__(os.fsencode(path) if os.name == "posix" else path)
+        self._path = path
+
+    def read(self, frames: int = -1, *args: Any, **kwargs: Any) -> NDArray[Any]:
+        start = self.tell()
+        samples: NDArray[Any] = super().read(frames, *args, **kwargs)
+        n_left = self.frames - start
+        if len(samples) < (n_left if frames < 0 else min(frames, n_left)):
+            there_s, stated_s = (start + len(samples), self.frames) / self.samplerate
+            raise InputError(
+                f"{self._path}: is cut short ({there_s:.1f} of {stated_s:.1f} s); fetch or copy it "
+                "again"
+            )
+        return samples
+
+
+def _open(path: PathLike) -> sf.SoundFile | DecodedSound:
+    try:
+        sound = _WholeFile(path)
+    except (sf.LibsndfileError, TypeError) as error:  # TypeError: an ending that means no header
         if not Path(path).is_file():
-            what = "no such file"
-        raise InputError(f"{path}: {what}; replace or remove the file") from None
+            refuse_undecodable(path, [])
+        reason = getattr(error, "error_string", "its ending means samples without a header")
+        refusal = f"is not readable as audio ({reason.rstrip('.')}); replace or remove the file"
+        return DecodedSound(
+            path, f"{refusal}, or, if it is compressed audio or a video, {INSTALL_HINT}"
+        )
+    try:
+        problem = _needs_decoder(path, sound)
+        if not problem:
+            if not sound.frames:
+                raise InputError(f"{path}: contains no samples; replace or remove the file")
+            check_header(path, sound)
+            return sound
+    except BaseException:
+        sound.close()
+        raise
+    sound.close()
+    return DecodedSound(path, f"{problem}; {INSTALL_HINT}")
+
+
+def _needs_decoder(path: PathLike, sound: sf.SoundFile) -> str:
+    """Why libsndfile may read a part of an open file only; "" if it reads it whole."""
+    if sound.subtype not in (*_UNCOMPRESSED, *_COMPANDED):
+        return f"is {sound.subtype} audio, of which libsndfile may read only a part"
+    if sound.frames >= _UNKNOWN_FRAMES:
+        return f"is {sound.format} audio of unknown length, which libsndfile does not read"
+    if not sound.frames and (size := Path(path).stat().st_size) > _HEADER_BYTES:
+        return f"has no samples by its header, but {size} bytes"
+    return ""

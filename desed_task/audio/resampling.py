@@ -18,6 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.clip_files import find_clips
 from desed_task.audio.files import (
     AudioInfo,
     count_formats,
@@ -27,6 +28,7 @@ from desed_task.audio.files import (
     remove_stale_wavs,
     write_wav,
 )
+from desed_task.audio.signal_check import SignalCheck
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 
@@ -49,6 +51,13 @@ class Resampled(NamedTuple):
     clipped: bool = False
 
 
+class _Outcome(NamedTuple):
+    """A file's result, and whether it is silent or its channels cancel each other."""
+
+    result: Resampled
+    mute: bool = False
+
+
 @dataclass(frozen=True)
 class ResampleReport:
     """Result of `resample_folder`.
@@ -62,6 +71,8 @@ class ResampleReport:
         converted: those of `done` that replaced a file of another sample format.
         orphans: files that stay in another sample format because their source is missing.
         clipped: written files that lost samples beyond full scale.
+        mute: written files that are silent, or whose channels cancel each other.
+        notes: one line each on subfolders and on what was left out.
     """
 
     done: int
@@ -72,6 +83,8 @@ class ResampleReport:
     converted: int = 0
     orphans: Mapping[Path, AudioInfo] = field(default_factory=dict)
     clipped: tuple[Path, ...] = ()
+    mute: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def resample_folder(
@@ -83,15 +96,16 @@ def resample_folder(
     jobs: int | None = None,
     progress: bool = True,
 ) -> ResampleReport:
-    """Resample every WAV file of `source` into `target`, channels kept.
+    """Resample every WAV file below `source` to the same place below `target`, channels kept.
 
     A partly finished folder is completed: a file is skipped only if its target is complete, not
     older, and has the right rate and sample format. Files missing in `source` stay in `target`.
     A file that cannot be read is reported, and the others are processed.
 
     Args:
-        source: folder of audio at any rate; its subfolders are not searched.
-        target: folder for files of the same names; created if missing.
+        source: folder of audio at any rate.
+        target: folder for files of the same names, with the ending `.wav`; created if missing.
+            Inside `source`, it is not taken for a part of it.
         sample_rate: of the target, in Hz.
         bits: 32 for floats, 16 for integers; files in another format are written again. None
             completes a folder of 16-bit files in 16 bits and any other in floats.
@@ -99,34 +113,40 @@ def resample_folder(
         progress: show a bar.
 
     Raises:
-        InputError: `source` is missing, empty or the same folder as `target`.
+        InputError: `source` is missing, empty or the same folder as `target`, or two of its files
+            are one clip.
     """
     source, target = Path(source), Path(target)
-    wavs = list_wavs(source)
+    found_clips = find_clips(source, without=target)
     if target.resolve() == source.resolve():
         raise InputError(f"{target}: is the source itself; give another folder for the result")
     remove_stale_wavs(target)
     headers = folder_headers(target, jobs=jobs, progress=progress)
     before = count_formats(headers.values())
     bits = choose_bits(before, bits)
+    target_of = {wav: target / f"{clip_id}.wav" for clip_id, wav in found_clips.files.items()}
+    wavs = list(target_of)
     work = partial(
-        _resample_or_explain, target=target, headers=headers, sample_rate=sample_rate, bits=bits
+        _resample_or_explain, target_of, headers=headers, sample_rate=sample_rate, bits=bits
     )
     desc = f"{source.parent.name}/{source.name}"
     results = list(thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress))
     found = dict(zip(wavs, results, strict=True))
-    written = {wav: one for wav, one in found.items() if isinstance(one, Resampled) and one.written}
+    outcomes = {wav: one for wav, one in found.items() if isinstance(one, _Outcome)}
+    written = {wav: one for wav, one in outcomes.items() if one.result.written}
     failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
-    other, targets = of_other_format(headers, bits), {target_of(wav, target) for wav in wavs}
+    other, targets = of_other_format(headers, bits), set(target_of.values())
     return ResampleReport(
         len(written),
         len(wavs) - len(written) - len(failed),
         failed,
         bits,
         before,
-        sum(target_of(wav, target) in other for wav in written),
+        sum(target_of[wav] in other for wav in written),
         {path: info for path, info in other.items() if path not in targets},
-        tuple(target_of(wav, target) for wav, one in written.items() if one.clipped),
+        tuple(target_of[wav] for wav, one in written.items() if one.result.clipped),
+        tuple(target_of[wav] for wav, one in written.items() if one.mute),
+        found_clips.notes,
     )
 
 
@@ -145,7 +165,8 @@ def resample_file(
     Raises:
         InputError: the source cannot be read or the target cannot be written.
     """
-    return _resample(Path(source), Path(target), _header(Path(target)), sample_rate, bits)
+    there = _header(Path(target))
+    return _resample(Path(source), Path(target), there, sample_rate, bits).result
 
 
 def choose_bits(before: Mapping[str, int], bits: Bits | None) -> Bits:
@@ -163,7 +184,7 @@ def choose_bits(before: Mapping[str, int], bits: Bits | None) -> Bits:
 def folder_headers(
     folder: Path, *, jobs: int | None = None, progress: bool = False
 ) -> dict[Path, AudioInfo]:
-    """Headers of the WAV files of a folder, without those that cannot be read.
+    """Headers of the WAV files below a folder, without those that cannot be read.
 
     Args:
         folder: may be missing or empty.
@@ -171,7 +192,7 @@ def folder_headers(
         progress: show a bar if there are many.
     """
     try:
-        wavs = list_wavs(folder)
+        wavs = list_wavs(folder, recursive=True)
     except InputError:
         return {}
     desc = f"looking at {folder.parent.name}/{folder.name}"
@@ -184,15 +205,14 @@ def of_other_format(headers: Mapping[Path, AudioInfo], bits: Bits) -> dict[Path,
     return {path: info for path, info in headers.items() if info.subtype != _SUBTYPES[bits]}
 
 
-def target_of(source: Path, folder: Path) -> Path:
-    """Where the result of a source file is written in a folder."""
-    return folder / f"{source.stem}.wav"
-
-
 def _resample_or_explain(
-    source: Path, target: Path, headers: Mapping[Path, AudioInfo], sample_rate: int, bits: Bits
-) -> Resampled | str:
-    path = target_of(source, target)
+    target_of: Mapping[Path, Path],
+    source: Path,
+    headers: Mapping[Path, AudioInfo],
+    sample_rate: int,
+    bits: Bits,
+) -> _Outcome | str:
+    path = target_of[source]
     try:
         return _resample(source, path, headers.get(path), sample_rate, bits)
     except InputError as error:
@@ -208,10 +228,10 @@ def _header(path: Path) -> AudioInfo | None:
 
 def _resample(
     source: Path, target: Path, there: AudioInfo | None, sample_rate: int, bits: Bits
-) -> Resampled:
+) -> _Outcome:
     """Resample a file unless `there`, the header of its target, shows that it is up to date."""
     if there is not None and _is_current(source, target, there, sample_rate, bits):
-        return Resampled(False)
+        return _Outcome(Resampled(False))
     with open_audio(source) as sound:
         samples = sound.read(dtype="float32")
         rate = sound.samplerate
@@ -221,12 +241,15 @@ def _resample(
         raise InputError(f"{source}: is shorter than one sample at {sample_rate} Hz; remove it")
     if not np.isfinite(samples).all():
         raise InputError(f"{source}: contains samples that are not finite; replace the file")
+    check = SignalCheck(sample_rate)
+    check.add(samples)
+    mute = check.silent or check.cancels
     if bits == 32:
         write_wav(target, samples, sample_rate, _SUBTYPES[bits])
-        return Resampled(True)
+        return _Outcome(Resampled(True), mute)
     integers, clipped = _to_16_bits(samples)
     write_wav(target, integers, sample_rate, _SUBTYPES[bits])
-    return Resampled(True, clipped)
+    return _Outcome(Resampled(True, clipped), mute)
 
 
 def _to_16_bits(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,13 +12,13 @@ import soundfile as sf
 import soxr
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.decoding import DecodedSound
 from desed_task.audio.files import open_audio
+from desed_task.audio.signal_check import SignalCheck
 from desed_task.errors import InputError
 
 Waveform = npt.NDArray[np.float32]
 BLOCK_S = 10.0
-# Headers of MP3 and other files may be wrong about the length by some padding.
-_TOLERANCE_S = 1.0
 
 
 def stream_file(
@@ -25,8 +26,9 @@ def stream_file(
 ) -> Iterator[Waveform]:
     """Blocks (sample,) of a recording: the mean of its channels, resampled with soxr HQ.
 
-    Any format of libsndfile works: WAV, FLAC, OGG, MP3 and more. A recording at `sample_rate` is
-    not resampled.
+    Any format works that `open_audio` opens: WAV and FLAC, with ffmpeg or PyAV also compressed
+    audio and the sound of videos. A recording at `sample_rate` is not resampled. A warning names a
+    recording that is silent, or whose channels cancel each other in their mean.
 
     Args:
         path: the file.
@@ -40,22 +42,22 @@ def stream_file(
     with open_audio(path) as sound:
         rate = sound.samplerate
         converter = _Converter(rate, sample_rate, str(path))
-        n_read = 0
+        check = SignalCheck(rate)
         for block in _read_blocks(sound, max(round(block_s * rate), 1)):
-            n_read += len(block)
+            check.add(block)
             yield converter.convert(block)
-        if n_read < sound.frames - _TOLERANCE_S * rate:
-            raise InputError(
-                f"{path}: is cut short ({n_read / rate:.1f} of {sound.frames / rate:.1f} s); "
-                "fetch or copy it again"
-            )
         yield converter.finish()
+    if remark := check.remark():
+        warnings.warn(f"{path}: {remark}", UserWarning, stacklevel=1)
 
 
-def _read_blocks(sound: sf.SoundFile, n_frames: int) -> Iterator[npt.NDArray[np.float32]]:
-    # After every read of a seekable file, soundfile seeks to its own position. This resets the
-    # decoder of an MP3, so that the next half frame is wrong.
-    sound.seekable = lambda: False
+def _read_blocks(
+    sound: sf.SoundFile | DecodedSound, n_frames: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    if isinstance(sound, sf.SoundFile):
+        # After every read of a seekable file, soundfile seeks to its own position, for which the
+        # decoder of FLAC starts over.
+        sound.seekable = lambda: False
     while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
         yield block
 

@@ -199,6 +199,10 @@ class WindowKey(NamedTuple):
     clip_id: str
     start: int
 
+    def __str__(self) -> str:
+        """As messages name it."""
+        return f"{self.clip_id!r} from sample {self.start}"
+
 
 # Row of a file with one row per clip and window: a clip (its first window) or a further window.
 RowName = str | WindowKey

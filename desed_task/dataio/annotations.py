@@ -16,9 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.dataio.tables import parse_numbers, read_text_table, row_location, stems
+from desed_task.dataio.tables import clip_ids as ids_of_rows
+from desed_task.dataio.tables import parse_numbers, read_text_table, row_location
 from desed_task.errors import InputError
 from desed_task.labels import Vocabulary
+
+# No recording lasts longer; larger times are mistakes, such as other units or a lost decimal point.
+LONGEST_S = 7 * 24 * 3600.0
+_MORE_THAN_A_WEEK = " is more than a week of seconds; correct the row"
 
 Events = tuple[
     npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.float32]
@@ -30,7 +35,7 @@ class EventTable:
     """Strong labels of clips as columns, with one entry per event.
 
     Attributes:
-        clip_ids: unique file stems in table order, including clips without events.
+        clip_ids: unique clip ids in table order, including clips without events.
         clip_index: (event,) index into `clip_ids`.
         onset_s: (event,) seconds.
         offset_s: (event,) seconds, after the onset.
@@ -81,6 +86,14 @@ class EventTable:
             clip_ids=chosen,
             clip_index=moved[moved >= 0],
             eventless=self.eventless.intersection(chosen),
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> EventTable:
+        """The table with other clip ids; those that `names` lacks stay."""
+        return replace(
+            self,
+            clip_ids=tuple(names.get(clip_id, clip_id) for clip_id in self.clip_ids),
+            eventless=frozenset(names.get(clip_id, clip_id) for clip_id in self.eventless),
         )
 
     def events_of(self, clip_id: str) -> Events:
@@ -168,7 +181,7 @@ class WeakTable:
     """Clip-level labels.
 
     Attributes:
-        clip_ids: unique file stems in table order.
+        clip_ids: unique clip ids in table order.
         target: (clip, class) bool.
         vocabulary: classes of the labels.
         path: the file it was read from.
@@ -179,6 +192,11 @@ class WeakTable:
     vocabulary: Vocabulary
     path: Path | None = None
 
+    def renamed(self, names: Mapping[str, str]) -> WeakTable:
+        """The table with other clip ids; those that `names` lacks stay."""
+        clip_ids = tuple(names.get(clip_id, clip_id) for clip_id in self.clip_ids)
+        return replace(self, clip_ids=clip_ids)
+
 
 def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     """Read filename, onset, offset, event_label and, if present, confidence.
@@ -188,8 +206,8 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
 
     Raises:
         InputError: with every line that has an unknown label, an onset or offset that is not a
-            number, an offset before its onset, a negative onset or a confidence outside [0, 1]; for
-            a file that is missing, empty or not such a table.
+            number or above a week, an offset before its onset, a negative onset or a confidence
+            outside [0, 1]; for a file that is missing, empty or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "onset", "offset", "event_label"))
@@ -201,7 +219,7 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     label_index = _label_indices(label, vocabulary)
     events = ~(frame[["onset", "offset", "event_label"]] == "").all(axis=1).to_numpy()
     _check_rows(path, frame, events, onset_s, offset_s, confidence, label_index, vocabulary)
-    clip_index, clip_ids = pd.factorize(stems(frame))
+    clip_index, clip_ids = pd.factorize(ids_of_rows(path, frame))
     eventless = np.setdiff1d(np.arange(len(clip_ids)), clip_index[events])
     empty = np.flatnonzero(events & (offset_s == onset_s))
     if len(empty):
@@ -247,6 +265,8 @@ def _check_rows(
             (~np.isfinite(offset_s), "offset {offset!r}" + not_seconds),
             (onset_s < 0, "onset {onset} is before the clip; correct the row"),
             (offset_s < onset_s, "offset {offset} is before onset {onset}; correct the row"),
+            (_absurd(onset_s), "onset {onset!r}" + _MORE_THAN_A_WEEK),
+            (_absurd(offset_s), "offset {offset!r}" + _MORE_THAN_A_WEEK),
             (
                 ~((confidence >= 0) & (confidence <= 1)),
                 "confidence {confidence!r} is not in [0, 1]; correct the row",
@@ -290,7 +310,7 @@ def read_weak_table(path: PathLike, vocabulary: Vocabulary) -> WeakTable:
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "event_labels"))
-    clip_ids = stems(frame)
+    clip_ids = ids_of_rows(path, frame)
     labels = [
         [name.strip() for name in text.split(",") if name.strip()] for text in frame["event_labels"]
     ]
@@ -322,25 +342,44 @@ def _weak_problems(
 
 
 def read_durations(path: PathLike) -> dict[str, float]:
-    """Read filename and duration: file stem -> seconds.
+    """Read filename and duration: clip id -> seconds.
 
     Raises:
-        InputError: for durations that are not positive numbers; for a file that is missing, empty
-            or not such a table.
+        InputError: for durations that are not positive numbers or longer than a week, and for clips
+            with several; for a file that is missing, empty or not such a table.
     """
     path = Path(path)
     frame = read_text_table(path, ("filename", "duration"))
     duration_s = parse_numbers(frame["duration"])
+    clip_ids = ids_of_rows(path, frame)
+    again = (clip_ids.duplicated() & ~_same_durations(clip_ids, duration_s)).to_numpy()
     with np.errstate(invalid="ignore"):
-        wrong = np.flatnonzero(~(np.isfinite(duration_s) & (duration_s > 0)))
-    if len(wrong):
-        lines = [
-            f"{row_location(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is "
-            "not a positive number of seconds; correct the row, or delete the table to recreate it"
-            for row in wrong
-        ]
+        rules = (
+            (~(np.isfinite(duration_s) & (duration_s > 0)), "not a positive number of seconds"),
+            (_absurd(duration_s), "more than a week of seconds"),
+            (again, "another one than in an earlier row of the clip"),
+        )
+    lines = [
+        f"{row_location(path, frame, row)}: duration {frame['duration'].iloc[row]!r} is {problem}; "
+        "correct the row, or delete the table to recreate it"
+        for mask, problem in rules
+        for row in np.flatnonzero(mask)
+    ]
+    if lines:
         raise InputError.collect(lines, f"{path} cannot be used:")
-    return dict(zip(stems(frame), duration_s.tolist(), strict=True))
+    return dict(zip(clip_ids, duration_s.tolist(), strict=True))
+
+
+def _same_durations(
+    clip_ids: pd.Series[str], duration_s: npt.NDArray[np.float64]
+) -> pd.Series[bool]:
+    """(row,) whether a row states the duration of the first row of its clip."""
+    stated = pd.Series(duration_s, index=clip_ids.index)
+    return stated == stated.groupby(clip_ids).transform("first")
+
+
+def _absurd(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return np.isfinite(seconds) & (seconds > LONGEST_S)
 
 
 def _label_indices(label: npt.NDArray[np.object_], vocabulary: Vocabulary) -> npt.NDArray[np.int64]:

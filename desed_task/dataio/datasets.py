@@ -129,8 +129,8 @@ class SedDataset(Dataset[SedBatch]):
     """Clips of one corpus, one row each, or one per window for those that are scored in windows.
 
     Args:
-        clip_ids: file stems.
-        folder: folder of their 16 kHz wav files.
+        clip_ids: names of the clips.
+        wavs: (clip,) their 16 kHz files.
         targets: the policy for their targets.
         known: (class,) bool, the classes that the corpus annotates.
         source: `Source` of the rows.
@@ -145,7 +145,7 @@ class SedDataset(Dataset[SedBatch]):
     def __init__(
         self,
         clip_ids: Sequence[str],
-        folder: Path,
+        wavs: Sequence[Path],
         targets: TargetPolicy,
         known: npt.NDArray[np.bool_],
         source: Source,
@@ -158,7 +158,7 @@ class SedDataset(Dataset[SedBatch]):
         long: LongClips | None = None,
     ) -> None:
         self.clip_ids = tuple(clip_ids)
-        self.folder = folder
+        self.wavs = tuple(wavs)
         self.targets = targets
         self.known = torch.from_numpy(known)
         self.source = torch.tensor(int(source))
@@ -214,7 +214,7 @@ class SedDataset(Dataset[SedBatch]):
     ) -> tuple[npt.NDArray[np.float32], float]:
         """The waveform (sample,) of a row, and where in its clip it begins, in seconds."""
         index, span = self.rows[row]
-        path = self.folder / f"{self.clip_ids[index]}.wav"
+        path = self.wavs[index]
         if self.long is not None and span is not None:
             return read_window(path, self.long.windows, span), self.window_onset_s(row)
         clip = read_clip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,9 +28,13 @@ from desed_task.dataio.embeddings import (
     Array,
     EmbeddingLayout,
     Identity,
+    absurdity,
+    finished_of,
+    layout_of,
     place_of_row,
-    read_layout,
+    read_row,
 )
+from desed_task.dataio.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 from desed_task.errors import InputError
 
 _BLOCK = 64
@@ -62,7 +67,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         """Open the unfinished file of `path` or create it.
 
         An unfinished file of another identity or shape is deleted; one of other clips is kept as
-        `<path>.old` until `finish`, so that `adopt` can copy rows from it.
+        `<path>.part.old` until `finish`, so that `adopt` can copy rows from it.
 
         Args:
             path: the finished file's; not touched before `finish`.
@@ -72,11 +77,12 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             windows: unique windows of these clips that get rows of their own.
 
         Raises:
-            InputError: another run writes this file.
+            InputError: another run writes this file, or it is not one that this class created.
         """
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
-        self.old = self.path.with_name(self.path.name + ".old")
+        # Not `<path>.old`, which a user may have named a copy of their own.
+        self.old = self.path.with_name(self.path.name + ".part.old")
         self.layout = EmbeddingLayout(
             tuple(clip_ids), n_features, n_tokens, dict(identity), tuple(windows)
         )
@@ -85,7 +91,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
         self._file = self._open()
-        self._finished = np.asarray(self._file[FINISHED][:], dtype=bool)
+        self._finished = finished_of(self._file, len(self._row))
 
     @property
     def todo(self) -> list[RowName]:
@@ -107,14 +113,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             global_: (row, feature), float32.
 
         Raises:
-            InputError: values that are not finite, or a disk that is full.
+            InputError: values that are not finite or far too large, or a disk that is full.
         """
-        finite = np.isfinite(global_).all(axis=1)
-        if not finite.all():
-            bad = names[int(np.argmin(finite))]
-            raise InputError(
-                f"{self.path}: the embeddings of {bad} are not finite; use intact weights"
-            )
+        for name, frame_row, global_row in zip(names, frame, global_, strict=True):
+            reason = absurdity(frame_row) or absurdity(global_row)
+            if reason:
+                raise InputError(
+                    f"{self.path}: the embeddings of {name} {reason}; use intact weights"
+                )
         try:
             for name, frame_row, global_row in zip(names, frame, global_, strict=True):
                 row = self._row[name]
@@ -134,20 +140,24 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         """Copy finished rows of clips and windows from another file of equal identity and shape.
 
         Returns:
-            the number copied; 0 for a file that is missing or of another kind.
+            the number copied; 0 for a file that is missing or of another identity or shape.
+
+        Raises:
+            InputError: the file cannot be read (see `read_layout`).
         """
-        layout = read_layout(path)
-        if layout is None or not layout.alike(self.layout):
+        if not os.path.lexists(path):
             return 0
-        there, n_clips = layout.rows, len(layout.clip_ids)
-        wanted = [name for name in names if name in there]
-        with h5py.File(path, "r", locking=False) as donor:
-            whole = donor[FINISHED][:] if FINISHED in donor else np.ones(len(there))
-            wanted = [name for name in wanted if whole[there[name]]]
+        with open_hdf5(path) as donor:
+            layout = layout_of(donor)
+            if not layout.alike(self.layout):
+                return 0
+            there, n_clips = layout.rows, len(layout.clip_ids)
+            whole = finished_of(donor, len(there))
+            wanted = [name for name in names if name in there and whole[there[name]]]
             for name in wanted:
-                frame, row = place_of_row(_FRAMES, there[name], n_clips)
-                global_, row = place_of_row(_GLOBALS, there[name], n_clips)
-                self.put([name], donor[frame][row][None], donor[global_][row][None])
+                places = [place_of_row(of, there[name], n_clips) for of in (_FRAMES, _GLOBALS)]
+                frame, global_ = (read_row(donor, of, row, name) for of, row in places)
+                self.put([name], frame[None], global_[None])
         self._mark_pending()
         return len(wanted)
 
@@ -182,45 +192,73 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def _open(self) -> Any:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.part.exists():
-            self._refuse_if_in_use()
-            there = read_layout(self.part)
+        if os.path.lexists(self.part):
+            file, there = self._open_part()
             if there == self.layout:
-                return h5py.File(self.part, "r+")
-            if there is not None and there.alike(self.layout):
+                return file
+            file.close()
+            if there.alike(self.layout):
                 os.replace(self.part, self.old)
+            else:
+                self.part.unlink()
         self._create()
-        return h5py.File(self.part, "r+")
+        return self._open_part()[0]
 
-    def _refuse_if_in_use(self) -> None:
+    def _open_part(self) -> tuple[Any, EmbeddingLayout]:
+        """Open the unfinished file, which must be one that this class created."""
         try:
-            h5py.File(self.part, "r+").close()
-        except BlockingIOError:
-            raise InputError(
-                f"{self.part}: another run is writing it; wait until it ends"
-            ) from None
-        except PermissionError:
-            raise InputError(f"{self.part}: permission denied; correct its permissions") from None
-        except OSError:
-            # Killed during allocation, before any clip was written: it is created again.
-            self.part.unlink()
+            with open_hdf5(self.part) as file:
+                layout = layout_of(file)
+                if FINISHED not in file:
+                    raise InputError(f"{self.part}: not an unfinished file of this program")
+            return open_hdf5(self.part, "r+"), layout
+        except FileInUseError:
+            raise
+        except InputError as error:
+            raise InputError(f"{error}; move it away and {EXTRACT_REMEDY} again") from None
 
     def _create(self) -> None:
+        """Lay out the unfinished file under another name, so that it appears complete.
+
+        It is linked, not renamed, so that of two runs that start at the same moment one is
+        refused instead of writing into a file that the other has replaced.
+        """
+        prefix = f".{self.part.name}."
+        for stale in self.part.parent.iterdir():
+            if stale.name.startswith(prefix):  # Of a run that was killed here.
+                stale.unlink(missing_ok=True)
+        temporary = self.part.with_name(f"{prefix}{secrets.token_hex(4)}")
+        try:
+            # Everything is allocated and closed before the first clip: see the class's docstring.
+            with create_hdf5(temporary) as file:
+                self._lay_out(file)
+            try:
+                os.link(temporary, self.part)
+            except (FileExistsError, FileNotFoundError):
+                raise FileInUseError(
+                    f"{self.part}: another run is writing it; wait until it ends"
+                ) from None
+            except OSError:  # A file system without hard links.
+                os.replace(temporary, self.part)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _lay_out(self, file: Any) -> None:
+        """Create the data sets of the layout, without embeddings."""
         clip_ids, n_features, n_tokens, identity, windows = self.layout
-        names, starts = zip(*windows, strict=True) if windows else ((), ())
-        # Everything is allocated and closed before the first clip: see the class's docstring.
-        with h5py.File(self.part, "w") as file:
-            tables = [(FRAME, GLOBAL, NAMES, clip_ids)]
-            if windows:
-                tables.append((WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, names))
-                file.create_dataset(WINDOW_STARTS, data=np.array(starts, dtype=np.int64))
-            for frame, global_, of_rows, named in tables:
-                shape = (len(named), n_features, n_tokens)
-                _lay_out(file, frame, shape, (1, n_features, n_tokens))
-                _lay_out(file, global_, shape[:2])
-                file.create_dataset(of_rows, data=list(named), dtype=h5py.string_dtype())
-            file.create_dataset(FINISHED, data=np.zeros(len(self._row), dtype=np.uint8))
-            file.attrs.update(identity)
+        tables = [(FRAME, GLOBAL, NAMES, list(clip_ids))]
+        if windows:
+            of_windows = [window.clip_id for window in windows]
+            tables.append((WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, of_windows))
+            starts = np.array([window.start for window in windows], dtype=np.int64)
+            file.create_dataset(WINDOW_STARTS, data=starts)
+        for frame, global_, of_rows, names in tables:
+            shape = (len(names), n_features, n_tokens)
+            allocate_numbers(file, frame, shape, (1, n_features, n_tokens))
+            allocate_numbers(file, global_, shape[:2])
+            file.create_dataset(of_rows, data=names, dtype=h5py.string_dtype())
+        file.create_dataset(FINISHED, data=np.zeros(len(self._row), dtype=np.uint8))
+        file.attrs.update(identity)
 
     def _mark_pending(self) -> None:
         if self._pending:
@@ -236,13 +274,3 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
-
-
-def _lay_out(
-    file: Any, name: str, shape: tuple[int, ...], chunks: tuple[int, ...] | None = None
-) -> None:
-    """Create a float32 dataset whose space is allocated at once, but not filled."""
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    file.create_dataset(name, shape, dtype=np.float32, chunks=chunks, dcpl=plan)

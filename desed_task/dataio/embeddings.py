@@ -2,9 +2,9 @@
 
     frame_embeddings   (clip, feature, token)  float32
     global_embeddings  (clip, feature)         float32
-    filenames          (clip,)                 file stems
+    filenames          (clip,)                 clip ids (published files: the files' stems)
 
-Files with clips that are scored in windows have three more datasets, which published code ignores:
+Files with clips that are scored in windows have four more datasets, which published code ignores:
 the embeddings of every window but a clip's first one, which has the clip's row above.
 
     window_frame_embeddings   (window, feature, token)  float32
@@ -18,16 +18,18 @@ the embeddings of every window but a clip's first one, which has the clip's row 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
 from desed_task.audio.windows import RowName, WindowKey
+from desed_task.dataio.clip_names import match_names
+from desed_task.dataio.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 from desed_task.errors import InputError
 
 Row = TypeVar("Row", str, WindowKey)
@@ -45,14 +47,19 @@ WINDOW_STARTS = "window_starts"
 # complete, lack it.
 FINISHED = "finished"
 
+_OF_WINDOWS = (WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, WINDOW_STARTS)
 EXTRACT_REMEDY = "run extract_embeddings.py"
+# Encoders normalise their output: BEATs stays below 100. The largest number of 16 bits is 65504.
+LARGEST = 1e5
+_MOST_BYTES_PER_CLIP = 2**28
+_FORM = f"an embeddings file has {FRAME}, {GLOBAL} and {NAMES} of one length"
 
 
 class EmbeddingLayout(NamedTuple):
     """Clips, shape and origin of the embeddings in a file.
 
     Attributes:
-        clip_ids: file stems, one per row.
+        clip_ids: one per row.
         n_features, n_tokens: shape of one clip's frame embeddings.
         identity: attributes that state what the embeddings were computed with (checkpoint, clip
             length); empty in published files.
@@ -76,39 +83,133 @@ class EmbeddingLayout(NamedTuple):
         return self[1:4] == other[1:4]
 
 
-def read_layout(path: PathLike) -> EmbeddingLayout | None:
-    """The layout of a finished or unfinished file, or None if it cannot be read."""
-    if not Path(path).is_file():
-        return None
+def read_layout(path: PathLike) -> EmbeddingLayout:
+    """The layout of a finished or unfinished file.
+
+    Raises:
+        InputError: the file is missing, damaged, not an embeddings file, or one that
+            `desed_task.dataio.hdf5` refuses.
+    """
+    with open_hdf5(path) as file:
+        return layout_of(file)
+
+
+def layout_of(file: Any) -> EmbeddingLayout:
+    """The layout of an open file.
+
+    Raises:
+        InputError: data sets are missing, have other types or shapes that disagree, or a clip or
+            window is named twice.
+    """
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _layout(file)
-    except (OSError, KeyError, ValueError, RuntimeError):
-        return None
-
-
-def _layout(file: Any) -> EmbeddingLayout:
-    """Read the layout; KeyError or ValueError if datasets are missing or their shapes disagree."""
-    frame, global_, names = file[FRAME], file[GLOBAL], file[NAMES]
-    if frame.ndim != 3 or frame.shape[:2] != global_.shape or names.shape != frame.shape[:1]:
-        raise ValueError(f"{frame.shape} {FRAME}, {global_.shape} {GLOBAL}, {names.shape} {NAMES}")
-    identity = {name: _plain(value) for name, value in file.attrs.items()}
-    n_features, n_tokens = map(int, frame.shape[1:])
-    windows = _windows(file, frame.shape) if WINDOW_NAMES in file else ()
-    return EmbeddingLayout(tuple(names.asstr()[:]), n_features, n_tokens, identity, windows)
+        frame, global_ = number_dataset(file, FRAME, 3), number_dataset(file, GLOBAL, 2)
+        clip_ids = read_texts(file, NAMES)
+        windows = _windows(file, frame.shape)
+        finished_of(file, len(clip_ids) + len(windows))
+    except InputError as error:
+        raise InputError(f"{error} ({_FORM})") from None
+    n_clips, n_features, n_tokens = map(int, frame.shape)
+    if global_.shape != (n_clips, n_features) or len(clip_ids) != n_clips:
+        raise InputError(
+            f"{file.filename}: shapes disagree: {frame.shape} {FRAME}, {global_.shape} {GLOBAL}, "
+            f"{len(clip_ids)} {NAMES} ({_FORM})"
+        )
+    if not n_features or not n_tokens or 8 * n_features * n_tokens > _MOST_BYTES_PER_CLIP:
+        raise InputError(
+            f"{file.filename}: {n_features} features and {n_tokens} tokens per clip cannot be right"
+        )
+    layout = EmbeddingLayout(clip_ids, n_features, n_tokens, read_attributes(file), windows)
+    _refuse_ambiguous(file, layout)
+    return layout
 
 
 def _windows(file: Any, shape: tuple[int, ...]) -> tuple[WindowKey, ...]:
-    frame, global_ = file[WINDOW_FRAME], file[WINDOW_GLOBAL]
-    names, starts = file[WINDOW_NAMES].asstr()[:], file[WINDOW_STARTS][:]
+    """The windows that have rows of their own; `shape` is that of the clips' frame embeddings."""
+    if not any(name in file for name in _OF_WINDOWS):
+        return ()
+    frame, global_ = number_dataset(file, WINDOW_FRAME, 3), number_dataset(file, WINDOW_GLOBAL, 2)
+    names, starts = read_texts(file, WINDOW_NAMES), number_dataset(file, WINDOW_STARTS, 1, "iu")
     expected = (len(names), *shape[1:])
     if frame.shape != expected or global_.shape != expected[:2] or len(starts) != len(names):
-        raise ValueError(f"{frame.shape} {WINDOW_FRAME}, {global_.shape} {WINDOW_GLOBAL}")
-    return tuple(map(WindowKey, names, map(int, starts)))
+        raise InputError(
+            f"{file.filename}: shapes disagree: {frame.shape} {WINDOW_FRAME}, {global_.shape} "
+            f"{WINDOW_GLOBAL}, {len(names)} {WINDOW_NAMES}, {len(starts)} {WINDOW_STARTS}, "
+            f"{shape} {FRAME}"
+        )
+    return tuple(map(WindowKey, names, map(int, starts[:])))
 
 
-def _plain(value: Any) -> str | float:
-    return value if isinstance(value, str) else float(value)
+def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
+    """Refuse a file that names a clip or window twice, or windows that no clip has."""
+    for what, names in (("clips", layout.clip_ids), ("windows", layout.windows)):
+        twice = [str(name) for name, n in Counter(names).items() if n > 1]
+        if twice:
+            raise InputError(
+                f"{file.filename}: names {len(twice)} {what} twice ({', '.join(twice[:3])}), so "
+                "their embeddings are ambiguous"
+            )
+    clip_ids = set(layout.clip_ids)
+    lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]
+    if lost:
+        raise InputError(
+            f"{file.filename}: {len(lost)} windows begin nowhere in a clip of the file "
+            f"({', '.join(lost[:3])})"
+        )
+
+
+def finished_of(file: Any, n_rows: int) -> NDArray[np.bool_]:
+    """Which rows of an open file are finished, (row,); all of them in a published file.
+
+    Args:
+        file: from `open_hdf5`.
+        n_rows: number of clips and windows.
+
+    Raises:
+        InputError: the marks have another type or number.
+    """
+    if FINISHED not in file:
+        return np.ones(n_rows, dtype=np.bool_)
+    marks = number_dataset(file, FINISHED, 1, "iu")
+    if len(marks) != n_rows:
+        raise InputError(
+            f"{file.filename}: {len(marks)} marks {FINISHED!r} of {n_rows} clips and windows"
+        )
+    return np.asarray(marks[:], dtype=np.bool_)
+
+
+def read_row(file: Any, dataset: str, row: int, name: RowName) -> Array:
+    """One row of a data set of embeddings, float32.
+
+    Args:
+        file: from `open_hdf5`.
+        dataset: its name.
+        row: index in it.
+        name: the clip or window, for messages.
+
+    Raises:
+        InputError: it cannot be read, or holds values that no encoder computes.
+    """
+    try:
+        values = np.asarray(file[dataset][row], dtype=np.float32)
+    except OSError as error:
+        raise InputError(f"{file.filename}: {dataset} of {name} are damaged ({error})") from None
+    reason = absurdity(values)
+    if reason:
+        raise InputError(
+            f"{file.filename}: {dataset} of {name} {reason}: absurd for an encoder; "
+            f"{EXTRACT_REMEDY} again"
+        )
+    return values
+
+
+def absurdity(values: Array) -> str:
+    """What is wrong with embeddings that are not finite or far too large; empty if nothing is."""
+    # Extremes of an array with NaN are NaN, for which both comparisons are false.
+    if values.size == 0 or (values.max() <= LARGEST and values.min() >= -LARGEST):
+        return ""
+    if not np.isfinite(values).all():
+        return "are not finite"
+    return f"reach {np.abs(values).max():.2g}, more than {LARGEST:g}"
 
 
 class EmbeddingReader:
@@ -119,7 +220,7 @@ class EmbeddingReader:
 
     Attributes:
         path: the file.
-        clip_ids: file stems, in the order of the rows.
+        clip_ids: as stored, in the order of the rows.
         size: length of an embedding (features).
         n_tokens: frame embeddings per clip.
         identity: what they were computed with; empty in published files.
@@ -130,29 +231,31 @@ class EmbeddingReader:
         """Read names and shapes.
 
         Raises:
-            InputError: the file is missing, damaged or not finished.
+            InputError: the file is missing, damaged, not finished, or not plain (see
+                `desed_task.dataio.hdf5`), or names a clip twice.
         """
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such embeddings file; {EXTRACT_REMEDY}")
-        layout = read_layout(self.path)
-        if layout is None:
-            raise InputError(
-                f"{self.path}: not an embeddings file ({FRAME}, {GLOBAL}, {NAMES} of one length); "
-                f"delete it and {EXTRACT_REMEDY}"
-            )
+        try:
+            with open_hdf5(self.path) as file:
+                layout = layout_of(file)
+                finished = finished_of(file, len(layout.rows))
+        except InputError as error:
+            raise InputError(f"{error}; move it away and {EXTRACT_REMEDY}") from None
+        if not finished.all():
+            raise InputError(f"{self.path}: not finished; {EXTRACT_REMEDY} to complete it")
         self.clip_ids, self.size, self.n_tokens, self.identity, self.windows = layout
         self._row = layout.rows
         self._stamp = _stamp(self.path)
         self._handle: Any = None
         self._pid = -1
-        self._refuse_unfinished()
 
     def frame(self, name: RowName) -> Array:
         """Frame embeddings of a clip or window, (feature, token), float32.
 
         Raises:
-            InputError: the file has no such row.
+            InputError: the file has no such row, or values that no encoder computes.
         """
         return self._read((FRAME, WINDOW_FRAME), name)
 
@@ -160,7 +263,7 @@ class EmbeddingReader:
         """The global embedding of a clip or window, (feature,), float32.
 
         Raises:
-            InputError: the file has no such row.
+            InputError: the file has no such row, or values that no encoder computes.
         """
         return self._read((GLOBAL, WINDOW_GLOBAL), name)
 
@@ -168,29 +271,50 @@ class EmbeddingReader:
         """Those clips or windows that the file has no embeddings of, in order."""
         return [name for name in names if name not in self._row]
 
+    def match(self, clip_ids: Iterable[str]) -> dict[str, str]:
+        """Find clips under the names of the file, which may lack their folders.
+
+        Args:
+            clip_ids: every clip of the corpus, so that two of one stem are seen.
+
+        Returns:
+            clip -> name in the file, of those found.
+
+        Raises:
+            InputError: a name of the file could be that of several clips.
+        """
+        try:
+            found = match_names(clip_ids, self.clip_ids)
+        except InputError as error:
+            raise InputError.collect(
+                str(error).splitlines(),
+                f"{self.path}: has names that could be several clips; {EXTRACT_REMEDY} again:",
+            ) from None
+        self._row |= {clip_id: self._row[name] for clip_id, name in found.items()}
+        clip_of = {name: clip_id for clip_id, name in found.items()}
+        for window in self.windows:
+            clip_id = clip_of.get(window.clip_id, window.clip_id)
+            self._row[window._replace(clip_id=clip_id)] = self._row[window]
+        return found
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handle": None}
 
     def _read(self, datasets: tuple[str, str], name: RowName) -> Array:
         row = self._row.get(name)
         if row is None:
-            raise InputError(f"{self.path}: no embeddings of clip {name!r}; {EXTRACT_REMEDY}")
+            which = repr(name) if isinstance(name, str) else name
+            raise InputError(f"{self.path}: no embeddings of clip {which}; {EXTRACT_REMEDY}")
         dataset, row = place_of_row(datasets, row, len(self.clip_ids))
-        return np.asarray(self._open()[dataset][row], dtype=np.float32)
+        return read_row(self._open(), dataset, row, name)
 
     def _open(self) -> Any:
         if self._handle is None or self._pid != os.getpid():
             if _stamp(self.path) != self._stamp:
                 raise InputError(f"{self.path}: was replaced while in use; start again")
-            # A finished file never changes, so no lock is needed (some file systems have none).
-            self._handle = h5py.File(self.path, "r", locking=False)
+            self._handle = open_hdf5(self.path)
             self._pid = os.getpid()
         return self._handle
-
-    def _refuse_unfinished(self) -> None:
-        with h5py.File(self.path, "r", locking=False) as file:
-            if FINISHED in file and not file[FINISHED][:].all():
-                raise InputError(f"{self.path}: not finished; {EXTRACT_REMEDY} to complete it")
 
 
 def place_of_row(datasets: tuple[str, str], row: int, n_clips: int) -> tuple[str, int]:

@@ -115,7 +115,7 @@ class _PackedPart:
     """One corpus of a `PackedBatches`."""
 
     def __init__(self, dataset: SedDataset) -> None:
-        assert dataset.packed is not None, dataset.folder
+        assert dataset.packed is not None, dataset.source
         self.dataset = dataset
         self.clips = dataset.packed
         self._rows = self.clips.packed.rows(map(dataset.row_name, range(len(dataset))))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,43 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from desed_task.dataio.clip_names import audio_ending, clip_id_of
 from desed_task.errors import InputError
+
+# Byte order marks; that of UTF-32 begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_SAVE_AS_UTF8 = "save it as UTF-8"
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, or in another encoding of Unicode with a byte order mark.
+
+    Spreadsheets save "Unicode text" as UTF-16.
+
+    Raises:
+        InputError: the file is in another encoding; with the first line that shows it.
+    """
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in data:
+        raise InputError(
+            f"{path}: contains NUL bytes, as UTF-16 without a byte order mark; {_SAVE_AS_UTF8}"
+        )
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = len((data[: error.start] + b".").splitlines())
+        where = f"line {line}, byte 0x{data[error.start]:02x}" if encoding == "utf-8" else "its end"
+        raise InputError(
+            f"{path}: is not {encoding.removesuffix('-sig').upper()} text ({where}); "
+            f"{_SAVE_AS_UTF8}"
+        ) from None
 
 
 def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -24,15 +62,16 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         columns: required columns, including filename.
 
     Raises:
-        InputError: the file is missing, empty or not a table, or lacks columns, rows or a file name
-            in a row.
+        InputError: the file is missing, empty, in an unknown encoding or not a table, or lacks
+            columns, rows or a file name in a row.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such table; see docs/data.md")
+    text = read_text(path)
     try:
         # No quoting: a stray quote in a cell must not swallow the lines after it.
         frame = pd.read_csv(
-            path,
+            io.StringIO(text),
             sep="\t",
             dtype=str,
             keep_default_na=False,
@@ -42,7 +81,7 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         )
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except pd.errors.ParserError as error:
         raise InputError(
             f"{path}: not a tab-separated table ({error}); get or prepare it again"
         ) from None
@@ -76,7 +115,38 @@ def parse_numbers(text: pd.Series[str]) -> npt.NDArray[np.float64]:
     return pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
 
 
-def stems(frame: pd.DataFrame) -> pd.Series[str]:
-    """(row,) clip ids: the file names without folders and the suffix of an audio file."""
-    name = frame["filename"].str.rsplit("/", n=1).str[-1]
-    return name.str.replace(r"\.(wav|flac|ogg|mp3)$", "", regex=True)
+def clip_ids(path: Path, frame: pd.DataFrame) -> pd.Series[str]:
+    """(row,) clip ids of the file names (see `desed_task.dataio.clip_names`).
+
+    Args:
+        path: the file that the frame was read from, for messages.
+        frame: has the column filename.
+
+    Raises:
+        InputError: with every line whose name is not that of a file below the corpus folder, and
+            names that differ in their ending only.
+    """
+    names = frame["filename"]
+    found: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for name in names.unique():
+        try:
+            found[name] = clip_id_of(name)
+        except InputError as error:
+            faults[name] = str(error)
+    rows = np.flatnonzero(names.isin(list(faults)))
+    lines = [f"{row_location(path, frame, row)}: {faults[names.iloc[row]]}" for row in rows]
+    lines += [f"{path.name}: {text}" for text in _of_several_endings(found)]
+    if lines:
+        raise InputError.collect(lines, f"{path} cannot be used:")
+    return names.map(found)
+
+
+def _of_several_endings(clip_of: dict[str, str]) -> Iterator[str]:
+    """Messages about files that would become one clip: the clips of a corpus are WAV files."""
+    first: dict[str, str] = {}
+    for name, clip_id in clip_of.items():
+        ending = audio_ending(name.strip()).lower()
+        other = first.setdefault(clip_id, name) if ending else name
+        if ending and audio_ending(other.strip()).lower() != ending:
+            yield f"{other} and {name} would be one clip; give these files different names"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.errors import InputError
+from desed_task.file_names import is_utf8
 
 Inputs = dict[str, Tensor]  # by the names of the module's arguments, batch first
 
@@ -58,9 +59,12 @@ def write_verified(
         kind -> largest absolute difference of an output.
 
     Raises:
-        InputError: for missing packages, and outputs further than ONNX_TOLERANCE apart.
+        InputError: for missing packages, outputs further than ONNX_TOLERANCE apart, and a target
+            whose name is not UTF-8.
     """
     check_packages()
+    if not is_utf8(target):
+        raise InputError(f"{target}: onnx writes only to paths that are UTF-8; rename or change it")
     with torch.no_grad():
         expected = {kind: reference(*inputs.values()) for kind, inputs in checks.items()}
         example = next(iter(checks.values()))

@@ -32,6 +32,16 @@ def yes_or_no(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text}: give 1 or 0")
 
 
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`, the same in every command."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that this program did not write, or that were changed since "
+        "(default: refuse)",
+    )
+
+
 def parse_threshold(text: str) -> float | dict[str, float]:
     """One threshold for all classes, or label -> threshold.
 

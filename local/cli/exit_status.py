@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import errno
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from types import TracebackType
 
 from desed_task.errors import InputError
+from desed_task.file_names import printable
+from local.cli.redaction import redact
+from local.cli.streams import accept_any_name
 
 EXIT_WRONG_INPUT = 2
 # Errors of the system that the user can mend: paths, permissions and disk space.
@@ -34,7 +39,7 @@ class StoppedError(Exception):
 
 
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command and print the error that ended it, if any.
+    """Run a command and print the error that ended it, if any, without passwords.
 
     Args:
         action: the command; returns its exit status.
@@ -44,27 +49,39 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
         130 after Ctrl-C.
     """
+    accept_any_name()
     # Show users the message only, without file and line.
-    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_args, **_kw: f"warning: {_shown(str(message))}\n"
+    sys.excepthook = _print_traceback
     try:
         return action(args)
     except InputError as error:
-        print(f"error: {_message(error)}", file=sys.stderr)
+        print(f"error: {_shown(_message(error))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except OSError as error:
         if error.errno not in USER_ERRNOS:
             raise
         origin = error.filename2 or error.filename
-        print(
-            f"error: {f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}",
-            file=sys.stderr,
-        )
+        text = f"{f'{origin}: ' if origin else ''}{error.strerror}"
+        print(f"error: {_shown(text)}; {WRITABLE_HINT}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except StoppedError as stop:
-        print(stop, file=sys.stderr)
+        print(_shown(str(stop)), file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def _shown(text: str) -> str:
+    """A message as it may be printed: without passwords and control characters."""
+    return printable(redact(text))
+
+
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print what ends the program unexpectedly, with the errors that led to it."""
+    print(_shown("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _message(error: InputError) -> str:

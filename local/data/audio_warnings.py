@@ -55,6 +55,6 @@ def _outdated(loaded: LoadedCorpus) -> str:
     # Published files do not record what they were computed from; assume that they are current.
     if reader is None or not reader.identity:
         return ""
-    wavs = {clip_id: loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids}
+    wavs = dict(zip(loaded.clip_ids, loaded.wavs, strict=True))
     n_newer = len(clips_newer_than(wavs, reader.path))
     return f"{n_newer} of {len(wavs)} clips of {loaded.corpus.title}" if n_newer else ""

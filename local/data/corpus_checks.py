@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +11,10 @@ import numpy as np
 from desed_task.audio.files import AudioInfo, count_formats, probe
 from desed_task.audio.windows import WindowKey
 from desed_task.dataio.annotations import EventTable, WeakTable
+from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
+from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
@@ -58,32 +60,38 @@ class Headers(NamedTuple):
 
 
 def read_headers(
-    corpus: Corpus, paths: Sequence[Path], sample_rate: int, problems: list[str]
+    corpus: Corpus, wavs: Mapping[str, Path], sample_rate: int, problems: list[str]
 ) -> Headers:
-    """Read the header of every file; unusable files are reported in `problems`."""
+    """Read the header of every clip's file; unusable files are reported in `problems`."""
     headers = list(
         thread_map(
             _header,
-            paths,
+            list(wavs.values()),
             jobs=N_PROBES,
             desc=f"checking {corpus.title}",
-            progress=len(paths) >= MIN_FILES_FOR_BAR,
+            progress=len(wavs) >= MIN_FILES_FOR_BAR,
         )
     )
     unreadable = [found for found in headers if isinstance(found, str)]
     problems += unreadable[:N_EXAMPLES]
     if len(unreadable) > N_EXAMPLES:
-        problems.append(f"... and {len(unreadable) - N_EXAMPLES} more files in {paths[0].parent}")
-    infos = {p.stem: i for p, i in zip(paths, headers, strict=True) if isinstance(i, AudioInfo)}
+        problems.append(f"... and {len(unreadable) - N_EXAMPLES} more files in {_folder(wavs)}")
+    infos = {c: i for c, i in zip(wavs, headers, strict=True) if isinstance(i, AudioInfo)}
     other = {clip_id: info for clip_id, info in infos.items() if info.sample_rate != sample_rate}
     if other:
         rates = ", ".join(str(rate) for rate in sorted({i.sample_rate for i in other.values()}))
         problems.append(
-            f"{paths[0].parent}: {len(other)} of {len(paths)} files are at {rates} Hz, "
+            f"{_folder(wavs)}: {len(other)} of {len(wavs)} files are at {rates} Hz, "
             f"{sample_rate} Hz are needed ({examples(list(other))}); {PREPARE_REMEDY}"
         )
-    durations_s = {p.stem: infos[p.stem].duration_s if p.stem in infos else 0.0 for p in paths}
+    durations_s = {c: infos[c].duration_s if c in infos else 0.0 for c in wavs}
     return Headers(durations_s, count_formats(infos.values()))
+
+
+def _folder(wavs: Mapping[str, Path]) -> Path:
+    """The folder that clip ids are paths below."""
+    clip_id, path = next(iter(wavs.items()))
+    return path.parents[clip_id.count("/")]
 
 
 def _header(path: Path) -> AudioInfo | str:
@@ -101,32 +109,36 @@ def embeddings_path(corpus: Corpus, config: RecipeConfig) -> Path:
 def open_embeddings(
     corpus: Corpus,
     clip_ids: Sequence[str],
+    present: Iterable[str],
     config: RecipeConfig,
     problems: list[str],
     windows: Sequence[WindowKey] = (),
-) -> EmbeddingReader | None:
+) -> tuple[EmbeddingReader | None, tuple[str, ...]]:
     """Open a corpus's embeddings; faults are reported in `problems`.
 
     Args:
         corpus: the corpus.
         clip_ids: clips that must have embeddings.
+        present: all clips on disk, by which names in the file are told apart.
         config: folder of the embeddings and size that the network takes.
         problems: messages are appended to it.
         windows: windows of longer clips that must have embeddings, too.
 
     Returns:
-        None if the network uses no embeddings or the file cannot be read.
+        The reader, None if the network uses no embeddings or the file cannot be read; and a line
+        about clips that the file names in another way, if there are any.
     """
     if not config.net.use_embeddings:
-        return None
+        return None, ()
     path = embeddings_path(corpus, config)
     # The evaluation set is extracted only with this flag.
     flag = " with --eval_set" if corpus == EVALUATION else ""
     try:
         reader = EmbeddingReader(path)
+        note = found_elsewhere(reader.match(present))
     except InputError as error:
         problems.append(f"{error}{flag}")
-        return None
+        return None, ()
     if reader.size != config.net.embedding_size:
         problems.append(
             f"{path}: embeddings have {reader.size} features, the network takes "
@@ -147,7 +159,7 @@ def open_embeddings(
             f"{config.data.audio_max_len:g} s ({examples(clips)}), which are scored in windows "
             f"{config.predict.hop_s:g} s apart; {EXTRACT_HINT}{flag}"
         )
-    return reader
+    return reader, () if note is None else (f"{path}: {note}",)
 
 
 def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list[str]:
@@ -192,4 +204,4 @@ def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int
 def examples(clip_ids: Sequence[str]) -> str:
     """The first few clips, for messages."""
     more = ", ..." if len(clip_ids) > N_EXAMPLES else ""
-    return ", ".join(clip_ids[:N_EXAMPLES]) + more
+    return ", ".join(map(escape_name, clip_ids[:N_EXAMPLES])) + more

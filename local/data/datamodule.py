@@ -5,6 +5,7 @@ See docs/method.md, Classes and corpora, for batches and splits.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -24,17 +25,24 @@ from local.classes_dict import apply_aliases
 from local.config import RecipeConfig
 from local.corpora import Corpus
 from local.data.audio_warnings import warn_of_audio
+from local.data.clip_ends import (
+    late_ends,
+    late_ends_line,
+    leave_out_late_events,
+    rounding_warning,
+)
 from local.data.corpus_checks import token_problems, truth_problems
 from local.data.loaded_corpus import (
     LoadedCorpus,
     load_corpus,
-    long_clip_lines,
     split_weak,
     table_durations,
     warn_of_missing,
+    warn_of_names,
 )
 from local.data.maestro_split import split_train_files
 from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.summary_lines import long_clip_lines
 from local.data.truth import Stage, Truth
 
 
@@ -90,7 +98,16 @@ class SedDataModule(pl.LightningDataModule):
         for corpus in untold:
             self._told.add(corpus.name)
             warn_of_missing(self._loaded[corpus.name])
+            self._warn_of_durations(self._loaded[corpus.name])
+            warn_of_names(self._loaded[corpus.name])
         warn_of_audio(self._loaded[corpus.name] for corpus in untold)
+
+    def _warn_of_durations(self, loaded: LoadedCorpus) -> None:
+        """Warn if a durations table differs from the audio by more than rounding."""
+        corpus = loaded.corpus
+        text = rounding_warning(corpus.title, loaded.durations_s, self._durations[corpus.name])
+        if text is not None:
+            warnings.warn(text, UserWarning, stacklevel=3)
 
     def problems(self, stage: str) -> dict[str, list[str]]:
         """Load the corpora of a stage and return everything that makes it impossible.
@@ -124,8 +141,29 @@ class SedDataModule(pl.LightningDataModule):
                 self._durations[corpus.name] = table_durations(loaded, self.config)
             except InputError as error:
                 problems.append(f"data.{corpus.duration_key}: {error}")
-            self._loaded[corpus.name] = loaded
+            self._loaded[corpus.name] = self._without_late_events(loaded, problems)
         return problems
+
+    def _without_late_events(self, loaded: LoadedCorpus, problems: list[str]) -> LoadedCorpus:
+        """The corpus without events that begin after their clip's end, if the ends are known."""
+        durations_s = self._durations.get(loaded.corpus.name)
+        if loaded.events is None or durations_s is None:
+            return loaded
+        try:
+            return replace(loaded, events=leave_out_late_events(loaded.events, durations_s))
+        except InputError as error:
+            problems.append(f"data.{loaded.corpus.table_key}: {error}")
+            return loaded
+
+    def late_ends_line(self) -> str | None:
+        """One line: events per corpus that end after their clip; None if there are none."""
+        strong = [one for one in self._loaded.values() if one.events is not None]
+        found = (
+            late_ends(one.corpus.title, _events(one), self._durations[one.corpus.name])
+            for one in strong
+            if one.corpus.name in self._durations
+        )
+        return late_ends_line(one for one in found if one is not None)
 
     def _truth_problems(self, stage: str) -> list[str]:
         """Faults of the truths used by the validations and tests of a stage."""

@@ -11,7 +11,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from desed_task.dataio.tables import read_text_table, stems
+from desed_task.dataio.clip_names import last_part
+from desed_task.dataio.tables import clip_ids as ids_of_rows
+from desed_task.dataio.tables import read_text_table
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, UNLABELLED_TRAIN, Corpus
 from local.data.maestro_split import (
@@ -45,7 +47,7 @@ def listed_clips(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: the table is missing, empty or of another kind.
     """
-    return tuple(dict.fromkeys(stems(read_text_table(path, ("filename",)))))
+    return tuple(dict.fromkeys(ids_of_rows(path, read_text_table(path, ("filename",)))))
 
 
 def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> 
     """
     expected = _RECORDINGS.get(corpus.name, ())
     planned = _mini_recordings(folder) if expected else None
-    there = {clip_id.rsplit("-", 2)[0] for clip_id in clip_ids}
+    there = {last_part(clip_id).rsplit("-", 2)[0] for clip_id in clip_ids}
     return tuple(
         name for name in expected if name not in there and (planned is None or name in planned)
     )

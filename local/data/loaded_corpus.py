@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from desed_task.audio.files import list_wavs, probe
-from desed_task.audio.windows import CROPPED_S, LongClips
+from desed_task.audio.clip_files import ClipFolder, find_clips
+from desed_task.audio.files import probe
+from desed_task.audio.windows import LongClips
 from desed_task.dataio.annotations import (
     EventTable,
     WeakTable,
-    read_durations,
     read_strong_table,
     read_weak_table,
 )
+from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.datasets import (
     NoTargets,
     SedDataset,
@@ -34,15 +35,22 @@ from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_VALIDATION, SCORED_IN_WINDOWS, Corpus
+from local.data.clip_ends import (
+    check_clip_durations,
+    check_recordings,
+    check_unmeasured_clips,
+    header_durations,
+    windows_of,
+)
+from local.data.clip_lookup import durations_of, listed_on_disk, names_on_disk
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
-    examples,
     label_problems,
     missing_text,
     open_embeddings,
     read_headers,
 )
-from local.data.expected_clips import absent_recordings, listed_clips, table_path
+from local.data.expected_clips import absent_recordings, table_path
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class LoadedCorpus:
     Attributes:
         corpus: the row of the table of corpora.
         folder: of the 16 kHz audio.
-        clip_ids: clips in table order, or sorted by name if there is no table.
+        clip_ids: clips in table order, or sorted by path if there is no table.
         durations_s: clip -> duration of its file in seconds.
         events: strong labels of `clip_ids`, if it has any.
         weak: weak labels of `clip_ids`, if it has any.
@@ -61,6 +69,8 @@ class LoadedCorpus:
         missing_recordings: recordings of MAESTRO's published split without any clip.
         formats: sample format, e.g. "32-bit float" -> files.
         embeddings: reader of the embeddings; None if the network uses none.
+        files: clip -> file, of every clip on disk, listed or not.
+        notes: one line each on subfolders and on clips that are named in another way.
         packed: the packed set (audio and embeddings); None if it is not packed.
         long: clips that are scored in windows; None if there are none.
     """
@@ -76,8 +86,15 @@ class LoadedCorpus:
     missing_recordings: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
     embeddings: EmbeddingReader | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     packed: PackedClips | None = None
     long: LongClips | None = None
+
+    @property
+    def wavs(self) -> list[Path]:
+        """(clip,) the files of `clip_ids`."""
+        return [self.files[clip_id] for clip_id in self.clip_ids]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -105,7 +122,7 @@ class LoadedCorpus:
         """A dataset of the clips: `scored`, longer ones in windows, else each as one row."""
         return SedDataset(
             self.clip_ids,
-            self.folder,
+            self.wavs,
             self._targets(grid),
             VOCABULARY.mask(self.corpus.known),
             self.corpus.source,
@@ -138,27 +155,27 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     """
     folder = Path(getattr(config.data, corpus.folder_key))
     try:
-        present = {path.stem: path for path in list_wavs(folder)}
+        found = find_clips(folder)
     except InputError as error:
         problems.append(f"data.{corpus.folder_key}: {error}, or {PREPARE_REMEDY}")
-        present = {}
-    odd = [path.name for path in present.values() if path.suffix != ".wav"]
-    if odd:
-        what = f"files whose extension is not .wav: {len(odd)} ({examples(odd)}); rename them"
-        problems.append(f"data.{corpus.folder_key}: {folder}: {what}, or {PREPARE_REMEDY}")
+        found = ClipFolder(folder, {})
+    present = found.files
     loaded = _labelled(corpus, config, folder, tuple(present), problems)
     if loaded is None or not present:
         return None
-    paths = [present[clip_id] for clip_id in loaded.clip_ids]
-    headers = read_headers(corpus, paths, config.data.fs, problems)
+    wavs = {clip_id: present[clip_id] for clip_id in loaded.clip_ids}
+    headers = read_headers(corpus, wavs, config.data.fs, problems)
     long = _long_clips(corpus, headers.durations_s, config, problems)
     further = () if long is None else tuple(long.further)
+    embeddings, note = open_embeddings(corpus, loaded.clip_ids, present, config, problems, further)
     return replace(
         loaded,
         missing_recordings=absent_recordings(corpus, folder, (*loaded.listed, *present)),
         durations_s=headers.durations_s,
         formats=headers.formats,
-        embeddings=open_embeddings(corpus, loaded.clip_ids, config, problems, further),
+        embeddings=embeddings,
+        files=present,
+        notes=(*found.notes, *loaded.notes, *note),
         long=long,
     )
 
@@ -172,7 +189,8 @@ def _labelled(
 ) -> LoadedCorpus | None:
     """The corpus with labels of the clips on disk; None if its table cannot be used."""
     if corpus.table_key is None:
-        return LoadedCorpus(corpus, folder, present, {}, listed=_listed_only(corpus, config))
+        listed = _listed_only(corpus, config, present)
+        return LoadedCorpus(corpus, folder, present, {}, listed=listed)
     path = Path(getattr(config.data, corpus.table_key))
     try:
         table: EventTable | WeakTable = (
@@ -180,6 +198,8 @@ def _labelled(
             if corpus.labels == "weak"
             else read_strong_table(path, VOCABULARY)
         )
+        names = names_on_disk(path, table.clip_ids, folder, present)
+        table = table.renamed(names)
     except InputError as error:
         problems.append(f"data.{corpus.table_key}: {error}")
         return None
@@ -199,6 +219,8 @@ def _labelled(
     whole = LoadedCorpus(
         corpus, folder, listed, everything, listed=listed, left_out=tuple(left_out)
     )
+    if note := found_elsewhere(names):
+        whole = replace(whole, notes=(f"{path}: {note}",))
     if isinstance(table, WeakTable):
         return replace(whole, weak=table).select(clip_ids)
     return replace(whole, events=table).select(clip_ids)
@@ -214,11 +236,13 @@ def _left_out(
     return dict.fromkeys(clip_id for clip_id in table.clip_ids if clip_id in table.eventless)
 
 
-def _listed_only(corpus: Corpus, config: RecipeConfig) -> tuple[str, ...]:
+def _listed_only(corpus: Corpus, config: RecipeConfig, present: Sequence[str]) -> tuple[str, ...]:
     """The clips of a table that training does not need; warns if it is damaged."""
     path = table_path(corpus, config)
     try:
-        return () if path is None else listed_clips(path)
+        if path is None:
+            return ()
+        return listed_on_disk(path, Path(getattr(config.data, corpus.folder_key)), present)
     except InputError as error:
         warnings.warn(f"{error}; the table is ignored", UserWarning, stacklevel=2)
         return ()
@@ -245,6 +269,12 @@ def warn_of_missing(loaded: LoadedCorpus) -> None:
         warnings.warn(text, UserWarning, stacklevel=2)
 
 
+def warn_of_names(loaded: LoadedCorpus) -> None:
+    """Warn of clips from subfolders, and of those that a table or store names in another way."""
+    for note in loaded.notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
+
+
 def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, float]:
     """Durations from the corpus's table, or from the file for clips that it does not list.
 
@@ -253,20 +283,47 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
         of the table (MAESTRO's recordings).
 
     Raises:
-        InputError: the table cannot be used or does not list a recording that clips were cut from;
-            or a left-out clip that it does not list is unreadable.
+        InputError: the table cannot be used, differs from the audio or does not list a recording
+            that clips were cut from; or a left-out clip that it does not list is unreadable.
     """
     durations_s = dict(loaded.durations_s)
     if loaded.corpus.duration_key is not None:
-        table = read_durations(Path(getattr(config.data, loaded.corpus.duration_key)))
+        path = Path(getattr(config.data, loaded.corpus.duration_key))
+        table = durations_of(path, _timed(loaded), loaded.folder)
+        untold = {c: loaded.files[c] for c in loaded.left_out if c in loaded.files}
+        durations_s |= {c: probe(wav).duration_s for c, wav in untold.items() if c not in table}
+        durations_s |= header_durations(untold)
+        _check_table(path, table, durations_s, loaded, config)
         durations_s.update(table)
-        untold = (loaded.folder / f"{c}.wav" for c in loaded.left_out if c not in table)
-        durations_s |= {wav.stem: probe(wav).duration_s for wav in untold if wav.is_file()}
-    if loaded.corpus == MAESTRO_VALIDATION:
-        # Scored by recording, not by clip.
-        check_durations(sorted({clip_span(c).recording for c in loaded.clip_ids}), durations_s)
     absent = set(loaded.missing)
     return {clip: value for clip, value in durations_s.items() if clip not in absent}
+
+
+def _check_table(
+    path: Path,
+    table: Mapping[str, float],
+    files_s: Mapping[str, float],
+    loaded: LoadedCorpus,
+    config: RecipeConfig,
+) -> None:
+    """Check a durations table against the audio on disk."""
+    clip_s = config.data.audio_max_len
+    check_clip_durations(path, table, files_s)
+    unmeasured = [clip_id for clip_id in loaded.left_out if not files_s.get(clip_id)]
+    check_unmeasured_clips(path, table, unmeasured, max(clip_s, *files_s.values(), 0.0))
+    if loaded.corpus == MAESTRO_VALIDATION:
+        # Scored by recording, not by clip.
+        recordings = _timed(loaded)
+        check_durations(recordings, table)
+        windows = windows_of(loaded.files, files_s, loaded.listed, clip_s=clip_s)
+        check_recordings(path, table, windows, recordings)
+
+
+def _timed(loaded: LoadedCorpus) -> list[str]:
+    """What a durations table lists: MAESTRO's recordings, or clips."""
+    if loaded.corpus == MAESTRO_VALIDATION:
+        return sorted({clip_span(clip_id).recording for clip_id in loaded.clip_ids})
+    return [*dict.fromkeys((*loaded.clip_ids, *loaded.listed, *loaded.left_out))]
 
 
 def split_weak(
@@ -281,81 +338,3 @@ def split_weak(
     chosen = set(drawn.tolist())
     held_out = [clip_id for row, clip_id in enumerate(loaded.listed) if row not in chosen]
     return loaded.select([loaded.listed[row] for row in drawn]), loaded.select(held_out)
-
-
-def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
-    """One line: number of clips, hours and missing clips of loaded corpora; reads no audio.
-
-    Args:
-        loaded: corpora by name.
-    """
-    sets = tuple(loaded.values())
-    n_clips = sum(len(one.clip_ids) for one in sets)
-    hours = sum(sum(one.durations_s.values()) for one in sets) / 3600
-    line = f"data: {n_clips} clips in {len(sets)} sets, {hours:.2f} h; "
-    absent = [f"{len(one.missing)} of {one.corpus.title}" for one in sets if one.missing]
-    absent += [
-        f"{len(one.missing_recordings)} recordings of {one.corpus.title}"
-        for one in sets
-        if one.missing_recordings
-    ]
-    line += f"missing: {', '.join(absent)}" if absent else "no listed clip is missing"
-    n_models = len(
-        embedding_identities(one.embeddings for one in sets if one.embeddings is not None)
-    )
-    if n_models > 1:
-        line += f"; embeddings with {n_models} different BEATs weights, clip lengths or precisions"
-        line += ": extract them again"
-    if absent or n_models > 1:
-        line += " (details: generate_dcase_task4_2024.py --check)"
-    return line
-
-
-def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
-    """One line: number of clips per corpus left out for having no event; None if there are none.
-
-    Args:
-        loaded: corpora by name.
-    """
-    sets = [one for one in loaded.values() if one.left_out]
-    if not sets:
-        return None
-    counts = ", ".join(
-        f"{len(one.left_out)} of {one.corpus.title} ({one.corpus.name})" for one in sets
-    )
-    return (
-        f"clips without events, left out: {counts}; to use them, add the corpus to "
-        "data.keep_clips_without_events"
-    )
-
-
-def long_clip_lines(sets: Iterable[LoadedCorpus], config: RecipeConfig) -> list[str]:
-    """Lines that count clips longer than the network's input, of clips that are scored."""
-    clip_s = config.data.audio_max_len
-    cropped: list[str] = []
-    windowed: list[str] = []
-    for one in sets:
-        in_windows = {} if one.long is None else one.long.spans
-        longer = [clip_id for clip_id in one.clip_ids if one.durations_s[clip_id] > clip_s]
-        n_long = sum(clip_id in in_windows for clip_id in longer)
-        for n_clips, counts in ((len(longer) - n_long, cropped), (n_long, windowed)):
-            if n_clips:
-                counts.append(f"{n_clips} of {one.corpus.title} ({one.corpus.name})")
-    lines = []
-    if cropped:
-        lines.append(f"clips longer than {clip_s:g} s, cropped: {', '.join(cropped)}")
-    if windowed:
-        lines.append(
-            f"clips longer than {clip_s + CROPPED_S:g} s, scored in windows "
-            f"{config.predict.hop_s:g} s apart: {', '.join(windowed)}"
-        )
-    return lines
-
-
-def embedding_identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
-    """Distinct identities (weights, clip length, precision) of embeddings, where recorded."""
-    found: list[dict[str, str | float]] = []
-    for reader in readers:
-        if reader.identity and reader.identity not in found:
-            found.append(reader.identity)
-    return found

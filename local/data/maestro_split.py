@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from desed_task.dataio.clip_names import last_part
 from desed_task.errors import InputError
 
 # `split_train_files` shuffles recordings in this order.
@@ -50,7 +51,8 @@ def split_train_files(
     after a split by clip, validation would use audio of the training clips.
 
     Args:
-        clip_ids: `<scene>_<number>-<onset>-<offset>`, in table order; duplicates are ignored.
+        clip_ids: `<scene>_<number>-<onset>-<offset>`, in folders or not, in table order;
+            duplicates are ignored.
         fraction: share of each scene's recordings used for training.
         seed: seed of the generator.
 
@@ -62,7 +64,7 @@ def split_train_files(
     """
     scenes: dict[str, list[str]] = {scene: [] for scene in SCENES}
     for clip_id in dict.fromkeys(clip_ids):
-        scenes[scene_of(clip_id)].append(clip_id)
+        scenes[scene_of(last_part(clip_id))].append(clip_id)
     generator = np.random.RandomState(seed)
     train: list[str] = []
     held_out: list[str] = []
@@ -76,8 +78,11 @@ def split_train_files(
 
 
 def _recording_of(clip_id: str) -> str:
-    """The part of a clip's name before the first hyphen."""
-    return clip_id.partition("-")[0]
+    """The part of a clip's name before the first hyphen.
+
+    Without its folders: a recording whose clips lie in several is held out as one.
+    """
+    return last_part(clip_id).partition("-")[0]
 
 
 def scene_of(name: str) -> str:

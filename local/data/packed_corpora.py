@@ -48,9 +48,8 @@ def pack_corpora(
     packing = choose_packing(config, grid)
     for loaded in corpora:
         path = packed_path(loaded.corpus, config, packing)
-        wavs = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
         files = ClipFiles(
-            loaded.corpus.title, loaded.clip_ids, wavs, loaded.embeddings, loaded.long
+            loaded.corpus.title, loaded.clip_ids, loaded.wavs, loaded.embeddings, loaded.long
         )
         reason = pack(path, files, packing, progress=progress)
         if reason is not None:

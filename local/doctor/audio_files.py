@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.audio.files import AudioInfo, list_wavs, probe
+from desed_task.audio.clip_files import clip_files
+from desed_task.audio.files import AudioInfo, probe
 from desed_task.audio.inspection import AudioContent, inspect_audio
-from desed_task.dataio.annotations import EventTable, read_durations
+from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.clip_names import match_names
 from desed_task.errors import InputError
 from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, Corpus
+from local.data.clip_lookup import durations_of
 
 # Names of MAESTRO's clips truncate times to 0.01 s; resampling rounds to samples.
 _EXACT_S = 0.015
@@ -39,12 +42,16 @@ class FileInspection(NamedTuple):
     original_s: float | None
 
 
-def wavs_of(folder: str | Path) -> dict[str, Path]:
-    """Clip -> file; empty if the folder does not exist."""
+def original_files(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Clip -> its file in the folder of originals, and originals that are none of the clips'."""
+    files, clips = clip_files(folder), tuple(clips)
     try:
-        return {path.stem: path for path in list_wavs(folder)}
+        names = match_names(clips, files)
     except InputError:
-        return {}
+        names = {clip_id: clip_id for clip_id in clips if clip_id in files}
+    used = set(names.values())
+    found = {clip_id: files[name] for clip_id, name in names.items()}
+    return found, tuple(name for name in files if name not in used)
 
 
 def inspect_files(
@@ -55,11 +62,10 @@ def inspect_files(
     progress: bool,
 ) -> dict[str, dict[str, FileInspection]]:
     """Read every file in threads: corpus -> clip -> result."""
-    work = [
-        (path, Path(getattr(config.data, f"{corpus.folder_key}_44k")) / path.name)
-        for corpus, clips in wavs.items()
-        for path in clips.values()
-    ]
+    work: list[tuple[Path, Path | None]] = []
+    for corpus, clips in wavs.items():
+        originals, _ = original_files(Path(getattr(config.data, f"{corpus.folder_key}_44k")), clips)
+        work += [(path, originals.get(clip_id)) for clip_id, path in clips.items()]
     bar = "reading audio"
     results = iter(list(thread_map(_inspect, work, jobs=jobs, desc=bar, progress=progress)))
     return {
@@ -67,14 +73,14 @@ def inspect_files(
     }
 
 
-def _inspect(job: tuple[Path, Path]) -> FileInspection:
+def _inspect(job: tuple[Path, Path | None]) -> FileInspection:
     path, original = job
     try:
         examined: AudioContent | str = inspect_audio(path)
     except InputError as error:
         examined = str(error)
     try:
-        original_s = probe(original).duration_s if original.is_file() else None
+        original_s = None if original is None else probe(original).duration_s
     except InputError:
         original_s = None  # Reported by the preparation, which reads it.
     return FileInspection(examined, original_s)
@@ -121,7 +127,8 @@ def _rules(
     yield _Rule(lambda clip_id: found[clip_id].original_s, _EXACT_S, "like its original")
     if corpus.duration_key is not None and corpus != MAESTRO_VALIDATION:
         try:
-            table = read_durations(getattr(config.data, corpus.duration_key))
+            path = Path(getattr(config.data, corpus.duration_key))
+            table = durations_of(path, found, Path(getattr(config.data, corpus.folder_key)))
         except InputError:
             return  # Reported by training's own check.
         yield _Rule(table.get, _TABLE_S, "by its durations table")

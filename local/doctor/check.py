@@ -13,13 +13,14 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from desed_task.audio.clip_files import clip_files
 from local import corpora
 from local.config import RecipeConfig, load_config
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import coarse_text, is_16_bit
 from local.data.corpus_checks import N_PROBES
 from local.data.datamodule import SedDataModule
-from local.doctor.audio_files import inspect_files, wavs_of
+from local.doctor.audio_files import inspect_files
 from local.doctor.corpus import CorpusInspection
 from local.doctor.embedding_files import (
     checkpoint_findings,
@@ -67,7 +68,9 @@ def check_data(
     """
     data = SedDataModule(config)
     findings = list(_findings_of_training(data))
-    wavs = {corpus: wavs_of(getattr(config.data, corpus.folder_key)) for corpus in CHECKED_CORPORA}
+    wavs = {
+        corpus: clip_files(getattr(config.data, corpus.folder_key)) for corpus in CHECKED_CORPORA
+    }
     found = inspect_files(config, wavs, jobs=jobs or N_PROBES, progress=progress)
     checkpoint = checkpoint_report(config)
     readers = read_embeddings(config, CHECKED_CORPORA)
@@ -94,6 +97,8 @@ def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:
         warnings.simplefilter("always", UserWarning)
         refused = data.problems("fit")
         at_evaluation = data.problems("predict")
+    if line := data.late_ends_line():
+        yield Finding("note", "", line)
     for name, problems in refused.items():
         yield from (Finding("error", name, problem) for problem in problems)
     # Training does not need the evaluation set.

@@ -17,6 +17,8 @@ from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import mixed_text
+from local.data.clip_ends import check_clip_durations
+from local.data.clip_lookup import listed_on_disk
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     examples,
@@ -24,9 +26,9 @@ from local.data.corpus_checks import (
     open_embeddings,
     read_headers,
 )
-from local.data.expected_clips import absent_recordings, listed_clips, table_path
+from local.data.expected_clips import absent_recordings, table_path
 from local.data.loaded_corpus import LoadedCorpus
-from local.doctor.audio_files import FileInspection, wavs_of, wrong_lengths
+from local.doctor.audio_files import FileInspection, original_files, wrong_lengths
 from local.doctor.embedding_files import Identity, embeddings_report
 from local.doctor.report import CorpusReport, Finding, Level
 
@@ -61,10 +63,10 @@ class CorpusInspection:
 
     @cached_property
     def listed(self) -> tuple[str, ...] | None:
-        """Clips that the table lists, even with wrong labels; None without a table."""
+        """Clips that the table lists, even with wrong labels; None without a usable table."""
         path = table_path(self.corpus, self.config)
         try:
-            return None if path is None else listed_clips(path)
+            return None if path is None else listed_on_disk(path, self.folder, self.wavs)
         except InputError:
             return None  # Reported by training's own check.
 
@@ -112,6 +114,7 @@ class CorpusInspection:
             wanted: expected identity of the embeddings.
         """
         rate, listed = self.config.data.fs, self.listed
+        reader = self._matched(reader)
         by_table = self.corpus.table_key is not None and listed is not None
         unlisted = set(self.wavs).difference(listed or ()) if by_table else set()
         seconds = (self.examined[c].info.duration_s for c in self.used if c in self.examined)
@@ -130,7 +133,7 @@ class CorpusInspection:
             missing_recordings=absent_recordings(
                 self.corpus, self.folder, (*(listed or ()), *self.wavs)
             ),
-            unprepared=tuple(c for c in wavs_of(self.originals) if c not in self.wavs),
+            unprepared=original_files(self.originals, self.wavs)[1],
             unlisted=tuple(c for c in self.wavs if c in unlisted),
             unreadable={
                 c: f.examined for c, f in self.found.items() if isinstance(f.examined, str)
@@ -142,6 +145,7 @@ class CorpusInspection:
                 self.corpus, self.config, self.found, self.loaded.events if self.loaded else None
             ),
             silent=tuple(c for c, seen in self.examined.items() if seen.silent),
+            cancelling=tuple(c for c, seen in self.examined.items() if seen.cancels),
             embeddings=embeddings_report(self.corpus, self.config, reader, self.used, wanted),
         )
 
@@ -149,6 +153,8 @@ class CorpusInspection:
         """Findings beyond those of training's own check."""
         if self.loaded is None:
             yield from self._behind_the_table()
+        else:
+            yield from (Finding("note", self.corpus.name, note) for note in self.loaded.notes)
         yield from self._absent(report)
         yield from self._unused_but_extracted(report)
         if report.not_finite:
@@ -166,6 +172,15 @@ class CorpusInspection:
             yield self._say("warning", f"{text}, or fetch them again")
         yield from self._silence(report)
 
+    def _matched(self, reader: EmbeddingReader | None) -> EmbeddingReader | None:
+        """The reader, if its names are those of single clips."""
+        try:
+            if reader is not None:
+                reader.match(self.wavs)
+        except InputError:
+            return None  # Reported by training's own check.
+        return reader
+
     def _say(self, level: Level, text: str) -> Finding:
         return Finding(level, self.corpus.name, f"{self.folder}: {text}")
 
@@ -176,14 +191,15 @@ class CorpusInspection:
         """Faults of durations, audio and embeddings of a corpus whose table cannot be loaded."""
         problems: list[str] = []
         if self.corpus.duration_key is not None:
+            path = Path(getattr(self.config.data, self.corpus.duration_key))
+            files_s = {clip_id: seen.info.duration_s for clip_id, seen in self.examined.items()}
             try:
-                read_durations(getattr(self.config.data, self.corpus.duration_key))
+                check_clip_durations(path, read_durations(path), files_s)
             except InputError as error:
                 problems.append(f"data.{self.corpus.duration_key}: {error}")
         if self.used:
-            paths = list(self.used.values())
-            read_headers(self.corpus, paths, self.config.data.fs, problems)
-            open_embeddings(self.corpus, list(self.used), self.config, problems)
+            read_headers(self.corpus, self.used, self.config.data.fs, problems)
+            open_embeddings(self.corpus, list(self.used), self.wavs, self.config, problems)
         yield from (Finding("error", self.corpus.name, problem) for problem in problems)
 
     def _absent(self, report: CorpusReport) -> Iterator[Finding]:
@@ -227,6 +243,13 @@ class CorpusInspection:
         if mute:
             text = f"{self._share(mute)} are digitally silent, but the table lists events in them"
             yield self._say("warning", f"{text} ({examples(mute)}); fetch them again")
+        if report.cancelling:
+            text = f"{self._share(report.cancelling)} have channels that cancel each other"
+            yield self._say(
+                "warning",
+                f"{text} (opposite phase), so that their mean, which is read, is all but silent "
+                f"({examples(report.cancelling)}); invert a channel, or keep only one",
+            )
         others = [clip_id for clip_id in report.silent if clip_id not in self.eventful]
         if others:
             text = f"{self._share(others)} are digitally silent, and have no labelled events"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
+from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.corpora import Corpus
-from local.data.corpus_checks import EXTRACT_HINT, embeddings_path, examples
+from local.data.corpus_checks import (
+    EXTRACT_HINT,
+    MIN_FILES_FOR_BAR,
+    embeddings_path,
+    examples,
+)
 from local.doctor.report import CheckpointReport, EmbeddingsReport, Finding
 from local.extraction.extractor import clips_newer_than, identity_of
 
@@ -88,22 +94,51 @@ def embeddings_report(
         return EmbeddingsReport(str(path), state)
     lacking = tuple(reader.missing(clips))
     outdated = tuple(clips_newer_than(clips, path))
-    if lacking:
+    damaged = _damaged(corpus, reader, [clip_id for clip_id in clips if clip_id not in lacking])
+    if damaged:
+        state = f"damaged {len(damaged)}"
+    elif lacking:
         state = f"lack {len(lacking)}"
     elif outdated or (reader.identity and not wanted.items() <= reader.identity.items()):
         state = "stale"
     else:
         state = "whole" if reader.identity else "origin unknown"
     return EmbeddingsReport(
-        str(path), state, len(reader.clip_ids), lacking, outdated, reader.identity
+        str(path), state, len(reader.clip_ids), lacking, outdated, reader.identity, damaged
     )
+
+
+def _damaged(corpus: Corpus, reader: EmbeddingReader, clip_ids: Sequence[str]) -> dict[str, str]:
+    """Read all embeddings: clip -> why training would refuse them."""
+
+    def fault(clip_id: str) -> str:
+        try:
+            reader.global_(clip_id)
+            reader.frame(clip_id)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    faults = thread_map(
+        fault,
+        clip_ids,
+        jobs=1,  # HDF5 reads one row at a time.
+        desc=f"reading embeddings of {corpus.name}",
+        progress=len(clip_ids) >= MIN_FILES_FOR_BAR,
+        unit="clip",
+    )
+    return {clip_id: text for clip_id, text in zip(clip_ids, faults, strict=True) if text}
 
 
 def embeddings_findings(
     corpus: Corpus, report: EmbeddingsReport, wanted: Identity, checkpoint: CheckpointReport
 ) -> Iterator[Finding]:
-    """Findings about embeddings made from other audio, weights or clip lengths."""
+    """Findings about embeddings that are damaged or made from other audio, weights or lengths."""
     again = f"{EXTRACT_HINT} to update them"
+    if report.damaged:
+        text = next(iter(report.damaged.values()))
+        others = f"; so do {len(report.damaged) - 1} more clips" if len(report.damaged) > 1 else ""
+        yield Finding("error", corpus.name, f"{text}{others}")
     if report.outdated:
         yield Finding(
             "warning",

@@ -41,6 +41,7 @@ class EmbeddingsReport:
         lacking: clips on disk without embeddings.
         outdated: clips whose audio is newer than the file.
         identity: weights, clip length and precision; empty in published files.
+        damaged: clip -> what is wrong with its embeddings, which training refuses.
     """
 
     path: str
@@ -49,6 +50,7 @@ class EmbeddingsReport:
     lacking: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
     identity: Mapping[str, str | float] = field(default_factory=dict)
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class CorpusReport:
         formats: sample format, e.g. "32-bit float" -> number of files in the folder.
         wrong_length: clip -> its length and the reason.
         silent: clips that are digitally silent.
+        cancelling: clips whose channels cancel each other in their mean, which is what is read.
         embeddings: state of the embeddings.
     """
 
@@ -118,6 +121,7 @@ class CorpusReport:
     formats: Mapping[str, int]
     wrong_length: Mapping[str, str]
     silent: tuple[str, ...]
+    cancelling: tuple[str, ...]
     embeddings: EmbeddingsReport
 
 

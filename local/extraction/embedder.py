@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from desed_task.audio.files import read_clip, read_window
-from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid, WindowKey
+from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid
 from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats
 from desed_task.errors import InputError
 from desed_task.parallel import prefetch
@@ -29,16 +29,17 @@ class FileWindow(NamedTuple):
     """A window of a file that is longer than a clip.
 
     Attributes:
-        name: of its row.
         wav: the file.
         windows: positions of windows.
         span: the window.
     """
 
-    name: WindowKey
     wav: Path
     windows: WindowGrid
     span: Span
+
+
+_NamedFiles = Sequence[tuple[RowName, Path | FileWindow]]
 
 
 class AudioBatch(NamedTuple):
@@ -89,20 +90,21 @@ class Embedder:
         """Features and tokens of the frame embeddings of a clip."""
         return self.beats.size, self.beats.n_tokens(self.n_samples)
 
-    def stream(self, wavs: Sequence[Path | FileWindow]) -> Generator[EmbeddedBatch, None, None]:
-        """Embeddings of files and windows, batch by batch, in order; the next are read meanwhile.
+    def stream(
+        self, clips: Mapping[RowName, Path | FileWindow]
+    ) -> Generator[EmbeddedBatch, None, None]:
+        """Embeddings of clips and windows, batch by batch, in order; the next are read meanwhile.
 
         Args:
-            wavs: files, whose beginning counts, and windows of files.
+            clips: row -> file, whose beginning counts, or window of a file.
         """
         on_gpu = self.device.type == "cuda"
         size = self.batch_size or (32 if on_gpu else 4)
-        batches = [wavs[first : first + size] for first in range(0, len(wavs), size)]
+        named = list(clips.items())
+        batches = [named[first : first + size] for first in range(0, len(named), size)]
         return self._on_gpu(batches) if on_gpu else self._on_cpu(batches)
 
-    def _on_cpu(
-        self, batches: Sequence[Sequence[Path | FileWindow]]
-    ) -> Generator[EmbeddedBatch, None, None]:
+    def _on_cpu(self, batches: Sequence[_NamedFiles]) -> Generator[EmbeddedBatch, None, None]:
         """One batch per core at a time, which is faster than all cores on one batch."""
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -112,9 +114,7 @@ class Embedder:
         finally:
             torch.set_num_threads(n_threads)
 
-    def _on_gpu(
-        self, batches: Sequence[Sequence[Path | FileWindow]]
-    ) -> Generator[EmbeddedBatch, None, None]:
+    def _on_gpu(self, batches: Sequence[_NamedFiles]) -> Generator[EmbeddedBatch, None, None]:
         """Yield each batch, for writing, while the next one is computed."""
         before: EmbeddedBatch | None = None
         for batch in prefetch(self._read, batches, _READERS):
@@ -125,22 +125,22 @@ class Embedder:
         if before is not None:
             yield _arrived(before)
 
-    def _read(self, wavs: Sequence[Path | FileWindow]) -> AudioBatch:
-        clip_ids: list[RowName] = []
+    def _read(self, clips: _NamedFiles) -> AudioBatch:
+        names: list[RowName] = []
         waveforms, faults = [], []
-        for wav in wavs:
+        for name, wav in clips:
             try:
                 samples = self._waveform(wav)
             except InputError as error:
                 faults.append(str(error))
             else:
-                clip_ids.append(wav.name if isinstance(wav, FileWindow) else wav.stem)
+                names.append(name)
                 waveforms.append(torch.from_numpy(samples))
         waveform = torch.stack(waveforms) if waveforms else torch.empty(0, self.n_samples)
         if self.device.type == "cuda":
             # Only from pinned memory is the copy asynchronous.
             waveform = waveform.pin_memory()
-        return AudioBatch(clip_ids, waveform, faults)
+        return AudioBatch(names, waveform, faults)
 
     def _waveform(self, wav: Path | FileWindow) -> Waveform:
         if isinstance(wav, FileWindow):

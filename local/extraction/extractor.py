@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from desed_task.atomic_files import atomic_path, sha256_of
 from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import EmbeddingReader, read_layout
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
@@ -40,6 +40,7 @@ class Extractor:
         folder: folder of the embedding files.
         progress: whether to show progress bars.
         windows: gives the windows that longer clips are scored in; None crops all clips.
+        overwrite: whether to replace embedding files that this program did not write.
     """
 
     embedder: Embedder
@@ -47,6 +48,7 @@ class Extractor:
     folder: Path
     progress: bool = True
     windows: Callable[[], WindowGrid] | None = None
+    overwrite: bool = False
 
     @classmethod
     def open(
@@ -60,6 +62,7 @@ class Extractor:
         precision: Precision = "32",
         progress: bool = True,
         windows: Callable[[], WindowGrid] | None = None,
+        overwrite: bool = False,
     ) -> Extractor:
         """An extractor with the weights of `checkpoint` that writes below `output_dir`.
 
@@ -72,6 +75,7 @@ class Extractor:
             precision: see `Embedder`.
             progress: whether to show progress bars.
             windows: see the class.
+            overwrite: whether to replace embedding files that this program did not write.
 
         Raises:
             InputError: the checkpoint is missing or cannot be used.
@@ -81,13 +85,32 @@ class Extractor:
         identity = identity_of(path, clip_s)
         if precision != "32":
             identity["precision"] = precision
-        return cls(embedder, identity, output_dir / "beats", progress, windows)
+        return cls(embedder, identity, output_dir / "beats", progress, windows, overwrite)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
         return self.folder / f"{name}.hdf5"
 
-    def extract(self, name: str, wavs: Sequence[Path]) -> list[str]:
+    def check(self, sets: Mapping[str, Mapping[str, Path]]) -> None:
+        """Check that no set's file would replace one that this program did not write.
+
+        Args:
+            sets: set -> clip -> file.
+
+        Raises:
+            InputError: naming all such files.
+        """
+        problems = []
+        for name, clips in sets.items():
+            try:
+                long = self._long_clips(name, clips)
+                self._why_not_current(name, clips, () if long is None else long.further)
+            except InputError as error:
+                problems.append(str(error))
+        if problems:
+            raise InputError.collect(problems)
+
+    def extract(self, name: str, clips: Mapping[str, Path]) -> list[str]:
         """Update the embeddings file of a set.
 
         A complete and current file is left alone. Otherwise embeddings of clips that are new or
@@ -98,12 +121,14 @@ class Extractor:
 
         Args:
             name: name of the set.
-            wavs: files of the set.
+            clips: clip -> file, of the whole set.
 
         Returns:
             Faults of the files that could not be read.
+
+        Raises:
+            InputError: see `check`; or another run writes the file, or the disk is full.
         """
-        clips = {wav.stem: wav for wav in wavs}
         long = self._long_clips(name, clips)
         windows = {} if long is None else long.further
         counted = f"{len(clips)} clips"
@@ -134,7 +159,7 @@ class Extractor:
         print(f"{name}: {what} {counted}{' cannot be read' if faults else ''}")
         return faults
 
-    def _long_clips(self, name: str, clips: dict[str, Path]) -> LongClips | None:
+    def _long_clips(self, name: str, clips: Mapping[str, Path]) -> LongClips | None:
         """The clips of a set that are scored in windows; unreadable files are not."""
         if self.windows is None or REPEATS.get(name, name) not in _WINDOWED:
             return None
@@ -149,28 +174,48 @@ class Extractor:
         return LongClips.among(durations_s, self.embedder.clip_s, self.windows)
 
     def _why_not_current(
-        self, name: str, clips: dict[str, Path], windows: Iterable[WindowKey]
+        self, name: str, clips: Mapping[str, Path], windows: Iterable[WindowKey]
     ) -> str | None:
         """Reason to extract; None if the file is current, "" if it does not exist."""
         path = self.path(name)
-        if not path.exists():
+        if not os.path.lexists(path):
             return ""
+        reason, ours = self._fault(path, clips, windows)
+        if reason and not (ours or self.overwrite):
+            raise InputError(
+                f"{path.name}: {reason}; extract_embeddings.py did not write this file: move it "
+                "away, or replace it with --overwrite"
+            )
+        return reason
+
+    def _fault(
+        self, path: Path, clips: Mapping[str, Path], windows: Iterable[WindowKey]
+    ) -> tuple[str | None, bool]:
+        """Why a file must be extracted again (None if it need not), and whether we wrote it."""
+        try:
+            # Published files do not record what they were computed with.
+            ours = bool(read_layout(path).identity)
+        except InputError as error:
+            return str(error), False
         try:
             reader = EmbeddingReader(path)
+            reader.match(clips)
         except InputError as error:
-            return f"extracted again: {error}"
+            return f"extracted again: {error}", ours
         if (reader.size, reader.n_tokens) != self.embedder.shape:
-            return f"extracted again: {path} has another BEATs model or clip length"
-        # Published files do not record what they were computed with; assume that they match.
-        if reader.identity and reader.identity != self.identity:
-            return f"extracted again: {path} has other BEATs weights, clip length or precision"
+            return f"extracted again: {path} has another BEATs model or clip length", ours
+        # Published files are assumed to match.
+        if ours and reader.identity != self.identity:
+            text = f"extracted again: {path} has other BEATs weights, clip length or precision"
+            return text, ours
         absent = reader.missing(clips)
         changed = set(clips_newer_than(clips, path)) - set(absent)
         if absent or changed:
-            return f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
+            text = f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
+            return text, ours
         if lacking := reader.missing(windows):
-            return f"{path} lacks {len(lacking)} windows of longer clips"
-        return None
+            return f"{path} lacks {len(lacking)} windows of longer clips", ours
+        return None, ours
 
     def _repeat(self, name: str) -> list[str]:
         """Hard-link another set's file under this name; copy it if links are not supported."""
@@ -186,14 +231,14 @@ class Extractor:
         print(f"{name}: the same as {REPEATS[name]}")
         return []
 
-    def _take_over(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> None:
+    def _take_over(self, name: str, writer: EmbeddingWriter, clips: Mapping[str, Path]) -> None:
         """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
         rows = writer.layout.rows
         changed = set(clips_newer_than(clips, writer.part))
         done = set(rows) - set(writer.todo)
         writer.forget([row for row in done if _clip_of(row) in changed])
         for donor in (writer.old, writer.path):
-            if donor.exists():
+            if donor.exists() and _has_layout(donor):
                 changed = set(clips_newer_than(clips, donor))
                 writer.adopt(donor, [row for row in writer.todo if _clip_of(row) not in changed])
         left = {_clip_of(row) for row in writer.todo}
@@ -205,7 +250,7 @@ class Extractor:
         self,
         name: str,
         writer: EmbeddingWriter,
-        clips: dict[str, Path],
+        clips: Mapping[str, Path],
         long: LongClips | None,
     ) -> list[str]:
         todo, n_rows = writer.todo, len(writer.layout.rows)
@@ -213,8 +258,8 @@ class Extractor:
         parts: dict[RowName, Path | FileWindow] = {**clips}
         if long is not None:
             for key, span in long.further.items():
-                parts[key] = FileWindow(key, clips[key.clip_id], long.windows, span)
-        stream = self.embedder.stream([parts[row] for row in todo])
+                parts[key] = FileWindow(clips[key.clip_id], long.windows, span)
+        stream = self.embedder.stream({row: parts[row] for row in todo})
         # A fault of a file concerns all its windows.
         faults: dict[str, None] = {}
         bar = tqdm(
@@ -257,6 +302,15 @@ def _duration_s(wav: Path) -> float:
 
 def _clip_of(row: RowName) -> str:
     return row if isinstance(row, str) else row.clip_id
+
+
+def _has_layout(path: Path) -> bool:
+    """Whether embeddings can be taken from a file; not from one that --overwrite replaces."""
+    try:
+        read_layout(path)
+    except InputError:
+        return False
+    return True
 
 
 def clips_newer_than(clips: Mapping[str, Path], file: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from desed_task.audio.files import list_wavs
+from desed_task.audio.clip_files import find_clips
 from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE
 from desed_task.errors import InputError
 from local.config import RecipeConfig
@@ -40,8 +40,8 @@ def choose_sets(only: Sequence[str] | None, *, eval_set: bool) -> tuple[str, ...
     return tuple(name for name in SETS if name in wanted)
 
 
-def find_wavs(config: RecipeConfig, sets: Iterable[str]) -> dict[str, list[Path]]:
-    """The WAV files of each set, sorted by name.
+def find_wavs(config: RecipeConfig, sets: Iterable[str]) -> dict[str, dict[str, Path]]:
+    """The files of each set by clip, sorted by path; prints a line about each odd folder.
 
     Raises:
         InputError: folders are missing or empty (all of them at once), or BEATs does not support
@@ -51,14 +51,19 @@ def find_wavs(config: RecipeConfig, sets: Iterable[str]) -> dict[str, list[Path]
         raise InputError(
             f"data.fs is {config.data.fs}; BEATs requires audio at {BEATS_SAMPLE_RATE} Hz"
         )
-    wavs, problems = {}, []
+    wavs: dict[str, dict[str, Path]] = {}
+    problems = []
     for name in sets:
         key = FOLDER_KEYS[REPEATS.get(name, name)]
         try:
-            wavs[name] = list_wavs(getattr(config.data, key))
+            found = find_clips(getattr(config.data, key))
         except InputError as error:
             if name not in REPEATS:
                 problems.append(f"data.{key}: {error}")
+            continue
+        wavs[name] = found.files
+        for note in () if name in REPEATS else found.notes:
+            print(note)
     if problems:
         hint = "These sets cannot be extracted (--only NAME ... extracts others):"
         raise InputError.collect(problems, hint)

@@ -86,12 +86,12 @@ def _beats(detector: Detector, configured: str, named: str) -> Beats | None:
 
 def _opening(recordings: Sequence[Path], detector: Detector) -> Tensor:
     """Read one clip (sample,) from the beginning of the first recording, padded with zeros."""
-    found, faults = find_recordings(recordings)
-    if faults:
-        raise InputError.collect(faults)
+    found = find_recordings(recordings)
+    if found.faults:
+        raise InputError.collect(found.faults)
     spec = detector.spec
     n_samples = int(spec.clip_s * spec.sample_rate)
-    parts = list(_until(stream_file(found[0].path, spec.sample_rate), n_samples))
+    parts = list(_until(stream_file(found.recordings[0].path, spec.sample_rate), n_samples))
     opening = np.concatenate(parts)[:n_samples]
     return torch.from_numpy(np.pad(opening, (0, n_samples - len(opening))))
 

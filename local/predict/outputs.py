@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from desed_task.atomic_files import atomic_path, write_json_atomic, write_text_atomic
+from desed_task.file_names import escape_name
 from desed_task.inference.detector import DetectionResult
 from local.predict.timeline import MelImage, plot_timeline
 from local.scoring import figures
@@ -31,7 +32,7 @@ def write_events(path: Path, prediction: Prediction) -> None:
     lines = ["\t".join(EVENT_COLUMNS)]
     for event in prediction.found.events:
         times = f"{event.onset_s:.3f}\t{event.offset_s:.3f}"
-        row = (prediction.path.name, times, event.label, f"{event.confidence:.4f}")
+        row = (escape_name(prediction.path.name), times, event.label, f"{event.confidence:.4f}")
         lines.append("\t".join(row))
     write_text_atomic(path, "\n".join(lines) + "\n")
 
@@ -48,7 +49,7 @@ def write_json(path: Path, prediction: Prediction) -> None:
         for event in prediction.found.events
     ]
     content = {
-        "recording": str(prediction.path),
+        "recording": escape_name(prediction.path),
         "duration_s": round(prediction.found.duration_s, 4),
         **prediction.made_by,
         "thresholds": dict(prediction.limits),
@@ -95,7 +96,7 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
     """Write the figure of `local.predict.timeline`."""
     assert prediction.mel is not None
     figure = plot_timeline(
-        prediction.found, prediction.mel, prediction.limits, title=prediction.path.name
+        prediction.found, prediction.mel, prediction.limits, title=escape_name(prediction.path.name)
     )
     figures.save_figure(figure, path)
 

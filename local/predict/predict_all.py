@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from desed_task.audio.files import probe
+from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
 from desed_task.errors import InputError
+from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.postprocess import Threshold, class_thresholds
 from local.cli.devices import choose_device
@@ -61,6 +65,10 @@ def open_detector(
     )
 
 
+# The output folder's file system does not take this name; the other recordings are not affected.
+_NAME_ERRNOS = frozenset(
+    (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+)
 BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
@@ -138,9 +146,11 @@ def predict_all(
     Returns:
         The exit status: 1 where a recording could not be read.
     """
-    recordings, faults = find_recordings(inputs)
+    recordings, faults, notes = find_recordings(inputs)
+    for note in notes:
+        print(note)
     summary = detect_recordings(detector, recordings, output, threshold=threshold)
-    print(f"{summary.table()}\nresults: {output.folder}")
+    print(f"{summary.table()}\nresults: {escape_name(output.folder)}")
     faults += summary.faults
     if faults:
         print(f"error: {InputError.collect(faults, 'Recordings not read:')}", file=sys.stderr)
@@ -186,7 +196,8 @@ def detect_recordings(
         for recording in todo:
             started_s = time.monotonic()
             try:
-                found = _detect_recording(detector, recording, output, limits, advance)
+                with _warnings_above(bar):
+                    found = _detect_recording(detector, recording, output, limits, advance)
             except InputError as error:
                 summary.faults.append(_with_name(error, recording))
             except KeyboardInterrupt:
@@ -199,6 +210,21 @@ def detect_recordings(
     return summary
 
 
+@contextmanager
+def _warnings_above(bar: tqdm[Any]) -> Iterator[None]:
+    """Print the warnings about a recording above the progress bar, whether or not it was read."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            for warning in told:
+                text = warnings.formatwarning(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+                bar.write(text.rstrip(), file=sys.stderr)
+
+
 def _pending(
     recordings: Sequence[Recording], output: Output, summary: PredictionSummary
 ) -> dict[Recording, float]:
@@ -206,9 +232,11 @@ def _pending(
     lengths_s = {}
     for recording in recordings:
         try:
-            length_s = probe(recording.path).duration_s
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # they come again when it is read
+                length_s = estimate_duration_s(recording.path)
         except InputError as error:
-            summary.faults.append(str(error))
+            summary.faults.append(_with_name(error, recording))
             continue
         if output.skip_existing and _is_done(recording, output):
             summary.n_skipped += 1
@@ -238,10 +266,20 @@ def _detect_recording(
     )
     prediction = Prediction(recording.path, found, limits, mel, output.made_by)
     for format_, path in paths_of(output.folder, recording.name, output.formats).items():
-        FORMATS[format_].write(path, prediction)
+        try:
+            FORMATS[format_].write(path, prediction)
+        except OSError as error:
+            if error.errno not in _NAME_ERRNOS:
+                raise
+            raise InputError(
+                f"its results cannot be called {escape_name(path)} ({error.strerror}); rename the "
+                "recording or give another --output_dir"
+            ) from None
     return found
 
 
 def _with_name(error: InputError, recording: Recording) -> str:
-    text = str(error)
-    return text if str(recording.path) in text else f"{recording.path}: {text}"
+    """The message in one line, beginning with the recording."""
+    shown = escape_name(recording.path)
+    text = str(error).replace(printable(str(recording.path)), shown)
+    return text if shown in text else f"{shown}: {text}"

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# For files found in folders; a file given by path may have any ending.
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+from desed_task.audio.listing import UNREADABLE, LeftOut, count_of, list_audio
+from desed_task.errors import InputError
+from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
+
+# Results have a further ending, the longest of which is .scores.tsv.
+_LONGEST_STEM = LONGEST_NAME - len(".scores.tsv")
+_LISTED = "listed already"
 
 
 class Recording(NamedTuple):
@@ -18,32 +25,51 @@ class Recording(NamedTuple):
     name: str
 
 
-def find_recordings(inputs: Sequence[Path]) -> tuple[list[Recording], list[str]]:
-    """Collect the recordings of files and folders, each once, and errors of the others.
+class FoundRecordings(NamedTuple):
+    """What `find_recordings` returns.
 
-    Folders are searched recursively, without hidden files. Results are named by the path below the
-    given folder or by the file's stem; recordings that would share a name keep their ending, and if
-    that does not suffice, their full path.
+    Attributes:
+        recordings: in the order of the inputs, sorted within a folder.
+        faults: messages about inputs that cannot be used.
+        notes: a line per folder of which something is left out, and one on shortened names.
+    """
+
+    recordings: list[Recording]
+    faults: list[str]
+    notes: list[str]
+
+
+def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
+    """Collect the recordings of files and folders, each once.
+
+    Folders are searched with their subfolders, see `list_audio`. Results are named by the path
+    below the given folder or by the file's stem; recordings that would share a name keep their
+    ending, and if that does not suffice, their full path. A name too long for the endings of
+    results is cut, with a digest of it at its end.
 
     Args:
         inputs: files and folders.
     """
-    found: dict[Path, _Given] = {}
-    faults = []
-    for given in inputs:
-        if given.is_dir():
-            inside = _below(given)
-            if not inside:
-                faults.append(
-                    f"{given}: contains no audio ({', '.join(AUDIO_SUFFIXES)}); check the folder"
-                )
-            for path in inside:
-                found.setdefault(path.resolve(), _Given(path, path.relative_to(given)))
-        elif given.is_file():
-            found.setdefault(given.resolve(), _Given(given, Path(given.name)))
-        else:
-            faults.append(f"{given}: no such file or folder; check the path")
-    return _named(list(found.values())), faults
+    given: dict[Path, _Given] = {}
+    faults: list[str] = []
+    notes: list[str] = []
+    for path in inputs:
+        try:
+            if stat.S_ISDIR(_mode(path)):
+                _add_folder(path, given, faults, notes)
+            else:
+                given.setdefault(path.resolve(), _Given(path, Path(path.name)))
+        except InputError as error:
+            faults.append(str(error))
+    recordings = [Recording(one.path, name) for one, name in _named(list(given.values()))]
+    cut = [one for one in recordings if _fitting(one.name) != one.name]
+    if cut:
+        notes.append(
+            f"{count_of(len(cut), 'name')} too long for the endings of results, which are called "
+            f"{escape_name(_fitting(cut[0].name))}{', ...' * (len(cut) > 1)}"
+        )
+    recordings = [Recording(one.path, _fitting(one.name)) for one in recordings]
+    return FoundRecordings(recordings, faults, notes)
 
 
 class _Given(NamedTuple):
@@ -53,17 +79,49 @@ class _Given(NamedTuple):
     below: Path
 
 
-def _below(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def _mode(path: Path) -> int:
+    """The mode of a folder or regular file; an InputError for anything else."""
+    shown = escape_name(path)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if os.path.islink(path):
+            raise InputError(f"{shown}: is a link to nothing; mend or remove it") from None
+        if isinstance(error, PermissionError):
+            raise InputError(f"{shown}: permission denied; correct its permissions") from None
+        raise InputError(f"{shown}: no such file or folder; check the path") from None
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise InputError(f"{shown}: is not a regular file; save the audio in one and give that")
+    return mode
 
 
-def _named(found: Sequence[_Given]) -> list[Recording]:
+def _add_folder(
+    folder: Path, given: dict[Path, _Given], faults: list[str], notes: list[str]
+) -> None:
+    """Add a folder's files, and the line on what is left out of it."""
+    listing = list_audio(folder)
+    files, listing.files = listing.files, []
+    for path in files:
+        real = path.resolve()
+        if real in given:
+            listing.left_out.append(LeftOut(path, _LISTED))
+        else:
+            given[real] = _Given(path, path.relative_to(folder))
+            listing.files.append(path)
+    if not files:
+        what = listing.left_out_text()
+        left_out = f" (left out: {what})" if what else ""
+        faults.append(f"{escape_name(folder)}: contains no audio{left_out}; check the folder")
+    elif line := listing.line():
+        notes.append(line)
+    faults += [
+        f"{escape_name(path)}: cannot be opened; correct its permissions"
+        for path, reason in listing.left_out
+        if reason == UNREADABLE
+    ]
+
+
+def _named(found: Sequence[_Given]) -> list[tuple[_Given, str]]:
     """Give each file the shortest kind of name that is unique."""
     kinds: tuple[Callable[[_Given], Path], ...] = (
         lambda given: given.below.with_suffix(""),
@@ -77,10 +135,16 @@ def _named(found: Sequence[_Given]) -> list[Recording]:
             kind(given).as_posix() if not name or name.casefold() in twice else name
             for given, name in zip(found, names, strict=True)
         ]
-    return [Recording(given.path, name) for given, name in zip(found, names, strict=True)]
+    return list(zip(found, names, strict=True))
 
 
 def _taken_twice(names: Iterable[str]) -> set[str]:
     """Find duplicate names, ignoring case as some file systems do."""
     count = Counter(name.casefold() for name in names)
     return {name for name, times in count.items() if times > 1}
+
+
+def _fitting(name: str) -> str:
+    """The name, its last part cut to leave room for an ending; different names stay different."""
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{shorten_name(last, _LONGEST_STEM)}"

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from local.cli.redaction import redact
 from local.config import load_config
 from local.prep.download.sources import FETCHED_PARTS, load_sources
 from local.prep.layout import DATA_PARTS, DataLayout
@@ -70,9 +71,9 @@ def _show_plan(args: argparse.Namespace, layout: DataLayout) -> int:
     )
     plan = plan_archives(layout, parts, load_sources(args.sources), mirror=args.mirror)
     plan = replace(plan, clips=clips.needed)
-    print(plan.text())
+    print(redact(plan.text()))
     if clips.rows:
-        print(f"\n{clips.text()}")
+        print(redact(f"\n{clips.text()}"))
     return 0 if plan.is_feasible and not clips.problem else 1
 
 
@@ -97,12 +98,12 @@ def _fetch_and_prepare(args: argparse.Namespace, layout: DataLayout) -> int:
                 bits=args.bits,
                 jobs=args.jobs,
             )
-            print(outcome.summary())
+            print(redact(outcome.summary()))
             failed += [outcome.failures()] if outcome.failed else []
     finally:
         # Printed last, to be seen, and also if there is nothing to prepare.
         if failed:
-            print("\n".join(failed), file=sys.stderr)
+            print(redact("\n".join(failed)), file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -115,6 +116,7 @@ def _fetch_archives(args: argparse.Namespace, layout: DataLayout) -> list[Prepar
         load_sources(args.sources),
         mirror=args.mirror,
         jobs=args.jobs,
+        overwrite=args.overwrite,
     )
     width = max((len(step.title) for step in steps), default=0) + 2
     for step in steps:

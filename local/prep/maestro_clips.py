@@ -6,6 +6,7 @@ follows.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -149,10 +150,27 @@ def _cut_or_explain(
         path = _only(audio[recording], recording)
         if recording not in labels:
             raise InputError(f"{path}: has no annotation; put {recording}.txt beside the others")
-        soft = read_soft_labels(_only(labels[recording], recording))
+        annotation = _only(labels[recording], recording)
+        soft = read_soft_labels(annotation)
+        _warn_of_late_labels(annotation, soft, path)
         return _cut(recording, path, soft, out_folder, window_s, hop_s)
     except InputError as error:
         return _Cut(fault=str(error))
+
+
+def _warn_of_late_labels(annotation: Path, soft: SoftLabels, path: Path) -> None:
+    """Warn of labels that no clip contains because they begin after the recording's end."""
+    duration_s = probe(path).duration_s
+    late = np.flatnonzero(soft.onset_s >= duration_s)
+    if len(late):
+        row = late[0]
+        warnings.warn(
+            f"{annotation}: {len(late)} of {len(soft.label)} labels begin after the recording's "
+            f"end and are left out, e.g. {soft.label[row]!r} at {soft.onset_s[row]:g} s; {path} "
+            f"lasts {duration_s:g} s",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _only(paths: list[Path], recording: str) -> Path:

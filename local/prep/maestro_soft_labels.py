@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.dataio.annotations import LONGEST_S
 from desed_task.errors import InputError
 
 _SUFFIXES = (".txt", ".tsv", ".csv")
@@ -55,7 +56,7 @@ def read_soft_labels(path: Path) -> SoftLabels:
 
     Raises:
         InputError: with every faulty line: not four fields, not a number, not finite, offset not
-            after onset, a value outside [0, 1], an empty label.
+            after onset, a time above a week, a value outside [0, 1], an empty label.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -103,4 +104,6 @@ def _number(text: str, what: str) -> float:
         raise ValueError(f"{what} {text!r} is not a number") from None
     if not math.isfinite(number):
         raise ValueError(f"{what} {text!r} is not finite")
+    if number > LONGEST_S:
+        raise ValueError(f"{what} {text!r} is more than a week of seconds")
     return number

@@ -12,12 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from desed_task.atomic_files import atomic_path
+from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import read_clip
 from desed_task.dataio.annotations import read_strong_table, read_weak_table
 from desed_task.errors import InputError
 from desed_task.features import LogMel
+from desed_task.file_names import LONGEST_NAME, shorten_name
 from local.classes_dict import VOCABULARY
 from local.config import load_config
+from local.data.clip_lookup import names_on_disk
 from local.prep.layout import DataLayout
 
 _CONFIG = Path(__file__).parents[2] / "confs" / "pretrained.yaml"
@@ -79,7 +82,8 @@ def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
         if clips:
             # Steps of no divisor of most sets' lengths, so that different classes turn up.
             path, labels = clips[(37 * number + 11) % len(clips)]
-            picture = out_dir / f"{number:02d}_{kind.folder_key}_{path.stem}.png"
+            name = shorten_name(f"{number:02d}_{kind.folder_key}_{path.stem}", LONGEST_NAME - 4)
+            picture = out_dir / f"{name}.png"
             plot_clip(path, labels, picture, title=f"{path.name} ({kind.title})")
             pictures.append(picture)
     if not pictures:
@@ -111,7 +115,7 @@ def plot_clip(path: Path, labels: Sequence[PlotLabel], out_path: Path, *, title:
     _draw_wave(wave, clip.waveform)
     _draw_mel(mel, clip.waveform)
     _draw_labels(bars, labels, names)
-    wave.set_title(title, loc="left", fontsize=11)
+    wave.set_title(title, loc="left", fontsize=11, parse_math=False)
     bars.set_xlim(0, _CLIP_S)
     if clip.duration_s < _CLIP_S:
         for axes in (wave, mel, bars):
@@ -145,8 +149,9 @@ def _labelled(layout: DataLayout, kind: _Kind) -> list[tuple[Path, list[PlotLabe
             ]
             for clip_id in strong.clip_ids
         }
-    paths = {clip_id: folder / f"{clip_id}.wav" for clip_id in labels}
-    return [(path, labels[clip_id]) for clip_id, path in paths.items() if path.is_file()]
+    files = clip_files(folder)
+    names = names_on_disk(table, labels, folder, files)
+    return [(files[names[clip_id]], labels[clip_id]) for clip_id in labels if clip_id in names]
 
 
 def _draw_wave(axes: Axes, waveform: np.ndarray) -> None:

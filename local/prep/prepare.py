@@ -188,9 +188,10 @@ def _cut(layout: DataLayout, jobs: int | None, progress: bool) -> Iterator[Prepa
 
 
 def _recordings_there(layout: DataLayout) -> set[str]:
-    if not layout.recordings_audio.is_dir():
+    try:
+        return {path.stem for path in list_wavs(layout.recordings_audio, recursive=True)}
+    except InputError:
         return set()
-    return {path.stem for path in layout.recordings_audio.rglob("*.wav")}
 
 
 def _durations(
@@ -211,11 +212,12 @@ def _durations(
             continue
         table, title = layout.found(table_key), f"{title}: durations"
         try:
-            wavs = list_wavs(folder, recursive=part == "maestro")
+            # Recordings are known by their names, whatever subfolder they lie in.
+            audio = list_wavs(folder, recursive=True) if part == "maestro" else folder
+            before = table.is_file()
+            failed = complete_durations(audio, table, jobs=jobs, progress=progress)
         except InputError:
-            continue  # The same empty folder failed where it was resampled or cut.
-        before = table.is_file()
-        failed = complete_durations(wavs, table, jobs=jobs, progress=progress)
+            continue  # The same folder failed where it was resampled or cut.
         yield PreparationStep(title, int(not before), int(before), failed)
 
 

@@ -143,6 +143,7 @@ def _without_source(
 
 def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
     """Format notes that a folder's counts do not show."""
+    yield from report.notes
     if report.converted:
         again = f"written again as {SAMPLE_FORMATS[report.bits]}: {report.converted}"
         yield f"{target}: had {formats_text(report.before)}; {again}"
@@ -152,6 +153,11 @@ def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
         yield (
             f"{target}: {len(report.clipped)} of {report.done} files written have samples beyond "
             f"full scale, clipped in 16 bits ({_some(report.clipped)}); --bits 32 keeps them"
+        )
+    if report.mute:
+        yield (
+            f"{target}: {len(report.mute)} of {report.done} files written are digitally silent, or "
+            f"their channels cancel each other ({_some(report.mute)}); --check names them all"
         )
 
 

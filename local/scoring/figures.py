@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 
 from desed_task.atomic_files import atomic_path
 from desed_task.dataio.annotations import Events
 from desed_task.evaluation.psds import Psds, Roc
 from desed_task.evaluation.scores import Floats
+from desed_task.file_names import printable
 
 # An event roll shows annotated classes, then the highest-scoring ones: at least MIN_ROWS, and up to
 # MAX_ROWS while they reach VISIBLE_SCORE.
@@ -30,8 +33,13 @@ TRUTH_COLOUR = "C1"
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
-    with atomic_path(path) as temporary:
+    """Write a figure as PNG, atomically. Texts may contain any file name; none is mathematics."""
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
+        text.set_parse_math(False)
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # Names of files in a script that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(temporary, dpi=110)
 
 

@@ -139,8 +139,8 @@ class _DesedPart(NamedTuple):
 
 def _desed_part(scores: Scores, events: EventTable, durations: Mapping[str, float]) -> _DesedPart:
     scores, events, unscored = match_clips(scores, events)
-    events = events.merged()
     check_durations(events.clip_ids, durations)
+    events = events.within(durations).merged()
     labels, not_scored = scored_classes(events, DESED_CLASSES)
     scores = scores.select(labels=labels)
     truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}

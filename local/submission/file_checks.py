@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.audio.windows import scored_s
+from desed_task.dataio.clip_names import last_part
+from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
+from local.data.clip_ends import check_clip_durations, header_durations
 from local.scoring import results
-from local.scoring.score_files import SCORE_KINDS, score_folder
+from local.scoring.score_files import EVALUATION_FILE, SCORE_KINDS, score_folder
 from local.submission.submitted_runs import SubmittedRun
 
 SCORE_COLUMNS = ("onset", "offset", *VOCABULARY)
@@ -64,7 +68,7 @@ _FREE = {
 
 def run_problems(runs: Sequence[SubmittedRun]) -> list[str]:
     """Find why the runs are not trainings of one system on one evaluation set."""
-    problems = []
+    problems = [problem for run in runs for problem in _shared_names(run)]
     for index, run in enumerate(runs):
         for other in runs[:index]:
             where = f"{other.folder} and {run.folder}"
@@ -80,6 +84,19 @@ def run_problems(runs: Sequence[SubmittedRun]) -> list[str]:
         if index:
             problems += _differences(runs[0], run)
     return problems
+
+
+def _shared_names(run: SubmittedRun) -> Iterator[str]:
+    """Clips whose tables would have one name in the package, which has no subfolders."""
+    clips: dict[str, list[str]] = {}
+    for clip_id in run.clips:
+        clips.setdefault(last_part(clip_id).casefold(), []).append(clip_id)
+    for same in clips.values():
+        if len(same) > 1:
+            yield (
+                f"{run.folder}: {' and '.join(same)} would be one table of the package, which has "
+                "no subfolders; evaluate files of different names"
+            )
 
 
 def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
@@ -106,7 +123,10 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
     problems = []
     for kind in SCORE_KINDS:
         folder = score_folder(run.folder, role, kind)
-        there = {path.stem for path in folder.glob("*.tsv")}
+        there = {
+            path.relative_to(folder).as_posix().removesuffix(".tsv")
+            for path in folder.rglob("*.tsv")
+        }
         absent, strange = sorted(run.clips.keys() - there), sorted(there - run.clips.keys())
         for names, what in ((absent, "no table of"), (strange, "tables of unknown clips:")):
             if names:
@@ -129,6 +149,18 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         if len(wrong) > _N_EXAMPLES:
             problems.append(f"{folder}: {len(wrong) - _N_EXAMPLES} more tables are wrong")
     return problems
+
+
+def duration_problems(run: SubmittedRun) -> list[str]:
+    """Find clips whose durations in evaluation.json differ from their files', if these exist."""
+    there = clip_files(Path(run.config.data.eval_folder))
+    files_s = header_durations({clip: there[clip] for clip in run.clips if clip in there})
+    path = run.folder / EVALUATION_FILE
+    try:
+        check_clip_durations(path, run.clips, files_s, remedy=EVALUATE_REMEDY)
+    except InputError as error:
+        return [str(error)]
+    return []
 
 
 def _fault_of_clip(folder: Path, end_s: dict[str, float], clip: str) -> str:

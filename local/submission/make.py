@@ -18,6 +18,7 @@ from typing import Any
 from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.submission.file_checks import (
+    duration_problems,
     energy_problems,
     n_measurements,
     result_problems,
@@ -138,7 +139,7 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
         checked.problems += _label_problems(folder, checked, sources.role)
     checked.problems += run_problems(checked.runs)
     for run in checked.runs:
-        checked.problems += result_problems(run, sources.role)
+        checked.problems += result_problems(run, sources.role) + duration_problems(run)
         for path in run.energy.values():
             checked.problems += energy_problems(path)
     if sources.baseline is not None:
@@ -191,6 +192,9 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
     n_clips = len(checked.runs[0].clips)
     if n_clips != OFFICIAL_CLIPS:
         yield f"note: {n_clips} clips; the evaluation set of 2024 has {OFFICIAL_CLIPS}"
+    below = sum("/" in clip_id for clip_id in checked.runs[0].clips)
+    if below:
+        yield f"note: {below} clips come from subfolders, which their tables' names leave out"
     for run in checked.runs:
         counted = n_measurements(run.energy["training"])
         if counted < run.sessions:

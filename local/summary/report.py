@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from desed_task.file_names import escape_name, printable
 from desed_task.mean_teacher import ROLES
 from local.corpora import DEVTEST, MAESTRO_VALIDATION
 from local.scoring.metrics import HIT_ONLY
@@ -32,14 +33,19 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words:
 
     Args:
         head: heading of each column.
-        rows: cells.
+        rows: cells; bars are escaped, and other characters as in `escape_name`.
         words: left-aligned columns; the others, of numbers, are right-aligned.
     """
-    lines = [list(head), *(list(row) for row in rows)]
+    lines = [[_in_cell(text) for text in line] for line in (head, *rows)]
     width = [max(len(line[column]) for line in lines) for column in range(len(head))]
     rule = ["-" * size if n < words else "-" * (size - 1) + ":" for n, size in enumerate(width)]
     lines.insert(1, rule)
     return "\n".join(f"| {' | '.join(_padded(line, width, words))} |" for line in lines)
+
+
+def _in_cell(text: str) -> str:
+    """Text, e.g. a path, without what would end its cell or its row."""
+    return escape_name(text).replace("|", r"\|")
 
 
 def _padded(cells: Sequence[str], width: Sequence[int], words: int) -> list[str]:
@@ -93,7 +99,7 @@ def format_summary(summary: RunSummary, *, per_class: bool = True) -> str:
     if per_class:
         parts += ["## Classes", *_classes(summary)]
     parts += ["## How to read this", "\n".join(f"- {note}" for note in reading_notes(summary))]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return printable("\n\n".join(part for part in parts if part) + "\n")
 
 
 def _name(summary: RunSummary, system: SystemRuns, role: str) -> str:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import probe
-from desed_task.dataio.annotations import read_durations, read_strong_table
+from desed_task.dataio.annotations import read_strong_table
 from desed_task.errors import InputError
 from desed_task.evaluation import clip_counts, fscores
 from desed_task.evaluation.psds import PSDS1, PSDS2
@@ -26,6 +27,12 @@ from desed_task.evaluation.weighted_metrics import WeightedMetric
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
+from local.data.clip_ends import (
+    check_scored_lengths,
+    header_durations,
+    leave_out_late_events,
+)
+from local.data.clip_lookup import durations_of, names_on_disk
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
@@ -64,24 +71,43 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
 
     Args:
         corpus: a test corpus.
-        config: gives the paths of its tables; audio is only read for clips without a duration.
+        config: gives the paths of its tables; where the audio is there, its headers are read.
         clip_ids: the scored clips, which were those on disk.
 
     Raises:
-        InputError: for missing or unusable tables.
+        InputError: for missing or unusable tables, and durations that differ from the audio.
     """
-    events = read_strong_table(Path(getattr(config.data, corpus.table_key)), VOCABULARY)
+    table = Path(getattr(config.data, corpus.table_key))
     folder = Path(getattr(config.data, corpus.folder_key))
-    there = set(clip_ids)
+    events = read_strong_table(table, VOCABULARY)
+    files, there = clip_files(folder), set(clip_ids)
+    names = names_on_disk(table, events.clip_ids, folder, clip_ids)
+    others = [clip_id for clip_id in events.clip_ids if clip_id not in names]
+    names |= names_on_disk(table, others, folder, (c for c in files if c not in there))
+    events = events.renamed(names)
     # The scores show which clips without events the test left out, by whatever rule.
-    left_out = tuple(c for c in events.clip_ids if c in events.eventless and c not in there)
-    events = events.select([clip_id for clip_id in events.clip_ids if clip_id in there])
-    known = read_durations(Path(getattr(config.data, corpus.duration_key)))
+    listed = events.clip_ids
+    left_out = tuple(c for c in listed if c in events.eventless and c not in there)
+    events = events.select([clip_id for clip_id in listed if clip_id in there])
     # MAESTRO is scored by recording, so the length of its clips does not matter.
     asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
-    own = {c: probe(folder / f"{c}.wav").duration_s for c in asked if c not in known}
-    loaded = LoadedCorpus(corpus, folder, events.clip_ids, own, events=events, left_out=left_out)
-    return Truth(corpus.source, events, table_durations(loaded, config), left_out)
+    known = durations_of(Path(getattr(config.data, corpus.duration_key)), asked, folder)
+    own = header_durations({c: files[c] for c in events.clip_ids if c in files})
+    wavs = {c: files.get(c, folder / f"{c}.wav") for c in asked if c not in known and c not in own}
+    own |= {clip_id: probe(wav).duration_s for clip_id, wav in wavs.items()}
+    loaded = LoadedCorpus(
+        corpus,
+        folder,
+        events.clip_ids,
+        own,
+        events=events,
+        listed=listed,
+        left_out=left_out,
+        files=files,
+    )
+    durations_s = table_durations(loaded, config)
+    events = leave_out_late_events(events, durations_s)
+    return Truth(corpus.source, events, durations_s, left_out)
 
 
 def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
@@ -91,7 +117,12 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
     add their durations to psds_eval's hours.
     """
     scores, events, _ = match_clips(scores, truth.events)
-    events = events.merged()
+    ends_s = {
+        clip_id: float(of_clip.boundaries_s[-1])
+        for clip_id, of_clip in zip(scores.clip_ids, scores.each(), strict=True)
+    }
+    check_scored_lengths(ends_s, truth.durations)
+    events = events.within(truth.durations).merged()
     chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
     labels = chosen.vocabulary
     clip_ids = (*chosen.clip_ids, *(c for c in truth.left_out if c in truth.durations))

@@ -20,6 +20,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from desed_task.atomic_files import sha256_of, write_text_atomic
 from local.checkpoints.revision import REVISION, REVISION_KEY
+from local.cli.redaction import redact
 from local.cli.versions import versions
 from local.config import RecipeConfig
 from local.training.macs import count_macs
@@ -84,7 +85,7 @@ class RunDescription(Callback):
         write_text_atomic(folder / "config.yaml", config)
         record = {
             "stage": str(TrainerFn(stage).value),
-            "command": shlex.join(sys.argv),
+            "command": redact(shlex.join(sys.argv)),
             "commit": git_commit(),
             "host": platform.node(),
             "device": str(trainer.strategy.root_device),

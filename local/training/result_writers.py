@@ -12,8 +12,10 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.batch import Source
+from desed_task.dataio.clip_names import flat_names
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
+from desed_task.file_names import LONGEST_NAME, shorten_name
 from desed_task.mean_teacher import ROLES
 from local import corpora
 from local.data.datamodule import SedDataModule
@@ -90,11 +92,12 @@ def _figures(
             )
     for truth in data.truths("test"):
         scores = stored[role, truth.source][1]
-        for clip_id in _clips_to_draw(truth):
+        for clip_id, name in flat_names(_clips_to_draw(truth)).items():
             values, boundaries_s = scores.of(clip_id)
             title = f"{clip_id}, {role}"
             yield (
-                f"event_roll_{clip_id}",
+                # Without its ending, of at most 8 bytes.
+                shorten_name(f"event_roll_{name}", LONGEST_NAME - 8),
                 figures.plot_event_roll(
                     values,
                     boundaries_s,

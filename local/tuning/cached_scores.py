@@ -20,7 +20,7 @@ from desed_task.evaluation.scores import Scores
 from local.checkpoints.restore import load_networks
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import left_out_line
+from local.data.summary_lines import left_out_line
 from local.data.truth import Stage, Truth
 from local.sed_trainer_pretrained import SEDTask4
 from local.tuning.workers.messages import Objective
@@ -66,10 +66,10 @@ def teacher_scores(
     stage, needed = STAGES_OF_OBJECTIVE[part]
     data = SedDataModule(config)
     data.check(needed)
-    if line := left_out_line(data.loaded):
-        print(line)
-    for line in data.long_clip_lines(needed):
-        print(line)
+    lines = (left_out_line(data.loaded), data.late_ends_line(), *data.long_clip_lines(needed))
+    for line in lines:
+        if line is not None:
+            print(line)
     truths = data.truths(stage)
     identity = _identity(checkpoint, data, truths)
     paths = [folder / f"{part}_{truth.source.name.lower()}.npz" for truth in truths]
@@ -112,12 +112,12 @@ def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]
     digest = hashlib.sha256(sha256_of(checkpoint).encode())
     digest.update(data.grid.boundaries_s.tobytes())
     for name, loaded in sorted(data.loaded.items()):
-        files = [loaded.folder / f"{clip_id}.wav" for clip_id in loaded.clip_ids]
+        files = [(wav.relative_to(loaded.folder).as_posix(), wav) for wav in loaded.wavs]
         if loaded.embeddings is not None:
-            files.append(loaded.embeddings.path)
-        for path in files:
+            files.append((loaded.embeddings.path.name, loaded.embeddings.path))
+        for title, path in files:
             status = path.stat()
-            line = f"{name}\t{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
+            line = f"{name}\t{title}\t{status.st_size}\t{status.st_mtime_ns}\n"
             digest.update(line.encode())
     # Which clips are scored: those held out for validation, by the current rules.
     scored_clips = [truth.events.clip_ids for truth in truths]

@@ -13,13 +13,14 @@ from desed_task.atomic_files import atomic_path, sha256_of, write_text_atomic
 from desed_task.checkpoints.safe_load import load_safely
 from local.checkpoints.restore import config_of_checkpoint
 from local.classes_dict import CLASSES
+from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
 from local.tuning import report
 from local.tuning.cached_scores import teacher_scores
 from local.tuning.median_sweep import Lengths, MedianFilterObjective, ObjectiveValue, sweep_lengths
 from local.tuning.plots import CURVES_DPI, plot_median_curves
 from local.tuning.search_space import Dimension, replace_values
-from local.tuning.storage import storage_errors, without_password
+from local.tuning.storage import storage_errors
 from local.tuning.study_log import BEST_FILE, MEDIAN_PREFIX, StudyLog, write_config
 from local.tuning.training_stage import TuningPlan, interrupt_on_sigterm, open_study
 from local.tuning.workers.messages import Objective, TrialOutcome
@@ -166,7 +167,7 @@ def search_lengths(plan: TuningPlan, evaluate: Evaluate) -> StudyLog:
         InputError: if the storage fails.
         KeyboardInterrupt: after Ctrl-C or SIGTERM; the running trial will be retried.
     """
-    with storage_errors(f"--storage {without_password(plan.storage)}"), interrupt_on_sigterm():
+    with storage_errors(f"--storage {redact_address(plan.storage)}"), interrupt_on_sigterm():
         study = open_study(plan)
         log = StudyLog(plan.log_dir, study, plan.space, plan.config, reports=REPORT_FOLDER)
         end = float("inf") if plan.timeout_s is None else time.monotonic() + plan.timeout_s

@@ -48,7 +48,7 @@ class MedianFilterObjective:
         self.part = part
         desed, maestro = part.truths
         scores, events, _ = match_clips(part.desed, desed.events)
-        events = events.merged()
+        events = events.within(desed.durations).merged()
         self.desed_labels, _ = scored_classes(events, DESED_CLASSES)
         chosen = scores.select(labels=self.desed_labels)
         # Clips with events only, as in the score-based metrics.

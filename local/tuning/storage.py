@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,12 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from desed_task.errors import InputError
+from desed_task.file_names import is_utf8
+from local.cli.redaction import redact, redact_address
 
 DATABASE_FILE = "optuna-sed.db"
 JOURNAL_PREFIX = "journal://"
@@ -26,7 +28,8 @@ DRIVERS = {
 
 def default_url(log_dir: Path) -> str:
     """URL of the SQLite file of a folder."""
-    return f"{SQLITE_PREFIX}{log_dir / DATABASE_FILE}"
+    # Characters such as ? and % have a meaning in URLs.
+    return URL.create("sqlite", database=str(log_dir / DATABASE_FILE)).render_as_string()
 
 
 def is_journal(url: str) -> bool:
@@ -34,9 +37,11 @@ def is_journal(url: str) -> bool:
     return url.startswith(JOURNAL_PREFIX) or "://" not in url
 
 
-def without_password(url: str) -> str:
-    """The URL without its password, for printing."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+def _file_of(url: str) -> Path:
+    """The file of a journal or an SQLite database."""
+    if not url.startswith(SQLITE_PREFIX):
+        return Path(url.removeprefix(JOURNAL_PREFIX))
+    return Path(str(make_url(url).database or ""))
 
 
 def open_storage(url: str, *, make: bool = True) -> BaseStorage:
@@ -51,9 +56,11 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         InputError: if it is missing and must not be created, the kind of URL is unknown, its driver
             is missing, or the server does not respond.
     """
-    origin = f"--storage {without_password(url)}"
+    origin = f"--storage {redact_address(url)}"
     if is_journal(url) or url.startswith(SQLITE_PREFIX):
-        path = Path(url.removeprefix(JOURNAL_PREFIX).removeprefix(SQLITE_PREFIX))
+        path = _file_of(url)
+        if not is_utf8(path):
+            raise InputError(f"{origin}: the path is not UTF-8; rename it or give another")
         if not make and not path.exists():
             raise InputError(f"{origin}: no such file; nothing was tuned there yet")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +101,7 @@ def storage_errors(origin: str) -> Iterator[None]:
         optuna.exceptions.StorageInternalError,
         optuna.exceptions.OptunaError,
     ) as error:
-        said = " ".join(without_password(str(error.__cause__ or error)).split())
+        said = " ".join(redact(str(error.__cause__ or error)).split())
         raise InputError(
             f"{origin}: the study cannot be read or written ({said[:300]}); check the path and "
             "its permissions, then run the same command again"

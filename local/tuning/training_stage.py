@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from desed_task.errors import InputError
 from local.checkpoints.revision import REVISION
+from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
 from local.tuning.search_space import TUNED_SECTIONS, Space, replace_values
-from local.tuning.storage import open_storage, storage_errors, without_password
+from local.tuning.storage import open_storage, storage_errors
 from local.tuning.study import SharedStudy
 from local.tuning.study_log import StudyLog
 from local.tuning.workers.device_slots import DeviceSlot
@@ -106,7 +107,7 @@ def open_study(plan: TuningPlan, *, make: bool = True) -> SharedStudy:
     storage = open_storage(plan.storage, make=make)
     if not make and plan.study_name not in {s.study_name for s in storage.get_all_studies()}:
         raise InputError(
-            f"--storage {without_password(plan.storage)}: has no study {plan.study_name}; give the "
+            f"--storage {redact_address(plan.storage)}: has no study {plan.study_name}; give the "
             "flags that it was tuned with"
         )
     study = SharedStudy(
@@ -130,7 +131,7 @@ def open_study_log(plan: TuningPlan) -> StudyLog:
     Raises:
         InputError: as `open_study`.
     """
-    with storage_errors(f"--storage {without_password(plan.storage)}"):
+    with storage_errors(f"--storage {redact_address(plan.storage)}"):
         study = open_study(plan, make=False)
     return StudyLog(plan.log_dir, study, plan.space, plan.config, plan.keep)
 
@@ -149,7 +150,7 @@ class Tuner:
     ) -> None:
         self.plan = plan
         self.slots = slots
-        self._origin = f"--storage {without_password(plan.storage)}"
+        self._origin = f"--storage {redact_address(plan.storage)}"
         with storage_errors(self._origin):
             self.shared_study = open_study(plan)
         self._check_folder()
@@ -184,12 +185,12 @@ class Tuner:
         if not self.shared_study.trials and any(plan.log_dir.glob("trial-*")):
             raise InputError(
                 f"--log_dir {plan.log_dir}: contains trials of another study than {plan.study_name}"
-                f" in {without_password(plan.storage)}, which is new; give another folder"
+                f" in {redact_address(plan.storage)}, which is new; give another folder"
             )
 
     def _tell_beginning(self) -> None:
         done, wanted = self.shared_study.n_ended, self.plan.n_trials
-        print(f"study {self.plan.study_name} in {without_password(self.plan.storage)}: ", end="")
+        print(f"study {self.plan.study_name} in {redact_address(self.plan.storage)}: ", end="")
         print(f"{done} of {wanted} trials exist")
         print(f"jobs: {', '.join(str(slot) for slot in self.slots)}", flush=True)
 

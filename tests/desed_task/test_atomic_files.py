@@ -52,3 +52,11 @@ def test_threads_leave_the_umask_alone(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.undo()
     assert not asked
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 251 + ".tsv", "é" * 125 + ".wav", "a." + "s" * 253, "." * 255, "n\udcff.json"]
+)
+def test_a_name_may_be_as_long_as_names_may_be(tmp_path: Path, name: str) -> None:
+    write_text_atomic(tmp_path / name, "whole")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "whole")]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from desed_task.errors import InputError
 from local import run
 from local.cli.devices import CPU, Device
 from local.config import load_config
@@ -111,3 +112,10 @@ def test_the_seed_decides_what_a_network_starts_from(tmp_path):
     first = weights(3)
     assert torch.equal(first, weights(3))
     assert not torch.equal(first, weights(4))
+
+
+def test_a_folder_that_tensorboard_cannot_write_to_is_refused_before_the_data_are_read(tmp_path):
+    options = RunOptions(str(tmp_path / "lo\udcffg"), CPU)
+    with pytest.raises(InputError, match=r"lo\\xffg: TensorBoard writes only to folders whose"):
+        run.fit(load_config(str(CONF)), options)
+    assert not list(tmp_path.iterdir())

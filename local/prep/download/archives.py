@@ -24,6 +24,7 @@ from tqdm import tqdm
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
+from local.cli.redaction import redact
 from local.prep.download.plan import DownloadPlan, DownloadPlanRow, format_bytes, plan_downloads
 from local.prep.download.resumable_download import (
     DownloadProgress,
@@ -34,7 +35,7 @@ from local.prep.download.resumable_download import (
     file_mismatch,
 )
 from local.prep.download.sources import DownloadSource, SourceTable
-from local.prep.download.unpack import UnpackedFile, byte_bar, unpack
+from local.prep.download.unpack import UnpackedFile, byte_bar, is_other, unpack
 from local.prep.download.unpack_record import (
     UnpackRecord,
     downloads_folder,
@@ -66,6 +67,7 @@ def fetch_archives(
     *,
     mirror: str | None = None,
     jobs: int | None = None,
+    overwrite: bool = False,
     progress: bool = True,
     policy: RetryPolicy | None = None,
 ) -> list[PreparationStep]:
@@ -77,6 +79,7 @@ def fetch_archives(
         sources: the table of sources.
         mirror: URL that has all files under their names; None for the table's.
         jobs: sources downloaded in parallel; None for four.
+        overwrite: whether to replace files of other sizes that no record of an earlier run names.
         progress: whether to show bars and report retries.
         policy: retries and timeouts.
 
@@ -97,7 +100,9 @@ def fetch_archives(
             "fetch parts (--only_*)"
         )
     stop = threading.Event()
-    fetch = partial(_fetch, layout, stop=stop, progress=progress, policy=policy)
+    fetch = partial(
+        _fetch, layout, overwrite=overwrite, stop=stop, progress=progress, policy=policy
+    )
     with _alone(layout), ThreadPoolExecutor(min(jobs or _MOST_AT_ONCE, len(plan.rows))) as pool:
         try:
             return list(pool.map(fetch, plan.rows))
@@ -130,6 +135,7 @@ def _fetch(
     layout: DataLayout,
     row: DownloadPlanRow,
     *,
+    overwrite: bool,
     stop: threading.Event,
     progress: bool,
     policy: RetryPolicy | None,
@@ -144,7 +150,7 @@ def _fetch(
             for name, remote in row.remotes.items():
                 with _Bar(name, progress) as bar:
                     _bring(downloads_folder(layout) / name, remote, policy, stop, bar)
-            _put(layout, row.source, tuple(row.remotes), stop, progress)
+            _put(layout, row.source, tuple(row.remotes), overwrite, stop, progress)
     except InputError as error:
         return PreparationStep(
             row.title, 0, 0, ((downloads_folder(layout) / row.source.file, str(error)),)
@@ -168,6 +174,7 @@ def _put(
     layout: DataLayout,
     source: DownloadSource,
     names: Sequence[str],
+    overwrite: bool,
     stop: threading.Event,
     progress: bool,
 ) -> None:
@@ -179,7 +186,7 @@ def _put(
     unpacked = {}
     for name in names:
         archive = downloads_folder(layout) / name
-        unpacked[name] = _put_one(layout, source, archive, again, stop, progress)
+        unpacked[name] = _put_one(layout, source, archive, again, overwrite, stop, progress)
     missing = list(missing_paths(layout, source))
     if missing:
         raise InputError(
@@ -197,6 +204,7 @@ def _put_one(
     source: DownloadSource,
     archive: Path,
     again: bool,
+    overwrite: bool,
     stop: threading.Event,
     progress: bool,
 ) -> tuple[UnpackedFile, ...]:
@@ -204,6 +212,7 @@ def _put_one(
 
     Args:
         again: whether it was unpacked before; tables edited since then are kept.
+        overwrite: whether to replace the user's files otherwise.
     """
     folder = layout.basedir / source.into
 
@@ -218,10 +227,16 @@ def _put_one(
             keep_from=source.keep_from,
             flat=source.flat,
             spare=is_as_written if again else None,
+            replace=again or overwrite,
             check=check,
             progress=progress,
         )
     target, size = folder / archive.name, archive.stat().st_size
+    if not (again or overwrite) and is_other(target, size):
+        raise InputError(
+            f"{target}: is there with other content than {archive}; move it away, or give "
+            "--overwrite"
+        )
     if not (again and is_as_written(target, size)):
         with explain_full_disk(target, f"{archive} is kept"), atomic_path(target) as temporary:
             shutil.copyfile(archive, temporary)
@@ -251,4 +266,4 @@ class _Bar(DownloadProgress):
 
     def say(self, message: str) -> None:
         if self._shown:
-            tqdm.write(message, file=sys.stderr)
+            tqdm.write(redact(message), file=sys.stderr)

@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from desed_task.errors import InputError
+from local.cli.redaction import redact_address
 from local.config_schema import Data, StrictModel
 from local.prep.layout import DATA_PARTS
 
@@ -123,7 +124,9 @@ class SourceTable(StrictModel):
         if mirror is None:
             return self
         if not mirror.startswith(("http://", "https://")):
-            raise InputError(f"--mirror {mirror}: not an address; it must begin with http(s)://")
+            raise InputError(
+                f"--mirror {redact_address(mirror)}: not an address; it must begin with http(s)://"
+            )
         return self.model_copy(update={"mirror": mirror})
 
 

@@ -12,9 +12,10 @@ import posixpath
 import shutil
 import sys
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
@@ -54,6 +55,7 @@ def unpack(
     keep_from: Sequence[str] = (),
     flat: bool = False,
     spare: Callable[[Path, int], bool] | None = None,
+    replace: bool = True,
     check: Callable[[], None] | None = None,
     progress: bool = True,
 ) -> tuple[UnpackedFile, ...]:
@@ -65,6 +67,7 @@ def unpack(
         keep_from: folder names; paths start at the first of them (see `confs/sources.yaml`).
         flat: whether all files go directly into `folder`.
         spare: whether to keep an existing file, given its expected size in bytes.
+        replace: whether to replace other files of another size, which are the user's.
         check: called after every block; an exception ends the unpacking.
         progress: whether to show a bar.
 
@@ -72,13 +75,15 @@ def unpack(
         All files of the archive, including those that were kept.
 
     Raises:
-        InputError: it is damaged, has a member that leads elsewhere or is not a file, would not
-            fit the disk, or the disk is full.
+        InputError: it is damaged, has a member that leads elsewhere, is not a file or clashes with
+            another one, would replace files of the user or not fit the disk, or the disk is full.
     """
     try:
         with _reader(archive) as reader:
             planned = _plan(reader, archive, folder, keep_from, flat)
             total = sum(member.size for member in planned)
+            if not replace:
+                _refuse_others(archive, folder, planned, spare)
             _check_size(archive, folder, total)
             with byte_bar(f"unpacking {archive.name}", total, progress) as bar:
                 work = _Work(folder, spare, check or (lambda: None), bar)
@@ -120,43 +125,105 @@ def _plan(
         InputError: naming every refused member.
     """
     planned, problems = [], []
+    folders: dict[PurePosixPath, str] = {}
     for member in reader.members():
         try:
-            path = safe_path(member.name, keep_from, folder.name)
+            inside = f"{member.name}/file" if member.is_folder else member.name
+            path = safe_path(inside, keep_from, folder.name)
             link = link_target(member)
         except InputError as error:
             problems.append(str(error))
             continue
-        if member.is_folder or path is None:
+        if path is None:
+            continue
+        if member.is_folder:
+            folders[path.parent] = member.name
             continue
         if not (member.is_file or link):
             problems.append(f"{member.name!r} is neither a file nor a folder (a device?)")
             continue
         path = PurePosixPath(path.name) if flat else path
         planned.append(_Planned(member.name, path, member.size, link))
-    problems += _clashes(planned)
+    problems += _clashes(planned, {} if flat else folders)
     if problems:
         heading = f"{archive}: not unpacked, because it has unsafe members:"
         raise InputError.collect(problems, heading, most_shown=5)
     return planned
 
 
-def _clashes(planned: list[_Planned]) -> Iterator[str]:
-    """Find members that would overwrite each other, and broken links."""
-    names: dict[PurePosixPath, str] = {}
-    for member in planned:
-        if member.path in names:
-            yield f"{member.name!r} and {names[member.path]!r} have the same path, {member.path}"
-        names[member.path] = member.name
+def _clashes(planned: list[_Planned], folders: Mapping[PurePosixPath, str]) -> Iterator[str]:
+    """Find members that would overwrite each other, and broken links.
+
+    Names that differ only by case or Unicode form are one file or folder on many file systems
+    (macOS, Windows, network shares), and a name cannot be both a file and a folder.
+    """
+    known: dict[str, tuple[PurePosixPath, str, bool]] = {}
+    for path, name, is_file in _places(planned, folders):
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFD", str(path)).casefold())
+        if key not in known:
+            known[key] = path, name, is_file
+            continue
+        other, other_name, was_file = known[key]
+        if other != path:
+            yield f"{name!r} and {other_name!r} differ only by case or Unicode form"
+        elif is_file and was_file:
+            yield f"{name!r} and {other_name!r} have the same path, {path}"
+        elif is_file or was_file:
+            yield f"{name!r} and {other_name!r} need {path} as a file and as a folder"
     files = _files(planned)
     for member in planned:
         if member.link is not None and member.link not in files:
             yield f"{member.name!r} is a link to {member.link!r}, which is not a file in it"
 
 
+def _places(
+    planned: list[_Planned], folders: Mapping[PurePosixPath, str]
+) -> Iterator[tuple[PurePosixPath, str, bool]]:
+    """Every path that unpacking creates, the member that needs it, and whether it is a file."""
+    for member in planned:
+        yield member.path, member.name, True
+    parents = {parent: member.name for member in planned for parent in member.path.parents}
+    for folder, name in {**parents, **folders}.items():
+        for path in (folder, *folder.parents):
+            if path.name:
+                yield path, name, False
+
+
 def _files(planned: list[_Planned]) -> dict[str, _Planned]:
     """Members with content, by name without a leading ./, as links refer to them."""
     return {posixpath.normpath(m.name): m for m in planned if m.link is None}
+
+
+def _refuse_others(
+    archive: Path,
+    folder: Path,
+    planned: list[_Planned],
+    spare: Callable[[Path, int], bool] | None,
+) -> None:
+    """Refuse to replace files of another size: they are not what an earlier run unpacked.
+
+    Raises:
+        InputError: naming them.
+    """
+    files = _files(planned)
+    others = []
+    for member in planned:
+        target = folder / member.path
+        size = member.size if member.link is None else files[member.link].size
+        kept = spare is not None and target.is_file() and spare(target, size)
+        if target.is_dir() or (not kept and is_other(target, size)):
+            others.append(f"{target} is there with other content")
+    if others:
+        heading = (
+            f"{archive}: not unpacked, because it would replace files that it does not contain so; "
+            "move them away, or give --overwrite:"
+        )
+        raise InputError.collect(others, heading, most_shown=5)
+
+
+def is_other(path: Path, size: int) -> bool:
+    """Whether there is a file with content of another size; an empty one has none."""
+    return path.exists() and path.stat().st_size not in (0, size)
 
 
 def _check_size(archive: Path, folder: Path, total: int) -> None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from desed_task.audio.files import remove_stale_wavs
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
+from local.cli.redaction import redact
 from local.prep.layout import DataLayout
 from local.prep.resample import PreparationStep
 from local.prep.youtube.client import ClipCut, YouTubeClient
@@ -218,4 +219,6 @@ def _bar(title: str, total: int, left: int, progress: bool) -> tqdm[Any]:
 
 
 def _teller(progress: bool) -> Callable[[str], None]:
-    return partial(tqdm.write, file=sys.stderr) if progress else lambda message: None
+    if not progress:
+        return lambda message: None
+    return lambda message: tqdm.write(redact(message), file=sys.stderr)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import probe
+from desed_task.dataio.clip_names import clip_id_of, match_names
 from desed_task.dataio.tables import read_text_table
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
@@ -80,10 +82,13 @@ def absent_clips(
     jobs: int | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Clips that are complete in none of the folders, in the given order."""
-    there = thread_map(
-        partial(_is_there, folders), names, jobs=jobs, desc=desc, progress=progress, unit="clip"
-    )
+    """Clips that are complete in none of the folders or their subfolders, in the given order."""
+    elsewhere = [_found_below(folder, names) for folder in folders]
+    places = [
+        [below.get(name, folder / name) for folder, below in zip(folders, elsewhere, strict=True)]
+        for name in names
+    ]
+    there = thread_map(_is_there, places, jobs=jobs, desc=desc, progress=progress, unit="clip")
     return [name for name, is_there in zip(names, there, strict=True) if not is_there]
 
 
@@ -93,9 +98,23 @@ def clip_folders(layout: DataLayout, clip_set: AudiosetClips) -> tuple[Path, Pat
     return original, layout.found(clip_set.folder_key)
 
 
-def _is_there(folders: Sequence[Path], name: str) -> bool:
-    """Whether one of the folders has the complete clip."""
-    for path in (folder / name for folder in folders):
+def _found_below(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """File name in a table -> file, of those in subfolders or spelt in another way."""
+    ids: dict[str, str] = {}
+    for name in names:
+        with suppress(InputError):  # No name of a clip in this folder: nothing is found.
+            ids[clip_id_of(name)] = name
+    files = clip_files(folder)
+    try:
+        found = match_names(ids, files)
+    except InputError:
+        return {}  # The data check and training list what is ambiguous.
+    return {ids[clip_id]: files[there] for clip_id, there in found.items()}
+
+
+def _is_there(paths: Sequence[Path]) -> bool:
+    """Whether one of the files is a complete clip."""
+    for path in paths:
         try:
             probe(path)
         except InputError:

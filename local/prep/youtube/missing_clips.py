@@ -9,6 +9,7 @@ from pathlib import Path
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError
+from local.cli.redaction import redact
 from local.prep.youtube.client import ClipCut, parse_clip_name
 from local.prep.youtube.errors import ClipError, Failure
 
@@ -21,7 +22,7 @@ _NOT_TO_BE_HAD = (Failure.GONE.value, Failure.SIGN_IN.value, NO_NAME)
 
 def missing_reason(error: ClipError) -> str:
     """Format the reason of a missing clip, with the kind of failure as prefix."""
-    return f"{error.kind.value}: {error}"
+    return redact(f"{error.kind.value}: {error}")
 
 
 class MissingTable:

@@ -20,6 +20,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from local.cli.redaction import redact
 from local.tuning.workers.messages import (
     PrunedError,
     RefusedError,
@@ -75,9 +76,9 @@ def run_job(job: TrialJob, target: str, report: ReportProgress) -> TrialOutcome:
     except PrunedError as pruned:
         return TrialOutcome("pruned", reason=str(pruned))
     except RefusedError as refused:
-        return TrialOutcome("refused", reason=str(refused))
+        return TrialOutcome("refused", reason=redact(str(refused)))
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)
         return TrialOutcome("failed", reason=failure_reason(error))
     finally:
         sys.stdout.flush()
@@ -91,7 +92,7 @@ def run_job(job: TrialJob, target: str, report: ReportProgress) -> TrialOutcome:
 
 def failure_reason(error: BaseException) -> str:
     """Describe an exception on one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(redact(str(error)).split())
     name = type(error).__name__
     memory = ("out of memory", "not enough memory", "can't allocate memory", "Cannot allocate")
     if (

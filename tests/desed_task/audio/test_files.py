@@ -1,5 +1,8 @@
 """Reading clips, headers and folders; writing files."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -203,7 +206,7 @@ def test_a_file_of_floats_that_is_cut_short_is_named(tmp_path):
 )
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch, subtype, writer):
     def full(path, *_args, **_kwargs):
-        path.write_bytes(b"half")
+        Path(os.fsdecode(path)).write_bytes(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(writer, full)

@@ -333,3 +333,58 @@ def test_parts_of_a_killed_run_are_cleared_once_they_are_old(source):
         os.utime(target / name, (time.time() - age_s,) * 2)
     resample(source)
     assert sorted(path.name for path in target.glob(".*")) == [".new.x.wav"]
+
+
+# ---- subfolders
+
+
+def test_the_tree_is_kept(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    names = ("1.wav", "x/1.WAV", "y/1.wav", "y/deep/\u00fc.wav")
+    for number, name in enumerate(names):
+        write(source / name, np.full(RATE, 0.1 * (number + 1)), rate=RATE)
+    age(*(source / name for name in names))
+    report = resample_folder(source, target, progress=False)
+    assert (report.done, report.failed) == (4, ())
+    assert report.notes == (f"{source}: 3 of 4 clips come from subfolders (x, y, y/deep)",)
+    made = {path.relative_to(target).as_posix() for path in target.rglob("*.wav")}
+    assert made == {"1.wav", "x/1.wav", "y/1.wav", "y/deep/\u00fc.wav"}
+    for number, name in enumerate(names):
+        samples = floats((target / name).with_suffix(".wav"))
+        np.testing.assert_allclose(samples, 0.1 * (number + 1), atol=STEP)
+    again = resample_folder(source, target, progress=False)
+    assert (again.done, again.skipped) == (0, 4)
+    write(source / "x" / "1.WAV", np.zeros(RATE), rate=RATE)
+    assert resample_folder(source, target, progress=False).done == 1
+
+
+def test_a_subfolder_in_16_bits_makes_a_folder_of_mixed_formats(source, tmp_path):
+    target = tmp_path / "target"
+    resample_folder(source, target, progress=False)
+    write(target / "x" / "old.wav", 100, rate=RATE)
+    report = resample_folder(source, target, progress=False)
+    assert report.before == {"16-bit": 1, "32-bit float": 3}
+    assert list(report.orphans) == [target / "x" / "old.wav"]
+
+
+def test_a_target_inside_its_source_is_no_source(source):
+    target = source / "16k"
+    for done in (3, 0):
+        report = resample_folder(source, target, progress=False)
+        assert (report.done, report.skipped) == (done, 3 - done)
+    assert sorted(path.name for path in target.iterdir()) == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_two_sources_of_one_target_are_refused(source, tmp_path):
+    write(source / "a.WAV", 100)
+    with pytest.raises(InputError, match=r"a\.WAV and a\.wav would be one clip"):
+        resample_folder(source, tmp_path / "target", progress=False)
+    assert not (tmp_path / "target").exists()
+
+
+def test_half_written_files_of_killed_runs_are_removed_in_subfolders(tmp_path):
+    write(tmp_path / "source" / "x" / "a.wav", 100)
+    stale = write(tmp_path / "target" / "x" / ".a.0123.wav", 100)
+    age(stale, seconds=7200)
+    resample_folder(tmp_path / "source", tmp_path / "target", progress=False)
+    assert not stale.exists()

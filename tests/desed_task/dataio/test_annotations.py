@@ -49,11 +49,11 @@ def test_clips_in_whose_rows_no_event_is_named(tmp_path):
     path = table(tmp_path, HEAD + "".join(f"{row}\n" for row in rows))
     with pytest.warns(UserWarning, match="ends where it begins"):
         events = read_strong_table(path, VOCABULARY)
-    assert events.clip_ids == ("empty", "both", "short", "Ünïcöde ß 日", "folder")
-    assert events.eventless == {"empty", "Ünïcöde ß 日", "folder"}
+    assert events.clip_ids == ("empty", "both", "short", "Ünïcöde ß 日", "x/folder")
+    assert events.eventless == {"empty", "Ünïcöde ß 日", "x/folder"}
     assert events.rows(np.zeros(len(events), dtype=bool)).eventless == events.eventless
-    chosen = events.select(["folder", "both", "new"])
-    assert chosen.eventless == {"folder"}
+    chosen = events.select(["x/folder", "both", "new"])
+    assert chosen.eventless == {"x/folder"}
 
 
 def test_a_file_name_may_hold_dots(tmp_path):
@@ -250,3 +250,29 @@ def test_an_event_that_begins_before_its_clip_s_end_stays_though_it_ends_behind_
         within = events.within({"a": 4.0, "b": 9.0})
     assert within.onset_s.tolist() == [3.0, 4.0]
     assert within.offset_s.tolist() == [9.0, 9.0]
+
+
+@pytest.mark.parametrize("absurd", ["1e30", "604800.5", "1e308"])
+def test_times_that_are_finite_but_absurd_are_named(tmp_path, absurd):
+    text = HEAD + f"a.wav\t0\t1\tDog\nü b.wav\t{absurd}\t2e308\tDog\nc.wav\t1\t{absurd}\tCat\n"
+    with pytest.raises(InputError) as error:
+        read_strong_table(table(tmp_path, text, "odd.tsv"), VOCABULARY)
+    text = str(error.value)
+    assert f"odd.tsv, line 3: onset '{absurd}' is more than a week of seconds; correct" in text
+    assert f"odd.tsv, line 4: offset '{absurd}' is more than a week of seconds; correct" in text
+    path = table(tmp_path, f"filename\tduration\na.wav\t10\nb.wav\t{absurd}\n", "durations.tsv")
+    with pytest.raises(InputError, match=r"durations.tsv, line 3: duration .* is more than a week"):
+        read_durations(path)
+    weeks = table(tmp_path, HEAD + "a.wav\t604799\t604800\tDog\n")
+    assert read_strong_table(weeks, VOCABULARY).offset_s.tolist() == [604800.0]
+
+
+def test_a_clip_with_two_durations_is_refused_and_with_one_twice_is_not(tmp_path):
+    head = "filename\tduration\na.wav\t10\n\nb.wav\t9\n"
+    assert read_durations(table(tmp_path, head + "a.wav\t10.0\n")) == {"a": 10.0, "b": 9.0}
+    with pytest.raises(InputError) as error:
+        read_durations(table(tmp_path, head + "a.wav\t8\nb.wav\t9\na.wav\tx\n", "two.tsv"))
+    text = str(error.value)
+    assert "two.tsv, line 5: duration '8' is another one than in an earlier row of the clip" in text
+    assert "two.tsv, line 7: duration 'x' is not a positive number of seconds" in text
+    assert "line 6" not in text

@@ -47,10 +47,13 @@ def events(*rows):
     )
 
 
+CLIPS = ("long", "short", "exact")
+
+
 def dataset(folder, targets, source=Source.SYNTHETIC):
     return SedDataset(
-        ("long", "short", "exact"),
-        folder,
+        CLIPS,
+        [folder / f"{clip_id}.wav" for clip_id in CLIPS],
         targets,
         VOCABULARY.mask(["Dog"]),
         source,

@@ -115,10 +115,24 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     check(path, CLIPS)
 
 
-def test_killed_while_the_file_was_laid_out(tmp_path: Path) -> None:
-    path = tmp_path / "set.hdf5"
-    path.with_name("set.hdf5.part").write_bytes(b"\x89HDF\r\n\x1a\n")
+def test_killed_while_the_file_was_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It appears once it is complete, so an unreadable one is not ours and stays."""
+    path, part = tmp_path / "set.hdf5", tmp_path / "set.hdf5.part"
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(os, "link", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        open_writer(path)
+    os.waitpid(child, 0)
+    assert not part.exists()
     check(write(path), CLIPS)
+    assert list(tmp_path.iterdir()) == [path]
+    for foreign in (b"\x89HDF\r\n\x1a\n", b"half a download", path.read_bytes()[:3000]):
+        part.write_bytes(foreign)
+        with pytest.raises(InputError, match=r"part: .*; move it away and run extract"):
+            open_writer(path)
+        assert part.read_bytes() == foreign
 
 
 def test_other_weights_start_over(tmp_path: Path) -> None:
@@ -184,7 +198,7 @@ def test_reader_errors_name_clip_file_and_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent.hdf5: no such .* run extract_embeddings.py"):
         EmbeddingReader(tmp_path / "absent.hdf5")
     (tmp_path / "text.hdf5").write_text("no HDF5")
-    with pytest.raises(InputError, match="not an embeddings file"):
+    with pytest.raises(InputError, match=r"text.hdf5: not an HDF5 file; move it away and run"):
         EmbeddingReader(tmp_path / "text.hdf5")
     reader = EmbeddingReader(write(tmp_path / "set.hdf5", CLIPS[:3]))
     with pytest.raises(InputError, match=r"set.hdf5: no embeddings of clip 'x'; run extract"):
@@ -208,6 +222,6 @@ def test_a_file_written_anew_is_noticed(tmp_path: Path) -> None:
     path = write(tmp_path / "set.hdf5", CLIPS[:3])
     reader = EmbeddingReader(path)
     os.replace(write(tmp_path / "other.hdf5", CLIPS[3:6]), path)
-    assert read_layout(path) is not None
+    assert read_layout(path).clip_ids == CLIPS[3:6]
     with pytest.raises(InputError, match="replaced while in use"):
         reader.frame(CLIPS[1])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import soundfile as sf
@@ -64,9 +65,9 @@ def write_wavs(folder, subtype="PCM_16", channels=1):
         sf.write(folder / "exact.wav", samples, RATE, subtype=subtype)
 
 
-def write_embeddings(path, seed=0, scale=1.0):
+def write_embeddings(path, seed=0):
     rng = np.random.default_rng(seed)
-    frame = scale * rng.standard_normal((len(CLIPS), 6, 48)).astype(np.float32)
+    frame = rng.standard_normal((len(CLIPS), 6, 48)).astype(np.float32)
     # In another order than the clips.
     with EmbeddingWriter(path, CLIPS[::-1], n_features=6, n_tokens=48, identity={"a": 1.5}) as out:
         out.put(CLIPS, frame, frame.mean(2))
@@ -112,7 +113,7 @@ def datasets(files, clips, embedding_type="frame"):
     made = [
         SedDataset(
             clip_ids,
-            files.wavs[0].parent,
+            [files.wavs[0].with_name(f"{clip_id}.wav") for clip_id in clip_ids],
             policy,
             VOCABULARY.mask(["Dog"] if source == Source.WEAK else ["Dog", "Cat"]),
             source,
@@ -293,7 +294,10 @@ def test_float16_is_close_and_half_as_large(files, path):
 
 
 def test_embeddings_beyond_float16_are_refused(files, path, tmp_path):
-    large = files._replace(reader=write_embeddings(tmp_path / "large.hdf5", scale=1e6))
+    write_embeddings(tmp_path / "large.hdf5")
+    with h5py.File(tmp_path / "large.hdf5", "r+") as file:
+        file["frame_embeddings"][...] = 8e4
+    large = files._replace(reader=EmbeddingReader(tmp_path / "large.hdf5"))
     with pytest.raises(InputError, match=r"do not fit float16; set data\.packed_dtype"):
         packed(path, large, POOLED._replace(dtype="float16"))
     assert not list(path.parent.iterdir())

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError
-from local.cli.exit_status import run_command
+from local.cli.exit_status import StoppedError, run_command
 
 
 class Broken(Dataset):
@@ -76,3 +81,93 @@ def test_ctrl_c_ends_with_its_own_status(capsys):
 
     assert run_command(wait, argparse.Namespace()) == 130
     assert "run the same command again" in capsys.readouterr().err
+
+
+URL, SAFE = "https://me:S3cret@host/x?token=S3cret&b=1", "https://me:***@host/x?token=***&b=1"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError(f"{URL}: not found"),
+        InputError.collect([f"{URL}: gone", URL], f"{URL}:"),
+        OSError(errno.EACCES, "Permission denied", URL),
+        StoppedError(f"{URL}: stopped"),
+    ],
+)
+def test_passwords_are_in_no_message(error, capsys):
+    def fail(args):
+        warnings.warn(f"{URL} is slow", UserWarning, stacklevel=1)
+        raise error
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *found, **_: print(warnings.formatwarning(*found[:4]))
+        assert run_command(fail, argparse.Namespace()) in (2, 130)
+    said = capsys.readouterr()
+    assert "S3cret" not in said.out + said.err
+    assert SAFE in said.err and f"warning: {SAFE} is slow" in said.out
+
+
+def test_passwords_are_in_no_traceback(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    try:
+        try:
+            raise ValueError(f"no connection to {URL}")
+        except ValueError as cause:
+            raise KeyError("inner") from cause
+    except KeyError as error:
+        run_command(lambda args: 0, argparse.Namespace())
+        sys.excepthook(KeyError, error, error.__traceback__)
+    said = capsys.readouterr().err
+    assert "Traceback" in said and SAFE in said and "KeyError: 'inner'" in said
+    assert "S3cret" not in said.replace('raise ValueError(f"no connection to {URL}")', "")
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys):
+    def refuse(args):
+        warnings.warn("n\x1b[2J: skipped", UserWarning, stacklevel=1)
+        raise InputError("n\x1b[31m\udcff\r.wav: is not readable\n  - é")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        before = warnings.showwarning
+        warnings.showwarning = lambda message, *_: print(
+            warnings.formatwarning(message, UserWarning, "", 0), end="", file=sys.stderr
+        )
+        try:
+            assert run_command(refuse, argparse.Namespace()) == 2
+        finally:
+            warnings.showwarning = before
+    assert capsys.readouterr().err == (
+        "warning: n\\x1b[2J: skipped\nerror: n\\x1b[31m\\xff\\x0d.wav: is not readable\n  - é\n"
+    )
+
+
+PRINTING = """
+import argparse, sys
+from local.cli.exit_status import run_command
+def show(args):
+    print("to stdout:", sys.argv[1])
+    print("to stderr:", sys.argv[1], file=sys.stderr)
+    return 0
+sys.exit(run_command(show, argparse.Namespace()))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-8:strict"])
+def test_any_name_is_printed_in_any_encoding(encoding):
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING, "n\udcff é 名".encode("utf-8", "surrogateescape")],
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": encoding,
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        },
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for text in (done.stdout, done.stderr):
+        shown = text.decode(encoding.partition(":")[0])
+        assert shown.split(":")[1].startswith(r" n\xff ") and "\ufffd" not in shown

@@ -12,6 +12,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.batch import Source
 from desed_task.dataio.annotations import read_durations, read_strong_table
 from desed_task.errors import InputError
@@ -26,7 +27,8 @@ from local.config import load_config
 from local.config_schema import StrongCorpus
 from local.corpora import Corpus
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import LoadedCorpus, left_out_line, table_durations
+from local.data.loaded_corpus import LoadedCorpus, table_durations
+from local.data.summary_lines import left_out_line
 from local.data.truth import Truth
 from local.scoring import accumulator as scoring
 from local.scoring.accumulator import ScoreAccumulator
@@ -198,9 +200,11 @@ def test_durations_of_clips_left_out_are_the_table_s_and_else_the_file_s(extract
     table.write_text("filename\tduration\na.wav\t9.5\nb.wav\t7.0\n")
     config = load_config(extracted, [f"data.test_dur={table}"])
     sf.write(tmp_path / "c.wav", np.zeros(8000), 16000)
-    sf.write(tmp_path / "b.wav", np.zeros(8000), 16000)
+    sf.write(tmp_path / "b.wav", np.zeros(7 * 16000), 16000)
     loaded = LoadedCorpus(
-        corpora.DEVTEST, tmp_path, ("a",), {"a": 9.0}, left_out=("b", "c", "nowhere")
+        *(corpora.DEVTEST, tmp_path, ("a",), {"a": 9.0}),
+        left_out=("b", "c", "nowhere"),
+        files=clip_files(tmp_path),
     )
     found = table_durations(loaded, config)
     assert found == {"a": 9.5, "b": 7.0, "c": 0.5}

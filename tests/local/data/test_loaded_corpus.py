@@ -178,7 +178,7 @@ def test_an_embeddings_file_that_is_none(refused, embeddings):
     folder, override = embeddings
     (folder / "synth_train.hdf5").write_bytes(b"no HDF5")
     text = refused(override)
-    assert f"{folder / 'synth_train.hdf5'}: not an embeddings file" in text
+    assert f"{folder / 'synth_train.hdf5'}: not an HDF5 file; move it away" in text
     assert "delete it and run extract_embeddings.py" in text
 
 

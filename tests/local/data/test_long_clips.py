@@ -14,6 +14,7 @@ import soundfile as sf
 import torch
 from torch.nn import functional as F
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.batch import Source
 from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.dataio.embeddings import EmbeddingReader
@@ -115,7 +116,7 @@ def place(extracted, tmp_path_factory) -> Place:
     )
     for name in SETS:
         (root / "beats" / f"{name}.hdf5").unlink()
-    extractor(config, root).extract("devtest", sorted(folder.glob("*.wav")))
+    extractor(config, root).extract("devtest", clip_files(folder))
     for name in SETS:
         if name != "devtest":
             shutil.copy(root / "beats" / "devtest.hdf5", root / "beats" / f"{name}.hdf5")
@@ -341,7 +342,7 @@ def test_an_evaluation_writes_all_of_a_recording(place, checkpoint, tmp_path, sc
 
 
 def test_the_published_rows_stay_and_windows_stand_beside_them(place, tmp_path, capsys):
-    config, wavs = place.config(), sorted((place.folder / "clips").glob("*.wav"))
+    config, wavs = place.config(), clip_files(place.folder / "clips")
     plain = extractor(config, tmp_path, windows=None)
     plain.extract("devtest", wavs)
     old, new = plain.path("devtest"), place.folder / "beats" / "devtest.hdf5"

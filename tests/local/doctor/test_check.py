@@ -143,12 +143,16 @@ def test_counts_hours_and_identity_are_those_of_the_files(corpus):
 
 
 def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
-    """Thirteen defects: what -> level, corpus and what the message must say."""
+    """Fourteen defects: what -> level, corpus and what the message must say."""
     gone = corpus.wavs("test_folder")[0]
     gone.unlink()
     table = corpus.path("test_tsv").read_text()
     mute = next(w for w in corpus.wavs("test_folder") if re.search(rf"{w.name}\t\d", table))
     rewrite(mute, np.zeros(sf.info(mute).frames))
+
+    opposite = corpus.wavs("eval_folder")[0]
+    half = noise(sf.info(opposite).duration)
+    rewrite(opposite, np.stack([half, -0.9 * half], axis=1))
 
     cut = corpus.wavs("synth_folder")[2]
     cut.write_bytes(cut.read_bytes()[:5000])
@@ -184,6 +188,11 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
     return {
         "missing file": ("warning", "devtest", rf"1 of 6 listed clips.*\({gone.stem}\)"),
         "silent file": ("warning", "devtest", rf"1 of 5 files are digitally silent.*{mute.stem}"),
+        "opposite phase": (
+            "warning",
+            "eval",
+            rf"1 of \d+ files have channels that cancel each other.*\({opposite.stem}\)",
+        ),
         "truncated file": ("error", "synth_train", rf"{cut}: is cut short"),
         "wrong rate": ("error", "strong_train", rf"1 of 4 files are at 44100 Hz.*{fast.stem}"),
         "absent file": ("warning", "strong_train", r"1 of 5 listed clips.*Yabsent_"),
@@ -203,6 +212,11 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
             "warning",
             "maestro_real_dev",
             rf"wrong length \({short.stem}: 3.00 s, should be 10.00 s by its name\)",
+        ),
+        "and so events after its end": (
+            "warning",
+            "",
+            r"maestro_real_validation\.tsv: \d+ events begin after their clip's end",
         ),
         "incomplete embeddings": ("error", "maestro_real_dev", rf"lacks .* 1 of 10.*\({lost}\)"),
         "stale embeddings": (
@@ -243,6 +257,7 @@ def test_the_report_names_what_was_planted(corpus):
     assert list(parts["strong_train"]["wrong_rate"].values()) == [44100]
     assert list(parts["synth_train"]["unreadable"]) == ["2"]
     assert len(parts["unlabeled_train"]["wrong_length"]) == 1
+    assert len(parts["eval"]["cancelling"]) == 1
     # The table cannot be used for its label, but says all the same which clips there should be.
     assert (parts["weak_train"]["listed"], parts["weak_train"]["present"]) == (6, 6)
     assert len(parts["synth_val"]["missing"]) == parts["synth_val"]["listed"] == 4
@@ -375,7 +390,7 @@ def test_originals_that_were_not_prepared(corpus):
     [
         ("weak_folder", 0.4, "0.40 s, a clip has some 10 s"),
         ("eval_folder", 31.0, "31.00 s, a clip has some 10 s"),
-        ("test_folder", 4.0, "4.00 s, should be .* s by its durations table"),
+        ("test_folder", 9.7, "9.70 s, should be .* s by its durations table"),
         ("real_maestro_train_folder", 11.0, "11.00 s, should be 10.00 s by its name"),
     ],
 )
@@ -383,7 +398,7 @@ def test_wrong_lengths_are_found_without_the_originals(corpus, key, seconds, say
     shutil.rmtree(corpus.path(f"{key}_44k"))
     clip = corpus.wavs(key)[0]
     rewrite(clip, noise(seconds))
-    (message,) = told(corpus.check())
+    (message,) = told(corpus.check(), "error", "warning")
     assert re.search(rf"wrong length \({clip.stem}: {says}\)", message)
 
 
@@ -393,10 +408,37 @@ def test_an_event_behind_the_end_of_its_clip(corpus):
     row = f"{clip.name}\t8.0\t9.9\tDog"
     edit(corpus.path("strong_tsv"), lambda lines: [*lines, row])
     rewrite(clip, noise(9.5))
-    assert told(corpus.check()) == []
+    (note,) = told(corpus.check())
+    assert note.startswith("events that end after their clip, kept as annotated: 1 of ")
+    assert f"'Dog' until 9.9 s in {clip.stem}, which lasts 9.5 s" in note
     rewrite(clip, noise(9.3))
-    (message,) = told(corpus.check())
+    (message,) = told(corpus.check(), "warning")
     assert "9.30 s, but has an event until 9.90 s" in message
+
+
+@pytest.mark.parametrize("seconds", [4.0, 10.6])
+def test_a_durations_table_that_differs_from_the_audio(corpus, seconds):
+    shutil.rmtree(corpus.path("test_folder_44k"))
+    edit(corpus.path("test_dur"), lambda lines: [*lines[:-1], lines[-1].split("\t")[0] + "\t10"])
+    name = corpus.path("test_dur").read_text().splitlines()[-1].split("\t")[0]
+    rewrite(corpus.path("test_folder") / name, noise(seconds))
+    (error,) = told(corpus.check(), "error")
+    assert f"{corpus.path('test_dur')}: wrong durations of 1 clips" in error
+    assert f"10 s in the table, {seconds:g} s in the file" in error
+    # Nor does a table that cannot be read hide them.
+    edit(corpus.path("test_tsv"), lambda lines: [*lines, f"{name}\t0\t1\tDgo"])
+    errors = told(corpus.check(), "error")
+    assert len(errors) == 2 and "wrong durations of 1 clips" in errors[1]
+
+
+def test_an_event_that_begins_after_its_clip_is_left_out(corpus):
+    clip = corpus.wavs("synth_folder")[0]
+    edit(corpus.path("synth_tsv"), lambda lines: [*lines, f"{clip.name}\t11\t12\tDog"])
+    (warning,) = told(corpus.check(), "warning")
+    assert (
+        f"1 events begin after their clip's end and are left out, e.g. 'Dog' at 11 s in {clip.stem}"
+        in warning
+    )
 
 
 # ---- sample formats
@@ -536,6 +578,49 @@ def test_embeddings_of_another_clip_length(corpus):
     assert "devtest.hdf5: made from clips of 5.0 s, data.audio_max_len is 10.0 s" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("frame_embeddings", 1e30, r"reach 1e\+30, more than 100000"),
+        ("frame_embeddings", np.nan, "are not finite"),
+        ("global_embeddings", -1e6, r"reach 1e\+06"),
+    ],
+)
+def test_embeddings_that_no_encoder_computes(corpus, name, value, what):
+    path = corpus.embeddings("devtest")
+    with h5py.File(path, "r+") as file:
+        names = file["filenames"].asstr()[:]
+        file[name][1:3] = value
+        file.attrs["note"] = "of the user"
+    report = corpus.check()
+    damaged = part_of(report, "devtest").embeddings.damaged
+    assert 1 <= len(damaged) <= 2 and set(damaged) <= set(names[1:3])  # One may have no events.
+    message = next(text for text in told(report, "error") if str(path) in text)
+    assert re.search(
+        f"{name} of {names[1]}|{names[2]} {what}: absurd for an encoder; run extract", message
+    )
+    assert report.training_would_fail
+
+
+def test_odd_embedding_files_are_errors(corpus):
+    path = corpus.embeddings("synth_val")
+    with h5py.File(path, "r+") as file:
+        names = file["filenames"].asstr()[:]
+        file["filenames"][1] = names[0]
+    (message,) = told(corpus.check(), "error")
+    assert f"{path}: names 1 clips twice ({names[0]})" in message
+    with h5py.File(path, "r+") as file:
+        file["filenames"][1] = names[1]
+        file.attrs["history"] = np.arange(3)
+    (message,) = told(corpus.check(), "error")
+    assert "attribute 'history' holds an array of shape (3,), not one text or number" in message
+    with h5py.File(path, "r+") as file:
+        del file.attrs["history"], file["global_embeddings"]
+        file["global_embeddings"] = h5py.ExternalLink("other.hdf5", "global_embeddings")
+    (message,) = told(corpus.check(), "error")
+    assert "'global_embeddings' is a link (to another place or file)" in message
+
+
 def test_published_embeddings_do_not_say_what_made_them(corpus):
     with h5py.File(corpus.embeddings("devtest"), "r+") as file:
         for name in list(file.attrs):
@@ -619,3 +704,34 @@ def test_of_many_findings_some_are_shown(corpus):
     assert text.count("warning: number") == 30
     assert "... and 10 more, see data_report.json" in text
     assert text.endswith("training can start: 0 errors, 40 warnings, 0 notes")
+
+
+def test_clips_in_subfolders_are_checked_by_their_paths(corpus):
+    """The originals stay where they are; names come from the published table."""
+    n_clips = len(corpus.wavs("test_folder"))
+    for number, wav in enumerate(corpus.wavs("test_folder")):
+        place = wav.parent / "xy"[number % 2]
+        place.mkdir(exist_ok=True)
+        wav.rename(place / wav.with_suffix(".WAV").name)
+    folder = corpus.path("test_folder")
+    report = corpus.check()
+    assert part_of(report, "devtest").missing == ()
+    notes = told(report, "note")
+    assert f"{folder}: {n_clips} of {n_clips} clips come from subfolders (x, y)" in notes
+    assert any("clips are found under another spelling or folder" in note for note in notes)
+    assert [text for text in told(report) if text not in notes] == []
+    assert part_of(report, "devtest").unprepared == ()
+
+
+def test_a_store_that_does_not_tell_two_clips_apart(corpus):
+    wav = corpus.wavs("eval_folder")[0]
+    for name in ("x", "y"):
+        (wav.parent / name).mkdir()
+        shutil.copy2(wav, wav.parent / name)
+    wav.unlink()
+    report = corpus.check()
+    assert part_of(report, "eval").embeddings.state == "unusable"
+    assert any(
+        f"{corpus.embeddings('eval')}: has names that could be several clips" in text
+        for text in told(report, "warning")
+    )

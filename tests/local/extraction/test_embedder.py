@@ -19,10 +19,11 @@ TINY = replace(SMALL_CONFIG, encoder_layers=1, encoder_embed_dim=32, embed_dim=1
 
 
 @pytest.fixture
-def wavs(tmp_path: Path) -> list[Path]:
+def wavs(tmp_path: Path) -> dict[str, Path]:
     """11 clips of which the 3rd and the whole last batch (of 4) are broken."""
-    paths = [tmp_path / f"{number:02d}.wav" for number in range(11)]
-    for number, path in enumerate(paths):
+    # The files' names say nothing: clips are known by the names given.
+    paths = {f"{number:02d}": tmp_path / f"file{number}.wav" for number in range(11)}
+    for number, path in enumerate(paths.values()):
         if number in (2, 8, 9, 10):
             path.write_bytes(b"no RIFF")
         else:
@@ -36,33 +37,36 @@ def embedder(tmp_path: Path) -> Embedder:
     return Embedder(load_beats(tmp_path / "beats.pt"), torch.device("cpu"), 1.0, 4)
 
 
-def check(batches: list[EmbeddedBatch], wavs: list[Path]) -> None:
+def check(batches: list[EmbeddedBatch], wavs: dict[str, Path]) -> None:
     assert [batch.clip_ids for batch in batches] == [
         ["00", "01", "03"],
         ["04", "05", "06", "07"],
         [],
     ]
     assert [len(batch.faults) for batch in batches] == [1, 0, 3]
-    assert str(wavs[2]) in batches[0].faults[0]
+    assert str(wavs["02"]) in batches[0].faults[0]
     assert [tuple(batch.frame.shape) for batch in batches] == [(3, 32, 48), (4, 32, 48), (0, 32, 1)]
 
 
 def test_clips_keep_their_order_and_faults_their_place(
-    embedder: Embedder, wavs: list[Path]
+    embedder: Embedder, wavs: dict[str, Path]
 ) -> None:
     check(list(embedder.stream(wavs)), wavs)
 
 
-def test_the_gpu_pipeline_gives_the_same(embedder: Embedder, wavs: list[Path]) -> None:
+def test_the_gpu_pipeline_gives_the_same(embedder: Embedder, wavs: dict[str, Path]) -> None:
     """On the CPU, so that the hand-over is tested wherever the tests run."""
-    batches = list(embedder._on_gpu([wavs[:4], wavs[4:8], wavs[8:]]))
+    named = list(wavs.items())
+    batches = list(embedder._on_gpu([named[:4], named[4:8], named[8:]]))
     check(batches, wavs)
     for batch, other in zip(batches, embedder.stream(wavs), strict=True):
         torch.testing.assert_close(batch.frame, other.frame)
         torch.testing.assert_close(batch.global_, other.global_)
 
 
-def test_a_stream_that_is_left_early_ends_its_threads(embedder: Embedder, wavs: list[Path]) -> None:
+def test_a_stream_that_is_left_early_ends_its_threads(
+    embedder: Embedder, wavs: dict[str, Path]
+) -> None:
     n_threads = torch.get_num_threads()
     stream = embedder.stream(wavs)
     assert next(stream).clip_ids == ["00", "01", "03"]
@@ -71,7 +75,7 @@ def test_a_stream_that_is_left_early_ends_its_threads(embedder: Embedder, wavs: 
 
 
 def test_bf16_is_near_and_known_by_its_identity(
-    embedder: Embedder, wavs: list[Path], tmp_path: Path
+    embedder: Embedder, wavs: dict[str, Path], tmp_path: Path
 ) -> None:
     half = replace(embedder, precision="bf16")
     check(list(half.stream(wavs)), wavs)
@@ -93,7 +97,7 @@ def test_bf16_is_near_and_known_by_its_identity(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same(embedder: Embedder, wavs: list[Path]) -> None:
+def test_a_gpu_gives_the_same(embedder: Embedder, wavs: dict[str, Path]) -> None:
     on_gpu = replace(embedder, beats=embedder.beats.to("cuda"), device=torch.device("cuda"))
     batches = list(on_gpu.stream(wavs))
     check(batches, wavs)

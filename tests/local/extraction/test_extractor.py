@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import pytest
 import soundfile as sf
 import torch
 
+from desed_task.audio.clip_files import find_clips
 from desed_task.audio.resampling import resample_folder
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
@@ -34,6 +36,9 @@ class Place(NamedTuple):
 
     def wavs(self) -> list[Path]:
         return sorted(self.audio.glob("*.wav"))
+
+    def clips(self) -> dict[str, Path]:
+        return {wav.stem: wav for wav in self.wavs()}
 
     def path(self, name: str) -> Path:
         return self.out / "beats" / f"{name}.hdf5"
@@ -93,7 +98,7 @@ def test_clips_are_embedded_as_they_are_tested_on(place: Place) -> None:
     stereo, short, long = noise(7, channels=2), noise(8, RATE // 2), noise(9, 2 * RATE)
     for name, samples in (("stereo", stereo), ("short", short), ("long", long)):
         write_wav(place.audio / f"{name}.wav", samples)
-    assert extractor(place).extract("devtest", place.wavs()) == []
+    assert extractor(place).extract("devtest", place.clips()) == []
     reader = EmbeddingReader(place.path("devtest"))
     assert reader.clip_ids == tuple(wav.stem for wav in place.wavs())
     padded = np.concatenate([short[:, 0], np.zeros(RATE // 2)])
@@ -111,10 +116,10 @@ def test_clips_are_embedded_as_they_are_tested_on(place: Place) -> None:
 def test_a_finished_file_is_left_alone(
     place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     assert sum(embedded_rows) == 6
     before = place.path("devtest").stat()
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     assert sum(embedded_rows) == 6
     assert place.path("devtest").stat() == before
     assert "devtest: 6 clips, already up to date" in capsys.readouterr().out
@@ -132,14 +137,14 @@ def test_clips_rewritten_in_another_sample_format_are_computed_again(
     resample_folder(originals, place.audio, bits=16, progress=False)
     for wav in place.wavs():
         os.utime(wav, (1e9, 1e9))
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     before = EmbeddingReader(place.path("devtest")).frame("Y0_0.000_10.000")
     os.utime(place.path("devtest"), (1e9, 1e9))
     embedded_rows.clear()
     capsys.readouterr()
 
     resample_folder(originals, place.audio, bits=32, progress=False)
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     assert sum(embedded_rows) == 6
     assert "devtest: 0 new and 6 changed clips since " in capsys.readouterr().out
     after = EmbeddingReader(place.path("devtest")).frame("Y0_0.000_10.000")
@@ -148,7 +153,7 @@ def test_clips_rewritten_in_another_sample_format_are_computed_again(
 
 
 def test_only_new_and_changed_clips_are_computed(place: Place, embedded_rows: list[int]) -> None:
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     kept = EmbeddingReader(place.path("devtest")).frame("Y5_0.000_10.000")
     (place.audio / "Y0_0.000_10.000.wav").unlink()
     write_wav(place.audio / "new.wav", noise(20))
@@ -156,7 +161,7 @@ def test_only_new_and_changed_clips_are_computed(place: Place, embedded_rows: li
     later = place.path("devtest").stat().st_mtime + 10
     os.utime(place.audio / "Y4_0.000_10.000.wav", (later, later))
     embedded_rows.clear()
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     assert sum(embedded_rows) == 2
     reader = EmbeddingReader(place.path("devtest"))
     assert reader.clip_ids == tuple(wav.stem for wav in place.wavs())
@@ -171,13 +176,13 @@ def test_a_clip_that_cannot_be_read_leaves_the_set_unfinished(
 ) -> None:
     broken = place.audio / "Y2_0.000_10.000.wav"
     broken.write_bytes(b"no RIFF")
-    faults = extractor(place).extract("devtest", place.wavs())
+    faults = extractor(place).extract("devtest", place.clips())
     assert len(faults) == 1
     assert str(broken) in faults[0]
     assert not place.path("devtest").exists()
     assert sum(embedded_rows) == 5
     write_wav(broken, noise(2))
-    assert extractor(place).extract("devtest", place.wavs()) == []
+    assert extractor(place).extract("devtest", place.clips()) == []
     assert sum(embedded_rows) == 6
     reader = EmbeddingReader(place.path("devtest"))
     np.testing.assert_allclose(
@@ -189,13 +194,13 @@ def test_a_clip_that_changed_while_the_run_was_stopped(
     place: Place, embedded_rows: list[int]
 ) -> None:
     (place.audio / "Y2_0.000_10.000.wav").write_bytes(b"no RIFF")
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     write_wav(place.audio / "Y2_0.000_10.000.wav", noise(2))
     changed = write_wav(place.audio / "Y3_0.000_10.000.wav", noise(30))
     later = Path(f"{place.path('devtest')}.part").stat().st_mtime + 10
     os.utime(changed, (later, later))
     embedded_rows.clear()
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     assert sum(embedded_rows) == 2
     reader = EmbeddingReader(place.path("devtest"))
     np.testing.assert_allclose(
@@ -207,9 +212,9 @@ def test_a_removed_clip_lets_an_unfinished_set_finish(
     place: Place, embedded_rows: list[int]
 ) -> None:
     (place.audio / "Y2_0.000_10.000.wav").write_bytes(b"no RIFF")
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     (place.audio / "Y2_0.000_10.000.wav").unlink()
-    assert extractor(place).extract("devtest", place.wavs()) == []
+    assert extractor(place).extract("devtest", place.clips()) == []
     assert sum(embedded_rows) == 5
     assert [found.name for found in place.path("devtest").parent.iterdir()] == ["devtest.hdf5"]
 
@@ -217,33 +222,80 @@ def test_a_removed_clip_lets_an_unfinished_set_finish(
 def test_other_weights_or_lengths_compute_everything(
     place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     write_random_beats(place.checkpoint, seed=2, config=TINY)
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     assert sum(embedded_rows) == 12
     assert "has other BEATs weights, clip length or precision" in capsys.readouterr().out
     frame = EmbeddingReader(place.path("devtest")).frame("Y1_0.000_10.000")
     np.testing.assert_allclose(frame, expected(place, noise(1)[:, 0]), atol=1e-4)
     Extractor.open(place.checkpoint, place.out, clip_s=2.0, device=CPU, progress=False).extract(
-        "devtest", place.wavs()
+        "devtest", place.clips()
     )
     assert sum(embedded_rows) == 18
 
 
+def write_published(place: Place, n_clips: int = 6) -> Path:
+    path = place.path("devtest")
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        file["filenames"] = np.array([wav.stem for wav in place.wavs()[:n_clips]], dtype="S")
+        file["frame_embeddings"] = np.zeros((n_clips, 32, 48), dtype=np.float32)
+        file["global_embeddings"] = np.zeros((n_clips, 32), dtype=np.float32)
+    return path
+
+
 def test_a_published_file_is_believed(place: Place, embedded_rows: list[int]) -> None:
-    place.path("devtest").parent.mkdir(parents=True)
-    with h5py.File(place.path("devtest"), "w") as file:
-        file["filenames"] = np.array([wav.stem for wav in place.wavs()], dtype="S")
-        file["frame_embeddings"] = np.zeros((6, 32, 48), dtype=np.float32)
-        file["global_embeddings"] = np.zeros((6, 32), dtype=np.float32)
-    extractor(place).extract("devtest", place.wavs())
+    write_published(place)
+    extractor(place).extract("devtest", place.clips())
     assert embedded_rows == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("lacks clips", "2 new and 0 changed clips since"),
+        ("other clip length", "has another BEATs model or clip length"),
+        ("text", "not an HDF5 file"),
+        ("cut short", "damaged or cut short"),
+        ("link", "is a link"),
+    ],
+)
+def test_a_file_of_somebody_else_is_replaced_only_on_request(
+    place: Place, embedded_rows: list[int], kind: str, message: str
+) -> None:
+    path = write_published(place, 4 if kind == "lacks clips" else 6)
+    if kind == "other clip length":
+        with h5py.File(path, "r+") as file:
+            del file["frame_embeddings"]
+            file["frame_embeddings"] = np.zeros((6, 32, 40), dtype=np.float32)
+    elif kind == "text":
+        path.write_text("notes")
+    elif kind == "cut short":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif kind == "link":
+        with h5py.File(path, "r+") as file:
+            file["more"] = h5py.SoftLink("/filenames")
+    kept = path.read_bytes()
+    sets = {"weak_train": place.clips(), "devtest": place.clips()}
+    with pytest.raises(InputError, match=rf"devtest.hdf5.*{message}.*with --overwrite"):
+        extractor(place).check(sets)
+    with pytest.raises(InputError, match="did not write this file"):
+        extractor(place).extract("devtest", place.clips())
+    assert embedded_rows == [] and path.read_bytes() == kept
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+    willing = replace(extractor(place), overwrite=True)
+    willing.check(sets)
+    assert willing.extract("devtest", place.clips()) == []
+    assert sum(embedded_rows) == 6
+    assert EmbeddingReader(path).identity == willing.identity
 
 
 def test_the_repeated_set_is_a_second_name(place: Place, embedded_rows: list[int]) -> None:
     for _ in range(2):
         for name in ("weak_train", "weak_val"):
-            assert extractor(place).extract(name, place.wavs()) == []
+            assert extractor(place).extract(name, place.clips()) == []
     assert sum(embedded_rows) == 6
     assert place.path("weak_val").samefile(place.path("weak_train"))
 
@@ -256,7 +308,7 @@ def test_the_repeated_set_is_copied_where_links_are_not_known(
 
     monkeypatch.setattr(os, "link", refuse)
     for name in ("weak_train", "weak_val"):
-        extractor(place).extract(name, place.wavs())
+        extractor(place).extract(name, place.clips())
     assert not place.path("weak_val").samefile(place.path("weak_train"))
     assert place.path("weak_val").read_bytes() == place.path("weak_train").read_bytes()
 
@@ -269,11 +321,63 @@ def test_a_disk_without_space_is_noticed_first(
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Full())
     with pytest.raises(InputError, match=r"devtest needs 0.0 GB, 0.0 GB are free"):
-        extractor(place).extract("devtest", place.wavs())
+        extractor(place).extract("devtest", place.clips())
     assert embedded_rows == []
 
 
 def test_threads_of_the_process_are_given_back(place: Place) -> None:
     before = torch.get_num_threads()
-    extractor(place).extract("devtest", place.wavs())
+    extractor(place).extract("devtest", place.clips())
     assert torch.get_num_threads() == before
+
+
+# ---- clips in subfolders
+
+
+def test_two_files_of_one_name_have_their_own_embeddings(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    for number, name in enumerate(("x", "y")):
+        (place.audio / name).mkdir()
+        write_wav(place.audio / name / "1.wav", noise(20 + number))
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    reader = EmbeddingReader(place.path("devtest"))
+    assert reader.clip_ids[-2:] == ("x/1", "y/1") and sum(embedded_rows) == 8
+    for number, name in enumerate(("x/1", "y/1")):
+        frame = expected(place, noise(20 + number)[:, 0])
+        np.testing.assert_allclose(reader.frame(name), frame, atol=1e-4)
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert sum(embedded_rows) == 8
+
+
+def publish(place: Place, *names: str) -> None:
+    place.path("devtest").parent.mkdir(parents=True)
+    with h5py.File(place.path("devtest"), "w") as file:
+        file["filenames"] = np.array([name.encode() for name in names], dtype="S")
+        file["frame_embeddings"] = np.zeros((len(names), 32, 48), dtype=np.float32)
+        file["global_embeddings"] = np.zeros((len(names), 32), dtype=np.float32)
+
+
+def test_a_published_file_is_believed_of_clips_in_subfolders(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    publish(place, *(wav.stem for wav in place.wavs()))
+    for number, wav in enumerate(place.wavs()):
+        (place.audio / f"{number % 2}").mkdir(exist_ok=True)
+        wav.rename(place.audio / f"{number % 2}" / wav.with_suffix(".WAV").name)
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert embedded_rows == []
+
+
+def test_a_published_file_of_names_that_two_clips_share_is_made_again(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish(place, *(wav.stem for wav in place.wavs()))
+    twice = place.wavs()[0]
+    for name in ("x", "y"):
+        (place.audio / name).mkdir()
+        shutil.copy2(twice, place.audio / name)
+    twice.unlink()
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert sum(embedded_rows) == 7  # none is believed, as the file does not say what made it
+    assert f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_all_folders_that_are_missing_or_empty_are_named_at_once(tmp_path: Path)
     assert f"data.test_folder: {tmp_path / 'test_folder'}: contains no WAV file" in message
     assert "weak" not in message
     assert "--only" in message
-    wavs = [tmp_path / "weak_folder" / "a.wav"]
+    wavs = {"a": tmp_path / "weak_folder" / "a.wav"}
     found = find_wavs(config, ("weak_train", "weak_val"))
     assert found == {"weak_train": wavs, "weak_val": wavs}
 
@@ -85,3 +86,32 @@ def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="--use_gpu: PyTorch finds no GPU"):
         choose_torch_device(True)
+
+
+def test_clips_of_subfolders_are_found_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x/1.wav", "y/1.WAV", "2.wav", "3.mp3"):
+        (tmp_path / "weak_folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "weak_folder" / name).touch()
+    found = find_wavs(config_in(tmp_path), ("weak_train", "weak_val"))
+    assert list(found["weak_train"]) == ["2", "x/1", "y/1"] == list(found["weak_val"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path / 'weak_folder'}: 2 of 3 clips come from subfolders (x, y)",
+        f"{tmp_path / 'weak_folder'}: audio that is not WAV, left out: 1 .mp3; convert it",
+    ]
+
+
+def test_clips_that_no_table_can_name_are_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "eval_folder"
+    folder.mkdir()
+    names = (b"a.wav", b"n\xff.wav", b"t\tb.wav", b"c.m4a")
+    for name in names:
+        (folder / os.fsdecode(name)).touch()
+    found = find_wavs(config_in(tmp_path), ("eval",))
+    assert found == {"eval": {"a": folder / "a.wav"}}
+    told = capsys.readouterr().out
+    assert r"left out: 2 (n\xff.wav, t\tb.wav); rename them" in told
+    assert f"{folder}: audio that is not WAV, left out: 1 .m4a; convert it" in told

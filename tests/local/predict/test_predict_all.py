@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import soundfile as sf
 
 from desed_task.checkpoints.spec import build_detector
 from desed_task.dataio.annotations import read_strong_table
+from desed_task.file_names import unescape_name
 from desed_task.inference.detector import DEFAULT_HOP_S, SoundEventDetector
 from desed_task.postprocess import DEFAULT_THRESHOLD
 from local.classes_dict import VOCABULARY
@@ -21,7 +24,7 @@ from local.predict import outputs
 from local.predict import predict_all as searching
 from local.predict.outputs import FORMATS
 from local.predict.predict_all import Output, detect_recordings
-from local.predict.recordings import Recording
+from local.predict.recordings import Recording, find_recordings
 from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
 
 RATE = 16000
@@ -191,3 +194,97 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(detector, recordin
     (tmp_path / "out").write_text("a file")
     with pytest.raises(FileExistsError):
         run(detector, recordings, output(tmp_path))
+
+
+ODD_NAMES = [
+    b"rec\xff.wav",
+    b"tab\tnew\nline\r.wav",
+    b"\x1b[31mred.wav",
+    "cafe\u0301.wav".encode(),
+    "café 名.wav".encode(),
+    b"- $x_{ %s {} #?&|\\'\".wav",
+    b" .wav",
+    b"end. .wav",
+    b"x" * 251 + b".wav",
+    "é".encode() * 125 + b".flac",
+]
+
+
+def test_recordings_of_any_name_are_done(detector, tmp_path, capsys):
+    folder = tmp_path / os.fsdecode(b"in\xe9")
+    folder.mkdir()
+    samples = 0.1 * np.random.default_rng(0).normal(size=RATE)
+    for name in ODD_NAMES:
+        kind = "FLAC" if name.endswith(b"flac") else "WAV"
+        sf.write(os.path.join(os.fsencode(folder), name), samples, RATE, format=kind)
+    (folder / os.fsdecode(b"bad\xfe\n.wav")).write_bytes(b"no sound")
+    to = output(tmp_path, tuple(FORMATS))._replace(folder=tmp_path / os.fsdecode(b"out\xff"))
+    status = searching.predict_all(detector, [folder], to, threshold=LOW)
+    told = capsys.readouterr()
+    assert status == 1
+    errors = told.err.partition("Recordings not read:\n")[2].splitlines()
+    assert len(errors) == 1 and r"in\xe9/bad\xfe\n.wav: is not readable as audio" in errors[0]
+    assert rf"results: {tmp_path}/out\xff" in told.out and "\x1b" not in told.out + errors[0]
+    written = list(to.folder.iterdir())
+    assert len(written) == len(ODD_NAMES) * len(FORMATS)
+    contents = [json.loads(path.read_bytes()) for path in to.folder.glob("*.json")]
+    recordings = [unescape_name(content["recording"]) for content in contents]
+    assert {os.fsencode(name) for name in recordings} == {
+        os.path.join(os.fsencode(folder), name) for name in ODD_NAMES
+    }
+    stems = set()
+    for path in to.folder.glob("*.tsv"):
+        if not path.name.endswith(".scores.tsv"):
+            rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()]
+            assert {len(row) for row in rows} == {5}
+            stems.add(rows[1][0])
+    assert {os.fsencode(unescape_name(name)) for name in stems} == set(ODD_NAMES)
+    again = detect_recordings(
+        detector,
+        find_recordings([folder]).recordings,
+        to._replace(skip_existing=True),
+        threshold=LOW,
+        progress=False,
+    )
+    assert again.n_skipped == len(ODD_NAMES)
+
+
+def test_a_name_that_the_output_folder_refuses_ends_only_its_recording(
+    detector, recordings, tmp_path
+):
+    (tmp_path / "out/sub/r1.tsv").mkdir(parents=True)
+    summary = run(detector, recordings, output(tmp_path))
+    assert summary.n_done == 2 and len(summary.faults) == 1
+    assert "r1.wav: its results cannot be called" in summary.faults[0]
+    assert "(Is a directory); rename the recording or" in summary.faults[0]
+
+
+def test_recordings_without_sound_are_named_and_done(detector, recordings, tmp_path, capsys):
+    mute, opposite, short = (recording.path for recording in recordings)
+    sf.write(mute, np.zeros(RATE), RATE)
+    half = 0.1 * np.random.default_rng(0).normal(size=3 * RATE)
+    sf.write(opposite, np.stack([half, -half], axis=1), RATE)
+    short.write_bytes(short.read_bytes()[:-1])
+    summary = run(detector, recordings, output(tmp_path))
+    assert (summary.n_done, summary.faults) == (3, [])
+    told = capsys.readouterr().err
+    for path, text in (
+        (mute, "is digitally silent; events that are detected in it are not real"),
+        (opposite, "its channels cancel each other (opposite phase) in 3.0 of 3.0 s"),
+        (short, "1 of 96000 bytes of samples (0.0312 ms) are missing at its end; the rest is read"),
+    ):
+        assert told.count(f"{path}: {text}") == 1
+    assert told.count("UserWarning") + told.count("warning: ") == 3
+    assert len(list((tmp_path / "out" / "sub").iterdir())) == 3
+
+
+@pytest.mark.skipif(which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_phone_s_recording_gives_the_events_of_its_samples(detector, recordings, tmp_path):
+    plain = recordings[2]
+    phone = Recording(plain.path.with_name("-phone: 1.m4a"), "phone")
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", plain.path, "-c:a", "alac"]
+    subprocess.run([*command, f"file:{phone.path}"], check=True)
+    assert run(detector, [plain, phone], output(tmp_path)).n_done == 2
+    tables = (tmp_path / "out" / name for name in ("sub/r2.tsv", "phone.tsv"))
+    expected, found = (table.read_text().replace("r2.wav", "-phone: 1.m4a") for table in tables)
+    assert found == expected and found.count("\n") > 1

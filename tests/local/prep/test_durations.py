@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from desed_task.dataio.annotations import read_durations
 from desed_task.errors import InputError
 from local.prep.durations import complete_durations, write_durations
 
@@ -52,3 +53,51 @@ def test_a_table_is_completed_not_replaced(folder, tmp_path):
     before = table.stat().st_mtime_ns
     complete_durations(sorted(folder.iterdir()), table, progress=False)
     assert table.stat().st_mtime_ns == before
+
+
+def test_files_in_subfolders_are_listed_by_their_paths(folder, tmp_path):
+    (folder / "x").mkdir()
+    (folder / "b.wav").rename(folder / "x" / "a.WAV")
+    table = tmp_path / "durations.tsv"
+    write_durations(folder, table, progress=False)
+    text = "filename\tduration\na.wav\t0.100023\nx/a.WAV\t10.0\n"
+    assert table.read_text() == text
+    assert read_durations(table) == {"a": 0.100023, "x/a": 10.0}
+    complete_durations(folder, table, progress=False)
+    assert table.read_text() == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_names_that_a_table_spells_in_another_way_are_there(encoding, folder, tmp_path):
+    (folder / "x").mkdir()
+    (folder / "b.wav").rename(folder / "x" / "b.wav")
+    table = tmp_path / "durations.tsv"
+    table.write_text("filename\tduration\nb\t9.9\nA.WAV\t1\n", encoding=encoding)
+    before = table.read_bytes()
+    assert complete_durations(folder, table, progress=False) == ()
+    assert table.read_bytes() == before
+
+
+def test_a_name_of_two_files_is_not_taken_for_one_of_them(folder, tmp_path):
+    for name in ("x", "y"):
+        (folder / name).mkdir()
+        (folder / name / "1.wav").write_bytes((folder / "a.wav").read_bytes())
+    table = tmp_path / "durations.tsv"
+    table.write_text("filename\tduration\n1.wav\t9.9\n")
+    before = table.read_bytes()
+    ((where, reason),) = complete_durations(folder, table, progress=False)
+    assert where == table and "x/1 and y/1 may all be 1" in reason
+    assert table.read_bytes() == before
+
+
+def test_recordings_are_known_by_their_names_alone(folder, tmp_path):
+    """MAESTRO's clips and published durations have no folders."""
+    for name in ("x", "y"):
+        (folder / name).mkdir()
+    (folder / "a.wav").rename(folder / "x" / "a.wav")
+    (folder / "y" / "b.wav").write_bytes((folder / "b.wav").read_bytes())
+    table = tmp_path / "durations.tsv"
+    failed = complete_durations(sorted(folder.rglob("*.wav")), table, progress=False)
+    assert table.read_text() == "filename\tduration\na.wav\t0.100023\n"
+    assert [path.name for path, _ in failed] == ["b.wav", "b.wav"]
+    assert all("b.wav is found 2 times; keep one" in reason for _, reason in failed)

@@ -248,3 +248,29 @@ def test_a_scene_with_one_recording_is_held_out():
 
 def test_the_hops_are_those_published():
     assert (maestro_clips.TRAIN_HOP_S, maestro_clips.VALIDATION_HOP_S) == (1.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    "late", [["24\t25\tcar\t1.0"], ["23.9\t25\tcar\t1", "31\t32\tdog bark\t1"]]
+)
+def test_labels_after_the_recording_s_end_are_named(tree, late):
+    audio = tree("metro_station_03", 24.0, ["0\t1\tcar\t0.8", "10\t24.5\tbirds_singing\t1", *late])
+    with pytest.warns(UserWarning, match="labels begin after the recording's end") as told:
+        report = cut(tree, ["metro_station_03"])
+    (text,) = [str(warning.message) for warning in told]
+    labels = tree.root / "labels" / "soft_labels_metro_station" / "metro_station_03.txt"
+    onset, _, label, _ = late[-1].split("\t")
+    assert text == (
+        f"{labels}: 1 of {len(late) + 2} labels begin after the recording's end and are left out, "
+        f"e.g. {label!r} at {onset} s; {audio} lasts 24 s"
+    )
+    assert report.done == 4 and report.failed == ()
+    last = [row[3] for row in rows_of(tree) if row[0].endswith("-002400.wav")]
+    assert last == ["birds_singing", *["car"] * (len(late) - 1)]
+
+
+@pytest.mark.parametrize("line", ["0\t1e30\tcar\t1", "1e30\t2e30\tcar\t1", "0\t1\tcar\t1e30"])
+def test_absurd_soft_labels_are_named(tree, line):
+    tree("metro_station_03", 12.0, ["0\t1\tcar\t0.8", line])
+    (failure,) = cut(tree, ["metro_station_03"]).failed
+    assert "line 2: " in failure[1] and "e+30" in failure[1].replace("1e30", "1e+30")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from desed_task.evaluation.psds import PSDS1, Psds, Roc, area
 from desed_task.labels import FrameGrid
@@ -86,3 +87,15 @@ def test_bars_lie_where_events_are_and_pale_with_doubt():
     }
     assert spans[1.0, 2.5] == pytest.approx(1.0)
     assert spans[4.0, 9.0] < 0.5
+
+
+@pytest.mark.parametrize("name", ["a$b_{$c", "n\udcff", "tab\tnew\nline", "\x1b[31m", "名 🎵"])
+def test_a_figure_may_show_any_name(name, tmp_path, recwarn):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([0, 1], label=name)
+    axes.set(title=name, xlabel=name)
+    axes.legend(title=name)
+    figures.save_figure(figure, tmp_path / f"{name}.png")
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert not recwarn.list

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from desed_task.audio.files import write_wav
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
-from local.scoring.score_files import write_score_tables
-from local.submission.file_checks import SCORE_COLUMNS, energy_kwh, energy_problems, table_fault
-from tests.local.submission.callback_runs import edit_table, write_energy
+from local.scoring.score_files import SCORE_KINDS, score_folder, write_score_tables
+from local.submission.file_checks import (
+    SCORE_COLUMNS,
+    duration_problems,
+    energy_kwh,
+    energy_problems,
+    table_fault,
+    table_problems,
+)
+from tests.local.submission.callback_runs import config_of, edit_table, write_energy
 
 GRID = FrameGrid()
 
@@ -104,3 +114,27 @@ def test_energy_of_all_measurements_counts(tmp_path):
     write_energy(path, "0.5", "0.125")
     assert energy_problems(path) == []
     assert energy_kwh(path) == 0.625
+
+
+@pytest.mark.parametrize("stated_s", [100000.0, 9.0, 10.6, 0.001, 10.2])
+@pytest.mark.parametrize("audio", [True, False])
+def test_durations_of_an_evaluation_are_held_against_audio_and_scores(tmp_path, stated_s, audio):
+    """`evaluation.json` states what each clip lasts; a table of scores ends there, or at 10 s."""
+    clip = "Straße a"
+    config = config_of(1, f"data.eval_folder={tmp_path / 'eval'}")
+    if audio:
+        write_wav(tmp_path / "eval" / f"{clip}.wav", np.zeros(160000), 16000, "PCM_16")
+    run = SimpleNamespace(folder=tmp_path, config=config, clips={clip: stated_s})
+    values = np.random.default_rng(1).random((1, config.grid.n_frames, len(VOCABULARY)))
+    scores = Scores((clip,), values, config.grid.boundaries_s, VOCABULARY)
+    for kind in SCORE_KINDS:
+        write_score_tables(score_folder(tmp_path, "student", kind), scores, {clip: 10.0})
+    by_audio, by_scores = duration_problems(run), table_problems(run, "student")
+    if stated_s == 10.2:
+        assert by_audio == by_scores == []
+    else:
+        assert len(by_audio) == audio and len(by_scores) == 2
+        assert f" s, the clip at {stated_s:g} s; evaluate the checkpoint again" in by_scores[0]
+    for text in by_audio:
+        assert f"{tmp_path / 'evaluation.json'}: wrong durations of 1 clips; evaluate the" in text
+        assert f"{clip}: {stated_s:g} s in the table, 10 s in the file" in text

@@ -21,6 +21,7 @@ from local.scoring.score_files import score_folder
 from local.submission.make import SubmissionSources, make_submission
 from local.submission.metadata_form import TEMPLATE
 from local.training.energy import emissions_file
+from tests.local.submission import callback_runs
 from tests.local.submission.callback_runs import (
     CLIPS_S,
     edit_table,
@@ -449,3 +450,37 @@ def test_without_embeddings_no_beats_is_asked_for(meta, tmp_path):
     complexity = tree["system"]["complexity"]
     assert complexity["total_parameters"] == complexity["network_parameters"]
     assert tree["system"]["description"]["embeddings"] is None
+
+
+# ---- clips in subfolders
+
+
+def test_tables_of_clips_in_subfolders_are_named_without_them(
+    meta, beats, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(callback_runs, "CLIPS_S", {"x/a": 10.0, "y/z/b": 4.3})
+    run = make_run(tmp_path / "seed_4", 4)
+    make_submission(SubmissionSources((run,), meta, beats=beats), tmp_path / "package")
+    system = tmp_path / "package" / LABEL
+    for end, kind in (("", "postprocessed"), ("_unprocessed", "unprocessed")):
+        read = read_sed_scores(system / f"{LABEL}_run1{end}.output")
+        own = score_folder(run, "student", kind)
+        assert set(read) == {"a", "b"}
+        for clip, place in (("a", "x/a"), ("b", "y/z/b")):
+            assert read[clip].equals(read_sed_scores(own / f"{place}.tsv"))
+    assert "note: 2 clips come from subfolders, which their tables' names leave out" in (
+        capsys.readouterr().out
+    )
+    (score_folder(run, "student", "unprocessed") / "y/z/b.tsv").unlink()
+    with pytest.raises(InputError, match=r"no table of 1 clips \(y/z/b\)"):
+        make_submission(SubmissionSources((run,), meta, beats=beats), tmp_path / "package")
+
+
+@pytest.mark.parametrize("clips", [("x/a", "y/a"), ("a", "x/A")])
+def test_two_clips_of_one_name_are_not_submitted(clips, meta, beats, tmp_path, monkeypatch):
+    monkeypatch.setattr(callback_runs, "CLIPS_S", dict.fromkeys(clips, 10.0))
+    run = make_run(tmp_path / "seed_4", 4)
+    with pytest.raises(InputError) as refused:
+        make_submission(SubmissionSources((run,), meta, beats=beats), tmp_path / "package")
+    assert f"{' and '.join(clips)} would be one table of the package" in str(refused.value)
+    assert not (tmp_path / "package").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import statistics
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from desed_task.errors import InputError
+from desed_task.file_names import unescape_name
 from local.config import load_config
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
 from local.scoring.metrics import HIT_ONLY
@@ -19,7 +22,7 @@ from local.summary import bootstrap, figures, rescoring
 from local.summary import report as summary_report
 from local.summary.resampled_metrics import resample_metrics
 from local.summary.run_folders import check_comparable, open_run
-from local.summary.summarize import summarize_folders
+from local.summary.summarize import summarize_folders, write_summary
 from local.summary.summary import summarize
 from local.summary.systems import Spread, SystemRuns
 from tests.local.scoring.by_stage import score_desed
@@ -499,3 +502,23 @@ def test_energy_that_was_not_measured_or_is_damaged(folders, copy):
 def test_the_level_is_what_the_texts_say(both):
     assert bootstrap.CONFIDENCE_LEVEL == 0.95
     assert "95 % interval" in summary_report.format_summary(both)
+
+
+def test_run_folders_of_any_name_are_one_row_each(folders, tmp_path):
+    odd = [b"run\xff", b"a|b", b"tab\tnew\nline", b"$x_{ \x1b[31m"]
+    runs = [str(tmp_path / os.fsdecode(name)) for name in odd]
+    for run in runs:
+        shutil.copytree(folders["good0"], run)
+    found = summarize_folders(runs, [], config=None, n_resamples=0, seed=0)
+    out = tmp_path / os.fsdecode(b"sum\xfe")
+    write_summary(found, out)
+    text = (out / "summary.md").read_text("utf-8")
+    table = text.partition("# Summary of runs\n\n")[2].partition("\n\n")[0].splitlines()
+    assert len(table) == 2 + len(runs)
+    cells = [re.split(r"(?<!\\)\|", line) for line in table]
+    assert {len(line) for line in cells} == {6}
+    shown = [unescape_name(line[2].strip().replace(r"\|", "|")) for line in cells[2:]]
+    assert shown == runs
+    assert "\x1b" not in text
+    stored = json.loads((out / "summary.json").read_bytes())
+    assert stored["systems"]["A"]["runs"] == runs

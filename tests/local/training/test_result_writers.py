@@ -54,3 +54,12 @@ def test_a_clip_of_whole_frames_gets_that_many():
         for k in range(1, 157):
             duration_s = k * grid.frame_samples / grid.sample_rate
             assert len(crop_boundaries(grid.boundaries_s, duration_s)) == k + 1
+
+
+def test_clips_of_one_name_have_a_table_each(tmp_path):
+    scores = scores_of("1", "x/1", "y/1", "y/deep/1")
+    write_score_tables(tmp_path, scores, dict.fromkeys(scores.clip_ids, 10.0))
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 4
+    for clip_id, values in zip(scores.clip_ids, scores.values, strict=True):
+        read = read_sed_scores(tmp_path / f"{clip_id}.tsv")
+        np.testing.assert_allclose(read[list(VOCABULARY)], values, atol=5e-7)

@@ -14,18 +14,20 @@ from local.tuning.storage import (
     is_journal,
     open_storage,
     storage_errors,
-    without_password,
 )
 
 
 def test_every_kind_keeps_a_study(tmp_path):
     journals = [str(tmp_path / "new" / "a.log"), f"journal://{tmp_path}/b/b.log"]
-    for url in (default_url(tmp_path / "db"), *journals):
+    odd = tmp_path / "a?b #1 %20 {é}"
+    for url in (default_url(tmp_path / "db"), default_url(odd), *journals, str(odd / "j?.log")):
         storage = open_storage(url)
         assert isinstance(storage, JournalStorage if is_journal(url) else RDBStorage)
         optuna.create_study(study_name="one", storage=storage)
         assert [s.study_name for s in open_storage(url).get_all_studies()] == ["one"]
     assert (tmp_path / "db" / "optuna-sed.db").is_file()
+    assert (odd / "optuna-sed.db").is_file() and (odd / "j?.log").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"db", odd.name, "new", "b"}
     assert (tmp_path / "new" / "a.log").is_file() and (tmp_path / "b" / "b.log").is_file()
 
 
@@ -65,9 +67,18 @@ def test_places_that_do_not_work_say_so_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_passwords_are_not_told():
-    assert without_password("mysql://a:b@c/d") == "mysql://a:***@c/d"
-    assert without_password("sqlite:///a/b.db") == "sqlite:///a/b.db"
+@pytest.mark.parametrize("password", ["S3cret", "S3cr/et", "S3cr@et", "S3%40cret", "S3 cret"])
+def test_passwords_are_not_told(password):
+    url = f"nosuch://me:{password}@host/db?sslpassword=S3cret&b=2"
+    with pytest.raises(InputError) as error:
+        open_storage(url)
+    said = "--storage nosuch://me:***@host/db?sslpassword=***&b=2: unknown kind of storage"
+    assert str(error.value).startswith(said)
+    if " " not in password:  # As messages of a database do not say where an address ends.
+        with pytest.raises(InputError) as error, storage_errors("here"):
+            raise optuna.exceptions.StorageInternalError(f"no answer of {url}; password=S3cret")
+        assert "no answer of nosuch://me:***@host" in str(error.value)
+        assert "S3" not in str(error.value)
 
 
 def test_nothing_is_made_where_something_is_only_looked_for(tmp_path):
@@ -75,3 +86,11 @@ def test_nothing_is_made_where_something_is_only_looked_for(tmp_path):
         with pytest.raises(InputError, match="no such file; nothing was tuned there yet"):
             open_storage(url, make=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["", "journal://", "sqlite:///"])
+def test_a_path_that_is_not_utf_8_is_refused(kind, tmp_path):
+    path = tmp_path / "n\udcff" / "study"
+    with pytest.raises(InputError, match=r"n\\xff/study: the path is not UTF-8; rename"):
+        open_storage(f"{kind}{path}")
+    assert not list(tmp_path.iterdir())

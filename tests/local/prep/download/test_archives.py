@@ -133,8 +133,15 @@ def test_data_that_somebody_else_put_there_is_left_alone(layout, server):
     before = tree(layout.basedir)
     assert outcome(fetch(layout, NOWHERE, ["synth"])) == {"dcase_synth.zip": "there"}
     assert tree(layout.basedir) == before
+    # An empty table is no content, but the others are not ours to replace.
     layout.made("synth_tsv").write_text("")
-    assert outcome(fetch(layout, server, ["synth"])) == {"dcase_synth.zip": "done"}
+    before = data_files(layout)
+    steps = fetch(layout, server, ["synth"])
+    assert outcome(steps) == {"dcase_synth.zip": "failed"}
+    assert data_files(layout) == before
+    assert f"{layout.made('synth_val_tsv')} is there with other content" in reason(steps)
+    steps = fetch(layout, server, ["synth"], overwrite=True)
+    assert outcome(steps) == {"dcase_synth.zip": "done"}
     assert layout.made("synth_tsv").stat().st_size > 0
     # What came with it goes: nobody knows whether the table of somebody else was whole.
     assert len(layout.made("synth_val_tsv").read_text().splitlines()) > 1

@@ -216,6 +216,81 @@ def test_two_members_for_one_place_are_refused(tmp_path, target):
         unpack(archive, target, keep_from=["audio"], progress=False)
 
 
+NFC, NFD = "Caf\u00e9.wav", "Cafe\u0301.wav"
+CLASHES = {
+    "case": ({"a/X.wav": b"1", "a/x.wav": b"2"}, "differ only by case or Unicode form"),
+    "case of a folder": ({"Audio/x.wav": b"1", "audio/y.wav": b"2"}, "differ only by case"),
+    "deep": ({"a/B/c/x": b"1", "A/b/C/X": b"2"}, "differ only by case"),
+    "Unicode form": ({f"a/{NFC}": b"1", f"a/{NFD}": b"2"}, "differ only by case or Unicode form"),
+    "Unicode form of a folder": ({f"{NFC}/x": b"1", f"{NFD}/y": b"2"}, "differ only by"),
+    "case beyond ASCII": ({"STRASSE": b"1", "stra\u00dfe": b"2"}, "differ only by case"),
+    "file and folder": ({"a": b"1", "a/b": b"2"}, "need a as a file and as a folder"),
+    "folder and file": ({"x/a/b/c": b"1", "x/a": b"2"}, "need x/a as a file and as a folder"),
+    "empty folder and file": ({"a/": b"", "./a": b"2"}, "need a as a file and as a folder"),
+    "file and folder by case": ({"A": b"1", "a/b": b"2"}, "differ only by case"),
+    "spelt twice": ({"a/./b": b"1", "a//b": b"2"}, "have the same path, a/b"),
+}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("clash", CLASHES)
+def test_names_that_clash_on_some_file_system_are_refused(tmp_path, target, clash, kind):
+    members, message = CLASHES[clash]
+    archive = make(tmp_path / f"x.{kind}", {"good.wav": b"0", **members})
+    if "a/" in members and kind != "zip":
+        with tarfile.open(archive, f"w:{kind.partition('.')[2]}") as tar:
+            folder, file = tarfile.TarInfo("a"), tarfile.TarInfo("./a")
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+            tar.addfile(file)
+    with pytest.raises(InputError, match=message) as error:
+        unpack(archive, target, progress=False)
+    assert "not unpacked, because it has unsafe members" in str(error.value)
+    assert not target.exists()
+
+
+def test_the_same_member_twice_is_refused(tmp_path, target):
+    archive = tmp_path / "x.tar"
+    with tarfile.open(archive, "w") as tar:
+        for content in (b"1", b"22"):
+            info = tarfile.TarInfo("a/b")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    with pytest.raises(InputError, match="have the same path, a/b"):
+        unpack(archive, target, progress=False)
+
+
+def test_folders_that_are_listed_more_than_once_do_not_clash(tmp_path, target):
+    members = {"a/": b"", "./a/": b"", "a/b/x.wav": b"1", "a/b/y.wav": b"2", "a.b/x.wav": b"3"}
+    archive = make(tmp_path / "x.zip", members)
+    assert len(unpack(archive, target, progress=False)) == 3
+    archive = make(tmp_path / "y.zip", {"A/b/x.wav": b"1", "a/b/y.wav": b"2", "b/": b""})
+    unpack(archive, target, keep_from=["b"], progress=False)  # What stands above is dropped.
+    unpack(archive, target / "flat", flat=True, progress=False)
+
+
+def test_files_of_the_user_are_replaced_only_on_request(tmp_path, target):
+    archive = make(tmp_path / "dcase_synth.zip", FILES, [("dcase_synth/audio/b.wav", "a.wav")])
+    (target / "audio").mkdir(parents=True)
+    for name in ("metadata/a.tsv", "audio/b.wav", "audio/a.wav"):
+        mine = target / name
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_bytes(b"of the user")
+        with pytest.raises(InputError, match=f"{name} is there with other content"):
+            unpack(archive, target, replace=False, progress=False)
+        assert files(target) == {name: b"of the user"}
+        mine.unlink()
+    unpack(archive, target, replace=False, progress=False)
+    unpack(archive, target, replace=False, progress=False)  # What it unpacked is no obstacle.
+    (target / "metadata/a.tsv").write_bytes(b"edited")
+    spared = unpack(
+        archive, target, replace=False, spare=lambda p, _: p.suffix == ".tsv", progress=False
+    )
+    assert len(spared) == 3 and (target / "metadata/a.tsv").read_bytes() == b"edited"
+    unpack(archive, target, progress=False)
+    assert (target / "metadata/a.tsv").read_bytes() == b"filename\n"
+
+
 def test_a_bomb_is_refused_by_what_it_declares(tmp_path, target):
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("x", "w") as file:

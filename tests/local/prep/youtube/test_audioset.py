@@ -21,7 +21,7 @@ from local.prep.layout import DATA_PARTS, FOLDERS, DataLayout
 from local.prep.youtube import audioset
 from local.prep.youtube.audioset import fetch_audioset, fetch_clips
 from local.prep.youtube.client import YouTubeClient
-from local.prep.youtube.clip_sets import AUDIOSET_CLIPS, listed_names, missing_table
+from local.prep.youtube.clip_sets import AUDIOSET_CLIPS, absent_clips, listed_names, missing_table
 from local.prep.youtube.plan import plan_audioset
 from local.prep.youtube.rate_limit import RateLimits
 
@@ -272,6 +272,20 @@ def test_a_second_run_tries_only_what_may_be_there_now(desk, fetch, tmp_path):
     step = fetch(names[:-1])
     assert (desk.asked(), missing_in(tmp_path)) == ({}, {})
     assert (step.done, step.there) == (0, 4)
+
+
+def test_clips_in_subfolders_are_there(tmp_path):
+    folders = (tmp_path / "weak", tmp_path / "weak_16k")
+    for path in (folders[0] / "x" / name("a"), folders[1] / "y" / name("b").replace("wav", "WAV")):
+        path.parent.mkdir(parents=True)
+        sf.write(path, np.zeros(100), 16000, format="WAV")
+    for place in "xy":
+        (folders[0] / place).mkdir(exist_ok=True)
+        (folders[0] / place / name("d")).write_bytes(b"damaged")
+    names = [name("a"), name("b"), name("c"), "../x.wav"]
+    assert absent_clips(names, folders, "", progress=False) == [name("c"), "../x.wav"]
+    # Not told apart: fetched, as it would be if it were nowhere.
+    assert absent_clips([name("d")], folders, "", progress=False) == [name("d")]
 
 
 def test_damaged_files_are_fetched_again_and_resampled_ones_are_there(desk, fetch, tmp_path):

@@ -1,0 +1,133 @@
+"""Remove passwords, tokens and keys from text that is printed or stored.
+
+    redact("https://me:S3cret@host/x?token=abc&page=2")   # https://me:***@host/x?token=***&page=2
+
+Messages are redacted where they leave the program (`local.cli.exit_status`) and where text that may
+contain an address is stored: run.yaml, logs and tables of failures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+HIDDEN = "***"
+# What an address in a text may consist of; quotes, brackets and spaces end it.
+_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<rest>[^\s'\"<>]*)")
+# name=value behind ? or & (also in what urllib3 prints, which lacks scheme and host), or alone.
+_PARAMETER = re.compile(r"(?P<name>[?&;#]?[\w.%~-]+)=(?P<value>[^&#\s'\"<>]+)")
+_HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(['\"]?\s*:\s*).+")
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{6,}=*")
+_SECRET_NAME = re.compile(
+    r"pass(?:w|$|phrase|code)|pwd|secret|token(?!s)|credential|signature|apikey|auth(?!or)"
+)
+# Short names count only as a whole word: `monkey` and `design` hide nothing.
+_SECRET_WORDS = frozenset(("key", "keyid", "sig", "sid", "pass", "pw", "session", "sessionid"))
+# In other text than addresses, `key=3` is usually no secret.
+_PLAIN_SECRET = re.compile(
+    r"(?:^|[-_.])(?:pass(?:word|wd|phrase)?|pwd|secret|token|apikey)$|pgpass"
+)
+_TRAILING = ").,:;]}"
+# User names of this length are access tokens, as GitHub and others take them.
+_TOKEN_CHARACTERS = 20
+_PORT = re.compile(r"\d{1,5}")
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
+_SHORTEST_LITERAL = 4
+
+
+def redact(text: str) -> str:
+    """The text with secrets of addresses, parameters and headers replaced by ***.
+
+    Hidden are the password in `scheme://user:password@host` (and a user name that is a token),
+    values of parameters such as `?password=`, `&api_key=` or `X-Amz-Signature=`, Authorization and
+    Cookie headers, and the passwords of the proxies that the environment names. Everything else
+    stays as it is.
+    """
+    for secret in _environment_secrets():
+        text = text.replace(secret, HIDDEN)
+    if "//" in text:
+        text = _ADDRESS.sub(_without_user_secrets, text)
+    if "=" in text:
+        text = _PARAMETER.sub(_without_value, text)
+    text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
+    return _BEARER.sub(rf"\1 {HIDDEN}", text)
+
+
+def redact_address(address: str) -> str:
+    """An address without its secrets, for printing; it may contain spaces or lack its scheme."""
+    scheme, slashes, rest = address.rpartition("://") if "://" in address else ("", "", address)
+    if slashes and "@" not in rest:  # A second address, or none with a user.
+        scheme, slashes, rest = address.partition("://")
+    return redact(scheme + slashes + _hide_user_secrets(rest))
+
+
+def _without_user_secrets(found: re.Match[str]) -> str:
+    return f"{found['scheme'] or ''}//{_hide_user_secrets(found['rest'])}"
+
+
+def _hide_user_secrets(rest: str) -> str:
+    """Hide the password of `user:password@host/...`, which may itself contain @, / ? or #."""
+    end = _end_of_user(rest)
+    if end is None:
+        return _hide_later(rest)
+    user, colon, password = rest[:end].partition(":")
+    if len(user) >= _TOKEN_CHARACTERS and "." not in user:
+        user = HIDDEN
+    return f"{user}{colon}{HIDDEN if password else ''}{_hide_later(rest[end:])}"
+
+
+def _hide_later(rest: str) -> str:
+    """Further addresses in what follows an address, such as the target of a redirection."""
+    return _ADDRESS.sub(_without_user_secrets, rest)
+
+
+def _end_of_user(rest: str) -> int | None:
+    """Where the @ behind user and password is; None without them."""
+    stop = re.search(r"[/?#]", rest)
+    authority = rest[: stop.start()] if stop else rest
+    if "@" in authority:
+        return authority.rindex("@")
+    # A password that is not percent-encoded may contain what ends an authority. Behind the colon
+    # of a host there is a port, and an IPv6 address stands in brackets.
+    host, colon, port = authority.partition(":")
+    if not colon or not host or host.startswith("[") or _PORT.fullmatch(port) or "@" not in rest:
+        return None
+    following = rest.find("://")
+    end = rest.rfind("@", 0, following if following > 0 else None)
+    return end if end > 0 else None
+
+
+def _without_value(found: re.Match[str]) -> str:
+    name, value = found["name"], found["value"]
+    behind = name[0] in "?&;#"
+    if not _is_secret(name.lstrip("?&;#"), behind):
+        nested = unquote(value)  # A percent-encoded address, such as the target of a login page.
+        hidden = "//" in nested and nested != value and redact(nested) != nested
+        return f"{name}={HIDDEN}" if hidden else found[0]
+    kept = value[len(value.rstrip(_TRAILING)) :]
+    return f"{name}={HIDDEN}{kept}"
+
+
+def _is_secret(name: str, in_address: bool) -> bool:
+    plain = unquote(name)
+    if not in_address:
+        return bool(_PLAIN_SECRET.search(plain.lower().replace("api_key", "apikey")))
+    words = re.split(r"[-_.\W]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", plain).lower())
+    joined = "".join(words)
+    return bool(_SECRET_NAME.search(joined)) or any(
+        word in _SECRET_WORDS or word.endswith("keyid") for word in (*words, joined)
+    )
+
+
+def _environment_secrets() -> Iterator[str]:
+    """Passwords of the proxies, as written in the environment and decoded."""
+    for name in _PROXY_VARIABLES:
+        for value in (os.environ.get(name, ""), os.environ.get(name.upper(), "")):
+            rest = value.rpartition("://")[2]
+            end = _end_of_user(rest)
+            password = rest[:end].partition(":")[2] if end is not None else ""
+            for secret in {password, unquote(password)}:
+                if len(secret) >= _SHORTEST_LITERAL:
+                    yield secret
