@@ -93,6 +93,7 @@ def extract(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         precision=args.precision,
         device=choose_torch_device(args.use_gpu),
+        windows=config.windows,
         overwrite=args.overwrite,
     )
     extractor.check(wavs)

@@ -58,7 +58,7 @@ def _run_networks(bench: Bench) -> None:
     batch, n_clips = random_batch(bench), bench.config.training.batch_size_val
     rows = torch.arange(n_clips, device=bench.device) % len(batch.clip_id)
     names = tuple(map(str, range(n_clips)))
-    chosen = SedBatch(*(one[rows] for one in batch[:-1]), clip_id=names)
+    chosen = SedBatch(*(one[rows] for one in batch.tensors), clip_id=names)
     macs = 2 * n_clips * network_macs(module.sed_student, bench.config, bench.made.n_tokens)
     steps = {"validation": module.validation_step, "devtest": module.test_step}
     for stage, step in steps.items():

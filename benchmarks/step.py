@@ -167,5 +167,5 @@ def random_batch(bench: Bench) -> SedBatch:
         embedding=torch.randn(shape, generator=generator),
         clip_id=tuple(map(str, range(rows))),
     )
-    tensors = (one.to(bench.device) for one in batch[:-1])
+    tensors = (one.to(bench.device) for one in batch.tensors)
     return SedBatch(*tensors, clip_id=batch.clip_id)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from desed_task.audio.windows import Span
+
 
 class Source(IntEnum):
     """Where a row of a batch comes from; the first five in the order of a training batch."""
@@ -31,7 +33,9 @@ class SedBatch(NamedTuple):
         known: (batch, class), bool: classes annotated in the row's corpus.
         source: (batch,), the `Source` of each row.
         embedding: (batch, feature, token), or (batch, feature) for global ones.
-        clip_id: file stems.
+        clip_id: the clip of each row.
+        span: where each row lies in a clip that is scored in windows; None for a row that is all
+            that is read of its clip. Empty if no row is a window.
     """
 
     waveform: Tensor
@@ -40,12 +44,24 @@ class SedBatch(NamedTuple):
     source: Tensor
     embedding: Tensor
     clip_id: tuple[str, ...]
+    span: tuple[Span | None, ...] = ()
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The fields that are tensors, in their order."""
+        return self.waveform, self.target, self.known, self.source, self.embedding
 
 
 def collate(rows: Sequence[SedBatch]) -> SedBatch:
     """Stack rows (the same fields without the batch axis) into a batch."""
     # In a worker it stacks straight into shared memory: torch.stack costs a second copy of 130 MB.
-    *columns, names = zip(*rows, strict=True)
+    *columns, names, spans = zip(*rows, strict=True)
     waveform, target, known, source, embedding = (default_collate(list(c)) for c in columns)
     clip_id = tuple(name for row_names in names for name in row_names)
-    return SedBatch(waveform, target, known, source, embedding, clip_id)
+    span = spans_of_rows([row[0] if row else None for row in spans])
+    return SedBatch(waveform, target, known, source, embedding, clip_id, span)
+
+
+def spans_of_rows(spans: Sequence[Span | None]) -> tuple[Span | None, ...]:
+    """The value of `SedBatch.span` for rows with these spans."""
+    return tuple(spans) if any(spans) else ()

@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError
 from desed_task.labels import FrameGrid
 from local.config_schema import (
@@ -101,6 +102,14 @@ class RecipeConfig(StrictModel):
         return FrameGrid.for_clip(
             data.audio_max_len, data.fs, self.feats.hop_length, data.net_subsample
         )
+
+    def windows(self) -> WindowGrid:
+        """Windows over recordings that are longer than a clip.
+
+        Raises:
+            InputError: for a hop that is too short or too long.
+        """
+        return WindowGrid.with_hop(self.grid, self.predict.hop_s)
 
     def dump(self) -> dict[str, Any]:
         """The values as plain lists, numbers and strings (YAML, checkpoints)."""

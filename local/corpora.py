@@ -116,6 +116,8 @@ TRAINING = (MAESTRO_TRAIN, SYNTHETIC_TRAIN, STRONG_TRAIN, WEAK_TRAIN, UNLABELLED
 # Only the held-out part of the weak and the MAESTRO training clips.
 VALIDATION = (SYNTHETIC_VALIDATION, WEAK_TRAIN, MAESTRO_TRAIN)
 TEST = (DEVTEST, MAESTRO_VALIDATION)
+# Clips longer than the network's input are scored in windows. MAESTRO's clips are windows already.
+SCORED_IN_WINDOWS = (SYNTHETIC_VALIDATION, WEAK_TRAIN, DEVTEST, EVALUATION)
 # Lightning's stage -> corpora checked before it starts; training ends with a test.
 NEEDED_BY_STAGE: dict[str, tuple[Corpus, ...]] = {
     "fit": (*TRAINING, SYNTHETIC_VALIDATION, *TEST),

@@ -25,7 +25,7 @@ from local.cli.exit_status import StoppedError
 from local.cli.progress import progress_bar
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import data_summary, left_out_line
+from local.data.summary_lines import data_summary, left_out_line
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.callbacks import RandomStates, RunDescription
@@ -80,7 +80,7 @@ def fit(
         return finished
     data, module = _prepare(config, options)
     data.check("fit")
-    _announce(data, module)
+    _announce(data, "fit", module)
     if checkpoint is None:
         prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
     trainer = _trainer(config, options, checkpoint, callbacks)
@@ -179,16 +179,17 @@ def _of_checkpoint(
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
     data.check(stage)
-    _announce(data)
+    _announce(data, stage)
     readers = [loaded.embeddings for loaded in data.loaded.values()]
     warn_of_other_embeddings(checkpoint, readers, path)
     return config, data, module
 
 
-def _announce(data: SedDataModule, module: SEDTask4 | None = None) -> None:
-    """Print a summary of the data and, for a training, of the network."""
+def _announce(data: SedDataModule, stage: str, module: SEDTask4 | None = None) -> None:
+    """Print a summary of the data of a stage and, for a training, of the network."""
     print(data_summary(data.loaded))
-    for line in (left_out_line(data.loaded), data.late_ends_line()):
+    lines = (left_out_line(data.loaded), data.late_ends_line(), *data.long_clip_lines(stage))
+    for line in lines:
         if line is not None:
             print(line)
     if module is not None:

@@ -18,6 +18,7 @@ from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.audio.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
 from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
+from desed_task.audio.windows import Span, WindowGrid
 from desed_task.errors import InputError
 
 # Sample formats as messages call them; others keep libsndfile's name.
@@ -118,6 +119,29 @@ def read_clip(
     waveform = np.zeros(n_samples, dtype=np.float32)
     waveform[: len(samples)] = samples
     return Clip(waveform, n_frames / sample_rate, start / sample_rate)
+
+
+def read_window(
+    path: PathLike, windows: WindowGrid, span: Span, dtype: str = "float32"
+) -> NDArray[Any]:
+    """The waveform (sample,) of a window of a file that is longer than a window.
+
+    Args:
+        path: audio file at the windows' rate.
+        windows: positions of the windows.
+        span: the window.
+        dtype: of the samples, float32 or (for one channel) int16.
+
+    Raises:
+        InputError: as `read_clip`, or the file has another length.
+    """
+    with open_audio(path) as sound:
+        check_rate(path, sound, windows.grid.sample_rate)
+        if sound.frames != span.n_samples:
+            raise InputError(f"{path}: was replaced while it was in use; start again")
+        sound.seek(windows.start(span))
+        samples = sound.read(windows.n_samples, dtype=dtype)
+    return windows.filled(to_mono(path, samples), longer=True)
 
 
 def check_rate(path: PathLike, sound: sf.SoundFile | DecodedSound, sample_rate: int) -> None:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from desed_task.audio.files import read_clip
+from desed_task.audio.files import read_clip, read_window
+from desed_task.audio.windows import LongClips, RowName, Span
 from desed_task.batch import SedBatch, Source
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embeddings import EmbeddingReader
@@ -25,10 +26,22 @@ Target = npt.NDArray[np.float32]
 
 
 class ItemKey(NamedTuple):
-    """A clip to read and the seed of its random crop."""
+    """A row to read and the seed of its random crop."""
 
     row: int
     crop_seed: tuple[int, ...] | None = None  # None: cropped at 0, as in testing
+
+
+class DatasetRow(NamedTuple):
+    """What a row of a dataset is read from.
+
+    Attributes:
+        clip: index of the clip.
+        span: the window of it; None for the whole clip, cropped if it is longer.
+    """
+
+    clip: int
+    span: Span | None = None
 
 
 class TargetPolicy(ABC):
@@ -113,7 +126,7 @@ class NoTargets(TargetPolicy):
 
 
 class SedDataset(Dataset[SedBatch]):
-    """Clips of one corpus.
+    """Clips of one corpus, one row each, or one per window for those that are scored in windows.
 
     Args:
         clip_ids: names of the clips.
@@ -126,6 +139,7 @@ class SedDataset(Dataset[SedBatch]):
         sample_rate: of the files, Hz.
         clip_s: seconds read of each clip.
         packed: the same audio and embeddings in memory or in one file, for `PackedBatches`.
+        long: clips that are read in windows; None crops every clip.
     """
 
     def __init__(
@@ -141,6 +155,7 @@ class SedDataset(Dataset[SedBatch]):
         sample_rate: int,
         clip_s: float,
         packed: PackedClips | None = None,
+        long: LongClips | None = None,
     ) -> None:
         self.clip_ids = tuple(clip_ids)
         self.wavs = tuple(wavs)
@@ -152,9 +167,16 @@ class SedDataset(Dataset[SedBatch]):
         self.sample_rate = sample_rate
         self.n_samples = round(clip_s * sample_rate)
         self.packed = packed
+        self.long = long
+        spans = {} if long is None else long.spans
+        self.rows = tuple(
+            DatasetRow(clip, span)
+            for clip, clip_id in enumerate(self.clip_ids)
+            for span in spans.get(clip_id, (None,))
+        )
 
     def __len__(self) -> int:
-        return len(self.clip_ids)
+        return len(self.rows)
 
     def __getitem__(self, key: ItemKey | int) -> SedBatch:
         """One row: the fields of `SedBatch` without the batch axis.
@@ -162,26 +184,52 @@ class SedDataset(Dataset[SedBatch]):
         The crop depends on the key alone, not on the worker or process that reads the clip.
         """
         row, crop_seed = key if isinstance(key, ItemKey) else ItemKey(key)
+        clip, span = self.rows[row]
+        waveform, onset_s = self._read(row, crop_seed)
+        return SedBatch(
+            waveform=torch.from_numpy(waveform),
+            target=torch.from_numpy(self.targets.target(clip, onset_s)),
+            known=self.known,
+            source=self.source,
+            embedding=self._embedding(self.row_name(row)),
+            clip_id=(self.clip_ids[clip],),
+            span=() if span is None else (span,),
+        )
+
+    def row_name(self, row: int) -> RowName:
+        """The name of a row in embeddings and packed files."""
+        clip, span = self.rows[row]
+        clip_id = self.clip_ids[clip]
+        return clip_id if self.long is None or span is None else self.long.name(clip_id, span)
+
+    def window_onset_s(self, row: int) -> float:
+        """Where in its clip the window of a row begins; 0 for a row that is no window."""
+        span = self.rows[row].span
+        if self.long is None or span is None:
+            return 0.0
+        return self.long.windows.start(span) / self.sample_rate
+
+    def _read(
+        self, row: int, crop_seed: tuple[int, ...] | None
+    ) -> tuple[npt.NDArray[np.float32], float]:
+        """The waveform (sample,) of a row, and where in its clip it begins, in seconds."""
+        index, span = self.rows[row]
+        path = self.wavs[index]
+        if self.long is not None and span is not None:
+            return read_window(path, self.long.windows, span), self.window_onset_s(row)
         clip = read_clip(
-            self.wavs[row],
+            path,
             sample_rate=self.sample_rate,
             n_samples=self.n_samples,
             rng=None if crop_seed is None else np.random.default_rng(crop_seed),
         )
-        return SedBatch(
-            waveform=torch.from_numpy(clip.waveform),
-            target=torch.from_numpy(self.targets.target(row, clip.crop_onset_s)),
-            known=self.known,
-            source=self.source,
-            embedding=self._embedding(self.clip_ids[row]),
-            clip_id=(self.clip_ids[row],),
-        )
+        return clip.waveform, clip.crop_onset_s
 
-    def _embedding(self, clip_id: str) -> torch.Tensor:
+    def _embedding(self, name: RowName) -> torch.Tensor:
         if self.embeddings is None:
             return torch.empty(0)
         read = self.embeddings.global_ if self.embedding_type == "global" else self.embeddings.frame
-        return torch.from_numpy(read(clip_id))
+        return torch.from_numpy(read(name))
 
 
 class JoinedDataset(Dataset[SedBatch]):

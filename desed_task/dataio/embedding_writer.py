@@ -14,24 +14,31 @@ import h5py
 import numpy as np
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.embeddings import (
     EXTRACT_REMEDY,
     FINISHED,
     FRAME,
     GLOBAL,
     NAMES,
+    WINDOW_FRAME,
+    WINDOW_GLOBAL,
+    WINDOW_NAMES,
+    WINDOW_STARTS,
     Array,
     EmbeddingLayout,
     Identity,
     absurdity,
     finished_of,
     layout_of,
+    place_of_row,
     read_row,
 )
 from desed_task.dataio.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 from desed_task.errors import InputError
 
 _BLOCK = 64
+_FRAMES, _GLOBALS = (FRAME, WINDOW_FRAME), (GLOBAL, WINDOW_GLOBAL)
 
 
 class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
@@ -55,6 +62,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         n_features: int,
         n_tokens: int,
         identity: Identity,
+        windows: Sequence[WindowKey] = (),
     ) -> None:
         """Open the unfinished file of `path` or create it.
 
@@ -66,6 +74,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             clip_ids: unique file stems, one per row.
             n_features, n_tokens: shape of one clip's frame embeddings.
             identity: what the embeddings are computed with; stored as attributes.
+            windows: unique windows of these clips that get rows of their own.
 
         Raises:
             InputError: another run writes this file, or it is not one that this class created.
@@ -74,55 +83,61 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self.part = self.path.with_name(self.path.name + ".part")
         # Not `<path>.old`, which a user may have named a copy of their own.
         self.old = self.path.with_name(self.path.name + ".part.old")
-        self.layout = EmbeddingLayout(tuple(clip_ids), n_features, n_tokens, dict(identity))
-        self._row = {clip_id: row for row, clip_id in enumerate(clip_ids)}
-        if len(self._row) != len(self.layout.clip_ids):
+        self.layout = EmbeddingLayout(
+            tuple(clip_ids), n_features, n_tokens, dict(identity), tuple(windows)
+        )
+        self._row = self.layout.rows
+        if len(self._row) != len(clip_ids) + len(windows):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
         self._file = self._open()
-        self._finished = finished_of(self._file, len(self.layout.clip_ids))
+        self._finished = finished_of(self._file, len(self._row))
 
     @property
-    def todo(self) -> list[str]:
-        """Clips without finished embeddings, in order."""
+    def todo(self) -> list[RowName]:
+        """Clips, then windows, without finished embeddings, in order."""
         return [name for name, row in self._row.items() if not self._finished[row]]
 
-    def forget(self, clip_ids: Iterable[str]) -> None:
-        """Mark clips whose audio has changed as unfinished."""
-        rows = [self._row[clip_id] for clip_id in clip_ids]
+    def forget(self, names: Iterable[RowName]) -> None:
+        """Mark clips and windows whose audio has changed as unfinished."""
+        rows = [self._row[name] for name in names]
         if rows:
             self._write_marks(rows, False)
 
-    def put(self, clip_ids: Sequence[str], frame: Array, global_: Array) -> None:
-        """Write embeddings of some clips.
+    def put(self, names: Sequence[RowName], frame: Array, global_: Array) -> None:
+        """Write embeddings of some clips and windows.
 
         Args:
-            clip_ids: of the rows, in any order.
-            frame: (clip, feature, token), float32.
-            global_: (clip, feature), float32.
+            names: of the rows, in any order.
+            frame: (row, feature, token), float32.
+            global_: (row, feature), float32.
 
         Raises:
             InputError: values that are not finite or far too large, or a disk that is full.
         """
-        for clip_id, frame_row, global_row in zip(clip_ids, frame, global_, strict=True):
+        for name, frame_row, global_row in zip(names, frame, global_, strict=True):
             reason = absurdity(frame_row) or absurdity(global_row)
             if reason:
                 raise InputError(
-                    f"{self.path}: the embeddings of {clip_id} {reason}; use intact weights"
+                    f"{self.path}: the embeddings of {name} {reason}; use intact weights"
                 )
         try:
-            for clip_id, frame_row, global_row in zip(clip_ids, frame, global_, strict=True):
-                row = self._row[clip_id]
-                self._file[FRAME][row] = frame_row
-                self._file[GLOBAL][row] = global_row
+            for name, frame_row, global_row in zip(names, frame, global_, strict=True):
+                row = self._row[name]
+                self._write(_FRAMES, row, frame_row)
+                self._write(_GLOBALS, row, global_row)
                 self._pending.append(row)
             if len(self._pending) >= _BLOCK:
                 self._mark_pending()
         except OSError as error:
             raise InputError(f"{self.part}: {error}; free some space and run again") from None
 
-    def adopt(self, path: PathLike, clip_ids: Iterable[str]) -> int:
-        """Copy finished rows of the given clips from another file of the same identity and shape.
+    def _write(self, datasets: tuple[str, str], row: int, values: Array) -> None:
+        dataset, row = place_of_row(datasets, row, len(self.layout.clip_ids))
+        self._file[dataset][row] = values
+
+    def adopt(self, path: PathLike, names: Iterable[RowName]) -> int:
+        """Copy finished rows of clips and windows from another file of equal identity and shape.
 
         Returns:
             the number copied; 0 for a file that is missing or of another identity or shape.
@@ -134,13 +149,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             return 0
         with open_hdf5(path) as donor:
             layout = layout_of(donor)
-            if layout[1:] != self.layout[1:]:
+            if not layout.alike(self.layout):
                 return 0
-            there = {clip_id: row for row, clip_id in enumerate(layout.clip_ids)}
+            there, n_clips = layout.rows, len(layout.clip_ids)
             whole = finished_of(donor, len(there))
-            wanted = [name for name in clip_ids if name in there and whole[there[name]]]
+            wanted = [name for name in names if name in there and whole[there[name]]]
             for name in wanted:
-                frame, global_ = (read_row(donor, of, there[name], name) for of in (FRAME, GLOBAL))
+                places = [place_of_row(of, there[name], n_clips) for of in (_FRAMES, _GLOBALS)]
+                frame, global_ = (read_row(donor, of, row, name) for of, row in places)
                 self.put([name], frame[None], global_[None])
         self._mark_pending()
         return len(wanted)
@@ -181,7 +197,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             if there == self.layout:
                 return file
             file.close()
-            if there[1:] == self.layout[1:]:
+            if there.alike(self.layout):
                 os.replace(self.part, self.old)
             else:
                 self.part.unlink()
@@ -212,18 +228,10 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             if stale.name.startswith(prefix):  # Of a run that was killed here.
                 stale.unlink(missing_ok=True)
         temporary = self.part.with_name(f"{prefix}{secrets.token_hex(4)}")
-        clip_ids, n_features, n_tokens, identity = self.layout
-        n_clips = len(clip_ids)
         try:
             # Everything is allocated and closed before the first clip: see the class's docstring.
             with create_hdf5(temporary) as file:
-                allocate_numbers(
-                    file, FRAME, (n_clips, n_features, n_tokens), (1, n_features, n_tokens)
-                )
-                allocate_numbers(file, GLOBAL, (n_clips, n_features))
-                file.create_dataset(NAMES, data=list(clip_ids), dtype=h5py.string_dtype())
-                file.create_dataset(FINISHED, data=np.zeros(n_clips, dtype=np.uint8))
-                file.attrs.update(identity)
+                self._lay_out(file)
             try:
                 os.link(temporary, self.part)
             except (FileExistsError, FileNotFoundError):
@@ -234,6 +242,23 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
                 os.replace(temporary, self.part)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _lay_out(self, file: Any) -> None:
+        """Create the data sets of the layout, without embeddings."""
+        clip_ids, n_features, n_tokens, identity, windows = self.layout
+        tables = [(FRAME, GLOBAL, NAMES, list(clip_ids))]
+        if windows:
+            of_windows = [window.clip_id for window in windows]
+            tables.append((WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, of_windows))
+            starts = np.array([window.start for window in windows], dtype=np.int64)
+            file.create_dataset(WINDOW_STARTS, data=starts)
+        for frame, global_, of_rows, names in tables:
+            shape = (len(names), n_features, n_tokens)
+            allocate_numbers(file, frame, shape, (1, n_features, n_tokens))
+            allocate_numbers(file, global_, shape[:2])
+            file.create_dataset(of_rows, data=names, dtype=h5py.string_dtype())
+        file.create_dataset(FINISHED, data=np.zeros(len(self._row), dtype=np.uint8))
+        file.attrs.update(identity)
 
     def _mark_pending(self) -> None:
         if self._pending:

@@ -4,6 +4,14 @@
     global_embeddings  (clip, feature)         float32
     filenames          (clip,)                 clip ids (published files: the files' stems)
 
+Files with clips that are scored in windows have four more datasets, which published code ignores:
+the embeddings of every window but a clip's first one, which has the clip's row above.
+
+    window_frame_embeddings   (window, feature, token)  float32
+    window_global_embeddings  (window, feature)         float32
+    window_filenames          (window,)                 the clip
+    window_starts             (window,)                 first sample of the window
+
 `EmbeddingReader` reads our files and published ones; `embedding_writer` writes them.
 """
 
@@ -13,25 +21,33 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.clip_names import match_names
 from desed_task.dataio.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 from desed_task.errors import InputError
 
+Row = TypeVar("Row", str, WindowKey)
 Identity = Mapping[str, str | float]
 Array = NDArray[np.float32]
 
 FRAME = "frame_embeddings"
 GLOBAL = "global_embeddings"
 NAMES = "filenames"
-# One byte per clip, 1 once its embeddings are on disk. Published files, all complete, lack it.
+WINDOW_FRAME = "window_frame_embeddings"
+WINDOW_GLOBAL = "window_global_embeddings"
+WINDOW_NAMES = "window_filenames"
+WINDOW_STARTS = "window_starts"
+# One byte per clip, then per window, 1 once its embeddings are on disk. Published files, all
+# complete, lack it.
 FINISHED = "finished"
 
+_OF_WINDOWS = (WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, WINDOW_STARTS)
 EXTRACT_REMEDY = "run extract_embeddings.py"
 # Encoders normalise their output: BEATs stays below 100. The largest number of 16 bits is 65504.
 LARGEST = 1e5
@@ -47,12 +63,24 @@ class EmbeddingLayout(NamedTuple):
         n_features, n_tokens: shape of one clip's frame embeddings.
         identity: attributes that state what the embeddings were computed with (checkpoint, clip
             length); empty in published files.
+        windows: windows that have rows of their own.
     """
 
     clip_ids: tuple[str, ...]
     n_features: int
     n_tokens: int
     identity: dict[str, str | float]
+    windows: tuple[WindowKey, ...] = ()
+
+    @property
+    def rows(self) -> dict[RowName, int]:
+        """Clip or window -> row; the windows follow the clips."""
+        names: tuple[RowName, ...] = (*self.clip_ids, *self.windows)
+        return {name: row for row, name in enumerate(names)}
+
+    def alike(self, other: EmbeddingLayout) -> bool:
+        """Whether rows can be copied between files of two layouts."""
+        return self[1:4] == other[1:4]
 
 
 def read_layout(path: PathLike) -> EmbeddingLayout:
@@ -70,14 +98,14 @@ def layout_of(file: Any) -> EmbeddingLayout:
     """The layout of an open file.
 
     Raises:
-        InputError: data sets are missing, have other types or shapes that disagree, or a clip is
-            named twice.
+        InputError: data sets are missing, have other types or shapes that disagree, or a clip or
+            window is named twice.
     """
     try:
         frame, global_ = number_dataset(file, FRAME, 3), number_dataset(file, GLOBAL, 2)
         clip_ids = read_texts(file, NAMES)
-        if FINISHED in file:
-            finished_of(file, len(clip_ids))
+        windows = _windows(file, frame.shape)
+        finished_of(file, len(clip_ids) + len(windows))
     except InputError as error:
         raise InputError(f"{error} ({_FORM})") from None
     n_clips, n_features, n_tokens = map(int, frame.shape)
@@ -90,43 +118,85 @@ def layout_of(file: Any) -> EmbeddingLayout:
         raise InputError(
             f"{file.filename}: {n_features} features and {n_tokens} tokens per clip cannot be right"
         )
-    twice = [clip_id for clip_id, n in Counter(clip_ids).items() if n > 1]
-    if twice:
+    layout = EmbeddingLayout(clip_ids, n_features, n_tokens, read_attributes(file), windows)
+    _refuse_ambiguous(file, layout)
+    return layout
+
+
+def _windows(file: Any, shape: tuple[int, ...]) -> tuple[WindowKey, ...]:
+    """The windows that have rows of their own; `shape` is that of the clips' frame embeddings."""
+    if not any(name in file for name in _OF_WINDOWS):
+        return ()
+    frame, global_ = number_dataset(file, WINDOW_FRAME, 3), number_dataset(file, WINDOW_GLOBAL, 2)
+    names, starts = read_texts(file, WINDOW_NAMES), number_dataset(file, WINDOW_STARTS, 1, "iu")
+    expected = (len(names), *shape[1:])
+    if frame.shape != expected or global_.shape != expected[:2] or len(starts) != len(names):
         raise InputError(
-            f"{file.filename}: names {len(twice)} clips twice ({', '.join(twice[:3])}), so their "
-            "embeddings are ambiguous"
+            f"{file.filename}: shapes disagree: {frame.shape} {WINDOW_FRAME}, {global_.shape} "
+            f"{WINDOW_GLOBAL}, {len(names)} {WINDOW_NAMES}, {len(starts)} {WINDOW_STARTS}, "
+            f"{shape} {FRAME}"
         )
-    return EmbeddingLayout(clip_ids, n_features, n_tokens, read_attributes(file))
+    return tuple(map(WindowKey, names, map(int, starts[:])))
 
 
-def finished_of(file: Any, n_clips: int) -> NDArray[np.bool_]:
-    """Which clips of an open file are finished, (clip,); all of them in a published file.
+def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
+    """Refuse a file that names a clip or window twice, or windows that no clip has."""
+    for what, names in (("clips", layout.clip_ids), ("windows", layout.windows)):
+        twice = [str(name) for name, n in Counter(names).items() if n > 1]
+        if twice:
+            raise InputError(
+                f"{file.filename}: names {len(twice)} {what} twice ({', '.join(twice[:3])}), so "
+                "their embeddings are ambiguous"
+            )
+    clip_ids = set(layout.clip_ids)
+    lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]
+    if lost:
+        raise InputError(
+            f"{file.filename}: {len(lost)} windows begin nowhere in a clip of the file "
+            f"({', '.join(lost[:3])})"
+        )
+
+
+def finished_of(file: Any, n_rows: int) -> NDArray[np.bool_]:
+    """Which rows of an open file are finished, (row,); all of them in a published file.
+
+    Args:
+        file: from `open_hdf5`.
+        n_rows: number of clips and windows.
 
     Raises:
         InputError: the marks have another type or number.
     """
     if FINISHED not in file:
-        return np.ones(n_clips, dtype=np.bool_)
+        return np.ones(n_rows, dtype=np.bool_)
     marks = number_dataset(file, FINISHED, 1, "iu")
-    if len(marks) != n_clips:
-        raise InputError(f"{file.filename}: {len(marks)} marks {FINISHED!r} of {n_clips} clips")
+    if len(marks) != n_rows:
+        raise InputError(
+            f"{file.filename}: {len(marks)} marks {FINISHED!r} of {n_rows} clips and windows"
+        )
     return np.asarray(marks[:], dtype=np.bool_)
 
 
-def read_row(file: Any, name: str, row: int, clip_id: str) -> Array:
-    """One clip's row of a data set of embeddings, float32.
+def read_row(file: Any, dataset: str, row: int, name: RowName) -> Array:
+    """One row of a data set of embeddings, float32.
+
+    Args:
+        file: from `open_hdf5`.
+        dataset: its name.
+        row: index in it.
+        name: the clip or window, for messages.
 
     Raises:
         InputError: it cannot be read, or holds values that no encoder computes.
     """
     try:
-        values = np.asarray(file[name][row], dtype=np.float32)
+        values = np.asarray(file[dataset][row], dtype=np.float32)
     except OSError as error:
-        raise InputError(f"{file.filename}: {name} of {clip_id} are damaged ({error})") from None
+        raise InputError(f"{file.filename}: {dataset} of {name} are damaged ({error})") from None
     reason = absurdity(values)
     if reason:
         raise InputError(
-            f"{file.filename}: {name} of {clip_id} {reason}: absurd for an encoder; "
+            f"{file.filename}: {dataset} of {name} {reason}: absurd for an encoder; "
             f"{EXTRACT_REMEDY} again"
         )
     return values
@@ -154,6 +224,7 @@ class EmbeddingReader:
         size: length of an embedding (features).
         n_tokens: frame embeddings per clip.
         identity: what they were computed with; empty in published files.
+        windows: windows of longer clips that have embeddings of their own.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -169,36 +240,36 @@ class EmbeddingReader:
         try:
             with open_hdf5(self.path) as file:
                 layout = layout_of(file)
-                finished = finished_of(file, len(layout.clip_ids))
+                finished = finished_of(file, len(layout.rows))
         except InputError as error:
             raise InputError(f"{error}; move it away and {EXTRACT_REMEDY}") from None
         if not finished.all():
             raise InputError(f"{self.path}: not finished; {EXTRACT_REMEDY} to complete it")
-        self.clip_ids, self.size, self.n_tokens, self.identity = layout
-        self._row = {clip_id: row for row, clip_id in enumerate(self.clip_ids)}
+        self.clip_ids, self.size, self.n_tokens, self.identity, self.windows = layout
+        self._row = layout.rows
         self._stamp = _stamp(self.path)
         self._handle: Any = None
         self._pid = -1
 
-    def frame(self, clip_id: str) -> Array:
-        """Frame embeddings of a clip, (feature, token), float32.
+    def frame(self, name: RowName) -> Array:
+        """Frame embeddings of a clip or window, (feature, token), float32.
 
         Raises:
-            InputError: the file has no such clip, or values that no encoder computes.
+            InputError: the file has no such row, or values that no encoder computes.
         """
-        return self._read(FRAME, clip_id)
+        return self._read((FRAME, WINDOW_FRAME), name)
 
-    def global_(self, clip_id: str) -> Array:
-        """The global embedding of a clip, (feature,), float32.
+    def global_(self, name: RowName) -> Array:
+        """The global embedding of a clip or window, (feature,), float32.
 
         Raises:
-            InputError: the file has no such clip, or values that no encoder computes.
+            InputError: the file has no such row, or values that no encoder computes.
         """
-        return self._read(GLOBAL, clip_id)
+        return self._read((GLOBAL, WINDOW_GLOBAL), name)
 
-    def missing(self, clip_ids: Iterable[str]) -> list[str]:
-        """Those of `clip_ids` that the file has no embeddings of, in order."""
-        return [clip_id for clip_id in clip_ids if clip_id not in self._row]
+    def missing(self, names: Iterable[Row]) -> list[Row]:
+        """Those clips or windows that the file has no embeddings of, in order."""
+        return [name for name in names if name not in self._row]
 
     def match(self, clip_ids: Iterable[str]) -> dict[str, str]:
         """Find clips under the names of the file, which may lack their folders.
@@ -220,16 +291,22 @@ class EmbeddingReader:
                 f"{self.path}: has names that could be several clips; {EXTRACT_REMEDY} again:",
             ) from None
         self._row |= {clip_id: self._row[name] for clip_id, name in found.items()}
+        clip_of = {name: clip_id for clip_id, name in found.items()}
+        for window in self.windows:
+            clip_id = clip_of.get(window.clip_id, window.clip_id)
+            self._row[window._replace(clip_id=clip_id)] = self._row[window]
         return found
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handle": None}
 
-    def _read(self, dataset: str, clip_id: str) -> Array:
-        row = self._row.get(clip_id)
+    def _read(self, datasets: tuple[str, str], name: RowName) -> Array:
+        row = self._row.get(name)
         if row is None:
-            raise InputError(f"{self.path}: no embeddings of clip {clip_id!r}; {EXTRACT_REMEDY}")
-        return read_row(self._open(), dataset, row, clip_id)
+            which = repr(name) if isinstance(name, str) else name
+            raise InputError(f"{self.path}: no embeddings of clip {which}; {EXTRACT_REMEDY}")
+        dataset, row = place_of_row(datasets, row, len(self.clip_ids))
+        return read_row(self._open(), dataset, row, name)
 
     def _open(self) -> Any:
         if self._handle is None or self._pid != os.getpid():
@@ -238,6 +315,11 @@ class EmbeddingReader:
             self._handle = open_hdf5(self.path)
             self._pid = os.getpid()
         return self._handle
+
+
+def place_of_row(datasets: tuple[str, str], row: int, n_clips: int) -> tuple[str, int]:
+    """The dataset, of those of clips and of windows, that has a row, and the row in it."""
+    return (datasets[0], row) if row < n_clips else (datasets[1], row - n_clips)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

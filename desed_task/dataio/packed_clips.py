@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -25,8 +24,8 @@ class PackedClips:
 
     Attributes:
         packed: the set.
-        audio: (sample,) int16 or float32, one slot per clip.
-        embeddings: (clip, feature, token) or (clip, feature); None if there are none.
+        audio: (sample,) int16 or float32, one slot per clip and window.
+        embeddings: (row, feature, token) or (row, feature); None if there are none.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class PackedClips:
     ) -> None:
         self.packed = packed
         self.resident = device is not None
-        self.lengths: Ints = np.asarray(packed.header.lengths, dtype=np.int64)
+        self.lengths: Ints = packed.header.row_lengths
         self.offsets = packed.header.offsets
         self.audio = packed.audio()
         self.embeddings = packed.embeddings()

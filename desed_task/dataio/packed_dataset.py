@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from desed_task.batch import SedBatch
+from desed_task.audio.windows import Span
+from desed_task.batch import SedBatch, spans_of_rows
 from desed_task.dataio.datasets import ItemKey, JoinedDataset, SedDataset
 from desed_task.dataio.packed_format import Ints
 
@@ -56,11 +57,14 @@ class PackedBatches(Dataset[SedBatch]):
         return batch._replace(
             known=self._known.index_select(0, index[-1]),
             source=self._source.index_select(0, index[-1]),
-            clip_id=tuple(self._name(run.part, key) for run in runs for key in run.keys),
+            clip_id=tuple(self._clip(run.part, key)[0] for run in runs for key in run.keys),
+            span=spans_of_rows([self._clip(run.part, key)[1] for run in runs for key in run.keys]),
         )
 
-    def _name(self, part: int, key: ItemKey) -> str:
-        return self._parts[part].dataset.clip_ids[key.row]
+    def _clip(self, part: int, key: ItemKey) -> tuple[str, Span | None]:
+        dataset = self._parts[part].dataset
+        clip, span = dataset.rows[key.row]
+        return dataset.clip_ids[clip], span
 
     def _place(self, key: ItemKey | int) -> tuple[int, ItemKey]:
         """Which part a row is in, and its key there."""
@@ -114,14 +118,16 @@ class _PackedPart:
         assert dataset.packed is not None, dataset.source
         self.dataset = dataset
         self.clips = dataset.packed
-        self._rows = self.clips.packed.rows(dataset.clip_ids)
+        self._rows = self.clips.packed.rows(map(dataset.row_name, range(len(dataset))))
         self._surplus = np.maximum(self.clips.lengths[self._rows] - dataset.n_samples, 0)
         self.targets = self._whole_targets()
 
     def _whole_targets(self) -> Tensor:
-        """(clip, class, frame) targets of clips read from their beginning, on the device."""
-        policy, n_clips = self.dataset.targets, len(self.dataset)
-        targets = np.stack([policy.target(row, 0.0) for row in range(n_clips)])
+        """(row, class, frame) targets of rows that are not cropped at random, on the device."""
+        policy, dataset = self.dataset.targets, self.dataset
+        onsets_s = map(dataset.window_onset_s, range(len(dataset)))
+        clips = (row.clip for row in dataset.rows)
+        targets = np.stack([policy.target(*one) for one in zip(clips, onsets_s, strict=True)])
         return torch.from_numpy(targets).to(self.clips.device)
 
     def where(self, keys: Sequence[ItemKey]) -> _RowLocations:
@@ -154,5 +160,6 @@ class _PackedPart:
         crops = where.start - self.clips.offsets[where.packed_row]
         for place in np.flatnonzero(crops):
             onset_s = int(crops[place]) / self.dataset.sample_rate
-            target = self.dataset.targets.target(int(where.row[place]), onset_s)
+            clip = self.dataset.rows[int(where.row[place])].clip
+            target = self.dataset.targets.target(clip, onset_s)
             out[place].copy_(torch.from_numpy(target), non_blocking=True)

@@ -8,8 +8,9 @@ the original files to the bit, unless embeddings are stored as float16.
     bytes 0-7      SEDPACK1
     bytes 8-15     length of the header, little-endian
     header         JSON: see `PackedHeader`
-    audio          one slot per clip, its samples padded with zeros to the length of a batch's rows
-    embeddings     (clip, feature, token) or (clip, feature)
+    audio          one slot per clip, its samples padded with zeros to the length of a batch's rows,
+                   then one per window of the clips that are scored in windows
+    embeddings     (row, feature, token) or (row, feature), of the same rows
 
 Audio and embeddings begin at multiples of 4096 bytes. `packed_writer` writes these files.
 """
@@ -28,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from desed_task.audio.windows import RowName, WindowKey
 from desed_task.errors import InputError
 
 MAGIC = b"SEDPACK1"
@@ -79,6 +81,7 @@ class PackedHeader:
         embeddings: stamp of the embeddings file, and what it was computed with.
         audio_dtype: "int16" or "float32".
         embedding_shape: shape of one clip's embeddings.
+        windows: windows of longer clips, with a slot and embeddings each, after the clips.
     """
 
     packing: Packing
@@ -88,12 +91,24 @@ class PackedHeader:
     embeddings: Mapping[str, Any]
     audio_dtype: Literal["int16", "float32"]
     embedding_shape: tuple[int, ...]
+    windows: tuple[WindowKey, ...] = ()
+
+    @property
+    def row_lengths(self) -> Ints:
+        """(row,) samples of each clip, then of each window."""
+        own = np.asarray(self.lengths, dtype=np.int64)
+        return np.append(own, np.full(len(self.windows), self.packing.n_samples, dtype=np.int64))
 
     @property
     def offsets(self) -> Ints:
-        """(clip + 1,) first sample of each clip's slot, then the end of the last."""
-        slots = np.maximum(np.asarray(self.lengths, dtype=np.int64), self.packing.n_samples)
+        """(row + 1,) first sample of each slot, then the end of the last."""
+        slots = np.maximum(self.row_lengths, self.packing.n_samples)
         return np.concatenate([[0], np.cumsum(slots)])
+
+    @property
+    def n_rows(self) -> int:
+        """Clips and windows."""
+        return len(self.clip_ids) + len(self.windows)
 
     @property
     def audio_bytes(self) -> int:
@@ -105,7 +120,7 @@ class PackedHeader:
         """Size of all embeddings."""
         if self.packing.kind == "none":
             return 0
-        values = len(self.clip_ids) * int(np.prod(self.embedding_shape))
+        values = self.n_rows * int(np.prod(self.embedding_shape))
         return values * np.dtype(self.packing.dtype).itemsize
 
     def encode(self) -> bytes:
@@ -126,6 +141,7 @@ class PackedHeader:
             dict(tree["embeddings"]),
             tree["audio_dtype"],
             tuple(map(int, tree["embedding_shape"])),
+            tuple(WindowKey(str(name), int(start)) for name, start in tree.get("windows", ())),
         )
         if not len(header.clip_ids) == len(header.lengths) == len(header.stamps) > 0:
             raise ValueError("clips, lengths and stamps differ in number")
@@ -164,21 +180,22 @@ class PackedSet:
             raise InputError(
                 f"{self.path}: has {found} bytes instead of {expected}; {REPACK_REMEDY}"
             )
-        self._row = {clip_id: row for row, clip_id in enumerate(self.header.clip_ids)}
+        names: tuple[RowName, ...] = (*self.header.clip_ids, *self.header.windows)
+        self._row = {name: row for row, name in enumerate(names)}
 
     @property
     def n_bytes(self) -> int:
         """Memory size of the arrays."""
         return self.header.audio_bytes + self.header.embedding_bytes
 
-    def rows(self, clip_ids: Iterable[str]) -> Ints:
-        """(clip,) positions of clips.
+    def rows(self, names: Iterable[RowName]) -> Ints:
+        """(row,) positions of clips and windows.
 
         Raises:
-            InputError: naming a clip that is not in the file.
+            InputError: naming a clip or window that is not in the file.
         """
         try:
-            return np.array([self._row[clip_id] for clip_id in clip_ids], dtype=np.int64)
+            return np.array([self._row[name] for name in names], dtype=np.int64)
         except KeyError as error:
             raise InputError(f"{self.path}: has no clip {error}; {REPACK_REMEDY}") from None
 
@@ -191,7 +208,7 @@ class PackedSet:
         """(clip, feature, token) or (clip, feature), mapped; None if there are none."""
         if self.header.packing.kind == "none":
             return None
-        shape = (len(self.header.clip_ids), *self.header.embedding_shape)
+        shape = (self.header.n_rows, *self.header.embedding_shape)
         return self._mapped(self._embeddings_at, self.header.packing.dtype, shape)
 
     def _mapped(self, offset: int, dtype: str, shape: tuple[int, ...]) -> Tensor:
@@ -237,6 +254,7 @@ def stale_reason(
     clip_ids: Sequence[str],
     stamps: Sequence[FileStamp],
     embeddings: Mapping[str, Any],
+    windows: Iterable[WindowKey] = (),
 ) -> str | None:
     """Why a packed set no longer matches the files it was made from; None if it does.
 
@@ -246,6 +264,7 @@ def stale_reason(
         clip_ids: clips that are needed; the set may have more.
         stamps: stamps of their wav files.
         embeddings: what `PackedHeader.embeddings` should be.
+        windows: windows of longer clips that are needed.
     """
     header = packed.header
     if header.packing != packing:
@@ -259,4 +278,7 @@ def stale_reason(
     changed = [c for c, found in zip(clip_ids, stamps, strict=True) if there[c] != found]
     if changed:
         return f"{len(changed)} wav files have changed (e.g. {changed[0]})"
+    lacking = set(windows) - set(header.windows)
+    if lacking:
+        return f"it lacks {len(lacking)} windows of longer clips"
     return None

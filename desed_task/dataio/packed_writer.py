@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path
-from desed_task.audio.files import check_rate, open_audio, to_mono
+from desed_task.audio.files import check_rate, open_audio, read_window, to_mono
+from desed_task.audio.windows import LongClips, RowName, Span, WindowGrid, WindowKey
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_format import (
     MAGIC,
@@ -48,12 +50,19 @@ class ClipFiles(NamedTuple):
         clip_ids: file stems.
         wavs: (clip,) their wav files.
         reader: reads their embeddings; None to pack none.
+        long: those that are scored in windows, if any.
     """
 
     title: str
     clip_ids: Sequence[str]
     wavs: Sequence[Path]
     reader: EmbeddingReader | None
+    long: LongClips | None = None
+
+    @property
+    def windows(self) -> dict[WindowKey, Span]:
+        """The further windows of the clips that are scored in windows."""
+        return {} if self.long is None else self.long.further
 
 
 class _Wav(NamedTuple):
@@ -83,7 +92,9 @@ def pack(path: Path, files: ClipFiles, packing: Packing, *, progress: bool = Tru
     stamps = [file_stamp(wav) for wav in files.wavs]
     source = embeddings_stamp(files.reader)
     try:
-        reason = stale_reason(PackedSet(path), packing, files.clip_ids, stamps, source)
+        reason = stale_reason(
+            PackedSet(path), packing, files.clip_ids, stamps, source, files.windows
+        )
     except InputError as error:
         reason = str(error) if path.exists() else "it did not exist"
     if reason is None:
@@ -171,6 +182,7 @@ def _header(
         source,
         "int16" if all(wav.fits_int16 for wav in wavs) else "float32",
         _embedding_shape(files.reader, packing),
+        tuple(files.windows),
     )
 
 
@@ -193,12 +205,12 @@ def _write(path: Path, files: ClipFiles, header: PackedHeader, progress: bool) -
         file.write(header.encode())
         with tqdm(
             desc=f"packing {files.title}",
-            total=len(files.clip_ids) * (1 if files.reader is None else 2),
+            total=header.n_rows * (1 if files.reader is None else 2),
             unit="row",
             dynamic_ncols=True,
             disable=not progress,
         ) as bar:
-            for row in _audio_rows(files, header):
+            for row in chain(_audio_rows(files, header), _window_rows(files, header)):
                 file.write(row.tobytes())
                 bar.update()
             file.write(bytes(align(file.tell()) - file.tell()))
@@ -215,8 +227,8 @@ def _sync(file: IO[bytes]) -> None:
 
 def _audio_rows(files: ClipFiles, header: PackedHeader) -> Iterator[NDArray[Any]]:
     """The slot of each clip."""
-    offsets = header.offsets
-    work = list(zip(files.wavs, header.lengths, np.diff(offsets).tolist(), strict=True))
+    sizes = np.diff(header.offsets)[: len(header.clip_ids)].tolist()
+    work = list(zip(files.wavs, header.lengths, sizes, strict=True))
     return prefetch(partial(_slot, dtype=header.audio_dtype), work, READERS)
 
 
@@ -232,23 +244,38 @@ def _slot(work: tuple[Path, int, int], dtype: str) -> NDArray[Any]:
     return slot
 
 
+def _window_rows(files: ClipFiles, header: PackedHeader) -> Iterator[NDArray[Any]]:
+    """The slot of each window."""
+    if files.long is None:
+        return iter(())
+    wav = dict(zip(files.clip_ids, files.wavs, strict=True))
+    work = [(wav[key.clip_id], span) for key, span in files.windows.items()]
+    read = partial(_window, windows=files.long.windows, dtype=header.audio_dtype)
+    return prefetch(read, work, READERS)
+
+
+def _window(work: tuple[Path, Span], windows: WindowGrid, dtype: str) -> NDArray[Any]:
+    return read_window(work[0], windows, work[1], dtype)
+
+
 def _embedding_rows(files: ClipFiles, packing: Packing) -> Iterator[NDArray[Any]]:
-    """The embeddings of each clip."""
+    """The embeddings of each clip and window."""
     if files.reader is None:
         return iter(())
+    rows: list[RowName] = [*files.clip_ids, *files.windows]
     # One thread, as HDF5 serialises reads.
-    return prefetch(partial(_embedding, reader=files.reader, packing=packing), files.clip_ids, 1)
+    return prefetch(partial(_embedding, reader=files.reader, packing=packing), rows, 1)
 
 
-def _embedding(clip_id: str, reader: EmbeddingReader, packing: Packing) -> NDArray[Any]:
-    values = reader.global_(clip_id) if packing.kind == "global" else reader.frame(clip_id)
+def _embedding(name: RowName, reader: EmbeddingReader, packing: Packing) -> NDArray[Any]:
+    values = reader.global_(name) if packing.kind == "global" else reader.frame(name)
     if packing.kind == "pooled":
         # The network's own function, so that the values are the same.
         pooled = pool_tokens(torch.from_numpy(values).unsqueeze(0), packing.n_frames)
         values = pooled.squeeze(0).T.contiguous().numpy()
     if packing.dtype == "float16" and np.abs(values).max() > np.finfo(np.float16).max:
         raise InputError(
-            f"{reader.path}: embeddings of {clip_id} do not fit float16; set data.packed_dtype to "
+            f"{reader.path}: embeddings of {name} do not fit float16; set data.packed_dtype to "
             "float32"
         )
     return values.astype(packing.dtype)

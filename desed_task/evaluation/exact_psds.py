@@ -6,6 +6,8 @@ with the runs of `threshold_runs` instead of a change at each score.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,14 +71,14 @@ def _roc(
     spec: PsdsSpec,
 ) -> Roc:
     """The staircase of one class."""
-    scores_of_class = np.ascontiguousarray(scores.values[:, :, label])
-    levels, signals = np.unique(scores_of_class, return_inverse=True)
+    levels, blocks = _levels(scores, label)
     own = truth.rows(truth.label_index == label)
-    clips = np.arange(len(signals)) if spec.alpha_ct else np.unique(own.clip_index)
-    found = _timed_runs(signals, clips, label, scores.boundaries_s)
+    clips = np.arange(len(scores.clip_ids)) if spec.alpha_ct else np.unique(own.clip_index)
+    found = _timed_runs(blocks, clips, label)
     tolerated, overlaps = _tolerated(found, own, spec.dtc)
     hits = _hits(found, own, overlaps, tolerated, spec.gtc, len(levels))
-    false = _count(signals, len(levels)) - _n_detected(found.runs.chosen(tolerated), len(levels))
+    counts = sum(_count(block.signals, len(levels)) for block in blocks)
+    false = counts - _n_detected(found.runs.chosen(tolerated), len(levels))
     efpr: Floats = false * np.float64(SECONDS_PER_HOUR / dataset_s)
     if spec.alpha_ct and spec.cttc is not None:
         others = truth.rows(truth.label_index != label)
@@ -86,12 +88,42 @@ def _roc(
     return staircase(efpr[kept], hits[kept] / len(own))
 
 
-def _timed_runs(signals: Ints, clips: Ints, label: int, boundaries_s: Floats) -> _TimedRuns:
+class _Block(NamedTuple):
+    """Clips of one length."""
+
+    first: int  # index of the first one
+    signals: Ints  # (clip, frame), levels of a class
+    boundaries_s: Floats
+
+
+def _levels(scores: Scores, label: int) -> tuple[npt.NDArray[Any], list[_Block]]:
+    """The distinct scores of a class, and each frame's place among them."""
+    blocks = list(scores.blocks)
+    of_class = [block.values[:, :, label] for _, block in blocks]
+    flat = np.concatenate([values.ravel() for values in of_class])
+    levels, ranks = np.unique(flat, return_inverse=True)
+    parts = np.split(ranks, np.cumsum([values.size for values in of_class])[:-1])
+    return levels, [
+        _Block(first, part.reshape(values.shape), block.boundaries_s)
+        for (first, block), values, part in zip(blocks, of_class, parts, strict=True)
+    ]
+
+
+def _timed_runs(blocks: Sequence[_Block], clips: Ints, label: int) -> _TimedRuns:
     """Everything that is detected at any threshold in some clips."""
-    runs = find_runs(signals[clips])
+    found = [_timed_runs_of(block, clips, label) for block in blocks]
+    runs = Runs(*map(np.concatenate, zip(*(one.runs for one in found), strict=True)))
+    columns = ([getattr(one.events, field.name) for one in found] for field in fields(Detections))
+    return _TimedRuns(runs, Detections(*map(np.concatenate, columns)))
+
+
+def _timed_runs_of(block: _Block, clips: Ints, label: int) -> _TimedRuns:
+    end = block.first + len(block.signals)
+    clips = clips[(clips >= block.first) & (clips < end)]
+    runs = find_runs(block.signals[clips - block.first])
     labels = np.full(len(runs.signal), label)
     events = Detections(
-        clips[runs.signal], labels, boundaries_s[runs.first], boundaries_s[runs.last]
+        clips[runs.signal], labels, block.boundaries_s[runs.first], block.boundaries_s[runs.last]
     )
     return _TimedRuns(runs, events)
 

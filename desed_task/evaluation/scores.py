@@ -1,10 +1,10 @@
-"""Frame scores of many clips in one array, and detections at a threshold."""
+"""Frame scores of many clips, and detections at a threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,28 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Frame scores of clips.
+class FrameScores(NamedTuple):
+    """Frame scores of one clip.
 
     Attributes:
-        clip_ids: file stems.
-        values: (clip, frame, class) in [0, 1].
+        values: (frame, class) in [0, 1].
+        boundaries_s: (frame + 1,) seconds; frame k lies between entries k and k + 1.
+    """
+
+    values: npt.NDArray[Any]
+    boundaries_s: Floats
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Frame scores of clips: one array for those of one length, then those scored in windows.
+
+    Attributes:
+        clip_ids: the clips, those scored in windows last.
+        values: (clip, frame, class) in [0, 1], of clips of one length.
         boundaries_s: (frame + 1,) seconds; frame k lies between entries k and k + 1.
         vocabulary: classes of the last axis.
+        longer: scores of the last of `clip_ids`, which are longer.
 
     Raises:
         InputError: if the shapes do not fit together.
@@ -36,23 +49,56 @@ class Scores:
     values: npt.NDArray[Any]
     boundaries_s: Floats
     vocabulary: Vocabulary
+    longer: tuple[FrameScores, ...] = ()
 
     def __post_init__(self) -> None:
-        expected = (len(self.clip_ids), len(self.boundaries_s) - 1, len(self.vocabulary))
-        if self.values.shape != expected:
+        n_clips = len(self.clip_ids) - len(self.longer)
+        self._check(self.values.shape, (n_clips, len(self.boundaries_s) - 1, len(self.vocabulary)))
+        for values, boundaries_s in self.longer:
+            whole = (1, *values.shape)
+            self._check(whole, (1, len(boundaries_s) - 1, len(self.vocabulary)))
+
+    @staticmethod
+    def _check(found: tuple[int, ...], expected: tuple[int, int, int]) -> None:
+        if found != expected:
             raise InputError(
-                f"scores of shape {self.values.shape} do not fit {expected[0]} clips, "
+                f"scores of shape {found} do not fit {expected[0]} clips, "
                 f"{expected[1]} frames and {expected[2]} classes"
             )
 
+    @property
+    def blocks(self) -> Iterator[tuple[int, FrameScores]]:
+        """Clips of one length: the index of the first one, and values (clip, frame, class)."""
+        n_clips = len(self.values)
+        if n_clips or not self.longer:
+            yield 0, FrameScores(self.values, self.boundaries_s)
+        for row, one in enumerate(self.longer, n_clips):
+            yield row, one._replace(values=one.values[None])
+
+    def each(self) -> Iterator[FrameScores]:
+        """Scores of every clip, in order."""
+        yield from (FrameScores(values, self.boundaries_s) for values in self.values)
+        yield from self.longer
+
+    def of(self, clip_id: str) -> FrameScores:
+        """Scores of one clip."""
+        row = self.clip_ids.index(clip_id)
+        if row < len(self.values):
+            return FrameScores(self.values[row], self.boundaries_s)
+        return self.longer[row - len(self.values)]
+
     def map(self, function: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Scores:
-        """A copy with `function` applied to the values."""
-        return replace(self, values=function(self.values))
+        """A copy with `function` applied to the values: (..., frame, class) to the same shape."""
+        longer = tuple(one._replace(values=function(one.values)) for one in self.longer)
+        values = function(self.values) if len(self.values) or not longer else self.values
+        return replace(self, values=values, longer=longer)
 
     def select(
         self, clip_ids: Sequence[str] | None = None, labels: Sequence[str] | None = None
     ) -> Scores:
         """Scores of some clips and classes, in the order given; None keeps all.
+
+        Clips that are scored in windows come last, in the order given.
 
         Raises:
             InputError: naming clips without scores, or an unknown label.
@@ -66,16 +112,71 @@ class Scores:
                     f"no scores for {len(absent)} clips (e.g. {', '.join(absent[:3])}); score "
                     "them, or leave them out of the truth"
                 )
-            values = self.values[[place[clip_id] for clip_id in clip_ids]]
-            chosen = replace(self, clip_ids=tuple(clip_ids), values=values)
+            chosen = self._rows([place[clip_id] for clip_id in clip_ids])
         if labels is None:
             return chosen
         columns = [self.vocabulary.index(label) for label in labels]
-        return replace(chosen, values=chosen.values[..., columns], vocabulary=Vocabulary(labels))
+        longer = tuple(one._replace(values=one.values[:, columns]) for one in chosen.longer)
+        values = chosen.values[..., columns]
+        return replace(chosen, values=values, vocabulary=Vocabulary(labels), longer=longer)
+
+    def _rows(self, rows: Sequence[int]) -> Scores:
+        n_clips = len(self.values)
+        short, long = [r for r in rows if r < n_clips], [r for r in rows if r >= n_clips]
+        return replace(
+            self,
+            clip_ids=tuple(self.clip_ids[row] for row in (*short, *long)),
+            values=self.values[short],
+            longer=tuple(self.longer[row - n_clips] for row in long),
+        )
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """The scores as arrays to be stored together with those of `layout`.
+
+        Args:
+            name: of the array of clips of one length, (clip, frame, class); `long_{name}` has the
+                frames (frame, class) of the clips scored in windows, one after the other.
+        """
+        found = {name: self.values}
+        if self.longer:
+            found[f"long_{name}"] = np.concatenate([one.values for one in self.longer])
+        return found
+
+    @property
+    def layout(self) -> dict[str, npt.NDArray[Any]]:
+        """Clips, classes and times as arrays: what `from_arrays` needs besides `arrays`."""
+        found: dict[str, npt.NDArray[Any]] = {
+            "clip_ids": np.array(self.clip_ids),
+            "event_labels": np.array(self.vocabulary.labels),
+            "boundaries_s": self.boundaries_s,
+        }
+        if self.longer:
+            found["long_n_frames"] = np.array([len(one.values) for one in self.longer])
+            found["long_boundaries_s"] = np.concatenate([one.boundaries_s for one in self.longer])
+        return found
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, npt.NDArray[Any]], name: str) -> Scores:
+        """The scores of `arrays` and `layout`; KeyError, ValueError or InputError for others."""
+        longer: tuple[FrameScores, ...] = ()
+        if "long_n_frames" in stored:
+            n_frames = stored["long_n_frames"]
+            values = np.split(stored[f"long_{name}"], np.cumsum(n_frames)[:-1])
+            times_s = np.split(stored["long_boundaries_s"], np.cumsum(n_frames + 1)[:-1])
+            longer = tuple(map(FrameScores, values, times_s))
+        return cls(
+            tuple(stored["clip_ids"].tolist()),
+            stored[name],
+            stored["boundaries_s"],
+            Vocabulary(stored["event_labels"].tolist()),
+            longer,
+        )
 
 
 def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, int]:
     """Scores and truth of the clips that have both, in the table's order.
+
+    Clips that are scored in windows come last.
 
     Returns:
         the scores, the events, and how many clips of the table have no scores.
@@ -92,7 +193,8 @@ def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, 
             f"{table.path or 'the truth'}; add a row for each (without onset, offset and label if "
             "nothing happens in it), or do not score them"
         )
-    broken = np.flatnonzero(~np.isfinite(scores.values).all(axis=(1, 2)))
+    finite = [np.isfinite(block.values).all(axis=(1, 2)) for _, block in scores.blocks]
+    broken = np.flatnonzero(~np.concatenate(finite))
     if len(broken):
         names = ", ".join(scores.clip_ids[row] for row in broken[:3])
         raise InputError(
@@ -105,7 +207,8 @@ def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, 
             f"no scores for any of the {len(listed)} clips of {table.path or 'the truth'}; score "
             "them first"
         )
-    return scores.select(common), table.select(common), len(listed) - len(common)
+    scores = scores.select(common)
+    return scores, table.select(scores.clip_ids), len(listed) - len(common)
 
 
 @dataclass(frozen=True)
@@ -142,14 +245,21 @@ class Detections:
 
 def detect(scores: Scores, threshold: float) -> Detections:
     """Runs of frames whose score is above `threshold`."""
-    n_clips, n_frames, n_classes = scores.values.shape
+    found = [_detect(block, first, threshold) for first, block in scores.blocks]
+    columns = ([getattr(one, field.name) for one in found] for field in fields(Detections))
+    return Detections(*map(np.concatenate, columns))
+
+
+def _detect(block: FrameScores, first_clip: int, threshold: float) -> Detections:
+    """Runs of frames in clips of one length."""
+    n_clips, n_frames, n_classes = block.values.shape
     padded = np.zeros((n_clips, n_classes, n_frames + 2), dtype=np.int8)
-    padded[..., 1:-1] = (scores.values > threshold).transpose(0, 2, 1)
+    padded[..., 1:-1] = (block.values > threshold).transpose(0, 2, 1)
     change = np.diff(padded, axis=-1)
     clip_index, label_index, first = np.nonzero(change == 1)
     last = np.nonzero(change == -1)[2]
     return Detections(
-        clip_index, label_index, scores.boundaries_s[first], scores.boundaries_s[last]
+        clip_index + first_clip, label_index, block.boundaries_s[first], block.boundaries_s[last]
     )
 
 
@@ -174,13 +284,18 @@ TruthEvents = dict[str, list[tuple[float, float, str]]]
 def as_sed_scores_eval(scores: Scores) -> ScoreFrames:
     """The data frames that sed_scores_eval takes; no other code creates them."""
     columns = ["onset", "offset", *scores.vocabulary]
-    times = np.stack([scores.boundaries_s[:-1], scores.boundaries_s[1:]], axis=1)
-    whole = np.broadcast_to(times, (len(scores.clip_ids), *times.shape))
-    stacked = np.concatenate([whole, scores.values.astype(np.float64)], axis=-1)
+    stacked = (values for _, block in scores.blocks for values in _with_times(block))
     return {
         clip_id: pd.DataFrame(values, columns=columns)
         for clip_id, values in zip(scores.clip_ids, stacked, strict=True)
     }
+
+
+def _with_times(block: FrameScores) -> npt.NDArray[Any]:
+    """(clip, frame, 2 + class): onset, offset and scores."""
+    times = np.stack([block.boundaries_s[:-1], block.boundaries_s[1:]], axis=1)
+    whole = np.broadcast_to(times, (len(block.values), *times.shape))
+    return np.concatenate([whole, block.values.astype(np.float64)], axis=-1)
 
 
 def truth_events(table: EventTable, vocabulary: Vocabulary) -> TruthEvents:

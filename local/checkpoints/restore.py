@@ -83,8 +83,8 @@ def config_of_checkpoint(
     Args:
         checkpoint: as `load_safely` gives it.
         here: the configuration of this run. Its paths, `keep_clips_without_events`, workers,
-            progress bar and energy settings take precedence, and so do median filters that were
-            tuned for this file.
+            progress bar, windows (`predict`) and energy settings take precedence, and so do median
+            filters that were tuned for this file.
         overrides: entries `section.key=value`, which take precedence over both.
         origin: path of the checkpoint.
 
@@ -103,7 +103,7 @@ def config_of_checkpoint(
     tree["data"] = {**paths, **kept_clips, **detector["data"]}
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
     tree["pretrained"] = mine["pretrained"]
-    tree["energy"] = mine["energy"]
+    tree["energy"], tree["predict"] = mine["energy"], mine["predict"]
     tree["tuned"] = mine["tuned"]
     tuned_for = here.tuned.checkpoint_sha256
     if tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from desed_task.audio.files import AudioInfo, count_formats, probe
+from desed_task.audio.windows import WindowKey
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.embeddings import EmbeddingReader
@@ -111,6 +112,7 @@ def open_embeddings(
     present: Iterable[str],
     config: RecipeConfig,
     problems: list[str],
+    windows: Sequence[WindowKey] = (),
 ) -> tuple[EmbeddingReader | None, tuple[str, ...]]:
     """Open a corpus's embeddings; faults are reported in `problems`.
 
@@ -120,6 +122,7 @@ def open_embeddings(
         present: all clips on disk, by which names in the file are told apart.
         config: folder of the embeddings and size that the network takes.
         problems: messages are appended to it.
+        windows: windows of longer clips that must have embeddings, too.
 
     Returns:
         The reader, None if the network uses no embeddings or the file cannot be read; and a line
@@ -147,6 +150,14 @@ def open_embeddings(
         problems.append(
             f"{path}: lacks the embeddings of {len(missing)} of {len(clip_ids)} clips "
             f"({examples(missing)}); {EXTRACT_HINT}{flag}"
+        )
+    lacking = reader.missing(windows)
+    if lacking:
+        clips = list(dict.fromkeys(window.clip_id for window in lacking))
+        problems.append(
+            f"{path}: lacks {len(lacking)} windows of {len(clips)} clips longer than "
+            f"{config.data.audio_max_len:g} s ({examples(clips)}), which are scored in windows "
+            f"{config.predict.hop_s:g} s apart; {EXTRACT_HINT}{flag}"
         )
     return reader, () if note is None else (f"{path}: {note}",)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -42,6 +42,7 @@ from local.data.loaded_corpus import (
 )
 from local.data.maestro_split import split_train_files
 from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.summary_lines import long_clip_lines
 from local.data.truth import Stage, Truth
 
 
@@ -238,6 +239,25 @@ class SedDataModule(pl.LightningDataModule):
         maestro = Truth(held_out.corpus.source, _events(held_out), held_out.durations_s)
         return self._truth(corpora.SYNTHETIC_VALIDATION), maestro
 
+    def scored(self, stage: Literal["val", "test", "predict"]) -> tuple[LoadedCorpus, ...]:
+        """The clips that a stage scores, in the order of its loader."""
+        if stage == "val":
+            synthetic = self._loaded[corpora.SYNTHETIC_VALIDATION.name]
+            return synthetic, self._weak_split()[1], self._maestro_split()[1]
+        parts = corpora.TEST if stage == "test" else (corpora.EVALUATION,)
+        return tuple(self._loaded[corpus.name] for corpus in parts)
+
+    def long_clip_lines(self, stage: str) -> list[str]:
+        """Lines that count the longer clips among those scored; `stage` as of `check`."""
+        parts: dict[str, tuple[Literal["val", "test", "predict"], ...]] = {
+            "fit": ("val", "test"),
+            "validate": ("val",),
+            "test": ("test",),
+            "predict": ("predict",),
+        }
+        scored = [one for part in parts[stage] for one in self.scored(part)]
+        return long_clip_lines(scored, self.config)
+
     def _truth(self, corpus: Corpus) -> Truth:
         loaded = self._loaded[corpus.name]
         durations = self._durations[corpus.name]
@@ -260,19 +280,15 @@ class SedDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[SedBatch]:
         """Synthetic validation, held-out weak and held-out MAESTRO clips."""
-        return self._in_order(
-            self._loaded[corpora.SYNTHETIC_VALIDATION.name],
-            self._weak_split()[1],
-            self._maestro_split()[1],
-        )
+        return self._in_order(*self.scored("val"))
 
     def test_dataloader(self) -> DataLoader[SedBatch]:
         """DESED dev-test and MAESTRO validation clips."""
-        return self._in_order(*(self._loaded[corpus.name] for corpus in corpora.TEST))
+        return self._in_order(*self.scored("test"))
 
     def predict_dataloader(self) -> DataLoader[SedBatch]:
         """The evaluation set."""
-        return self._in_order(self._loaded[corpora.EVALUATION.name])
+        return self._in_order(*self.scored("predict"))
 
     def _training_sets(self) -> dict[str, JoinedDataset]:
         """Set name -> clips, in the order of `training.batch_size`."""
@@ -301,12 +317,14 @@ class SedDataModule(pl.LightningDataModule):
         parts = split_train_files(loaded.listed, training.maestro_split, training.seed)
         return loaded.select(parts[0]), loaded.select(parts[1])
 
-    def _joined(self, *parts: LoadedCorpus) -> JoinedDataset:
-        return JoinedDataset([part.dataset(self.config, self.grid) for part in parts])
+    def _joined(self, *parts: LoadedCorpus, scored: bool = False) -> JoinedDataset:
+        return JoinedDataset(
+            [part.dataset(self.config, self.grid, scored=scored) for part in parts]
+        )
 
     def _in_order(self, *parts: LoadedCorpus) -> DataLoader[SedBatch]:
-        """A loader of every clip once; distributed sampling repeats clips to even out processes."""
-        dataset = self._joined(*(part for part in parts if part.clip_ids))
+        """A loader of every clip once; distributed sampling repeats rows to even out processes."""
+        dataset = self._joined(*(part for part in parts if part.clip_ids), scored=True)
         trainer = self.trainer
         sampler: DistributedSampler[SedBatch] | None = None
         if trainer is not None and trainer.world_size > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from desed_task.audio.clip_files import ClipFolder, find_clips
 from desed_task.audio.files import probe
+from desed_task.audio.windows import LongClips
 from desed_task.dataio.annotations import (
     EventTable,
     WeakTable,
@@ -33,7 +34,7 @@ from desed_task.evaluation.segments import clip_span
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import MAESTRO_VALIDATION, Corpus
+from local.corpora import MAESTRO_VALIDATION, SCORED_IN_WINDOWS, Corpus
 from local.data.clip_ends import (
     check_clip_durations,
     check_recordings,
@@ -71,6 +72,7 @@ class LoadedCorpus:
         files: clip -> file, of every clip on disk, listed or not.
         notes: one line each on subfolders and on clips that are named in another way.
         packed: the packed set (audio and embeddings); None if it is not packed.
+        long: clips that are scored in windows; None if there are none.
     """
 
     corpus: Corpus
@@ -87,6 +89,7 @@ class LoadedCorpus:
     files: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     packed: PackedClips | None = None
+    long: LongClips | None = None
 
     @property
     def wavs(self) -> list[Path]:
@@ -115,8 +118,8 @@ class LoadedCorpus:
             weak=weak,
         )
 
-    def dataset(self, config: RecipeConfig, grid: FrameGrid) -> SedDataset:
-        """A dataset of the clips."""
+    def dataset(self, config: RecipeConfig, grid: FrameGrid, *, scored: bool = False) -> SedDataset:
+        """A dataset of the clips: `scored`, longer ones in windows, else each as one row."""
         return SedDataset(
             self.clip_ids,
             self.wavs,
@@ -128,6 +131,7 @@ class LoadedCorpus:
             sample_rate=config.data.fs,
             clip_s=config.data.audio_max_len,
             packed=self.packed,
+            long=self.long if scored else None,
         )
 
     def _targets(self, grid: FrameGrid) -> TargetPolicy:
@@ -161,7 +165,9 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
         return None
     wavs = {clip_id: present[clip_id] for clip_id in loaded.clip_ids}
     headers = read_headers(corpus, wavs, config.data.fs, problems)
-    embeddings, note = open_embeddings(corpus, loaded.clip_ids, present, config, problems)
+    long = _long_clips(corpus, headers.durations_s, config, problems)
+    further = () if long is None else tuple(long.further)
+    embeddings, note = open_embeddings(corpus, loaded.clip_ids, present, config, problems, further)
     return replace(
         loaded,
         missing_recordings=absent_recordings(corpus, folder, (*loaded.listed, *present)),
@@ -170,6 +176,7 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
         embeddings=embeddings,
         files=present,
         notes=(*found.notes, *loaded.notes, *note),
+        long=long,
     )
 
 
@@ -239,6 +246,19 @@ def _listed_only(corpus: Corpus, config: RecipeConfig, present: Sequence[str]) -
     except InputError as error:
         warnings.warn(f"{error}; the table is ignored", UserWarning, stacklevel=2)
         return ()
+
+
+def _long_clips(
+    corpus: Corpus, durations_s: Mapping[str, float], config: RecipeConfig, problems: list[str]
+) -> LongClips | None:
+    """The clips of a corpus that are scored in windows; None if there are none."""
+    if corpus not in SCORED_IN_WINDOWS:
+        return None
+    try:
+        return LongClips.among(durations_s, config.data.audio_max_len, config.windows)
+    except InputError as error:
+        problems.append(f"{corpus.title} has clips that are scored in windows: {error}")
+        return None
 
 
 def warn_of_missing(loaded: LoadedCorpus) -> None:
@@ -318,58 +338,3 @@ def split_weak(
     chosen = set(drawn.tolist())
     held_out = [clip_id for row, clip_id in enumerate(loaded.listed) if row not in chosen]
     return loaded.select([loaded.listed[row] for row in drawn]), loaded.select(held_out)
-
-
-def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
-    """One line: number of clips, hours and missing clips of loaded corpora; reads no audio.
-
-    Args:
-        loaded: corpora by name.
-    """
-    sets = tuple(loaded.values())
-    n_clips = sum(len(one.clip_ids) for one in sets)
-    hours = sum(sum(one.durations_s.values()) for one in sets) / 3600
-    line = f"data: {n_clips} clips in {len(sets)} sets, {hours:.2f} h; "
-    absent = [f"{len(one.missing)} of {one.corpus.title}" for one in sets if one.missing]
-    absent += [
-        f"{len(one.missing_recordings)} recordings of {one.corpus.title}"
-        for one in sets
-        if one.missing_recordings
-    ]
-    line += f"missing: {', '.join(absent)}" if absent else "no listed clip is missing"
-    n_models = len(
-        embedding_identities(one.embeddings for one in sets if one.embeddings is not None)
-    )
-    if n_models > 1:
-        line += f"; embeddings with {n_models} different BEATs weights, clip lengths or precisions"
-        line += ": extract them again"
-    if absent or n_models > 1:
-        line += " (details: generate_dcase_task4_2024.py --check)"
-    return line
-
-
-def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
-    """One line: number of clips per corpus left out for having no event; None if there are none.
-
-    Args:
-        loaded: corpora by name.
-    """
-    sets = [one for one in loaded.values() if one.left_out]
-    if not sets:
-        return None
-    counts = ", ".join(
-        f"{len(one.left_out)} of {one.corpus.title} ({one.corpus.name})" for one in sets
-    )
-    return (
-        f"clips without events, left out: {counts}; to use them, add the corpus to "
-        "data.keep_clips_without_events"
-    )
-
-
-def embedding_identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
-    """Distinct identities (weights, clip length, precision) of embeddings, where recorded."""
-    found: list[dict[str, str | float]] = []
-    for reader in readers:
-        if reader.identity and reader.identity not in found:
-            found.append(reader.identity)
-    return found

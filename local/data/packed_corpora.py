@@ -48,7 +48,9 @@ def pack_corpora(
     packing = choose_packing(config, grid)
     for loaded in corpora:
         path = packed_path(loaded.corpus, config, packing)
-        files = ClipFiles(loaded.corpus.title, loaded.clip_ids, loaded.wavs, loaded.embeddings)
+        files = ClipFiles(
+            loaded.corpus.title, loaded.clip_ids, loaded.wavs, loaded.embeddings, loaded.long
+        )
         reason = pack(path, files, packing, progress=progress)
         if reason is not None:
             header = PackedSet(path).header

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from desed_task.audio.files import read_clip
+from desed_task.audio.files import read_clip, read_window
+from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid
 from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats
 from desed_task.errors import InputError
 from desed_task.parallel import prefetch
@@ -22,13 +23,29 @@ Result = TypeVar("Result")
 
 
 Precision = Literal["32", "bf16"]
-_NamedFiles = Sequence[tuple[str, Path]]
+
+
+class FileWindow(NamedTuple):
+    """A window of a file that is longer than a clip.
+
+    Attributes:
+        wav: the file.
+        windows: positions of windows.
+        span: the window.
+    """
+
+    wav: Path
+    windows: WindowGrid
+    span: Span
+
+
+_NamedFiles = Sequence[tuple[RowName, Path | FileWindow]]
 
 
 class AudioBatch(NamedTuple):
-    """Names and waveforms (clip, sample) of clips, and the faults of unreadable ones."""
+    """Names and waveforms (row, sample) of clips and windows, and the faults of unreadable ones."""
 
-    clip_ids: list[str]
+    clip_ids: list[RowName]
     waveform: Tensor
     faults: list[str]
 
@@ -36,7 +53,7 @@ class AudioBatch(NamedTuple):
 class EmbeddedBatch(NamedTuple):
     """Embeddings of a batch; the event `ready` marks the end of their copy to the CPU."""
 
-    clip_ids: list[str]
+    clip_ids: list[RowName]
     frame: Tensor
     global_: Tensor
     faults: list[str]
@@ -73,8 +90,14 @@ class Embedder:
         """Features and tokens of the frame embeddings of a clip."""
         return self.beats.size, self.beats.n_tokens(self.n_samples)
 
-    def stream(self, clips: Mapping[str, Path]) -> Generator[EmbeddedBatch, None, None]:
-        """Embeddings of clips, batch by batch, in order; the next files are read meanwhile."""
+    def stream(
+        self, clips: Mapping[RowName, Path | FileWindow]
+    ) -> Generator[EmbeddedBatch, None, None]:
+        """Embeddings of clips and windows, batch by batch, in order; the next are read meanwhile.
+
+        Args:
+            clips: row -> file, whose beginning counts, or window of a file.
+        """
         on_gpu = self.device.type == "cuda"
         size = self.batch_size or (32 if on_gpu else 4)
         named = list(clips.items())
@@ -103,22 +126,27 @@ class Embedder:
             yield _arrived(before)
 
     def _read(self, clips: _NamedFiles) -> AudioBatch:
-        clip_ids, waveforms, faults = [], [], []
-        for clip_id, wav in clips:
+        names: list[RowName] = []
+        waveforms, faults = [], []
+        for name, wav in clips:
             try:
-                clip = read_clip(
-                    wav, sample_rate=BEATS_SAMPLE_RATE, n_samples=self.n_samples, rng=None
-                )
+                samples = self._waveform(wav)
             except InputError as error:
                 faults.append(str(error))
             else:
-                clip_ids.append(clip_id)
-                waveforms.append(torch.from_numpy(clip.waveform))
+                names.append(name)
+                waveforms.append(torch.from_numpy(samples))
         waveform = torch.stack(waveforms) if waveforms else torch.empty(0, self.n_samples)
         if self.device.type == "cuda":
             # Only from pinned memory is the copy asynchronous.
             waveform = waveform.pin_memory()
-        return AudioBatch(clip_ids, waveform, faults)
+        return AudioBatch(names, waveform, faults)
+
+    def _waveform(self, wav: Path | FileWindow) -> Waveform:
+        if isinstance(wav, FileWindow):
+            return read_window(wav.wav, wav.windows, wav.span)
+        clip = read_clip(wav, sample_rate=BEATS_SAMPLE_RATE, n_samples=self.n_samples, rng=None)
+        return clip.waveform
 
     @torch.inference_mode()
     def _embed(self, batch: AudioBatch) -> EmbeddedBatch:

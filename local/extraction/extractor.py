@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,20 @@ import torch
 from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, sha256_of
+from desed_task.audio.files import probe
+from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingReader, read_layout
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
-from local.extraction.embedder import Embedder, Precision
+from desed_task.parallel import thread_map
+from local.corpora import SCORED_IN_WINDOWS
+from local.extraction.embedder import Embedder, FileWindow, Precision
 from local.extraction.sets import REPEATS
+
+# Threads that read headers.
+_N_PROBES = 8
+_WINDOWED = {corpus.name for corpus in SCORED_IN_WINDOWS}
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class Extractor:
             and, if not float32, precision.
         folder: folder of the embedding files.
         progress: whether to show progress bars.
+        windows: gives the windows that longer clips are scored in; None crops all clips.
         overwrite: whether to replace embedding files that this program did not write.
     """
 
@@ -38,6 +47,7 @@ class Extractor:
     identity: dict[str, str | float]
     folder: Path
     progress: bool = True
+    windows: Callable[[], WindowGrid] | None = None
     overwrite: bool = False
 
     @classmethod
@@ -51,6 +61,7 @@ class Extractor:
         batch_size: int | None = None,
         precision: Precision = "32",
         progress: bool = True,
+        windows: Callable[[], WindowGrid] | None = None,
         overwrite: bool = False,
     ) -> Extractor:
         """An extractor with the weights of `checkpoint` that writes below `output_dir`.
@@ -63,6 +74,7 @@ class Extractor:
             batch_size: see `Embedder`.
             precision: see `Embedder`.
             progress: whether to show progress bars.
+            windows: see the class.
             overwrite: whether to replace embedding files that this program did not write.
 
         Raises:
@@ -73,7 +85,7 @@ class Extractor:
         identity = identity_of(path, clip_s)
         if precision != "32":
             identity["precision"] = precision
-        return cls(embedder, identity, output_dir / "beats", progress, overwrite)
+        return cls(embedder, identity, output_dir / "beats", progress, windows, overwrite)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
@@ -91,7 +103,8 @@ class Extractor:
         problems = []
         for name, clips in sets.items():
             try:
-                self._why_not_current(name, clips)
+                long = self._long_clips(name, clips)
+                self._why_not_current(name, clips, () if long is None else long.further)
             except InputError as error:
                 problems.append(str(error))
         if problems:
@@ -102,6 +115,7 @@ class Extractor:
 
         A complete and current file is left alone. Otherwise embeddings of clips that are new or
         newer than the file are computed and the others reused; with other weights all are computed.
+        Clips that are scored in windows get a row for every window.
         If a clip cannot be read, the set stays unfinished, since training would not notice a
         missing or made-up embedding.
 
@@ -115,9 +129,14 @@ class Extractor:
         Raises:
             InputError: see `check`; or another run writes the file, or the disk is full.
         """
-        reason = self._why_not_current(name, clips)
+        long = self._long_clips(name, clips)
+        windows = {} if long is None else long.further
+        counted = f"{len(clips)} clips"
+        if long is not None:
+            counted += f" ({len(long.spans)} of them longer: {len(windows)} further windows)"
+        reason = self._why_not_current(name, clips, windows)
         if reason is None:
-            print(f"{name}: {len(clips)} clips, already up to date")
+            print(f"{name}: {counted}, already up to date")
             return []
         if reason:
             print(f"{name}: {reason}")
@@ -130,21 +149,38 @@ class Extractor:
             n_features=n_features,
             n_tokens=n_tokens,
             identity=self.identity,
+            windows=list(windows),
         ) as writer:
             self._take_over(name, writer, clips)
-            faults = self._compute(name, writer, clips)
+            faults = self._compute(name, writer, clips, long)
             if not faults:
                 writer.finish()
         what = f"not finished, {len(faults)} of" if faults else "finished,"
-        print(f"{name}: {what} {len(clips)} clips{' cannot be read' if faults else ''}")
+        print(f"{name}: {what} {counted}{' cannot be read' if faults else ''}")
         return faults
 
-    def _why_not_current(self, name: str, clips: Mapping[str, Path]) -> str | None:
+    def _long_clips(self, name: str, clips: Mapping[str, Path]) -> LongClips | None:
+        """The clips of a set that are scored in windows; unreadable files are not."""
+        if self.windows is None or REPEATS.get(name, name) not in _WINDOWED:
+            return None
+        look = thread_map(
+            _duration_s,
+            list(clips.values()),
+            jobs=_N_PROBES,
+            desc=f"checking {name}",
+            progress=False,
+        )
+        durations_s = dict(zip(clips, look, strict=True))
+        return LongClips.among(durations_s, self.embedder.clip_s, self.windows)
+
+    def _why_not_current(
+        self, name: str, clips: Mapping[str, Path], windows: Iterable[WindowKey]
+    ) -> str | None:
         """Reason to extract; None if the file is current, "" if it does not exist."""
         path = self.path(name)
         if not os.path.lexists(path):
             return ""
-        reason, ours = self._fault(path, clips)
+        reason, ours = self._fault(path, clips, windows)
         if reason and not (ours or self.overwrite):
             raise InputError(
                 f"{path.name}: {reason}; extract_embeddings.py did not write this file: move it "
@@ -152,7 +188,9 @@ class Extractor:
             )
         return reason
 
-    def _fault(self, path: Path, clips: Mapping[str, Path]) -> tuple[str | None, bool]:
+    def _fault(
+        self, path: Path, clips: Mapping[str, Path], windows: Iterable[WindowKey]
+    ) -> tuple[str | None, bool]:
         """Why a file must be extracted again (None if it need not), and whether we wrote it."""
         try:
             # Published files do not record what they were computed with.
@@ -175,6 +213,8 @@ class Extractor:
         if absent or changed:
             text = f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
             return text, ours
+        if lacking := reader.missing(windows):
+            return f"{path} lacks {len(lacking)} windows of longer clips", ours
         return None, ours
 
     def _repeat(self, name: str) -> list[str]:
@@ -193,34 +233,49 @@ class Extractor:
 
     def _take_over(self, name: str, writer: EmbeddingWriter, clips: Mapping[str, Path]) -> None:
         """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
-        writer.forget(set(clips_newer_than(clips, writer.part)) - set(writer.todo))
+        rows = writer.layout.rows
+        changed = set(clips_newer_than(clips, writer.part))
+        done = set(rows) - set(writer.todo)
+        writer.forget([row for row in done if _clip_of(row) in changed])
         for donor in (writer.old, writer.path):
             if donor.exists() and _has_layout(donor):
                 changed = set(clips_newer_than(clips, donor))
-                writer.adopt(donor, [clip_id for clip_id in writer.todo if clip_id not in changed])
-        n_done = len(clips) - len(writer.todo)
+                writer.adopt(donor, [row for row in writer.todo if _clip_of(row) not in changed])
+        left = {_clip_of(row) for row in writer.todo}
+        n_done = len(clips) - len(left)
         if n_done:
             print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")
 
-    def _compute(self, name: str, writer: EmbeddingWriter, clips: Mapping[str, Path]) -> list[str]:
-        todo = writer.todo
+    def _compute(
+        self,
+        name: str,
+        writer: EmbeddingWriter,
+        clips: Mapping[str, Path],
+        long: LongClips | None,
+    ) -> list[str]:
+        todo, n_rows = writer.todo, len(writer.layout.rows)
         self._check_space(name, len(todo))
-        stream = self.embedder.stream({clip_id: clips[clip_id] for clip_id in todo})
-        faults: list[str] = []
+        parts: dict[RowName, Path | FileWindow] = {**clips}
+        if long is not None:
+            for key, span in long.further.items():
+                parts[key] = FileWindow(clips[key.clip_id], long.windows, span)
+        stream = self.embedder.stream({row: parts[row] for row in todo})
+        # A fault of a file concerns all its windows.
+        faults: dict[str, None] = {}
         bar = tqdm(
             desc=name,
-            total=len(clips),
-            initial=len(clips) - len(todo),
-            unit="clip",
+            total=n_rows,
+            initial=n_rows - len(todo),
+            unit="clip" if long is None else "window",
             dynamic_ncols=True,
             disable=not self.progress,
         )
         with bar, closing(stream):
             for batch in stream:
                 writer.put(batch.clip_ids, batch.frame.numpy(), batch.global_.numpy())
-                faults += batch.faults
+                faults |= dict.fromkeys(batch.faults)
                 bar.update(len(batch.clip_ids) + len(batch.faults))
-        return faults
+        return list(faults)
 
     def _check_space(self, name: str, n_clips: int) -> None:
         n_features, n_tokens = self.embedder.shape
@@ -236,6 +291,17 @@ class Extractor:
 def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
     """The identity of embeddings: the weights and the length of a clip."""
     return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
+
+
+def _duration_s(wav: Path) -> float:
+    try:
+        return probe(wav).duration_s
+    except InputError:
+        return 0.0  # reported when its samples are read
+
+
+def _clip_of(row: RowName) -> str:
+    return row if isinstance(row, str) else row.clip_id
 
 
 def _has_layout(path: Path) -> bool:

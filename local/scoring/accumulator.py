@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_f1_score
 
+from desed_task.audio.windows import Span, WindowGrid
 from desed_task.batch import SedBatch, Source
-from desed_task.evaluation.scores import Scores
+from desed_task.evaluation.scores import FrameScores, Scores
+from desed_task.inference.overlap_add import OverlapAdd
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
@@ -55,11 +59,11 @@ class ScoreAccumulator:
     def clear(self) -> None:
         """Delete all scores and reports."""
         self._strong: dict[tuple[str, Source], ScoreCollector] = defaultdict(
-            lambda: ScoreCollector(VOCABULARY, self.grid)
+            lambda: ScoreCollector(VOCABULARY, self.grid, self.config.windows)
         )
         # Rows of (scores, target).
         self._weak: dict[str, RowCollector] = defaultdict(
-            lambda: RowCollector((2, len(VOCABULARY)))
+            lambda: RowCollector((2, len(VOCABULARY)), self.config.windows)
         )
         self._smoothed: dict[tuple[str, Source], Scores] = {}
         self.reports = {}
@@ -67,14 +71,16 @@ class ScoreAccumulator:
     def add(self, role: str, batch: SedBatch, found: Detection) -> None:
         """Add the scores of a batch by the network `role`."""
         strong, weak, target = found.strong.cpu(), found.weak.cpu(), batch.target.cpu()
+        spans = batch.span or (None,) * len(batch.clip_id)
         for source in batch.source.unique().tolist():
             rows = (batch.source == source).nonzero().squeeze(1).tolist()
-            clip_ids = [batch.clip_id[row] for row in rows]
+            of_rows = [batch.clip_id[row] for row in rows], [spans[row] for row in rows]
             if source == Source.WEAK:
                 present = (target[rows] > 0).any(-1).float()
-                self._weak[role].add(clip_ids, torch.stack([weak[rows].float(), present], dim=1))
+                values = torch.stack([weak[rows].float(), present], dim=1)
+                self._weak[role].add(of_rows[0], values, of_rows[1])
             else:
-                self._strong[role, Source(source)].add(clip_ids, strong[rows])
+                self._strong[role, Source(source)].add(of_rows[0], strong[rows], of_rows[1])
 
     def scores(self, role: str, source: Source) -> Scores:
         """Unfiltered scores of all clips of a corpus."""
@@ -151,47 +157,95 @@ class ScoreAccumulator:
         return maestro_metrics(smoothed, truth.events, truth.durations, stage=stage, role=role)
 
     def _weak_f1(self, role: str) -> float:
-        scores, target = torch.from_numpy(self._weak[role].collect()[1]).unbind(1)
+        collector = self._weak[role]
+        # A class is as likely in a clip as in the window of it that it is likeliest in.
+        longer = [rows.max(axis=0) for _, rows in collector.recordings().values()]
+        rows = np.concatenate([collector.collect()[1], *(row[None] for row in longer)])
+        scores, target = torch.from_numpy(rows).unbind(1)
         value = multilabel_f1_score(
             scores, target.int(), num_labels=len(VOCABULARY), average="macro", threshold=0.5
         )
         return float(value)
 
 
+class _Row(NamedTuple):
+    """A whole clip (no span), or a window of it."""
+
+    clip_id: str
+    span: Span | None
+
+
+# A recording's windows, in order, and their rows.
+Windows = tuple[list[Span], RowArray]
+
+
 class RowCollector:
-    """Collects one row per clip and returns them as one array.
+    """Collects one row per clip, or one per window of a clip, of all processes.
 
     Args:
-        row_shape: shape of a clip's row.
+        row_shape: shape of a row.
+        windows: gives the windows that longer clips are scored in; None if there are none.
     """
 
-    def __init__(self, row_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, row_shape: tuple[int, ...], windows: Callable[[], WindowGrid] | None = None
+    ) -> None:
         self.row_shape = row_shape
-        self._clip_ids: list[str] = []
+        self.windows = windows
+        self._names: list[_Row] = []
         self._rows: list[RowArray] = []
         self._whole: tuple[tuple[str, ...], RowArray] | None = None
+        self._recordings: dict[str, Windows] = {}
 
     def __len__(self) -> int:
         """Number of rows added in this process."""
-        return len(self._clip_ids)
+        return len(self._names)
 
-    def add(self, clip_ids: Sequence[str], rows: Tensor) -> None:
-        """Add the rows (clip, *row_shape) of `clip_ids`."""
-        self._clip_ids.extend(clip_ids)
+    def add(self, clip_ids: Sequence[str], rows: Tensor, spans: Sequence[Span | None] = ()) -> None:
+        """Add rows.
+
+        Args:
+            clip_ids: the clip of each row.
+            rows: (row, *row_shape).
+            spans: the window of each row, None for a whole clip; empty if all are.
+        """
+        spans = spans or [None] * len(clip_ids)
+        self._names.extend(_Row(*name) for name in zip(clip_ids, spans, strict=True))
         self._rows.append(rows.detach().float().cpu().numpy())
         self._whole = None
 
     def collect(self) -> tuple[tuple[str, ...], RowArray]:
-        """The distinct clips of all processes, sorted, and their rows (clip, *row_shape).
+        """The distinct whole clips of all processes, sorted, and their rows (clip, *row_shape).
 
         The first call after `add` is collective: every process must make it.
         """
         if self._whole is None:
-            clip_ids, rows = _gather(self._clip_ids, self._stacked())
-            # Distributed samplers repeat clips so that all processes have equally many.
-            kept, first = np.unique(np.asarray(clip_ids, dtype=object), return_index=True)
-            self._whole = tuple(kept), rows[first]
+            names, rows = _gather(self._names, self._stacked())
+            # Distributed samplers repeat rows so that all processes have equally many.
+            first = {name: row for row, name in reversed(list(enumerate(names)))}
+            clip_ids = sorted(name.clip_id for name in first if name.span is None)
+            self._whole = tuple(clip_ids), rows[[first[_Row(one, None)] for one in clip_ids]]
+            self._recordings = self._by_recording(first, rows)
         return self._whole
+
+    def recordings(self) -> dict[str, Windows]:
+        """Clips of all processes that are scored in windows, sorted, with all their windows.
+
+        Collective like `collect`.
+        """
+        self.collect()
+        return self._recordings
+
+    def _by_recording(self, first: dict[_Row, int], rows: RowArray) -> dict[str, Windows]:
+        windows = sorted((name for name in first if name.span is not None), key=_order)
+        found = {}
+        for clip_id, group in groupby(windows, key=lambda name: name.clip_id):
+            names = list(group)
+            spans = [name.span for name in names if name.span is not None]
+            # A run over a few batches may end within a recording, which then has no scores.
+            if self.windows and spans == self.windows().spans(spans[0].n_samples):
+                found[clip_id] = spans, rows[[first[name] for name in names]]
+        return found
 
     def _stacked(self) -> RowArray:
         return np.concatenate([np.empty((0, *self.row_shape), dtype=np.float32), *self._rows])
@@ -203,23 +257,50 @@ class ScoreCollector(RowCollector):
     Args:
         vocabulary: classes of the scores.
         grid: frames of the scores.
+        windows: as of `RowCollector`.
     """
 
-    def __init__(self, vocabulary: Vocabulary, grid: FrameGrid) -> None:
-        super().__init__((len(vocabulary), grid.n_frames))
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        grid: FrameGrid,
+        windows: Callable[[], WindowGrid] | None = None,
+    ) -> None:
+        super().__init__((len(vocabulary), grid.n_frames), windows)
         self.vocabulary = vocabulary
         self.grid = grid
 
     def scores(self) -> Scores:
-        """Scores of the clips that all processes have added as (class, frame) rows."""
+        """Scores of the clips that all processes have added as (class, frame) rows.
+
+        Those of windows are overlap-added.
+        """
         clip_ids, rows = self.collect()
         values = np.ascontiguousarray(rows.transpose(0, 2, 1))
-        return Scores(clip_ids, values, self.grid.boundaries_s, self.vocabulary)
+        recordings = self.recordings()
+        return Scores(
+            (*clip_ids, *recordings),
+            values,
+            self.grid.boundaries_s,
+            self.vocabulary,
+            tuple(self._joined(*of_windows) for of_windows in recordings.values()),
+        )
+
+    def _joined(self, spans: list[Span], rows: RowArray) -> FrameScores:
+        assert self.windows is not None
+        windows = self.windows()
+        adder = OverlapAdd(windows, len(self.vocabulary))
+        parts = [adder.add(span, row.T) for span, row in zip(spans, rows, strict=True)]
+        return FrameScores(np.concatenate(parts), windows.boundaries_s(spans[0].n_samples))
 
 
-def _gather(clip_ids: list[str], rows: RowArray) -> tuple[list[str], RowArray]:
+def _order(name: _Row) -> tuple[str, int]:
+    return name.clip_id, -1 if name.span is None else name.span.first
+
+
+def _gather(clip_ids: list[_Row], rows: RowArray) -> tuple[list[_Row], RowArray]:
     if not (dist.is_available() and dist.is_initialized()):
         return clip_ids, rows
-    parts: list[tuple[list[str], RowArray]] = [([], rows)] * dist.get_world_size()
+    parts: list[tuple[list[_Row], RowArray]] = [([], rows)] * dist.get_world_size()
     dist.all_gather_object(parts, (clip_ids, rows))
     return [name for names, _ in parts for name in names], np.concatenate([p[1] for p in parts])

@@ -20,17 +20,17 @@ _SHORTEST_FRAME_S = 1e-5
 
 def write_scores(path: Path, raw: Scores, smoothed: Scores) -> None:
     """Write the scores of a corpus to one compressed file, atomically: arrays unprocessed and
-    postprocessed (clip, frame, class), clip_ids, event_labels and boundaries_s.
+    postprocessed (clip, frame, class), clip_ids, event_labels and boundaries_s; for the last of
+    clip_ids, if scored in windows, long_unprocessed, long_postprocessed (frame, class),
+    long_n_frames (clip,) and long_boundaries_s, one clip after the other.
     """
+    arrays = {
+        name: values.astype(np.float32)
+        for kind, scores in zip(SCORE_KINDS, (raw, smoothed), strict=True)
+        for name, values in scores.arrays(kind).items()
+    }
     with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary,
-            unprocessed=raw.values.astype(np.float32),
-            postprocessed=smoothed.values.astype(np.float32),
-            clip_ids=np.array(raw.clip_ids),
-            event_labels=np.array(raw.vocabulary.labels),
-            boundaries_s=raw.boundaries_s,
-        )
+        np.savez_compressed(temporary, **arrays, **raw.layout)
 
 
 def score_folder(run_folder: Path, role: str, kind: str) -> Path:
@@ -42,12 +42,12 @@ def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, f
     """Write `<clip>.tsv` per clip: onset, offset and one column per class, up to the clip's end."""
     head = "\t".join(["onset", "offset", *scores.vocabulary])
     formats = ["%.8g", "%.8g", *["%.6f"] * len(scores.vocabulary)]
-    clips = zip(scores.clip_ids, scores.values, strict=True)
     title = f"{folder.parent.name}/{folder.name}"
-    for clip_id, values in tqdm(
+    clips = zip(scores.clip_ids, scores.each(), strict=True)
+    for clip_id, (values, boundaries_s) in tqdm(
         clips, title, len(scores.clip_ids), unit="clip", dynamic_ncols=True, leave=False
     ):
-        ends_s = crop_boundaries(scores.boundaries_s, durations_s[clip_id])
+        ends_s = crop_boundaries(boundaries_s, durations_s[clip_id])
         times = np.stack([ends_s[:-1], ends_s[1:]], axis=1)
         with atomic_path(folder / f"{clip_id}.tsv") as temporary:
             np.savetxt(

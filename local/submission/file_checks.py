@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.audio.clip_files import clip_files
+from desed_task.audio.windows import scored_s
 from desed_task.dataio.clip_names import last_part
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
-from local.data.clip_ends import MOST_S, check_clip_durations, header_durations
+from local.data.clip_ends import check_clip_durations, header_durations
 from local.scoring import results
 from local.scoring.score_files import EVALUATION_FILE, SCORE_KINDS, score_folder
 from local.submission.submitted_runs import SubmittedRun
@@ -134,7 +135,7 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
                 )
         present = sorted(run.clips.keys() & there)
         clip_s = run.config.data.audio_max_len
-        end_s = {clip: _scored_until_s(run.clips[clip], clip_s) for clip in present}
+        end_s = {clip: scored_s(run.clips[clip], clip_s) for clip in present}
         faults = thread_map(
             partial(_fault_of_clip, folder, end_s),
             present,
@@ -148,11 +149,6 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         if len(wrong) > _N_EXAMPLES:
             problems.append(f"{folder}: {len(wrong) - _N_EXAMPLES} more tables are wrong")
     return problems
-
-
-def _scored_until_s(duration_s: float, clip_s: float) -> float:
-    """End of a clip's scores: slightly longer clips are cropped to the network's input."""
-    return clip_s if clip_s < duration_s <= clip_s + MOST_S else duration_s
 
 
 def duration_problems(run: SubmittedRun) -> list[str]:

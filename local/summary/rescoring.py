@@ -24,7 +24,6 @@ from desed_task.evaluation.scores import (
     truth_events,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
-from desed_task.labels import Vocabulary
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
@@ -124,7 +123,10 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
     add their durations to psds_eval's hours.
     """
     scores, events, _ = match_clips(scores, truth.events)
-    ends_s = dict.fromkeys(scores.clip_ids, float(scores.boundaries_s[-1]))
+    ends_s = {
+        clip_id: float(of_clip.boundaries_s[-1])
+        for clip_id, of_clip in zip(scores.clip_ids, scores.each(), strict=True)
+    }
     check_scored_lengths(ends_s, truth.durations)
     events = events.within(truth.durations).merged()
     chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
@@ -192,12 +194,7 @@ def read_scores(path: Path) -> Scores:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return Scores(
-                tuple(stored["clip_ids"].tolist()),
-                stored["postprocessed"],
-                stored["boundaries_s"],
-                Vocabulary(stored["event_labels"].tolist()),
-            )
+            return Scores.from_arrays(stored, "postprocessed")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; test the run again") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,14 +93,14 @@ def _figures(
     for truth in data.truths("test"):
         scores = stored[role, truth.source][1]
         for clip_id, name in flat_names(_clips_to_draw(truth)).items():
-            row = scores.clip_ids.index(clip_id)
+            values, boundaries_s = scores.of(clip_id)
             title = f"{clip_id}, {role}"
             yield (
                 # Without its ending, of at most 8 bytes.
                 shorten_name(f"event_roll_{name}", LONGEST_NAME - 8),
                 figures.plot_event_roll(
-                    scores.values[row],
-                    scores.boundaries_s,
+                    values,
+                    boundaries_s,
                     truth.events.events_of(clip_id),
                     scores.vocabulary.labels,
                     title=title,
@@ -120,20 +119,6 @@ def _clips_to_draw(truth: Truth) -> list[str]:
 
 class ScoreWriter(Callback):
     """Writes one table of raw and one of post-processed scores per clip after an evaluation."""
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn of clips that are longer than the network's input."""
-        clip_s = pl_module.config.data.audio_max_len
-        durations_s = _durations(trainer)
-        long = [clip for clip, length_s in durations_s.items() if length_s > clip_s]
-        if long:
-            warnings.warn(
-                f"{len(long)} of {len(durations_s)} evaluation clips "
-                f"(e.g. {', '.join(long[:3])}) are longer than "
-                f"{clip_s:g} s: only their beginning is scored; cut them into shorter ones",
-                UserWarning,
-                stacklevel=2,
-            )
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `metrics_test/{role}_scores/{unprocessed,postprocessed}/<clip>.tsv`, then

@@ -17,11 +17,10 @@ from desed_task.atomic_files import atomic_path, sha256_of
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.evaluation.scores import Scores
-from desed_task.labels import Vocabulary
 from local.checkpoints.restore import load_networks
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import left_out_line
+from local.data.summary_lines import left_out_line
 from local.data.truth import Stage, Truth
 from local.sed_trainer_pretrained import SEDTask4
 from local.tuning.workers.messages import Objective
@@ -67,7 +66,8 @@ def teacher_scores(
     stage, needed = STAGES_OF_OBJECTIVE[part]
     data = SedDataModule(config)
     data.check(needed)
-    for line in (left_out_line(data.loaded), data.late_ends_line()):
+    lines = (left_out_line(data.loaded), data.late_ends_line(), *data.long_clip_lines(needed))
+    for line in lines:
         if line is not None:
             print(line)
     truths = data.truths(stage)
@@ -122,6 +122,10 @@ def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]
     # Which clips are scored: those held out for validation, by the current rules.
     scored_clips = [truth.events.clip_ids for truth in truths]
     digest.update(repr((scored_clips, data.config.data.audio_max_len)).encode())
+    # How longer clips are scored.
+    spans = {name: dict(one.long.spans) for name, one in data.loaded.items() if one.long}
+    if any(spans.values()):
+        digest.update(repr(sorted(spans.items())).encode())
     return digest.hexdigest()
 
 
@@ -131,20 +135,12 @@ def _read(path: Path, identity: str) -> Scores | None:
         with np.load(path, allow_pickle=False) as stored:
             if str(stored["identity"]) != identity:
                 return None
-            labels = Vocabulary(stored["event_labels"].tolist())
-            clip_ids = tuple(stored["clip_ids"].tolist())
-            return Scores(clip_ids, stored["values"], stored["boundaries_s"], labels)
+            return Scores.from_arrays(stored, "values")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # missing or truncated: computed again
 
 
 def _write(path: Path, scores: Scores, identity: str) -> None:
     with atomic_path(path) as temporary:
-        np.savez(
-            temporary,
-            values=scores.values,
-            clip_ids=np.array(scores.clip_ids),
-            event_labels=np.array(scores.vocabulary.labels),
-            boundaries_s=scores.boundaries_s,
-            identity=np.array(identity),
-        )
+        identified = {"identity": np.array(identity)}
+        np.savez(temporary, **scores.arrays("values"), **scores.layout, **identified)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError
-from desed_task.inference.overlap_add import OverlapAdd, WindowGrid
+from desed_task.inference.overlap_add import OverlapAdd
 from desed_task.labels import FrameGrid
 
 GRID = FrameGrid()

@@ -27,7 +27,8 @@ from local.config import load_config
 from local.config_schema import StrongCorpus
 from local.corpora import Corpus
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import LoadedCorpus, left_out_line, table_durations
+from local.data.loaded_corpus import LoadedCorpus, table_durations
+from local.data.summary_lines import left_out_line
 from local.data.truth import Truth
 from local.scoring import accumulator as scoring
 from local.scoring.accumulator import ScoreAccumulator

@@ -10,7 +10,7 @@ import pytest
 
 from local.config import load_config
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import data_summary, embedding_identities
+from local.data.summary_lines import data_summary, embedding_identities
 
 
 @pytest.fixture

@@ -1,0 +1,88 @@
+"""Lines that a stage prints about its data before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from desed_task.audio.windows import CROPPED_S
+from desed_task.dataio.embeddings import EmbeddingReader
+from local.config import RecipeConfig
+from local.data.loaded_corpus import LoadedCorpus
+
+
+def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
+    """One line: number of clips, hours and missing clips of loaded corpora; reads no audio.
+
+    Args:
+        loaded: corpora by name.
+    """
+    sets = tuple(loaded.values())
+    n_clips = sum(len(one.clip_ids) for one in sets)
+    hours = sum(sum(one.durations_s.values()) for one in sets) / 3600
+    line = f"data: {n_clips} clips in {len(sets)} sets, {hours:.2f} h; "
+    absent = [f"{len(one.missing)} of {one.corpus.title}" for one in sets if one.missing]
+    absent += [
+        f"{len(one.missing_recordings)} recordings of {one.corpus.title}"
+        for one in sets
+        if one.missing_recordings
+    ]
+    line += f"missing: {', '.join(absent)}" if absent else "no listed clip is missing"
+    n_models = len(
+        embedding_identities(one.embeddings for one in sets if one.embeddings is not None)
+    )
+    if n_models > 1:
+        line += f"; embeddings with {n_models} different BEATs weights, clip lengths or precisions"
+        line += ": extract them again"
+    if absent or n_models > 1:
+        line += " (details: generate_dcase_task4_2024.py --check)"
+    return line
+
+
+def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
+    """One line: number of clips per corpus left out for having no event; None if there are none.
+
+    Args:
+        loaded: corpora by name.
+    """
+    sets = [one for one in loaded.values() if one.left_out]
+    if not sets:
+        return None
+    counts = ", ".join(
+        f"{len(one.left_out)} of {one.corpus.title} ({one.corpus.name})" for one in sets
+    )
+    return (
+        f"clips without events, left out: {counts}; to use them, add the corpus to "
+        "data.keep_clips_without_events"
+    )
+
+
+def long_clip_lines(sets: Iterable[LoadedCorpus], config: RecipeConfig) -> list[str]:
+    """Lines that count clips longer than the network's input, of clips that are scored."""
+    clip_s = config.data.audio_max_len
+    cropped: list[str] = []
+    windowed: list[str] = []
+    for one in sets:
+        in_windows = {} if one.long is None else one.long.spans
+        longer = [clip_id for clip_id in one.clip_ids if one.durations_s[clip_id] > clip_s]
+        n_long = sum(clip_id in in_windows for clip_id in longer)
+        for n_clips, counts in ((len(longer) - n_long, cropped), (n_long, windowed)):
+            if n_clips:
+                counts.append(f"{n_clips} of {one.corpus.title} ({one.corpus.name})")
+    lines = []
+    if cropped:
+        lines.append(f"clips longer than {clip_s:g} s, cropped: {', '.join(cropped)}")
+    if windowed:
+        lines.append(
+            f"clips longer than {clip_s + CROPPED_S:g} s, scored in windows "
+            f"{config.predict.hop_s:g} s apart: {', '.join(windowed)}"
+        )
+    return lines
+
+
+def embedding_identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
+    """Distinct identities (weights, clip length, precision) of embeddings, where recorded."""
+    found: list[dict[str, str | float]] = []
+    for reader in readers:
+        if reader.identity and reader.identity not in found:
+            found.append(reader.identity)
+    return found
