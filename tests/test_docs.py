@@ -110,8 +110,8 @@ def test_quoted_messages_are_those_of_the_code(page):
         ("--gpus 7: there is not such a GPU (...)", False),
         ("was trained under earlier rules (training revision 1, now 2) and cannot", True),
         ("was trained under earlier rules (training revision 1, then 2) and cannot", False),
-        ("are longer than ... s: only their beginning is scored", True),
-        ("are longer than ... s: only their end is scored", False),
+        ("clips longer than ... s, scored in windows ... s apart: ...", True),
+        ("clips longer than ... s, scored in halves ... s apart: ...", False),
         ("... cannot be used: ...: unknown key ...", True),  # a heading and a line below it
         ("...", False),
         # Docstrings and comments are not messages.

@@ -9,7 +9,7 @@ import pytest
 
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, PsdsSpec, area, psds_from_scores
-from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval
+from desed_task.evaluation.scores import Detections, FrameScores, Scores, as_sed_scores_eval
 from desed_task.evaluation.threshold_runs import find_runs, sums_below
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.postprocess import ClassMedianFilter
@@ -76,6 +76,27 @@ def test_as_sed_scores_eval(n_clips, n_classes, decimals, spec):
         other = expected.class_rocs[label]
         for limit in (1.0, 10.0, 50.0, spec.max_efpr):
             assert area(roc, limit) == pytest.approx(area(other, limit), abs=1e-9)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("n_longer", [1, 7, 25])
+def test_clips_of_other_lengths_count_alike(n_longer, spec):
+    scores, truth = corpus(25, 3, seed=5, decimals=2)
+    first, draws = 25 - n_longer, np.random.default_rng(0)
+    longer = []
+    for row in range(first, 25):
+        more = draws.uniform(0, 0.9, (row, 3)).round(2).astype(np.float32)
+        values = np.concatenate([scores.values[row], more])
+        grid = FrameGrid(n_frames=len(values), clip_s=30.0)
+        longer.append(FrameScores(values, grid.boundaries_s))
+    ragged = Scores(
+        scores.clip_ids, scores.values[:first], GRID.boundaries_s, scores.vocabulary, tuple(longer)
+    )
+    found = exact_psds(ragged, truth, dataset_s=250.0, spec=spec)
+    expected = oracle(ragged, truth, spec)
+    assert found.value == pytest.approx(expected.value, abs=1e-9)
+    assert found.per_class == pytest.approx(expected.per_class, abs=1e-9)
+    assert found.per_class != exact_psds(scores, truth, dataset_s=250.0, spec=spec).per_class
 
 
 def test_scores_that_say_nothing_and_all():

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from desed_task.errors import InputError
-from desed_task.evaluation.scores import Scores, as_sed_scores_eval, check_durations, detect
+from desed_task.evaluation.scores import (
+    FrameScores,
+    Scores,
+    as_sed_scores_eval,
+    check_durations,
+    detect,
+)
 from desed_task.labels import FrameGrid, Vocabulary
 
 GRID = FrameGrid()
@@ -81,3 +87,52 @@ def test_a_detection_that_begins_before_its_clip_s_end_counts_whole():
     assert kept.label_index.tolist() == [0]
     assert kept.offset_s.tolist() == [GRID.boundaries_s[60]] and kept.offset_s[0] > 3.0
     assert len(found.within(np.array([GRID.boundaries_s[20]]))) == 0
+
+
+@pytest.fixture
+def ragged(scores):
+    draws = np.random.default_rng(2)
+    longer = []
+    for n_frames in (166, 469):
+        values = draws.uniform(size=(n_frames, 3)).astype(np.float32)
+        grid = FrameGrid(n_frames=n_frames, clip_s=30.0)
+        longer.append(FrameScores(values, grid.boundaries_s))
+    return Scores(("a", "b", "c", "d", "x", "y"), *_rest(scores), tuple(longer))
+
+
+def _rest(scores):
+    return scores.values, scores.boundaries_s, scores.vocabulary
+
+
+def test_longer_clips_are_selected_mapped_and_detected_too(ragged):
+    chosen = ragged.select(["y", "c", "x"], ["Cat"])
+    assert chosen.clip_ids == ("c", "y", "x")
+    np.testing.assert_array_equal(chosen.of("x").values, ragged.of("x").values[:, 1:2])
+    np.testing.assert_array_equal(ragged.map(np.negative).of("y").values, -ragged.of("y").values)
+    found = detect(ragged, 0.7)
+    for clip, one in enumerate(ragged.each()):
+        grid = FrameGrid(n_frames=len(one.values), clip_s=float(one.boundaries_s[-1]))
+        onset, offset, label = grid.decode(one.values > 0.7)
+        rows = found.clip_index == clip
+        np.testing.assert_array_equal(found.onset_s[rows], onset)
+        np.testing.assert_array_equal(found.offset_s[rows], offset)
+        np.testing.assert_array_equal(found.label_index[rows], label)
+    frames = as_sed_scores_eval(ragged)
+    assert list(frames) == list(ragged.clip_ids) and len(frames["y"]) == 469
+    assert frames["y"]["offset"].iloc[-1] == 30.0
+
+
+@pytest.mark.parametrize("clip_ids", [["a", "y", "x"], ["x", "y"], ["d"]])
+def test_arrays_hold_all_of_it(ragged, clip_ids, tmp_path):
+    chosen = ragged.select(clip_ids)
+    np.savez(tmp_path / "s.npz", **chosen.arrays("kind"), **chosen.layout)
+    with np.load(tmp_path / "s.npz") as stored:
+        again = Scores.from_arrays(stored, "kind")
+    assert again.clip_ids == chosen.clip_ids and again.vocabulary == chosen.vocabulary
+    for one, other in zip(again.each(), chosen.each(), strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.boundaries_s, other.boundaries_s)
+    # Code that knows of clips of one length only reports the others.
+    if chosen.longer:
+        with pytest.raises(InputError, match="do not fit"):
+            Scores(chosen.clip_ids, *_rest(chosen))

@@ -141,3 +141,22 @@ def test_a_grid_with_frames_of_its_own():
         cut = list(windows.cut([np.ones(n_samples, dtype=np.float32)]))
         assert cut[-1].first + cut[-1].n_frames == windows.n_frames(n_samples)
         assert all(len(window.waveform) == 9984 for window in cut)
+
+
+@pytest.mark.parametrize("grid", [GRID, FrameGrid.for_clip(1.0, 16000, 256, 4)])
+def test_spans_are_the_windows_that_are_cut(grid):
+    draws = np.random.default_rng(0)
+    for hop_frames in (1, 7, grid.n_frames // 2, grid.n_frames):
+        windows = WindowGrid(grid, hop_frames)
+        clip, frame = windows.n_samples, grid.frame_samples
+        edges = [1, clip - 1, clip, clip + 1, clip + frame, clip + frame * hop_frames]
+        edges += [n + 1 for n in edges] + draws.integers(1, 3 * clip, 4).tolist()
+        for n_samples in edges:
+            samples = np.arange(1, n_samples + 1, dtype=np.float32)
+            cut, spans = list(windows.cut([samples])), windows.spans(n_samples)
+            assert [window[:3] for window in cut] == [span[:3] for span in spans]
+            for window, span in zip(cut, spans, strict=True):
+                part = samples[windows.start(span) :][:clip]
+                filled = windows.filled(part, longer=n_samples > clip)
+                np.testing.assert_array_equal(filled, window.waveform)
+            assert len(windows.boundaries_s(n_samples)) == windows.n_frames(n_samples) + 1

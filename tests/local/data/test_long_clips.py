@@ -218,8 +218,8 @@ def test_packed_rows_are_those_of_the_files_to_the_bit(place):
             for left, right in zip(one.tensors[:4], other.tensors[:4], strict=True):
                 assert torch.equal(left, right)
             assert loader != "train_dataloader" or not one.span  # cropped at random
-    weak = {c for c, s in zip(files.scored("val")[1].clip_ids, [1] * 9, strict=False)}
-    assert weak & set(WINDOWED)  # so windows of weak clips were compared
+    held_out = set(files.scored("val")[1].clip_ids)
+    assert held_out & set(WINDOWED)  # so windows of weak clips were compared
 
 
 def perfect(data, module, step):
@@ -245,9 +245,7 @@ def test_a_perfect_detector_misses_nothing(place):
     assert metrics["val/teacher/collar_f1_macro_thres05/sed_scores_eval"] == 1.0
     held_out = data.scored("val")[1].clip_ids
     assert len(accumulator._weak["student"].recordings()) == len(set(held_out) & set(WINDOWED)) > 0
-    # 2 of 27 classes are ever present, and all of them are found.
-    value = metrics["val/student/weak_f1_macro_thres05/torchmetrics"]
-    assert value == pytest.approx(2 / 27) or value == pytest.approx(1.0)
+    assert metrics["val/student/weak_f1_macro_thres05/torchmetrics"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("long_s", [30.0, 17.2, 121.0])

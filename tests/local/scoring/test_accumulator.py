@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from desed_task.audio.windows import WindowGrid
+from desed_task.inference.overlap_add import OverlapAdd
 from desed_task.labels import FrameGrid, Vocabulary
 from local.scoring.accumulator import RowCollector, ScoreCollector
 
@@ -53,3 +55,25 @@ def test_nothing_collected_is_no_clips():
     scores = ScoreCollector(VOCABULARY, GRID).scores()
     assert scores.clip_ids == ()
     assert scores.values.shape == (0, 4, 2)
+
+
+def test_windows_of_a_clip_are_joined_in_whatever_order_they_come():
+    grid = FrameGrid()
+    windows = WindowGrid(grid, 80)
+    strong = torch.rand(20, 2, grid.n_frames, generator=torch.Generator().manual_seed(0))
+    rows = [("b", span) for span in windows.spans(400_001)] + [("short", None)]
+    rows += [("a", span) for span in windows.spans(170_000)]
+    collector = ScoreCollector(VOCABULARY, grid, lambda: windows)
+    order = np.random.default_rng(0).permutation([*range(len(rows)), 0, 3, len(rows) - 1])
+    for row in order:
+        collector.add([rows[row][0]], strong[[row]], [rows[row][1]])
+    # One window of it alone is no recording.
+    collector.add(["cut off"], strong[-1:], [windows.spans(300_000)[1]])
+    scores = collector.scores()
+    assert scores.clip_ids == ("short", "a", "b")
+    adder = OverlapAdd(windows, 2)
+    spans = windows.spans(400_001)
+    of_b = [adder.add(span, strong[row].numpy().T) for row, span in enumerate(spans)]
+    np.testing.assert_array_equal(scores.of("b").values, np.concatenate(of_b))
+    assert scores.of("b").boundaries_s[-1] == 400_001 / 16000
+    assert len(scores.of("a").values) == windows.n_frames(170_000)
