@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ PathLike = str | os.PathLike[str]
 WriteObserver = Callable[[Path, Path], None]
 
 _observers: list[WriteObserver] = []
+
+_TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{5}(\.[^.]*)?")
+# Folders in which this process has looked for the temporary files of killed ones.
+_TIDIED: set[str] = set()
 
 
 @contextmanager
@@ -35,14 +41,13 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """A temporary sibling of `path` (same suffix), renamed onto it if the block does not raise.
 
     The sibling is hidden and removed when the block raises, so a reader sees the old file, the
-    new file or none, never a partial one. Parent folders are created.
+    new file or none, never a partial one. Parent folders are created. Siblings that killed
+    processes left in the folder are removed; those of running ones are locked.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(_hidden_name(target))
-    # Not by tempfile: its files are private, and results are meant to be shared like any other
-    # file. The umask is left to the system, as threads cannot ask for it without changing it.
-    temporary.touch(exist_ok=False)
+    _remove_leftovers(target.parent)
+    temporary, lock = _create_temporary(target)
     try:
         yield temporary
         for observe in tuple(_observers):
@@ -50,15 +55,87 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+@contextmanager
+def atomic_folder(path: PathLike) -> Iterator[Path]:
+    """A hidden empty sibling of a folder, which replaces it if the block does not raise.
+
+    A killed process leaves the old folder or the new one, except between two renames: then the old
+    one is hidden, and restored by the next call. Only one process may write the folder at a time.
+    """
+    target = Path(path)
+    new, old = (target.with_name(f".{target.name}.{end}") for end in ("new", "old"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _create_temporary(target: Path) -> tuple[Path, int]:
+    """An empty file beside `target`, and its open descriptor, which keeps it locked."""
+    # Not by tempfile: its files are private, and results are meant to be shared like any other
+    # file. The umask is left to the system, as threads cannot ask for it without changing it.
+    while True:
+        temporary = target.with_name(_hidden_name(target))
+        with suppress(FileExistsError):
+            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            # Another process may have taken it for a leftover before it was locked.
+            if _locked(file, otherwise=True) and os.fstat(file).st_nlink:
+                return temporary, file
+            os.close(file)
 
 
 def _hidden_name(target: Path) -> str:
     """A new name for a temporary sibling; that of a long name is not longer than a name may be."""
-    mark = f".{secrets.token_hex(4)}"
+    mark = f".tmp{secrets.token_hex(3)[:5]}"
     room = LONGEST_NAME - len(os.fsencode(f".{mark}{target.suffix}"))
     if room > 0:
         return f".{shorten_name(target.stem, room)}{mark}{target.suffix}"
-    return mark
+    return f".x{mark}"
+
+
+def _locked(file: int, *, otherwise: bool) -> bool:
+    """Lock an open file if nobody else has; `otherwise` where the file system has no locks."""
+    try:
+        import fcntl  # Not on Windows.
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (OSError, ImportError):
+        return otherwise
+    return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of killed processes, once in a process, as a folder may be large."""
+    place = os.path.abspath(folder)
+    if place in _TIDIED:
+        return
+    _TIDIED.add(place)
+    for name in os.listdir(place):
+        if not _TEMPORARY.fullmatch(name):
+            continue
+        path = os.path.join(place, name)
+        with suppress(OSError):
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if _locked(file, otherwise=False):
+                    os.unlink(path)
+            finally:
+                os.close(file)
 
 
 def sha256_of(path: PathLike) -> str:

@@ -12,14 +12,20 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from desed_task.file_names import is_utf8
 from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
-from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_resumable, resume_hint
+from local.checkpoints.resume import (
+    LAST_CHECKPOINT,
+    check_resumable,
+    find_begun,
+    find_resumable,
+    resume_hint,
+)
 from local.cli.devices import CPU, Device
 from local.cli.exit_status import StoppedError
 from local.cli.progress import progress_bar
@@ -28,7 +34,8 @@ from local.data.datamodule import SedDataModule
 from local.data.summary_lines import data_summary, left_out_line
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
-from local.training.callbacks import RandomStates, RunDescription
+from local.training.callbacks import EarlyStop, RandomStates, RunDescription
+from local.training.checkpoint_files import AtomicCheckpoints
 from local.training.energy import EnergyMeter
 from local.training.feature_statistics import prepare_scaler
 from local.training.macs import count_macs
@@ -83,7 +90,10 @@ def fit(
     _announce(data, "fit", module)
     if checkpoint is None:
         prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
-    trainer = _trainer(config, options, checkpoint, callbacks)
+    place = checkpoint
+    if resume_from == "auto" and checkpoint is None:
+        place = _begun_again(config, options)
+    trainer = _trainer(config, options, place, callbacks)
     best = _train(trainer, module, data, checkpoint)
     if test:
         _test(trainer, module, data, best)
@@ -164,6 +174,15 @@ def _resume_point(
     return None, checkpoint
 
 
+def _begun_again(config: RecipeConfig, options: RunOptions) -> Path | None:
+    """Where the first checkpoint will be written of a run that ended before it."""
+    folder = find_begun(Path(options.log_dir), config)
+    if folder is None:
+        return None
+    print(f"{folder} ended before its first checkpoint; its training begins again")
+    return folder / "checkpoints" / LAST_CHECKPOINT
+
+
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
     _check_log_dir(Path(options.log_dir))
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
@@ -209,6 +228,8 @@ def _trainer(
         # A resumed run continues in its own folder.
         log_dir, version = resumed.parents[2], resumed.parents[1].name
         _check_log_dir(resumed.parents[1])
+        # Lightning writes it only if it is missing, and not atomically.
+        (log_dir / version / "hparams.yaml").unlink(missing_ok=True)
     logger = TensorBoardLogger(
         str(log_dir.parent), log_dir.name, version=version, default_hp_metric=options.name is None
     )
@@ -221,6 +242,7 @@ def _trainer(
         devices=options.device.devices,
         logger=logger,
         callbacks=[*_callbacks(config, Path(logger.log_dir)), *more],
+        plugins=[AtomicCheckpoints()],
         precision=PRECISIONS.get(str(training.precision), training.precision),
         max_epochs=training.n_epochs,
         limit_train_batches=FAST_TRAIN_BATCHES if options.fast_dev_run else None,
@@ -242,7 +264,7 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
         RunDescription(config),
         RandomStates(),
         EnergyMeter(config.energy),
-        EarlyStopping("val/obj_metric", mode="max", patience=config.training.early_stop_patience),
+        EarlyStop("val/obj_metric", mode="max", patience=config.training.early_stop_patience),
         # A run killed between writing its two checkpoints overwrites the first one when resumed.
         ModelCheckpoint(
             checkpoints, monitor="val/obj_metric", mode="max", enable_version_counter=False

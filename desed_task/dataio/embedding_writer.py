@@ -173,8 +173,9 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
                 f"{self.path}: {len(self.todo)} clips are missing; {EXTRACT_REMEDY} again"
             )
         self.close()
-        os.replace(self.part, self.path)
+        # First, as nothing would look for it beside a finished file.
         self.old.unlink(missing_ok=True)
+        os.replace(self.part, self.path)
 
     def close(self) -> None:
         """Mark the clips written so far and close; the unfinished file stays for the next run."""

@@ -134,7 +134,9 @@ def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:
 
 
 def remove_stale_packs(path: Path) -> None:
-    """Remove partial files of killed runs beside `path`; those still being written are locked."""
+    """Remove partial files of killed runs beside `path`; those still being written are locked by
+    `atomic_path`.
+    """
     for part in path.parent.glob(f".*{path.suffix}"):
         with open(part, "rb") as file:
             try:
@@ -201,7 +203,6 @@ def _embedding_shape(reader: EmbeddingReader | None, packing: Packing) -> tuple[
 
 def _write(path: Path, files: ClipFiles, header: PackedHeader, progress: bool) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
         file.write(header.encode())
         with tqdm(
             desc=f"packing {files.title}",

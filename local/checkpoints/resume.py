@@ -36,7 +36,7 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
         if _stored_revision(folder) < REVISION:
             earlier.append(folder)
         elif _stored_config(folder) == config:
-            return (folder, None) if (folder / results.RESULTS_FILE).is_file() else (None, last)
+            return (folder, None) if _is_finished(folder, config) else (None, last)
     if earlier:
         others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
         print(
@@ -44,6 +44,38 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
             "changed), so left alone and not resumed; a new training starts"
         )
     return None, None
+
+
+def _is_finished(folder: Path, config: RecipeConfig) -> bool:
+    """Whether a training was tested to the end; the energy of the test is written last."""
+    energy = results.emissions_file(folder, "test")
+    measured = not config.energy.enabled or (energy.is_file() and energy.stat().st_size > 0)
+    return (folder / results.RESULTS_FILE).is_file() and measured
+
+
+def find_begun(log_dir: Path, config: RecipeConfig) -> Path | None:
+    """The newest training of this configuration that ended before its first checkpoint.
+
+    Without this, each kill in the first epoch would leave a run folder without results.
+    """
+    folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
+    for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
+        has_checkpoint = (folder / "checkpoints" / LAST_CHECKPOINT).exists()
+        if not has_checkpoint and _is_training(folder) and _stored_config(folder) == config:
+            return folder
+    return None
+
+
+def _is_training(folder: Path) -> bool:
+    """Whether a run is a training under these rules, or ended before this was written."""
+    path = folder / "run.yaml"
+    if not path.exists():
+        return True
+    try:
+        stage = yaml.safe_load(path.read_text(encoding="utf-8"))[0]["stage"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
+        return False
+    return bool(stage == "fit") and _stored_revision(folder) == REVISION
 
 
 def check_resumable(path: Path, config: RecipeConfig) -> None:

@@ -74,6 +74,11 @@ def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
+def emissions_file(run_folder: Path, stage: str) -> Path:
+    """codecarbon's table of a stage (training, test or eval) in a run folder."""
+    return run_folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
+
+
 def print_results(folder: Path) -> None:
     """Print the table of a finished run."""
     content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from desed_task.atomic_files import atomic_folder
 from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.cli.own_files import OwnFiles, own_outputs
@@ -30,7 +31,6 @@ from local.submission.metadata import compose_metadata
 from local.submission.metadata_form import MetadataForm, read_form
 from local.submission.package import (
     ZIP,
-    atomic_folder,
     package_contents,
     system_folders,
     technical_reports,

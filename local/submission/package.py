@@ -15,11 +15,9 @@ The layout is that of the organisers' checker of 2024.
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +48,6 @@ def package_contents(system: Path) -> tuple[str, list[str]] | None:
         return None
     found = read_yaml(path)["results"]
     return found["model"], [run["checkpoint_sha256"] for run in found["runs"]]
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a hidden sibling that replaces `target` if the block succeeds."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(4)
-    place, old = (target.with_name(f".{target.name}.{mark}{end}") for end in ("", ".old"))
-    try:
-        place.mkdir()
-        yield place
-        if target.exists():
-            target.rename(old)
-        place.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def write_system(

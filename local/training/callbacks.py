@@ -14,7 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
@@ -65,6 +65,24 @@ class RandomStates(Callback):
         np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
         version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
+
+
+class EarlyStop(EarlyStopping):
+    """Early stopping that a resumed training keeps to.
+
+    Lightning stores the count of validations without improvement, but not that training has ended:
+    a run killed during its test would train another epoch when it is resumed.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """The key of Lightning's class, which checkpoints of earlier versions have."""
+        return super().state_key.replace(type(self).__name__, EarlyStopping.__name__, 1)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Train no epoch if training had ended."""
+        if self.stopped_epoch or self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class RunDescription(Callback):

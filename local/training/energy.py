@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
 from local.config_schema import Energy
+from local.scoring.results import emissions_file
 
 ENERGY_STAGES = ("training", "test", "eval")
 
@@ -83,11 +84,6 @@ class EnergyMeter(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"energy/{name}_kwh": self.energy_kwh[name]}, trainer.global_step)
         print(f"energy of {name}: {self.energy_kwh[name]:.6f} kWh (codecarbon's estimate)")
-
-
-def emissions_file(run_folder: Path, stage: str) -> Path:
-    """codecarbon's table of a stage (training, test or eval) in a run folder."""
-    return run_folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
 
 
 def is_on_gpu(trainer: pl.Trainer) -> bool:

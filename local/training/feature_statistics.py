@@ -50,9 +50,12 @@ def prepare_scaler(
             print(f"feature statistics: {path}")
             return
         print(f"{path} contains statistics of other features or clips; fitting them again")
-    scaler.fit(_log_mel(mel_spec, loader()))
-    with atomic_path(path) as temporary:
-        torch.save({"made_from": made_from, "state": scaler.state_dict()}, temporary)
+    # Training draws the same random numbers whether they are fitted here or loaded.
+    with torch.random.fork_rng(devices=()):
+        scaler.fit(_log_mel(mel_spec, loader()))
+    # Given a path, torch would store the temporary name in the file.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"made_from": made_from, "state": scaler.state_dict()}, file)
     print(f"feature statistics: fitted on the training set and saved to {path}")
 
 

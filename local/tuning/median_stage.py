@@ -29,7 +29,12 @@ from local.tuning.study_log import (
     StudyLog,
     write_config,
 )
-from local.tuning.training_stage import TuningPlan, interrupt_on_sigterm, open_study
+from local.tuning.training_stage import (
+    SETTLING_S,
+    TuningPlan,
+    interrupt_on_sigterm,
+    open_study,
+)
 from local.tuning.workers.messages import Objective, TrialOutcome
 
 TABLE_FILE = "medians.tsv"
@@ -176,9 +181,15 @@ def search_lengths(plan: TuningPlan, evaluate: Evaluate) -> StudyLog:
         study = open_study(plan)
         log = StudyLog(plan.log_dir, study, plan.space, plan.config, reports=MEDIAN_REPORT_FOLDER)
         end = float("inf") if plan.timeout_s is None else time.monotonic() + plan.timeout_s
-        for trial, _ in study.retry_stale():
-            log.note(trial.number)
-        while study.wants_more() and time.monotonic() < end:
+        log.note_missed()
+        while time.monotonic() < end:
+            for trial, _ in study.retry_stale():
+                log.note(trial.number)
+            if study.has_unowned:
+                time.sleep(SETTLING_S)
+                continue
+            if not study.wants_more():
+                break
             started = study.start_trial()
             tree = replace_values(started.overrides, plan.config.dump())
             try:

@@ -2,7 +2,10 @@
 
 Only a machine's tuner accesses the storage, not its workers. Several tuners may share one study:
 each trial has an owner, `host:process`, that sends a heartbeat every `HEARTBEAT_S` seconds. A trial
-whose owner has ended is failed and retried once.
+whose owner has ended is failed and retried; one whose own process has ended is retried once.
+
+A study that is killed and resumed samples what it would have sampled without: values depend on the
+number of trials before, not counting retries.
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ from local.tuning.workers.messages import OutcomeKind, TrialOutcome
 
 HEARTBEAT_S = 30.0
 GRACE_S = 300.0  # without a heartbeat from another machine
+STARTING_S = 10.0  # between the creation of a trial and its owner's name
 MAX_ATTEMPTS = 2
 OWNER, HEARTBEAT, ATTEMPT, REASON, TRIED_AGAIN = "owner", "beat", "attempt", "reason", "tried_again"
-RETRY_OF, HOME, BASIS = "retry_of", "home", "basis"
+RETRY_OF, HOME, BASIS, FAILED_BY = "retry_of", "home", "basis", "failed_by"
 
 
 class StartedTrial(NamedTuple):
@@ -132,6 +136,12 @@ class SharedStudy:
         """Numbers of this tuner's running trials."""
         return list(self._mine)
 
+    @property
+    def has_unowned(self) -> bool:
+        """Whether a running trial has no owner: it is just being started, or its tuner ended."""
+        states = [t for t in self.trials if t.state == TrialState.RUNNING]
+        return any(OWNER not in trial.user_attrs for trial in states)
+
     def wants_more(self) -> bool:
         """Whether another trial is needed."""
         running = sum(trial.state == TrialState.RUNNING for trial in self.trials)
@@ -145,8 +155,8 @@ class SharedStudy:
         self._mine[trial.number] = trial
         trial.set_user_attr(OWNER, self.owner)
         trial.set_user_attr(HEARTBEAT, self._heartbeats)
-        # Draws depend on the seed, the trial and earlier trials, not on the tuner.
-        draw = np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]
+        # Draws depend on the seed, the trial and earlier trials, not on the tuner or on retries.
+        draw = np.random.SeedSequence((self._seed, self._place(trial))).generate_state(1)[0]
         with warnings.catch_warnings():
             # Considering running trials (constant liar) is experimental before version 5.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -154,6 +164,11 @@ class SharedStudy:
                 seed=int(draw), multivariate=False, constant_liar=True
             )
         return StartedTrial(trial.number, folder_number(trial), self.space.sample(trial))
+
+    def _place(self, trial: Trial) -> int:
+        """The number of a trial, or of the first attempt of a retry, not counting retries."""
+        home = folder_number(trial)
+        return sum(t.number < home and RETRY_OF not in t.user_attrs for t in self.trials)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Record a validation of a running trial; return whether it continues."""
@@ -202,14 +217,17 @@ class SharedStudy:
     def retry_stale(self) -> list[tuple[FrozenTrial, str]]:
         """Fail running trials whose owner has ended, and enqueue retries.
 
+        They do not count as attempts, as the trials are not to blame.
+
         Returns:
             Each of these trials with the reason.
         """
         found = []
+        self._enqueue_lost_retries()
         for trial in self.trials:
             if trial.state == TrialState.RUNNING and trial.number not in self._mine:
                 reason = self._why_stale(trial)
-                if reason and self._fail(trial, "lost", reason):
+                if reason and self._fail(trial, "stopped", reason):
                     found.append((trial, reason))
         return found
 
@@ -219,9 +237,9 @@ class SharedStudy:
         if not owner:
             began = trial.datetime_start or datetime.datetime.min
             age_s = (datetime.datetime.now() - began).total_seconds()
-            return "its tuner ended while starting it" if age_s > HEARTBEAT_S else ""
+            return "its tuner ended while starting it" if age_s > STARTING_S else ""
         host, _, process = owner.rpartition(":")
-        if owner == self.owner or (host == platform.node() and not is_alive(int(process))):
+        if self._has_ended(owner):
             return f"its tuner (process {process}) ended"
         beat, now = trial.user_attrs.get(HEARTBEAT), self._clock()
         last, since = self._seen.get(trial.number, (None, now))
@@ -231,6 +249,30 @@ class SharedStudy:
             return f"no heartbeat from {host} for {GRACE_S:g} s"
         return ""
 
+    def _has_ended(self, owner: str) -> bool:
+        """Whether an earlier tuner of this machine has ended; of another one's it is not known."""
+        host, _, process = owner.rpartition(":")
+        here = host == platform.node()
+        return owner == self.owner or (here and not is_alive(int(process)))
+
+    def _enqueue_lost_retries(self) -> None:
+        """Enqueue retries of trials whose tuner ended between failing and enqueuing them."""
+        trials = self.trials
+        retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        for trial in trials:
+            failed_by = trial.user_attrs.get(FAILED_BY)
+            if trial.state != TrialState.FAIL or not trial.user_attrs.get(TRIED_AGAIN):
+                continue
+            if failed_by and trial.number not in retried and self._has_ended(failed_by):
+                self._enqueue(trial, int(trial.user_attrs.get(ATTEMPT, 1)))
+
+    def _enqueue(self, trial: FrozenTrial, attempt: int) -> None:
+        """Enqueue a retry with the same values; all are sampled again if some are missing."""
+        paths = {dimension.path for dimension in self.space.dimensions}
+        params = trial.params if paths <= trial.params.keys() else {}
+        notes = {ATTEMPT: attempt, RETRY_OF: trial.number, HOME: folder_number(trial)}
+        self.study.enqueue_trial(params, user_attrs=notes)
+
     def _fail(self, trial: FrozenTrial, kind: OutcomeKind, reason: str) -> bool:
         """Fail a running trial and enqueue a retry; return False if another tuner was faster."""
         attempt = int(trial.user_attrs.get(ATTEMPT, 1))
@@ -238,13 +280,12 @@ class SharedStudy:
         try:
             self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
             self.storage.set_trial_user_attr(trial._trial_id, TRIED_AGAIN, again)
+            self.storage.set_trial_user_attr(trial._trial_id, FAILED_BY, self.owner)
             self.study.tell(trial.number, state=TrialState.FAIL)
         except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
             return False
         if again:
-            next_attempt = attempt + (kind == "lost")
-            notes = {ATTEMPT: next_attempt, RETRY_OF: trial.number, HOME: folder_number(trial)}
-            self.study.enqueue_trial(trial.params, user_attrs=notes)
+            self._enqueue(trial, attempt + (kind == "lost"))
         return True
 
 

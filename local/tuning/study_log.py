@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ MEDIAN_REPORT_FOLDER = "report_medians"
 SCORES_FOLDER = "scores"
 MEDIAN_PREFIX = "net.median_filter."
 CHECKPOINT_FOLDER = "checkpoints"
+_NOTED = re.compile(r"^\S+ \S+  trial (\d+)  ", re.MULTILINE)
 STATE_NAMES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -103,6 +105,17 @@ class StudyLog:
         sys.stdout.flush()
         if best is not None and best.number == number:
             self.write_best(best)
+        if self.keep is not None:
+            self._tidy(self.keep)
+
+    def note_missed(self) -> None:
+        """Log trials that ended as their tuner was killed, and remove what it did not remove."""
+        path = self.log_dir / LOG_FILE
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        logged = {int(number) for number in _NOTED.findall(text)}
+        for trial in self.shared_study.trials:
+            if trial.state.is_finished() and trial.number not in logged:
+                self.note(trial.number)
         if self.keep is not None:
             self._tidy(self.keep)
 

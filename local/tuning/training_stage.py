@@ -30,6 +30,7 @@ from local.tuning.workers.pool import TRAIN_TARGET, Worker, WorkerPool
 MAX_FAILURES = 10  # in a row
 # trials in the worst quarter at their epoch are pruned
 KEPT_PERCENTILE = 75.0
+SETTLING_S = 0.5  # pause while a trial has no owner
 STARTUP_TRIALS = 5  # complete trials before any is pruned
 MACHINE_KEYS = {"training.num_workers", "training.enable_progress_bar"}
 # Attribute of a study: what its trials have in common.
@@ -172,6 +173,7 @@ class Tuner:
         with storage_errors(self._origin), interrupt_on_sigterm(), bar:
             self._bar = bar
             self._show()
+            self.log.note_missed()
             try:
                 self._loop()
             except BaseException:
@@ -200,14 +202,16 @@ class Tuner:
             for trial, reason in self.shared_study.retry_stale():
                 tqdm.write(f"trial {trial.number}: {reason}")
                 self.log.note(trial.number)
-            for worker in self.workers.idle:
-                if (end is None or time.monotonic() < end) and self.shared_study.wants_more():
+            in_time = end is None or time.monotonic() < end
+            # A trial without an owner is first, as it may be one to retry.
+            settled = not self.shared_study.has_unowned
+            for worker in self.workers.idle if in_time and settled else ():
+                if self.shared_study.wants_more():
                     self._begin(worker)
             if not self.workers.busy:
-                if not self.shared_study.wants_more() or (
-                    end is not None and time.monotonic() >= end
-                ):
+                if not in_time or (settled and not self.shared_study.wants_more()):
                     return
+                time.sleep(0.0 if settled else SETTLING_S)
                 continue
             for message in self.workers.messages(self.shared_study.next_heartbeat_s()):
                 self._hear(*message)

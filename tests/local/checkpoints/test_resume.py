@@ -14,7 +14,7 @@ from desed_task.errors import InputError
 from local import run
 from local.checkpoints import revision
 from local.checkpoints.restore import detector_spec
-from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_resumable
+from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_begun, find_resumable
 from local.checkpoints.revision import CHANGES, REVISION, REVISION_KEY
 from local.config import load_config
 from local.scoring import results
@@ -30,7 +30,8 @@ def run_folder(mini_conf, tmp_path):
         folder = tmp_path / f"version_{number}"
         for name in files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).touch()
+            (folder / name).write_text("anything" if name == ENERGY else "")
+        folder.mkdir(exist_ok=True)
         config = yaml.safe_dump(load_config(mini_conf).dump())
         (folder / "config.yaml").write_text(config)
         (folder / "run.yaml").write_text(yaml.safe_dump([{"stage": "fit", **record}]))
@@ -40,6 +41,8 @@ def run_folder(mini_conf, tmp_path):
 
 
 LAST_CKPT = f"checkpoints/{LAST_CHECKPOINT}"
+ENERGY = "codecarbon/emissions_baseline_test.csv"
+FINISHED = (results.RESULTS_FILE, ENERGY)
 
 
 def test_an_unfinished_training_is_found_behind_tests_and_evaluations_of_it(
@@ -59,8 +62,42 @@ def test_a_test_does_not_stand_for_a_training(mini_conf, run_folder, tmp_path):
 
 def test_the_newest_training_counts(mini_conf, run_folder, tmp_path):
     run_folder(9, LAST_CKPT)
-    finished = run_folder(10, LAST_CKPT, results.RESULTS_FILE)
+    finished = run_folder(10, LAST_CKPT, *FINISHED)
     assert find_resumable(tmp_path, load_config(mini_conf)) == (finished, None)
+
+
+@pytest.mark.parametrize("written", [(), (ENERGY,), (results.RESULTS_FILE,)])
+def test_a_test_that_was_killed_before_its_last_file_is_done_again(
+    mini_conf, run_folder, tmp_path, written
+):
+    training = run_folder(0, LAST_CKPT, *written)
+    config = load_config(mini_conf)
+    assert find_resumable(tmp_path, config) == (None, training / LAST_CKPT)
+    if written == (results.RESULTS_FILE,):
+        (training / ENERGY).parent.mkdir()
+        (training / ENERGY).touch()  # killed as it was opened
+        assert find_resumable(tmp_path, config) == (None, training / LAST_CKPT)
+        (training / ENERGY).unlink()
+        unmeasured = load_config(mini_conf, ["energy.enabled=false"])
+        (training / "config.yaml").write_text(yaml.safe_dump(unmeasured.dump()))
+        assert find_resumable(tmp_path, unmeasured) == (training, None)
+
+
+def test_a_training_killed_before_its_first_checkpoint_is_found(mini_conf, run_folder, tmp_path):
+    config = load_config(mini_conf)
+    assert find_begun(tmp_path, config) is None
+    run_folder(0, LAST_CKPT)
+    run_folder(1, record={"stage": "test", REVISION_KEY: REVISION})
+    run_folder(2, record={})  # of earlier rules
+    assert find_begun(tmp_path, config) is None
+    begun = run_folder(3)
+    other = load_config(mini_conf, ["training.seed=1"])
+    assert find_begun(tmp_path, config) == begun and find_begun(tmp_path, other) is None
+    later = run_folder(10)
+    (later / "run.yaml").unlink()  # killed between its first two files
+    assert find_begun(tmp_path, config) == later
+    (later / "run.yaml").write_text("- [")
+    assert find_begun(tmp_path, config) == begun
 
 
 @pytest.mark.parametrize("finished", [False, True])

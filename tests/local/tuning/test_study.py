@@ -141,10 +141,11 @@ def test_signs_of_life_are_given_at_intervals(study, clock):
 def test_a_trial_that_never_got_an_owner_is_found(study, monkeypatch):
     one = study()
     one.study.ask()
-    assert one.retry_stale() == []  # another tuner may just be at it
-    monkeypatch.setattr(module, "HEARTBEAT_S", -1.0)
+    assert one.retry_stale() == [] and one.has_unowned  # another tuner may just be at it
+    monkeypatch.setattr(module, "STARTING_S", -1.0)
     ((trial, reason),) = one.retry_stale()
     assert trial.number == 0 and reason == "its tuner ended while starting it"
+    assert not one.has_unowned and one.wants_more()
 
 
 def test_draws_of_two_tuners_differ(study):
