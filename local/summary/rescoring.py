@@ -111,7 +111,7 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     if corpus == MAESTRO_VALIDATION:
         # Without audio, the names of clips tell where they end.
         clip_s = config.data.audio_max_len
-        ends_s = windows_of(folder, own, events.clip_ids, clip_s=clip_s).length_s
+        ends_s = windows_of(files, own, events.clip_ids, clip_s=clip_s).length_s
     events = leave_out_late_events(events, ends_s)
     return Truth(corpus.source, events, durations_s, left_out)
 
