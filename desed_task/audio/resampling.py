@@ -27,6 +27,14 @@ from desed_task.audio.files import (
     remove_stale_wavs,
     write_wav,
 )
+from desed_task.audio.freshness import (
+    ClipSource,
+    current_source,
+    read_source_index,
+    source_of,
+    source_stamp,
+    write_source_index,
+)
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 
@@ -49,13 +57,20 @@ class Resampled(NamedTuple):
     clipped: bool = False
 
 
+class _Result(NamedTuple):
+    """A result, and its source as it was read; None if that was written meanwhile."""
+
+    resampled: Resampled
+    source: ClipSource | None
+
+
 @dataclass(frozen=True)
 class ResampleReport:
     """Result of `resample_folder`.
 
     Attributes:
         done: files written.
-        skipped: files already complete, not older than their source and in this sample format.
+        skipped: files already complete, made from their source as it is and in this sample format.
         failed: (source file, reason) of each file that could not be read or written.
         bits: sample format of the files written: 16 for 16-bit integers, 32 for 32-bit floats.
         before: sample format -> number of files in the target folder beforehand.
@@ -85,9 +100,11 @@ def resample_folder(
 ) -> ResampleReport:
     """Resample every WAV file of `source` into `target`, channels kept.
 
-    A partly finished folder is completed: a file is skipped only if its target is complete, not
-    older, and has the right rate and sample format. Files missing in `source` stay in `target`.
-    A file that cannot be read is reported, and the others are processed.
+    A partly finished folder is completed: a file is skipped only if its target is complete, made
+    from the source as it is now, and has the right rate and sample format. What was made from which
+    content is kept beside `target` (see `source_index`); targets that it lacks are current if they
+    are not older than their source. Files missing in `source` stay in `target`. A file that cannot be
+    read is reported, and the others are processed.
 
     Args:
         source: folder of audio at any rate; its subfolders are not searched.
@@ -109,13 +126,24 @@ def resample_folder(
     headers = folder_headers(target, jobs=jobs, progress=progress)
     before = count_formats(headers.values())
     bits = choose_bits(before, bits)
+    known = {source / name: one for name, one in read_source_index(target).items()}
     work = partial(
-        _resample_or_explain, target=target, headers=headers, sample_rate=sample_rate, bits=bits
+        _resample_or_explain,
+        target=target,
+        headers=headers,
+        known=known,
+        sample_rate=sample_rate,
+        bits=bits,
     )
     desc = f"{source.parent.name}/{source.name}"
     results = list(thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress))
     found = dict(zip(wavs, results, strict=True))
-    written = {wav: one for wav, one in found.items() if isinstance(one, Resampled) and one.written}
+    done = {wav: one for wav, one in found.items() if isinstance(one, _Result)}
+    known |= {wav: one.source for wav, one in done.items() if one.source is not None}
+    write_source_index(
+        target, {wav.relative_to(source).as_posix(): one for wav, one in known.items()}
+    )
+    written = {wav: one.resampled for wav, one in done.items() if one.resampled.written}
     failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
     other, targets = of_other_format(headers, bits), {target_of(wav, target) for wav in wavs}
     return ResampleReport(
@@ -135,6 +163,8 @@ def resample_file(
 ) -> Resampled:
     """Resample one file unless its target is complete, in this sample format and not older.
 
+    Which content a file was made from is only known in a folder: see `resample_folder`.
+
     Args:
         source: audio at any rate.
         target: the WAV file to write.
@@ -145,7 +175,8 @@ def resample_file(
     Raises:
         InputError: the source cannot be read or the target cannot be written.
     """
-    return _resample(Path(source), Path(target), _header(Path(target)), sample_rate, bits)
+    source, target = Path(source), Path(target)
+    return _resample(source, target, _header(target), None, sample_rate, bits).resampled
 
 
 def choose_bits(before: Mapping[str, int], bits: Bits | None) -> Bits:
@@ -190,11 +221,16 @@ def target_of(source: Path, folder: Path) -> Path:
 
 
 def _resample_or_explain(
-    source: Path, target: Path, headers: Mapping[Path, AudioInfo], sample_rate: int, bits: Bits
-) -> Resampled | str:
+    source: Path,
+    target: Path,
+    headers: Mapping[Path, AudioInfo],
+    known: Mapping[Path, ClipSource],
+    sample_rate: int,
+    bits: Bits,
+) -> _Result | str:
     path = target_of(source, target)
     try:
-        return _resample(source, path, headers.get(path), sample_rate, bits)
+        return _resample(source, path, headers.get(path), known.get(source), sample_rate, bits)
     except InputError as error:
         return str(error)
 
@@ -207,11 +243,28 @@ def _header(path: Path) -> AudioInfo | None:
 
 
 def _resample(
-    source: Path, target: Path, there: AudioInfo | None, sample_rate: int, bits: Bits
-) -> Resampled:
-    """Resample a file unless `there`, the header of its target, shows that it is up to date."""
-    if there is not None and _is_current(source, target, there, sample_rate, bits):
-        return Resampled(False)
+    source: Path,
+    target: Path,
+    there: AudioInfo | None,
+    known: ClipSource | None,
+    sample_rate: int,
+    bits: Bits,
+) -> _Result:
+    """Resample a file unless its target is up to date.
+
+    Args:
+        source: the file.
+        target: the result.
+        there: header of the target; None if it cannot be read.
+        known: the source that the target was made from; None if unknown.
+        sample_rate: of the target, in Hz.
+        bits: of the target.
+    """
+    if there is not None and target.is_file() and _fits(source, there, sample_rate, bits):
+        same = current_source(source, known, target.stat().st_mtime)
+        if same is not None:
+            return _Result(Resampled(False), same)
+    stamp = source_stamp(source)
     with open_audio(source) as sound:
         samples = sound.read(dtype="float32")
         rate = sound.samplerate
@@ -223,10 +276,10 @@ def _resample(
         raise InputError(f"{source}: contains samples that are not finite; replace the file")
     if bits == 32:
         write_wav(target, samples, sample_rate, _SUBTYPES[bits])
-        return Resampled(True)
+        return _Result(Resampled(True), source_of(source, stamp))
     integers, clipped = _to_16_bits(samples)
     write_wav(target, integers, sample_rate, _SUBTYPES[bits])
-    return Resampled(True, clipped)
+    return _Result(Resampled(True, clipped), source_of(source, stamp))
 
 
 def _to_16_bits(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:
@@ -237,10 +290,9 @@ def _to_16_bits(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:
     return clipped.astype(np.int16), bool((clipped != rounded).any())
 
 
-def _is_current(source: Path, target: Path, there: AudioInfo, sample_rate: int, bits: Bits) -> bool:
+def _fits(source: Path, there: AudioInfo, sample_rate: int, bits: Bits) -> bool:
+    """Whether a target has the sample format, rate, channels and length of its source's result."""
     if there.subtype != _SUBTYPES[bits]:
-        return False
-    if not target.is_file() or target.stat().st_mtime < source.stat().st_mtime:
         return False
     wanted = probe(source)
     # soxr may round the length up or down.

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.freshness import ClipSource
+from desed_task.dataio.embedding_sources import (
+    add_source_datasets,
+    has_source_datasets,
+    put_source,
+    sources_in,
+)
 from desed_task.dataio.embeddings import (
     EXTRACT_REMEDY,
     FINISHED,
@@ -87,6 +94,15 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         if rows:
             self._write_marks(rows, False)
 
+    @property
+    def sources(self) -> dict[str, ClipSource]:
+        """Clip -> audio that its row was computed from, where recorded."""
+        return sources_in(self._file, self._row)
+
+    def record(self, clip_id: str, source: ClipSource | None) -> None:
+        """Record the audio of a clip, before its embeddings are put; None if it has changed."""
+        put_source(self._file, self._row[clip_id], source)
+
     def put(self, clip_ids: Sequence[str], frame: Array, global_: Array) -> None:
         """Write embeddings of some clips.
 
@@ -115,8 +131,18 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         except OSError as error:
             raise InputError(f"{self.part}: {error}; free some space and run again") from None
 
-    def adopt(self, path: PathLike, clip_ids: Iterable[str]) -> int:
-        """Copy finished rows of the given clips from another file of the same identity and shape.
+    def adopt(
+        self,
+        path: PathLike,
+        clip_ids: Iterable[str],
+        sources: Mapping[str, ClipSource] = MappingProxyType({}),
+    ) -> int:
+        """Copy finished rows of clips from another file of the same identity and shape.
+
+        Args:
+            path: the other file.
+            clip_ids: clips whose audio has not changed since.
+            sources: clip -> its audio, where known.
 
         Returns:
             the number copied; 0 for a file that is missing or of another kind.
@@ -131,6 +157,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             wanted = [clip_id for clip_id in wanted if whole[there[clip_id]]]
             for clip_id in wanted:
                 row = there[clip_id]
+                self.record(clip_id, sources.get(clip_id))
                 self.put([clip_id], donor[FRAME][row][None], donor[GLOBAL][row][None])
         self._mark_pending()
         return len(wanted)
@@ -170,7 +197,10 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             self._refuse_if_in_use()
             there = read_layout(self.part)
             if there == self.layout:
-                return h5py.File(self.part, "r+")
+                file = h5py.File(self.part, "r+")
+                if has_source_datasets(file):
+                    return file
+                file.close()  # of an earlier version
             if there is not None and there[1:] == self.layout[1:]:
                 os.replace(self.part, self.old)
         self._create()
@@ -198,6 +228,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             _lay_out(file, GLOBAL, (n_clips, n_features))
             file.create_dataset(NAMES, data=list(clip_ids), dtype=h5py.string_dtype())
             file.create_dataset(FINISHED, data=np.zeros(n_clips, dtype=np.uint8))
+            add_source_datasets(file, n_clips)
             file.attrs.update(identity)
 
     def _mark_pending(self) -> None:

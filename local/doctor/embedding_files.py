@@ -13,7 +13,7 @@ from local.config import RecipeConfig
 from local.corpora import Corpus
 from local.data.corpus_checks import EXTRACT_HINT, embeddings_path, examples
 from local.doctor.report import CheckpointReport, EmbeddingsReport, Finding
-from local.extraction.extractor import clips_newer_than, identity_of
+from local.extraction.extractor import compare_clips, identity_of
 
 Identity = dict[str, str | float]
 _WHOLE = ("whole", "origin unknown", "unused")
@@ -87,7 +87,8 @@ def embeddings_report(
         state = "unusable" if path.is_file() else "unfinished" if begun else "absent"
         return EmbeddingsReport(str(path), state)
     lacking = tuple(reader.missing(clips))
-    outdated = tuple(clips_newer_than(clips, path))
+    there = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in set(lacking)}
+    outdated = compare_clips(there, reader, read=True).changed
     if lacking:
         state = f"lack {len(lacking)}"
     elif outdated or (reader.identity and not wanted.items() <= reader.identity.items()):
@@ -108,7 +109,7 @@ def embeddings_findings(
         yield Finding(
             "warning",
             corpus.name,
-            f"{report.path}: clips newer than these embeddings: {len(report.outdated)} "
+            f"{report.path}: clips changed since these embeddings: {len(report.outdated)} "
             f"({examples(report.outdated)}); {again}",
         )
     if not report.identity:

@@ -13,12 +13,22 @@ import torch
 from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, sha256_of
+from desed_task.audio.freshness import ClipSource, current_source, source_of, source_stamp
+from desed_task.dataio.embedding_sources import (
+    ChangedClips,
+    changed_clips,
+    note_new_times,
+    read_sources,
+)
 from desed_task.dataio.embedding_writer import EmbeddingWriter
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import EmbeddingReader, read_layout
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
+from desed_task.parallel import thread_map
 from local.extraction.embedder import Embedder, Precision
 from local.extraction.sets import REPEATS
+
+_MIN_FILES_FOR_BAR = 2000
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Extractor:
         """Update the embeddings file of a set.
 
         A complete and current file is left alone. Otherwise embeddings of clips that are new or
-        newer than the file are computed and the others reused; with other weights all are computed.
+        have changed are computed and the others reused; with other weights all are computed.
         If a clip cannot be read, the set stays unfinished, since training would not notice a
         missing or made-up embedding.
 
@@ -130,9 +140,16 @@ class Extractor:
         if reader.identity and reader.identity != self.identity:
             return f"extracted again: {path} has other BEATs weights, clip length or precision"
         absent = reader.missing(clips)
-        changed = set(clips_newer_than(clips, path)) - set(absent)
-        if absent or changed:
-            return f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
+        there = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in set(absent)}
+        found = compare_clips(there, reader, read=True, desc=f"{name}: comparing")
+        if absent or found.changed:
+            n_changed = len(found.changed)
+            return f"{len(absent)} new and {n_changed} changed clips since {path} was written"
+        if reader.identity and not read_sources(path, reader.clip_ids):
+            print(f"{name}: {path} does not record its audio; only the order in time was compared")
+        if found.touched:
+            note_new_times(path, reader.clip_ids, found.sources)
+            print(f"{name}: {len(found.touched)} clips have other times, but the same content")
         return None
 
     def _repeat(self, name: str) -> list[str]:
@@ -151,18 +168,41 @@ class Extractor:
 
     def _take_over(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> None:
         """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
-        writer.forget(set(clips_newer_than(clips, writer.part)) - set(writer.todo))
+        todo, known, written_s = set(writer.todo), writer.sources, writer.part.stat().st_mtime
+        done = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in todo}
+        writer.forget(changed_clips(done, known, written_s, read=True).changed)
         for donor in (writer.old, writer.path):
             if donor.exists():
-                changed = set(clips_newer_than(clips, donor))
-                writer.adopt(donor, [clip_id for clip_id in writer.todo if clip_id not in changed])
+                self._adopt(name, writer, donor, {clip_id: clips[clip_id] for clip_id in writer.todo})
         n_done = len(clips) - len(writer.todo)
         if n_done:
             print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")
 
+    def _adopt(
+        self, name: str, writer: EmbeddingWriter, donor: Path, clips: dict[str, Path]
+    ) -> None:
+        """Copy embeddings of unchanged clips, and record their audio."""
+        layout = read_layout(donor)
+        if layout is None or layout[1:] != writer.layout[1:]:
+            return
+        known, written_s = read_sources(donor, layout.clip_ids), donor.stat().st_mtime
+        there = set(layout.clip_ids)
+        wanted = [clip_id for clip_id, wav in clips.items() if clip_id in there and wav.exists()]
+
+        def look(clip_id: str) -> ClipSource | None:
+            return current_source(clips[clip_id], known.get(clip_id), written_s)
+
+        progress = self.progress and len(wanted) >= _MIN_FILES_FOR_BAR
+        desc = f"{name}: comparing"
+        found = thread_map(look, wanted, jobs=None, desc=desc, progress=progress)
+        looked = zip(wanted, found, strict=True)
+        same = {clip_id: source for clip_id, source in looked if source is not None}
+        writer.adopt(donor, same, same)
+
     def _compute(self, name: str, writer: EmbeddingWriter, clips: dict[str, Path]) -> list[str]:
         todo = writer.todo
         self._check_space(name, len(todo))
+        stamps = {clip_id: source_stamp(clips[clip_id]) for clip_id in todo}
         stream = self.embedder.stream([clips[clip_id] for clip_id in todo])
         faults: list[str] = []
         bar = tqdm(
@@ -175,6 +215,8 @@ class Extractor:
         )
         with bar, closing(stream):
             for batch in stream:
+                for clip_id in batch.clip_ids:
+                    writer.record(clip_id, source_of(clips[clip_id], stamps[clip_id]))
                 writer.put(batch.clip_ids, batch.frame.numpy(), batch.global_.numpy())
                 faults += batch.faults
                 bar.update(len(batch.clip_ids) + len(batch.faults))
@@ -196,8 +238,16 @@ def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
     return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
 
 
-def clips_newer_than(clips: Mapping[str, Path], file: Path) -> list[str]:
-    """Clips whose audio was written after `file`; broken links do not count."""
-    written = file.stat().st_mtime
-    there = ((clip_id, wav) for clip_id, wav in clips.items() if wav.exists())
-    return [clip_id for clip_id, wav in there if wav.stat().st_mtime > written]
+def compare_clips(
+    clips: Mapping[str, Path], reader: EmbeddingReader, *, read: bool, desc: str = ""
+) -> ChangedClips:
+    """Compare clips with the audio that a file's embeddings were computed from.
+
+    Args:
+        clips: clip -> audio file, of clips in the file.
+        reader: reader of the file.
+        read: whether to read audio of which only the time differs.
+        desc: title of a progress bar; none if empty.
+    """
+    known = read_sources(reader.path, reader.clip_ids)
+    return changed_clips(clips, known, reader.path.stat().st_mtime, read=read, desc=desc)
