@@ -6,8 +6,9 @@ follows.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,14 @@ import numpy as np
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.files import list_wavs, probe, read_lossless, remove_stale_wavs, write_wav
+from desed_task.audio.freshness import (
+    ClipSource,
+    current_source,
+    read_source_index,
+    source_of,
+    source_stamp,
+    write_source_index,
+)
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.cli.own_files import own_outputs
@@ -45,11 +54,14 @@ class CutReport:
 
 @dataclass
 class _Cut:
-    """One recording's result: clips written, clips that existed, table rows; or the error."""
+    """One recording's result: clips written, clips that existed, table rows, the recording as it
+    was read; or the error.
+    """
 
     done: int = 0
     skipped: int = 0
     rows: list[tuple[str, str]] = field(default_factory=list)
+    source: ClipSource | None = None
     fault: str = ""
 
 
@@ -70,8 +82,9 @@ def cut_recordings(
 
     Clips are named `{recording}-{onset:06d}-{offset:06d}.wav` in centiseconds. The table's rows are
     sorted by filename and, within a clip, in the annotation's order; a clip without any annotated
-    event has no row. Complete clips that are not older than their recording are kept, so the next
-    run completes an interrupted one.
+    event has no row. Complete clips of a recording that has not changed since are kept, so the next
+    run completes an interrupted one. What they were cut from is kept beside the folder (see
+    `source_index`); clips of a recording that it lacks are kept if they are not older.
 
     Args:
         audio_dir: contains `<recording>.wav`, possibly in subfolders.
@@ -101,9 +114,12 @@ def cut_recordings(
             f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
         )
     remove_stale_wavs(out_folder)
-    cut = partial(_cut_or_explain, audio, labels, out_folder, window_s, hop_s)
+    known = read_source_index(out_folder)
+    cut = partial(_cut_or_explain, audio, labels, known, out_folder, window_s, hop_s)
     name = out_folder.name
     cuts = list(thread_map(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
+    seen = {n: c.source for n, c in zip(found, cuts, strict=True) if c.source is not None}
+    write_source_index(out_folder, known | seen)
     if rows := [row for cut in cuts for row in cut.rows]:
         _write_table(out_table, rows, overwrite)
     return CutReport(
@@ -145,6 +161,7 @@ def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
 def _cut_or_explain(
     audio: dict[str, list[Path]],
     labels: dict[str, list[Path]],
+    known: Mapping[str, ClipSource],
     out_folder: Path,
     window_s: float,
     hop_s: float,
@@ -157,7 +174,7 @@ def _cut_or_explain(
         annotation = _only(labels[recording], recording)
         soft = read_soft_labels(annotation)
         _warn_of_late_labels(annotation, soft, path)
-        return _cut(recording, path, soft, out_folder, window_s, hop_s)
+        return _cut(recording, path, soft, known.get(recording), out_folder, window_s, hop_s)
     except InputError as error:
         return _Cut(fault=str(error))
 
@@ -185,14 +202,23 @@ def _only(paths: list[Path], recording: str) -> Path:
 
 
 def _cut(
-    recording: str, path: Path, soft: SoftLabels, out_folder: Path, window_s: float, hop_s: float
+    recording: str,
+    path: Path,
+    soft: SoftLabels,
+    known: ClipSource | None,
+    out_folder: Path,
+    window_s: float,
+    hop_s: float,
 ) -> _Cut:
     info = probe(path)
     rate = info.sample_rate
     bounds = windows(info.frames, round(window_s * rate), round(hop_s * rate))
     cut = _Cut()
     absent: list[tuple[Path, int, int]] = []
-    oldest = path.stat().st_mtime
+    stamp, oldest = source_stamp(path), path.stat().st_mtime
+    if known is not None:
+        cut.source = current_source(path, known, 0.0)
+        oldest = -math.inf if cut.source is not None else math.inf
     for onset, end in bounds:
         name = clip_name(recording, onset, end, rate)
         cut.rows += [(name, row) for row in _rows(soft, onset / rate, end / rate)]
@@ -202,6 +228,7 @@ def _cut(
         samples, rate, subtype = read_lossless(path)
         for target, onset, end in absent:
             write_wav(target, samples[onset:end], rate, subtype)
+    cut.source = cut.source or source_of(path, stamp)
     cut.done, cut.skipped = len(absent), len(bounds) - len(absent)
     return cut
 
