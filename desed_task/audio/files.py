@@ -15,7 +15,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.audio.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
+from desed_task.audio.codecs.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
 from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
 from desed_task.audio.windows import Span, WindowGrid
@@ -286,7 +286,7 @@ def open_audio(path: PathLike) -> Iterator[sf.SoundFile | DecodedSound]:
     """Open a file; any problem, now or while it is read, raises an InputError.
 
     Uncompressed audio and FLAC are read with libsndfile, anything else with ffmpeg or PyAV
-    (`desed_task.audio.decoding`). Neither gives a part of a file without a warning.
+    (`desed_task.audio.codecs.decoding`). Neither gives a part of a file without a warning.
     """
     try:
         with _open(path) as sound:

@@ -114,10 +114,9 @@ def resample_folder(
     """Resample every WAV file below `source` to the same place below `target`, channels kept.
 
     A partly finished folder is completed: a file is skipped only if its target is complete, made
-    from the source as it is now, and has the right rate and sample format. What each was made from
-    is kept beside `target` (see `source_index`); targets that this lacks are current if they are
-    not older than their source. Files missing in `source` stay in `target`. A file that cannot be
-    read is reported, and the others are processed.
+    from the source as it is now (see `source_index`; without one, not older), and has the right
+    rate and sample format. Files missing in `source` stay in `target`. A file that cannot be read
+    is reported, and the others are processed.
 
     Args:
         source: folder of audio at any rate.
@@ -143,9 +142,7 @@ def resample_folder(
     bits = choose_bits(before, bits)
     target_of = {wav: target / f"{clip_id}.wav" for clip_id, wav in found_clips.files.items()}
     known = {source / name: one for name, one in read_source_index(target).items()}
-    work = partial(
-        _resample_or_explain, target_of, headers, known, sample_rate=sample_rate, bits=bits
-    )
+    work = partial(_resample_or_explain, target_of, headers, known, sample_rate, bits)
     desc = f"{source.parent.name}/{source.name}"
     results = thread_map(work, list(target_of), jobs=jobs, desc=desc, progress=progress)
     found = dict(zip(target_of, results, strict=True))
@@ -228,10 +225,9 @@ def _resample_or_explain(
     target_of: Mapping[Path, Path],
     headers: Mapping[Path, AudioInfo],
     known: Mapping[Path, ClipSource],
-    source: Path,
-    *,
     sample_rate: int,
     bits: Bits,
+    source: Path,
 ) -> _Outcome | str:
     path = target_of[source]
     try:

@@ -12,7 +12,7 @@ import soundfile as sf
 import soxr
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.decoding import DecodedSound
+from desed_task.audio.codecs.decoding import DecodedSound
 from desed_task.audio.files import open_audio
 from desed_task.audio.signal_check import SignalCheck
 from desed_task.errors import InputError

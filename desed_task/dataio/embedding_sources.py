@@ -23,8 +23,8 @@ from desed_task.audio.freshness import (
     current_source,
     source_state,
 )
-from desed_task.dataio.hdf5 import number_dataset, open_hdf5
 from desed_task.errors import InputError
+from desed_task.hdf5 import number_dataset, open_hdf5
 from desed_task.parallel import thread_map
 
 SIZE, MTIME, DIGEST = "source_size", "source_mtime_ns", "source_digest"

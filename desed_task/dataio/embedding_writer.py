@@ -41,8 +41,8 @@ from desed_task.dataio.embeddings import (
     place_of_row,
     read_row,
 )
-from desed_task.dataio.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 from desed_task.errors import InputError
+from desed_task.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 
 _BLOCK = 64
 _FRAMES, _GLOBALS = (FRAME, WINDOW_FRAME), (GLOBAL, WINDOW_GLOBAL)

@@ -82,9 +82,8 @@ def cut_recordings(
 
     Clips are named `{recording}-{onset:06d}-{offset:06d}.wav` in centiseconds. The table's rows are
     sorted by filename and, within a clip, in the annotation's order; a clip without any annotated
-    event has no row. Complete clips of a recording that has not changed since are kept, so the next
-    run completes an interrupted one. What they were cut from is kept beside the folder (see
-    `source_index`); clips of a recording that it lacks are kept if they are not older.
+    event has no row. Complete clips of an unchanged recording are kept (see `source_index`; without
+    one, those that are not older), so the next run completes an interrupted one.
 
     Args:
         audio_dir: contains `<recording>.wav`, possibly in subfolders.
@@ -109,24 +108,23 @@ def cut_recordings(
     labels = by_stem(label_files(annotation_dir))
     found = [name for name in recordings if name in audio]
     if not found:
-        raise InputError(
-            f"{audio_dir}: contains none of the {len(recordings)} recordings "
-            f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
-        )
+        what = f"none of the {len(recordings)} recordings ({recordings[0]}.wav, ...)"
+        remedy = "unpack MAESTRO's development_audio.zip there"
+        raise InputError(f"{audio_dir}: contains {what}; {remedy}")
     remove_stale_wavs(out_folder)
-    known = read_source_index(out_folder)
+    known, desc = read_source_index(out_folder), out_folder.name
     cut = partial(_cut_or_explain, audio, labels, known, out_folder, window_s, hop_s)
-    name = out_folder.name
-    cuts = list(thread_map(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
-    seen = {n: c.source for n, c in zip(found, cuts, strict=True) if c.source is not None}
+    cuts = thread_map(cut, found, jobs=jobs, desc=desc, progress=progress, unit="recording")
+    by_name = dict(zip(found, cuts, strict=True))
+    seen = {name: one.source for name, one in by_name.items() if one.source is not None}
     write_source_index(out_folder, known | seen)
-    if rows := [row for cut in cuts for row in cut.rows]:
+    if rows := [row for one in by_name.values() for row in one.rows]:
         _write_table(out_table, rows, overwrite)
     return CutReport(
-        done=sum(cut.done for cut in cuts),
-        skipped=sum(cut.skipped for cut in cuts),
+        done=sum(one.done for one in by_name.values()),
+        skipped=sum(one.skipped for one in by_name.values()),
         missing=tuple(name for name in recordings if name not in audio),
-        failed=tuple((audio[n][0], c.fault) for n, c in zip(found, cuts, strict=True) if c.fault),
+        failed=tuple((audio[name][0], one.fault) for name, one in by_name.items() if one.fault),
     )
 
 

@@ -33,7 +33,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     windows_of,
 )
-from local.data.clip_lookup import durations_of, names_on_disk
+from local.data.expected_clips import durations_of, names_on_disk
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part

@@ -13,7 +13,7 @@ import pytest
 import soundfile as sf
 
 from benchmarks.odd_audio import ODD_FILES, OddFile, compare, ffmpeg_samples, make
-from desed_task.audio import decoding
+from desed_task.audio.codecs import decoding
 from desed_task.audio.files import estimate_duration_s, open_audio, probe, read_clip, read_lossless
 from desed_task.audio.inspection import inspect_audio
 from desed_task.audio.resampling import resample_file

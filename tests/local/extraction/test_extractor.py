@@ -370,8 +370,8 @@ def test_a_published_file_is_believed_of_clips_in_subfolders(
     assert embedded_rows == []
 
 
-def test_a_published_file_of_names_that_two_clips_share_is_made_again(
-    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+def test_a_published_file_of_names_that_two_clips_share_is_refused(
+    place: Place, embedded_rows: list[int]
 ) -> None:
     publish(place, *(wav.stem for wav in place.wavs()))
     twice = place.wavs()[0]
@@ -379,9 +379,13 @@ def test_a_published_file_of_names_that_two_clips_share_is_made_again(
         (place.audio / name).mkdir()
         shutil.copy2(twice, place.audio / name)
     twice.unlink()
-    extractor(place).extract("devtest", find_clips(place.audio).files)
+    clips = find_clips(place.audio).files
+    said = f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}; .* with --overwrite"
+    with pytest.raises(InputError, match=said):
+        extractor(place).extract("devtest", clips)
+    assert embedded_rows == []
+    replace(extractor(place), overwrite=True).extract("devtest", clips)
     assert sum(embedded_rows) == 7  # none is believed, as the file does not say what made it
-    assert f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}" in capsys.readouterr().out
 
 
 # ---- audio that was replaced

@@ -78,11 +78,11 @@ def open_decoder(path: PathLike, refusal: str) -> Decoder:
     """
     program = which("ffmpeg")
     if program is not None:
-        from desed_task.audio.ffmpeg_program import FfmpegDecoder
+        from desed_task.audio.codecs.ffmpeg_program import FfmpegDecoder
 
         return FfmpegDecoder(path, program)
     if find_spec("av") is not None:
-        from desed_task.audio.pyav import PyavDecoder
+        from desed_task.audio.codecs.pyav import PyavDecoder
 
         return PyavDecoder(path)
     raise InputError(f"{path}: {refusal}")

@@ -14,8 +14,8 @@ import pytest
 
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingReader, read_layout
-from desed_task.dataio.hdf5 import open_hdf5, read_attributes
 from desed_task.errors import InputError
+from desed_task.hdf5 import open_hdf5, read_attributes
 
 CLIPS = ("Yä_0.000_10.000", "b 2", "c")
 IDENTITY: dict[str, str | float] = {"checkpoint_sha256": "ab" * 32, "clip_s": 10.0}
