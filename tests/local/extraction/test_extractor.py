@@ -378,6 +378,10 @@ def test_a_published_file_of_names_that_two_clips_share_is_made_again(
         (place.audio / name).mkdir()
         shutil.copy2(twice, place.audio / name)
     twice.unlink()
-    extractor(place).extract("devtest", find_clips(place.audio).files)
+    clips = find_clips(place.audio).files
+    shared = f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}"
+    with pytest.raises(InputError, match=f"(?s){shared}.*with --overwrite"):
+        extractor(place).extract("devtest", clips)
+    replace(extractor(place), overwrite=True).extract("devtest", clips)
     assert sum(embedded_rows) == 7  # none is believed, as the file does not say what made it
-    assert f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}" in capsys.readouterr().out
+    assert shared in capsys.readouterr().out
