@@ -108,9 +108,10 @@ def cut_recordings(
     labels = by_stem(label_files(annotation_dir))
     found = [name for name in recordings if name in audio]
     if not found:
-        what = f"none of the {len(recordings)} recordings ({recordings[0]}.wav, ...)"
-        remedy = "unpack MAESTRO's development_audio.zip there"
-        raise InputError(f"{audio_dir}: contains {what}; {remedy}")
+        named = (
+            f"{audio_dir}: contains none of the {len(recordings)} recordings ({recordings[0]}.wav"
+        )
+        raise InputError(f"{named}, ...); unpack MAESTRO's development_audio.zip there")
     remove_stale_wavs(out_folder)
     known, desc = read_source_index(out_folder), out_folder.name
     cut = partial(_cut_or_explain, audio, labels, known, out_folder, window_s, hop_s)

@@ -289,7 +289,7 @@ def test_the_trial_is_scored_without_the_event_after_the_end(trials, corpus, tmp
     events = data.truths("test")[0].events
     assert events.onset_s.tolist() == [0.5, 9.5, 9.9999]
     assert events.clip_ids == ("rec1", "rec2", "rec3")
-    run._announce(data)
+    run._announce(data, "test")
     assert (
         "events that end after their clip, kept as annotated: 2 of 3 of DESED dev-test (farthest: "
         "'Dog' until 10.5 s in rec2, which lasts 10 s)" in capsys.readouterr().out

@@ -184,8 +184,8 @@ def test_an_embeddings_file_that_is_none(refused, embeddings):
     folder, override = embeddings
     (folder / "synth_train.hdf5").write_bytes(b"no HDF5")
     text = refused(override)
-    assert f"{folder / 'synth_train.hdf5'}: not an HDF5 file; move it away" in text
-    assert "delete it and run extract_embeddings.py" in text
+    assert f"{folder / 'synth_train.hdf5'}: not an HDF5 file; move it away and run" in text
+    assert "move it away and run extract_embeddings.py" in text
 
 
 def test_an_embedding_size_that_is_not_the_network_s(refused):
