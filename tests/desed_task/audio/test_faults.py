@@ -10,9 +10,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import soundfile as sf
+from desed_task.audio.ffmpeg_program import FfmpegDecoder
 
 from desed_task.audio import decoding
-from desed_task.audio.ffmpeg_program import FfmpegDecoder
 from desed_task.audio.files import estimate_duration_s, probe
 from desed_task.audio.inspection import inspect_audio
 from desed_task.audio.streaming import stream_array, stream_file
