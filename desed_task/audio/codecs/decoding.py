@@ -204,8 +204,8 @@ class DecodedSound:
                 UserWarning,
                 stacklevel=1,
             )
-        check_end(self._path)
         stated_s, decoded_s = self._decoder.stated_s(), self._n_decoded / self.samplerate
+        check_end(self._path, decoded_s)
         if stated_s is not None and stated_s - decoded_s > _NAMED_S:
             self._name_shortfall(stated_s, decoded_s)
 

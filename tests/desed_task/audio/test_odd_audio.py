@@ -27,7 +27,7 @@ DECODED = ("mp3.wav", "stopped.wav", "a.caf", "pipe.flac", "a.oga", "picture.mp3
 DECODED += ("a.opus", "a.m4a", "a.aac", "a.wma", "pipe.webm", "a.mka", "video.mp4", "half.ogg")
 DECODED += ("half.mp3", "half.m4a", "half.webm", "text.mp3", "playlist.m4a", "-dash:and %d.mov")
 WARNED = {
-    "understated.wav": "156478 bytes are not read, as its header states only 20000 bytes",
+    "understated.wav": "156400 bytes are not read, as its header states only 20000 bytes",
     "byte.wav": r"1 of 176400 bytes of samples \(0.0113 ms\) are missing at its end; the rest is",
     "half.ogg": "its last page is incomplete, so that it is cut short",
 }
