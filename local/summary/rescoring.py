@@ -92,10 +92,17 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     events = events.select([clip_id for clip_id in listed if clip_id in there])
     # MAESTRO is scored by recording, so the length of its clips does not matter.
     asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
-    known = durations_of(Path(getattr(config.data, corpus.duration_key)), asked, folder)
+    durations = Path(getattr(config.data, corpus.duration_key))
+    known = durations_of(durations, asked, folder)
     own = header_durations({c: files[c] for c in events.clip_ids if c in files})
-    wavs = {c: files.get(c, folder / f"{c}.wav") for c in asked if c not in known and c not in own}
-    own |= {clip_id: probe(wav).duration_s for clip_id, wav in wavs.items()}
+    untold = [c for c in asked if c not in known and c not in own]
+    own |= {c: probe(files[c]).duration_s for c in untold if c in files}
+    lost = [c for c in untold if c not in files]
+    if lost:
+        raise InputError(
+            f"{durations}: lacks {len(lost)} clips that are not in {folder} either (e.g. "
+            f"{lost[0]}); add their durations to the table or put their audio there"
+        )
     loaded = LoadedCorpus(
         corpus,
         folder,
@@ -127,7 +134,12 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
         clip_id: float(of_clip.boundaries_s[-1])
         for clip_id, of_clip in zip(scores.clip_ids, scores.each(), strict=True)
     }
-    check_scored_lengths(ends_s, truth.durations)
+    check_scored_lengths(
+        f"data.{DEVTEST.duration_key}",
+        ends_s,
+        truth.durations,
+        frame_s=float(scores.boundaries_s[1]),
+    )
     events = events.within(truth.durations).merged()
     chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
     labels = chosen.vocabulary

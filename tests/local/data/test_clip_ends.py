@@ -244,9 +244,21 @@ def test_a_summary_refuses_lies_with_the_audio_or_with_the_scores(stored, lie):
         truth = read_truth(corpora.DEVTEST, config, clips["devtest"])
         return count_desed(random_scores(truth), truth, 2)
 
-    with pytest.raises(InputError, match="wrong durations of 1 clips"):
+    with pytest.raises(InputError, match=r"test_dur(\.tsv)?: wrong durations of 1 clips"):
         count(config)
     assert count(stored(test_dur=lambda rows: rows)[0]).units
+    # The scores of a clip that is cropped end half a second and a part of a frame before it does.
+    lie = "10.5"
+    assert count(stored(test_dur=change)[0]).units
+
+
+def test_a_summary_names_clips_of_unknown_duration(stored):
+    config, clips, where = stored(test_dur=lambda rows: rows[1:])
+    if where == "with audio":
+        assert read_truth(corpora.DEVTEST, config, clips["devtest"]).durations
+        return
+    with pytest.raises(InputError, match=r"test_dur\.tsv: lacks 1 clips that are not in nowhere"):
+        read_truth(corpora.DEVTEST, config, clips["devtest"])
 
 
 def test_a_summary_refuses_lies_about_recordings(stored):
