@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.cli.own_files import own_outputs
 from local.prep.maestro_soft_labels import SoftLabels, label_files, read_soft_labels
+from local.prep.resample import own_audio
 
 TRAIN_HOP_S = 1.0
 VALIDATION_HOP_S = 5.0
@@ -84,7 +86,7 @@ def cut_recordings(
         hop_s: seconds from one clip's onset to the next; at most `window_s`.
         jobs: recordings at a time; None for one per processor.
         progress: whether to show a bar.
-        overwrite: whether to replace a table that this program did not write.
+        overwrite: whether to replace clips and a table that this program did not write.
 
     Raises:
         InputError: a folder is missing or empty, none of the recordings is found, or the table
@@ -102,8 +104,9 @@ def cut_recordings(
         )
     remove_stale_wavs(out_folder)
     cut = partial(_cut_or_explain, audio, labels, out_folder, window_s, hop_s)
-    name = out_folder.name
-    cuts = list(thread_map(cut, found, jobs=jobs, desc=name, progress=progress, unit="recording"))
+    bar: dict[str, Any] = {"desc": out_folder.name, "progress": progress, "unit": "recording"}
+    with own_audio(out_folder, overwrite=overwrite):
+        cuts = list(thread_map(cut, found, jobs=jobs, **bar))
     if rows := [row for cut in cuts for row in cut.rows]:
         _write_table(out_table, rows, overwrite)
     return CutReport(
@@ -234,7 +237,5 @@ def _write_table(path: Path, rows: Iterable[tuple[str, str]], overwrite: bool) -
     # Sorted by name alone: within a clip the annotation's order matters, as later rows overwrite.
     lines += ["\t".join(row) for row in sorted(rows, key=lambda row: row[0])]
     text = "\n".join(lines) + "\n"
-    # What is written anyway is ours, also if an earlier version without records wrote it.
-    same = path.is_file() and path.read_bytes() == text.encode()
-    with own_outputs(path.parent, [], overwrite=overwrite, recognise=lambda _: same):
+    with own_outputs(path.parent, [], overwrite=overwrite):
         write_text_atomic(path, text)
