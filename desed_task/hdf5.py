@@ -260,6 +260,8 @@ def _why_incomplete(
 ) -> str:
     """Why a data set may not hold what it claims; empty if it does."""
     shape = found.get_space().get_simple_extent_dims()
+    if shape is None:
+        return "is empty, without a shape"
     # In Python's integers: the product that HDF5 computes can overflow.
     claimed = math.prod(shape) * item_bytes
     if chunk is not None:

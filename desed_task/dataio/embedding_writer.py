@@ -40,6 +40,7 @@ from desed_task.dataio.embeddings import (
     layout_of,
     place_of_row,
     read_row,
+    store_stamp,
 )
 from desed_task.errors import InputError
 from desed_task.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
@@ -97,6 +98,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         if len(self._row) != len(clip_ids) + len(windows):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
+        self._before = store_stamp(self.path)
         self._file = self._open()
         self._finished = finished_of(self._file, len(self._row))
 
@@ -193,7 +195,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         """Close the file and give it its final name; every clip must be finished.
 
         Raises:
-            InputError: clips are missing.
+            InputError: clips are missing, or another file has appeared under the final name.
         """
         self._mark_pending()
         if self.todo:
@@ -201,6 +203,11 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
                 f"{self.path}: {len(self.todo)} clips are missing; {EXTRACT_REMEDY} again"
             )
         self.close()
+        if store_stamp(self.path) != self._before:
+            raise InputError(
+                f"{self.path}: was written by something else meanwhile, so it is not replaced; "
+                f"move it away and {EXTRACT_REMEDY} again, which only renames {self.part.name}"
+            )
         # First, as nothing would look for it beside a finished file.
         self.old.unlink(missing_ok=True)
         os.replace(self.part, self.path)

@@ -48,6 +48,9 @@ WINDOW_STARTS = "window_starts"
 FINISHED = "finished"
 
 _OF_WINDOWS = (WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, WINDOW_STARTS)
+# Attributes that extract_embeddings.py writes, and the one that no file of it lacks.
+CHECKPOINT_SHA256 = "checkpoint_sha256"
+_MADE_WITH = frozenset((CHECKPOINT_SHA256, "clip_s", "precision"))
 EXTRACT_REMEDY = "run extract_embeddings.py"
 # Encoders normalise their output: BEATs stays below 100. The largest number of 16 bits is 65504.
 LARGEST = 1e5
@@ -80,7 +83,16 @@ class EmbeddingLayout(NamedTuple):
 
     def alike(self, other: EmbeddingLayout) -> bool:
         """Whether rows can be copied between files of two layouts."""
-        return self[1:4] == other[1:4]
+        return self[1:3] == other[1:3] and made_with(self.identity) == made_with(other.identity)
+
+
+def made_with(identity: Identity) -> dict[str, str | float]:
+    """What embeddings were computed with; empty in a file of another program.
+
+    Attributes that others have added to a file of ours do not count.
+    """
+    ours = CHECKPOINT_SHA256 in identity
+    return {name: value for name, value in identity.items() if ours and name in _MADE_WITH}
 
 
 def read_layout(path: PathLike) -> EmbeddingLayout:
@@ -190,7 +202,7 @@ def read_row(file: Any, dataset: str, row: int, name: RowName) -> Array:
         InputError: it cannot be read, or holds values that no encoder computes.
     """
     try:
-        values = np.asarray(file[dataset][row], dtype=np.float32)
+        values = np.asarray(file[dataset][row])
     except OSError as error:
         raise InputError(f"{file.filename}: {dataset} of {name} are damaged ({error})") from None
     reason = absurdity(values)
@@ -199,13 +211,15 @@ def read_row(file: Any, dataset: str, row: int, name: RowName) -> Array:
             f"{file.filename}: {dataset} of {name} {reason}: absurd for an encoder; "
             f"{EXTRACT_REMEDY} again"
         )
-    return values
+    # Only now, as numbers of 64 bits may be too large for 32.
+    return values.astype(np.float32, copy=False)
 
 
 def absurdity(values: Array) -> str:
     """What is wrong with embeddings that are not finite or far too large; empty if nothing is."""
     # Extremes of an array with NaN are NaN, for which both comparisons are false.
-    if values.size == 0 or (values.max() <= LARGEST and values.min() >= -LARGEST):
+    # As Python's floats: LARGEST is infinite in 16 bits.
+    if values.size == 0 or (float(values.max()) <= LARGEST and float(values.min()) >= -LARGEST):
         return ""
     if not np.isfinite(values).all():
         return "are not finite"
@@ -245,9 +259,10 @@ class EmbeddingReader:
             raise InputError(f"{error}; move it away and {EXTRACT_REMEDY}") from None
         if not finished.all():
             raise InputError(f"{self.path}: not finished; {EXTRACT_REMEDY} to complete it")
-        self.clip_ids, self.size, self.n_tokens, self.identity, self.windows = layout
+        self.clip_ids, self.size, self.n_tokens, attributes, self.windows = layout
+        self.identity = made_with(attributes)
         self._row = layout.rows
-        self._stamp = _stamp(self.path)
+        self._stamp = store_stamp(self.path)
         self._handle: Any = None
         self._pid = -1
 
@@ -310,7 +325,7 @@ class EmbeddingReader:
 
     def _open(self) -> Any:
         if self._handle is None or self._pid != os.getpid():
-            if _stamp(self.path) != self._stamp:
+            if store_stamp(self.path) != self._stamp:
                 raise InputError(f"{self.path}: was replaced while in use; start again")
             self._handle = open_hdf5(self.path)
             self._pid = os.getpid()
@@ -322,7 +337,8 @@ def place_of_row(datasets: tuple[str, str], row: int, n_clips: int) -> tuple[str
     return (datasets[0], row) if row < n_clips else (datasets[1], row - n_clips)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def store_stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is replaced or written; None if it is missing."""
     try:
         found = path.stat()
     except FileNotFoundError:

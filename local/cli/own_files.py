@@ -10,11 +10,14 @@ them since. A line is written before its file appears, so a killed run can be re
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 from desed_task.atomic_files import observed_writes, sha256_of
@@ -22,6 +25,8 @@ from desed_task.errors import InputError
 
 RECORD_FILE = ".written.jsonl"
 _MOST_SHOWN = 10
+# Name and digest; a file name has at most 255 bytes, a path 4096, escaped six times as many.
+_LONGEST_LINE = 1 << 15
 
 
 class OwnFiles:
@@ -88,11 +93,29 @@ class OwnFiles:
         if digest not in self._digests(name):
             line = json.dumps([name, digest]).encode() + b"\n"
             # A single write to the end, so that lines of several runs do not mix.
-            with open(self._path, "ab+", buffering=0) as file:
+            with self._open(os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
                 if file.seek(0, os.SEEK_END):
                     file.seek(-1, os.SEEK_END)
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 file.write(line)
+
+    def _open(self, flags: int) -> FileIO:
+        """Open the record, which may come with a folder from elsewhere: never follow a link."""
+        # Without blocking, as a pipe would.
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            file = os.open(self._path, flags, 0o666)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.ENXIO):
+                raise
+        else:
+            if stat.S_ISREG(os.fstat(file).st_mode):
+                return FileIO(file, "rb+" if flags & os.O_RDWR else "rb")
+            os.close(file)
+        raise InputError(
+            f"{self._path}: is a link, folder or pipe, not the record that this program keeps of "
+            "its files; remove it"
+        )
 
     def _may_write(self, path: Path) -> bool:
         name = self._name(path)
@@ -115,20 +138,23 @@ class OwnFiles:
         """Digests of all contents of a name that were ever recorded."""
         with self._lock:
             try:
-                with open(self._path, "rb") as file:
+                with self._open(os.O_RDONLY) as raw, BufferedReader(raw) as file:
                     file.seek(self._read_bytes)
-                    added = file.read()
+                    while line := file.readline(_LONGEST_LINE):
+                        if len(line) < _LONGEST_LINE and not line.endswith(b"\n"):
+                            break  # It is being written.
+                        self._read_bytes += len(line)
+                        self._learn(line)
             except FileNotFoundError:
-                added = b""
-            complete = added[: added.rfind(b"\n") + 1]
-            self._read_bytes += len(complete)
-            for line in complete.splitlines():
-                try:
-                    written, digest = json.loads(line)
-                    self._known.setdefault(written, set()).add(digest)
-                except (ValueError, TypeError):
-                    continue  # A line that was cut when the disk was full.
+                pass
             return self._known.get(name, set())
+
+    def _learn(self, line: bytes) -> None:
+        try:
+            written, digest = json.loads(line)
+            self._known.setdefault(written, set()).add(digest)
+        except (ValueError, TypeError, RecursionError):
+            pass  # A line that was cut when the disk was full, or is not ours.
 
     @property
     def _path(self) -> Path:
@@ -149,14 +175,19 @@ def own_outputs(
     *,
     overwrite: bool,
     recognise: Callable[[Path], bool] | None = None,
+    equivalent: Callable[[Path, Path], bool] | None = None,
 ) -> Iterator[OwnFiles]:
     """Guard an output folder: what is written into it atomically is checked and recorded.
+
+    A file with the content of its new version, or the beginning of it, is replaced, as nothing is
+    lost.
 
     Args:
         folder: the output folder.
         paths: files known to be written, checked at once, before the work begins.
         overwrite: whether to replace the user's files.
         recognise: see `OwnFiles`.
+        equivalent: whether a file that is there loses nothing when a new one replaces it.
 
     Raises:
         InputError: a file of the user would be replaced, now or later in the block.
@@ -165,8 +196,26 @@ def own_outputs(
     own.check(paths)
 
     def observe(target: Path, temporary: Path) -> None:
-        own.check([target])
+        if not _loses_nothing(target, temporary, equivalent):
+            own.check([target])
         own.record(target, temporary)
 
     with observed_writes(observe):
         yield own
+
+
+def _loses_nothing(there: Path, new: Path, equivalent: Callable[[Path, Path], bool] | None) -> bool:
+    if there.is_symlink() or not there.is_file():
+        return False
+    return _is_beginning(there, new) or (equivalent is not None and equivalent(there, new))
+
+
+def _is_beginning(there: Path, new: Path) -> bool:
+    """Whether a file holds the first bytes of another, like one whose writing was interrupted."""
+    if there.stat().st_size > new.stat().st_size:
+        return False
+    with there.open("rb") as one, new.open("rb") as other:
+        while block := one.read(1 << 20):
+            if block != other.read(len(block)):
+                return False
+    return True

@@ -23,7 +23,7 @@ from desed_task.dataio.embedding_sources import (
     read_sources,
 )
 from desed_task.dataio.embedding_writer import EmbeddingWriter
-from desed_task.dataio.embeddings import EmbeddingReader, read_layout
+from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
@@ -202,8 +202,9 @@ class Extractor:
     ) -> tuple[str | None, bool]:
         """Why a file must be extracted again (None if it need not), and whether we wrote it."""
         try:
-            # Published files do not record what they were computed with.
-            ours = bool(read_layout(path).identity)
+            # Published files do not record what they were computed with; other programs may have
+            # written attributes of their own.
+            ours = bool(made_with(read_layout(path).identity))
         except InputError as error:
             return str(error), False
         try:
@@ -337,7 +338,7 @@ class Extractor:
 
 def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
     """The identity of embeddings: the weights and the length of a clip."""
-    return {"checkpoint_sha256": sha256_of(checkpoint), "clip_s": clip_s}
+    return {CHECKPOINT_SHA256: sha256_of(checkpoint), "clip_s": clip_s}
 
 
 def _duration_s(wav: Path) -> float:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from desed_task.atomic_files import write_text_atomic
+from desed_task.atomic_files import atomic_path, write_text_atomic
 from desed_task.audio.clip_files import find_clips
 from desed_task.audio.files import probe
 from desed_task.dataio.clip_names import clip_id_of, match_names
 from desed_task.dataio.tables import read_text
 from desed_task.errors import InputError
+from desed_task.file_names import STREAM_ERRORS
 from desed_task.parallel import thread_map
 from local.prep.resample import FileFailures
 
 DURATION_COLUMNS = ("filename", "duration")
+# How to append to text with a byte order mark; that of UTF-32 begins with that of UTF-16.
+_WIDE = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 
 
 def write_durations(
@@ -39,7 +49,21 @@ def write_durations(
         InputError: the folder is missing or empty.
     """
     named = _named_below(audio) if isinstance(audio, Path) else {wav: wav.name for wav in audio}
-    return _write(named, [], out_tsv, jobs, progress)
+    rows, failed = _rows(named, out_tsv.name, jobs, progress)
+    write_text_atomic(out_tsv, "\n".join(["\t".join(DURATION_COLUMNS), *rows]) + "\n")
+    return failed
+
+
+class CompletedDurations(NamedTuple):
+    """The result of `complete_durations`.
+
+    Attributes:
+        failed: (file, reason) of each unreadable file, of files that share a name, or of the table.
+        added: rows appended to a table that was there.
+    """
+
+    failed: FileFailures
+    added: int = 0
 
 
 def complete_durations(
@@ -48,8 +72,8 @@ def complete_durations(
     *,
     jobs: int | None = None,
     progress: bool = True,
-) -> FileFailures:
-    """Append missing files to a table; existing rows and complete tables are not changed.
+) -> CompletedDurations:
+    """Append missing files to a table; what it holds stays to the byte, as it may be the user's.
 
     Args:
         audio: as in `write_durations`: the files that the table must list.
@@ -58,8 +82,8 @@ def complete_durations(
         progress: as in `write_durations`.
 
     Returns:
-        As in `write_durations`; and (file, reason) of files that share a name, or of the table if a
-        name in it could be that of several files.
+        What failed, also if a name in the table could be that of several files, or its columns are
+        others; and how many rows were added.
 
     Raises:
         InputError: as in `write_durations`.
@@ -72,17 +96,27 @@ def complete_durations(
         if count[name] > 1
     )
     try:
-        rows = read_text(out_tsv).splitlines()[1:] if out_tsv.is_file() else []
-        known = {clip_id_of(row.split("\t")[0]) for row in rows if row.strip()}
+        lines = read_text(out_tsv).splitlines() if out_tsv.is_file() else []
+        known = {clip_id_of(row.split("\t")[0]) for row in lines[1:] if row.strip()}
         found = match_names(map(clip_id_of, named.values()), known)
     except InputError as error:
-        return (*twice, (out_tsv, f"{out_tsv}: {error}"))
+        return CompletedDurations((*twice, (out_tsv, f"{out_tsv}: {error}")))
     absent = {
         wav: name
         for wav, name in named.items()
         if count[name] == 1 and clip_id_of(name) not in found
     }
-    return twice + (_write(absent, rows, out_tsv, jobs, progress) if absent else ())
+    if not absent:
+        return CompletedDurations(twice)
+    if lines and tuple(lines[0].split("\t")) != DURATION_COLUMNS:
+        reason = (
+            f"{out_tsv}: lacks {len(absent)} clips, which are not added, as its columns are not "
+            f"{' and '.join(DURATION_COLUMNS)}; add them, or move the table away"
+        )
+        return CompletedDurations((*twice, (out_tsv, reason)))
+    rows, failed = _rows(absent, out_tsv.name, jobs, progress)
+    _append(out_tsv, rows if lines else ["\t".join(DURATION_COLUMNS), *rows])
+    return CompletedDurations((*twice, *failed), len(rows) if lines else 0)
 
 
 def _named_below(folder: Path) -> dict[Path, str]:
@@ -91,19 +125,29 @@ def _named_below(folder: Path) -> dict[Path, str]:
     return {wav: wav.relative_to(folder).as_posix() for wav in wavs}
 
 
-def _write(
-    named: Mapping[Path, str], rows: list[str], out_tsv: Path, jobs: int | None, progress: bool
-) -> FileFailures:
+def _rows(
+    named: Mapping[Path, str], title: str, jobs: int | None, progress: bool
+) -> tuple[list[str], FileFailures]:
+    """Rows of the files that can be read, and those that cannot."""
     work = list(named.items())
-    results = list(thread_map(_row, work, jobs=jobs, desc=out_tsv.name, progress=progress))
+    results = list(thread_map(_row, work, jobs=jobs, desc=title, progress=progress))
     failed = tuple(
         (wav, str(result))
         for wav, result in zip(named, results, strict=True)
         if isinstance(result, InputError)
     )
-    rows = rows + [result for result in results if isinstance(result, str)]
-    write_text_atomic(out_tsv, "\n".join(["\t".join(DURATION_COLUMNS), *rows]) + "\n")
-    return failed
+    return [result for result in results if isinstance(result, str)], failed
+
+
+def _append(table: Path, rows: Sequence[str]) -> None:
+    """Append rows in the table's encoding and with its ends of lines."""
+    before = table.read_bytes() if table.is_file() else b""
+    text = read_text(table) if before else ""
+    end = "\r\n" if "\r\n" in text else "\n"
+    added = (end if text and not text.endswith("\n") else "") + "".join(row + end for row in rows)
+    wide = next((name for mark, name in _WIDE.items() if before.startswith(mark)), "utf-8")
+    with atomic_path(table) as temporary:
+        temporary.write_bytes(before + added.encode(wide, STREAM_ERRORS))
 
 
 def _row(named: tuple[Path, str]) -> str | InputError:

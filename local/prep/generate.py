@@ -43,7 +43,7 @@ def generate(args: argparse.Namespace) -> int:
     if args.mini:
         from local.prep.mini_corpus.make import make_mini_corpus
 
-        make_mini_corpus(basedir, bits=args.bits, jobs=args.jobs)
+        make_mini_corpus(basedir, bits=args.bits, jobs=args.jobs, overwrite=args.overwrite)
     else:
         layout = DataLayout(load_config(args.conf_file).data, basedir, args.out_dir or basedir)
         if args.dry_run:

@@ -29,6 +29,7 @@ from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.cli.own_files import own_outputs
 from local.prep.maestro_soft_labels import SoftLabels, label_files, read_soft_labels
+from local.prep.resample import own_audio
 
 TRAIN_HOP_S = 1.0
 VALIDATION_HOP_S = 5.0
@@ -96,7 +97,7 @@ def cut_recordings(
         hop_s: seconds from one clip's onset to the next; at most `window_s`.
         jobs: recordings at a time; None for one per processor.
         progress: whether to show a bar.
-        overwrite: whether to replace a table that this program did not write.
+        overwrite: whether to replace clips and a table that this program did not write.
 
     Raises:
         InputError: a folder is missing or empty, none of the recordings is found, or the table
@@ -115,8 +116,9 @@ def cut_recordings(
     remove_stale_wavs(out_folder)
     known, desc = read_source_index(out_folder), out_folder.name
     cut = partial(_cut_or_explain, audio, labels, known, out_folder, window_s, hop_s)
-    cuts = thread_map(cut, found, jobs=jobs, desc=desc, progress=progress, unit="recording")
-    by_name = dict(zip(found, cuts, strict=True))
+    with own_audio(out_folder, overwrite=overwrite):
+        cuts = thread_map(cut, found, jobs=jobs, desc=desc, progress=progress, unit="recording")
+        by_name = dict(zip(found, cuts, strict=True))
     seen = {name: one.source for name, one in by_name.items() if one.source is not None}
     write_source_index(out_folder, known | seen)
     if rows := [row for one in by_name.values() for row in one.rows]:
@@ -260,7 +262,5 @@ def _write_table(path: Path, rows: Iterable[tuple[str, str]], overwrite: bool) -
     # Sorted by name alone: within a clip the annotation's order matters, as later rows overwrite.
     lines += ["\t".join(row) for row in sorted(rows, key=lambda row: row[0])]
     text = "\n".join(lines) + "\n"
-    # What is written anyway is ours, also if an earlier version without records wrote it.
-    same = path.is_file() and path.read_bytes() == text.encode()
-    with own_outputs(path.parent, [], overwrite=overwrite, recognise=lambda _: same):
+    with own_outputs(path.parent, [], overwrite=overwrite):
         write_text_atomic(path, text)

@@ -124,7 +124,7 @@ def prepare(
         bits: sample format of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one per processor.
         progress: whether to show bars.
-        overwrite: whether to replace MAESTRO's tables if this program did not write them.
+        overwrite: whether to replace audio and tables that this program did not write.
 
     Raises:
         InputError: `basedir` is missing or contains nothing to prepare; `out_dir` is not writable.
@@ -135,7 +135,9 @@ def prepare(
     steps: list[PreparationStep] = []
     if "maestro" in wanted:
         steps += _cut(layout, jobs, progress, overwrite)
-    steps += resample_parts(layout, wanted, bits=bits, jobs=jobs, progress=progress)
+    steps += resample_parts(
+        layout, wanted, bits=bits, jobs=jobs, progress=progress, overwrite=overwrite
+    )
     steps += _durations(layout, wanted, jobs, progress)
     absent = tuple(_absent(layout, wanted))
     if not steps and not any(layout.found(f.key).exists() for f in FOLDERS if f.part in wanted):
@@ -220,10 +222,11 @@ def _durations(
             # Recordings are known by their names, whatever subfolder they lie in.
             audio = list_wavs(folder, recursive=True) if part == "maestro" else folder
             before = table.is_file()
-            failed = complete_durations(audio, table, jobs=jobs, progress=progress)
+            done = complete_durations(audio, table, jobs=jobs, progress=progress)
         except InputError:
             continue  # The same folder failed where it was resampled or cut.
-        yield PreparationStep(title, int(not before), int(before), failed)
+        notes = (f"{table}: added {done.added} clips that it lacked",) if done.added else ()
+        yield PreparationStep(title, int(not before), int(before), done.failed, notes)
 
 
 def _absent(layout: DataLayout, parts: list[str]) -> Iterator[tuple[str, str]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.audio.files import AudioInfo, count_formats, formats_text
+import numpy as np
+
+from desed_task.audio.files import AudioInfo, count_formats, formats_text, open_audio
 from desed_task.audio.resampling import (
     SAMPLE_FORMATS,
     Bits,
@@ -17,10 +20,13 @@ from desed_task.audio.resampling import (
     resample_folder,
 )
 from desed_task.errors import InputError
+from local.cli.own_files import own_outputs
 from local.prep.layout import FOLDERS, DataLayout, Material
 
 FileFailures = tuple[tuple[Path, str], ...]
 _EXAMPLES = 3
+# Rounding to 16 bits, and what versions of the resampler may differ by.
+_SAME_SAMPLES = 2 / 32768
 
 
 class PreparationStep(NamedTuple):
@@ -52,6 +58,7 @@ def resample_parts(
     bits: Bits | None = None,
     jobs: int | None = None,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> Iterator[PreparationStep]:
     """Resample all folders of the parts that are on disk and skip the others.
 
@@ -61,6 +68,7 @@ def resample_parts(
         bits: see `desed_task.audio.resampling.resample_folder`.
         jobs: files at a time; None for one per processor.
         progress: whether to show a bar per folder.
+        overwrite: whether to replace files that this program did not write.
 
     Returns:
         One step per folder. An empty folder is a failure; one whose originals are missing has a
@@ -76,14 +84,15 @@ def resample_parts(
             continue
         target = layout.made(folder.key)
         try:
-            report = resample_folder(
-                source,
-                target,
-                sample_rate=layout.data.fs,
-                bits=bits,
-                jobs=jobs,
-                progress=progress,
-            )
+            with own_audio(target, overwrite=overwrite):
+                report = resample_folder(
+                    source,
+                    target,
+                    sample_rate=layout.data.fs,
+                    bits=bits,
+                    jobs=jobs,
+                    progress=progress,
+                )
         except InputError as error:
             yield PreparationStep(folder.title, 0, 0, ((source, str(error)),))
             continue
@@ -96,6 +105,31 @@ def resample_parts(
             bits is None and report.bits == 16,
             report.converted,
         )
+
+
+def own_audio(folder: Path, *, overwrite: bool) -> AbstractContextManager[object]:
+    """Guard a folder of audio: files of the user are not replaced, each is a failure.
+
+    The record lies beside it, as the folder contains nothing but audio. What earlier versions
+    wrote is recognised by its sound, if that has not changed since.
+    """
+    return own_outputs(folder.parent, [], overwrite=overwrite, equivalent=same_sound)
+
+
+def same_sound(there: Path, new: Path) -> bool:
+    """Whether two audio files differ in nothing but their sample format."""
+    try:
+        with open_audio(there) as one, open_audio(new) as other:
+            shapes = [(f.samplerate, f.channels) for f in (one, other)]
+            if shapes[0] != shapes[1] or abs(one.frames - other.frames) > 1:
+                return False
+            samples = [f.read(dtype="float32", always_2d=True) for f in (one, other)]
+    except InputError:
+        return False
+    n_frames = min(map(len, samples))
+    # In 16 bits, samples beyond full scale are clipped.
+    a, b = (np.clip(array[:n_frames], -1, 1) for array in samples)
+    return bool(np.abs(a - b).max(initial=0) <= _SAME_SAMPLES)
 
 
 def original_folder(layout: DataLayout, key: str) -> Path:

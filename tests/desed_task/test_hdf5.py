@@ -391,3 +391,32 @@ def test_a_damaged_file_leaves_no_traceback(tmp_path: Path) -> None:
         except InputError:
             n_refused += 1
     assert 10 < n_refused < 150
+
+
+@pytest.mark.parametrize("name", ["frame_embeddings", "filenames", "more"])
+def test_data_sets_without_a_shape(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "set.hdf5", finished=None)
+    with h5py.File(path, "r+") as file:
+        if name in file:
+            del file[name]
+        file[name] = h5py.Empty("f4")
+    with pytest.raises(InputError, match=rf"'{name}' is empty, without a shape"):
+        EmbeddingReader(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "message"),
+    [("f8", 1e300, r"reach 1e\+300"), ("f8", -1e39, r"reach 1e\+39"), ("f2", np.inf, "not finite")],
+)
+@pytest.mark.filterwarnings("error")
+def test_absurd_values_of_other_widths(
+    tmp_path: Path, dtype: str, value: float, message: str
+) -> None:
+    path = write(tmp_path / "set.hdf5", finished=None)
+    with h5py.File(path, "r+") as file:
+        values = file["frame_embeddings"][:].astype(dtype)
+        values[0, 0, 0] = value
+        del file["frame_embeddings"]
+        file["frame_embeddings"] = values
+    with pytest.raises(InputError, match=message):
+        EmbeddingReader(path).frame(CLIPS[0])

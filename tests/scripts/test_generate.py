@@ -306,19 +306,17 @@ def test_mini_makes_the_corpus_where_and_as_asked(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(
         "local.prep.mini_corpus.make.make_mini_corpus",
-        lambda basedir, bits, jobs: made.append((basedir, bits, jobs)),
+        lambda basedir, bits, jobs, overwrite: made.append((basedir, bits, jobs, overwrite)),
     )
     assert script.main(["--mini"]) == 0
-    start = ["--mini", "--basedir", str(tmp_path), "--jobs", "3", "--bits", "16"]
+    start = ["--mini", "--basedir", str(tmp_path), "--jobs", "3", "--bits", "16", "--overwrite"]
     assert script.main(start) == 0
-    assert made == [(Path("data/mini"), None, None), (tmp_path, 16, 3)]
+    assert made == [(Path("data/mini"), None, None, False), (tmp_path, 16, 3, True)]
 
 
 def test_plot_draws_where_asked(tmp_path, monkeypatch, capsys):
     drawn = []
-    monkeypatch.setattr(
-        "local.prep.mini_corpus.make.make_mini_corpus", lambda basedir, bits, jobs: None
-    )
+    monkeypatch.setattr("local.prep.mini_corpus.make.make_mini_corpus", lambda *_, **__: None)
     monkeypatch.setattr(
         "local.prep.plots.plot_clips",
         lambda basedir, out_dir: drawn.append(out_dir) or [out_dir / "clip.png"],

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError
+from local.cli.own_files import own_outputs
 from local.config import load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.prep.layout import DataLayout
@@ -104,6 +105,7 @@ def make_mini_corpus(
     jobs: int | None = None,
     progress: bool = True,
     sizes: MiniSizes | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Create all data for training, test and evaluation below one folder.
 
@@ -117,9 +119,11 @@ def make_mini_corpus(
         jobs: processes; None for one per processor.
         progress: whether to show bars and report what was done.
         sizes: sizes of the sets; None for the demo's.
+        overwrite: whether to replace audio and tables that were changed since they were made.
 
     Raises:
-        InputError: `basedir` contains other data or another mini corpus, or cannot be written;
+        InputError: `basedir` contains other data or another mini corpus, files in it were changed
+            and would be replaced, or it cannot be written;
             `jobs` or `seed` is out of range.
     """
     if seed < 0 or (jobs is not None and jobs < 1):
@@ -135,8 +139,10 @@ def make_mini_corpus(
                 _tell_of_16_bits(settled, bits)
             return
     _render([job for job in plan.jobs() if not job.path.is_file()], jobs, progress)
-    _write_tables(plan, sizes, seed)
-    _prepare(plan.layout, bits, jobs, progress)
+    # Tables are kept if they are as made here, also by a version that recorded nothing.
+    with own_outputs(basedir, [], overwrite=overwrite):
+        _write_tables(plan, sizes, seed)
+    _prepare(plan.layout, bits, jobs, progress, overwrite)
     _write_beats(basedir / BEATS_FILE, seed)
     write_json_atomic(basedir / MINI_CORPUS_MARKER, {**wanted, "complete": True})
     if progress:
@@ -221,8 +227,17 @@ def _write_tables(plan: MiniCorpusPlan, sizes: MiniSizes, seed: int) -> None:
     write_text_atomic(plan.layout.basedir / _METADATA, "\n".join(rows) + "\n")
 
 
-def _prepare(layout: DataLayout, bits: Bits | None, jobs: int | None, progress: bool) -> None:
-    outcome = prepare(layout.data, layout.basedir, bits=bits, jobs=jobs, progress=progress)
+def _prepare(
+    layout: DataLayout, bits: Bits | None, jobs: int | None, progress: bool, overwrite: bool
+) -> None:
+    outcome = prepare(
+        layout.data,
+        layout.basedir,
+        bits=bits,
+        jobs=jobs,
+        progress=progress,
+        overwrite=overwrite,
+    )
     if progress and outcome.notes:
         print("\n".join(f"note: {note}" for note in outcome.notes))
     if outcome.failed:

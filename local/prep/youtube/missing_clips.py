@@ -73,10 +73,11 @@ class MissingTable:
         """Write the table, unless nothing is missing.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or would replace a file that is no such table.
         """
         if not self.reasons and not self.path.is_file():
             return
+        _refuse_other(self.path)
         rows = [f"{name}\t{reason}\n" for name, reason in self.reasons.items()]
         try:
             write_text_atomic(self.path, "".join([_HEADER, *rows]))
@@ -106,6 +107,17 @@ class MissingTable:
             except OSError:
                 pass  # Some file systems have no locks.
             yield
+
+
+def _refuse_other(path: Path) -> None:
+    """Refuse to replace a file of the user that only has the name of the table."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            first = file.readline(1000).rstrip()
+        if first != _HEADER.rstrip().encode():
+            raise InputError(
+                f"{path}: this program did not write it, as its first line is another; move it away"
+            )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str]]:

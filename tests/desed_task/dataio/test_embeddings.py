@@ -245,3 +245,23 @@ def test_a_file_written_anew_is_noticed(tmp_path: Path) -> None:
     assert read_layout(path).clip_ids == CLIPS[3:6]
     with pytest.raises(InputError, match="replaced while in use"):
         reader.frame(CLIPS[1])
+
+
+def test_a_file_that_appears_during_the_work_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "set.hdf5"
+    with open_writer(path) as writer:
+        for clip in writer.todo:
+            writer.put(
+                [clip],
+                np.ones((1, N_FEATURES, N_TOKENS), np.float32),
+                np.ones((1, N_FEATURES), np.float32),
+            )
+        path.write_bytes(b"of the user")
+        with pytest.raises(InputError, match=r"set\.hdf5: was written by something else meanwhile"):
+            writer.finish()
+    assert path.read_bytes() == b"of the user"
+    path.unlink()
+    with open_writer(path) as writer:
+        assert writer.todo == []
+        writer.finish()
+    assert EmbeddingReader(path).frame(CLIPS[0]).mean() == 1

@@ -129,6 +129,53 @@ def test_a_damaged_record_loses_only_its_lines(tmp_path):
         assert set(content(tmp_path).values()) == {text}
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "zeros"])
+def test_a_record_that_is_no_file_is_refused_and_nothing_is_followed(tmp_path, kind):
+    folder, victim = tmp_path / "out", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("of the user")
+    record = folder / RECORD_FILE
+    {
+        "link": lambda: record.symlink_to(victim),
+        "dangling": lambda: record.symlink_to(tmp_path / "absent"),
+        "pipe": lambda: os.mkfifo(record),
+        "folder": record.mkdir,
+        "zeros": lambda: record.symlink_to("/dev/zero"),
+    }[kind]()
+    with pytest.raises(InputError, match=r"\.written\.jsonl: is a link, folder or pipe.*remove it"):
+        write(folder, text="new")
+    assert victim.read_text() == "of the user" and not (tmp_path / "absent").exists()
+    assert [path.name for path in folder.iterdir() if path.suffix == ".tsv"] == []
+
+
+@pytest.mark.parametrize(
+    "more", [b"[" * 100_000, b"9" * 10_000, bytes(3 << 20), b"x" * (1 << 20), b'["a.tsv", ["b"]]']
+)
+def test_absurd_lines_of_a_record(tmp_path, more):
+    write(tmp_path)
+    record = tmp_path / RECORD_FILE
+    for first in (True, False):
+        lines = [more, record.read_bytes()] if first else [record.read_bytes(), more]
+        record.write_bytes(b"\n".join(lines).replace(b"\n", b"\r\n"))
+        for text in ("newer", "newest"):
+            write(tmp_path, text=text)
+            assert set(content(tmp_path).values()) == {text}
+
+
+@pytest.mark.parametrize("there", ["", "whole", "whole cont", "whole content"])
+def test_the_beginning_of_the_new_content_is_replaced(tmp_path, there):
+    """Of a write that was interrupted, or by a version without records."""
+    (tmp_path / "a").write_text(there)
+    with own_outputs(tmp_path, [], overwrite=False):
+        write_text_atomic(tmp_path / "a", "whole content")
+    assert (tmp_path / "a").read_text() == "whole content"
+    for other in ("Whole", "whole content, mine"):
+        (tmp_path / "b").write_text(other)
+        with own_outputs(tmp_path, [], overwrite=False), pytest.raises(InputError):
+            write_text_atomic(tmp_path / "b", "whole content")
+        assert (tmp_path / "b").read_text() == other
+
+
 def test_earlier_versions_are_recognised(tmp_path):
     (tmp_path / "a.tsv").write_text("head\n")
     known = {"recognise": lambda path: path.read_text().startswith("head")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -357,6 +358,39 @@ def publish(place: Place, *names: str) -> None:
         file["filenames"] = np.array([name.encode() for name in names], dtype="S")
         file["frame_embeddings"] = np.zeros((len(names), 32, 48), dtype=np.float32)
         file["global_embeddings"] = np.zeros((len(names), 32), dtype=np.float32)
+
+
+@pytest.mark.parametrize("attributes", [{"title": "mine"}, {"clip_s": 1.0}, {"precision": "bf16"}])
+def test_attributes_of_other_programs_do_not_make_a_file_ours(
+    attributes: dict[str, str | float], place: Place, embedded_rows: list[int]
+) -> None:
+    publish(place, *(wav.stem for wav in place.wavs()))
+    with h5py.File(place.path("devtest"), "r+") as file:
+        file.attrs.update(attributes)
+    clips = find_clips(place.audio).files
+    extractor(place).extract("devtest", clips)
+    assert embedded_rows == [] and EmbeddingReader(place.path("devtest")).identity == {}
+    before = place.path("devtest").read_bytes()
+    shutil.copy2(place.wavs()[0], place.audio / "new.wav")
+    with pytest.raises(InputError, match=r"1 new and 0 changed clips .* with --overwrite"):
+        extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert place.path("devtest").read_bytes() == before and embedded_rows == []
+
+
+def test_attributes_that_a_user_adds_do_not_make_a_file_another(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    clips = find_clips(place.audio).files
+    extractor(place).extract("devtest", clips)
+    with h5py.File(place.path("devtest"), "r+") as file:
+        file.attrs["note"] = "for the paper"
+    os.utime(place.path("devtest"), (time.time() + 9,) * 2)
+    n_before = sum(embedded_rows)
+    extractor(place).extract("devtest", clips)
+    assert sum(embedded_rows) == n_before
+    shutil.copy2(place.wavs()[0], place.audio / "new.wav")
+    extractor(place).extract("devtest", find_clips(place.audio).files)
+    assert sum(embedded_rows) == n_before + 1
 
 
 def test_a_published_file_is_believed_of_clips_in_subfolders(

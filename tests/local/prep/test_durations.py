@@ -74,7 +74,35 @@ def test_names_that_a_table_spells_in_another_way_are_there(encoding, folder, tm
     table = tmp_path / "durations.tsv"
     table.write_text("filename\tduration\nb\t9.9\nA.WAV\t1\n", encoding=encoding)
     before = table.read_bytes()
-    assert complete_durations(folder, table, progress=False) == ()
+    assert complete_durations(folder, table, progress=False) == ((), 0)
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end", "last"),
+    [
+        ("utf-8", "\n", "\n"),
+        ("utf-8-sig", "\r\n", ""),
+        ("utf-16", "\r\n", "\r\n"),
+        ("utf-32", "\n", ""),
+    ],
+)
+def test_what_a_table_holds_stays_to_the_byte(encoding, end, last, folder, tmp_path):
+    table = tmp_path / "durations.tsv"
+    before = f"filename\tduration{end}b.wav\t9.90{end}ü z.wav\t 3 {last}".encode(encoding)
+    table.write_bytes(before)
+    done = complete_durations(folder, table, progress=False)
+    assert done == ((), 1) and table.read_bytes().startswith(before)
+    assert read_durations(table) == {"a": 0.100023, "b": 9.9, "ü z": 3.0}
+
+
+@pytest.mark.parametrize("header", ["filename\tduration\tnote", "duration\tfilename", "b.wav\t9.9"])
+def test_a_table_with_other_columns_is_left_alone(header, folder, tmp_path):
+    table = tmp_path / "durations.tsv"
+    table.write_text(f"{header}\nb.wav\t9.9\tmine\n")
+    before = table.read_bytes()
+    ((where, reason),), added = complete_durations(folder, table, progress=False)
+    assert where == table and "lacks 1 clips, which are not added" in reason and not added
     assert table.read_bytes() == before
 
 
@@ -85,7 +113,7 @@ def test_a_name_of_two_files_is_not_taken_for_one_of_them(folder, tmp_path):
     table = tmp_path / "durations.tsv"
     table.write_text("filename\tduration\n1.wav\t9.9\n")
     before = table.read_bytes()
-    ((where, reason),) = complete_durations(folder, table, progress=False)
+    ((where, reason),) = complete_durations(folder, table, progress=False).failed
     assert where == table and "x/1 and y/1 may all be 1" in reason
     assert table.read_bytes() == before
 
@@ -97,7 +125,7 @@ def test_recordings_are_known_by_their_names_alone(folder, tmp_path):
     (folder / "a.wav").rename(folder / "x" / "a.wav")
     (folder / "y" / "b.wav").write_bytes((folder / "b.wav").read_bytes())
     table = tmp_path / "durations.tsv"
-    failed = complete_durations(sorted(folder.rglob("*.wav")), table, progress=False)
+    failed = complete_durations(sorted(folder.rglob("*.wav")), table, progress=False).failed
     assert table.read_text() == "filename\tduration\na.wav\t0.100023\n"
     assert [path.name for path, _ in failed] == ["b.wav", "b.wav"]
     assert all("b.wav is found 2 times; keep one" in reason for _, reason in failed)

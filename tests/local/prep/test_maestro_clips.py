@@ -294,7 +294,10 @@ def test_a_table_of_the_user_is_replaced_only_on_request(tree):
     table = tree.root / "clips.tsv"
     cut(tree, ["city_center_10"])
     ours = table.read_text()
-    (tree.root / RECORD_FILE).unlink()  # As an earlier version left it.
+    record = tree.root / RECORD_FILE
+    lines = record.read_text().splitlines(keepends=True)
+    # As an earlier version left it.
+    record.write_text("".join(line for line in lines if "clips.tsv" not in line))
     cut(tree, ["city_center_10"])
     table.write_text(ours.replace("car", "dog"))
     with pytest.raises(InputError, match=f"--overwrite:\n  - {table}$"):

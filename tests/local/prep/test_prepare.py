@@ -1,5 +1,6 @@
 """Preparation of what is on disk, step by step and as a whole."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import soundfile as sf
 
 from desed_task.errors import InputError
+from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.config_schema import Data
 from local.prep.layout import DATA_PARTS, FOLDERS, TABLES, DataLayout, rebase
@@ -302,6 +304,91 @@ def test_a_rewrite_is_told_and_that_embeddings_are_older(base, data):
     assert formats(data, base)["strong real"] == {"FLOAT"}
     assert formats(data, base)["weak"] == {"PCM_16"}
     assert prepare(data, base, bits=32, parts=["strong", "eval"], progress=False).notes == ()
+
+
+def sine(path, rate, channels=1, seconds=10.0, subtype="FLOAT"):
+    """A version of a clip that the user made."""
+    sound = np.sin(np.arange(round(seconds * rate)) / 9)
+    sf.write(path, np.tile(sound[:, None], channels), rate, subtype=subtype)
+
+
+USERS = {
+    "text": lambda path: path.write_bytes(b"not audio"),
+    "empty header": lambda path: path.write_bytes(b"RIFF" + bytes(40)),
+    "16-bit": lambda path: sine(path, 1000, subtype="PCM_16"),
+    "24-bit": lambda path: sine(path, 1000, subtype="PCM_24"),
+    "stereo": lambda path: sine(path, 1000, channels=2),
+    "shorter": lambda path: sine(path, 1000, seconds=7),
+    "another rate": lambda path: sine(path, 500),
+    "older": lambda path: (sine(path, 1000), os.utime(path, (1e9, 1e9))),
+}
+
+
+@pytest.mark.parametrize("make", USERS.values(), ids=USERS)
+@pytest.mark.parametrize("before", [True, False])
+def test_16_khz_files_of_the_user_are_kept(base, data, make, before):
+    """Made before this program ran, or in the place of what it wrote."""
+    source, target = (
+        DataLayout(data, base, base).made(f"weak_folder{end}") for end in ("_44k", "")
+    )
+    write(source / "other.wav")
+    if before:
+        target.mkdir(parents=True)
+    else:
+        prepare(data, base, parts=["real"], progress=False)
+    mine = target / "weak_folder.wav"
+    make(mine)
+    content = mine.read_bytes()
+    sf.write(target / "more.wav", np.zeros(1000), 1000, subtype="FLOAT")  # The folder has floats.
+    outcome = prepare(data, base, parts=["real"], progress=False)
+    assert mine.read_bytes() == content
+    ((failed, reason),) = outcome.failed
+    assert failed.name == mine.name and reason.endswith(f"--overwrite:\n  - {mine}")
+    assert counts(outcome)["weak"] == ((1, 0, 1) if before else (0, 1, 1))
+    outcome = prepare(data, base, parts=["real"], progress=False, overwrite=True)
+    assert not outcome.failed and mine.read_bytes() != content
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_16_khz_files_of_earlier_versions_are_ours(base, data, bits):
+    layout = DataLayout(data, base, base)
+    prepare(data, base, bits=bits, progress=False)
+    for record in base.rglob(RECORD_FILE):
+        record.unlink()
+    cut_off = layout.made("strong_folder") / "strong_folder.wav"
+    cut_off.write_bytes(cut_off.read_bytes()[:700])
+    old = layout.made("eval_folder") / "eval_folder.wav"
+    os.utime(old, (1e9, 1e9))
+    clip = min(layout.made("real_maestro_val_folder_44k").iterdir())
+    os.utime(clip, (1e9, 1e9))
+    for other in (bits, 48 - bits):
+        assert prepare(data, base, bits=other, progress=False).failed == ()
+    assert len({*map(frozenset, formats(data, base).values())}) == 1
+
+
+def test_clips_of_maestro_that_the_user_made_are_kept(base, data):
+    mine = DataLayout(data, base, base).made("real_maestro_val_folder_44k")
+    mine = mine / "city_center_05-000500-001500.wav"
+    mine.parent.mkdir(parents=True)
+    sine(mine, RATE, 2, 9)
+    content = mine.read_bytes()
+    outcome = prepare(data, base, parts=["maestro"], progress=False)
+    ((_, reason),) = outcome.failed
+    assert reason.endswith(f"  - {mine}") and mine.read_bytes() == content
+    assert not prepare(data, base, parts=["maestro"], progress=False, overwrite=True).failed
+    assert sf.info(mine).duration == 10
+
+
+def test_clips_added_to_a_durations_table_are_told(base, data):
+    layout = DataLayout(data, base, base)
+    table = layout.made("test_dur")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_bytes(b"filename\tduration\r\nmine.wav\t1.5\r\n")
+    outcome = prepare(data, base, parts=["real"], progress=False)
+    assert f"{table}: added 1 clips that it lacked" in outcome.notes
+    assert table.read_bytes() == (
+        b"filename\tduration\r\nmine.wav\t1.5\r\ntest_folder.wav\t10.0\r\n"
+    )
 
 
 def test_a_mixed_folder_is_told_once_and_becomes_float(base, data):

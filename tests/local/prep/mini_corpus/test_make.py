@@ -17,6 +17,7 @@ import soundfile as sf
 from desed_task.dataio.annotations import read_durations, read_strong_table, read_weak_table
 from desed_task.errors import InputError
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
+from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.data.maestro_split import split_train_files
@@ -52,7 +53,8 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        # Lines of the record are in the order in which threads end.
+        if path.is_file() and path.name != RECORD_FILE
     }
 
 
@@ -185,6 +187,25 @@ def test_a_mixed_corpus_is_completed_in_floats(copy, corpus, capsys):
     make_mini_corpus(copy, sizes=SMALL)
     told = f"{path.parent}: had 16-bit (1) and 32-bit float (1) files; written again as 32-bit"
     assert told in capsys.readouterr().out
+    assert digests(copy) == digests(corpus)
+
+
+def test_what_the_user_changed_is_replaced_only_on_request(copy, corpus):
+    """Without records, as earlier versions left it."""
+    for record in copy.rglob(RECORD_FILE):
+        record.unlink()
+    table = copy / "dcase/dataset/metadata/train/weak.tsv"
+    clip = min((copy / "dcase/dataset/audio/eval24_16k").iterdir())
+    for path, content in ((table, b"filename\tevent_labels\nmine"), (clip, b"of the user")):
+        path.unlink()
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"--overwrite:\n  - {table}$"):
+        make_mini_corpus(copy, sizes=SMALL, bits=16, progress=False)
+    table.unlink()
+    with pytest.raises(InputError, match=rf"(?s)is damaged.*--overwrite:\n  - {clip}$"):
+        make_mini_corpus(copy, sizes=SMALL, bits=16, progress=False)
+    assert clip.read_bytes() == b"of the user"
+    make_mini_corpus(copy, sizes=SMALL, bits=32, progress=False, overwrite=True)
     assert digests(copy) == digests(corpus)
 
 
