@@ -109,10 +109,7 @@ def cut_recordings(
     labels = by_stem(label_files(annotation_dir))
     found = [name for name in recordings if name in audio]
     if not found:
-        named = (
-            f"{audio_dir}: contains none of the {len(recordings)} recordings ({recordings[0]}.wav"
-        )
-        raise InputError(f"{named}, ...); unpack MAESTRO's development_audio.zip there")
+        raise _none_found(audio_dir, recordings)
     remove_stale_wavs(out_folder)
     known, desc = read_source_index(out_folder), out_folder.name
     cut = partial(_cut_or_explain, audio, labels, known, out_folder, window_s, hop_s)
@@ -128,6 +125,13 @@ def cut_recordings(
         skipped=sum(one.skipped for one in by_name.values()),
         missing=tuple(name for name in recordings if name not in audio),
         failed=tuple((audio[name][0], one.fault) for name, one in by_name.items() if one.fault),
+    )
+
+
+def _none_found(audio_dir: Path, recordings: Sequence[str]) -> InputError:
+    return InputError(
+        f"{audio_dir}: contains none of the {len(recordings)} recordings "
+        f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
     )
 
 
