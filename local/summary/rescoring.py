@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -116,9 +117,8 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     durations_s = table_durations(loaded, config)
     ends_s: Mapping[str, float] = durations_s
     if corpus == MAESTRO_VALIDATION:
-        # Without audio, the names of clips tell where they end.
-        clip_s = config.data.audio_max_len
-        ends_s = windows_of(files, own, events.clip_ids, clip_s=clip_s).length_s
+        # Without audio, the names of clips tell where they end, cropped or not.
+        ends_s = windows_of(files, own, events.clip_ids, clip_s=math.inf).length_s
     events = leave_out_late_events(events, ends_s)
     return Truth(corpus.source, events, durations_s, left_out)
 

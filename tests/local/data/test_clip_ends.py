@@ -277,6 +277,20 @@ def test_a_summary_refuses_lies_about_recordings(stored):
             assert count_maestro(random_scores(truth), truth, 2).units
 
 
+def test_a_summary_without_audio_keeps_the_events_of_cropped_maestro_clips(corpus):
+    """As the test does: a network of 5 s crops MAESTRO's clips, but they last 10 s."""
+    short = ("data.audio_max_len=5", "predict.hop_s=2.56")
+    clips = corpus("test").loaded["maestro_real_dev"].clip_ids
+    found = []
+    for place in ((), ("data.real_maestro_val_folder=nowhere",)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            config = corpus.config(*short, *place)
+            found.append(read_truth(corpora.MAESTRO_VALIDATION, config, clips).events)
+    np.testing.assert_array_equal(found[0].onset_s, found[1].onset_s)
+    assert found[0].onset_s.max() > 5
+
+
 # ---- events after the clip's end
 
 
