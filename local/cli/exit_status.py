@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from desed_task.errors import InputError
 from desed_task.file_names import printable
@@ -50,9 +53,7 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         130 after Ctrl-C.
     """
     accept_any_name()
-    # Show users the message only, without file and line.
-    warnings.formatwarning = lambda message, *_args, **_kw: f"warning: {_shown(str(message))}\n"
-    sys.excepthook = _print_traceback
+    hide_secrets()
     try:
         return action(args)
     except InputError as error:
@@ -70,6 +71,35 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def hide_secrets() -> None:
+    """Redact what this process prints without us: warnings, logs of libraries, tracebacks."""
+    # Show users the message only, without file and line.
+    warnings.formatwarning = lambda message, *_args, **_kw: f"warning: {_shown(str(message))}\n"
+    sys.excepthook = _print_traceback
+    threading.excepthook = _print_traceback_of_thread
+    logging.setLogRecordFactory(_log_record)
+
+
+def _log_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **kwargs)
+    try:
+        text = record.getMessage()
+    except Exception:
+        return record  # It does not fit its arguments, which logging reports.
+    shown = redact(text)
+    if shown != text:
+        record.msg, record.args = shown, None
+    if record.exc_info and record.exc_info[0] is not None:
+        # Handlers print this text instead of the exception.
+        record.exc_text = redact("".join(traceback.format_exception(*record.exc_info))).rstrip()
+    return record
+
+
+def _print_traceback_of_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        _print_traceback(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def _shown(text: str) -> str:

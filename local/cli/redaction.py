@@ -11,20 +11,36 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from urllib.parse import unquote
 
 HIDDEN = "***"
 # What an address in a text may consist of; quotes, brackets and spaces end it.
-_ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<rest>[^\s'\"<>]*)")
-# name=value behind ? or & (also in what urllib3 prints, which lacks scheme and host), or alone.
-_PARAMETER = re.compile(r"(?P<name>[?&;#]?[\w.%~-]+)=(?P<value>[^&#\s'\"<>]+)")
+# Words are matched from their beginnings only: each place in a long one would take quadratic time.
+_ADDRESS = re.compile(
+    r"(?P<scheme>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<rest>[^\s'\"<>]*)"
+)
+# name=value behind ? or & (also in what urllib3 prints, which lacks scheme and host), or alone; the
+# value may be quoted.
+_PARAMETER = re.compile(
+    r"(?P<name>(?:[?&;#]|(?<![\w.%~\[\]-]))[\w.%~\[\]-]+)=(?P<value>'[^'\n]*'|\"[^\"\n]*\"|[^&#\s'\"<>]+)"
+)
+# A second query in a value.
+_LATER = re.compile(r"[?&;#]([\w.%~\[\]-]+)=")
+# Fields of dictionaries, JSON and YAML: "password": "x", 'api_key': 'x', password: x.
+_FIELD = re.compile(
+    r"(?i)(?P<name>(?<![\w.-])[\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key))"
+    r"(?P<sign>['\"]?\s*[:=]\s*|['\"],\s*)(?P<value>'[^'\n]*'|\"[^\"\n]*\")"
+)
+_PLAIN_FIELD = re.compile(r"(?i)\b(passw(?:or)?d|passphrase)(\s*:\s+|\s+=\s+)(?=\S)[^\s,;'\"]+")
+_OPTION = re.compile(r"(?i)(--?(?:passw(?:or)?d|passphrase|token|secret|api[-_]?key)\s+)[^\s-]\S*")
 _HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(['\"]?\s*:\s*).+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{6,}=*")
 _SECRET_NAME = re.compile(
     r"pass(?:w|$|phrase|code)|pwd|secret|token(?!s)|credential|signature|apikey|auth(?!or)"
 )
 # Short names count only as a whole word: `monkey` and `design` hide nothing.
-_SECRET_WORDS = frozenset(("key", "keyid", "sig", "sid", "pass", "pw", "session", "sessionid"))
+_SECRET_WORDS = frozenset(("key", "keyid", "sig", "sid", "jwt", "pass", "pw", "session"))
 # In other text than addresses, `key=3` is usually no secret.
 _PLAIN_SECRET = re.compile(
     r"(?:^|[-_.])(?:pass(?:word|wd|phrase)?|pwd|secret|token|apikey)$|pgpass"
@@ -33,6 +49,10 @@ _TRAILING = ").,:;]}"
 # User names of this length are access tokens, as GitHub and others take them.
 _TOKEN_CHARACTERS = 20
 _PORT = re.compile(r"\d{1,5}")
+_COLON = re.compile(r":|%3[aA]")
+_OF_THE_WEB = ("http:", "https:", "")
+# Addresses in one another; what is deeper is hidden as a whole.
+_MOST_NESTED = 8
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 _SHORTEST_LITERAL = 4
 
@@ -42,8 +62,8 @@ def redact(text: str) -> str:
 
     Hidden are the password in `scheme://user:password@host` (and a user name that is a token),
     values of parameters such as `?password=`, `&api_key=` or `X-Amz-Signature=`, Authorization and
-    Cookie headers, and the passwords of the proxies that the environment names. Everything else
-    stays as it is.
+    Cookie headers, quoted fields such as `'password': 'x'`, and the passwords of the proxies that
+    the environment names. Everything else stays as it is.
     """
     for secret in _environment_secrets():
         text = text.replace(secret, HIDDEN)
@@ -51,6 +71,9 @@ def redact(text: str) -> str:
         text = _ADDRESS.sub(_without_user_secrets, text)
     if "=" in text:
         text = _PARAMETER.sub(_without_value, text)
+    text = _FIELD.sub(rf"\g<name>\g<sign>'{HIDDEN}'", text)
+    text = _PLAIN_FIELD.sub(rf"\1\2{HIDDEN}", text)
+    text = _OPTION.sub(rf"\1{HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     return _BEARER.sub(rf"\1 {HIDDEN}", text)
 
@@ -60,30 +83,31 @@ def redact_address(address: str) -> str:
     scheme, slashes, rest = address.rpartition("://") if "://" in address else ("", "", address)
     if slashes and "@" not in rest:  # A second address, or none with a user.
         scheme, slashes, rest = address.partition("://")
-    return redact(scheme + slashes + _hide_user_secrets(rest))
+    kind = scheme + ":" if slashes else ""
+    return redact(scheme + slashes + _hide_user_secrets(rest, kind))
 
 
-def _without_user_secrets(found: re.Match[str]) -> str:
-    return f"{found['scheme'] or ''}//{_hide_user_secrets(found['rest'])}"
+def _without_user_secrets(found: re.Match[str], depth: int = 0) -> str:
+    scheme = found["scheme"] or ""
+    if depth > _MOST_NESTED:
+        return f"{scheme}//{HIDDEN}"
+    return f"{scheme}//{_hide_user_secrets(found['rest'], scheme, depth)}"
 
 
-def _hide_user_secrets(rest: str) -> str:
+def _hide_user_secrets(rest: str, scheme: str = "", depth: int = 0) -> str:
     """Hide the password of `user:password@host/...`, which may itself contain @, / ? or #."""
-    end = _end_of_user(rest)
-    if end is None:
-        return _hide_later(rest)
-    user, colon, password = rest[:end].partition(":")
+    end = _end_of_user(rest, scheme) or 0
+    colon = _COLON.search(rest, 0, end)
+    start, stop = colon.span() if colon else (end, end)
+    user, password = rest[:start], rest[stop:end]
     if len(user) >= _TOKEN_CHARACTERS and "." not in user:
         user = HIDDEN
-    return f"{user}{colon}{HIDDEN if password else ''}{_hide_later(rest[end:])}"
+    # Further addresses may follow, such as the target of a redirection.
+    later = _ADDRESS.sub(partial(_without_user_secrets, depth=depth + 1), rest[end:])
+    return f"{user}{rest[start:stop]}{HIDDEN if password else ''}{later}"
 
 
-def _hide_later(rest: str) -> str:
-    """Further addresses in what follows an address, such as the target of a redirection."""
-    return _ADDRESS.sub(_without_user_secrets, rest)
-
-
-def _end_of_user(rest: str) -> int | None:
+def _end_of_user(rest: str, scheme: str = "") -> int | None:
     """Where the @ behind user and password is; None without them."""
     stop = re.search(r"[/?#]", rest)
     authority = rest[: stop.start()] if stop else rest
@@ -92,8 +116,15 @@ def _end_of_user(rest: str) -> int | None:
     # A password that is not percent-encoded may contain what ends an authority. Behind the colon
     # of a host there is a port, and an IPv6 address stands in brackets.
     host, colon, port = authority.partition(":")
-    if not colon or not host or host.startswith("[") or _PORT.fullmatch(port) or "@" not in rest:
+    if not colon or not host or host.startswith("["):
         return None
+    if _PORT.fullmatch(port):
+        # Paths on the web may contain @, names of databases do not.
+        end = -1 if scheme.lower() in _OF_THE_WEB else rest.partition("?")[0].rfind("@")
+        return end if end > 0 else None
+    if "@" not in rest:  # It may be percent-encoded, too.
+        end = authority.rfind("%40")
+        return end if end > 0 else None
     following = rest.find("://")
     end = rest.rfind("@", 0, following if following > 0 else None)
     return end if end > 0 else None
@@ -101,13 +132,28 @@ def _end_of_user(rest: str) -> int | None:
 
 def _without_value(found: re.Match[str]) -> str:
     name, value = found["name"], found["value"]
+    kept = value[len(value.rstrip(_TRAILING)) :]
     behind = name[0] in "?&;#"
     if not _is_secret(name.lstrip("?&;#"), behind):
-        nested = unquote(value)  # A percent-encoded address, such as the target of a login page.
-        hidden = "//" in nested and nested != value and redact(nested) != nested
-        return f"{name}={HIDDEN}" if hidden else found[0]
-    kept = value[len(value.rstrip(_TRAILING)) :]
+        if _hides_address(value):
+            return f"{name}={HIDDEN}{kept}"
+        later = next((one for one in _LATER.finditer(value) if _is_secret(one[1], True)), None)
+        return f"{name}={value[: later.end()]}{HIDDEN}" if later else found[0]
     return f"{name}={HIDDEN}{kept}"
+
+
+def _hides_address(value: str) -> bool:
+    """Whether a percent-encoded address, such as the target of a login page, has secrets."""
+    for _ in range(_MOST_NESTED):
+        value, before = unquote(value), value
+        if value == before:
+            return False
+        if "//" in value and (
+            _ADDRESS.sub(_without_user_secrets, value) != value
+            or any(_is_secret(one[1], True) for one in _LATER.finditer(value))
+        ):
+            return True
+    return False
 
 
 def _is_secret(name: str, in_address: bool) -> bool:
@@ -117,7 +163,7 @@ def _is_secret(name: str, in_address: bool) -> bool:
     words = re.split(r"[-_.\W]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", plain).lower())
     joined = "".join(words)
     return bool(_SECRET_NAME.search(joined)) or any(
-        word in _SECRET_WORDS or word.endswith("keyid") for word in (*words, joined)
+        word in _SECRET_WORDS or word.endswith(("keyid", "sessionid")) for word in (*words, joined)
     )
 
 

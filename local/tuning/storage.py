@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,10 @@ JOURNAL_PREFIX = "journal://"
 SQLITE_PREFIX = "sqlite:///"
 JOURNAL_GRACE_S = 30  # without a change of the journal, until a lock is taken for a killed one's
 LOCK_TIMEOUT_S = 60  # for SQLite, which only one process can write at a time
+_KINDS = "give sqlite:///FILE, postgresql://..., mysql://... or journal://FILE"
+_LACKS_SLASHES = re.compile(
+    r"(?i)(sqlite|postgres(ql)?|mysql|mariadb|oracle|journal|https?)\b[\w+]*:"
+)
 DRIVERS = {
     "postgresql": "pip install 'psycopg[binary]', and begin the URL with postgresql+psycopg://",
     "mysql": "pip install pymysql cryptography, and begin the URL with mysql+pymysql://",
@@ -60,6 +65,7 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
             is missing, or the server does not respond.
     """
     origin = f"--storage {redact_address(url)}"
+    _check_kind(url, origin)
     if is_journal(url) or url.startswith(SQLITE_PREFIX):
         path = _file_of(url)
         if not is_utf8(path):
@@ -82,10 +88,22 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         missing = getattr(error.__cause__ or error, "name", None) or "the driver"
         raise InputError(f"{origin}: {missing} is not installed; {remedy}") from None
     except (ArgumentError, NoSuchModuleError):
-        raise InputError(
-            f"{origin}: unknown kind of storage; give sqlite:///FILE, postgresql://..., "
-            "mysql://... or journal://FILE"
-        ) from None
+        raise InputError(f"{origin}: unknown kind of storage; {_KINDS}") from None
+
+
+def _check_kind(url: str, origin: str) -> None:
+    """Refuse what would be taken for the path of a journal, or for no file at all."""
+    # C:/study.log is a path.
+    if "://" not in url and _LACKS_SLASHES.match(url):
+        raise InputError(f"{origin}: an address has :// behind its kind; {_KINDS}")
+    try:
+        database = "" if is_journal(url) else make_url(url).database
+    except ArgumentError:
+        return  # reported when it is opened
+    except ValueError:
+        raise InputError(f"{origin}: the port is not a number; correct the address") from None
+    if url.startswith("sqlite:") and database in (None, "", ":memory:"):
+        raise InputError(f"{origin}: names no file, so the study would be lost; {_KINDS}")
 
 
 def _open_journal(path: Path) -> JournalStorage:

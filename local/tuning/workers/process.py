@@ -20,6 +20,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from local.cli.exit_status import hide_secrets
 from local.cli.redaction import redact
 from local.tuning.workers.messages import (
     PrunedError,
@@ -36,6 +37,7 @@ OUTPUT_FILE = "output.txt"
 
 def main(fd: int, target: str) -> None:
     """Run trials until the pipe closes or one fails: a failed trial may leave memory allocated."""
+    hide_secrets()
     pipe: Connection[Any, Any] = Connection(fd)
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()

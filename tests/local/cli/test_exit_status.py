@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -171,3 +173,53 @@ def test_any_name_is_printed_in_any_encoding(encoding):
     for text in (done.stdout, done.stderr):
         shown = text.decode(encoding.partition(":")[0])
         assert shown.split(":")[1].startswith(r" n\xff ") and "\ufffd" not in shown
+
+
+def fail(text):
+    raise RuntimeError(text)
+
+
+def log_exception(text):
+    try:
+        fail(text)
+    except RuntimeError:
+        logging.getLogger("of.a.library").exception("failed")
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda text: logging.getLogger("urllib3.pool").warning("Retrying after %r", text),
+        lambda text: logging.getLogger("of.a.library").error("%s of %d", text, 3),
+        lambda text: logging.getLogger("of.a.library").error({"url": text}),
+        log_exception,
+        lambda text: threading.Thread(target=fail, args=(text,)).start(),
+    ],
+    ids=["lazy", "arguments", "object", "exception", "thread"],
+)
+def test_what_libraries_print_is_redacted(tell, monkeypatch, capfd):
+    for module, name in (
+        (sys, "excepthook"),
+        (threading, "excepthook"),
+        (warnings, "formatwarning"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    factory, handler = logging.getLogRecordFactory(), logging.StreamHandler()
+    logging.getLogger("urllib3.pool").addHandler(handler)
+    logging.getLogger("of.a.library").addHandler(handler)
+
+    def command(args):
+        tell("https://me:S3cret@host/x")
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join(5)
+        return 0
+
+    try:
+        assert run_command(command, argparse.Namespace()) == 0
+    finally:
+        logging.setLogRecordFactory(factory)
+        logging.getLogger("urllib3.pool").removeHandler(handler)
+        logging.getLogger("of.a.library").removeHandler(handler)
+    told = capfd.readouterr().err
+    assert "https://me:***@host/x" in told and "S3cret" not in told

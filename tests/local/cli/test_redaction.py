@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from local.cli.redaction import redact, redact_address
@@ -35,6 +37,17 @@ ADDRESSES = [
     ("postgresql://host/db?user=me&password=S3cret", "postgresql://host/db?user=me&password=***"),
     ("https://a/?next=https://me:S3cret@host/x", "https://a/?next=https://me:***@host/x"),
     ("https://a/?next=https%3A%2F%2Fme%3AS3cret%40host&b=1", "https://a/?next=***&b=1"),
+    ("https://a/?next=https%253A%252F%252Fme%253AS3cret%2540host", "https://a/?next=***"),
+    ("https://a/?next=https%3A%2F%2Fb%2F%3Ftoken%3DS3cret&b=1", "https://a/?next=***&b=1"),
+    ("https://a/?next=https%3A%2F%2Fb%2F%3Fpage%3D3", "https://a/?next=https%3A%2F%2Fb%2F%3Fpage%3D3"),
+    ("https://a/?next=x?password=S3cret&b=1", "https://a/?next=x?password=***&b=1"),
+    ("https://me%3AS3cret@host/x", "https://me%3A***@host/x"),
+    ("https://me:S3cret%40host/x", "https://me:***%40host/x"),
+    ("mysql+pymysql://me:12/S3cret@host/db", "mysql+pymysql://me:***@host/db"),
+    ("postgresql://host:5432/db?options=a@b", "postgresql://host:5432/db?options=a@b"),
+    ("https://host/x;jsessionid=S3cret", "https://host/x;jsessionid=***"),
+    ("https://host/x?user[password]=S3cret&b=1", "https://host/x?user[password]=***&b=1"),
+    ("https://host/x?jwt=ey.S3cret.x", "https://host/x?jwt=***"),
     ("http://a:S3cret@b,http://c:S3cret@d/e", "http://a:***@b,http://c:***@d/e"),
 ]  # fmt: skip
 PLAIN = [
@@ -48,6 +61,8 @@ PLAIN = [
     "net.n_tokens=496  key=3  data.fs=16000",
     "validation.tsv, line 12: unknown label 'Dgo'; known: Dog",
     "mail me@host.org",
+    "net.n_tokens: '496', 'tokenizer': 'x', passwords: none",
+    "--token_length 3, --secrets",
     "",
 ]
 
@@ -78,6 +93,12 @@ def test_other_text_stays_as_it_is(text):
         ("{'Authorization': 'Basic UzNjcmV0'}", "{'Authorization': ***"),
         ("Proxy-Authorization: Bearer S3cret", "Proxy-Authorization: ***"),
         ("sent Bearer S3cret.x-y", "sent Bearer ***"),
+        ("connect(user='me', password='S3cret, x')", "(user='me', password=***)"),
+        ("{'user': 'me', 'passwd': 'S3cret x'}", "{'user': 'me', 'passwd': '***'}"),
+        ('{"api_key": "S3cret", "n": 3}', '"n": 3}'),
+        ("user: me\npassword: S3cret\nn: 3", "user: me\npassword: ***\nn: 3"),
+        ("[('password', 'S3cret')]", "[('password', '***')]"),
+        ("tool --api-key S3cret --fast", "tool --api-key *** --fast"),
     ],
 )
 def test_secrets_outside_addresses(text, expected):
@@ -97,3 +118,12 @@ def test_the_passwords_of_proxies_are_known(monkeypatch, name, scheme):
     assert redact("cannot connect as me with S3%40cret to S3@cret") == (
         "cannot connect as me with *** to ***"
     )
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "a.", "password", "a=", "?a", "//a:", "%40", "'password': '"]
+)
+def test_long_texts_take_no_time(part):
+    start = time.perf_counter()
+    redact(part * (100_000 // len(part)) + " https://me:S3cret@host")
+    assert time.perf_counter() - start < 5

@@ -58,6 +58,25 @@ def test_other_kinds_are_refused(url):
         open_storage(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql:/me:S3cret@host/db", "an address has :// behind its kind"),
+        ("mysql+pymysql:me:S3cret@host/db", "an address has :// behind its kind"),
+        ("Journal:/study.log", "an address has :// behind its kind"),
+        ("postgresql://me:S3cret@host:port/db", "the port is not a number"),
+        ("sqlite:///", "names no file, so the study would be lost"),
+        ("sqlite://", "names no file, so the study would be lost"),
+        ("sqlite:///:memory:", "names no file, so the study would be lost"),
+    ],
+)
+def test_addresses_that_are_not_quite_right(url, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message) as refused:
+        open_storage(url)
+    assert "S3cret" not in str(refused.value) and list(tmp_path.iterdir()) == []
+
+
 def test_places_that_do_not_work_say_so_in_one_line(tmp_path):
     (tmp_path / "x.db").write_text("this is no database, and long enough to be seen as none" * 9)
     with pytest.raises(InputError, match=r"cannot be read or written \(.*not a database"):
