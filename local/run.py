@@ -18,7 +18,16 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
-from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_resumable, resume_hint
+from local.checkpoints.resume import (
+    LAST_CHECKPOINT,
+    changes_since_training,
+    check_resumable,
+    check_same_data,
+    find_resumable,
+    resume_hint,
+)
+from local.checkpoints.revision import revision_of
+from local.checkpoints.run_claims import hold_run, new_run
 from local.cli.devices import CPU, Device
 from local.cli.exit_status import StoppedError
 from local.cli.progress import progress_bar
@@ -76,17 +85,23 @@ def fit(
         config = shortened(config)
     finished, checkpoint = _resume_point(resume_from, config, options)
     if finished is not None:
+        _tell_finished(finished, config)
         return finished
+    trained_on = None if checkpoint is None else check_resumable(checkpoint, config)
     data, module = _prepare(config, options)
     data.check("fit")
+    if checkpoint is not None:
+        check_same_data(checkpoint, trained_on, data.digests("fit"))
     _announce(data, module)
-    if checkpoint is None:
-        prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
-    trainer = _trainer(config, options, checkpoint, callbacks)
-    best = _train(trainer, module, data, checkpoint)
-    if test:
-        _test(trainer, module, data, best)
-    return Path(str(trainer.log_dir))
+    with _run_folder(config, options, checkpoint, alone=resume_from == "auto") as folder:
+        if checkpoint is None:
+            loader, digests = data.train_dataloader, data.digests("fit")
+            prepare_scaler(module.mel_spec, module.scaler, loader, config, digests)
+        trainer = _trainer(config, options, folder, callbacks)
+        best = _train(trainer, module, data, checkpoint)
+        if test:
+            _test(trainer, module, data, best)
+    return folder
 
 
 def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
@@ -99,9 +114,10 @@ def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
         InputError: for a checkpoint or data that cannot be used.
     """
     config, data, module = _of_checkpoint(config, path, options, "test")
-    trainer = _trainer(config, options, None, ())
-    _test(trainer, module, data, Path(path), loaded=True)
-    return Path(str(trainer.log_dir))
+    with _run_folder(config, options) as folder:
+        trainer = _trainer(config, options, folder, ())
+        _test(trainer, module, data, Path(path), loaded=True)
+    return folder
 
 
 def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
@@ -114,11 +130,10 @@ def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
         InputError: for a checkpoint or data that cannot be used.
     """
     config, data, module = _of_checkpoint(config, path, options, "predict")
-    trainer = _trainer(config, options, None, (ScoreWriter(),))
     module.tested_checkpoint = Path(path)
-    with _stoppable(lambda: "start again"):
+    with _run_folder(config, options) as folder, _stoppable(lambda: "start again"):
+        trainer = _trainer(config, options, folder, (ScoreWriter(),))
         trainer.predict(module, datamodule=data, return_predictions=False)
-    folder = Path(str(trainer.log_dir))
     print(f"scores: {folder / 'metrics_test'}")
     return folder
 
@@ -148,14 +163,51 @@ def _resume_point(
         return None, None
     checkpoint: Path | None = Path(resume_from)
     if resume_from == "auto":
-        finished, checkpoint = find_resumable(Path(options.log_dir), config)
-        if finished is not None:
-            print(f"{finished} is a finished run of this configuration; nothing to do")
-            results.print_results(finished)
-            return finished, None
-    if checkpoint is not None:
-        check_resumable(checkpoint, config)
+        return find_resumable(Path(options.log_dir), config)
     return None, checkpoint
+
+
+def _tell_finished(folder: Path, config: RecipeConfig) -> None:
+    """Print the results of a finished run, and whether its data has changed since."""
+    print(f"{folder} is a finished run of this configuration; nothing to do")
+    results.print_results(folder)
+    data = SedDataModule(config)
+    problems = [problem for found in data.problems("fit").values() for problem in found]
+    if problems:
+        print(
+            f"{folder}: whether its data has changed since is not known, as the data cannot be "
+            f"used: {problems[0]}"
+        )
+        return
+    for line in changes_since_training(folder, data.digests("fit")):
+        print(line)
+
+
+@contextmanager
+def _run_folder(
+    config: RecipeConfig,
+    options: RunOptions,
+    resumed: Path | None = None,
+    *,
+    alone: bool = False,
+) -> Iterator[Path]:
+    """The run folder, which no other process writes to meanwhile.
+
+    Args:
+        config: configuration of the run.
+        options: where it lies.
+        resumed: the checkpoint that it is resumed from.
+        alone: refuse to start beside a process with the same configuration.
+    """
+    if resumed is not None and resumed.parent.name == "checkpoints":
+        # A resumed run continues in its own folder.
+        place = hold_run(resumed.parents[1])
+    elif options.name is not None:
+        place = hold_run(Path(options.log_dir) / options.name)
+    else:
+        place = new_run(Path(options.log_dir), config, alone=alone)
+    with place as folder:
+        yield folder
 
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
@@ -172,6 +224,7 @@ def _of_checkpoint(
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
+    module.training_revision = revision_of(checkpoint)
     data.check(stage)
     _announce(data)
     readers = [loaded.embeddings for loaded in data.loaded.values()]
@@ -193,15 +246,15 @@ def _announce(data: SedDataModule, module: SEDTask4 | None = None) -> None:
 
 
 def _trainer(
-    config: RecipeConfig, options: RunOptions, resumed: Path | None, more: Sequence[Callback]
+    config: RecipeConfig, options: RunOptions, folder: Path, more: Sequence[Callback]
 ) -> pl.Trainer:
     _silence()
-    log_dir, version = Path(options.log_dir), options.name
-    if resumed is not None and resumed.parent.name == "checkpoints":
-        # A resumed run continues in its own folder.
-        log_dir, version = resumed.parents[2], resumed.parents[1].name
+    log_dir = folder.parent
     logger = TensorBoardLogger(
-        str(log_dir.parent), log_dir.name, version=version, default_hp_metric=options.name is None
+        str(log_dir.parent),
+        log_dir.name,
+        version=folder.name,
+        default_hp_metric=options.name is None,
     )
     training = config.training
     on_gpu = options.device.accelerator == "gpu"
@@ -211,7 +264,7 @@ def _trainer(
         accelerator=options.device.accelerator,
         devices=options.device.devices,
         logger=logger,
-        callbacks=[*_callbacks(config, Path(logger.log_dir)), *more],
+        callbacks=[*_callbacks(config, folder), *more],
         precision=PRECISIONS.get(str(training.precision), training.precision),
         max_epochs=training.n_epochs,
         limit_train_batches=FAST_TRAIN_BATCHES if options.fast_dev_run else None,

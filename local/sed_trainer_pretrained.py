@@ -26,6 +26,7 @@ from local.checkpoints.restore import beats_sha256, detector_spec
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
 from local.config import RecipeConfig
+from local.data.digests import DATA_KEY
 from local.scoring.accumulator import ScoreAccumulator
 
 
@@ -60,6 +61,8 @@ class SEDTask4(pl.LightningModule):
         self.score_accumulator = ScoreAccumulator(config)
         # The checkpoint under test or evaluation; None in training.
         self.tested_checkpoint: Path | None = None
+        # The training rules of the weights.
+        self.training_revision = REVISION
 
     @property
     def networks(self) -> dict[str, CRNN]:
@@ -140,11 +143,12 @@ class SEDTask4(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the detector specification, package versions and training revision."""
+        """Store the detector specification, versions, training revision and digests of the data."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
         checkpoint[SPEC_KEY] = detector_spec(self.config, beats_sha256(readers)).to_dict()
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
+        checkpoint[DATA_KEY] = self.trainer.datamodule.digests("fit")
 
     # ---- validation, test and evaluation set
 

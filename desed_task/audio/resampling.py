@@ -101,9 +101,9 @@ def resample_folder(
     """Resample every WAV file of `source` into `target`, channels kept.
 
     A partly finished folder is completed: a file is skipped only if its target is complete, made
-    from the source as it is now, and has the right rate and sample format. What was made from which
-    content is kept beside `target` (see `source_index`); targets that it lacks are current if they
-    are not older than their source. Files missing in `source` stay in `target`. A file that cannot be
+    from the source as it is now, and has the right rate and sample format. What each was made from
+    is kept beside `target` (see `source_index`); targets that this lacks are current if they are
+    not older than their source. Files missing in `source` stay in `target`. A file that cannot be
     read is reported, and the others are processed.
 
     Args:

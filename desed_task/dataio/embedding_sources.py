@@ -117,9 +117,7 @@ def changed_clips(
     return ChangedClips(tuple(changed), tuple(sources), sources)
 
 
-def note_new_times(
-    path: Path, clip_ids: Iterable[str], sources: Mapping[str, ClipSource]
-) -> None:
+def note_new_times(path: Path, clip_ids: Iterable[str], sources: Mapping[str, ClipSource]) -> None:
     """Store new modification times of unchanged audio in a finished file; nothing if read-only.
 
     Its own time stays as it is: packed sets and running trainings take it for a change.

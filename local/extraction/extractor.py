@@ -173,7 +173,9 @@ class Extractor:
         writer.forget(changed_clips(done, known, written_s, read=True).changed)
         for donor in (writer.old, writer.path):
             if donor.exists():
-                self._adopt(name, writer, donor, {clip_id: clips[clip_id] for clip_id in writer.todo})
+                self._adopt(
+                    name, writer, donor, {clip_id: clips[clip_id] for clip_id in writer.todo}
+                )
         n_done = len(clips) - len(writer.todo)
         if n_done:
             print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")

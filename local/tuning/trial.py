@@ -22,6 +22,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from desed_task.errors import InputError
 from local import run
 from local.checkpoints.resume import LAST_CHECKPOINT
+from local.checkpoints.run_claims import RunInUseError
 from local.cli.devices import choose_device
 from local.config import check_config
 from local.scoring import results
@@ -149,6 +150,8 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
             callbacks=[watch],
             test=devtest,
         )
+    except RunInUseError:
+        raise  # this trial alone fails
     except InputError as error:
         if watch.started:
             raise

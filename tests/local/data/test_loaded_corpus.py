@@ -360,8 +360,8 @@ def test_each_mixed_corpus_is_told_with_its_counts(extracted, in_16_bits):
 
 
 def test_embeddings_of_other_audio_are_told(extracted, data, tmp_path, embeddings):
-    """By size and time, as reading everything would take minutes; the order in time is no matter."""
-    files, override = embeddings
+    """By size and time, as reading everything would take minutes; the order does not matter."""
+    _, override = embeddings
     folder = tmp_path / "weak"
     shutil.copytree(data.weak_folder, folder)
     first, second, third, *_ = sorted(folder.iterdir())

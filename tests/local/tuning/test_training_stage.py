@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from desed_task.errors import InputError
+from local.checkpoints.run_claims import is_alive
 from local.config import load_config
 from local.tuning.search_space import Dimension, Space
 from local.tuning.study import ATTEMPT, OWNER, REASON, RETRY_OF, TRIED_AGAIN
