@@ -56,8 +56,8 @@ def match_names(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     """Find clips under the names of another list, e.g. those of a table among those on disk.
 
     The same id comes first. Ids that are left on both sides are the same clip if they differ in
-    case, Unicode form or separators only, or else if one is the end of the other's path: `1` and
-    `x/1`, but not `x/1` and `y/1`.
+    Unicode form or separators only, or in case, or else if one is the end of the other's path: `1`
+    and `x/1`, but not `x/1` and `y/1`. If a clip of that stem is found by its path, `1` is another.
 
     Args:
         wanted: clip ids.
@@ -73,10 +73,15 @@ def match_names(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str]:
     found = {name: name for name in wanted if name in there}
     if len(found) == len(wanted):
         return found
-    for key in (_loose, _last_part):
-        left = [name for name in wanted if name not in found]
-        taken = set(found.values())
-        found |= _match_by(key, left, [name for name in there if name not in taken])
+    for by_path in (True, False):
+        by_own_path = {_loose(last_part(name)) for name in found}
+        for form in (_same_form, _loose):
+            left = [name for name in wanted if name not in found]
+            if not by_path:
+                left = [name for name in left if _loose(last_part(name)) not in by_own_path]
+            taken = set(found.values())
+            others = [name for name in there if name not in taken]
+            found |= _match_by(form, left, others, by_path=by_path)
     return found
 
 
@@ -118,23 +123,29 @@ def last_part(clip_id: str) -> str:
     return clip_id.rpartition("/")[2]
 
 
+def _same_form(clip_id: str) -> str:
+    """A clip id as it is, whatever wrote it."""
+    return unicodedata.normalize("NFC", clip_id.replace("\\", "/"))
+
+
 def _loose(clip_id: str) -> str:
     """What two spellings of one path have in common."""
-    return unicodedata.normalize("NFC", clip_id.replace("\\", "/")).casefold()
-
-
-def _last_part(clip_id: str) -> str:
-    return last_part(_loose(clip_id))
+    return _same_form(clip_id).casefold()
 
 
 def _match_by(
-    key: Callable[[str], str], wanted: Iterable[str], there: Iterable[str]
+    form: Callable[[str], str], wanted: Iterable[str], there: Iterable[str], *, by_path: bool
 ) -> dict[str, str]:
+    """Match names of one form, by their whole paths or by ends of them."""
+
+    def key(name: str) -> str:
+        return form(name if by_path else last_part(name.replace("\\", "/")))
+
     by_key: dict[str, list[str]] = {}
     for clip in there:
         by_key.setdefault(key(clip), []).append(clip)
     candidates = {
-        name: [clip for clip in by_key.get(key(name), ()) if _one_ends_the_other(name, clip)]
+        name: [c for c in by_key.get(key(name), ()) if _one_ends_the_other(form(name), form(c))]
         for name in wanted
     }
     claims = Counter(clip for clips in candidates.values() for clip in clips)
@@ -153,5 +164,5 @@ def _match_by(
 
 
 def _one_ends_the_other(name: str, clip: str) -> bool:
-    short, long = sorted((_loose(one).split("/")[::-1] for one in (name, clip)), key=len)
+    short, long = sorted((one.split("/")[::-1] for one in (name, clip)), key=len)
     return long[: len(short)] == short

@@ -92,6 +92,21 @@ def test_names_find_their_clips(wanted, there, found):
     assert match_names(wanted.split(), there.split()) == found
 
 
+def test_a_list_that_names_folders_is_taken_at_its_word():
+    """`1` beside `x/1` is a file that is missing, not `y/1`."""
+    assert match_names(["1", "x/1", "2"], ["x/1", "y/1", "z/2"]) == {"x/1": "x/1", "2": "z/2"}
+    # Embeddings of another clip are none.
+    assert match_names(["x/1", "1"], ["x/1", "z/1"]) == {"x/1": "x/1"}
+    assert match_names(["X/1", "1"], ["x/1", "y/1"]) == {"X/1": "x/1"}
+
+
+def test_names_that_differ_by_case_only_are_told_apart_by_it():
+    composed, apart = ["É", "é"], ["E\u0301", "e\u0301"]
+    assert match_names(composed, apart) == dict(zip(composed, apart, strict=True))
+    assert match_names(["a", "A"], ["x/A", "y/a"]) == {"a": "y/a", "A": "x/A"}
+    assert match_names(["a"], ["x/A", "y/a"]) == {"a": "y/a"}
+
+
 @pytest.mark.parametrize(
     ("wanted", "there", "message"),
     [
