@@ -12,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 ARGS ?=
+EXTRAS ?= dev
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -34,7 +35,7 @@ $(STAMP): pyproject.toml desed_task/__init__.py
 ifneq ($(TORCH_INDEX),)
 	$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "$(TORCH)"
 endif
-	$(BIN)/python -m pip install --editable ".[dev]"
+	$(BIN)/python -m pip install --editable ".[$(EXTRAS)]"
 	@touch $@
 
 # No file stands for a step: each script knows what it has done and what is left.

@@ -21,10 +21,10 @@ import numpy as np
 from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.files import write_wav
 from desed_task.dataio.embeddings import FRAME, GLOBAL, NAMES
-from desed_task.dataio.hdf5 import allocate_numbers, create_hdf5
 from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
 from desed_task.errors import InputError
+from desed_task.hdf5 import allocate_numbers, create_hdf5
 from local import corpora
 from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_KNOWN
 from local.config import RecipeConfig, check_config

@@ -21,11 +21,15 @@ from desed_task.file_names import is_utf8
 from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
 from local.checkpoints.resume import (
     LAST_CHECKPOINT,
+    changes_since_training,
     check_resumable,
+    check_same_data,
     find_begun,
     find_resumable,
     resume_hint,
 )
+from local.checkpoints.revision import revision_of
+from local.checkpoints.run_claims import hold_run, new_run
 from local.cli.devices import CPU, Device
 from local.cli.exit_status import StoppedError
 from local.cli.progress import progress_bar
@@ -84,20 +88,25 @@ def fit(
         config = shortened(config)
     finished, checkpoint = _resume_point(resume_from, config, options)
     if finished is not None:
+        _tell_finished(finished, config)
         return finished
+    trained_on = None if checkpoint is None else check_resumable(checkpoint, config)
     data, module = _prepare(config, options)
     data.check("fit")
+    if checkpoint is not None:
+        check_same_data(checkpoint, trained_on, data.digests("fit"))
     _announce(data, "fit", module)
-    if checkpoint is None:
-        prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
-    place = checkpoint
-    if resume_from == "auto" and checkpoint is None:
-        place = _begun_again(config, options)
-    trainer = _trainer(config, options, place, callbacks)
-    best = _train(trainer, module, data, checkpoint)
-    if test:
-        _test(trainer, module, data, best)
-    return Path(str(trainer.log_dir))
+    auto = resume_from == "auto"
+    continued = _continued(config, options, checkpoint, auto=auto)
+    with _run_folder(config, options, continued, alone=auto) as folder:
+        if checkpoint is None:
+            loader, digests = data.train_dataloader, data.digests("fit")
+            prepare_scaler(module.mel_spec, module.scaler, loader, config, digests)
+        trainer = _trainer(config, options, folder, callbacks)
+        best = _train(trainer, module, data, checkpoint)
+        if test:
+            _test(trainer, module, data, best)
+    return folder
 
 
 def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
@@ -110,9 +119,10 @@ def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
         InputError: for a checkpoint or data that cannot be used.
     """
     config, data, module = _of_checkpoint(config, path, options, "test")
-    trainer = _trainer(config, options, None, ())
-    _test(trainer, module, data, Path(path), loaded=True)
-    return Path(str(trainer.log_dir))
+    with _run_folder(config, options) as folder:
+        trainer = _trainer(config, options, folder, ())
+        _test(trainer, module, data, Path(path), loaded=True)
+    return folder
 
 
 def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
@@ -125,11 +135,10 @@ def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
         InputError: for a checkpoint or data that cannot be used.
     """
     config, data, module = _of_checkpoint(config, path, options, "predict")
-    trainer = _trainer(config, options, None, (ScoreWriter(),))
     module.tested_checkpoint = Path(path)
-    with _stoppable(lambda: "start again"):
+    with _run_folder(config, options) as folder, _stoppable(lambda: "start again"):
+        trainer = _trainer(config, options, folder, (ScoreWriter(),))
         trainer.predict(module, datamodule=data, return_predictions=False)
-    folder = Path(str(trainer.log_dir))
     print(f"scores: {folder / 'metrics_test'}")
     return folder
 
@@ -164,23 +173,73 @@ def _resume_point(
         return None, None
     checkpoint: Path | None = Path(resume_from)
     if resume_from == "auto":
-        finished, checkpoint = find_resumable(Path(options.log_dir), config)
-        if finished is not None:
-            print(f"{finished} is a finished run of this configuration; nothing to do")
-            results.print_results(finished)
-            return finished, None
-    if checkpoint is not None:
-        check_resumable(checkpoint, config)
+        return find_resumable(Path(options.log_dir), config)
     return None, checkpoint
 
 
-def _begun_again(config: RecipeConfig, options: RunOptions) -> Path | None:
-    """Where the first checkpoint will be written of a run that ended before it."""
-    folder = find_begun(Path(options.log_dir), config)
-    if folder is None:
-        return None
-    print(f"{folder} ended before its first checkpoint; its training begins again")
-    return folder / "checkpoints" / LAST_CHECKPOINT
+def _tell_finished(folder: Path, config: RecipeConfig) -> None:
+    """Print the results of a finished run, and whether its data has changed since."""
+    print(f"{folder} is a finished run of this configuration; nothing to do")
+    results.print_results(folder)
+    data = SedDataModule(config)
+    problems = [problem for found in data.problems("fit").values() for problem in found]
+    if problems:
+        print(
+            f"{folder}: whether its data has changed since is not known, as the data cannot be "
+            f"used: {problems[0]}"
+        )
+        return
+    for line in changes_since_training(folder, data.digests("fit")):
+        print(line)
+
+
+def _continued(
+    config: RecipeConfig, options: RunOptions, checkpoint: Path | None, *, auto: bool
+) -> Path | None:
+    """The folder of the run that a training continues; None if it begins a new one.
+
+    Args:
+        config: configuration of the training.
+        options: where runs lie.
+        checkpoint: where it is resumed from; None to begin.
+        auto: whether a run that ended before its first checkpoint is begun again in its folder.
+    """
+    if checkpoint is not None:
+        inside = checkpoint.parent.name == "checkpoints"
+        return checkpoint.parents[1] if inside else None
+    folder = find_begun(Path(options.log_dir), config) if auto else None
+    if folder is not None:
+        print(f"{folder} ended before its first checkpoint; its training begins again")
+    return folder
+
+
+@contextmanager
+def _run_folder(
+    config: RecipeConfig,
+    options: RunOptions,
+    continued: Path | None = None,
+    *,
+    alone: bool = False,
+) -> Iterator[Path]:
+    """The run folder, which no other process writes to meanwhile.
+
+    Args:
+        config: configuration of the run.
+        options: where it lies.
+        continued: folder of the run that is continued; None for a new one.
+        alone: refuse to start beside a process with the same configuration.
+    """
+    if continued is not None:
+        _check_log_dir(continued)
+        place = hold_run(continued)
+    elif options.name is not None:
+        place = hold_run(Path(options.log_dir) / options.name)
+    else:
+        place = new_run(Path(options.log_dir), config, alone=alone)
+    with place as folder:
+        # Lightning writes it only if it is missing, and not atomically.
+        (folder / "hparams.yaml").unlink(missing_ok=True)
+        yield folder
 
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
@@ -197,6 +256,7 @@ def _of_checkpoint(
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
+    module.training_revision = revision_of(checkpoint)
     data.check(stage)
     _announce(data, stage)
     readers = [loaded.embeddings for loaded in data.loaded.values()]
@@ -220,18 +280,15 @@ def _announce(data: SedDataModule, stage: str, module: SEDTask4 | None = None) -
 
 
 def _trainer(
-    config: RecipeConfig, options: RunOptions, resumed: Path | None, more: Sequence[Callback]
+    config: RecipeConfig, options: RunOptions, folder: Path, more: Sequence[Callback]
 ) -> pl.Trainer:
     _silence()
-    log_dir, version = Path(options.log_dir), options.name
-    if resumed is not None and resumed.parent.name == "checkpoints":
-        # A resumed run continues in its own folder.
-        log_dir, version = resumed.parents[2], resumed.parents[1].name
-        _check_log_dir(resumed.parents[1])
-        # Lightning writes it only if it is missing, and not atomically.
-        (log_dir / version / "hparams.yaml").unlink(missing_ok=True)
+    log_dir = folder.parent
     logger = TensorBoardLogger(
-        str(log_dir.parent), log_dir.name, version=version, default_hp_metric=options.name is None
+        str(log_dir.parent),
+        log_dir.name,
+        version=folder.name,
+        default_hp_metric=options.name is None,
     )
     training = config.training
     on_gpu = options.device.accelerator == "gpu"
@@ -241,7 +298,7 @@ def _trainer(
         accelerator=options.device.accelerator,
         devices=options.device.devices,
         logger=logger,
-        callbacks=[*_callbacks(config, Path(logger.log_dir)), *more],
+        callbacks=[*_callbacks(config, folder), *more],
         plugins=[AtomicCheckpoints()],
         precision=PRECISIONS.get(str(training.precision), training.precision),
         max_epochs=training.n_epochs,

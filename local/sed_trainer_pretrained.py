@@ -22,10 +22,12 @@ from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
+from local.checkpoints.callback_paths import restore_paths, store_names
 from local.checkpoints.restore import beats_sha256, detector_spec
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
 from local.config import RecipeConfig
+from local.data.digests import DATA_KEY
 from local.scoring.accumulator import ScoreAccumulator
 
 
@@ -60,6 +62,8 @@ class SEDTask4(pl.LightningModule):
         self.score_accumulator = ScoreAccumulator(config)
         # The checkpoint under test or evaluation; None in training.
         self.tested_checkpoint: Path | None = None
+        # The training rules of the weights.
+        self.training_revision = REVISION
 
     @property
     def networks(self) -> dict[str, CRNN]:
@@ -140,11 +144,18 @@ class SEDTask4(pl.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the detector specification, package versions and training revision."""
+        """Store the detector specification, versions, training revision and digests of the data."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
         checkpoint[SPEC_KEY] = detector_spec(self.config, beats_sha256(readers)).to_dict()
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
+        checkpoint[DATA_KEY] = self.trainer.datamodule.digests("fit")
+        store_names(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let stored names of checkpoints point into the folder of this run."""
+        saver = self.trainer.checkpoint_callback
+        restore_paths(checkpoint, None if saver is None else saver.dirpath)
 
     # ---- validation, test and evaluation set
 

@@ -15,7 +15,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.audio.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
+from desed_task.audio.codecs.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
 from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
 from desed_task.audio.windows import Span, WindowGrid
@@ -286,7 +286,7 @@ def open_audio(path: PathLike) -> Iterator[sf.SoundFile | DecodedSound]:
     """Open a file; any problem, now or while it is read, raises an InputError.
 
     Uncompressed audio and FLAC are read with libsndfile, anything else with ffmpeg or PyAV
-    (`desed_task.audio.decoding`). Neither gives a part of a file without a warning.
+    (`desed_task.audio.codecs.decoding`). Neither gives a part of a file without a warning.
     """
     try:
         with _open(path) as sound:
@@ -308,7 +308,8 @@ class _WholeFile(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
         samples: NDArray[Any] = super().read(frames, *args, **kwargs)
         n_left = self.frames - start
         if len(samples) < (n_left if frames < 0 else min(frames, n_left)):
-            there_s, stated_s = (start + len(samples), self.frames) / self.samplerate
+            there_s = (start + len(samples)) / self.samplerate
+            stated_s = self.frames / self.samplerate
             raise InputError(
                 f"{self._path}: is cut short ({there_s:.1f} of {stated_s:.1f} s); fetch or copy it "
                 "again"
@@ -320,8 +321,8 @@ def _open(path: PathLike) -> sf.SoundFile | DecodedSound:
     try:
         sound = _WholeFile(path)
     except (sf.LibsndfileError, TypeError) as error:  # TypeError: an ending that means no header
-        if not Path(path).is_file():
-            refuse_undecodable(path, [])
+        if not Path(path).is_file() or not Path(path).stat().st_size:
+            refuse_undecodable(path, ["it has 0 bytes"])
         reason = getattr(error, "error_string", "its ending means samples without a header")
         refusal = f"is not readable as audio ({reason.rstrip('.')}); replace or remove the file"
         return DecodedSound(
@@ -345,6 +346,8 @@ def _needs_decoder(path: PathLike, sound: sf.SoundFile) -> str:
     """Why libsndfile may read a part of an open file only; "" if it reads it whole."""
     if sound.subtype not in (*_UNCOMPRESSED, *_COMPANDED):
         return f"is {sound.subtype} audio, of which libsndfile may read only a part"
+    if sound.format == "VOC":
+        return "is VOC audio, of which libsndfile may take headers of blocks for samples"
     if sound.frames >= _UNKNOWN_FRAMES:
         return f"is {sound.format} audio of unknown length, which libsndfile does not read"
     if not sound.frames and (size := Path(path).stat().st_size) > _HEADER_BYTES:

@@ -31,6 +31,8 @@ SAFE_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(
 UNRELIABLE = ("ogg",)
 # What FFmpeg's libraries log of other containers.
 _NOT_ALLOWED = "Format not on whitelist"
+# What ffmpeg logs of pictures without sound.
+_NO_AUDIO = "does not contain any stream"
 
 
 def refuse_undecodable(path: PathLike, reasons: Sequence[str]) -> NoReturn:
@@ -43,5 +45,7 @@ def refuse_undecodable(path: PathLike, reasons: Sequence[str]) -> NoReturn:
     reason = reasons[-1] if reasons else "it contains no audio"
     if any(_NOT_ALLOWED in text for text in reasons):
         reason = "it has no format of audio or video"
+    elif _NO_AUDIO in reason:
+        reason = "it contains no audio"
     what = f"is not readable as audio ({reason})" if Path(path).is_file() else "no such file"
     raise InputError(f"{path}: {what}; replace or remove the file") from None

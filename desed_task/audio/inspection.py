@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.decoding import COMPRESSED
+from desed_task.audio.codecs.decoding import COMPRESSED
 from desed_task.audio.files import AudioInfo, open_audio
 from desed_task.audio.signal_check import SignalCheck
 

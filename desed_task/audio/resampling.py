@@ -28,6 +28,14 @@ from desed_task.audio.files import (
     remove_stale_wavs,
     write_wav,
 )
+from desed_task.audio.freshness import (
+    ClipSource,
+    current_source,
+    read_source_index,
+    source_of,
+    source_stamp,
+    write_source_index,
+)
 from desed_task.audio.signal_check import SignalCheck
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
@@ -52,9 +60,16 @@ class Resampled(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """A file's result, and whether it is silent or its channels cancel each other."""
+    """What became of a file.
+
+    Attributes:
+        result: the result.
+        source: the source as it was read; None if it was written meanwhile.
+        mute: whether it is silent or its channels cancel each other.
+    """
 
     result: Resampled
+    source: ClipSource | None
     mute: bool = False
 
 
@@ -64,7 +79,7 @@ class ResampleReport:
 
     Attributes:
         done: files written.
-        skipped: files already complete, not older than their source and in this sample format.
+        skipped: files already complete, made from their source as it is and in this sample format.
         failed: (source file, reason) of each file that could not be read or written.
         bits: sample format of the files written: 16 for 16-bit integers, 32 for 32-bit floats.
         before: sample format -> number of files in the target folder beforehand.
@@ -98,9 +113,10 @@ def resample_folder(
 ) -> ResampleReport:
     """Resample every WAV file below `source` to the same place below `target`, channels kept.
 
-    A partly finished folder is completed: a file is skipped only if its target is complete, not
-    older, and has the right rate and sample format. Files missing in `source` stay in `target`.
-    A file that cannot be read is reported, and the others are processed.
+    A partly finished folder is completed: a file is skipped only if its target is complete, made
+    from the source as it is now (see `source_index`; without one, not older), and has the right
+    rate and sample format. Files missing in `source` stay in `target`. A file that cannot be read
+    is reported, and the others are processed.
 
     Args:
         source: folder of audio at any rate.
@@ -125,27 +141,25 @@ def resample_folder(
     before = count_formats(headers.values())
     bits = choose_bits(before, bits)
     target_of = {wav: target / f"{clip_id}.wav" for clip_id, wav in found_clips.files.items()}
-    wavs = list(target_of)
-    work = partial(
-        _resample_or_explain, target_of, headers=headers, sample_rate=sample_rate, bits=bits
-    )
+    known = {source / name: one for name, one in read_source_index(target).items()}
+    work = partial(_resample_or_explain, target_of, headers, known, sample_rate, bits)
     desc = f"{source.parent.name}/{source.name}"
-    results = thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress)
-    found = dict(zip(wavs, results, strict=True))
-    failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
-    outcomes = ((wav, one) for wav, one in found.items() if isinstance(one, _Outcome))
-    written = {wav: one for wav, one in outcomes if one.result.written}
+    results = thread_map(work, list(target_of), jobs=jobs, desc=desc, progress=progress)
+    found = dict(zip(target_of, results, strict=True))
+    outcomes = {wav: one for wav, one in found.items() if isinstance(one, _Outcome)}
+    _keep_sources(source, target, known, outcomes)
+    written = {target_of[wav]: one for wav, one in outcomes.items() if one.result.written}
     other, targets = of_other_format(headers, bits), set(target_of.values())
     return ResampleReport(
         len(written),
-        len(wavs) - len(written) - len(failed),
-        failed,
+        len(outcomes) - len(written),
+        tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str)),
         bits,
         before,
-        sum(target_of[wav] in other for wav in written),
+        sum(path in other for path in written),
         {path: info for path, info in other.items() if path not in targets},
-        tuple(target_of[wav] for wav, one in written.items() if one.result.clipped),
-        tuple(target_of[wav] for wav, one in written.items() if one.mute),
+        tuple(path for path, one in written.items() if one.result.clipped),
+        tuple(path for path, one in written.items() if one.mute),
         found_clips.notes,
     )
 
@@ -154,6 +168,8 @@ def resample_file(
     source: PathLike, target: PathLike, *, sample_rate: int = 16000, bits: Bits = 32
 ) -> Resampled:
     """Resample one file unless its target is complete, in this sample format and not older.
+
+    Which content a file was made from is only known in a folder: see `resample_folder`.
 
     Args:
         source: audio at any rate.
@@ -165,8 +181,8 @@ def resample_file(
     Raises:
         InputError: the source cannot be read or the target cannot be written.
     """
-    there = _header(Path(target))
-    return _resample(Path(source), Path(target), there, sample_rate, bits).result
+    source, target = Path(source), Path(target)
+    return _resample(source, target, _header(target), None, sample_rate, bits).result
 
 
 def choose_bits(before: Mapping[str, int], bits: Bits | None) -> Bits:
@@ -207,16 +223,26 @@ def of_other_format(headers: Mapping[Path, AudioInfo], bits: Bits) -> dict[Path,
 
 def _resample_or_explain(
     target_of: Mapping[Path, Path],
-    source: Path,
     headers: Mapping[Path, AudioInfo],
+    known: Mapping[Path, ClipSource],
     sample_rate: int,
     bits: Bits,
+    source: Path,
 ) -> _Outcome | str:
     path = target_of[source]
     try:
-        return _resample(source, path, headers.get(path), sample_rate, bits)
+        return _resample(source, path, headers.get(path), known.get(source), sample_rate, bits)
     except InputError as error:
         return str(error)
+
+
+def _keep_sources(
+    source: Path, target: Path, known: Mapping[Path, ClipSource], done: Mapping[Path, _Outcome]
+) -> None:
+    """Record what the files of `target` were made from, by path below `source`."""
+    now = {wav: one.source for wav, one in done.items() if one.source is not None}
+    records = {wav.relative_to(source).as_posix(): one for wav, one in {**known, **now}.items()}
+    write_source_index(target, records)
 
 
 def _header(path: Path) -> AudioInfo | None:
@@ -227,11 +253,28 @@ def _header(path: Path) -> AudioInfo | None:
 
 
 def _resample(
-    source: Path, target: Path, there: AudioInfo | None, sample_rate: int, bits: Bits
+    source: Path,
+    target: Path,
+    there: AudioInfo | None,
+    known: ClipSource | None,
+    sample_rate: int,
+    bits: Bits,
 ) -> _Outcome:
-    """Resample a file unless `there`, the header of its target, shows that it is up to date."""
-    if there is not None and _is_current(source, target, there, sample_rate, bits):
-        return _Outcome(Resampled(False))
+    """Resample a file unless its target is up to date.
+
+    Args:
+        source: the file.
+        target: the result.
+        there: header of the target; None if it cannot be read.
+        known: the source that the target was made from; None if unknown.
+        sample_rate: of the target, in Hz.
+        bits: of the target.
+    """
+    if there is not None and target.is_file() and _fits(source, there, sample_rate, bits):
+        same = current_source(source, known, target.stat().st_mtime)
+        if same is not None:
+            return _Outcome(Resampled(False), same)
+    stamp = source_stamp(source)
     with open_audio(source) as sound:
         samples = sound.read(dtype="float32")
         rate = sound.samplerate
@@ -246,10 +289,10 @@ def _resample(
     mute = check.silent or check.cancels
     if bits == 32:
         write_wav(target, samples, sample_rate, _SUBTYPES[bits])
-        return _Outcome(Resampled(True), mute)
+        return _Outcome(Resampled(True), source_of(source, stamp), mute)
     integers, clipped = _to_16_bits(samples)
     write_wav(target, integers, sample_rate, _SUBTYPES[bits])
-    return _Outcome(Resampled(True, clipped), mute)
+    return _Outcome(Resampled(True, clipped), source_of(source, stamp), mute)
 
 
 def _to_16_bits(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:
@@ -260,10 +303,9 @@ def _to_16_bits(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], bool]:
     return clipped.astype(np.int16), bool((clipped != rounded).any())
 
 
-def _is_current(source: Path, target: Path, there: AudioInfo, sample_rate: int, bits: Bits) -> bool:
+def _fits(source: Path, there: AudioInfo, sample_rate: int, bits: Bits) -> bool:
+    """Whether a target has the sample format, rate, channels and length of its source's result."""
     if there.subtype != _SUBTYPES[bits]:
-        return False
-    if not target.is_file() or target.stat().st_mtime < source.stat().st_mtime:
         return False
     wanted = probe(source)
     # soxr may round the length up or down.

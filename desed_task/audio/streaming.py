@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import soundfile as sf
 import soxr
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.decoding import DecodedSound
+from desed_task.audio.codecs.decoding import DecodedSound
 from desed_task.audio.files import open_audio
 from desed_task.audio.signal_check import SignalCheck
 from desed_task.errors import InputError
@@ -54,12 +55,16 @@ def stream_file(
 def _read_blocks(
     sound: sf.SoundFile | DecodedSound, n_frames: int
 ) -> Iterator[npt.NDArray[np.float32]]:
-    if isinstance(sound, sf.SoundFile):
-        # After every read of a seekable file, soundfile seeks to its own position, for which the
-        # decoder of FLAC starts over.
-        sound.seekable = lambda: False
-    while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
-        yield block
+    if isinstance(sound, DecodedSound):
+        while len(block := sound.read(n_frames, dtype="float32", always_2d=True)):
+            yield block
+        return
+    # After every read of a seekable file, soundfile seeks to its own position, for which the
+    # decoder of FLAC starts over.
+    sound.seekable = lambda: False
+    # Not beyond the last frame: behind it, a FLAC file may have bytes that are no audio.
+    for start in range(0, sound.frames, n_frames):
+        yield sound.read(min(n_frames, sound.frames - start), dtype="float32", always_2d=True)
 
 
 def stream_array(
@@ -98,7 +103,7 @@ class _Converter:
     """(sample, channel) blocks at one rate to (sample,) blocks at another."""
 
     def __init__(self, rate: int, sample_rate: int, origin: str) -> None:
-        if rate <= 0:
+        if not 0 < rate < math.inf:
             raise InputError(f"{origin}: a sample rate of {rate} Hz is not positive; give it in Hz")
         self.rate, self.origin = rate, origin
         self._n_taken = 0

@@ -31,8 +31,8 @@ class Window(NamedTuple):
 
     Attributes:
         first: index of its first frame in the recording.
-        n_frames: frames within the recording; fewer than the window's only in a recording shorter
-            than a window, which is padded with zeros.
+        n_frames: frames that begin within the recording; fewer than the window's in a recording
+            shorter than a window, which is padded with zeros, or by one in the last window.
         last: whether the recording ends with it.
         waveform: (sample,), of a clip's length.
     """
@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
     Attributes:
         first: index of its first frame in the recording.
-        n_frames: frames within the recording.
+        n_frames: frames that begin within the recording.
         last: whether the recording ends with it.
         n_samples: length of the recording.
     """
@@ -103,11 +103,7 @@ class WindowGrid:
         does a recording of one clip.
         """
         n_frames = math.ceil(n_samples / self.grid.frame_samples)
-        if n_samples <= self.n_samples:
-            return min(n_frames, self.grid.n_frames)
-        # On some grids the last frame extends past the window's end; no window may be empty then.
-        beyond = max(self.grid.n_frames * self.grid.frame_samples - self.n_samples, 0)
-        return math.ceil((n_samples + beyond) / self.grid.frame_samples)
+        return min(n_frames, self.grid.n_frames) if n_samples <= self.n_samples else n_frames
 
     def weights(self, *, first: bool, last: bool) -> npt.NDArray[np.float64]:
         """(frame,) weights in (0, 1] of a window, before they are divided by their sum.
@@ -142,16 +138,29 @@ class WindowGrid:
                 waveform = kept[start : start + self.n_samples]
                 yield Window(first, self.grid.n_frames, False, waveform)
                 kept, first_kept, first = kept[start:], first, first + self.hop_frames
-        yield self._last(kept, first_kept)
+        last = self._last(kept, first_kept)
+        if last.first - first_kept > self.grid.n_frames:
+            waveform = kept[(first - first_kept) * self.grid.frame_samples :]
+            waveform = self.filled(waveform, longer=True)
+            yield Window(first, self.grid.n_frames, False, waveform)
+        yield last
 
     def _last(self, kept: Waveform, first_kept: int) -> Window:
         if not len(kept):
             raise InputError("the recording contains no samples; give at least one")
-        n_frames = self.n_frames(len(kept))
-        first = max(n_frames - self.grid.n_frames, 0)
+        first = self._first_of_last(len(kept))
         waveform = kept[first * self.grid.frame_samples :]
         waveform = self.filled(waveform, longer=len(kept) > self.n_samples)
-        return Window(first_kept + first, min(n_frames, self.grid.n_frames), True, waveform)
+        return Window(first_kept + first, self.n_frames(len(kept)) - first, True, waveform)
+
+    def _first_of_last(self, n_samples: int) -> int:
+        """The first frame of the window that ends with a recording of `n_samples`."""
+        if n_samples <= self.n_samples:
+            return 0
+        # On some grids a window's last frame extends past the window's end, and may then begin at
+        # the recording's: it is in the window, but not in the recording.
+        beyond = max(self.grid.n_frames * self.grid.frame_samples - self.n_samples, 0)
+        return math.ceil((n_samples + beyond) / self.grid.frame_samples) - self.grid.n_frames
 
     def filled(self, samples: npt.NDArray[Any], *, longer: bool) -> npt.NDArray[Any]:
         """The samples (sample,) of a window, continued to the window's length.
@@ -168,14 +177,15 @@ class WindowGrid:
 
     def spans(self, n_samples: int) -> list[Span]:
         """The windows that `cut` yields of a recording of `n_samples`."""
-        n_frames = self.n_frames(n_samples)
         surplus = math.ceil((n_samples - self.n_samples) / self.grid.frame_samples)
+        first = self._first_of_last(n_samples)
+        # Windows that do not overlap could leave out a frame before the last one.
+        end = surplus if self.hop_frames < self.grid.n_frames else first
         before = [
-            Span(first, self.grid.n_frames, False, n_samples)
-            for first in range(0, surplus, self.hop_frames)
+            Span(start, self.grid.n_frames, False, n_samples)
+            for start in range(0, end, self.hop_frames)
         ]
-        first = max(n_frames - self.grid.n_frames, 0)
-        return [*before, Span(first, min(n_frames, self.grid.n_frames), True, n_samples)]
+        return [*before, Span(first, self.n_frames(n_samples) - first, True, n_samples)]
 
     def start(self, span: Span) -> int:
         """The first sample of a window."""

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.freshness import ClipSource
 from desed_task.audio.windows import RowName, WindowKey
+from desed_task.dataio.embedding_sources import (
+    add_source_datasets,
+    has_source_datasets,
+    put_source,
+    sources_in,
+)
 from desed_task.dataio.embeddings import (
     EXTRACT_REMEDY,
     FINISHED,
@@ -35,8 +42,8 @@ from desed_task.dataio.embeddings import (
     read_row,
     store_stamp,
 )
-from desed_task.dataio.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 from desed_task.errors import InputError
+from desed_task.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 
 _BLOCK = 64
 _FRAMES, _GLOBALS = (FRAME, WINDOW_FRAME), (GLOBAL, WINDOW_GLOBAL)
@@ -106,6 +113,15 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         if rows:
             self._write_marks(rows, False)
 
+    @property
+    def sources(self) -> dict[str, ClipSource]:
+        """Clip -> audio that its rows were computed from, where recorded."""
+        return sources_in(self._file, self.layout.clip_ids)
+
+    def record(self, clip_id: str, source: ClipSource | None) -> None:
+        """Record the audio of a clip, before its embeddings are put; None if it has changed."""
+        put_source(self._file, self._row[clip_id], source)
+
     def put(self, names: Sequence[RowName], frame: Array, global_: Array) -> None:
         """Write embeddings of some clips and windows.
 
@@ -138,8 +154,18 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         dataset, row = place_of_row(datasets, row, len(self.layout.clip_ids))
         self._file[dataset][row] = values
 
-    def adopt(self, path: PathLike, names: Iterable[RowName]) -> int:
+    def adopt(
+        self,
+        path: PathLike,
+        names: Iterable[RowName],
+        sources: Mapping[str, ClipSource] = MappingProxyType({}),
+    ) -> int:
         """Copy finished rows of clips and windows from another file of equal identity and shape.
+
+        Args:
+            path: the other file.
+            names: clips and windows whose audio has not changed since.
+            sources: clip -> its audio, where known.
 
         Returns:
             the number copied; 0 for a file that is missing or of another identity or shape.
@@ -159,6 +185,8 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             for name in wanted:
                 places = [place_of_row(of, there[name], n_clips) for of in (_FRAMES, _GLOBALS)]
                 frame, global_ = (read_row(donor, of, row, name) for of, row in places)
+                if isinstance(name, str):
+                    self.record(name, sources.get(name))
                 self.put([name], frame[None], global_[None])
         self._mark_pending()
         return len(wanted)
@@ -202,7 +230,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(self.part):
             file, there = self._open_part()
-            if there == self.layout:
+            if there == self.layout and has_source_datasets(file):  # earlier versions had none
                 return file
             file.close()
             if there.alike(self.layout):
@@ -266,6 +294,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             allocate_numbers(file, global_, shape[:2])
             file.create_dataset(of_rows, data=names, dtype=h5py.string_dtype())
         file.create_dataset(FINISHED, data=np.zeros(len(self._row), dtype=np.uint8))
+        add_source_datasets(file, len(clip_ids))
         file.attrs.update(identity)
 
     def _mark_pending(self) -> None:

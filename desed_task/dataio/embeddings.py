@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from desed_task.atomic_files import PathLike
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.clip_names import match_names
-from desed_task.dataio.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 from desed_task.errors import InputError
+from desed_task.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 
 Row = TypeVar("Row", str, WindowKey)
 Identity = Mapping[str, str | float]
@@ -100,7 +100,7 @@ def read_layout(path: PathLike) -> EmbeddingLayout:
 
     Raises:
         InputError: the file is missing, damaged, not an embeddings file, or one that
-            `desed_task.dataio.hdf5` refuses.
+            `desed_task.hdf5` refuses.
     """
     with open_hdf5(path) as file:
         return layout_of(file)
@@ -246,7 +246,7 @@ class EmbeddingReader:
 
         Raises:
             InputError: the file is missing, damaged, not finished, or not plain (see
-                `desed_task.dataio.hdf5`), or names a clip twice.
+                `desed_task.hdf5`), or names a clip twice.
         """
         self.path = Path(path)
         if not self.path.is_file():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,10 +13,19 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from local.checkpoints.restore import KEPT_CLIPS, config_of_checkpoint
 from local.checkpoints.revision import REVISION, changes_since, revision_of
-from local.config import RecipeConfig, check_config
+from local.checkpoints.run_claims import numbered_runs, refuse_if_held, stored_config
+from local.config import RecipeConfig
+from local.corpora import SYNTHETIC_VALIDATION, TEST, TRAINING
+from local.data.digests import DATA_KEY, DataDigests, data_changes
 from local.scoring import results
 
 LAST_CHECKPOINT = "last.ckpt"
+# Corpora that weights and the choice of the best checkpoint depend on.
+TRAINED_ON = (*TRAINING, SYNTHETIC_VALIDATION)
+_UNKNOWN_DATA = (
+    "an earlier version began this run, which did not store what its data was; whether that has "
+    "changed since is not known"
+)
 
 
 def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
@@ -26,16 +37,19 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
 
     Returns:
         (finished run folder, None), (None, checkpoint to resume from) or (None, None).
+
+    Raises:
+        RunInUseError: another process runs this configuration.
     """
-    folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
     earlier: list[Path] = []
-    for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
+    for folder in numbered_runs(log_dir):
+        refuse_if_held(folder, config)
         last = folder / "checkpoints" / LAST_CHECKPOINT
         if not last.is_file():
             continue
         if _stored_revision(folder) < REVISION:
             earlier.append(folder)
-        elif _stored_config(folder) == config:
+        elif stored_config(folder) == config:
             return (folder, None) if _is_finished(folder, config) else (None, last)
     if earlier:
         others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
@@ -58,28 +72,26 @@ def find_begun(log_dir: Path, config: RecipeConfig) -> Path | None:
 
     Without this, each kill in the first epoch would leave a run folder without results.
     """
-    folders = [path for path in log_dir.glob("version_*") if path.name[8:].isdigit()]
-    for folder in sorted(folders, key=lambda path: int(path.name[8:]), reverse=True):
+    for folder in numbered_runs(log_dir):
         has_checkpoint = (folder / "checkpoints" / LAST_CHECKPOINT).exists()
-        if not has_checkpoint and _is_training(folder) and _stored_config(folder) == config:
+        if not has_checkpoint and _is_training(folder) and stored_config(folder) == config:
             return folder
     return None
 
 
 def _is_training(folder: Path) -> bool:
     """Whether a run is a training under these rules, or ended before this was written."""
-    path = folder / "run.yaml"
-    if not path.exists():
+    if not (folder / "run.yaml").exists():
         return True
-    try:
-        stage = yaml.safe_load(path.read_text(encoding="utf-8"))[0]["stage"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError):
-        return False
-    return bool(stage == "fit") and _stored_revision(folder) == REVISION
+    first = next(iter(_records(folder)), {})
+    return first.get("stage") == "fit" and revision_of(first) == REVISION
 
 
-def check_resumable(path: Path, config: RecipeConfig) -> None:
+def check_resumable(path: Path, config: RecipeConfig) -> DataDigests | None:
     """Reject a checkpoint whose training cannot be resumed with `config`.
+
+    Returns:
+        Digests of the data that it was trained on, for `check_same_data`; None if unknown.
 
     Raises:
         InputError: it was trained with other values, which would change networks, batches or
@@ -107,6 +119,61 @@ def check_resumable(path: Path, config: RecipeConfig) -> None:
     if differing:
         heading = f"{path} was trained with other values; resume with the same configuration:"
         raise InputError.collect(differing, heading)
+    return digests_in(checkpoint)
+
+
+def check_same_data(path: Path, before: DataDigests | None, now: DataDigests) -> None:
+    """Reject a checkpoint that was trained on other data; print what else is to be said.
+
+    Args:
+        path: the checkpoint.
+        before: digests of its data; None if it stores none.
+        now: digests of the data here.
+
+    Raises:
+        InputError: the data for training or validation is not the same.
+    """
+    if before is None:
+        print(f"{path}: {_UNKNOWN_DATA}")
+        return
+    if changes := data_changes(before, now, TRAINED_ON):
+        heading = (
+            f"{path} was trained on other data; restore the data to resume it, or start a new "
+            "training with another --log_dir or without --resume_from_checkpoint:"
+        )
+        raise InputError.collect(changes, heading)
+    for change in data_changes(before, now, TEST):
+        print(f"{path}: the test data has changed since; the test uses it as it is now: {change}")
+
+
+def changes_since_training(folder: Path, now: DataDigests) -> list[str]:
+    """Lines about a finished run whose data has changed since; empty if it has not."""
+    before = digests_in(_last_training(folder))
+    if before is None:
+        return [f"{folder}: {_UNKNOWN_DATA}"]
+    trained, tested = (data_changes(before, now, corpora) for corpora in (TRAINED_ON, TEST))
+    lines = [f"{folder}: the data has changed since: {line}" for line in (*trained, *tested)]
+    if trained:
+        lines.append(
+            "for a training on the data as it is now, give another --log_dir or leave out "
+            "--resume_from_checkpoint"
+        )
+    if tested:
+        lines.append(
+            "for a test on the data as it is now, give its checkpoint to --test_from_checkpoint"
+        )
+    return lines
+
+
+def data_of_training(folder: Path) -> DataDigests:
+    """Digests of the data of a run's last session of training; empty if unknown."""
+    return digests_in(_last_training(folder)) or {}
+
+
+def digests_in(stored: Mapping[str, Any]) -> DataDigests | None:
+    """The digests of data in a checkpoint or a record of a run; None if there are none."""
+    found = stored.get(DATA_KEY)
+    return found if isinstance(found, dict) else None
 
 
 def _check_revision(path: Path, revision: int) -> None:
@@ -131,17 +198,20 @@ def resume_hint(last: Path) -> str:
 
 def _stored_revision(folder: Path) -> int:
     """The training revision that a run began with, from its run.yaml."""
+    return revision_of(next(iter(_records(folder)), {}))
+
+
+def _last_training(folder: Path) -> dict[str, Any]:
+    """The record of the last session of a training."""
+    records = [one for one in _records(folder) if one.get("stage") == "fit"]
+    return records[-1] if records else {}
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    """The records of run.yaml; none if it cannot be read."""
     try:
         stages = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return 1
-    first = stages[0] if isinstance(stages, list) and stages else {}
-    return revision_of(first if isinstance(first, dict) else {})
-
-
-def _stored_config(folder: Path) -> RecipeConfig | None:
-    try:
-        tree = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        return check_config(tree, str(folder / "config.yaml"))
-    except (OSError, InputError):
-        return None
+        return []
+    stages = stages if isinstance(stages, list) else []
+    return [one if isinstance(one, dict) else {} for one in stages]

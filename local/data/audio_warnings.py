@@ -10,7 +10,7 @@ from desed_task.audio.files import formats_text
 from desed_task.audio.resampling import SAMPLE_FORMATS
 from local.data.corpus_checks import EXTRACT_HINT
 from local.data.loaded_corpus import LoadedCorpus
-from local.extraction.extractor import clips_newer_than
+from local.extraction.extractor import compare_clips
 
 _REWRITE = "generate_dcase_task4_2024.py --bits 32"
 
@@ -22,10 +22,15 @@ def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:
     coarse = [one.corpus.title for one in corpora if is_16_bit(one.formats)]
     if coarse:
         texts.append(coarse_text(coarse))
-    outdated = [text for one in corpora if (text := _outdated(one))]
+    found = [(one.corpus.title, len(one.clip_ids), *_outdated(one)) for one in corpora]
+    outdated = [f"{changed} of {n} clips of {title}" for title, n, changed, _ in found if changed]
+    touched = [f"{other} of {n} clips of {title}" for title, n, _, other in found if other]
     if outdated:
-        what = f"embeddings older than their audio: {', '.join(outdated)}"
+        what = f"embeddings of other audio than is there now: {', '.join(outdated)}"
         texts.append(f"{what}; {EXTRACT_HINT} to update them")
+    if touched:
+        what = f"audio with another modification time than at extraction: {', '.join(touched)}"
+        texts.append(f"{what}; {EXTRACT_HINT}, which compares the content and updates what differs")
     for text in texts:
         warnings.warn(text, UserWarning, stacklevel=2)
 
@@ -49,12 +54,14 @@ def mixed_text(folder: Path, formats: Mapping[str, int]) -> str:
     return f"{folder}: {what}; {_REWRITE} rewrites all as float"
 
 
-def _outdated(loaded: LoadedCorpus) -> str:
-    """Message part: how many clips of a corpus changed after their embeddings were computed."""
+def _outdated(loaded: LoadedCorpus) -> tuple[int, int]:
+    """Number of clips of other content than their embeddings, and of those of another time only."""
     reader = loaded.embeddings
     # Published files do not record what they were computed from; assume that they are current.
     if reader is None or not reader.identity:
-        return ""
-    wavs = dict(zip(loaded.clip_ids, loaded.wavs, strict=True))
-    n_newer = len(clips_newer_than(wavs, reader.path))
-    return f"{n_newer} of {len(wavs)} clips of {loaded.corpus.title}" if n_newer else ""
+        return 0, 0
+    there = set(reader.clip_ids)
+    pairs = zip(loaded.clip_ids, loaded.wavs, strict=True)
+    wavs = {clip_id: wav for clip_id, wav in pairs if clip_id in there}
+    found = compare_clips(wavs, reader, read=False)  # reading hours of audio would delay each start
+    return len(found.changed), len(found.touched)

@@ -147,12 +147,16 @@ def _refuse(path: Path, lines: list[str], what: str, remedy: str) -> None:
         raise InputError.collect(lines, heading)
 
 
-def check_scored_lengths(ends_s: Mapping[str, float], durations_s: Mapping[str, float]) -> None:
+def check_scored_lengths(
+    name: str, ends_s: Mapping[str, float], durations_s: Mapping[str, float], *, frame_s: float
+) -> None:
     """Check durations against the times of scores, where there is no audio to compare with.
 
     Args:
+        name: of the durations table, for messages.
         ends_s: clip -> end of its last scored frame in seconds.
         durations_s: clip -> seconds.
+        frame_s: length of a frame; networks ignore what a clip has after its last whole frame.
 
     Raises:
         InputError: naming the clips that last more than 0.5 s longer than their scores.
@@ -160,10 +164,11 @@ def check_scored_lengths(ends_s: Mapping[str, float], durations_s: Mapping[str, 
     lines = [
         f"{clip_id}: {durations_s[clip_id]:g} s in the table, scores until {end_s:g} s"
         for clip_id, end_s in ends_s.items()
-        if durations_s.get(clip_id, 0.0) > end_s + MOST_S
+        if durations_s.get(clip_id, 0.0) > end_s + frame_s + MOST_S
     ]
     if lines:
-        raise InputError.collect(lines, f"wrong durations of {len(lines)} clips; {TABLE_REMEDY}:")
+        heading = f"{name}: wrong durations of {len(lines)} clips; {TABLE_REMEDY}:"
+        raise InputError.collect(lines, heading)
 
 
 def windows_of(

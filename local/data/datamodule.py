@@ -32,6 +32,7 @@ from local.data.clip_ends import (
     rounding_warning,
 )
 from local.data.corpus_checks import token_problems, truth_problems
+from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
     load_corpus,
@@ -59,6 +60,7 @@ class SedDataModule(pl.LightningDataModule):
         self.grid = config.grid
         self._loaded: dict[str, LoadedCorpus] = {}
         self._durations: dict[str, dict[str, float]] = {}
+        self._digests: dict[str, dict[str, Any]] = {}
         self._told: set[str] = set()
 
     @property
@@ -80,6 +82,13 @@ class SedDataModule(pl.LightningDataModule):
     def missing_recordings(self) -> dict[str, tuple[str, ...]]:
         """Corpus -> recordings of MAESTRO's published split without any clip."""
         return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
+
+    def digests(self, stage: str) -> DataDigests:
+        """Digests of the checked corpora of a stage (see `digest_corpus`), by name."""
+        names = [corpus.name for corpus in corpora.NEEDED_BY_STAGE[stage]]
+        for name in (name for name in names if name not in self._digests):
+            self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
+        return {name: self._digests[name] for name in names}
 
     def check(self, stage: str = "fit") -> None:
         """Load the corpora of a stage, and reject unusable data before anything is computed.
@@ -135,6 +144,7 @@ class SedDataModule(pl.LightningDataModule):
     def _load(self, corpus: Corpus) -> list[str]:
         """Load a corpus and return its faults."""
         problems: list[str] = []
+        self._digests.pop(corpus.name, None)
         loaded = load_corpus(corpus, self.config, problems)
         if loaded is not None:
             try:

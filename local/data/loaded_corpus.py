@@ -42,7 +42,6 @@ from local.data.clip_ends import (
     header_durations,
     windows_of,
 )
-from local.data.clip_lookup import durations_of, listed_on_disk, names_on_disk
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     label_problems,
@@ -50,7 +49,13 @@ from local.data.corpus_checks import (
     open_embeddings,
     read_headers,
 )
-from local.data.expected_clips import absent_recordings, table_path
+from local.data.expected_clips import (
+    absent_recordings,
+    durations_of,
+    listed_on_disk,
+    names_on_disk,
+    table_path,
+)
 
 
 @dataclass(frozen=True)

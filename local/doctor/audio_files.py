@@ -18,7 +18,7 @@ from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, Corpus
-from local.data.clip_lookup import durations_of
+from local.data.expected_clips import durations_of
 
 # Names of MAESTRO's clips truncate times to 0.01 s; resampling rounds to samples.
 _EXACT_S = 0.015

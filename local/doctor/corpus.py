@@ -18,7 +18,6 @@ from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import mixed_text
 from local.data.clip_ends import check_clip_durations
-from local.data.clip_lookup import listed_on_disk
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     examples,
@@ -26,7 +25,7 @@ from local.data.corpus_checks import (
     open_embeddings,
     read_headers,
 )
-from local.data.expected_clips import absent_recordings, table_path
+from local.data.expected_clips import absent_recordings, listed_on_disk, table_path
 from local.data.loaded_corpus import LoadedCorpus
 from local.doctor.audio_files import FileInspection, original_files, wrong_lengths
 from local.doctor.embedding_files import Identity, embeddings_report

@@ -19,7 +19,7 @@ from local.data.corpus_checks import (
     examples,
 )
 from local.doctor.report import CheckpointReport, EmbeddingsReport, Finding
-from local.extraction.extractor import clips_newer_than, identity_of
+from local.extraction.extractor import compare_clips, identity_of
 
 Identity = dict[str, str | float]
 _WHOLE = ("whole", "origin unknown", "unused")
@@ -93,8 +93,9 @@ def embeddings_report(
         state = "unusable" if path.is_file() else "unfinished" if begun else "absent"
         return EmbeddingsReport(str(path), state)
     lacking = tuple(reader.missing(clips))
-    outdated = tuple(clips_newer_than(clips, path))
-    damaged = _damaged(corpus, reader, [clip_id for clip_id in clips if clip_id not in lacking])
+    there = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in set(lacking)}
+    outdated = compare_clips(there, reader, read=True).changed
+    damaged = _damaged(corpus, reader, list(there))
     if damaged:
         state = f"damaged {len(damaged)}"
     elif lacking:
@@ -143,7 +144,7 @@ def embeddings_findings(
         yield Finding(
             "warning",
             corpus.name,
-            f"{report.path}: clips newer than these embeddings: {len(report.outdated)} "
+            f"{report.path}: clips changed since these embeddings: {len(report.outdated)} "
             f"({examples(report.outdated)}); {again}",
         )
     if not report.identity:

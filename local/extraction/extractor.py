@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, sha256_of
 from desed_task.audio.files import probe
+from desed_task.audio.freshness import ClipSource, current_source, source_of, source_stamp
 from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
+from desed_task.dataio.embedding_sources import (
+    ChangedClips,
+    changed_clips,
+    note_new_times,
+    read_sources,
+)
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
 from desed_task.encoders.beats.model import find_beats, load_beats
@@ -26,6 +33,7 @@ from local.extraction.sets import REPEATS
 
 # Threads that read headers.
 _N_PROBES = 8
+_MIN_FILES_FOR_BAR = 2000
 _WINDOWED = {corpus.name for corpus in SCORED_IN_WINDOWS}
 
 
@@ -114,7 +122,7 @@ class Extractor:
         """Update the embeddings file of a set.
 
         A complete and current file is left alone. Otherwise embeddings of clips that are new or
-        newer than the file are computed and the others reused; with other weights all are computed.
+        have changed are computed and the others reused; with other weights all are computed.
         Clips that are scored in windows get a row for every window.
         If a clip cannot be read, the set stays unfinished, since training would not notice a
         missing or made-up embedding.
@@ -136,6 +144,7 @@ class Extractor:
             counted += f" ({len(long.spans)} of them longer: {len(windows)} further windows)"
         reason = self._why_not_current(name, clips, windows)
         if reason is None:
+            self._tell_unrecorded(name)
             print(f"{name}: {counted}, already up to date")
             return []
         if reason:
@@ -210,10 +219,15 @@ class Extractor:
             text = f"extracted again: {path} has other BEATs weights, clip length or precision"
             return text, ours
         absent = reader.missing(clips)
-        changed = set(clips_newer_than(clips, path)) - set(absent)
-        if absent or changed:
-            text = f"{len(absent)} new and {len(changed)} changed clips since {path} was written"
+        there = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in set(absent)}
+        found = compare_clips(there, reader, read=True, desc=f"{path.stem}: comparing")
+        if absent or found.changed:
+            n_changed = len(found.changed)
+            text = f"{len(absent)} new and {n_changed} changed clips since {path} was written"
             return text, ours
+        if found.touched:
+            note_new_times(path, reader.clip_ids, found.sources)
+            print(f"{path.stem}: {len(found.touched)} clips have other times, but the same content")
         if lacking := reader.missing(windows):
             return f"{path} lacks {len(lacking)} windows of longer clips", ours
         return None, ours
@@ -234,18 +248,47 @@ class Extractor:
 
     def _take_over(self, name: str, writer: EmbeddingWriter, clips: Mapping[str, Path]) -> None:
         """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
-        rows = writer.layout.rows
-        changed = set(clips_newer_than(clips, writer.part))
-        done = set(rows) - set(writer.todo)
+        rows, todo = writer.layout.rows, set(writer.todo)
+        done = [row for row in rows if row not in todo]
+        begun = {clip_id: clips[clip_id] for clip_id in map(_clip_of, done)}
+        written_s = writer.part.stat().st_mtime
+        changed = set(changed_clips(begun, writer.sources, written_s, read=True).changed)
         writer.forget([row for row in done if _clip_of(row) in changed])
         for donor in (writer.old, writer.path):
             if donor.exists() and _has_layout(donor):
-                changed = set(clips_newer_than(clips, donor))
-                writer.adopt(donor, [row for row in writer.todo if _clip_of(row) not in changed])
+                self._adopt(name, writer, donor, clips)
         left = {_clip_of(row) for row in writer.todo}
         n_done = len(clips) - len(left)
         if n_done:
             print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")
+
+    def _adopt(
+        self, name: str, writer: EmbeddingWriter, donor: Path, clips: Mapping[str, Path]
+    ) -> None:
+        """Copy embeddings of unchanged clips, and record their audio."""
+        layout = read_layout(donor)
+        if not layout.alike(writer.layout):
+            return
+        known, written_s = read_sources(donor, layout.clip_ids), donor.stat().st_mtime
+        there, left = set(layout.clip_ids), dict.fromkeys(map(_clip_of, writer.todo))
+        wanted = [clip_id for clip_id in left if clip_id in there and clips[clip_id].exists()]
+
+        def look(clip_id: str) -> ClipSource | None:
+            return current_source(clips[clip_id], known.get(clip_id), written_s)
+
+        progress = self.progress and len(wanted) >= _MIN_FILES_FOR_BAR
+        desc = f"{name}: comparing"
+        found = thread_map(look, wanted, jobs=None, desc=desc, progress=progress)
+        looked = zip(wanted, found, strict=True)
+        same = {clip_id: source for clip_id, source in looked if source is not None}
+        writer.adopt(donor, [row for row in writer.todo if _clip_of(row) in same], same)
+
+    def _tell_unrecorded(self, name: str) -> None:
+        """Say that a file of an earlier version does not record the audio of its clips."""
+        path = self.path(name)
+        layout = read_layout(path)
+        if layout.identity and not read_sources(path, layout.clip_ids):
+            print(f"{name}: {path} does not record its audio; only the order in time was compared")
 
     def _compute(
         self,
@@ -260,6 +303,7 @@ class Extractor:
         if long is not None:
             for key, span in long.further.items():
                 parts[key] = FileWindow(clips[key.clip_id], long.windows, span)
+        stamps = {row: source_stamp(clips[row]) for row in todo if isinstance(row, str)}
         stream = self.embedder.stream({row: parts[row] for row in todo})
         # A fault of a file concerns all its windows.
         faults: dict[str, None] = {}
@@ -273,6 +317,9 @@ class Extractor:
         )
         with bar, closing(stream):
             for batch in stream:
+                for row in batch.clip_ids:
+                    if isinstance(row, str):
+                        writer.record(row, source_of(clips[row], stamps[row]))
                 writer.put(batch.clip_ids, batch.frame.numpy(), batch.global_.numpy())
                 faults |= dict.fromkeys(batch.faults)
                 bar.update(len(batch.clip_ids) + len(batch.faults))
@@ -314,8 +361,16 @@ def _has_layout(path: Path) -> bool:
     return True
 
 
-def clips_newer_than(clips: Mapping[str, Path], file: Path) -> list[str]:
-    """Clips whose audio was written after `file`; broken links do not count."""
-    written = file.stat().st_mtime
-    there = ((clip_id, wav) for clip_id, wav in clips.items() if wav.exists())
-    return [clip_id for clip_id, wav in there if wav.stat().st_mtime > written]
+def compare_clips(
+    clips: Mapping[str, Path], reader: EmbeddingReader, *, read: bool, desc: str = ""
+) -> ChangedClips:
+    """Compare clips with the audio that a file's embeddings were computed from.
+
+    Args:
+        clips: clip -> audio file, of clips in the file.
+        reader: reader of the file.
+        read: whether to read audio of which only the time differs.
+        desc: title of a progress bar; none if empty.
+    """
+    known = read_sources(reader.path, reader.clip_ids)
+    return changed_clips(clips, known, reader.path.stat().st_mtime, read=read, desc=desc)

@@ -6,17 +6,25 @@ follows.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.audio.files import list_wavs, probe, read_lossless, remove_stale_wavs, write_wav
+from desed_task.audio.freshness import (
+    ClipSource,
+    current_source,
+    read_source_index,
+    source_of,
+    source_stamp,
+    write_source_index,
+)
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.cli.own_files import own_outputs
@@ -47,11 +55,14 @@ class CutReport:
 
 @dataclass
 class _Cut:
-    """One recording's result: clips written, clips that existed, table rows; or the error."""
+    """One recording's result: clips written, clips that existed, table rows, the recording as it
+    was read; or the error.
+    """
 
     done: int = 0
     skipped: int = 0
     rows: list[tuple[str, str]] = field(default_factory=list)
+    source: ClipSource | None = None
     fault: str = ""
 
 
@@ -72,8 +83,8 @@ def cut_recordings(
 
     Clips are named `{recording}-{onset:06d}-{offset:06d}.wav` in centiseconds. The table's rows are
     sorted by filename and, within a clip, in the annotation's order; a clip without any annotated
-    event has no row. Complete clips that are not older than their recording are kept, so the next
-    run completes an interrupted one.
+    event has no row. Complete clips of an unchanged recording are kept (see `source_index`; without
+    one, those that are not older), so the next run completes an interrupted one.
 
     Args:
         audio_dir: contains `<recording>.wav`, possibly in subfolders.
@@ -98,22 +109,29 @@ def cut_recordings(
     labels = by_stem(label_files(annotation_dir))
     found = [name for name in recordings if name in audio]
     if not found:
-        raise InputError(
-            f"{audio_dir}: contains none of the {len(recordings)} recordings "
-            f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
-        )
+        raise _none_found(audio_dir, recordings)
     remove_stale_wavs(out_folder)
-    cut = partial(_cut_or_explain, audio, labels, out_folder, window_s, hop_s)
-    bar: dict[str, Any] = {"desc": out_folder.name, "progress": progress, "unit": "recording"}
+    known, desc = read_source_index(out_folder), out_folder.name
+    cut = partial(_cut_or_explain, audio, labels, known, out_folder, window_s, hop_s)
     with own_audio(out_folder, overwrite=overwrite):
-        cuts = list(thread_map(cut, found, jobs=jobs, **bar))
-    if rows := [row for cut in cuts for row in cut.rows]:
+        cuts = thread_map(cut, found, jobs=jobs, desc=desc, progress=progress, unit="recording")
+        by_name = dict(zip(found, cuts, strict=True))
+    seen = {name: one.source for name, one in by_name.items() if one.source is not None}
+    write_source_index(out_folder, known | seen)
+    if rows := [row for one in by_name.values() for row in one.rows]:
         _write_table(out_table, rows, overwrite)
     return CutReport(
-        done=sum(cut.done for cut in cuts),
-        skipped=sum(cut.skipped for cut in cuts),
+        done=sum(one.done for one in by_name.values()),
+        skipped=sum(one.skipped for one in by_name.values()),
         missing=tuple(name for name in recordings if name not in audio),
-        failed=tuple((audio[n][0], c.fault) for n, c in zip(found, cuts, strict=True) if c.fault),
+        failed=tuple((audio[name][0], one.fault) for name, one in by_name.items() if one.fault),
+    )
+
+
+def _none_found(audio_dir: Path, recordings: Sequence[str]) -> InputError:
+    return InputError(
+        f"{audio_dir}: contains none of the {len(recordings)} recordings "
+        f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
     )
 
 
@@ -148,6 +166,7 @@ def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
 def _cut_or_explain(
     audio: dict[str, list[Path]],
     labels: dict[str, list[Path]],
+    known: Mapping[str, ClipSource],
     out_folder: Path,
     window_s: float,
     hop_s: float,
@@ -160,7 +179,7 @@ def _cut_or_explain(
         annotation = _only(labels[recording], recording)
         soft = read_soft_labels(annotation)
         _warn_of_late_labels(annotation, soft, path)
-        return _cut(recording, path, soft, out_folder, window_s, hop_s)
+        return _cut(recording, path, soft, known.get(recording), out_folder, window_s, hop_s)
     except InputError as error:
         return _Cut(fault=str(error))
 
@@ -188,14 +207,23 @@ def _only(paths: list[Path], recording: str) -> Path:
 
 
 def _cut(
-    recording: str, path: Path, soft: SoftLabels, out_folder: Path, window_s: float, hop_s: float
+    recording: str,
+    path: Path,
+    soft: SoftLabels,
+    known: ClipSource | None,
+    out_folder: Path,
+    window_s: float,
+    hop_s: float,
 ) -> _Cut:
     info = probe(path)
     rate = info.sample_rate
     bounds = windows(info.frames, round(window_s * rate), round(hop_s * rate))
     cut = _Cut()
     absent: list[tuple[Path, int, int]] = []
-    oldest = path.stat().st_mtime
+    stamp, oldest = source_stamp(path), path.stat().st_mtime
+    if known is not None:
+        cut.source = current_source(path, known, 0.0)
+        oldest = -math.inf if cut.source is not None else math.inf
     for onset, end in bounds:
         name = clip_name(recording, onset, end, rate)
         cut.rows += [(name, row) for row in _rows(soft, onset / rate, end / rate)]
@@ -205,6 +233,7 @@ def _cut(
         samples, rate, subtype = read_lossless(path)
         for target, onset, end in absent:
             write_wav(target, samples[onset:end], rate, subtype)
+    cut.source = cut.source or source_of(path, stamp)
     cut.done, cut.skipped = len(absent), len(bounds) - len(absent)
     return cut
 

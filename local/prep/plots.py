@@ -20,7 +20,7 @@ from desed_task.features import LogMel
 from desed_task.file_names import LONGEST_NAME, shorten_name
 from local.classes_dict import VOCABULARY
 from local.config import load_config
-from local.data.clip_lookup import names_on_disk
+from local.data.expected_clips import names_on_disk
 from local.prep.layout import DataLayout
 
 _CONFIG = Path(__file__).parents[2] / "confs" / "pretrained.yaml"

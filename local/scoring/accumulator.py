@@ -276,12 +276,14 @@ class ScoreCollector(RowCollector):
         Those of windows are overlap-added.
         """
         clip_ids, rows = self.collect()
-        values = np.ascontiguousarray(rows.transpose(0, 2, 1))
+        # Without subsampling, a clip's last frame may begin where the clip ends.
+        boundaries_s = np.unique(self.grid.boundaries_s)
+        values = np.ascontiguousarray(rows[..., : len(boundaries_s) - 1].transpose(0, 2, 1))
         recordings = self.recordings()
         return Scores(
             (*clip_ids, *recordings),
             values,
-            self.grid.boundaries_s,
+            boundaries_s,
             self.vocabulary,
             tuple(self._joined(*of_windows) for of_windows in recordings.values()),
         )

@@ -26,6 +26,7 @@ def write_results(
     missing_recordings: Mapping[str, Sequence[str]],
     left_out: Mapping[str, Sequence[str]],
     checkpoint: str,
+    conditions: Mapping[str, Any],
 ) -> None:
     """Write results.json and metrics_test/per_class.tsv into a run folder.
 
@@ -39,6 +40,8 @@ def write_results(
         missing_recordings: corpus -> recordings of MAESTRO without any clip.
         left_out: corpus -> listed clips without events that were not used.
         checkpoint: file name of the tested checkpoint.
+        conditions: what was scored, on what and with which settings (see
+            `local.scoring.conditions`); further keys of results.json.
     """
     every = [report for role in ROLES for report in reports[role]]
     scored = dict(zip(corpora, reports[ROLES[0]], strict=True))  # the same clips for both
@@ -56,6 +59,7 @@ def write_results(
         "missing_recordings": _named(missing_recordings),
         "left_out": _named(left_out),
         "checkpoint": checkpoint,
+        **conditions,
         "versions": versions(),
     }
     write_text_atomic(

@@ -20,6 +20,7 @@ from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
 from local.data.clip_ends import check_clip_durations, header_durations
 from local.scoring import results
+from local.scoring.conditions import FREE_KEYS, TRAINING_SECTIONS, differing_conditions
 from local.scoring.score_files import EVALUATION_FILE, SCORE_KINDS, score_folder
 from local.submission.submitted_runs import SubmittedRun
 
@@ -54,15 +55,6 @@ REPORTED_METRICS = {
         "mAUC": "segment_mauc/sed_scores_eval",
         "segment_F1": "segment_f1_macro_thresopt/sed_scores_eval",
     },
-}
-
-# Keys that may differ between the runs of a system: randomness and the machine.
-_FREE = {
-    ("training", "seed"),
-    ("training", "num_workers"),
-    ("training", "enable_progress_bar"),
-    ("training", "batch_size_val"),
-    ("scaler", "savepath"),
 }
 
 
@@ -101,14 +93,19 @@ def _shared_names(run: SubmittedRun) -> Iterator[str]:
 
 def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
     here, there = run.config.dump(), first.config.dump()
-    for section in ("training", "scaler", "opt", "feats", "net"):
+    for section in TRAINING_SECTIONS:
         for key in here[section]:
-            passing = (section, key) in _FREE or here[section][key] == there[section][key]
+            passing = (section, key) in FREE_KEYS or here[section][key] == there[section][key]
             if not passing:
                 yield (
                     f"{run.folder} has {section}.{key} {here[section][key]!r}, {first.folder} "
                     f"{there[section][key]!r}; runs of one system may differ in the seed only"
                 )
+    for text in differing_conditions(first.results, run.results):
+        yield (
+            f"{run.test} was scored otherwise than {first.test}: {text}; test both checkpoints "
+            "on the same data with the same settings"
+        )
     for one, other in ((first, run), (run, first)):
         absent = sorted(set(one.clips) - set(other.clips))
         if absent:

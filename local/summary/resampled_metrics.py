@@ -14,7 +14,9 @@ from desed_task.evaluation.scores import Floats
 from desed_task.mean_teacher import ROLES
 from local.config import RecipeConfig
 from local.corpora import TEST, Corpus
+from local.data.digests import digest_truth
 from local.data.truth import Truth
+from local.scoring.conditions import SCORED_ON, SCORING
 from local.summary import bootstrap
 from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_scores, read_truth
 from local.summary.run_folders import FinishedRun
@@ -22,7 +24,7 @@ from local.summary.systems import SystemRuns
 
 # A recomputed value may differ by rounding only.
 METRIC_TOLERANCE = 1e-6
-# For psds_eval, if a run's configuration cannot be read.
+# For psds_eval, if neither results.json nor a configuration says it.
 N_THRESHOLDS = 50
 
 
@@ -81,7 +83,8 @@ def _unit_counts(
     truth = _truth(corpus, runs, config)
     recounts = {}
     for run in runs:
-        n_thresholds = N_THRESHOLDS if run.config is None else run.config.training.n_test_thresholds
+        _check_truth(corpus, truth, run)
+        n_thresholds = _n_thresholds(run)
         for role in ROLES:
             bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
             scores = read_scores(run.scores_path(role, corpus))
@@ -112,6 +115,29 @@ def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | N
         f"{first or 'no run has a config.yaml that can be read'} (paths are relative to the "
         "current folder: run this where you trained, or give --conf_file with the data's paths)"
     )
+
+
+def _n_thresholds(run: FinishedRun) -> int:
+    """Thresholds of psds_eval in a run's test."""
+    told = (run.content.get(SCORING) or {}).get("n_thresholds")
+    if isinstance(told, int):
+        return told
+    return N_THRESHOLDS if run.config is None else run.config.training.n_test_thresholds
+
+
+def _check_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
+    """Refuse tables that are not those of the run's test, if it says which they were."""
+    stored = (run.content.get(SCORED_ON) or {}).get(corpus.name)
+    if stored is None or corpus not in run.clip_ids:
+        return
+    now = digest_truth(truth, run.clip_ids[corpus])
+    other = [name for name in ("truth", "durations") if stored.get(name) != now[name]]
+    if other:
+        raise InputError(
+            f"{' and '.join(other)} of {corpus.title} ({now['n_events']} events) are not those of "
+            f"the test of {run.folder} ({stored.get('n_events')} events); the tables have changed "
+            "since: test the run again"
+        )
 
 
 def _check_values(recount: UnitCounts, run: FinishedRun, role: str) -> None:

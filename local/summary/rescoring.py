@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     windows_of,
 )
-from local.data.clip_lookup import durations_of, names_on_disk
+from local.data.expected_clips import durations_of, names_on_disk
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
@@ -92,10 +93,17 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     events = events.select([clip_id for clip_id in listed if clip_id in there])
     # MAESTRO is scored by recording, so the length of its clips does not matter.
     asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
-    known = durations_of(Path(getattr(config.data, corpus.duration_key)), asked, folder)
+    durations = Path(getattr(config.data, corpus.duration_key))
+    known = durations_of(durations, asked, folder)
     own = header_durations({c: files[c] for c in events.clip_ids if c in files})
-    wavs = {c: files.get(c, folder / f"{c}.wav") for c in asked if c not in known and c not in own}
-    own |= {clip_id: probe(wav).duration_s for clip_id, wav in wavs.items()}
+    untold = [c for c in asked if c not in known and c not in own]
+    own |= {c: probe(files[c]).duration_s for c in untold if c in files}
+    lost = [c for c in untold if c not in files]
+    if lost:
+        raise InputError(
+            f"{durations}: lacks {len(lost)} clips that are not in {folder} either (e.g. "
+            f"{lost[0]}); add their durations to the table or put their audio there"
+        )
     loaded = LoadedCorpus(
         corpus,
         folder,
@@ -109,9 +117,8 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     durations_s = table_durations(loaded, config)
     ends_s: Mapping[str, float] = durations_s
     if corpus == MAESTRO_VALIDATION:
-        # Without audio, the names of clips tell where they end.
-        clip_s = config.data.audio_max_len
-        ends_s = windows_of(files, own, events.clip_ids, clip_s=clip_s).length_s
+        # Without audio, the names of clips tell where they end, cropped or not.
+        ends_s = windows_of(files, own, events.clip_ids, clip_s=math.inf).length_s
     events = leave_out_late_events(events, ends_s)
     return Truth(corpus.source, events, durations_s, left_out)
 
@@ -127,7 +134,12 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
         clip_id: float(of_clip.boundaries_s[-1])
         for clip_id, of_clip in zip(scores.clip_ids, scores.each(), strict=True)
     }
-    check_scored_lengths(ends_s, truth.durations)
+    check_scored_lengths(
+        f"data.{DEVTEST.duration_key}",
+        ends_s,
+        truth.durations,
+        frame_s=float(scores.boundaries_s[1]),
+    )
     events = events.within(truth.durations).merged()
     chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
     labels = chosen.vocabulary

@@ -14,10 +14,17 @@ import numpy as np
 from desed_task.errors import InputError
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint
-from local.config import RecipeConfig, load_config
+from local.config import RecipeConfig, load_config, read_yaml
 from local.corpora import TEST, Corpus
 from local.data.corpus_checks import examples
 from local.scoring import results
+from local.scoring.conditions import (
+    CHECKPOINT,
+    FREE_KEYS,
+    TRAINING_SECTIONS,
+    differing_conditions,
+    has_conditions,
+)
 from local.scoring.metrics import HIT_ONLY
 from local.training.energy import ENERGY_STAGES
 
@@ -36,6 +43,7 @@ class FinishedRun:
         config: resolved configuration; None if it cannot be read.
         energy_kwh: stage -> estimated energy, for measured stages.
         clip_ids: test corpus -> scored clips, if the scores exist.
+        checkpoint_sha256: SHA-256 of the tested checkpoint; "" if unknown.
     """
 
     folder: Path
@@ -43,6 +51,7 @@ class FinishedRun:
     config: RecipeConfig | None = None
     energy_kwh: dict[str, float] = field(default_factory=dict)
     clip_ids: dict[Corpus, tuple[str, ...]] = field(default_factory=dict)
+    checkpoint_sha256: str = ""
 
     def scores_path(self, role: str, corpus: Corpus) -> Path:
         """Path of a network's scores on a test corpus."""
@@ -88,7 +97,9 @@ def open_run(folder: Path) -> FinishedRun:
             _ = run.metrics[name], run.per_class[name].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
-    return FinishedRun(folder, content, _config(folder), _energy(folder), _scored_clips(run))
+    sha256 = str(content.get(CHECKPOINT) or _tested_checkpoint(folder))
+    clip_ids = _scored_clips(run)
+    return FinishedRun(folder, content, _config(folder), _energy(folder), clip_ids, sha256)
 
 
 def _unfinished(folder: Path) -> str:
@@ -105,6 +116,17 @@ def _config(folder: Path) -> RecipeConfig | None:
         return load_config(str(folder / "config.yaml"))
     except (InputError, OSError):
         return None
+
+
+def _tested_checkpoint(folder: Path) -> str:
+    """SHA-256 of the checkpoint of the last test, from run.yaml; "" if that does not say it."""
+    try:
+        records = read_yaml(folder / "run.yaml")
+    except (InputError, OSError):
+        return ""
+    tests = [one for one in records if isinstance(one, dict) and one.get("stage") == "test"]
+    found = tests[-1].get("checkpoint") if tests else None
+    return str(found.get("sha256", "")) if isinstance(found, dict) else ""
 
 
 def _energy(folder: Path) -> dict[str, float]:
@@ -137,26 +159,61 @@ def _scored_clips(run: FinishedRun) -> dict[Corpus, tuple[str, ...]]:
     return found
 
 
-def check_comparable(runs: Sequence[FinishedRun]) -> list[str]:
+def check_comparable(*systems: Sequence[FinishedRun]) -> list[str]:
     """Refuse runs whose results are not comparable.
+
+    Args:
+        systems: the runs of each system.
 
     Returns:
         Notes for the reader of a table of these runs.
 
     Raises:
-        InputError: for a run given twice, or different metrics, classes or test clips.
+        InputError: for a run given twice; for tests of other metrics, classes, clips, truth,
+            durations, settings or conventions; or, within a system, for other decoders, precisions
+            or training revisions.
     """
-    problems, first = [], runs[0]
-    known: dict[Path, FinishedRun] = {}
+    runs = [run for system in systems for run in system]
+    problems, known = [], set()
     for run in runs:
         if run.folder.resolve() in known:
             problems.append(f"{run.folder} is given twice; give each run once")
-        known[run.folder.resolve()] = run
-    for run in runs[1:]:
-        problems += _class_problems(first, run) or _clip_problems(first, run)
+        known.add(run.folder.resolve())
+    for system in systems:
+        first = system[0]
+        if first is not runs[0]:
+            problems += _problems(runs[0], first, one_system=False)
+        for run in system[1:]:
+            problems += _problems(first, run, one_system=True)
     if problems:
         raise InputError.collect(problems, "these runs cannot be summarised together:")
-    return _version_notes(runs) + _earlier_notes(runs) + _twin_notes(runs)
+    notes = _version_notes(runs) + _earlier_notes(runs) + _untold_notes(runs) + _twin_notes(runs)
+    return notes + [note for system in systems for note in _config_notes(system)]
+
+
+def without_repetitions(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
+    """The runs of one system without further tests of a checkpoint, and a note on each of these.
+
+    Tests of one checkpoint are one run: counted several times, they would narrow the deviation.
+    """
+    kept: dict[str, FinishedRun] = {}
+    notes = []
+    for run in runs:
+        first = kept.setdefault(run.checkpoint_sha256 or str(run.folder.resolve()), run)
+        if first is not run:
+            notes.append(
+                f"{run.folder}: a test of the same checkpoint as {first.folder} (SHA-256 "
+                f"{run.checkpoint_sha256[:12]}...), so not counted again"
+            )
+    return list(kept.values()), notes
+
+
+def _problems(first: FinishedRun, run: FinishedRun, *, one_system: bool) -> list[str]:
+    found = _class_problems(first, run) or _clip_problems(first, run)
+    return found or [
+        f"{run.folder}: scored otherwise than {first.folder}, {text}; {RETEST_REMEDY}"
+        for text in differing_conditions(first.content, run.content, one_system=one_system)
+    ]
 
 
 def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
@@ -248,3 +305,30 @@ def _twin_notes(runs: Sequence[FinishedRun]) -> list[str]:
         for twins in by_metrics.values()
         if len(twins) > 1
     ]
+
+
+def _untold_notes(runs: Sequence[FinishedRun]) -> list[str]:
+    untold = [str(run.folder) for run in runs if not has_conditions(run.content)]
+    if not untold:
+        return []
+    return [
+        f"{examples(untold)}: tested by an earlier version of the recipe, which did not store what "
+        "was scored and how; compared by metrics, classes and clips only"
+    ]
+
+
+def _config_notes(system: Sequence[FinishedRun]) -> list[str]:
+    """Values of the training that the runs of one system do not share."""
+    notes = []
+    trees = {run.folder: run.config.dump() for run in system if run.config is not None}
+    for section in TRAINING_SECTIONS:
+        for key in {key: None for tree in trees.values() for key in tree[section]}:
+            values = {str(folder): tree[section][key] for folder, tree in trees.items()}
+            if (section, key) in FREE_KEYS or len({repr(one) for one in values.values()}) < 2:
+                continue
+            named = ", ".join(f"{value!r} ({folder})" for folder, value in values.items())
+            notes.append(
+                f"{section}.{key} differs between the runs: {named}; their mean is not that of one "
+                "system over seeds"
+            )
+    return notes

@@ -11,7 +11,7 @@ from local.config import RecipeConfig
 from local.scoring import figures
 from local.summary import figures as summary_figures
 from local.summary import report
-from local.summary.run_folders import FinishedRun, check_comparable, open_run
+from local.summary.run_folders import FinishedRun, check_comparable, open_run, without_repetitions
 from local.summary.summary import RunSummary, summarize
 from local.summary.systems import SystemRuns
 
@@ -43,10 +43,13 @@ def summarize_folders(
         InputError: with all problems of the folders.
     """
     runs = _open([*folders, *against])
-    notes = check_comparable(runs)
-    systems = [SystemRuns("A", tuple(runs[: len(folders)]))]
-    if against:
-        systems.append(SystemRuns("B", tuple(runs[len(folders) :])))
+    given = [part for part in (runs[: len(folders)], runs[len(folders) :]) if part]
+    notes = check_comparable(*given)
+    systems = []
+    for name, part in zip("AB", given, strict=False):
+        kept, repeated = without_repetitions(part)
+        systems.append(SystemRuns(name, tuple(kept)))
+        notes += repeated
     return summarize(systems, config=config, n_resamples=n_resamples, seed=seed, notes=notes)
 
 

@@ -23,6 +23,7 @@ from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.redaction import redact
 from local.cli.versions import versions
 from local.config import RecipeConfig
+from local.data.digests import DATA_KEY
 from local.training.macs import count_macs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +87,9 @@ class EarlyStop(EarlyStopping):
 
 
 class RunDescription(Callback):
-    """Writes what is needed to reproduce a run: configuration, versions, commit, command, seed and,
-    for a test or evaluation, the identity of the checkpoint; and the size of the network.
+    """Writes what is needed to reproduce a run: configuration, versions, commit, command, seed,
+    digests of the data and, for a test or evaluation, the identity of the checkpoint; and the size
+    of the network.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
@@ -111,6 +113,7 @@ class RunDescription(Callback):
             REVISION_KEY: REVISION,
             "network": count_macs(pl_module.sed_student, self.config)._asdict(),
             "versions": versions(),
+            DATA_KEY: trainer.datamodule.digests(stage),
         }
         if pl_module.tested_checkpoint is not None:
             path = pl_module.tested_checkpoint.resolve()

@@ -17,6 +17,8 @@ from desed_task.errors import InputError
 from desed_task.features import LogMel, Scaler
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.config import RecipeConfig
+from local.corpora import TRAINING
+from local.data.digests import DATA_KEY, DataDigests
 
 
 def prepare_scaler(
@@ -24,6 +26,7 @@ def prepare_scaler(
     scaler: Scaler,
     loader: Callable[[], DataLoader[SedBatch]],
     config: RecipeConfig,
+    data: DataDigests,
 ) -> None:
     """Load the scaler's dataset statistics from `scaler.savepath`, or fit and save them there.
 
@@ -35,6 +38,7 @@ def prepare_scaler(
         scaler: receives the statistics.
         loader: makes a loader of training batches; called only to fit statistics.
         config: configuration of the run.
+        data: digests of the corpora; statistics of other training data are fitted again.
 
     Raises:
         InputError: the file at `scaler.savepath` does not contain feature statistics.
@@ -42,7 +46,7 @@ def prepare_scaler(
     if scaler.fitted:
         return
     path = Path(config.scaler.savepath)
-    made_from = _made_from(config)
+    made_from = _made_from(config, data)
     if path.is_file():
         stored = _read(path)
         if stored["made_from"] == made_from:
@@ -59,17 +63,26 @@ def prepare_scaler(
     print(f"feature statistics: fitted on the training set and saved to {path}")
 
 
-def _made_from(config: RecipeConfig) -> dict[str, Any]:
-    """The settings that the statistics depend on."""
+def _made_from(config: RecipeConfig, data: DataDigests) -> dict[str, Any]:
+    """The settings and data that the statistics depend on."""
     tree = config.dump()
     scaler = {key: value for key, value in tree["scaler"].items() if key != "savepath"}
-    read = {
-        key: value
-        for key, value in tree["data"].items()
-        if key.endswith("_folder") or key in ("audio_max_len", "keep_clips_without_events")
+    read = {key: tree["data"][key] for key in ("audio_max_len", "keep_clips_without_events")}
+    parts = ("table", "clips", "audio", "embeddings")
+    used = {
+        corpus.name: {
+            part: value for part, value in data.get(corpus.name, {}).items() if part in parts
+        }
+        for corpus in TRAINING
     }
     # The revision determines which clips are used for training.
-    return {"scaler": scaler, "feats": tree["feats"], "data": read, REVISION_KEY: REVISION}
+    return {
+        "scaler": scaler,
+        "feats": tree["feats"],
+        "data": read,
+        REVISION_KEY: REVISION,
+        DATA_KEY: used,
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
 
-from desed_task.atomic_files import write_json_atomic, write_text_atomic
+from desed_task.atomic_files import sha256_of, write_json_atomic, write_text_atomic
 from desed_task.batch import Source
 from desed_task.dataio.clip_names import flat_names
 from desed_task.evaluation.psds import PSDS1
@@ -19,9 +20,11 @@ from desed_task.file_names import LONGEST_NAME, shorten_name
 from desed_task.mean_teacher import ROLES
 from local import corpora
 from local.data.datamodule import SedDataModule
+from local.data.digests import digest_truth
 from local.data.truth import Truth
 from local.scoring import figures, results
 from local.scoring.accumulator import ScoreAccumulator
+from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
 from local.scoring.score_files import (
     EVALUATION_FILE,
     SCORE_KINDS,
@@ -73,7 +76,26 @@ class ResultWriter(Callback):
             missing_recordings=data.missing_recordings,
             left_out=data.left_out,
             checkpoint=pl_module.tested_checkpoint.name,
+            conditions=_conditions(stored, data, pl_module),
         )
+
+
+def _conditions(
+    stored: dict[tuple[str, Source], tuple[Scores, Scores]],
+    data: SedDataModule,
+    pl_module: pl.LightningModule,
+) -> dict[str, Any]:
+    """The checkpoint, what it was scored on and the settings, for results.json."""
+    truths = zip(corpora.TEST, data.truths("test"), strict=True)
+    return {
+        CHECKPOINT: sha256_of(pl_module.tested_checkpoint),
+        TRAINED: pl_module.training_revision,
+        SCORED_ON: {
+            corpus.name: digest_truth(truth, stored[ROLES[0], truth.source][0].clip_ids)
+            for corpus, truth in truths
+        },
+        SCORING: scoring_settings(pl_module.config),
+    }
 
 
 def _figures(

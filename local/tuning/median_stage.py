@@ -15,6 +15,7 @@ from local.checkpoints.restore import config_of_checkpoint
 from local.classes_dict import CLASSES
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
+from local.data.digests import digest_truth, overall_digest
 from local.tuning import report
 from local.tuning.cached_scores import teacher_scores
 from local.tuning.median_sweep import Lengths, MedianFilterObjective, ObjectiveValue, sweep_lengths
@@ -35,7 +36,7 @@ from local.tuning.training_stage import (
     interrupt_on_sigterm,
     open_study,
 )
-from local.tuning.workers.messages import Objective, TrialOutcome
+from local.tuning.workers.messages import DATA_FACT, Objective, TrialOutcome
 
 TABLE_FILE = "medians.tsv"
 CURVES_FILE = "medians.png"
@@ -101,9 +102,12 @@ def _config_of(here: RecipeConfig, checkpoint: Path, overrides: Sequence[str]) -
 def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
     """Return the best lengths of Optuna's trials, or the checkpoint's if none is better."""
 
+    truths = {t.source.name: digest_truth(t, t.events.clip_ids) for t in objective.part.truths}
+    data = {DATA_FACT: overall_digest(truths)}
+
     def evaluate(config: RecipeConfig) -> TrialOutcome:
         value = objective(config.net.median_filter)
-        return TrialOutcome("complete", value.total, facts=objective.facts(value))
+        return TrialOutcome("complete", value.total, facts=objective.facts(value) | data)
 
     log = search_lengths(plan, evaluate)
     report.write_report(log)

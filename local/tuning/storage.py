@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -20,6 +22,7 @@ from local.cli.redaction import redact, redact_address
 DATABASE_FILE = "optuna-sed.db"
 JOURNAL_PREFIX = "journal://"
 SQLITE_PREFIX = "sqlite:///"
+JOURNAL_GRACE_S = 30  # without a change of the journal, until a lock is taken for a killed one's
 LOCK_TIMEOUT_S = 60  # for SQLite, which only one process can write at a time
 _KINDS = "give sqlite:///FILE, postgresql://..., mysql://... or journal://FILE"
 _LACKS_SLASHES = re.compile(
@@ -74,7 +77,7 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         if path.is_dir():
             raise InputError(f"{origin}: is a folder; give a file, such as {path}/study.log")
         with storage_errors(origin):
-            return JournalStorage(JournalFileBackend(str(path)))
+            return _open_journal(path.absolute())
     waiting = {"connect_args": {"timeout": LOCK_TIMEOUT_S}} if url.startswith(SQLITE_PREFIX) else {}
     try:
         with storage_errors(origin):
@@ -101,6 +104,21 @@ def _check_kind(url: str, origin: str) -> None:
         raise InputError(f"{origin}: the port is not a number; correct the address") from None
     if url.startswith("sqlite:") and database in (None, "", ":memory:"):
         raise InputError(f"{origin}: names no file, so the study would be lost; {_KINDS}")
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    """Open a journal; the lock of a killed process is released after `JOURNAL_GRACE_S`.
+
+    The path must be absolute: the lock is a link to it, and while a link leads nowhere, Optuna
+    waits for ever.
+    """
+    for released in path.parent.glob(f"{glob.escape(path.name)}.lock?*.rename"):
+        # Left by a process that was killed as it released the lock.
+        with suppress(FileNotFoundError):
+            if time.time() - released.lstat().st_mtime > JOURNAL_GRACE_S:
+                released.unlink()
+    lock = JournalFileSymlinkLock(str(path), grace_period=JOURNAL_GRACE_S)
+    return JournalStorage(JournalFileBackend(str(path), lock))
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from desed_task.errors import InputError
+from local.checkpoints.run_claims import is_alive
 from local.tuning.search_space import Space, Value
 from local.tuning.workers.messages import OutcomeKind, TrialOutcome
 
@@ -292,18 +292,3 @@ class SharedStudy:
 def folder_number(trial: Trial | FrozenTrial) -> int:
     """The number of a trial's folder, which is that of the first attempt for a retry."""
     return int(trial.user_attrs.get(HOME, trial.number))
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of this machine is running; a zombie is not."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True  # not Linux
-    return status.rpartition(")")[2].split()[:1] != ["Z"]

@@ -9,6 +9,7 @@ import soundfile as sf
 import soxr
 
 from desed_task.audio import resampling as module
+from desed_task.audio.freshness import read_source_index, source_index
 from desed_task.audio.resampling import resample_file, resample_folder
 from desed_task.errors import InputError
 
@@ -299,6 +300,47 @@ def test_a_changed_source_is_resampled_again(source):
     os.utime(source / "a.wav", (later, later))
     assert resample(source).done == 1
     assert not sf.read(source.parent / "target" / "a.wav")[0].any()
+
+
+@pytest.mark.parametrize("when", ["older", "same", "newer"])
+def test_a_source_replaced_by_another_is_resampled_again_whatever_its_time(source, when):
+    """Of the same length; in the second case of another size, in the others not even that."""
+    resample(source)
+    path = source / "c.wav"
+    before = path.stat()
+    sf.write(path, np.full(4410, 0.25), 44100, subtype="FLOAT" if when == "same" else "PCM_16")
+    times = {"older": (5e8, 5e8), "newer": (3e9, 3e9)}
+    os.utime(path, times.get(when, (before.st_atime, before.st_mtime)))
+    assert (resample(source).done, resample(source).done) == (1, 0)
+    assert np.median(sf.read(source.parent / "target" / "c.wav")[0]) == pytest.approx(
+        0.25, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("when", [5e8, 3e9])
+def test_copied_sources_are_not_resampled_again(source, target, when):
+    """`cp` without -p, `touch`; also under another name of the folder."""
+    resample(source)
+    for path in source.iterdir():
+        os.utime(path, (when, when))
+    elsewhere = source.rename(source.with_name("elsewhere"))
+    assert (resample(elsewhere).done, resample(elsewhere).skipped) == (0, 3)
+
+
+@pytest.mark.parametrize("damage", ["gone", "no JSON", "[]", '{"sources": {"a.wav": 1}}'])
+def test_a_folder_without_an_index_is_believed_by_its_times_and_gets_one(source, target, damage):
+    resample(source)
+    index = source_index(target)
+    index.write_text(damage)
+    if damage == "gone":
+        index.unlink()
+    assert resample(source).done == 0
+    assert set(read_source_index(target)) == {"a.wav", "b.wav", "c.wav"}
+    os.utime(source / "b.wav", (5e8, 5e8))
+    assert resample(source).done == 0
+    sf.write(source / "b.wav", np.zeros((30000, 2)), 44100)
+    os.utime(source / "b.wav", (4e8, 4e8))
+    assert resample(source).done == 1
 
 
 def test_files_gone_from_the_source_stay(source):

@@ -115,6 +115,26 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     check(path, CLIPS)
 
 
+@pytest.mark.parametrize("operation", ["unlink", "replace"])
+def test_killed_as_it_ends_it_leaves_one_file(tmp_path: Path, operation: str) -> None:
+    path = tmp_path / "set.hdf5"
+    with open_writer(path, CLIPS[:20]) as writer:
+        put(writer, CLIPS[:9])
+    with open_writer(path, CLIPS[:30]) as writer:  # the first file is kept as .old
+        put(writer, CLIPS[:30])
+    child = os.fork()
+    if child == 0:
+        writer = open_writer(path, CLIPS[:30])
+        setattr(os, operation, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL))
+        writer.finish()
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    if not path.exists():  # otherwise there is nothing to do, and nothing is done
+        with open_writer(path, CLIPS[:30]) as writer:
+            writer.finish()
+    check(path, CLIPS[:30])
+    assert [found.name for found in tmp_path.iterdir()] == ["set.hdf5"]
+
+
 def test_killed_while_the_file_was_laid_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,4 +93,7 @@ def test_two_durations_of_one_clip_are_refused(tmp_path):
     path = saved(tmp_path, b"filename\tduration\na.wav\t9\nb.wav\t3\n./a.WAV\t10\n")
     with pytest.raises(InputError) as refused:
         read_durations(path)
-    assert "line 2: a has another duration in a later row; keep one row" in str(refused.value)
+    said = (
+        "line 4: duration '10' is another one than in an earlier row of the clip; correct the row"
+    )
+    assert said in str(refused.value)

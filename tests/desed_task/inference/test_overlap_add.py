@@ -143,6 +143,34 @@ def test_a_grid_with_frames_of_its_own():
         assert all(len(window.waveform) == 9984 for window in cut)
 
 
+# Clips of 6 s end within their last frame; without subsampling, 10 s end where one begins.
+ODD_GRIDS = [
+    FrameGrid.for_clip(6.0, 16000, 256, 4),
+    FrameGrid.for_clip(5.0, 16000, 512, 1),
+    FrameGrid.for_clip(10.0, 16000, 256, 1),
+    FrameGrid.for_clip(0.624, 16000, 512, 8),
+]
+
+
+@pytest.mark.parametrize("grid", [GRID, *ODD_GRIDS])
+def test_every_frame_has_a_length_and_a_window(grid):
+    for hop_frames in {max(grid.n_frames // 2, 1), grid.n_frames}:
+        windows = WindowGrid(grid, hop_frames)
+        # Beyond a clip, and beyond windows that do not overlap.
+        for whole in (windows.n_samples, 2 * grid.n_frames * grid.frame_samples):
+            for more in (1, 2, grid.frame_samples // 2, grid.frame_samples, 263, 1000, 1023):
+                n_samples = whole + more
+                cut = list(windows.cut([np.ones(n_samples, dtype=np.float32)]))
+                assert [w[:3] for w in cut] == [w[:3] for w in windows.spans(n_samples)]
+                boundaries_s = windows.boundaries_s(n_samples)
+                assert np.diff(boundaries_s).min() > 0
+                adder = OverlapAdd(windows, 1)
+                rows = [adder.add(w, np.ones((grid.n_frames, 1))) for w in cut]
+                np.testing.assert_allclose(np.concatenate(rows), 1.0)
+                assert len(np.concatenate(rows)) == len(boundaries_s) - 1
+                assert {len(w.waveform) for w in cut} == {windows.n_samples}
+
+
 @pytest.mark.parametrize("grid", [GRID, FrameGrid.for_clip(1.0, 16000, 256, 4)])
 def test_spans_are_the_windows_that_are_cut(grid):
     draws = np.random.default_rng(0)

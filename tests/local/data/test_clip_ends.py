@@ -244,9 +244,21 @@ def test_a_summary_refuses_lies_with_the_audio_or_with_the_scores(stored, lie):
         truth = read_truth(corpora.DEVTEST, config, clips["devtest"])
         return count_desed(random_scores(truth), truth, 2)
 
-    with pytest.raises(InputError, match="wrong durations of 1 clips"):
+    with pytest.raises(InputError, match=r"test_dur(\.tsv)?: wrong durations of 1 clips"):
         count(config)
     assert count(stored(test_dur=lambda rows: rows)[0]).units
+    # The scores of a clip that is cropped end half a second and a part of a frame before it does.
+    lie = "10.5"
+    assert count(stored(test_dur=change)[0]).units
+
+
+def test_a_summary_names_clips_of_unknown_duration(stored):
+    config, clips, where = stored(test_dur=lambda rows: rows[1:])
+    if where == "with audio":
+        assert read_truth(corpora.DEVTEST, config, clips["devtest"]).durations
+        return
+    with pytest.raises(InputError, match=r"test_dur\.tsv: lacks 1 clips that are not in nowhere"):
+        read_truth(corpora.DEVTEST, config, clips["devtest"])
 
 
 def test_a_summary_refuses_lies_about_recordings(stored):
@@ -263,6 +275,20 @@ def test_a_summary_refuses_lies_about_recordings(stored):
         else:
             truth = read_truth(*arguments)
             assert count_maestro(random_scores(truth), truth, 2).units
+
+
+def test_a_summary_without_audio_keeps_the_events_of_cropped_maestro_clips(corpus):
+    """As the test does: a network of 5 s crops MAESTRO's clips, but they last 10 s."""
+    short = ("data.audio_max_len=5", "predict.hop_s=2.56")
+    clips = corpus("test").loaded["maestro_real_dev"].clip_ids
+    found = []
+    for place in ((), ("data.real_maestro_val_folder=nowhere",)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            config = corpus.config(*short, *place)
+            found.append(read_truth(corpora.MAESTRO_VALIDATION, config, clips).events)
+    np.testing.assert_array_equal(found[0].onset_s, found[1].onset_s)
+    assert found[0].onset_s.max() > 5
 
 
 # ---- events after the clip's end
@@ -289,7 +315,7 @@ def test_the_trial_is_scored_without_the_event_after_the_end(trials, corpus, tmp
     events = data.truths("test")[0].events
     assert events.onset_s.tolist() == [0.5, 9.5, 9.9999]
     assert events.clip_ids == ("rec1", "rec2", "rec3")
-    run._announce(data)
+    run._announce(data, "test")
     assert (
         "events that end after their clip, kept as annotated: 2 of 3 of DESED dev-test (farthest: "
         "'Dog' until 10.5 s in rec2, which lasts 10 s)" in capsys.readouterr().out

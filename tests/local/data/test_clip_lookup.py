@@ -175,11 +175,11 @@ def test_durations_are_those_of_the_clips(place, trial):
     place.audio("x/1.wav", "y/1.wav")
     table = trial("same_name_two_dirs.tsv")
     loaded, _ = place.load(table)
-    own = place.table("filename\tduration\nx/1.wav\t3\ny/1.wav\t4\n", "durations.tsv")
+    own = place.table("filename\tduration\nx/1.wav\t1.05\ny/1.wav\t0.95\n", "durations.tsv")
     config = place.config(table, f"data.test_dur={own}")
-    assert table_durations(loaded, config) == {"x/1": 3.0, "y/1": 4.0}
+    assert table_durations(loaded, config) == {"x/1": 1.05, "y/1": 0.95}
     truth = read_truth(corpora.DEVTEST, config, ["x/1", "y/1"])
-    assert truth.durations == {"x/1": 3.0, "y/1": 4.0}
+    assert truth.durations == {"x/1": 1.05, "y/1": 0.95}
     place.table("filename\tduration\n1.wav\t3\n", "durations.tsv")
     with pytest.raises(InputError, match="x/1 and y/1 may all be 1"):
         table_durations(loaded, config)
@@ -192,9 +192,9 @@ def test_published_durations_of_files_in_folders(place):
     table = place.table(HEAD + "1.wav\t0\t1\tDog\n2.wav\t0\t1\tDog\n3.wav\t\t\t\n")
     loaded, _ = place.load(table)
     assert loaded.clip_ids == ("x/1", "y/2") and loaded.left_out == ("empty/3",)
-    own = place.table("filename\tduration\n1.wav\t3\n9.wav\t9\n", "durations.tsv")
+    own = place.table("filename\tduration\n1.wav\t1.05\n9.wav\t9\n", "durations.tsv")
     config = place.config(table, f"data.test_dur={own}")
-    expected = {"x/1": 3.0, "y/2": 1.0, "9": 9.0, "empty/3": 1.0}
+    expected = {"x/1": 1.05, "y/2": 1.0, "9": 9.0, "empty/3": 1.0}
     assert table_durations(loaded, config) == expected
     truth = read_truth(corpora.DEVTEST, config, ["x/1", "y/2"])
     assert (truth.durations, truth.left_out) == (expected, ("empty/3",))

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+from desed_task.dataio.embedding_sources import SIZE
 from desed_task.errors import InputError
 from local import corpora
 from local.config import load_config
@@ -183,8 +184,8 @@ def test_an_embeddings_file_that_is_none(refused, embeddings):
     folder, override = embeddings
     (folder / "synth_train.hdf5").write_bytes(b"no HDF5")
     text = refused(override)
-    assert f"{folder / 'synth_train.hdf5'}: not an HDF5 file; move it away" in text
-    assert "delete it and run extract_embeddings.py" in text
+    assert f"{folder / 'synth_train.hdf5'}: not an HDF5 file; move it away and run" in text
+    assert "move it away and run extract_embeddings.py" in text
 
 
 def test_an_embedding_size_that_is_not_the_network_s(refused):
@@ -346,7 +347,7 @@ def test_corpora_of_floats_are_not_worth_a_word(extracted):
 def test_corpora_of_16_bit_files_are_told_in_one_line_of_a_run(extracted, in_16_bits):
     keys = ("weak_folder", "test_folder", "real_maestro_train_folder")
     overrides = [in_16_bits(key)[1] for key in keys]
-    assert warned(extracted, *overrides) == [
+    assert warned(extracted, "net.use_embeddings=false", *overrides) == [
         "16-bit audio, used as is: MAESTRO real training, weak, DESED dev-test; published "
         "results come from 32-bit float files, which generate_dcase_task4_2024.py --bits 32 writes"
     ]
@@ -357,29 +358,59 @@ def test_each_mixed_corpus_is_told_with_its_counts(extracted, in_16_bits):
         in_16_bits(key, 1) for key in ("weak_folder", "strong_folder")
     )
     remedy = "generate_dcase_task4_2024.py --bits 32 rewrites all as float"
-    assert warned(extracted, first, second) == [
+    assert warned(extracted, "net.use_embeddings=false", first, second) == [
         f"{strong}: mixed sample formats, 16-bit (1) and 32-bit float (3) files; {remedy}",
         f"{weak}: mixed sample formats, 16-bit (1) and 32-bit float (5) files; {remedy}",
     ]
 
 
-def test_embeddings_older_than_their_audio_are_told(extracted, data, tmp_path, embeddings):
+def test_embeddings_of_other_audio_are_told(extracted, data, tmp_path, embeddings):
+    """By size and time, as reading everything would take minutes; the order does not matter."""
+    _, override = embeddings
+    folder = tmp_path / "weak"
+    shutil.copytree(data.weak_folder, folder)
+    first, second, third, *_ = sorted(folder.iterdir())
+    os.utime(first, (3e9, 3e9))
+    os.utime(second, (1e9, 1e9))
+    overrides = (override, f"data.weak_folder={folder}")
+    touched = (
+        "audio with another modification time than at extraction: 2 of 6 clips of weak; run "
+        "extract_embeddings.py, which compares the content and updates what differs"
+    )
+    assert warned(extracted, *overrides) == [touched]
+    sf.write(third, np.zeros(16000), 16000, subtype="FLOAT")
+    os.utime(third, (1e9, 1e9))
+    assert warned(extracted, *overrides) == [
+        "embeddings of other audio than is there now: 1 of 6 clips of weak; run "
+        "extract_embeddings.py to update them",
+        touched,
+    ]
+    assert warned(extracted, "net.use_embeddings=false", *overrides) == []
+
+
+def test_embeddings_without_sources_are_held_against_the_order_in_time(
+    extracted, data, tmp_path, embeddings
+):
+    """As earlier versions wrote them, and published ones, which are believed."""
     files, override = embeddings
     folder = tmp_path / "weak"
     shutil.copytree(data.weak_folder, folder)
-    for path in sorted(folder.iterdir())[:2]:
-        os.utime(path)
+    with h5py.File(files / "weak_train.hdf5", "r+") as file:
+        del file[SIZE]
+    first, second, third, *_ = sorted(folder.iterdir())
+    for path in (first, second):
+        os.utime(path, (3e9, 3e9))
+    os.utime(third, (1e9, 1e9))
     overrides = (override, f"data.weak_folder={folder}")
     assert warned(extracted, *overrides) == [
-        "embeddings older than their audio: 2 of 6 clips of weak; run extract_embeddings.py to "
-        "update them"
+        "embeddings of other audio than is there now: 2 of 6 clips of weak; run "
+        "extract_embeddings.py to update them"
     ]
-    assert warned(extracted, "net.use_embeddings=false", *overrides) == []
     with h5py.File(files / "weak_train.hdf5", "r+") as file:
         for name in list(file.attrs):
             del file.attrs[name]
     os.utime(files / "weak_train.hdf5", (1e9, 1e9))
-    assert warned(extracted, *overrides) == []  # Published files are believed.
+    assert warned(extracted, *overrides) == []
 
 
 def test_durations_are_the_table_s_and_else_the_file_s(extracted, tmp_path):

@@ -245,7 +245,8 @@ def test_a_perfect_detector_misses_nothing(place):
     assert metrics["val/teacher/collar_f1_macro_thres05/sed_scores_eval"] == 1.0
     held_out = data.scored("val")[1].clip_ids
     assert len(accumulator._weak["student"].recordings()) == len(set(held_out) & set(WINDOWED)) > 0
-    assert metrics["val/student/weak_f1_macro_thres05/torchmetrics"] == pytest.approx(1.0)
+    # A mean over 27 classes, of which two are present and found.
+    assert metrics["val/student/weak_f1_macro_thres05/torchmetrics"] == pytest.approx(2 / 27)
 
 
 @pytest.mark.parametrize("long_s", [30.0, 17.2, 121.0])

@@ -16,6 +16,7 @@ import pytest
 import soundfile as sf
 import yaml
 
+from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
 from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
@@ -81,6 +82,11 @@ def copy_or_link(source: str, target: str) -> None:
 @pytest.fixture
 def corpus(extracted: Path, mini_root: Path, tmp_path: Path) -> Copy:
     shutil.copytree(mini_root / "embeddings", tmp_path / "embeddings")
+    for path in (tmp_path / "embeddings").rglob("*.hdf5"):
+        # As earlier versions wrote them: the order in time tells what is outdated.
+        with h5py.File(path, "r+") as file:
+            for name in (SIZE, MTIME, DIGEST):
+                del file[name]
     dataset = "data/mini/dcase"
     shutil.copytree(mini_root / dataset, tmp_path / dataset, copy_function=copy_or_link)
     for name in (MINI_CORPUS_MARKER, BEATS_FILE):
@@ -205,7 +211,7 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
         "newer than its embeddings": (
             "warning",
             "unlabeled_train",
-            rf"newer than these embeddings: 1 \({late.stem}\)",
+            rf"changed since these embeddings: 1 \({late.stem}\)",
         ),
         "empty folder": ("error", "synth_val", r"data\.synth_val_folder: .* contains no WAV file"),
         "too short": (
@@ -456,6 +462,26 @@ def test_an_event_that_begins_after_its_clip_is_left_out(corpus):
         f"1 events begin after their clip's end and are left out, e.g. 'Dog' at 11 s in {clip.stem}"
         in warning
     )
+
+
+# ---- audio that was replaced
+
+
+def test_a_clip_replaced_by_an_older_one_is_found_by_its_recorded_source(corpus, mini_root):
+    """Also one of the same size; a clip of the same content and another time is none."""
+    name = "weak_train"
+    shutil.copy(next((mini_root / "embeddings").rglob(f"{name}.hdf5")), corpus.embeddings(name))
+    assert told(corpus.check()) == []
+    other, same_size, *_ = corpus.wavs("weak_folder")
+    rewrite(other, noise(9.0))
+    content = bytearray(same_size.read_bytes())
+    content[-1] ^= 1
+    same_size.write_bytes(content)
+    os.utime(same_size, OLD)
+    (message,) = [text for text in told(corpus.check()) if "changed since" in text]
+    names = ", ".join(sorted((other.stem, same_size.stem)))
+    assert f"clips changed since these embeddings: 2 ({names}); run extract" in message
+    assert part_of(corpus.check(), name).embeddings.state == "stale"
 
 
 # ---- sample formats

@@ -17,6 +17,7 @@ import torch
 
 from desed_task.audio.clip_files import find_clips
 from desed_task.audio.resampling import resample_folder
+from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from desed_task.errors import InputError
@@ -403,8 +404,8 @@ def test_a_published_file_is_believed_of_clips_in_subfolders(
     assert embedded_rows == []
 
 
-def test_a_published_file_of_names_that_two_clips_share_is_made_again(
-    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+def test_a_published_file_of_names_that_two_clips_share_is_refused(
+    place: Place, embedded_rows: list[int]
 ) -> None:
     publish(place, *(wav.stem for wav in place.wavs()))
     twice = place.wavs()[0]
@@ -413,8 +414,118 @@ def test_a_published_file_of_names_that_two_clips_share_is_made_again(
         shutil.copy2(twice, place.audio / name)
     twice.unlink()
     clips = find_clips(place.audio).files
-    with pytest.raises(InputError, match=r"may all be .* replace it with --overwrite"):
+    said = f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}; .* with --overwrite"
+    with pytest.raises(InputError, match=said):
         extractor(place).extract("devtest", clips)
+    assert embedded_rows == []
     replace(extractor(place), overwrite=True).extract("devtest", clips)
     assert sum(embedded_rows) == 7  # none is believed, as the file does not say what made it
-    assert f"x/{twice.stem} and y/{twice.stem} may all be {twice.stem}" in capsys.readouterr().out
+
+
+# ---- audio that was replaced
+
+
+def replace_audio(how: str, place: Place) -> Path:
+    """Other audio in the place of a clip, whose time does not tell."""
+    path = place.audio / "Y4_0.000_10.000.wav"
+    before = path.stat()
+    samples = noise(21) if how != "shorter" else noise(21, RATE // 2)
+    sf.write(path, samples, RATE, subtype="FLOAT")
+    times = {"older": (5e8, 5e8), "newer": (3e9, 3e9)}
+    os.utime(path, times.get(how, (before.st_atime, before.st_mtime)))
+    return path
+
+
+@pytest.mark.parametrize("how", ["older", "newer", "shorter"])
+def test_replaced_audio_is_embedded_again(
+    place: Place, embedded_rows: list[int], how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An older file of the same size, a newer one, and one of the same time and another size."""
+    extractor(place).extract("devtest", place.clips())
+    path = replace_audio(how, place)
+    embedded_rows.clear()
+    assert extractor(place).extract("devtest", place.clips()) == []
+    assert sum(embedded_rows) == 1
+    assert "devtest: 0 new and 1 changed clips since " in capsys.readouterr().out
+    frame = expected(place, sf.read(path, frames=RATE)[0]) if how != "shorter" else None
+    if frame is not None:
+        found = EmbeddingReader(place.path("devtest")).frame(path.stem)
+        np.testing.assert_allclose(found, frame, atol=1e-4)
+    extractor(place).extract("devtest", place.clips())
+    assert sum(embedded_rows) == 1
+
+
+@pytest.mark.parametrize("when", [5e8, 3e9])
+def test_copied_audio_is_not_embedded_again(
+    place: Place, embedded_rows: list[int], when: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`cp` without -p, `touch`: compared by content once, by the noted times afterwards."""
+    extractor(place).extract("devtest", place.clips())
+    before = place.path("devtest").stat()
+    for wav in place.wavs():
+        os.utime(wav, (when, when))
+    embedded_rows.clear()
+    extractor(place).extract("devtest", place.clips())
+    extractor(place).extract("devtest", place.clips())
+    assert embedded_rows == []
+    said = "devtest: 6 clips have other times, but the same content"
+    assert capsys.readouterr().out.count(said) == 1
+    # A training that reads it, and packed sets made from it, take another time for a change.
+    after = place.path("devtest").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_replaced_clip_is_noticed_among_those_of_an_interrupted_run(
+    place: Place, embedded_rows: list[int]
+) -> None:
+    (place.audio / "Y2_0.000_10.000.wav").write_bytes(b"no RIFF")
+    extractor(place).extract("devtest", place.clips())
+    write_wav(place.audio / "Y2_0.000_10.000.wav", noise(2))
+    replace_audio("older", place)
+    os.utime(place.audio / "Y5_0.000_10.000.wav")
+    embedded_rows.clear()
+    assert extractor(place).extract("devtest", place.clips()) == []
+    assert sum(embedded_rows) == 2
+
+
+def test_a_file_without_sources_is_believed_by_its_time_and_completed_with_them(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As earlier versions wrote it."""
+    extractor(place).extract("devtest", place.clips())
+    with h5py.File(place.path("devtest"), "r+") as file:
+        for name in (SIZE, MTIME, DIGEST):
+            del file[name]
+    embedded_rows.clear()
+    capsys.readouterr()
+    extractor(place).extract("devtest", place.clips())
+    out = capsys.readouterr().out
+    assert "does not record its audio; only the order in time was compared" in out
+    assert "6 clips, already up to date" in out
+    write_wav(place.audio / "new.wav", noise(20))
+    extractor(place).extract("devtest", place.clips())
+    assert sum(embedded_rows) == 1
+    replace_audio("older", place)
+    extractor(place).extract("devtest", place.clips())
+    assert sum(embedded_rows) == 2
+
+
+def test_a_clip_written_while_it_is_embedded_is_embedded_again(
+    place: Place, embedded_rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from local.extraction import embedder
+
+    embed = embedder.Embedder._embed
+
+    def written_meanwhile(self: Any, batch: Any) -> Any:
+        if "Y4_0.000_10.000" in batch.clip_ids:
+            replace_audio("newer", place)
+        return embed(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder.Embedder, "_embed", written_meanwhile)
+        extractor(place).extract("devtest", place.clips())
+    extractor(place).extract("devtest", place.clips())
+    frame = expected(place, noise(21)[:, 0])
+    found = EmbeddingReader(place.path("devtest")).frame("Y4_0.000_10.000")
+    np.testing.assert_allclose(found, frame, atol=1e-4)

@@ -168,6 +168,18 @@ def test_clips_of_a_replaced_recording_are_cut_again(tree):
     assert not sf.read(tree.root / "clips" / clips_of(tree)[0])[0].any()
 
 
+def test_clips_of_a_recording_replaced_by_an_older_one_are_cut_again(tree):
+    path = tree("city_center_05", 12.0, ["0\t10\tcar\t1"])
+    cut(tree, ["city_center_05"])
+    os.utime(path, (3e9, 3e9))
+    assert cut(tree, ["city_center_05"]).done == 0
+    sf.write(path, np.zeros(12 * RATE), RATE)
+    os.utime(path, (5e8, 5e8))
+    assert cut(tree, ["city_center_05"]).done == 2
+    assert not any(sf.read(tree.root / "clips" / name)[0].any() for name in clips_of(tree))
+    assert cut(tree, ["city_center_05"]).done == 0
+
+
 def test_faulty_recordings_are_named_and_the_rest_is_cut(tree):
     tree("city_center_05", 10.0, ["0\t10\tcar\t1"])
     corrupt = tree("city_center_09", 10.0, ["0\t10\tcar\t1"])

@@ -57,6 +57,17 @@ def test_nothing_collected_is_no_clips():
     assert scores.values.shape == (0, 4, 2)
 
 
+def test_a_frame_that_begins_where_the_clip_ends_is_no_frame():
+    """Without subsampling there is one; sed_scores_eval refuses frames without length."""
+    grid = FrameGrid.for_clip(1.024, 16000, 256, 1)
+    assert grid.n_frames == 65
+    collector = ScoreCollector(VOCABULARY, grid)
+    collector.add(["a"], torch.arange(130.0).reshape(1, 2, 65) / 130)
+    scores = collector.scores()
+    assert scores.values.shape == (1, 64, 2) and scores.boundaries_s[-1] == 1.024
+    assert scores.values[0, -1].tolist() == [np.float32(63 / 130), np.float32(128 / 130)]
+
+
 def test_windows_of_a_clip_are_joined_in_whatever_order_they_come():
     grid = FrameGrid()
     windows = WindowGrid(grid, 80)

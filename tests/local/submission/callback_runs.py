@@ -74,7 +74,9 @@ def trainer_of(folder: Path) -> SimpleNamespace:
         log_dir=str(folder),
         is_global_zero=True,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        datamodule=SimpleNamespace(loaded={"eval": SimpleNamespace(durations_s=CLIPS_S)}),
+        datamodule=SimpleNamespace(
+            loaded={"eval": SimpleNamespace(durations_s=CLIPS_S)}, digests=lambda stage: {}
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import yaml
 from desed_task.dataio.annotations import EventTable, write_strong_table
 from desed_task.evaluation.scores import Scores
 from desed_task.mean_teacher import ROLES
+from local.checkpoints.revision import REVISION
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig, load_config
 from local.corpora import TEST
+from local.data.digests import digest_truth
 from local.scoring import results
+from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
 from local.scoring.score_files import write_scores
 from local.summary.rescoring import read_truth
 from tests.local.scoring.by_stage import score_desed, score_maestro
@@ -86,11 +90,12 @@ def fabricate_run(
     """
     config = load_config(str(conf_file), [f"training.seed={seed}"])
     rng = np.random.default_rng(seed)
-    reports = {role: [] for role in ROLES}
+    reports, scored_on = {role: [] for role in ROLES}, {}
     for corpus, score in zip(TEST, SCORE, strict=True):
         listed = (CLIPS, PIECES)[TEST.index(corpus)]
         scored = [clip for clip in listed[: len(listed) - without] if clip not in left_out]
         truth = read_truth(corpus, config, scored)
+        scored_on[corpus.name] = digest_truth(truth, scored)
         if truth.left_out:
             score = partial(score, left_out_s=truth.left_out_s)
         for role in ROLES:
@@ -115,6 +120,12 @@ def fabricate_run(
         missing_recordings={},
         left_out={},
         checkpoint="epoch=1-step=2.ckpt",
+        conditions={
+            CHECKPOINT: hashlib.sha256(folder.name.encode()).hexdigest(),
+            TRAINED: REVISION,
+            SCORED_ON: scored_on,
+            SCORING: scoring_settings(config),
+        },
     )
     (folder / "config.yaml").write_text(yaml.safe_dump(config.dump(), sort_keys=False))
     _energy(folder / "codecarbon", seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +29,8 @@ def config(extracted, tmp_path):
 def prepared(config):
     module, data = SEDTask4(config), SedDataModule(config)
     data.check()
-    prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config)
+    digests = data.digests("fit")
+    prepare_scaler(module.mel_spec, module.scaler, data.train_dataloader, config, digests)
     return module.scaler
 
 
@@ -74,23 +76,39 @@ def test_statistics_are_those_of_the_decibels(config):
     assert low < high <= 80.0
 
 
+def made_from(config):
+    data = SedDataModule(config)
+    data.check()
+    return feature_statistics._made_from(config, data.digests("fit"))
+
+
 @pytest.mark.parametrize(
     "override",
     [
         *("feats.f_min=50.0", "scaler.normtype=mean", "data.audio_max_len=5"),
-        *("data.weak_folder=other", "data.keep_clips_without_events=[synth_train]"),
+        "data.keep_clips_without_events=[synth_train]",
     ],
 )
 def test_what_statistics_depend_on_is_kept_with_them(config, override):
-    assert feature_statistics._made_from(config()) != feature_statistics._made_from(
-        config(override)
-    )
-    assert feature_statistics._made_from(config()) == feature_statistics._made_from(
-        config("training.n_epochs=9")
-    )
+    assert made_from(config()) != made_from(config(override))
+    assert made_from(config()) == made_from(config("training.n_epochs=9"))
+
+
+def test_statistics_of_other_clips_are_fitted_again_and_of_moved_ones_not(
+    config, extracted, tmp_path
+):
+    """Under the same path the table may be another one, and under another the same."""
+    before = load_config(extracted).data.synth_tsv
+    lines = Path(before).read_text().splitlines()
+    table = tmp_path / "synth.tsv"
+    table.write_text("\n".join(lines) + "\n")
+    chosen = config(f"data.synth_tsv={table}")
+    assert made_from(chosen) == made_from(config())
+    table.write_text("\n".join(lines[:-1]) + "\n")
+    assert made_from(chosen) != made_from(config())
 
 
 def test_statistics_of_earlier_rules_are_fitted_again(config, monkeypatch):
-    before = feature_statistics._made_from(config())
+    before = made_from(config())
     monkeypatch.setattr(feature_statistics, "REVISION", feature_statistics.REVISION + 1)
-    assert feature_statistics._made_from(config()) != before
+    assert made_from(config()) != before

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import optuna
 import pytest
 from optuna.storages import JournalStorage, RDBStorage
 
 from desed_task.errors import InputError
+from local.tuning import storage as module
 from local.tuning.storage import (
     default_url,
     is_journal,
@@ -113,3 +118,37 @@ def test_a_path_that_is_not_utf_8_is_refused(kind, tmp_path):
     with pytest.raises(InputError, match=r"n\\xff/study: the path is not UTF-8; rename"):
         open_storage(f"{kind}{path}")
     assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, sys, optuna
+from local.tuning.storage import open_storage
+storage = open_storage(sys.argv[1])
+study = optuna.create_study(study_name="one", storage=storage)
+os.SYSTEM = lambda *_: os.kill(os.getpid(), 9)
+study.ask()
+"""
+
+
+@pytest.mark.parametrize("system", ["unlink", "fsync"])
+@pytest.mark.parametrize("url", ["folder/a.log", "journal://folder/b [1].log", "c.log"])
+def test_the_lock_of_a_killed_process_is_released(tmp_path, monkeypatch, url, system):
+    """Killed as it writes, and as it releases the lock; the path is given as a user would."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "JOURNAL_GRACE_S", 1)
+    path = tmp_path / url.removeprefix("journal://")
+    code = KILLED.replace("SYSTEM", system)
+    search = os.pathsep.join(sys.path)
+    done = subprocess.run([sys.executable, "-c", code, url], env={"PYTHONPATH": search})
+    assert done.returncode == -signal.SIGKILL
+    (left,) = (one for one in path.parent.iterdir() if one != path)
+    before = time.monotonic()
+    if system == "unlink":
+        assert left.name.endswith(".rename")
+        open_storage(url)
+        assert left.is_symlink()  # another process may just be at it
+        os.utime(left, (0, 0), follow_symlinks=False)
+    study = optuna.load_study(study_name="one", storage=open_storage(url))
+    study.ask()
+    assert time.monotonic() - before < 20
+    assert [one for one in path.parent.iterdir() if one != path] == []

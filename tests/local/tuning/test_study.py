@@ -11,10 +11,11 @@ import pytest
 from optuna.pruners import NopPruner
 from optuna.trial import TrialState
 
+from local.checkpoints.run_claims import is_alive
 from local.tuning import study as module
 from local.tuning.search_space import Dimension, Space
 from local.tuning.storage import open_storage
-from local.tuning.study import ATTEMPT, HEARTBEAT, OWNER, REASON, TRIED_AGAIN, SharedStudy, is_alive
+from local.tuning.study import ATTEMPT, HEARTBEAT, OWNER, REASON, TRIED_AGAIN, SharedStudy
 from local.tuning.workers.messages import TrialOutcome
 
 SPACE = Space((Dimension("opt.lr", "float", 1e-4, 1e-2),))

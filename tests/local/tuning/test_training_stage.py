@@ -13,9 +13,10 @@ import pytest
 from optuna.trial import TrialState
 
 from desed_task.errors import InputError
+from local.checkpoints.run_claims import is_alive
 from local.config import load_config
 from local.tuning.search_space import Dimension, Space
-from local.tuning.study import ATTEMPT, OWNER, REASON, RETRY_OF, TRIED_AGAIN, is_alive
+from local.tuning.study import ATTEMPT, OWNER, REASON, RETRY_OF, TRIED_AGAIN
 from local.tuning.training_stage import Tuner, TuningPlan, open_study_log
 from local.tuning.workers.device_slots import choose_slots
 from tests.local.tuning.fake_training import TARGET

@@ -51,7 +51,7 @@ class PyavDecoder:
             self._stream.thread_type = "NONE"  # messages of other threads are not heard
             self._frames = self._decoded()
             self._first = next(self._frames, None)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, OSError) as error:  # OSError: of reading the file
             self.close()
             refuse_undecodable(path, [*self.faults(), str(error.strerror)])
         except BaseException:
@@ -119,12 +119,12 @@ class PyavDecoder:
             with self._listening():
                 try:
                     packet = next(packets, None)
-                except av.FFmpegError as error:
+                except (av.FFmpegError, OSError) as error:
                     self._faults.append(str(error.strerror))
                     packet = None
                 try:
                     frames = [] if packet is None else packet.decode()
-                except av.FFmpegError as error:
+                except (av.FFmpegError, OSError) as error:
                     self._faults.append(str(error.strerror))
             if packet is None:
                 return

@@ -27,6 +27,7 @@ _LOG_BYTES = 1 << 20
 _ADDRESS = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] )+")
 # Of the output, not the file: its format has no times, which chained streams begin again.
 _OF_OUTPUT = re.compile(r"^(\s*Last message repeated \d+ times$|\[au @ )")
+_AU = b".snd"
 _ESTIMATED = "Estimating duration from bitrate"
 _PROBE_TIMEOUT_S = 60.0
 
@@ -59,12 +60,16 @@ class FfmpegDecoder:
         # written, floats without loss, and any length.
         written = ["-map_metadata", "-1", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
         streams = ["-vn", "-sn", "-dn"]
-        self._process = subprocess.Popen(
-            [program, "-nostdin", *_input(path, "error"), *streams, *written],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [program, "-nostdin", *_input(path, "error"), *streams, *written],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+            )
+        except OSError as error:
+            self._log.close()
+            raise InputError(_broken(path, program, str(error.strerror))) from None
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
         try:
@@ -111,12 +116,15 @@ class FfmpegDecoder:
     def _read_header(self) -> tuple[int, int]:
         """Rate and channels from the header that ffmpeg writes before the samples."""
         head = self._pipe.read(24)
-        if len(head) < 24:
-            self._process.wait()
-            refuse_undecodable(self._path, self.faults())
-        _, offset, _, _, rate, channels = struct.unpack(">6I", head)
-        self._pipe.read(offset - len(head))
-        return rate, channels
+        if len(head) == 24 and head.startswith(_AU):
+            _, offset, _, _, rate, channels = struct.unpack(">6I", head)
+            self._pipe.read(offset - len(head))
+            return rate, channels
+        self._pipe.close()  # Another program may have more to say.
+        self._process.wait()
+        if fault := _fault_of(self._program):
+            raise InputError(_broken(self._path, self._program, fault))
+        refuse_undecodable(self._path, self.faults())
 
     @cached_property
     def _header(self) -> _Header:
@@ -135,8 +143,32 @@ class FfmpegDecoder:
                 check=True,
             )
             return _header_of(json.loads(done.stdout), _ESTIMATED.encode() in done.stderr)
-        except (subprocess.SubprocessError, OSError, ValueError):
-            return _Header()
+        except (subprocess.SubprocessError, OSError, ValueError, AttributeError, TypeError):
+            return _Header()  # of an ffprobe that does not work
+
+
+def _fault_of(program: str) -> str:
+    """Why a program is not a working ffmpeg; "" if it is one."""
+    try:
+        done = subprocess.run(
+            [program, "-version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+        )
+    except (subprocess.SubprocessError, OSError) as error:
+        return str(error)
+    if done.stdout.startswith(b"ffmpeg version"):
+        return ""
+    return (_messages(done.stderr) or [f"it is no ffmpeg; exit status {done.returncode}"])[-1]
+
+
+def _broken(path: PathLike, program: str, fault: str) -> str:
+    return (
+        f"{path}: the program {program} does not work ({fault}); install ffmpeg again, or remove "
+        "it from PATH and install the package av (pip install --editable '.[codecs]')"
+    )
 
 
 def _input(path: PathLike, verbosity: str) -> list[str]:

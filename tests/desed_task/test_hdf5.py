@@ -12,15 +12,21 @@ import h5py
 import numpy as np
 import pytest
 
+from desed_task.audio.windows import WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingReader, read_layout
-from desed_task.dataio.hdf5 import open_hdf5, read_attributes
 from desed_task.errors import InputError
+from desed_task.hdf5 import open_hdf5, read_attributes
 
 CLIPS = ("Yä_0.000_10.000", "b 2", "c")
 IDENTITY: dict[str, str | float] = {"checkpoint_sha256": "ab" * 32, "clip_s": 10.0}
 FRAME = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-SHAPES = {"frame_embeddings": (3, 4, 5), "global_embeddings": (3, 4), "filenames": (3,)}
+SHAPES = {
+    "frame_embeddings": (3, 4, 5),
+    "global_embeddings": (3, 4),
+    "window_frame_embeddings": (3, 4, 5),
+    "window_global_embeddings": (3, 4),
+}
 
 
 def write(path: Path, **changes: Any) -> Path:
@@ -130,7 +136,7 @@ HOSTILE: dict[str, tuple[Callable[[Any, str, Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-@pytest.mark.parametrize("name", ["frame_embeddings", "global_embeddings"])
+@pytest.mark.parametrize("name", SHAPES)
 def test_only_plain_data_sets_are_accepted(tmp_path: Path, name: str, kind: str) -> None:
     """In finished and unfinished files and donors, which nothing is read from or written to."""
     add, message = HOSTILE[kind]
@@ -215,6 +221,85 @@ def test_data_sets_of_the_wrong_form(tmp_path: Path, changes: dict[str, Any], me
     path = write(tmp_path / "set.hdf5", **changes)
     with pytest.raises(InputError, match=rf"set.hdf5: .*({message}).*move it away and run"):
         EmbeddingReader(path)
+
+
+WINDOW_FRAME = np.random.default_rng(1).normal(size=(4, 4, 5)).astype(np.float32)
+KEYS = tuple(WindowKey(CLIPS[i], start) for i, start in ((0, 10), (0, 20), (2, 10), (2, 35)))
+WINDOWS: dict[str, Any] = {
+    "window_frame_embeddings": WINDOW_FRAME,
+    "window_global_embeddings": WINDOW_FRAME.mean(axis=2),
+    "window_filenames": [key.clip_id for key in KEYS],
+    "window_starts": np.array([key.start for key in KEYS]),
+    "finished": np.ones(7, dtype=np.uint8),
+}
+
+
+@pytest.mark.parametrize("marks", [WINDOWS["finished"], None], ids=["marks", "no marks"])
+def test_windows_are_read(tmp_path: Path, marks: Any) -> None:
+    path = write(tmp_path / "set.hdf5", **{**WINDOWS, "finished": marks})
+    reader = EmbeddingReader(path)
+    assert reader.windows == KEYS
+    for row, key in enumerate(KEYS):
+        np.testing.assert_array_equal(reader.frame(key), WINDOW_FRAME[row])
+        np.testing.assert_array_equal(reader.global_(key), WINDOW_FRAME.mean(axis=2)[row])
+    np.testing.assert_array_equal(reader.frame(CLIPS[2]), FRAME[2])
+    with pytest.raises(InputError, match="no embeddings of clip 'c' from sample 11"):
+        reader.frame(WindowKey("c", 11))
+
+
+def test_windows_are_found_under_the_names_of_the_corpus(tmp_path: Path) -> None:
+    reader = EmbeddingReader(write(tmp_path / "set.hdf5", **WINDOWS))
+    reader.match(["x/C", "y/" + CLIPS[0], "z/b 2"])
+    assert reader.missing([WindowKey("x/C", 10), WindowKey("x/C", 20)]) == [WindowKey("x/C", 20)]
+    np.testing.assert_array_equal(reader.frame(WindowKey("y/" + CLIPS[0], 20)), WINDOW_FRAME[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *(({name: None}, f"has no data set '{name}'") for name in list(WINDOWS)[:4]),
+        ({"window_filenames": np.arange(4)}, "'window_filenames' holds int64 .*, not texts"),
+        ({"window_starts": np.arange(4.0)}, "'window_starts' holds float64 .*, not whole numbers"),
+        ({"window_starts": np.arange(1, 4)}, "shapes disagree: .* 3 window_starts"),
+        ({"window_filenames": list(CLIPS)}, "shapes disagree: .* 3 window_filenames"),
+        ({"window_global_embeddings": np.zeros((4, 5))}, "shapes disagree"),
+        ({"window_frame_embeddings": WINDOW_FRAME[:, :3]}, r"shapes disagree: \(4, 3, 5\)"),
+        ({"window_starts": [10, 10, 5, 7]}, r"names 1 windows twice \('Yä.*' from sample 10\)"),
+        ({"window_starts": [10, 0, 5, 7]}, "1 windows begin nowhere in a clip .* from sample 0"),
+        ({"window_starts": [10, 9, -5, 7]}, "1 windows begin nowhere in a clip .* from sample -5"),
+        ({"window_filenames": ["c", "d", "d", "b 2"]}, "2 windows begin nowhere .*'d' from"),
+        ({"finished": np.ones(3, int)}, "3 marks 'finished' of 7 clips and windows"),
+    ],
+)
+def test_windows_of_the_wrong_form(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "set.hdf5", **{**WINDOWS, **changes})
+    with pytest.raises(InputError, match=rf"set.hdf5: .*{message}.*move it away and run"):
+        EmbeddingReader(path)
+
+
+def test_a_window_without_its_mark_is_not_finished(tmp_path: Path) -> None:
+    marks = np.array([1, 1, 1, 1, 1, 1, 0], dtype=np.uint8)
+    with pytest.raises(InputError, match=r"not finished; run extract_embeddings.py"):
+        EmbeddingReader(write(tmp_path / "set.hdf5", **{**WINDOWS, "finished": marks}))
+
+
+@pytest.mark.parametrize("value", [1e30, -3e5, np.nan, np.inf])
+def test_absurd_windows_are_named(tmp_path: Path, value: float) -> None:
+    frame = WINDOW_FRAME.copy()
+    frame[3, 1, 2] = value
+    path = write(tmp_path / "set.hdf5", **{**WINDOWS, "window_frame_embeddings": frame})
+    reader = EmbeddingReader(path)
+    np.testing.assert_array_equal(reader.frame(KEYS[2]), frame[2])
+    with pytest.raises(InputError, match=r"window_frame_embeddings of 'c' from sample 35 (re|are)"):
+        reader.frame(KEYS[3])
+    shape: Any = {"n_features": 4, "n_tokens": 5, "identity": IDENTITY, "windows": KEYS}
+    with EmbeddingWriter(tmp_path / "new.hdf5", CLIPS, **shape) as writer:
+        with pytest.raises(InputError, match=r"embeddings of 'c' from sample 35 (re|are)"):
+            writer.put(KEYS, frame, frame.mean(axis=2))
+        with pytest.raises(InputError, match="window_frame_embeddings of 'c' from sample 35"):
+            writer.adopt(path, KEYS)
+    with EmbeddingWriter(tmp_path / "new.hdf5", CLIPS, **shape) as writer:
+        assert writer.todo == [*CLIPS, KEYS[3]]
 
 
 def test_attributes(tmp_path: Path) -> None:

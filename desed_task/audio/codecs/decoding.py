@@ -78,11 +78,11 @@ def open_decoder(path: PathLike, refusal: str) -> Decoder:
     """
     program = which("ffmpeg")
     if program is not None:
-        from desed_task.audio.ffmpeg_program import FfmpegDecoder
+        from desed_task.audio.codecs.ffmpeg_program import FfmpegDecoder
 
         return FfmpegDecoder(path, program)
     if find_spec("av") is not None:
-        from desed_task.audio.pyav import PyavDecoder
+        from desed_task.audio.codecs.pyav import PyavDecoder
 
         return PyavDecoder(path)
     raise InputError(f"{path}: {refusal}")
@@ -204,8 +204,8 @@ class DecodedSound:
                 UserWarning,
                 stacklevel=1,
             )
-        check_end(self._path)
         stated_s, decoded_s = self._decoder.stated_s(), self._n_decoded / self.samplerate
+        check_end(self._path, decoded_s)
         if stated_s is not None and stated_s - decoded_s > _NAMED_S:
             self._name_shortfall(stated_s, decoded_s)
 

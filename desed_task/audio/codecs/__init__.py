@@ -1,0 +1,1 @@
+"""Decode compressed audio with ffmpeg or PyAV."""

@@ -1,0 +1,134 @@
+"""What a test was scored on and with, kept in results.json; and whether two tests compare.
+
+Means over runs, differences and intervals only make sense for tests of the same truth, with the
+same settings and conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from desed_task.evaluation.psds import PSDS1, PSDS2
+from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
+from local.config import RecipeConfig
+from local.data.truth import TRUE_CONFIDENCE
+from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR
+
+CHECKPOINT, TRAINED, SCORED_ON, SCORING = (
+    "checkpoint_sha256",
+    "training_revision",
+    "scored_on",
+    "scoring",
+)
+# Sections of the configuration that the weights depend on, and their keys that may differ between
+# runs of one system: randomness and the machine.
+TRAINING_SECTIONS = ("training", "scaler", "opt", "feats", "net")
+FREE_KEYS = {
+    ("training", "seed"),
+    ("training", "num_workers"),
+    ("training", "enable_progress_bar"),
+    ("training", "batch_size_val"),
+    ("scaler", "savepath"),
+}
+# Increased whenever a test of the same scores would have other values.
+SCORING_REVISION = 1
+METRIC_PACKAGES = ("sed_scores_eval",)
+# Settings that may be what two systems differ in; the runs of one system share them.
+_OF_SYSTEM = (f"{SCORING}.decoder", f"{SCORING}.precision", TRAINED)
+# No difference in what metrics mean.
+_COUNTS = ("n_clips", "n_events")
+_NAMES = {
+    f"{SCORED_ON}.clips": "other clips",
+    f"{SCORED_ON}.truth": "another truth",
+    f"{SCORED_ON}.durations": "other durations",
+}
+
+
+def scoring_settings(config: RecipeConfig) -> dict[str, Any]:
+    """Every setting that test metrics depend on, as plain values."""
+    lengths = dict(zip(CLASSES, config.net.median_filter, strict=True))
+    return {
+        "n_thresholds": config.training.n_test_thresholds,
+        "decoder": {"name": "median_filter", "frames": lengths},
+        "classes": list(CLASSES),
+        "scored_classes": [*DESED_CLASSES, *MAESTRO_SCORED_CLASSES],
+        "clip_s": config.data.audio_max_len,
+        "frame_s": config.grid.frame_s,
+        "precision": str(config.training.precision),
+        "conventions": {
+            "revision": SCORING_REVISION,
+            "psds1": asdict(PSDS1),
+            "psds2": asdict(PSDS2),
+            "intersection": dict(INTERSECTION),
+            "collar": dict(COLLAR),
+            "f1_threshold": F1_THRESHOLD,
+            "max_fpr": MAX_FPR,
+            "true_confidence": TRUE_CONFIDENCE,
+        },
+    }
+
+
+def has_conditions(content: Mapping[str, Any]) -> bool:
+    """Whether a results.json says what it was scored on; those of earlier versions do not."""
+    return isinstance(content.get(SCORED_ON), dict) and isinstance(content.get(SCORING), dict)
+
+
+def differing_conditions(
+    first: Mapping[str, Any], other: Mapping[str, Any], *, one_system: bool = True
+) -> list[str]:
+    """What two tests differ in, so that their metrics cannot be averaged or compared.
+
+    Args:
+        first: content of a results.json.
+        other: content of another.
+        one_system: whether both are of one system, whose runs share decoder, precision and
+            training revision too.
+
+    Returns:
+        One text per difference; empty if there is none or one does not say.
+    """
+    if not (has_conditions(first) and has_conditions(other)):
+        return []
+    one, two = _values(first), _values(other)
+    differing = [path for path in one | two if one.get(path) != two.get(path)]
+    if not one_system:
+        differing = [path for path in differing if not path.startswith(_OF_SYSTEM)]
+    return list(dict.fromkeys(_texts(differing, one, two)))
+
+
+def _values(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted path -> value, of all that has to agree."""
+    found: dict[str, Any] = {TRAINED: content.get(TRAINED)}
+    for corpus, digests in content[SCORED_ON].items():
+        found |= {f"{SCORED_ON}.{name}.{corpus}": value for name, value in digests.items()}
+    found |= dict(_flat(content[SCORING], SCORING))
+    versions = content.get("versions", {})
+    found |= {f"versions.{name}": versions.get(name) for name in METRIC_PACKAGES}
+    return found
+
+
+def _flat(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}.{name}")
+        else:
+            yield f"{path}.{name}", value
+
+
+def _texts(
+    differing: Sequence[str], one: Mapping[str, Any], two: Mapping[str, Any]
+) -> Iterator[str]:
+    for path in differing:
+        section, _, corpus = path.rpartition(".")
+        if section in _NAMES:
+            counts = [
+                [int(side.get(f"{SCORED_ON}.{name}.{corpus}") or 0) for name in _COUNTS]
+                for side in (two, one)
+            ]
+            (clips, events), (old_clips, old_events) = counts
+            told = f"{clips} clips, {events} events against {old_clips} clips, {old_events} events"
+            yield f"{_NAMES[section]} of {corpus} ({told})"
+        elif not section.endswith(_COUNTS):
+            yield f"{path}: {two.get(path)!r} against {one.get(path)!r}"
