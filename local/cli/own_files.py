@@ -207,10 +207,10 @@ def own_outputs(
 def _loses_nothing(there: Path, new: Path, equivalent: Callable[[Path, Path], bool] | None) -> bool:
     if there.is_symlink() or not there.is_file():
         return False
-    return _is_beginning(there, new) or (equivalent is not None and equivalent(there, new))
+    return is_beginning(there, new) or (equivalent is not None and equivalent(there, new))
 
 
-def _is_beginning(there: Path, new: Path) -> bool:
+def is_beginning(there: Path, new: Path) -> bool:
     """Whether a file holds the first bytes of another, like one whose writing was interrupted."""
     if there.stat().st_size > new.stat().st_size:
         return False

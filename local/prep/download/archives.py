@@ -35,7 +35,12 @@ from local.prep.download.resumable_download import (
     file_mismatch,
 )
 from local.prep.download.sources import DownloadSource, SourceTable
-from local.prep.download.unpack import UnpackedFile, byte_bar, is_other, unpack
+from local.prep.download.unpack import (
+    UnpackedFile,
+    byte_bar,
+    refuse_other_content,
+    unpack,
+)
 from local.prep.download.unpack_record import (
     UnpackRecord,
     downloads_folder,
@@ -79,7 +84,7 @@ def fetch_archives(
         sources: the table of sources.
         mirror: URL that has all files under their names; None for the table's.
         jobs: sources downloaded in parallel; None for four.
-        overwrite: whether to replace files of other sizes that no record of an earlier run names.
+        overwrite: whether to replace files with other content; what was cut off is completed.
         progress: whether to show bars and report retries.
         policy: retries and timeouts.
 
@@ -212,7 +217,7 @@ def _put_one(
 
     Args:
         again: whether it was unpacked before; tables edited since then are kept.
-        overwrite: whether to replace the user's files otherwise.
+        overwrite: whether to replace the user's files, and others that were changed since.
     """
     folder = layout.basedir / source.into
 
@@ -227,17 +232,14 @@ def _put_one(
             keep_from=source.keep_from,
             flat=source.flat,
             spare=is_as_written if again else None,
-            replace=again or overwrite,
+            replace=overwrite,
             check=check,
             progress=progress,
         )
     target, size = folder / archive.name, archive.stat().st_size
-    if not (again or overwrite) and is_other(target, size):
-        raise InputError(
-            f"{target}: is there with other content than {archive}; move it away, or give "
-            "--overwrite"
-        )
     if not (again and is_as_written(target, size)):
+        if not overwrite:
+            refuse_other_content(target, archive, archive)
         with explain_full_disk(target, f"{archive} is kept"), atomic_path(target) as temporary:
             shutil.copyfile(archive, temporary)
     return (UnpackedFile(archive.name, size),)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
+from local.cli.own_files import is_beginning
 from local.prep.download.archive_members import TarReader, ZipReader, link_target, safe_path
 from local.prep.download.resumable_download import explain_full_disk
 
@@ -66,8 +67,9 @@ def unpack(
         folder: target folder; created if missing.
         keep_from: folder names; paths start at the first of them (see `confs/sources.yaml`).
         flat: whether all files go directly into `folder`.
-        spare: whether to keep an existing file, given its expected size in bytes.
-        replace: whether to replace other files of another size, which are the user's.
+        spare: whether to keep an existing file, given its expected size in bytes; given if the
+            archive was unpacked before.
+        replace: whether to replace files with other content, which are the user's.
         check: called after every block; an exception ends the unpacking.
         progress: whether to show a bar.
 
@@ -82,11 +84,12 @@ def unpack(
         with _reader(archive) as reader:
             planned = _plan(reader, archive, folder, keep_from, flat)
             total = sum(member.size for member in planned)
-            if not replace:
-                _refuse_others(archive, folder, planned, spare)
+            if not replace and spare is None:
+                _refuse_others(archive, folder, planned)
             _check_size(archive, folder, total)
             with byte_bar(f"unpacking {archive.name}", total, progress) as bar:
-                work = _Work(folder, spare, check or (lambda: None), bar)
+                guarded = None if replace else archive
+                work = _Work(folder, spare, guarded, check or (lambda: None), bar)
                 return tuple(work.write(reader, planned))
     except (*_DAMAGE, NotImplementedError, RuntimeError) as error:
         # Further lines of tarfile's message list what each of its readers reported.
@@ -194,13 +197,8 @@ def _files(planned: list[_Planned]) -> dict[str, _Planned]:
     return {posixpath.normpath(m.name): m for m in planned if m.link is None}
 
 
-def _refuse_others(
-    archive: Path,
-    folder: Path,
-    planned: list[_Planned],
-    spare: Callable[[Path, int], bool] | None,
-) -> None:
-    """Refuse to replace files of another size: they are not what an earlier run unpacked.
+def _refuse_others(archive: Path, folder: Path, planned: list[_Planned]) -> None:
+    """Refuse to replace files of another size, before anything is written.
 
     Raises:
         InputError: naming them.
@@ -210,8 +208,7 @@ def _refuse_others(
     for member in planned:
         target = folder / member.path
         size = member.size if member.link is None else files[member.link].size
-        kept = spare is not None and target.is_file() and spare(target, size)
-        if target.is_dir() or (not kept and is_other(target, size)):
+        if target.is_dir() or is_other(target, size):
             others.append(f"{target} is there with other content")
     if others:
         heading = (
@@ -222,8 +219,21 @@ def _refuse_others(
 
 
 def is_other(path: Path, size: int) -> bool:
-    """Whether there is a file with content of another size; an empty one has none."""
-    return path.exists() and path.stat().st_size not in (0, size)
+    """Whether there is a link, or a file with content of another size; an empty one has none."""
+    return path.is_symlink() or (path.exists() and path.stat().st_size not in (0, size))
+
+
+def refuse_other_content(path: Path, new: Path, archive: Path) -> None:
+    """Refuse to replace a file, unless it is the new one or was cut off while it was written.
+
+    Raises:
+        InputError: naming it.
+    """
+    if path.is_symlink() or (path.is_file() and not is_beginning(path, new)):
+        raise InputError(
+            f"{path}: is there with other content than in {archive}; move it away, or give "
+            "--overwrite"
+        )
 
 
 def _check_size(archive: Path, folder: Path, total: int) -> None:
@@ -244,10 +254,11 @@ def _check_size(archive: Path, folder: Path, total: int) -> None:
 
 
 class _Work(NamedTuple):
-    """Write members into a folder."""
+    """Write members into a folder; from a guarded archive, none replaces other content."""
 
     folder: Path
     spare: Callable[[Path, int], bool] | None
+    guarded: Path | None
     check: Callable[[], None]
     bar: tqdm[NoReturn]
 
@@ -292,3 +303,5 @@ class _Work(NamedTuple):
                     self.check()
             if written != size:
                 raise EOFError(f"{name} has {written} bytes instead of {size}")
+            if self.guarded is not None:
+                refuse_other_content(target, temporary, self.guarded)

@@ -123,6 +123,21 @@ def test_a_clip_that_was_lost_is_brought_back_and_an_edited_table_stays(layout, 
     assert plan.rows[0].state == ("there; edited: metadata/train/synthetic21_train/soundscapes.tsv")
 
 
+def test_audio_that_was_changed_since_is_replaced_only_on_request(layout, server):
+    fetch(layout, server, ["synth"])
+    mine = min(layout.made("synth_folder_44k").iterdir())
+    mine.write_bytes(b"of the user")
+    steps = fetch(layout, server, ["synth"])
+    assert outcome(steps) == {"dcase_synth.zip": "failed"}
+    assert f"{mine}: is there with other content" in reason(steps)
+    assert mine.read_bytes() == b"of the user"
+    asked = sum("dcase_synth" in str(request) for request in server.requests)
+    steps = fetch(layout, server, ["synth"], overwrite=True)
+    assert outcome(steps) == {"dcase_synth.zip": "done"} and mine.read_bytes() != b"of the user"
+    # The archive was kept.
+    assert sum("dcase_synth" in str(request) for request in server.requests) <= asked + 1
+
+
 def test_data_that_somebody_else_put_there_is_left_alone(layout, server):
     for key in ("synth_folder_44k", "synth_val_folder_44k"):
         layout.made(key).mkdir(parents=True)

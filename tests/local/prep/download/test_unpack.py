@@ -291,6 +291,31 @@ def test_files_of_the_user_are_replaced_only_on_request(tmp_path, target):
     assert (target / "metadata/a.tsv").read_bytes() == b"filename\n"
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("spare", [None, lambda path, size: False])
+@pytest.mark.parametrize("size", ["same", "longer", "shorter", "link", "dangling"])
+def test_other_content_is_kept_whatever_its_size(tmp_path, target, kind, spare, size):
+    members = {"audio/a.wav": b"of the archive", "audio/b.wav": b"second"}
+    archive = make(tmp_path / f"x.{kind}", members)
+    mine, elsewhere = target / "audio/a.wav", tmp_path / "elsewhere"
+    mine.parent.mkdir(parents=True)
+    if size in ("link", "dangling"):
+        mine.symlink_to(elsewhere)
+        if size == "link":
+            elsewhere.write_bytes(b"of the user...")
+    else:
+        mine.write_bytes({"same": b"of the user...", "longer": b"u" * 99, "shorter": b"of u"}[size])
+    before = mine.is_symlink() or mine.read_bytes()
+    with pytest.raises(InputError, match=r"a\.wav.* is there with other content"):
+        unpack(archive, target, replace=False, spare=spare, progress=False)
+    assert (mine.is_symlink() or mine.read_bytes()) == before
+    unpack(archive, target, replace=True, spare=spare, progress=False)
+    assert mine.read_bytes() == b"of the archive"
+    mine.write_bytes(b"of the arch")  # Cut off.
+    unpack(archive, target, replace=False, spare=lambda path, size: False, progress=False)
+    assert mine.read_bytes() == b"of the archive"
+
+
 def test_a_bomb_is_refused_by_what_it_declares(tmp_path, target):
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("x", "w") as file:
