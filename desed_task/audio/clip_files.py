@@ -64,7 +64,7 @@ class ClipFolder:
                 f"({_some(self.linked)}); link or copy their files instead"
             )
         if self.others:
-            counts = ", ".join(f"{n} {ending}" for ending, n in self.others)
+            counts = _counts(self.others)
             lines.append(f"{self.folder}: audio that is not WAV, left out: {counts}; convert it")
         if self.odd:
             lines.append(
@@ -108,22 +108,24 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
         else:
             left_out.setdefault(reason, []).append(name)
     odd = [name for name in wavs if not is_plain(name)]
+    endings = (Path(name).suffix.lower() for name in left_out.get(OTHER_ENDING, ()))
+    others = sorted(Counter(ending for ending in endings if ending in AUDIO_SUFFIXES).items())
     wavs = sorted(set(wavs).difference(odd), key=lambda name: name.split(os.sep))
     if not wavs:
         but = f" but those left out for their names ({_some(odd)})" if odd else ""
-        raise InputError(
-            f"{folder}: contains no WAV file{but}; put the audio there or remove the folder"
-        )
+        remedy = "put the audio there or remove the folder"
+        if others:
+            but += f" but {_counts(others)}"
+            remedy = "convert it to WAV, for example with ffmpeg"
+        raise InputError(f"{folder}: contains no WAV file{but}; {remedy}")
     files = {clip_id_below(name): folder / name for name in wavs}
     _check_ids(folder, wavs, files)
-    endings = (Path(name).suffix.lower() for name in left_out.get(OTHER_ENDING, ()))
-    others = Counter(ending for ending in endings if ending in AUDIO_SUFFIXES)
     broken = [n for why in (BROKEN_LINK, LINK_LOOP, SPECIAL) for n in left_out.get(why, ())]
     return ClipFolder(
         folder,
         files,
         tuple(left_out.get(LINKED, ())),
-        tuple(sorted(others.items())),
+        tuple(others),
         tuple(odd),
         tuple(broken),
     )
@@ -158,6 +160,10 @@ def _grouped(names: Iterable[str]) -> list[list[str]]:
     for name in names:
         groups.setdefault(clip_id_below(name), []).append(name)
     return list(groups.values())
+
+
+def _counts(endings: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{n} {ending}" for ending, n in endings)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.audio.codecs.decoding import COMPRESSED, INSTALL_HINT, DecodedSound
 from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
+from desed_task.audio.signal_check import LARGEST, are_usable
 from desed_task.audio.windows import Span, WindowGrid
 from desed_task.errors import InputError
 
@@ -161,12 +162,14 @@ def to_mono(path: PathLike, samples: NDArray[Any]) -> NDArray[Any]:
         samples: float32, or int16 of one channel.
 
     Raises:
-        InputError: for samples that are not finite.
+        InputError: for samples that are not finite, or absurdly large.
     """
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
-    if not np.isfinite(samples).all():
-        raise InputError(f"{path}: contains samples that are not finite; replace the file")
+    if not are_usable(samples):
+        raise InputError(
+            f"{path}: contains samples that are not finite or beyond {LARGEST:g}; replace the file"
+        )
     return samples
 
 

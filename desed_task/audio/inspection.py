@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from desed_task.atomic_files import PathLike
 from desed_task.audio.codecs.decoding import COMPRESSED
 from desed_task.audio.files import AudioInfo, open_audio
-from desed_task.audio.signal_check import SignalCheck
+from desed_task.audio.signal_check import SignalCheck, are_usable
 
 _MAY_HOLD_NAN = ("FLOAT", "DOUBLE", COMPRESSED)
 
@@ -23,8 +21,8 @@ class AudioContent(NamedTuple):
 
     Attributes:
         info: the header.
-        silent: no sample of any channel differs from the first.
-        finite: whether every sample is finite.
+        silent: whether it is digitally silent (see `SignalCheck`).
+        finite: whether every sample is finite and none absurdly large.
         cancels: whether the channels cancel each other in their mean (see `SignalCheck`).
     """
 
@@ -37,7 +35,7 @@ class AudioContent(NamedTuple):
 def inspect_audio(path: PathLike) -> AudioContent:
     """Read a file's header, and check its samples.
 
-    Integer files of one channel are read up to the first sample that differs, which usually comes
+    Integer files of one channel are read up to the first second with sound, which usually comes
     early; others are read whole, as any float may be NaN, and channels may cancel.
 
     Raises:
@@ -47,14 +45,13 @@ def inspect_audio(path: PathLike) -> AudioContent:
         info = AudioInfo.of(sound)
         to_the_end = sound.subtype in _MAY_HOLD_NAN or info.channels > 1
         check = SignalCheck(info.sample_rate)
-        first, silent, finite = None, True, True
+        silent = finite = True
         while silent or to_the_end:
             block = sound.read(info.sample_rate, dtype="float32", always_2d=True)
             if not len(block):
                 break
-            first = block[0] if first is None else first
-            silent = silent and bool((block == first).all())
-            finite = finite and bool(np.isfinite(block).all())
-            if finite and info.channels > 1:
+            finite = finite and are_usable(block)
+            if finite:
                 check.add(block)
+            silent = finite and check.silent
         return AudioContent(info, silent, finite, finite and check.cancels)

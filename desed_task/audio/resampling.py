@@ -36,7 +36,7 @@ from desed_task.audio.freshness import (
     source_stamp,
     write_source_index,
 )
-from desed_task.audio.signal_check import SignalCheck
+from desed_task.audio.signal_check import LARGEST, SignalCheck, are_usable
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 
@@ -282,8 +282,11 @@ def _resample(
         samples = soxr.resample(samples, rate, sample_rate, quality="HQ")
     if not len(samples):
         raise InputError(f"{source}: is shorter than one sample at {sample_rate} Hz; remove it")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{source}: contains samples that are not finite; replace the file")
+    if not are_usable(samples):
+        raise InputError(
+            f"{source}: contains samples that are not finite or beyond {LARGEST:g}; replace the "
+            "file"
+        )
     check = SignalCheck(sample_rate)
     check.add(samples)
     mute = check.silent or check.cancels

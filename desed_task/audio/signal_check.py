@@ -24,6 +24,14 @@ _CANCELLED = 0.1
 # Shares of a recording from which it is named.
 _SHARE_SILENT, _SHARE_CANCELLED = 0.5, 0.1
 _MIN_S = 0.1
+# Floats that hold integers without scaling reach 2 ** 31. The power of samples from 1e19 on is no
+# number any more.
+LARGEST = 1e10
+
+
+def are_usable(samples: NDArray[Any]) -> bool:
+    """Whether all samples are finite and none is beyond `LARGEST`."""
+    return bool(np.abs(samples).max(initial=0) <= LARGEST)
 
 
 class SignalCheck:
@@ -69,6 +77,8 @@ class SignalCheck:
 
     def remark(self) -> str:
         """What to say after the recording's name; "" if nothing."""
+        if not self.total_s:
+            return ""
         if self.silent:
             return "is digitally silent; events that are detected in it are not real"
         share = f"of {self.total_s:.1f} s"

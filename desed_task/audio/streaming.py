@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ import soxr
 from desed_task.atomic_files import PathLike
 from desed_task.audio.codecs.decoding import DecodedSound
 from desed_task.audio.files import open_audio
-from desed_task.audio.signal_check import SignalCheck
+from desed_task.audio.signal_check import LARGEST, SignalCheck, are_usable
 from desed_task.errors import InputError
 
 Waveform = npt.NDArray[np.float32]
@@ -38,7 +39,7 @@ def stream_file(
 
     Raises:
         InputError: the file is missing, unreadable, truncated or empty, or contains samples that
-            are not finite, the time of which is stated.
+            are not finite or absurdly large, the time of which is stated.
     """
     with open_audio(path) as sound:
         rate = sound.samplerate
@@ -70,7 +71,7 @@ def _read_blocks(
 def stream_array(
     waveform: npt.ArrayLike, rate: int, sample_rate: int, *, block_s: float = BLOCK_S
 ) -> Iterator[Waveform]:
-    """Blocks (sample,) of a waveform in memory, as `stream_file` yields them.
+    """Blocks (sample,) of a waveform in memory, as `stream_file` yields them, with its warnings.
 
     Args:
         waveform: (sample,) or (sample, channel), floats in [-1, 1].
@@ -79,10 +80,18 @@ def stream_array(
         block_s: seconds processed at a time.
 
     Raises:
-        InputError: for another shape, integers, or samples that are not finite.
+        InputError: for a path, another shape, integers, or samples that are not finite or
+            absurdly large.
     """
+    if isinstance(waveform, str | bytes | os.PathLike):
+        raise InputError(
+            f"{os.fsdecode(waveform)}: is a path, where samples are needed; read it with "
+            "soundfile.read, or give the blocks of stream_file to detect_blocks"
+        )
     samples = np.asarray(waveform)
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] > samples.shape[0]):
+    if samples.ndim not in (1, 2) or (
+        samples.ndim == 2 and not 0 < samples.shape[1] <= samples.shape[0]
+    ):
         raise InputError(
             f"a waveform of shape {samples.shape}: give (sample,) or (sample, channel)"
         )
@@ -93,10 +102,16 @@ def stream_array(
     if samples.ndim == 1:
         samples = samples[:, None]
     converter = _Converter(rate, sample_rate, "the waveform")
+    check = SignalCheck(max(int(rate), 1))
     n_frames = max(round(block_s * rate), 1)
     for start in range(0, len(samples), n_frames):
-        yield converter.convert(samples[start : start + n_frames].astype(np.float32))
+        with np.errstate(over="ignore"):  # which becomes infinite, and is refused
+            block = samples[start : start + n_frames].astype(np.float32)
+        check.add(block)
+        yield converter.convert(block)
     yield converter.finish()
+    if remark := check.remark():
+        warnings.warn(f"the waveform: {remark}", UserWarning, stacklevel=1)
 
 
 class _Converter:
@@ -116,7 +131,7 @@ class _Converter:
     def convert(self, samples: npt.NDArray[np.float32]) -> Waveform:
         # The mean of one channel is the channel, to the bit.
         mono: Waveform = samples.mean(axis=1)
-        if not np.isfinite(mono).all():
+        if not are_usable(mono):
             self._refuse(samples)
         self._n_taken += len(samples)
         return mono if self._resampler is None else self._resampler.resample_chunk(mono)
@@ -127,11 +142,12 @@ class _Converter:
         return rest if self._resampler is None else self._resampler.resample_chunk(rest, last=True)
 
     def _refuse(self, samples: npt.NDArray[np.float32]) -> None:
-        broken = ~np.isfinite(samples)
+        # A mean may be too large where no channel is.
+        broken = ~(np.abs(samples) <= LARGEST)
         first = int(broken.any(axis=1).argmax())
         channel = int(broken[first].argmax()) + 1
         raise InputError(
-            f"{self.origin}: contains samples that are not finite, the first at "
-            f"{(self._n_taken + first) / self.rate:.3f} s in channel {channel}; "
+            f"{self.origin}: contains samples that are not finite or beyond {LARGEST:g}, the "
+            f"first at {(self._n_taken + first) / self.rate:.3f} s in channel {channel}; "
             "replace it or cut that part out"
         )

@@ -159,7 +159,7 @@ class CorpusInspection:
         if report.not_finite:
             # The evaluation set is not trained on.
             level: Level = "warning" if self.corpus == EVALUATION else "error"
-            text = f"{self._share(report.not_finite)} contain samples that are not finite"
+            text = f"{self._share(report.not_finite)} contain samples that are not finite or absurd"
             yield self._say(level, f"{text} ({examples(report.not_finite)}); replace them")
         if len(report.formats) > 1:
             yield Finding("warning", self.corpus.name, mixed_text(self.folder, report.formats))

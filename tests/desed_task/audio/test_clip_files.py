@@ -96,7 +96,8 @@ def test_a_folder_inside_can_be_left_out(tmp_path):
             "x/a.WAV and x/a.Wav and x/a.wav would be one clip; rename one of them",
         ),
         (("a\tb.wav",), r"contains no WAV file but those left out for their names (a\tb.wav)"),
-        (("x/a.flac",), "contains no WAV file; put the audio there or remove the folder"),
+        (("x/a.txt",), "contains no WAV file; put the audio there or remove the folder"),
+        (("x/a.flac", "b.M4A", "c.m4a"), "contains no WAV file but 1 .flac, 2 .m4a; convert it to"),
     ],
 )
 def test_names_that_do_not_name_one_clip_are_refused(names, message, tmp_path):

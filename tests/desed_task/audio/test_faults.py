@@ -9,6 +9,7 @@ import struct
 import subprocess
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,3 +246,38 @@ def test_blocks_of_voc_are_not_taken_for_samples(n_frames, channels, tmp_path):
     subprocess.run(command, input=samples.astype("<f4").tobytes(), check=True)
     found = np.concatenate(list(stream_file(path, 44100)))
     np.testing.assert_allclose(found, samples.mean(axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "said"),
+    [
+        (np.zeros(32000), "the waveform: is digitally silent; events"),
+        (noise(32000) * [1, -1], "the waveform: its channels cancel each other"),
+        (noise(32000) * [1, 0], ""),
+        (noise(16000), ""),
+    ],
+)
+def test_a_waveform_without_sound_is_named(waveform, said):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        list(stream_array(waveform, 16000, 16000))
+    assert [str(one.message)[: len(said)] for one in told] == [said] * bool(said)
+
+
+@pytest.mark.parametrize("path", ["street.wav", Path("rec") / "street.wav"])
+def test_a_path_is_no_waveform(path):
+    with pytest.raises(InputError, match=r"street.wav: is a path, .*soundfile.read, or .*stream_f"):
+        list(stream_array(path, 16000, 16000))
+
+
+@pytest.mark.parametrize("shape", [(100, 0), (0, 2), (2, 100), (10, 10, 10), ()])
+def test_arrays_of_other_shapes_are_refused(shape):
+    with pytest.raises(InputError, match=r"a waveform of shape .*: give \(sample,\) or"):
+        list(stream_array(np.zeros(shape), 16000, 16000))
+
+
+def test_a_double_beyond_floats_is_refused_where_it_is():
+    samples = np.zeros(32000)
+    samples[24000] = 1e300
+    with pytest.raises(InputError, match=r"or beyond 1e\+10, the first at 1.500 s in channel 1"):
+        list(stream_array(samples, 16000, 8000))

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from desed_task.audio.files import read_clip
 from desed_task.audio.inspection import inspect_audio
+from desed_task.audio.resampling import resample_file
+from desed_task.audio.streaming import stream_file
 from desed_task.errors import InputError
 
 RATE = 16000
@@ -38,9 +41,41 @@ def test_an_offset_that_never_changes_is_silence_too(wav):
 @pytest.mark.parametrize("place", [0, 1, RATE - 1, RATE, 5 * RATE, 10 * RATE - 1])
 @pytest.mark.parametrize("channel", [0, 1])
 def test_one_sample_that_differs_is_no_silence(wav, place, channel):
+    """If by more than dither."""
     samples = np.zeros((10 * RATE, 2))
     samples[place, channel] = 2 / 32768
+    assert inspect_audio(write(wav, samples)).silent
+    samples[place, channel] = 3 / 32768
     assert not inspect_audio(write(wav, samples)).silent
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("step", [1 / 32768, 1 / 2**23])
+def test_dithered_silence_is_silence_as_for_detection(wav, subtype, channels, step):
+    dither = step * np.random.default_rng(0).integers(-1, 2, (5 * RATE, channels))
+    assert inspect_audio(write(wav, dither, subtype)).silent
+    with pytest.warns(UserWarning, match="is digitally silent; events"):
+        list(stream_file(wav, RATE))
+
+
+@pytest.mark.parametrize("value", [1e11, -1e30, 3e38])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_absurd_samples_are_named_by_every_reader(wav, value, channels, tmp_path):
+    """Their power is no number, and scores were said to be those of a network that diverged."""
+    samples = 0.1 * np.random.default_rng(0).normal(size=(3 * RATE, channels))
+    samples[20_000] = value
+    write(wav, samples, "FLOAT")
+    assert not inspect_audio(wav).finite
+    text = r"clip.wav: contains samples that are not finite or beyond 1e\+10"
+    with pytest.raises(InputError, match=rf"{text}, the first at 1.250 s in channel 1"):
+        list(stream_file(wav, RATE))
+    with pytest.raises(InputError, match=text):
+        read_clip(wav, sample_rate=RATE, n_samples=30_000, rng=None)
+    with pytest.raises(InputError, match=text):
+        resample_file(wav, tmp_path / "b.wav", sample_rate=8000)
+    write(wav, np.where(samples == samples[20_000], 2.0**31, samples), "FLOAT")
+    assert inspect_audio(wav).finite
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

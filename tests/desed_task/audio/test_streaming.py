@@ -61,11 +61,9 @@ def test_samples_that_are_not_finite_are_placed(value, tmp_path):
     path, samples = tmp_path / "a.wav", noise(8 * 8000, 2)
     samples[5 * 8000 + 8, 1] = value
     sf.write(path, samples, 8000, subtype="FLOAT")
-    with pytest.raises(InputError, match=r"a.wav: .* not finite, .* at 5.001 s in channel 2"):
+    with pytest.raises(InputError, match=r"a.wav: .* not finite .* at 5.001 s in channel 2"):
         whole(stream_file(path, RATE, block_s=1.0))
-    with pytest.raises(
-        InputError, match=r"the waveform: .* not finite, .* at 5.001 s in channel 2"
-    ):
+    with pytest.raises(InputError, match=r"the waveform: .* not finite .* at 5.001 s in channel 2"):
         whole(stream_array(samples, 8000, RATE, block_s=1.0))
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from desed_task.audio.clip_files import clip_files
 from desed_task.batch import Source
 from desed_task.checkpoints.spec import SPEC_KEY
+from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.inference.detector import SoundEventDetector
@@ -347,7 +348,7 @@ def test_the_published_rows_stay_and_windows_stand_beside_them(place, tmp_path, 
     old, new = plain.path("devtest"), place.folder / "beats" / "devtest.hdf5"
     with h5py.File(old, locking=False) as before, h5py.File(new, locking=False) as after:
         published = {"frame_embeddings", "global_embeddings", "filenames"}
-        assert set(before) == published | {"finished"}
+        assert set(before) == published | {"finished", SIZE, MTIME, DIGEST}
         for name in published:
             np.testing.assert_array_equal(before[name][:], after[name][:])
         assert len(after["window_starts"]) == sum(N_FURTHER.values())

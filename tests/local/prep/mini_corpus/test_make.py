@@ -53,8 +53,8 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        # Lines of the record are in the order in which threads end.
-        if path.is_file() and path.name != RECORD_FILE
+        # Hidden: records, whose lines are in the order in which threads end, and times of sources.
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
