@@ -178,22 +178,40 @@ def detect_recordings(
         progress: whether to show a bar, in seconds of audio.
 
     Raises:
-        InputError: a file of the user would be replaced; nothing was written.
+        InputError: a file of the user would be replaced, or two recordings have a file in common;
+            nothing was written.
         StoppedError: after Ctrl-C; finished results are kept.
     """
     summary = PredictionSummary()
     todo = _pending(recordings, output, summary)
     limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
-    written = [
-        path
-        for recording in todo
-        for path in paths_of(output.folder, recording.name, output.formats).values()
-    ]
+    written = _outputs(recordings, todo, output)
     # Before hours of work, not after them.
     with own_outputs(output.folder, written, overwrite=output.overwrite):
         output.folder.mkdir(parents=True, exist_ok=True)
         _detect_all(detector, todo, output, limits, summary, progress)
     return summary
+
+
+def _outputs(
+    recordings: Sequence[Recording], todo: Mapping[Recording, float], output: Output
+) -> list[Path]:
+    """Files that will be written; `a.scores.wav` must not write those of `a.wav`."""
+    written: list[Path] = []
+    of: dict[str, Recording] = {}
+    shared = []
+    for recording in recordings:
+        for path in paths_of(output.folder, recording.name, output.formats).values():
+            # Some file systems ignore case.
+            other = of.setdefault(path.as_posix().casefold(), recording)
+            if other != recording:
+                names = f"{escape_name(other.path)} and {escape_name(recording.path)}"
+                shared.append(f"{names} would both write {escape_name(path)}")
+            if recording in todo:
+                written.append(path)
+    if shared:
+        raise InputError.collect(shared, "Rename recordings, or leave out a format:")
+    return written
 
 
 def _detect_all(

@@ -144,6 +144,21 @@ def test_a_fault_without_a_place_gets_one(detector, recordings, tmp_path, monkey
     assert fault == f"{recordings[0].path}: the recording contains no samples; give at least one"
 
 
+@pytest.mark.parametrize("names", [("a.wav", "a.scores.wav"), ("x/B.wav", "x/b.SCORES.wav")])
+def test_two_recordings_never_share_a_file(detector, tmp_path, names):
+    folder = tmp_path / "in"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        sf.write(folder / name, np.zeros(16000), 16000)
+    found = find_recordings([folder]).recordings
+    with pytest.raises(
+        InputError, match=r"Rename .*\n  - .* would both write .*\.(scores|SCORES)\.tsv"
+    ):
+        run(detector, found, output(tmp_path, ("tsv", "scores")))
+    run(detector, found, output(tmp_path, ("tsv", "json")))
+    assert len(list((tmp_path / "out").rglob("*.tsv"))) == 2
+
+
 def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):
     run(detector, recordings[:2], output(tmp_path, ("tsv",)))
     os.utime(recordings[0].path, (2e9, 2e9))  # recorded again since
