@@ -46,8 +46,9 @@ def stream_file(
         converter = _Converter(rate, sample_rate, str(path))
         check = SignalCheck(rate)
         for block in _read_blocks(sound, max(round(block_s * rate), 1)):
-            check.add(block)
-            yield converter.convert(block)
+            converted = converter.convert(block)
+            check.add(block)  # once it is known to be finite
+            yield converted
         yield converter.finish()
     if remark := check.remark():
         warnings.warn(f"{path}: {remark}", UserWarning, stacklevel=1)
@@ -107,8 +108,9 @@ def stream_array(
     for start in range(0, len(samples), n_frames):
         with np.errstate(over="ignore"):  # which becomes infinite, and is refused
             block = samples[start : start + n_frames].astype(np.float32)
+        converted = converter.convert(block)
         check.add(block)
-        yield converter.convert(block)
+        yield converted
     yield converter.finish()
     if remark := check.remark():
         warnings.warn(f"the waveform: {remark}", UserWarning, stacklevel=1)
@@ -130,7 +132,8 @@ class _Converter:
 
     def convert(self, samples: npt.NDArray[np.float32]) -> Waveform:
         # The mean of one channel is the channel, to the bit.
-        mono: Waveform = samples.mean(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused
+            mono: Waveform = samples.mean(axis=1)
         if not are_usable(mono):
             self._refuse(samples)
         self._n_taken += len(samples)

@@ -156,7 +156,9 @@ def predict_all(
     print(f"{summary.table()}\nresults: {escape_name(output.folder)}")
     faults += summary.faults
     if faults:
-        print(f"error: {InputError.collect(faults, 'Recordings not read:')}", file=sys.stderr)
+        # All of them, as nothing else tells which recordings have no results.
+        error = InputError.collect(faults, "Recordings not read:", most_shown=len(faults))
+        print(f"error: {error}", file=sys.stderr)
     return 1 if faults else 0
 
 

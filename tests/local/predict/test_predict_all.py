@@ -25,7 +25,7 @@ from local.config import load_config
 from local.predict import outputs
 from local.predict import predict_all as searching
 from local.predict.outputs import FORMATS
-from local.predict.predict_all import Output, detect_recordings
+from local.predict.predict_all import Output, detect_recordings, predict_all
 from local.predict.recordings import Recording, find_recordings
 from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
 
@@ -302,6 +302,15 @@ def test_recordings_without_sound_are_named_and_done(detector, recordings, tmp_p
         assert told.count(f"warning: {path}: {text}") == 1
     assert told.count("warning: ") == 3
     assert len(list((tmp_path / "out" / "sub").iterdir())) == 3
+
+
+def test_every_recording_that_cannot_be_read_is_named(detector, tmp_path, capsys):
+    paths = [tmp_path / f"r{number}.wav" for number in range(45)]
+    for path in paths:
+        path.write_text("no audio")
+    assert predict_all(detector, paths, output(tmp_path), threshold=LOW) == 1
+    told = capsys.readouterr().err
+    assert [path.name for path in paths if f"  - {path}: is not readable" not in told] == []
 
 
 def test_a_phone_s_recording_gives_the_events_of_its_samples(detector, recordings, tmp_path):
