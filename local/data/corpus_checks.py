@@ -137,7 +137,10 @@ def open_embeddings(
         reader = EmbeddingReader(path)
         note = found_elsewhere(reader.match(present))
     except InputError as error:
-        problems.append(f"{error}{flag}")
+        # Names that could be several clips follow, one a line.
+        head, *names = str(error).splitlines()
+        head = f"{head[:-1]}{flag}:" if names else head + flag
+        problems.append("\n".join([head, *names]))
         return None, ()
     if reader.size != config.net.embedding_size:
         problems.append(

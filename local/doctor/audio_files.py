@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from desed_task.errors import InputError
 from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
-from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, Corpus
+from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, SCORED_IN_WINDOWS, TRAINING, Corpus
 from local.data.expected_clips import durations_of
 
 # Names of MAESTRO's clips truncate times to 0.01 s; resampling rounds to samples.
@@ -103,20 +104,27 @@ def wrong_lengths(
     """Clips of wrong length -> their length and the reason.
 
     A clip must be as long as its original, its row in a durations table and, for MAESTRO, its name
-    say, and events must not end after it. It must also last 0.1 to 1.5 times `data.audio_max_len`;
-    AudioSet has clips shorter than 10 s.
+    say, and events must not end after it. It must also last 0.1 to 1.5 times `data.audio_max_len`,
+    or longer if it is only scored, in windows; AudioSet has clips shorter than 10 s.
     """
     infos = {c: f.examined.info for c, f in found.items() if isinstance(f.examined, AudioContent)}
     rules = tuple(_rules(corpus, config, found))
     ends = {} if events is None else _last_offsets(events)
+    clip_s = config.data.audio_max_len
+    longest_s = math.inf if is_only_scored(corpus) else _LONGEST * clip_s
     wrong = {}
     for clip_id, info in infos.items():
         reason = _disagrees(clip_id, info, rules) or _unlikely(
-            info.duration_s, ends.get(clip_id, 0.0), config.data.audio_max_len
+            info.duration_s, ends.get(clip_id, 0.0), clip_s, longest_s
         )
         if reason:
             wrong[clip_id] = f"{info.duration_s:.2f} s, {reason}"
     return wrong
+
+
+def is_only_scored(corpus: Corpus) -> bool:
+    """Whether a corpus is scored in windows and not trained on: its clips may have any length."""
+    return corpus in SCORED_IN_WINDOWS and corpus not in TRAINING
 
 
 def _rules(
@@ -150,10 +158,10 @@ def _disagrees(clip_id: str, info: AudioInfo, rules: Sequence[_Rule]) -> str:
     return ""
 
 
-def _unlikely(duration_s: float, last_offset_s: float, clip_s: float) -> str:
+def _unlikely(duration_s: float, last_offset_s: float, clip_s: float, longest_s: float) -> str:
     if last_offset_s > duration_s + _EVENT_S:
         return f"but has an event until {last_offset_s:.2f} s"
-    if not _SHORTEST * clip_s <= duration_s <= _LONGEST * clip_s:
+    if not _SHORTEST * clip_s <= duration_s <= longest_s:
         return f"a clip has some {clip_s:g} s"
     return ""
 

@@ -27,7 +27,12 @@ from local.data.corpus_checks import (
 )
 from local.data.expected_clips import absent_recordings, listed_on_disk, table_path
 from local.data.loaded_corpus import LoadedCorpus
-from local.doctor.audio_files import FileInspection, original_files, wrong_lengths
+from local.doctor.audio_files import (
+    FileInspection,
+    is_only_scored,
+    original_files,
+    wrong_lengths,
+)
 from local.doctor.embedding_files import Identity, embeddings_report
 from local.doctor.report import CorpusReport, Finding, Level
 
@@ -169,6 +174,10 @@ class CorpusInspection:
                 f"{self._share(wrong)} have the wrong length ({examples(wrong)}); {PREPARE_REMEDY}"
             )
             yield self._say("warning", f"{text}, or fetch them again")
+        long = None if self.loaded is None else self.loaded.long
+        if long is not None and is_only_scored(self.corpus):
+            some = f"{self._share(long.spans)} are longer than a clip"
+            yield self._say("note", f"{some} ({examples(list(long.spans))}); scored in windows")
         yield from self._silence(report)
 
     def _matched(self, reader: EmbeddingReader | None) -> EmbeddingReader | None:

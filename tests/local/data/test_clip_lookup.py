@@ -228,6 +228,19 @@ def test_a_store_in_which_two_clips_share_a_stem_is_ambiguous(rows, place):
     assert "x/1 and y/1 may all be 1" in problems
 
 
+def test_an_ambiguous_store_of_the_evaluation_set_needs_its_flag(place):
+    place.audio("x/1.wav", "y/1.wav")
+    store = place.store("1")
+    store = store.rename(store.with_name("eval.hdf5"))
+    config = place.config(None, f"data.eval_folder={place.folder}", embeddings=True)
+    problems = []
+    load_corpus(corpora.EVALUATION, config, problems)
+    assert problems == [
+        f"{store}: has names that could be several clips; run extract_embeddings.py again with "
+        "--eval_set:\n  - x/1 and y/1 may all be 1"
+    ]
+
+
 def test_a_store_of_full_names_and_one_that_lacks_a_folder(place):
     place.audio("x/1.wav", "y/1.wav", "1.wav")
     names = ("1", "x/1", "y/1")
