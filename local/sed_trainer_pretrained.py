@@ -22,6 +22,7 @@ from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
+from local.checkpoints.callback_paths import restore_paths, store_names
 from local.checkpoints.restore import beats_sha256, detector_spec
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
@@ -149,6 +150,12 @@ class SEDTask4(pl.LightningModule):
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
         checkpoint[DATA_KEY] = self.trainer.datamodule.digests("fit")
+        store_names(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let stored names of checkpoints point into the folder of this run."""
+        saver = self.trainer.checkpoint_callback
+        restore_paths(checkpoint, None if saver is None else saver.dirpath)
 
     # ---- validation, test and evaluation set
 

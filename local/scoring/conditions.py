@@ -32,8 +32,9 @@ FREE_KEYS = {
     ("training", "batch_size_val"),
     ("scaler", "savepath"),
 }
-# Packages that compute metrics, or what their values depend on.
-METRIC_PACKAGES = ("sed_scores_eval", "torchmetrics")
+# Increased whenever a test of the same scores would have other values.
+SCORING_REVISION = 1
+METRIC_PACKAGES = ("sed_scores_eval",)
 # Settings that may be what two systems differ in; the runs of one system share them.
 _OF_SYSTEM = (f"{SCORING}.decoder", f"{SCORING}.precision", TRAINED)
 # No difference in what metrics mean.
@@ -57,6 +58,7 @@ def scoring_settings(config: RecipeConfig) -> dict[str, Any]:
         "frame_s": config.grid.frame_s,
         "precision": str(config.training.precision),
         "conventions": {
+            "revision": SCORING_REVISION,
             "psds1": asdict(PSDS1),
             "psds2": asdict(PSDS2),
             "intersection": dict(INTERSECTION),

@@ -119,7 +119,7 @@ def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | N
 
 def _n_thresholds(run: FinishedRun) -> int:
     """Thresholds of psds_eval in a run's test."""
-    told = run.content.get(SCORING, {}).get("n_thresholds")
+    told = (run.content.get(SCORING) or {}).get("n_thresholds")
     if isinstance(told, int):
         return told
     return N_THRESHOLDS if run.config is None else run.config.training.n_test_thresholds
@@ -127,7 +127,7 @@ def _n_thresholds(run: FinishedRun) -> int:
 
 def _check_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
     """Refuse tables that are not those of the run's test, if it says which they were."""
-    stored = run.content.get(SCORED_ON, {}).get(corpus.name)
+    stored = (run.content.get(SCORED_ON) or {}).get(corpus.name)
     if stored is None or corpus not in run.clip_ids:
         return
     now = digest_truth(truth, run.clip_ids[corpus])

@@ -431,9 +431,11 @@ def test_a_recount_knows_classes_without_a_true_positive(copy):
 
 def test_other_versions_of_sed_scores_eval_are_told(folders, copy):
     versions = {"sed_scores_eval": "0.0.9"}
-    found = summarized(folders["good1"], copy(versions=versions))
+    found = summarized(folders["good1"], copy(versions=versions, scoring=None))
     (note,) = [note for note in found.notes if "sed_scores_eval" in note]
     assert "differs between the runs: 0.0.4 (" in note and "0.0.9 (" in note
+    with pytest.raises(InputError, match=r"versions\.sed_scores_eval: '0\.0\.9' against '0\.0\.4'"):
+        summarized(folders["good1"], copy(folder="copy2", versions=versions))
 
 
 def test_without_scores_everything_but_intervals_is_there(folders, copy):
@@ -479,6 +481,10 @@ def test_a_truth_that_was_changed_since_is_seen(folders, copy, tmp_path):
     other = [line.replace("\tDog\t", "\tCat\t") for line in lines]
     (tmp_path / "changed.tsv").write_text("\n".join(other) + "\n")
     found = summarized(folders["good0"], n_resamples=N, config=config)
+    assert any("truth of DESED dev-test (" in note for note in found.notes)
+    assert any("the tables have changed since: test the run again" in n for n in found.notes)
+    # Tests of earlier versions do not say what they were scored on; their metrics do.
+    found = summarized(copy(scored_on=None), n_resamples=N, config=config)
     assert any("from its scores and the tables" in note for note in found.notes)
 
 
@@ -499,3 +505,87 @@ def test_energy_that_was_not_measured_or_is_damaged(folders, copy):
 def test_the_level_is_what_the_texts_say(both):
     assert bootstrap.CONFIDENCE_LEVEL == 0.95
     assert "95 % interval" in summary_report.format_summary(both)
+
+
+# ---- what must not be averaged
+
+
+def changed(content, path, value):
+    """A copy of nested values with one of them replaced."""
+    name, *rest = path
+    return {**content, name: changed(content[name], rest, value) if rest else value}
+
+
+OTHER_CONDITIONS = [
+    (("scored_on", "devtest", "durations"), "x", r"other durations of devtest \(60 clips, "),
+    (("scored_on", "maestro_real_dev", "truth"), "x", r"another truth of maestro_real_dev \("),
+    (("scored_on", "devtest", "clips"), "x", r"other clips of devtest"),
+    (("scoring", "n_thresholds"), 20, r"scoring\.n_thresholds: 20 against 50"),
+    (("scoring", "conventions", "max_fpr"), 0.2, r"conventions\.max_fpr: 0\.2 against 0\.1"),
+    (("scoring", "conventions", "psds1", "dtc"), 0.5, r"psds1\.dtc: 0\.5 against 0\.7"),
+    (("scoring", "clip_s"), 5.0, r"scoring\.clip_s: 5\.0 against 10\.0"),
+    (("scoring", "classes"), ["Dog"], r"scoring\.classes: \['Dog'\] against"),
+]
+OF_A_SYSTEM = [
+    (("scoring", "decoder", "frames", "Dog"), 99, r"decoder\.frames\.Dog: 99 against \d+"),
+    (("scoring", "decoder", "name"), "other", r"decoder\.name: 'other' against 'median_filter'"),
+    (("scoring", "precision"), "bf16", r"scoring\.precision: 'bf16' against '32'"),
+    (("training_revision",), 1, r"training_revision: 1 against \d+"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), OTHER_CONDITIONS + OF_A_SYSTEM)
+def test_runs_that_were_scored_otherwise_are_not_averaged(folders, copy, path, value, message):
+    content = json.loads((folders["good1"] / "results.json").read_text())
+    other = copy("good1", **changed(content, path, value))
+    with pytest.raises(InputError, match=message) as error:
+        summarized(folders["good0"], other)
+    assert "good0" in str(error.value) and str(other) in str(error.value)
+    if (path, value, message) in OF_A_SYSTEM:
+        summarized(folders["good0"], against=[other])  # this may be what they are compared for
+    else:
+        with pytest.raises(InputError, match=message):
+            summarized(folders["good0"], against=[other])
+
+
+def test_tests_of_one_checkpoint_count_once(folders, copy):
+    again = [copy(folder=name) for name in ("b", "ü c", "d")]
+    found = summarized(folders["good0"], *again, folders["good1"])
+    (system,) = found.systems
+    assert [run.folder.name for run in system.runs] == ["good0", "good1"]
+    told = [note for note in found.notes if "a test of the same checkpoint as" in note]
+    assert [note.split(":")[0] for note in told] == [str(folder) for folder in again]
+    alone = summarized(folders["good0"], folders["good1"])
+    assert system.metrics == alone.systems[0].metrics
+
+
+def test_the_checkpoint_of_an_earlier_test_is_known_from_its_run_yaml(folders, copy):
+    runs = [copy(folder=name, checkpoint_sha256=None, scored_on=None) for name in "ab"]
+    for run in runs:
+        records = [{"stage": "fit"}, {"stage": "test", "checkpoint": {"sha256": "ab" * 32}}]
+        (run / "run.yaml").write_text(yaml.safe_dump(records))
+    found = summarized(*runs)
+    assert len(found.systems[0].runs) == 1
+    (note,) = [note for note in found.notes if "did not store what was scored and how" in note]
+    assert str(runs[0]) in note and str(runs[1]) in note
+    (runs[1] / "run.yaml").write_text("[1, {stage: test, checkpoint: 3}]")
+    assert len(summarized(*runs).systems[0].runs) == 2
+
+
+def test_other_trainings_in_one_system_are_told(folders, copy):
+    other = copy("good1")
+    tree = yaml.safe_load((other / "config.yaml").read_text())
+    tree["net"]["dropout"] = 0.75
+    (other / "config.yaml").write_text(yaml.safe_dump(tree))
+    (note,) = [n for n in summarized(folders["good0"], other).notes if "one system" in n]
+    assert note.startswith("net.dropout differs between the runs: ") and "0.75 (" in note
+
+
+def test_the_number_of_thresholds_is_that_of_the_test(folders, copy):
+    """Also if a configuration with another one lies beside the results."""
+    run = copy()
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    tree["training"]["n_test_thresholds"] = 7
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    found = summarized(run, n_resamples=N)
+    assert DEVTEST in found.resampled.n_units
