@@ -127,22 +127,13 @@ def resample_folder(
     before = count_formats(headers.values())
     bits = choose_bits(before, bits)
     known = {source / name: one for name, one in read_source_index(target).items()}
-    work = partial(
-        _resample_or_explain,
-        target=target,
-        headers=headers,
-        known=known,
-        sample_rate=sample_rate,
-        bits=bits,
-    )
+    work = partial(_resample_or_explain, target=target, headers=headers, known=known)
+    work = partial(work, sample_rate=sample_rate, bits=bits)
     desc = f"{source.parent.name}/{source.name}"
     results = list(thread_map(work, wavs, jobs=jobs, desc=desc, progress=progress))
     found = dict(zip(wavs, results, strict=True))
     done = {wav: one for wav, one in found.items() if isinstance(one, _Result)}
-    known |= {wav: one.source for wav, one in done.items() if one.source is not None}
-    write_source_index(
-        target, {wav.relative_to(source).as_posix(): one for wav, one in known.items()}
-    )
+    _keep_sources(source, target, known, done)
     written = {wav: one.resampled for wav, one in done.items() if one.resampled.written}
     failed = tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str))
     other, targets = of_other_format(headers, bits), {target_of(wav, target) for wav in wavs}
@@ -233,6 +224,15 @@ def _resample_or_explain(
         return _resample(source, path, headers.get(path), known.get(source), sample_rate, bits)
     except InputError as error:
         return str(error)
+
+
+def _keep_sources(
+    source: Path, target: Path, known: Mapping[Path, ClipSource], done: Mapping[Path, _Result]
+) -> None:
+    """Record what the files of `target` were made from, by path below `source`."""
+    now = {wav: one.source for wav, one in done.items() if one.source is not None}
+    records = {wav.relative_to(source).as_posix(): one for wav, one in {**known, **now}.items()}
+    write_source_index(target, records)
 
 
 def _header(path: Path) -> AudioInfo | None:

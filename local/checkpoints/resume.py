@@ -138,6 +138,11 @@ def changes_since_training(folder: Path, now: DataDigests) -> list[str]:
     return lines
 
 
+def data_of_training(folder: Path) -> DataDigests:
+    """Digests of the data of a run's last session of training; empty if unknown."""
+    return digests_in(_last_training(folder)) or {}
+
+
 def digests_in(stored: Mapping[str, Any]) -> DataDigests | None:
     """The digests of data in a checkpoint or a record of a run; None if there are none."""
     found = stored.get(DATA_KEY)

@@ -7,6 +7,7 @@ from paths or times, so that a moved or copied corpus is the same. Nothing large
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,6 +81,11 @@ def digest_truth(truth: Truth, clip_ids: Sequence[str]) -> dict[str, Any]:
         "n_clips": len(clip_ids),
         "n_events": len(rows),
     }
+
+
+def overall_digest(digests: Mapping[str, Any]) -> str:
+    """One SHA-256 of the digests of several corpora."""
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
 def event_rows(events: EventTable) -> list[tuple[str, float, float, str, float]]:

@@ -14,6 +14,7 @@ from desed_task.checkpoints.safe_load import load_safely
 from local.checkpoints.restore import config_of_checkpoint
 from local.classes_dict import CLASSES
 from local.config import RecipeConfig, check_config
+from local.data.digests import digest_truth, overall_digest
 from local.tuning import report
 from local.tuning.cached_scores import teacher_scores
 from local.tuning.median_sweep import Lengths, MedianFilterObjective, ObjectiveValue, sweep_lengths
@@ -22,7 +23,7 @@ from local.tuning.search_space import Dimension, replace_values
 from local.tuning.storage import storage_errors, without_password
 from local.tuning.study_log import BEST_FILE, MEDIAN_PREFIX, StudyLog, write_config
 from local.tuning.training_stage import TuningPlan, interrupt_on_sigterm, open_study
-from local.tuning.workers.messages import Objective, TrialOutcome
+from local.tuning.workers.messages import DATA_FACT, Objective, TrialOutcome
 
 SCORES_FOLDER = "scores"
 TABLE_FILE = "medians.tsv"
@@ -90,9 +91,12 @@ def _config_of(here: RecipeConfig, checkpoint: Path, overrides: Sequence[str]) -
 def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
     """Return the best lengths of Optuna's trials, or the checkpoint's if none is better."""
 
+    truths = {t.source.name: digest_truth(t, t.events.clip_ids) for t in objective.part.truths}
+    data = {DATA_FACT: overall_digest(truths)}
+
     def evaluate(config: RecipeConfig) -> TrialOutcome:
         value = objective(config.net.median_filter)
-        return TrialOutcome("complete", value.total, facts=objective.facts(value))
+        return TrialOutcome("complete", value.total, facts=objective.facts(value) | data)
 
     log = search_lengths(plan, evaluate)
     report.write_report(log)

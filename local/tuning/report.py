@@ -10,6 +10,7 @@ from desed_task.atomic_files import write_text_atomic
 from local.tuning.plots import TARGET_NAME, completed_trials, draw_plots
 from local.tuning.study import REASON, SharedStudy
 from local.tuning.study_log import LOG_FILE, StudyLog, format_value, format_values
+from local.tuning.workers.messages import DATA_FACT
 
 TRIALS_FILE = "trials.tsv"
 N_SHOWN = 5
@@ -47,7 +48,22 @@ def format_study(study: SharedStudy) -> list[str]:
     ]:
         values = format_values(study.space.overrides(trial.params))
         lines.append(f"  {trial.value:.4f}  trial {trial.number}  {values}")
-    return lines
+    return lines + data_notes(study)
+
+
+def data_notes(study: SharedStudy) -> list[str]:
+    """A line if trials ran on different data, so that their objectives do not compare."""
+    groups: dict[str, list[str]] = {}
+    for trial in completed_trials(study.study):
+        if DATA_FACT in trial.user_attrs:
+            groups.setdefault(trial.user_attrs[DATA_FACT], []).append(str(trial.number))
+    if len(groups) < 2:
+        return []
+    named = "; ".join(f"trials {', '.join(numbers)}" for numbers in groups.values())
+    return [
+        f"the data changed during the study, so these groups of trials do not compare: {named}; "
+        "tune on one state of the data, with another --study_name and --log_dir"
+    ]
 
 
 def format_trials(study: SharedStudy) -> str:

@@ -21,13 +21,15 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from desed_task.errors import InputError
 from local import run
-from local.checkpoints.resume import LAST_CHECKPOINT
+from local.checkpoints.resume import LAST_CHECKPOINT, data_of_training
 from local.checkpoints.run_claims import RunInUseError
 from local.cli.devices import choose_device
 from local.config import check_config
+from local.data.digests import overall_digest
 from local.scoring import results
 from local.training.callbacks import tensorboard_writer
 from local.tuning.workers.messages import (
+    DATA_FACT,
     Objective,
     PrunedError,
     RefusedError,
@@ -162,9 +164,10 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
         raise
     metrics = _tested(folder) if devtest else watch.best
     value, facts = objective_value(metrics, job.objective)
+    data = {DATA_FACT: overall_digest(data_of_training(folder))}
     with SummaryWriter(str(folder)) as writer:
         writer.add_scalar(VALUE_KEY, value, 0)
-    return TrialOutcome("complete", value, facts=facts)
+    return TrialOutcome("complete", value, facts=facts | data)
 
 
 def objective_value(

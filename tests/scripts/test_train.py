@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -18,6 +19,7 @@ import yaml
 
 from desed_task.atomic_files import sha256_of
 from local import run
+from local.checkpoints.revision import REVISION
 from local.cli.exit_status import StoppedError
 from local.config import load_config
 from tests.scripts.conftest import run_folder
@@ -66,6 +68,48 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
 def test_two_runs_with_one_seed_have_identical_results(trained):
     one, _, two = trained
     assert (one / "results.json").read_bytes() == (two / "results.json").read_bytes()
+
+
+def test_trainings_that_start_together_have_folders_of_their_own(extracted, tmp_path):
+    """A job array over seeds in one log folder; each resumes its own run, or finds it finished."""
+    command = [sys.executable, str(ROOT / "train_pretrained.py"), "--conf_file", str(extracted)]
+    command += ["--log_dir", str(tmp_path / "exp"), "--resume_from_checkpoint", "auto"]
+    command += ["--set", "energy.enabled=false", "--set", "training.n_epochs=1"]
+    seeds = (1, 2)
+    jobs = [
+        subprocess.Popen(
+            [*command, "--set", f"training.seed={seed}"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for seed in seeds
+    ]
+    for job in jobs:
+        out, _ = job.communicate(timeout=300)
+        assert job.returncode == 0, out
+    folders = [tmp_path / "exp" / f"version_{number}" for number in (0, 1)]
+    stages = [yaml.safe_load((folder / "run.yaml").read_text()) for folder in folders]
+    assert {records[0]["seed"] for records in stages} == set(seeds)
+    assert all([one["stage"] for one in records] == ["fit", "test"] for records in stages)
+    assert all((folder / "results.json").is_file() for folder in folders)
+
+
+def test_results_say_what_was_scored_and_how(trained):
+    folder, _, _ = trained
+    content = json.loads((folder / "results.json").read_text())
+    (best,) = folder.glob("checkpoints/epoch=*.ckpt")
+    assert content["checkpoint_sha256"] == sha256_of(best)
+    assert content["training_revision"] == REVISION
+    assert content["scored_on"]["devtest"]["n_clips"] == content["clips"]["devtest"]
+    assert content["scored_on"]["maestro_real_dev"]["n_events"] > 0
+    settings = load_config(folder / "config.yaml")
+    assert content["scoring"]["n_thresholds"] == settings.training.n_test_thresholds
+    lengths = content["scoring"]["decoder"]["frames"]
+    assert tuple(lengths.values()) == tuple(settings.net.median_filter)
+    assert content["scoring"]["classes"] == list(lengths)
 
 
 def test_what_lies_in_the_run_folder(trained):

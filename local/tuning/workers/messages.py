@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+# Key of a trial's facts: a digest of the data that it ran on.
+DATA_FACT = "data_sha256"
 Objective = Literal["held_out", "devtest"]
 # complete: has a value; pruned: clearly bad; failed: its own error; refused: failed before it
 # began, as every trial would; lost: its process exited; stopped: by the user.

@@ -12,7 +12,7 @@ from local.tuning.plots import draw_plots, plot_slices
 from local.tuning.report import write_report
 from local.tuning.study_log import StudyLog, format_trial, write_config
 from local.tuning.training_stage import open_study
-from local.tuning.workers.messages import TrialOutcome
+from local.tuning.workers.messages import DATA_FACT, TrialOutcome
 
 PLOTS = {f"{name}.{kind}" for name in ("history", "importances", "slices") for kind in ("png", "html")}  # fmt: skip # noqa: E501
 
@@ -60,6 +60,24 @@ def test_a_report_has_table_plots_and_the_best(studied, capsys):
     best = max(study.trials[:4], key=lambda trial: trial.value)
     assert said.index(f"trial {best.number} ") < said.index("best configuration")
     assert load_config(plan.log_dir / "best.yaml").opt.lr == pytest.approx(best.params["opt.lr"])
+
+
+@pytest.mark.parametrize("data", [["a"] * 4, ["a", "b", "a", "c"], ["a", None, None, "b"]])
+def test_trials_on_different_data_are_told_apart(make_plan, capsys, data):
+    plan = make_plan(n_trials=4)
+    study = open_study(plan)
+    for one in data:
+        number, _, drawn = study.start_trial()
+        facts = {} if one is None else {DATA_FACT: one}  # trials of earlier versions have none
+        study.finish(number, TrialOutcome("complete", drawn["opt.lr"], facts=facts))
+    write_report(StudyLog(plan.log_dir, study, plan.space, plan.config, 3))
+    said = capsys.readouterr().out
+    if len(set(data) - {None}) == 1:
+        assert "the data changed" not in said
+        return
+    groups = [[str(n) for n, one in enumerate(data) if one == name] for name in "abc"]
+    named = "; ".join(f"trials {', '.join(numbers)}" for numbers in groups if numbers)
+    assert f"these groups of trials do not compare: {named}; tune on" in said
 
 
 def test_a_report_of_nothing_is_a_report(make_plan, capsys):

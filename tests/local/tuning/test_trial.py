@@ -19,10 +19,11 @@ from local import run
 from local.checkpoints.restore import load_networks
 from local.config import RecipeConfig, check_config, load_config
 from local.data.datamodule import SedDataModule
+from local.data.digests import overall_digest
 from local.sed_trainer_pretrained import SEDTask4
 from local.tuning.search_space import Dimension, Space, replace_values
 from local.tuning.trial import OBJECTIVE_METRICS, LossError, TrialWatch, objective_value, train
-from local.tuning.workers.messages import PrunedError, RefusedError, TrialJob
+from local.tuning.workers.messages import DATA_FACT, PrunedError, RefusedError, TrialJob
 from local.tuning.workers.process import failure_reason
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,12 +57,15 @@ def test_a_trial_is_worth_its_best_validation_and_leaves_dev_test_alone(make_job
     (best,) = (job.folder / "checkpoints").glob("epoch=*.ckpt")
     config = check_config(job.tree, "")
     data, module = SedDataModule(config), SEDTask4(config)
+    data.check("fit")
     load_networks(module, load_safely(best)["state_dict"], str(best))
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
     )
     (metrics,) = trainer.validate(module, datamodule=data, verbose=False)
-    assert {name: pytest.approx(metrics[name]) for name in names} == outcome.facts
+    found = {name: outcome.facts[name] for name in names}
+    assert found == {name: pytest.approx(metrics[name]) for name in names}
+    assert outcome.facts[DATA_FACT] == overall_digest(data.digests("fit"))
     assert metrics["val/obj_metric"] == pytest.approx(max(value for _, value in told))
     # TensorBoard's table has the drawn values beside the worth.
     events = EventAccumulator(str(job.folder)).Reload()
@@ -110,7 +114,8 @@ def test_on_dev_test_it_is_the_published_sum(make_job, monkeypatch):
     monkeypatch.setattr(run, "fit", fit)
     outcome = train(job, go_on)
     assert asked["test"] is True
-    assert outcome.facts == {f"test/{part}": metrics[f"test/{part}"] for part in OBJECTIVE_METRICS}
+    names = [f"test/{part}" for part in OBJECTIVE_METRICS]
+    assert {name: outcome.facts[name] for name in names} == {name: metrics[name] for name in names}
     assert outcome.value == 0.75
 
 
