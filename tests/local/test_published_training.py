@@ -102,6 +102,9 @@ class Batches(pl.LightningDataModule):
 
     loaded: ClassVar[dict[str, Any]] = {}
 
+    def digests(self, stage: str) -> dict[str, Any]:
+        return {}
+
     def __init__(self, given: dict[str, Any]) -> None:
         super().__init__()
         self.given = given
@@ -148,7 +151,7 @@ def train(config: RecipeConfig, given: dict[str, Any], tmp_path, double: bool) -
                 lambda network, args: (args[0].double(), args[1].double(), *args[2:])
             )
     options = run.RunOptions(str(tmp_path / "exp"))
-    trainer = run._trainer(config, options, None, [recorder])
+    trainer = run._trainer(config, options, tmp_path / "exp" / "version_0", [recorder])
     trainer.fit(module, datamodule=Batches(given))
     return module, recorder.rows
 

@@ -41,7 +41,7 @@ def made(monkeypatch):
 def test_precisions(precision, device, of_lightning, of_torch, made, tmp_path):
     config = load_config(CONF, [f"training.precision={precision}"])
     torch.set_float32_matmul_precision("medium")
-    run._trainer(config, RunOptions(str(tmp_path / "run"), device), None, ())
+    run._trainer(config, RunOptions(str(tmp_path), device), tmp_path / "run", ())
     assert made[0]["precision"] == of_lightning
     assert torch.get_float32_matmul_precision() == of_torch
 
@@ -85,7 +85,7 @@ def test_what_the_configuration_says_of_training_reaches_the_trainer(made, tmp_p
         "deterministic": True,
     }
     config = load_config(CONF, [f"training.{key}={value}" for key, value in values.items()])
-    run._trainer(config, RunOptions(str(tmp_path / "run")), None, ())
+    run._trainer(config, RunOptions(str(tmp_path)), tmp_path / "run", ())
     (arguments,) = made
     names = (
         "max_epochs",

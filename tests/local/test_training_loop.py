@@ -52,6 +52,9 @@ class FixedBatches(pl.LightningDataModule):
 
     loaded: ClassVar[dict[str, Any]] = {}
 
+    def digests(self, stage: str) -> dict[str, Any]:
+        return {}
+
     def train_dataloader(self) -> DataLoader[SedBatch]:
         return in_order(BATCHES)
 
@@ -96,7 +99,8 @@ def fit(
     pl.seed_everything(1, verbose=False)
     module = SEDTask4(config)
     module.score_accumulator = GivenObjectives(objectives)
-    trainer = run._trainer(config, run.RunOptions(str(tmp_path / "exp")), None, callbacks)
+    folder = tmp_path / "exp" / "version_0"
+    trainer = run._trainer(config, run.RunOptions(str(tmp_path / "exp")), folder, callbacks)
     trainer.fit(module, datamodule=FixedBatches())
     return module
 
@@ -248,7 +252,7 @@ def test_a_saved_teacher_lacks_the_last_step_and_a_resumed_run_takes_it(tmp_path
     last = tmp_path / "killed/exp/version_0/checkpoints/last.ckpt"
     resumed = SEDTask4(config)
     resumed.score_accumulator = GivenObjectives(itertools.count())
-    trainer = run._trainer(config, run.RunOptions("not used"), last, ())
+    trainer = run._trainer(config, run.RunOptions("not used"), last.parents[1], ())
     trainer.fit(resumed, datamodule=FixedBatches(), ckpt_path=last, weights_only=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
