@@ -19,6 +19,8 @@ _HERE = "."
 def store_names(checkpoint: Mapping[str, Any]) -> None:
     """Replace paths of checkpoints, which all lie in one folder, by their names."""
     for state in _states(checkpoint):
+        if not state.get(_FOLDER):
+            continue
         for key in _FILES:
             if state.get(key):
                 state[key] = Path(state[key]).name

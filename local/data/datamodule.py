@@ -75,8 +75,8 @@ class SedDataModule(pl.LightningDataModule):
         return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
 
     def digests(self, stage: str) -> DataDigests:
-        """Digests of the checked corpora of a stage (see `digest_corpus`), by name."""
-        names = [corpus.name for corpus in corpora.NEEDED_BY_STAGE[stage]]
+        """Digests of the loaded corpora of a stage (see `digest_corpus`), by name."""
+        names = [c.name for c in corpora.NEEDED_BY_STAGE[stage] if c.name in self._loaded]
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
         return {name: self._digests[name] for name in names}
