@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from desed_task.audio.ffmpeg_program import FfmpegDecoder
 
-from desed_task.audio import decoding
+from desed_task.audio.codecs import decoding
+from desed_task.audio.codecs.ffmpeg_program import FfmpegDecoder
 from desed_task.audio.files import estimate_duration_s, probe
 from desed_task.audio.inspection import inspect_audio
 from desed_task.audio.streaming import stream_array, stream_file
@@ -89,7 +89,7 @@ def test_an_empty_file_has_0_bytes(name, decoder, tmp_path, monkeypatch):
 def test_pyav_refuses_a_file_that_cannot_be_read(tmp_path):
     if find_spec("av") is None:
         pytest.skip("PyAV is not installed: pip install --editable '.[codecs]'")
-    from desed_task.audio.pyav import PyavDecoder
+    from desed_task.audio.codecs.pyav import PyavDecoder
 
     path = tmp_path / "a.mp3"
     path.touch()
