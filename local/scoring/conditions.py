@@ -46,10 +46,16 @@ _NAMES = {
 }
 
 
-def scoring_settings(config: RecipeConfig) -> dict[str, Any]:
-    """Every setting that test metrics depend on, as plain values."""
+def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[str, Any]:
+    """Every setting that test metrics depend on, as plain values.
+
+    Args:
+        config: the configuration.
+        in_windows: whether some clips were scored in windows, on whose distance scores depend.
+    """
     lengths = dict(zip(CLASSES, config.net.median_filter, strict=True))
     return {
+        **({"hop_s": config.predict.hop_s} if in_windows else {}),
         "n_thresholds": config.training.n_test_thresholds,
         "decoder": {"name": "median_filter", "frames": lengths},
         "classes": list(CLASSES),

@@ -94,7 +94,9 @@ def _conditions(
             corpus.name: digest_truth(truth, stored[ROLES[0], truth.source][0].clip_ids)
             for corpus, truth in truths
         },
-        SCORING: scoring_settings(pl_module.config),
+        SCORING: scoring_settings(
+            pl_module.config, in_windows=any(raw.longer for raw, _ in stored.values())
+        ),
     }
 
 

@@ -306,7 +306,9 @@ def test_a_run_of_tests_and_its_files(place, checkpoint, tmp_path, capsys, monke
     assert "scored in windows 5.12 s apart: 3 of DESED dev-test" in capsys.readouterr().out
     roll = next(figure for figure, path in drawn if path.name == "event_roll_a.png")
     assert roll.axes[0].get_xlim()[1] == pytest.approx(25.37)
-    metrics = json.loads((folder / "results.json").read_text())["metrics"]
+    results = json.loads((folder / "results.json").read_text())
+    assert results["scoring"]["hop_s"] == config.predict.hop_s
+    metrics = results["metrics"]
     data = opened(place.conf, "test", *place.overrides)
     module = scored(checkpoint, data)
     expected = module.score_accumulator.test_metrics(data.truths("test"))
