@@ -110,6 +110,11 @@ def source_index(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.sources.json")
 
 
+def is_source_index(path: Path) -> bool:
+    """Whether a file is the index of a folder's sources, by its name."""
+    return path.name.startswith(".") and path.name.endswith(".sources.json")
+
+
 def read_source_index(folder: Path) -> dict[str, ClipSource]:
     """Name -> record of the sources of a folder's files; empty without an index."""
     try:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from desed_task.audio.files import AudioInfo, count_formats, formats_text, open_audio
+from desed_task.audio.freshness import is_source_index
 from desed_task.audio.resampling import (
     SAMPLE_FORMATS,
     Bits,
@@ -113,7 +114,13 @@ def own_audio(folder: Path, *, overwrite: bool) -> AbstractContextManager[object
     The record lies beside it, as the folder contains nothing but audio. What earlier versions
     wrote is recognised by its sound, if that has not changed since.
     """
-    return own_outputs(folder.parent, [], overwrite=overwrite, equivalent=same_sound)
+    return own_outputs(
+        folder.parent,
+        [],
+        overwrite=overwrite,
+        recognise=is_source_index,
+        equivalent=same_sound,
+    )
 
 
 def same_sound(there: Path, new: Path) -> bool:

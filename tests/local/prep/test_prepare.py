@@ -342,6 +342,9 @@ def test_16_khz_files_of_the_user_are_kept(base, data, make, before):
     sf.write(target / "more.wav", np.zeros(1000), 1000, subtype="FLOAT")  # The folder has floats.
     outcome = prepare(data, base, parts=["real"], progress=False)
     assert mine.read_bytes() == content
+    if make is USERS["older"] and not before:  # Its source has not changed, so it is used as it is.
+        assert outcome.failed == () and counts(outcome)["weak"] == (0, 2, 0)
+        return
     ((failed, reason),) = outcome.failed
     assert failed.name == mine.name and reason.endswith(f"--overwrite:\n  - {mine}")
     assert counts(outcome)["weak"] == ((1, 0, 1) if before else (0, 1, 1))

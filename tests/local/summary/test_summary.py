@@ -513,8 +513,11 @@ def test_the_level_is_what_the_texts_say(both):
 def test_run_folders_of_any_name_are_one_row_each(folders, tmp_path):
     odd = [b"run\xff", b"a|b", b"tab\tnew\nline", b"$x_{ \x1b[31m"]
     runs = [str(tmp_path / os.fsdecode(name)) for name in odd]
-    for run in runs:
+    content = json.loads((folders["good0"] / "results.json").read_text())
+    for number, run in enumerate(runs):
         shutil.copytree(folders["good0"], run)
+        content["checkpoint_sha256"] = f"{number}" * 64  # tests of one checkpoint count once
+        Path(run, "results.json").write_text(json.dumps(content))
     found = summarize_folders(runs, [], config=None, n_resamples=0, seed=0)
     out = tmp_path / os.fsdecode(b"sum\xfe")
     write_summary(found, out)
