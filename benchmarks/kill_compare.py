@@ -102,10 +102,11 @@ def plain(value: Any, name: str = "") -> Iterator[str]:
 
 def _checkpoint(path: Path) -> Lines:
     """All values but the score of the last validation, which Lightning does not restore and
-    nothing reads.
+    nothing reads, and the number of the trial in the path of its own folder.
     """
     lines = plain(torch.load(path, map_location="cpu", weights_only=True))
-    return [line for line in lines if "/current_score: " not in line]
+    kept = [line for line in lines if "/current_score: " not in line]
+    return [re.sub(r"/trial-\d+/", "/trial/", line) for line in kept]
 
 
 def _events(folder: Path) -> Lines:
