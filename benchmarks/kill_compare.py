@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import re
 import sqlite3
 import zipfile
@@ -23,6 +24,7 @@ import yaml
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from desed_task.atomic_files import sha256_of
+from local.cli.own_files import RECORD_FILE
 
 Lines = list[str]
 # Of ONNX Runtime in the folder for temporary files, replaced by each process.
@@ -137,6 +139,18 @@ def _sessions(path: Path) -> Lines:
     return list(dict.fromkeys(told))
 
 
+def _sources(path: Path) -> Lines:
+    """Name, size and digest of each source, without its time."""
+    tree = json.loads(path.read_text(encoding="utf-8"))["sources"]
+    return [f"{name}: {size} {digest}" for name, (size, _, digest) in sorted(tree.items())]
+
+
+def _record(path: Path) -> Lines:
+    """The names of the recorded files."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return sorted({json.loads(line)[0] for line in lines})
+
+
 def _study(path: Path) -> Lines:
     """Values and metrics of the trials of each study in order, without retried ones."""
     query = """SELECT s.study_name, t.state, v.value,
@@ -185,6 +199,8 @@ def _present(path: Path) -> Lines:
 
 
 RULES = (
+    Rule(".*.sources.json", _sources, "times of files that were made again"),
+    Rule(RECORD_FILE, _record, "lines in the order in which threads end, and of contents since"),
     Rule("*.ckpt", _checkpoint, "pickle stores equal values once or twice, as objects are shared"),
     Rule("emissions_*.csv", _energy, "measured energy and times; a killed session has no row"),
     Rule("run.yaml", _sessions, "a record for each session"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +45,8 @@ _UNKNOWN_FRAMES = 1 << 62
 # A file of this size with no samples by its header may have some.
 _HEADER_BYTES = 1024
 _STALE_S = 3600.0
+# Names that `atomic_path` gives, now and in earlier versions; others are the user's.
+_PARTIAL = re.compile(r"\..+\.(tmp[0-9a-f]{5}|[0-9a-f]{8})\.wav")
 
 
 class Clip(NamedTuple):
@@ -280,7 +283,7 @@ def remove_stale_wavs(folder: Path) -> None:
     """Remove hidden partial files of killed runs below a folder; recent ones may be another's."""
     oldest = time.time() - _STALE_S
     for path in folder.rglob(".*.wav"):
-        if path.stat().st_mtime < oldest:
+        if _PARTIAL.fullmatch(path.name) and path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
 
 

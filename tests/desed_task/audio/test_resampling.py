@@ -370,11 +370,11 @@ def test_a_folder_is_never_its_own_target(source):
 def test_parts_of_a_killed_run_are_cleared_once_they_are_old(source):
     target = source.parent / "target"
     target.mkdir()
-    for name, age_s in ((".old.x.wav", 7200), (".new.x.wav", 10)):
+    for name, age_s in ((".old.0123abcd.wav", 7200), (".new.0123abcd.wav", 10)):
         (target / name).write_bytes(b"half")
         os.utime(target / name, (time.time() - age_s,) * 2)
     resample(source)
-    assert sorted(path.name for path in target.glob(".*")) == [".new.x.wav"]
+    assert sorted(path.name for path in target.glob(".*")) == [".new.0123abcd.wav"]
 
 
 # ---- subfolders
@@ -426,7 +426,9 @@ def test_two_sources_of_one_target_are_refused(source, tmp_path):
 
 def test_half_written_files_of_killed_runs_are_removed_in_subfolders(tmp_path):
     write(tmp_path / "source" / "x" / "a.wav", 100)
-    stale = write(tmp_path / "target" / "x" / ".a.0123.wav", 100)
-    age(stale, seconds=7200)
+    stale = write(tmp_path / "target" / "x" / ".a.0123abcd.wav", 100)
+    of_the_user = write(tmp_path / "target" / "x" / "._a.wav", 100)
+    for path in (stale, of_the_user):
+        age(path, seconds=7200)
     resample_folder(tmp_path / "source", tmp_path / "target", progress=False)
-    assert not stale.exists()
+    assert not stale.exists() and of_the_user.exists()
