@@ -128,7 +128,7 @@ def test_everything_that_a_user_may_throw_at_it(small, predict, tmp_path):
     assert len(listed) == 5
     for name, reason in (
         ("absent.wav", "no such file"),
-        ("nan.wav", "not finite, the first at 2.000 s in channel 1"),
+        ("nan.wav", "not finite or beyond 1e+10, the first at 2.000 s in channel 1"),
         ("empty.wav", "contains no samples"),
         ("nothing.wav", "not readable as audio"),
         ("text.wav", "not readable as audio"),
