@@ -188,7 +188,7 @@ def _attribute(file: Any, name: str) -> str | float:
         if isinstance(value, bytes):
             return value.decode(errors="replace")
         return str(value) if isinstance(value, str) else float(value)
-    what = f"an array of shape {found.shape}" if plain and found.shape else "no plain value"
+    what = f"an array of shape {found.shape}" if plain and found.shape else "something other than one value"
     raise InputError(
         f"{file.filename}: attribute {name!r} holds {what}, not one text or number; remove it"
     )
@@ -227,7 +227,7 @@ def _member(file: Any, name: str) -> Any:
 
 
 def _why_not_plain(file: Any, name: str) -> str:
-    """Why a member is no plain data set; empty if it is one.
+    """Why a member is not a plain data set; empty if it is one.
 
     Nothing is followed or read: low-level calls, as `h5py.Dataset` would open the other files of
     a virtual data set to find its shape.
@@ -237,7 +237,7 @@ def _why_not_plain(file: Any, name: str) -> str:
         return "is a link (to another place or file)"
     found = h5py.h5o.open(file.id, key)
     if not isinstance(found, h5py.h5d.DatasetID):
-        return "is a group or type, no data set"
+        return "is a group or type, not a data set"
     plan = found.get_create_plist()
     layout = plan.get_layout()
     if layout == h5py.h5d.VIRTUAL:

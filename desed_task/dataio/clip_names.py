@@ -42,7 +42,7 @@ def clip_id_of(name: str) -> str:
     ending = audio_ending(path)
     stem = path[: len(path) - len(ending)]
     if not stem or stem.endswith("/"):
-        raise InputError(f"{name!r} is no file name; correct the row")
+        raise InputError(f"{name!r} is not a file name; correct the row")
     return stem
 
 

@@ -49,10 +49,10 @@ def test_file_names(name, clip_id):
         ("../1.wav", "leads out of the corpus folder; name files by their path below it"),
         ("x/../1.wav", "leads out of the corpus folder"),
         (r"x\..\..\1.wav", "leads out of the corpus folder"),
-        (".wav", "is no file name; correct the row"),
-        ("x/.WAV", "is no file name"),
-        (" ", "is no file name"),
-        ("./", "is no file name"),
+        (".wav", "is not a file name; correct the row"),
+        ("x/.WAV", "is not a file name"),
+        (" ", "is not a file name"),
+        ("./", "is not a file name"),
     ],
 )
 def test_names_of_no_file_below_the_folder_are_refused(name, message):
