@@ -188,7 +188,7 @@ def _attribute(file: Any, name: str) -> str | float:
         if isinstance(value, bytes):
             return value.decode(errors="replace")
         return str(value) if isinstance(value, str) else float(value)
-    what = f"an array of shape {found.shape}" if plain and found.shape else "something other than one value"
+    what = f"an array of shape {found.shape}" if plain and found.shape else "another kind of value"
     raise InputError(
         f"{file.filename}: attribute {name!r} holds {what}, not one text or number; remove it"
     )
