@@ -240,7 +240,7 @@ def _detect_all(
         for recording in todo:
             started_s = time.monotonic()
             try:
-                with _warnings_above(bar):
+                with _warnings_above(bar, recording):
                     found = _detect_recording(detector, recording, output, limits, advance)
             except InputError as error:
                 summary.faults.append(_with_name(error, recording))
@@ -254,7 +254,7 @@ def _detect_all(
 
 
 @contextmanager
-def _warnings_above(bar: tqdm[Any]) -> Iterator[None]:
+def _warnings_above(bar: tqdm[Any], recording: Recording) -> Iterator[None]:
     """Print the warnings about a recording above the progress bar, whether or not it was read."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
@@ -262,7 +262,7 @@ def _warnings_above(bar: tqdm[Any]) -> Iterator[None]:
             yield
         finally:
             for warning in told:
-                bar.write(f"warning: {warning.message}", file=sys.stderr)
+                bar.write(f"warning: {_with_name(warning.message, recording)}", file=sys.stderr)
 
 
 def _pending(
@@ -318,8 +318,8 @@ def _detect_recording(
     return found
 
 
-def _with_name(error: InputError, recording: Recording) -> str:
+def _with_name(error: Warning | Exception | str, recording: Recording) -> str:
     """The message in one line, beginning with the recording."""
     shown = escape_name(recording.path)
-    text = str(error).replace(printable(str(recording.path)), shown)
+    text = printable(str(error)).replace(printable(str(recording.path)), shown)
     return text if shown in text else f"{shown}: {text}"

@@ -285,6 +285,14 @@ def test_a_folder_in_the_place_of_a_result_is_named_first(detector, recordings, 
         run(detector, recordings, output(tmp_path))
 
 
+def test_a_warning_about_an_odd_name_is_one_line(detector, tmp_path, capsys):
+    path = tmp_path / "tab\tnew\nline.wav"
+    sf.write(path, np.zeros(RATE), RATE)
+    assert run(detector, [Recording(path, "a")], output(tmp_path)).n_done == 1
+    told = capsys.readouterr().err
+    assert rf"warning: {tmp_path}/tab\tnew\nline.wav: is digitally silent; events" in told
+
+
 def test_recordings_without_sound_are_named_and_done(detector, recordings, tmp_path, capsys):
     mute, opposite, short = (recording.path for recording in recordings)
     sf.write(mute, np.zeros(RATE), RATE)
