@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,32 +32,25 @@ PARITY = ROOT.parent / "shared" / "parity"
 def parity() -> Callable[[str], Path]:
     """Path of a file of numbers that the published baseline produced."""
 
-    def find(name: str) -> Path:
-        path = PARITY / name
-        if not path.exists():
-            message = f"{path}: the published numbers are not beside this checkout"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
-        return path
-
-    return find
+    return partial(_beside_checkout, PARITY, "published numbers are")
 
 
 @pytest.fixture(scope="session")
 def trial() -> Callable[[str], Path]:
     """Path of a small input on which the recipe was once wrong."""
 
-    def find(name: str) -> Path:
-        path = ROOT.parent / "shared" / "trials" / name
-        if not path.exists():
-            message = f"{path}: the trials are not beside this checkout"
-            if os.environ.get("CI"):
-                pytest.fail(message)
-            pytest.skip(message)
-        return path
+    return partial(_beside_checkout, ROOT.parent / "shared" / "trials", "trials are")
 
-    return find
+
+def _beside_checkout(folder: Path, what: str, name: str) -> Path:
+    """A file of a folder that users do not have: without it a test fails in CI, else skips."""
+    path = folder / name
+    if not path.exists():
+        message = f"{path}: the {what} not beside this checkout"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
 
 
 @pytest.fixture(scope="session")

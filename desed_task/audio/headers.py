@@ -164,7 +164,7 @@ def _is_chunk(kind: bytes) -> bool:
 
 
 def _is_known(length: int) -> bool:
-    """Whether a length is none of those that programs state that do not know it."""
+    """Whether a length is a real one, not one that programs state if they do not know it."""
     about = any(abs(length - largest) <= _LITTLE for largest in _LARGEST)
     return _EMPTY < length < _ENDLESS and not about
 

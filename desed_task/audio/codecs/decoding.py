@@ -67,7 +67,7 @@ class Decoder(Protocol):
 
 
 def open_decoder(path: PathLike, refusal: str) -> Decoder:
-    """Open a file with ffmpeg, or with PyAV if there is no such program.
+    """Open a file with ffmpeg or, without that program, with PyAV.
 
     Args:
         path: the file.

@@ -73,7 +73,7 @@ class MissingTable:
         """Write the table, unless nothing is missing.
 
         Raises:
-            InputError: it cannot be written, or would replace a file that is no such table.
+            InputError: it cannot be written, or would replace a file that is not such a table.
         """
         if not self.reasons and not self.path.is_file():
             return
