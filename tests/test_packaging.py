@@ -16,6 +16,12 @@ import desed_task
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
+# What make reads from the environment: its own state and the variables with defaults in Makefile.
+OF_AN_OUTER_MAKE = {
+    "MAKEFLAGS",
+    "MAKELEVEL",
+    *re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(), re.M),
+}
 TARGETS = {"help", "setup", "demo", "test", "lint", "clean"}
 
 
@@ -33,8 +39,8 @@ def requirements() -> list[Requirement]:
 
 def make(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = ["make", "--no-print-directory", *map(str, arguments)]
-    # Not what an outer `make test` was given, such as -j or VENV.
-    inherited = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "VENV")}
+    # Not what an outer `make test` was given, such as -j, VENV or EXTRAS.
+    inherited = {k: v for k, v in os.environ.items() if k not in OF_AN_OUTER_MAKE}
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env={**inherited, **environment}
     )
