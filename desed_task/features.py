@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.errors import InputError
+from desed_task.kernels.choice import runs_on_cpu
+from desed_task.kernels.pieces import run_pieces
 
 AMPLITUDE_FLOOR: Final = 1e-5
 DB_RANGE: Final = (-50.0, 80.0)
@@ -73,8 +75,24 @@ class LogMel(nn.Module):
         """
         # Half precision would round the squared magnitudes away; the cost here is small anyway.
         with torch.autocast(waveform.device.type, enabled=False):
-            mel: Tensor = self.mel_scale(self.spectrogram(waveform.float()))
+            waveform = waveform.float()
+            if runs_on_cpu(waveform) and not waveform.requires_grad and len(waveform) > 1:
+                return self._by_clip(waveform)
+            mel: Tensor = self.mel_scale(self.spectrogram(waveform))
         return mel
+
+    def _by_clip(self, waveform: Tensor) -> Tensor:
+        """The same, clip by clip: frames and spectrum of a clip fit the cache, a batch's do not."""
+        n_frames = waveform.shape[-1] // self.spectrogram.hop_samples + 1
+        # Frame-major, as `_MelScale` stores its result.
+        mel = waveform.new_empty(len(waveform), n_frames, self.mel_scale.fb.shape[1])
+
+        def fill(clip: int) -> None:
+            found = self.mel_scale(self.spectrogram(waveform[clip : clip + 1]))
+            mel[clip] = found[0].transpose(0, 1)
+
+        run_pieces(fill, range(len(waveform)))
+        return mel.transpose(1, 2)
 
     def to_db(self, mel: Tensor) -> Tensor:
         """Decibel of mel magnitudes, clamped to [-50, 80]; any shape, see `to_db`."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.errors import InputError
+from desed_task.kernels.choice import fits_kernels
 from desed_task.nnet.fused_glu_block import FusedGluBlock
 
 ACTIVATIONS: Final = ("glu", "cg", "relu", "leakyrelu")
@@ -116,24 +117,10 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channel, frame, mel) -> (batch, nb_filters[-1], pooled frame, pooled mel)."""
-        if self._fits_pieces(x):
+        if self.activation == "glu" and fits_kernels(x, self.cnn):
             return self._in_pieces(x)
         features: Tensor = self.cnn(x.contiguous())
         return features
-
-    def _fits_pieces(self, x: Tensor) -> bool:
-        """Whether the blocks can run as `fused_glu_block` computes them.
-
-        A GPU's memory is fast enough; exporters and hooks, e.g. to count operations, need modules.
-        """
-        hooked = any(part._forward_hooks or part._forward_pre_hooks for part in self.cnn.modules())
-        return (
-            self.activation == "glu"
-            and x.device.type == "cpu"
-            and x.dtype == torch.float32
-            and not torch.is_autocast_enabled("cpu")
-            and not (torch.compiler.is_compiling() or _is_traced() or hooked)
-        )
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         image = x.movedim(1, -1).contiguous()
@@ -149,11 +136,6 @@ class CNN(nn.Module):
             convolved = conv(image.movedim(-1, 1)).movedim(1, -1).contiguous()
             image = FusedGluBlock(norm, glu.linear, dropout, pooling)(convolved)
         return image.movedim(-1, 1)
-
-
-def _is_traced() -> bool:
-    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    return traced
 
 
 def make_activation(name: str, n_channels: int) -> nn.Module:

@@ -11,6 +11,7 @@ from desed_task.augment import RunScope, zero_runs
 from desed_task.errors import InputError
 from desed_task.nnet import fusion
 from desed_task.nnet.CNN import CNN, CNNArguments
+from desed_task.nnet.dropout import FastDropout
 from desed_task.nnet.RNN import BidirectionalGRU
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class CRNN(nn.Module):
         self.aggregation_type = aggregation_type
         self.cnn = CNN(dropout=dropout, **cnn)
         self.rnn = BidirectionalGRU(self.cnn.n_channels, n_RNN_cell, n_layers_RNN)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
         self.dense = nn.Linear(2 * n_RNN_cell, nclass)
         self.dense_softmax = nn.Linear(2 * n_RNN_cell, nclass) if attention else None
         if use_embeddings:

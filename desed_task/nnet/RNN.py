@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from desed_task.kernels.choice import fits_kernels
+from desed_task.nnet.fused_gru import fused_gru
+
 
 class BidirectionalGRU(nn.Module):
     """Stacked bidirectional GRU over frames; parameters are named `rnn.*`.
@@ -20,5 +23,7 @@ class BidirectionalGRU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frame, n_in) -> (batch, frame, 2 n_hidden)."""
+        if fits_kernels(x, self.rnn):
+            return fused_gru(self.rnn, x)
         out: Tensor = self.rnn(x)[0]
         return out

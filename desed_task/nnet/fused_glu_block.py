@@ -2,26 +2,31 @@
 
 As separate modules, each writes its result to memory and the next one reads it again; in the first
 blocks of the CNN that takes longer than the convolutions. Here a block's input is cut into pieces
-that fit the cache, and each piece passes all four steps before the next one. The gradient needs the
-convolution's output and which values were dropped; the rest is recomputed. Images here are
-contiguous (clip, frame, mel, channel), the memory layout of a channels-last convolution.
+that fit the cache. For each piece a matrix product computes the gate's linear map, and one kernel
+the rest. The gradient needs the convolution's output alone; everything else is recomputed, the
+random numbers of dropout included. Images here are contiguous (clip, frame, mel, channel), the
+memory layout of a channels-last convolution.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-# Values of a piece per thread: three such tensors fit in 2 MiB, a usual cache of one core.
+from desed_task.kernels.pieces import run_pieces
+from desed_task.nnet.dropout import dropped_levels, kept_scale, new_seed
+
+# Values of a piece: it and its linear map fit in 1 MiB, a usual cache of one core.
 PIECE: Final = 1 << 17
-# Dropout compares 16 random bits with a bound, so its probability is a multiple of 2^-16.
-_DROPOUT_LEVELS: Final = 1 << 16
+# Kernels add up float32 over the frames of a piece, and float64 beyond.
+_MOST_FRAMES: Final = 1024
+
+Doubles = NDArray[np.float64]
 
 
 class FusedGluBlock(NamedTuple):
@@ -35,9 +40,10 @@ class FusedGluBlock(NamedTuple):
     def __call__(self, image: Tensor) -> Tensor:
         """(clip, frame, mel, channel) float32 on the CPU -> the same, pooled and contiguous."""
         mean, variance = self._moments(image)
+        dropped = dropped_levels(self.dropout)
+        seed = new_seed() if dropped else 0
         frames, bands = self.pooling.kernel_size  # type: ignore[misc]
-        dropped = round(self.dropout.p * _DROPOUT_LEVELS) if self.dropout.training else 0
-        settings = _Settings(self.norm.training, self.norm.eps, dropped, (frames, bands))
+        settings = _Settings(self.norm.training, self.norm.eps, (frames, bands), dropped, seed)
         learnt = (self.norm.weight, self.norm.bias, self.gate.weight, self.gate.bias)
         pooled: Tensor = _GatedPool.apply(  # type: ignore[no-untyped-call]
             image, mean, variance, *learnt, settings
@@ -63,26 +69,25 @@ class FusedGluBlock(NamedTuple):
 
 
 def channel_moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population variance (channel,) of (clip, frame, mel, channel).
+    """Mean and population variance (channel,) of (clip, frame, mel, channel), float32 on the CPU.
 
     Each piece is centred on its own mean and the sums are combined in float64 (Chan, Golub and
     LeVeque 1979), so that millions of values lose no digits.
     """
-    rows = image.flatten(0, -2)
-    sizes, means, squares = [], [], []
-    step = _rows_of_a_piece(rows)
-    for start in range(0, len(rows), step):
-        piece = rows[start : start + step]
-        mean = piece.sum(0) / len(piece)
-        sizes.append(len(piece) / len(rows))
-        means.append(mean)
-        squares.append((piece - mean).square_().sum(0))
-    weight = torch.tensor(sizes, dtype=torch.float64).unsqueeze(1)
-    each = torch.stack(means).double()
-    mean = (weight * each).sum(0)
-    within = torch.stack(squares).double().sum(0) / len(rows)
-    variance = within + (weight * (each - mean).square()).sum(0)
-    return mean.to(image.dtype), variance.to(image.dtype)
+    from desed_task.kernels import gated_pool
+
+    values, channels = _flat(image), image.shape[-1]
+    pieces = _pieces(image, 1)
+    found = run_pieces(
+        lambda piece: gated_pool.piece_moments(values, gated_pool.Piece(*piece), channels), pieces
+    )
+    n_frames = np.array([(end - first) * (stop - start) for first, end, start, stop in pieces])
+    weight = (n_frames / n_frames.sum())[:, None]
+    means, squares = (np.stack(each) for each in zip(*found, strict=True))
+    mean = (weight * means).sum(0)
+    within = squares.sum(0) / image[..., 0].numel()
+    variance = within + (weight * (means - mean) ** 2).sum(0)
+    return torch.from_numpy(mean).to(image.dtype), torch.from_numpy(variance).to(image.dtype)
 
 
 class _Settings(NamedTuple):
@@ -90,197 +95,216 @@ class _Settings(NamedTuple):
 
     batch_moments: bool  # mean and variance follow from the image, which gradients must know
     eps: float
-    dropped: int  # of _DROPOUT_LEVELS
-    pooling: tuple[int, int]  # frames, mel bands
-
-    @property
-    def scale(self) -> float:
-        """Factor by which dropout multiplies the kept values."""
-        return _DROPOUT_LEVELS / max(_DROPOUT_LEVELS - self.dropped, 1)
+    window: tuple[int, int]  # of the pooling: frames, mel bands
+    dropped: int  # probability of dropout in 2^-16
+    seed: int  # of dropout
 
 
-class _Affine(NamedTuple):
-    """Batch norm as z = image * slope + shift."""
+class _Block:
+    """A block on an image: what kernels and matrix products of all pieces need.
 
-    slope: Tensor  # (channel,), as the others
-    shift: Tensor
-    inverse_deviation: Tensor
+    Batch norm is z = image * slope + shift. As it is a map of each channel, the gate's linear map
+    of z is one of the image, with weights and bias that take slope and shift in.
+    """
 
-    @classmethod
-    def of(cls, mean: Tensor, variance: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> _Affine:
-        inverse_deviation = (variance + eps).rsqrt()
-        slope = gamma * inverse_deviation
-        return cls(slope, beta - mean * slope, inverse_deviation)
+    def __init__(
+        self, image: Tensor, mean: Tensor, variance: Tensor, learnt: list[Tensor], s: _Settings
+    ) -> None:
+        from desed_task.kernels.gated_pool import Dropout, Pooling
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        return torch.addcmul(self.shift, rows, self.slope)
+        gamma, beta, weight, bias = learnt
+        self.image, self.mean = image, mean
+        self.inverse_deviation = (variance + s.eps).rsqrt()
+        self.slope = gamma * self.inverse_deviation
+        self.shift = beta - mean * self.slope
+        self.group = _group(image)
+        folded = (weight * self.slope).t().contiguous()
+        self.folded_weight, self.weight = (
+            _on_diagonal(one, self.group) for one in (folded, weight)
+        )
+        self.folded_bias = torch.addmv(bias, weight, self.shift).repeat(self.group)
+        self.window = s.window
+        self.pooling = Pooling(*s.window, image.shape[-1])
+        self.dropout = Dropout(np.uint64(s.seed), s.dropped, np.float32(kept_scale(s.dropped)))
+        self.values = _flat(image)
+        self.slopes, self.shifts, self.means = map(
+            self.repeated, (self.slope, self.shift, self.mean)
+        )
+        self.pieces = _pieces(image, s.window[0])
+
+    def repeated(self, of_channels: Tensor) -> NDArray[np.float32]:
+        """(channel,) repeated for each mel band."""
+        n_bands = self.image.shape[2]
+        return np.tile(of_channels.numpy(), n_bands)
+
+    def rows(self, image: Tensor, piece: _Piece) -> Tensor:
+        """A piece of an image as a view (row, channel), each row a group of bands."""
+        first, end, start, stop = piece
+        return image[first:end, start:stop].view(-1, self.group * image.shape[-1])
+
+    def linear(self, piece: _Piece) -> NDArray[np.float32]:
+        """The gate's linear map (frame, value) of a piece."""
+        mapped = torch.addmm(self.folded_bias, self.rows(self.image, piece), self.folded_weight)
+        return mapped.view(-1, self.values.shape[-1]).numpy()
 
 
 class _GatedPool(torch.autograd.Function):
     """avg_pool(dropout(linear(z) * sigmoid(z))) with z = batch_norm(image), and its gradients."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        image: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-        gamma: Tensor,
-        beta: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        settings: _Settings,
-    ) -> Tensor:
-        affine = _Affine.of(mean, variance, gamma, beta, settings.eps)
-        weight_t = weight.t().contiguous()
-        frames, bands = settings.pooling
+    def forward(ctx: Any, image: Tensor, mean: Tensor, variance: Tensor, *rest: Any) -> Tensor:
+        from desed_task.kernels import gated_pool
+
+        *learnt, settings = rest
+        block = _Block(image, mean, variance, learnt, settings)
         clips, n_frames, n_mels, channels = image.shape
+        frames, bands = settings.window
         pooled = image.new_empty(clips, n_frames // frames, n_mels // bands, channels)
-        kept = torch.empty(image.shape, dtype=torch.uint8) if settings.dropped else None
-        draws = _DropoutBits(settings.dropped)
-        for at in _pieces(image, frames):
-            part = image[at]
-            z = affine(part.reshape(-1, channels))
-            gated = torch.addmm(bias, z, weight_t).mul_(z.sigmoid_())
-            if kept is not None:
-                kept[at] = drawn = draws.kept(part.shape)
-                gated.mul_(z.copy_(drawn.view_as(z)))
-            upright = gated.view(part.shape).permute(0, 3, 1, 2)
-            pooled[_pooled(at, frames)] = F.avg_pool2d(upright, settings.pooling).movedim(1, -1)
-        if kept is not None:
-            pooled.mul_(settings.scale)
-        ctx.save_for_backward(image, mean, variance, gamma, beta, weight, bias, kept)
+
+        def fill(piece: _Piece) -> None:
+            gated_pool.pool_gated(
+                block.values,
+                block.linear(piece),
+                block.slopes,
+                block.shifts,
+                _flat(pooled),
+                gated_pool.Piece(*piece),
+                block.pooling,
+                block.dropout,
+            )
+
+        run_pieces(fill, block.pieces)
+        ctx.save_for_backward(image, mean, variance, *learnt)
         ctx.settings = settings
         return pooled
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        image, mean, variance, gamma, beta, weight, bias, kept = ctx.saved_tensors
-        settings: _Settings = ctx.settings
-        affine = _Affine.of(mean, variance, gamma, beta, settings.eps)
-        found = _Gradients(affine, weight, bias, settings)
-        grad = grad.contiguous()
-        if kept is not None:
-            grad = grad * settings.scale
+        image, mean, variance, *learnt = ctx.saved_tensors
+        block = _Block(image, mean, variance, learnt, ctx.settings)
         grad_z = torch.empty_like(image)
-        # Frames that pooling leaves over have no gradient but through the batch's moments.
-        left_over = image.shape[1] % settings.pooling[0]
-        grad_z[:, image.shape[1] - left_over :] = 0
-        for at in _pieces(image, settings.pooling[0]):
-            above = grad[_pooled(at, settings.pooling[0])]
-            grad_z[at] = found.add(image[at], above, None if kept is None else kept[at])
-        of_gamma = (found.along_image - mean * found.of_z) * affine.inverse_deviation
-        if settings.batch_moments:
-            _through_moments(grad_z, image, affine, mean, found.of_z, of_gamma)
+        found = _sums(block, grad.contiguous(), grad_z)
+        if ctx.settings.batch_moments:
+            _through_moments(block, grad_z, found)
         else:
-            grad_z.mul_(affine.slope)
-        return grad_z, None, None, of_gamma, found.of_z, found.of_weight, found.of_bias, None
+            grad_z.mul_(block.slope)
+        return grad_z, None, None, found.gamma, found.beta, found.weight, found.bias, None
 
 
-class _Gradients:
-    """Sums over the pieces from which the gradients of the parameters follow."""
+class _Gradients(NamedTuple):
+    """Gradients of a block's parameters."""
 
-    def __init__(self, affine: _Affine, weight: Tensor, bias: Tensor, settings: _Settings) -> None:
-        self.affine, self.weight, self.bias, self.settings = affine, weight, bias, settings
-        self.weight_t = weight.t().contiguous()
-        self.of_weight, self.of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        self.of_z, self.along_image = torch.zeros_like(bias), torch.zeros_like(bias)
+    gamma: Tensor
+    beta: Tensor
+    weight: Tensor
+    bias: Tensor
 
-    def add(self, part: Tensor, above: Tensor, kept: Tensor | None) -> Tensor:
-        """The gradient of z of a piece, (clip, frame, mel, channel) as the piece itself.
 
-        Args:
-            part: the piece of the image.
-            above: the gradient of its pooled output.
-            kept: 1 for values that dropout kept, else 0.
-        """
-        rows = part.reshape(-1, part.shape[-1])
-        z = self.affine(rows)
-        linear = torch.addmm(self.bias, z, self.weight_t)
-        grad = self._unpooled(part, above)
-        if kept is not None:
-            grad.mul_(kept.reshape(grad.shape).float())
-        gate = z.sigmoid()
-        of_linear = grad * gate
-        self.of_weight.addmm_(of_linear.t(), z)
-        self.of_bias += of_linear.sum(0)
-        of_z = torch.ops.aten.sigmoid_backward(grad.mul_(linear), gate).addmm_(
-            of_linear, self.weight
+def _sums(block: _Block, above: Tensor, grad_z: Tensor) -> _Gradients:
+    """Set `grad_z` to the gradient of z; returns those of the parameters.
+
+    Args:
+        block: the block.
+        above: gradient of the pooled image.
+        grad_z: (clip, frame, mel, channel), overwritten.
+    """
+    from desed_task.kernels import gated_pool
+
+    gradient, pooled = _flat(grad_z), _flat(above)
+
+    def add(piece: _Piece) -> tuple[Doubles, ...]:
+        at = gated_pool.Piece(*piece)
+        linear = block.linear(piece)
+        bias = gated_pool.gate_gradients(
+            block.values,
+            linear,
+            block.slopes,
+            block.shifts,
+            pooled,
+            gradient,
+            at,
+            block.pooling,
+            block.dropout,
         )
-        self.of_z += of_z.sum(0)
-        self.along_image += torch.mul(of_z, rows, out=linear).sum(0)
-        grad_z: Tensor = of_z.view(part.shape)
-        return grad_z
-
-    def _unpooled(self, part: Tensor, above: Tensor) -> Tensor:
-        """The gradient before pooling, (row, channel)."""
-        window = list(self.settings.pooling)
-        upright = above.permute(0, 3, 1, 2), part.permute(0, 3, 1, 2)
-        spread: Tensor = torch.ops.aten.avg_pool2d_backward(
-            *upright, window, window, [0, 0], False, True, None
+        rows = block.rows(image, piece)
+        of_linear = torch.from_numpy(linear).view_as(rows)
+        weight = (of_linear.t() @ rows).double().numpy()
+        block.rows(grad_z, piece).addmm_(of_linear, block.weight)
+        beta, along = gated_pool.norm_gradients(
+            block.values, gradient, block.means, at, image.shape[-1]
         )
-        return spread.movedim(1, -1).reshape(-1, part.shape[-1])
+        return weight, bias, beta, along
+
+    image = block.image
+    found = run_pieces(add, block.pieces)
+    weight, bias, beta, along = (
+        torch.from_numpy(np.sum(each, axis=0)) for each in zip(*found, strict=True)
+    )
+    # Of products between the bands of a group, those of a band with itself count.
+    n_channels = image.shape[-1]
+    each = weight.view(block.group, n_channels, block.group, n_channels)
+    weight = each.diagonal(dim1=0, dim2=2).sum(-1)
+    # `weight` is a sum over the image; z is image * slope + shift.
+    of_weight = weight * block.slope + bias.unsqueeze(1) * block.shift
+    gamma = along * block.inverse_deviation
+    return _Gradients(*(one.to(image.dtype) for one in (gamma, beta, of_weight, bias)))
 
 
-def _through_moments(
-    grad_z: Tensor, image: Tensor, affine: _Affine, mean: Tensor, of_z: Tensor, of_gamma: Tensor
-) -> None:
+def _through_moments(block: _Block, grad_z: Tensor, found: _Gradients) -> None:
     """Turn the gradient of z into that of the image, whose moments normalised it; in place."""
-    rows, values = grad_z.flatten(0, -2), image.flatten(0, -2)
-    along = -affine.slope * affine.inverse_deviation * of_gamma / len(rows)
-    constant = -affine.slope * of_z / len(rows) - along * mean
-    step = _rows_of_a_piece(rows)
-    for start in range(0, len(rows), step):
-        piece, value = rows[start : start + step], values[start : start + step]
-        piece.mul_(affine.slope).addcmul_(value, along).add_(constant)
+    from desed_task.kernels import gated_pool
+
+    n_values = block.image[..., 0].numel()
+    along = -block.slope * block.inverse_deviation * found.gamma / n_values
+    constant = -block.slope * found.beta / n_values - along * block.mean
+    gradient, alongs, constants = _flat(grad_z), block.repeated(along), block.repeated(constant)
+    run_pieces(
+        lambda piece: gated_pool.through_moments(
+            block.values, gradient, block.slopes, alongs, constants, gated_pool.Piece(*piece)
+        ),
+        block.pieces,
+    )
 
 
-class _DropoutBits:
-    """Random bits of numpy's SFC64: torch's own take longer than everything else in a block.
+_Piece = tuple[int, int, int, int]  # first clip, end; first frame, end
 
-    Seeded from torch's generator, so that torch's seed decides them.
+
+def _pieces(image: Tensor, frames: int) -> list[_Piece]:
+    """Pieces that cover an image, fit the cache, and begin at a window of `frames` frames.
+
+    A piece is a run of frames of one clip, or several whole clips, so that it is contiguous.
     """
-
-    def __init__(self, dropped: int) -> None:
-        self.dropped = dropped
-        if dropped:
-            self.bits = np.random.SFC64(int(torch.randint(1 << 62, ())))
-
-    def kept(self, shape: torch.Size) -> Tensor:
-        """uint8 of a shape: 0 with the probability `dropped` / _DROPOUT_LEVELS, 1 otherwise."""
-        n_values = shape.numel()
-        bits = self.bits.random_raw(-(-n_values // 4)).view(np.uint16)[:n_values]
-        return torch.from_numpy((bits >= self.dropped).view(np.uint8)).view(shape)
-
-
-_Index = tuple[slice, slice]
+    clips, n_frames, n_mels, channels = image.shape
+    most = min(PIECE // (n_mels * channels), _MOST_FRAMES)
+    if n_frames <= most:
+        step = most // max(n_frames, 1)
+        return [(at, min(at + step, clips), 0, n_frames) for at in range(0, clips, step)]
+    step = max(frames, most // frames * frames)
+    return [
+        (clip, clip + 1, at, min(at + step, n_frames))
+        for clip in range(clips)
+        for at in range(0, n_frames, step)
+    ]
 
 
-def _pieces(image: Tensor, frames: int) -> Iterator[_Index]:
-    """Slices of clips and frames that fit the cache and divide into windows of `frames` frames.
+def _group(image: Tensor) -> int:
+    """Mel bands that matrix products take as one row, with the weights repeated on the diagonal.
 
-    Frames left over at the end of a clip belong to no piece.
+    Products of fewer than 16 columns run at a quarter of the rate.
     """
-    clips, n_frames, *rest = image.shape
-    a_frame = rest[0] * rest[1]
-    size = PIECE * torch.get_num_threads()
-    used = n_frames - n_frames % frames
-    if used * a_frame > size:
-        step = max(frames, size // a_frame // frames * frames)
-        for clip in range(clips):
-            for start in range(0, used, step):
-                yield slice(clip, clip + 1), slice(start, min(start + step, used))
-    else:
-        step = max(1, size // (n_frames * a_frame))
-        for clip in range(0, clips, step):
-            yield slice(clip, clip + step), slice(0, used)
+    n_mels, channels = image.shape[2:]
+    most = max(1, 16 // channels)
+    return next(group for group in range(most, 0, -1) if n_mels % group == 0)
 
 
-def _pooled(at: _Index, frames: int) -> _Index:
-    """The slices of a piece in the pooled image."""
-    return at[0], slice(at[1].start // frames, at[1].stop // frames)
+def _on_diagonal(weight: Tensor, n_times: int) -> Tensor:
+    """(channel, channel) repeated on the diagonal of a square."""
+    square: Tensor = torch.block_diag(*[weight] * n_times)  # type: ignore[no-untyped-call]
+    return square
 
 
-def _rows_of_a_piece(rows: Tensor) -> int:
-    return max(1, PIECE * torch.get_num_threads() // rows.shape[1])
+def _flat(image: Tensor) -> NDArray[np.float32]:
+    """(clip, frame, mel, channel) as an array (clip, frame, value) of the same memory."""
+    flat: NDArray[np.float32] = image.detach().flatten(2).numpy()
+    return flat

@@ -180,3 +180,19 @@ def test_a_fit_per_instance_is_refused() -> None:
 def test_unknown_scalers_are_refused(arguments: tuple[str, str, tuple], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Scaler(*arguments)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_batch_is_computed_as_its_clips_are(n_threads: int) -> None:
+    waveform = torch.randn(5, 20_000, generator=torch.Generator().manual_seed(1))
+    log_mel, before = LogMel(n_mels=40), torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        found = log_mel(waveform)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, torch.cat([log_mel(one[None]) for one in waveform]))
+    # With gradients the whole batch is one operation.
+    asked = log_mel(waveform.requires_grad_())
+    torch.testing.assert_close(found, asked.detach(), rtol=1e-5, atol=1e-6)
+    assert asked.requires_grad

@@ -57,12 +57,14 @@ def test_pieces_of_any_size_give_what_the_modules_give(piece, n_frames, training
     monkeypatch.setattr(fused_glu_block, "PIECE", piece)
     x = torch.randn(5, 1, n_frames, 10, generator=torch.Generator().manual_seed(1))
     one = network().train(training)
-    other = copy.deepcopy(one)
-    expected = outcome(lambda x: by_modules(other, x), other, x)
+    # In float32 the modules' own gradients of the first gate are off by 1e-4 here.
+    other = copy.deepcopy(one).double()
+    expected = outcome(lambda x: by_modules(other, x), other, x.double())
     found = outcome(one, one, x)
     assert found.keys() == expected.keys()
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=2e-4, atol=2e-5, msg=name)
+        wanted = expected[name].to(found[name].dtype)
+        torch.testing.assert_close(found[name], wanted, rtol=5e-5, atol=5e-5, msg=name)
 
 
 def test_a_frozen_norm_keeps_its_statistics():
