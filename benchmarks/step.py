@@ -17,6 +17,7 @@ from desed_task.nnet.CRNN import Detection
 from local.classes_dict import VOCABULARY
 from local.run import PRECISIONS
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.freed_memory import keep_freed_memory
 
 NAME = "step"
 # Steps of a published epoch.
@@ -67,6 +68,7 @@ class Step:
 
     def __init__(self, bench: Bench) -> None:
         torch.manual_seed(0)
+        keep_freed_memory()  # as a training does
         self.config = bench.config
         self.device = bench.device
         self.module = SEDTask4(bench.config).to(self.device).train()

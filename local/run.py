@@ -42,6 +42,7 @@ from local.training.callbacks import EarlyStop, RandomStates, RunDescription
 from local.training.checkpoint_files import AtomicCheckpoints
 from local.training.energy import EnergyMeter
 from local.training.feature_statistics import prepare_scaler
+from local.training.freed_memory import keep_freed_memory
 from local.training.macs import count_macs
 from local.training.result_writers import ResultWriter, ScoreWriter
 
@@ -244,6 +245,7 @@ def _run_folder(
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
     _check_log_dir(Path(options.log_dir))
+    keep_freed_memory()
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
     return SedDataModule(config), SEDTask4(config)
 
