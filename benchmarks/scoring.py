@@ -16,17 +16,16 @@ from benchmarks.macs import network_macs
 from benchmarks.step import random_batch
 from desed_task.batch import SedBatch
 from desed_task.dataio.datasets import SedDataset
-from desed_task.evaluation import fscores, sed_scores_eval_metrics, segments
+from desed_task.evaluation import fscores, segments
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_thresholds
 from desed_task.evaluation.scores import (
     Detections,
     Scores,
-    TruthEvents,
     as_detections,
     detect,
     match_clips,
-    truth_events,
+    clips_with_events,
 )
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
@@ -150,7 +149,7 @@ class _Input(NamedTuple):
     scores: Scores  # of all clips, scored classes
     truth: Detections
     with_events: Scores
-    events: TruthEvents
+    events: EventTable  # of the clips with events
     durations: dict[str, float]
 
     @classmethod
@@ -159,9 +158,9 @@ class _Input(NamedTuple):
         scores, table, _ = match_clips(accumulator.smoothed("student", truth.source), truth.events)
         table = table.merged()
         scores = scores.select(labels=scored_classes(table, DESED_CLASSES)[0])
-        events = {c: e for c, e in truth_events(table, scores.vocabulary).items() if e}
+        clips = clips_with_events(table, scores.vocabulary)
         found = as_detections(table, scores.vocabulary)
-        return cls(scores, found, scores.select(list(events)), events, truth.durations)
+        return cls(scores, found, scores.select(clips), table.select(clips), truth.durations)
 
     @property
     def dataset_s(self) -> float:

@@ -22,7 +22,7 @@ from local import corpora
 from local.data.datamodule import SedDataModule
 from local.data.digests import digest_truth
 from local.data.truth import Truth
-from local.scoring import figures, results
+from local.scoring import figures, results, verification
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
 from local.scoring.score_files import (
@@ -38,7 +38,14 @@ ROLLS_PER_CORPUS = 4
 
 
 class ResultWriter(Callback):
-    """Writes results.json, tables, scores and figures (PNG and TensorBoard) after a test."""
+    """Writes results.json, tables, scores and figures (PNG and TensorBoard) after a test.
+
+    Args:
+        verify: whether the metrics are then compared with those of the package sed_scores_eval.
+    """
+
+    def __init__(self, *, verify: bool = False) -> None:
+        self.verify = verify
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `metrics_test/{student,teacher}/...`, then results.json."""
@@ -78,6 +85,10 @@ class ResultWriter(Callback):
             checkpoint=pl_module.tested_checkpoint.name,
             conditions=_conditions(stored, data, pl_module),
         )
+        if self.verify:
+            truths = data.truths("test")
+            smoothed = {role: [stored[role, of.source][1] for of in truths] for role in ROLES}
+            verification.add_verification(folder, accumulator.reports, smoothed, truths)
 
 
 def _conditions(
