@@ -150,8 +150,9 @@ def _decided(frames: ScoreFrames, threshold: float) -> ScoreFrames:
     """
     decided = {}
     for clip_id, frame in frames.items():
-        labels = frame.columns[2:]
-        decided[clip_id] = frame.assign(**{k: (frame[k] > threshold) * 1.0 for k in labels})
+        values = frame.to_numpy(copy=True)
+        values[:, 2:] = values[:, 2:] > threshold
+        decided[clip_id] = pd.DataFrame(values, columns=frame.columns)
     return decided
 
 
@@ -162,7 +163,7 @@ def _macro_and_classes(score: dict[str, float]) -> Value:
     return float(np.mean(list(classes.values()))), classes
 
 
-def segment_scores(
+def package_segment_scores(
     frames: ScoreFrames, truth: TruthEvents, durations: Mapping[str, float], *, max_fpr: float
 ) -> SegmentScores:
     """F1 at each class's best threshold, AUC and partial AUC over segments.

@@ -156,7 +156,7 @@ def maestro_package_metrics(
     pieces = overlap_add(part.scores, part.durations)
     frames = package.segment_frames(pieces, part.durations, vocabulary.labels)
     truth = package.truth_events(part.events, vocabulary)
-    found = package.segment_scores(frames, truth, part.durations, max_fpr=MAX_FPR)
+    found = package.package_segment_scores(frames, truth, part.durations, max_fpr=MAX_FPR)
     table = MetricTable("test", role, MAESTRO_SCORED_CLASSES)
     table.put("segment_f1_macro_thresopt", PACKAGE, found.f1, found.f1_per_class)
     table.put("segment_mauc", PACKAGE, found.auc, found.auc_per_class)

@@ -158,7 +158,9 @@ def test_maxima_are_sed_scores_eval_s_own_of_frame_scores(grid, decimals):
         for clip, label, onset_s, offset_s in zip(*vars(truth).values(), strict=True):
             event = (float(onset_s), float(offset_s), scores.vocabulary[label])
             events[scores.clip_ids[clip]].append(event)
-        theirs = package.segment_scores(package.as_frames(scores), events, lengths, max_fpr=0.1)
+        theirs = package.package_segment_scores(
+            package.as_frames(scores), events, lengths, max_fpr=0.1
+        )
         found = clip_segments(scores, truth, np.array(LENGTHS_S))
         ours = segment_scores(found, scores.vocabulary.labels, max_fpr=0.1)
         assert len(found.values) == sum(np.ceil(LENGTHS_S))
@@ -201,7 +203,7 @@ def test_segments_of_recordings_are_scored_as_by_sed_scores_eval(kind, max_fpr):
     durations = dict(zip(names, RECORDINGS_S, strict=True))
     events = package.truth_events(table, vocabulary)
     frames = package.segment_frames(pieces, durations, labels)
-    theirs = package.segment_scores(frames, events, durations, max_fpr=max_fpr)
+    theirs = package.package_segment_scores(frames, events, durations, max_fpr=max_fpr)
     for name, value in theirs._asdict().items():
         assert getattr(ours, name) == pytest.approx(value, abs=1e-9, nan_ok=True), name
     assert np.isnan(ours.auc_per_class["a"]) == (kind == "everywhere")

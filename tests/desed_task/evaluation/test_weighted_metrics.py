@@ -136,7 +136,7 @@ def plain_metrics(corpus):
     half = detect(corpus.scores, 0.5)
     dataset_s = corpus.duration_s.sum()
     pieces = package.segment_frames(corpus.pieces(), corpus.durations, labels)
-    segments = package.segment_scores(
+    segments = package.package_segment_scores(
         pieces, corpus.events(labels, every=True), corpus.durations, max_fpr=0.1
     )
     intersection = {"dtc": 0.5, "gtc": 0.5}
