@@ -16,6 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from desed_task.errors import InputError
 from local.checkpoints import info
 from local.cli.exit_status import run_command
 
@@ -50,6 +51,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="quick check: 20 training batches per epoch, 2 epochs",
     )
     parser.add_argument(
+        "--verify_metrics",
+        action="store_true",
+        help="compare the metrics of the test with those of sed_scores_eval itself",
+    )
+    parser.add_argument(
         "--set",
         dest="overrides",
         metavar="SECTION.KEY=VALUE",
@@ -62,6 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
+    if args.verify_metrics and (args.eval_from_checkpoint or args.checkpoint_info):
+        raise InputError("--verify_metrics: only a test computes metrics; leave the flag out")
     if args.checkpoint_info is not None:
         info.print_checkpoint_info(Path(args.checkpoint_info))
         return 0
@@ -69,23 +77,34 @@ def train(args: argparse.Namespace) -> int:
     from local import run
     from local.cli.devices import choose_device
     from local.config import load_config
+    from local.scoring import verification
 
+    if args.verify_metrics:
+        verification.check_installed()
     config = load_config(args.conf_file, args.overrides)
     device = choose_device(args.gpus)
     if device.notice:
         print(device.notice)
-    options = run.RunOptions(args.log_dir, device, args.fast_dev_run, tuple(args.overrides))
-    if args.test_from_checkpoint:
-        run.test(config, args.test_from_checkpoint, options)
-    elif args.eval_from_checkpoint:
+    options = run.RunOptions(
+        args.log_dir,
+        device,
+        args.fast_dev_run,
+        tuple(args.overrides),
+        verify_metrics=args.verify_metrics,
+    )
+    if args.eval_from_checkpoint:
         run.evaluate(config, args.eval_from_checkpoint, options)
+        return 0
+    if args.test_from_checkpoint:
+        folder = run.test(config, args.test_from_checkpoint, options)
     else:
-        run.fit(config, options, resume_from=args.resume_from_checkpoint)
-    return 0
+        folder = run.fit(config, options, resume_from=args.resume_from_checkpoint)
+    return verification.exit_status(folder, asked=args.verify_metrics)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 2 for wrong input, 130 after Ctrl-C."""
+    """Run the command; the exit status is 0, 1 if metrics differ (--verify_metrics), 2 for wrong
+    input, 130 after Ctrl-C."""
     return run_command(train, parse_args(argv))
 
 

@@ -15,24 +15,26 @@ from benchmarks.bench import Bench, Work
 from benchmarks.macs import network_macs
 from benchmarks.step import random_batch
 from desed_task.batch import SedBatch
+from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import SedDataset
-from desed_task.evaluation import fscores, sed_scores_eval_metrics, segments
+from desed_task.evaluation import fscores, segments
+from desed_task.evaluation import sed_scores_eval_metrics as package
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_thresholds
 from desed_task.evaluation.scores import (
     Detections,
     Scores,
-    TruthEvents,
     as_detections,
+    clips_with_events,
     detect,
+    detect_at,
     match_clips,
-    truth_events,
 )
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.data.truth import Truth, scored_classes
-from local.scoring import metrics
+from local.scoring import metrics, verification
 from local.scoring.accumulator import ScoreAccumulator
 from local.sed_trainer_pretrained import SEDTask4
 
@@ -72,8 +74,12 @@ def _run_networks(bench: Bench) -> None:
 
 
 def _run_whole(bench: Bench) -> None:
-    """Time all metrics of both networks after a validation and a test."""
-    for name, stage in (("validation/scoring", "val"), ("devtest/scoring", "test")):
+    """Time all metrics of both networks after a validation and a test, and sed_scores_eval's."""
+    for name, stage, score in (
+        ("validation/scoring", "val", _metrics),
+        ("devtest/scoring", "test", _metrics),
+        ("devtest/sed_scores_eval", "test", _package_metrics),
+    ):
         if bench.wants(name):
             with bench.skipping(name):
                 found = _found_in(bench, stage)
@@ -82,7 +88,7 @@ def _run_whole(bench: Bench) -> None:
                 bench.time(
                     name,
                     Work(n_clips, n_bytes=n_bytes),
-                    partial(_metrics, bench, stage),
+                    partial(score, bench, stage),
                     # A new one per call, as the accumulator caches smoothed scores.
                     partial(_filled, bench, found),
                 )
@@ -91,6 +97,14 @@ def _run_whole(bench: Bench) -> None:
 def _metrics(bench: Bench, stage: str, accumulator: ScoreAccumulator) -> dict[str, float]:
     score = accumulator.validation_metrics if stage == "val" else accumulator.test_metrics
     return score(bench.data.truths(stage))
+
+
+def _package_metrics(bench: Bench, stage: str, accumulator: ScoreAccumulator) -> None:
+    """What --verify_metrics adds to a test."""
+    truths = bench.data.truths(stage)
+    for role in ROLES:
+        scores = [accumulator.smoothed(role, truth.source) for truth in truths]
+        verification.package_metrics(scores, truths, role)
 
 
 class _Found(NamedTuple):
@@ -150,7 +164,7 @@ class _Input(NamedTuple):
     scores: Scores  # of all clips, scored classes
     truth: Detections
     with_events: Scores
-    events: TruthEvents
+    events: EventTable  # of the clips with events
     durations: dict[str, float]
 
     @classmethod
@@ -159,9 +173,9 @@ class _Input(NamedTuple):
         scores, table, _ = match_clips(accumulator.smoothed("student", truth.source), truth.events)
         table = table.merged()
         scores = scores.select(labels=scored_classes(table, DESED_CLASSES)[0])
-        events = {c: e for c, e in truth_events(table, scores.vocabulary).items() if e}
+        clips = clips_with_events(table, scores.vocabulary)
         found = as_detections(table, scores.vocabulary)
-        return cls(scores, found, scores.select(list(events)), events, truth.durations)
+        return cls(scores, found, scores.select(clips), table.select(clips), truth.durations)
 
     @property
     def dataset_s(self) -> float:
@@ -179,8 +193,8 @@ def _run_metrics(bench: Bench) -> None:
     thresholds = fscores.threshold_grid(bench.config.training.n_test_thresholds)
     work = Work(len(raw), n_bytes=test.scores.values.nbytes)
     several = work_times(work, len(thresholds))
-    bench.time("scores/decoding", several, lambda: [detect(test.scores, t) for t in thresholds])
-    _run_psds(bench, test, work, [detect(test.scores, t) for t in thresholds])
+    bench.time("scores/decoding", several, lambda: detect_at(test.scores, thresholds))
+    _run_psds(bench, test, work, detect_at(test.scores, thresholds))
     _run_f1(bench, test, work)
     smoothed = accumulator.smoothed("student", maestro.source)
     n_bytes = smoothed.values.nbytes * len(MAESTRO_SCORED_CLASSES) // smoothed.values.shape[-1]
@@ -206,9 +220,7 @@ def _run_psds(bench: Bench, test: _Input, work: Work, points: list[Detections]) 
     labels = test.scores.vocabulary.labels
     for name, spec in SPECS.items():
         exact = partial(exact_psds, test.scores, test.truth, dataset_s=test.dataset_s, spec=spec)
-        theirs = partial(
-            sed_scores_eval_metrics.psds, test.with_events, test.events, test.durations, spec
-        )
+        theirs = partial(_of_package, test, package.psds, durations=test.durations, spec=spec)
         from_points = partial(
             psds_from_thresholds, points, test.truth, labels, dataset_s=test.dataset_s, spec=spec
         )
@@ -235,12 +247,18 @@ def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
         decoded = Work(work.clips, n_bytes=event_bytes(found, test.truth))
         bench.time(f"metrics/{name}/arrays", decoded, function)
     of_packages: dict[str, Callable[..., Any]] = {
-        "intersection_f1": partial(sed_scores_eval_metrics.intersection_f1, **metrics.INTERSECTION),
-        "collar_f1": partial(sed_scores_eval_metrics.collar_f1, **metrics.COLLAR),
+        "intersection_f1": partial(package.intersection_f1, **metrics.INTERSECTION),
+        "collar_f1": partial(package.collar_f1, **metrics.COLLAR),
     }
     for name, function in of_packages.items():
-        score = partial(function, test.with_events, test.events, threshold=metrics.F1_THRESHOLD)
+        score = partial(_of_package, test, function, threshold=metrics.F1_THRESHOLD)
         bench.time(f"metrics/{name}/sed_scores_eval", work, score)
+
+
+def _of_package(test: _Input, function: Callable[..., Any], **arguments: Any) -> Any:
+    """Call a function of the package, whose data frames are part of its time."""
+    truth = package.truth_events(test.events, test.scores.vocabulary)
+    return function(package.as_frames(test.with_events), truth, **arguments)
 
 
 def _maestro(smoothed: Scores, truth: Truth) -> Any:

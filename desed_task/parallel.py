@@ -1,21 +1,12 @@
-"""Parallel work: threads for files and batches, processes for metric computations.
-
-sed_scores_eval iterates over clips in Python, where threads would block each other, so it runs in
-worker processes.
-"""
+"""Parallel work in threads, for files and batches."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from types import TracebackType
-from typing import Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -23,8 +14,6 @@ from desed_task.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-MAX_PROCESSES: Final = 8
 
 
 def thread_map(
@@ -89,72 +78,3 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the parent process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class EvaluationPool:
-    """Runs functions in worker processes, or in this one when their result is requested.
-
-    Args:
-        n_processes: upper bound of their number; with fewer than 2 everything runs in this process,
-            which suits small tasks: a new process spends a second on its imports.
-
-    Example:
-        with EvaluationPool(available_cores()) as pool:
-            value = pool.start(function, argument)
-            ...
-            print(value())
-    """
-
-    def __init__(self, n_processes: int) -> None:
-        self.n_processes = min(n_processes, MAX_PROCESSES)
-        self._pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> EvaluationPool:
-        if self.n_processes > 1:
-            # The fork of a process with threads, such as PyTorch's, may deadlock on their locks.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self.n_processes, mp_context=context, initializer=_ignore_interrupts
-            )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=kind is None, cancel_futures=True)
-            self._pool = None
-
-    def start(
-        self, function: Callable[..., Result], *args: object, **kwargs: object
-    ) -> Callable[[], Result]:
-        """Start a computation; returns a function that waits for its result.
-
-        Args:
-            function: defined at module level, so that another process can import it.
-            *args: its arguments, copied to the other process, as are `kwargs`.
-        """
-        here = partial(function, *args, **kwargs)
-        if self._pool is None:
-            return here
-        try:
-            future = self._pool.submit(here)
-        except BrokenProcessPool:
-            return here
-
-        def result() -> Result:
-            try:
-                return future.result()
-            except BrokenProcessPool:
-                # The worker was killed, e.g. by a memory limit: compute in this process instead.
-                return here()
-
-        return result

@@ -44,12 +44,21 @@ class ClassMedianFilter:
                 "classes; give one length per class"
             )
         filtered = np.array(values)
-        alone = (1,) * (values.ndim - 2)
         # Classes of one length are filtered together.
         for length in set(self.lengths) - {1}:
             rows = np.flatnonzero(np.equal(self.lengths, length))
-            filtered[..., rows] = median_filter(values[..., rows], size=(*alone, length, 1))
+            signals = np.moveaxis(values[..., rows], -2, -1)
+            filtered[..., rows] = np.moveaxis(_median_filtered(signals, length), -1, -2)
         return filtered
+
+
+def _median_filtered(signals: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
+    """Signals (..., frame), filtered as one long signal: scipy is much faster at that."""
+    reach = length // 2
+    padded = np.pad(signals, [(0, 0)] * (signals.ndim - 1) + [(reach, reach)], mode="symmetric")
+    whole = median_filter(padded.ravel(), size=length).reshape(padded.shape)
+    inside: npt.NDArray[Any] = whole[..., reach : reach + signals.shape[-1]]
+    return inside
 
 
 def class_thresholds(threshold: Threshold, labels: Sequence[str]) -> npt.NDArray[np.float64]:

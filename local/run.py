@@ -59,6 +59,7 @@ class RunOptions(NamedTuple):
     fast_dev_run: bool = False
     overrides: tuple[str, ...] = ()  # `section.key=value`; also override a checkpoint's values
     name: str | None = None  # of the run folder; a named run logs its hyperparameters itself
+    verify_metrics: bool = False  # compare a test's metrics with those of sed_scores_eval itself
 
 
 def fit(
@@ -300,7 +301,7 @@ def _trainer(
         accelerator=options.device.accelerator,
         devices=options.device.devices,
         logger=logger,
-        callbacks=[*_callbacks(config, folder), *more],
+        callbacks=[*_callbacks(config, folder, options), *more],
         plugins=[AtomicCheckpoints()],
         precision=PRECISIONS.get(str(training.precision), training.precision),
         max_epochs=training.n_epochs,
@@ -317,7 +318,7 @@ def _trainer(
     )
 
 
-def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
+def _callbacks(config: RecipeConfig, folder: Path, options: RunOptions) -> list[Callback]:
     checkpoints = folder / "checkpoints"
     return [
         RunDescription(config),
@@ -334,7 +335,7 @@ def _callbacks(config: RecipeConfig, folder: Path) -> list[Callback]:
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         ),
-        ResultWriter(),
+        ResultWriter(verify=options.verify_metrics),
         *([progress_bar()] if config.training.enable_progress_bar else []),
     ]
 

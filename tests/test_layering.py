@@ -118,6 +118,23 @@ def test_the_library_knows_no_recipe(path):
     assert not imported(path.read_text(), package_of(path)) & (RECIPE_ONLY | SCRIPT_NAMES)
 
 
+def test_nothing_but_a_verification_needs_sed_scores_eval():
+    """Lazily: importing a module that may call the package does not import it."""
+    paths = [path for path in LIBRARY + RECIPE + SCRIPTS if "sed_scores_eval" in path.read_text()]
+    border = ROOT / "desed_task" / "evaluation" / "sed_scores_eval_metrics.py"
+    users = [path for path in paths if "sed_scores_eval" in imported(path.read_text())]
+    assert users == [border]
+    for path in paths:
+        tree = ast.parse(path.read_text())
+        names = {
+            f"{node.module}.{alias.name}"
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        assert not any("sed_scores_eval_metrics" in name for name in names), path
+
+
 @pytest.mark.parametrize("path", RECIPE, ids=relative)
 def test_the_recipe_imports_no_script(path):
     assert not imported(path.read_text(), package_of(path)) & SCRIPT_NAMES

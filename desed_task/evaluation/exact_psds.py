@@ -1,4 +1,4 @@
-"""Exact PSDS over all thresholds in arrays, faster than sed_scores_eval.
+"""Exact PSDS over all thresholds in arrays, as sed_scores_eval has it in a tenth of its time.
 
 Ebbers et al., "Threshold independent evaluation of sound event detection scores", ICASSP 2022, but
 with the runs of `threshold_runs` instead of a change at each score.
@@ -6,14 +6,13 @@ with the runs of `threshold_runs` instead of a change at each score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from desed_task.evaluation.intersection import pair_up
+from desed_task.evaluation.intersection import Overlaps, overlaps_of
 from desed_task.evaluation.psds import (
     SECONDS_PER_HOUR,
     Psds,
@@ -24,25 +23,32 @@ from desed_task.evaluation.psds import (
     staircase,
 )
 from desed_task.evaluation.scores import Detections, Floats, Ints, Scores
-from desed_task.evaluation.threshold_runs import Runs, find_runs, sums_below
+from desed_task.evaluation.threshold_runs import Rises, Runs, find_rises, find_runs
 
 # Times are compared to the microsecond, as in sed_scores_eval, so that shares that meet a criterion
 # exactly are not lost to rounding.
 _DECIMALS = 6
+# Kinds of counts; from TRIGGERS on cross-triggers, by the class triggered.
+TRUE: Final = 0
+FALSE: Final = 1
+TRIGGERS: Final = 2
 
 
-class _TimedRuns(NamedTuple):
-    """Runs with their times."""
+class Changes(NamedTuple):
+    """By how much the counts of one class change as the threshold falls below a score.
 
-    runs: Runs
-    events: Detections  # the same, `label_index` is that of the class
+    Attributes:
+        score: (change,) the threshold falls below it.
+        clip: (change,) index of the clip.
+        kind: (change,) TRUE or FALSE for true and false positives, TRIGGERS + class for
+            cross-triggers.
+        amount: (change,) 1 or -1.
+    """
 
-    @property
-    def length_s(self) -> Floats:
-        return self.events.offset_s - self.events.onset_s
-
-    def chosen(self, index: npt.NDArray[np.bool_]) -> _TimedRuns:
-        return _TimedRuns(self.runs.chosen(index), self.events.rows(index))
+    score: npt.NDArray[Any]
+    clip: Ints
+    kind: Ints
+    amount: Ints
 
 
 def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: PsdsSpec) -> Psds:
@@ -55,93 +61,134 @@ def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: Psd
         dataset_s: total length of all clips, seconds.
         spec: parameters of the PSDS.
     """
+    (found,) = several_exact_psds(scores, truth, dataset_s=dataset_s, specs=[spec])
+    return found
+
+
+def several_exact_psds(
+    scores: Scores, truth: Detections, *, dataset_s: float, specs: Sequence[PsdsSpec]
+) -> list[Psds]:
+    """`exact_psds` of several specs, which share what takes most of the time."""
     labels = scores.vocabulary.labels
-    spec = spec.of_classes(len(labels))
+    specs = [spec.of_classes(len(labels)) for spec in specs]
     class_s = seconds_of_classes(truth, len(labels))
-    rocs = [_roc(scores, truth, label, class_s, dataset_s, spec) for label in range(len(labels))]
-    return psds_of_rocs(rocs, labels, spec)
+    # One more than the curves show, so that rounding decides nothing.
+    most_false = max(spec.max_efpr for spec in specs) * dataset_s / SECONDS_PER_HOUR + 1
+    rocs: list[list[Roc]] = [[] for _ in specs]
+    for label, changes in enumerate(class_changes(scores, truth, specs, most_false)):
+        n_true = int(np.count_nonzero(truth.label_index == label))
+        for of_spec, spec, found in zip(rocs, specs, changes, strict=True):
+            of_spec.append(_roc(found, n_true, class_s, dataset_s, spec))
+    return [psds_of_rocs(found, labels, spec) for found, spec in zip(rocs, specs, strict=True)]
 
 
-def _roc(
-    scores: Scores,
-    truth: Detections,
-    label: int,
-    class_s: Floats,
-    dataset_s: float,
-    spec: PsdsSpec,
-) -> Roc:
+def class_changes(
+    scores: Scores, truth: Detections, specs: Sequence[PsdsSpec], most_false: float = np.inf
+) -> Iterator[list[Changes]]:
+    """Changes of the counts of each class in turn, one for each spec.
+
+    Args:
+        scores: see `exact_psds`.
+        truth: see `exact_psds`.
+        specs: parameters, as of `PsdsSpec.of_classes`.
+        most_false: low thresholds may be left out if they have more false positives than this,
+            which saves most of the time.
+    """
+    for label in range(len(scores.vocabulary)):
+        signals = [np.ascontiguousarray(block.values[..., label]) for _, block in scores.blocks]
+        own = truth.rows(truth.label_index == label)
+        # Without the criterion, detections may be tolerated that meet no event.
+        if most_false < np.inf and min(spec.dtc for spec in specs) > 0:
+            lowest = _lowest_level(signals, np.unique(own.clip_index), most_false)
+            signals = [np.where(rows < lowest, -np.inf, rows) for rows in signals]
+        met = truth if any(spec.alpha_ct for spec in specs) else own
+        found = _found_of(scores, signals, met, label)
+        yield [_changes(found, spec) for spec in specs]
+
+
+def _lowest_level(
+    signals: Sequence[npt.NDArray[Any]], with_events: Ints, most_false: float
+) -> float:
+    """The lowest score that the threshold may fall below with at most `most_false` detections in
+    clips without an event of the class, all of which are false; infinity if there is none.
+    """
+    absent = np.ones(sum(map(len, signals)), dtype=bool)
+    absent[with_events] = False
+    parts = np.split(absent, np.cumsum([len(rows) for rows in signals])[:-1])
+    rises = [find_rises(rows[part]) for rows, part in zip(signals, parts, strict=True)]
+    high, low = (np.concatenate([getattr(one, side) for one in rises]) for side in ("high", "low"))
+    if len(high) <= most_false:
+        return -np.inf
+    low = low[low > -np.inf]
+    score = np.concatenate([high, low])
+    order = np.argsort(-score)
+    count = np.cumsum(np.append(np.ones(len(high)), -np.ones(len(low)))[order])
+    few = np.flatnonzero(count <= most_false)
+    if not len(few):
+        return float("inf")
+    return float("-inf") if few[-1] == len(order) - 1 else float(score[order[few[-1]]])
+
+
+def _roc(changes: Changes, n_true: int, class_s: Floats, dataset_s: float, spec: PsdsSpec) -> Roc:
     """The staircase of one class."""
-    levels, blocks = _levels(scores, label)
-    own = truth.rows(truth.label_index == label)
-    clips = np.arange(len(scores.clip_ids)) if spec.alpha_ct else np.unique(own.clip_index)
-    found = _timed_runs(blocks, clips, label)
-    tolerated, overlaps = _tolerated(found, own, spec.dtc)
-    hits = _hits(found, own, overlaps, tolerated, spec.gtc, len(levels))
-    counts = sum(_count(block.signals, len(levels)) for block in blocks)
-    false = counts - _n_detected(found.runs.chosen(tolerated), len(levels))
-    efpr: Floats = false * np.float64(SECONDS_PER_HOUR / dataset_s)
-    if spec.alpha_ct and spec.cttc is not None:
-        others = truth.rows(truth.label_index != label)
-        rate = _cross_triggers(found.chosen(~tolerated), others, class_s, spec.cttc, len(levels))
-        efpr = efpr + spec.alpha_ct * SECONDS_PER_HOUR * rate
+    levels, place = np.unique(changes.score, return_inverse=True)
+
+    def rates(kinds: npt.NDArray[np.bool_], weight: Floats | float) -> Floats:
+        weights = changes.amount[kinds] * weight
+        at = np.bincount(place[kinds], weights, len(levels))
+        return at[::-1].cumsum()[::-1]
+
+    tpr = rates(changes.kind == TRUE, 1.0) / n_true
+    efpr = rates(changes.kind == FALSE, 1.0) * (SECONDS_PER_HOUR / dataset_s)
+    if spec.alpha_ct:
+        crossed = changes.kind >= TRIGGERS
+        of_class = spec.alpha_ct * SECONDS_PER_HOUR / (class_s * (len(class_s) - 1))
+        efpr = efpr + rates(crossed, of_class[changes.kind[crossed] - TRIGGERS])
     kept = efpr <= spec.max_efpr
-    return staircase(efpr[kept], hits[kept] / len(own))
+    return staircase(efpr[kept], tpr[kept])
 
 
-class _Block(NamedTuple):
-    """Clips of one length."""
+class _Found(NamedTuple):
+    """Everything of a class that is detected at any threshold, and the truth that it meets."""
 
-    first: int  # index of the first one
-    signals: Ints  # (clip, frame), levels of a class
-    boundaries_s: Floats
-
-
-def _levels(scores: Scores, label: int) -> tuple[npt.NDArray[Any], list[_Block]]:
-    """The distinct scores of a class, and each frame's place among them."""
-    blocks = list(scores.blocks)
-    of_class = [block.values[:, :, label] for _, block in blocks]
-    flat = np.concatenate([values.ravel() for values in of_class])
-    levels, ranks = np.unique(flat, return_inverse=True)
-    parts = np.split(ranks, np.cumsum([values.size for values in of_class])[:-1])
-    return levels, [
-        _Block(first, part.reshape(values.shape), block.boundaries_s)
-        for (first, block), values, part in zip(blocks, of_class, parts, strict=True)
-    ]
+    rises: Rises  # in every clip; `signal` is the clip, as in `runs`
+    runs: Runs  # in clips with events
+    length_s: Floats  # (run,)
+    truth: Detections
+    own: Overlaps  # with events of the class
+    others: Overlaps  # with events of other classes
 
 
-def _timed_runs(blocks: Sequence[_Block], clips: Ints, label: int) -> _TimedRuns:
-    """Everything that is detected at any threshold in some clips."""
-    found = [_timed_runs_of(block, clips, label) for block in blocks]
-    runs = Runs(*map(np.concatenate, zip(*(one.runs for one in found), strict=True)))
-    columns = ([getattr(one.events, field.name) for one in found] for field in fields(Detections))
-    return _TimedRuns(runs, Detections(*map(np.concatenate, columns)))
-
-
-def _timed_runs_of(block: _Block, clips: Ints, label: int) -> _TimedRuns:
-    end = block.first + len(block.signals)
-    clips = clips[(clips >= block.first) & (clips < end)]
-    runs = find_runs(block.signals[clips - block.first])
-    labels = np.full(len(runs.signal), label)
-    events = Detections(
-        clips[runs.signal], labels, block.boundaries_s[runs.first], block.boundaries_s[runs.last]
+def _found_of(
+    scores: Scores, signals: Sequence[npt.NDArray[Any]], truth: Detections, label: int
+) -> _Found:
+    """What is detected of a class in signals (clip, frame), one array for each block of scores."""
+    rises, runs, times_s = [], [], []
+    for (first_clip, block), rows in zip(scores.blocks, signals, strict=True):
+        rising, found = find_rises(rows), _runs_near(rows, truth.clip_index - first_clip)
+        times_s.append(block.boundaries_s[np.stack([found.first, found.last])])
+        rises.append(rising._replace(signal=rising.signal + first_clip))
+        runs.append(found._replace(signal=found.signal + first_clip))
+    of_all = Runs(*map(np.concatenate, zip(*runs, strict=True)))
+    onset_s, offset_s = np.concatenate(times_s, axis=1)
+    events = Detections(of_all.signal, np.full(len(onset_s), label), onset_s, offset_s)
+    overlaps = overlaps_of(events, truth)
+    own = truth.label_index[overlaps.true] == label
+    return _Found(
+        Rises(*map(np.concatenate, zip(*rises, strict=True))),
+        of_all,
+        offset_s - onset_s,
+        truth,
+        overlaps.rows(own),
+        overlaps.rows(~own),
     )
-    return _TimedRuns(runs, events)
 
 
-class _Overlaps(NamedTuple):
-    """Pairs of a run and a true event of its clip that have time in common."""
-
-    found: Ints
-    true: Ints
-    seconds: Floats
-
-
-def _overlaps(found: Detections, truth: Detections) -> _Overlaps:
-    pairs = pair_up(found, truth)
-    seconds = np.minimum(found.offset_s[pairs.found], truth.offset_s[pairs.true])
-    seconds -= np.maximum(found.onset_s[pairs.found], truth.onset_s[pairs.true])
-    common = seconds > 0
-    return _Overlaps(pairs.found[common], pairs.true[common], seconds[common])
+def _runs_near(signals: npt.NDArray[Any], clips: Ints) -> Runs:
+    """Runs in those of the clips that the signals have."""
+    clips = np.unique(clips[(clips >= 0) & (clips < len(signals))])
+    runs = find_runs(signals[clips])
+    return runs._replace(signal=clips[runs.signal])
 
 
 def _reaches(seconds: npt.NDArray[Any], share: float, length_s: Floats) -> npt.NDArray[np.bool_]:
@@ -152,83 +199,81 @@ def _reaches(seconds: npt.NDArray[Any], share: float, length_s: Floats) -> npt.N
     return enough
 
 
-def _tolerated(
-    found: _TimedRuns, own: Detections, dtc: float
-) -> tuple[npt.NDArray[np.bool_], _Overlaps]:
-    """Which runs lie in true events of their class for the share `dtc`, and their overlaps."""
-    overlaps = _overlaps(found.events, own)
-    inside_s = np.bincount(overlaps.found, weights=overlaps.seconds, minlength=len(found.events))
-    return _reaches(inside_s, dtc, found.length_s), overlaps
+def _changes(found: _Found, spec: PsdsSpec) -> Changes:
+    """The changes of one class by the criteria of a spec."""
+    inside_s = np.bincount(found.own.found, found.own.seconds, len(found.length_s))
+    tolerated = _reaches(inside_s, spec.dtc, found.length_s)
+    score, clip, amount = _hits(found, tolerated, spec.gtc)
+    parts = [(score, clip, np.full(len(score), TRUE), amount)]
+    rises = found.rises
+    parts += _while_detected(rises.low, rises.high, rises.signal, FALSE, 1)
+    low, high, of_run = found.runs.low, found.runs.high, found.runs.signal
+    fine = np.flatnonzero(tolerated)
+    parts += _while_detected(low[fine], high[fine], of_run[fine], FALSE, -1)
+    if spec.cttc is not None:
+        run, other = _cross_triggers(found, tolerated, spec.cttc)
+        parts += _while_detected(low[run], high[run], of_run[run], TRIGGERS + other, 1)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    # A whole signal stays detected at every lower threshold.
+    kept = columns[0] > -np.inf
+    return Changes(*(column[kept] for column in columns))
+
+
+_Columns = tuple[npt.NDArray[Any], Ints, Ints, Ints]
+
+
+def _while_detected(
+    low: npt.NDArray[Any], high: npt.NDArray[Any], clip: Ints, kind: Ints | int, amount: int
+) -> list[_Columns]:
+    """Changes by something that counts at thresholds from `low` to below `high`."""
+    kinds = np.broadcast_to(kind, clip.shape)
+    return [
+        (high, clip, kinds, np.full(len(clip), amount)),
+        (low, clip, kinds, np.full(len(clip), -amount)),
+    ]
 
 
 def _hits(
-    found: _TimedRuns,
-    own: Detections,
-    overlaps: _Overlaps,
-    tolerated: npt.NDArray[np.bool_],
-    gtc: float,
-    n_levels: int,
-) -> Ints:
-    """(level,) true events found: those that tolerated runs cover for the share `gtc`."""
-    kept = tolerated[overlaps.found]
-    run, true, seconds = overlaps.found[kept], overlaps.true[kept], overlaps.seconds[kept]
+    found: _Found, tolerated: npt.NDArray[np.bool_], gtc: float
+) -> tuple[npt.NDArray[Any], Ints, Ints]:
+    """Score, clip and amount of changes of the true events found: those that tolerated runs cover
+    for the share `gtc`.
+    """
+    kept = tolerated[found.own.found]
+    run, true, seconds = (column[kept] for column in found.own)
     # The coverage of a run is added below its `high` and removed below its `low`.
-    level = np.concatenate([found.runs.high[run], found.runs.low[run]])
+    score = np.concatenate([found.runs.high[run], found.runs.low[run]])
     event = np.concatenate([true, true])
     change = np.concatenate([seconds, -seconds])
-    order = np.lexsort((-level, event))
-    level, event, change = level[order], event[order], change[order]
-    start = _starts(event)
+    order = np.lexsort((-score, event))
+    score, event, change = score[order], event[order], change[order]
+    new_event = event[1:] != event[:-1]
+    first = np.append(True, new_event)[: len(event)]
     total = np.cumsum(change)
+    start = np.flatnonzero(first)
     earlier = np.repeat((total - change)[start], np.diff(np.append(start, len(event))))
-    covered = _reaches(total - earlier, gtc, (own.offset_s - own.onset_s)[event])
-    # Of several changes of an event at one level, the last one counts.
-    last = _ends(event * n_levels + level)
-    level, event, covered = level[last], event[last], covered[last].astype(np.int64)
-    gained = covered - np.append(0, covered)[:-1]
-    first = _starts(event)
-    gained[first] = covered[first]
-    hits: Ints = sums_below(level, n_levels, gained).round().astype(np.int64)
-    return hits
-
-
-def _starts(values: Ints) -> Ints:
-    """Where equal neighbours begin."""
-    return np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
-
-
-def _ends(values: Ints) -> Ints:
-    """Where equal neighbours end."""
-    return np.flatnonzero(np.append(values[1:] != values[:-1], True)[: len(values)])
-
-
-def _count(signals: Ints, n_levels: int) -> Ints:
-    """(level,) events detected: active frames without those whose left neighbour is active too."""
-    joined = np.minimum(signals[:, 1:], signals[:, :-1]).ravel()
-    count: Ints = sums_below(signals.ravel(), n_levels) - sums_below(joined, n_levels)
-    return count
-
-
-def _n_detected(runs: Runs, n_levels: int) -> Ints:
-    """(level,) how many of the runs are detected."""
-    alive: Ints = sums_below(runs.high, n_levels) - sums_below(runs.low, n_levels)
-    return alive
+    length_s = found.truth.offset_s - found.truth.onset_s
+    covered = _reaches(total - earlier, gtc, length_s[event])
+    # Of several changes of an event at one score, the last one counts.
+    last = np.append(new_event | (score[1:] != score[:-1]), True)[: len(event)]
+    score, event = score[last], event[last]
+    hit = covered[last].astype(np.int64)
+    before = np.append(0, hit)[:-1]
+    before[np.append(True, event[1:] != event[:-1])[: len(event)]] = 0
+    changed = hit != before
+    return score[changed], found.truth.clip_index[event[changed]], (hit - before)[changed]
 
 
 def _cross_triggers(
-    false: _TimedRuns, others: Detections, class_s: Floats, cttc: float, n_levels: int
-) -> Floats:
-    """(level,) cross-triggers per second of the class triggered, mean over the other classes."""
-    n_classes = len(class_s)
-    overlaps = _overlaps(false.events, others)
-    cell = overlaps.found * n_classes + others.label_index[overlaps.true]
-    cells, place = np.unique(cell, return_inverse=True)
-    inside_s = np.bincount(place, weights=overlaps.seconds, minlength=len(cells))
-    run, other = np.divmod(cells, n_classes)
-    crossed = _reaches(inside_s, cttc, false.length_s[run])
-    run, weight = run[crossed], 1.0 / (class_s[other[crossed]] * (n_classes - 1))
-    high, low = (
-        sums_below(side[run], n_levels, weight) for side in (false.runs.high, false.runs.low)
+    found: _Found, tolerated: npt.NDArray[np.bool_], cttc: float
+) -> tuple[Ints, Ints]:
+    """Runs that are false, and the class of whose events they lie in for the share `cttc`."""
+    others = found.others.rows(~tolerated[found.others.found])
+    n_classes = int(found.truth.label_index.max(initial=0)) + 1
+    cells, place = np.unique(
+        others.found * n_classes + found.truth.label_index[others.true], return_inverse=True
     )
-    rate: Floats = high - low
-    return rate
+    inside_s = np.bincount(place, others.seconds, len(cells))
+    run, other = np.divmod(cells, n_classes)
+    crossed = _reaches(inside_s, cttc, found.length_s[run])
+    return run[crossed], other[crossed]

@@ -1,4 +1,4 @@
-"""F-scores by intersection, collars and segments, of detections and of scores.
+"""F-scores by intersection, collars and segments, of detections.
 
 Intersection: Bilen et al. 2020, counted as by psds_eval 0.5.3. Collars and segments: Mesaros et
 al., "Metrics for polyphonic sound event detection", 2016, counted as by sed_eval 0.2.1 with optimal
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import sed_scores_eval
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from desed_task.evaluation.intersection import intersection_counts, pair_up
-from desed_task.evaluation.scores import Detections, Floats, Ints, ScoreFrames, TruthEvents
+from desed_task.evaluation.scores import Detections, Floats, Ints
+from desed_task.evaluation.segments import touched_segments
 
 # Radices of the numbers that stand for (clip, segment, class).
 MAX_SEGMENTS = 1 << 20
@@ -173,12 +173,9 @@ def segment_fscore(
 
 def _active_cells(events: Detections, segment_s: float) -> Ints:
     """A number for each (clip, segment, class) that an event touches, each once, sorted."""
-    first = np.floor(events.onset_s / segment_s).astype(np.int64)
-    count = np.ceil(events.offset_s / segment_s).astype(np.int64) - first
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    segment = np.repeat(first, count) + within
-    cell = np.repeat(events.clip_index, count) * MAX_SEGMENTS + segment
-    return np.unique(cell * MAX_CLASSES + np.repeat(events.label_index, count))
+    event, segment = touched_segments(events, segment_s)
+    cell = events.clip_index[event] * MAX_SEGMENTS + segment
+    return np.unique(cell * MAX_CLASSES + events.label_index[event])
 
 
 def _matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -203,45 +200,6 @@ def _fscore(
         false_positives=dict(zip(labels, false_positives.tolist(), strict=True)),
         references=dict(zip(labels, references.tolist(), strict=True)),
     )
-
-
-def intersection_fscore_from_scores(
-    frames: ScoreFrames, truth: TruthEvents, *, threshold: float, dtc: float, gtc: float
-) -> tuple[float, dict[str, float]]:
-    """Macro and class-wise intersection-based F-score at a threshold, by sed_scores_eval."""
-    score, *_ = sed_scores_eval.intersection_based.fscore(
-        frames, truth, threshold=threshold, dtc_threshold=dtc, gtc_threshold=gtc, num_jobs=1
-    )
-    return _macro_and_classes(score)
-
-
-def collar_fscore_from_scores(
-    frames: ScoreFrames,
-    truth: TruthEvents,
-    *,
-    threshold: float,
-    onset_collar_s: float,
-    offset_collar_s: float,
-    offset_collar_rate: float,
-) -> tuple[float, dict[str, float]]:
-    """Macro and class-wise collar-based F-score at a threshold, by sed_scores_eval."""
-    score, *_ = sed_scores_eval.collar_based.fscore(
-        frames,
-        truth,
-        threshold=threshold,
-        onset_collar=onset_collar_s,
-        offset_collar=offset_collar_s,
-        offset_collar_rate=offset_collar_rate,
-        num_jobs=1,
-    )
-    return _macro_and_classes(score)
-
-
-def _macro_and_classes(score: dict[str, float]) -> tuple[float, dict[str, float]]:
-    """Split sed_scores_eval's dictionary, which contains averages beside the classes."""
-    averages = ("macro_average", "micro_average", "mean")
-    classes = {name: float(value) for name, value in score.items() if name not in averages}
-    return float(np.mean(list(classes.values()))), classes
 
 
 def threshold_grid(n_thresholds: int) -> Floats:

@@ -32,14 +32,26 @@ class IntersectionMatches(NamedTuple):
 
 
 class EventPairs(NamedTuple):
-    """Every detection with every true event of its clip."""
+    """Detections with true events of their clips."""
 
     found: Ints  # (pair,) index of the detection
     true: Ints  # (pair,) index of the true event
 
 
+class Overlaps(NamedTuple):
+    """Pairs of a detection and a true event of its clip that have time in common."""
+
+    found: Ints
+    true: Ints
+    seconds: Floats
+
+    def rows(self, index: npt.NDArray[np.bool_]) -> Overlaps:
+        """The pairs at which `index` is True."""
+        return Overlaps(self.found[index], self.true[index], self.seconds[index])
+
+
 def pair_up(found: Detections, truth: Detections) -> EventPairs:
-    """Pairs of detections and true events that are in one clip."""
+    """Every detection with every true event of its clip."""
     order = np.argsort(truth.clip_index, kind="stable")
     start = np.searchsorted(truth.clip_index[order], found.clip_index, side="left")
     stop = np.searchsorted(truth.clip_index[order], found.clip_index, side="right")
@@ -47,6 +59,14 @@ def pair_up(found: Detections, truth: Detections) -> EventPairs:
     index = np.repeat(np.arange(len(found)), count)
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     return EventPairs(index, order[np.repeat(start, count) + within])
+
+
+def overlaps_of(found: Detections, truth: Detections) -> Overlaps:
+    """The pairs of a detection and a true event that overlap."""
+    pairs = pair_up(found, truth)
+    seconds = np.minimum(found.offset_s[pairs.found], truth.offset_s[pairs.true])
+    seconds -= np.maximum(found.onset_s[pairs.found], truth.onset_s[pairs.true])
+    return Overlaps(pairs.found, pairs.true, seconds).rows(seconds > 0)
 
 
 def intersection_counts(
@@ -97,22 +117,20 @@ def intersection_matches(
             None compares shares unrounded, as psds_eval does: rounding errors then decide on a
             share equal to its criterion.
     """
-    pairs = pair_up(found, truth)
-    overlap = np.minimum(found.offset_s[pairs.found], truth.offset_s[pairs.true])
-    overlap -= np.maximum(found.onset_s[pairs.found], truth.onset_s[pairs.true])
-    overlap = overlap.clip(min=0.0)
-    same = found.label_index[pairs.found] == truth.label_index[pairs.true]
+    pairs = overlaps_of(found, truth)
+    own = found.label_index[pairs.found] == truth.label_index[pairs.true]
     found_s, true_s = found.offset_s - found.onset_s, truth.offset_s - truth.onset_s
-    tolerated = _reach(pairs.found, overlap * same, found_s, dtc, decimals)
-    useful = overlap * (same & tolerated[pairs.found])
-    hit = _reach(pairs.true, useful, true_s, gtc, decimals)
+    same = pairs.rows(own)
+    tolerated = _reach(same.found, same.seconds, found_s, dtc, decimals)
+    useful = same.rows(tolerated[same.found])
+    hit = _reach(useful.true, useful.seconds, true_s, gtc, decimals)
     trigger = triggered = np.zeros(0, dtype=np.int64)
     if cttc is not None:
-        wrong = overlap * (~tolerated[pairs.found] & ~same)
-        cell = pairs.found * n_classes + truth.label_index[pairs.true]
-        crossed = _reach(cell, wrong, np.repeat(found_s, n_classes), cttc, decimals)
+        wrong = pairs.rows(~own & ~tolerated[pairs.found])
+        cell = wrong.found * n_classes + truth.label_index[wrong.true]
+        crossed = _reach(cell, wrong.seconds, np.repeat(found_s, n_classes), cttc, decimals)
         # A criterion of 0 would be met by clips without the class.
-        crossed &= _sums(cell, wrong, len(crossed)) > 0
+        crossed &= np.bincount(cell, minlength=len(crossed)) > 0
         trigger, triggered = np.nonzero(crossed.reshape(-1, n_classes))
     return IntersectionMatches(hit, tolerated, trigger, triggered)
 

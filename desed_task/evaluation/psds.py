@@ -1,4 +1,4 @@
-"""The polyphonic sound detection score (PSDS), exact or from a set of thresholds.
+"""The polyphonic sound detection score (PSDS): its parameters, curves, and a set of thresholds.
 
 Bilen et al., "A framework for the robust evaluation of sound event detection", ICASSP 2020;
 Ebbers et al., "Threshold independent evaluation of sound event detection scores", ICASSP 2022.
@@ -6,15 +6,14 @@ Ebbers et al., "Threshold independent evaluation of sound event detection scores
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import sed_scores_eval
 
 from desed_task.evaluation.intersection import IntersectionCounts, intersection_counts
-from desed_task.evaluation.scores import Detections, Floats, ScoreFrames, TruthEvents
+from desed_task.evaluation.scores import Detections, Floats
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -62,40 +61,6 @@ class Psds(NamedTuple):
     per_class: dict[str, float]
     roc: Roc  # effective true positive rate over all classes
     class_rocs: dict[str, Roc]
-
-
-def psds_from_scores(
-    frames: ScoreFrames, truth: TruthEvents, durations: Mapping[str, float], spec: PsdsSpec
-) -> Psds:
-    """Exact PSDS over all thresholds, by sed_scores_eval.
-
-    Args:
-        frames: clip -> data frame of scores, of the clips that have events.
-        truth: clip -> events; every class of the frames occurs.
-        durations: clip -> seconds, of the same clips.
-        spec: parameters of the PSDS.
-    """
-    spec = spec.of_classes(len(next(iter(frames.values())).columns) - 2)
-    value, per_class, (tpr, efpr), curves = sed_scores_eval.intersection_based.psds(
-        scores=frames,
-        ground_truth=truth,
-        audio_durations={clip_id: durations[clip_id] for clip_id in frames},
-        dtc_threshold=spec.dtc,
-        gtc_threshold=spec.gtc,
-        cttc_threshold=spec.cttc,
-        alpha_ct=spec.alpha_ct,
-        alpha_st=spec.alpha_st,
-        unit_of_time="hour",
-        max_efpr=spec.max_efpr,
-        num_jobs=1,
-    )
-    class_rocs = {name: Roc(curve[1], curve[0]) for name, curve in curves.items()}
-    return Psds(
-        float(value),
-        {name: float(score) for name, score in per_class.items()},
-        Roc(efpr, tpr),
-        class_rocs,
-    )
 
 
 def psds_from_thresholds(

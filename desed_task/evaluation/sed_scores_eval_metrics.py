@@ -1,52 +1,209 @@
-"""Metrics of sed_scores_eval as functions that can be pickled for worker processes."""
+"""The metrics of the package sed_scores_eval itself, with which those of the arrays are compared.
+
+No other module imports the package, which a test needs only to be verified.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
-from desed_task.evaluation import fscores
-from desed_task.evaluation.psds import Psds, PsdsSpec, psds_from_scores
-from desed_task.evaluation.scores import ScoreFrames, Scores, TruthEvents, as_sed_scores_eval
+with warnings.catch_warnings():
+    # dcase_util, imported by sed_scores_eval, warns of what our pin of setuptools takes care of.
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+    import sed_scores_eval
+from sed_scores_eval.base_modules.precision_recall import best_fscore_from_intermediate_statistics
+from sed_scores_eval.base_modules.roc import auroc_from_intermediate_statistics
+
+from desed_task.dataio.annotations import EventTable
+from desed_task.evaluation.psds import Psds, PsdsSpec, Roc
+from desed_task.evaluation.scores import Floats, FrameScores, Scores, as_detections
+from desed_task.evaluation.segments import SEGMENT_S, SegmentScores
+from desed_task.labels import Vocabulary
+
+ScoreFrames = dict[str, pd.DataFrame]
+TruthEvents = dict[str, list[tuple[float, float, str]]]
+Value = tuple[float, dict[str, float]]
+
+
+def as_frames(scores: Scores) -> ScoreFrames:
+    """The data frames that the package takes, one per clip."""
+    columns = ["onset", "offset", *scores.vocabulary]
+    stacked = (values for _, block in scores.blocks for values in _with_times(block))
+    return {
+        clip_id: pd.DataFrame(values, columns=columns)
+        for clip_id, values in zip(scores.clip_ids, stacked, strict=True)
+    }
+
+
+def _with_times(block: FrameScores) -> npt.NDArray[Any]:
+    """(clip, frame, 2 + class): onset, offset and scores."""
+    times = np.stack([block.boundaries_s[:-1], block.boundaries_s[1:]], axis=1)
+    whole = np.broadcast_to(times, (len(block.values), *times.shape))
+    return np.concatenate([whole, block.values.astype(np.float64)], axis=-1)
+
+
+def segment_frames(
+    segments: Mapping[str, Floats], durations: Mapping[str, float], labels: Sequence[str]
+) -> ScoreFrames:
+    """The data frames of recordings, one row per segment; the last may be shorter."""
+    frames = {}
+    for name, values in segments.items():
+        edges = np.minimum(np.arange(len(values) + 1) * SEGMENT_S, durations[name])
+        columns = np.column_stack([edges[:-1], edges[1:], values])
+        frames[name] = pd.DataFrame(columns, columns=["onset", "offset", *labels])
+    return frames
+
+
+def truth_events(table: EventTable, vocabulary: Vocabulary) -> TruthEvents:
+    """Clip -> (onset, offset, label) of events in `vocabulary`, as the package takes them."""
+    found: TruthEvents = {clip_id: [] for clip_id in table.clip_ids}
+    events = as_detections(table, vocabulary)
+    rows = zip(events.clip_index, events.onset_s, events.offset_s, events.label_index, strict=True)
+    for clip, onset_s, offset_s, label in rows:
+        event = (float(onset_s), float(offset_s), vocabulary[label])
+        found[table.clip_ids[clip]].append(event)
+    return found
 
 
 def psds(
-    scores: Scores, truth: TruthEvents, durations: Mapping[str, float], spec: PsdsSpec
+    frames: ScoreFrames, truth: TruthEvents, durations: Mapping[str, float], spec: PsdsSpec
 ) -> Psds:
-    """Exact PSDS, see `psds_from_scores`.
+    """Exact PSDS over all thresholds.
 
     Args:
-        scores: of the clips that have events.
-        truth: clip -> events; every class of the scores occurs.
+        frames: clip -> data frame of scores, of the clips that have events.
+        truth: clip -> events; every class of the frames occurs.
         durations: clip -> seconds, of the same clips.
         spec: parameters of the PSDS.
     """
-    return psds_from_scores(as_sed_scores_eval(scores), truth, durations, spec)
+    spec = spec.of_classes(len(next(iter(frames.values())).columns) - 2)
+    value, per_class, (tpr, efpr), curves = sed_scores_eval.intersection_based.psds(
+        scores=frames,
+        ground_truth=truth,
+        audio_durations={clip_id: durations[clip_id] for clip_id in frames},
+        dtc_threshold=spec.dtc,
+        gtc_threshold=spec.gtc,
+        cttc_threshold=spec.cttc,
+        alpha_ct=spec.alpha_ct,
+        alpha_st=spec.alpha_st,
+        unit_of_time="hour",
+        max_efpr=spec.max_efpr,
+        num_jobs=1,
+    )
+    class_rocs = {name: Roc(curve[1], curve[0]) for name, curve in curves.items()}
+    return Psds(
+        float(value),
+        {name: float(score) for name, score in per_class.items()},
+        Roc(efpr, tpr),
+        class_rocs,
+    )
 
 
 def intersection_f1(
-    scores: Scores, truth: TruthEvents, *, threshold: float, dtc: float, gtc: float
-) -> tuple[float, dict[str, float]]:
-    """Macro and class-wise intersection-based F-score of the same scores and truth."""
-    return fscores.intersection_fscore_from_scores(
-        _decided(scores, threshold), truth, threshold=threshold, dtc=dtc, gtc=gtc
+    frames: ScoreFrames, truth: TruthEvents, *, threshold: float, dtc: float, gtc: float
+) -> Value:
+    """Macro and class-wise intersection-based F-score at a threshold; arguments as of `psds`."""
+    score, *_ = sed_scores_eval.intersection_based.fscore(
+        _decided(frames, threshold),
+        truth,
+        threshold=threshold,
+        dtc_threshold=dtc,
+        gtc_threshold=gtc,
+        num_jobs=1,
     )
+    return _macro_and_classes(score)
 
 
 def collar_f1(
-    scores: Scores, truth: TruthEvents, *, threshold: float, **collars: float
-) -> tuple[float, dict[str, float]]:
-    """Macro and class-wise collar-based F-score; `collars` as of `collar_fscore`."""
-    return fscores.collar_fscore_from_scores(
-        _decided(scores, threshold), truth, threshold=threshold, **collars
+    frames: ScoreFrames,
+    truth: TruthEvents,
+    *,
+    threshold: float,
+    onset_collar_s: float,
+    offset_collar_s: float,
+    offset_collar_rate: float,
+) -> Value:
+    """Macro and class-wise collar-based F-score at a threshold; arguments as of `psds`."""
+    score, *_ = sed_scores_eval.collar_based.fscore(
+        _decided(frames, threshold),
+        truth,
+        threshold=threshold,
+        onset_collar=onset_collar_s,
+        offset_collar=offset_collar_s,
+        offset_collar_rate=offset_collar_rate,
+        num_jobs=1,
     )
+    return _macro_and_classes(score)
 
 
-def _decided(scores: Scores, threshold: float) -> ScoreFrames:
+def _decided(frames: ScoreFrames, threshold: float) -> ScoreFrames:
     """Scores that are 1 above the threshold and 0 below.
 
     The package computes the events at every distinct score before it applies the threshold; with
     two scores it is faster, and the events at the threshold are the same.
     """
-    return as_sed_scores_eval(scores.map(lambda values: (values > threshold).astype(np.float32)))
+    decided = {}
+    for clip_id, frame in frames.items():
+        values = frame.to_numpy(copy=True)
+        values[:, 2:] = values[:, 2:] > threshold
+        decided[clip_id] = pd.DataFrame(values, columns=frame.columns)
+    return decided
+
+
+def _macro_and_classes(score: dict[str, float]) -> Value:
+    """Split the package's dictionary, which contains averages beside the classes."""
+    averages = ("macro_average", "micro_average", "mean")
+    classes = {name: float(value) for name, value in score.items() if name not in averages}
+    return float(np.mean(list(classes.values()))), classes
+
+
+def package_segment_scores(
+    frames: ScoreFrames, truth: TruthEvents, durations: Mapping[str, float], *, max_fpr: float
+) -> SegmentScores:
+    """F1 at each class's best threshold, AUC and partial AUC over segments.
+
+    Args:
+        frames: recording or clip -> data frame of scores, of frames of any length: the maximum in
+            each segment counts.
+        truth: recording or clip -> events; every class of the frames occurs.
+        durations: recording or clip -> seconds.
+        max_fpr: false positive rate up to which the partial AUC is taken.
+    """
+    lengths = {name: durations[name] for name in frames}
+    statistics, _ = sed_scores_eval.segment_based.accumulated_intermediate_statistics(
+        frames, truth, lengths, segment_length=SEGMENT_S, num_jobs=1
+    )
+    f1, _, _, threshold, _ = best_fscore_from_intermediate_statistics(statistics)
+    labels = tuple(statistics)
+    f1_of, threshold_of = ({label: float(of[label]) for label in labels} for of in (f1, threshold))
+    auc_of = {label: _area(statistics[label], None) for label in labels}
+    partial_of = {label: _area(statistics[label], max_fpr) for label in labels}
+    return SegmentScores(
+        _mean(f1_of),
+        _mean(auc_of),
+        _mean(partial_of),
+        f1_per_class=f1_of,
+        auc_per_class=auc_of,
+        partial_auc_per_class=partial_of,
+        threshold_per_class=threshold_of,
+    )
+
+
+def _mean(per_class: Mapping[str, float]) -> float:
+    values = [value for value in per_class.values() if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _area(statistics: tuple[Floats, dict[str, Any]], max_fpr: float | None) -> float:
+    """Area under one class's ROC curve; NaN without a segment in which the class is absent."""
+    counts = statistics[1]
+    if not (counts["fps"] + counts["tns"]).any():
+        return float("nan")
+    area, _ = auroc_from_intermediate_statistics(statistics, max_fpr=max_fpr)
+    return float(area)

@@ -11,25 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from sed_scores_eval import segment_based
-from sed_scores_eval.base_modules.precision_recall import best_fscore_from_intermediate_statistics
-from sed_scores_eval.base_modules.roc import auroc_from_intermediate_statistics
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
-from desed_task.evaluation.scores import (
-    Detections,
-    Floats,
-    ScoreFrames,
-    Scores,
-    TruthEvents,
-    check_durations,
-)
+from desed_task.evaluation.psds import area, staircase
+from desed_task.evaluation.scores import Detections, Floats, Ints, Scores, check_durations
 
 SEGMENT_S = 1.0
 # Decimals to which times of frames are rounded before they are compared with segments.
@@ -74,15 +64,24 @@ def segments_of(scores: Scores) -> Floats:
     """(clip, segment, class): time-weighted means of the frame scores in each clip's segments."""
     n_segments = int(np.ceil(scores.boundaries_s[-1] / SEGMENT_S))
     weights = segment_weights(scores.boundaries_s, n_segments)
-    segments: Floats = np.einsum("sf,cfk->csk", weights, scores.values.astype(np.float64))
+    segments: Floats = weights @ scores.values.astype(np.float64)
     return segments
 
 
 class Segments(NamedTuple):
-    """Segments of several clips, one clip after the other."""
+    """Segments of several clips or recordings, one after the other."""
 
     values: Floats  # (segment, class), scores
     active: npt.NDArray[np.bool_]  # (segment, class), whether an event reaches into it
+    unit: Ints  # (segment,) index of the clip or recording
+
+
+def touched_segments(events: Detections, segment_s: float = SEGMENT_S) -> tuple[Ints, Ints]:
+    """Index of an event and number of a segment of its clip, for each segment it reaches into."""
+    first = np.floor(events.onset_s / segment_s).astype(np.int64)
+    count = np.ceil(events.offset_s / segment_s).astype(np.int64) - first
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(np.arange(len(events)), count), np.repeat(first, count) + within
 
 
 def clip_segments(scores: Scores, truth: Detections, duration_s: Floats) -> Segments:
@@ -101,16 +100,41 @@ def clip_segments(scores: Scores, truth: Detections, duration_s: Floats) -> Segm
     longest = int(n_segments.max(initial=0))
     n_clips, _, n_classes = scores.values.shape
     values = np.zeros((n_clips, longest, n_classes))
-    active = np.zeros(values.shape, dtype=bool)
     for number in range(longest):
         onset_s, offset_s = number * SEGMENT_S, (number + 1) * SEGMENT_S
         frames = (boundaries_s[1:] > onset_s) & (boundaries_s[:-1] < offset_s)
         if frames.any():
             values[:, number] = scores.values[:, frames].max(axis=1)
-        during = (truth.offset_s > onset_s) & (truth.onset_s < offset_s)
-        active[truth.clip_index[during], number, truth.label_index[during]] = True
     there = np.arange(longest) < n_segments[:, None]
-    return Segments(values[there], active[there])
+    return _annotated(values[there], truth, n_segments)
+
+
+def recording_segments(pieces: Sequence[Floats], truth: Detections, duration_s: Floats) -> Segments:
+    """Segments of recordings whose scores are known by segment.
+
+    Args:
+        pieces: (segment, class) of each recording, from `overlap_add`.
+        truth: events, their clips the recordings in this order.
+        duration_s: (recording,) seconds.
+    """
+    values = [values.copy() for values in pieces]
+    # sed_scores_eval rounds times: a last segment of less than a microsecond has no frame.
+    for scores, heard_s in zip(values, np.round(duration_s, _DECIMALS), strict=True):
+        scores[int(np.ceil(heard_s / SEGMENT_S)) :] = 0.0
+    n_segments = np.array([len(scores) for scores in values])
+    return _annotated(np.concatenate(values), truth, n_segments)
+
+
+def _annotated(values: Floats, truth: Detections, n_segments: Ints) -> Segments:
+    """Scores with the truth of their segments, of which each unit has `n_segments`."""
+    active = np.zeros(values.shape, dtype=bool)
+    event, segment = touched_segments(truth)
+    clip = truth.clip_index[event]
+    inside = segment < n_segments[clip]
+    start = np.cumsum(n_segments) - n_segments
+    row = start[clip[inside]] + segment[inside]
+    active[row, truth.label_index[event[inside]]] = True
+    return Segments(values, active, np.repeat(np.arange(len(n_segments)), n_segments))
 
 
 def overlap_add(scores: Scores, durations: Mapping[str, float]) -> dict[str, Floats]:
@@ -144,18 +168,6 @@ def overlap_add(scores: Scores, durations: Mapping[str, float]) -> dict[str, Flo
         sums[place.recording][rows] += values[:room]
         counts[place.recording][rows] += 1
     return {name: sums[name] / np.maximum(counts[name], 1) for name in recordings}
-
-
-def segment_frames(
-    segments: Mapping[str, Floats], durations: Mapping[str, float], labels: Sequence[str]
-) -> ScoreFrames:
-    """The data frames that sed_scores_eval takes, one row per segment; the last may be shorter."""
-    frames = {}
-    for name, values in segments.items():
-        edges = np.minimum(np.arange(len(values) + 1) * SEGMENT_S, durations[name])
-        columns = np.column_stack([edges[:-1], edges[1:], values])
-        frames[name] = pd.DataFrame(columns, columns=["onset", "offset", *labels])
-    return frames
 
 
 def on_recordings(table: EventTable) -> EventTable:
@@ -194,74 +206,58 @@ class SegmentScores(NamedTuple):
     threshold_per_class: dict[str, float]  # at which F1 is best
 
 
-def segment_scores(
-    frames: ScoreFrames, truth: TruthEvents, durations: Mapping[str, float], *, max_fpr: float
-) -> SegmentScores:
-    """F1 at each class's best threshold, AUC and partial AUC over segments, by sed_scores_eval.
+def segment_scores(segments: Segments, labels: Sequence[str], *, max_fpr: float) -> SegmentScores:
+    """F1 at each class's best threshold, AUC and partial AUC over segments, as sed_scores_eval.
 
     Args:
-        frames: recording or clip -> data frame of scores, of frames of any length: the maximum in
-            each segment counts.
-        truth: recording or clip -> events; every class of the frames occurs.
-        durations: recording or clip -> seconds.
-        max_fpr: false positive rate up to which the partial AUC is taken.
-    """
-    lengths = {name: durations[name] for name in frames}
-    statistics, _ = segment_based.accumulated_intermediate_statistics(
-        frames, truth, lengths, segment_length=SEGMENT_S, num_jobs=1
-    )
-    return _scores_of(statistics, max_fpr)
-
-
-def scores_of_segments(
-    segments: Segments, labels: Sequence[str], *, max_fpr: float
-) -> SegmentScores:
-    """`segment_scores` of segments in arrays, without sed_scores_eval's loop over clips.
-
-    Args:
-        segments: of all clips; every class is active in one.
+        segments: of all clips or recordings; every class is active in one.
         labels: of the classes.
-        max_fpr: false positive rate up to which the partial AUC is taken.
+        max_fpr: false positive rate up to which the partial AUC is taken, as a share of it.
     """
-    changes = {
-        label: (segments.values[:, column], {"tps": active, "fps": ~active})
-        for column, (label, active) in enumerate(zip(labels, segments.active.T, strict=True))
-    }
-    # The package concatenates the segments of clips; these already are.
-    statistics = segment_based.intermediate_statistics
-    of_all = statistics.accumulated_intermediate_statistics_from_deltas({"all clips": changes})
-    return _scores_of(of_all, max_fpr)
-
-
-# sed_scores_eval's statistics of a class: scores, and by name the counts at each of them.
-_Statistics = tuple[Floats, dict[str, Any]]
-
-
-def _scores_of(statistics: dict[str, _Statistics], max_fpr: float) -> SegmentScores:
-    """Metrics of sed_scores_eval's statistics of each class."""
-    f1, _, _, threshold, _ = best_fscore_from_intermediate_statistics(statistics)
-    labels = tuple(statistics)
-    f1_of, threshold_of = ({label: float(of[label]) for label in labels} for of in (f1, threshold))
-    auc_of = {label: _area(statistics[label], None) for label in labels}
-    partial_of = {label: _area(statistics[label], max_fpr) for label in labels}
+    found = [
+        _class_scores(values, active, max_fpr)
+        for values, active in zip(segments.values.T, segments.active.T, strict=True)
+    ]
+    f1, threshold, auc, partial_auc = (
+        dict(zip(labels, column, strict=True)) for column in zip(*found, strict=True)
+    )
     return SegmentScores(
-        f1=_mean(f1_of),
-        auc=_mean(auc_of),
-        partial_auc=_mean(partial_of),
-        f1_per_class=f1_of,
-        auc_per_class=auc_of,
-        partial_auc_per_class=partial_of,
-        threshold_per_class=threshold_of,
+        f1=_mean(f1),
+        auc=_mean(auc),
+        partial_auc=_mean(partial_auc),
+        f1_per_class=f1,
+        auc_per_class=auc,
+        partial_auc_per_class=partial_auc,
+        threshold_per_class=threshold,
     )
 
 
-def _area(statistics: _Statistics, max_fpr: float | None) -> float:
-    """Area under one class's ROC curve; NaN without a segment in which the class is absent."""
-    counts = statistics[1]
-    if not (counts["fps"] + counts["tns"]).any():
-        return float("nan")
-    area, _ = auroc_from_intermediate_statistics(statistics, max_fpr=max_fpr)
-    return float(area)
+class _ClassScores(NamedTuple):
+    """Values of one class."""
+
+    f1: float
+    threshold: float
+    auc: float
+    partial_auc: float
+
+
+def _class_scores(values: Floats, active: npt.NDArray[np.bool_], max_fpr: float) -> _ClassScores:
+    """Metrics of the segments of one class, whose areas are NaN if it is active in all."""
+    levels, place = np.unique(values, return_inverse=True)
+    # (level,) segments that reach it, those with an event and those without.
+    true, false = (
+        np.bincount(place[chosen], minlength=len(levels))[::-1].cumsum()[::-1]
+        for chosen in (active, ~active)
+    )
+    precision, recall = true / (true + false), true / true[0]
+    # Written as in the package, so that of equal values the same one is the best.
+    f1 = 2.0 * precision * recall / np.maximum(precision + recall, 1e-15)
+    best = len(f1) - 1 - int(np.argmax(f1[::-1]))
+    threshold = float(levels[best] + levels[best - 1]) / 2 if best else -np.inf
+    if not false[0]:
+        return _ClassScores(float(f1[best]), threshold, np.nan, np.nan)
+    roc = staircase(false / false[0], recall)
+    return _ClassScores(float(f1[best]), threshold, area(roc, 1.0), area(roc, max_fpr))
 
 
 def _mean(per_class: Mapping[str, float]) -> float:

@@ -18,73 +18,70 @@ from desed_task.evaluation.scores import Ints
 class Runs(NamedTuple):
     """Every run of frames that some threshold separates; detected where low <= threshold < high.
 
-    Thresholds and scores are levels, which are their ranks.
-
     Attributes:
         signal: (run,) index of the signal.
         first: (run,) its first frame.
         last: (run,) the frame after its last.
-        low: (run,) the higher level of its two neighbours; -1 for a whole signal.
-        high: (run,) its lowest level.
+        low: (run,) the higher score of its two neighbours; minus infinity if no other frame that is
+            detected at any threshold is beside it.
+        high: (run,) its lowest score.
     """
 
     signal: Ints
     first: Ints
     last: Ints
-    low: Ints
-    high: Ints
-
-    def chosen(self, index: npt.NDArray[np.bool_]) -> Runs:
-        """The runs at which `index` is True."""
-        return Runs(*(column[index] for column in self))
+    low: npt.NDArray[Any]
+    high: npt.NDArray[Any]
 
 
-def find_runs(signals: Ints) -> Runs:
-    """The runs of levels (signal, frame), which are at least 0."""
-    n_frames = signals.shape[1]
+def find_runs(signals: npt.NDArray[Any]) -> Runs:
+    """The runs of scores (signal, frame); frames of minus infinity are detected at no threshold."""
+    n_signals, n_frames = signals.shape
     # A wall before each signal and one after the last keep the signals apart.
-    walls = np.full((len(signals), 1), -1)
-    levels = np.append(np.concatenate([walls, signals], axis=1), walls[:1])
-    inside = np.flatnonzero(levels >= 0)
-    before = _nearest(levels, inside, step=-1, beyond=np.greater)
-    after = _nearest(levels, inside, step=1, beyond=np.greater_equal)
-    # Of several frames with a run's lowest level, the first one represents it.
-    first_of_run = levels[before] < levels[inside]
+    walled = np.full(n_signals * (n_frames + 1) + 1, -np.inf, np.result_type(signals, np.float32))
+    walled[:-1].reshape(n_signals, n_frames + 1)[:, 1:] = signals
+    # Neighbours of one score, of which filtered signals have many, count as one place.
+    begins = np.flatnonzero(np.append(True, walled[1:] != walled[:-1]))
+    scores = walled[begins]
+    inside = np.flatnonzero(scores > -np.inf)
+    before = _nearest(scores, inside, step=-1, beyond=np.greater)
+    after = _nearest(scores, inside, step=1, beyond=np.greater_equal)
+    # Of several places with a run's lowest score, the first one represents it.
+    first_of_run = scores[before] < scores[inside]
     node, before, after = inside[first_of_run], before[first_of_run], after[first_of_run]
-    signal, place = np.divmod(node, n_frames + 1)
-    start = node - place + 1
-    low = np.maximum(levels[before], levels[after])
-    return Runs(signal, before + 1 - start, after - start, low, levels[node])
+    signal, first = np.divmod(begins[before + 1] - 1, n_frames + 1)
+    last = begins[after] - 1 - signal * (n_frames + 1)
+    return Runs(signal, first, last, np.maximum(scores[before], scores[after]), scores[node])
 
 
-def _nearest(levels: Ints, nodes: Ints, *, step: int, beyond: np.ufunc) -> Ints:
-    """For each node the next place to one side whose level is not `beyond` its own."""
-    place = np.arange(len(levels)) + step
-    left = nodes[beyond(levels[place[nodes]], levels[nodes])]
+def _nearest(
+    scores: npt.NDArray[Any], nodes: Ints, *, step: int, beyond: np.ufunc
+) -> npt.NDArray[np.int64]:
+    """For each node the next place to one side whose score is not `beyond` its own."""
+    place = np.arange(len(scores)) + step
+    left = nodes[beyond(scores[place[nodes]], scores[nodes])]
     while len(left):
         # Pointer doubling: what a place skips, those that point to it skip too.
         place[left] = place[place[left]]
-        left = left[beyond(levels[place[left]], levels[left])]
+        left = left[beyond(scores[place[left]], scores[left])]
     found: Ints = place[nodes]
     return found
 
 
-def sums_below(
-    levels: npt.NDArray[Any], n_levels: int, weights: npt.NDArray[Any] | None = None
-) -> npt.NDArray[Any]:
-    """Sums of what counts at the threshold just below each of the levels 0 ... n_levels - 1.
+class Rises(NamedTuple):
+    """Where a signal rises: one more event is detected where low <= threshold < high.
 
-    Args:
-        levels: (entry,) level of each entry, which counts at thresholds below it; one below 0
-            never counts.
-        n_levels: number of levels.
-        weights: (entry,) what it counts; None for 1.
-
-    Returns:
-        (level,) sums.
+    The detected events of a threshold are thus counted without their times.
     """
-    counted = levels >= 0
-    if weights is not None:
-        weights = weights[counted]
-    at = np.bincount(levels[counted], weights=weights, minlength=n_levels)
-    return at[::-1].cumsum()[::-1]
+
+    signal: Ints
+    low: npt.NDArray[Any]  # minus infinity if a signal begins
+    high: npt.NDArray[Any]
+
+
+def find_rises(signals: npt.NDArray[Any]) -> Rises:
+    """The rises of scores (signal, frame); frames of minus infinity are never detected."""
+    before = np.full_like(signals, -np.inf)
+    before[:, 1:] = signals[:, :-1]
+    signal, frame = np.nonzero(signals > before)
+    return Rises(signal, before[signal, frame], signals[signal, frame])

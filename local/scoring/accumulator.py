@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -23,7 +21,6 @@ from desed_task.inference.overlap_add import OverlapAdd
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
-from desed_task.parallel import EvaluationPool, available_cores
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
@@ -35,9 +32,6 @@ from local.scoring.metrics import (
 )
 from local.scoring.objective import obj_metric
 from local.scoring.report import CorpusMetrics
-
-# Worker processes save more time than starting them costs from this many clips on.
-MIN_CLIPS_FOR_POOL = 400
 
 RowArray = NDArray[np.float32]
 
@@ -118,18 +112,12 @@ class ScoreAccumulator:
         return metrics
 
     def test_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
-        """Metric name -> value for both networks, which are scored concurrently.
+        """Metric name -> value for both networks.
 
         Args:
             truths: see `validation_metrics`.
         """
-        n_clips = sum(len(truth.events.clip_ids) for truth in truths)
-        n_processes = available_cores() if n_clips >= MIN_CLIPS_FOR_POOL else 0
-        # The threads only wait for worker processes; without those, threads would gain nothing.
-        n_threads = len(ROLES) if n_processes > 1 else 1
-        with EvaluationPool(n_processes) as pool, ThreadPoolExecutor(n_threads) as threads:
-            score = partial(self._test_reports, truths=truths, pool=pool)
-            self.reports.update(zip(ROLES, threads.map(score, ROLES), strict=True))
+        self.reports = {role: self._test_reports(role, truths) for role in ROLES}
         return {
             name: value
             for reports in self.reports.values()
@@ -137,9 +125,7 @@ class ScoreAccumulator:
             for name, value in report.metrics.items()
         }
 
-    def _test_reports(
-        self, role: str, truths: tuple[Truth, Truth], pool: EvaluationPool
-    ) -> list[CorpusMetrics]:
+    def _test_reports(self, role: str, truths: tuple[Truth, Truth]) -> list[CorpusMetrics]:
         desed, maestro = truths
         of_desed = desed_test_metrics(
             self.smoothed(role, desed.source),
@@ -148,7 +134,6 @@ class ScoreAccumulator:
             role=role,
             n_thresholds=self.config.training.n_test_thresholds,
             left_out_s=desed.left_out_s,
-            pool=pool,
         )
         return [of_desed, self._maestro(maestro, "test", role)]
 

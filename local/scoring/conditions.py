@@ -35,6 +35,14 @@ FREE_KEYS = {
 # Increased whenever a test of the same scores would have other values.
 SCORING_REVISION = 1
 METRIC_PACKAGES = ("sed_scores_eval",)
+# Packages whose names metrics have: which code computes them, and the version it agrees with.
+COMPUTED_BY = {
+    "sed_scores_eval": "desed_task",
+    "psds_eval": "desed_task",
+    "sed_eval": "desed_task",
+}
+DEFINED_BY = {"sed_scores_eval": "0.0.4", "psds_eval": "0.5.3", "sed_eval": "0.2.1"}
+DEFINITIONS = "definitions"
 # Settings that may be what two systems differ in; the runs of one system share them.
 _OF_SYSTEM = (f"{SCORING}.decoder", f"{SCORING}.precision", TRAINED)
 # No difference in what metrics mean.
@@ -110,9 +118,18 @@ def _values(content: Mapping[str, Any]) -> dict[str, Any]:
     for corpus, digests in content[SCORED_ON].items():
         found |= {f"{SCORED_ON}.{name}.{corpus}": value for name, value in digests.items()}
     found |= dict(_flat(content[SCORING], SCORING))
-    versions = content.get("versions", {})
-    found |= {f"versions.{name}": versions.get(name) for name in METRIC_PACKAGES}
+    found |= {f"versions.{name}": definition_of(content, name) for name in METRIC_PACKAGES}
     return found
+
+
+def definition_of(content: Mapping[str, Any], package: str) -> str | None:
+    """The version of a package by whose definition a test's metrics are computed.
+
+    Tests of earlier versions of the recipe were computed by the installed package.
+    """
+    told = content.get(DEFINITIONS) or content.get("versions", {})
+    version: str | None = told.get(package)
+    return version
 
 
 def _flat(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

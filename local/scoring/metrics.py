@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from desed_task.dataio.annotations import EventTable
-from desed_task.evaluation import fscores, sed_scores_eval_metrics, segments
-from desed_task.evaluation.exact_psds import exact_psds
-from desed_task.evaluation.psds import PSDS1, PSDS2, Psds, psds_from_thresholds
+from desed_task.evaluation import fscores, segments
+from desed_task.evaluation.exact_psds import several_exact_psds
+from desed_task.evaluation.psds import PSDS1, PSDS2, Psds, PsdsSpec, psds_from_thresholds
 from desed_task.evaluation.scores import (
-    Detections,
-    ScoreFrames,
     Scores,
-    TruthEvents,
     as_detections,
     check_durations,
+    clips_with_events,
     detect,
+    detect_at,
     match_clips,
-    truth_events,
 )
-from desed_task.parallel import EvaluationPool
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
 from local.scoring.report import CorpusMetrics, MetricTable, format_fscore, format_segment_scores
@@ -40,8 +37,6 @@ def desed_validation_metrics(
 ) -> CorpusMetrics:
     """PSDS1 and event-based F-scores over the 10 DESED classes, on clips with events.
 
-    They equal sed_scores_eval's, including its rounding, but are computed a hundred times faster.
-
     Args:
         scores: post-processed scores of clips in `events`.
         events: the truth.
@@ -52,17 +47,10 @@ def desed_validation_metrics(
         InputError: clips lack truth or duration, scores are not finite, or the truth has no DESED
             event.
     """
-    part = _desed_part(scores, events, durations)
-    truth = as_detections(part.events.select(list(part.with_events)), part.scores.vocabulary)
-    chosen = part.scores.select(list(part.with_events))
-    dataset_s = sum(durations[clip_id] for clip_id in part.with_events)
+    part = desed_part(scores, events, durations)
     table = MetricTable("val", role, DESED_CLASSES)
-    psds1 = exact_psds(chosen, truth, dataset_s=dataset_s, spec=PSDS1)
-    table.put("psds1", "sed_scores_eval", psds1.value, psds1.per_class)
-    by_intersection, by_collar = _intersection_f1(chosen, truth), _collar_f1(chosen, truth)
-    table.put("intersection_f1_macro_thres05", "sed_scores_eval", *by_intersection)
-    table.put("collar_f1_macro_thres05", "sed_scores_eval", *by_collar)
-    return part.report(table.metrics, table.per_class, {"psds1": psds1})
+    curves = _from_scores(table, part, durations, {"psds1": PSDS1})
+    return part.report(table.metrics, table.per_class, curves)
 
 
 def desed_test_metrics(
@@ -73,7 +61,6 @@ def desed_test_metrics(
     role: str,
     n_thresholds: int,
     left_out_s: float = 0.0,
-    pool: EvaluationPool | None = None,
 ) -> CorpusMetrics:
     """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, as defined by each package.
 
@@ -88,38 +75,32 @@ def desed_test_metrics(
         n_thresholds: number of thresholds of psds_eval's PSDS.
         left_out_s: total duration of clips in the set that are not scored, which psds_eval's
             false positive rates include.
-        pool: worker processes for metrics of sed_scores_eval; None computes them here.
 
     Raises:
         InputError: see `desed_validation_metrics`.
     """
-    part = _desed_part(scores, events, durations)
-    pending = _start_sed_scores_eval(part, durations, pool or EvaluationPool(0))
+    part = desed_part(scores, events, durations)
     detected, table = (MetricTable("test", role, DESED_CLASSES) for _ in range(2))
+    curves = _from_scores(table, part, durations, {"psds1": PSDS1, "psds2": PSDS2})
     texts = _from_detections(detected, part, durations, n_thresholds, left_out_s)
-    curves = {name: result() for name, result in pending.psds.items()}
-    for name, psds in curves.items():
-        table.put(name, "sed_scores_eval", psds.value, psds.per_class)
-    for name, result in pending.f1.items():
-        table.put(name, "sed_scores_eval", *result())
     metrics, per_class = table.metrics | detected.metrics, table.per_class | detected.per_class
     return part.report(metrics, per_class, curves, texts)
 
 
-class _DesedPart(NamedTuple):
+class DesedPart(NamedTuple):
     """Input of the DESED metrics.
 
     Attributes:
         scores: scores of the clips with truth, for the classes that occur in it.
         events: events of the same clips.
-        with_events: clip -> its events in the form of sed_scores_eval; only clips with events.
+        with_events: the clips with events, which metrics of sed_scores_eval take.
         not_scored: classes that do not occur.
         unscored_clips: number of clips with truth but without scores.
     """
 
     scores: Scores
     events: EventTable
-    with_events: TruthEvents
+    with_events: list[str]
     not_scored: tuple[str, ...]
     unscored_clips: int
 
@@ -137,60 +118,50 @@ class _DesedPart(NamedTuple):
         )
 
 
-def _desed_part(scores: Scores, events: EventTable, durations: Mapping[str, float]) -> _DesedPart:
+def desed_part(scores: Scores, events: EventTable, durations: Mapping[str, float]) -> DesedPart:
+    """Choose clips, events and classes for metrics; arguments as of `desed_validation_metrics`.
+
+    Raises:
+        InputError: see `desed_validation_metrics`.
+    """
     scores, events, unscored = match_clips(scores, events)
     check_durations(events.clip_ids, durations)
     events = events.within(durations).merged()
     labels, not_scored = scored_classes(events, DESED_CLASSES)
     scores = scores.select(labels=labels)
-    truth = {c: found for c, found in truth_events(events, scores.vocabulary).items() if found}
-    return _DesedPart(scores, events, truth, not_scored, unscored)
+    with_events = clips_with_events(events, scores.vocabulary)
+    return DesedPart(scores, events, with_events, not_scored, unscored)
 
 
-class _Pending(NamedTuple):
-    """Metrics by name that are computed in worker processes, or on request in this one."""
+def _from_scores(
+    table: MetricTable,
+    part: DesedPart,
+    durations: Mapping[str, float],
+    specs: Mapping[str, PsdsSpec],
+) -> dict[str, Psds]:
+    """Add sed_scores_eval's metrics of the clips with events; return the PSDS of the specs.
 
-    psds: dict[str, Callable[[], Psds]]
-    f1: dict[str, Callable[[], tuple[float, dict[str, float]]]]
-
-
-def _start_sed_scores_eval(
-    part: _DesedPart, durations: Mapping[str, float], pool: EvaluationPool
-) -> _Pending:
-    """Start computing sed_scores_eval's metrics on clips with events."""
-    truth = part.with_events
-    chosen = part.scores.select(list(truth))
-    # The slowest first.
-    psds2 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS2)
-    psds1 = pool.start(sed_scores_eval_metrics.psds, chosen, truth, durations, PSDS1)
-    at = {"threshold": F1_THRESHOLD}
-    by_intersection = pool.start(
-        sed_scores_eval_metrics.intersection_f1, chosen, truth, **at, **INTERSECTION
-    )
-    by_collar = pool.start(sed_scores_eval_metrics.collar_f1, chosen, truth, **at, **COLLAR)
-    return _Pending(
-        {"psds1": psds1, "psds2": psds2},
-        {"intersection_f1_macro_thres05": by_intersection, "collar_f1_macro_thres05": by_collar},
-    )
-
-
-def _intersection_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
-    found, labels = detect(scores, F1_THRESHOLD), scores.vocabulary.labels
-    decimals = fscores.SED_SCORES_EVAL_DECIMALS
-    score = fscores.intersection_fscore(found, truth, labels, **INTERSECTION, decimals=decimals)
-    return score.macro, score.per_class
-
-
-def _collar_f1(scores: Scores, truth: Detections) -> tuple[float, dict[str, float]]:
-    found, labels = detect(scores, F1_THRESHOLD), scores.vocabulary.labels
-    decimals = fscores.SED_SCORES_EVAL_DECIMALS
-    score = fscores.collar_fscore(found, truth, labels, **COLLAR, decimals=decimals)
-    return score.macro, score.per_class
+    They equal the package's to 1e-9, its rounding included (docs/metrics.md, Verification).
+    """
+    scores, events = part.scores.select(part.with_events), part.events.select(part.with_events)
+    truth, labels = as_detections(events, scores.vocabulary), scores.vocabulary.labels
+    dataset_s = sum(durations[clip_id] for clip_id in part.with_events)
+    found = several_exact_psds(scores, truth, dataset_s=dataset_s, specs=list(specs.values()))
+    curves = dict(zip(specs, found, strict=True))
+    for name, psds in curves.items():
+        table.put(name, "sed_scores_eval", psds.value, psds.per_class)
+    half = detect(scores, F1_THRESHOLD)
+    rounded = {"decimals": fscores.SED_SCORES_EVAL_DECIMALS}
+    by_intersection = fscores.intersection_fscore(half, truth, labels, **INTERSECTION, **rounded)
+    by_collar = fscores.collar_fscore(half, truth, labels, **COLLAR, **rounded)
+    for kind, score in (("intersection", by_intersection), ("collar", by_collar)):
+        table.put(f"{kind}_f1_macro_thres05", "sed_scores_eval", score.macro, score.per_class)
+    return curves
 
 
 def _from_detections(
     table: MetricTable,
-    part: _DesedPart,
+    part: DesedPart,
     durations: Mapping[str, float],
     n_thresholds: int,
     left_out_s: float,
@@ -201,10 +172,8 @@ def _from_detections(
     truth = as_detections(events, scores.vocabulary)
     duration_s = np.array([durations[clip_id] for clip_id in scores.clip_ids])
     dataset_s = float(duration_s.sum()) + left_out_s
-    points = [
-        detect(scores, threshold).within(duration_s)
-        for threshold in fscores.threshold_grid(n_thresholds)
-    ]
+    found_at = detect_at(scores, fscores.threshold_grid(n_thresholds))
+    points = [found.within(duration_s) for found in found_at]
     for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
         psds = psds_from_thresholds(points, truth, labels, dataset_s=dataset_s, spec=spec)
         table.put(name, "psds_eval", psds.value, psds.per_class)
@@ -302,20 +271,18 @@ class SegmentPart(NamedTuple):
         Args:
             scores: scores of the same clips, for some of the classes.
         """
-        labels = scores.vocabulary.labels
-        if self.stage == "val":
-            truth = as_detections(self.events, scores.vocabulary)
-            duration_s = np.array([self.durations[clip_id] for clip_id in scores.clip_ids])
-            pieces = segments.clip_segments(scores, truth, duration_s)
-            return segments.scores_of_segments(pieces, labels, max_fpr=MAX_FPR)
-        return segments.segment_scores(*self.recordings(scores), self.durations, max_fpr=MAX_FPR)
+        pieces = self.segments(scores)
+        return segments.segment_scores(pieces, scores.vocabulary.labels, max_fpr=MAX_FPR)
 
-    def recordings(self, scores: Scores) -> tuple[ScoreFrames, TruthEvents]:
-        """Segment scores and truth of the recordings of a test."""
-        labels = scores.vocabulary.labels
+    def segments(self, scores: Scores) -> segments.Segments:
+        """Segments of `self.scores` or of a post-processed version of them."""
+        truth = as_detections(self.events, scores.vocabulary)
+        duration_s = np.array([self.durations[clip_id] for clip_id in self.events.clip_ids])
+        if self.stage == "val":
+            return segments.clip_segments(scores, truth, duration_s)
         pieces = segments.overlap_add(scores, self.durations)
-        frames = segments.segment_frames(pieces, self.durations, labels)
-        return frames, truth_events(self.events, scores.vocabulary)
+        whole = [pieces[recording] for recording in self.events.clip_ids]
+        return segments.recording_segments(whole, truth, duration_s)
 
 
 def segment_part(

@@ -11,10 +11,13 @@ from typing import Any
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.mean_teacher import ROLES
 from local.cli.versions import versions
-from local.scoring.metrics import CorpusMetrics
+from local.scoring.conditions import COMPUTED_BY, DEFINED_BY, DEFINITIONS, definition_of
+from local.scoring.report import CorpusMetrics
 
 RESULTS_FILE = "results.json"
 PER_CLASS_FILE = "per_class.tsv"
+# What --verify_metrics adds to results.json (`local.scoring.verification`).
+VERIFICATION = "verification"
 
 
 def write_results(
@@ -60,6 +63,8 @@ def write_results(
         "left_out": _named(left_out),
         "checkpoint": checkpoint,
         **conditions,
+        "computed_by": COMPUTED_BY,
+        DEFINITIONS: DEFINED_BY,
         "versions": versions(),
     }
     write_text_atomic(
@@ -113,8 +118,33 @@ def format_results(content: Mapping[str, Any]) -> str:
         lines.append(f"{corpus}: recordings not on disk: {len(names)}, see {RESULTS_FILE}")
     for corpus, names in content.get("left_out", {}).items():
         lines.append(f"{corpus}: clips without events, left out: {len(names)}, see {RESULTS_FILE}")
-    lines.append(f"sed_scores_eval {content['versions']['sed_scores_eval']}")
+    lines.append(f"sed_scores_eval {definition_of(content, 'sed_scores_eval')}")
+    if VERIFICATION in content:
+        lines += _format_verification(content[VERIFICATION])
     return "\n".join(lines)
+
+
+def _format_verification(found: Mapping[str, Any]) -> list[str]:
+    """Whether the metrics are those of the package itself."""
+    package, tolerance = found["package"], found["tolerance"]
+    if "error" in found:
+        return [f"not verified: {package} failed: {found['error']}"]
+    n_figures, differing = found["figures"], found["differing"]
+    if not differing:
+        return [f"verified: {n_figures} figures equal those of {package} to {tolerance:g}"]
+    lines = [
+        f"{name}: reported {_exact(both['reported'])}, {package} {_exact(both['sed_scores_eval'])}"
+        for name, both in differing.items()
+    ]
+    return [
+        *lines,
+        f"NOT EQUAL: {len(differing)} of {n_figures} figures differ from those of {package} by "
+        f"more than {tolerance:g}; please report it with {RESULTS_FILE}",
+    ]
+
+
+def _exact(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.12g}"
 
 
 def _cell(value: float | None) -> str:

@@ -19,10 +19,10 @@ from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import (
     Scores,
     as_detections,
-    as_sed_scores_eval,
+    clips_with_events,
     detect,
+    detect_at,
     match_clips,
-    truth_events,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
 from local.classes_dict import DESED_CLASSES, VOCABULARY
@@ -144,37 +144,35 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
     chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
     labels = chosen.vocabulary
     clip_ids = (*chosen.clip_ids, *(c for c in truth.left_out if c in truth.durations))
-    with_events = {c: of for c, of in truth_events(events, labels).items() if of}
-    frames = as_sed_scores_eval(chosen.select(list(with_events)))
-    by_score = (frames, with_events, clip_ids)
     duration_s = np.array([truth.durations[clip_id] for clip_id in clip_ids])
+    # The metrics of sed_scores_eval take the clips with events.
+    there = np.isin(clip_ids, clips_with_events(events, labels))
     true = as_detections(events, labels)
-    points = [
-        detect(chosen, threshold).within(duration_s)
-        for threshold in fscores.threshold_grid(n_thresholds)
-    ]
+    found_at = detect_at(chosen, fscores.threshold_grid(n_thresholds))
+    points = [found.within(duration_s) for found in found_at]
     found = detect(chosen, F1_THRESHOLD)
-    shape = (len(clip_ids), len(labels))
+    inside, of_those = found.within(duration_s), found.rows(there[found.clip_index])
+    shape, rounded = (len(clip_ids), len(labels)), {"decimals": fscores.SED_SCORES_EVAL_DECIMALS}
     metrics: dict[str, WeightedMetric] = {}
-    for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
-        metrics[f"{name}/sed_scores_eval"] = clip_counts.psds_by_score(
-            *by_score, truth.durations, spec
-        )
+    exact = clip_counts.exact_psds_by_clip(
+        chosen, true, duration_s=np.where(there, duration_s, 0.0), specs=[PSDS1, PSDS2]
+    )
+    for name, spec, by_score in zip(("psds1", "psds2"), (PSDS1, PSDS2), exact, strict=True):
+        metrics[f"{name}/sed_scores_eval"] = by_score
         metrics[f"{name}/psds_eval"] = clip_counts.psds_by_threshold(
             points, true, len(labels), duration_s=duration_s, spec=spec
         )
-    metrics["intersection_f1_macro_thres05/sed_scores_eval"] = clip_counts.intersection_f1_by_score(
-        *by_score, threshold=F1_THRESHOLD, **INTERSECTION
+    by_intersection, by_collar = "intersection_f1_macro_thres05", "collar_f1_macro_thres05"
+    metrics[f"{by_intersection}/sed_scores_eval"] = clip_counts.weighted_intersection_f1(
+        of_those, true, shape, **INTERSECTION, **rounded
     )
-    metrics["intersection_f1_macro_thres05/psds_eval"] = clip_counts.weighted_intersection_f1(
-        found.within(duration_s), true, shape, **INTERSECTION
+    metrics[f"{by_intersection}/psds_eval"] = clip_counts.weighted_intersection_f1(
+        inside, true, shape, **INTERSECTION
     )
-    metrics["collar_f1_macro_thres05/sed_scores_eval"] = clip_counts.collar_f1_by_score(
-        *by_score, threshold=F1_THRESHOLD, **COLLAR
+    metrics[f"{by_collar}/sed_scores_eval"] = clip_counts.weighted_collar_f1(
+        of_those, true, shape, **COLLAR, **rounded
     )
-    metrics["collar_f1_macro_thres05/sed_eval"] = clip_counts.weighted_collar_f1(
-        found, true, shape, **COLLAR
-    )
+    metrics[f"{by_collar}/sed_eval"] = clip_counts.weighted_collar_f1(found, true, shape, **COLLAR)
     return UnitCounts(clip_ids, [MetricCounts((name,), metric) for name, metric in metrics.items()])
 
 
@@ -184,11 +182,13 @@ def count_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts
     Clips of one recording overlap, and their scores are averaged, so clips cannot be units.
     """
     part = segment_part(scores, truth.events, truth.durations, "test")
-    frames, true = part.recordings(part.scores)
+    recordings = part.events.clip_ids
     names = ("segment_f1_macro_thresopt", "segment_mauc", "segment_mpauc")
-    metric = clip_counts.segment_metrics(frames, true, truth.durations, max_fpr=MAX_FPR)
+    metric = clip_counts.segments_by_unit(
+        part.segments(part.scores), len(recordings), max_fpr=MAX_FPR
+    )
     return UnitCounts(
-        tuple(frames), [MetricCounts(tuple(f"{name}/sed_scores_eval" for name in names), metric)]
+        recordings, [MetricCounts(tuple(f"{name}/sed_scores_eval" for name in names), metric)]
     )
 
 

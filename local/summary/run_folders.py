@@ -22,6 +22,7 @@ from local.scoring.conditions import (
     CHECKPOINT,
     FREE_KEYS,
     TRAINING_SECTIONS,
+    definition_of,
     differing_conditions,
     has_conditions,
 )
@@ -69,8 +70,11 @@ class FinishedRun:
 
     @property
     def sed_scores_eval(self) -> str:
-        """The version of sed_scores_eval that computed most metrics."""
-        return self.content["versions"]["sed_scores_eval"]
+        """The version of sed_scores_eval by whose definition most metrics are computed."""
+        version = definition_of(self.content, "sed_scores_eval")
+        if version is None:
+            raise KeyError("sed_scores_eval")
+        return version
 
     @property
     def seed(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
 
 from desed_task.atomic_files import sha256_of, write_json_atomic, write_text_atomic
 from desed_task.batch import Source
@@ -22,7 +25,7 @@ from local import corpora
 from local.data.datamodule import SedDataModule
 from local.data.digests import digest_truth
 from local.data.truth import Truth
-from local.scoring import figures, results
+from local.scoring import figures, results, verification
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
 from local.scoring.score_files import (
@@ -38,7 +41,14 @@ ROLLS_PER_CORPUS = 4
 
 
 class ResultWriter(Callback):
-    """Writes results.json, tables, scores and figures (PNG and TensorBoard) after a test."""
+    """Writes results.json, tables, scores and figures (PNG and TensorBoard) after a test.
+
+    Args:
+        verify: whether the metrics are then compared with those of the package sed_scores_eval.
+    """
+
+    def __init__(self, *, verify: bool = False) -> None:
+        self.verify = verify
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `metrics_test/{student,teacher}/...`, then results.json."""
@@ -55,19 +65,23 @@ class ResultWriter(Callback):
         if not trainer.is_global_zero:
             return
         writer = tensorboard_writer(trainer)
-        for role in ROLES:
-            place = folder / "metrics_test" / role
-            for report in accumulator.reports[role]:
-                for name, text in report.texts.items():
-                    write_text_atomic(place / name, text)
-            for truth in data.truths("test"):
-                write_scores(
-                    place / f"scores_{truth.source.name.lower()}.npz", *stored[role, truth.source]
-                )
-            for name, figure in _figures(accumulator, data, role, stored):
-                figures.save_figure(figure, place / f"{name}.png")
-                if writer is not None:
-                    writer.add_figure(f"test/{role}/{name}", figure, trainer.global_step)
+        # Compressing scores takes as long as drawing, and the interpreter's lock is free meanwhile.
+        with ThreadPoolExecutor(2) as pool:
+            written = [
+                pool.submit(write_scores, _place(folder, role) / _scores_file(source), *scores)
+                for (role, source), scores in stored.items()
+            ]
+            for role in ROLES:
+                place = _place(folder, role)
+                for report in accumulator.reports[role]:
+                    for name, text in report.texts.items():
+                        write_text_atomic(place / name, text)
+                for name, figure in _figures(accumulator, data, role, stored):
+                    figures.save_figure(figure, place / f"{name}.png")
+                    if writer is not None:
+                        _show_png(writer, f"test/{role}/{name}", place / f"{name}.png", trainer)
+            for file in written:
+                file.result()
         results.write_results(
             folder,
             accumulator.reports,
@@ -78,6 +92,28 @@ class ResultWriter(Callback):
             checkpoint=pl_module.tested_checkpoint.name,
             conditions=_conditions(stored, data, pl_module),
         )
+        if self.verify:
+            truths = data.truths("test")
+            smoothed = {role: [stored[role, of.source][1] for of in truths] for role in ROLES}
+            verification.add_verification(folder, accumulator.reports, smoothed, truths)
+
+
+def _place(folder: Path, role: str) -> Path:
+    return folder / "metrics_test" / role
+
+
+def _scores_file(source: Source) -> str:
+    return f"scores_{source.name.lower()}.npz"
+
+
+def _show_png(writer: SummaryWriter, tag: str, path: Path, trainer: pl.Trainer) -> None:
+    """Show a picture in TensorBoard as it is, where `add_figure` would draw it once more."""
+    png = path.read_bytes()
+    # A PNG's header, at a fixed place: width and height.
+    width, height = (int.from_bytes(png[place : place + 4], "big") for place in (16, 20))
+    image = Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=4)
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    writer.file_writer.add_summary(summary, trainer.global_step)
 
 
 def _conditions(

@@ -13,7 +13,7 @@ import numpy as np
 
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, Roc, psds_of_rocs
-from desed_task.evaluation.scores import Scores, as_detections, match_clips, truth_events
+from desed_task.evaluation.scores import Scores, as_detections, clips_with_events, match_clips
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import CLASSES, DESED_CLASSES
 from local.data.truth import scored_classes
@@ -52,7 +52,7 @@ class MedianFilterObjective:
         self.desed_labels, _ = scored_classes(events, DESED_CLASSES)
         chosen = scores.select(labels=self.desed_labels)
         # Clips with events only, as in the score-based metrics.
-        clips = [clip for clip, true in truth_events(events, chosen.vocabulary).items() if true]
+        clips = clips_with_events(events, chosen.vocabulary)
         self._desed, self._events = chosen.select(clips), events.select(clips)
         self._dataset_s = sum(desed.durations[clip_id] for clip_id in clips)
         self._segments = metrics.segment_part(

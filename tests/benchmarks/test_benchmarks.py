@@ -78,7 +78,12 @@ def test_every_part_has_its_rows(quick):
     wanted += [
         f"{stage}/{part}" for stage in ("validation", "devtest") for part in ("network", "scoring")
     ]
-    wanted += ["scores/median-filter", "scores/decoding", "metrics/maestro-segments"]
+    wanted += [
+        "devtest/sed_scores_eval",
+        "scores/median-filter",
+        "scores/decoding",
+        "metrics/maestro-segments",
+    ]
     wanted += [
         f"metrics/psds{number}/{kind}"
         for number in (1, 2)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import operator
 import os
-import signal
 import threading
 import time
 
 import pytest
 
 from desed_task.errors import InputError
-from desed_task.parallel import EvaluationPool, available_cores, thread_map
+from desed_task.parallel import available_cores, thread_map
 
 
 def test_results_come_in_the_items_order():
@@ -53,42 +50,6 @@ def test_the_bar_counts_the_items(capsys):
 def test_no_thread_at_all_is_refused():
     with pytest.raises(InputError, match="--jobs 0"):
         list(thread_map(str, range(3), jobs=0, desc="", progress=False))
-
-
-def killed(parent: int) -> int:
-    """Ends the process it runs in, unless that is the one that asked."""
-    if os.getpid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 7
-
-
-@pytest.mark.parametrize("n_processes", [0, 1, 2])
-def test_results_come_back_whatever_the_order(n_processes):
-    with EvaluationPool(n_processes) as pool:
-        results = [pool.start(math.pow, base, 2.0) for base in range(5)]
-        assert [result() for result in reversed(results)] == [16.0, 9.0, 4.0, 1.0, 0.0]
-
-
-def test_it_is_another_process_from_two_on():
-    with EvaluationPool(2) as pool:
-        assert pool.start(os.getpid)() != os.getpid()
-    with EvaluationPool(1) as pool:
-        assert pool.start(os.getpid)() == os.getpid()
-
-
-@pytest.mark.parametrize("n_processes", [0, 2])
-def test_errors_reach_the_one_who_asked(n_processes):
-    with EvaluationPool(n_processes) as pool:
-        result = pool.start(operator.truediv, 1, 0)
-        with pytest.raises(ZeroDivisionError):
-            result()
-
-
-def test_a_killed_process_costs_time_only():
-    with EvaluationPool(2) as pool:
-        first = pool.start(killed, os.getpid())
-        assert first() == 7
-        assert pool.start(math.sqrt, 9.0)() == 3.0
 
 
 def test_processors_are_counted():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import median_filter
 
 from desed_task.errors import InputError
@@ -22,6 +23,24 @@ def test_each_class_is_filtered_alone_with_its_own_length():
     for column, length in enumerate((1, 4, 9)):
         expected = median_filter(scores[:, column], size=length)
         np.testing.assert_array_equal(filtered[:, column], expected)
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 9, 20, 155, 400])
+@pytest.mark.parametrize("shape", [(40, 3), (5, 40, 3), (2, 3, 7, 3), (1, 3), (0, 40, 3)])
+def test_each_frame_has_the_median_of_its_surroundings(length, shape):
+    """Lengths beyond the signal (where scipy reflects it wrongly) and even ones too, and ties."""
+    values = np.random.default_rng(length).random(shape).round(1).astype(np.float32)
+    found = ClassMedianFilter([length] * 3)(values)
+    assert found.shape == shape and found.dtype == values.dtype
+    if not len(values):
+        return
+    reach = [(0, 0)] * (len(shape) - 2) + [(length // 2, length // 2), (0, 0)]
+    around = sliding_window_view(np.pad(values, reach, mode="symmetric"), length, axis=-2)
+    expected = np.sort(around, axis=-1)[..., : shape[-2], :, length // 2]
+    np.testing.assert_array_equal(found, expected)
+    if length < 20 <= shape[-2]:
+        size = (*(1,) * (len(shape) - 2), length, 1)
+        np.testing.assert_array_equal(found, median_filter(values, size=size))
 
 
 def test_lengths_that_do_not_fit():

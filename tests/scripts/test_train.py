@@ -47,6 +47,10 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
         f"test/{role}/{name}" for role in ("student", "teacher") for name in METRICS
     }
     assert content["versions"]["sed_scores_eval"] == "0.0.4"
+    assert content["definitions"]["sed_scores_eval"] == "0.0.4"
+    assert set(content["computed_by"].values()) == {"desed_task"}
+    packages = {name.split("/")[-1] for name in content["metrics"]}
+    assert packages == set(content["computed_by"]) == set(content["definitions"])
     assert content["versions"]["torch"] == torch.__version__
     assert content["clips"]["devtest"] > 0
     assert (content["missing"], content["missing_recordings"]) == ({}, {})
@@ -174,7 +178,7 @@ def test_results_name_what_was_absent(trained, extracted, run_script, tmp_path):
     assert "maestro_real_dev: recordings not on disk: 11, see results.json" in done.stdout
 
 
-def test_testing_the_best_checkpoint_gives_the_same_numbers(
+def test_testing_the_best_checkpoint_gives_the_same_numbers_which_are_sed_scores_eval_s(
     trained, extracted, run_script, tmp_path
 ):
     folder, _, _ = trained
@@ -189,6 +193,7 @@ def test_testing_the_best_checkpoint_gives_the_same_numbers(
         best,
         "--gpus",
         "0",
+        "--verify_metrics",
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -196,7 +201,11 @@ def test_testing_the_best_checkpoint_gives_the_same_numbers(
         json.loads((place / "results.json").read_text())
         for place in (folder, run_folder(tmp_path / "again"))
     )
+    verified = other.pop("verification")
     assert one == other
+    assert (verified["figures"], verified["differing"]) == (2 * (4 * 11 + 3 * 12), {})
+    told = "verified: 160 figures equal those of sed_scores_eval 0.0.4 to 1e-09\n"
+    assert f"sed_scores_eval 0.0.4\n{told}" in done.stdout
 
 
 def test_an_evaluation_set_gets_a_table_of_scores_a_clip(trained, extracted, run_script, tmp_path):

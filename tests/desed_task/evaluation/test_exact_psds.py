@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from desed_task.evaluation.exact_psds import exact_psds
-from desed_task.evaluation.psds import PSDS1, PSDS2, PsdsSpec, area, psds_from_scores
-from desed_task.evaluation.scores import Detections, FrameScores, Scores, as_sed_scores_eval
-from desed_task.evaluation.threshold_runs import find_runs, sums_below
+from desed_task.evaluation import sed_scores_eval_metrics as package
+from desed_task.evaluation.exact_psds import _roc, class_changes, exact_psds, several_exact_psds
+from desed_task.evaluation.psds import PSDS1, PSDS2, PsdsSpec, area, seconds_of_classes
+from desed_task.evaluation.scores import Detections, FrameScores, Scores
+from desed_task.evaluation.threshold_runs import find_rises, find_runs
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.postprocess import ClassMedianFilter
 
@@ -57,7 +59,7 @@ def oracle(scores: Scores, truth: Detections, spec: PsdsSpec):
         event = (float(onset_s), float(offset_s), scores.vocabulary[int(label)])
         listed[scores.clip_ids[clip]].append(event)
     lengths = dict.fromkeys(scores.clip_ids, 10.0)
-    return psds_from_scores(as_sed_scores_eval(scores), listed, lengths, spec)
+    return package.psds(package.as_frames(scores), listed, lengths, spec)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -138,10 +140,56 @@ def test_runs_are_what_thresholds_separate():
             edges = np.flatnonzero(np.diff(active.astype(int)))
             for first, last in list(pairwise(edges.tolist()))[::2]:
                 expected.setdefault((index, first, last), []).append(threshold)
-    assert {(*key, min(seen), max(seen) + 1) for key, seen in expected.items()} == found
+    # At -1 a whole signal is detected, as at any lower threshold.
+    lowest = {-1: -np.inf}
+    assert {
+        (*key, lowest.get(min(seen), min(seen)), max(seen) + 1) for key, seen in expected.items()
+    } == found
 
 
-def test_sums_below_a_level():
-    levels = np.array([2, 0, -1, 2])
-    assert sums_below(levels, 4).tolist() == [3, 2, 2, 0]
-    assert sums_below(levels, 4, np.array([0.5, 1.0, 9.0, 2.0])).tolist() == [3.5, 2.5, 2.5, 0.0]
+def test_rises_count_the_runs_of_a_threshold():
+    signals = np.random.default_rng(6).integers(0, 6, size=(40, 12)).astype(float)
+    signals[3, 2:5] = -np.inf
+    runs, rises = find_runs(signals), find_rises(signals)
+    for threshold in range(-1, 6):
+        found, counted = (
+            np.bincount(one.signal[(one.low <= threshold) & (threshold < one.high)], minlength=40)
+            for one in (runs, rises)
+        )
+        np.testing.assert_array_equal(counted, found)
+
+
+def test_several_psds_are_each_of_them():
+    scores, truth = corpus(25, 4, seed=9)
+    specs = list(SPECS.values())
+    together = several_exact_psds(scores, truth, dataset_s=250.0, specs=specs)
+    for spec, found in zip(specs, together, strict=True):
+        alone = exact_psds(scores, truth, dataset_s=250.0, spec=spec)
+        assert found.value == pytest.approx(alone.value, abs=1e-12)
+        assert found.per_class == pytest.approx(alone.per_class, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("max_efpr", [5.0, 50.0, 370.0, 1e6])
+def test_thresholds_beyond_the_curve_change_nothing(dtype, max_efpr):
+    """Clips with a single class, whose scores fall to one long run: false positives get fewer."""
+    scores, truth = corpus(30, 3, seed=4)
+    kept = truth.label_index == truth.clip_index % 3
+    truth = truth.rows(kept)
+    scores = scores.map(lambda values: (values - 0.2).astype(dtype))  # below 0 as well
+    spec = replace(PSDS2, max_efpr=max_efpr)
+    everything = [
+        _roc(changes, int((truth.label_index == label).sum()), class_s, 300.0, spec)
+        for class_s in [seconds_of_classes(truth, 3)]
+        for label, (changes,) in enumerate(class_changes(scores, truth, [spec]))
+    ]
+    found = exact_psds(scores, truth, dataset_s=300.0, spec=spec)
+    for roc, whole in zip(found.class_rocs.values(), everything, strict=True):
+        np.testing.assert_allclose(roc.efpr, whole.efpr, atol=1e-9)
+        np.testing.assert_array_equal(roc.tpr, whole.tpr)
+    assert found.value == pytest.approx(oracle(scores, truth, spec).value, abs=1e-9)
+    n_all, n_kept = (
+        sum(len(changes.score) for (changes,) in class_changes(scores, truth, [spec], most))
+        for most in (np.inf, max_efpr / 12 + 1)
+    )
+    assert n_kept < n_all / 2 if max_efpr < 100 else n_kept == n_all

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from desed_task.evaluation import sed_scores_eval_metrics as package
 from desed_task.evaluation.intersection import intersection_counts
 from desed_task.evaluation.psds import (
     PSDS1,
@@ -14,10 +15,9 @@ from desed_task.evaluation.psds import (
     PsdsSpec,
     Roc,
     area,
-    psds_from_scores,
     psds_from_thresholds,
 )
-from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval, detect
+from desed_task.evaluation.scores import Detections, Scores, detect
 from desed_task.labels import FrameGrid, Vocabulary
 
 LABELS = ("Dog", "Cat")
@@ -94,7 +94,7 @@ def test_every_score_its_own_threshold_gives_the_exact_psds(sparse):
     for published in (PSDS1, PSDS2):
         # 80 s hold few false positives an hour: one is 45.
         spec = replace(published, max_efpr=2000.0)
-        exact = psds_from_scores(as_sed_scores_eval(scores), truth_by_clip, durations, spec)
+        exact = package.psds(package.as_frames(scores), truth_by_clip, durations, spec)
         swept = psds_from_thresholds(
             points, events(*truth_rows), LABELS, dataset_s=sum(durations.values()), spec=spec
         )

@@ -1,4 +1,4 @@
-"""Scores in one array: selection, decoding, and the border to sed_scores_eval."""
+"""Scores in one array: selection, decoding, and the data frames that sed_scores_eval takes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from desed_task.errors import InputError
 from desed_task.evaluation.scores import (
     FrameScores,
     Scores,
-    as_sed_scores_eval,
     check_durations,
     detect,
+    detect_at,
 )
+from desed_task.evaluation.sed_scores_eval_metrics import as_frames
 from desed_task.labels import FrameGrid, Vocabulary
 
 GRID = FrameGrid()
@@ -58,6 +59,22 @@ def test_a_threshold_is_exceeded_not_met():
     assert len(detect(scores, 0.5)) == 0 and len(detect(scores, 0.49)) == 1
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_thresholds", [1, 7, 300])
+def test_detections_at_several_thresholds_are_those_at_each(ragged, dtype, n_thresholds):
+    """Scores just at a threshold, clips of several lengths, and classes that score nothing."""
+    thresholds = (np.arange(n_thresholds) + 0.5) / n_thresholds
+    tied = ragged.map(lambda values: (values * 100).round().astype(dtype) / 100)
+    tied = tied.map(lambda values: values * np.array([1, 1, 0], dtype=dtype))
+    for one in (ragged, tied, ragged.select(["y"]), ragged.select([])):
+        found = detect_at(one, thresholds)
+        assert len(found) == n_thresholds
+        for threshold, of_threshold in zip(thresholds, found, strict=True):
+            expected = detect(one, threshold)
+            for name, column in vars(expected).items():
+                np.testing.assert_array_equal(getattr(of_threshold, name), column)
+
+
 def test_detections_in_the_padding_are_dropped(scores):
     found = detect(scores, 0.7)
     kept = found.within(np.array([10.0, 5.0, 10.0, 10.0]))
@@ -66,7 +83,7 @@ def test_detections_in_the_padding_are_dropped(scores):
 
 
 def test_data_frames_hold_times_and_scores(scores):
-    frames = as_sed_scores_eval(scores)
+    frames = as_frames(scores)
     assert list(frames) == ["a", "b", "c", "d"]
     frame = frames["b"]
     assert list(frame) == ["onset", "offset", "Dog", "Cat", "Speech"]
@@ -117,7 +134,7 @@ def test_longer_clips_are_selected_mapped_and_detected_too(ragged):
         np.testing.assert_array_equal(found.onset_s[rows], onset)
         np.testing.assert_array_equal(found.offset_s[rows], offset)
         np.testing.assert_array_equal(found.label_index[rows], label)
-    frames = as_sed_scores_eval(ragged)
+    frames = as_frames(ragged)
     assert list(frames) == list(ragged.clip_ids) and len(frames["y"]) == 469
     assert frames["y"]["offset"].iloc[-1] == 30.0
 

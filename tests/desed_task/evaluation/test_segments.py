@@ -7,15 +7,15 @@ import pytest
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
-from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval
+from desed_task.evaluation import sed_scores_eval_metrics as package
+from desed_task.evaluation.scores import Detections, Scores, as_detections
 from desed_task.evaluation.segments import (
     Segments,
     clip_segments,
     clip_span,
     on_recordings,
     overlap_add,
-    scores_of_segments,
-    segment_frames,
+    recording_segments,
     segment_scores,
     segment_weights,
     segments_of,
@@ -73,7 +73,7 @@ def test_segments_end_with_the_recording():
     lengths = {"r": 10.0, "q": 3.25}
     pieces = overlap_add(scores, lengths)
     assert {name: len(values) for name, values in pieces.items()} == {"q": 4, "r": 10}
-    frame = segment_frames(pieces, lengths, VOCABULARY.labels)["q"]
+    frame = package.segment_frames(pieces, lengths, VOCABULARY.labels)["q"]
     assert frame["onset"].tolist() == [0, 1, 2, 3] and frame["offset"].tolist() == [1, 2, 3, 3.25]
     assert list(frame.columns) == ["onset", "offset", "car", "footsteps"]
 
@@ -158,20 +158,62 @@ def test_maxima_are_sed_scores_eval_s_own_of_frame_scores(grid, decimals):
         for clip, label, onset_s, offset_s in zip(*vars(truth).values(), strict=True):
             event = (float(onset_s), float(offset_s), scores.vocabulary[label])
             events[scores.clip_ids[clip]].append(event)
-        theirs = segment_scores(as_sed_scores_eval(scores), events, lengths, max_fpr=0.1)
+        theirs = package.package_segment_scores(
+            package.as_frames(scores), events, lengths, max_fpr=0.1
+        )
         found = clip_segments(scores, truth, np.array(LENGTHS_S))
-        ours = scores_of_segments(found, scores.vocabulary.labels, max_fpr=0.1)
+        ours = segment_scores(found, scores.vocabulary.labels, max_fpr=0.1)
         assert len(found.values) == sum(np.ceil(LENGTHS_S))
         for name, value in theirs._asdict().items():
             assert getattr(ours, name) == pytest.approx(value, abs=1e-9, nan_ok=True), name
         assert 0.4 < ours.f1 < 0.9 and 0.4 < ours.auc < 0.9 and 0.02 < ours.partial_auc < 0.7
 
 
+RECORDINGS_S = (12.0, 0.4, 7.0000001, 30.0, 3.25, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["random", "tied", "silent", "everywhere"])
+@pytest.mark.parametrize("max_fpr", [0.1, 0.5])
+def test_segments_of_recordings_are_scored_as_by_sed_scores_eval(kind, max_fpr):
+    rng = np.random.default_rng(7)
+    labels, names = ("a", "b", "c"), tuple(f"r{number}" for number in range(len(RECORDINGS_S)))
+    pieces = {
+        name: rng.random((int(np.ceil(length_s)), 3))
+        for name, length_s in zip(names, RECORDINGS_S, strict=True)
+    }
+    if kind == "tied":
+        pieces = {name: values.round(1) for name, values in pieces.items()}
+    elif kind == "silent":
+        pieces = {name: values * [0.0, 1.0, 1.0] for name, values in pieces.items()}
+    rows = [
+        (clip, label, onset_s, onset_s + 0.7 + rng.integers(0, 3))
+        for clip, length_s in enumerate(RECORDINGS_S)
+        for label in range(3)
+        for onset_s in (np.floor(rng.uniform(0, length_s)), rng.uniform(0, length_s))
+    ]
+    if kind == "everywhere":  # no segment is without a, whose areas do not exist
+        rows += [(clip, 0, 0.0, length_s) for clip, length_s in enumerate(RECORDINGS_S)]
+    clip, label, onset_s, offset_s = (np.array(column) for column in zip(*rows, strict=True))
+    vocabulary = Vocabulary(labels)
+    certain = np.ones(len(rows), dtype=np.float32)
+    table = EventTable(names, clip, onset_s, offset_s, label, certain, vocabulary).joined()
+    truth, duration_s = as_detections(table, vocabulary), np.array(RECORDINGS_S)
+    segments = recording_segments(list(pieces.values()), truth, duration_s)
+    ours = segment_scores(segments, labels, max_fpr=max_fpr)
+    durations = dict(zip(names, RECORDINGS_S, strict=True))
+    events = package.truth_events(table, vocabulary)
+    frames = package.segment_frames(pieces, durations, labels)
+    theirs = package.package_segment_scores(frames, events, durations, max_fpr=max_fpr)
+    for name, value in theirs._asdict().items():
+        assert getattr(ours, name) == pytest.approx(value, abs=1e-9, nan_ok=True), name
+    assert np.isnan(ours.auc_per_class["a"]) == (kind == "everywhere")
+
+
 def test_areas_and_f1_of_a_handful_of_segments():
     """Scores 0.9 + 0.8 - 0.7 + 0.2 - (+ active): in closed form."""
     values = np.array([[0.9], [0.8], [0.7], [0.2]])
     active = np.array([[True], [False], [True], [False]])
-    found = scores_of_segments(Segments(values, active), ["car"], max_fpr=0.5)
+    found = segment_scores(Segments(values, active, np.zeros(4, int)), ["car"], max_fpr=0.5)
     assert found.auc == pytest.approx(0.5 * 0.5 + 0.5 * 1.0)
     assert found.partial_auc == pytest.approx(0.5)
     # All above 0.7 or at it: 2 hits of 3, none missed.

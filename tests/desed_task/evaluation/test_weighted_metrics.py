@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from desed_task.evaluation import clip_counts, fscores
-from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_scores, psds_from_thresholds
-from desed_task.evaluation.scores import Detections, Scores, as_sed_scores_eval, detect
-from desed_task.evaluation.segments import segment_frames, segment_scores
+from desed_task.evaluation import sed_scores_eval_metrics as package
+from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_thresholds
+from desed_task.evaluation.scores import Detections, Scores, detect
+from desed_task.evaluation.segments import Segments, recording_segments
 from desed_task.evaluation.weighted_metrics import count_deltas
 from desed_task.labels import FrameGrid, Vocabulary
 
@@ -85,41 +86,46 @@ class Corpus:
         return {name: events for name, events in found.items() if events or every}
 
     def frames(self, events):
-        return as_sed_scores_eval(self.scores.select(list(events)))
+        return package.as_frames(self.scores.select(list(events)))
 
-    def segments(self):
-        """Frames of one second, as of recordings."""
-        values = {
+    def pieces(self):
+        """Scores of segments, as of recordings."""
+        return {
             name: rows[:150].reshape(10, 15, -1).mean(axis=1)[: int(np.ceil(self.durations[name]))]
             for name, rows in zip(self.names, self.scores.values, strict=True)
         }
-        return segment_frames(values, self.durations, self.scores.vocabulary.labels)
+
+    def with_events(self):
+        """Where there is an event, and the detections there, as sed_scores_eval counts them."""
+        there = np.isin(np.arange(len(self.names)), self.truth.clip_index)
+        half = detect(self.scores, 0.5)
+        return there, half.rows(there[half.clip_index])
 
 
-def weighted_metrics(corpus, labels=LABELS):
-    events = corpus.events(labels)
-    frames = corpus.frames(events)
-    names, durations = corpus.names, corpus.durations
+ROUNDED = {"decimals": fscores.SED_SCORES_EVAL_DECIMALS}
+
+
+def weighted_metrics(corpus):
     half = detect(corpus.scores, 0.5)
-    every = corpus.events(labels, every=True)
+    there, of_those = corpus.with_events()
+    truth, shape, duration_s = corpus.truth, corpus.shape, corpus.duration_s
+    segments = recording_segments(list(corpus.pieces().values()), truth, duration_s)
     return [
         *(
-            clip_counts.psds_by_threshold(
-                corpus.points, corpus.truth, 3, duration_s=corpus.duration_s, spec=spec
-            )
+            clip_counts.psds_by_threshold(corpus.points, truth, 3, duration_s=duration_s, spec=spec)
             for spec in (PSDS1, PSDS2, WIDE2)
         ),
-        *(
-            clip_counts.psds_by_score(frames, events, names, durations, spec)
-            for spec in (PSDS1, PSDS2, WIDE2)
+        *clip_counts.exact_psds_by_clip(
+            corpus.scores,
+            truth,
+            duration_s=np.where(there, duration_s, 0.0),
+            specs=[PSDS1, PSDS2, WIDE2],
         ),
-        clip_counts.weighted_intersection_f1(half, corpus.truth, corpus.shape, dtc=0.5, gtc=0.5),
-        clip_counts.weighted_collar_f1(half, corpus.truth, corpus.shape, **COLLARS),
-        clip_counts.intersection_f1_by_score(
-            frames, events, names, threshold=0.5, dtc=0.5, gtc=0.5
-        ),
-        clip_counts.collar_f1_by_score(frames, events, names, threshold=0.5, **COLLARS),
-        clip_counts.segment_metrics(corpus.segments(), every, durations, max_fpr=0.1),
+        clip_counts.weighted_intersection_f1(half, truth, shape, dtc=0.5, gtc=0.5),
+        clip_counts.weighted_collar_f1(half, truth, shape, **COLLARS),
+        clip_counts.weighted_intersection_f1(of_those, truth, shape, dtc=0.5, gtc=0.5, **ROUNDED),
+        clip_counts.weighted_collar_f1(of_those, truth, shape, **COLLARS, **ROUNDED),
+        clip_counts.segments_by_unit(segments, len(corpus.names), max_fpr=0.1),
     ]
 
 
@@ -129,8 +135,9 @@ def plain_metrics(corpus):
     frames = corpus.frames(events)
     half = detect(corpus.scores, 0.5)
     dataset_s = corpus.duration_s.sum()
-    segments = segment_scores(
-        corpus.segments(), corpus.events(labels, every=True), corpus.durations, max_fpr=0.1
+    pieces = package.segment_frames(corpus.pieces(), corpus.durations, labels)
+    segments = package.package_segment_scores(
+        pieces, corpus.events(labels, every=True), corpus.durations, max_fpr=0.1
     )
     intersection = {"dtc": 0.5, "gtc": 0.5}
     return [
@@ -140,16 +147,13 @@ def plain_metrics(corpus):
             ).value
             for spec in (PSDS1, PSDS2, WIDE2)
         ),
-        *(
-            psds_from_scores(frames, events, corpus.durations, s).value
-            for s in (PSDS1, PSDS2, WIDE2)
-        ),
+        *(package.psds(frames, events, corpus.durations, s).value for s in (PSDS1, PSDS2, WIDE2)),
         fscores.intersection_fscore(half, corpus.truth, labels, **intersection)
         .as_psds_eval()
         .macro,
         fscores.collar_fscore(half, corpus.truth, labels, **COLLARS).macro,
-        fscores.intersection_fscore_from_scores(frames, events, threshold=0.5, **intersection)[0],
-        fscores.collar_fscore_from_scores(frames, events, threshold=0.5, **COLLARS)[0],
+        package.intersection_f1(frames, events, threshold=0.5, **intersection)[0],
+        package.collar_f1(frames, events, threshold=0.5, **COLLARS)[0],
         segments.f1,
         segments.auc,
         segments.partial_auc,
@@ -230,10 +234,9 @@ def test_classes_without_a_true_positive_leave_the_mean_of_psds_eval_s_f1():
 
 
 def test_a_class_active_in_every_segment_has_no_area():
-    frames = segment_frames({"r": np.array([[0.9], [0.1]])}, {"r": 2.0}, ["car"])
-    metric = clip_counts.segment_metrics(
-        frames, {"r": [(0.0, 2.0, "car")]}, {"r": 2.0}, max_fpr=0.1
-    )
+    values, active = np.array([[0.9], [0.1]]), np.ones((2, 1), dtype=bool)
+    segments = Segments(values, active, np.zeros(2, dtype=int))
+    metric = clip_counts.segments_by_unit(segments, 1, max_fpr=0.1)
     f1, auc, partial = metric.values(np.ones(1))
     assert f1 == 1.0 and np.isnan([auc, partial]).all()
 

@@ -13,15 +13,15 @@ import pytest
 from desed_task.dataio.annotations import EventTable, read_durations, read_strong_table
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores, as_detections
-from desed_task.evaluation.segments import clip_segments, scores_of_segments
+from desed_task.evaluation.segments import clip_segments, on_recordings, segment_scores
 from desed_task.labels import FrameGrid
-from desed_task.parallel import EvaluationPool
 from desed_task.postprocess import ClassMedianFilter
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import load_config
 from local.data.truth import scored_classes
 from local.scoring.metrics import HIT_ONLY
 from local.scoring.objective import obj_metric
+from local.scoring.verification import desed_package_metrics, figures, maestro_package_metrics
 from tests.local.scoring.by_stage import score_desed, score_maestro
 
 CONF = Path(__file__).resolve().parents[3] / "confs" / "pretrained.yaml"
@@ -114,6 +114,7 @@ def test_overlapping_events_are_merged_with_one_warning(published):
     assert report.metrics == score_desed(arguments[0], events, arguments[1], **TEST).metrics
 
 
+PACKAGE = "sed_scores_eval"
 FROM_SCORES = ("psds1", "intersection_f1_macro_thres05", "collar_f1_macro_thres05")
 
 
@@ -127,28 +128,65 @@ def sparse(scores, events, durations):
     return scores.map(lambda _: values), events.rows(kept), lengths
 
 
-@pytest.mark.parametrize("kind", ["as it is", "tied", "sparse"])
-def test_a_validation_has_the_figures_of_a_test(published, kind):
-    arguments = published["desed_scores"], published["desed"], published["desed_s"]
+def assert_as_package(report, theirs):
+    """Each figure under the package's name is the package's own, per class as well."""
+    pairs = list(figures(report, theirs))
+    assert {name for name, *_ in pairs} >= {n for n in report.metrics if n.endswith(PACKAGE)}
+    for name, ours, value in pairs:
+        assert ours == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.parametrize("kind", ["as it is", "tied", "sparse", "float64", "one class"])
+def test_a_test_and_a_validation_have_the_figures_of_sed_scores_eval(published, kind):
+    scores, events, durations = (published[f"desed{part}"] for part in ("_scores", "", "_s"))
     if kind == "tied":  # many scores are just the threshold
-        tied = arguments[0].map(lambda values: (values * 10).round() / 10)
-        arguments = (tied, *arguments[1:])
+        scores = scores.map(lambda values: (values * 10).round() / 10)
     elif kind == "sparse":
-        arguments = sparse(*arguments)
+        scores, events, durations = sparse(scores, events, durations)
+    elif kind == "float64":
+        scores = scores.map(lambda values: values.astype(np.float64) ** 0.5)
+    elif kind == "one class":
+        events = events.rows(events.label_index == VOCABULARY.index("Speech"))
     test, val = (
-        score_desed(*arguments, stage=stage, role="student", n_thresholds=50)
+        score_desed(scores, events, durations, stage=stage, role="student", n_thresholds=50)
         for stage in ("test", "val")
     )
+    assert_as_package(test, desed_package_metrics(scores, events, durations, role="student"))
     assert len(val.metrics) == len(FROM_SCORES)
     for part in ("metrics", "per_class"):
         for name in FROM_SCORES:
-            exact = getattr(val, part)[f"val/student/{name}/sed_scores_eval"]
-            of_test = getattr(test, part)[f"test/student/{name}/sed_scores_eval"]
-            assert exact == pytest.approx(of_test, abs=1e-9)
-    assert set(val.curves) == {"psds1"}
+            of_val = getattr(val, part)[f"val/student/{name}/{PACKAGE}"]
+            assert of_val == pytest.approx(getattr(test, part)[f"test/student/{name}/{PACKAGE}"])
+    assert (set(val.curves), set(test.curves)) == ({"psds1"}, {"psds1", "psds2"})
 
 
-def test_events_at_the_collar_count_in_a_validation_as_in_a_test():
+@pytest.mark.parametrize("kind", ["as it is", "tied", "everywhere"])
+def test_segments_of_a_test_have_the_figures_of_sed_scores_eval(published, kind):
+    scores, events, durations = (published[f"maestro{part}"] for part in ("_scores", "", "_s"))
+    if kind == "tied":
+        scores = scores.map(lambda values: values.round(1))
+    elif kind == "everywhere":  # nothing but car: no segment without it, so it has no area
+        n_clips = len(events.clip_ids)
+        events = EventTable(
+            events.clip_ids,
+            np.arange(n_clips),
+            np.zeros(n_clips),
+            np.array(list(clip_lengths(events.clip_ids).values())),
+            np.full(n_clips, VOCABULARY.index("car")),
+            np.ones(n_clips, dtype=np.float32),
+            VOCABULARY,
+        )
+        moved = on_recordings(events)
+        ends_s = [moved.offset_s[moved.clip_index == k].max() for k in range(len(moved.clip_ids))]
+        durations = dict(zip(moved.clip_ids, ends_s, strict=True))
+    report = score_maestro(scores, events, durations, **TEST)
+    theirs = maestro_package_metrics(scores, events, durations, role="student")
+    assert_as_package(report, theirs)
+    auc = report.per_class["test/student/segment_mauc/sed_scores_eval"]["car"]
+    assert (auc is None) == (kind == "everywhere")
+
+
+def test_events_at_the_collar_count_as_in_sed_scores_eval():
     """Detections end on frames, so that truth 0.2 s away from one may round to either side."""
     boundaries_s = FrameGrid().boundaries_s
     names = tuple(f"Y{number}_0.000_10.000" for number in range(60))
@@ -179,6 +217,8 @@ def test_events_at_the_collar_count_in_a_validation_as_in_a_test():
         for stage in ("test", "val")
     )
     name = "student/collar_f1_macro_thres05"
+    package = desed_package_metrics(scores, events, dict.fromkeys(names, 10.0), role="student")
+    assert package.metrics[f"test/{name}/sed_scores_eval"] == 1.0
     assert val.metrics[f"val/{name}/sed_scores_eval"] == 1.0
     assert test.metrics[f"test/{name}/sed_scores_eval"] == 1.0
     assert test.metrics[f"test/{name}/sed_eval"] < 1.0
@@ -206,26 +246,14 @@ def on_the_grid(n_clips, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_shares_that_just_meet_their_criterion_count_in_a_validation_as_in_a_test(seed):
+def test_shares_that_just_meet_their_criterion_count_as_in_sed_scores_eval(seed):
     arguments = on_the_grid(40, seed)
-    test, val = (score_desed(*arguments, **changes) for changes in (TEST, VALIDATION))
-    for name in FROM_SCORES:
-        of_val = val.metrics[f"val/student/{name}/sed_scores_eval"]
-        assert of_val == pytest.approx(test.metrics[f"test/student/{name}/sed_scores_eval"])
+    test = score_desed(*arguments, **TEST)
+    assert_as_package(test, desed_package_metrics(*arguments, role="student"))
     # psds_eval does not round, so that the example tells the two rules apart.
     by_intersection = "test/student/intersection_f1_macro_thres05"
     exact = test.metrics[f"{by_intersection}/sed_scores_eval"]
     assert 0 < test.metrics[f"{by_intersection}/psds_eval"] < exact - 0.02
-
-
-def test_other_processes_find_the_same(published):
-    arguments = published["desed_scores"], published["desed"], published["desed_s"]
-    with EvaluationPool(2) as pool:
-        beside = score_desed(*arguments, **TEST, pool=pool)
-    here = score_desed(*arguments, **TEST)
-    assert beside.metrics == here.metrics
-    assert beside.per_class == here.per_class
-    assert list(beside.metrics) == list(here.metrics)
 
 
 def clip_lengths(clip_ids):
@@ -286,7 +314,7 @@ def test_of_all_clips_the_mechanism_gives_the_third_figures(published):
     scores = published["maestro_scores"].select(table.clip_ids, labels)
     duration_s = np.array(list(clip_lengths(table.clip_ids).values()))
     pieces = clip_segments(scores, as_detections(certain, scores.vocabulary), duration_s)
-    found = scores_of_segments(pieces, labels, max_fpr=0.1)
+    found = segment_scores(pieces, labels, max_fpr=0.1)
     expected = published["validation"]["maestro_own_lengths_all_clips"]
     ours = dict(zip(expected, (found.f1, found.auc, found.partial_auc), strict=True))
     assert ours == pytest.approx(expected, abs=1e-6)

@@ -433,12 +433,23 @@ def test_a_recount_knows_classes_without_a_true_positive(copy):
 
 
 def test_other_versions_of_sed_scores_eval_are_told(folders, copy):
-    versions = {"sed_scores_eval": "0.0.9"}
-    found = summarized(folders["good1"], copy(versions=versions, scoring=None))
+    """Of tests by earlier versions of the recipe, whose metrics the package computed."""
+    old = {"versions": {"sed_scores_eval": "0.0.9"}, "definitions": None}
+    found = summarized(folders["good1"], copy(**old, scoring=None))
     (note,) = [note for note in found.notes if "sed_scores_eval" in note]
     assert "differs between the runs: 0.0.4 (" in note and "0.0.9 (" in note
     with pytest.raises(InputError, match=r"versions\.sed_scores_eval: '0\.0\.9' against '0\.0\.4'"):
-        summarized(folders["good1"], copy(folder="copy2", versions=versions))
+        summarized(folders["good1"], copy(folder="copy2", **old))
+
+
+@pytest.mark.parametrize("installed", ["0.0.9", "not installed"])
+def test_the_installed_version_of_sed_scores_eval_does_not_matter(folders, copy, installed):
+    run = copy(versions={"sed_scores_eval": installed})
+    found = summarized(folders["good1"], run)
+    assert [note for note in found.notes if "sed_scores_eval" in note] == ["sed_scores_eval 0.0.4"]
+    # Nor who computed the metrics, as the arrays agree with the package of that version.
+    by_package = {"versions": {"sed_scores_eval": "0.0.4"}, "definitions": None}
+    summarized(run, copy(folder="before", **by_package, computed_by=None))
 
 
 def test_without_scores_everything_but_intervals_is_there(folders, copy):

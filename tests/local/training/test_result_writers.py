@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from sed_scores_eval.base_modules.io import read_sed_scores
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
+from local.scoring import figures
 from local.scoring.score_files import crop_boundaries, write_score_tables
+from local.training import result_writers
 
 GRID = FrameGrid()
 
@@ -44,6 +51,17 @@ def test_no_frame_begins_after_the_end_of_its_clip(duration_s, n_frames, end_s, 
     assert list(read.columns) == ["onset", "offset", *VOCABULARY]
     np.testing.assert_allclose(read["offset"], ends_s[1:], atol=1e-7)
     np.testing.assert_allclose(read[list(VOCABULARY)], scores.values[0, :n_frames], atol=5e-7)
+
+
+def test_tensorboard_shows_the_saved_picture(tmp_path):
+    png = tmp_path / "figure.png"
+    figures.save_figure(Figure(figsize=(3, 2)), png)
+    with SummaryWriter(str(tmp_path)) as writer:
+        result_writers._show_png(writer, "test/student/x", png, SimpleNamespace(global_step=7))
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    (image,) = shown.Images("test/student/x")
+    assert image.encoded_image_string == png.read_bytes()
+    assert (image.width, image.height, image.step) == (330, 220, 7)
 
 
 def test_a_clip_of_whole_frames_gets_that_many():

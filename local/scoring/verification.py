@@ -1,0 +1,184 @@
+"""Compare a test's metrics with those of the package sed_scores_eval itself (--verify_metrics)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from desed_task.atomic_files import write_json_atomic
+from desed_task.dataio.annotations import EventTable
+from desed_task.errors import InputError
+from desed_task.evaluation.psds import PSDS1, PSDS2
+from desed_task.evaluation.scores import Scores
+from desed_task.evaluation.segments import overlap_add
+from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
+from local.cli.versions import versions
+from local.data.truth import Truth
+from local.scoring.metrics import (
+    COLLAR,
+    F1_THRESHOLD,
+    INTERSECTION,
+    MAX_FPR,
+    desed_part,
+    segment_part,
+)
+from local.scoring.report import CorpusMetrics, MetricTable
+from local.scoring.results import RESULTS_FILE, VERIFICATION
+
+PACKAGE = "sed_scores_eval"
+TOLERANCE = 1e-9
+EXIT_DIFFERENT = 1
+
+
+def check_installed() -> None:
+    """Check that the package is there, before hours of training.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if find_spec(PACKAGE) is None:
+        raise InputError(
+            f"--verify_metrics: {PACKAGE} is not installed; install it (pip install {PACKAGE}), or "
+            "test without the flag, which does not need it"
+        )
+
+
+def add_verification(
+    folder: Path,
+    reports: Mapping[str, Sequence[CorpusMetrics]],
+    scores: Mapping[str, Sequence[Scores]],
+    truths: Sequence[Truth],
+) -> None:
+    """Compute the metrics by the package too and add the comparison to results.json.
+
+    Args:
+        folder: the run folder, which results.json has been written to, so that no error of the
+            package loses results.
+        reports: role -> reports of the DESED and the MAESTRO part.
+        scores: role -> post-processed scores of the same.
+        truths: truth of the same.
+    """
+    print(f"computing the metrics by {PACKAGE} as well, which takes up to a minute")
+    package = f"{PACKAGE} {versions()[PACKAGE]}"
+    found: dict[str, Any] = {"package": package, "tolerance": TOLERANCE}
+    try:
+        pairs = [
+            pair
+            for role, of_role in reports.items()
+            for report, theirs in zip(
+                of_role, package_metrics(scores[role], truths, role), strict=True
+            )
+            for pair in figures(report, theirs)
+        ]
+        found["figures"] = len(pairs)
+        found["differing"] = {
+            name: {"reported": ours, PACKAGE: value}
+            for name, ours, value in pairs
+            if not _equal(ours, value)
+        }
+    # Whatever the package raises, the test is finished and its files are written.
+    except Exception as error:
+        found["error"] = f"{type(error).__name__}: {error}"
+    content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+    write_json_atomic(folder / RESULTS_FILE, {**content, VERIFICATION: found})
+
+
+def exit_status(folder: Path, *, asked: bool) -> int:
+    """0, or 1 if a verification was asked for and did not show that the metrics are equal.
+
+    Args:
+        folder: a run folder.
+        asked: whether --verify_metrics was given.
+    """
+    if not asked:
+        return 0
+    content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+    if VERIFICATION not in content:
+        checkpoint = folder / "checkpoints" / content["checkpoint"]
+        print(
+            f"--verify_metrics: {folder} was tested before, without it; verify it with "
+            f"--verify_metrics --test_from_checkpoint {checkpoint}"
+        )
+        return EXIT_DIFFERENT
+    equal = content[VERIFICATION].get("differing") == {}
+    return 0 if equal else EXIT_DIFFERENT
+
+
+def package_metrics(
+    scores: Sequence[Scores], truths: Sequence[Truth], role: str
+) -> tuple[MetricTable, MetricTable]:
+    """The package's own metrics of the DESED and the MAESTRO part of a test.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+    """
+    desed, maestro = truths
+    return (
+        desed_package_metrics(scores[0], desed.events, desed.durations, role=role),
+        maestro_package_metrics(scores[1], maestro.events, maestro.durations, role=role),
+    )
+
+
+def desed_package_metrics(
+    scores: Scores, events: EventTable, durations: Mapping[str, float], *, role: str
+) -> MetricTable:
+    """What `desed_test_metrics` reports under the package's name, by the package."""
+    from desed_task.evaluation import sed_scores_eval_metrics as package
+
+    part = desed_part(scores, events, durations)
+    chosen = part.events.select(part.with_events)
+    truth = package.truth_events(chosen, part.scores.vocabulary)
+    frames = package.as_frames(part.scores.select(part.with_events))
+    table = MetricTable("test", role, DESED_CLASSES)
+    for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
+        psds = package.psds(frames, truth, durations, spec)
+        table.put(name, PACKAGE, psds.value, psds.per_class)
+    at = {"threshold": F1_THRESHOLD}
+    by_intersection = package.intersection_f1(frames, truth, **at, **INTERSECTION)
+    table.put("intersection_f1_macro_thres05", PACKAGE, *by_intersection)
+    by_collar = package.collar_f1(frames, truth, **at, **COLLAR)
+    table.put("collar_f1_macro_thres05", PACKAGE, *by_collar)
+    return table
+
+
+def maestro_package_metrics(
+    scores: Scores, events: EventTable, durations: Mapping[str, float], *, role: str
+) -> MetricTable:
+    """What `maestro_metrics` reports in a test, by the package."""
+    from desed_task.evaluation import sed_scores_eval_metrics as package
+
+    part = segment_part(scores, events, durations, "test")
+    vocabulary = part.scores.vocabulary
+    pieces = overlap_add(part.scores, part.durations)
+    frames = package.segment_frames(pieces, part.durations, vocabulary.labels)
+    truth = package.truth_events(part.events, vocabulary)
+    found = package.package_segment_scores(frames, truth, part.durations, max_fpr=MAX_FPR)
+    table = MetricTable("test", role, MAESTRO_SCORED_CLASSES)
+    table.put("segment_f1_macro_thresopt", PACKAGE, found.f1, found.f1_per_class)
+    table.put("segment_mauc", PACKAGE, found.auc, found.auc_per_class)
+    table.put("segment_mpauc", PACKAGE, found.partial_auc, found.partial_auc_per_class)
+    return table
+
+
+def figures(
+    report: CorpusMetrics, theirs: MetricTable
+) -> Iterator[tuple[str, float | None, float | None]]:
+    """Name, reported value and the package's, of every metric of the package and its classes."""
+    for name, value in theirs.metrics.items():
+        yield name, _plain(report.metrics[name]), _plain(value)
+        for label, of_class in theirs.per_class[name].items():
+            yield f"{name}/{label}", report.per_class[name][label], of_class
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _equal(ours: float | None, theirs: float | None) -> bool:
+    if ours is None or theirs is None:
+        return ours is theirs
+    return abs(ours - theirs) <= TOLERANCE
