@@ -1,6 +1,6 @@
 # make setup   a virtual environment in .venv with everything installed
 # make demo    the whole recipe on the mini corpus; run again, it goes on or redoes nothing
-# make test    every test (make test ARGS="-k psds" for some)
+# make test    every test, in a process per core (make test ARGS="-k psds" for some, in one)
 # make lint    style, types and shell scripts
 # make clean   remove .venv and caches; data, embeddings and runs stay
 #
@@ -46,8 +46,9 @@ demo: setup
 	    --resume_from_checkpoint auto
 	@echo "Curves, figures and hyperparameters: $(BIN)/tensorboard --logdir exp/mini"
 
+# Whoever gives ARGS mostly wants a few tests, which are faster in one process than several start.
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-q -n auto)
 
 lint: setup
 	$(BIN)/ruff check .

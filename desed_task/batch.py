@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
-
-from torch import Tensor
-from torch.utils.data import default_collate
+from typing import TYPE_CHECKING, NamedTuple
 
 from desed_task.audio.windows import Span
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Source(IntEnum):
@@ -54,6 +54,9 @@ class SedBatch(NamedTuple):
 
 def collate(rows: Sequence[SedBatch]) -> SedBatch:
     """Stack rows (the same fields without the batch axis) into a batch."""
+    # Not above, as commands that only name sources do without torch, which takes a second.
+    from torch.utils.data import default_collate
+
     # In a worker it stacks straight into shared memory: torch.stack costs a second copy of 130 MB.
     *columns, names, spans = zip(*rows, strict=True)
     waveform, target, known, source, embedding = (default_collate(list(c)) for c in columns)

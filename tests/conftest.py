@@ -1,4 +1,7 @@
-"""Shared by all tests: the numbers to reproduce, and one small corpus a session."""
+"""Shared by all tests: the numbers to reproduce, and one small corpus a session.
+
+`make test` runs whole files in as many processes as there are cores (see tests/processes.py).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,9 @@ import yaml
 
 from tests.local.prep.download.http_server import Server
 from tests.local.prep.download.published import archives, publish
+
+pytest_plugins = ("tests.processes",)
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 # One thread a process, scripts included: tests share the cores, and sums of floats depend on it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -74,17 +80,6 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def mini_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the small mini corpus below `data/mini`, made once a session."""
-    from local.prep.mini_corpus.make import make_mini_corpus
-    from local.prep.mini_corpus.sets import MiniSizes
-
-    root = tmp_path_factory.mktemp("mini")
-    make_mini_corpus(root / "data" / "mini", sizes=MiniSizes.small(), progress=False)
-    return root
-
-
-@pytest.fixture(scope="session")
 def small_tree() -> Callable[[str], dict[str, Any]]:
     """Values of a file of confs/ as a tree, batches and network small, two epochs."""
 
@@ -110,29 +105,56 @@ def small_tree() -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def mini_conf(mini_root: Path, small_tree: Callable[[str], dict[str, Any]]) -> Path:
-    """confs/mini.yaml for `mini_root`: batches and network small, two epochs."""
-    tree = small_tree("mini.yaml")
-    for section, key in (
-        ("pretrained", "extracted_embeddings_dir"),
-        ("pretrained", "beats_checkpoint"),
-    ):
-        tree[section][key] = str(mini_root / tree[section][key])
-    for key, value in tree["data"].items():
-        if isinstance(value, str) and "/" in value:
-            tree["data"][key] = str(mini_root / value)
-    path = mini_root / "mini.yaml"
-    path.write_text(yaml.safe_dump(tree))
-    return path
+def mini_root(made_once: MadeOnce, small_tree: Callable[[str], dict[str, Any]]) -> Iterator[Path]:
+    """A folder that holds the small mini corpus below `data/mini`; tests that change it copy it."""
+
+    def make(root: Path) -> None:
+        from local.prep.mini_corpus.make import make_mini_corpus
+        from local.prep.mini_corpus.sets import MiniSizes
+
+        make_mini_corpus(root / "data" / "mini", sizes=MiniSizes.small(), jobs=1, progress=False)
+        tree = small_tree("mini.yaml")
+        for key in ("extracted_embeddings_dir", "beats_checkpoint"):
+            tree["pretrained"][key] = str(root / tree["pretrained"][key])
+        for key, value in tree["data"].items():
+            if isinstance(value, str) and "/" in value:
+                tree["data"][key] = str(root / value)
+        (root / "mini.yaml").write_text(yaml.safe_dump(tree))
+
+    root = made_once("mini", make)
+    before = state_of(root / "data")
+    yield root
+    assert state_of(root / "data") == before, "a test changed the corpus that all tests share"
+
+
+def state_of(folder: Path) -> dict[Path, tuple[int, int]]:
+    """File -> its size and when it was last changed."""
+    stats = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
 
 
 @pytest.fixture(scope="session")
-def extracted(mini_root: Path, mini_conf: Path, run_script: Callable[..., object]) -> Path:
+def mini_conf(mini_root: Path) -> Path:
+    """confs/mini.yaml for `mini_root`: batches and network small, two epochs."""
+    return mini_root / "mini.yaml"
+
+
+@pytest.fixture(scope="session")
+def extracted(
+    mini_root: Path,
+    mini_conf: Path,
+    run_script: Callable[..., subprocess.CompletedProcess[str]],
+    made_once: MadeOnce,
+) -> Path:
     """`mini_conf`, with the embeddings extracted by the real script."""
-    done = run_script(
-        "extract_embeddings.py", "--conf_file", mini_conf, "--eval_set", cwd=mini_root
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    def make(_: Path) -> None:
+        done = run_script(
+            "extract_embeddings.py", "--conf_file", mini_conf, "--eval_set", cwd=mini_root
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    made_once("extracted", make)
     return mini_conf
 
 

@@ -1,9 +1,9 @@
 """README.md, HELP.md and docs: every command and block of Python runs or parses; flag tables."""
 
 import importlib
-import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +15,10 @@ import yaml
 
 from local import run
 from local.config import load_config
+from local.prep.mini_corpus import make
+from local.prep.mini_corpus.sets import MiniSizes
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
+from tests.in_process import run_main
 from tests.markdown_pages import DOCS, PAGES, ROOT, SPAN, Command
 
 # The commands of this section are run one after the other as they stand; others are parsed.
@@ -97,53 +100,37 @@ def known_sets() -> tuple[str, ...]:
     return tuple(SETS)
 
 
-# Stands for `python`: the real scripts, but --mini makes the small corpus of the tests.
-LAUNCHER = """
-import runpy, sys
-from local.prep.mini_corpus import make
-make.MiniSizes = make.MiniSizes.small
-sys.argv.pop(0)
-runpy.run_path(f"{ROOT}/{sys.argv[0]}", run_name="__main__")
-"""
-
-
 @pytest.fixture
-def checkout(extracted, mini_root, small_tree, tmp_path):
-    """A folder as a checkout is after `make setup`, the session's corpus and embeddings in it."""
+def checkout(extracted, mini_root, small_tree, tmp_path, monkeypatch):
+    """A folder as a checkout is after `make setup`, a copy of corpus and embeddings in it.
+
+    --mini asks for the small corpus of the tests.
+    """
+    monkeypatch.setattr(make, "MiniSizes", MiniSizes.small)
     for name in ("data", "embeddings"):
-        (tmp_path / name).symlink_to(mini_root / name)
+        shutil.copytree(mini_root / name, tmp_path / name)
     (tmp_path / "confs").mkdir()
     (tmp_path / "confs" / "mini.yaml").write_text(yaml.safe_dump(small_tree("mini.yaml")))
-    launcher = tmp_path / "launcher.py"
-    launcher.write_text(f"ROOT = {str(ROOT)!r}\n{LAUNCHER}")
-    (tmp_path / "bin").mkdir()
-    for name, call in (
-        ("python", f'{launcher} "$@"'),
-        # Instead of serving until it is stopped, it lists what it would show.
-        ("tensorboard", '-m tensorboard.main --inspect "$@"'),
-    ):
-        path = tmp_path / "bin" / name
-        path.write_text(f"#!/bin/sh\nexec {sys.executable} {call}\n")
-        path.chmod(0o755)
     return tmp_path
 
 
+def step(line, folder):
+    """Run a line of a page in a folder, its words as the shell understands them."""
+    shown = ["bash", "-c", rf"printf '%s\0' {line}"]
+    told = subprocess.run(shown, cwd=folder, capture_output=True, text=True, check=True).stdout
+    program, *words = told.rstrip("\0").split("\0")
+    if program == "python":
+        return run_main(*words, cwd=folder)
+    assert program == "tensorboard"
+    # Instead of serving until it is stopped, it lists what it would show.
+    command = [sys.executable, "-m", "tensorboard.main", "--inspect", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+
+
 def test_the_steps_run_as_written(checkout):
-    environment = {
-        **os.environ,
-        "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
     told = {}
     for command in SEQUENCE:
-        done = subprocess.run(
-            ["bash", "-c", command.line],
-            cwd=checkout,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        done = step(command.line, checkout)
         assert done.returncode == 0, f"{command.line}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         told[command.line] = done.stdout
     assert "val/obj_metric" in told["tensorboard --logdir exp/mini"]

@@ -16,6 +16,8 @@ from local.scoring.report import CorpusMetrics
 
 RESULTS_FILE = "results.json"
 PER_CLASS_FILE = "per_class.tsv"
+# What each is called in the names of energies and of their files.
+ENERGY_STAGES = ("training", "test", "eval")
 # What --verify_metrics adds to results.json (`local.scoring.verification`).
 VERIFICATION = "verification"
 

@@ -19,6 +19,7 @@ from desed_task.atomic_files import atomic_folder
 from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.cli.own_files import OwnFiles, own_outputs
+from local.scoring import results
 from local.submission.file_checks import (
     duration_problems,
     energy_problems,
@@ -38,7 +39,6 @@ from local.submission.package import (
     zip_systems,
 )
 from local.submission.submitted_runs import SubmittedRun, find_run, stage_records
-from local.training.energy import emissions_file
 
 MAX_RUNS = 3
 MAX_SYSTEMS = 4
@@ -155,7 +155,9 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
         for path in run.energy.values():
             checked.problems += energy_problems(path)
     if sources.baseline is not None:
-        places = {stage: emissions_file(sources.baseline, stage) for stage in BASELINE_STAGES}
+        places = {
+            stage: results.emissions_file(sources.baseline, stage) for stage in BASELINE_STAGES
+        }
         checked.baseline = places
         for path in places.values():
             checked.problems += energy_problems(path)

@@ -19,7 +19,6 @@ from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config, read_yaml
 from local.scoring import results
 from local.scoring.score_files import EVALUATION_FILE
-from local.training.energy import ENERGY_STAGES, emissions_file
 from local.training.macs import Macs
 
 
@@ -56,8 +55,8 @@ class SubmittedRun:
     @property
     def energy(self) -> dict[str, Path]:
         """Path of codecarbon's table of each of STAGES."""
-        folders = zip(ENERGY_STAGES, (self.training, self.test, self.folder), strict=True)
-        return {stage: emissions_file(folder, stage) for stage, folder in folders}
+        folders = zip(results.ENERGY_STAGES, (self.training, self.test, self.folder), strict=True)
+        return {stage: results.emissions_file(folder, stage) for stage, folder in folders}
 
 
 def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:

@@ -9,12 +9,12 @@ from typing import Any
 from desed_task.file_names import escape_name, printable
 from desed_task.mean_teacher import ROLES
 from local.corpora import DEVTEST, MAESTRO_VALIDATION
+from local.scoring import results
 from local.scoring.metrics import HIT_ONLY
 from local.summary.bootstrap import CONFIDENCE_LEVEL
 from local.summary.run_folders import MAIN_METRICS
 from local.summary.summary import Difference, Interval, RunSummary
 from local.summary.systems import Spread, SystemRuns
-from local.training.energy import ENERGY_STAGES
 
 # Results of the published baseline on the challenge's data (docs/metrics.md).
 PUBLISHED_METRICS = dict(
@@ -195,7 +195,7 @@ def _energy(summary: RunSummary) -> str:
     for system in summary.systems:
         name = f"{system.name} " if len(summary.systems) > 1 else ""
         head += [f"{name}mean", f"{name}total", f"{name}runs measured"]
-    for stage in ENERGY_STAGES:
+    for stage in results.ENERGY_STAGES:
         row = [STAGE_NAMES[stage]]
         for system in summary.systems:
             spread = system.energy_kwh(stage)
@@ -324,7 +324,7 @@ def _system_json(summary: RunSummary, system: SystemRuns) -> dict[str, Any]:
         },
         "energy_kwh": {
             stage: {**_spread(found), "total": sum(v for v in found.values if v is not None)}
-            for stage in ENERGY_STAGES
+            for stage in results.ENERGY_STAGES
             if (found := system.energy_kwh(stage)) is not None
         },
     }

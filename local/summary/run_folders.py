@@ -27,7 +27,6 @@ from local.scoring.conditions import (
     has_conditions,
 )
 from local.scoring.metrics import HIT_ONLY
-from local.training.energy import ENERGY_STAGES
 
 # Metrics that every test writes and a summary shows first.
 MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
@@ -136,7 +135,7 @@ def _tested_checkpoint(folder: Path) -> str:
 def _energy(folder: Path) -> dict[str, float]:
     """Sum codecarbon's tables: a resumed training has one line per session."""
     found = {}
-    for stage in ENERGY_STAGES:
+    for stage in results.ENERGY_STAGES:
         path = folder / "codecarbon" / f"emissions_baseline_{stage}.csv"
         if not path.is_file():
             continue

@@ -14,8 +14,6 @@ from pytorch_lightning.trainer.states import TrainerFn
 from local.config_schema import Energy
 from local.scoring.results import emissions_file
 
-ENERGY_STAGES = ("training", "test", "eval")
-
 
 class EnergyMeter(Callback):
     """Estimates the energy of each stage with codecarbon, offline, and logs it in kWh.

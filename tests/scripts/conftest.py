@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,20 @@ def run_folder(log_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(extracted, run_script, tmp_path_factory):
+def trained(extracted, run_script, made_once):
     """Two epochs, twice with one seed: (run folder, what was printed), (the second run folder)."""
-    folder = tmp_path_factory.mktemp("runs")
-    done = [
-        run_script(
-            "train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name, cwd=folder
-        )
-        for name in ("one", "two")
-    ]
-    for run_done in done:
-        assert run_done.returncode == 0, run_done.stdout + run_done.stderr
-    return run_folder(folder / "one"), done[0], run_folder(folder / "two")
+
+    def make(folder: Path) -> None:
+        for name in ("one", "two"):
+            done = run_script(
+                *("train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name),
+                cwd=folder,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            (folder / f"{name}.out").write_text(done.stdout)
+            (folder / f"{name}.err").write_text(done.stderr)
+
+    folder = made_once("trained", make)
+    told = [(folder / f"one.{kind}").read_text() for kind in ("out", "err")]
+    done = subprocess.CompletedProcess(("train_pretrained.py",), 0, *told)
+    return run_folder(folder / "one"), done, run_folder(folder / "two")

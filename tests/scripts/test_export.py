@@ -7,14 +7,15 @@ from pathlib import Path
 import onnxruntime
 
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
+from tests.in_process import run_main
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 
 
-def test_a_checkpoint_becomes_graphs(run_script, tmp_path):
+def test_a_checkpoint_becomes_graphs(tmp_path):
     checkpoint = saved(ours(small_spec(use_embeddings=False)), tmp_path / "best.ckpt")
     asked = ("--export", "onnx", "--checkpoint", checkpoint, "--conf_file", CONF)
-    done = run_script("predict.py", *asked, "--output_dir", tmp_path / "out", cwd=tmp_path)
+    done = run_main("predict.py", *asked, "--output_dir", tmp_path / "out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     names = ["crnn_student.onnx", "detector_student.onnx"]
     assert [Path(line.split(": ")[0]).name for line in done.stdout.splitlines()] == names

@@ -15,6 +15,7 @@ import yaml
 
 from desed_task.audio.files import list_wavs
 from local.data.expected_clips import UNLABELLED_TABLE
+from tests.in_process import run_main
 from tests.local.prep.download.published import RECORDS, publish, tar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,10 +87,10 @@ def conf(mini_conf, tmp_path):
 
 
 @pytest.mark.usefixtures("stand_ins")
-def test_a_whole_fetch_ends_with_everything_in_its_place(listed, conf, tmp_path, run_script):
+def test_a_whole_fetch_ends_with_everything_in_its_place(listed, conf, tmp_path):
     # The table of sources is looked for in the folder that the command is started in.
     generate = functools.partial(
-        run_script, "generate_dcase_task4_2024.py", "--conf_file", conf, cwd=ROOT
+        run_main, "generate_dcase_task4_2024.py", "--conf_file", conf, cwd=ROOT
     )
     fetch = ("--basedir", tmp_path / "data", "--mirror", listed.url, "--pause", 0)
     done = generate(*fetch)

@@ -15,26 +15,31 @@ import pytest
 import soundfile as sf
 
 import generate_dcase_task4_2024 as script
+from tests.in_process import run_main
 from tests.local.prep.download.http_server import Fault
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = "generate_dcase_task4_2024.py"
 WEAK = "dcase/dataset/audio/train/weak"
 
 
 def generate(*arguments, cwd=ROOT):
-    """Run the script; gives its status and what it printed."""
-    with start(*arguments, cwd=cwd) as process:
-        out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    """Run the script here; gives its status and what it printed."""
+    return run_main(SCRIPT, *without_internet(arguments), cwd=cwd)
 
 
 def start(*arguments, cwd=ROOT):
-    arguments = [*map(str, arguments)]
-    if not {"--mini", "--mirror", "--offline", "--check"}.intersection(arguments):
-        arguments.append("--offline")  # No test asks the internet.
-    command = [sys.executable, str(ROOT / "generate_dcase_task4_2024.py"), *arguments]
+    """Start the script as a process, to be killed or to show that it runs as a user runs it."""
+    command = [sys.executable, str(ROOT / SCRIPT), *without_internet(arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+
+
+def without_internet(arguments):
+    words = [*map(str, arguments)]
+    if not {"--mini", "--mirror", "--offline", "--check"}.intersection(words):
+        words.append("--offline")
+    return words
 
 
 @pytest.fixture
@@ -47,16 +52,17 @@ def base(tmp_path):
 
 
 def test_what_is_there_is_prepared_and_what_is_not_is_listed(base):
-    run = generate("--basedir", base)
-    assert (run.returncode, run.stderr.count("error")) == (0, 0)
+    with start("--basedir", base) as process:  # as a user runs it
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err.count("error")) == (0, 0)
     made = sorted((base / f"{WEAK}_16k").iterdir())
     assert [path.name for path in made] == ["Y0.wav", "Y1.wav", "Y2.wav"]
     assert {(sf.info(path).samplerate, sf.info(path).channels) for path in made} == {(16000, 2)}
-    rows = {line.split("  ")[0]: line.split() for line in run.stdout.splitlines()}
+    rows = {line.split("  ")[0]: line.split() for line in out.splitlines()}
     assert rows["weak"][1:] == ["3", "0", "0"]
     assert rows["strong real"][-1] == str(base / "dcase/dataset/audio/train/strong_label_real")
     assert rows["weak: labels"][-1] == str(base / "dcase/dataset/metadata/train/weak.tsv")
-    assert "Run again to fetch what can be fetched" in run.stdout
+    assert "Run again to fetch what can be fetched" in out
 
 
 def test_a_failed_file_is_named_and_the_status_is_1(base):

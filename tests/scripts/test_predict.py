@@ -23,22 +23,10 @@ from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.predict.outputs import DEFAULT_FORMATS, FORMATS
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
+from tests.in_process import run_main
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 16000
-
-
-@pytest.fixture(scope="module")
-def trained(extracted, run_script, tmp_path_factory):
-    """(run folder, best checkpoint) of two epochs, tested by the training script."""
-    folder = tmp_path_factory.mktemp("trained")
-    done = run_script(
-        "train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / "one", cwd=folder
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (run_folder,) = (folder / "one").glob("version_*")
-    (best,) = run_folder.glob("checkpoints/epoch=*.ckpt")
-    return run_folder, best
 
 
 @pytest.fixture
@@ -48,11 +36,11 @@ def small(tmp_path):
 
 
 @pytest.fixture
-def predict(run_script, tmp_path):
+def predict(tmp_path):
     """Runs predict.py in `tmp_path`; its results are in `out`."""
 
     def run(checkpoint, *arguments):
-        return run_script(
+        return run_main(
             "predict.py",
             *("--conf_file", ROOT / "confs/mini.yaml", "--checkpoint", checkpoint),
             *("--output_dir", tmp_path / "out", "--gpus", "0", *arguments),
@@ -63,14 +51,15 @@ def predict(run_script, tmp_path):
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])
-def test_a_clip_has_the_scores_of_the_test(role, trained, extracted, run_script, tmp_path):
+def test_a_clip_has_the_scores_of_the_test(role, trained, extracted, tmp_path):
     """Those of train_pretrained.py on dev-test, raw and post-processed, of every 10 s clip.
 
     Of shorter ones the raw scores; longer ones were cropped there and are searched whole here.
     """
-    folder, best = trained
+    folder, _, _ = trained
+    (best,) = folder.glob("checkpoints/epoch=*.ckpt")
     clips = Path(load_config(extracted).data.test_folder)
-    done = run_script(
+    done = run_main(
         "predict.py",
         clips,
         *("--checkpoint", best, "--conf_file", extracted, "--model", role),

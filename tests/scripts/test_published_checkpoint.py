@@ -23,10 +23,10 @@ from local.checkpoints.restore import config_of_checkpoint, load_networks
 from local.config import RecipeConfig, load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
+from tests.in_process import run_main
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("student", "teacher")
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def published_tree(config: RecipeConfig, parity: Callable[[str], Path]) -> dict[str, Any]:
@@ -97,9 +97,9 @@ def resaved(published: Path, extracted: Path) -> Path:
 
 
 def run_of(
-    run_script: Run, extracted: Path, option: str, path: Path, folder: Path
+    extracted: Path, option: str, path: Path, folder: Path
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         *("--conf_file", extracted, "--log_dir", folder, option, path),
         cwd=folder.parent,
@@ -110,11 +110,11 @@ def run_of(
 
 
 def test_metrics_are_the_same_as_published_and_as_ours(
-    published: Path, resaved: Path, extracted: Path, run_script: Run, tmp_path: Path
+    published: Path, resaved: Path, extracted: Path, tmp_path: Path
 ) -> None:
     option = "--test_from_checkpoint"
-    theirs, done = run_of(run_script, extracted, option, published, tmp_path / "theirs")
-    ours, quiet = run_of(run_script, extracted, option, resaved, tmp_path / "ours")
+    theirs, done = run_of(extracted, option, published, tmp_path / "theirs")
+    ours, quiet = run_of(extracted, option, resaved, tmp_path / "ours")
     one, other = (json.loads((place / "results.json").read_text()) for place in (theirs, ours))
     assert one["metrics"] == other["metrics"] and one["per_class"] == other["per_class"]
     # Not what a network says that was not loaded, or of two that are one.
@@ -136,20 +136,20 @@ def test_metrics_are_the_same_as_published_and_as_ours(
 
 
 def test_scores_of_an_evaluation_set_too(
-    published: Path, resaved: Path, extracted: Path, run_script: Run, tmp_path: Path
+    published: Path, resaved: Path, extracted: Path, tmp_path: Path
 ) -> None:
     option = "--eval_from_checkpoint"
-    theirs, _ = run_of(run_script, extracted, option, published, tmp_path / "theirs")
-    ours, _ = run_of(run_script, extracted, option, resaved, tmp_path / "ours")
+    theirs, _ = run_of(extracted, option, published, tmp_path / "theirs")
+    ours, _ = run_of(extracted, option, resaved, tmp_path / "ours")
     tables = sorted(path.relative_to(theirs) for path in theirs.rglob("*_scores/*/*.tsv"))
     assert len(tables) >= 4
     assert all((theirs / path).read_bytes() == (ours / path).read_bytes() for path in tables)
 
 
 def test_a_published_checkpoint_is_not_gone_on_from(
-    published: Path, extracted: Path, run_script: Run, tmp_path: Path
+    published: Path, extracted: Path, tmp_path: Path
 ) -> None:
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         *("--conf_file", extracted, "--resume_from_checkpoint", published),
         cwd=tmp_path,
@@ -159,9 +159,9 @@ def test_a_published_checkpoint_is_not_gone_on_from(
 
 
 def test_other_sizes_than_its_own_name_the_tensor_and_the_key(
-    published: Path, extracted: Path, run_script: Run, tmp_path: Path
+    published: Path, extracted: Path, tmp_path: Path
 ) -> None:
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         *("--conf_file", extracted, "--test_from_checkpoint", published),
         *("--set", "net.n_RNN_cell=16"),

@@ -1,4 +1,4 @@
-"""From an evaluation set with odd clips to the challenge's package, through the real commands."""
+"""From an evaluation set with odd clips to the challenge's package, through the commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sed_scores_eval.base_modules.io import read_sed_scores
 
 from local.classes_dict import CLASSES
 from local.config import load_config
+from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
 RATE = 16000
@@ -23,7 +24,7 @@ LENGTHS_S = {"short": 6.2, "long": 12.0}
 
 
 @pytest.fixture(scope="module")
-def evaluated(trained, extracted, run_script, tmp_path_factory):
+def evaluated(trained, extracted, tmp_path_factory):
     """The best checkpoint's evaluation of a set with a short and a long clip: (run folder,
     finished process).
     """
@@ -33,13 +34,13 @@ def evaluated(trained, extracted, run_script, tmp_path_factory):
     for name, length_s in LENGTHS_S.items():
         sf.write(root / "clips" / f"{name}.wav", noise[: round(length_s * RATE)], RATE)
     settings = ("--conf_file", extracted, "--set", f"data.eval_folder={root / 'clips'}")
-    done = run_script(
+    done = run_main(
         *("extract_embeddings.py", *settings, "--only", "eval", "--output_dir", root / "emb"),
         cwd=root,
     )
     assert done.returncode == 0, done.stderr
     (best,) = trained[0].glob("checkpoints/epoch=*.ckpt")
-    done = run_script(
+    done = run_main(
         *("train_pretrained.py", *settings, "--log_dir", root / "eval"),
         *("--set", f"pretrained.extracted_embeddings_dir={root / 'emb'}"),
         *("--eval_from_checkpoint", best),
@@ -75,15 +76,15 @@ def fill_in(path: Path) -> None:
     path.write_text(yaml.safe_dump(tree))
 
 
-def test_the_package_of_a_training(trained, evaluated, extracted, run_script, tmp_path):
-    done = run_script("make_submission.py", "--write_metadata", "meta.yaml", cwd=tmp_path)
+def test_the_package_of_a_training(trained, evaluated, tmp_path):
+    done = run_main("make_submission.py", "--write_metadata", "meta.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = run_script("make_submission.py", evaluated[0], cwd=tmp_path)
+    done = run_main("make_submission.py", evaluated[0], cwd=tmp_path)
     assert done.returncode == 2
     assert "meta.yaml: submission.label: not filled in" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "submission").exists()
     fill_in(tmp_path / "meta.yaml")
-    done = run_script("make_submission.py", evaluated[0], "--baseline", trained[2], cwd=tmp_path)
+    done = run_main("make_submission.py", evaluated[0], "--baseline", trained[2], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(tmp_path / "submission" / "submission.zip") as archive:
         archive.extractall(tmp_path / "unpacked")

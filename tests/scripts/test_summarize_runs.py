@@ -13,6 +13,7 @@ from matplotlib.image import imread
 import summarize_runs
 from local.cli.own_files import RECORD_FILE
 from local.summary import summarize
+from tests.in_process import run_main
 from tests.local.summary.synthetic_runs import fabricate_run, fabricate_truth
 
 FILES = {"summary.md", "summary.json", "metrics.png", "classes.png", RECORD_FILE}
@@ -33,8 +34,8 @@ def workplace(tmp_path_factory):
     return root
 
 
-def test_two_seeds_against_another_system(workplace, run_script):
-    done = run_script(
+def test_two_seeds_against_another_system(workplace):
+    done = run_main(
         "summarize_runs.py",
         # The first run's tables are gone, but another's say where they are.
         *("exp/new/version_1", "exp/new/version_0", "--against", "exp/old/version_0"),
@@ -92,10 +93,10 @@ def test_one_seed_gives_one_summary(workplace, run_script, tmp_path, monkeypatch
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_elsewhere_everything_but_intervals_is_there(workplace, run_script, tmp_path):
+def test_elsewhere_everything_but_intervals_is_there(workplace, tmp_path):
     """A run folder alone, as on another machine."""
     shutil.copytree(workplace / "exp/new/version_1", tmp_path / "run")
-    done = run_script("summarize_runs.py", "run", cwd=tmp_path)
+    done = run_main("summarize_runs.py", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for title in ("DESED dev-test", "MAESTRO real validation"):
         assert f"No intervals of {title}: " in done.stdout
@@ -113,9 +114,9 @@ def test_elsewhere_everything_but_intervals_is_there(workplace, run_script, tmp_
         (["exp/old/version_0", "--resamples", "0", "--output_dir", "conf.yaml"], "conf.yaml"),
     ],
 )
-def test_wrong_input_ends_in_one_message(arguments, message, workplace, run_script):
+def test_wrong_input_ends_in_one_message(arguments, message, workplace):
     before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
-    done = run_script("summarize_runs.py", *arguments, cwd=workplace)
+    done = run_main("summarize_runs.py", *arguments, cwd=workplace)
     assert done.returncode == 2, done.stdout
     assert message in done.stderr and done.stderr.count("error:") == 1
     assert "Traceback" not in done.stderr

@@ -1,4 +1,7 @@
-"""train_pretrained.py as a command, on the small mini corpus and the CPU."""
+"""train_pretrained.py as a command, on the small mini corpus and the CPU.
+
+`trained` is of real processes.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from local import run
 from local.checkpoints.revision import REVISION
 from local.cli.exit_status import StoppedError
 from local.config import load_config
+from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,14 +157,14 @@ def test_a_checkpoint_holds_what_it_needs_and_nothing_else(trained):
     assert checkpoint["hyper_parameters"] == yaml.safe_load((folder / "config.yaml").read_text())
 
 
-def test_results_name_what_was_absent(trained, extracted, run_script, tmp_path):
+def test_results_name_what_was_absent(trained, extracted, tmp_path):
     """Clips of a table, and MAESTRO's recordings, as this copy lies in no mini corpus."""
     data = load_config(extracted).data
     for key in ("test_folder", "real_maestro_val_folder"):
         shutil.copytree(getattr(data, key), tmp_path / key)
     gone = sorted((tmp_path / "test_folder").glob("*.wav"))[0]
     gone.unlink()
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         *("--conf_file", extracted, "--log_dir", tmp_path / "runs"),
         *("--test_from_checkpoint", trained[0] / "checkpoints/last.ckpt"),
@@ -179,11 +183,11 @@ def test_results_name_what_was_absent(trained, extracted, run_script, tmp_path):
 
 
 def test_testing_the_best_checkpoint_gives_the_same_numbers_which_are_sed_scores_eval_s(
-    trained, extracted, run_script, tmp_path
+    trained, extracted, tmp_path
 ):
     folder, _, _ = trained
     (best,) = folder.glob("checkpoints/epoch=*.ckpt")
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         "--conf_file",
         extracted,
@@ -208,9 +212,9 @@ def test_testing_the_best_checkpoint_gives_the_same_numbers_which_are_sed_scores
     assert f"sed_scores_eval 0.0.4\n{told}" in done.stdout
 
 
-def test_an_evaluation_set_gets_a_table_of_scores_a_clip(trained, extracted, run_script, tmp_path):
+def test_an_evaluation_set_gets_a_table_of_scores_a_clip(trained, extracted, tmp_path):
     folder, _, _ = trained
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         "--conf_file",
         extracted,
@@ -320,10 +324,10 @@ def test_killed_between_its_checkpoints_a_run_ends_with_one_best(extracted, tmp_
     assert {path.name for path in checkpoints.iterdir()} == {best.name, "last.ckpt"}
 
 
-def test_auto_does_nothing_where_the_run_is_finished(trained, extracted, run_script, tmp_path):
+def test_auto_does_nothing_where_the_run_is_finished(trained, extracted, tmp_path):
     folder, _, _ = trained
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         "--conf_file",
         extracted,
@@ -338,8 +342,8 @@ def test_auto_does_nothing_where_the_run_is_finished(trained, extracted, run_scr
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_checkpoint_of_other_values_is_not_resumed(trained, extracted, run_script, tmp_path):
-    done = run_script(
+def test_a_checkpoint_of_other_values_is_not_resumed(trained, extracted, tmp_path):
+    done = run_main(
         "train_pretrained.py",
         "--conf_file",
         extracted,
@@ -353,8 +357,8 @@ def test_a_checkpoint_of_other_values_is_not_resumed(trained, extracted, run_scr
     assert "opt.lr: 0.002 in the checkpoint, 0.5 here" in done.stderr
 
 
-def test_a_fast_run_touches_everything_in_two_epochs(extracted, run_script, tmp_path):
-    done = run_script(
+def test_a_fast_run_touches_everything_in_two_epochs(extracted, tmp_path):
+    done = run_main(
         "train_pretrained.py",
         "--conf_file",
         extracted,
@@ -397,9 +401,9 @@ def test_a_fast_run_touches_everything_in_two_epochs(extracted, run_script, tmp_
     ],
 )
 def test_wrong_input_ends_in_one_message_and_leaves_nothing(
-    arguments, message, extracted, run_script, tmp_path
+    arguments, message, extracted, tmp_path
 ):
-    done = run_script(
+    done = run_main(
         "train_pretrained.py",
         "--conf_file",
         extracted,

@@ -19,10 +19,10 @@ from desed_task.batch import SedBatch, Source
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.config import RecipeConfig, load_config
+from local.scoring.results import emissions_file
 from local.sed_trainer_pretrained import SEDTask4
 from local.submission.file_checks import REPORTED_METRICS
 from local.training.callbacks import RunDescription
-from local.training.energy import emissions_file
 from local.training.result_writers import ScoreWriter
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -18,10 +18,10 @@ from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
 from local.cli.own_files import RECORD_FILE
+from local.scoring.results import emissions_file
 from local.scoring.score_files import score_folder
 from local.submission.make import SubmissionSources, make_submission
 from local.submission.metadata_form import TEMPLATE
-from local.training.energy import emissions_file
 from tests.local.submission import callback_runs
 from tests.local.submission.callback_runs import (
     CLIPS_S,

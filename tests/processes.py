@@ -1,0 +1,101 @@
+"""The tests in several processes: `pytest -n auto`, which is what `make test` does.
+
+Files are given out whole, because their tests share fixtures, and those that take long first, so
+that the processes end together. What costs much and is wanted by many files is made by the first
+process that asks for it; see `made_once`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock  # comes with torch
+
+from desed_task.parallel import available_cores
+
+# Each process takes up to 1.5 GB, and more of them wait for each other's corpus.
+MOST_PROCESSES = 4
+# The files that take longest, in seconds of processor time. An outdated line only costs balance.
+# One that `trained` is made for comes first, so that it exists before another file asks for it.
+SECONDS = {
+    "scripts/test_train.py": 90,
+    "test_readme.py": 60,
+    "scripts/test_kills.py": 45,
+    "scripts/test_predict.py": 40,
+    "benchmarks/test_benchmarks.py": 35,
+    "local/doctor/test_check.py": 32,
+    "desed_task/inference/test_onnx_export.py": 28,
+    "scripts/test_optuna.py": 28,
+    "local/test_training_loop.py": 26,
+    "local/predict/test_predict_all.py": 24,
+    "local/data/test_packed_corpora.py": 22,
+    "scripts/test_published_checkpoint.py": 20,
+    "local/test_changed_data.py": 20,
+    "local/tuning/test_training_stage.py": 19,
+    "scripts/test_generate.py": 18,
+    "desed_task/audio/test_odd_audio.py": 17,
+    "local/summary/test_summary.py": 17,
+    "local/predict/test_export_onnx.py": 16,
+    "local/test_published_training.py": 15,
+    "local/tuning/test_median_sweep.py": 15,
+    "local/training/test_feature_statistics.py": 14,
+    "scripts/test_submission.py": 14,
+    "local/prep/mini_corpus/test_make.py": 12,
+    "local/prep/youtube/test_audioset.py": 12,
+    "local/checkpoints/test_resume.py": 12,
+    "local/prep/download/test_unpack.py": 12,
+    "local/data/test_loaded_corpus.py": 12,
+    "desed_task/inference/test_detector.py": 11,
+    "scripts/test_summarize_runs.py": 10,
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """As many as there are cores for this process; xdist itself would ask for the machine's."""
+    return min(available_cores(), MOST_PROCESSES)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole files, in the order of their tests below."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Those that take longest first, where there are several processes."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: -SECONDS.get(item.location[0].removeprefix("tests/"), 0))
+
+
+@pytest.fixture(scope="session")
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Name and function -> the folder that the function filled, once for all processes.
+
+    The first process that asks makes it, others wait. Tests only read it, as other processes do.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all processes of this session
+
+    def find(name: str, make: Callable[[Path], None]) -> Path:
+        folder, made = base / name, base / f"{name}.made"
+        with FileLock(base / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return find
