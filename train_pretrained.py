@@ -16,8 +16,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.checkpoints import info
 from local.cli.exit_status import run_command
+from local.cli.threads import add_threads
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,6 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="quick check: 20 training batches per epoch, 2 epochs",
     )
+    add_threads(parser)
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -62,10 +63,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
+    # Not before the number of threads is set, nor for --help, as PyTorch takes seconds to import.
     if args.checkpoint_info is not None:
+        from local.checkpoints import info
+
         info.print_checkpoint_info(Path(args.checkpoint_info))
         return 0
-    # Not for --help and --checkpoint_info, as Lightning takes seconds to import.
     from local import run
     from local.cli.devices import choose_device
     from local.config import load_config
@@ -74,7 +77,10 @@ def train(args: argparse.Namespace) -> int:
     device = choose_device(args.gpus)
     if device.notice:
         print(device.notice)
-    options = run.RunOptions(args.log_dir, device, args.fast_dev_run, tuple(args.overrides))
+    overrides = tuple(args.overrides)
+    options = run.RunOptions(
+        args.log_dir, device, args.fast_dev_run, overrides, threads=args.threads
+    )
     if args.test_from_checkpoint:
         run.test(config, args.test_from_checkpoint, options)
     elif args.eval_from_checkpoint:
