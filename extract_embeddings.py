@@ -19,7 +19,7 @@ from pathlib import Path
 from desed_task.errors import InputError
 from local.cli.arguments import add_overwrite, positive_int, yes_or_no
 from local.cli.exit_status import run_command
-from local.config import load_config
+from local.cli.threads import add_threads
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,7 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch_size",
         type=positive_int,
-        help="clips at a time (default: 32 on a GPU, 4 per processor)",
+        help="clips at a time (default: 32 on a GPU, 4 per thread)",
     )
     parser.add_argument(
         "--precision",
@@ -62,6 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="precision of BEATs: bf16 is several times faster on a GPU and on CPUs with AMX, and "
         "changes embeddings by about 1 %% (default: 32)",
     )
+    add_threads(parser, "batches at a time on the CPU")
     parser.add_argument("--eval_set", action="store_true", help="also extract the evaluation set")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="extract these sets only")
     parser.add_argument(
@@ -78,21 +79,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def extract(args: argparse.Namespace) -> int:
     """Extract the chosen sets and return the exit status."""
+    from local.config import load_config  # not before the number of threads is set
+
     config = load_config(args.conf_file, args.overrides)
     # After the configuration, as PyTorch takes seconds to import.
     from local.cli.devices import choose_torch_device
+    from local.extraction.embedder import settled_precision
     from local.extraction.extractor import Extractor
     from local.extraction.sets import choose_sets, find_wavs
 
+    args.threads.begin()
     wavs = find_wavs(config, choose_sets(args.only, eval_set=args.eval_set))
-    named = args.pretrained_model
+    named, device = args.pretrained_model, choose_torch_device(args.use_gpu)
+    beats = Path(config.pretrained.beats_checkpoint if named == "beats" else named)
+    output_dir = args.output_dir or Path(config.pretrained.extracted_embeddings_dir)
     extractor = Extractor.open(
-        Path(config.pretrained.beats_checkpoint if named == "beats" else named),
-        args.output_dir or Path(config.pretrained.extracted_embeddings_dir),
+        beats,
+        output_dir,
         clip_s=config.data.audio_max_len,
         batch_size=args.batch_size,
-        precision=args.precision,
-        device=choose_torch_device(args.use_gpu),
+        precision=settled_precision(args.precision, device, output_dir / "beats", beats),
+        device=device,
         windows=config.windows,
         overwrite=args.overwrite,
     )

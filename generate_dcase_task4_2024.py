@@ -65,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="only check all data that the configuration names and report what is missing or "
         "damaged; data_report.json is written to OUT_DIR (default: the current folder)",
     )
-    told = "files at a time (default: one per processor; archives and videos four)"
+    told = "files at a time (default: one per usable core; archives and videos four)"
     add("--jobs", type=positive_int, help=told)
     add_overwrite(parser)
     only = parser.add_argument_group("fetch and prepare only (may be combined)")

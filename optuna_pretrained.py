@@ -18,6 +18,7 @@ from typing import Any
 
 from local.cli.arguments import add_overwrite, non_negative_seconds, positive_int
 from local.cli.exit_status import run_command
+from local.cli.threads import add_threads
 
 FLAGS: dict[str, dict[str, Any]] = {
     "--conf_file --confs": {
@@ -82,6 +83,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     for flag, settings in FLAGS.items():
         parser.add_argument(*flag.split(), **settings)
+    add_threads(parser, "threads of each trial on the CPU", "an equal share of the cores")
     add_overwrite(parser)
     return parser.parse_args(argv)
 

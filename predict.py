@@ -18,7 +18,7 @@ from pathlib import Path
 
 from local.cli.arguments import add_overwrite, parse_threshold, positive_int
 from local.cli.exit_status import run_command
-from local.config import load_config
+from local.cli.threads import add_threads
 
 FORMATS = ("tsv", "json", "txt", "png", "scores", "npz")
 
@@ -56,13 +56,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     told = "file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)"
     add("--pretrained_model", default="beats", help=told)
     add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
-    told = "windows at a time (default: 32 on a GPU, 4 per processor)"
+    told = "windows at a time (default: 32 on a GPU, 4 per thread)"
     add("--batch_size", type=positive_int, help=told)
-    add(
-        "--skip_existing",
-        action="store_true",
-        help="skip recordings whose result files all exist and are newer, whatever made them",
-    )
+    add_threads(parser)
+    told = "skip recordings whose result files all exist and are newer, whatever made them"
+    add("--skip_existing", action="store_true", help=told)
     add(
         "--set",
         dest="overrides",
@@ -81,6 +79,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def predict(args: argparse.Namespace) -> int:
     """Detect events in the recordings, or export the network; return the exit status."""
+    from local.config import load_config  # not before the number of threads is set
+
     config = load_config(args.conf_file, args.overrides)
     if args.export:
         from local.predict.export_onnx import export_onnx
@@ -88,13 +88,11 @@ def predict(args: argparse.Namespace) -> int:
         where = args.checkpoint, args.output_dir, args.model, args.pretrained_model
         export_onnx(config, *where, args.recordings, overwrite=args.overwrite)
         return 0
-    threshold = config.predict.threshold
-    if args.threshold is not None:
-        threshold = parse_threshold(args.threshold)
+    named, given = args.pretrained_model, args.threshold
+    threshold = config.predict.threshold if given is None else parse_threshold(given)
     # After the configuration, as PyTorch takes seconds to import.
     from local.predict.predict_all import Output, open_detector, predict_all
 
-    named = args.pretrained_model
     detector = open_detector(
         config,
         args.checkpoint,
@@ -103,6 +101,7 @@ def predict(args: argparse.Namespace) -> int:
         gpus=args.gpus,
         batch_size=args.batch_size,
     )
+    args.threads.begin()
     made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
     where = args.output_dir, args.formats, args.skip_existing
     output = Output(*where, made_by, args.overwrite)

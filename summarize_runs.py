@@ -18,8 +18,6 @@ from pathlib import Path
 from local.cli.arguments import add_overwrite
 from local.cli.exit_status import run_command
 from local.cli.own_files import own_outputs
-from local.config import load_config
-from local.summary import report, summarize
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,6 +51,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def put_together(args: argparse.Namespace) -> int:
     """Print a summary and write it with per-class values and figures."""
+    # Not before the number of threads is set.
+    from local.config import load_config
+    from local.summary import report, summarize
+
     folder = Path(args.output_dir)
     files = [folder / name for name in summarize.FILES]
     with own_outputs(folder, files, overwrite=args.overwrite):

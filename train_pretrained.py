@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.checkpoints import info
 from local.cli.exit_status import run_command
+from local.cli.threads import add_threads
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,6 +50,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="quick check: 20 training batches per epoch, 2 epochs",
     )
+    add_threads(parser)
     parser.add_argument(
         "--verify_metrics",
         action="store_true",
@@ -70,10 +71,12 @@ def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
     if args.verify_metrics and (args.eval_from_checkpoint or args.checkpoint_info):
         raise InputError("--verify_metrics: only a test computes metrics; leave the flag out")
+    # Not before the number of threads is set, nor for --help, as PyTorch takes seconds to import.
     if args.checkpoint_info is not None:
+        from local.checkpoints import info
+
         info.print_checkpoint_info(Path(args.checkpoint_info))
         return 0
-    # Not for --help and --checkpoint_info, as Lightning takes seconds to import.
     from local import run
     from local.cli.devices import choose_device
     from local.config import load_config
@@ -91,6 +94,7 @@ def train(args: argparse.Namespace) -> int:
         args.fast_dev_run,
         tuple(args.overrides),
         verify_metrics=args.verify_metrics,
+        threads=args.threads,
     )
     if args.eval_from_checkpoint:
         run.evaluate(config, args.eval_from_checkpoint, options)

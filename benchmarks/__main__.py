@@ -6,6 +6,7 @@
     python -m benchmarks --only step metrics/psds1        # some rows
     python -m benchmarks --compare before.json            # ratios to another run
     python -m benchmarks --threads 1 --clock cpu          # on a shared machine
+    python -m benchmarks --only threads                   # beside busy processes, in minutes
 
 A table is printed as it grows; the same goes to a JSON file (--output) and a picture beside it.
 """
@@ -28,6 +29,7 @@ from desed_task.atomic_files import write_json_atomic  # noqa: E402
 from desed_task.errors import InputError  # noqa: E402
 from local.cli.arguments import non_negative_seconds, positive_int  # noqa: E402
 from local.cli.exit_status import run_command  # noqa: E402
+from local.cli.threads import add_threads  # noqa: E402
 
 # A published batch of 60 takes a CPU seconds per step; a projection scales the step's time.
 CPU_CLIPS = 20
@@ -46,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--precision", choices=("32", "tf32", "bf16"), help="of the network (default: the file's)")
     add("--quick", action="store_true", help="small sizes")
     add("--only", nargs="+", default=[], metavar="NAME", help="prefixes of row names")
-    add("--threads", type=positive_int, metavar="N", help="processor threads (default: PyTorch's)")
+    add_threads(parser)
     add("--repeats", type=positive_int, metavar="N", help="calls per row (default: 5, GPU: 20)")
     add(
         "--clips",
@@ -86,7 +88,9 @@ def benchmark(args: argparse.Namespace) -> int:
         import torch
 
         from benchmarks import report, running
+        from benchmarks.threads import thread_lines
         from local.config import load_config
+        from local.training.computation import with_usable_precision
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; the benchmarks need it") from None
     wrong = running.unknown(args.only)
@@ -94,12 +98,13 @@ def benchmark(args: argparse.Namespace) -> int:
         raise InputError(f"--only {' '.join(wrong)}: no such rows; known: {running.NAMES}")
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: PyTorch finds no GPU on this machine")
-    torch.set_num_threads(args.threads or torch.get_num_threads())
+    args.threads.begin()
     if args.clock == "cpu" and torch.get_num_threads() > 1:
         raise InputError("--clock cpu: waiting threads would count as working; add --threads 1")
     other = report.read(args.compare) if args.compare else None
     precision = [f"training.precision={args.precision}"] if args.precision else []
     config = load_config(args.conf_file, [*args.overrides, *precision])
+    config = with_usable_precision(config, args.device)
     if ABSENT:
         print(f"not installed, so some rows are skipped: {', '.join(ABSENT)}")
     folder = args.work or Path(tempfile.mkdtemp(prefix="benchmarks_"))
@@ -115,6 +120,7 @@ def benchmark(args: argparse.Namespace) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     print(report.machine_line(found["machine"]))
     print("\n".join(report.projection_lines(found["projection"])))
+    print("".join(f"{line}\n" for line in thread_lines(found["rows"])), end="")
     report.draw(bench.rows.values(), found["machine"], args.output.with_suffix(".png"))
     print(f"written: {args.output}, {args.output.with_suffix('.png')}")
     if other is not None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.bench import Bench, Work
+from benchmarks.bench import Bench, Row, Work
 from benchmarks.macs import beats_macs
 from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, load_beats
 from local import corpora
+from local.cli.precision import usable_precision
 from local.extraction.embedder import Precision
 from local.extraction.extractor import Extractor
 
@@ -20,6 +21,13 @@ def run(bench: Bench) -> None:
     """Add rows of BEATs on one batch and of the whole extraction."""
     on_gpu = bench.device.type == "cuda"
     for precision in PRECISIONS:
+        _, slow = usable_precision(precision, bench.device.type, what="precision")
+        if slow:
+            # Hundreds of times slower without units for it: minutes for a clip.
+            for part in ("beats", "extraction"):
+                if bench.wants(f"{part}/{precision}"):
+                    bench.keep(Row(f"{part}/{precision}", skipped=slow))
+            continue
         if bench.wants(f"beats/{precision}"):
             with bench.skipping(f"beats/{precision}"):
                 _run_beats(bench, precision, 32 if on_gpu else 2)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.timing import Stopwatch
+from local.cli.precision import measure_rates
 from local.cli.versions import versions
 from local.training.callbacks import git_commit
 
@@ -78,7 +79,10 @@ class Machine:
         device = self.watch.device
         on_gpu = device.type == "cuda"
         if self._half is None:
-            self._half = self.gemm(torch.bfloat16)
+            small = None if on_gpu else measure_rates()
+            # Without units for it, a large product would take minutes.
+            slow = small is not None and small.bfloat16 < small.float32
+            self._half = 1e9 * small.bfloat16 if small and slow else self.gemm(torch.bfloat16)
         best = Peak(*(max(values) for values in zip(*self.peaks, strict=True)))
         return {
             "device": torch.cuda.get_device_name(device) if on_gpu else processor(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,23 +15,22 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from desed_task.checkpoints.safe_load import load_safely
-from desed_task.errors import InputError
-from desed_task.file_names import is_utf8
 from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
 from local.checkpoints.resume import (
     LAST_CHECKPOINT,
     changes_since_training,
     check_resumable,
     check_same_data,
-    find_begun,
+    continued_run,
     find_resumable,
     resume_hint,
 )
 from local.checkpoints.revision import revision_of
-from local.checkpoints.run_claims import hold_run, new_run
+from local.checkpoints.run_claims import check_log_dir, hold_run, new_run
 from local.cli.devices import CPU, Device
 from local.cli.exit_status import StoppedError
 from local.cli.progress import progress_bar
+from local.cli.threads import ThreadChoice
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
 from local.data.summary_lines import data_summary, left_out_line
@@ -40,6 +38,7 @@ from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.callbacks import EarlyStop, RandomStates, RunDescription
 from local.training.checkpoint_files import AtomicCheckpoints
+from local.training.computation import computation_of, with_usable_precision
 from local.training.energy import EnergyMeter
 from local.training.feature_statistics import prepare_scaler
 from local.training.freed_memory import keep_freed_memory
@@ -60,6 +59,8 @@ class RunOptions(NamedTuple):
     overrides: tuple[str, ...] = ()  # `section.key=value`; also override a checkpoint's values
     name: str | None = None  # of the run folder; a named run logs its hyperparameters itself
     verify_metrics: bool = False  # compare a test's metrics with those of sed_scores_eval itself
+    threads: ThreadChoice | None = None  # of the command; None: as set
+    asked_precision: str | None = None  # that the device replaced; None: the configuration's
 
 
 def fit(
@@ -92,14 +93,30 @@ def fit(
     if finished is not None:
         _tell_finished(finished, config)
         return finished
+    computation = computation_of(config, options.device.accelerator, options.threads, checkpoint)
+    with computation as (config, asked):
+        options = options._replace(asked_precision=asked)
+        auto = resume_from == "auto"
+        return _fit(config, options, checkpoint, callbacks, auto=auto, test=test)
+
+
+def _fit(
+    config: RecipeConfig,
+    options: RunOptions,
+    checkpoint: Path | None,
+    callbacks: Sequence[Callback],
+    *,
+    auto: bool,
+    test: bool,
+) -> Path:
+    """Train from a checkpoint, or anew; the arguments are those of `fit`."""
     trained_on = None if checkpoint is None else check_resumable(checkpoint, config)
     data, module = _prepare(config, options)
     data.check("fit")
     if checkpoint is not None:
         check_same_data(checkpoint, trained_on, data.digests("fit"))
     _announce(data, "fit", module)
-    auto = resume_from == "auto"
-    continued = _continued(config, options, checkpoint, auto=auto)
+    continued = continued_run(Path(options.log_dir), config, checkpoint, auto=auto)
     with _run_folder(config, options, continued, alone=auto) as folder:
         if checkpoint is None:
             loader, digests = data.train_dataloader, data.digests("fit")
@@ -154,19 +171,6 @@ def shortened(config: RecipeConfig) -> RecipeConfig:
     return check_config(tree, "fast_dev_run")
 
 
-def _check_log_dir(path: Path) -> None:
-    """Reject a folder that cannot be written to, without creating it."""
-    if not is_utf8(path):
-        raise InputError(
-            f"--log_dir {path}: TensorBoard writes only to folders whose names are UTF-8; rename "
-            "it or give another folder"
-        )
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        what = "may not be written to" if there.is_dir() else "is not a folder"
-        raise InputError(f"--log_dir {path}: {there} {what}; give another folder")
-
-
 def _resume_point(
     resume_from: str | None, config: RecipeConfig, options: RunOptions
 ) -> tuple[Path | None, Path | None]:
@@ -195,26 +199,6 @@ def _tell_finished(folder: Path, config: RecipeConfig) -> None:
         print(line)
 
 
-def _continued(
-    config: RecipeConfig, options: RunOptions, checkpoint: Path | None, *, auto: bool
-) -> Path | None:
-    """The folder of the run that a training continues; None if it begins a new one.
-
-    Args:
-        config: configuration of the training.
-        options: where runs lie.
-        checkpoint: where it is resumed from; None to begin.
-        auto: whether a run that ended before its first checkpoint is begun again in its folder.
-    """
-    if checkpoint is not None:
-        inside = checkpoint.parent.name == "checkpoints"
-        return checkpoint.parents[1] if inside else None
-    folder = find_begun(Path(options.log_dir), config) if auto else None
-    if folder is not None:
-        print(f"{folder} ended before its first checkpoint; its training begins again")
-    return folder
-
-
 @contextmanager
 def _run_folder(
     config: RecipeConfig,
@@ -232,7 +216,7 @@ def _run_folder(
         alone: refuse to start beside a process with the same configuration.
     """
     if continued is not None:
-        _check_log_dir(continued)
+        check_log_dir(continued)
         place = hold_run(continued)
     elif options.name is not None:
         place = hold_run(Path(options.log_dir) / options.name)
@@ -245,7 +229,7 @@ def _run_folder(
 
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
-    _check_log_dir(Path(options.log_dir))
+    check_log_dir(Path(options.log_dir))
     keep_freed_memory()
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
     return SedDataModule(config), SEDTask4(config)
@@ -255,8 +239,11 @@ def _of_checkpoint(
     config: RecipeConfig, path: str, options: RunOptions, stage: str
 ) -> tuple[RecipeConfig, SedDataModule, SEDTask4]:
     """Configuration and networks of a checkpoint, and the data of a stage."""
+    if options.threads is not None:
+        options.threads.begin()
     checkpoint = load_safely(Path(path))
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
+    config = with_usable_precision(config, options.device.accelerator)
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
@@ -321,7 +308,7 @@ def _trainer(
 def _callbacks(config: RecipeConfig, folder: Path, options: RunOptions) -> list[Callback]:
     checkpoints = folder / "checkpoints"
     return [
-        RunDescription(config),
+        RunDescription(config, options.asked_precision),
         RandomStates(),
         EnergyMeter(config.energy),
         EarlyStop("val/obj_metric", mode="max", patience=config.training.early_stop_patience),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import warnings
 
 import torch
@@ -38,12 +38,14 @@ def _is_hooked(module: nn.Module) -> bool:
 
 @functools.cache
 def has_kernels() -> bool:
-    """Whether numba, which compiles the kernels, is installed; a warning says so once if not."""
-    there = importlib.util.find_spec("numba") is not None
-    if not there:
+    """Whether numba, which compiles the kernels, can be used; a warning says so once if not."""
+    try:
+        importlib.import_module("desed_task.kernels.compiled")
+    except ImportError as error:
         warnings.warn(
-            "numba is not installed: on a CPU the network runs module by module, which takes "
-            "longer; install it with: pip install numba",
+            f"numba cannot be used ({error}): on a CPU the network runs module by module, which "
+            "takes longer; install it with: pip install numba",
             stacklevel=2,
         )
-    return there
+        return False
+    return True

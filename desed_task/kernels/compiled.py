@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
@@ -10,16 +15,46 @@ import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Products and sums may become one instruction; nothing else about the order of operations changes,
-# so that results are those of the expression as written on every machine with that instruction.
-# The compiled code is kept beside the module (__pycache__) or, where that is read-only, in the
-# user's cache, because compiling takes seconds.
-_compile = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+
+def cache_folder() -> Path | None:
+    """Where compiled code is kept, because compiling takes seconds; None if nowhere is writable.
+
+    It lies beside the modules or, where these are read-only, in the user's cache. numba compiles
+    anew what has changed in a kernel's own module, but a kernel is made of functions of this one
+    too, so the folder has a name for each state of them.
+    """
+    here = Path(__file__).parent
+    sources = [path.read_bytes() for path in sorted(here.glob("*.py"))]
+    state = hashlib.blake2b(b"".join(sources), digest_size=8).hexdigest()
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    given = [Path(numba.config.CACHE_DIR)] if numba.config.CACHE_DIR else []
+    for base in (*given, here / "__pycache__", users / "desed_task"):
+        folder = base / f"kernels-{state}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+    return None
+
+
+_CACHE: Final = cache_folder()
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function of arrays and numbers on its first call."""
-    return cast(Function, _compile(function))
+    """Compile a function of arrays and numbers, on its first call.
+
+    Products and sums may become one instruction; nothing else about the order of operations
+    changes.
+    """
+    compiler = functools.partial(
+        numba.njit, nogil=True, error_model="numpy", fastmath={"contract"}, cache=_CACHE is not None
+    )
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(_CACHE or "")
+    try:
+        return cast(Function, compiler(function))
+    finally:
+        numba.config.CACHE_DIR = before
 
 
 _LOG2_E: Final = np.float32(1.4426950408889634)

@@ -22,6 +22,10 @@ from local.scoring import results
 LAST_CHECKPOINT = "last.ckpt"
 # Corpora that weights and the choice of the best checkpoint depend on.
 TRAINED_ON = (*TRAINING, SYNTHETIC_VALIDATION)
+# Keys of checkpoints and run.yaml: threads of the training, and the precision that was asked for
+# where the CPU computed with another one.
+THREADS_KEY = "threads"
+ASKED_KEY = "asked_precision"
 _UNKNOWN_DATA = (
     "an earlier version began this run, which did not store what its data was; whether that has "
     "changed since is not known"
@@ -49,7 +53,7 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
             continue
         if _stored_revision(folder) < REVISION:
             earlier.append(folder)
-        elif stored_config(folder) == config:
+        elif _is_run_of(folder, config):
             return (folder, None) if _is_finished(folder, config) else (None, last)
     if earlier:
         others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
@@ -58,6 +62,29 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
             "changed), so left alone and not resumed; a new training starts"
         )
     return None, None
+
+
+def _is_run_of(folder: Path, config: RecipeConfig) -> bool:
+    """Whether a run has this configuration, but for a precision that its CPU replaced."""
+    stored = stored_config(folder)
+    if stored is None or stored == config:
+        return stored is not None
+    if next(iter(_records(folder)), {}).get(ASKED_KEY) != str(config.training.precision):
+        return False
+    asked = {"precision": config.training.precision}
+    return config == stored.model_copy(
+        update={"training": stored.training.model_copy(update=asked)}
+    )
+
+
+def asked_precision(checkpoint: Mapping[str, Any]) -> str | None:
+    """The precision that a checkpoint's training was asked to compute with; None if unknown."""
+    if ASKED_KEY in checkpoint:
+        return str(checkpoint[ASKED_KEY])
+    hyper = checkpoint.get("hyper_parameters")
+    training = hyper.get("training") if isinstance(hyper, dict) else None
+    precision = training.get("precision") if isinstance(training, dict) else None
+    return None if precision is None else str(precision)
 
 
 def _is_finished(folder: Path, config: RecipeConfig) -> bool:
@@ -77,6 +104,26 @@ def find_begun(log_dir: Path, config: RecipeConfig) -> Path | None:
         if not has_checkpoint and _is_training(folder) and stored_config(folder) == config:
             return folder
     return None
+
+
+def continued_run(
+    log_dir: Path, config: RecipeConfig, checkpoint: Path | None, *, auto: bool
+) -> Path | None:
+    """The folder of the run that a training continues; None if it begins a new one.
+
+    Args:
+        log_dir: where runs lie.
+        config: configuration of the training.
+        checkpoint: where it is resumed from; None to begin.
+        auto: whether a run that ended before its first checkpoint is begun again in its folder.
+    """
+    if checkpoint is not None:
+        inside = checkpoint.parent.name == "checkpoints"
+        return checkpoint.parents[1] if inside else None
+    folder = find_begun(log_dir, config) if auto else None
+    if folder is not None:
+        print(f"{folder} ended before its first checkpoint; its training begins again")
+    return folder
 
 
 def _is_training(folder: Path) -> bool:

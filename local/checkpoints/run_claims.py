@@ -23,6 +23,7 @@ import yaml
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError
+from desed_task.file_names import is_utf8
 from local.config import RecipeConfig, check_config
 
 PREFIX = "version_"
@@ -63,6 +64,23 @@ def claim_folder(log_dir: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def check_log_dir(path: Path) -> None:
+    """Reject a folder that cannot be written to, without creating it.
+
+    Raises:
+        InputError: naming the folder in the way.
+    """
+    if not is_utf8(path):
+        raise InputError(
+            f"--log_dir {path}: TensorBoard writes only to folders whose names are UTF-8; rename "
+            "it or give another folder"
+        )
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        what = "may not be written to" if there.is_dir() else "is not a folder"
+        raise InputError(f"--log_dir {path}: {there} {what}; give another folder")
 
 
 @contextmanager

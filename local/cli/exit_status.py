@@ -17,6 +17,7 @@ from desed_task.errors import InputError
 from desed_task.file_names import printable
 from local.cli.redaction import redact
 from local.cli.streams import accept_any_name
+from local.cli.threads import threads_set
 
 EXIT_WRONG_INPUT = 2
 # Errors of the system that the user can mend: paths, permissions and disk space.
@@ -44,9 +45,11 @@ class StoppedError(Exception):
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and print the error that ended it, if any, without passwords.
 
+    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`.
+
     Args:
         action: the command; returns its exit status.
-        args: its arguments.
+        args: its arguments; `threads`, if there, becomes the command's `ThreadChoice`.
 
     Returns:
         The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
@@ -55,7 +58,8 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     accept_any_name()
     hide_secrets()
     try:
-        return action(args)
+        with threads_set(getattr(args, "threads", None)) as threads:
+            return action(argparse.Namespace(**{**vars(args), "threads": threads}))
     except InputError as error:
         print(f"error: {_shown(_message(error))}", file=sys.stderr)
         return EXIT_WRONG_INPUT

@@ -11,11 +11,14 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from desed_task.atomic_files import sha256_of
 from desed_task.audio.files import read_clip, read_window
 from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid
-from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats
+from desed_task.dataio.embeddings import CHECKPOINT_SHA256, read_layout
+from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats, find_beats
 from desed_task.errors import InputError
 from desed_task.parallel import prefetch
+from local.cli.precision import SINGLE, usable_precision
 
 _READERS = 8
 Item = TypeVar("Item")
@@ -174,3 +177,43 @@ def _arrived(embedded: EmbeddedBatch) -> EmbeddedBatch:
 
 def _in_turn(first: Callable[[Item], Any], second: Callable[[Any], Result], item: Item) -> Result:
     return second(first(item))
+
+
+def settled_precision(
+    asked: Precision, device: torch.device, folder: Path, beats: Path
+) -> Precision:
+    """The precision to extract with: float32 where a CPU is slower in bf16; says so.
+
+    Embeddings that these weights have already given in bf16 are not thrown away: what is begun in
+    it is finished in it.
+
+    Args:
+        asked: the precision asked for.
+        device: device that computes.
+        folder: folder of the embedding files.
+        beats: file of BEATs weights.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if asked == "32":
+        return asked
+    weights = find_beats(beats)
+    begun = any(_begun_with(path, asked, weights) for path in sorted(folder.glob("*.hdf5*")))
+    used, line = usable_precision(asked, device.type, what="--precision", keep=begun)
+    if line:
+        print(line)
+    return "32" if used == SINGLE else asked
+
+
+def _begun_with(path: Path, precision: Precision, beats: Path) -> bool:
+    """Whether a finished or unfinished file has embeddings of these weights in a precision."""
+    if path.suffix not in (".hdf5", ".part") or not path.is_file():
+        return False
+    try:
+        identity = read_layout(path).identity
+    except InputError:
+        return False
+    return identity.get("precision") == precision and identity.get(CHECKPOINT_SHA256) == sha256_of(
+        beats
+    )

@@ -24,6 +24,7 @@ from local.cli.redaction import redact
 from local.cli.versions import versions
 from local.config import RecipeConfig
 from local.data.digests import DATA_KEY
+from local.training.computation import Computation
 from local.training.macs import count_macs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,11 +90,19 @@ class EarlyStop(EarlyStopping):
 class RunDescription(Callback):
     """Writes what is needed to reproduce a run: configuration, versions, commit, command, seed,
     digests of the data and, for a test or evaluation, the identity of the checkpoint; and the size
-    of the network.
+    of the network; and how it computes, which checkpoints keep too, as resuming needs it.
     """
 
-    def __init__(self, config: RecipeConfig) -> None:
+    def __init__(self, config: RecipeConfig, asked_precision: str | None = None) -> None:
         self.config = config
+        asked = str(config.training.precision) if asked_precision is None else asked_precision
+        self.computation = Computation(config, asked)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Store how the training computes."""
+        checkpoint.update(self.computation.record())
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write config.yaml and run.yaml into the run folder; a resumed run adds to run.yaml."""
@@ -109,6 +118,7 @@ class RunDescription(Callback):
             "commit": git_commit(),
             "host": platform.node(),
             "device": str(trainer.strategy.root_device),
+            **self.computation.record(),
             "seed": self.config.training.seed,
             REVISION_KEY: REVISION,
             "network": count_macs(pl_module.sed_student, self.config)._asdict(),

@@ -81,6 +81,8 @@ def _run_stage(plan: training_stage.TuningPlan, args: argparse.Namespace) -> Non
     if args.report:
         report.write_report(training_stage.open_study_log(plan))
         return
-    one = training_stage.Tuner(plan, choose_slots(args.n_jobs, args.jobs_per_gpu))
+    one = training_stage.Tuner(
+        plan, choose_slots(args.n_jobs, args.jobs_per_gpu, threads=args.threads.wanted)
+    )
     one.run()
     report.write_report(one.log)

@@ -106,6 +106,8 @@ def test_rows_hold_together(quick):
         "packed": True,
     }
     for row in found["rows"]:
+        if "bfloat16 is slower than float32" in row["skipped"]:
+            continue  # on a processor without units for it
         assert row["skipped"] == ""
         assert 0 < row["share"] < float("inf"), row
         assert row["seconds"] > 0 and row["clips"] > 0

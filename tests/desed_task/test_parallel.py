@@ -1,4 +1,4 @@
-"""Work in threads ahead of its user, and metrics computed in other processes."""
+"""Work in threads ahead of its user, and the cores that a process may use."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from desed_task import parallel
 from desed_task.errors import InputError
-from desed_task.parallel import available_cores, thread_map
+from desed_task.parallel import available_cores, cpu_quota, thread_map
 
 
 def test_results_come_in_the_items_order():
@@ -54,3 +55,67 @@ def test_no_thread_at_all_is_refused():
 
 def test_processors_are_counted():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+    quota = cpu_quota()
+    assert quota is None or available_cores() <= max(1, quota)
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(None, 8), (64.0, 8), (4.0, 4), (1.9, 1), (0.2, 1)])
+def test_a_quota_bounds_the_cores_and_its_fraction_is_left_over(quota, cores, monkeypatch):
+    monkeypatch.setattr(parallel, "affine_cores", lambda: 8)
+    monkeypatch.setattr(parallel, "cpu_quota", lambda: quota)
+    assert available_cores() == cores
+
+
+V1, V2 = "cgroup cgroup rw,{}", "cgroup2 cgroup2 rw,nsdelegate"
+
+
+@pytest.mark.parametrize(
+    ("groups", "root", "kind", "files", "quota"),
+    [
+        # Version 2: the group itself, one around it, the container's own view, no limit.
+        ("0::/a/b", "/", V2, {"a/b/cpu.max": "250000 100000"}, 2.5),
+        ("0::/a/b", "/", V2, {"a/cpu.max": "100000 50000", "a/b/cpu.max": "max 100000"}, 2.0),
+        ("0::/a/b", "/", V2, {"a/cpu.max": "400000 100000", "a/b/cpu.max": "9 1"}, 4.0),
+        ("0::/", "/", V2, {"cpu.max": "400000 100000"}, 4.0),
+        ("0::/docker/f00", "/docker/f00", V2, {"cpu.max": "300000 100000"}, 3.0),
+        ("0::/docker/f00/x", "/docker/f00", V2, {"x/cpu.max": "300000 100000"}, 3.0),
+        ("0::/../other", "/", V2, {"cpu.max": "300000 100000"}, 3.0),
+        ("0::/a", "/", V2, {"a/cpu.max": "max 100000"}, None),
+        ("0::/a", "/", V2, {"a/cpu.max": "nonsense", "cpu.max": "200000 0"}, None),
+        ("0::/a", "/", V2, {"b/cpu.max": "100000 100000"}, None),
+        # Version 1: the hierarchy of the cpu controller alone counts; -1 is no limit.
+        ("3:cpu,cpuacct:/a\n0::/", "/", V1.format("cpu,cpuacct"), {"a": (150000, 100000)}, 1.5),
+        ("3:cpu:/a/b", "/", V1.format("cpu"), {"a": (200000, 100000), "a/b": (-1, 100000)}, 2.0),
+        ("3:cpu:/a", "/", V1.format("cpu"), {"a": (-1, 100000)}, None),
+        ("4:memory:/a\n3:cpu:/", "/", V1.format("memory"), {"a": (150000, 100000)}, None),
+        ("no groups", "/", V2, {"cpu.max": "100000 100000"}, None),
+    ],
+)
+def test_quotas_of_control_groups(groups, root, kind, files, quota, tmp_path):
+    mount = tmp_path / "control groups"
+    for name, content in files.items():
+        names = (
+            {
+                f"{name}/cpu.cfs_{n}_us": str(v)
+                for n, v in zip(("quota", "period"), content, strict=True)
+            }
+            if (isinstance(content, tuple))
+            else {name: content}
+        )
+        for path, text in names.items():
+            (mount / path).parent.mkdir(parents=True, exist_ok=True)
+            (mount / path).write_text(f"{text}\n")
+    process = tmp_path / "self"
+    process.mkdir()
+    (process / "cgroup").write_text(f"{groups}\n")
+    shown = str(mount).replace(" ", "\\040")
+    lines = [
+        "21 1 0:5 / / rw - ext4 /dev/root rw",
+        f"30 21 0:9 {root} {shown} rw shared:3 - {kind}",
+    ]
+    (process / "mountinfo").write_text("\n".join([*lines, "short", ""]))
+    assert cpu_quota(process) == quota
+
+
+def test_a_system_without_control_groups_has_no_quota(tmp_path):
+    assert cpu_quota(tmp_path / "missing") is None

@@ -287,7 +287,7 @@ def test_ctrl_c_in_a_test_or_an_evaluation_says_how_to_go_on(
     trained, extracted, tmp_path, monkeypatch
 ):
     (best,) = trained[0].glob("checkpoints/epoch=*.ckpt")
-    monkeypatch.setattr(run, "ResultWriter", CtrlC)
+    monkeypatch.setattr(run, "ResultWriter", lambda verify: CtrlC())
     options, config = run.RunOptions(str(tmp_path / "exp")), load_config(extracted)
     handler = signal.getsignal(signal.SIGINT)
     try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError
+from desed_task.parallel import available_cores
 from local.cli.own_files import own_outputs
 from local.config import load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
@@ -116,7 +116,7 @@ def make_mini_corpus(
         basedir: base folder; created if missing.
         seed: seed of all sounds, labels and the random BEATs.
         bits: sample format of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
-        jobs: processes; None for one per processor.
+        jobs: processes; None for one per usable core.
         progress: whether to show bars and report what was done.
         sizes: sizes of the sets; None for the demo's.
         overwrite: whether to replace audio and tables that were changed since they were made.
@@ -182,7 +182,7 @@ def _begin(basedir: Path, wanted: dict[str, Any]) -> bool:
 
 
 def _render(work: Sequence[RenderJob], jobs: int | None, progress: bool) -> None:
-    workers = min(jobs or os.cpu_count() or 1, max(1, len(work) // _WORTH_A_PROCESS))
+    workers = min(jobs or available_cores(), max(1, len(work) // _WORTH_A_PROCESS))
     if workers == 1:
         _drain(map(_write, work), len(work), progress)
         return

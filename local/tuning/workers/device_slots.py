@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from desed_task.errors import InputError
 from desed_task.parallel import available_cores
+from local.cli.threads import THREAD_VARIABLES
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DeviceSlot:
     Attributes:
         number: from 0.
         gpu: its name in CUDA_VISIBLE_DEVICES; None for the CPU.
-        threads: number of cores.
+        threads: number of threads of a process.
     """
 
     number: int
@@ -31,10 +31,10 @@ class DeviceSlot:
         """Environment variables that bind a process to this device before it imports torch.
 
         Args:
-            outside: environment of this process; its number of threads takes precedence.
+            outside: environment of this process, which computes with other threads.
         """
         threads = {name: str(self.threads) for name in THREAD_VARIABLES}
-        return {**threads, **outside, VISIBLE_VARIABLE: "" if self.gpu is None else self.gpu}
+        return {**outside, **threads, VISIBLE_VARIABLE: "" if self.gpu is None else self.gpu}
 
     def __str__(self) -> str:
         if self.gpu is None:
@@ -46,6 +46,7 @@ def choose_slots(
     n_jobs: int | None,
     jobs_per_gpu: int,
     *,
+    threads: int | None = None,
     outside: Mapping[str, str] = os.environ,
     count_gpus: Callable[[], int] | None = None,
 ) -> list[DeviceSlot]:
@@ -54,6 +55,7 @@ def choose_slots(
     Args:
         n_jobs: number of jobs; None for one per GPU, or one on the CPU.
         jobs_per_gpu: number of jobs that may share a GPU.
+        threads: threads of each job, as the user has chosen; None for an equal share of the cores.
         outside: environment of this process; GPUs hidden by CUDA_VISIBLE_DEVICES are not used.
         count_gpus: counts the GPUs if that variable is not set.
 
@@ -70,7 +72,7 @@ def choose_slots(
                 f"--n_jobs {n_jobs}: this machine has no GPU and {cores} usable cores; give at "
                 f"most --n_jobs {cores}"
             )
-        share = max(1, cores // (n_jobs or 1))
+        share = threads or max(1, cores // (n_jobs or 1))
         return [DeviceSlot(number, None, share) for number in range(n_jobs or 1)]
     wanted = len(gpus) * jobs_per_gpu if n_jobs is None else n_jobs
     if wanted > len(gpus) * jobs_per_gpu:
@@ -79,7 +81,7 @@ def choose_slots(
             f"{jobs_per_gpu} each; give at most --n_jobs {len(gpus) * jobs_per_gpu}, or let them "
             f"share with --jobs_per_gpu {-(-wanted // len(gpus))}"
         )
-    share = max(1, cores // wanted)
+    share = threads or max(1, cores // wanted)
     return [DeviceSlot(number, gpus[number % len(gpus)], share) for number in range(wanted)]
 
 

@@ -1,8 +1,13 @@
 """Functions that compiled loops are made of, held against NumPy in float64."""
 
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from desed_task.kernels import compiled as compiled_module
 from desed_task.kernels.compiled import (
     DRAWS_PER_WORD,
     compiled,
@@ -96,3 +101,35 @@ def test_the_bound_is_the_probability(dropped, share):
     draw_kept(kept, words, np.uint64(3), 5, dropped)
     deviation = (share * (1 - share) / kept.size) ** 0.5
     assert abs(kept.mean(dtype=np.float64) - share) <= 5 * deviation
+
+
+def test_the_cache_has_a_name_for_each_state_of_the_sources(monkeypatch, tmp_path):
+    package = tmp_path / "kernels"
+    shutil.copytree(Path(compiled_module.__file__).parent, package)
+    monkeypatch.setattr(compiled_module, "__file__", str(package / "compiled.py"))
+    monkeypatch.setattr(compiled_module.numba.config, "CACHE_DIR", "")
+    first = compiled_module.cache_folder()
+    assert first.parent == package / "__pycache__"
+    assert compiled_module.cache_folder() == first
+    with (package / "gru_cell.py").open("a") as file:
+        file.write("# changed\n")
+    assert compiled_module.cache_folder() != first
+
+
+def test_the_cache_moves_where_the_modules_are_read_only(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled_module.numba.config, "CACHE_DIR", str(tmp_path / "given"))
+    assert compiled_module.cache_folder().parent == tmp_path / "given"
+    monkeypatch.setattr(compiled_module.numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    beside = Path(compiled_module.__file__).parent
+    access = os.access
+    monkeypatch.setattr(
+        compiled_module.os,
+        "access",
+        lambda path, mode: beside not in Path(path).parents and access(path, mode),
+    )
+    assert compiled_module.cache_folder().parent == tmp_path / "users" / "desed_task"
+    monkeypatch.setattr(compiled_module.os, "access", lambda path, mode: False)
+    assert compiled_module.cache_folder() is None
+    monkeypatch.setattr(compiled_module, "_CACHE", None)
+    assert compiled_module.compiled(lambda x: x + 1)(1) == 2

@@ -12,7 +12,7 @@ import yaml
 
 from desed_task.errors import InputError
 from local import run
-from local.checkpoints import revision
+from local.checkpoints import revision, run_claims
 from local.checkpoints.restore import detector_spec
 from local.checkpoints.resume import LAST_CHECKPOINT, check_resumable, find_begun, find_resumable
 from local.checkpoints.revision import CHANGES, REVISION, REVISION_KEY
@@ -144,7 +144,7 @@ def test_a_log_dir_that_cannot_be_is_refused_before_anything_is_read(mini_conf, 
 
 def test_a_log_dir_without_rights_is_refused(mini_conf, tmp_path, monkeypatch):
     # Root may write everywhere, so the system's answer is given for it.
-    monkeypatch.setattr(run.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(run_claims.os, "access", lambda path, mode: False)
     with pytest.raises(InputError, match=r"--log_dir .*: .* may not be written to"):
         run.fit(load_config(mini_conf), run.RunOptions(str(tmp_path / "exp")))
     assert not (tmp_path / "exp").exists()

@@ -11,7 +11,9 @@ import soundfile as sf
 import torch
 
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
-from local.extraction.embedder import EmbeddedBatch, Embedder
+from local.cli import precision as cli_precision
+from local.cli.precision import Rates
+from local.extraction.embedder import EmbeddedBatch, Embedder, Precision, settled_precision
 from local.extraction.extractor import Extractor
 
 RATE = 16000
@@ -104,3 +106,42 @@ def test_a_gpu_gives_the_same(embedder: Embedder, wavs: dict[str, Path]) -> None
     embedder.beats.to("cpu")
     for batch, other in zip(batches, embedder.stream(wavs), strict=True):
         torch.testing.assert_close(batch.frame, other.frame, rtol=0, atol=1e-3)
+
+
+def test_a_cpu_that_is_slower_in_bf16_extracts_in_float32_what_is_not_begun(
+    wavs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    beats, cpu, folder = tmp_path / "beats.pt", torch.device("cpu"), tmp_path / "out" / "beats"
+    write_random_beats(beats, seed=1, config=TINY)
+
+    def settled(asked: Precision = "bf16", device: torch.device = cpu) -> Precision:
+        return settled_precision(asked, device, folder, beats)
+
+    monkeypatch.setattr(cli_precision, "measure_rates", lambda: Rates(92.0, 180.0))
+    assert (settled(), settled("32")) == ("bf16", "32")
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(cli_precision, "measure_rates", lambda: Rates(92.0, 0.3))
+    assert (settled(), settled("32")) == ("32", "32")
+    assert settled(device=torch.device("cuda")) == "bf16"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == (
+        "--precision bf16: on this CPU bfloat16 is slower than float32 (0.3 against 92 GFLOP/s); "
+        "computing in float32"
+    )
+    readable = {name: wavs[name] for name in ("00", "01")}
+    precisions: tuple[Precision, ...] = ("32", "bf16")
+    for precision in precisions:
+        extractor = Extractor.open(
+            *(beats, folder.parent), clip_s=1.0, device=cpu, precision=precision, progress=False
+        )
+        assert not extractor.extract(f"set_{precision}", readable)
+        capsys.readouterr()
+        assert settled() == precision
+        assert (", as it began with it" in capsys.readouterr().out) == (precision == "bf16")
+    # Embeddings of other weights are computed anew anyway, and other files are none of ours.
+    (folder / "broken.hdf5").write_text("nothing")
+    write_random_beats(beats, seed=9, config=TINY)
+    assert settled() == "32"

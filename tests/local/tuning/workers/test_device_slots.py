@@ -78,11 +78,20 @@ def test_a_process_sees_its_card_and_takes_its_share():
         "MKL_NUM_THREADS": "2",
         "PATH": "/bin",
     }
-    assert DeviceSlot(0, None, 2).environment({"OMP_NUM_THREADS": "7"}) == {
+    # The tuner itself computes with all cores, which its environment says.
+    outside = {"OMP_NUM_THREADS": "7", "MKL_NUM_THREADS": "7", "GOMP_SPINCOUNT": "5"}
+    assert DeviceSlot(0, None, 2).environment(outside) == {
         "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "7",
+        "OMP_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
+        "GOMP_SPINCOUNT": "5",
     }
+
+
+@pytest.mark.parametrize("cards", [CARDS, {"CUDA_VISIBLE_DEVICES": ""}])
+def test_a_number_that_the_user_has_chosen_is_that_of_each_job(cards):
+    assert {slot.threads for slot in choose_slots(4, 1, threads=7, outside=cards)} == {7}
+    assert {slot.threads for slot in choose_slots(4, 1, outside=cards)} == {2}
 
 
 def test_cores_and_cards_of_this_machine_can_be_asked_for(monkeypatch):
