@@ -1,6 +1,8 @@
 """Who may import whom, and how long files and functions may be (DESIGN: rooms and habits)."""
 
 import ast
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -133,6 +135,19 @@ def test_nothing_but_a_verification_needs_sed_scores_eval():
             for alias in node.names
         }
         assert not any("sed_scores_eval_metrics" in name for name in names), path
+
+
+def test_what_trains_nothing_does_without_lightning_and_the_mini_corpus_without_torch():
+    """They take seconds to import, and each process that renders sounds would import torch."""
+    program = (
+        "import sys, local.prep.mini_corpus.make; print('torch' in sys.modules); "
+        "import local.summary.summarize, local.submission.make; "
+        "print('pytorch_lightning' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]
 
 
 @pytest.mark.parametrize("path", RECIPE, ids=relative)

@@ -108,6 +108,14 @@ def test_targets_exist(target, tmp_path):
     assert installs == (target in {"setup", "demo", "test", "lint"})
 
 
+def test_all_tests_run_in_a_process_per_core_and_chosen_ones_in_one(tmp_path):
+    def pytest_of(*arguments):
+        return make("-n", "test", f"VENV={tmp_path}", *arguments).stdout.splitlines()[-1]
+
+    assert pytest_of().endswith("/bin/python -m pytest -q -n auto")
+    assert pytest_of("ARGS=-k psds").endswith("/bin/python -m pytest -k psds")
+
+
 def test_setup_installs_once_and_again_when_the_pins_change(tmp_path):
     venv = tmp_path / "v"
     venv.mkdir()
