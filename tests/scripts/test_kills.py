@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.kill_compare import contents, differences
+from local.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 # All moments take an hour: PYTHONPATH=. python tests/kill_points.py WORK '{"train": {}}'.
@@ -24,11 +25,16 @@ PLAN: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def results(mini_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(
+    mini_root: Path, extracted: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     """Name -> what was found, by one process that imports everything once."""
     work = tmp_path_factory.mktemp("kills")
-    (work / "inputs").mkdir()
-    (work / "inputs" / "data").symlink_to(mini_root / "data" / "mini")
+    inputs = work / "inputs"
+    inputs.mkdir()
+    (inputs / "data").symlink_to(mini_root / "data" / "mini")
+    (inputs / "embeddings").symlink_to(load_config(extracted).pretrained.extracted_embeddings_dir)
+    (inputs / ".embeddings").touch()  # `make_inputs` need not extract them
     done = subprocess.run(
         [sys.executable, "tests/kill_points.py", str(work), json.dumps(PLAN)],
         cwd=ROOT,
