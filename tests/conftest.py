@@ -60,17 +60,30 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(
         script: str, *arguments: object, cwd: Path, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
             cwd=cwd,
             capture_output=True,
-            text=True,
             timeout=timeout,
             check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, plain_text(done.stdout), plain_text(done.stderr)
+        )
 
     return run
+
+
+def plain_text(output: bytes) -> str:
+    """What a command wrote to a pipe or file, which must be plain lines.
+
+    Carriage returns would be lost in the decoding of text mode, in which they end lines.
+    """
+    text = output.decode()
+    control = [line for line in text.split("\n") if "\r" in line or "\x1b" in line]
+    assert not control, f"not plain lines: {control[:3]!r}"
+    return text
 
 
 @pytest.fixture(scope="session")
