@@ -114,6 +114,8 @@ def small_tree() -> Callable[[str], dict[str, Any]]:
         )
         n_blocks = len(tree["net"]["nb_filters"])
         tree["net"].update(nb_filters=[*[4] * (n_blocks - 1), 8], n_RNN_cell=8)
+        # WAV and HDF5 files are read; tests of packed sets name a folder of their own.
+        tree["data"]["packed_dir"] = None
         # Everything that draws at random is on, so that resuming has something to get wrong.
         tree["training"].update(mixup="soft", mixup_prob=0.5)
         tree["net"].update(dropout=0.1, dropstep_recurrent=0.3)
