@@ -67,7 +67,8 @@ def plot_timeline(
         _draw_scores(below, place, found, label, limits[label])
         bar = EVENT_BAR if truth is None else DETECTED_BAR
         _draw_events(below, place, bar, EVENT_COLOUR, _of_class(found.events, label))
-        _draw_events(below, place, ANNOTATED_BAR, TRUTH_COLOUR, _of_class(truth or (), label))
+        if truth is not None:
+            _draw_events(below, place, ANNOTATED_BAR, TRUTH_COLOUR, _of_class(truth, label))
     below.set(xlim=(0, found.duration_s), ylim=(0, max(len(labels), 1)))
     below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
     below.tick_params(axis="y", length=0)
