@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import embedding, loading, projection, scoring, step, training
+from benchmarks import demo, embedding, loading, projection, scoring, step, training
 from benchmarks.bench import Bench, Options, Row
 from benchmarks.machine import Machine
 from benchmarks.made import Made, Sizes
@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "loading": loading.run,
     "beats": embedding.run,
     "metrics": scoring.run,
+    "demo": demo.run,
 }
 NAMES = (
     "step",
@@ -38,6 +39,7 @@ NAMES = (
     "scores",
     "metrics",
     "epoch",
+    "demo",
 )
 # Size of the corpus for single parts: large enough that consecutive batches share no row.
 _STEPS = 20
