@@ -15,6 +15,7 @@ import pytest
 import soundfile as sf
 
 import generate_dcase_task4_2024 as script
+from tests.conftest import plain_text
 from tests.local.prep.download.http_server import Fault
 
 ROOT = Path(__file__).parents[2]
@@ -23,18 +24,18 @@ WEAK = "dcase/dataset/audio/train/weak"
 
 def generate(*arguments, cwd=ROOT):
     """Run the script; gives its status and what it printed."""
-    with start(*arguments, cwd=cwd) as process:
-        out, err = process.communicate(timeout=120)
+    with start(*arguments, cwd=cwd, text=False) as process:
+        out, err = map(plain_text, process.communicate(timeout=120))
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def start(*arguments, cwd=ROOT):
+def start(*arguments, cwd=ROOT, text=True):
     arguments = [*map(str, arguments)]
     if not {"--mini", "--mirror", "--offline", "--check"}.intersection(arguments):
         arguments.append("--offline")  # No test asks the internet.
     command = [sys.executable, str(ROOT / "generate_dcase_task4_2024.py"), *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, cwd=cwd, stdout=pipe, stderr=pipe, text=text)
 
 
 @pytest.fixture
@@ -279,7 +280,7 @@ def test_check_tells_that_all_is_there(extracted, tmp_path):
     rows = {line.split("  ")[0]: line.split() for line in run.stdout.splitlines()}
     assert rows["DESED dev-test"][2:4] == ["6", "5"]
     assert "training can start: 0 errors, 0 warnings, 2 notes" in run.stdout
-    assert "72/72" in run.stderr.replace("\r", "\n")
+    assert "72/72" in run.stderr
     report = json.loads((tmp_path / "o" / "data_report.json").read_text())
     assert report["training_would_fail"] is False
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
