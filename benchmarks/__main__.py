@@ -4,6 +4,7 @@
     python -m benchmarks --device cuda --confirm          # on a GPU, in less than eight minutes
     python -m benchmarks --quick                          # small sizes: does it run?
     python -m benchmarks --only step metrics/psds1        # some rows
+    python -m benchmarks --only demo --epochs 6           # the steps of make demo, in minutes
     python -m benchmarks --compare before.json            # ratios to another run
     python -m benchmarks --threads 1 --clock cpu          # on a shared machine
     python -m benchmarks --only threads                   # beside busy processes, in minutes

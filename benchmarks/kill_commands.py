@@ -143,6 +143,7 @@ def _corpus(work: Path) -> None:
         # Everything that draws at random is on, so that resuming has something to get wrong.
         mixup="soft",
     )
+    tree["data"]["packed_dir"] = None  # a command of its own packs
     n_blocks = len(tree["net"]["nb_filters"])
     tree["net"].update(
         nb_filters=[*[4] * (n_blocks - 1), 8], n_RNN_cell=8, dropout=0.1, dropstep_recurrent=0.3

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import embedding, loading, projection, scoring, step, threads, training
+from benchmarks import demo, embedding, loading, projection, scoring, step, threads, training
 from benchmarks.bench import Bench, Options, Row
 from benchmarks.machine import Machine
 from benchmarks.made import Made, Sizes
@@ -28,6 +28,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "beats": embedding.run,
     "metrics": scoring.run,
     "threads": threads.run,
+    "demo": demo.run,
 }
 NAMES = (
     "step",
@@ -40,6 +41,7 @@ NAMES = (
     "metrics",
     "epoch",
     "threads",  # not without being named
+    "demo",
 )
 # Size of the corpus for single parts: large enough that consecutive batches share no row.
 _STEPS = 20

@@ -1,14 +1,19 @@
-"""Parallel work in threads, for files and batches."""
+"""Parallel work in threads, for files and batches, and its progress.
+
+Progress is a bar on a terminal and plain lines in a file or pipe.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, Final, TypeAlias, TypeVar
 
 from tqdm import tqdm
 
@@ -16,6 +21,167 @@ from desed_task.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# Lines of a file are written after this share of the work, but not for each second of a quick one,
+# and after this time at the latest.
+_LINE_SHARE: Final = 0.1
+_LEAST_BETWEEN_LINES_S: Final = 5.0
+_MOST_BETWEEN_LINES_S: Final = 30.0
+
+
+class ProgressLines:
+    """Progress as plain lines on standard error: now and then, and one when the work is done.
+
+    Has the methods of tqdm that are used here.
+
+    Args:
+        title: begins each line.
+        total: amount of work; None if unknown.
+        unit: of the amount, in the singular.
+        initial: what was done before.
+        leave: whether quick work gets a line, too.
+        scaled: whether amounts are written as 1.2M.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: float | None,
+        *,
+        unit: str,
+        initial: float = 0,
+        leave: bool = True,
+        scaled: bool = False,
+    ) -> None:
+        self.total, self.n = total, initial
+        self._title, self._unit, self._leave, self._scaled = title, unit, leave, scaled
+        self._postfix = ""
+        self._closed = False
+        self._begin()
+
+    def __enter__(self) -> ProgressLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, n: float = 1) -> None:
+        """Count further work, and write a line if one is due."""
+        self.n += n
+        since_s = time.monotonic() - self._written_s
+        far = bool(self.total) and self.n - self._written_n >= _LINE_SHARE * (self.total or 0)
+        if since_s >= (_LEAST_BETWEEN_LINES_S if far else _MOST_BETWEEN_LINES_S):
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Write a line now."""
+        self._written_s, self._written_n = time.monotonic(), self.n
+        self._n_lines += 1
+        self.write(self._line())
+
+    def close(self) -> None:
+        """Write the last line."""
+        if not self._closed and (self._leave or self._n_lines) and self.n != self._written_n:
+            self.refresh()
+        self._closed = True
+
+    def reset(self, total: float | None = None) -> None:
+        """Begin again."""
+        self.n, self.total = 0, total if total is not None else self.total
+        self._begin()
+
+    def set_description(self, title: str) -> None:
+        """Change the title."""
+        self._title = title
+
+    def set_postfix(self, *, refresh: bool = False, **values: object) -> None:
+        """Change what ends a line."""
+        self._postfix = ", ".join(f"{name}={value}" for name, value in values.items())
+
+    @staticmethod
+    def write(text: str, file: IO[str] | None = None) -> None:
+        """Write another line."""
+        print(text, file=file or sys.stderr, flush=True)
+
+    def _begin(self) -> None:
+        self._started_s = self._written_s = time.monotonic()
+        self._written_n, self._n_lines = self.n, 0
+
+    def _line(self) -> str:
+        """title: 30/60 files (50 %), 00:12"""
+        done = self._amount(self.n)
+        if self.total:
+            done += f"/{self._amount(self.total)}"
+        share = f" ({100 * self.n / self.total:.0f} %)" if self.total else ""
+        plural = "" if self._scaled else "es" if self._unit.endswith("ch") else "s"
+        took = tqdm.format_interval(time.monotonic() - self._started_s)
+        shown = f"{self._title}: {done} {self._unit}{plural}{share}, {took}"
+        return f"{shown}, {self._postfix}" if self._postfix else shown
+
+    def _amount(self, n: float) -> str:
+        return str(tqdm.format_sizeof(n)) if self._scaled else f"{n:.0f}"
+
+
+Progress: TypeAlias = "ProgressLines | tqdm[Any]"
+
+
+def progress_of(
+    title: str,
+    total: float | None,
+    *,
+    unit: str = "file",
+    initial: float = 0,
+    shown: bool = True,
+    leave: bool = True,
+    scaled: bool = False,
+    bar_format: str | None = None,
+) -> Progress:
+    """Progress of long work: a bar if standard error is a terminal, else plain lines.
+
+    Args:
+        title: what is done.
+        total: amount of work; None if unknown.
+        unit: of the amount, in the singular.
+        initial: what was done before.
+        shown: False shows nothing.
+        leave: whether the bar stays when the work is done, and quick work gets a line.
+        scaled: whether amounts are written as 1.2M.
+        bar_format: tqdm's format of the bar.
+    """
+    if shown and not sys.stderr.isatty():
+        return ProgressLines(title, total, unit=unit, initial=initial, leave=leave, scaled=scaled)
+    return tqdm(
+        desc=title,
+        total=total,
+        unit=unit,
+        initial=initial,
+        unit_scale=scaled,
+        leave=leave,
+        bar_format=bar_format,
+        dynamic_ncols=True,
+        disable=not shown,
+    )
+
+
+def track(
+    items: Iterable[Item],
+    title: str,
+    total: int | None = None,
+    *,
+    unit: str = "file",
+    shown: bool = True,
+    leave: bool = True,
+) -> Iterator[Item]:
+    """Pass items through, showing progress; arguments as of `progress_of`."""
+    with progress_of(title, total, unit=unit, shown=shown, leave=leave) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def write_line(text: str, file: IO[str] | None = None) -> None:
+    """Write a line, by default to standard error, above the bars that are shown."""
+    tqdm.write(text, file=file or sys.stderr)
 
 
 def thread_map(
@@ -27,24 +193,22 @@ def thread_map(
     progress: bool,
     unit: str = "file",
 ) -> Iterator[Result]:
-    """Apply `work` to items in threads, under a progress bar; yields results in order.
+    """Apply `work` to items in threads, showing progress; yields results in order.
 
     Args:
         work: called in threads, so it should spend its time without holding the GIL.
         items: its arguments.
         jobs: number of threads; None for one per usable core.
-        desc: the bar's title.
+        desc: title of the progress.
         progress: whether to show it.
-        unit: what the bar counts.
+        unit: what it counts.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"--jobs {jobs}: at least one file must be processed at a time; give 1")
     pool = ThreadPoolExecutor(jobs or available_cores())
     try:
         results: Iterable[Result] = pool.map(work, items)
-        yield from tqdm(
-            results, desc, len(items), unit=unit, dynamic_ncols=True, disable=not progress
-        )
+        yield from track(results, desc, len(items), unit=unit, shown=progress)
     finally:
         # After Ctrl-C files in progress are finished, queued ones are not.
         pool.shutdown(cancel_futures=True)

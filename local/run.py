@@ -347,8 +347,8 @@ def _test(
     with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
-    results.print_results(folder)
     print(f"run folder: {folder}\nlook at it with: tensorboard --logdir {folder.parent}")
+    results.print_results(folder)
 
 
 @contextmanager

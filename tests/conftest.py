@@ -66,17 +66,30 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(
         script: str, *arguments: object, cwd: Path, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
             cwd=cwd,
             capture_output=True,
-            text=True,
             timeout=timeout,
             check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, plain_text(done.stdout), plain_text(done.stderr)
+        )
 
     return run
+
+
+def plain_text(output: bytes) -> str:
+    """What a command wrote to a pipe or file, which must be plain lines.
+
+    Carriage returns would be lost in the decoding of text mode, in which they end lines.
+    """
+    text = output.decode()
+    control = [line for line in text.split("\n") if "\r" in line or "\x1b" in line]
+    assert not control, f"not plain lines: {control[:3]!r}"
+    return text
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +109,8 @@ def small_tree() -> Callable[[str], dict[str, Any]]:
         )
         n_blocks = len(tree["net"]["nb_filters"])
         tree["net"].update(nb_filters=[*[4] * (n_blocks - 1), 8], n_RNN_cell=8)
+        # WAV and HDF5 files are read; tests of packed sets name a folder of their own.
+        tree["data"]["packed_dir"] = None
         # Everything that draws at random is on, so that resuming has something to get wrong.
         tree["training"].update(mixup="soft", mixup_prob=0.5)
         tree["net"].update(dropout=0.1, dropstep_recurrent=0.3)

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import plain_text
+
 
 def run_main(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Call `main` of a script in the folder `cwd`; an error that it does not catch is raised."""
@@ -34,7 +36,7 @@ def run_main(script: str, *arguments: object, cwd: Path) -> subprocess.Completed
             status = main(words)
         except SystemExit as ended:  # argparse
             status = ended.code
-    told = [stream.buffer.getvalue().decode() for stream in (out, err)]
+    told = [plain_text(stream.buffer.getvalue()) for stream in (out, err)]
     return subprocess.CompletedProcess((script, *words), status, *told)
 
 

@@ -126,6 +126,36 @@ def test_setup_installs_once_and_again_when_the_pins_change(tmp_path):
     assert "pip install" in make("-n", "setup", f"VENV={venv}").stdout
 
 
+def test_demo_installs_the_recipe_alone_unless_everything_is_there(tmp_path):
+    def installed(*targets):
+        lines = make("-n", *targets, f"VENV={tmp_path}").stdout.splitlines()
+        return [line.split("--editable ")[1] for line in lines if "--editable" in line]
+
+    assert installed("demo") == [". --no-compile"]
+    assert installed("demo", "test") == [". --no-compile", '".[dev]"']
+    (tmp_path / ".installed_recipe").touch()
+    assert (installed("demo"), installed("lint")) == ([], ['".[dev]"'])
+    (tmp_path / ".installed_recipe").unlink()
+    (tmp_path / ".installed").touch()
+    assert installed("demo", "test") == []
+    os.utime(tmp_path / ".installed", (0, 0))
+    assert installed("demo", "setup") == ['".[dev]"']
+
+
+def test_demo_keeps_compiled_modules_whatever_the_environment_says(tmp_path):
+    """pip leaves their compilation to Python, which would do it again in each step."""
+    (tmp_path / ".installed").touch()
+    (tmp_path / "bin").mkdir()
+    fake(tmp_path / "bin" / "python", 'echo "${PYTHONDONTWRITEBYTECODE:-kept} $*"')
+    told = make(
+        *("demo", f"VENV={tmp_path}", "DEMO_ARGS=--set training.seed=1"),
+        PYTHONDONTWRITEBYTECODE="1",
+    ).stdout.splitlines()
+    steps = [line for line in told if line.startswith("kept ")]
+    assert len(steps) == 3
+    assert steps[-1].endswith("--resume_from_checkpoint auto --set training.seed=1")
+
+
 def test_torch_index_is_asked_for_torch_alone(tmp_path):
     torch = next(str(r) for r in requirements() if r.name == "torch")
     lines = make(

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from desed_task.dataio.packed_format import INT16_TO_FLOAT, Ints, PackedSet
+from desed_task.parallel import Progress
 
 # Bytes read at a time, so that the bar moves and memory never holds two copies of a set.
 _BLOCK_BYTES = 1 << 26
@@ -29,7 +29,7 @@ class PackedClips:
     """
 
     def __init__(
-        self, packed: PackedSet, device: torch.device | None = None, bar: tqdm[Any] | None = None
+        self, packed: PackedSet, device: torch.device | None = None, bar: Progress | None = None
     ) -> None:
         self.packed = packed
         self.resident = device is not None
@@ -86,7 +86,7 @@ class PackedClips:
             self.__dict__.update(state)
 
 
-def _copy_to_device(mapped: Tensor, device: torch.device, bar: tqdm[Any] | None) -> Tensor:
+def _copy_to_device(mapped: Tensor, device: torch.device, bar: Progress | None) -> Tensor:
     """A copy on `device`."""
     brought = torch.empty(mapped.shape, dtype=mapped.dtype, device=device)
     rows = max(_BLOCK_BYTES // (mapped[0].numel() * mapped.element_size()), 1)

@@ -15,7 +15,6 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path
 from desed_task.audio.files import check_rate, open_audio, read_window, to_mono
@@ -33,7 +32,7 @@ from desed_task.dataio.packed_format import (
 )
 from desed_task.errors import InputError
 from desed_task.nnet.fusion import pool_tokens
-from desed_task.parallel import prefetch, thread_map
+from desed_task.parallel import prefetch, progress_of, thread_map
 
 READERS = 4
 # Number of files from which reading their headers takes long enough for a progress bar.
@@ -204,13 +203,8 @@ def _embedding_shape(reader: EmbeddingReader | None, packing: Packing) -> tuple[
 def _write(path: Path, files: ClipFiles, header: PackedHeader, progress: bool) -> None:
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(header.encode())
-        with tqdm(
-            desc=f"packing {files.title}",
-            total=header.n_rows * (1 if files.reader is None else 2),
-            unit="row",
-            dynamic_ncols=True,
-            disable=not progress,
-        ) as bar:
+        n_rows = header.n_rows * (1 if files.reader is None else 2)
+        with progress_of(f"packing {files.title}", n_rows, unit="row", shown=progress) as bar:
             for row in chain(_audio_rows(files, header), _window_rows(files, header)):
                 file.write(row.tobytes())
                 bar.update()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -238,15 +238,30 @@ class SoundEventDetector:
         duration_s = n_samples / self.spec.sample_rate
         grid = replace(self.spec.grid, n_frames=len(scores), clip_s=duration_s)
         boundaries_s = grid.boundaries_s
-        events = []
-        for first, last, label in zip(*active_runs(scores > limits), strict=True):
-            onset_s, offset_s = float(boundaries_s[first]), float(boundaries_s[last])
-            confidence = float(scores[first:last, label].mean(dtype=np.float64))
-            events.append(SoundEvent(onset_s, offset_s, self.labels[label], confidence))
-        events.sort(key=lambda event: (event.onset_s, event.offset_s, event.label))
-        return DetectionResult(
-            duration_s, self.labels, boundaries_s, unprocessed, scores, tuple(events)
-        )
+        events = events_above(scores, boundaries_s, self.labels, limits)
+        return DetectionResult(duration_s, self.labels, boundaries_s, unprocessed, scores, events)
+
+
+def events_above(
+    scores: ScoreRows,
+    boundaries_s: npt.NDArray[np.float64],
+    labels: Sequence[str],
+    limits: npt.NDArray[np.float64],
+) -> tuple[SoundEvent, ...]:
+    """Runs of frames whose score is above the threshold of its class, by onset.
+
+    Args:
+        scores: (frame, class).
+        boundaries_s: (frame + 1,) seconds.
+        labels: the classes.
+        limits: (class,) thresholds.
+    """
+    events = []
+    for first, last, label in zip(*active_runs(scores > limits), strict=True):
+        onset_s, offset_s = float(boundaries_s[first]), float(boundaries_s[last])
+        confidence = float(scores[first:last, label].mean(dtype=np.float64))
+        events.append(SoundEvent(onset_s, offset_s, labels[label], confidence))
+    return tuple(sorted(events, key=lambda event: (event.onset_s, event.offset_s, event.label)))
 
 
 def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:

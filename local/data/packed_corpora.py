@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from desed_task.dataio.packed_clips import PackedClips
 from desed_task.dataio.packed_format import EmbeddingKind, PackedSet, Packing
 from desed_task.dataio.packed_writer import ClipFiles, pack
 from desed_task.labels import FrameGrid
+from desed_task.parallel import progress_of
 from local.config import RecipeConfig
 from local.corpora import Corpus
 from local.data.loaded_corpus import LoadedCorpus
@@ -101,12 +101,6 @@ def open_packed(
 def _load_clips(sets: list[PackedSet], placement: Placement, progress: bool) -> list[PackedClips]:
     if placement.device is None:
         return [PackedClips(one) for one in sets]
-    with tqdm(
-        desc=f"reading packed sets to {placement.device}",
-        total=sum(one.n_bytes for one in sets),
-        unit="B",
-        unit_scale=True,
-        dynamic_ncols=True,
-        disable=not progress,
-    ) as bar:
+    title, total = f"reading packed sets to {placement.device}", sum(one.n_bytes for one in sets)
+    with progress_of(title, total, unit="B", scaled=True, shown=progress) as bar:
         return [PackedClips(one, placement.device, bar) for one in sets]

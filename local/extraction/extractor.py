@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, sha256_of
 from desed_task.audio.files import probe
@@ -26,7 +25,7 @@ from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
 from desed_task.encoders.beats.model import find_beats, load_beats
 from desed_task.errors import InputError
-from desed_task.parallel import thread_map
+from desed_task.parallel import progress_of, thread_map
 from local.corpora import SCORED_IN_WINDOWS
 from local.extraction.embedder import Embedder, FileWindow, Precision
 from local.extraction.sets import REPEATS
@@ -307,13 +306,12 @@ class Extractor:
         stream = self.embedder.stream({row: parts[row] for row in todo})
         # A fault of a file concerns all its windows.
         faults: dict[str, None] = {}
-        bar = tqdm(
-            desc=name,
-            total=n_rows,
+        bar = progress_of(
+            name,
+            n_rows,
             initial=n_rows - len(todo),
             unit="clip" if long is None else "window",
-            dynamic_ncols=True,
-            disable=not self.progress,
+            shown=self.progress,
         )
         with bar, closing(stream):
             for batch in stream:

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
 from desed_task.errors import InputError
 from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
+from desed_task.parallel import Progress, progress_of
 from desed_task.postprocess import Threshold, class_thresholds
 from local.cli.devices import choose_device
 from local.cli.exit_status import StoppedError
@@ -225,16 +224,12 @@ def _detect_all(
     progress: bool,
 ) -> None:
     """Detect and write the events of recordings, and count them in the summary."""
-    bar = tqdm(
-        total=sum(todo.values()),
-        bar_format=BAR_FORMAT,
-        dynamic_ncols=True,
-        disable=not progress,
-    )
+    total_s = sum(todo.values())
+    bar = progress_of("detecting", total_s, unit="second", bar_format=BAR_FORMAT, shown=progress)
 
     def advance(seconds: float) -> None:
         # The last frame may extend beyond the end of the recording.
-        bar.update(min(seconds, bar.total - bar.n))
+        bar.update(min(seconds, total_s - bar.n))
 
     with bar:
         for recording in todo:
@@ -254,7 +249,7 @@ def _detect_all(
 
 
 @contextmanager
-def _warnings_above(bar: tqdm[Any], recording: Recording) -> Iterator[None]:
+def _warnings_above(bar: Progress, recording: Recording) -> Iterator[None]:
     """Print the warnings about a recording above the progress bar, whether or not it was read."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)

@@ -1,5 +1,7 @@
 """Plot a recording's timeline: mel spectrogram, then one row of scores and events per class.
 
+Events are those detected and, if they are known, those annotated.
+
     save_figure(plot_timeline(found, mel, limits, title="street.wav"), path)
 
 It is readable from seconds to hours: events shorter than a pixel are drawn one pixel wide.
@@ -7,7 +9,7 @@ It is readable from seconds to hours: events shorter than a pixel are drawn one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,9 +20,12 @@ from numpy.typing import NDArray
 
 from desed_task.inference.detector import DetectionResult, SoundEvent
 from local.predict.mel_image import MelImage
-from local.scoring.figures import EVENT_BAR, SCORE_COLOUR, SCORE_HEIGHT, TRUTH_COLOUR
+from local.scoring.figures import EVENT_BAR, SCORE_COLOUR, SCORE_HEIGHT
 
-EVENT_COLOUR = TRUTH_COLOUR
+EVENT_COLOUR = "C1"
+# Bottom and height of the bars in a row of height 1, if there are annotated events, too.
+DETECTED_BAR, ANNOTATED_BAR = (0.66, 0.13), (0.82, 0.13)
+TRUTH_COLOUR = "C2"
 # A class without an event has a row if it comes this close to its threshold.
 NEAR = 0.5
 WIDTH_IN = 13.0
@@ -33,7 +38,12 @@ STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 360
 
 
 def plot_timeline(
-    found: DetectionResult, mel: MelImage, limits: Mapping[str, float], *, title: str
+    found: DetectionResult,
+    mel: MelImage,
+    limits: Mapping[str, float],
+    *,
+    title: str,
+    truth: Sequence[SoundEvent] | None = None,
 ) -> Figure:
     """Plot the detection result of a recording below its spectrogram.
 
@@ -42,28 +52,44 @@ def plot_timeline(
         mel: the mel spectrogram.
         limits: label -> threshold, drawn as a line in each row.
         title: title of the plot.
+        truth: annotated events; None if they are unknown.
     """
-    labels = _shown(found, limits)
+    labels = _shown(found, limits, truth or ())
     heights = [MEL_IN, ROW_IN * max(len(labels), 1)]
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + REST_IN), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     _draw_mel(above, mel, found.duration_s)
-    above.set_title(f"{title}   {len(found.events)} events in {duration_text(found.duration_s)}")
+    counted = f"{len(found.events)} events in {duration_text(found.duration_s)}"
+    if truth is not None:
+        counted = f"{len(truth)} events annotated, {len(found.events)} detected"
+    above.set_title(f"{title}   {counted}")
     for place, label in enumerate(reversed(labels)):
         _draw_scores(below, place, found, label, limits[label])
-        _draw_events(below, place, [e for e in found.events if e.label == label])
+        bar = EVENT_BAR if truth is None else DETECTED_BAR
+        _draw_events(below, place, bar, EVENT_COLOUR, _of_class(found.events, label))
+        if truth is not None:
+            _draw_events(below, place, ANNOTATED_BAR, TRUTH_COLOUR, _of_class(truth, label))
     below.set(xlim=(0, found.duration_s), ylim=(0, max(len(labels), 1)))
     below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
     below.tick_params(axis="y", length=0)
     _label_times(below, found.duration_s)
-    _explain(figure, len(found.labels) - len(labels))
+    _explain(figure, len(found.labels) - len(labels), annotated=truth is not None)
     return figure
 
 
-def _shown(found: DetectionResult, limits: Mapping[str, float]) -> list[str]:
+def _shown(
+    found: DetectionResult, limits: Mapping[str, float], truth: Sequence[SoundEvent]
+) -> list[str]:
     """Classes with events or scores near the threshold, in the order of the classes."""
     best = dict(zip(found.labels, found.scores.max(axis=0), strict=True))
-    return [label for label in found.labels if best[label] > NEAR * limits[label]]
+    annotated = {event.label for event in truth}
+    return [
+        label for label in found.labels if label in annotated or best[label] > NEAR * limits[label]
+    ]
+
+
+def _of_class(events: Sequence[SoundEvent], label: str) -> list[SoundEvent]:
+    return [event for event in events if event.label == label]
 
 
 def _draw_mel(axes: Axes, mel: MelImage, duration_s: float) -> None:
@@ -99,11 +125,13 @@ def _draw_scores(axes: Axes, place: int, found: DetectionResult, label: str, lim
     axes.axhline(place, color="black", linewidth=0.4)
 
 
-def _draw_events(axes: Axes, place: int, events: list[SoundEvent]) -> None:
+def _draw_events(
+    axes: Axes, place: int, bar: tuple[float, float], colour: str, events: list[SoundEvent]
+) -> None:
     spans = [(event.onset_s, event.offset_s - event.onset_s) for event in events]
     # The outline keeps short events of a long recording in sight.
-    style = {"facecolor": EVENT_COLOUR, "edgecolor": EVENT_COLOUR, "linewidth": 0.7}
-    axes.broken_barh(spans, (place + EVENT_BAR[0], EVENT_BAR[1]), **style)
+    style = {"facecolor": colour, "edgecolor": colour, "linewidth": 0.7}
+    axes.broken_barh(spans, (place + bar[0], bar[1]), **style)
 
 
 def _label_times(axes: Axes, duration_s: float) -> None:
@@ -136,10 +164,11 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def _explain(figure: Figure, n_hidden: int) -> None:
+def _explain(figure: Figure, n_hidden: int, *, annotated: bool) -> None:
     """Add a legend of the colours and a note on omitted classes."""
-    keys = [
-        Patch(color=EVENT_COLOUR, label="event"),
+    keys = [Patch(color=TRUTH_COLOUR, label="annotated")] if annotated else []
+    keys += [
+        Patch(color=EVENT_COLOUR, label="detected" if annotated else "event"),
         Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
         Line2D([], [], color="grey", linestyle=":", label="threshold"),
     ]

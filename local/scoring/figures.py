@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
@@ -30,6 +32,7 @@ SCORE_HEIGHT = 0.62
 EVENT_BAR = (0.68, 0.22)
 SCORE_COLOUR = "C0"
 TRUTH_COLOUR = "C1"
+_DPI = 110
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -37,10 +40,15 @@ def save_figure(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_text(printable(text.get_text()))
         text.set_parse_math(False)
-    with atomic_path(path) as temporary, warnings.catch_warnings():
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
         # Names of files in a script that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(temporary, dpi=110)
+        # Once; `savefig` would draw it a second time for its layout.
+        canvas.draw()
+    with atomic_path(path) as temporary:
+        imsave(temporary, np.asarray(canvas.buffer_rgba()), format="png", dpi=_DPI)
 
 
 def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:

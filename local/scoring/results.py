@@ -20,6 +20,8 @@ PER_CLASS_FILE = "per_class.tsv"
 ENERGY_STAGES = ("training", "test", "eval")
 # What --verify_metrics adds to results.json (`local.scoring.verification`).
 VERIFICATION = "verification"
+# Network of the picture of a clip, and the picture's name without its ending.
+TIMELINE_ROLE, TIMELINE = "student", "timeline"
 
 
 def write_results(
@@ -91,9 +93,12 @@ def emissions_file(run_folder: Path, stage: str) -> Path:
 
 
 def print_results(folder: Path) -> None:
-    """Print the table of a finished run."""
+    """Print the table of a finished run, and where its picture of a clip is."""
     content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
     print(format_results(content))
+    picture = folder / "metrics_test" / TIMELINE_ROLE / f"{TIMELINE}.png"
+    if picture.is_file():
+        print(f"scores, detected and annotated events of a clip: {picture}")
 
 
 def format_results(content: Mapping[str, Any]) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path
 from desed_task.evaluation.scores import Scores
+from desed_task.parallel import track
 
 EVALUATION_FILE = "evaluation.json"
 SCORE_KINDS = ("unprocessed", "postprocessed")
@@ -44,8 +44,8 @@ def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, f
     formats = ["%.8g", "%.8g", *["%.6f"] * len(scores.vocabulary)]
     title = f"{folder.parent.name}/{folder.name}"
     clips = zip(scores.clip_ids, scores.each(), strict=True)
-    for clip_id, (values, boundaries_s) in tqdm(
-        clips, title, len(scores.clip_ids), unit="clip", dynamic_ncols=True, leave=False
+    for clip_id, (values, boundaries_s) in track(
+        clips, title, len(scores.clip_ids), unit="clip", leave=False
     ):
         ends_s = crop_boundaries(boundaries_s, durations_s[clip_id])
         times = np.stack([ends_s[:-1], ends_s[1:]], axis=1)

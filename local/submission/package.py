@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, write_text_atomic
 from desed_task.dataio.clip_names import last_part
+from desed_task.parallel import track
 from local.config import read_yaml
 from local.scoring.score_files import SCORE_KINDS, score_folder
 from local.submission.metadata_form import LABEL
@@ -83,7 +83,7 @@ def write_system(
     copies += _energy_copies(baseline, place / "baseline_codecarbon")
     for folder in {target.parent for _, target in copies}:
         folder.mkdir()
-    for source, target in tqdm(copies, "copying", unit="file", dynamic_ncols=True, leave=False):
+    for source, target in track(copies, "copying", len(copies), leave=False):
         shutil.copyfile(source, target)
     text = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     write_text_atomic(place / f"{label}.meta.yaml", text)
@@ -102,7 +102,7 @@ def zip_systems(folder: Path) -> Path:
         atomic_path(target) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for path in tqdm(files, "zipping", unit="file", dynamic_ncols=True, leave=False):
+        for path in track(files, "zipping", len(files), leave=False):
             archive.write(path, path.relative_to(folder))
     return target
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Floats
 from desed_task.mean_teacher import ROLES
+from desed_task.parallel import Progress, progress_of
 from local.config import RecipeConfig
 from local.corpora import TEST, Corpus
 from local.data.digests import digest_truth
@@ -57,7 +57,8 @@ def resample_metrics(
     found = ResampledMetrics({system.name: {} for system in systems})
     runs = [run for system in systems for run in system.runs]
     networks = len(runs) * len(ROLES)
-    with tqdm(total=networks * len(TEST) * n_resamples, unit="resample", dynamic_ncols=True) as bar:
+    total = networks * len(TEST) * n_resamples
+    with progress_of("resampling", total, unit="resample") as bar:
         for number, corpus in enumerate(TEST):
             try:
                 recounts = _unit_counts(corpus, runs, config, bar)
@@ -73,7 +74,7 @@ def resample_metrics(
 
 
 def _unit_counts(
-    corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None, bar: tqdm
+    corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None, bar: Progress
 ) -> CountsByNetwork:
     """Count for each network and check the metrics against results.json.
 
@@ -162,7 +163,7 @@ def _draw_system(
     system: SystemRuns,
     recounts: CountsByNetwork,
     weights: Floats,
-    bar: tqdm,
+    bar: Progress,
 ) -> None:
     """Average over a system's runs, per resample."""
     for role in ROLES:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path
 from desed_task.batch import SedBatch
 from desed_task.errors import InputError
 from desed_task.features import LogMel, Scaler
+from desed_task.parallel import track
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.config import RecipeConfig
 from local.corpora import TRAINING
@@ -101,5 +101,5 @@ def _read(path: Path) -> dict[str, Any]:
 @torch.no_grad()
 def _log_mel(mel_spec: LogMel, loader: DataLoader[SedBatch]) -> Iterator[Tensor]:
     """Log-mel batches of one epoch of training clips."""
-    for batch in tqdm(loader, "feature statistics", unit="batch", dynamic_ncols=True):
+    for batch in track(loader, "feature statistics", len(loader), unit="batch"):
         yield mel_spec.to_db(mel_spec(batch.waveform))

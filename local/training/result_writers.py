@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from desed_task.atomic_files import sha256_of, write_json_atomic, write_text_atomic
 from desed_task.batch import Source
 from desed_task.dataio.clip_names import flat_names
+from desed_task.errors import InputError
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
 from desed_task.file_names import LONGEST_NAME, shorten_name
@@ -36,6 +38,7 @@ from local.scoring.score_files import (
     write_scores,
 )
 from local.training.callbacks import tensorboard_writer
+from local.training.clip_timeline import plot_clip_timeline
 
 ROLLS_PER_CORPUS = 4
 
@@ -166,6 +169,19 @@ def _figures(
                     title=title,
                 ),
             )
+    if role == results.TIMELINE_ROLE:
+        yield from _timeline(accumulator, data, stored[role, corpora.DEVTEST.source])
+
+
+def _timeline(
+    accumulator: ScoreAccumulator, data: SedDataModule, stored: tuple[Scores, Scores]
+) -> Iterator[tuple[str, Figure]]:
+    """The timeline of a clip; none if its file has vanished since its scores were computed."""
+    try:
+        corpus = data.loaded[corpora.DEVTEST.name]
+        yield results.TIMELINE, plot_clip_timeline(*stored, corpus, accumulator.config)
+    except InputError as error:
+        warnings.warn(f"no timeline of a clip is drawn: {error}", UserWarning, stacklevel=2)
 
 
 def _clips_to_draw(truth: Truth) -> list[str]:

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from desed_task.atomic_files import atomic_path, sha256_of
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.evaluation.scores import Scores
+from desed_task.parallel import track
 from local.checkpoints.restore import load_networks
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
@@ -99,7 +99,7 @@ def _compute(
     loader: DataLoader[SedBatch] = data.val_dataloader() if masked else data.test_dataloader()
     step = module.validation_step if masked else module.test_step
     with torch.inference_mode():
-        for batch in tqdm(loader, f"scores of {part}", unit="batch", dynamic_ncols=True):
+        for batch in track(loader, f"scores of {part}", len(loader), unit="batch"):
             step(module.transfer_batch_to_device(batch, device, 0), 0)
     return [
         module.score_accumulator.scores(ROLE, t.source)

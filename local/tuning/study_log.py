@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 from optuna.trial import FrozenTrial, TrialState
-from tqdm import tqdm
 
 from desed_task.atomic_files import write_text_atomic
+from desed_task.parallel import write_line
 from local.checkpoints.resume import LAST_CHECKPOINT
 from local.config import RecipeConfig, check_config
 from local.tuning.search_space import Space, replace_values
@@ -101,7 +101,7 @@ class StudyLog:
         # A single write, so that lines of several tuners do not mix.
         with open(self.log_dir / LOG_FILE, "a", encoding="utf-8") as log:
             log.write(f"{now}  {text}\n")
-        tqdm.write(text)  # above the progress bar, if there is one
+        write_line(text, sys.stdout)  # above the progress bar, if there is one
         sys.stdout.flush()
         if best is not None and best.number == number:
             self.write_best(best)

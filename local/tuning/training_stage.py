@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner
-from tqdm import tqdm
 
 from desed_task.errors import InputError
+from desed_task.parallel import Progress, progress_of, write_line
 from local.checkpoints.revision import REVISION
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
@@ -158,7 +159,7 @@ class Tuner:
         self.log = StudyLog(plan.log_dir, self.shared_study, plan.space, plan.config, plan.keep)
         self.workers = WorkerPool(slots, target)
         self._failures = 0
-        self._bar: tqdm[Any]
+        self._bar: Progress
 
     def run(self) -> None:
         """Run trials until the study is complete or the time limit is reached.
@@ -168,8 +169,8 @@ class Tuner:
             KeyboardInterrupt: after Ctrl-C or SIGTERM, once all workers are stopped.
         """
         self._tell_beginning()
-        # None: no bar in a file, only the lines of the log.
-        bar = tqdm(total=self.plan.n_trials, unit="trial", dynamic_ncols=True, disable=None)
+        # In a file the lines of the log tell enough.
+        bar = progress_of("", self.plan.n_trials, unit="trial", shown=sys.stderr.isatty())
         with storage_errors(self._origin), interrupt_on_sigterm(), bar:
             self._bar = bar
             self._show()
@@ -200,7 +201,7 @@ class Tuner:
         end = None if self.plan.timeout_s is None else time.monotonic() + self.plan.timeout_s
         while True:
             for trial, reason in self.shared_study.retry_stale():
-                tqdm.write(f"trial {trial.number}: {reason}")
+                write_line(f"trial {trial.number}: {reason}", sys.stdout)
                 self.log.note(trial.number)
             in_time = end is None or time.monotonic() < end
             # A trial without an owner is first, as it may be one to retry.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import absent, embedding, loading, projection, report, running
+from benchmarks import absent, demo, embedding, loading, projection, report, running
 from benchmarks.__main__ import main, options_of, parse_args
 from benchmarks.absent import stand_in
 from benchmarks.bench import Bench, Options, Row, Work, row_of
@@ -289,6 +289,44 @@ def test_no_row_is_begun_when_the_time_is_up(config, tmp_path):
 )
 def test_names_choose_rows_and_the_parts_they_are_in(config, tmp_path, only, name, wanted):
     assert a_bench(config, tmp_path, Options(only=only, quick=True)).wants(name) is wanted
+
+
+def test_the_demo_is_timed_step_by_step(config, tmp_path, monkeypatch):
+    """By commands that stand for the scripts: each writes 1,000 bytes where the real one does."""
+    called = []
+
+    def command(bench, step, conf):
+        called.append(step)
+        told = "\n".join(f"epoch {n}/4: 24 batches in {n}.5 s, loss 1" for n in range(1, 5))
+        place = bench.folder / demo.STEPS.get(step, "demo/tested")
+        program = (
+            f"import pathlib; place = pathlib.Path({str(place)!r});"
+            "place.mkdir(parents=True, exist_ok=True); (place / 'x').write_bytes(bytes(1000));"
+            f"print({told!r})"
+        )
+        return [sys.executable, "-c", program]
+
+    monkeypatch.setattr(demo, "_command", command)
+    demo.run(everything := a_bench(config, tmp_path, Options(quick=True)))
+    assert called == [] and everything.rows == {}
+    demo.run(bench := a_bench(config, tmp_path, Options(only=("demo",), quick=True)))
+    steps = ["corpus", "extraction", "training", "test"]
+    assert called == steps
+    assert list(bench.rows) == [f"demo/{s}" for s in (*steps[:3], "epoch", steps[3])]
+    assert {bench.rows[f"demo/{step}"].n_bytes for step in steps} == {1000}
+    assert bench.rows["demo/epoch"].seconds == 3.0  # Neither the first nor the last.
+    assert all(report.line(row).startswith(name) for name, row in bench.rows.items())
+    # Files that are there are not made again.
+    demo.run(again := a_bench(config, tmp_path, Options(only=("demo/test",), quick=True)))
+    assert called == [*steps, "test"] and list(again.rows) == ["demo/test"]
+    assert again.failed == []
+
+
+def test_a_step_of_the_demo_that_fails_says_why(config, tmp_path, monkeypatch):
+    failing = [sys.executable, "-c", "import sys; sys.exit('no room')"]
+    monkeypatch.setattr(demo, "_command", lambda *_: failing)
+    demo.run(bench := a_bench(config, tmp_path, Options(only=("demo/corpus",), quick=True)))
+    assert "demo/corpus ended with status 1: no room" in bench.rows["demo"].skipped
 
 
 def a_bench(config, folder, options) -> Bench:

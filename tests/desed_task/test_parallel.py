@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import threading
 import time
 
@@ -10,7 +12,13 @@ import pytest
 
 from desed_task import parallel
 from desed_task.errors import InputError
-from desed_task.parallel import available_cores, cpu_quota, thread_map
+from desed_task.parallel import (
+    available_cores,
+    cpu_quota,
+    progress_of,
+    thread_map,
+    track,
+)
 
 
 def test_results_come_in_the_items_order():
@@ -46,6 +54,74 @@ def test_the_bar_counts_the_items(capsys):
     assert "folder" in (bar := capsys.readouterr().err)
     assert "7/7" in bar
     assert "clip" in bar
+
+
+class Terminal(io.StringIO):
+    """Standard error on a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    assert list(track("abc", "letters", 3, unit="letter")) == ["a", "b", "c"]
+    assert "\r" in terminal.getvalue() and "letters: 100%" in terminal.getvalue()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes when told so."""
+
+    class Clock:
+        now_s = 0.0
+
+        def monotonic(self):
+            return self.now_s
+
+    monkeypatch.setattr(parallel, "time", clock := Clock())
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("step_s", "lines"),
+    [
+        # Quick work: only the last line.
+        (0.01, ["clips: 100/100 batches (100 %), 00:01"]),
+        # Each tenth.
+        (0.5, [f"clips: {n}/100 batches ({n} %), 00:{n // 2:02d}" for n in range(10, 101, 10)]),
+        # Each half minute.
+        (15.0, [f"clips: {n}/100 batches ({n} %), {n // 4:02d}:{n % 4 * 15:02d}"
+                for n in range(2, 101, 2)]),
+    ],
+)  # fmt: skip
+def test_a_file_gets_lines_now_and_then(clock, capsys, step_s, lines):
+    with progress_of("clips", 100, unit="batch") as bar:
+        for _ in range(100):
+            clock.now_s += step_s
+            bar.update()
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_lines_of_unknown_totals_bytes_and_what_was_there_before(clock, capsys):
+    with progress_of("download", None, unit="B", scaled=True, initial=2e6) as bar:
+        clock.now_s += 31
+        bar.update(500_000)
+        bar.set_postfix(failed=2)
+        bar.write("retried")
+        bar.update(1e9)
+        bar.set_description("archive")
+    told = ["download: 2.50M B, 00:31", "retried", "archive: 1.00G B, 00:31, failed=2"]
+    assert capsys.readouterr().err.splitlines() == told
+
+
+def test_no_line_of_nothing(capsys):
+    with progress_of("a", 3, initial=3), progress_of("b", 2, shown=False) as hidden:
+        hidden.update(2)
+    assert list(track("ab", "short", 2, leave=False)) == ["a", "b"]
+    with pytest.raises(KeyError), progress_of("c", 3):
+        raise KeyError
+    assert capsys.readouterr().err == ""
 
 
 def test_no_thread_at_all_is_refused():

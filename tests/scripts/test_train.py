@@ -69,6 +69,9 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert "epoch 2/2: " in done.stdout and ", val/obj_metric " in done.stdout
     assert "psds1/sed_scores_eval" in done.stdout
     assert f"tensorboard --logdir {folder.parent}" in done.stdout
+    picture = Path(done.stdout.splitlines()[-1].rpartition("annotated events of a clip: ")[2])
+    assert picture == folder / "metrics_test" / "student" / "timeline.png" and picture.is_file()
+    assert not (folder / "metrics_test" / "teacher" / "timeline.png").exists()
     assert "no GPU found" in done.stdout or torch.cuda.is_available()
     assert "Traceback" not in done.stderr
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +18,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
+from desed_task.parallel import write_line
 from local.cli.exit_status import StoppedError
 from local.cli.redaction import redact
 from local.prep.download.plan import DownloadPlan, DownloadPlanRow, format_bytes, plan_downloads
@@ -268,4 +266,4 @@ class _Bar(DownloadProgress):
 
     def say(self, message: str) -> None:
         if self._shown:
-            tqdm.write(redact(message), file=sys.stderr)
+            write_line(redact(message))

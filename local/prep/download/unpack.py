@@ -10,19 +10,17 @@ from __future__ import annotations
 import lzma
 import posixpath
 import shutil
-import sys
 import tarfile
 import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, NoReturn
-
-from tqdm import tqdm
+from typing import NamedTuple
 
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
+from desed_task.parallel import Progress, progress_of
 from local.cli.own_files import is_beginning
 from local.prep.download.archive_members import TarReader, ZipReader, link_target, safe_path
 from local.prep.download.resumable_download import explain_full_disk
@@ -100,18 +98,9 @@ def unpack(
         ) from None
 
 
-def byte_bar(title: str, total: int | None, shown: bool) -> tqdm[NoReturn]:
-    """A progress bar in bytes; without a terminal it writes a line every half minute."""
-    return tqdm(
-        desc=title,
-        total=total,
-        unit="B",
-        unit_scale=True,
-        dynamic_ncols=True,
-        leave=False,
-        mininterval=0.1 if sys.stderr.isatty() else 30,
-        disable=not shown,
-    )
+def byte_bar(title: str, total: int | None, shown: bool) -> Progress:
+    """Progress in bytes."""
+    return progress_of(title, total, unit="B", scaled=True, leave=False, shown=shown)
 
 
 def _reader(archive: Path) -> ZipReader | TarReader:
@@ -260,7 +249,7 @@ class _Work(NamedTuple):
     spare: Callable[[Path, int], bool] | None
     guarded: Path | None
     check: Callable[[], None]
-    bar: tqdm[NoReturn]
+    bar: Progress
 
     def write(
         self, reader: ZipReader | TarReader, planned: list[_Planned]

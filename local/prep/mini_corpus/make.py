@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError
-from desed_task.parallel import available_cores
+from desed_task.parallel import available_cores, track
 from local.cli.own_files import own_outputs
 from local.config import load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
@@ -203,7 +202,7 @@ def _ignore_interrupts() -> None:
 
 
 def _drain(results: Iterable[None], total: int, progress: bool) -> None:
-    for _ in tqdm(results, "sounds", total, unit="file", dynamic_ncols=True, disable=not progress):
+    for _ in track(results, "sounds", total, shown=progress):
         pass
 
 

@@ -10,17 +10,14 @@ removed, blocked) and, without cookies, with "sign-in".
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from desed_task.audio.files import remove_stale_wavs
 from desed_task.errors import InputError
+from desed_task.parallel import Progress, progress_of, write_line
 from local.cli.exit_status import StoppedError
 from local.cli.redaction import redact
 from local.prep.layout import DataLayout
@@ -156,7 +153,7 @@ class _Work:
         self._failed: dict[str, str] = {}
         self._left = 0
 
-    def fetch(self, cuts: Sequence[ClipCut], jobs: int, new_bar: Callable[[], tqdm[Any]]) -> None:
+    def fetch(self, cuts: Sequence[ClipCut], jobs: int, new_bar: Callable[[], Progress]) -> None:
         """Try each clip; once the rate limiter has given up, the others end at once."""
         self.table.write()
         self._left = len(cuts)
@@ -188,7 +185,7 @@ class _Work:
             failures.append((self.table.path, f"{title}: {self._left} clips are left; {closed}"))
         return tuple(failures)
 
-    def _settle(self, future: Future[None], name: str, bar: tqdm[Any]) -> None:
+    def _settle(self, future: Future[None], name: str, bar: Progress) -> None:
         try:
             future.result()
         except (GaveUpError, StoppedError):
@@ -207,18 +204,11 @@ class _Work:
         bar.update()
 
 
-def _bar(title: str, total: int, left: int, progress: bool) -> tqdm[Any]:
-    return tqdm(
-        desc=title,
-        total=total,
-        initial=total - left,
-        unit="clip",
-        dynamic_ncols=True,
-        disable=not progress,
-    )
+def _bar(title: str, total: int, left: int, progress: bool) -> Progress:
+    return progress_of(title, total, unit="clip", initial=total - left, shown=progress)
 
 
 def _teller(progress: bool) -> Callable[[str], None]:
     if not progress:
         return lambda message: None
-    return lambda message: tqdm.write(redact(message), file=sys.stderr)
+    return lambda message: write_line(redact(message))

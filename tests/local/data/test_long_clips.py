@@ -300,8 +300,13 @@ def test_half_a_second_is_cropped_and_a_sample_more_is_not(extracted, tmp_path):
 def test_a_run_of_tests_and_its_files(place, checkpoint, tmp_path, capsys, monkeypatch):
     config = place.config()
     monkeypatch.setattr(result_writers, "ROLLS_PER_CORPUS", 3)
-    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append((figure, path)))
     drawn = []
+
+    def save_figure(figure, path):
+        drawn.append((figure, path))
+        path.write_bytes(bytes(24))  # of a PNG no more is read
+
+    monkeypatch.setattr(figures, "save_figure", save_figure)
     folder = run.test(config, str(checkpoint), RunOptions(str(tmp_path / "run")))
     assert "scored in windows 5.12 s apart: 3 of DESED dev-test" in capsys.readouterr().out
     roll = next(figure for figure, path in drawn if path.name == "event_roll_a.png")

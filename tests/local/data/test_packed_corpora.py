@@ -233,9 +233,11 @@ def test_mixup_of_pooled_embeddings_is_that_of_all_tokens(extracted, plain, pack
 def test_resident_wants_a_folder():
     for name in ("mini.yaml", "pretrained.yaml"):
         config = load_config(ROOT / "confs" / name)
-        assert config.data.packed_dir is None and config.data.resident == "auto"
+        assert (config.data.packed_dir is None) == (name == "pretrained.yaml")
+        assert config.data.resident == "auto"
+        overrides = ["data.packed_dir=null", "data.resident=ram"]
         with pytest.raises(InputError, match=r"resident \(ram\) is for packed sets; give packed"):
-            load_config(ROOT / "confs" / name, ["data.resident=ram"])
+            load_config(ROOT / "confs" / name, overrides)
     with pytest.raises(InputError, match=r"data.resident.*'auto', 'gpu', 'ram' or 'disk'"):
         load_config(ROOT / "confs" / "mini.yaml", ["data.packed_dir=x", "data.resident=tape"])
 

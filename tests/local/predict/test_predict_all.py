@@ -193,7 +193,7 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_part(detector, recordings, tmp_p
 
 def test_the_bar_ends_at_the_length_of_all_recordings(detector, recordings, tmp_path, capsys):
     detect_recordings(detector, recordings, output(tmp_path), threshold=LOW, progress=True)
-    assert "16/16 s of audio" in capsys.readouterr().err
+    assert "detecting: 16/16 seconds (100 %)" in capsys.readouterr().err
 
 
 def test_the_configuration_has_the_librarys_values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 
 from desed_task.inference.detector import DetectionResult, SoundEvent
 from local.predict.mel_image import MelImage
@@ -62,6 +63,27 @@ def test_events_lie_where_they_are():
     bars = next(c for c in figure.axes[1].collections if len(c.get_paths()) == 2)
     spans = [path.get_extents() for path in bars.get_paths()]
     assert [(span.x0, span.x1) for span in spans] == [(1.0, 3.5), (5.0, 5.5)]
+
+
+def test_annotated_events_are_told_from_detected_ones():
+    found = found_in(10, SoundEvent(1.0, 3.5, "Speech", 0.9))
+    truth = [SoundEvent(2.0, 4.0, "Speech", 1.0), SoundEvent(5.0, 6.0, "Dog", 1.0)]
+    figure = plot_timeline(found, mel_of(10), LIMITS, title="a.wav", truth=truth)
+    assert rows(figure) == ["Speech", "Dog"]  # A class that was missed has a row.
+    assert legend(figure)[:2] == ["annotated", "detected"]
+    assert figure.axes[0].get_title() == "a.wav   2 events annotated, 1 detected"
+    bars = {}
+    for collection in figure.axes[1].collections:
+        for path in collection.get_paths():
+            if len(path.vertices) == 5:  # a rectangle
+                colour = tuple(collection.get_facecolor()[0])
+                bars.setdefault(colour, []).append(path.get_extents().bounds)
+    detected, annotated = (sorted(bars[to_rgba(c)]) for c in ("C1", "C2"))
+    assert [(x, w) for x, _, w, _ in detected] == [(1.0, 2.5)]
+    assert [(x, w) for x, _, w, _ in annotated] == [(2.0, 2.0), (5.0, 1.0)]
+    # One above the other, both above the scores: Speech is the lower row.
+    (_, low, _, height), (_, high, *_), (_, upper, *_) = *detected, *annotated
+    assert figures.SCORE_HEIGHT < low < low + height < high < 1 < upper
 
 
 def test_nothing_found():

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from tqdm import tqdm
 
 from desed_task.errors import InputError
+from desed_task.parallel import ProgressLines
 from local.config import load_config
 from local.prep.layout import DATA_PARTS, FOLDERS, DataLayout
 from local.prep.youtube import audioset
@@ -518,7 +518,7 @@ def test_ctrl_c_keeps_what_is_done(run_until_it_hangs, desk, tmp_path):
 def test_ctrl_c_counts_what_has_just_come(desk, fetch, tmp_path, monkeypatch):
     names = [name("a"), name("b"), name("c")]
 
-    class Bar(tqdm):
+    class Bar(ProgressLines):
         stopped = False
 
         def update(self, n=1):
@@ -530,7 +530,7 @@ def test_ctrl_c_counts_what_has_just_come(desk, fetch, tmp_path, monkeypatch):
                 Bar.stopped = True
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(audioset, "tqdm", Bar)
+    monkeypatch.setattr(audioset, "_bar", lambda *_: Bar("", 3, unit="clip"))
     with pytest.raises(KeyboardInterrupt):
         fetch(names)
     assert files(tmp_path / "weak") == set(names)
@@ -671,7 +671,7 @@ def test_a_bar_shows_counts(desk, layout, capfd):
     desk.reply({video("all"): [{"error": "Video unavailable"}]})
     fetch_audioset(layout, ["strong"], limits=HURRIED, jobs=1)
     told = capfd.readouterr().err
-    assert "strong real: 100%" in told and "fetched=1, gone=1" in told
+    assert "strong real: 2/2 clips (100 %)" in told and "fetched=1, gone=1" in told
 
 
 def test_a_plan_says_what_would_be_fetched(desk, layout):
