@@ -24,14 +24,15 @@ def test_there_are_as_many_processes_as_usable_cores_up_to_four(cores, wanted, m
     assert processes.pytest_xdist_auto_num_workers() == wanted
 
 
-def test_long_files_come_first_where_there_are_several_processes():
-    names = ["tests/a.py", "tests/scripts/test_kills.py", "tests/b.py", "tests/test_readme.py"]
+def test_long_files_come_first_where_there_are_several_processes(monkeypatch):
+    monkeypatch.setattr(processes, "SECONDS", {"scripts/long.py": 10, "longest.py": 20})
+    names = ["tests/a.py", "tests/scripts/long.py", "tests/b.py", "tests/longest.py"]
     items = [SimpleNamespace(location=(name, 0, "")) for name in names]
     processes.pytest_collection_modifyitems(SimpleNamespace(), items)
     assert [item.location[0] for item in items] == names
     processes.pytest_collection_modifyitems(SimpleNamespace(workerinput={}), items)
     order = [item.location[0] for item in items]
-    assert order == ["tests/test_readme.py", "tests/scripts/test_kills.py", *names[::2]]
+    assert order == ["tests/longest.py", "tests/scripts/long.py", *names[::2]]
 
 
 def test_a_folder_is_made_once_and_again_if_that_failed(made_once):
