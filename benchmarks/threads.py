@@ -21,7 +21,7 @@ from benchmarks.quota import QuotaError, cpu_quota_group
 from benchmarks.thread_processes import Limits, Loops, Setting, busy_processes
 from desed_task.atomic_files import write_text_atomic
 from desed_task.parallel import available_cores
-from local.cli.threads import SPIN_CHOICES, SPIN_VARIABLES, THREAD_VARIABLES
+from local.cli.threads import SPIN_CHOICES, THREAD_VARIABLES
 from local.config import RecipeConfig, load_config
 from local.sed_trainer_pretrained import SEDTask4
 
@@ -34,15 +34,15 @@ _ONE, _DEFAULT = "one", "default"
 
 
 def settings(n_threads: int) -> list[Setting]:
-    """One thread; what commands set; waiting threads that sleep at once, and those that are left
-    to the libraries.
+    """One thread; what commands set, with which waiting threads sleep at once; waiting threads that
+    spin for 25 us, and those that are left to the libraries.
     """
     number = dict.fromkeys(THREAD_VARIABLES, str(n_threads))
-    asleep = dict.fromkeys(SPIN_VARIABLES, "0")
+    brief = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
     return [
         Setting(_ONE, dict.fromkeys(THREAD_VARIABLES, "1")),
         Setting("set", number),
-        Setting("asleep", {**number, **asleep}),
+        Setting("brief", {**number, **brief}),
         Setting(_DEFAULT, number, SPIN_CHOICES, as_found=True),
     ]
 

@@ -18,12 +18,11 @@ from local.cli.arguments import positive_int
 
 # Read once, when the libraries are loaded. PyTorch takes the first one that is set.
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-# A thread that has to wait spins before it sleeps. By default it spins for milliseconds, and beside
-# other processes keeps the thread that it waits for off its core; without any, each of thousands of
-# parallel regions of a step begins with waking threads up (docs/speed.md, Threads). libgomp counts
-# turns, of 20 to 60 ns each; the OpenMP of Intel and LLVM (macOS, conda) milliseconds.
-SPIN_TURNS: Final = 1_000
-SPIN_VARIABLES: Final = {"GOMP_SPINCOUNT": str(SPIN_TURNS), "KMP_BLOCKTIME": "1"}
+# A thread that has to wait sleeps at once. By default it spins for milliseconds first, and beside
+# other processes keeps the thread that it waits for off its core; a step has too few parallel
+# regions for the waking of threads to take long (docs/speed.md, Threads). libgomp counts turns; the
+# OpenMP of Intel and LLVM (macOS, conda) milliseconds.
+SPIN_VARIABLES: Final = {"GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 # Any of these shows that the user has chosen.
 SPIN_CHOICES: Final = (*SPIN_VARIABLES, "OMP_WAIT_POLICY")
 
