@@ -31,10 +31,12 @@ def fused_gru(gru: nn.GRU, x: Tensor) -> Tensor:
         (clip, frame, 2 cell).
     """
     states = x.transpose(0, 1).contiguous()
+    # Inside an autograd function gradients are off, and it is not told whether they were on.
+    keep = torch.is_grad_enabled()
     # In order of layers; in each the forward direction comes first.
     weights = gru.all_weights
     for forward, backward in zip(weights[::2], weights[1::2], strict=True):
-        states = _Layer.apply(states, *forward, *backward)  # type: ignore[no-untyped-call]
+        states = _Layer.apply(keep, states, *forward, *backward)  # type: ignore[no-untyped-call]
     return states.transpose(0, 1)
 
 
@@ -73,8 +75,8 @@ class _Layer(torch.autograd.Function):
     """(frame, clip, feature), weights of both directions -> (frame, clip, 2 cell)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
-        keep = any(ctx.needs_input_grad)
+    def forward(ctx: Any, grad_enabled: bool, x: Tensor, *weights: Tensor) -> Tensor:
+        keep = grad_enabled and any(ctx.needs_input_grad)
         directions = (_Weights(*weights[:_N_WEIGHTS]), _Weights(*weights[_N_WEIGHTS:]))
         runs = run_pieces(
             lambda backward: _run(x, directions[backward], backward, keep=keep), (False, True)
@@ -85,7 +87,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
         weights, kept = saved[: 2 * _N_WEIGHTS], saved[2 * _N_WEIGHTS :]
         n_cells = grad.shape[-1] // 2
@@ -98,7 +100,7 @@ class _Layer(torch.autograd.Function):
             return _gradients(x, one, run, above, backward)
 
         (of_x, forward), (more, backward) = run_pieces(gradients, (False, True))
-        return of_x.add_(more), *forward, *backward
+        return None, of_x.add_(more), *forward, *backward
 
 
 def _run(x: Tensor, weights: _Weights, backward: bool, *, keep: bool) -> _Run:

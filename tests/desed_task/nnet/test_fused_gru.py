@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from desed_task.nnet import fused_gru as module
 from desed_task.nnet.fused_gru import fused_gru
 from desed_task.nnet.RNN import BidirectionalGRU
 
@@ -48,14 +49,23 @@ def test_it_is_pytorchs(n_clips, n_frames, n_in, n_cells, n_layers, n_threads):
         torch.testing.assert_close(one.double(), wanted, rtol=1e-4, atol=2e-6 * max(scale, 1))
 
 
-def test_without_gradients_nothing_is_kept_and_nothing_changes():
-    gru, x = layer(4, 6, 2), torch.randn(3, 9, 4)
+def test_without_gradients_nothing_is_kept_and_nothing_changes(monkeypatch):
+    gru, x, kept = layer(4, 6, 2), torch.randn(3, 9, 4), []
+    run = module._run
+
+    def watched(*args, keep):
+        kept.append(keep)
+        return run(*args, keep=keep)
+
+    monkeypatch.setattr(module, "_run", watched)
     with_gradients = fused_gru(gru, x)
+    assert kept == [True] * 4  # two layers, two directions
     with torch.no_grad():
         assert torch.equal(fused_gru(gru, x), with_gradients)
     gru.requires_grad_(False)
     assert torch.equal(fused_gru(gru, x), with_gradients)
     assert not fused_gru(gru, x).requires_grad
+    assert kept == [True] * 4 + [False] * 12
 
 
 def test_frozen_weights_get_no_gradient():
