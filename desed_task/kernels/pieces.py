@@ -34,6 +34,8 @@ def run_pieces(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list
         if n_workers < 2:
             return [work(piece) for piece in pieces]
         results: list[Result | None] = [None] * len(pieces)
+        # Modes belong to threads, and tensors made in inference mode can be written to only in it.
+        inference = torch.is_inference_mode_enabled()
         # `next` of this iterator is one step of the interpreter, so no two threads get one index.
         indices = iter(range(len(pieces)))
 
@@ -41,7 +43,7 @@ def run_pieces(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list
             # The number belongs to each thread; that of BLAS belongs to the process.
             torch.set_num_threads(1)
             try:
-                with torch.no_grad():
+                with torch.inference_mode(inference), torch.no_grad():
                     for index in indices:
                         results[index] = work(pieces[index])
             finally:

@@ -64,6 +64,22 @@ def test_an_error_is_raised_and_ends_the_rest(n_threads, bad, threads):
     assert run_pieces(lambda n: n, range(4)) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_threads_may_write_to_the_tensors_of_their_caller(mode, threads):
+    threads(2)
+    together = threading.Barrier(2, timeout=20)
+    with mode():
+        out = torch.zeros(2, 3)
+
+        def work(row: int) -> None:
+            together.wait()
+            out[row] = torch.ones(3) * (row + 1)
+
+        run_pieces(work, range(2))
+        assert out.tolist() == [[1.0] * 3, [2.0] * 3]
+        assert out.is_inference() == (mode is torch.inference_mode)
+
+
 def test_a_slow_thread_delays_only_its_own_piece(threads):
     threads(2)
     ended = threading.Event()
