@@ -225,6 +225,7 @@ def test_an_evaluation_set_gets_a_table_of_scores_a_clip(trained, extracted, tmp
         tmp_path / "eval",
         "--eval_from_checkpoint",
         folder / "checkpoints/last.ckpt",
+        *("--threads", 2),  # other tests have one
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -241,6 +242,11 @@ def test_an_evaluation_set_gets_a_table_of_scores_a_clip(trained, extracted, tmp
     (stage,) = yaml.safe_load((run_folder(tmp_path / "eval") / "run.yaml").read_text())
     assert stage["stage"] == "predict"
     assert stage["checkpoint"]["path"] == str(folder / "checkpoints/last.ckpt")
+
+
+def run_records(log_dir):
+    """What run.yaml of the only run has on each stage."""
+    return yaml.safe_load((run_folder(log_dir) / "run.yaml").read_text())
 
 
 class StopAfterFirstEpoch(run.Callback):
@@ -379,9 +385,13 @@ def test_a_fast_run_touches_everything_in_two_epochs(extracted, tmp_path):
         "--fast_dev_run",
         "--gpu",
         "0",
+        *("--threads", 2),  # in training, validation and test; other tests have one
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert torch.get_num_threads() == 1
+    (record,) = {stage["threads"] for stage in run_records(tmp_path / "fast")}
+    assert record == 2
     folder = run_folder(tmp_path / "fast")
     assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
     assert (folder / "results.json").is_file()
