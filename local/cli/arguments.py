@@ -9,7 +9,10 @@ from desed_task.errors import InputError
 
 def positive_int(text: str) -> int:
     """A whole number above 0."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number above 0") from None
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not above 0")
     return number
@@ -17,7 +20,10 @@ def positive_int(text: str) -> int:
 
 def non_negative_seconds(text: str) -> float:
     """A time of 0 s or more."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return number
