@@ -312,7 +312,7 @@ def _quota_in(folder: Path) -> float | None:
                 (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8").strip()
                 for name in ("quota", "period")
             )
-        cores = float(limit) / float(period)  # "max" is no number
+        cores = float(limit) / float(period)  # ValueError for "max", which means no limit
     except (OSError, ValueError, ZeroDivisionError):
         return None
     return cores if cores > 0 else None  # -1: none

@@ -109,7 +109,7 @@ def _fit(
     auto: bool,
     test: bool,
 ) -> Path:
-    """Train from a checkpoint, or anew; the arguments are those of `fit`."""
+    """Train from a checkpoint or from scratch; the arguments are those of `fit`."""
     trained_on = None if checkpoint is None else check_resumable(checkpoint, config)
     data, module = _prepare(config, options)
     data.check("fit")

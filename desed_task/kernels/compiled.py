@@ -19,9 +19,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def cache_folder() -> Path | None:
     """Where compiled code is kept, because compiling takes seconds; None if nowhere is writable.
 
-    It lies beside the modules or, where these are read-only, in the user's cache. numba compiles
-    anew what has changed in a kernel's own module, but a kernel is made of functions of this one
-    too, so the folder has a name for each state of them.
+    It lies beside the modules or, where these are read-only, in the user's cache. numba recompiles
+    a kernel when its own module has changed, but kernels call functions of other modules as well,
+    so the name of the folder is a digest of all of them.
     """
     here = Path(__file__).parent
     sources = [path.read_bytes() for path in sorted(here.glob("*.py"))]

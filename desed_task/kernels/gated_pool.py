@@ -7,40 +7,14 @@ to a channel is repeated for each band: `slope`, `shift` and `mean` are (value,)
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.kernels.compiled import DRAWS_PER_WORD, compiled, draw_kept, sigmoid
+from desed_task.kernels.layout import Dropout, Piece, Pooling
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-
-
-class Piece(NamedTuple):
-    """Clips and frames of an image that are contiguous: frames of one clip, or whole clips."""
-
-    first_clip: int
-    end_clip: int
-    first_frame: int
-    end_frame: int
-
-
-class Pooling(NamedTuple):
-    """Window of the average pooling, and channels of the image."""
-
-    frames: int
-    bands: int
-    channels: int
-
-
-class Dropout(NamedTuple):
-    """Random numbers of a dropout."""
-
-    seed: np.uint64
-    dropped: int  # probability in 2^-16
-    scale: np.float32  # factor of the kept values
 
 
 @compiled

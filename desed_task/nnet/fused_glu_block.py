@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from desed_task.kernels.layout import Dropout, Piece, Pooling
 from desed_task.kernels.pieces import run_pieces
 from desed_task.nnet.dropout import dropped_levels, kept_scale, new_seed
 
@@ -78,10 +79,8 @@ def channel_moments(image: Tensor) -> tuple[Tensor, Tensor]:
 
     values, channels = _flat(image), image.shape[-1]
     pieces = _pieces(image, 1)
-    found = run_pieces(
-        lambda piece: gated_pool.piece_moments(values, gated_pool.Piece(*piece), channels), pieces
-    )
-    n_frames = np.array([(end - first) * (stop - start) for first, end, start, stop in pieces])
+    found = run_pieces(lambda piece: gated_pool.piece_moments(values, piece, channels), pieces)
+    n_frames = np.array([piece.n_frames for piece in pieces])
     weight = (n_frames / n_frames.sum())[:, None]
     means, squares = (np.stack(each) for each in zip(*found, strict=True))
     mean = (weight * means).sum(0)
@@ -110,8 +109,6 @@ class _Block:
     def __init__(
         self, image: Tensor, mean: Tensor, variance: Tensor, learnt: list[Tensor], s: _Settings
     ) -> None:
-        from desed_task.kernels.gated_pool import Dropout, Pooling
-
         gamma, beta, weight, bias = learnt
         self.image, self.mean = image, mean
         self.inverse_deviation = (variance + s.eps).rsqrt()
@@ -137,12 +134,12 @@ class _Block:
         n_bands = self.image.shape[2]
         return np.tile(of_channels.numpy(), n_bands)
 
-    def rows(self, image: Tensor, piece: _Piece) -> Tensor:
+    def rows(self, image: Tensor, piece: Piece) -> Tensor:
         """A piece of an image as a view (row, channel), each row a group of bands."""
         first, end, start, stop = piece
         return image[first:end, start:stop].view(-1, self.group * image.shape[-1])
 
-    def linear(self, piece: _Piece) -> NDArray[np.float32]:
+    def linear(self, piece: Piece) -> NDArray[np.float32]:
         """The gate's linear map (frame, value) of a piece."""
         mapped = torch.addmm(self.folded_bias, self.rows(self.image, piece), self.folded_weight)
         return mapped.view(-1, self.values.shape[-1]).numpy()
@@ -161,14 +158,14 @@ class _GatedPool(torch.autograd.Function):
         frames, bands = settings.window
         pooled = image.new_empty(clips, n_frames // frames, n_mels // bands, channels)
 
-        def fill(piece: _Piece) -> None:
+        def fill(piece: Piece) -> None:
             gated_pool.pool_gated(
                 block.values,
                 block.linear(piece),
                 block.slopes,
                 block.shifts,
                 _flat(pooled),
-                gated_pool.Piece(*piece),
+                piece,
                 block.pooling,
                 block.dropout,
             )
@@ -213,8 +210,7 @@ def _sums(block: _Block, above: Tensor, grad_z: Tensor) -> _Gradients:
 
     gradient, pooled = _flat(grad_z), _flat(above)
 
-    def add(piece: _Piece) -> tuple[Doubles, ...]:
-        at = gated_pool.Piece(*piece)
+    def add(piece: Piece) -> tuple[Doubles, ...]:
         linear = block.linear(piece)
         bias = gated_pool.gate_gradients(
             block.values,
@@ -223,7 +219,7 @@ def _sums(block: _Block, above: Tensor, grad_z: Tensor) -> _Gradients:
             block.shifts,
             pooled,
             gradient,
-            at,
+            piece,
             block.pooling,
             block.dropout,
         )
@@ -232,7 +228,7 @@ def _sums(block: _Block, above: Tensor, grad_z: Tensor) -> _Gradients:
         weight = (of_linear.t() @ rows).double().numpy()
         block.rows(grad_z, piece).addmm_(of_linear, block.weight)
         beta, along = gated_pool.norm_gradients(
-            block.values, gradient, block.means, at, image.shape[-1]
+            block.values, gradient, block.means, piece, image.shape[-1]
         )
         return weight, bias, beta, along
 
@@ -261,16 +257,13 @@ def _through_moments(block: _Block, grad_z: Tensor, found: _Gradients) -> None:
     gradient, alongs, constants = _flat(grad_z), block.repeated(along), block.repeated(constant)
     run_pieces(
         lambda piece: gated_pool.through_moments(
-            block.values, gradient, block.slopes, alongs, constants, gated_pool.Piece(*piece)
+            block.values, gradient, block.slopes, alongs, constants, piece
         ),
         block.pieces,
     )
 
 
-_Piece = tuple[int, int, int, int]  # first clip, end; first frame, end
-
-
-def _pieces(image: Tensor, frames: int) -> list[_Piece]:
+def _pieces(image: Tensor, frames: int) -> list[Piece]:
     """Pieces that cover an image, fit the cache, and begin at a window of `frames` frames.
 
     A piece is a run of frames of one clip, or several whole clips, so that it is contiguous.
@@ -279,10 +272,10 @@ def _pieces(image: Tensor, frames: int) -> list[_Piece]:
     most = min(PIECE // (n_mels * channels), _MOST_FRAMES)
     if n_frames <= most:
         step = most // max(n_frames, 1)
-        return [(at, min(at + step, clips), 0, n_frames) for at in range(0, clips, step)]
+        return [Piece(at, min(at + step, clips), 0, n_frames) for at in range(0, clips, step)]
     step = max(frames, most // frames * frames)
     return [
-        (clip, clip + 1, at, min(at + step, n_frames))
+        Piece(clip, clip + 1, at, min(at + step, n_frames))
         for clip in range(clips)
         for at in range(0, n_frames, step)
     ]

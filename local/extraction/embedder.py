@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -194,26 +195,25 @@ def settled_precision(
         beats: file of BEATs weights.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file of weights does not exist.
     """
-    if asked == "32":
+    if asked == "32" or device.type != "cpu":
         return asked
-    weights = find_beats(beats)
-    begun = any(_begun_with(path, asked, weights) for path in sorted(folder.glob("*.hdf5*")))
+    begun = _is_begun(folder, asked, find_beats(beats))
     used, line = usable_precision(asked, device.type, what="--precision", keep=begun)
     if line:
         print(line)
     return "32" if used == SINGLE else asked
 
 
-def _begun_with(path: Path, precision: Precision, beats: Path) -> bool:
-    """Whether a finished or unfinished file has embeddings of these weights in a precision."""
-    if path.suffix not in (".hdf5", ".part") or not path.is_file():
-        return False
-    try:
-        identity = read_layout(path).identity
-    except InputError:
-        return False
-    return identity.get("precision") == precision and identity.get(CHECKPOINT_SHA256) == sha256_of(
-        beats
-    )
+def _is_begun(folder: Path, precision: Precision, beats: Path) -> bool:
+    """Whether finished or unfinished files have embeddings of these weights in a precision."""
+    digests = set()
+    for path in folder.glob("*.hdf5*"):
+        if path.suffix in (".hdf5", ".part") and path.is_file():
+            with contextlib.suppress(InputError):
+                identity = read_layout(path).identity
+                if identity.get("precision") == precision:
+                    digests.add(identity.get(CHECKPOINT_SHA256))
+    # The digest of large weights takes a second.
+    return bool(digests) and sha256_of(beats) in digests

@@ -25,7 +25,7 @@ from local.scoring.figures import EVENT_BAR, SCORE_COLOUR, SCORE_HEIGHT
 EVENT_COLOUR = "C1"
 # Bottom and height of the bars in a row of height 1, if there are annotated events, too.
 DETECTED_BAR, ANNOTATED_BAR = (0.66, 0.13), (0.82, 0.13)
-TRUTH_COLOUR = "C2"
+ANNOTATED_COLOUR = "C2"
 # A class without an event has a row if it comes this close to its threshold.
 NEAR = 0.5
 WIDTH_IN = 13.0
@@ -68,7 +68,7 @@ def plot_timeline(
         bar = EVENT_BAR if truth is None else DETECTED_BAR
         _draw_events(below, place, bar, EVENT_COLOUR, _of_class(found.events, label))
         if truth is not None:
-            _draw_events(below, place, ANNOTATED_BAR, TRUTH_COLOUR, _of_class(truth, label))
+            _draw_events(below, place, ANNOTATED_BAR, ANNOTATED_COLOUR, _of_class(truth, label))
     below.set(xlim=(0, found.duration_s), ylim=(0, max(len(labels), 1)))
     below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
     below.tick_params(axis="y", length=0)
@@ -166,7 +166,7 @@ def duration_text(seconds: float) -> str:
 
 def _explain(figure: Figure, n_hidden: int, *, annotated: bool) -> None:
     """Add a legend of the colours and a note on omitted classes."""
-    keys = [Patch(color=TRUTH_COLOUR, label="annotated")] if annotated else []
+    keys = [Patch(color=ANNOTATED_COLOUR, label="annotated")] if annotated else []
     keys += [
         Patch(color=EVENT_COLOUR, label="detected" if annotated else "event"),
         Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
