@@ -120,7 +120,6 @@ class _Block:
             _on_diagonal(one, self.group) for one in (folded, weight)
         )
         self.folded_bias = torch.addmv(bias, weight, self.shift).repeat(self.group)
-        self.window = s.window
         self.pooling = Pooling(*s.window, image.shape[-1])
         self.dropout = Dropout(np.uint64(s.seed), s.dropped, np.float32(kept_scale(s.dropped)))
         self.values = _flat(image)
