@@ -1,10 +1,64 @@
-"""The exception for invalid user input; its messages give value, place and remedy."""
+"""The exception for invalid user input, and the commands that remedies name.
+
+Messages of errors give value, place and remedy.
+"""
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from desed_task.file_names import printable
+
+# The console command of each script of the recipe (pyproject.toml, project.scripts).
+CONSOLE_COMMANDS = {
+    "generate_dcase_task4_2024.py": "desed-generate",
+    "extract_embeddings.py": "desed-extract",
+    "train_pretrained.py": "desed-train",
+    "predict.py": "desed-predict",
+    "optuna_pretrained.py": "desed-tune",
+    "summarize_runs.py": "desed-summarize",
+    "make_submission.py": "desed-submit",
+}
+# Set by a console command for itself and the processes that it starts.
+STARTED_BY_CONSOLE = "DESED_CONSOLE_COMMAND"
+
+
+def command_name(script: str) -> str:
+    """What a message calls a command: its script, or `desed-...` where that is how to start it.
+
+    The console command is named if the user has started one, and where the package was installed
+    without the scripts beside it. It never changes while a process runs.
+
+    Args:
+        script: file name of a script, one of `CONSOLE_COMMANDS`.
+    """
+    beside = Path(__file__).resolve().parents[1] / script
+    if STARTED_BY_CONSOLE in os.environ or not beside.is_file():
+        return CONSOLE_COMMANDS[script]
+    return script
+
+
+def command_line(script: str, arguments: str = "") -> str:
+    """A command as the user can run it from where they are, for copying.
+
+    Args:
+        script: file name of a script, one of `CONSOLE_COMMANDS`.
+        arguments: the rest of the line, quoted for a shell where it has to be.
+
+    Returns:
+        `desed-train ARGUMENTS`, or `python train_pretrained.py ARGUMENTS` with the folder that the
+        running script was started with.
+    """
+    words = command_name(script)
+    if words == script:
+        running = Path(sys.argv[0])
+        there = running.with_name(script) if running.name in CONSOLE_COMMANDS else script
+        words = f"python {shlex.quote(str(there))}"
+    return f"{words} {arguments}".rstrip()
 
 
 class InputError(ValueError):
