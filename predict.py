@@ -12,12 +12,19 @@ NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.scores.t
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import add_overwrite, parse_threshold, positive_int
+from desed_task.checkpoints.file_kind import check_checkpoint_file
+from desed_task.errors import InputError
+from local.cli import arguments
 from local.cli.exit_status import run_command
+from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
 
 FORMATS = ("tsv", "json", "txt", "png", "scores", "npz")
@@ -25,14 +32,12 @@ FORMATS = ("tsv", "json", "txt", "png", "scores", "npz")
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments.command_parser(__doc__)
     add = parser.add_argument
     add("recordings", nargs="*", type=Path, help="files and folders (with subfolders)")
     told = "checkpoint of this recipe or of the published code"
     add("--checkpoint", required=True, metavar="CKPT", help=told)
-    add("--conf_file", default="./confs/pretrained.yaml", help="hop, thresholds, BEATs weights")
+    arguments.add_conf_file(parser, "hop, thresholds, BEATs weights")
     add("--output_dir", type=Path, default=Path("./predictions"), help="folder of the results")
     add(
         "--model",
@@ -53,23 +58,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=list(FORMATS[:4]),
         help="files to write (default: %(default)s)",
     )
-    told = "file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)"
-    add("--pretrained_model", default="beats", help=told)
-    add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
+    arguments.add_weights(parser)
+    arguments.add_gpus(parser)
     told = "windows at a time (default: 32 on a GPU, 4 per thread)"
-    add("--batch_size", type=positive_int, help=told)
+    add("--batch_size", type=arguments.positive_int, help=told)
     add_threads(parser)
     told = "skip recordings whose result files all exist and are newer, whatever made them"
     add("--skip_existing", action="store_true", help=told)
-    add(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="change a value of the configuration, e.g. predict.hop_s=2.56; may be repeated",
-    )
-    add_overwrite(parser)
+    arguments.add_overrides(parser, "predict.hop_s=2.56")
+    arguments.add_overwrite(parser)
     add("--export", choices=("onnx",), help="only export the network as ONNX files")
     args = parser.parse_args(argv)
     if not (args.recordings or args.export):
@@ -80,18 +77,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def predict(args: argparse.Namespace) -> int:
     """Detect events in the recordings, or export the network; return the exit status."""
     from local.config import load_config  # not before the number of threads is set
+    from local.predict.recordings import NOT_READ, find_recordings
 
     config = load_config(args.conf_file, args.overrides)
+    check_checkpoint_file(Path(args.checkpoint))
+    found = find_recordings(args.recordings)
+    if args.recordings and not found.recordings:
+        raise InputError.collect(found.faults, NOT_READ)
     if args.export:
-        from local.predict.export_onnx import export_onnx
+        with leaving_at_once():
+            from local.predict.export_onnx import export_onnx
 
         where = args.checkpoint, args.output_dir, args.model, args.pretrained_model
         export_onnx(config, *where, args.recordings, overwrite=args.overwrite)
         return 0
     named, given = args.pretrained_model, args.threshold
-    threshold = config.predict.threshold if given is None else parse_threshold(given)
-    # After the configuration, as PyTorch takes seconds to import.
-    from local.predict.predict_all import Output, open_detector, predict_all
+    threshold = config.predict.threshold if given is None else arguments.parse_threshold(given)
+    with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+        from local.predict.predict_all import Output, open_detector, predict_all
 
     detector = open_detector(
         config,
@@ -105,7 +108,7 @@ def predict(args: argparse.Namespace) -> int:
     made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
     where = args.output_dir, args.formats, args.skip_existing
     output = Output(*where, made_by, args.overwrite)
-    return predict_all(detector, args.recordings, output, threshold=threshold)
+    return predict_all(detector, found, output, threshold=threshold)
 
 
 def main(argv: list[str] | None = None) -> int:

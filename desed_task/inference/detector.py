@@ -28,7 +28,8 @@ from desed_task.atomic_files import PathLike, sha256_of
 from desed_task.audio.streaming import stream_array
 from desed_task.audio.windows import Waveform, Window, WindowGrid
 from desed_task.checkpoints.spec import Detector, load_detector
-from desed_task.encoders.beats.model import Beats, check_beats, find_beats, load_beats
+from desed_task.encoders.beats.model import Beats, check_beats, load_beats
+from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows
 from desed_task.labels import active_runs

@@ -23,7 +23,8 @@ from desed_task.dataio.embedding_sources import (
 )
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
-from desed_task.encoders.beats.model import find_beats, load_beats
+from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
 from desed_task.parallel import progress_of, thread_map
 from local.corpora import SCORED_IN_WINDOWS

@@ -26,7 +26,7 @@ from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
 from local.predict.mel_image import MelImage
 from local.predict.outputs import FORMATS, Prediction, paths_of
-from local.predict.recordings import Recording, find_recordings
+from local.predict.recordings import NOT_READ, FoundRecordings, Recording
 from local.predict.timeline import duration_text
 
 
@@ -138,17 +138,17 @@ class PredictionSummary:
 
 def predict_all(
     detector: SoundEventDetector,
-    inputs: Sequence[Path],
+    found: FoundRecordings,
     output: Output,
     *,
     threshold: Threshold,
 ) -> int:
-    """Detect events in files and folders, and print a summary and unreadable recordings.
+    """Detect events in recordings, and print a summary and which could not be read.
 
     Returns:
         The exit status: 1 where a recording could not be read.
     """
-    recordings, faults, notes = find_recordings(inputs)
+    recordings, faults, notes = found
     for note in notes:
         print(note)
     summary = detect_recordings(detector, recordings, output, threshold=threshold)
@@ -156,7 +156,7 @@ def predict_all(
     faults += summary.faults
     if faults:
         # All of them, as nothing else tells which recordings have no results.
-        error = InputError.collect(faults, "Recordings not read:", most_shown=len(faults))
+        error = InputError.collect(faults, NOT_READ, most_shown=len(faults))
         print(f"error: {error}", file=sys.stderr)
     return 1 if faults else 0
 

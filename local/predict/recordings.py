@@ -16,6 +16,7 @@ from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
 # Results have a further ending, the longest of which is .scores.tsv.
 _LONGEST_STEM = LONGEST_NAME - len(".scores.tsv")
 _LISTED = "listed already"
+NOT_READ = "Recordings not read:"
 
 
 class Recording(NamedTuple):

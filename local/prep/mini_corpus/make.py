@@ -25,7 +25,7 @@ from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError
 from desed_task.parallel import available_cores, track
 from local.cli.own_files import own_outputs
-from local.config import load_config
+from local.config import SHIPPED, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.prep.layout import DataLayout
 from local.prep.mini_corpus.annotators import format_annotation, soft_labels
@@ -48,7 +48,6 @@ from local.prep.resample import note_on_16_bits, settled_formats
 VERSION = 1
 BEATS_FILE = "beats_mini.pt"
 _METADATA = "maestro_real/metadata/development_metadata.csv"
-_CONFIG = Path(__file__).parents[3] / "confs" / "pretrained.yaml"
 _MADE_TABLES = (
     "synth_val_dur",
     "test_dur",
@@ -149,7 +148,7 @@ def make_mini_corpus(
 
 
 def _plan(basedir: Path, sizes: MiniSizes, seed: int) -> MiniCorpusPlan:
-    layout = DataLayout(load_config(_CONFIG).data, basedir, basedir)
+    layout = DataLayout(load_config(SHIPPED / "pretrained.yaml").data, basedir, basedir)
     clips = tuple((kind, plan_set(kind, sizes, seed)) for kind in MINI_CLIP_SETS)
     return MiniCorpusPlan(layout, clips, tuple(plan_recordings(sizes, seed)))
 
