@@ -52,12 +52,15 @@ def looked_up_from(path: str | os.PathLike[str]) -> str:
     Returns:
         " (looked up from FOLDER)", or "" for an absolute path.
     """
-    if os.path.isabs(path):
-        return ""
+    return "" if os.path.isabs(path) else f" (looked up from {current_folder()})"
+
+
+def current_folder() -> str:
+    """The folder in which the command was started, for messages."""
     try:
-        return f" (looked up from {printable(os.getcwd())})"
+        return printable(os.getcwd())
     except FileNotFoundError:
-        return " (the folder to look it up from does not exist any more)"
+        return "a folder that does not exist any more"
 
 
 def shorten_name(name: str, longest: int) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError
-from desed_task.file_names import looked_up_from, printable
+from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
 from local.config_schema import (
     Data,
@@ -138,7 +137,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
 
 def find_shipped(
     path: str | Path,
-    what: str = "configuration file",
+    missing: str = "no such configuration file",
     supplied: Sequence[str] = CONFIGURATIONS,
 ) -> Path:
     """The file at a path or, if there is none, the supplied one of that name.
@@ -149,7 +148,7 @@ def find_shipped(
 
     Args:
         path: path or name of the file.
-        what: what it is, for messages.
+        missing: what the error says of a file that is not there.
         supplied: names of the supplied files of this kind.
 
     Raises:
@@ -162,9 +161,9 @@ def find_shipped(
     if name in supplied and given.parent in (Path(), Path("confs")):
         for found in (given.parent / name, Path("confs") / name, SHIPPED / name):
             if found.is_file():
-                print(f"using {printable(str(found))} (there is no {given} in {os.getcwd()})")
+                print(f"using {printable(str(found))} (there is no {given} in {current_folder()})")
                 return found
-    reason = f"a folder, not a {what}" if given.is_dir() else f"no such {what}"
+    reason = f"{missing}, but a folder" if given.is_dir() else missing
     names = ", ".join(f"confs/{one}" for one in supplied)
     raise InputError(f"{path}: {reason}{looked_up_from(path)}; supplied: {names}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 
 REMEDY = "get it again from its source, or train one"
 _OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
@@ -26,7 +27,8 @@ def check_checkpoint_file(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: a folder, not a checkpoint; give the path of a .ckpt file")
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; give the path of a .ckpt file")
+        where = looked_up_from(path)
+        raise InputError(f"{path}: no such checkpoint{where}; give the path of a .ckpt file")
     with path.open("rb") as file:
         start = file.read(512)
     if not start:

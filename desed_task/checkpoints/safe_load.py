@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
 
 # Buffers that thop leaves on modules; published files carry them.
 COUNTER_SUFFIXES: Final = ("total_ops", "total_params")
@@ -198,12 +198,14 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     if {"cfg", "model"} <= set(content):
         raise InputError(
             f"{path}: contains weights of BEATs, not a detector; name it in "
-            "pretrained.beats_checkpoint and give a .ckpt of train_pretrained.py here"
+            "pretrained.beats_checkpoint and give a .ckpt of "
+            f"{command_name('train_pretrained.py')} here"
         )
     state = content.get("state_dict")
     if not isinstance(state, dict):
         raise InputError(
-            f"{path}: contains no state_dict; give a checkpoint of train_pretrained.py"
+            f"{path}: contains no state_dict; give a checkpoint of "
+            f"{command_name('train_pretrained.py')}"
         )
     wrong = [name for name, value in state.items() if not _is_tensor(name, value)]
     if wrong:

@@ -14,6 +14,7 @@ from desed_task.checkpoints.spec import Detector, load_detector
 from desed_task.encoders.beats.model import Beats, load_beats
 from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform
 from desed_task.inference.verified_onnx import check_packages
 from local.cli.own_files import own_outputs
@@ -63,9 +64,10 @@ def export_onnx(
         clip = _opening(recordings, detector) if recordings else None
         files = [_announce(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
         if beats is None and _takes_embeddings(detector):
+            missing = config.pretrained.beats_checkpoint
             print(
                 f"{whole}: not written, as it needs BEATs, whose weights are not at "
-                f"{config.pretrained.beats_checkpoint}; name them with --pretrained_model"
+                f"{missing}{looked_up_from(missing)}; name them with --pretrained_model"
             )
             return files
         files.append(_announce(export_waveform(detector, role, whole, beats=beats, clip=clip)))

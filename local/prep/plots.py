@@ -15,7 +15,7 @@ from desed_task.atomic_files import atomic_path
 from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import read_clip
 from desed_task.dataio.annotations import read_strong_table, read_weak_table
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
 from desed_task.features import LogMel
 from desed_task.file_names import LONGEST_NAME, shorten_name
 from local.classes_dict import VOCABULARY
@@ -88,7 +88,7 @@ def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
     if not pictures:
         raise InputError(
             f"{basedir}: contains no labelled clips to plot; make them with "
-            "generate_dcase_task4_2024.py --mini"
+            f"{command_name('generate_dcase_task4_2024.py')} --mini"
         )
     return pictures
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from desed_task.atomic_files import PathLike
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 
 BEATS_SAMPLE_RATE = 16000
 _FILE_NAMES = ("BEATs_iter3_plus_AS2M.pt", "BEATS_iter3_plus_AS2M.pt")
@@ -26,4 +27,5 @@ def find_beats(path: PathLike) -> Path:
     for candidate in (wanted, *(wanted.with_name(name) for name in names)):
         if candidate.is_file():
             return candidate
-    raise InputError(f"{wanted}: no such file of BEATs weights; {SOURCE} and put it there")
+    where = looked_up_from(wanted)
+    raise InputError(f"{wanted}: no such file of BEATs weights{where}; {SOURCE} and put it there")

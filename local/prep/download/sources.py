@@ -143,7 +143,7 @@ def load_sources(path: str | Path = SOURCES_FILE) -> SourceTable:
     Raises:
         InputError: the file is missing or not YAML, or rows are wrong (all are named).
     """
-    path = find_shipped(path, "table of sources", (Path(SOURCES_FILE).name,))
+    path = find_shipped(path, "no such table of sources", (Path(SOURCES_FILE).name,))
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
