@@ -15,7 +15,7 @@ from typing import Any
 
 from desed_task.errors import InputError
 from desed_task.file_names import printable
-from local.cli.interrupts import EXIT_STOPPED, raise_again
+from local.cli.interrupts import EXIT_STOPPED
 from local.cli.redaction import redact
 from local.cli.streams import accept_any_name
 from local.cli.threads import threads_set
@@ -45,8 +45,8 @@ class StoppedError(Exception):
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and print the error that ended it, if any, without passwords.
 
-    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`, within
-    `leaving_at_once` (`local.cli.interrupts`).
+    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`: within
+    `local.cli.interrupts.leaving_at_once`, after which Ctrl-C is an exception.
 
     Args:
         action: the command; returns its exit status.
@@ -58,7 +58,6 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     """
     accept_any_name()
     hide_secrets()
-    raise_again()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
             return action(argparse.Namespace(**{**vars(args), "threads": threads}))
