@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.errors import InputError
+from local.cli.arguments import DEFAULT_CONF_FILE
 from local.cli.exit_status import run_command
 from local.cli.threads import add_threads
 
@@ -26,7 +27,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="configuration")
+    parser.add_argument(
+        "--conf_file",
+        help=f"configuration (default: that of the given checkpoint, else {DEFAULT_CONF_FILE})",
+    )
     parser.add_argument("--log_dir", default="./exp/2024_baseline", help="folder of the runs")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
@@ -75,16 +79,16 @@ def train(args: argparse.Namespace) -> int:
     if args.checkpoint_info is not None:
         from local.checkpoints import info
 
-        info.print_checkpoint_info(Path(args.checkpoint_info))
+        info.print_checkpoint_info(find_checkpoint(args.checkpoint_info))
         return 0
     from local import run
+    from local.checkpoints.stored_config import config_of_training
     from local.cli.devices import choose_device
-    from local.config import load_config
     from local.scoring import verification
 
     if args.verify_metrics:
         verification.check_installed()
-    config = load_config(args.conf_file, args.overrides)
+    config = config_of_training(args)
     device = choose_device(args.gpus)
     if device.notice:
         print(device.notice)

@@ -52,6 +52,8 @@ UNREAD_KEYS: dict[str, str] = {
 }
 
 
+# Where the mini corpus is made without --basedir.
+MINI_FOLDER = Path("data/mini")
 # This section is read by optuna_pretrained.py only.
 TUNING_SECTION = "optuna"
 

@@ -224,9 +224,21 @@ def load_detector(path: Path) -> Detector:
         InputError: for a file that is not a checkpoint, asks for more than tensors and plain
             values, or whose tensors do not fit its specification.
     """
-    checkpoint = load_safely(path)
-    spec = DetectorSpec.of_checkpoint(checkpoint, str(path))
-    return build_detector(spec, checkpoint["state_dict"], str(path))
+    return detector_of(load_safely(path), str(path))
+
+
+def detector_of(checkpoint: Mapping[str, Any], origin: str) -> Detector:
+    """The detector of a checkpoint that `load_safely` has loaded, on the CPU.
+
+    Args:
+        checkpoint: its content.
+        origin: name of the file for messages.
+
+    Raises:
+        InputError: its tensors do not fit its specification.
+    """
+    spec = DetectorSpec.of_checkpoint(checkpoint, origin)
+    return build_detector(spec, checkpoint["state_dict"], origin)
 
 
 def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> Detector:

@@ -94,7 +94,7 @@ def config_of_checkpoint(
     """
     spec = DetectorSpec.of_checkpoint(checkpoint, origin)
     check_spec(spec, checkpoint["state_dict"], origin)
-    tree = _known(checkpoint.get("hyper_parameters"), origin)
+    tree = known_hyperparameters(checkpoint.get("hyper_parameters"), origin)
     mine = here.dump()
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}
     kept_clips = {KEPT_CLIPS: mine["data"][KEPT_CLIPS]}
@@ -143,7 +143,7 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _known(stored: Any, origin: str) -> dict[str, Any]:
+def known_hyperparameters(stored: Any, origin: str) -> dict[str, Any]:
     """Stored hyperparameters without unknown keys, of which it warns."""
     if not isinstance(stored, dict):
         raise InputError(

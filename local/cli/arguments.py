@@ -6,6 +6,9 @@ import argparse
 
 from desed_task.errors import InputError
 
+# What commands use that name no configuration.
+DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
+
 
 def positive_int(text: str) -> int:
     """A whole number above 0."""

@@ -16,6 +16,7 @@ from typing import Any
 from desed_task.errors import InputError
 from desed_task.file_names import printable
 from local.cli.redaction import redact
+from local.cli.remedies import remedies_of
 from local.cli.streams import accept_any_name
 from local.cli.threads import threads_set
 
@@ -56,12 +57,13 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         130 after Ctrl-C.
     """
     accept_any_name()
-    hide_secrets()
+    complete = remedies_of(args)
+    hide_secrets(complete)
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
             return action(argparse.Namespace(**{**vars(args), "threads": threads}))
     except InputError as error:
-        print(f"error: {_shown(_message(error))}", file=sys.stderr)
+        print(f"error: {_shown(complete(_message(error)))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except OSError as error:
         if error.errno not in USER_ERRNOS:
@@ -77,10 +79,16 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     return EXIT_STOPPED
 
 
-def hide_secrets() -> None:
-    """Redact what this process prints without us: warnings, logs of libraries, tracebacks."""
+def hide_secrets(complete: Callable[[str], str] = str) -> None:
+    """Redact what this process prints without us: warnings, logs of libraries, tracebacks.
+
+    Args:
+        complete: applied to warnings first, such as `remedies_of`.
+    """
     # Show users the message only, without file and line.
-    warnings.formatwarning = lambda message, *_args, **_kw: f"warning: {_shown(str(message))}\n"
+    warnings.formatwarning = lambda message, *_args, **_kw: (
+        f"warning: {_shown(complete(str(message)))}\n"
+    )
     sys.excepthook = _print_traceback
     threading.excepthook = _print_traceback_of_thread
     logging.setLogRecordFactory(_log_record)

@@ -131,6 +131,8 @@ def open_embeddings(
     if not config.net.use_embeddings:
         return None, ()
     path = embeddings_path(corpus, config)
+    if not _any_embeddings(path.parent):
+        return None, ()  # `no_embeddings` says it once.
     # The evaluation set is extracted only with this flag.
     flag = " with --eval_set" if corpus == EVALUATION else ""
     try:
@@ -163,6 +165,19 @@ def open_embeddings(
             f"{config.predict.hop_s:g} s apart; {EXTRACT_HINT}{flag}"
         )
     return reader, () if note is None else (f"{path}: {note}",)
+
+
+def no_embeddings(config: RecipeConfig, needed: Sequence[Corpus]) -> list[str]:
+    """One message if no set has embeddings, though the network takes them."""
+    folder = embeddings_path(needed[0], config).parent
+    if not config.net.use_embeddings or _any_embeddings(folder):
+        return []
+    flag = " with --eval_set" if EVALUATION in needed else ""
+    return [f"{folder}: contains no embeddings of any set; {EXTRACT_HINT}{flag}"]
+
+
+def _any_embeddings(folder: Path) -> bool:
+    return next(folder.glob("*.hdf5*"), None) is not None
 
 
 def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list[str]:

@@ -29,12 +29,33 @@ from local.predict.outputs import FORMATS, Prediction, paths_of
 from local.predict.recordings import Recording, find_recordings
 from local.predict.timeline import duration_text
 
+# The value of --pretrained_model that stands for the configuration's file, and that key.
+CONFIGURED, WEIGHTS_KEY = "beats", "pretrained.beats_checkpoint="
+
+
+def chosen_weights(
+    config: RecipeConfig, named: str | None, conf_file: str | None, overrides: Sequence[str]
+) -> str | None:
+    """The file of BEATs weights that a command names; None to find that of the checkpoint.
+
+    Args:
+        config: the configuration.
+        named: `--pretrained_model`; "beats" stands for the configuration's.
+        conf_file: `--conf_file`; a file that is given names the weights.
+        overrides: entries `section.key=value`, which may name them, too.
+    """
+    if named not in (None, CONFIGURED):
+        return named
+    overridden = any(one.startswith(WEIGHTS_KEY) for one in overrides)
+    asked = named == CONFIGURED or conf_file is not None or overridden
+    return config.pretrained.beats_checkpoint if asked else None
+
 
 def open_detector(
     config: RecipeConfig,
     checkpoint: str,
     *,
-    beats: str,
+    beats: str | None,
     role: str,
     gpus: str | None,
     batch_size: int | None,
@@ -44,7 +65,7 @@ def open_detector(
     Args:
         config: gives the hop of windows.
         checkpoint: the checkpoint of the networks.
-        beats: file of BEATs weights.
+        beats: file of BEATs weights; None for the one that the checkpoint names.
         role: "student" or "teacher".
         gpus: see `local.cli.devices.choose_device`.
         batch_size: windows at a time; None for the device's default.

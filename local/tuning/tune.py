@@ -71,11 +71,12 @@ def _holds_study(log_dir: Path) -> bool:
 def _run_stage(plan: training_stage.TuningPlan, args: argparse.Namespace) -> None:
     if args.test_from_checkpoint is not None:
         # Lightning takes seconds to import, which only these stages need.
+        from local.checkpoints.stored_config import given_checkpoint
         from local.cli.devices import choose_device
         from local.tuning.median_stage import tune_medians
 
         device = choose_device(None).torch_device
-        checkpoint = Path(args.test_from_checkpoint)
+        checkpoint = Path(given_checkpoint(args.test_from_checkpoint))
         tune_medians(plan, checkpoint, args.overrides, swept=args.sweep, device=device)
         return
     if args.report:

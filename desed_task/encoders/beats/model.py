@@ -16,7 +16,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,8 +100,9 @@ _SUPPORTED = {
     "gru_rel_pos": True,
     "deep_norm": True,
 }
+PUBLISHED_BEATS: Final = "BEATs_iter3_plus_AS2M.pt"
 # Both spellings of the file's name are in use.
-_FILE_NAMES = ("BEATs_iter3_plus_AS2M.pt", "BEATS_iter3_plus_AS2M.pt")
+_FILE_NAMES = (PUBLISHED_BEATS, "BEATS_iter3_plus_AS2M.pt")
 _SOURCE = (
     "get BEATs_iter3+ (AS2M), the self-supervised one, from the README of "
     "https://github.com/microsoft/unilm/tree/master/beats"
