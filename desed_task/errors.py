@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from desed_task.file_names import printable
+from desed_task.file_names import current_folder, looked_up_from, printable
 
 # The console command of each script of the recipe (pyproject.toml, project.scripts).
 CONSOLE_COMMANDS = {
@@ -82,10 +82,16 @@ class InputError(ValueError):
             heading: a line above them, e.g. the file they are in.
             most_shown: number of problems listed; further ones are only counted.
         """
+        where = looked_up_from("")
+        several = sum(where in problem for problem in problems) > 1
+        if several:  # told once, below
+            problems = [problem.replace(where, "") for problem in problems]
         lines = list(problems[:most_shown])
         hidden = len(problems) - len(lines)
         if hidden:
             lines.append(f"... and {hidden} more")
-        if not heading:
-            return cls("\n".join(lines))
-        return cls("\n".join([heading, *(f"  - {line}" for line in lines)]))
+        if heading:
+            lines = [heading, *(f"  - {line}" for line in lines)]
+        if several:
+            lines.append(f"relative paths are looked up from {current_folder()}")
+        return cls("\n".join(lines))

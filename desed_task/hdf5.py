@@ -19,6 +19,7 @@ import numpy as np
 
 from desed_task.atomic_files import PathLike
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 
 # Filters that are built into HDF5 (deflate, shuffle, checksum, szip, nbit, scale-offset) and into
 # h5py (LZF); others are loaded from libraries.
@@ -199,7 +200,7 @@ def _refuse_irregular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file{looked_up_from(path)}") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(mode):

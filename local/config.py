@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError
+from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
 from local.config_schema import (
     Data,
@@ -52,8 +53,12 @@ UNREAD_KEYS: dict[str, str] = {
 }
 
 
+SHIPPED = Path(__file__).resolve().parents[1] / "confs"
+"""Folder of the supplied files."""
+CONFIGURATIONS = ("pretrained.yaml", "mini.yaml", "optuna.yaml")
 # Where the mini corpus is made without --basedir.
 MINI_FOLDER = Path("data/mini")
+
 # This section is read by optuna_pretrained.py only.
 TUNING_SECTION = "optuna"
 
@@ -122,13 +127,47 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     """Read, override and check a configuration file.
 
     Args:
-        path: YAML file of this recipe or a copy of the published one.
+        path: YAML file of this recipe or a copy of the published one; see `find_shipped`.
         overrides: entries `section.key=value`, the value in YAML.
 
     Raises:
         InputError: all errors in the file and the overrides.
     """
-    return merge_overrides(_read_tree(Path(path)), overrides, str(path))
+    found = find_shipped(path)
+    return merge_overrides(_read_tree(found), overrides, str(found))
+
+
+def find_shipped(
+    path: str | Path,
+    missing: str = "no such configuration file",
+    supplied: Sequence[str] = CONFIGURATIONS,
+) -> Path:
+    """The file at a path or, if there is none, the supplied one of that name.
+
+    Relative paths start from the folder in which the command was started. A supplied file is found
+    from everywhere, as `confs/mini.yaml`, `mini.yaml` or `mini`; one in `confs` of that folder
+    takes precedence. If it is not the file at the path, a line says which was taken.
+
+    Args:
+        path: path or name of the file.
+        missing: what the error says of a file that is not there.
+        supplied: names of the supplied files of this kind.
+
+    Raises:
+        InputError: there is none.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    name = given.name if given.suffix else f"{given.name}.yaml"
+    if name in supplied and given.parent in (Path(), Path("confs")):
+        for found in (given.parent / name, Path("confs") / name, SHIPPED / name):
+            if found.is_file():
+                print(f"using {printable(str(found))} (there is no {given} in {current_folder()})")
+                return found
+    reason = f"{missing}, but a folder" if given.is_dir() else missing
+    names = ", ".join(f"confs/{one}" for one in supplied)
+    raise InputError(f"{path}: {reason}{looked_up_from(path)}; supplied: {names}")
 
 
 def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> RecipeConfig:
@@ -166,8 +205,6 @@ def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such configuration file; see confs/ for the supplied ones")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: contains no sections (net:, training:, data: ...)")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("desed_task", "local", "benchmarks")
+PACKAGES = ("desed_recipe", "desed_task", "local", "benchmarks")
 # What may stand in a quoted message where the code has a value: a word, number or path.
 _VALUE = r"[\w./:@-]+"
 

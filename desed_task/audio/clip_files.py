@@ -20,7 +20,7 @@ from desed_task.audio.listing import (
     list_audio,
 )
 from desed_task.errors import InputError
-from desed_task.file_names import escape_name, is_plain
+from desed_task.file_names import escape_name, is_plain, looked_up_from
 
 _ENDING = ".wav"
 _EXAMPLES = 3
@@ -95,7 +95,8 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; check the path or put the audio there")
+        where = looked_up_from(folder)
+        raise InputError(f"{folder}: no such folder{where}; check the path or put the audio there")
     listing = list_audio(folder, (_ENDING,), follow_links=False, without=without)
     left_out: dict[str, list[str]] = {}
     wavs = [str(path.relative_to(folder)) for path in listing.files]

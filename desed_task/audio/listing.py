@@ -14,7 +14,7 @@ from typing import NamedTuple
 from desed_task.atomic_files import PathLike
 from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.errors import InputError
-from desed_task.file_names import escape_name
+from desed_task.file_names import escape_name, looked_up_from
 
 OTHER_ENDING = "other ending"
 HIDDEN = "hidden"
@@ -164,7 +164,8 @@ class _Search:
         except NotADirectoryError:
             raise InputError(f"{folder}: is not a folder; check the path") from None
         except FileNotFoundError:
-            raise InputError(f"{folder}: no such folder; check the path") from None
+            where = looked_up_from(folder)
+            raise InputError(f"{folder}: no such folder{where}; check the path") from None
         except OSError as error:
             raise InputError(
                 f"{folder}: cannot be opened ({error.strerror}); check its permissions"

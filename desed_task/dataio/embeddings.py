@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from desed_task.atomic_files import PathLike
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.clip_names import match_names
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
+from desed_task.file_names import looked_up_from
 from desed_task.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 
 Row = TypeVar("Row", str, WindowKey)
@@ -51,7 +52,7 @@ _OF_WINDOWS = (WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, WINDOW_STARTS)
 # Attributes that extract_embeddings.py writes, and the one that no file of it lacks.
 CHECKPOINT_SHA256 = "checkpoint_sha256"
 _MADE_WITH = frozenset((CHECKPOINT_SHA256, "clip_s", "precision"))
-EXTRACT_REMEDY = "run extract_embeddings.py"
+EXTRACT_REMEDY = f"run {command_name('extract_embeddings.py')}"
 # Encoders normalise their output: BEATs stays below 100. The largest number of 16 bits is 65504.
 LARGEST = 1e5
 _MOST_BYTES_PER_CLIP = 2**28
@@ -250,7 +251,9 @@ class EmbeddingReader:
         """
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f"{self.path}: no such embeddings file; {EXTRACT_REMEDY}")
+            raise InputError(
+                f"{self.path}: no such embeddings file{looked_up_from(self.path)}; {EXTRACT_REMEDY}"
+            )
         try:
             with open_hdf5(self.path) as file:
                 layout = layout_of(file)

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 
 MAGIC = b"SEDPACK1"
 ALIGNMENT = 4096
@@ -219,7 +220,7 @@ class PackedSet:
 def _read_header(path: Path) -> tuple[PackedHeader, int]:
     """The header and where the audio begins."""
     if not path.is_file():
-        raise InputError(f"{path}: no such packed set")
+        raise InputError(f"{path}: no such packed set{looked_up_from(path)}")
     with open(path, "rb") as file:
         start = file.read(16)
         if start[:8] != MAGIC:
@@ -244,7 +245,9 @@ def file_stamp(path: Path) -> FileStamp:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file, though it existed before; start again") from None
+        raise InputError(
+            f"{path}: no such file{looked_up_from(path)}, though it existed before; start again"
+        ) from None
     return found.st_size, found.st_mtime_ns
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from desed_task.dataio.clip_names import audio_ending, clip_id_of
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 
 # Byte order marks; that of UTF-32 begins with that of UTF-16.
 _MARKS = {
@@ -66,7 +67,7 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             columns, rows or a file name in a row.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such table; see docs/data.md")
+        raise InputError(f"{path}: no such table{looked_up_from(path)}; see docs/data.md")
     text = read_text(path)
     try:
         # No quoting: a stray quote in a cell must not swallow the lines after it.

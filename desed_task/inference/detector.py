@@ -28,7 +28,8 @@ from desed_task.audio.windows import Waveform, Window, WindowGrid
 from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import Detector, detector_of
-from desed_task.encoders.beats.model import Beats, check_beats, find_beats, load_beats
+from desed_task.encoders.beats.model import Beats, check_beats, load_beats
+from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
 from desed_task.inference.encoder_files import find_encoder
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import PathLike, sha256_of
-from desed_task.encoders.beats.model import PUBLISHED_BEATS, find_beats
+from desed_task.encoders.beats.weights_file import PUBLISHED_BEATS, find_beats
 from desed_task.errors import InputError
 from desed_task.file_names import escape_name
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from desed_task.errors import InputError
 from desed_task.file_names import printable
+from local.cli.interrupts import EXIT_STOPPED, raise_again
 from local.cli.redaction import redact
 from local.cli.remedies import remedies_of
 from local.cli.streams import accept_any_name
@@ -36,7 +37,6 @@ USER_ERRNOS = frozenset(
     )
 )
 WRITABLE_HINT = "check the path, its permissions and the free space"
-EXIT_STOPPED = 130
 
 
 class StoppedError(Exception):
@@ -46,7 +46,8 @@ class StoppedError(Exception):
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and print the error that ended it, if any, without passwords.
 
-    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`.
+    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`, within
+    `leaving_at_once` (`local.cli.interrupts`).
 
     Args:
         action: the command; returns its exit status.
@@ -59,6 +60,7 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     accept_any_name()
     complete = remedies_of(args)
     hide_secrets(complete)
+    raise_again()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
             return action(argparse.Namespace(**{**vars(args), "threads": threads}))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from desed_task.audio.files import formats_text
 from desed_task.audio.resampling import SAMPLE_FORMATS
+from desed_task.errors import command_name
 from local.data.corpus_checks import EXTRACT_HINT
 from local.data.loaded_corpus import LoadedCorpus
 from local.extraction.extractor import compare_clips
 
-_REWRITE = "generate_dcase_task4_2024.py --bits 32"
+_REWRITE = f"{command_name('generate_dcase_task4_2024.py')} --bits 32"
 
 
 def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from desed_task.audio.files import probe
 from desed_task.dataio.annotations import EventTable
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
 from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
 
@@ -26,7 +26,8 @@ _FLOAT_S = 1e-6
 # An event may end up to one sample at 16 kHz after its clip because the audio was resampled.
 _SAMPLE_S = 1 / 16000
 TABLE_REMEDY = (
-    "correct or delete these rows, or delete the table and run generate_dcase_task4_2024.py to "
+    "correct or delete these rows, or delete the table and run "
+    f"{command_name('generate_dcase_task4_2024.py')} to "
     "recreate it"
 )
 _N_PROBES = 8

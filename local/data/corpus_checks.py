@@ -13,7 +13,7 @@ from desed_task.audio.windows import WindowKey
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
 from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
@@ -21,8 +21,8 @@ from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
 
-PREPARE_REMEDY = "prepare the data with generate_dcase_task4_2024.py"
-EXTRACT_HINT = "run extract_embeddings.py"
+PREPARE_REMEDY = f"prepare the data with {command_name('generate_dcase_task4_2024.py')}"
+EXTRACT_HINT = f"run {command_name('extract_embeddings.py')}"
 N_EXAMPLES = 3
 # Threads that read headers, mostly waiting for the disk; a bar is shown from this many files on.
 N_PROBES = 8

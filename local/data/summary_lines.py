@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from desed_task.audio.windows import CROPPED_S
 from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.errors import command_name
 from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
 
@@ -34,7 +35,7 @@ def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
         line += f"; embeddings with {n_models} different BEATs weights, clip lengths or precisions"
         line += ": extract them again"
     if absent or n_models > 1:
-        line += " (details: generate_dcase_task4_2024.py --check)"
+        line += f" (details: {command_name('generate_dcase_task4_2024.py')} --check)"
     return line
 
 

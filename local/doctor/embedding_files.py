@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.encoders.beats.model import find_beats, load_beats
+from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig

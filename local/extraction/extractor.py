@@ -23,8 +23,9 @@ from desed_task.dataio.embedding_sources import (
 )
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
-from desed_task.encoders.beats.model import find_beats, load_beats
-from desed_task.errors import InputError
+from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.beats.weights_file import find_beats
+from desed_task.errors import InputError, command_name
 from desed_task.parallel import progress_of, thread_map
 from local.corpora import SCORED_IN_WINDOWS
 from local.extraction.embedder import Embedder, FileWindow, Precision
@@ -191,8 +192,8 @@ class Extractor:
         reason, ours = self._fault(path, clips, windows)
         if reason and not (ours or self.overwrite):
             raise InputError(
-                f"{path.name}: {reason}; extract_embeddings.py did not write this file: move it "
-                "away, or replace it with --overwrite"
+                f"{path.name}: {reason}; {command_name('extract_embeddings.py')} did not write "
+                "this file: move it away, or replace it with --overwrite"
             )
         return reason
 

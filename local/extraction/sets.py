@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from desed_task.audio.clip_files import find_clips
-from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE
+from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, SYNTHETIC_VALIDATION, TEST, TRAINING, nothing_there

@@ -13,7 +13,8 @@ from torch import Tensor
 from desed_task.audio.streaming import stream_file
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import Detector, detector_of
-from desed_task.encoders.beats.model import Beats, find_beats, load_beats
+from desed_task.encoders.beats.model import Beats, load_beats
+from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
 from desed_task.inference.encoder_files import find_encoder
 from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import sys
 import time
@@ -26,28 +27,25 @@ from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
 from local.predict.mel_image import MelImage
 from local.predict.outputs import FORMATS, Prediction, paths_of
-from local.predict.recordings import Recording, find_recordings
+from local.predict.recordings import NOT_READ, FoundRecordings, Recording
 from local.predict.timeline import duration_text
 
 # The value of --pretrained_model that stands for the configuration's file, and that key.
 CONFIGURED, WEIGHTS_KEY = "beats", "pretrained.beats_checkpoint="
 
 
-def chosen_weights(
-    config: RecipeConfig, named: str | None, conf_file: str | None, overrides: Sequence[str]
-) -> str | None:
+def chosen_weights(config: RecipeConfig, args: argparse.Namespace) -> str | None:
     """The file of BEATs weights that a command names; None to find that of the checkpoint.
 
     Args:
         config: the configuration.
-        named: `--pretrained_model`; "beats" stands for the configuration's.
-        conf_file: `--conf_file`; a file that is given names the weights.
-        overrides: entries `section.key=value`, which may name them, too.
+        args: `pretrained_model`, where "beats" stands for the configuration's; and `conf_file` and
+            `overrides`, which name them too if they are given.
     """
-    if named not in (None, CONFIGURED):
-        return named
-    overridden = any(one.startswith(WEIGHTS_KEY) for one in overrides)
-    asked = named == CONFIGURED or conf_file is not None or overridden
+    if args.pretrained_model not in (None, CONFIGURED):
+        return str(args.pretrained_model)
+    overridden = any(one.startswith(WEIGHTS_KEY) for one in args.overrides)
+    asked = args.pretrained_model is not None or args.conf_file is not None or overridden
     return config.pretrained.beats_checkpoint if asked else None
 
 
@@ -159,17 +157,17 @@ class PredictionSummary:
 
 def predict_all(
     detector: SoundEventDetector,
-    inputs: Sequence[Path],
+    found: FoundRecordings,
     output: Output,
     *,
     threshold: Threshold,
 ) -> int:
-    """Detect events in files and folders, and print a summary and unreadable recordings.
+    """Detect events in recordings, and print a summary and which could not be read.
 
     Returns:
         The exit status: 1 where a recording could not be read.
     """
-    recordings, faults, notes = find_recordings(inputs)
+    recordings, faults, notes = found
     for note in notes:
         print(note)
     summary = detect_recordings(detector, recordings, output, threshold=threshold)
@@ -177,7 +175,7 @@ def predict_all(
     faults += summary.faults
     if faults:
         # All of them, as nothing else tells which recordings have no results.
-        error = InputError.collect(faults, "Recordings not read:", most_shown=len(faults))
+        error = InputError.collect(faults, NOT_READ, most_shown=len(faults))
         print(f"error: {error}", file=sys.stderr)
     return 1 if faults else 0
 

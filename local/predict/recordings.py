@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from desed_task.audio.listing import UNREADABLE, LeftOut, count_of, list_audio
 from desed_task.errors import InputError
-from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
+from desed_task.file_names import LONGEST_NAME, escape_name, looked_up_from, shorten_name
 
 # Results have a further ending, the longest of which is .scores.tsv.
 _LONGEST_STEM = LONGEST_NAME - len(".scores.tsv")
 _LISTED = "listed already"
+NOT_READ = "Recordings not read:"
 
 
 class Recording(NamedTuple):
@@ -89,7 +90,8 @@ def _mode(path: Path) -> int:
             raise InputError(f"{shown}: is a link to nothing; mend or remove it") from None
         if isinstance(error, PermissionError):
             raise InputError(f"{shown}: permission denied; correct its permissions") from None
-        raise InputError(f"{shown}: no such file or folder; check the path") from None
+        where = looked_up_from(path)
+        raise InputError(f"{shown}: no such file or folder{where}; check the path") from None
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise InputError(f"{shown}: is not a regular file; save the audio in one and give that")
     return mode

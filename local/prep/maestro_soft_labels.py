@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from desed_task.dataio.annotations import LONGEST_S
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 
 _SUFFIXES = (".txt", ".tsv", ".csv")
 
@@ -40,7 +41,10 @@ def label_files(folder: Path) -> list[Path]:
         InputError: the folder does not exist or contains no text file.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; unpack development_annotation.zip there")
+        where = looked_up_from(folder)
+        raise InputError(
+            f"{folder}: no such folder{where}; unpack development_annotation.zip there"
+        )
     entries = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     # Archives made on a Mac contain a hidden companion of each file.
     found = [p for p in entries if not p.name.startswith(".")]

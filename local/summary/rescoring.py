@@ -25,6 +25,7 @@ from desed_task.evaluation.scores import (
     match_clips,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
+from desed_task.file_names import looked_up_from
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
@@ -208,6 +209,7 @@ def read_scores(path: Path) -> Scores:
         with np.load(path, allow_pickle=False) as stored:
             return Scores.from_arrays(stored, "postprocessed")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; test the run again") from None
+        where = looked_up_from(path)
+        raise InputError(f"{path}: no such file{where}; test the run again") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not scores of a test ({error}); test the run again") from None

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
+from desed_task.file_names import looked_up_from
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint
 from local.config import RecipeConfig, load_config, read_yaml
@@ -30,7 +31,9 @@ from local.scoring.metrics import HIT_ONLY
 
 # Metrics that every test writes and a summary shows first.
 MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
-RETEST_REMEDY = "test them on the same data with train_pretrained.py --test_from_checkpoint"
+RETEST_REMEDY = (
+    f"test them on the same data with {command_name('train_pretrained.py')} --test_from_checkpoint"
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def open_run(folder: Path) -> FinishedRun:
         InputError: if it is not a run folder, or its test is unfinished.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give run folders, LOG_DIR/version_N")
+        where = looked_up_from(folder)
+        raise InputError(f"{folder}: no such folder{where}; give run folders, LOG_DIR/version_N")
     path = folder / results.RESULTS_FILE
     if not path.is_file():
         raise InputError(_unfinished(folder))

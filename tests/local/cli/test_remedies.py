@@ -4,9 +4,9 @@ from argparse import Namespace
 
 import pytest
 
+from desed_task.errors import InputError
 from local.cli.exit_status import run_command
 from local.cli.remedies import remedies_of
-from desed_task.errors import InputError
 
 EXTRACT = "embeddings/beats/weak.hdf5: no such embeddings file; run extract_embeddings.py"
 PREPARE = "a.tsv: no such table; prepare the data with generate_dcase_task4_2024.py"

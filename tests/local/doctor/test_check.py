@@ -18,13 +18,13 @@ import yaml
 
 from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
+from desed_task.encoders.beats.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.doctor.check import check_data, run_check
 from local.doctor.report import DataReport, Finding
-from local.prep.mini_corpus.make import BEATS_FILE
 
 RATE = 16000
 OLD = (1e9, 1e9)  # Before the embeddings, as the audio that they were made from.
@@ -89,7 +89,7 @@ def corpus(extracted: Path, mini_root: Path, tmp_path: Path) -> Copy:
                 del file[name]
     dataset = "data/mini/dcase"
     shutil.copytree(mini_root / dataset, tmp_path / dataset, copy_function=copy_or_link)
-    for name in (MINI_CORPUS_MARKER, BEATS_FILE):
+    for name in (MINI_CORPUS_MARKER, MINI_BEATS):
         shutil.copy(mini_root / "data" / "mini" / name, tmp_path / "data" / "mini")
     conf = tmp_path / "mini.yaml"
     conf.write_text(extracted.read_text().replace(str(mini_root), str(tmp_path)))
@@ -284,7 +284,7 @@ def test_the_report_names_what_was_planted(corpus):
 
 def written(corpus: Copy) -> dict:
     """data_report.json of a check as the script does it."""
-    run_check(str(corpus.conf), corpus.root, jobs=2)
+    run_check(load_config(corpus.conf), str(corpus.conf), corpus.root, jobs=2)
     return json.loads((corpus.root / "data_report.json").read_text())
 
 
@@ -293,7 +293,7 @@ def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
     mine = corpus.root / "data_report.json"
     mine.write_text(text)
     with pytest.raises(InputError, match=f"--overwrite:\n  - {mine}$"):
-        run_check(str(corpus.conf), corpus.root)
+        run_check(load_config(corpus.conf), str(corpus.conf), corpus.root)
     assert mine.read_text() == text
     monkeypatch.setattr(
         "local.doctor.check.check_data", lambda *_, **__: DataReport("", (), None, ())
@@ -301,7 +301,8 @@ def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
     monkeypatch.setattr(DataReport, "text", lambda _: "")
     monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
     for overwrite in (True, False):  # Then it is a report.
-        assert run_check(str(corpus.conf), corpus.root, overwrite=overwrite) == 0
+        args = load_config(corpus.conf), str(corpus.conf), corpus.root
+        assert run_check(*args, overwrite=overwrite) == 0
     assert json.loads(mine.read_text())["training_would_fail"] is False
 
 
@@ -311,7 +312,7 @@ def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
 def test_lost_clips_are_warned_of_and_training_can_start(corpus, capsys):
     gone = corpus.wavs("test_folder")[0]
     gone.unlink()
-    assert run_check(str(corpus.conf), corpus.root) == 0
+    assert run_check(load_config(corpus.conf), str(corpus.conf), corpus.root) == 0
     out = capsys.readouterr().out
     assert "warning: DESED dev-test: 1 of 6 listed clips are not in" in out
     assert "training can start: 0 errors, 1 warning, 2 notes" in out
@@ -751,7 +752,7 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
 def test_a_report_that_cannot_be_written_is_told(corpus):
     (corpus.root / "file").write_text("")
     with pytest.raises(InputError, match=r"data_report\.json: cannot be written"):
-        run_check(str(corpus.conf), corpus.root / "file")
+        run_check(load_config(corpus.conf), str(corpus.conf), corpus.root / "file")
 
 
 def test_of_many_findings_some_are_shown(corpus):

@@ -239,7 +239,7 @@ def test_recordings_of_any_name_are_done(detector, tmp_path, capsys):
         sf.write(os.path.join(os.fsencode(folder), name), samples, RATE, format=kind)
     (folder / os.fsdecode(b"bad\xfe\n.wav")).write_bytes(b"no sound")
     to = output(tmp_path, tuple(FORMATS))._replace(folder=tmp_path / os.fsdecode(b"out\xff"))
-    status = searching.predict_all(detector, [folder], to, threshold=LOW)
+    status = searching.predict_all(detector, find_recordings([folder]), to, threshold=LOW)
     told = capsys.readouterr()
     assert status == 1
     errors = told.err.partition("Recordings not read:\n")[2].splitlines()
@@ -316,7 +316,7 @@ def test_every_recording_that_cannot_be_read_is_named(detector, tmp_path, capsys
     paths = [tmp_path / f"r{number}.wav" for number in range(45)]
     for path in paths:
         path.write_text("no audio")
-    assert predict_all(detector, paths, output(tmp_path), threshold=LOW) == 1
+    assert predict_all(detector, find_recordings(paths), output(tmp_path), threshold=LOW) == 1
     told = capsys.readouterr().err
     assert [path.name for path in paths if f"  - {path}: is not readable" not in told] == []
 
