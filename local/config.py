@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from desed_task.atomic_files import read_text
 from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError
 from desed_task.labels import FrameGrid
@@ -176,11 +177,11 @@ def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file without duplicate keys.
 
     Raises:
-        InputError: the file is not valid YAML or has a duplicate key.
+        InputError: the file is not valid YAML, has a duplicate key or an unknown encoding.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.load(read_text(path), _UniqueKeys)
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as YAML: {reason}") from None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, forget_warnings
 from desed_task.file_names import printable
 from local.cli.redaction import redact
 from local.cli.streams import accept_any_name
@@ -57,6 +57,7 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     """
     accept_any_name()
     hide_secrets()
+    forget_warnings()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
             return action(argparse.Namespace(**{**vars(args), "threads": threads}))

@@ -311,9 +311,14 @@ def leave_out_late_events(events: EventTable, durations_s: Mapping[str, float]) 
     ends = {clip_id: durations_s.get(clip_id) or np.inf for clip_id in events.clip_ids}
     late = events.onset_s >= event_ends(events, durations_s)
     if len(late) and late.all():
+        which = (
+            "the only event begins after its clip's end"
+            if len(late) == 1
+            else f"all {len(late)} events begin after their clip's end"
+        )
         raise InputError(
-            f"{events.path or 'events'}: all {len(late)} events begin after their clip's end, e.g. "
-            f"at {events.onset_s[0]:g} s in {events.clip_ids[events.clip_index[0]]}; correct the "
-            "table, whose times are seconds from the beginning of the clip"
+            f"{events.path or 'events'}: {which}, e.g. "
+            f"at {events.onset_s[0]:g} s in {events.clip_ids[events.clip_index[0]]}; correct "
+            "the table, whose times are seconds from the beginning of the clip"
         )
     return events.within(ends)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.audio.listing import UNREADABLE, LeftOut, count_of, list_audio
-from desed_task.errors import InputError
+from desed_task.audio.listing import UNREADABLE, LeftOut, list_audio
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
 
 # Results have a further ending, the longest of which is .scores.tsv.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.atomic_files import read_text
 from desed_task.dataio.annotations import LONGEST_S
 from desed_task.errors import InputError
 
@@ -59,8 +60,8 @@ def read_soft_labels(path: Path) -> SoftLabels:
             after onset, a time above a week, a value outside [0, 1], an empty label.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except OSError as error:
         raise InputError(f"{path}: is not readable as text ({error}); fetch it again") from None
     events: list[tuple[float, float, str, float]] = []
     problems: list[str] = []

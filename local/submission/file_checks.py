@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.atomic_files import read_text
 from desed_task.audio.clip_files import clip_files
 from desed_task.audio.windows import scored_s
 from desed_task.dataio.clip_names import last_part
@@ -174,7 +175,7 @@ def table_fault(path: Path, end_s: float) -> str:
         end_s: expected end of its last frame in seconds.
     """
     try:
-        head, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+        head, *rows = read_text(path).splitlines() or [""]
         if head.split("\t") != list(SCORE_COLUMNS):
             return _wrong_columns(head.split("\t"))
         if not rows:
@@ -226,9 +227,8 @@ def energy_problems(path: Path) -> list[str]:
     again = "run it again with energy.enabled=true"
     if not path.is_file():
         return [f"{path}: energy table not found; {again}"]
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows, columns = list(reader), reader.fieldnames or ()
+    reader = csv.DictReader(read_text(path).splitlines())
+    rows, columns = list(reader), reader.fieldnames or ()
     absent = [name for name in ENERGY_COLUMNS if name not in columns]
     if absent:
         return [f"{path}: columns missing: {', '.join(absent)}; give codecarbon's complete table"]
@@ -243,14 +243,13 @@ def energy_problems(path: Path) -> list[str]:
 
 def energy_kwh(path: Path) -> float:
     """Sum the energy of a table's measurements: a resumed training has one per session."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return sum(float(row["energy_consumed"]) for row in csv.DictReader(file))
+    rows = csv.DictReader(read_text(path).splitlines())
+    return sum(float(row["energy_consumed"]) for row in rows)
 
 
 def n_measurements(path: Path) -> int:
     """Number of measurements in an energy table."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return sum(1 for _ in csv.DictReader(file))
+    return sum(1 for _ in csv.DictReader(read_text(path).splitlines()))
 
 
 def _number(text: str | None) -> float:

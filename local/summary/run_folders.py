@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from desed_task.atomic_files import read_text
 from desed_task.errors import InputError
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint
@@ -140,8 +141,8 @@ def _energy(folder: Path) -> dict[str, float]:
         if not path.is_file():
             continue
         try:
-            with path.open(encoding="utf-8", newline="") as lines:
-                parts = [float(line["energy_consumed"]) for line in csv.DictReader(lines)]
+            lines = csv.DictReader(read_text(path).splitlines())
+            parts = [float(line["energy_consumed"]) for line in lines]
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{path}: not a table of codecarbon ({error!r}); restore or delete it"

@@ -79,7 +79,7 @@ def table_of(tmp_path: Path, *rows: str) -> EventTable:
 
 
 def told_once(caught) -> str:
-    (warning,) = [w for w in caught if "begin after" in str(w.message)]
+    (warning,) = [w for w in caught if "its clip's end" in str(w.message)]
     return str(warning.message)
 
 
@@ -309,7 +309,7 @@ def test_the_trial_is_scored_without_the_event_after_the_end(trials, corpus, tmp
             test_dur=lambda rows: lines,
         )
     assert told_once(caught) == (
-        f"{trials / 'after_end.tsv'}: 1 events begin after their clip's end and are left out, e.g. "
+        f"{trials / 'after_end.tsv'}: 1 event begins after its clip's end and is left out, e.g. "
         "'Speech' at 11 s in rec1, which lasts 10 s"
     )
     events = data.truths("test")[0].events

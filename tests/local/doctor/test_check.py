@@ -473,7 +473,7 @@ def test_an_event_that_begins_after_its_clip_is_left_out(corpus):
     edit(corpus.path("synth_tsv"), lambda lines: [*lines, f"{clip.name}\t11\t12\tDog"])
     (warning,) = told(corpus.check(), "warning")
     assert (
-        f"1 events begin after their clip's end and are left out, e.g. 'Dog' at 11 s in {clip.stem}"
+        f"1 event begins after its clip's end and is left out, e.g. 'Dog' at 11 s in {clip.stem}"
         in warning
     )
 

@@ -56,8 +56,8 @@ def test_all_faulty_lines_come_at_once(tmp_path):
 
 def test_a_binary_file_is_refused(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match=r"a\.txt: is not readable as text"):
+    path.write_bytes(b"\xff\x00\x80\x81\x00")
+    with pytest.raises(InputError, match=r"a\.txt: contains NUL bytes"):
         read_soft_labels(path)
 
 

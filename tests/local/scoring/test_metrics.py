@@ -108,7 +108,7 @@ def test_overlapping_events_are_merged_with_one_warning(published):
     twice = np.arange(len(events))[[0, *range(len(events))]]
     doubled = events.rows(twice)
     arguments = published["desed_scores"], published["desed_s"]
-    with pytest.warns(UserWarning, match="1 events overlap") as caught:
+    with pytest.warns(UserWarning, match="1 event overlaps") as caught:
         report = score_desed(arguments[0], doubled, arguments[1], **TEST)
     assert len([w for w in caught if "overlap" in str(w.message)]) == 1
     assert report.metrics == score_desed(arguments[0], events, arguments[1], **TEST).metrics
@@ -516,7 +516,7 @@ def test_the_objective_says_when_it_does_not_exist():
 
 def test_events_after_the_end_of_a_clip_are_left_out_with_one_warning():
     scores, table, lengths = moments(("a", 1, 3, "car"), ("b", 10.5, 11, "footsteps"))
-    with pytest.warns(UserWarning, match="truth.tsv: 1 events begin after .*'footsteps' at 10.5 s"):
+    with pytest.warns(UserWarning, match="truth.tsv: 1 event begins after .*'footsteps' at 10.5 s"):
         report = score_maestro(scores, table, lengths, **VALIDATION)
     assert "footsteps" in report.not_scored and "car" not in report.not_scored
 
