@@ -72,4 +72,9 @@ def count_of(number: int, singular: str, plural: str | None = None) -> str:
         singular: the noun, or noun and verb, for one.
         plural: the same for other numbers; None if it only takes an s.
     """
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+    return f"{number} {agree(number, singular, plural or f'{singular}s')}"
+
+
+def agree(number: int, singular: str, plural: str) -> str:
+    """The form that agrees with a number: `f"{n} of {total} {agree(n, 'is', 'are')} silent"`."""
+    return singular if number == 1 else plural

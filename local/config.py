@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 
 from desed_task.atomic_files import read_text
 from desed_task.audio.windows import WindowGrid
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.labels import FrameGrid
 from local.config_schema import (
     Data,
@@ -86,8 +86,8 @@ class RecipeConfig(StrictModel):
         bands = math.prod(bands for _, bands in self.net.pooling)
         if frames != self.data.net_subsample:
             raise ValueError(
-                f"net.pooling averages {frames} frames into one, data.net_subsample is "
-                f"{self.data.net_subsample}; make them the same"
+                f"net.pooling averages {count_of(frames, 'frame')} into one, data.net_subsample "
+                f"is {self.data.net_subsample}; make them the same"
             )
         if bands != self.feats.n_mels:
             raise ValueError(

@@ -17,7 +17,7 @@ import pandas as pd
 from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.dataio.tables import clip_ids as ids_of_rows
 from desed_task.dataio.tables import parse_numbers, read_text_table, row_location
-from desed_task.errors import InputError, count_of, warn_once
+from desed_task.errors import InputError, agree, count_of, warn_once
 from desed_task.labels import Vocabulary
 
 # No recording lasts longer; larger times are mistakes, such as other units or a lost decimal point.
@@ -138,14 +138,13 @@ class EventTable:
         end_s = np.array([durations[clip_id] for clip_id in self.clip_ids])[self.clip_index]
         late = np.flatnonzero(self.onset_s >= end_s)
         if len(late):
-            row = late[0]
-            one, more = "begins after its clip's end and is", "begin after their clip's end and are"
+            row, n = late[0], len(late)
             self._warn(
                 "late",
-                f"{count_of(len(late), f'event {one}', f'events {more}')} "
-                f"left out, e.g. {self.vocabulary[self.label_index[row]]!r} at "
-                f"{self.onset_s[row]:g} s in {self.clip_ids[self.clip_index[row]]}, which lasts "
-                f"{end_s[row]:g} s",
+                f"{count_of(n, 'event begins', 'events begin')} after {agree(n, 'its', 'their')} "
+                f"clip's end and {agree(n, 'is', 'are')} left out, e.g. "
+                f"{self.vocabulary[self.label_index[row]]!r} at {self.onset_s[row]:g} s in "
+                f"{self.clip_ids[self.clip_index[row]]}, which lasts {end_s[row]:g} s",
             )
         return self.rows(self.onset_s < end_s)
 
@@ -153,14 +152,13 @@ class EventTable:
         return self.rows(np.lexsort((self.onset_s, self.label_index, self.clip_index)))
 
     def _warn_of_overlaps(self, table: EventTable, rows: npt.NDArray[np.int64]) -> None:
-        row = rows[0]
-        one = "event overlaps an earlier one of its class and is"
-        more = "events overlap an earlier one of their class and are"
+        row, n = rows[0], len(rows)
         self._warn(
             "overlap",
-            f"{count_of(len(rows), one, more)} "
-            f"merged with it, e.g. {self.vocabulary[table.label_index[row]]!r} at "
-            f"{table.onset_s[row]:g} s in {table.clip_ids[table.clip_index[row]]}",
+            f"{count_of(n, 'event overlaps', 'events overlap')} an earlier one of "
+            f"{agree(n, 'its', 'their')} class and {agree(n, 'is', 'are')} merged with it, e.g. "
+            f"{self.vocabulary[table.label_index[row]]!r} at {table.onset_s[row]:g} s in "
+            f"{table.clip_ids[table.clip_index[row]]}",
         )
 
     def _warn(self, kind: str, text: str) -> None:
@@ -230,11 +228,9 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     if len(empty):
         # Harmless in training, but no metric takes them.
         others = len(empty) - 1
-        verb = "is" if others == 1 else "are"
-        warn_once(
-            f"{row_location(path, frame, empty[0])}: the event ends where it begins and is left "
-            f"out{f', as {verb} {others} more' if others else ''}"
-        )
+        as_well = f", as {agree(others, 'is', 'are')} {others} more" if others else ""
+        where = row_location(path, frame, empty[0])
+        warn_once(f"{where}: the event ends where it begins and is left out{as_well}")
         events[empty] = False
     return EventTable(
         tuple(clip_ids),

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from desed_task.atomic_files import PathLike
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.clip_names import match_names
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 
 Row = TypeVar("Row", str, WindowKey)
@@ -164,8 +164,8 @@ def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
     lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]
     if lost:
         raise InputError(
-            f"{file.filename}: {len(lost)} windows begin nowhere in a clip of the file "
-            f"({', '.join(lost[:3])})"
+            f"{file.filename}: {count_of(len(lost), 'window begins', 'windows begin')} nowhere "
+            f"in a clip of the file ({', '.join(lost[:3])})"
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from desed_task.audio.files import probe
 from desed_task.dataio.annotations import EventTable
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
 
@@ -135,8 +135,8 @@ def check_recordings(
         most_s = min(end_s, count[recording] * longest_s) + more_s
         if not end_s - within_s <= told_s <= most_s + within_s:
             lines.append(
-                f"{recording}: {told_s:g} s in the table, the last of its {count[recording]} clips "
-                f"ends at {end_s:g} s"
+                f"{recording}: {told_s:g} s in the table, the last of its "
+                f"{count_of(count[recording], 'clip')} ends at {end_s:g} s"
             )
     _refuse(path, lines, "recordings", TABLE_REMEDY)
 
@@ -167,7 +167,7 @@ def check_scored_lengths(
         if durations_s.get(clip_id, 0.0) > end_s + frame_s + MOST_S
     ]
     if lines:
-        heading = f"{name}: wrong durations of {len(lines)} clips; {TABLE_REMEDY}:"
+        heading = f"{name}: wrong durations of {count_of(len(lines), 'clip')}; {TABLE_REMEDY}:"
         raise InputError.collect(lines, heading)
 
 
@@ -238,8 +238,9 @@ def rounding_warning(
     worst = max(far, key=lambda clip_id: apart[clip_id])
     return (
         f"{title}: the durations table differs from the audio by more than {ROUNDING_S:g} s in "
-        f"{len(far)} of {len(apart)} clips, at most in {worst} ({durations_s[worst]:g} s in the "
-        f"table, {files_s[worst]:g} s in the file); the table's are used"
+        f"{len(far)} of {count_of(len(apart), 'clip')}, at most in {worst} "
+        f"({durations_s[worst]:g} s in the table, {files_s[worst]:g} s in the file); the table's "
+        "are used"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.parallel import Progress, progress_of
@@ -126,9 +126,8 @@ class PredictionSummary:
         for label, count in self.events.most_common():
             lines.append(f"{label:{width}}  {count:6d}  {self.event_s[label]:7.1f}")
         skipped = f", {self.n_skipped} skipped because their files exist" * bool(self.n_skipped)
-        plural = "" if self.n_done == 1 else "s"
         lines.append(
-            f"{self.n_done} recording{plural}{skipped}, {duration_text(self.audio_s)} of audio"
+            f"{count_of(self.n_done, 'recording')}{skipped}, {duration_text(self.audio_s)} of audio"
         )
         if self.audio_s:
             factor = self.busy_s / self.audio_s
@@ -241,8 +240,8 @@ def _detect_all(
                 summary.faults.append(_with_name(error, recording))
             except KeyboardInterrupt:
                 raise StoppedError(
-                    f"stopped after {summary.n_done} of {len(todo)} recordings; run the same "
-                    "command again with --skip_existing to resume"
+                    f"stopped after {summary.n_done} of {count_of(len(todo), 'recording')}; run "
+                    "the same command again with --skip_existing to resume"
                 ) from None
             else:
                 summary.add(found, time.monotonic() - started_s)

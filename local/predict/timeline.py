@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from desed_task.errors import count_of
 from desed_task.inference.detector import DetectionResult, SoundEvent
 from local.predict.mel_image import MelImage
 from local.scoring.figures import EVENT_BAR, SCORE_COLOUR, SCORE_HEIGHT
@@ -59,9 +60,9 @@ def plot_timeline(
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + REST_IN), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     _draw_mel(above, mel, found.duration_s)
-    counted = f"{len(found.events)} events in {duration_text(found.duration_s)}"
+    counted = f"{count_of(len(found.events), 'event')} in {duration_text(found.duration_s)}"
     if truth is not None:
-        counted = f"{len(truth)} events annotated, {len(found.events)} detected"
+        counted = f"{count_of(len(truth), 'event')} annotated, {len(found.events)} detected"
     above.set_title(f"{title}   {counted}")
     for place, label in enumerate(reversed(labels)):
         _draw_scores(below, place, found, label, limits[label])
@@ -173,6 +174,8 @@ def _explain(figure: Figure, n_hidden: int, *, annotated: bool) -> None:
         Line2D([], [], color="grey", linestyle=":", label="threshold"),
     ]
     if n_hidden:
-        text = f"{n_hidden} classes not shown: never above half their threshold"
+        text = (
+            f"{count_of(n_hidden, 'class', 'classes')} not shown: never above half their threshold"
+        )
         keys.append(Line2D([], [], linestyle="none", label=text))
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)

@@ -82,7 +82,7 @@ def complete_durations(
     named = _named_below(audio) if isinstance(audio, Path) else {wav: wav.name for wav in audio}
     count = Counter(named.values())
     twice = tuple(
-        (wav, f"{wav}: {name} is found {count[name]} times; keep one")
+        (wav, f"{wav}: {name} is found {count_of(count[name], 'time')}; keep one")
         for wav, name in named.items()
         if count[name] > 1
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from desed_task.atomic_files import read_text
 from desed_task.dataio.annotations import LONGEST_S
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 _SUFFIXES = (".txt", ".tsv", ".csv")
 
@@ -82,8 +82,8 @@ def _parse_line(line: str) -> tuple[float, float, str, float]:
     fields = [field.strip() for field in line.split("\t")]
     if len(fields) != 4:
         raise ValueError(
-            f"{len(fields)} fields instead of onset, offset, label, value with tabs between: "
-            f"{line!r}"
+            f"{count_of(len(fields), 'field')} instead of onset, offset, label, value with tabs "
+            f"between: {line!r}"
         )
     onset_s, offset_s = _number(fields[0], "onset"), _number(fields[1], "offset")
     label, value = fields[2], _number(fields[3], "soft value")

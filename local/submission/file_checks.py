@@ -16,7 +16,7 @@ from desed_task.atomic_files import read_text
 from desed_task.audio.clip_files import clip_files
 from desed_task.audio.windows import scored_s
 from desed_task.dataio.clip_names import last_part
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
 from local.data.clip_ends import check_clip_durations, header_durations
@@ -111,8 +111,9 @@ def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
         absent = sorted(set(one.clips) - set(other.clips))
         if absent:
             yield (
-                f"{other.folder}: {len(absent)} clips of {one.folder} are missing "
-                f"({_examples(absent)}); {EVALUATE_REMEDY} on the same clips"
+                f"{other.folder}: {count_of(len(absent), 'clip')} of {one.folder} "
+                f"{agree(len(absent), 'is', 'are')} missing ({_examples(absent)}); "
+                f"{EVALUATE_REMEDY} on the same clips"
             )
 
 
@@ -129,7 +130,8 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         for names, what in ((absent, "no table of"), (strange, "tables of unknown clips:")):
             if names:
                 problems.append(
-                    f"{folder}: {what} {len(names)} clips ({_examples(names)}); {EVALUATE_REMEDY}"
+                    f"{folder}: {what} {count_of(len(names), 'clip')} ({_examples(names)}); "
+                    f"{EVALUATE_REMEDY}"
                 )
         present = sorted(run.clips.keys() & there)
         clip_s = run.config.data.audio_max_len
@@ -145,7 +147,10 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         wrong = [fault for fault in faults if fault]
         problems += wrong[:_N_EXAMPLES]
         if len(wrong) > _N_EXAMPLES:
-            problems.append(f"{folder}: {len(wrong) - _N_EXAMPLES} more tables are wrong")
+            problems.append(
+                f"{folder}: "
+                f"{count_of(len(wrong) - _N_EXAMPLES, 'more table is', 'more tables are')} wrong"
+            )
     return problems
 
 
@@ -184,7 +189,9 @@ def table_fault(path: Path, end_s: float) -> str:
     except ValueError as error:
         return f"is not a table of numbers ({error})"
     if values.shape[1] != len(SCORE_COLUMNS):
-        return f"has rows of {values.shape[1]} values under {len(SCORE_COLUMNS)} columns"
+        return (
+            f"has rows of {count_of(values.shape[1], 'value')} under {len(SCORE_COLUMNS)} columns"
+        )
     return _wrong_times(values[:, 0], values[:, 1], end_s) or _wrong_scores(values[:, 2:])
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from desed_task.errors import count_of
 from desed_task.mean_teacher import ROLES
 from local.summary.bootstrap import CONFIDENCE_LEVEL
 from local.summary.run_folders import MAIN_METRICS
@@ -135,5 +136,5 @@ def _told(system: SystemRuns) -> str:
     if len(system.runs) == 1:
         name = f"{first.parent.name}/{first.name}"
     else:
-        name = f"{first.parent.name}, {len(system.runs)} runs"
+        name = f"{first.parent.name}, {count_of(len(system.runs), 'run')}"
     return f"{system.name}: {name if len(name) <= MAX_LETTERS else f'...{name[-MAX_LETTERS:]}'}"
