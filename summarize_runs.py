@@ -18,6 +18,7 @@ from pathlib import Path
 from local.cli.arguments import add_overwrite
 from local.cli.exit_status import run_command
 from local.cli.own_files import own_outputs
+from local.cli.word_lists import parse_in_any_order
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -25,7 +26,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, LOG_DIR/version_N")
+    parser.add_argument("runs", metavar="RUN", nargs="*", help="run folders, LOG_DIR/version_N")
     parser.add_argument(
         "--against",
         metavar="RUN",
@@ -46,7 +47,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--conf_file", help="configuration that names the test tables (default: the runs' own)"
     )
     add_overwrite(parser)
-    return parser.parse_args(argv)
+    args = parse_in_any_order(parser, argv, "runs")
+    if not args.runs:
+        more = "; --against takes all folders up to the next flag" if args.against else ""
+        parser.error(f"give run folders, before the flags{more}")
+    return args
 
 
 def put_together(args: argparse.Namespace) -> int:

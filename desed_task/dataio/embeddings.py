@@ -153,12 +153,12 @@ def _windows(file: Any, shape: tuple[int, ...]) -> tuple[WindowKey, ...]:
 
 def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
     """Refuse a file that names a clip or window twice, or windows that no clip has."""
-    for what, names in (("clips", layout.clip_ids), ("windows", layout.windows)):
+    for what, names in (("clip", layout.clip_ids), ("window", layout.windows)):
         twice = [str(name) for name, n in Counter(names).items() if n > 1]
         if twice:
             raise InputError(
-                f"{file.filename}: names {len(twice)} {what} twice ({', '.join(twice[:3])}), so "
-                "their embeddings are ambiguous"
+                f"{file.filename}: names {count_of(len(twice), what)} twice "
+                f"({', '.join(twice[:3])}), so their embeddings are ambiguous"
             )
     clip_ids = set(layout.clip_ids)
     lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]

@@ -73,7 +73,7 @@ def check_clip_durations(
         for clip_id, file_s in files_s.items()
         if clip_id in table and file_s and abs(table[clip_id] - file_s) > tolerance_s(file_s)
     ]
-    _refuse(path, lines, "clips", remedy)
+    _refuse(path, lines, "clip", remedy)
 
 
 def check_unmeasured_clips(
@@ -96,7 +96,7 @@ def check_unmeasured_clips(
         for clip_id in clip_ids
         if table.get(clip_id, 0.0) > longest_s + MOST_S
     ]
-    _refuse(path, lines, "clips", TABLE_REMEDY)
+    _refuse(path, lines, "clip", TABLE_REMEDY)
 
 
 def check_recordings(
@@ -138,12 +138,12 @@ def check_recordings(
                 f"{recording}: {told_s:g} s in the table, the last of its "
                 f"{count_of(count[recording], 'clip')} ends at {end_s:g} s"
             )
-    _refuse(path, lines, "recordings", TABLE_REMEDY)
+    _refuse(path, lines, "recording", TABLE_REMEDY)
 
 
 def _refuse(path: Path, lines: list[str], what: str, remedy: str) -> None:
     if lines:
-        heading = f"{path}: wrong durations of {len(lines)} {what}; {remedy}:"
+        heading = f"{path}: wrong durations of {count_of(len(lines), what)}; {remedy}:"
         raise InputError.collect(lines, heading)
 
 

@@ -266,5 +266,6 @@ class CorpusInspection:
             )
         others = [clip_id for clip_id in report.silent if clip_id not in self.eventful]
         if others:
-            text = f"{self._share(others, 'are')} digitally silent, without labelled events"
+            text = f"{self._share(others, 'are')} digitally silent, and "
+            text += f"{agree(len(others), 'has', 'have')} no labelled events"
             yield self._say("note", f"{text} ({examples(others)})")

@@ -16,13 +16,23 @@ from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
 # Results have a further ending, the longest of which is .scores.tsv.
 _LONGEST_STEM = LONGEST_NAME - len(".scores.tsv")
 _LISTED = "listed already"
+# The table of all recordings, beside their own files.
+TABLE_NAME = "events"
 
 
 class Recording(NamedTuple):
-    """An audio file and the path of its results below the output folder, without ending."""
+    """An audio file.
+
+    Attributes:
+        path: the file.
+        name: path of its results below the output folder, without ending.
+        listed: its path below the given folder, by which a table of several recordings names it,
+            or its whole path, if two have the same; "" for the file's name.
+    """
 
     path: Path
     name: str
+    listed: str = ""
 
 
 class FoundRecordings(NamedTuple):
@@ -44,8 +54,9 @@ def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
 
     Folders are searched with their subfolders, see `list_audio`. Results are named by the path
     below the given folder or by the file's stem; recordings that would share a name keep their
-    ending, and if that does not suffice, their full path. A name too long for the endings of
-    results is cut, with a digest of it at its end.
+    ending, and if that does not suffice, their full path. The name of the table of several
+    recordings counts as taken. A name too long for the endings of results is cut, with a digest of
+    it at its end.
 
     Args:
         inputs: files and folders.
@@ -61,15 +72,22 @@ def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
                 given.setdefault(path.resolve(), _Given(path, Path(path.name)))
         except InputError as error:
             faults.append(str(error))
-    recordings = [Recording(one.path, name) for one, name in _named(list(given.values()))]
+    named = _named(list(given.values()), [TABLE_NAME] if are_several(inputs) else [])
+    listed = _listed(list(given.values()))
+    recordings = [Recording(one.path, name, listed[one.path]) for one, name in named]
     cut = [one for one in recordings if _fitting(one.name) != one.name]
     if cut:
         notes.append(
             f"{count_of(len(cut), 'name')} too long for the endings of results, which are called "
             f"{escape_name(_fitting(cut[0].name))}{', ...' * (len(cut) > 1)}"
         )
-    recordings = [Recording(one.path, _fitting(one.name)) for one in recordings]
+    recordings = [one._replace(name=_fitting(one.name)) for one in recordings]
     return FoundRecordings(recordings, faults, notes)
+
+
+def are_several(inputs: Sequence[Path]) -> bool:
+    """Whether a folder or several files are given, whose events have a common table."""
+    return len(inputs) > 1 or any(path.is_dir() for path in inputs)
 
 
 class _Given(NamedTuple):
@@ -121,8 +139,17 @@ def _add_folder(
     ]
 
 
-def _named(found: Sequence[_Given]) -> list[tuple[_Given, str]]:
-    """Give each file the shortest kind of name that is unique."""
+def _listed(found: Sequence[_Given]) -> dict[Path, str]:
+    """File -> its path below the given folder; its whole path if two files have that one."""
+    count = Counter(given.below for given in found)
+    return {
+        given.path: (given.below if count[given.below] == 1 else given.path.absolute()).as_posix()
+        for given in found
+    }
+
+
+def _named(found: Sequence[_Given], taken: Sequence[str]) -> list[tuple[_Given, str]]:
+    """Give each file the shortest kind of name that is unique and not taken."""
     kinds: tuple[Callable[[_Given], Path], ...] = (
         lambda given: given.below.with_suffix(""),
         lambda given: given.below,
@@ -130,7 +157,7 @@ def _named(found: Sequence[_Given]) -> list[tuple[_Given, str]]:
     )
     names = [""] * len(found)
     for kind in kinds:
-        twice = _taken_twice(names)
+        twice = _taken_twice([*names, *taken, *taken])
         names = [
             kind(given).as_posix() if not name or name.casefold() in twice else name
             for given, name in zip(found, names, strict=True)

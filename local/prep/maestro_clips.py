@@ -192,8 +192,9 @@ def _warn_of_late_labels(annotation: Path, soft: SoftLabels, path: Path) -> None
         row = late[0]
         warnings.warn(
             f"{annotation}: {len(late)} of {count_of(len(soft.label), 'label')} "
-            f"{agree(len(late), 'begins', 'begin')} after the recording's end and are left out, "
-            f"e.g. {soft.label[row]!r} at {soft.onset_s[row]:g} s; {path} lasts {duration_s:g} s",
+            f"{agree(len(late), 'begins', 'begin')} after the recording's end and "
+            f"{agree(len(late), 'is', 'are')} left out, e.g. {soft.label[row]!r} at "
+            f"{soft.onset_s[row]:g} s; {path} lasts {duration_s:g} s",
             UserWarning,
             stacklevel=2,
         )

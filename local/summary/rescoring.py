@@ -101,8 +101,9 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     lost = [c for c in untold if c not in files]
     if lost:
         raise InputError(
-            f"{durations}: lacks {count_of(len(lost), 'clip')} that are not in {folder} either "
-            f"(e.g. {lost[0]}); add their durations to the table or put their audio there"
+            f"{durations}: lacks {count_of(len(lost), 'clip that is', 'clips that are')} not in "
+            f"{folder} either (e.g. {lost[0]}); add their durations to the table or put their "
+            "audio there"
         )
     loaded = LoadedCorpus(
         corpus,

@@ -26,7 +26,7 @@ def test_a_recording_may_have_no_events(tmp_path):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("0 1 car 0.5", "1 fields instead of onset, offset, label, value"),
+        ("0 1 car 0.5", "1 field instead of onset, offset, label, value"),
         ("0\t1\tcar", "3 fields instead of"),
         ("zero\t1\tcar\t0.5", "onset 'zero' is not a number"),
         ("nan\t1\tcar\t0.5", "onset 'nan' is not finite"),

@@ -324,10 +324,10 @@ def test_clips_without_duration_or_truth_are_named(published):
     scores, events, lengths = published["desed_scores"], published["desed"], published["desed_s"]
     first = events.clip_ids[0]
     few = {name: value for name, value in lengths.items() if name != first}
-    with pytest.raises(InputError, match=rf"no duration for 1 clips .*{first}"):
+    with pytest.raises(InputError, match=rf"no duration for 1 clip .*{first}"):
         score_desed(scores, events, few, **TEST)
     rest = events.select(events.clip_ids[1:])
-    with pytest.raises(InputError, match=rf"1 scored clips .*{first}.* not in .*test_tsv.tsv"):
+    with pytest.raises(InputError, match=rf"1 scored clip .*{first}.* not in .*test_tsv.tsv"):
         score_desed(scores, rest, lengths, **TEST)
     with pytest.raises(InputError, match=r"no scores for any of the \d+ clips"):
         score_desed(scores.select([]), events, lengths, **TEST)
@@ -348,7 +348,7 @@ def test_scores_that_are_not_finite_are_named(published):
     broken = published["desed_scores"].values.copy()
     broken[3, 7, 5] = np.nan
     scores = published["desed_scores"].map(lambda _: broken)
-    with pytest.raises(InputError, match=rf"1 clips .*{scores.clip_ids[3]}.* not finite"):
+    with pytest.raises(InputError, match=rf"1 clip .*{scores.clip_ids[3]}.* not finite"):
         score_desed(scores, published["desed"], published["desed_s"], **TEST)
 
 
