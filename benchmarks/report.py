@@ -133,10 +133,11 @@ def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+    from local.pictures.palette import COMPARED
     from local.scoring.figures import save_figure
 
     shown = [row for row in rows if row.share is not None and not row.skipped]
-    colours = {"compute": "C0", "memory": "C1"}
+    colours = dict(zip(("compute", "memory"), COMPARED, strict=False))
     figure = Figure(figsize=(9, 1.2 + 0.28 * len(shown)), layout="constrained")
     axes = figure.subplots()
     shares = [100 * (row.share or 0.0) for row in shown]
