@@ -7,8 +7,9 @@
     python predict.py --export onnx --checkpoint best.ckpt --output_dir graphs
 
 Writes for each recording: NAME.tsv (filename, onset, offset, event_label, confidence), NAME.json,
-NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.scores.tsv and NAME.npz
-(frame scores). Recordings that cannot be read are named at the end, and the exit status is 1.
+NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.rttm, NAME.scores.tsv and
+NAME.npz (frame scores). events.tsv has the events of all recordings of a folder. Recordings that
+cannot be read are named at the end, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
+from local.cli.word_lists import ListOption, parse_in_any_order
 from local.predict.first_steps import without_checkpoint
 
-FORMATS = ("tsv", "json", "txt", "png", "scores", "npz")
+FORMATS = ("tsv", "json", "txt", "png", "rttm", "scores", "npz")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,12 +56,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="scores above it are events: one for all classes, or CLASS=T,CLASS=T with 0.5 for the "
         "others (default: predict.threshold)",
     )
-    add(
-        "--formats",
-        nargs="+",
-        choices=FORMATS,
-        default=list(FORMATS[:4]),
-        help="files to write (default: %(default)s)",
+    told = "files to write (default: tsv json txt png)"
+    formats = add(
+        "--formats", action=ListOption, choices=FORMATS, default=list(FORMATS[:4]), help=told
     )
     told = "the configuration's pretrained.beats_checkpoint (default: the checkpoint's, if found)"
     arguments.add_weights(parser, told, default=None)
@@ -72,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.add_overrides(parser, "predict.hop_s=2.56")
     arguments.add_overwrite(parser)
     add("--export", choices=("onnx",), help="only export the network as ONNX files")
-    args = parser.parse_args(argv)
+    args = parse_in_any_order(parser, argv, "recordings", Path, [formats])
     if not (args.recordings or args.export):
         parser.error("give recordings, or --export onnx")
     return args

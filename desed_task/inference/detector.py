@@ -142,7 +142,7 @@ class SoundEventDetector:
         checkpoint = load_safely(place)
         detector = detector_of(checkpoint, str(place))
         model = beats if isinstance(beats, Beats) else None
-        if detector.spec.net["use_embeddings"] and model is None:
+        if detector.spec.net["use_embeddings"] and not isinstance(beats, Beats):
             sha256 = detector.spec.embedding["checkpoint_sha256"]
             if beats is None:
                 beats = find_encoder(place, checkpoint.get("hyper_parameters"), sha256)

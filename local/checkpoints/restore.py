@@ -23,7 +23,7 @@ from desed_task.checkpoints.spec import (
     check_tensors,
 )
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
 
@@ -123,8 +123,8 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
         )
     if spec.classes != CLASSES:
         raise InputError(
-            f"{origin}: its {len(spec.classes)} classes are not those of this task in their order; "
-            "give a checkpoint that was trained with them"
+            f"{origin}: its {count_of(len(spec.classes), 'class', 'classes')} are not those of "
+            "this task in their order; give a checkpoint that was trained with them"
         )
     return {
         "net": {**copy.deepcopy(spec.net), "median_filter": list(spec.median_filter)},

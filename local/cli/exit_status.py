@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, forget_warnings
 from desed_task.file_names import printable
 from local.cli.interrupts import EXIT_STOPPED, raise_again
 from local.cli.redaction import redact
@@ -60,6 +60,7 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     accept_any_name()
     complete = remedies_of(args)
     hide_secrets(complete)
+    forget_warnings()
     raise_again()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:

@@ -23,12 +23,16 @@ def choose_sets(only: Sequence[str] | None, *, eval_set: bool) -> tuple[str, ...
     """The sets to extract; a set comes before its repetition.
 
     Args:
-        only: names of sets; None for all but the evaluation set.
+        only: names of sets, with commas or as several words; None for all but the evaluation set.
         eval_set: whether to add the evaluation set.
 
     Raises:
         InputError: a name is not that of a set.
     """
+    if only is not None:
+        only = [name.strip() for word in only for name in word.split(",") if name.strip()]
+        if not only:
+            raise InputError(f"--only names no set; known: {', '.join(SETS)}")
     unknown = [name for name in only or () if name not in SETS]
     if unknown:
         raise InputError(f"--only {' '.join(unknown)}: no such set; known: {', '.join(SETS)}")

@@ -65,7 +65,7 @@ def test_of_two_best_checkpoints_the_one_that_the_last_one_names_is_taken(tmp_pa
     for best in names[:2]:
         run = a_run(tmp_path / best, *names, best=best)
         assert find_checkpoint(run).name == best
-    with pytest.raises(InputError, match="contains 2 checkpoints; give one of them: .*epoch=20"):
+    with pytest.raises(InputError, match=r"contains 2 checkpoints; give one of them: .*epoch=20"):
         find_checkpoint(a_run(tmp_path / "gone", *names, best="epoch=5.ckpt"))
     with pytest.raises(InputError, match="contains 2 checkpoints"):
         find_checkpoint(a_run(tmp_path / "without last", *names[:2]))
@@ -86,7 +86,7 @@ def test_a_folder_of_one_run_stands_for_it_and_of_several_they_are_listed(tmp_pa
 def test_many_runs_are_not_all_listed(tmp_path):
     for number in range(12):
         a_run(tmp_path / f"version_{number}", "epoch=1.ckpt")
-    with pytest.raises(InputError, match="contains 12 runs.*, and 4 more$"):
+    with pytest.raises(InputError, match=r"contains 12 runs.*, and 4 more$"):
         find_checkpoint(tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_a_downloaded_folder_stands_for_its_only_checkpoint(tmp_path):
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     (tmp_path / "checkpoints" / "x.ckpt").mkdir(parents=True)  # a folder of that name
-    with pytest.raises(InputError, match="a folder without a checkpoint; give a .ckpt file or"):
+    with pytest.raises(InputError, match=r"a folder without a checkpoint; give a \.ckpt file or"):
         find_checkpoint(tmp_path)
     assert runs_in(tmp_path / "absent") == []
 
