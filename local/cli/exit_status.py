@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import sys
 import threading
@@ -14,11 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from desed_task.errors import InputError, forget_warnings
-from desed_task.file_names import printable
+from desed_task.file_names import STREAM_ERRORS, printable
 from local.cli.interrupts import EXIT_STOPPED, raise_again
 from local.cli.redaction import redact
 from local.cli.remedies import remedies_of
-from local.cli.streams import accept_any_name
 from local.cli.threads import threads_set
 
 EXIT_WRONG_INPUT = 2
@@ -80,6 +80,16 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def accept_any_name() -> None:
+    """Print what a stream's encoding lacks as escapes instead of raising UnicodeEncodeError.
+
+    Names of files need not be UTF-8, and the encoding of a pipe or of the C locale may be ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=STREAM_ERRORS)
 
 
 def hide_secrets(complete: Callable[[str], str] = str) -> None:
