@@ -21,6 +21,7 @@ from pathlib import Path
 
 from local.cli import arguments, interrupts
 from local.cli.exit_status import run_command
+from local.cli.word_lists import parse_in_any_order
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -69,9 +70,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="BEATs weights of the embeddings (default: the run's pretrained.beats_checkpoint)",
     )
     arguments.add_overwrite(parser)
-    args = parser.parse_args(argv)
+    args = parse_in_any_order(parser, argv, "runs", Path)
     if not args.runs and args.write_metadata is None:
-        parser.error("give one to three evaluation run folders")
+        more = "; --also takes all folders up to the next flag" if args.also else ""
+        parser.error(f"give one to three evaluation run folders, before the flags{more}")
     return args
 
 

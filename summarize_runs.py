@@ -23,12 +23,13 @@ from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import own_outputs
+from local.cli.word_lists import parse_in_any_order
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = arguments.command_parser(__doc__)
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, LOG_DIR/version_N")
+    parser.add_argument("runs", metavar="RUN", nargs="*", help="run folders, LOG_DIR/version_N")
     parser.add_argument(
         "--against",
         metavar="RUN",
@@ -48,7 +49,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     told = "configuration that names the test tables (default: the runs' own)"
     arguments.add_conf_file(parser, told, default=None)
     arguments.add_overwrite(parser)
-    return parser.parse_args(argv)
+    args = parse_in_any_order(parser, argv, "runs")
+    if not args.runs:
+        more = "; --against takes all folders up to the next flag" if args.against else ""
+        parser.error(f"give run folders, before the flags{more}")
+    return args
 
 
 def put_together(args: argparse.Namespace) -> int:

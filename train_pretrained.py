@@ -20,7 +20,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from desed_task.checkpoints.file_kind import check_checkpoint_file
 from desed_task.errors import InputError
 from local.cli import arguments
 from local.cli.exit_status import run_command
@@ -31,7 +30,8 @@ from local.cli.threads import add_threads
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = arguments.command_parser(__doc__)
-    arguments.add_conf_file(parser)
+    told = "configuration (default: that of a given checkpoint, else ./confs/pretrained.yaml)"
+    arguments.add_conf_file(parser, told, default=None)
     parser.add_argument("--log_dir", default="./exp/2024_baseline", help="folder of the runs")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
@@ -67,9 +67,9 @@ def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
     if args.verify_metrics and (args.eval_from_checkpoint or args.checkpoint_info):
         raise InputError("--verify_metrics: only a test computes metrics; leave the flag out")
-    given = (args.resume_from_checkpoint, args.test_from_checkpoint, args.eval_from_checkpoint)
-    for checkpoint in {*given, args.checkpoint_info} - {None, "auto"}:
-        check_checkpoint_file(Path(checkpoint))
+    from local.checkpoints.given import settle_arguments
+
+    config = settle_arguments(args)
     # Not before the number of threads is set, nor before the arguments are known to be right, as
     # PyTorch takes seconds to import.
     if args.checkpoint_info is not None:
@@ -78,16 +78,15 @@ def train(args: argparse.Namespace) -> int:
 
         info.print_checkpoint_info(Path(args.checkpoint_info))
         return 0
-    from local.config import load_config
-
-    config = load_config(args.conf_file, args.overrides)
     with leaving_at_once():
         from local import run
+        from local.checkpoints.stored_config import config_of_training
         from local.cli.devices import choose_device
         from local.scoring import verification
 
     if args.verify_metrics:
         verification.check_installed()
+    config = config or config_of_training(args)
     device = choose_device(args.gpus)
     if device.notice:
         print(device.notice)

@@ -1,6 +1,6 @@
-"""The exception for invalid user input, and the commands that remedies name.
+"""Messages for users: invalid input, warnings given once, counts, and the commands to run.
 
-Messages of errors give value, place and remedy.
+A message gives value, place and remedy.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from desed_task.file_names import current_folder, looked_up_from, printable
@@ -61,6 +62,9 @@ def command_line(script: str, arguments: str = "") -> str:
     return f"{words} {arguments}".rstrip()
 
 
+_given: set[Hashable] = set()
+
+
 class InputError(ValueError):
     """A value, file or folder given by the user cannot be used.
 
@@ -95,3 +99,40 @@ class InputError(ValueError):
         if several:
             lines.append(f"relative paths are looked up from {current_folder()}")
         return cls("\n".join(lines))
+
+
+def warn_once(message: str, subject: Hashable = None, *, stacklevel: int = 1) -> None:
+    """Give a warning about data that is read or scored again and again, once per command.
+
+    Python repeats a warning whenever a library changes its filters, as PyTorch does in each epoch.
+
+    Args:
+        message: the text.
+        subject: what it is about, if its text may change, e.g. with the number of clips that are
+            scored; None for the text itself.
+        stacklevel: as of `warnings.warn`, counted from the caller.
+    """
+    if (key := message if subject is None else subject) not in _given:
+        _given.add(key)
+        warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)
+
+
+def forget_warnings() -> None:
+    """Give all warnings of `warn_once` again, as another command begins."""
+    _given.clear()
+
+
+def count_of(number: int, singular: str, plural: str | None = None) -> str:
+    """A number and what it counts: "1 recording", "2 recordings", "1 event overlaps".
+
+    Args:
+        number: the number.
+        singular: the noun, or noun and verb, for one.
+        plural: the same for other numbers; None if it only takes an s.
+    """
+    return f"{number} {agree(number, singular, plural or f'{singular}s')}"
+
+
+def agree(number: int, singular: str, plural: str) -> str:
+    """The form that agrees with a number: `f"{n} of {total} {agree(n, 'is', 'are')} silent"`."""
+    return singular if number == 1 else plural

@@ -20,8 +20,9 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from desed_task.atomic_files import read_text
 from desed_task.audio.windows import WindowGrid
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
 from local.config_schema import (
@@ -56,6 +57,8 @@ UNREAD_KEYS: dict[str, str] = {
 SHIPPED = Path(__file__).resolve().parents[1] / "confs"
 """Folder of the supplied files."""
 CONFIGURATIONS = ("pretrained.yaml", "mini.yaml", "optuna.yaml")
+# Where the mini corpus is made without --basedir.
+MINI_FOLDER = Path("data/mini")
 
 # This section is read by optuna_pretrained.py only.
 TUNING_SECTION = "optuna"
@@ -90,8 +93,8 @@ class RecipeConfig(StrictModel):
         bands = math.prod(bands for _, bands in self.net.pooling)
         if frames != self.data.net_subsample:
             raise ValueError(
-                f"net.pooling averages {frames} frames into one, data.net_subsample is "
-                f"{self.data.net_subsample}; make them the same"
+                f"net.pooling averages {count_of(frames, 'frame')} into one, data.net_subsample "
+                f"is {self.data.net_subsample}; make them the same"
             )
         if bands != self.feats.n_mels:
             raise ValueError(
@@ -213,11 +216,11 @@ def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file without duplicate keys.
 
     Raises:
-        InputError: the file is not valid YAML or has a duplicate key.
+        InputError: the file is not valid YAML, has a duplicate key or an unknown encoding.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.load(read_text(path), _UniqueKeys)
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as YAML: {reason}") from None
 

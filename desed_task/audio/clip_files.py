@@ -19,7 +19,7 @@ from desed_task.audio.listing import (
     UNREADABLE,
     list_audio,
 )
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from desed_task.file_names import escape_name, is_plain, looked_up_from
 
 _ENDING = ".wav"
@@ -55,8 +55,8 @@ class ClipFolder:
         if below:
             places = list(dict.fromkeys(clip_id.rpartition("/")[0] for clip_id in below))
             lines.append(
-                f"{self.folder}: {len(below)} of {len(self.files)} clips come from subfolders "
-                f"({_some(places)})"
+                f"{self.folder}: {len(below)} of {count_of(len(self.files), 'clip')} "
+                f"{agree(len(below), 'comes', 'come')} from subfolders ({_some(places)})"
             )
         if self.linked:
             lines.append(

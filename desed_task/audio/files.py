@@ -21,7 +21,7 @@ from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
 from desed_task.audio.signal_check import LARGEST, are_usable
 from desed_task.audio.windows import Span, WindowGrid
-from desed_task.errors import InputError, command_name
+from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 
 # Sample formats as messages call them; others keep libsndfile's name.
@@ -359,5 +359,5 @@ def _needs_decoder(path: PathLike, sound: sf.SoundFile) -> str:
     if sound.frames >= _UNKNOWN_FRAMES:
         return f"is {sound.format} audio of unknown length, which libsndfile does not read"
     if not sound.frames and (size := Path(path).stat().st_size) > _HEADER_BYTES:
-        return f"has no samples by its header, but {size} bytes"
+        return f"has no samples by its header, but {count_of(size, 'byte')}"
     return ""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from desed_task.atomic_files import PathLike
 from desed_task.audio.formats import AUDIO_SUFFIXES
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name, looked_up_from
 
 OTHER_ENDING = "other ending"
@@ -135,11 +135,6 @@ def list_audio(
     listing.files.sort()
     listing.left_out.sort()
     return listing
-
-
-def count_of(number: int, noun: str) -> str:
-    """A number and its noun: "1 recording", "2 recordings"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class _Search:
@@ -269,7 +264,7 @@ def _endings_text(paths: Sequence[Path]) -> str:
     shown = [f"{number} {ending}" for ending, number in counts[:_MOST_ENDINGS]]
     rest = sum(number for _, number in counts[_MOST_ENDINGS:])
     if rest:
-        shown.append(f"{rest} of {len(counts) - _MOST_ENDINGS} other endings")
+        shown.append(f"{rest} of {count_of(len(counts) - _MOST_ENDINGS, 'other ending')}")
     return ", ".join(shown)
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
-from desed_task.errors import InputError, command_name
+from desed_task.errors import InputError, command_name, count_of
 
 # Buffers that thop leaves on modules; published files carry them.
 COUNTER_SUFFIXES: Final = ("total_ops", "total_params")
@@ -146,10 +146,14 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
     packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
     claimed = sum(max(member.file_size, member.compress_size) for member in members)
     if packed or claimed > size:
-        what = f"{packed[0]} is compressed" if packed else f"its members claim {claimed} bytes"
+        what = (
+            f"{packed[0]} is compressed"
+            if packed
+            else f"its members claim {count_of(claimed, 'byte')}"
+        )
         raise InputError(
-            f"{path}: not a checkpoint that can be loaded safely: {what}, the file has {size} "
-            f"bytes and torch.save does not compress; {REMEDY}"
+            f"{path}: not a checkpoint that can be loaded safely: {what}, the file has "
+            f"{count_of(size, 'byte')} and torch.save does not compress; {REMEDY}"
         )
     names = [member.filename for member in members]
     twice = {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
@@ -217,7 +221,7 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     claimed = sum(value.numel() * value.element_size() for value in content["state_dict"].values())
     if claimed > path.stat().st_size:
         raise InputError(
-            f"{path}: its tensors would fill {claimed} bytes, but the file has "
+            f"{path}: its tensors would fill {count_of(claimed, 'byte')}, but the file has "
             f"{path.stat().st_size}; {REMEDY}"
         )
     return content

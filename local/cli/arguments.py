@@ -65,13 +65,20 @@ def add_overrides(parser: argparse.ArgumentParser, example: str = "") -> None:
     )
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add `--pretrained_model`."""
-    parser.add_argument(
-        "--pretrained_model",
-        default="beats",
-        help="file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)",
-    )
+def add_weights(
+    parser: argparse.ArgumentParser,
+    what: str = "pretrained.beats_checkpoint (default)",
+    default: str | None = "beats",
+) -> None:
+    """Add `--pretrained_model`.
+
+    Args:
+        parser: the command's.
+        what: what `beats` stands for, in the help.
+        default: its default.
+    """
+    told = f"file of BEATs weights; `beats` is {what}"
+    parser.add_argument("--pretrained_model", default=default, help=told)
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +112,10 @@ def check_folders(paths: Iterable[str | Path], remedy: str) -> None:
     ]
     if absent:
         raise InputError.collect(absent)
+
+
+# What commands use that name no configuration.
+DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
 
 
 def positive_int(text: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import sys
 import threading
@@ -13,11 +14,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from desed_task.errors import InputError
-from desed_task.file_names import printable
+from desed_task.errors import InputError, forget_warnings
+from desed_task.file_names import STREAM_ERRORS, printable
 from local.cli.interrupts import EXIT_STOPPED
 from local.cli.redaction import redact
-from local.cli.streams import accept_any_name
+from local.cli.remedies import remedies_of
 from local.cli.threads import threads_set
 
 EXIT_WRONG_INPUT = 2
@@ -57,12 +58,14 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         130 after Ctrl-C.
     """
     accept_any_name()
-    hide_secrets()
+    complete = remedies_of(args)
+    hide_secrets(complete)
+    forget_warnings()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
             return action(argparse.Namespace(**{**vars(args), "threads": threads}))
     except InputError as error:
-        print(f"error: {_shown(_message(error))}", file=sys.stderr)
+        print(f"error: {_shown(complete(_message(error)))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except OSError as error:
         if error.errno not in USER_ERRNOS:
@@ -78,10 +81,26 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     return EXIT_STOPPED
 
 
-def hide_secrets() -> None:
-    """Redact what this process prints without us: warnings, logs of libraries, tracebacks."""
+def accept_any_name() -> None:
+    """Print what a stream's encoding lacks as escapes instead of raising UnicodeEncodeError.
+
+    Names of files need not be UTF-8, and the encoding of a pipe or of the C locale may be ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=STREAM_ERRORS)
+
+
+def hide_secrets(complete: Callable[[str], str] = str) -> None:
+    """Redact what this process prints without us: warnings, logs of libraries, tracebacks.
+
+    Args:
+        complete: applied to warnings first, such as `remedies_of`.
+    """
     # Show users the message only, without file and line.
-    warnings.formatwarning = lambda message, *_args, **_kw: f"warning: {_shown(str(message))}\n"
+    warnings.formatwarning = lambda message, *_args, **_kw: (
+        f"warning: {_shown(complete(str(message)))}\n"
+    )
     sys.excepthook = _print_traceback
     threading.excepthook = _print_traceback_of_thread
     logging.setLogRecordFactory(_log_record)

@@ -102,6 +102,8 @@ def check_data(
     if coarse:
         findings.append(Finding("note", "", coarse_text(coarse)))
     findings += checkpoint_findings(config, checkpoint, [part.embeddings for part in parts])
+    if nothing := corpora.nothing_there(CHECKED_CORPORA, config.data):
+        findings = [Finding("error", "", nothing)]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))  # Stable: parts in order.
     return DataReport(conf_file, tuple(parts), checkpoint, tuple(findings))
 

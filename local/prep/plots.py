@@ -21,6 +21,7 @@ from desed_task.file_names import LONGEST_NAME, shorten_name
 from local.classes_dict import VOCABULARY
 from local.config import SHIPPED, load_config
 from local.data.expected_clips import names_on_disk
+from local.pictures import palette
 from local.prep.layout import DataLayout
 
 _SAMPLE_RATE = 16000
@@ -28,7 +29,7 @@ _CLIP_S = 10.0
 # Dynamic range of the spectrogram in decibels below its maximum.
 _DEPTH_DB = 70.0
 _TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
-_WAVE, _BAR, _SOFT = "#3b5b7a", "#2a7f9e", "#d98324"
+_WAVE = "0.35"
 
 
 class PlotLabel(NamedTuple):
@@ -182,11 +183,12 @@ def _mel(frequency_hz: float) -> float:
 
 def _draw_labels(axes: Axes, labels: Sequence[PlotLabel], names: Sequence[str]) -> None:
     soft = any(label.confidence < 1 for label in labels)
+    edge = palette.ANNOTATED if soft else "white"
     for label in labels:
         axes.bar(
             label.onset_s, -0.86 * label.confidence, label.offset_s - label.onset_s,
             bottom=names.index(label.name) + 0.43, align="edge",
-            color=_SOFT if soft else _BAR, edgecolor="white" if not soft else _SOFT, linewidth=0.5,
+            color=palette.ANNOTATED, edgecolor=edge, linewidth=0.5,
         )  # fmt: skip
     axes.set_ylim(max(1, len(names)) - 0.4, -0.6)
     axes.set_yticks(range(len(names)), names)

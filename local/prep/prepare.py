@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from desed_task.audio.files import list_wavs
 from desed_task.audio.resampling import Bits
-from desed_task.errors import InputError, command_name
+from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from local.config_schema import Data
 from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
@@ -229,7 +229,9 @@ def _durations(
             done = complete_durations(audio, table, jobs=jobs, progress=progress)
         except InputError:
             continue  # The same folder failed where it was resampled or cut.
-        notes = (f"{table}: added {done.added} clips that it lacked",) if done.added else ()
+        notes = (
+            (f"{table}: added {count_of(done.added, 'clip')} that it lacked",) if done.added else ()
+        )
         yield PreparationStep(title, int(not before), int(before), done.failed, notes)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import probe
 from desed_task.dataio.annotations import read_strong_table
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation import clip_counts, fscores
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import (
@@ -102,8 +102,9 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     lost = [c for c in untold if c not in files]
     if lost:
         raise InputError(
-            f"{durations}: lacks {len(lost)} clips that are not in {folder} either (e.g. "
-            f"{lost[0]}); add their durations to the table or put their audio there"
+            f"{durations}: lacks {count_of(len(lost), 'clip that is', 'clips that are')} not in "
+            f"{folder} either (e.g. {lost[0]}); add their durations to the table or put their "
+            "audio there"
         )
     loaded = LoadedCorpus(
         corpus,

@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from desed_task.checkpoints.file_kind import check_checkpoint_file
 from desed_task.errors import InputError
+from local.checkpoints.given import given_checkpoint
 from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import OwnFiles, own_outputs
 from local.config import find_shipped, load_config
@@ -72,7 +72,7 @@ def _check_flags(args: argparse.Namespace) -> None:
             "--report: belongs to stage one; a search of median filters writes its own report"
         )
     if checkpoint is not None:
-        check_checkpoint_file(Path(checkpoint))
+        args.test_from_checkpoint = given_checkpoint(checkpoint)
 
 
 def _holds_study(log_dir: Path) -> bool:

@@ -221,7 +221,14 @@ def test_relative_paths_of_a_configuration_start_from_the_current_folder(folder)
     words = ("--conf_file", "elsewhere/mine.yaml")
     done = run_main("extract_embeddings.py", *words, cwd=folder)
     assert done.returncode == 2 and done.stdout == ""
+    assert f"no data in data/mini/dcase/dataset (looked up from {folder})" in done.stderr
+    # Some of the data is there; the rest is listed, and the folder told once.
+    there = folder / "data" / "mini" / "dcase" / "dataset" / "audio" / "validation"
+    there.mkdir(parents=True)
+    (folder / "audio").rename(there / "validation_16k")
+    done = run_main("extract_embeddings.py", *words, cwd=folder)
+    assert done.stderr.count(": no such folder; ") > 3
     assert f"\nrelative paths are looked up from {folder}\n" in done.stderr
     assert "(looked up from" not in done.stderr
-    done = run_main("extract_embeddings.py", *words, "--only", "devtest", cwd=folder)
-    assert f"validation_16k: no such folder (looked up from {folder}); " in done.stderr
+    done = run_main("extract_embeddings.py", *words, "--only", "devtest", "weak_train", cwd=folder)
+    assert f"weak_16k: no such folder (looked up from {folder}); " in done.stderr

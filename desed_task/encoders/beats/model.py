@@ -106,7 +106,6 @@ _SUPPORTED = {
 }
 
 
-# Both spellings of the file's name are in use.
 def check_beats(beats: Beats, *, size: int, sample_rate: int) -> None:
     """Reject a BEATs that a network cannot have been trained with.
 
