@@ -16,7 +16,7 @@ from typing import Any
 
 from desed_task.errors import InputError, forget_warnings
 from desed_task.file_names import STREAM_ERRORS, printable
-from local.cli.interrupts import EXIT_STOPPED, raise_again
+from local.cli.interrupts import EXIT_STOPPED
 from local.cli.redaction import redact
 from local.cli.remedies import remedies_of
 from local.cli.threads import threads_set
@@ -46,8 +46,8 @@ class StoppedError(Exception):
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and print the error that ended it, if any, without passwords.
 
-    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`, within
-    `leaving_at_once` (`local.cli.interrupts`).
+    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`: within
+    `local.cli.interrupts.leaving_at_once`, after which Ctrl-C is an exception.
 
     Args:
         action: the command; returns its exit status.
@@ -61,7 +61,6 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     complete = remedies_of(args)
     hide_secrets(complete)
     forget_warnings()
-    raise_again()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
             return action(argparse.Namespace(**{**vars(args), "threads": threads}))
