@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from desed_task.errors import InputError, warn_once
+from desed_task.errors import InputError, disk_full, warn_once
 from desed_task.file_names import LONGEST_NAME, STREAM_ERRORS, shorten_name
 
 PathLike = str | os.PathLike[str]
@@ -62,6 +62,9 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     The sibling is hidden and removed when the block raises, so a reader sees the old file, the
     new file or none, never a partial one. Parent folders are created. Siblings that killed
     processes left in the folder are removed; those of running ones are locked.
+
+    Raises:
+        DiskFullError: for any error of the block that comes from a full disk, whatever it says.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +75,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         for observe in tuple(_observers):
             observe(target, temporary)
         os.replace(temporary, target)
+    except Exception as error:
+        # Before the temporary file, and with it the fault, is gone.
+        full = None if isinstance(error, InputError) else disk_full(error, target)
+        if full is None or full is error:
+            raise
+        raise full from error
     finally:
         temporary.unlink(missing_ok=True)
         os.close(lock)
