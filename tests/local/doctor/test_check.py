@@ -104,7 +104,7 @@ def part_of(report: DataReport, name: str):
 def told(report: DataReport, *levels: str) -> list[str]:
     """Messages of the findings at some levels; without levels, of all but the mini corpus's own."""
     levels = levels or ("error", "warning", "note")
-    own = ("are digitally silent, and have no labelled events", "clips without events, left out: 1")
+    own = ("is digitally silent, and has no labelled events", "clips without events, left out: 1")
     found = [finding.message for finding in report.findings if finding.level in levels]
     return [message for message in found if not any(text in message for text in own)]
 
@@ -198,7 +198,7 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
         "opposite phase": (
             "warning",
             "eval",
-            rf"1 of \d+ files have channels that cancel each other.*\({opposite.stem}\)",
+            rf"1 of \d+ files has channels that cancel each other.*\({opposite.stem}\)",
         ),
         "truncated file": ("error", "synth_train", rf"{cut}: is cut short"),
         "wrong rate": ("error", "strong_train", rf"1 of 4 files is at 44100 Hz.*{fast.stem}"),
@@ -586,7 +586,7 @@ def test_unlabelled_clips_that_their_table_lists(corpus):
     assert (part.listed, part.present, part.missing) == (5, 5, ("Ygone",))
     assert part.unlisted == ()
     (message,) = told(report)
-    assert "1 of 5 listed clips are not in" in message
+    assert "1 of 5 listed clips is not in" in message
     table.write_text("")
     (message,) = told(corpus.check(), "warning")
     assert message.startswith(f"{table}: lacks the columns filename")
