@@ -12,6 +12,9 @@ import yaml
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, check_config, load_config
+from local.prep.download.sources import load_sources
+from local.prep.maestro_soft_labels import read_soft_labels
+from local.submission.file_checks import SCORE_COLUMNS, table_fault
 
 ROOT = Path(__file__).resolve().parents[2]
 # The table of sources has a shape, and tests, of its own.
@@ -154,3 +157,36 @@ def test_an_editor_may_have_put_a_byte_order_mark(tmp_path):
 def test_a_dump_can_be_loaded_again():
     config = load_config(ROOT / "confs" / "mini.yaml")
     assert check_config(config.dump(), "dump") == config
+
+
+@pytest.mark.parametrize(
+    ("encoding", "assumed"),
+    [("utf-8-sig", ""), ("utf-16", ""), ("utf-16-le", "UTF-16"), ("cp1252", "Windows-1252")],
+)
+@pytest.mark.parametrize("kind", ["configuration", "sources", "soft labels", "scores"])
+def test_text_in_other_encodings_is_read_with_a_word(kind, encoding, assumed, tmp_path):
+    """Every kind of text that a user may have edited, not only tables."""
+    path = tmp_path / "größe.txt"
+    origin, read = {
+        "configuration": (ROOT / "confs/mini.yaml", load_config),
+        "sources": (ROOT / "confs/sources.yaml", load_sources),
+        "soft labels": (None, read_soft_labels),
+        "scores": (None, lambda path: table_fault(path, 0.064)),
+    }[kind]
+    texts = {
+        "soft labels": "0\t1\tgrüße\t0.5\n",
+        "scores": "\t".join(SCORE_COLUMNS) + "\n" + "\t".join(["0", "0.064", *["0.5"] * 27]) + "\n",
+    }
+    text = texts.get(kind) or f"# Grüße\n{origin.read_text(encoding='utf-8')}"
+    text = text.encode(encoding, "replace").decode(encoding)
+    path.write_text(text, encoding="utf-8")
+    expected = read(path)
+    path.write_bytes(text.encode(encoding))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert repr(read(path)) == repr(expected)
+    named = [str(one.message) for one in told if "read as" in str(one.message)]
+    # ASCII is the same in Windows-1252.
+    wanted = bool(assumed) and not (text.isascii() and encoding == "cp1252")
+    assert len(named) == wanted
+    assert all(str(path) in one and assumed in one for one in named)
