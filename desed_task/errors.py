@@ -26,7 +26,7 @@ _CUT_SHORT = re.compile(
     "|System error|write failed|short write"
 )
 # The memory that the workers of data loaders share is a file system, too, but no disk.
-_SHARED_MEMORY = re.compile("torch_[0-9]|shared memory|/dev/shm")
+_SHARED_MEMORY = re.compile("</?torch_|shared memory object")
 _FILE_OF_HDF5 = re.compile("filename = '([^']+)'")
 # Less than this is left if a write was cut short for want of space.
 _LITTLE_BYTES = 1 << 20
@@ -138,8 +138,9 @@ def disk_full(
         if number in FULL_ERRNOS or _FULL.search(text):
             if _SHARED_MEMORY.search(text):
                 return None
-            used_up = number == errno.EDQUOT or "quota" in text
-            place = _file_of(one) or path or os.getcwd()
+            # The text of an OSError may contain a path, which may contain any word.
+            used_up = number == errno.EDQUOT or (number is None and "quota exceeded" in text)
+            place = _file_of(one) or path or os.curdir
             return DiskFullError(errno.EDQUOT if used_up else errno.ENOSPC, os.fspath(place))
         if path is not None and _CUT_SHORT.search(text) and free_bytes(path) < _LITTLE_BYTES:
             return DiskFullError(errno.ENOSPC, os.fspath(path))

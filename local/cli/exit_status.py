@@ -12,6 +12,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -101,9 +102,12 @@ def _full_disk(error: Exception, args: argparse.Namespace) -> DiskFullError | No
 
     Where the error does not name a file, it is the fullest of those that the command writes to.
     """
-    named = (getattr(args, name, None) for name in _OUTPUTS)
-    places = [*filter(None, named), os.getcwd(), tempfile.gettempdir()]
-    return disk_full(error, min(places, key=free_bytes))
+    place: str | None = None
+    with suppress(OSError):  # A folder may be gone.
+        named = (getattr(args, name, None) for name in _OUTPUTS)
+        places = [*map(str, filter(None, named)), os.getcwd(), tempfile.gettempdir()]
+        place = min(places, key=free_bytes)
+    return disk_full(error, place or tempfile.gettempdir())
 
 
 def _full_text(full: DiskFullError, args: argparse.Namespace) -> str:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from desed_task.audio.clip_files import clip_files
-from desed_task.errors import InputError
+from desed_task.errors import InputError, forget_warnings
 from local import corpora
 from local.cli.own_files import OwnFiles
 from local.config import RecipeConfig, load_config
@@ -110,6 +110,7 @@ def check_data(
 
 def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:
     """Errors and warnings of training and evaluation."""
+    forget_warnings()  # Every report has them.
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         refused = data.problems("fit")

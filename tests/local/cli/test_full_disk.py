@@ -169,6 +169,8 @@ def nested(text, kind=RuntimeError, number=None):
         (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b: the disk is full"),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "/a/b"), "/a/b: the disk quota is used up"),
         (OSError(errno.ENOSPC, "x", "from", None, "to"), "to: the disk is full"),
+        (OSError(errno.ENOSPC, "x", "/torch_1/quota"), "/torch_1/quota: the disk is full"),
+        (OSError(errno.ENOSPC, "x", "/dev/shm/a"), "/dev/shm/a: the disk is full"),
         (RuntimeError("write(): fd 3 failed with No space left on device"), "the disk is full"),
         (RuntimeError("write(): fd 3 failed with Disk quota exceeded"), "the disk quota is"),
         (sqlite3.OperationalError("database or disk is full"), "the disk is full"),
