@@ -12,47 +12,42 @@ unfinished (<set>.hdf5.part) and the exit status is 1: repair or remove the clip
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.cli.arguments import add_overwrite, positive_int, yes_or_no
+from local.cli import arguments
 from local.cli.exit_status import run_command
+from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--conf_file",
-        default="./confs/pretrained.yaml",
-        help="configuration that names the folders",
-    )
+    parser = arguments.command_parser(__doc__)
+    arguments.add_conf_file(parser, "configuration that names the folders")
     parser.add_argument(
         "--output_dir",
         type=Path,
         help="parent of the folder beats/ (default: pretrained.extracted_embeddings_dir, where "
         "training looks for it)",
     )
-    parser.add_argument(
-        "--pretrained_model",
-        default="beats",
-        help="file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)",
-    )
+    arguments.add_weights(parser)
     parser.add_argument(
         "--use_gpu",
-        type=yes_or_no,
+        type=arguments.yes_or_no,
         nargs="?",
         const=True,
         help="require a GPU; --use_gpu 0 uses the CPU (default: a GPU if there is one)",
     )
     parser.add_argument(
         "--batch_size",
-        type=positive_int,
+        type=arguments.positive_int,
         help="clips at a time (default: 32 on a GPU, 4 per thread)",
     )
     parser.add_argument(
@@ -65,33 +60,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_threads(parser, "batches at a time on the CPU")
     parser.add_argument("--eval_set", action="store_true", help="also extract the evaluation set")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="extract these sets only")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="change a value of the configuration; may be repeated",
-    )
-    add_overwrite(parser)
+    arguments.add_overrides(parser)
+    arguments.add_overwrite(parser)
     return parser.parse_args(argv)
 
 
 def extract(args: argparse.Namespace) -> int:
     """Extract the chosen sets and return the exit status."""
-    from local.config import load_config  # not before the number of threads is set
-
-    config = load_config(args.conf_file, args.overrides)
-    # After the configuration, as PyTorch takes seconds to import.
-    from local.cli.devices import choose_torch_device
-    from local.extraction.embedder import settled_precision
-    from local.extraction.extractor import Extractor
+    # Not before the number of threads is set.
+    from desed_task.encoders.beats.weights_file import find_beats
+    from local.config import load_config
     from local.extraction.sets import choose_sets, find_wavs
 
-    args.threads.begin()
-    wavs = find_wavs(config, choose_sets(args.only, eval_set=args.eval_set))
-    named, device = args.pretrained_model, choose_torch_device(args.use_gpu)
+    config = load_config(args.conf_file, args.overrides)
+    named = args.pretrained_model
     beats = Path(config.pretrained.beats_checkpoint if named == "beats" else named)
+    wavs = find_wavs(config, choose_sets(args.only, eval_set=args.eval_set))
+    find_beats(beats)
+    with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+        from local.cli.devices import choose_torch_device
+        from local.extraction.embedder import settled_precision
+        from local.extraction.extractor import Extractor
+
+    args.threads.begin()
+    device = choose_torch_device(args.use_gpu)
     output_dir = args.output_dir or Path(config.pretrained.extracted_embeddings_dir)
     extractor = Extractor.open(
         beats,

@@ -13,12 +13,18 @@ the same command again: it resumes and skips finished steps. Missing data is lis
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import add_overwrite, non_negative_seconds, positive_int
+from local.cli import arguments
 from local.cli.exit_status import run_command
+from local.cli.interrupts import leaving_at_once
+from local.config import load_config
 from local.prep.download.sources import FETCHED_PARTS, SOURCES_FILE
 from local.prep.generate import contradiction, generate
 from local.prep.youtube.rate_limit import RateLimits
@@ -26,18 +32,11 @@ from local.prep.youtube.rate_limit import RateLimits
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments.command_parser(__doc__)
     add = parser.add_argument
     add("--mini", action="store_true", help="generate the mini corpus in BASEDIR")
-    add(
-        "--plot",
-        metavar="DIR",
-        nargs="?",
-        const="",
-        help="draw a few clips (waveform, mel, labels) into DIR (default: BASEDIR/plots)",
-    )
+    told = "draw a few clips (waveform, mel, labels) into DIR (default: BASEDIR/plots)"
+    add("--plot", metavar="DIR", nargs="?", const="", help=told)
     add("--basedir", type=Path, help="default: ../../data, with --mini ./data/mini")
     add(
         "--out_dir",
@@ -53,11 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "clipped at full scale); files with other bits are rewritten (default: 32, or 16 in a "
         "folder of 16-bit files)",
     )
-    add(
-        "--conf_file",
-        default="./confs/pretrained.yaml",
-        help="configuration that names the folders",
-    )
+    arguments.add_conf_file(parser, "configuration that names the folders")
     _add_fetching(parser)
     add(
         "--check",
@@ -66,8 +61,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "damaged; data_report.json is written to OUT_DIR (default: the current folder)",
     )
     told = "files at a time (default: one per usable core; archives and videos four)"
-    add("--jobs", type=positive_int, help=told)
-    add_overwrite(parser)
+    add("--jobs", type=arguments.positive_int, help=told)
+    arguments.add_overwrite(parser)
     only = parser.add_argument_group("fetch and prepare only (may be combined)")
     for part, what in FETCHED_PARTS.items():
         only.add_argument(
@@ -87,7 +82,7 @@ def _add_fetching(parser: argparse.ArgumentParser) -> None:
     add(
         "--pause",
         metavar="SECONDS",
-        type=non_negative_seconds,
+        type=arguments.non_negative_seconds,
         default=RateLimits.pause_s,
         help="time between requests to YouTube (default: %(default)g, its limit for guests)",
     )
@@ -103,10 +98,12 @@ def _add_fetching(parser: argparse.ArgumentParser) -> None:
 def prepare_or_check(args: argparse.Namespace) -> int:
     """Generate, download and prepare the data, or check it; return the exit status."""
     if args.check:
-        from local.doctor.check import run_check  # PyTorch takes seconds to import
+        config = load_config(args.conf_file)
+        with leaving_at_once():  # PyTorch takes seconds to import
+            from local.doctor.check import run_check
 
         folder = args.out_dir or Path()
-        return run_check(args.conf_file, folder, jobs=args.jobs, overwrite=args.overwrite)
+        return run_check(config, args.conf_file, folder, jobs=args.jobs, overwrite=args.overwrite)
     return generate(args)
 
 

@@ -11,19 +11,23 @@ same OUTPUT_DIR and another label.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import add_overwrite
+from local.cli import arguments
 from local.cli.exit_status import run_command
+from local.cli.interrupts import leaving_at_once
+from local.cli.word_lists import parse_in_any_order
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments.command_parser(__doc__)
     parser.add_argument("runs", metavar="RUN", nargs="*", type=Path, help="evaluation run folders")
     parser.add_argument(
         "--metadata",
@@ -66,23 +70,27 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="BEATs weights of the embeddings (default: the run's pretrained.beats_checkpoint)",
     )
-    add_overwrite(parser)
-    args = parser.parse_args(argv)
+    arguments.add_overwrite(parser)
+    args = parse_in_any_order(parser, argv, "runs", Path)
     if not args.runs and args.write_metadata is None:
-        parser.error("give one to three evaluation run folders")
+        more = "; --also takes all folders up to the next flag" if args.also else ""
+        parser.error(f"give one to three evaluation run folders, before the flags{more}")
     return args
 
 
 def submit(args: argparse.Namespace) -> int:
     """Write the form, or make the package."""
-    # After the command line, as PyTorch takes seconds to import.
-    from local.submission.make import SubmissionSources, make_submission
-    from local.submission.metadata_form import write_template
-
     if args.write_metadata is not None:
+        from local.submission.metadata_form import write_template
+
         write_template(args.write_metadata)
         print(f"fill in {args.write_metadata}, then give it with --metadata")
         return 0
+    given = (*args.runs, *args.also, *((args.baseline,) if args.baseline else ()))
+    arguments.check_folders(given, "give run folders, LOG_DIR/version_N")
+    with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+        from local.submission.make import SubmissionSources, make_submission
+
     sources = SubmissionSources(
         tuple(args.runs),
         args.metadata,

@@ -12,33 +12,36 @@ LOG_DIR/best.yaml.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from typing import Any
 
-from local.cli.arguments import add_overwrite, non_negative_seconds, positive_int
+from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.threads import add_threads
 
 FLAGS: dict[str, dict[str, Any]] = {
-    "--conf_file --confs": {
-        "default": "./confs/optuna.yaml",
-        "help": "configuration that trials start from",
-    },
     "--space": {"help": "file whose section `optuna` is the search space (default: --conf_file)"},
     "--log_dir": {"default": "./optuna", "help": "folder of the study and its trials"},
     "--n_jobs": {
-        "type": positive_int,
+        "type": arguments.positive_int,
         "help": "parallel trials of stage one (default: one per GPU, or one)",
     },
     "--jobs_per_gpu": {
-        "type": positive_int,
+        "type": arguments.positive_int,
         "default": 1,
         "help": "trials that share a GPU (default: 1)",
     },
-    "--n_trials": {"type": positive_int, "help": "trials of the whole study (default: the file's)"},
+    "--n_trials": {
+        "type": arguments.positive_int,
+        "help": "trials of the whole study (default: the file's)",
+    },
     "--timeout": {
-        "type": non_negative_seconds,
+        "type": arguments.non_negative_seconds,
         "metavar": "SECONDS",
         "help": "start no trial after this time",
     },
@@ -55,7 +58,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "--no_pruning": {"action": "store_true", "help": "do not stop trials that are clearly bad"},
     "--keep": {
-        "type": positive_int,
+        "type": arguments.positive_int,
         "default": 3,
         "help": "number of best trials whose checkpoints are kept (default: 3)",
     },
@@ -66,30 +69,25 @@ FLAGS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "in stage two, try every filter length for every class",
     },
-    "--set": {
-        "dest": "overrides",
-        "metavar": "SECTION.KEY=VALUE",
-        "action": "append",
-        "default": [],
-        "help": "change a value of the configuration; may be repeated",
-    },
 }
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments.command_parser(__doc__)
+    told = "configuration that trials start from"
+    arguments.add_conf_file(parser, told, "--confs", default="./confs/optuna.yaml")
     for flag, settings in FLAGS.items():
         parser.add_argument(*flag.split(), **settings)
+    arguments.add_overrides(parser)
     add_threads(parser, "threads of each trial on the CPU", "an equal share of the cores")
-    add_overwrite(parser)
+    arguments.add_overwrite(parser)
     return parser.parse_args(argv)
 
 
 def _tune(args: argparse.Namespace) -> int:
-    from local.tuning.tune import tune  # after the command line, as Optuna is slow to import
+    # Not before the number of threads is set.
+    from local.tuning.tune import tune
 
     return tune(args)
 

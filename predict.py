@@ -1,38 +1,48 @@
 """Detect sound events in recordings of any format, sample rate, channel count and length.
 
-    python predict.py street.wav --checkpoint path/to/best.ckpt
+    python predict.py street.wav                                  # how to get a checkpoint
+    python predict.py street.wav --checkpoint exp/mini/version_0  # a run folder or file
     python predict.py recordings/ more/talk.mp3 --checkpoint best.ckpt --output_dir events
     python predict.py street.wav --checkpoint best.ckpt --threshold "Speech=0.4,Dog=0.6"
     python predict.py --export onnx --checkpoint best.ckpt --output_dir graphs
 
 Writes for each recording: NAME.tsv (filename, onset, offset, event_label, confidence), NAME.json,
-NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.scores.tsv and NAME.npz
-(frame scores). Recordings that cannot be read are named at the end, and the exit status is 1.
+NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.rttm, NAME.scores.tsv and
+NAME.npz (frame scores). events.tsv has the events of all recordings of a folder. Recordings that
+cannot be read are named at the end, and the exit status is 1.
 """
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import add_overwrite, parse_threshold, positive_int
+from desed_task.errors import InputError
+from local.checkpoints.given import settle_arguments
+from local.cli import arguments
 from local.cli.exit_status import run_command
+from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
+from local.cli.word_lists import ListOption, parse_in_any_order
+from local.predict.first_steps import without_checkpoint
 
-FORMATS = ("tsv", "json", "txt", "png", "scores", "npz")
+FORMATS = ("tsv", "json", "txt", "png", "rttm", "scores", "npz")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments.command_parser(__doc__)
     add = parser.add_argument
     add("recordings", nargs="*", type=Path, help="files and folders (with subfolders)")
-    told = "checkpoint of this recipe or of the published code"
-    add("--checkpoint", required=True, metavar="CKPT", help=told)
-    add("--conf_file", default="./confs/pretrained.yaml", help="hop, thresholds, BEATs weights")
+    told = "checkpoint, ours or a published one, or the run folder of a training"
+    add("--checkpoint", metavar="CKPT", help=told)
+    told = "configuration of hop, thresholds and BEATs weights (default: the checkpoint's)"
+    arguments.add_conf_file(parser, told, default=None)
     add("--output_dir", type=Path, default=Path("./predictions"), help="folder of the results")
     add(
         "--model",
@@ -46,32 +56,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="scores above it are events: one for all classes, or CLASS=T,CLASS=T with 0.5 for the "
         "others (default: predict.threshold)",
     )
-    add(
-        "--formats",
-        nargs="+",
-        choices=FORMATS,
-        default=list(FORMATS[:4]),
-        help="files to write (default: %(default)s)",
+    told = "files to write (default: tsv json txt png)"
+    formats = add(
+        "--formats", action=ListOption, choices=FORMATS, default=list(FORMATS[:4]), help=told
     )
-    told = "file of BEATs weights; `beats` is pretrained.beats_checkpoint (default)"
-    add("--pretrained_model", default="beats", help=told)
-    add("--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)")
+    told = "the configuration's pretrained.beats_checkpoint (default: the checkpoint's, if found)"
+    arguments.add_weights(parser, told, default=None)
+    arguments.add_gpus(parser)
     told = "windows at a time (default: 32 on a GPU, 4 per thread)"
-    add("--batch_size", type=positive_int, help=told)
+    add("--batch_size", type=arguments.positive_int, help=told)
     add_threads(parser)
     told = "skip recordings whose result files all exist and are newer, whatever made them"
     add("--skip_existing", action="store_true", help=told)
-    add(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="change a value of the configuration, e.g. predict.hop_s=2.56; may be repeated",
-    )
-    add_overwrite(parser)
+    arguments.add_overrides(parser, "predict.hop_s=2.56")
+    arguments.add_overwrite(parser)
     add("--export", choices=("onnx",), help="only export the network as ONNX files")
-    args = parser.parse_args(argv)
+    args = parse_in_any_order(parser, argv, "recordings", Path, [formats])
     if not (args.recordings or args.export):
         parser.error("give recordings, or --export onnx")
     return args
@@ -79,33 +79,35 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def predict(args: argparse.Namespace) -> int:
     """Detect events in the recordings, or export the network; return the exit status."""
-    from local.config import load_config  # not before the number of threads is set
+    from local.predict.recordings import NOT_READ, find_recordings
 
-    config = load_config(args.conf_file, args.overrides)
+    found = find_recordings(args.recordings)
+    if args.recordings and not found.recordings:
+        raise InputError.collect(found.faults, NOT_READ)
+    if args.checkpoint is None:
+        raise InputError(without_checkpoint(args.recordings, "--export onnx" * bool(args.export)))
+    given = args.threshold
+    threshold = None if given is None else arguments.parse_threshold(given)
+    config = settle_arguments(args)
+    with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+        from local.checkpoints.stored_config import config_with_checkpoint
+        from local.predict.predict_all import Output, chosen_weights, open_detector, predict_all
+
+    config = config or config_with_checkpoint(args.checkpoint, args.overrides)
+    weights = chosen_weights(config, args)
     if args.export:
         from local.predict.export_onnx import export_onnx
 
-        where = args.checkpoint, args.output_dir, args.model, args.pretrained_model
-        export_onnx(config, *where, args.recordings, overwrite=args.overwrite)
+        where = args.checkpoint, args.output_dir, args.model, weights, args.recordings
+        export_onnx(*where, required=bool(args.pretrained_model), overwrite=args.overwrite)
         return 0
-    named, given = args.pretrained_model, args.threshold
-    threshold = config.predict.threshold if given is None else parse_threshold(given)
-    # After the configuration, as PyTorch takes seconds to import.
-    from local.predict.predict_all import Output, open_detector, predict_all
-
-    detector = open_detector(
-        config,
-        args.checkpoint,
-        beats=config.pretrained.beats_checkpoint if named == "beats" else named,
-        role=args.model,
-        gpus=args.gpus,
-        batch_size=args.batch_size,
-    )
+    settings = {"role": args.model, "gpus": args.gpus, "batch_size": args.batch_size}
+    detector = open_detector(config, args.checkpoint, beats=weights, **settings)
     args.threads.begin()
     made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
-    where = args.output_dir, args.formats, args.skip_existing
-    output = Output(*where, made_by, args.overwrite)
-    return predict_all(detector, args.recordings, output, threshold=threshold)
+    output = Output(args.output_dir, args.formats, args.skip_existing, made_by, args.overwrite)
+    threshold = config.predict.threshold if threshold is None else threshold
+    return predict_all(detector, found, output, threshold=threshold)
 
 
 def main(argv: list[str] | None = None) -> int:

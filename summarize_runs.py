@@ -11,21 +11,25 @@ the scores in the run folders and the test tables that the runs' configurations 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from pathlib import Path
 
-from local.cli.arguments import add_overwrite
+from local.cli import arguments
 from local.cli.exit_status import run_command
+from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import own_outputs
+from local.cli.word_lists import parse_in_any_order
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, LOG_DIR/version_N")
+    parser = arguments.command_parser(__doc__)
+    parser.add_argument("runs", metavar="RUN", nargs="*", help="run folders, LOG_DIR/version_N")
     parser.add_argument(
         "--against",
         metavar="RUN",
@@ -42,18 +46,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="bootstrap resamples; 0: no intervals",
     )
     parser.add_argument("--seed", type=int, default=42, help="seed of the resamples")
-    parser.add_argument(
-        "--conf_file", help="configuration that names the test tables (default: the runs' own)"
-    )
-    add_overwrite(parser)
-    return parser.parse_args(argv)
+    told = "configuration that names the test tables (default: the runs' own)"
+    arguments.add_conf_file(parser, told, default=None)
+    arguments.add_overwrite(parser)
+    args = parse_in_any_order(parser, argv, "runs")
+    if not args.runs:
+        more = "; --against takes all folders up to the next flag" if args.against else ""
+        parser.error(f"give run folders, before the flags{more}")
+    return args
 
 
 def put_together(args: argparse.Namespace) -> int:
     """Print a summary and write it with per-class values and figures."""
-    # Not before the number of threads is set.
-    from local.config import load_config
-    from local.summary import report, summarize
+    from local.config import load_config  # not before the number of threads is set
+
+    arguments.check_folders([*args.runs, *args.against], "give run folders, LOG_DIR/version_N")
+    config = load_config(args.conf_file) if args.conf_file else None
+    with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+        from local.summary import report, summarize
 
     folder = Path(args.output_dir)
     files = [folder / name for name in summarize.FILES]
@@ -61,7 +71,7 @@ def put_together(args: argparse.Namespace) -> int:
         summary = summarize.summarize_folders(
             args.runs,
             args.against,
-            config=load_config(args.conf_file) if args.conf_file else None,
+            config=config,
             n_resamples=args.resamples,
             seed=args.seed,
         )

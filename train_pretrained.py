@@ -12,21 +12,27 @@ Extract embeddings first (extract_embeddings.py). Runs are written to LOG_DIR/ve
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from local.cli import interrupts
+
+    interrupts.leave_at_once()
 import argparse
 import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
+from local.checkpoints.given import settle_arguments
+from local.cli import arguments
 from local.cli.exit_status import run_command
+from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="configuration")
+    parser = arguments.command_parser(__doc__)
+    told = "configuration (default: that of a given checkpoint, else ./confs/pretrained.yaml)"
+    arguments.add_conf_file(parser, told, default=None)
     parser.add_argument("--log_dir", default="./exp/2024_baseline", help="folder of the runs")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
@@ -42,9 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     start.add_argument(
         "--checkpoint_info", metavar="CKPT", help="only print a summary of this checkpoint"
     )
-    parser.add_argument(
-        "--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)"
-    )
+    arguments.add_gpus(parser)
     parser.add_argument(
         "--fast_dev_run",
         action="store_true",
@@ -56,14 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="compare the metrics of the test with those of sed_scores_eval itself",
     )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        metavar="SECTION.KEY=VALUE",
-        action="append",
-        default=[],
-        help="change a value of the configuration; may be repeated",
-    )
+    arguments.add_overrides(parser)
     return parser.parse_args(argv)
 
 
@@ -71,20 +68,24 @@ def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
     if args.verify_metrics and (args.eval_from_checkpoint or args.checkpoint_info):
         raise InputError("--verify_metrics: only a test computes metrics; leave the flag out")
-    # Not before the number of threads is set, nor for --help, as PyTorch takes seconds to import.
+    config = settle_arguments(args)
+    # Not before the number of threads is set, nor before the arguments are known to be right, as
+    # PyTorch takes seconds to import.
     if args.checkpoint_info is not None:
-        from local.checkpoints import info
+        with leaving_at_once():
+            from local.checkpoints import info
 
         info.print_checkpoint_info(Path(args.checkpoint_info))
         return 0
-    from local import run
-    from local.cli.devices import choose_device
-    from local.config import load_config
-    from local.scoring import verification
+    with leaving_at_once():
+        from local import run
+        from local.checkpoints.stored_config import config_of_training
+        from local.cli.devices import choose_device
+        from local.scoring import verification
 
     if args.verify_metrics:
         verification.check_installed()
-    config = load_config(args.conf_file, args.overrides)
+    config = config or config_of_training(args)
     device = choose_device(args.gpus)
     if device.notice:
         print(device.notice)

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks.bench import Bench, Row, Work
 from benchmarks.macs import beats_macs
-from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, load_beats
+from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE
 from local import corpora
 from local.cli.precision import usable_precision
 from local.extraction.embedder import Precision

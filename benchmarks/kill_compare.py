@@ -24,6 +24,7 @@ import yaml
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from desed_task.atomic_files import sha256_of
+from desed_task.errors import count_of
 from local.cli.own_files import RECORD_FILE
 
 Lines = list[str]
@@ -81,8 +82,12 @@ def differences(expected: dict[str, Lines], found: dict[str, Lines]) -> list[str
         one, other = expected[name], found[name]
         if one != other:
             unlike = [pair for pair in zip(one, other, strict=False) if pair[0] != pair[1]]
-            first = " | ".join(unlike[0]) if unlike else f"{len(one)} | {len(other)} lines"
-            lines.append(f"{name}: {len(unlike)} values differ: {first[-300:]}")
+            first = (
+                " | ".join(unlike[0]) if unlike else f"{len(one)} | {count_of(len(other), 'line')}"
+            )
+            lines.append(
+                f"{name}: {count_of(len(unlike), 'value differs', 'values differ')}: {first[-300:]}"
+            )
     return sorted(lines)
 
 

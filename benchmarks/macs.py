@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from desed_task.encoders.beats.encoder import BeatsConfig
-from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats
+from desed_task.encoders.beats.model import Beats
+from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE
 from local.config import RecipeConfig
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Row
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 HEADER = f"{'':40}{'time':>10}{'+-':>6}{'per clip':>10}{'GMAC':>10}{'rate':>16}{'share':>10}  of\n"
 
@@ -45,10 +45,10 @@ def duration(seconds: float) -> str:
 def machine_line(machine: Mapping[str, Any]) -> str:
     """Format the machine's peaks."""
     return (
-        f"{machine['device']}, {machine['threads']} threads, {machine['clock']} clock, load "
-        f"{machine['load']}: float32 GEMM {machine['gemm_float32_tflops']:.4g} TFLOP/s "
-        f"(bfloat16 {machine['gemm_bfloat16_tflops']:.4g}), "
-        f"copy {machine['bandwidth_gb_s']:.4g} GB/s"
+        f"{machine['device']}, {count_of(machine['threads'], 'thread')}, {machine['clock']} "
+        f"clock, load {machine['load']}: float32 GEMM {machine['gemm_float32_tflops']:.4g} "
+        f"TFLOP/s (bfloat16 {machine['gemm_bfloat16_tflops']:.4g}), copy "
+        f"{machine['bandwidth_gb_s']:.4g} GB/s"
     )
 
 
@@ -59,12 +59,14 @@ def projection_lines(projection: Mapping[str, Any]) -> list[str]:
     schedule, seconds = projection["schedule"], projection["seconds"]
     of = "a small network (not representative of the published one)" if projection["quick"] else ""
     lines = [
-        f"projection{of and f' for {of}'} of {schedule['n_epochs']} epochs x "
-        f"{schedule['n_steps']} steps of {schedule['batch_clips']} clips, "
-        f"{schedule['n_validations']} validations of {schedule['validation_clips']} clips, "
-        f"a dev-test of {schedule['devtest_clips']}: {duration(seconds['whole'])} "
-        f"(training {duration(seconds['training'])}, validations "
-        f"{duration(seconds['validation'])}, dev-test {duration(seconds['devtest'])})"
+        f"projection{of and f' for {of}'} of {count_of(schedule['n_epochs'], 'epoch')} x "
+        f"{count_of(schedule['n_steps'], 'step')} of "
+        f"{count_of(schedule['batch_clips'], 'clip')}, "
+        f"{count_of(schedule['n_validations'], 'validation')} of "
+        f"{count_of(schedule['validation_clips'], 'clip')}, a dev-test of "
+        f"{schedule['devtest_clips']}: {duration(seconds['whole'])} (training "
+        f"{duration(seconds['training'])}, validations {duration(seconds['validation'])}, "
+        f"dev-test {duration(seconds['devtest'])})"
     ]
     if projection["lacking"]:
         lines.append(
@@ -77,10 +79,10 @@ def projection_lines(projection: Mapping[str, Any]) -> list[str]:
         return [*lines, f"not confirmed: {confirmed['skipped']}"]
     done, ratio = confirmed["schedule"], confirmed["ratio"]
     lines.append(
-        f"a real run of {done['n_epochs']} epochs x {done['n_steps']} steps of "
-        f"{done['batch_clips']} clips, a validation of "
-        f"{done['validation_clips']} clips and a dev-test of {done['devtest_clips']} took "
-        f"{ratio['whole']:.3f} of the projected time "
+        f"a real run of {count_of(done['n_epochs'], 'epoch')} x "
+        f"{count_of(done['n_steps'], 'step')} of {count_of(done['batch_clips'], 'clip')}, a "
+        f"validation of {count_of(done['validation_clips'], 'clip')} and a dev-test of "
+        f"{done['devtest_clips']} took {ratio['whole']:.3f} of the projected time "
         f"({', '.join(f'{phase} {ratio[phase]:.3f}' for phase in ratio if phase != 'whole')})"
     )
     return lines
@@ -131,10 +133,11 @@ def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+    from local.pictures.palette import COMPARED
     from local.scoring.figures import save_figure
 
     shown = [row for row in rows if row.share is not None and not row.skipped]
-    colours = {"compute": "C0", "memory": "C1"}
+    colours = dict(zip(("compute", "memory"), COMPARED, strict=False))
     figure = Figure(figsize=(9, 1.2 + 0.28 * len(shown)), layout="constrained")
     axes = figure.subplots()
     shares = [100 * (row.share or 0.0) for row in shown]

@@ -17,7 +17,7 @@ from benchmarks.machine import Machine
 from benchmarks.made import Made, Sizes
 from benchmarks.report import line
 from benchmarks.timing import ClockName, Stopwatch
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.config import RecipeConfig, check_config
 
 # The rows of a projection first, as the time limit may be reached.
@@ -172,7 +172,7 @@ def with_batch(config: RecipeConfig, n_clips: int) -> RecipeConfig:
     quotas = config.training.batch_size
     if n_clips < len(quotas):
         raise InputError(
-            f"--clips {n_clips}: a batch needs a clip of each of {len(quotas)} sets; "
+            f"--clips {n_clips}: a batch needs a clip of each of {count_of(len(quotas), 'set')}; "
             f"give {len(quotas)} or more"
         )
     exact = [n_clips * quota / sum(quotas) for quota in quotas]

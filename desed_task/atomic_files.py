@@ -1,7 +1,8 @@
-"""Write files atomically, by renaming a temporary sibling; SHA-256 of files."""
+"""Write files atomically, by renaming a temporary sibling; read text; SHA-256 of files."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -11,8 +12,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from desed_task.errors import InputError, warn_once
 from desed_task.file_names import LONGEST_NAME, STREAM_ERRORS, shorten_name
 
 PathLike = str | os.PathLike[str]
@@ -20,6 +22,23 @@ PathLike = str | os.PathLike[str]
 WriteObserver = Callable[[Path, Path], None]
 
 _observers: list[WriteObserver] = []
+
+# Byte order marks; that of UTF-32 begins with that of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_WESTERN = "cp1252"
+_ENCODING_NAMES = {
+    "utf-16-le": "UTF-16 (little endian)",
+    "utf-16-be": "UTF-16 (big endian)",
+    _WESTERN: "Windows-1252, the common extension of Latin-1",
+}
+_SAVE_AS_UTF8 = "save it as UTF-8"
+_LONGEST_EXAMPLE = 60
 
 _TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{5}(\.[^.]*)?")
 # Folders in which this process has looked for the temporary files of killed ones.
@@ -156,3 +175,87 @@ def write_text_atomic(path: PathLike, text: str) -> None:
 def write_json_atomic(path: PathLike, value: Any) -> None:
     """Write `value` atomically as indented JSON; NaN, which JSON lacks, is rejected."""
     write_text_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+class TextEncoding(NamedTuple):
+    """The encoding of a text file.
+
+    Attributes:
+        mark: its byte order mark, which may be empty.
+        codec: that of what follows the mark.
+        assumed: whether the file does not say so, and other encodings are possible.
+    """
+
+    mark: bytes
+    codec: str
+    assumed: bool = False
+
+
+def encoding_of(data: bytes) -> TextEncoding:
+    """The encoding of a text: that of its byte order mark, UTF-8 if it is valid, or an assumption.
+
+    Assumed are UTF-16, if zero bytes are where Western text has them, and Windows-1252, if no
+    character is valid UTF-8 but those of ASCII: a damaged UTF-8 text is not taken for it.
+    """
+    for mark, codec in _MARKS.items():
+        if data.startswith(mark):
+            return TextEncoding(mark, codec)
+    if b"\0" in data:
+        even, odd = data[::2].count(0), data[1::2].count(0)
+        wide = "utf-16-be" if even > odd else "utf-16-le"
+        if _decodes(data, wide) and "\0" not in data.decode(wide):
+            return TextEncoding(b"", wide, assumed=True)
+        return TextEncoding(b"", "utf-8")
+    only_ascii = data.decode("utf-8", "ignore").isascii()
+    if only_ascii and not _decodes(data, "utf-8") and _decodes(data, _WESTERN):
+        return TextEncoding(b"", _WESTERN, assumed=True)
+    return TextEncoding(b"", "utf-8")
+
+
+def _decodes(data: bytes, codec: str) -> bool:
+    try:
+        data.decode(codec)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, whose encoding is found by `encoding_of`; an assumed one is named.
+
+    Spreadsheets save "Unicode text" as UTF-16, and tables of old ones are in Windows-1252.
+
+    Raises:
+        InputError: the file is in another encoding; with the first line that shows it.
+        OSError: the file cannot be opened.
+    """
+    data = path.read_bytes()
+    mark, codec, assumed = encoding_of(data)
+    if codec == "utf-8" and b"\0" in data:
+        raise InputError(f"{path}: contains NUL bytes, which no UTF-8 text has; {_SAVE_AS_UTF8}")
+    body = data[len(mark) :]
+    try:
+        text = body.decode(codec)
+    except UnicodeDecodeError as error:
+        line = len((body[: error.start] + b".").splitlines())
+        where = f"line {line}, byte 0x{body[error.start]:02x}" if codec == "utf-8" else "its end"
+        name = codec.removesuffix("-le").removesuffix("-be").upper()
+        raise InputError(f"{path}: is not {name} text ({where}); {_SAVE_AS_UTF8}") from None
+    if assumed:
+        _name_assumption(path, text, codec)
+    return text
+
+
+def _name_assumption(path: Path, text: str, codec: str) -> None:
+    """Warn of an encoding that is not certain, with an example of what it yields."""
+    lines = text.splitlines() or [""]
+    number, line = next(
+        ((n, line) for n, line in enumerate(lines, 1) if not line.isascii()), (1, lines[0])
+    )
+    words = line.split("\t")
+    word = next((word for word in words if not word.isascii()), words[0])[:_LONGEST_EXAMPLE]
+    warn_once(
+        f"{path}: is not UTF-8 text and has no byte order mark; read as {_ENCODING_NAMES[codec]}, "
+        f"e.g. {word.strip()!r} in line {number}; if that is wrong, {_SAVE_AS_UTF8}",
+        stacklevel=3,
+    )

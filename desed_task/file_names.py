@@ -43,6 +43,26 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" else _escaped(c) for c in _decoded(text))
 
 
+def looked_up_from(path: str | os.PathLike[str]) -> str:
+    """What messages about a missing path add: the folder that a relative one starts from.
+
+    Relative paths, also those in a configuration, start from the folder in which the command was
+    started.
+
+    Returns:
+        " (looked up from FOLDER)", or "" for an absolute path.
+    """
+    return "" if os.path.isabs(path) else f" (looked up from {current_folder()})"
+
+
+def current_folder() -> str:
+    """The folder in which the command was started, for messages."""
+    try:
+        return printable(os.getcwd())
+    except FileNotFoundError:
+        return "a folder that does not exist any more"
+
+
 def shorten_name(name: str, longest: int) -> str:
     """A name of at most `longest` bytes: cut, with ~ and a digest of it, if it is longer."""
     raw = os.fsencode(name)

@@ -18,7 +18,8 @@ import h5py
 import numpy as np
 
 from desed_task.atomic_files import PathLike
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
+from desed_task.file_names import looked_up_from
 
 # Filters that are built into HDF5 (deflate, shuffle, checksum, szip, nbit, scale-offset) and into
 # h5py (LZF); others are loaded from libraries.
@@ -121,8 +122,8 @@ def number_dataset(file: Any, name: str, n_axes: int, kinds: str = "f") -> Any:
     if dtype.kind not in kinds or dtype.itemsize > 8 or found.ndim != n_axes:
         what = "numbers" if "f" in kinds else "whole numbers"
         raise InputError(
-            f"{file.filename}: {name!r} holds {dtype} of shape {found.shape}, not {what} "
-            f"along {n_axes} axes"
+            f"{file.filename}: {name!r} holds {dtype} of shape {found.shape}, not {what} along "
+            f"{count_of(n_axes, 'axis', 'axes')}"
         )
     return found
 
@@ -148,8 +149,8 @@ def read_texts(file: Any, name: str) -> tuple[str, ...]:
         or n_texts * found.dtype.itemsize > _MOST_TEXT_BYTES
     ):
         raise InputError(
-            f"{file.filename}: {name!r} claims {n_texts} texts of {n_bytes} bytes, at most "
-            f"{_MOST_TEXTS} of {_LONGEST_TEXT} are read"
+            f"{file.filename}: {name!r} claims {count_of(n_texts, 'text')} of "
+            f"{count_of(n_bytes, 'byte')}, at most {_MOST_TEXTS} of {_LONGEST_TEXT} are read"
         )
     texts: list[str] = []
     try:
@@ -199,7 +200,7 @@ def _refuse_irregular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file{looked_up_from(path)}") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     if not stat.S_ISREG(mode):

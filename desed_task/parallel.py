@@ -114,6 +114,8 @@ class ProgressLines:
             done += f"/{self._amount(self.total)}"
         share = f" ({100 * self.n / self.total:.0f} %)" if self.total else ""
         plural = "" if self._scaled else "es" if self._unit.endswith("ch") else "s"
+        if (self.total or self.n) == 1:
+            plural = ""
         took = tqdm.format_interval(time.monotonic() - self._started_s)
         shown = f"{self._title}: {done} {self._unit}{plural}{share}, {took}"
         return f"{shown}, {self._postfix}" if self._postfix else shown

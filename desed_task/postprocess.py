@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.labels import Vocabulary
 
 DEFAULT_THRESHOLD: Final = 0.5
@@ -40,8 +40,8 @@ class ClassMedianFilter:
         """
         if values.shape[-1] != len(self.lengths):
             raise InputError(
-                f"net.median_filter has {len(self.lengths)} lengths, the scores {values.shape[-1]} "
-                "classes; give one length per class"
+                f"net.median_filter has {count_of(len(self.lengths), 'length')}, the scores "
+                f"{count_of(values.shape[-1], 'class', 'classes')}; give one length per class"
             )
         filtered = np.array(values)
         # Classes of one length are filtered together.

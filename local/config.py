@@ -20,8 +20,10 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from desed_task.atomic_files import read_text
 from desed_task.audio.windows import WindowGrid
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
+from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
 from local.config_schema import (
     Data,
@@ -51,6 +53,12 @@ UNREAD_KEYS: dict[str, str] = {
     "pretrained.freezed": "embeddings are always extracted beforehand, so BEATs is frozen",
 }
 
+
+SHIPPED = Path(__file__).resolve().parents[1] / "confs"
+"""Folder of the supplied files."""
+CONFIGURATIONS = ("pretrained.yaml", "mini.yaml", "optuna.yaml")
+# Where the mini corpus is made without --basedir.
+MINI_FOLDER = Path("data/mini")
 
 # This section is read by optuna_pretrained.py only.
 TUNING_SECTION = "optuna"
@@ -85,8 +93,8 @@ class RecipeConfig(StrictModel):
         bands = math.prod(bands for _, bands in self.net.pooling)
         if frames != self.data.net_subsample:
             raise ValueError(
-                f"net.pooling averages {frames} frames into one, data.net_subsample is "
-                f"{self.data.net_subsample}; make them the same"
+                f"net.pooling averages {count_of(frames, 'frame')} into one, data.net_subsample "
+                f"is {self.data.net_subsample}; make them the same"
             )
         if bands != self.feats.n_mels:
             raise ValueError(
@@ -120,13 +128,47 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     """Read, override and check a configuration file.
 
     Args:
-        path: YAML file of this recipe or a copy of the published one.
+        path: YAML file of this recipe or a copy of the published one; see `find_shipped`.
         overrides: entries `section.key=value`, the value in YAML.
 
     Raises:
         InputError: all errors in the file and the overrides.
     """
-    return merge_overrides(_read_tree(Path(path)), overrides, str(path))
+    found = find_shipped(path)
+    return merge_overrides(_read_tree(found), overrides, str(found))
+
+
+def find_shipped(
+    path: str | Path,
+    missing: str = "no such configuration file",
+    supplied: Sequence[str] = CONFIGURATIONS,
+) -> Path:
+    """The file at a path or, if there is none, the supplied one of that name.
+
+    Relative paths start from the folder in which the command was started. A supplied file is found
+    from everywhere, as `confs/mini.yaml`, `mini.yaml` or `mini`; one in `confs` of that folder
+    takes precedence. If it is not the file at the path, a line says which was taken.
+
+    Args:
+        path: path or name of the file.
+        missing: what the error says of a file that is not there.
+        supplied: names of the supplied files of this kind.
+
+    Raises:
+        InputError: there is none.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    name = given.name if given.suffix else f"{given.name}.yaml"
+    if name in supplied and given.parent in (Path(), Path("confs")):
+        for found in (given.parent / name, Path("confs") / name, SHIPPED / name):
+            if found.is_file():
+                print(f"using {printable(str(found))} (there is no {given} in {current_folder()})")
+                return found
+    reason = f"{missing}, but a folder" if given.is_dir() else missing
+    names = ", ".join(f"confs/{one}" for one in supplied)
+    raise InputError(f"{path}: {reason}{looked_up_from(path)}; supplied: {names}")
 
 
 def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> RecipeConfig:
@@ -164,8 +206,6 @@ def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such configuration file; see confs/ for the supplied ones")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: contains no sections (net:, training:, data: ...)")
@@ -176,11 +216,11 @@ def read_yaml(path: Path) -> Any:
     """The plain values of a YAML file without duplicate keys.
 
     Raises:
-        InputError: the file is not valid YAML or has a duplicate key.
+        InputError: the file is not valid YAML, has a duplicate key or an unknown encoding.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yaml.load(read_text(path), _UniqueKeys)
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as YAML: {reason}") from None
 

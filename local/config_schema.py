@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from desed_task.errors import count_of
 from local.classes_dict import CLASSES
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -113,8 +114,9 @@ class Training(StrictModel):
         if unseen:
             warnings.warn(
                 f"training.validation_interval ({self.validation_interval}) does not divide "
-                f"n_epochs ({self.n_epochs}): the last {unseen} epochs are never validated, so "
-                "they cannot be the best",
+                f"n_epochs ({self.n_epochs}): the last "
+                f"{count_of(unseen, 'epoch is', 'epochs are')} never validated, so they cannot "
+                "be the best",
                 UserWarning,
                 stacklevel=2,
             )
@@ -255,7 +257,8 @@ class Net(StrictModel):
     def _one_length_a_class(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
         if len(lengths) != len(CLASSES):
             raise ValueError(
-                f"has {len(lengths)} lengths; give one for each of {len(CLASSES)} classes"
+                f"has {count_of(len(lengths), 'length')}; give one for each of {len(CLASSES)} "
+                "classes"
             )
         return lengths
 
@@ -273,8 +276,8 @@ class Net(StrictModel):
         for name in ("kernel_size", "padding", "stride", "pooling"):
             if len(getattr(self, name)) != blocks:
                 problems.append(
-                    f"{name} has {len(getattr(self, name))} entries, nb_filters {blocks}; "
-                    "give one per block"
+                    f"{name} has {count_of(len(getattr(self, name)), 'entry', 'entries')}, "
+                    f"nb_filters {blocks}; give one per block"
                 )
         if (self.embedding_type == "global") != (self.aggregation_type == "global"):
             problems.append(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from desed_task.batch import Source
+from desed_task.file_names import escape_name
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_REAL_KNOWN
+from local.config import MINI_FOLDER
+from local.config_schema import Data
 
 
 class Corpus(NamedTuple):
@@ -20,6 +27,8 @@ class Corpus(NamedTuple):
     known: tuple[str, ...]  # classes annotated in it
     source: Source
 
+
+_GENERATE, _MINI = "generate_dcase_task4_2024.py", "--conf_file confs/mini.yaml"
 
 MAESTRO_TRAIN = Corpus(
     "maestro_real_train",
@@ -125,3 +134,55 @@ NEEDED_BY_STAGE: dict[str, tuple[Corpus, ...]] = {
     "test": TEST,
     "predict": (EVALUATION,),
 }
+
+
+def is_there(corpus: Corpus, data: Data) -> bool:
+    """Whether a corpus has a table, or a folder with anything in it."""
+    folder, table = getattr(data, corpus.folder_key), corpus.table_key
+    if table is not None and Path(getattr(data, table)).exists():
+        return True
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # It cannot be searched, which is reported of that folder.
+
+
+def nothing_there(needed: Sequence[Corpus], data: Data) -> str | None:
+    """One message if none of several corpora exists; None if one does, or only one is needed.
+
+    Args:
+        needed: corpora that a command needs.
+        data: their paths.
+    """
+    if len(needed) < 2 or any(is_there(corpus, data) for corpus in needed):
+        return None
+    folders = [Path(getattr(data, corpus.folder_key)) for corpus in needed]
+    above = Path(os.path.commonpath(folders)) if _alike(folders) else folders[0]
+    if is_mini(data):
+        remedy = f"make it with {_GENERATE} --mini"
+    elif MINI_FOLDER.is_dir():
+        remedy = (
+            f"prepare it with {_GENERATE}, or use the mini corpus in {MINI_FOLDER} with {_MINI}"
+        )
+    else:
+        remedy = (
+            f"prepare it with {_GENERATE}, or try the mini corpus: {_GENERATE} --mini, then {_MINI}"
+        )
+    return (
+        f"no data in {escape_name(above)} (looked up from {escape_name(Path.cwd())}): none "
+        f"of the {len(needed)} corpora is there; {remedy}"
+    )
+
+
+def _alike(folders: Sequence[Path]) -> bool:
+    """Whether paths are all absolute or all relative, and so have a folder in common."""
+    return len({folder.is_absolute() for folder in folders}) == 1
+
+
+def is_mini(data: Data) -> bool:
+    """Whether a configuration names the mini corpus, wherever it lies."""
+    parts = Path(data.weak_folder).parts
+    return ("mini", "dcase") in pairwise(parts)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from desed_task.errors import forget_warnings
 from tests.local.prep.download.http_server import Server
 from tests.local.prep.download.published import archives, publish
 
@@ -35,6 +36,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 ROOT = Path(__file__).resolve().parents[1]
 PARITY = ROOT.parent / "shared" / "parity"
+
+
+@pytest.fixture(autouse=True)
+def _each_test_is_warned() -> None:
+    """A test is warned of what an earlier one was warned of, as another command would be."""
+    forget_warnings()
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,9 @@ NEVER = "no such moment"
 # Imported before any fork, as they take seconds.
 HEAVY = (
     *("local.run", "local.prep.prepare", "local.prep.mini_corpus.make", "local.submission.make"),
-    *("local.extraction.extractor", "local.data.packed_corpora", "local.tuning.tune"),
-    *("local.tuning.median_stage", "desed_task.encoders.beats.model", "codecarbon"),
+    *("local.extraction.extractor", "local.data.packed_corpora", "local.tuning.report"),
+    *("local.tuning.training_stage", "local.tuning.median_stage", "codecarbon"),
+    "desed_task.encoders.beats.model",
 )
 # Waiting for the owner of a trial takes no time, and the objective needs no network.
 SEARCH = """

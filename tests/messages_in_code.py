@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("desed_task", "local", "benchmarks")
+PACKAGES = ("desed_recipe", "desed_task", "local", "benchmarks")
 # What may stand in a quoted message where the code has a value: a word, number or path.
 _VALUE = r"[\w./:@-]+"
 
@@ -70,6 +70,19 @@ def _texts() -> tuple[tuple[str, ...], ...]:
     return tuple(found)
 
 
+def _of_many(value: ast.expr) -> str | None:
+    """The words of a value that are the same for every number but 1: pages quote the plural."""
+    if not isinstance(value, ast.Call):
+        return None
+    called = getattr(value.func, "id", getattr(value.func, "attr", ""))
+    words = [str(one.value) for one in value.args[1:] if isinstance(one, ast.Constant)]
+    if called == "count_of" and words:
+        return f" {words[-1]}{'' if len(words) == 2 else 's'}"
+    if called == "_share" and words:  # of `local.doctor.corpus`
+        return f" {words[-1]}"
+    return words[-1] if called == "agree" and words else None
+
+
 def _strings(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     docstrings = {
         id(node.body[0].value)
@@ -91,7 +104,10 @@ def _strings(tree: ast.AST) -> Iterator[tuple[str, ...]]:
                 if isinstance(part, ast.Constant):
                     pieces[-1] += str(part.value)
                 else:
-                    pieces.append("")
+                    words = _of_many(part.value)
+                    if words is None or words.startswith(" "):
+                        pieces.append("")
+                    pieces[-1] += words or ""
             yield tuple(" ".join(piece.split("\n")) for piece in pieces)
         elif isinstance(node, ast.Constant) and id(node) not in docstrings | inside:
             yield (str(node.value),)

@@ -18,7 +18,7 @@ SCRIPT_NAMES = {path.stem for path in SCRIPTS}
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # Packages and loose modules of `local`, from below to above: none imports one of a later row.
 ORDER = (
-    ("cli", "classes_dict"),
+    ("cli", "classes_dict", "pictures"),
     ("corpora", "config_schema", "config"),
     ("data", "extraction"),
     ("scoring", "doctor", "prep"),

@@ -88,7 +88,7 @@ def test_every_upper_bound_has_its_reason():
 def test_every_package_is_installed():
     found = {
         path.parent.relative_to(ROOT).as_posix().replace("/", ".")
-        for top in ("desed_task", "local")
+        for top in ("desed_recipe", "desed_task", "local")
         for path in (ROOT / top).rglob("*.py")
     }
     listed = re.search(r"^packages = \[(.*?)\]", PYPROJECT, re.M | re.S).group(1)

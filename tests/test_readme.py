@@ -13,6 +13,7 @@ import pytest
 import soundfile as sf
 import yaml
 
+from desed_task.errors import CONSOLE_COMMANDS
 from local import run
 from local.config import load_config
 from local.prep.mini_corpus import make
@@ -43,10 +44,18 @@ ELSEWHERE = {
     "source .venv/bin/activate",
     "tensorboard --logdir exp/2024_baseline",
     "tensorboard --logdir exp/2024_baseline --port 6007",
+    # tests/test_installed.py builds and installs one.
+    "python -m pip wheel . --no-deps --wheel-dir dist",
+    "python -m pip install dist/desed_task-*.whl",
 }
+CONSOLE = {name: script for script, name in CONSOLE_COMMANDS.items()}
 COMMANDS = [command for page in PAGES.values() for command in page.commands()]
 SEQUENCE = [command for command in COMMANDS if command[:2] == RUN_AS_WRITTEN]
-PARSED = [c for c in COMMANDS if c not in SEQUENCE and c.words[:1] == ["python"]]
+PARSED = [
+    c
+    for c in COMMANDS
+    if c not in SEQUENCE and c.line not in ELSEWHERE and c.words[0] in ("python", *CONSOLE)
+]
 MADE = [c for c in COMMANDS if c.words[0] == "make"]
 
 
@@ -73,7 +82,8 @@ def test_make_targets_exist(line, tmp_path):
 def test_commands_are_understood(line, monkeypatch):
     """By the script's own parser and, with what --set changes, the check of the configuration."""
     monkeypatch.chdir(ROOT)
-    program, *arguments = (WRITTEN.get(word, word) for word in shlex.split(line)[1:])
+    words = [WRITTEN.get(word, word) for word in shlex.split(line)]
+    program, *arguments = [CONSOLE[words[0]], *words[1:]] if words[0] in CONSOLE else words[1:]
     if program == "-c":
         subprocess.run([sys.executable, "-c", *arguments], check=True)
         return
@@ -86,6 +96,7 @@ def test_commands_are_understood(line, monkeypatch):
         configs = []
         for name in ("fit", "test", "evaluate"):
             monkeypatch.setattr(run, name, lambda config, *_, **__: configs.append(config))
+        monkeypatch.setattr(script, "check_checkpoint_file", lambda path: None)
         monkeypatch.setattr(verification, "exit_status", lambda *_, **__: 0)  # of a run folder
         assert script.main(arguments) == 0
         assert len(configs) == 1

@@ -19,8 +19,8 @@ from desed_task.audio.listing import (
     UNREADABLE,
     list_audio,
 )
-from desed_task.errors import InputError
-from desed_task.file_names import escape_name, is_plain
+from desed_task.errors import InputError, agree, count_of
+from desed_task.file_names import escape_name, is_plain, looked_up_from
 
 _ENDING = ".wav"
 _EXAMPLES = 3
@@ -55,8 +55,8 @@ class ClipFolder:
         if below:
             places = list(dict.fromkeys(clip_id.rpartition("/")[0] for clip_id in below))
             lines.append(
-                f"{self.folder}: {len(below)} of {len(self.files)} clips come from subfolders "
-                f"({_some(places)})"
+                f"{self.folder}: {len(below)} of {count_of(len(self.files), 'clip')} "
+                f"{agree(len(below), 'comes', 'come')} from subfolders ({_some(places)})"
             )
         if self.linked:
             lines.append(
@@ -95,7 +95,8 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; check the path or put the audio there")
+        where = looked_up_from(folder)
+        raise InputError(f"{folder}: no such folder{where}; check the path or put the audio there")
     listing = list_audio(folder, (_ENDING,), follow_links=False, without=without)
     left_out: dict[str, list[str]] = {}
     wavs = [str(path.relative_to(folder)) for path in listing.files]

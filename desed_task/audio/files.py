@@ -21,7 +21,8 @@ from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
 from desed_task.audio.signal_check import LARGEST, are_usable
 from desed_task.audio.windows import Span, WindowGrid
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name, count_of
+from desed_task.file_names import looked_up_from
 
 # Sample formats as messages call them; others keep libsndfile's name.
 _FORMATS = {
@@ -153,7 +154,7 @@ def check_rate(path: PathLike, sound: sf.SoundFile | DecodedSound, sample_rate: 
     if sound.samplerate != sample_rate:
         raise InputError(
             f"{path}: is at {sound.samplerate} Hz, {sample_rate} Hz are needed; "
-            "prepare its folder with generate_dcase_task4_2024.py"
+            f"prepare its folder with {command_name('generate_dcase_task4_2024.py')}"
         )
 
 
@@ -269,7 +270,8 @@ def list_wavs(folder: PathLike, *, recursive: bool = False) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; check the path or put the audio there")
+        where = looked_up_from(folder)
+        raise InputError(f"{folder}: no such folder{where}; check the path or put the audio there")
     entries = folder.rglob("*") if recursive else folder.iterdir()
     wavs = [p for p in entries if p.suffix.lower() == ".wav" and not p.name.startswith(".")]
     if not wavs:
@@ -357,5 +359,5 @@ def _needs_decoder(path: PathLike, sound: sf.SoundFile) -> str:
     if sound.frames >= _UNKNOWN_FRAMES:
         return f"is {sound.format} audio of unknown length, which libsndfile does not read"
     if not sound.frames and (size := Path(path).stat().st_size) > _HEADER_BYTES:
-        return f"has no samples by its header, but {size} bytes"
+        return f"has no samples by its header, but {count_of(size, 'byte')}"
     return ""

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from desed_task.atomic_files import PathLike
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 
 # For files found in folders; a file given by its path may have any ending, as only its content
 # decides how it is read.
@@ -47,5 +48,7 @@ def refuse_undecodable(path: PathLike, reasons: Sequence[str]) -> NoReturn:
         reason = "it has no format of audio or video"
     elif _NO_AUDIO in reason:
         reason = "it contains no audio"
-    what = f"is not readable as audio ({reason})" if Path(path).is_file() else "no such file"
+    what = f"is not readable as audio ({reason})"
+    if not Path(path).is_file():
+        what = f"no such file{looked_up_from(path)}"
     raise InputError(f"{path}: {what}; replace or remove the file") from None

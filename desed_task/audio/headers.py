@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 import soundfile as sf
 
 from desed_task.atomic_files import PathLike
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 # Samples by the header that may be missing at the end: what a recorder or a copy loses that was
 # stopped. More is a file to fetch again.
@@ -213,9 +213,9 @@ def _name_what_is_behind(path: PathLike, read_s: float) -> None:
         )
     if layout.behind * read_s > _BEHIND_S * layout.there:
         warnings.warn(
-            f"{path}: {layout.behind} bytes are not read, as its header states only "
-            f"{layout.stated} bytes of samples ({read_s:.2f} s); if the others are samples, too, "
-            "correct the header",
+            f"{path}: {count_of(layout.behind, 'byte is', 'bytes are')} not read, as its header "
+            f"states only {count_of(layout.stated, 'byte')} of samples ({read_s:.2f} s); if the "
+            "others are samples, too, correct the header",
             UserWarning,
             stacklevel=1,
         )

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from desed_task.atomic_files import PathLike
 from desed_task.audio.formats import AUDIO_SUFFIXES
-from desed_task.errors import InputError
-from desed_task.file_names import escape_name
+from desed_task.errors import InputError, count_of
+from desed_task.file_names import escape_name, looked_up_from
 
 OTHER_ENDING = "other ending"
 HIDDEN = "hidden"
@@ -137,11 +137,6 @@ def list_audio(
     return listing
 
 
-def count_of(number: int, noun: str) -> str:
-    """A number and its noun: "1 recording", "2 recordings"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 class _Search:
     """A walk over a folder that fills a `Listing`."""
 
@@ -164,7 +159,8 @@ class _Search:
         except NotADirectoryError:
             raise InputError(f"{folder}: is not a folder; check the path") from None
         except FileNotFoundError:
-            raise InputError(f"{folder}: no such folder; check the path") from None
+            where = looked_up_from(folder)
+            raise InputError(f"{folder}: no such folder{where}; check the path") from None
         except OSError as error:
             raise InputError(
                 f"{folder}: cannot be opened ({error.strerror}); check its permissions"
@@ -268,7 +264,7 @@ def _endings_text(paths: Sequence[Path]) -> str:
     shown = [f"{number} {ending}" for ending, number in counts[:_MOST_ENDINGS]]
     rest = sum(number for _, number in counts[_MOST_ENDINGS:])
     if rest:
-        shown.append(f"{rest} of {len(counts) - _MOST_ENDINGS} other endings")
+        shown.append(f"{rest} of {count_of(len(counts) - _MOST_ENDINGS, 'other ending')}")
     return ", ".join(shown)
 
 

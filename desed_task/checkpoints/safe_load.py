@@ -22,22 +22,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from desed_task.errors import InputError
+from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
+from desed_task.errors import InputError, command_name, count_of
 
 # Buffers that thop leaves on modules; published files carry them.
 COUNTER_SUFFIXES: Final = ("total_ops", "total_params")
 # A published file repeats both networks under these keys.
 NETWORK_PREFIXES: Final = ("sed_student", "sed_teacher")
-
-_REMEDY = "get it again from its source, or train one"
-_OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-_SIGNATURES = {
-    _OLD_FORMAT: "a file written by torch before 1.6; load it with the torch that wrote it and "
-    "save it again with a newer one",
-    b"\x89HDF": "an HDF5 file, such as embeddings; give a .ckpt file",
-    b"\x1f\x8b": "a gzip archive; unpack it and give the .ckpt file in it",
-    b"RIFF": "an audio file; give a .ckpt file",
-}
 
 
 class _Float64Type:
@@ -86,13 +77,13 @@ def load_safely(path: Path) -> dict[str, Any]:
         InputError: for a file that is missing, damaged or smaller than its tensors, that asks for
             more than tensors and plain values, or that is not a checkpoint of a detector.
     """
-    _check_file(path)
+    check_checkpoint_file(path)
     asked = _requested_names(_checked_pickle(path), path)
     foreign = sorted(name for name in asked if not _is_known(name))
     if foreign:
         raise InputError(
             f"{path}: not a checkpoint that can be loaded safely: it asks for "
-            f"{', '.join(foreign[:5])}, which tensors and plain values do not need; {_REMEDY}"
+            f"{', '.join(foreign[:5])}, which tensors and plain values do not need; {REMEDY}"
         )
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in _NUMPY.items()]):
@@ -115,26 +106,8 @@ def _unsafe(path: Path, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return InputError(
         f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be truncated "
-        f"or contain Python objects: {_REMEDY}"
+        f"or contain Python objects: {REMEDY}"
     )
-
-
-def _check_file(path: Path) -> None:
-    """Reject a file that is not a zip archive, naming its type if its first bytes tell."""
-    if path.is_dir():
-        raise InputError(f"{path}: a folder, not a checkpoint; give the path of a .ckpt file")
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; give the path of a .ckpt file")
-    with path.open("rb") as file:
-        start = file.read(512)
-    if not start:
-        raise InputError(f"{path}: an empty file, not a checkpoint; {_REMEDY}")
-    for signature, what in _SIGNATURES.items():
-        if start.startswith(signature):
-            raise InputError(f"{path}: not a checkpoint but {what}")
-    if not start.startswith(b"PK\x03\x04"):
-        what = "text" if start.isascii() and b"\0" not in start else "something else"
-        raise InputError(f"{path}: not a checkpoint but {what}; give the path of a .ckpt file")
 
 
 def _checked_pickle(path: Path) -> bytes:
@@ -173,17 +146,21 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
     packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
     claimed = sum(max(member.file_size, member.compress_size) for member in members)
     if packed or claimed > size:
-        what = f"{packed[0]} is compressed" if packed else f"its members claim {claimed} bytes"
+        what = (
+            f"{packed[0]} is compressed"
+            if packed
+            else f"its members claim {count_of(claimed, 'byte')}"
+        )
         raise InputError(
-            f"{path}: not a checkpoint that can be loaded safely: {what}, the file has {size} "
-            f"bytes and torch.save does not compress; {_REMEDY}"
+            f"{path}: not a checkpoint that can be loaded safely: {what}, the file has "
+            f"{count_of(size, 'byte')} and torch.save does not compress; {REMEDY}"
         )
     names = [member.filename for member in members]
     twice = {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
     if twice:
         raise InputError(
             f"{path}: not a checkpoint that can be loaded safely: it contains {sorted(twice)[0]} "
-            f"twice; {_REMEDY}"
+            f"twice; {REMEDY}"
         )
 
 
@@ -221,22 +198,22 @@ def _is_known(name: str) -> bool:
 
 def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: contains a {type(content).__name__}, not a checkpoint; {_REMEDY}"
-        )
+        raise InputError(f"{path}: contains a {type(content).__name__}, not a checkpoint; {REMEDY}")
     if {"cfg", "model"} <= set(content):
         raise InputError(
             f"{path}: contains weights of BEATs, not a detector; name it in "
-            "pretrained.beats_checkpoint and give a .ckpt of train_pretrained.py here"
+            "pretrained.beats_checkpoint and give a .ckpt of "
+            f"{command_name('train_pretrained.py')} here"
         )
     state = content.get("state_dict")
     if not isinstance(state, dict):
         raise InputError(
-            f"{path}: contains no state_dict; give a checkpoint of train_pretrained.py"
+            f"{path}: contains no state_dict; give a checkpoint of "
+            f"{command_name('train_pretrained.py')}"
         )
     wrong = [name for name, value in state.items() if not _is_tensor(name, value)]
     if wrong:
-        raise InputError(f"{path}: state_dict: {wrong[0]!r} is not a tensor; {_REMEDY}")
+        raise InputError(f"{path}: state_dict: {wrong[0]!r} is not a tensor; {REMEDY}")
     for key in ("state_dict", *NETWORK_PREFIXES):
         if isinstance(content.get(key), dict):
             content[key] = without_counters(content[key])
@@ -244,8 +221,8 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
     claimed = sum(value.numel() * value.element_size() for value in content["state_dict"].values())
     if claimed > path.stat().st_size:
         raise InputError(
-            f"{path}: its tensors would fill {claimed} bytes, but the file has "
-            f"{path.stat().st_size}; {_REMEDY}"
+            f"{path}: its tensors would fill {count_of(claimed, 'byte')}, but the file has "
+            f"{path.stat().st_size}; {REMEDY}"
         )
     return content
 

@@ -29,7 +29,7 @@ from desed_task.checkpoints.tensor_shapes import (
     not_finite,
     shape_mismatches,
 )
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.features import LogMel, Scaler
 from desed_task.labels import FrameGrid
 from desed_task.nnet.CRNN import CRNN
@@ -144,8 +144,9 @@ class DetectorSpec:
         n_classes = {len(self.classes), net["nclass"], len(self.median_filter)}
         if len(n_classes) > 1:
             problems.append(
-                f"{len(self.classes)} classes, net.nclass {net['nclass']} and "
-                f"{len(self.median_filter)} lengths in median_filter; the numbers must be equal"
+                f"{count_of(len(self.classes), 'class', 'classes')}, net.nclass {net['nclass']} "
+                f"and {count_of(len(self.median_filter), 'length')} in median_filter; the "
+                "numbers must be equal"
             )
         if len(set(self.classes)) < len(self.classes):
             problems.append("classes: a label occurs twice")
@@ -166,8 +167,9 @@ class DetectorSpec:
         frames, bands = (math.prod(pair[axis] for pair in net["pooling"]) for axis in (0, 1))
         if frames != self.net_subsample or bands != self.front_end["n_mels"]:
             problems.append(
-                f"net.pooling reduces {frames} frames and {bands} bands to one; net_subsample is "
-                f"{self.net_subsample}, front_end.n_mels {self.front_end['n_mels']}"
+                f"net.pooling reduces {count_of(frames, 'frame')} and {count_of(bands, 'band')} "
+                f"to one; net_subsample is {self.net_subsample}, front_end.n_mels "
+                f"{self.front_end['n_mels']}"
             )
         return problems
 
@@ -224,9 +226,21 @@ def load_detector(path: Path) -> Detector:
         InputError: for a file that is not a checkpoint, asks for more than tensors and plain
             values, or whose tensors do not fit its specification.
     """
-    checkpoint = load_safely(path)
-    spec = DetectorSpec.of_checkpoint(checkpoint, str(path))
-    return build_detector(spec, checkpoint["state_dict"], str(path))
+    return detector_of(load_safely(path), str(path))
+
+
+def detector_of(checkpoint: Mapping[str, Any], origin: str) -> Detector:
+    """The detector of a checkpoint that `load_safely` has loaded, on the CPU.
+
+    Args:
+        checkpoint: its content.
+        origin: name of the file for messages.
+
+    Raises:
+        InputError: its tensors do not fit its specification.
+    """
+    spec = DetectorSpec.of_checkpoint(checkpoint, origin)
+    return build_detector(spec, checkpoint["state_dict"], origin)
 
 
 def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> Detector:

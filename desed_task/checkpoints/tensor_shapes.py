@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 
 # Part of a tensor's name -> the keys of the configuration that its shape follows from.
 _KEYS = (
@@ -63,7 +63,8 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
         if value.is_floating_point()
     }
     return [
-        f"{name}: {count} of {state[name].numel()} values are not finite"
+        f"{name}: {count} of {count_of(state[name].numel(), 'value')} "
+        f"{agree(count, 'is', 'are')} not finite"
         for name, count in counts.items()
         if count
     ]
@@ -124,7 +125,7 @@ def _fusion_sizes(state: Mapping[str, Tensor], prefix: str, n_channels: int) -> 
     if size < 1:
         raise InputError(
             f"state_dict: {fusion} has shape {tuple(state[fusion].shape)}, which leaves no "
-            f"embedding beside the CNN's {n_channels} channels"
+            f"embedding beside the CNN's {count_of(n_channels, 'channel')}"
         )
     sizes: dict[str, Any] = {"use_embeddings": True, "embedding_size": size}
     if kind:
@@ -138,7 +139,10 @@ def _shape(state: Mapping[str, Tensor], name: str, n_axes: int) -> tuple[int, ..
         raise InputError(f"state_dict: no {name}; it is incomplete or not of this recipe")
     shape = tuple(state[name].shape)
     if len(shape) != n_axes:
-        raise InputError(f"state_dict: {name} has shape {shape}, but {n_axes} axes in this recipe")
+        raise InputError(
+            f"state_dict: {name} has shape {shape}, but {count_of(n_axes, 'axis', 'axes')} in "
+            "this recipe"
+        )
     return shape
 
 

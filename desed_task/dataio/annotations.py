@@ -6,7 +6,6 @@ mistakes of a table are reported together, each with its line.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ import pandas as pd
 from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.dataio.tables import clip_ids as ids_of_rows
 from desed_task.dataio.tables import parse_numbers, read_text_table, row_location
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of, warn_once
 from desed_task.labels import Vocabulary
 
 # No recording lasts longer; larger times are mistakes, such as other units or a lost decimal point.
@@ -139,14 +138,13 @@ class EventTable:
         end_s = np.array([durations[clip_id] for clip_id in self.clip_ids])[self.clip_index]
         late = np.flatnonzero(self.onset_s >= end_s)
         if len(late):
-            row = late[0]
-            warnings.warn(
-                f"{self.path or 'events'}: {len(late)} events begin after their clip's end and are "
-                f"left out, e.g. {self.vocabulary[self.label_index[row]]!r} at "
-                f"{self.onset_s[row]:g} s in {self.clip_ids[self.clip_index[row]]}, which lasts "
-                f"{end_s[row]:g} s",
-                UserWarning,
-                stacklevel=2,
+            row, n = late[0], len(late)
+            self._warn(
+                "late",
+                f"{count_of(n, 'event begins', 'events begin')} after {agree(n, 'its', 'their')} "
+                f"clip's end and {agree(n, 'is', 'are')} left out, e.g. "
+                f"{self.vocabulary[self.label_index[row]]!r} at {self.onset_s[row]:g} s in "
+                f"{self.clip_ids[self.clip_index[row]]}, which lasts {end_s[row]:g} s",
             )
         return self.rows(self.onset_s < end_s)
 
@@ -154,14 +152,19 @@ class EventTable:
         return self.rows(np.lexsort((self.onset_s, self.label_index, self.clip_index)))
 
     def _warn_of_overlaps(self, table: EventTable, rows: npt.NDArray[np.int64]) -> None:
-        row = rows[0]
-        warnings.warn(
-            f"{self.path or 'events'}: {len(rows)} events overlap an earlier one of their class "
-            f"and are merged with it, e.g. {self.vocabulary[table.label_index[row]]!r} at "
-            f"{table.onset_s[row]:g} s in {table.clip_ids[table.clip_index[row]]}",
-            UserWarning,
-            stacklevel=3,
+        row, n = rows[0], len(rows)
+        self._warn(
+            "overlap",
+            f"{count_of(n, 'event overlaps', 'events overlap')} an earlier one of "
+            f"{agree(n, 'its', 'their')} class and {agree(n, 'is', 'are')} merged with it, e.g. "
+            f"{self.vocabulary[table.label_index[row]]!r} at {table.onset_s[row]:g} s in "
+            f"{table.clip_ids[table.clip_index[row]]}",
         )
+
+    def _warn(self, kind: str, text: str) -> None:
+        """Warn of a kind of event once per file: each validation scores it for each network."""
+        text = f"{self.path or 'events'}: {text}"
+        warn_once(text, (kind, self.path) if self.path else text, stacklevel=4)
 
 
 def _runs(table: EventTable) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -224,12 +227,10 @@ def read_strong_table(path: PathLike, vocabulary: Vocabulary) -> EventTable:
     empty = np.flatnonzero(events & (offset_s == onset_s))
     if len(empty):
         # Harmless in training, but no metric takes them.
-        warnings.warn(
-            f"{row_location(path, frame, empty[0])}: the event ends where it begins and is left "
-            f"out, as are {len(empty) - 1} more",
-            UserWarning,
-            stacklevel=2,
-        )
+        others = len(empty) - 1
+        as_well = f", as {agree(others, 'is', 'are')} {others} more" if others else ""
+        where = row_location(path, frame, empty[0])
+        warn_once(f"{where}: the event ends where it begins and is left out{as_well}")
         events[empty] = False
     return EventTable(
         tuple(clip_ids),

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from desed_task.audio.formats import AUDIO_SUFFIXES
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 
 _DRIVE = re.compile(r"[A-Za-z]:/")
 _EXAMPLES = 3
@@ -92,8 +92,8 @@ def found_elsewhere(found: Mapping[str, str]) -> str | None:
         return None
     more = ", ..." if len(others) > _EXAMPLES else ""
     return (
-        f"{len(others)} of {len(found)} clips are found under another spelling or folder "
-        f"({', '.join(others[:_EXAMPLES])}{more})"
+        f"{len(others)} of {count_of(len(found), 'clip')} {agree(len(others), 'is', 'are')} "
+        f"found under another spelling or folder ({', '.join(others[:_EXAMPLES])}{more})"
     )
 
 

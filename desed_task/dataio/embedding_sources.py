@@ -23,7 +23,7 @@ from desed_task.audio.freshness import (
     current_source,
     source_state,
 )
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.hdf5 import number_dataset, open_hdf5
 from desed_task.parallel import thread_map
 
@@ -81,7 +81,8 @@ def sources_in(file: Any, clip_ids: Iterable[str]) -> dict[str, ClipSource]:
     ]
     if [of.shape for of in found] != [(len(clip_ids),)] * 2 + [(len(clip_ids), DIGEST_BYTES)]:
         raise InputError(
-            f"{file.filename}: {SIZE}, {MTIME} and {DIGEST} do not fit its {len(clip_ids)} clips"
+            f"{file.filename}: {SIZE}, {MTIME} and {DIGEST} do not fit its "
+            f"{count_of(len(clip_ids), 'clip')}"
         )
     size, mtime, digest = (of[:] for of in found)
     return {

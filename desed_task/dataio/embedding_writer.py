@@ -42,7 +42,7 @@ from desed_task.dataio.embeddings import (
     read_row,
     store_stamp,
 )
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 
 _BLOCK = 64
@@ -200,7 +200,8 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self._mark_pending()
         if self.todo:
             raise InputError(
-                f"{self.path}: {len(self.todo)} clips are missing; {EXTRACT_REMEDY} again"
+                f"{self.path}: {count_of(len(self.todo), 'clip is', 'clips are')} missing; "
+                f"{EXTRACT_REMEDY} again"
             )
         self.close()
         if store_stamp(self.path) != self._before:

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from desed_task.atomic_files import PathLike
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.clip_names import match_names
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name, count_of
+from desed_task.file_names import looked_up_from
 from desed_task.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 
 Row = TypeVar("Row", str, WindowKey)
@@ -51,7 +52,7 @@ _OF_WINDOWS = (WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, WINDOW_STARTS)
 # Attributes that extract_embeddings.py writes, and the one that no file of it lacks.
 CHECKPOINT_SHA256 = "checkpoint_sha256"
 _MADE_WITH = frozenset((CHECKPOINT_SHA256, "clip_s", "precision"))
-EXTRACT_REMEDY = "run extract_embeddings.py"
+EXTRACT_REMEDY = f"run {command_name('extract_embeddings.py')}"
 # Encoders normalise their output: BEATs stays below 100. The largest number of 16 bits is 65504.
 LARGEST = 1e5
 _MOST_BYTES_PER_CLIP = 2**28
@@ -153,19 +154,19 @@ def _windows(file: Any, shape: tuple[int, ...]) -> tuple[WindowKey, ...]:
 
 def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
     """Refuse a file that names a clip or window twice, or windows that no clip has."""
-    for what, names in (("clips", layout.clip_ids), ("windows", layout.windows)):
+    for what, names in (("clip", layout.clip_ids), ("window", layout.windows)):
         twice = [str(name) for name, n in Counter(names).items() if n > 1]
         if twice:
             raise InputError(
-                f"{file.filename}: names {len(twice)} {what} twice ({', '.join(twice[:3])}), so "
-                "their embeddings are ambiguous"
+                f"{file.filename}: names {count_of(len(twice), what)} twice "
+                f"({', '.join(twice[:3])}), so their embeddings are ambiguous"
             )
     clip_ids = set(layout.clip_ids)
     lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]
     if lost:
         raise InputError(
-            f"{file.filename}: {len(lost)} windows begin nowhere in a clip of the file "
-            f"({', '.join(lost[:3])})"
+            f"{file.filename}: {count_of(len(lost), 'window begins', 'windows begin')} nowhere "
+            f"in a clip of the file ({', '.join(lost[:3])})"
         )
 
 
@@ -250,7 +251,9 @@ class EmbeddingReader:
         """
         self.path = Path(path)
         if not self.path.is_file():
-            raise InputError(f"{self.path}: no such embeddings file; {EXTRACT_REMEDY}")
+            raise InputError(
+                f"{self.path}: no such embeddings file{looked_up_from(self.path)}; {EXTRACT_REMEDY}"
+            )
         try:
             with open_hdf5(self.path) as file:
                 layout = layout_of(file)

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from desed_task.audio.windows import RowName, WindowKey
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
+from desed_task.file_names import looked_up_from
 
 MAGIC = b"SEDPACK1"
 ALIGNMENT = 4096
@@ -178,7 +179,7 @@ class PackedSet:
         found = self.path.stat().st_size
         if found != expected:
             raise InputError(
-                f"{self.path}: has {found} bytes instead of {expected}; {REPACK_REMEDY}"
+                f"{self.path}: has {count_of(found, 'byte')} instead of {expected}; {REPACK_REMEDY}"
             )
         names: tuple[RowName, ...] = (*self.header.clip_ids, *self.header.windows)
         self._row = {name: row for row, name in enumerate(names)}
@@ -219,7 +220,7 @@ class PackedSet:
 def _read_header(path: Path) -> tuple[PackedHeader, int]:
     """The header and where the audio begins."""
     if not path.is_file():
-        raise InputError(f"{path}: no such packed set")
+        raise InputError(f"{path}: no such packed set{looked_up_from(path)}")
     with open(path, "rb") as file:
         start = file.read(16)
         if start[:8] != MAGIC:
@@ -244,7 +245,9 @@ def file_stamp(path: Path) -> FileStamp:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file, though it existed before; start again") from None
+        raise InputError(
+            f"{path}: no such file{looked_up_from(path)}, though it existed before; start again"
+        ) from None
     return found.st_size, found.st_mtime_ns
 
 
@@ -274,11 +277,12 @@ def stale_reason(
     there = dict(zip(header.clip_ids, header.stamps, strict=True))
     absent = [clip_id for clip_id in clip_ids if clip_id not in there]
     if absent:
-        return f"it lacks {len(absent)} of {len(clip_ids)} clips (e.g. {absent[0]})"
+        return f"it lacks {len(absent)} of {count_of(len(clip_ids), 'clip')} (e.g. {absent[0]})"
     changed = [c for c, found in zip(clip_ids, stamps, strict=True) if there[c] != found]
     if changed:
-        return f"{len(changed)} wav files have changed (e.g. {changed[0]})"
+        counted = count_of(len(changed), "wav file has", "wav files have")
+        return f"{counted} changed (e.g. {changed[0]})"
     lacking = set(windows) - set(header.windows)
     if lacking:
-        return f"it lacks {len(lacking)} windows of longer clips"
+        return f"it lacks {count_of(len(lacking), 'window')} of longer clips"
     return None

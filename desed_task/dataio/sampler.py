@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from desed_task.dataio.datasets import ItemKey
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 
 class QuotaBatchSampler(Sampler[list[ItemKey]]):
@@ -80,9 +80,9 @@ def quota_problems(
 ) -> list[str]:
     """A message for each set that is too small for one batch."""
     return [
-        f"training.batch_size: {quota} rows of {name}"
+        f"training.batch_size: {count_of(quota, 'row')} of {name}"
         + (f" for each of {world_size} processes" if world_size > 1 else "")
-        + f", but the set has {length} clips; lower the quota or add clips"
+        + f", but the set has {count_of(length, 'clip')}; lower the quota or add clips"
         for (name, length), quota in zip(lengths.items(), quotas, strict=True)
         if quota * world_size > length
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
@@ -13,43 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from desed_task.atomic_files import read_text
 from desed_task.dataio.clip_names import audio_ending, clip_id_of
 from desed_task.errors import InputError
-
-# Byte order marks; that of UTF-32 begins with that of UTF-16.
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-_SAVE_AS_UTF8 = "save it as UTF-8"
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, or in another encoding of Unicode with a byte order mark.
-
-    Spreadsheets save "Unicode text" as UTF-16.
-
-    Raises:
-        InputError: the file is in another encoding; with the first line that shows it.
-    """
-    data = path.read_bytes()
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in data:
-        raise InputError(
-            f"{path}: contains NUL bytes, as UTF-16 without a byte order mark; {_SAVE_AS_UTF8}"
-        )
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        line = len((data[: error.start] + b".").splitlines())
-        where = f"line {line}, byte 0x{data[error.start]:02x}" if encoding == "utf-8" else "its end"
-        raise InputError(
-            f"{path}: is not {encoding.removesuffix('-sig').upper()} text ({where}); "
-            f"{_SAVE_AS_UTF8}"
-        ) from None
+from desed_task.file_names import looked_up_from
 
 
 def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -66,7 +32,7 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             columns, rows or a file name in a row.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such table; see docs/data.md")
+        raise InputError(f"{path}: no such table{looked_up_from(path)}; see docs/data.md")
     text = read_text(path)
     try:
         # No quoting: a stray quote in a cell must not swallow the lines after it.

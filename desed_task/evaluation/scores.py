@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from desed_task.dataio.annotations import EventTable
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from desed_task.labels import Vocabulary
 
 Floats = npt.NDArray[np.float64]
@@ -61,8 +61,9 @@ class Scores:
     def _check(found: tuple[int, ...], expected: tuple[int, int, int]) -> None:
         if found != expected:
             raise InputError(
-                f"scores of shape {found} do not fit {expected[0]} clips, "
-                f"{expected[1]} frames and {expected[2]} classes"
+                f"scores of shape {found} do not fit {count_of(expected[0], 'clip')}, "
+                f"{count_of(expected[1], 'frame')} and "
+                f"{count_of(expected[2], 'class', 'classes')}"
             )
 
     @property
@@ -108,8 +109,8 @@ class Scores:
             absent = [clip_id for clip_id in clip_ids if clip_id not in place]
             if absent:
                 raise InputError(
-                    f"no scores for {len(absent)} clips (e.g. {', '.join(absent[:3])}); score "
-                    "them, or leave them out of the truth"
+                    f"no scores for {count_of(len(absent), 'clip')} (e.g. "
+                    f"{', '.join(absent[:3])}); score them, or leave them out of the truth"
                 )
             chosen = self._rows([place[clip_id] for clip_id in clip_ids])
         if labels is None:
@@ -188,23 +189,24 @@ def match_clips(scores: Scores, table: EventTable) -> tuple[Scores, EventTable, 
     unknown = [clip_id for clip_id in scores.clip_ids if clip_id not in listed]
     if unknown:
         raise InputError(
-            f"{len(unknown)} scored clips (e.g. {', '.join(unknown[:3])}) are not in "
-            f"{table.path or 'the truth'}; add a row for each (without onset, offset and label if "
-            "nothing happens in it), or do not score them"
+            f"{count_of(len(unknown), 'scored clip')} (e.g. {', '.join(unknown[:3])}) "
+            f"{agree(len(unknown), 'is', 'are')} not in {table.path or 'the truth'}; add a row "
+            "for each (without onset, offset and label if nothing happens in it), or do not "
+            "score them"
         )
     finite = [np.isfinite(block.values).all(axis=(1, 2)) for _, block in scores.blocks]
     broken = np.flatnonzero(~np.concatenate(finite))
     if len(broken):
         names = ", ".join(scores.clip_ids[row] for row in broken[:3])
         raise InputError(
-            f"scores of {len(broken)} clips (e.g. {names}) are not finite; the network has "
-            "diverged or the clips' features are broken"
+            f"scores of {count_of(len(broken), 'clip')} (e.g. {names}) are not finite; the "
+            "network has diverged or the clips' features are broken"
         )
     common = [clip_id for clip_id in table.clip_ids if clip_id in scored]
     if not common:
         raise InputError(
-            f"no scores for any of the {len(listed)} clips of {table.path or 'the truth'}; score "
-            "them first"
+            f"no scores for any of the {count_of(len(listed), 'clip')} of "
+            f"{table.path or 'the truth'}; score them first"
         )
     scores = scores.select(common)
     return scores, table.select(scores.clip_ids), len(listed) - len(common)
@@ -329,6 +331,6 @@ def check_durations(clip_ids: Sequence[str], durations: Mapping[str, float]) -> 
     absent = [clip_id for clip_id in clip_ids if clip_id not in durations]
     if absent:
         raise InputError(
-            f"no duration for {len(absent)} clips (e.g. {', '.join(absent[:3])}); add them to the "
-            "durations table, or delete it and prepare the data again"
+            f"no duration for {count_of(len(absent), 'clip')} (e.g. {', '.join(absent[:3])}); "
+            "add them to the durations table, or delete it and prepare the data again"
         )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from desed_task.dataio.annotations import EventTable
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
 from desed_task.evaluation.psds import area, staircase
 from desed_task.evaluation.scores import Detections, Floats, Ints, Scores, check_durations
 
@@ -45,7 +45,7 @@ def clip_span(clip_id: str) -> ClipSpan:
     if match is None:
         raise InputError(
             f"clip {clip_id!r} is not named recording-onset-offset (centiseconds); cut recordings "
-            "with generate_dcase_task4_2024.py"
+            f"with {command_name('generate_dcase_task4_2024.py')}"
         )
     return ClipSpan(match["recording"], int(match["onset"]) / 100, int(match["offset"]) / 100)
 

@@ -1,6 +1,6 @@
 """Detect sound events in recordings with a trained checkpoint.
 
-    detector = SoundEventDetector.from_checkpoint("best.ckpt", beats="BEATs_iter3_plus_AS2M.pt")
+    detector = SoundEventDetector.from_checkpoint("exp/mini/version_0")
     found = detector.detect(waveform, 44100)
     found.events[0]  # SoundEvent(onset_s=1.28, offset_s=2.56, label='Dog', confidence=0.93)
 
@@ -11,12 +11,10 @@ recording and compared with a threshold.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -27,9 +25,13 @@ from torch import Tensor
 from desed_task.atomic_files import PathLike, sha256_of
 from desed_task.audio.streaming import stream_array
 from desed_task.audio.windows import Waveform, Window, WindowGrid
-from desed_task.checkpoints.spec import Detector, load_detector
-from desed_task.encoders.beats.model import Beats, check_beats, find_beats, load_beats
+from desed_task.checkpoints.run_folders import find_checkpoint
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.checkpoints.spec import Detector, detector_of
+from desed_task.encoders.beats.model import Beats, check_beats, load_beats
+from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
+from desed_task.inference.encoder_files import find_encoder
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows
 from desed_task.labels import active_runs
 from desed_task.mean_teacher import ROLES
@@ -128,17 +130,24 @@ class SoundEventDetector:
         """Load the detector of a checkpoint, ours or a published one; no code of the file is run.
 
         Args:
-            path: the checkpoint.
-            beats: file of BEATs weights, or the model; ignored if the network takes no embeddings.
+            path: the checkpoint, or a run folder, which stands for its best one.
+            beats: file of BEATs weights, or the model; None for the file that the checkpoint names
+                (`desed_task.inference.encoder_files`). Ignored if the network takes no embeddings.
             role, device, hop_s, batch_size: see the class.
 
         Raises:
-            InputError: for files that cannot be used; see also the class.
+            InputError: for files that cannot be used or are not found; see also the class.
         """
-        detector = load_detector(Path(path))
+        place = find_checkpoint(path)
+        checkpoint = load_safely(place)
+        detector = detector_of(checkpoint, str(place))
         model = beats if isinstance(beats, Beats) else None
-        if isinstance(beats, str | os.PathLike) and detector.spec.net["use_embeddings"]:
-            _warn_of_other_weights(beats, detector.spec.embedding["checkpoint_sha256"])
+        if detector.spec.net["use_embeddings"] and not isinstance(beats, Beats):
+            sha256 = detector.spec.embedding["checkpoint_sha256"]
+            if beats is None:
+                beats = find_encoder(place, checkpoint.get("hyper_parameters"), sha256)
+            else:
+                _warn_of_other_weights(beats, sha256)
             model = load_beats(beats)
         return cls(
             detector, beats=model, role=role, device=device, hop_s=hop_s, batch_size=batch_size

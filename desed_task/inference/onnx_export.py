@@ -24,7 +24,7 @@ from desed_task.checkpoints.spec import Detector, DetectorSpec
 from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import N_MELS, Beats, check_beats
 from desed_task.encoders.kaldi_fbank import KaldiFbank
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.inference.onnx_modules import ExportableCRNN, on_cpu
 from desed_task.inference.verified_onnx import Inputs, check_packages, write_verified
 from desed_task.nnet.CRNN import CRNN, Detection
@@ -196,8 +196,8 @@ def _check_beats(beats: Beats, network: CRNN, spec: DetectorSpec) -> None:
     theirs, own = beats.n_tokens(_n_samples(spec)), _n_tokens(spec)
     if theirs != own:
         raise InputError(
-            f"this BEATs yields {theirs} tokens per clip, the network takes {own}; give the "
-            "weights that it was trained with"
+            f"this BEATs yields {count_of(theirs, 'token')} per clip, the network takes {own}; "
+            "give the weights that it was trained with"
         )
 
 

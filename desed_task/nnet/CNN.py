@@ -10,7 +10,7 @@ from typing import Final, TypedDict
 import torch
 from torch import Tensor, nn
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.kernels.choice import fits_kernels
 from desed_task.nnet.fused_glu_block import FusedGluBlock
 
@@ -158,7 +158,8 @@ def make_activation(name: str, n_channels: int) -> nn.Module:
 
 def _check_lengths(n_blocks: int, lists: dict[str, Sequence[object]]) -> None:
     wrong = [
-        f"net.{name} has {len(values)} entries, net.nb_filters {n_blocks}; give one per block"
+        f"net.{name} has {count_of(len(values), 'entry', 'entries')}, net.nb_filters {n_blocks}; "
+        "give one per block"
         for name, values in lists.items()
         if len(values) != n_blocks
     ]

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from desed_task.augment import RunScope, zero_runs
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.nnet import fusion
 from desed_task.nnet.CNN import CNN, CNNArguments
 from desed_task.nnet.dropout import FastDropout
@@ -133,7 +133,8 @@ class CRNN(nn.Module):
         if mel.ndim != 3 or mel.shape[1] != self.cnn.n_mels:
             raise InputError(
                 f"mel of shape {tuple(mel.shape)} (batch, mel, frame) does not have the "
-                f"{self.cnn.n_mels} bands that net.pooling reduces to one; set feats.n_mels to it"
+                f"{count_of(self.cnn.n_mels, 'band')} that net.pooling reduces to one; set "
+                "feats.n_mels to it"
             )
         x = self.cnn(self._masked(mel.transpose(1, 2), generator).unsqueeze(1))
         x = x.squeeze(-1).transpose(1, 2)  # (batch, frame, channel)

@@ -16,7 +16,7 @@ from torch import Tensor
 from desed_task.checkpoints.published import is_published
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec, check_spec
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.labels import CLASSES
 from local.checkpoints.revision import revision_of
 
@@ -94,7 +94,8 @@ def _origin(checkpoint: Mapping[str, Any]) -> InfoRows:
         steps = checkpoint.get("global_step", "an unknown number of")
         yield (
             "trained",
-            f"to the end of epoch {checkpoint['epoch']} (counted from 0), {steps} steps",
+            f"to the end of epoch {checkpoint['epoch']} (counted from 0), "
+            f"{count_of(steps, 'step')}",
         )
     yield from _best(checkpoint.get("callbacks"))
 
@@ -123,13 +124,17 @@ def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
     )
     filters = ", ".join(map(str, net["nb_filters"]))
     text = f"CRNN, {_n_parameters(state) / 1e6:.2f} M parameters (student; as many in the teacher)"
-    text += f"; {len(net['nb_filters'])} blocks of {filters} filters, {net['activation']}; "
-    text += f"GRU of {net['n_layers_RNN']} layers, {net['n_RNN_cell']} cells per direction"
+    text += (
+        f"; {count_of(len(net['nb_filters']), 'block')} of {filters} filters, {net['activation']}; "
+    )
+    text += (
+        f"GRU of {count_of(net['n_layers_RNN'], 'layer')}, {net['n_RNN_cell']} cells per direction"
+    )
     yield "network", text
     yield "embeddings", _embeddings(spec)
     yield "front end", _front_end(spec.front_end)
     text = f"{grid.n_frames} of {1000 * grid.frame_s:g} ms for a clip of {spec.clip_s:g} s"
-    yield "frames", f"{text} ({spec.net_subsample} mel frames each)"
+    yield "frames", f"{text} ({count_of(spec.net_subsample, 'mel frame')} each)"
     axes = " and ".join(_AXES.get(axis, "?") for axis in scaler["dims"])
     kept = ", with its statistics in the file" if "scaler.shift" in state else ""
     yield "scaler", f"{scaler['normtype']} of each {scaler['statistic']} over {axes}{kept}"

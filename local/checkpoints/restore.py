@@ -23,7 +23,7 @@ from desed_task.checkpoints.spec import (
     check_tensors,
 )
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
 
@@ -94,7 +94,7 @@ def config_of_checkpoint(
     """
     spec = DetectorSpec.of_checkpoint(checkpoint, origin)
     check_spec(spec, checkpoint["state_dict"], origin)
-    tree = _known(checkpoint.get("hyper_parameters"), origin)
+    tree = known_hyperparameters(checkpoint.get("hyper_parameters"), origin)
     mine = here.dump()
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}
     kept_clips = {KEPT_CLIPS: mine["data"][KEPT_CLIPS]}
@@ -123,8 +123,8 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
         )
     if spec.classes != CLASSES:
         raise InputError(
-            f"{origin}: its {len(spec.classes)} classes are not those of this task in their order; "
-            "give a checkpoint that was trained with them"
+            f"{origin}: its {count_of(len(spec.classes), 'class', 'classes')} are not those of "
+            "this task in their order; give a checkpoint that was trained with them"
         )
     return {
         "net": {**copy.deepcopy(spec.net), "median_filter": list(spec.median_filter)},
@@ -143,7 +143,7 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _known(stored: Any, origin: str) -> dict[str, Any]:
+def known_hyperparameters(stored: Any, origin: str) -> dict[str, Any]:
     """Stored hyperparameters without unknown keys, of which it warns."""
     if not isinstance(stored, dict):
         raise InputError(

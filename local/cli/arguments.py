@@ -1,10 +1,121 @@
-"""Argument types shared by several scripts, and parsing of `--threshold`."""
+"""Parsers, flags, argument types and checks of paths that several scripts share.
+
+Nothing here imports PyTorch, so wrong arguments are told before that takes its seconds.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
-from desed_task.errors import InputError
+from desed_task.errors import CONSOLE_COMMANDS, STARTED_BY_CONSOLE, InputError, command_name
+from desed_task.file_names import looked_up_from
+
+GPUS_REMEDY = "give 0 for the CPU or N for the N-th GPU, counted from 1"
+DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
+
+
+def command_parser(text: str | None) -> argparse.ArgumentParser:
+    """A parser that calls commands as the user has started this one.
+
+    Args:
+        text: the script's docstring, which names scripts.
+    """
+    told = text or ""
+    for script in CONSOLE_COMMANDS:
+        name = command_name(script)
+        if name != script:
+            told = told.replace(f"python {script}", name).replace(script, name)
+    return argparse.ArgumentParser(
+        prog=os.environ.get(STARTED_BY_CONSOLE),
+        description=told,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_conf_file(
+    parser: argparse.ArgumentParser,
+    what: str = "configuration",
+    *aliases: str,
+    default: str | None = DEFAULT_CONF_FILE,
+) -> None:
+    """Add `--conf_file`.
+
+    Args:
+        parser: the command's.
+        what: the help.
+        aliases: further names of the flag.
+        default: a supplied file, see `local.config.find_shipped`.
+    """
+    parser.add_argument("--conf_file", *aliases, default=default, help=what)
+
+
+def add_overrides(parser: argparse.ArgumentParser, example: str = "") -> None:
+    """Add `--set`, whose values become `overrides`."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="SECTION.KEY=VALUE",
+        action="append",
+        default=[],
+        help=f"change a value of the configuration{example and f', e.g. {example}'}; may be "
+        "repeated",
+    )
+
+
+def add_weights(
+    parser: argparse.ArgumentParser,
+    what: str = "pretrained.beats_checkpoint (default)",
+    default: str | None = "beats",
+) -> None:
+    """Add `--pretrained_model`.
+
+    Args:
+        parser: the command's.
+        what: what `beats` stands for, in the help.
+        default: its default.
+    """
+    told = f"file of BEATs weights; `beats` is {what}"
+    parser.add_argument("--pretrained_model", default=default, help=told)
+
+
+def add_gpus(parser: argparse.ArgumentParser) -> None:
+    """Add `--gpus` for `local.cli.devices.choose_device`."""
+    parser.add_argument(
+        "--gpus",
+        "--gpu",
+        type=gpu_number,
+        metavar="N",
+        help="0: the CPU; N: the N-th GPU (default: the first)",
+    )
+
+
+def gpu_number(text: str) -> str:
+    """0 for the CPU, or the number of a GPU, counted from 1."""
+    if not text.strip().isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: {GPUS_REMEDY}")
+    return text
+
+
+def check_folders(paths: Iterable[str | Path], remedy: str) -> None:
+    """Check that folders of the command line exist.
+
+    Raises:
+        InputError: naming all that do not.
+    """
+    absent = [
+        f"{path}: no such folder{looked_up_from(path)}; {remedy}"
+        for path in paths
+        if not os.path.isdir(path)
+    ]
+    if absent:
+        raise InputError.collect(absent)
+
+
+# What commands use that name no configuration.
+DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
 
 
 def positive_int(text: str) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from desed_task.errors import InputError
+from local.cli.arguments import GPUS_REMEDY
 
 
 class Device(NamedTuple):
@@ -41,8 +42,8 @@ def choose_device(gpus: str | None) -> Device:
         if count:
             return Device("gpu", [0], "")
         return CPU._replace(notice="no GPU found: computing on the CPU")
-    if not gpus.strip().isdigit():
-        raise InputError(f"--gpus {gpus}: give 0 for the CPU or N for the N-th GPU, counted from 1")
+    if not gpus.strip().isdecimal():
+        raise InputError(f"--gpus {gpus}: {GPUS_REMEDY}")
     number = int(gpus)
     if number > count:
         there = f"this machine has {count}" if count else "PyTorch finds none on this machine"

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, forget_warnings
 from desed_task.file_names import printable
+from local.cli.interrupts import EXIT_STOPPED, raise_again
 from local.cli.redaction import redact
+from local.cli.remedies import remedies_of
 from local.cli.streams import accept_any_name
 from local.cli.threads import threads_set
 
@@ -35,7 +37,6 @@ USER_ERRNOS = frozenset(
     )
 )
 WRITABLE_HINT = "check the path, its permissions and the free space"
-EXIT_STOPPED = 130
 
 
 class StoppedError(Exception):
@@ -45,7 +46,8 @@ class StoppedError(Exception):
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and print the error that ended it, if any, without passwords.
 
-    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`.
+    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`, within
+    `leaving_at_once` (`local.cli.interrupts`).
 
     Args:
         action: the command; returns its exit status.
@@ -56,12 +58,15 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         130 after Ctrl-C.
     """
     accept_any_name()
-    hide_secrets()
+    complete = remedies_of(args)
+    hide_secrets(complete)
+    forget_warnings()
+    raise_again()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
             return action(argparse.Namespace(**{**vars(args), "threads": threads}))
     except InputError as error:
-        print(f"error: {_shown(_message(error))}", file=sys.stderr)
+        print(f"error: {_shown(complete(_message(error)))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except OSError as error:
         if error.errno not in USER_ERRNOS:
@@ -77,10 +82,16 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     return EXIT_STOPPED
 
 
-def hide_secrets() -> None:
-    """Redact what this process prints without us: warnings, logs of libraries, tracebacks."""
+def hide_secrets(complete: Callable[[str], str] = str) -> None:
+    """Redact what this process prints without us: warnings, logs of libraries, tracebacks.
+
+    Args:
+        complete: applied to warnings first, such as `remedies_of`.
+    """
     # Show users the message only, without file and line.
-    warnings.formatwarning = lambda message, *_args, **_kw: f"warning: {_shown(str(message))}\n"
+    warnings.formatwarning = lambda message, *_args, **_kw: (
+        f"warning: {_shown(complete(str(message)))}\n"
+    )
     sys.excepthook = _print_traceback
     threading.excepthook = _print_traceback_of_thread
     logging.setLogRecordFactory(_log_record)

@@ -8,6 +8,8 @@ import time
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
+from desed_task.errors import count_of
+
 # Batches between two updates, each of which waits for the GPU.
 REFRESH_EVERY = 10
 
@@ -53,6 +55,6 @@ class EpochLines(ProgressBar):
         )
         print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
-            f"{self.total_train_batches} batches in {seconds:.1f} s{shown}",
+            f"{count_of(self.total_train_batches, 'batch', 'batches')} in {seconds:.1f} s{shown}",
             flush=True,
         )

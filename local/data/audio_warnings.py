@@ -8,11 +8,12 @@ from pathlib import Path
 
 from desed_task.audio.files import formats_text
 from desed_task.audio.resampling import SAMPLE_FORMATS
+from desed_task.errors import command_name, count_of
 from local.data.corpus_checks import EXTRACT_HINT
 from local.data.loaded_corpus import LoadedCorpus
 from local.extraction.extractor import compare_clips
 
-_REWRITE = "generate_dcase_task4_2024.py --bits 32"
+_REWRITE = f"{command_name('generate_dcase_task4_2024.py')} --bits 32"
 
 
 def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:
@@ -23,8 +24,14 @@ def warn_of_audio(corpora: Iterable[LoadedCorpus]) -> None:
     if coarse:
         texts.append(coarse_text(coarse))
     found = [(one.corpus.title, len(one.clip_ids), *_outdated(one)) for one in corpora]
-    outdated = [f"{changed} of {n} clips of {title}" for title, n, changed, _ in found if changed]
-    touched = [f"{other} of {n} clips of {title}" for title, n, _, other in found if other]
+    outdated = [
+        f"{changed} of {count_of(n, 'clip')} of {title}"
+        for title, n, changed, _ in found
+        if changed
+    ]
+    touched = [
+        f"{other} of {count_of(n, 'clip')} of {title}" for title, n, _, other in found if other
+    ]
     if outdated:
         what = f"embeddings of other audio than is there now: {', '.join(outdated)}"
         texts.append(f"{what}; {EXTRACT_HINT} to update them")

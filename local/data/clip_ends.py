@@ -11,7 +11,7 @@ import numpy as np
 
 from desed_task.audio.files import probe
 from desed_task.dataio.annotations import EventTable
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name, count_of
 from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
 
@@ -26,7 +26,8 @@ _FLOAT_S = 1e-6
 # An event may end up to one sample at 16 kHz after its clip because the audio was resampled.
 _SAMPLE_S = 1 / 16000
 TABLE_REMEDY = (
-    "correct or delete these rows, or delete the table and run generate_dcase_task4_2024.py to "
+    "correct or delete these rows, or delete the table and run "
+    f"{command_name('generate_dcase_task4_2024.py')} to "
     "recreate it"
 )
 _N_PROBES = 8
@@ -73,7 +74,7 @@ def check_clip_durations(
         for clip_id, file_s in files_s.items()
         if clip_id in table and file_s and abs(table[clip_id] - file_s) > tolerance_s(file_s)
     ]
-    _refuse(path, lines, "clips", remedy)
+    _refuse(path, lines, "clip", remedy)
 
 
 def check_unmeasured_clips(
@@ -96,7 +97,7 @@ def check_unmeasured_clips(
         for clip_id in clip_ids
         if table.get(clip_id, 0.0) > longest_s + MOST_S
     ]
-    _refuse(path, lines, "clips", TABLE_REMEDY)
+    _refuse(path, lines, "clip", TABLE_REMEDY)
 
 
 def check_recordings(
@@ -135,15 +136,15 @@ def check_recordings(
         most_s = min(end_s, count[recording] * longest_s) + more_s
         if not end_s - within_s <= told_s <= most_s + within_s:
             lines.append(
-                f"{recording}: {told_s:g} s in the table, the last of its {count[recording]} clips "
-                f"ends at {end_s:g} s"
+                f"{recording}: {told_s:g} s in the table, the last of its "
+                f"{count_of(count[recording], 'clip')} ends at {end_s:g} s"
             )
-    _refuse(path, lines, "recordings", TABLE_REMEDY)
+    _refuse(path, lines, "recording", TABLE_REMEDY)
 
 
 def _refuse(path: Path, lines: list[str], what: str, remedy: str) -> None:
     if lines:
-        heading = f"{path}: wrong durations of {len(lines)} {what}; {remedy}:"
+        heading = f"{path}: wrong durations of {count_of(len(lines), what)}; {remedy}:"
         raise InputError.collect(lines, heading)
 
 
@@ -167,7 +168,7 @@ def check_scored_lengths(
         if durations_s.get(clip_id, 0.0) > end_s + frame_s + MOST_S
     ]
     if lines:
-        heading = f"{name}: wrong durations of {len(lines)} clips; {TABLE_REMEDY}:"
+        heading = f"{name}: wrong durations of {count_of(len(lines), 'clip')}; {TABLE_REMEDY}:"
         raise InputError.collect(lines, heading)
 
 
@@ -238,8 +239,9 @@ def rounding_warning(
     worst = max(far, key=lambda clip_id: apart[clip_id])
     return (
         f"{title}: the durations table differs from the audio by more than {ROUNDING_S:g} s in "
-        f"{len(far)} of {len(apart)} clips, at most in {worst} ({durations_s[worst]:g} s in the "
-        f"table, {files_s[worst]:g} s in the file); the table's are used"
+        f"{len(far)} of {count_of(len(apart), 'clip')}, at most in {worst} "
+        f"({durations_s[worst]:g} s in the table, {files_s[worst]:g} s in the file); the table's "
+        "are used"
     )
 
 
@@ -311,9 +313,14 @@ def leave_out_late_events(events: EventTable, durations_s: Mapping[str, float]) 
     ends = {clip_id: durations_s.get(clip_id) or np.inf for clip_id in events.clip_ids}
     late = events.onset_s >= event_ends(events, durations_s)
     if len(late) and late.all():
+        which = (
+            "the only event begins after its clip's end"
+            if len(late) == 1
+            else f"all {len(late)} events begin after their clip's end"
+        )
         raise InputError(
-            f"{events.path or 'events'}: all {len(late)} events begin after their clip's end, e.g. "
-            f"at {events.onset_s[0]:g} s in {events.clip_ids[events.clip_index[0]]}; correct the "
-            "table, whose times are seconds from the beginning of the clip"
+            f"{events.path or 'events'}: {which}, e.g. "
+            f"at {events.onset_s[0]:g} s in {events.clip_ids[events.clip_index[0]]}; correct "
+            "the table, whose times are seconds from the beginning of the clip"
         )
     return events.within(ends)

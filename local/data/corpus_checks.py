@@ -13,7 +13,7 @@ from desed_task.audio.windows import WindowKey
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, command_name, count_of
 from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
@@ -21,8 +21,8 @@ from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
 
-PREPARE_REMEDY = "prepare the data with generate_dcase_task4_2024.py"
-EXTRACT_HINT = "run extract_embeddings.py"
+PREPARE_REMEDY = f"prepare the data with {command_name('generate_dcase_task4_2024.py')}"
+EXTRACT_HINT = f"run {command_name('extract_embeddings.py')}"
 N_EXAMPLES = 3
 # Threads that read headers, mostly waiting for the disk; a bar is shown from this many files on.
 N_PROBES = 8
@@ -75,14 +75,18 @@ def read_headers(
     unreadable = [found for found in headers if isinstance(found, str)]
     problems += unreadable[:N_EXAMPLES]
     if len(unreadable) > N_EXAMPLES:
-        problems.append(f"... and {len(unreadable) - N_EXAMPLES} more files in {_folder(wavs)}")
+        problems.append(
+            f"... and {len(unreadable) - N_EXAMPLES} more "
+            f"{agree(len(unreadable) - N_EXAMPLES, 'file', 'files')} in {_folder(wavs)}"
+        )
     infos = {c: i for c, i in zip(wavs, headers, strict=True) if isinstance(i, AudioInfo)}
     other = {clip_id: info for clip_id, info in infos.items() if info.sample_rate != sample_rate}
     if other:
         rates = ", ".join(str(rate) for rate in sorted({i.sample_rate for i in other.values()}))
         problems.append(
-            f"{_folder(wavs)}: {len(other)} of {len(wavs)} files are at {rates} Hz, "
-            f"{sample_rate} Hz are needed ({examples(list(other))}); {PREPARE_REMEDY}"
+            f"{_folder(wavs)}: {len(other)} of {count_of(len(wavs), 'file')} "
+            f"{agree(len(other), 'is', 'are')} at {rates} Hz, {sample_rate} Hz are needed "
+            f"({examples(list(other))}); {PREPARE_REMEDY}"
         )
     durations_s = {c: infos[c].duration_s if c in infos else 0.0 for c in wavs}
     return Headers(durations_s, count_formats(infos.values()))
@@ -131,6 +135,8 @@ def open_embeddings(
     if not config.net.use_embeddings:
         return None, ()
     path = embeddings_path(corpus, config)
+    if not _any_embeddings(path.parent):
+        return None, ()  # `no_embeddings` says it once.
     # The evaluation set is extracted only with this flag.
     flag = " with --eval_set" if corpus == EVALUATION else ""
     try:
@@ -144,25 +150,38 @@ def open_embeddings(
         return None, ()
     if reader.size != config.net.embedding_size:
         problems.append(
-            f"{path}: embeddings have {reader.size} features, the network takes "
+            f"{path}: embeddings have {count_of(reader.size, 'feature')}, the network takes "
             f"net.embedding_size {config.net.embedding_size}; set it to {reader.size} or extract "
             "embeddings with the BEATs model that the network was trained with"
         )
     missing = reader.missing(clip_ids)
     if missing:
         problems.append(
-            f"{path}: lacks the embeddings of {len(missing)} of {len(clip_ids)} clips "
-            f"({examples(missing)}); {EXTRACT_HINT}{flag}"
+            f"{path}: lacks the embeddings of {len(missing)} of "
+            f"{count_of(len(clip_ids), 'clip')} ({examples(missing)}); {EXTRACT_HINT}{flag}"
         )
     lacking = reader.missing(windows)
     if lacking:
         clips = list(dict.fromkeys(window.clip_id for window in lacking))
         problems.append(
-            f"{path}: lacks {len(lacking)} windows of {len(clips)} clips longer than "
-            f"{config.data.audio_max_len:g} s ({examples(clips)}), which are scored in windows "
-            f"{config.predict.hop_s:g} s apart; {EXTRACT_HINT}{flag}"
+            f"{path}: lacks {count_of(len(lacking), 'window')} of {count_of(len(clips), 'clip')} "
+            f"longer than {config.data.audio_max_len:g} s ({examples(clips)}), which are scored "
+            f"in windows {config.predict.hop_s:g} s apart; {EXTRACT_HINT}{flag}"
         )
     return reader, () if note is None else (f"{path}: {note}",)
+
+
+def no_embeddings(config: RecipeConfig, needed: Sequence[Corpus]) -> list[str]:
+    """One message if no set has embeddings, though the network takes them."""
+    folder = embeddings_path(needed[0], config).parent
+    if not config.net.use_embeddings or _any_embeddings(folder):
+        return []
+    flag = " with --eval_set" if EVALUATION in needed else ""
+    return [f"{folder}: contains no embeddings of any set; {EXTRACT_HINT}{flag}"]
+
+
+def _any_embeddings(folder: Path) -> bool:
+    return next(folder.glob("*.hdf5*"), None) is not None
 
 
 def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list[str]:
@@ -192,15 +211,18 @@ def token_problems(readers: Iterable[EmbeddingReader]) -> list[str]:
     example = {reader.n_tokens: reader.path for reader in readers}
     if len(example) < 2:
         return []
-    found = ", ".join(f"{n_tokens} tokens per clip in {path}" for n_tokens, path in example.items())
+    found = ", ".join(
+        f"{count_of(n_tokens, 'token')} per clip in {path}" for n_tokens, path in example.items()
+    )
     return [f"embeddings differ in length: {found}; delete the wrong files and {EXTRACT_HINT}"]
 
 
 def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int) -> str:
     """Message about clips that a table lists but that are not on disk."""
     return (
-        f"{title}: {len(missing)} of {n_listed} listed clips are not in {folder} "
-        f"({examples(missing)}); they are left out"
+        f"{title}: {len(missing)} of {count_of(n_listed, 'listed clip')} "
+        f"{agree(len(missing), 'is', 'are')} not in {folder} ({examples(missing)}); they are "
+        "left out"
     )
 
 

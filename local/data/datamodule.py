@@ -31,7 +31,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     rounding_warning,
 )
-from local.data.corpus_checks import token_problems, truth_problems
+from local.data.corpus_checks import no_embeddings, token_problems, truth_problems
 from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
@@ -97,8 +97,11 @@ class SedDataModule(pl.LightningDataModule):
             stage: fit (the test sets too), validate, test or predict.
 
         Raises:
-            InputError: all faults of tables, audio, embeddings and quotas.
+            InputError: all faults of tables, audio, embeddings and quotas, or one message if there
+                is no data at all.
         """
+        if nothing := corpora.nothing_there(corpora.NEEDED_BY_STAGE[stage], self.config.data):
+            raise InputError(f"{stage}: {nothing}")
         problems = [problem for found in self.problems(stage).values() for problem in found]
         if problems:
             self._loaded.clear()
@@ -133,6 +136,7 @@ class SedDataModule(pl.LightningDataModule):
                 found[corpus.name] = self._load(corpus)
         readers = (loaded.embeddings for loaded in self._loaded.values())
         found[""] = token_problems(reader for reader in readers if reader is not None)
+        found[""] += no_embeddings(self.config, corpora.NEEDED_BY_STAGE[stage])
         try:
             found[""] += self._split_problems(stage)
         except InputError as error:

@@ -28,7 +28,7 @@ from desed_task.dataio.datasets import (
 )
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_clips import PackedClips
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation.scores import check_durations
 from desed_task.evaluation.segments import clip_span
 from desed_task.labels import FrameGrid
@@ -214,8 +214,8 @@ def _labelled(
     clip_ids = [clip_id for clip_id in wanted if clip_id in there]
     if present and wanted and not clip_ids:
         problems.append(
-            f"{path}: none of its {len(wanted)} clips is in {folder} (e.g. {wanted[0]}); the "
-            "table and the folder do not belong together: check both paths"
+            f"{path}: none of its {count_of(len(wanted), 'clip')} is in {folder} (e.g. "
+            f"{wanted[0]}); the table and the folder do not belong together: check both paths"
         )
     if present and not clip_ids:
         return None

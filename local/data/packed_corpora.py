@@ -11,6 +11,7 @@ import torch
 from desed_task.dataio.packed_clips import PackedClips
 from desed_task.dataio.packed_format import EmbeddingKind, PackedSet, Packing
 from desed_task.dataio.packed_writer import ClipFiles, pack
+from desed_task.errors import count_of
 from desed_task.labels import FrameGrid
 from desed_task.parallel import progress_of
 from local.config import RecipeConfig
@@ -55,7 +56,7 @@ def pack_corpora(
         if reason is not None:
             header = PackedSet(path).header
             print(
-                f"packed {len(header.clip_ids)} clips of {loaded.corpus.title} "
+                f"packed {count_of(len(header.clip_ids), 'clip')} of {loaded.corpus.title} "
                 f"({header.audio_dtype} audio, {packing.name}) to {path}: {reason}"
             )
 

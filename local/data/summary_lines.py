@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from desed_task.audio.windows import CROPPED_S
 from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.errors import command_name, count_of
 from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
 
@@ -19,10 +20,10 @@ def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
     sets = tuple(loaded.values())
     n_clips = sum(len(one.clip_ids) for one in sets)
     hours = sum(sum(one.durations_s.values()) for one in sets) / 3600
-    line = f"data: {n_clips} clips in {len(sets)} sets, {hours:.2f} h; "
+    line = f"data: {count_of(n_clips, 'clip')} in {count_of(len(sets), 'set')}, {hours:.2f} h; "
     absent = [f"{len(one.missing)} of {one.corpus.title}" for one in sets if one.missing]
     absent += [
-        f"{len(one.missing_recordings)} recordings of {one.corpus.title}"
+        f"{count_of(len(one.missing_recordings), 'recording')} of {one.corpus.title}"
         for one in sets
         if one.missing_recordings
     ]
@@ -34,7 +35,7 @@ def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
         line += f"; embeddings with {n_models} different BEATs weights, clip lengths or precisions"
         line += ": extract them again"
     if absent or n_models > 1:
-        line += " (details: generate_dcase_task4_2024.py --check)"
+        line += f" (details: {command_name('generate_dcase_task4_2024.py')} --check)"
     return line
 
 

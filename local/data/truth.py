@@ -9,7 +9,7 @@ import numpy as np
 
 from desed_task.batch import Source
 from desed_task.dataio.annotations import EventTable
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 Stage = Literal["val", "test"]
 # An annotated soft label above this counts as an event.
@@ -57,7 +57,8 @@ def scored_classes(
     labels = tuple(label for label in classes if label in there)
     if not labels:
         raise InputError(
-            f"{events.path or 'the truth'}: none of the scored classes ({', '.join(classes)}) has "
-            f"an event above {TRUE_CONFIDENCE} in its {len(events.clip_ids)} clips; {remedy}"
+            f"{events.path or 'the truth'}: none of the scored classes ({', '.join(classes)}) "
+            f"has an event above {TRUE_CONFIDENCE} in its "
+            f"{count_of(len(events.clip_ids), 'clip')}; {remedy}"
         )
     return labels, tuple(label for label in classes if label not in there)

@@ -16,7 +16,7 @@ from pathlib import Path
 from desed_task.audio.clip_files import clip_files
 from local import corpora
 from local.cli.own_files import OwnFiles
-from local.config import RecipeConfig, load_config
+from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import coarse_text, is_16_bit
 from local.data.corpus_checks import N_PROBES
@@ -39,12 +39,18 @@ _ONLY_EVALUATION = "(needed only to score the evaluation set: --eval_set, --eval
 
 
 def run_check(
-    conf_file: str, folder: Path, *, jobs: int | None = None, overwrite: bool = False
+    config: RecipeConfig,
+    conf_file: str,
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Check a configuration's data, print the findings and write data_report.json.
 
     Args:
-        conf_file: path of the configuration.
+        config: the configuration.
+        conf_file: its path, for the report.
         folder: folder of the report.
         jobs: number of threads; None for 8, as they mostly wait for the disk.
         overwrite: whether to replace a data_report.json that is no report.
@@ -57,7 +63,7 @@ def run_check(
     """
     path = folder / REPORT_FILE
     OwnFiles(folder, overwrite=overwrite, recognise=is_report).check([path])
-    report = check_data(load_config(conf_file), conf_file=conf_file, jobs=jobs)
+    report = check_data(config, conf_file=conf_file, jobs=jobs)
     report.write(path)
     print(report.text())
     print(f"full report with file names: {path}")
@@ -96,6 +102,8 @@ def check_data(
     if coarse:
         findings.append(Finding("note", "", coarse_text(coarse)))
     findings += checkpoint_findings(config, checkpoint, [part.embeddings for part in parts])
+    if nothing := corpora.nothing_there(CHECKED_CORPORA, config.data):
+        findings = [Finding("error", "", nothing)]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))  # Stable: parts in order.
     return DataReport(conf_file, tuple(parts), checkpoint, tuple(findings))
 

@@ -13,7 +13,7 @@ from desed_task.audio.files import count_formats
 from desed_task.audio.inspection import AudioContent
 from desed_task.dataio.annotations import read_durations
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import mixed_text
@@ -164,19 +164,18 @@ class CorpusInspection:
         if report.not_finite:
             # The evaluation set is not trained on.
             level: Level = "warning" if self.corpus == EVALUATION else "error"
-            text = f"{self._share(report.not_finite)} contain samples that are not finite or absurd"
+            some = self._share(report.not_finite, "contain")
+            text = f"{some} samples that are not finite or absurd"
             yield self._say(level, f"{text} ({examples(report.not_finite)}); replace them")
         if len(report.formats) > 1:
             yield Finding("warning", self.corpus.name, mixed_text(self.folder, report.formats))
         if report.wrong_length:
             wrong = [f"{clip_id}: {what}" for clip_id, what in report.wrong_length.items()]
-            text = (
-                f"{self._share(wrong)} have the wrong length ({examples(wrong)}); {PREPARE_REMEDY}"
-            )
-            yield self._say("warning", f"{text}, or fetch them again")
+            text = f"{self._share(wrong, 'have')} the wrong length ({examples(wrong)})"
+            yield self._say("warning", f"{text}; {PREPARE_REMEDY}, or fetch them again")
         long = None if self.loaded is None else self.loaded.long
         if long is not None and is_only_scored(self.corpus):
-            some = f"{self._share(long.spans)} are longer than a clip"
+            some = f"{self._share(long.spans, 'are')} longer than a clip"
             yield self._say("note", f"{some} ({examples(list(long.spans))}); scored in windows")
         yield from self._silence(report)
 
@@ -192,8 +191,11 @@ class CorpusInspection:
     def _say(self, level: Level, text: str) -> Finding:
         return Finding(level, self.corpus.name, f"{self.folder}: {text}")
 
-    def _share(self, some: Collection[str]) -> str:
-        return f"{len(some)} of {len(self.wavs)} files"
+    def _share(self, some: Collection[str], verb: str) -> str:
+        """E.g. "1 of 5 files is" or "3 of 5 files are", for the verb "are"."""
+        singular = {"are": "is", "have": "has", "contain": "contains"}[verb]
+        agreeing = agree(len(some), singular, verb)
+        return f"{len(some)} of {count_of(len(self.wavs), 'file')} {agreeing}"
 
     def _behind_the_table(self) -> Iterator[Finding]:
         """Faults of durations, audio and embeddings of a corpus whose table cannot be loaded."""
@@ -225,10 +227,12 @@ class CorpusInspection:
             yield self._say("warning", f"{text}; {PREPARE_REMEDY}")
         if report.missing_recordings and self.used:
             recordings = report.missing_recordings
-            text = f"has no clip of {len(recordings)} recordings ({examples(recordings)})"
+            text = (
+                f"has no clip of {count_of(len(recordings), 'recording')} ({examples(recordings)})"
+            )
             yield self._say("warning", f"{text}; get MAESTRO real and {PREPARE_REMEDY}")
         if report.unlisted:
-            text = f"{self._share(report.unlisted)} are not listed in a table and not used"
+            text = f"{self._share(report.unlisted, 'are')} not listed in a table and not used"
             yield self._say("note", f"{text} ({examples(report.unlisted)})")
         if report.left_out:
             text = (
@@ -243,16 +247,18 @@ class CorpusInspection:
         damaged = [*report.unreadable, *report.wrong_rate]
         damaged = [clip_id for clip_id in damaged if clip_id not in self.used]
         if damaged:
-            text = f"{self._share(damaged)} are damaged or at another rate, and not used"
+            text = f"{self._share(damaged, 'are')} damaged or at another rate, and not used"
             yield self._say("warning", f"{text} ({examples(damaged)}); remove them")
 
     def _silence(self, report: CorpusReport) -> Iterator[Finding]:
         mute = [clip_id for clip_id in report.silent if clip_id in self.eventful]
         if mute:
-            text = f"{self._share(mute)} are digitally silent, but the table lists events in them"
+            text = (
+                f"{self._share(mute, 'are')} digitally silent, but the table lists events in them"
+            )
             yield self._say("warning", f"{text} ({examples(mute)}); fetch them again")
         if report.cancelling:
-            text = f"{self._share(report.cancelling)} have channels that cancel each other"
+            text = f"{self._share(report.cancelling, 'have')} channels that cancel each other"
             yield self._say(
                 "warning",
                 f"{text} (opposite phase), so that their mean, which is read, is all but silent "
@@ -260,5 +266,6 @@ class CorpusInspection:
             )
         others = [clip_id for clip_id in report.silent if clip_id not in self.eventful]
         if others:
-            text = f"{self._share(others)} are digitally silent, and have no labelled events"
+            text = f"{self._share(others, 'are')} digitally silent, and "
+            text += f"{agree(len(others), 'has', 'have')} no labelled events"
             yield self._say("note", f"{text} ({examples(others)})")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.encoders.beats.model import find_beats, load_beats
-from desed_task.errors import InputError
+from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.beats.weights_file import find_beats
+from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.corpora import Corpus
@@ -138,7 +139,12 @@ def embeddings_findings(
     again = f"{EXTRACT_HINT} to update them"
     if report.damaged:
         text = next(iter(report.damaged.values()))
-        others = f"; so do {len(report.damaged) - 1} more clips" if len(report.damaged) > 1 else ""
+        others = (
+            f"; so {agree(len(report.damaged) - 1, 'does', 'do')} "
+            f"{count_of(len(report.damaged) - 1, 'more clip')}"
+            if len(report.damaged) > 1
+            else ""
+        )
         yield Finding("error", corpus.name, f"{text}{others}")
     if report.outdated:
         yield Finding(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from desed_task.atomic_files import write_json_atomic
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 REPORT_FILE = "data_report.json"
 Level = Literal["error", "warning", "note"]
@@ -231,8 +231,8 @@ def _of_checkpoint(checkpoint: CheckpointReport) -> str:
     if checkpoint.state != "sound":
         return f"{checkpoint.path}, {checkpoint.state}"
     return (
-        f"{checkpoint.path}, {checkpoint.n_layers} layers, {checkpoint.n_features} features, "
-        f"{checkpoint.size_bytes / 1e6:.1f} MB, SHA-256 {checkpoint.sha256}"
+        f"{checkpoint.path}, {count_of(checkpoint.n_layers, 'layer')}, {checkpoint.n_features} "
+        f"features, {checkpoint.size_bytes / 1e6:.1f} MB, SHA-256 {checkpoint.sha256}"
     )
 
 

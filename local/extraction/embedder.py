@@ -16,7 +16,8 @@ from desed_task.atomic_files import sha256_of
 from desed_task.audio.files import read_clip, read_window
 from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, read_layout
-from desed_task.encoders.beats.model import BEATS_SAMPLE_RATE, Beats, find_beats
+from desed_task.encoders.beats.model import Beats
+from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE, find_beats
 from desed_task.errors import InputError
 from desed_task.parallel import prefetch
 from local.cli.precision import SINGLE, usable_precision

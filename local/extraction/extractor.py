@@ -23,8 +23,9 @@ from desed_task.dataio.embedding_sources import (
 )
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
-from desed_task.encoders.beats.model import find_beats, load_beats
-from desed_task.errors import InputError
+from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.beats.weights_file import find_beats
+from desed_task.errors import InputError, agree, command_name, count_of
 from desed_task.parallel import progress_of, thread_map
 from local.corpora import SCORED_IN_WINDOWS
 from local.extraction.embedder import Embedder, FileWindow, Precision
@@ -138,9 +139,11 @@ class Extractor:
         """
         long = self._long_clips(name, clips)
         windows = {} if long is None else long.further
-        counted = f"{len(clips)} clips"
+        counted = f"{count_of(len(clips), 'clip')}"
         if long is not None:
-            counted += f" ({len(long.spans)} of them longer: {len(windows)} further windows)"
+            counted += (
+                f" ({len(long.spans)} of them longer: {count_of(len(windows), 'further window')})"
+            )
         reason = self._why_not_current(name, clips, windows)
         if reason is None:
             self._tell_unrecorded(name)
@@ -191,8 +194,8 @@ class Extractor:
         reason, ours = self._fault(path, clips, windows)
         if reason and not (ours or self.overwrite):
             raise InputError(
-                f"{path.name}: {reason}; extract_embeddings.py did not write this file: move it "
-                "away, or replace it with --overwrite"
+                f"{path.name}: {reason}; {command_name('extract_embeddings.py')} did not write "
+                "this file: move it away, or replace it with --overwrite"
             )
         return reason
 
@@ -222,13 +225,17 @@ class Extractor:
         found = compare_clips(there, reader, read=True, desc=f"{path.stem}: comparing")
         if absent or found.changed:
             n_changed = len(found.changed)
-            text = f"{len(absent)} new and {n_changed} changed clips since {path} was written"
+            changed = count_of(n_changed, "changed clip")
+            text = f"{len(absent)} new and {changed} since {path} was written"
             return text, ours
         if found.touched:
             note_new_times(path, reader.clip_ids, found.sources)
-            print(f"{path.stem}: {len(found.touched)} clips have other times, but the same content")
+            print(
+                f"{path.stem}: {count_of(len(found.touched), 'clip has', 'clips have')} other "
+                "times, but the same content"
+            )
         if lacking := reader.missing(windows):
-            return f"{path} lacks {len(lacking)} windows of longer clips", ours
+            return f"{path} lacks {count_of(len(lacking), 'window')} of longer clips", ours
         return None, ours
 
     def _repeat(self, name: str) -> list[str]:
@@ -259,7 +266,10 @@ class Extractor:
         left = {_clip_of(row) for row in writer.todo}
         n_done = len(clips) - len(left)
         if n_done:
-            print(f"{name}: resuming, {n_done} of {len(clips)} clips are done")
+            print(
+                f"{name}: resuming, {n_done} of {count_of(len(clips), 'clip')} "
+                f"{agree(n_done, 'is', 'are')} done"
+            )
 
     def _adopt(
         self, name: str, writer: EmbeddingWriter, donor: Path, clips: Mapping[str, Path]

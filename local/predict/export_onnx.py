@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from desed_task.audio.streaming import stream_file
-from desed_task.checkpoints.spec import Detector, load_detector
-from desed_task.encoders.beats.model import Beats, find_beats, load_beats
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.checkpoints.spec import Detector, detector_of
+from desed_task.encoders.beats.model import Beats, load_beats
+from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
+from desed_task.inference.encoder_files import find_encoder
 from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform
 from desed_task.inference.verified_onnx import check_packages
 from local.cli.own_files import own_outputs
-from local.config import RecipeConfig
 from local.predict.recordings import find_recordings
-
-CONFIGURED = "beats"  # the value of --pretrained_model that stands for the configuration's file
 
 
 def export_onnx(
-    config: RecipeConfig,
     checkpoint: str,
     output_dir: Path,
     role: str,
-    pretrained_model: str = CONFIGURED,
+    beats_file: str | None = None,
     recordings: Sequence[Path] = (),
     *,
+    required: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write `crnn_ROLE.onnx` and `detector_ROLE.onnx`, and print the results of their checks.
 
-    The second includes BEATs. If its weights are missing and were not requested, only the first is
+    The second includes BEATs. If its weights are not found and not required, only the first is
     written.
 
     Args:
-        config: gives the path of the BEATs weights.
         checkpoint: the checkpoint of the networks.
         output_dir: folder of the files.
         role: "student" or "teacher".
-        pretrained_model: file of BEATs weights; "beats" for the configuration's.
+        beats_file: file of BEATs weights; None for the one that the checkpoint names.
         recordings: the files are checked on the beginning of the first one and on random input;
             without recordings on a synthesised clip.
+        required: whether the user asked for these weights.
         overwrite: whether to replace files that this program did not write.
 
     Returns:
@@ -57,15 +58,13 @@ def export_onnx(
     check_packages()
     crnn, whole = (output_dir / f"{kind}_{role}.onnx" for kind in ("crnn", "detector"))
     with own_outputs(output_dir, [crnn, whole], overwrite=overwrite):
-        detector = load_detector(Path(checkpoint))
-        beats = _beats(detector, config.pretrained.beats_checkpoint, pretrained_model)
+        content = load_safely(Path(checkpoint))
+        detector = detector_of(content, checkpoint)
+        beats, reason = _beats(detector, content, checkpoint, beats_file, required)
         clip = _opening(recordings, detector) if recordings else None
         files = [_announce(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
         if beats is None and _takes_embeddings(detector):
-            print(
-                f"{whole}: not written, as it needs BEATs, whose weights are not at "
-                f"{config.pretrained.beats_checkpoint}; name them with --pretrained_model"
-            )
+            print(f"{whole}: not written, as it needs BEATs: {reason}")
             return files
         files.append(_announce(export_waveform(detector, role, whole, beats=beats, clip=clip)))
     return files
@@ -75,17 +74,27 @@ def _takes_embeddings(detector: Detector) -> bool:
     return any(network.embedding_size for network in detector.networks.values())
 
 
-def _beats(detector: Detector, configured: str, named: str) -> Beats | None:
-    """Return the given weights, or the configuration's if they exist."""
+def _beats(
+    detector: Detector,
+    content: Mapping[str, Any],
+    checkpoint: str,
+    given: str | None,
+    required: bool,
+) -> tuple[Beats | None, str]:
+    """The given weights or the checkpoint's, and "" or why there are none."""
     if not _takes_embeddings(detector):
-        return None
-    if named != CONFIGURED:
-        return load_beats(named)
+        return None, ""
+    sha256 = detector.spec.embedding["checkpoint_sha256"]
     try:
-        found = find_beats(configured)
-    except InputError:
-        return None
-    return load_beats(found)
+        if given is not None:
+            found = find_beats(given)
+        else:
+            found = find_encoder(checkpoint, content.get("hyper_parameters"), sha256)
+    except InputError as error:
+        if required:
+            raise
+        return None, str(error)
+    return load_beats(found), ""
 
 
 def _opening(recordings: Sequence[Path], detector: Detector) -> Tensor:

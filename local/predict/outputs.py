@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,9 +60,34 @@ def write_json(path: Path, prediction: Prediction) -> None:
 
 
 def write_labels(path: Path, prediction: Prediction) -> None:
-    """Write an Audacity label track: onset, offset and label, tab-separated."""
-    rows = (f"{e.onset_s:.6f}\t{e.offset_s:.6f}\t{e.label}\n" for e in prediction.found.events)
+    """Write an Audacity label track: onset, offset, and class and confidence, tab-separated.
+
+    Audacity has no column for the confidence, so it is the last word of the label: `Dog 0.93`.
+    """
+    rows = (
+        f"{event.onset_s:.6f}\t{event.offset_s:.6f}\t{event.label} {event.confidence:.2f}\n"
+        for event in prediction.found.events
+    )
     write_text_atomic(path, "".join(rows))
+
+
+def write_rttm(path: Path, prediction: Prediction) -> None:
+    """Write Rich Transcription Time Marked lines, one per event, with ten fields.
+
+    The class is in the field of the speaker, as tools read no other. Fields are separated by
+    spaces, so each space in a name or class becomes an underscore.
+    """
+    name = _rttm_field(escape_name(prediction.path.with_suffix("").name))
+    rows = (
+        f"SPEAKER {name} 1 {event.onset_s:.3f} {event.offset_s - event.onset_s:.3f} <NA> <NA> "
+        f"{_rttm_field(event.label)} {event.confidence:.4f} <NA>\n"
+        for event in prediction.found.events
+    )
+    write_text_atomic(path, "".join(rows))
+
+
+def _rttm_field(text: str) -> str:
+    return re.sub(r"\s", "_", text)
 
 
 def write_score_table(path: Path, prediction: Prediction) -> None:
@@ -113,6 +139,7 @@ FORMATS: dict[str, Format] = {
     "json": Format(".json", write_json),
     "txt": Format(".txt", write_labels),
     "png": Format(".png", write_timeline),
+    "rttm": Format(".rttm", write_rttm),
     "scores": Format(".scores.tsv", write_score_table),
     "npz": Format(".npz", write_score_arrays),
 }

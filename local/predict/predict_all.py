@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.parallel import Progress, progress_of
@@ -24,17 +25,40 @@ from local.cli.devices import choose_device
 from local.cli.exit_status import StoppedError
 from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
+from local.predict.event_table import TABLE_FILE, write_event_table
 from local.predict.mel_image import MelImage
 from local.predict.outputs import FORMATS, Prediction, paths_of
-from local.predict.recordings import Recording, find_recordings
+from local.predict.recordings import (
+    NOT_READ,
+    FoundRecordings,
+    Recording,
+)
 from local.predict.timeline import duration_text
+
+# The value of --pretrained_model that stands for the configuration's file, and that key.
+CONFIGURED, WEIGHTS_KEY = "beats", "pretrained.beats_checkpoint="
+
+
+def chosen_weights(config: RecipeConfig, args: argparse.Namespace) -> str | None:
+    """The file of BEATs weights that a command names; None to find that of the checkpoint.
+
+    Args:
+        config: the configuration.
+        args: `pretrained_model`, where "beats" stands for the configuration's; and `conf_file` and
+            `overrides`, which name them too if they are given.
+    """
+    if args.pretrained_model not in (None, CONFIGURED):
+        return str(args.pretrained_model)
+    overridden = any(one.startswith(WEIGHTS_KEY) for one in args.overrides)
+    asked = args.pretrained_model is not None or args.conf_file is not None or overridden
+    return config.pretrained.beats_checkpoint if asked else None
 
 
 def open_detector(
     config: RecipeConfig,
     checkpoint: str,
     *,
-    beats: str,
+    beats: str | None,
     role: str,
     gpus: str | None,
     batch_size: int | None,
@@ -44,7 +68,7 @@ def open_detector(
     Args:
         config: gives the hop of windows.
         checkpoint: the checkpoint of the networks.
-        beats: file of BEATs weights.
+        beats: file of BEATs weights; None for the one that the checkpoint names.
         role: "student" or "teacher".
         gpus: see `local.cli.devices.choose_device`.
         batch_size: windows at a time; None for the device's default.
@@ -69,6 +93,7 @@ def open_detector(
 _NAME_ERRNOS = frozenset(
     (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 )
+_EXAMPLES = 3
 BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
@@ -95,7 +120,8 @@ class PredictionSummary:
     """Totals over all recordings.
 
     Attributes:
-        n_done: recordings processed; `n_skipped` were skipped.
+        n_done: recordings processed.
+        skipped: recordings whose results were there.
         audio_s: their length in seconds; `busy_s` is the processing time.
         events: label -> number of events.
         event_s: label -> seconds of events.
@@ -103,12 +129,17 @@ class PredictionSummary:
     """
 
     n_done: int = 0
-    n_skipped: int = 0
+    skipped: list[Recording] = field(default_factory=list)
     audio_s: float = 0.0
     busy_s: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     event_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     faults: list[str] = field(default_factory=list)
+
+    @property
+    def n_skipped(self) -> int:
+        """Number of recordings whose results were there."""
+        return len(self.skipped)
 
     def add(self, found: DetectionResult, busy_s: float) -> None:
         """Count a recording and its processing time."""
@@ -125,38 +156,48 @@ class PredictionSummary:
         lines = [f"{'class':{width}}  events  seconds"] if self.events else ["no events"]
         for label, count in self.events.most_common():
             lines.append(f"{label:{width}}  {count:6d}  {self.event_s[label]:7.1f}")
-        skipped = f", {self.n_skipped} skipped because their files exist" * bool(self.n_skipped)
-        plural = "" if self.n_done == 1 else "s"
+        skipped = f", {self._skipped_text()}" * bool(self.skipped)
         lines.append(
-            f"{self.n_done} recording{plural}{skipped}, {duration_text(self.audio_s)} of audio"
+            f"{count_of(self.n_done, 'recording')}{skipped}, {duration_text(self.audio_s)} of audio"
         )
         if self.audio_s:
             factor = self.busy_s / self.audio_s
             lines[-1] += f" in {duration_text(self.busy_s)}: real-time factor {factor:.3f}"
         return "\n".join(lines)
 
+    def _skipped_text(self) -> str:
+        whose = agree(self.n_skipped, "its files", "their files")
+        names = [escape_name(one.listed or one.path.name) for one in self.skipped[:_EXAMPLES]]
+        more = ", ..." if self.n_skipped > len(names) else ""
+        return f"{self.n_skipped} skipped because {whose} exist ({', '.join(names)}{more})"
+
 
 def predict_all(
     detector: SoundEventDetector,
-    inputs: Sequence[Path],
+    found: FoundRecordings,
     output: Output,
     *,
     threshold: Threshold,
 ) -> int:
-    """Detect events in files and folders, and print a summary and unreadable recordings.
+    """Detect events in recordings, and print a summary and which could not be read.
 
     Returns:
         The exit status: 1 where a recording could not be read.
     """
-    recordings, faults, notes = find_recordings(inputs)
-    for note in notes:
+    faults = list(found.faults)
+    for note in found.notes:
         print(note)
-    summary = detect_recordings(detector, recordings, output, threshold=threshold)
+    table = found.several and "tsv" in output.formats
+    summary = detect_recordings(
+        detector, found.recordings, output, threshold=threshold, table=table
+    )
     print(f"{summary.table()}\nresults: {escape_name(output.folder)}")
+    if table and summary.n_done + summary.n_skipped:
+        print(f"events of all recordings: {escape_name(output.folder / TABLE_FILE)}")
     faults += summary.faults
     if faults:
         # All of them, as nothing else tells which recordings have no results.
-        error = InputError.collect(faults, "Recordings not read:", most_shown=len(faults))
+        error = InputError.collect(faults, NOT_READ, most_shown=len(faults))
         print(f"error: {error}", file=sys.stderr)
     return 1 if faults else 0
 
@@ -168,6 +209,7 @@ def detect_recordings(
     *,
     threshold: Threshold,
     progress: bool = True,
+    table: bool = False,
 ) -> PredictionSummary:
     """Detect and write the events of recordings, continuing after unreadable ones.
 
@@ -177,6 +219,7 @@ def detect_recordings(
         output: formats and folder.
         threshold: see `SoundEventDetector.detect`.
         progress: whether to show a bar, in seconds of audio.
+        table: whether to write the table of the events of all recordings, from their TSV files.
 
     Raises:
         InputError: a file of the user would be replaced, or two recordings have a file in common;
@@ -186,21 +229,28 @@ def detect_recordings(
     summary = PredictionSummary()
     todo = _pending(recordings, output, summary)
     limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
-    written = _outputs(recordings, todo, output)
+    written = _outputs(recordings, todo, output, table)
     # Before hours of work, not after them.
     with own_outputs(output.folder, written, overwrite=output.overwrite):
         output.folder.mkdir(parents=True, exist_ok=True)
-        _detect_all(detector, todo, output, limits, summary, progress)
+        done = _detect_all(detector, todo, output, limits, summary, progress)
+        if table and (there := done.union(summary.skipped)):
+            listed = (recording for recording in recordings if recording in there)
+            summary.faults += write_event_table(output.folder, listed)
     return summary
 
 
 def _outputs(
-    recordings: Sequence[Recording], todo: Mapping[Recording, float], output: Output
+    recordings: Sequence[Recording], todo: Mapping[Recording, float], output: Output, table: bool
 ) -> list[Path]:
     """Files that will be written; `a.scores.wav` must not write those of `a.wav`."""
-    written: list[Path] = []
+    written = [output.folder / TABLE_FILE] if table else []
     of: dict[str, Recording] = {}
-    shared = []
+    shared = [
+        f"{escape_name(one.path)} would be written below {TABLE_FILE}, the table of all recordings"
+        for one in recordings
+        if table and one.name.casefold().startswith(f"{TABLE_FILE}/")
+    ]
     for recording in recordings:
         for path in paths_of(output.folder, recording.name, output.formats).values():
             # Some file systems ignore case.
@@ -222,8 +272,9 @@ def _detect_all(
     limits: Mapping[str, float],
     summary: PredictionSummary,
     progress: bool,
-) -> None:
-    """Detect and write the events of recordings, and count them in the summary."""
+) -> set[Recording]:
+    """Detect and write the events of recordings, and count them; return those written."""
+    done: set[Recording] = set()
     total_s = sum(todo.values())
     bar = progress_of("detecting", total_s, unit="second", bar_format=BAR_FORMAT, shown=progress)
 
@@ -241,11 +292,13 @@ def _detect_all(
                 summary.faults.append(_with_name(error, recording))
             except KeyboardInterrupt:
                 raise StoppedError(
-                    f"stopped after {summary.n_done} of {len(todo)} recordings; run the same "
-                    "command again with --skip_existing to resume"
+                    f"stopped after {summary.n_done} of {count_of(len(todo), 'recording')}; run "
+                    "the same command again with --skip_existing to resume"
                 ) from None
             else:
                 summary.add(found, time.monotonic() - started_s)
+                done.add(recording)
+    return done
 
 
 @contextmanager
@@ -274,7 +327,7 @@ def _pending(
             summary.faults.append(_with_name(error, recording))
             continue
         if output.skip_existing and _is_done(recording, output):
-            summary.n_skipped += 1
+            summary.skipped.append(recording)
         else:
             lengths_s[recording] = length_s
     return lengths_s

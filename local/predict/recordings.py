@@ -9,20 +9,31 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.audio.listing import UNREADABLE, LeftOut, count_of, list_audio
-from desed_task.errors import InputError
-from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
+from desed_task.audio.listing import UNREADABLE, LeftOut, list_audio
+from desed_task.errors import InputError, count_of
+from desed_task.file_names import LONGEST_NAME, escape_name, looked_up_from, shorten_name
 
 # Results have a further ending, the longest of which is .scores.tsv.
 _LONGEST_STEM = LONGEST_NAME - len(".scores.tsv")
 _LISTED = "listed already"
+NOT_READ = "Recordings not read:"
+# The table of all recordings, beside their own files.
+TABLE_NAME = "events"
 
 
 class Recording(NamedTuple):
-    """An audio file and the path of its results below the output folder, without ending."""
+    """An audio file.
+
+    Attributes:
+        path: the file.
+        name: path of its results below the output folder, without ending.
+        listed: its path below the given folder, by which a table of several recordings names it,
+            or its whole path, if two have the same; "" for the file's name.
+    """
 
     path: Path
     name: str
+    listed: str = ""
 
 
 class FoundRecordings(NamedTuple):
@@ -32,11 +43,13 @@ class FoundRecordings(NamedTuple):
         recordings: in the order of the inputs, sorted within a folder.
         faults: messages about inputs that cannot be used.
         notes: a line per folder of which something is left out, and one on shortened names.
+        several: whether a folder or several files were given, whose events have a common table.
     """
 
     recordings: list[Recording]
     faults: list[str]
     notes: list[str]
+    several: bool = False
 
 
 def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
@@ -44,8 +57,9 @@ def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
 
     Folders are searched with their subfolders, see `list_audio`. Results are named by the path
     below the given folder or by the file's stem; recordings that would share a name keep their
-    ending, and if that does not suffice, their full path. A name too long for the endings of
-    results is cut, with a digest of it at its end.
+    ending, and if that does not suffice, their full path. The name of the table of several
+    recordings counts as taken. A name too long for the endings of results is cut, with a digest of
+    it at its end.
 
     Args:
         inputs: files and folders.
@@ -61,15 +75,18 @@ def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
                 given.setdefault(path.resolve(), _Given(path, Path(path.name)))
         except InputError as error:
             faults.append(str(error))
-    recordings = [Recording(one.path, name) for one, name in _named(list(given.values()))]
+    several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
+    named = _named(list(given.values()), [TABLE_NAME] if several else [])
+    listed = _listed(list(given.values()))
+    recordings = [Recording(one.path, name, listed[one.path]) for one, name in named]
     cut = [one for one in recordings if _fitting(one.name) != one.name]
     if cut:
         notes.append(
             f"{count_of(len(cut), 'name')} too long for the endings of results, which are called "
             f"{escape_name(_fitting(cut[0].name))}{', ...' * (len(cut) > 1)}"
         )
-    recordings = [Recording(one.path, _fitting(one.name)) for one in recordings]
-    return FoundRecordings(recordings, faults, notes)
+    recordings = [one._replace(name=_fitting(one.name)) for one in recordings]
+    return FoundRecordings(recordings, faults, notes, several)
 
 
 class _Given(NamedTuple):
@@ -89,7 +106,8 @@ def _mode(path: Path) -> int:
             raise InputError(f"{shown}: is a link to nothing; mend or remove it") from None
         if isinstance(error, PermissionError):
             raise InputError(f"{shown}: permission denied; correct its permissions") from None
-        raise InputError(f"{shown}: no such file or folder; check the path") from None
+        where = looked_up_from(path)
+        raise InputError(f"{shown}: no such file or folder{where}; check the path") from None
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise InputError(f"{shown}: is not a regular file; save the audio in one and give that")
     return mode
@@ -121,8 +139,17 @@ def _add_folder(
     ]
 
 
-def _named(found: Sequence[_Given]) -> list[tuple[_Given, str]]:
-    """Give each file the shortest kind of name that is unique."""
+def _listed(found: Sequence[_Given]) -> dict[Path, str]:
+    """File -> its path below the given folder; its whole path if two files have that one."""
+    count = Counter(given.below for given in found)
+    return {
+        given.path: (given.below if count[given.below] == 1 else given.path.absolute()).as_posix()
+        for given in found
+    }
+
+
+def _named(found: Sequence[_Given], taken: Sequence[str]) -> list[tuple[_Given, str]]:
+    """Give each file the shortest kind of name that is unique and not taken."""
     kinds: tuple[Callable[[_Given], Path], ...] = (
         lambda given: given.below.with_suffix(""),
         lambda given: given.below,
@@ -130,7 +157,7 @@ def _named(found: Sequence[_Given]) -> list[tuple[_Given, str]]:
     )
     names = [""] * len(found)
     for kind in kinds:
-        twice = _taken_twice(names)
+        twice = _taken_twice([*names, *taken, *taken])
         names = [
             kind(given).as_posix() if not name or name.casefold() in twice else name
             for given, name in zip(found, names, strict=True)

@@ -18,14 +18,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from desed_task.errors import count_of
 from desed_task.inference.detector import DetectionResult, SoundEvent
+from local.pictures import palette
 from local.predict.mel_image import MelImage
-from local.scoring.figures import EVENT_BAR, SCORE_COLOUR, SCORE_HEIGHT
+from local.scoring.figures import EVENT_BAR, SCORE_HEIGHT
 
-EVENT_COLOUR = "C1"
 # Bottom and height of the bars in a row of height 1, if there are annotated events, too.
 DETECTED_BAR, ANNOTATED_BAR = (0.66, 0.13), (0.82, 0.13)
-ANNOTATED_COLOUR = "C2"
 # A class without an event has a row if it comes this close to its threshold.
 NEAR = 0.5
 WIDTH_IN = 13.0
@@ -59,16 +59,16 @@ def plot_timeline(
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + REST_IN), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
     _draw_mel(above, mel, found.duration_s)
-    counted = f"{len(found.events)} events in {duration_text(found.duration_s)}"
+    counted = f"{count_of(len(found.events), 'event')} in {duration_text(found.duration_s)}"
     if truth is not None:
-        counted = f"{len(truth)} events annotated, {len(found.events)} detected"
+        counted = f"{count_of(len(truth), 'event')} annotated, {len(found.events)} detected"
     above.set_title(f"{title}   {counted}")
     for place, label in enumerate(reversed(labels)):
         _draw_scores(below, place, found, label, limits[label])
         bar = EVENT_BAR if truth is None else DETECTED_BAR
-        _draw_events(below, place, bar, EVENT_COLOUR, _of_class(found.events, label))
+        _draw_events(below, place, bar, palette.DETECTED, _of_class(found.events, label))
         if truth is not None:
-            _draw_events(below, place, ANNOTATED_BAR, ANNOTATED_COLOUR, _of_class(truth, label))
+            _draw_events(below, place, ANNOTATED_BAR, palette.ANNOTATED, _of_class(truth, label))
     below.set(xlim=(0, found.duration_s), ylim=(0, max(len(labels), 1)))
     below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
     below.tick_params(axis="y", length=0)
@@ -119,9 +119,11 @@ def _draw_scores(axes: Axes, place: int, found: DetectionResult, label: str, lim
     edges_s: NDArray[np.float64] = np.append(found.boundaries_s[:-1:step], found.boundaries_s[-1])
     height = place + np.repeat(highest, 2) * SCORE_HEIGHT
     axes.fill_between(
-        np.repeat(edges_s, 2)[1:-1], place, height, color=SCORE_COLOUR, alpha=0.75, linewidth=0
+        np.repeat(edges_s, 2)[1:-1], place, height, color=palette.SCORE, alpha=0.75, linewidth=0
     )
-    axes.axhline(place + limit * SCORE_HEIGHT, color="grey", linewidth=0.7, linestyle=":")
+    axes.axhline(
+        place + limit * SCORE_HEIGHT, color=palette.THRESHOLD, linewidth=0.7, linestyle=":"
+    )
     axes.axhline(place, color="black", linewidth=0.4)
 
 
@@ -166,13 +168,15 @@ def duration_text(seconds: float) -> str:
 
 def _explain(figure: Figure, n_hidden: int, *, annotated: bool) -> None:
     """Add a legend of the colours and a note on omitted classes."""
-    keys = [Patch(color=ANNOTATED_COLOUR, label="annotated")] if annotated else []
+    keys = [Patch(color=palette.ANNOTATED, label="annotated")] if annotated else []
     keys += [
-        Patch(color=EVENT_COLOUR, label="detected" if annotated else "event"),
-        Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
-        Line2D([], [], color="grey", linestyle=":", label="threshold"),
+        Patch(color=palette.DETECTED, label="detected" if annotated else "event"),
+        Patch(color=palette.SCORE, alpha=0.75, label="score"),
+        Line2D([], [], color=palette.THRESHOLD, linestyle=":", label="threshold"),
     ]
     if n_hidden:
-        text = f"{n_hidden} classes not shown: never above half their threshold"
+        text = (
+            f"{count_of(n_hidden, 'class', 'classes')} not shown: never above half their threshold"
+        )
         keys.append(Line2D([], [], linestyle="none", label=text))
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)

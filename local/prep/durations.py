@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import codecs
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.atomic_files import atomic_path, write_text_atomic
+from desed_task.atomic_files import atomic_path, encoding_of, read_text, write_text_atomic
 from desed_task.audio.clip_files import find_clips
 from desed_task.audio.files import probe
 from desed_task.dataio.clip_names import clip_id_of, match_names
-from desed_task.dataio.tables import read_text
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import STREAM_ERRORS
 from desed_task.parallel import thread_map
 from local.prep.resample import FileFailures
 
 DURATION_COLUMNS = ("filename", "duration")
-# How to append to text with a byte order mark; that of UTF-32 begins with that of UTF-16.
-_WIDE = {
-    codecs.BOM_UTF32_LE: "utf-32-le",
-    codecs.BOM_UTF32_BE: "utf-32-be",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
-}
 
 
 def write_durations(
@@ -91,7 +82,7 @@ def complete_durations(
     named = _named_below(audio) if isinstance(audio, Path) else {wav: wav.name for wav in audio}
     count = Counter(named.values())
     twice = tuple(
-        (wav, f"{wav}: {name} is found {count[name]} times; keep one")
+        (wav, f"{wav}: {name} is found {count_of(count[name], 'time')}; keep one")
         for wav, name in named.items()
         if count[name] > 1
     )
@@ -110,12 +101,18 @@ def complete_durations(
         return CompletedDurations(twice)
     if lines and tuple(lines[0].split("\t")) != DURATION_COLUMNS:
         reason = (
-            f"{out_tsv}: lacks {len(absent)} clips, which are not added, as its columns are not "
+            f"{out_tsv}: lacks {count_of(len(absent), 'clip, which is', 'clips, which are')} not "
+            "added, as its columns are not "
             f"{' and '.join(DURATION_COLUMNS)}; add them, or move the table away"
         )
         return CompletedDurations((*twice, (out_tsv, reason)))
     rows, failed = _rows(absent, out_tsv.name, jobs, progress)
-    _append(out_tsv, rows if lines else ["\t".join(DURATION_COLUMNS), *rows])
+    try:
+        _append(out_tsv, rows if lines else ["\t".join(DURATION_COLUMNS), *rows])
+    except UnicodeEncodeError as error:
+        letter = error.object[error.start]
+        reason = f"{out_tsv}: its encoding lacks {letter!r}, so no clip is added; save it as UTF-8"
+        return CompletedDurations((*twice, *failed, (out_tsv, reason)))
     return CompletedDurations((*twice, *failed), len(rows) if lines else 0)
 
 
@@ -145,9 +142,11 @@ def _append(table: Path, rows: Sequence[str]) -> None:
     text = read_text(table) if before else ""
     end = "\r\n" if "\r\n" in text else "\n"
     added = (end if text and not text.endswith("\n") else "") + "".join(row + end for row in rows)
-    wide = next((name for mark, name in _WIDE.items() if before.startswith(mark)), "utf-8")
+    codec = encoding_of(before).codec
+    # Names are escaped in Unicode only: elsewhere, an escape would be another name.
+    errors = STREAM_ERRORS if codec.startswith("utf") else "strict"
     with atomic_path(table) as temporary:
-        temporary.write_bytes(before + added.encode(wide, STREAM_ERRORS))
+        temporary.write_bytes(before + added.encode(codec, errors))
 
 
 def _row(named: tuple[Path, str]) -> str | InputError:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from local.cli.own_files import own_outputs
 from local.cli.redaction import redact
-from local.config import load_config
+from local.config import MINI_FOLDER, load_config
 from local.prep.download.sources import FETCHED_PARTS, load_sources
 from local.prep.layout import DATA_PARTS, DataLayout
 from local.prep.resample import PreparationStep
 from local.prep.youtube.rate_limit import RateLimits
 
-# Default folders of the mini corpus and the real data, without --basedir.
-MINI_BASEDIR, REAL_BASEDIR = Path("./data/mini"), Path("../../data")
+# Default folder of the real data, without --basedir.
+REAL_BASEDIR = Path("../../data")
 # Further failures add nothing; the reasons for all clips are in their tables.
 _MOST_SHOWN = 50
 
@@ -37,7 +37,7 @@ def contradiction(args: argparse.Namespace) -> str:
 
 def generate(args: argparse.Namespace) -> int:
     """Run everything but --check; return the exit status."""
-    basedir = args.basedir or (MINI_BASEDIR if args.mini else REAL_BASEDIR)
+    basedir = args.basedir or (MINI_FOLDER if args.mini else REAL_BASEDIR)
     status = 0
     # Imported where needed: synthesis and plots use libraries that are slow to load.
     if args.mini:

@@ -25,7 +25,7 @@ from desed_task.audio.freshness import (
     source_stamp,
     write_source_index,
 )
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
 from local.cli.own_files import own_outputs
 from local.prep.maestro_soft_labels import SoftLabels, label_files, read_soft_labels
@@ -130,7 +130,7 @@ def cut_recordings(
 
 def _none_found(audio_dir: Path, recordings: Sequence[str]) -> InputError:
     return InputError(
-        f"{audio_dir}: contains none of the {len(recordings)} recordings "
+        f"{audio_dir}: contains none of the {count_of(len(recordings), 'recording')} "
         f"({recordings[0]}.wav, ...); unpack MAESTRO's development_audio.zip there"
     )
 
@@ -191,9 +191,10 @@ def _warn_of_late_labels(annotation: Path, soft: SoftLabels, path: Path) -> None
     if len(late):
         row = late[0]
         warnings.warn(
-            f"{annotation}: {len(late)} of {len(soft.label)} labels begin after the recording's "
-            f"end and are left out, e.g. {soft.label[row]!r} at {soft.onset_s[row]:g} s; {path} "
-            f"lasts {duration_s:g} s",
+            f"{annotation}: {len(late)} of {count_of(len(soft.label), 'label')} "
+            f"{agree(len(late), 'begins', 'begin')} after the recording's end and "
+            f"{agree(len(late), 'is', 'are')} left out, e.g. {soft.label[row]!r} at "
+            f"{soft.onset_s[row]:g} s; {path} lasts {duration_s:g} s",
             UserWarning,
             stacklevel=2,
         )
@@ -202,7 +203,7 @@ def _warn_of_late_labels(annotation: Path, soft: SoftLabels, path: Path) -> None
 def _only(paths: list[Path], recording: str) -> Path:
     if len(paths) > 1:
         places = ", ".join(str(path) for path in paths)
-        raise InputError(f"{recording}: found {len(paths)} times ({places}); keep one")
+        raise InputError(f"{recording}: found {count_of(len(paths), 'time')} ({places}); keep one")
     return paths[0]
 
 

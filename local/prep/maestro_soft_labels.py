@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.atomic_files import read_text
 from desed_task.dataio.annotations import LONGEST_S
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
+from desed_task.file_names import looked_up_from
 
 _SUFFIXES = (".txt", ".tsv", ".csv")
 
@@ -40,7 +42,10 @@ def label_files(folder: Path) -> list[Path]:
         InputError: the folder does not exist or contains no text file.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; unpack development_annotation.zip there")
+        where = looked_up_from(folder)
+        raise InputError(
+            f"{folder}: no such folder{where}; unpack development_annotation.zip there"
+        )
     entries = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     # Archives made on a Mac contain a hidden companion of each file.
     found = [p for p in entries if not p.name.startswith(".")]
@@ -59,8 +64,8 @@ def read_soft_labels(path: Path) -> SoftLabels:
             after onset, a time above a week, a value outside [0, 1], an empty label.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except OSError as error:
         raise InputError(f"{path}: is not readable as text ({error}); fetch it again") from None
     events: list[tuple[float, float, str, float]] = []
     problems: list[str] = []
@@ -81,8 +86,8 @@ def _parse_line(line: str) -> tuple[float, float, str, float]:
     fields = [field.strip() for field in line.split("\t")]
     if len(fields) != 4:
         raise ValueError(
-            f"{len(fields)} fields instead of onset, offset, label, value with tabs between: "
-            f"{line!r}"
+            f"{count_of(len(fields), 'field')} instead of onset, offset, label, value with tabs "
+            f"between: {line!r}"
         )
     onset_s, offset_s = _number(fields[0], "onset"), _number(fields[1], "offset")
     label, value = fields[2], _number(fields[3], "soft value")

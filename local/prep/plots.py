@@ -15,21 +15,21 @@ from desed_task.atomic_files import atomic_path
 from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import read_clip
 from desed_task.dataio.annotations import read_strong_table, read_weak_table
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
 from desed_task.features import LogMel
 from desed_task.file_names import LONGEST_NAME, shorten_name
 from local.classes_dict import VOCABULARY
-from local.config import load_config
+from local.config import SHIPPED, load_config
 from local.data.expected_clips import names_on_disk
+from local.pictures import palette
 from local.prep.layout import DataLayout
 
-_CONFIG = Path(__file__).parents[2] / "confs" / "pretrained.yaml"
 _SAMPLE_RATE = 16000
 _CLIP_S = 10.0
 # Dynamic range of the spectrogram in decibels below its maximum.
 _DEPTH_DB = 70.0
 _TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
-_WAVE, _BAR, _SOFT = "#3b5b7a", "#2a7f9e", "#d98324"
+_WAVE = "0.35"
 
 
 class PlotLabel(NamedTuple):
@@ -73,7 +73,7 @@ def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
     Raises:
         InputError: nothing below `basedir` can be plotted.
     """
-    layout = DataLayout(load_config(_CONFIG).data, basedir, basedir)
+    layout = DataLayout(load_config(SHIPPED / "pretrained.yaml").data, basedir, basedir)
     found = {kind: _labelled(layout, kind) for kind in _KINDS}
     pictures = []
     for number in range(n_clips):
@@ -89,7 +89,7 @@ def plot_clips(basedir: Path, out_dir: Path, n_clips: int = 6) -> list[Path]:
     if not pictures:
         raise InputError(
             f"{basedir}: contains no labelled clips to plot; make them with "
-            "generate_dcase_task4_2024.py --mini"
+            f"{command_name('generate_dcase_task4_2024.py')} --mini"
         )
     return pictures
 
@@ -183,11 +183,12 @@ def _mel(frequency_hz: float) -> float:
 
 def _draw_labels(axes: Axes, labels: Sequence[PlotLabel], names: Sequence[str]) -> None:
     soft = any(label.confidence < 1 for label in labels)
+    edge = palette.ANNOTATED if soft else "white"
     for label in labels:
         axes.bar(
             label.onset_s, -0.86 * label.confidence, label.offset_s - label.onset_s,
             bottom=names.index(label.name) + 0.43, align="edge",
-            color=_SOFT if soft else _BAR, edgecolor="white" if not soft else _SOFT, linewidth=0.5,
+            color=palette.ANNOTATED, edgecolor=edge, linewidth=0.5,
         )  # fmt: skip
     axes.set_ylim(max(1, len(names)) - 0.4, -0.6)
     axes.set_yticks(range(len(names)), names)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from desed_task.audio.files import list_wavs
 from desed_task.audio.resampling import Bits
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name, count_of
+from desed_task.file_names import looked_up_from
 from local.config_schema import Data
 from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.prep import maestro_clips
@@ -30,7 +31,8 @@ from local.prep.resample import (
 
 _MOST_SHOWN = 50
 _EXTRACT_AGAIN = (
-    "the audio of these clips is now newer than their embeddings: run extract_embeddings.py, which "
+    "the audio of these clips is now newer than their embeddings: run "
+    f"{command_name('extract_embeddings.py')}, which "
     "computes those of changed clips again; the next training packs its sets again"
 )
 
@@ -90,7 +92,8 @@ class PreparationResult:
         if self.absent:
             lines += ["", f"{'not on disk':<34}belongs to"]
             lines += [f"{what:<34}{where}" for what, where in self.absent]
-            lines.append("Run again to fetch what can be fetched, or put it there.")
+            where = looked_up_from(self.absent[0][1])
+            lines.append(f"Run again to fetch what can be fetched, or put it there{where}.")
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
@@ -150,8 +153,9 @@ def prepare(
 
 def _check(layout: DataLayout) -> None:
     if not layout.basedir.is_dir():
+        where = looked_up_from(layout.basedir)
         raise InputError(
-            f"{layout.basedir}: no such folder; give the one that holds dcase/dataset with "
+            f"{layout.basedir}: no such folder{where}; give the one that holds dcase/dataset with "
             "--basedir, or use --mini"
         )
     try:
@@ -225,7 +229,9 @@ def _durations(
             done = complete_durations(audio, table, jobs=jobs, progress=progress)
         except InputError:
             continue  # The same folder failed where it was resampled or cut.
-        notes = (f"{table}: added {done.added} clips that it lacked",) if done.added else ()
+        notes = (
+            (f"{table}: added {count_of(done.added, 'clip')} that it lacked",) if done.added else ()
+        )
         yield PreparationStep(title, int(not before), int(before), done.failed, notes)
 
 

@@ -20,7 +20,7 @@ from desed_task.audio.resampling import (
     of_other_format,
     resample_folder,
 )
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from local.cli.own_files import own_outputs
 from local.prep.layout import FOLDERS, DataLayout, Material
 
@@ -192,13 +192,15 @@ def _notes(report: ResampleReport, source: Path, target: Path) -> Iterator[str]:
         yield _note_on_orphans(report.orphans, sum(report.before.values()), source)
     if report.clipped:
         yield (
-            f"{target}: {len(report.clipped)} of {report.done} files written have samples beyond "
-            f"full scale, clipped in 16 bits ({_some(report.clipped)}); --bits 32 keeps them"
+            f"{target}: {len(report.clipped)} of {count_of(report.done, 'file')} written "
+            f"{agree(len(report.clipped), 'has', 'have')} samples beyond full scale, clipped in "
+            f"16 bits ({_some(report.clipped)}); --bits 32 keeps them"
         )
     if report.mute:
         yield (
-            f"{target}: {len(report.mute)} of {report.done} files written are digitally silent, or "
-            f"their channels cancel each other ({_some(report.mute)}); --check names them all"
+            f"{target}: {len(report.mute)} of {count_of(report.done, 'file')} written "
+            f"{agree(len(report.mute), 'is', 'are')} digitally silent, or their channels cancel "
+            f"each other ({_some(report.mute)}); --check names them all"
         )
 
 
@@ -206,8 +208,9 @@ def _note_on_orphans(orphans: Mapping[Path, AudioInfo], n_files: int, source: Pa
     """Format the note on files that cannot be written again."""
     paths, formats = sorted(orphans), " or ".join(count_formats(orphans.values()))
     return (
-        f"{paths[0].parent}: {len(paths)} of {n_files} files stay {formats}, as their originals "
-        f"are not in {source} ({_some(paths)}); put them there and run again, or remove these files"
+        f"{paths[0].parent}: {len(paths)} of {count_of(n_files, 'file')} "
+        f"{agree(len(paths), 'stays', 'stay')} {formats}, as their originals are not in {source} "
+        f"({_some(paths)}); put them there and run again, or remove these files"
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from desed_task.errors import count_of
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig
@@ -151,7 +152,8 @@ def _texts(
                 for side in (two, one)
             ]
             (clips, events), (old_clips, old_events) = counts
-            told = f"{clips} clips, {events} events against {old_clips} clips, {old_events} events"
+            told = f"{count_of(clips, 'clip')}, {count_of(events, 'event')} against "
+            told += f"{count_of(old_clips, 'clip')}, {count_of(old_events, 'event')}"
             yield f"{_NAMES[section]} of {corpus} ({told})"
         elif not section.endswith(_COUNTS):
             yield f"{path}: {two.get(path)!r} against {one.get(path)!r}"

@@ -21,6 +21,7 @@ from desed_task.dataio.annotations import Events
 from desed_task.evaluation.psds import Psds, Roc
 from desed_task.evaluation.scores import Floats
 from desed_task.file_names import printable
+from local.pictures import palette
 
 # An event roll shows annotated classes, then the highest-scoring ones: at least MIN_ROWS, and up to
 # MAX_ROWS while they reach VISIBLE_SCORE.
@@ -30,8 +31,6 @@ VISIBLE_SCORE = 0.5
 # Within each row of height 1, scores are below and annotations above.
 SCORE_HEIGHT = 0.62
 EVENT_BAR = (0.68, 0.22)
-SCORE_COLOUR = "C0"
-TRUTH_COLOUR = "C1"
 _DPI = 110
 
 
@@ -61,8 +60,7 @@ def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
     for number, (label, roc) in enumerate(psds.class_rocs.items()):
         x, y = _steps(roc, max_efpr)
         name = f"{label} ({psds.per_class[label]:.2f})"
-        # Dashed lines keep coinciding curves visible.
-        style = {"color": f"C{number % 10}", "linestyle": "--" if number % 2 else "-"}
+        style = palette.line_style(number)
         axes.plot(x, y, **style, linewidth=1.2, alpha=0.8, label=name)
     axes.set(
         xlim=(0, max_efpr),
@@ -124,9 +122,9 @@ def plot_event_roll(
 def _explain(figure: Figure, threshold: float) -> None:
     """Add a legend below an event roll."""
     keys = [
-        Patch(color=TRUTH_COLOUR, label="annotated (paler: less certain)"),
-        Patch(color=SCORE_COLOUR, alpha=0.75, label="score"),
-        Line2D([], [], color="grey", linestyle=":", label=f"threshold {threshold:g}"),
+        Patch(color=palette.ANNOTATED, label="annotated (paler: less certain)"),
+        Patch(color=palette.SCORE, alpha=0.75, label="score"),
+        Line2D([], [], color=palette.THRESHOLD, linestyle=":", label=f"threshold {threshold:g}"),
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
 
@@ -141,8 +139,10 @@ def _draw_scores(
     """Draw one class's scores as steps on the bottom of its row."""
     edges = np.repeat(boundaries_s, 2)[1:-1]
     height = np.repeat(scores.astype(float), 2) * SCORE_HEIGHT
-    axes.fill_between(edges, place, place + height, color=SCORE_COLOUR, alpha=0.75, linewidth=0)
-    axes.axhline(place + threshold * SCORE_HEIGHT, color="grey", linewidth=0.8, linestyle=":")
+    axes.fill_between(edges, place, place + height, color=palette.SCORE, alpha=0.75, linewidth=0)
+    axes.axhline(
+        place + threshold * SCORE_HEIGHT, color=palette.THRESHOLD, linewidth=0.8, linestyle=":"
+    )
     axes.axhline(place, color="black", linewidth=0.4)
 
 
@@ -153,7 +153,7 @@ def _draw_truth(axes: Axes, place: int, events: Events, label: int) -> None:
             axes.broken_barh(
                 [(float(onset_s), float(offset_s - onset_s))],
                 (place + EVENT_BAR[0], EVENT_BAR[1]),
-                color=TRUTH_COLOUR,
+                color=palette.ANNOTATED,
                 alpha=0.15 + 0.85 * float(confidence),
                 linewidth=0,
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
+from desed_task.errors import agree, count_of
 from desed_task.mean_teacher import ROLES
 from local.cli.versions import versions
 from local.scoring.conditions import COMPUTED_BY, DEFINED_BY, DEFINITIONS, definition_of
@@ -138,15 +139,19 @@ def _format_verification(found: Mapping[str, Any]) -> list[str]:
         return [f"not verified: {package} failed: {found['error']}"]
     n_figures, differing = found["figures"], found["differing"]
     if not differing:
-        return [f"verified: {n_figures} figures equal those of {package} to {tolerance:g}"]
+        return [
+            f"verified: {count_of(n_figures, 'figure equals', 'figures equal')} those of "
+            f"{package} to {tolerance:g}"
+        ]
     lines = [
         f"{name}: reported {_exact(both['reported'])}, {package} {_exact(both['sed_scores_eval'])}"
         for name, both in differing.items()
     ]
     return [
         *lines,
-        f"NOT EQUAL: {len(differing)} of {n_figures} figures differ from those of {package} by "
-        f"more than {tolerance:g}; please report it with {RESULTS_FILE}",
+        f"NOT EQUAL: {len(differing)} of {count_of(n_figures, 'figure')} "
+        f"{agree(len(differing), 'differs', 'differ')} from those of {package} by more than "
+        f"{tolerance:g}; please report it with {RESULTS_FILE}",
     ]
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.atomic_files import read_text
 from desed_task.audio.clip_files import clip_files
 from desed_task.audio.windows import scored_s
 from desed_task.dataio.clip_names import last_part
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
 from local.classes_dict import VOCABULARY
 from local.data.clip_ends import check_clip_durations, header_durations
@@ -110,8 +111,9 @@ def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
         absent = sorted(set(one.clips) - set(other.clips))
         if absent:
             yield (
-                f"{other.folder}: {len(absent)} clips of {one.folder} are missing "
-                f"({_examples(absent)}); {EVALUATE_REMEDY} on the same clips"
+                f"{other.folder}: {count_of(len(absent), 'clip')} of {one.folder} "
+                f"{agree(len(absent), 'is', 'are')} missing ({_examples(absent)}); "
+                f"{EVALUATE_REMEDY} on the same clips"
             )
 
 
@@ -128,7 +130,8 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         for names, what in ((absent, "no table of"), (strange, "tables of unknown clips:")):
             if names:
                 problems.append(
-                    f"{folder}: {what} {len(names)} clips ({_examples(names)}); {EVALUATE_REMEDY}"
+                    f"{folder}: {what} {count_of(len(names), 'clip')} ({_examples(names)}); "
+                    f"{EVALUATE_REMEDY}"
                 )
         present = sorted(run.clips.keys() & there)
         clip_s = run.config.data.audio_max_len
@@ -144,7 +147,10 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         wrong = [fault for fault in faults if fault]
         problems += wrong[:_N_EXAMPLES]
         if len(wrong) > _N_EXAMPLES:
-            problems.append(f"{folder}: {len(wrong) - _N_EXAMPLES} more tables are wrong")
+            problems.append(
+                f"{folder}: "
+                f"{count_of(len(wrong) - _N_EXAMPLES, 'more table is', 'more tables are')} wrong"
+            )
     return problems
 
 
@@ -174,7 +180,7 @@ def table_fault(path: Path, end_s: float) -> str:
         end_s: expected end of its last frame in seconds.
     """
     try:
-        head, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+        head, *rows = read_text(path).splitlines() or [""]
         if head.split("\t") != list(SCORE_COLUMNS):
             return _wrong_columns(head.split("\t"))
         if not rows:
@@ -183,7 +189,9 @@ def table_fault(path: Path, end_s: float) -> str:
     except ValueError as error:
         return f"is not a table of numbers ({error})"
     if values.shape[1] != len(SCORE_COLUMNS):
-        return f"has rows of {values.shape[1]} values under {len(SCORE_COLUMNS)} columns"
+        return (
+            f"has rows of {count_of(values.shape[1], 'value')} under {len(SCORE_COLUMNS)} columns"
+        )
     return _wrong_times(values[:, 0], values[:, 1], end_s) or _wrong_scores(values[:, 2:])
 
 
@@ -226,9 +234,8 @@ def energy_problems(path: Path) -> list[str]:
     again = "run it again with energy.enabled=true"
     if not path.is_file():
         return [f"{path}: energy table not found; {again}"]
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows, columns = list(reader), reader.fieldnames or ()
+    reader = csv.DictReader(read_text(path).splitlines())
+    rows, columns = list(reader), reader.fieldnames or ()
     absent = [name for name in ENERGY_COLUMNS if name not in columns]
     if absent:
         return [f"{path}: columns missing: {', '.join(absent)}; give codecarbon's complete table"]
@@ -243,14 +250,13 @@ def energy_problems(path: Path) -> list[str]:
 
 def energy_kwh(path: Path) -> float:
     """Sum the energy of a table's measurements: a resumed training has one per session."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return sum(float(row["energy_consumed"]) for row in csv.DictReader(file))
+    rows = csv.DictReader(read_text(path).splitlines())
+    return sum(float(row["energy_consumed"]) for row in rows)
 
 
 def n_measurements(path: Path) -> int:
     """Number of measurements in an energy table."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return sum(1 for _ in csv.DictReader(file))
+    return sum(1 for _ in csv.DictReader(read_text(path).splitlines()))
 
 
 def _number(text: str | None) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 from desed_task.atomic_files import atomic_folder
 from desed_task.encoders.beats.model import load_beats
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.cli.own_files import OwnFiles, own_outputs
 from local.scoring import results
 from local.submission.file_checks import (
@@ -140,7 +140,9 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
     with checked.noting():
         checked.form = read_form(sources.metadata)
     if not 1 <= len(sources.runs) <= MAX_RUNS:
-        checked.problems.append(f"{len(sources.runs)} runs; the challenge takes one to three")
+        checked.problems.append(
+            f"{count_of(len(sources.runs), 'run')}; the challenge takes one to three"
+        )
     for other in sources.also:
         with checked.noting():
             stage_records(other)
@@ -182,7 +184,8 @@ def _label_problems(folder: Path, checked: _Checked, role: str) -> list[str]:
     others = [system for system in system_folders(folder) if system != place]
     if len(others) >= MAX_SYSTEMS:
         problems.append(
-            f"{folder}: contains {len(others)} systems already; a team may submit {MAX_SYSTEMS}"
+            f"{folder}: contains {count_of(len(others), 'system')} already; a team may submit "
+            f"{MAX_SYSTEMS}"
         )
     return problems
 
@@ -205,16 +208,17 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
         yield f"note: {len(checked.runs)} of the {MAX_RUNS} runs that the challenge asks for"
     n_clips = len(checked.runs[0].clips)
     if n_clips != OFFICIAL_CLIPS:
-        yield f"note: {n_clips} clips; the evaluation set of 2024 has {OFFICIAL_CLIPS}"
+        yield f"note: {count_of(n_clips, 'clip')}; the evaluation set of 2024 has {OFFICIAL_CLIPS}"
     below = sum("/" in clip_id for clip_id in checked.runs[0].clips)
     if below:
-        yield f"note: {below} clips come from subfolders, which their tables' names leave out"
+        counted = count_of(below, "clip comes", "clips come")
+        yield f"note: {counted} from subfolders, which their tables' names leave out"
     for run in checked.runs:
         counted = n_measurements(run.energy["training"])
         if counted < run.sessions:
             yield (
-                f"note: {run.training}: energy of {counted} of its {run.sessions} sessions; a "
-                "killed session leaves no measurement"
+                f"note: {run.training}: energy of {counted} of its "
+                f"{count_of(run.sessions, 'session')}; a killed session leaves no measurement"
             )
         absent = sum(len(names) for names in run.results["missing"].values())
         if absent:
@@ -236,5 +240,6 @@ def _summary(target: Path, tree: dict[str, Any]) -> Iterator[str]:
     for system in system_folders(target.parent):
         inside = [name for name in names if name.startswith(f"{system.name}/")]
         tables = sum(name.endswith(".tsv") for name in inside)
-        yield f"{system.name}: {tables} tables of scores, {len(inside) - tables} other files"
-    yield f"{target}: {len(names)} files, {target.stat().st_size / 1e6:.1f} MB"
+        others = count_of(len(inside) - tables, "other file")
+    yield f"{system.name}: {count_of(tables, 'table')} of scores, {others}"
+    yield f"{target}: {count_of(len(names), 'file')}, {target.stat().st_size / 1e6:.1f} MB"

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from desed_task.atomic_files import write_text_atomic
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
+from desed_task.file_names import looked_up_from
 from local.config import read_yaml, validation_problems
 from local.config_schema import StrictModel
 
@@ -184,8 +185,8 @@ def read_form(path: Path) -> MetadataForm:
     """
     if not path.is_file():
         raise InputError(
-            f"{path}: no such metadata file; make_submission.py --write_metadata writes one to "
-            "be filled in"
+            f"{path}: no such metadata file{looked_up_from(path)}; "
+            f"{command_name('make_submission.py')} --write_metadata writes one to be filled in"
         )
     tree = read_yaml(path)
     problems = [

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import sha256_of
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
+from desed_task.file_names import looked_up_from
 from local.config import RecipeConfig, load_config, read_yaml
 from local.scoring import results
 from local.scoring.score_files import EVALUATION_FILE
@@ -73,7 +74,7 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
     if record is None or not (folder / EVALUATION_FILE).is_file():
         raise InputError(
             f"{folder}: contains no finished evaluation; give a run folder of "
-            "train_pretrained.py --eval_from_checkpoint CKPT"
+            f"{command_name('train_pretrained.py')} --eval_from_checkpoint CKPT"
         )
     checkpoint, sha256 = _identity(record, folder)
     # LOG_DIR/version_N/checkpoints/NAME.ckpt
@@ -90,7 +91,8 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
     if test is None:
         problems.append(
             f"{folder}: no dev-test of its checkpoint {checkpoint} found; run one with "
-            "train_pretrained.py --test_from_checkpoint and give its run folder with --also"
+            f"{command_name('train_pretrained.py')} --test_from_checkpoint and give its run folder "
+            "with --also"
         )
     if training is None or test is None:
         raise InputError.collect(problems)
@@ -117,7 +119,10 @@ def stage_records(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / "run.yaml"
     if not path.is_file():
-        raise InputError(f"{folder}: is not a run folder (no run.yaml); give LOG_DIR/version_N")
+        where = looked_up_from(folder)
+        raise InputError(
+            f"{folder}: is not a run folder (no run.yaml){where}; give LOG_DIR/version_N"
+        )
     records = read_yaml(path)
     if not isinstance(records, list) or not all("stage" in one for one in records):
         raise InputError(f"{path}: does not list the commands of the run; repeat the run")

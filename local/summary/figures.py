@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from desed_task.errors import count_of
 from desed_task.mean_teacher import ROLES
+from local.pictures import palette
 from local.summary.bootstrap import CONFIDENCE_LEVEL
 from local.summary.run_folders import MAIN_METRICS
 from local.summary.summary import RunSummary
@@ -41,7 +43,13 @@ def metrics_figure(summary: RunSummary) -> Figure:
             for place, name in zip(_places(len(names), number, summary), names, strict=True):
                 bounds = intervals.get(f"test/{role}/{name}")
                 if bounds is not None and not math.isnan(bounds.low):
-                    axes.plot(bounds, (place, place), color=f"C{number}", linewidth=2, alpha=0.7)
+                    axes.plot(
+                        bounds,
+                        (place, place),
+                        color=palette.COMPARED[number],
+                        linewidth=2,
+                        alpha=0.7,
+                    )
         _finish(axes, [name.replace("_macro", "") for name in names], role)
     drawn = bool(summary.resampled.n_units)
     _explain(
@@ -95,7 +103,7 @@ def _draw(
     deviation: bool = False,
 ) -> None:
     """Plot means as dots and single runs as ticks."""
-    colour = f"C{number}"
+    colour = palette.COMPARED[number]
     for place, spread in zip(places, spreads, strict=True):
         if spread.mean is None:
             continue
@@ -119,7 +127,14 @@ def _finish(axes: Axes, names: Sequence[str], title: str) -> None:
 def _explain(figure: Figure, summary: RunSummary, line: str | None) -> None:
     """Add a legend below for systems and lines."""
     keys = [
-        Line2D([], [], color=f"C{number}", marker="os"[number], linestyle="", label=_told(system))
+        Line2D(
+            [],
+            [],
+            color=palette.COMPARED[number],
+            marker="os"[number],
+            linestyle="",
+            label=_told(system),
+        )
         for number, system in enumerate(summary.systems)
     ]
     if any(len(system.runs) > 1 for system in summary.systems):
@@ -135,5 +150,5 @@ def _told(system: SystemRuns) -> str:
     if len(system.runs) == 1:
         name = f"{first.parent.name}/{first.name}"
     else:
-        name = f"{first.parent.name}, {len(system.runs)} runs"
+        name = f"{first.parent.name}, {count_of(len(system.runs), 'run')}"
     return f"{system.name}: {name if len(name) <= MAX_LETTERS else f'...{name[-MAX_LETTERS:]}'}"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from desed_task.errors import count_of
 from desed_task.file_names import escape_name, printable
 from desed_task.mean_teacher import ROLES
 from local.corpora import DEVTEST, MAESTRO_VALIDATION
@@ -273,9 +274,9 @@ def _resampling_notes(summary: RunSummary) -> list[str]:
     )
     notes = [
         f"[low, high]: {100 * CONFIDENCE_LEVEL:g} % intervals by the bootstrap, "
-        f"{summary.n_resamples} resamples of {drawn}, seed {summary.seed}; normal, with the "
-        "bootstrap's bias removed, so an interval is not centred on its value. "
-        "MAESTRO is resampled by recording, because its clips overlap.",
+        f"{count_of(summary.n_resamples, 'resample')} of {drawn}, seed {summary.seed}; normal, "
+        "with the bootstrap's bias removed, so an interval is not centred on its value. MAESTRO "
+        "is resampled by recording, because its clips overlap.",
         "Each metric is computed from the resampled clips as in a test: PSDS of psds_eval from its "
         "thresholds, that of sed_scores_eval from all, F1 at its best threshold from the best "
         "of the resample. Runs are not resampled: an interval is that of the mean over these runs "
@@ -285,8 +286,8 @@ def _resampling_notes(summary: RunSummary) -> list[str]:
         notes.append(
             "A against B: both on the same resampled clips; p is two-sided, from the "
             "bias-corrected difference over its standard error; p, Holm is corrected for the "
-            f"{len(summary.differences)} comparisons of the table. A difference may still come "
-            "from the choice of seeds: compare it with ±."
+            f"{count_of(len(summary.differences), 'comparison')} of the table. A difference may "
+            "still come from the choice of seeds: compare it with ±."
         )
     return notes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation.scores import Floats
 from desed_task.mean_teacher import ROLES
 from desed_task.parallel import Progress, progress_of
@@ -135,9 +135,10 @@ def _check_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
     other = [name for name in ("truth", "durations") if stored.get(name) != now[name]]
     if other:
         raise InputError(
-            f"{' and '.join(other)} of {corpus.title} ({now['n_events']} events) are not those of "
-            f"the test of {run.folder} ({stored.get('n_events')} events); the tables have changed "
-            "since: test the run again"
+            f"{' and '.join(other)} of {corpus.title} ({count_of(now['n_events'], 'event')}) are "
+            f"not those of the test of {run.folder} "
+            f"({count_of(stored.get('n_events', 0), 'event')}); the tables have changed since: "
+            "test the run again"
         )
 
 

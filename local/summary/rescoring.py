@@ -13,7 +13,7 @@ import numpy as np
 from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import probe
 from desed_task.dataio.annotations import read_strong_table
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation import clip_counts, fscores
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import (
@@ -25,6 +25,7 @@ from desed_task.evaluation.scores import (
     match_clips,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
+from desed_task.file_names import looked_up_from
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
@@ -101,8 +102,9 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     lost = [c for c in untold if c not in files]
     if lost:
         raise InputError(
-            f"{durations}: lacks {len(lost)} clips that are not in {folder} either (e.g. "
-            f"{lost[0]}); add their durations to the table or put their audio there"
+            f"{durations}: lacks {count_of(len(lost), 'clip that is', 'clips that are')} not in "
+            f"{folder} either (e.g. {lost[0]}); add their durations to the table or put their "
+            "audio there"
         )
     loaded = LoadedCorpus(
         corpus,
@@ -208,6 +210,7 @@ def read_scores(path: Path) -> Scores:
         with np.load(path, allow_pickle=False) as stored:
             return Scores.from_arrays(stored, "postprocessed")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; test the run again") from None
+        where = looked_up_from(path)
+        raise InputError(f"{path}: no such file{where}; test the run again") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not scores of a test ({error}); test the run again") from None

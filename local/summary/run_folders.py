@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from desed_task.errors import InputError
+from desed_task.atomic_files import read_text
+from desed_task.errors import InputError, command_name, count_of
+from desed_task.file_names import looked_up_from
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint
 from local.config import RecipeConfig, load_config, read_yaml
@@ -30,7 +32,9 @@ from local.scoring.metrics import HIT_ONLY
 
 # Metrics that every test writes and a summary shows first.
 MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
-RETEST_REMEDY = "test them on the same data with train_pretrained.py --test_from_checkpoint"
+RETEST_REMEDY = (
+    f"test them on the same data with {command_name('train_pretrained.py')} --test_from_checkpoint"
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,8 @@ def open_run(folder: Path) -> FinishedRun:
         InputError: if it is not a run folder, or its test is unfinished.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; give run folders, LOG_DIR/version_N")
+        where = looked_up_from(folder)
+        raise InputError(f"{folder}: no such folder{where}; give run folders, LOG_DIR/version_N")
     path = folder / results.RESULTS_FILE
     if not path.is_file():
         raise InputError(_unfinished(folder))
@@ -140,8 +145,8 @@ def _energy(folder: Path) -> dict[str, float]:
         if not path.is_file():
             continue
         try:
-            with path.open(encoding="utf-8", newline="") as lines:
-                parts = [float(line["energy_consumed"]) for line in csv.DictReader(lines)]
+            lines = csv.DictReader(read_text(path).splitlines())
+            parts = [float(line["energy_consumed"]) for line in lines]
         except (KeyError, ValueError, TypeError) as error:
             raise InputError(
                 f"{path}: not a table of codecarbon ({error!r}); restore or delete it"
@@ -223,8 +228,9 @@ def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
     other = sorted(set(first.metrics) ^ set(run.metrics))
     if other:
         return [
-            f"{run.folder}: other metrics than {first.folder}, {len(other)} differ "
-            f"({examples(other)}); test both with one version of the recipe"
+            f"{run.folder}: other metrics than {first.folder}, "
+            f"{count_of(len(other), 'differs', 'differ')} ({examples(other)}); test both with "
+            "one version of the recipe"
         ]
     differing = {
         label
@@ -236,9 +242,9 @@ def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
     if not differing:
         return []
     return [
-        f"{run.folder}: other scored classes than {first.folder}, {len(differing)} differ "
-        f"({examples(sorted(differing))}), so means over classes cannot be compared; "
-        f"{RETEST_REMEDY}"
+        f"{run.folder}: other scored classes than {first.folder}, "
+        f"{count_of(len(differing), 'differs', 'differ')} ({examples(sorted(differing))}), so "
+        f"means over classes cannot be compared; {RETEST_REMEDY}"
     ]
 
 
@@ -251,13 +257,14 @@ def _clip_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
     for corpus in TEST:
         counts = [one.content["clips"].get(corpus.name, 0) for one in (first, run)]
         heading = (
-            f"{run.folder}: tested on {counts[1]} clips of {corpus.title}, {first.folder} on "
-            f"{counts[0]}"
+            f"{run.folder}: tested on {count_of(counts[1], 'clip')} of {corpus.title}, "
+            f"{first.folder} on {counts[0]}"
         )
         if corpus in first.clip_ids and corpus in run.clip_ids:
             differing = sorted(set(first.clip_ids[corpus]) ^ set(run.clip_ids[corpus]))
             if differing:
-                named = f"{len(differing)} clips differ ({examples(differing)})"
+                counted = count_of(len(differing), "clip differs", "clips differ")
+                named = f"{counted} ({examples(differing)})"
                 problems.append(f"{heading}: {named}; {RETEST_REMEDY}")
         elif counts[0] != counts[1]:
             problems.append(f"{heading}; {RETEST_REMEDY}")

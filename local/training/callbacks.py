@@ -134,7 +134,10 @@ class RunDescription(Callback):
 
 
 def git_commit() -> str:
-    """The checked-out commit, with "+" if files are modified; "" outside git."""
+    """The checked-out commit, with "+" if files are modified; "" outside git, and where it is git's
+    of another project, in whose folder we are installed."""
+    if not (ROOT / ".git").exists():
+        return ""
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],

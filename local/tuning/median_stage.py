@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 
 from desed_task.atomic_files import atomic_path, sha256_of, write_text_atomic
 from desed_task.checkpoints.safe_load import load_safely
+from desed_task.errors import command_line
 from local.checkpoints.restore import config_of_checkpoint
 from local.classes_dict import CLASSES
 from local.cli.redaction import redact_address
@@ -86,9 +88,8 @@ def tune_medians(
     drawn = {f"{MEDIAN_PREFIX}{label}": n for label, n in zip(CLASSES, best, strict=True)}
     heading = f"median filters of {checkpoint.name}, {plan.objective}: {objective(best).total:.6f}"
     write_config(path, config, drawn, heading)
-    print(
-        f"apply it with: train_pretrained.py --conf_file {path} --test_from_checkpoint {checkpoint}"
-    )
+    words = f"--conf_file {quote(str(path))} --test_from_checkpoint {quote(str(checkpoint))}"
+    print(f"apply it with: {command_line('train_pretrained.py', words)}")
     return path
 
 

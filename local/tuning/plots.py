@@ -12,12 +12,13 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.atomic_files import atomic_path
+from local.pictures import palette
+from local.pictures.log_axes import label_log_axis
 
 TARGET_NAME = "objective"
 DPI = 120
@@ -25,7 +26,7 @@ SLICES_PER_ROW = 6
 
 CURVES_DPI = 110
 PANELS_PER_ROW = 6
-CURVE_MARKS = {"before": ("tab:grey", "o"), "chosen": ("tab:orange", "D")}
+CURVE_MARKS = {"before": (palette.OTHER, "o"), "chosen": (palette.CHOSEN, "D")}
 
 
 def completed_trials(study: Study) -> list[FrozenTrial]:
@@ -71,8 +72,9 @@ def plot_history(trials: Sequence[FrozenTrial]) -> Figure:
     axes = figure.subplots()
     numbers = [trial.number for trial in trials]
     values = [float(trial.value or 0.0) for trial in trials]
-    axes.plot(numbers, values, "o", label="trial")
-    axes.step(numbers, np.maximum.accumulate(values), where="post", label="best so far")
+    axes.plot(numbers, values, "o", color=palette.COMPARED[0], label="trial")
+    best = np.maximum.accumulate(values)
+    axes.step(numbers, best, where="post", color=palette.CHOSEN, label="best so far")
     axes.set(xlabel="trial", ylabel=TARGET_NAME)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
@@ -84,7 +86,7 @@ def plot_importances(found: dict[str, float]) -> Figure:
     figure = Figure(figsize=(8, 1 + 0.3 * len(found)))
     axes = figure.subplots()
     paths = list(found)[::-1]
-    bars = axes.barh(paths, [found[path] for path in paths])
+    bars = axes.barh(paths, [found[path] for path in paths], color=palette.COMPARED[0])
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.set(xlabel=f"importance for the {TARGET_NAME}")
     axes.margins(x=0.1)
@@ -114,10 +116,11 @@ def _slice(axes: Axes, path: str, trials: Sequence[FrozenTrial]) -> None:
         values = [drawn.choices.index(value) for value in values]
     elif drawn.log:
         axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    # Later trials are darker.
+        label_log_axis(axes.xaxis, min(values), max(values))
     ages = [trial.number for trial in trials]
-    axes.scatter(values, [trial.value for trial in trials], c=ages, cmap="Blues", edgecolors="grey")
+    axes.scatter(
+        values, [trial.value for trial in trials], c=ages, cmap=palette.AGES, edgecolors="grey"
+    )
     axes.set_title(path, fontsize="small")
 
 
@@ -141,7 +144,7 @@ def plot_median_curves(
     figure = Figure(figsize=(2.4 * columns, 0.6 + 2.1 * rows), layout="constrained")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for (label, of), axes in zip(values.items(), panels, strict=False):
-        axes.plot(list(of), list(of.values()), color="tab:blue", linewidth=1.2)
+        axes.plot(list(of), list(of.values()), color=palette.COMPARED[0], linewidth=1.2)
         for name, (colour, marker) in CURVE_MARKS.items():
             length = marked[name][label]
             if length in of:

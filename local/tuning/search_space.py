@@ -22,12 +22,20 @@ from pydantic import Field, ValidationError
 
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
-from local.config import TUNING_SECTION, RecipeConfig, check_config, read_yaml, validation_problems
+from local.config import (
+    SHIPPED,
+    TUNING_SECTION,
+    RecipeConfig,
+    check_config,
+    find_shipped,
+    read_yaml,
+    validation_problems,
+)
 from local.config_schema import StrictModel
 
 TuningStage = Literal["training", "postprocessing"]
 Value = int | float | str | bool | None
-DEFAULT_FILE = Path(__file__).resolve().parents[2] / "confs" / "optuna.yaml"
+DEFAULT_FILE = SHIPPED / "optuna.yaml"
 EVERY_CLASS = "*"
 TUNED_SECTIONS = ("training", "scaler", "opt", "feats", "net")
 # With other values of these, a trial's objective could not be compared with the others'.
@@ -205,9 +213,7 @@ def read_tuning_config(path: str | Path) -> TuningConfig:
     Raises:
         InputError: with all mistakes of the section.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; see confs/optuna.yaml")
-    tree = read_yaml(Path(path))
+    tree = read_yaml(find_shipped(path))
     section = tree.get(TUNING_SECTION) if isinstance(tree, dict) else None
     try:
         return TuningConfig.model_validate({} if section is None else section)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from desed_task.errors import InputError
-from desed_task.file_names import is_utf8
+from desed_task.file_names import is_utf8, looked_up_from
 from local.cli.redaction import redact, redact_address
 
 DATABASE_FILE = "optuna-sed.db"
@@ -71,7 +71,8 @@ def open_storage(url: str, *, make: bool = True) -> BaseStorage:
         if not is_utf8(path):
             raise InputError(f"{origin}: the path is not UTF-8; rename it or give another")
         if not make and not path.exists():
-            raise InputError(f"{origin}: no such file; nothing was tuned there yet")
+            where = looked_up_from(path)
+            raise InputError(f"{origin}: no such file{where}; nothing was tuned there yet")
         path.parent.mkdir(parents=True, exist_ok=True)
     if is_journal(url):
         if path.is_dir():

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import Progress, progress_of, write_line
 from local.checkpoints.revision import REVISION
 from local.cli.redaction import redact_address
@@ -194,7 +194,7 @@ class Tuner:
     def _tell_beginning(self) -> None:
         done, wanted = self.shared_study.n_ended, self.plan.n_trials
         print(f"study {self.plan.study_name} in {redact_address(self.plan.storage)}: ", end="")
-        print(f"{done} of {wanted} trials exist")
+        print(f"{done} of {count_of(wanted, 'trial')} {agree(done, 'exists', 'exist')}")
         print(f"jobs: {', '.join(str(slot) for slot in self.slots)}", flush=True)
 
     def _loop(self) -> None:

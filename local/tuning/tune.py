@@ -1,24 +1,23 @@
-"""Run the stages of optuna_pretrained.py."""
+"""Run the stages of optuna_pretrained.py.
+
+What takes seconds to import is imported once the arguments are known to be right.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from desed_task.errors import InputError
+from local.checkpoints.given import given_checkpoint
+from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import OwnFiles, own_outputs
-from local.config import load_config
-from local.tuning import report, training_stage
+from local.config import find_shipped, load_config
 from local.tuning.search_space import Space, TuningStage, read_tuning_config
-from local.tuning.storage import DATABASE_FILE, default_url
-from local.tuning.study_log import (
-    BEST_FILE,
-    LOG_FILE,
-    MEDIAN_REPORT_FOLDER,
-    REPORT_FOLDER,
-    SCORES_FOLDER,
-)
-from local.tuning.workers.device_slots import choose_slots
+
+if TYPE_CHECKING:
+    from local.tuning.training_stage import TuningPlan
 
 STUDY_NAMES = {"training": "tuning_train", "postprocessing": "tuning_postprocessing"}
 FAST_TRIALS = 2
@@ -33,19 +32,20 @@ def tune(args: argparse.Namespace) -> int:
     Raises:
         InputError: for invalid arguments, data or storage.
     """
-    config = load_config(args.conf_file, args.overrides)
-    origin, log_dir = args.space or args.conf_file, Path(args.log_dir)
+    conf_file = find_shipped(args.conf_file)
+    config = load_config(conf_file, args.overrides)
     checkpoint = args.test_from_checkpoint
     stage: TuningStage = "training" if checkpoint is None else "postprocessing"
-    if args.sweep and checkpoint is None:
-        raise InputError("--sweep: belongs to stage two; give --test_from_checkpoint too")
-    if args.report and checkpoint is not None:
-        raise InputError(
-            "--report: belongs to stage one; a search of median filters writes its own report"
-        )
+    _check_flags(args)
+    origin = str(find_shipped(args.space) if args.space else conf_file)
     space = Space.load(origin, stage)
     space.check(config, origin)
     n_trials = FAST_TRIALS if args.fast_dev_run else read_tuning_config(origin).n_trials
+    with leaving_at_once():
+        from local.tuning import report, study_log, training_stage
+        from local.tuning.storage import default_url
+
+    log_dir = Path(args.log_dir)
     plan = training_stage.TuningPlan(
         config,
         space,
@@ -55,29 +55,47 @@ def tune(args: argparse.Namespace) -> int:
         args.n_trials or n_trials,
         *(args.timeout, args.objective, args.fast_dev_run, not args.no_pruning, args.keep),
     )
-    reports = log_dir / (REPORT_FOLDER if checkpoint is None else MEDIAN_REPORT_FOLDER)
-    files = [log_dir / BEST_FILE, reports / report.TRIALS_FILE]
+    of_stage = study_log.REPORT_FOLDER if checkpoint is None else study_log.MEDIAN_REPORT_FOLDER
+    files = [log_dir / study_log.BEST_FILE, log_dir / of_stage / report.TRIALS_FILE]
     legacy = not OwnFiles(log_dir).exists and _holds_study(log_dir)
     with own_outputs(log_dir, files, overwrite=args.overwrite, recognise=lambda path: legacy):
         _run_stage(plan, args)
     return 0
 
 
+def _check_flags(args: argparse.Namespace) -> None:
+    checkpoint = args.test_from_checkpoint
+    if args.sweep and checkpoint is None:
+        raise InputError("--sweep: belongs to stage two; give --test_from_checkpoint too")
+    if args.report and checkpoint is not None:
+        raise InputError(
+            "--report: belongs to stage one; a search of median filters writes its own report"
+        )
+    if checkpoint is not None:
+        args.test_from_checkpoint = given_checkpoint(checkpoint)
+
+
 def _holds_study(log_dir: Path) -> bool:
     """Whether a folder is that of a study, whose files are ours also without a record."""
+    from local.tuning.storage import DATABASE_FILE
+    from local.tuning.study_log import LOG_FILE, SCORES_FOLDER
+
     return any((log_dir / name).exists() for name in (LOG_FILE, DATABASE_FILE, SCORES_FOLDER))
 
 
-def _run_stage(plan: training_stage.TuningPlan, args: argparse.Namespace) -> None:
+def _run_stage(plan: TuningPlan, args: argparse.Namespace) -> None:
     if args.test_from_checkpoint is not None:
-        # Lightning takes seconds to import, which only these stages need.
-        from local.cli.devices import choose_device
-        from local.tuning.median_stage import tune_medians
+        with leaving_at_once():  # Lightning takes seconds, which only this stage needs
+            from local.cli.devices import choose_device
+            from local.tuning.median_stage import tune_medians
 
         device = choose_device(None).torch_device
         checkpoint = Path(args.test_from_checkpoint)
         tune_medians(plan, checkpoint, args.overrides, swept=args.sweep, device=device)
         return
+    from local.tuning import report, training_stage
+    from local.tuning.workers.device_slots import choose_slots
+
     if args.report:
         report.write_report(training_stage.open_study_log(plan))
         return

@@ -118,7 +118,7 @@ def test_a_whole_fetch_ends_with_everything_in_its_place(listed, conf, tmp_path)
 
     plan = generate(*fetch, "--dry_run", "--retry_gone")
     assert plan.returncode == 0, plan.stdout + plan.stderr
-    assert "to fetch: 1 clips" in plan.stdout and "unpacked and with clips" in plan.stdout
+    assert "to fetch: 1 clip" in plan.stdout and "unpacked and with clips" in plan.stdout
     listed.requests.clear()
     again = generate(*fetch)
     assert again.returncode == 0, again.stdout + again.stderr

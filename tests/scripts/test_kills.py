@@ -69,5 +69,5 @@ def test_differences_are_seen(tmp_path: Path) -> None:
         *(".left.tmp12345.tsv", "absent.tsv", "empty", "unlike.tsv"),
     ]
     assert [line.partition(": ")[2].split(":")[0] for line in found] == [
-        *("left over", "missing", "left over", "1 values differ"),
+        *("left over", "missing", "left over", "1 value differs"),
     ]

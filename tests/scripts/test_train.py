@@ -319,7 +319,7 @@ class StopBeforeLast(run.Callback):
 
 def test_epochs_that_are_never_validated_are_told_of(extracted):
     changes = ["training.n_epochs=5", "training.validation_interval=2"]
-    with pytest.warns(UserWarning, match=r"does not divide n_epochs \(5\): the last 1 epochs"):
+    with pytest.warns(UserWarning, match=r"does not divide n_epochs \(5\): the last 1 epoch is"):
         load_config(extracted, changes)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from desed_task.atomic_files import PathLike
 from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_end
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 INSTALL_HINT = (
     "install ffmpeg (apt-get install ffmpeg, or conda install -c conda-forge ffmpeg) or the "
@@ -197,7 +197,7 @@ class DecodedSound:
                 "split it and convert the parts"
             )
         if faults:
-            number = f"{len(faults)} error{'s' * (len(faults) > 1)}"
+            number = count_of(len(faults), "error")
             warnings.warn(
                 f"{self._path}: decoded with {number} ({faults[0]}), so that parts of it may be "
                 "missing or wrong; fetch or copy it again",

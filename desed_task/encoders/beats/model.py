@@ -24,10 +24,14 @@ from torch import Tensor, nn
 from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.encoders.beats.encoder import BeatsConfig, Encoder, EncoderLayer
 from desed_task.encoders.beats.weight_names import StateDict, from_published, to_published
+from desed_task.encoders.beats.weights_file import (
+    BEATS_SAMPLE_RATE,
+    SOURCE,
+    find_beats,
+)
 from desed_task.encoders.kaldi_fbank import KaldiFbank
 from desed_task.errors import InputError
 
-BEATS_SAMPLE_RATE = 16000
 N_MELS = 128
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
@@ -100,12 +104,6 @@ _SUPPORTED = {
     "gru_rel_pos": True,
     "deep_norm": True,
 }
-# Both spellings of the file's name are in use.
-_FILE_NAMES = ("BEATs_iter3_plus_AS2M.pt", "BEATS_iter3_plus_AS2M.pt")
-_SOURCE = (
-    "get BEATs_iter3+ (AS2M), the self-supervised one, from the README of "
-    "https://github.com/microsoft/unilm/tree/master/beats"
-)
 
 
 def check_beats(beats: Beats, *, size: int, sample_rate: int) -> None:
@@ -131,20 +129,6 @@ def check_beats(beats: Beats, *, size: int, sample_rate: int) -> None:
         )
 
 
-def find_beats(path: PathLike) -> Path:
-    """The checkpoint at `path`, or beside it under the file's other spelling.
-
-    Raises:
-        InputError: it is missing; the message states where to get it.
-    """
-    wanted = Path(path)
-    names = _FILE_NAMES if wanted.name in _FILE_NAMES else ()
-    for candidate in (wanted, *(wanted.with_name(name) for name in names)):
-        if candidate.is_file():
-            return candidate
-    raise InputError(f"{wanted}: no such file of BEATs weights; {_SOURCE} and put it there")
-
-
 def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:
     """Load a self-supervised BEATs in the published file format.
 
@@ -167,9 +151,9 @@ def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:
         model = Beats(config)
         model.load_state_dict(from_published(state, config.encoder_layers), strict=True)
     except KeyError as error:
-        raise InputError(f"{found}: {error} is missing: an incomplete BEATs; {_SOURCE}") from None
+        raise InputError(f"{found}: {error} is missing: an incomplete BEATs; {SOURCE}") from None
     except RuntimeError as error:
-        raise InputError(f"{found}: its weights do not fit its cfg; {_SOURCE}: {error}") from None
+        raise InputError(f"{found}: its weights do not fit its cfg; {SOURCE}: {error}") from None
     return model.requires_grad_(False).eval().to(device)
 
 
@@ -178,10 +162,10 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], StateDict]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: not a file of weights ({reason}); {_SOURCE}") from None
+        raise InputError(f"{path}: not a file of weights ({reason}); {SOURCE}") from None
     keys = set(checkpoint) if isinstance(checkpoint, dict) else set()
     if not {"cfg", "model"} <= keys:
-        raise InputError(f"{path}: not a BEATs checkpoint (no `cfg` and `model`); {_SOURCE}")
+        raise InputError(f"{path}: not a BEATs checkpoint (no `cfg` and `model`); {SOURCE}")
     return dict(checkpoint["cfg"]), dict(checkpoint["model"])
 
 
@@ -189,11 +173,11 @@ def _refuse_unsupported(cfg: Mapping[str, Any], path: Path) -> None:
     if cfg.get("finetuned_model"):
         raise InputError(
             f"{path}: a fine-tuned BEATs, whose last layers were fitted to AudioSet's classes; the "
-            f"baseline takes the self-supervised one: {_SOURCE}"
+            f"baseline takes the self-supervised one: {SOURCE}"
         )
     other = [f"{k} = {cfg[k]!r}" for k, v in _SUPPORTED.items() if k in cfg and cfg[k] != v]
     if other:
-        raise InputError(f"{path}: a kind of BEATs not supported ({', '.join(other)}); {_SOURCE}")
+        raise InputError(f"{path}: a kind of BEATs not supported ({', '.join(other)}); {SOURCE}")
 
 
 # Sizes of the random BEATs that replaces the real one in the mini corpus.

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 from desed_task.parallel import write_line
 from local.cli.exit_status import StoppedError
 from local.cli.redaction import redact
@@ -192,10 +193,11 @@ def _put(
         unpacked[name] = _put_one(layout, source, archive, again, overwrite, stop, progress)
     missing = list(missing_paths(layout, source))
     if missing:
+        where = looked_up_from(missing[0])
         raise InputError(
             f"{names[0]}: unpacked below {layout.basedir / source.into}, but {missing[0]} is "
-            "missing where the configuration expects it; compare both, then correct the "
-            "configuration, or into and keep_from in the table of sources"
+            f"missing where the configuration expects it{where}; compare both, then correct "
+            "the configuration, or into and keep_from in the table of sources"
         )
     for name, record in records.items():
         record.finish(unpacked[name])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import requests
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 
 _TRY_AGAIN = (408, 425, 429)
 _OTHER_PLACE = (
@@ -111,8 +111,8 @@ def _whole(response: requests.Response, size: int | None) -> BodyInfo:
     total = _number(headers.get("Content-Length"))
     if total is not None and size is not None and total != size:
         raise InputError(
-            f"{response.url}: has {total} bytes instead of {size}, so it is a different file; "
-            f"{_OTHER_PLACE}"
+            f"{response.url}: has {count_of(total, 'byte')} instead of {size}, so it is a "
+            f"different file; {_OTHER_PLACE}"
         )
     if total is None and "chunked" not in headers.get("Transfer-Encoding", "").lower():
         total = size

@@ -24,7 +24,7 @@ from pathlib import Path
 import requests
 import urllib3
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.cli.exit_status import StoppedError
 from local.prep.download.http_response import (
     BodyInfo,
@@ -134,7 +134,7 @@ def file_mismatch(path: Path, size: int | None, checksum: str | None) -> str | N
     """Describe how a file differs from the expected size or checksum; None if it does not."""
     there = path.stat().st_size
     if size is not None and there != size:
-        return f"has {there} bytes instead of {size}"
+        return f"has {count_of(there, 'byte')} instead of {size}"
     if checksum is None:
         return None
     kind, _, wanted = checksum.partition(":")
@@ -205,13 +205,13 @@ class _Fetch:
             raise StoppedError(f"{name}: stopped; {self._so_far()}")
 
     def _so_far(self) -> str:
-        return f"{self.part.size} bytes received"
+        return f"{count_of(self.part.size, 'byte')} received"
 
     def _given_up(self, fault: RetryableError, failures: int) -> str:
         return (
-            f"{self.remote.url}: {fault}, {failures} times in a row; {self._so_far()} and kept. "
-            "Run the same command again to resume, set HTTPS_PROXY behind a proxy, or fetch from "
-            "another server with --mirror"
+            f"{self.remote.url}: {fault}, {count_of(failures, 'time')} in a row; "
+            f"{self._so_far()} and kept. Run the same command again to resume, set HTTPS_PROXY "
+            "behind a proxy, or fetch from another server with --mirror"
         )
 
     def _connect_once(self) -> None:

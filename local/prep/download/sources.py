@@ -7,8 +7,10 @@ from pathlib import Path, PurePosixPath
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
+from desed_task.atomic_files import read_text
 from desed_task.errors import InputError
 from local.cli.redaction import redact_address
+from local.config import find_shipped
 from local.config_schema import Data, StrictModel
 from local.prep.layout import DATA_PARTS
 
@@ -142,12 +144,10 @@ def load_sources(path: str | Path = SOURCES_FILE) -> SourceTable:
     Raises:
         InputError: the file is missing or not YAML, or rows are wrong (all are named).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such table of sources; the usual one is {SOURCES_FILE}")
+    path = find_shipped(path, "no such table of sources", (Path(SOURCES_FILE).name,))
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        tree = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
     try:
         return SourceTable.model_validate(tree)

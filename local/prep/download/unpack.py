@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from desed_task.atomic_files import atomic_path
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.parallel import Progress, progress_of
 from local.cli.own_files import is_beginning
 from local.prep.download.archive_members import TarReader, ZipReader, link_target, safe_path
@@ -229,16 +229,17 @@ def _check_size(archive: Path, folder: Path, total: int) -> None:
     packed = archive.stat().st_size
     if total > max(_MOST_TIMES_LARGER * packed, _SMALL_BYTES):
         raise InputError(
-            f"{archive}: would unpack from {packed} to {total} bytes, which audio never does; "
-            "not unpacked"
+            f"{archive}: would unpack from {packed} to {count_of(total, 'byte')}, which audio "
+            "never does; not unpacked"
         )
     with explain_full_disk(folder, "nothing was unpacked"):
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     if total > free:
         raise InputError(
-            f"{archive}: unpacks to {total} bytes, but {folder} has room for {free}; the archive "
-            "is kept. Free some space or give another --basedir, then run the same command again"
+            f"{archive}: unpacks to {count_of(total, 'byte')}, but {folder} has room for {free}; "
+            "the archive is kept. Free some space or give another --basedir, then run the same "
+            "command again"
         )
 
 
@@ -291,6 +292,6 @@ class _Work(NamedTuple):
                     self.bar.update(len(block))
                     self.check()
             if written != size:
-                raise EOFError(f"{name} has {written} bytes instead of {size}")
+                raise EOFError(f"{name} has {count_of(written, 'byte')} instead of {size}")
             if self.guarded is not None:
                 refuse_other_content(target, temporary, self.guarded)

@@ -22,10 +22,11 @@ import numpy as np
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.audio.resampling import Bits
+from desed_task.encoders.beats.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from desed_task.parallel import available_cores, track
 from local.cli.own_files import own_outputs
-from local.config import load_config
+from local.config import SHIPPED, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.prep.layout import DataLayout
 from local.prep.mini_corpus.annotators import format_annotation, soft_labels
@@ -46,9 +47,7 @@ from local.prep.resample import note_on_16_bits, settled_formats
 
 # Increased whenever the same seed gives other sounds or labels.
 VERSION = 1
-BEATS_FILE = "beats_mini.pt"
 _METADATA = "maestro_real/metadata/development_metadata.csv"
-_CONFIG = Path(__file__).parents[3] / "confs" / "pretrained.yaml"
 _MADE_TABLES = (
     "synth_val_dur",
     "test_dur",
@@ -93,7 +92,7 @@ class MiniCorpusPlan(NamedTuple):
             yield from (folder / clip.name for clip in planned)
         keys = [kind.table_key for kind, _ in self.clips if kind.table_key] + list(_MADE_TABLES)
         yield from (self.layout.made(key) for key in keys)
-        yield self.layout.basedir / BEATS_FILE
+        yield self.layout.basedir / MINI_BEATS
 
 
 def make_mini_corpus(
@@ -142,14 +141,14 @@ def make_mini_corpus(
     with own_outputs(basedir, [], overwrite=overwrite):
         _write_tables(plan, sizes, seed)
     _prepare(plan.layout, bits, jobs, progress, overwrite)
-    _write_beats(basedir / BEATS_FILE, seed)
+    _write_beats(basedir / MINI_BEATS, seed)
     write_json_atomic(basedir / MINI_CORPUS_MARKER, {**wanted, "complete": True})
     if progress:
         print(f"{basedir}: the mini corpus (seed {seed}) is complete")
 
 
 def _plan(basedir: Path, sizes: MiniSizes, seed: int) -> MiniCorpusPlan:
-    layout = DataLayout(load_config(_CONFIG).data, basedir, basedir)
+    layout = DataLayout(load_config(SHIPPED / "pretrained.yaml").data, basedir, basedir)
     clips = tuple((kind, plan_set(kind, sizes, seed)) for kind in MINI_CLIP_SETS)
     return MiniCorpusPlan(layout, clips, tuple(plan_recordings(sizes, seed)))
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from desed_task.audio.files import remove_stale_wavs
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.parallel import Progress, progress_of, write_line
 from local.cli.exit_status import StoppedError
 from local.cli.redaction import redact
@@ -182,7 +182,12 @@ class _Work:
         failures = [(self._folder / name, f"{name}: {why}") for name, why in self._failed.items()]
         closed = self._youtube.rate_limiter.closed
         if closed is not None and self._left:
-            failures.append((self.table.path, f"{title}: {self._left} clips are left; {closed}"))
+            failures.append(
+                (
+                    self.table.path,
+                    f"{title}: {count_of(self._left, 'clip is', 'clips are')} left; {closed}",
+                )
+            )
         return tuple(failures)
 
     def _settle(self, future: Future[None], name: str, bar: Progress) -> None:

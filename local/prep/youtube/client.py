@@ -27,6 +27,7 @@ from typing import NamedTuple
 from desed_task.atomic_files import atomic_path
 from desed_task.audio.files import probe
 from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
 from local.prep.youtube.errors import ClipError, Failure, classify_error, last_line, shorten_message
 from local.prep.youtube.rate_limit import GaveUpError, RateLimiter, RateLimits
 from local.prep.youtube.subprocesses import CompletedRun, Subprocesses, TimeLimitError
@@ -101,7 +102,8 @@ class YouTubeClient:
         """
         if self.cookies is not None and not self.cookies.is_file():
             raise InputError(
-                f"--cookies {self.cookies}: no such file; export it from a browser (docs/data.md)"
+                f"--cookies {self.cookies}: no such file{looked_up_from(self.cookies)}; export it "
+                "from a browser (docs/data.md)"
             )
         _ = self._programs
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from desed_task.audio.resampling import Bits
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.prep.layout import DataLayout
 from local.prep.youtube.client import CLIP_RATE, YouTubeClient
 from local.prep.youtube.clip_sets import (
@@ -76,8 +76,9 @@ class AudiosetPlan:
             counts = f"{row.listed:>8}{row.gone:>8}{len(row.seconds):>10}"
             lines.append(f"{row.title:<34}{row.problem or counts}")
         lines.append(
-            f"to fetch: {self.left} clips, {self.needed / 1e9:.1f} GB with their 16 kHz siblings; "
-            f"at one in {self.pause_s:g} s it takes {self.left * self.pause_s / 3600:.0f} hours"
+            f"to fetch: {count_of(self.left, 'clip')}, {self.needed / 1e9:.1f} GB with their 16 "
+            f"kHz siblings; at one in {self.pause_s:g} s it takes "
+            f"{count_of(round(self.left * self.pause_s / 3600), 'hour')}"
         )
         return "\n".join([*lines, self.problem] if self.problem else lines)
 

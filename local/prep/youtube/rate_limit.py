@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from desed_task.errors import count_of
 from local.prep.youtube.subprocesses import Subprocesses
 
 _LOOK_S = 0.5
@@ -100,9 +101,10 @@ class RateLimiter:
             self._gone += not self._fetched
             if self._gone == self._limits.most_gone:
                 self._close(
-                    f"the first {self._gone} requested clips are all gone according to yt-dlp; if "
-                    "a browser plays them, update yt-dlp and run again with --retry_gone, if not, "
-                    "run again"
+                    "the first "
+                    f"{count_of(self._gone, 'requested clip is', 'requested clips are')} all gone "
+                    "according to yt-dlp; if a browser plays them, update yt-dlp and run again "
+                    "with --retry_gone, if not, run again"
                 )
 
     def failed(self, reason: str) -> None:
@@ -111,8 +113,8 @@ class RateLimiter:
             self._failures += 1
             if self._failures == self._limits.most_failed:
                 self._close(
-                    f"{self._failures} clips in a row failed, the last one with: {reason}; check "
-                    "the network, update yt-dlp, then run again"
+                    f"{count_of(self._failures, 'clip')} in a row failed, the last one with: "
+                    f"{reason}; check the network, update yt-dlp, then run again"
                 )
 
     def limited(self, asked_at: float, reason: str) -> None:
@@ -138,7 +140,7 @@ class RateLimiter:
             self._next = self._held_at + limits.limit_wait_s
             self._say(
                 f"YouTube asks to slow down ({reason}): waiting {limits.limit_wait_s / 60:.0f} "
-                f"minutes, {self._holds} of {limits.limit_waits} times"
+                f"minutes, {self._holds} of {count_of(limits.limit_waits, 'time')}"
             )
 
     def close(self, reason: str) -> None:

@@ -17,6 +17,12 @@ from local.tuning.workers.device_slots import DeviceSlot
 from local.tuning.workers.messages import TrialJob, TrialOutcome, ValidationProgress
 
 ROOT = Path(__file__).resolve().parents[3]
+# As `python -m` does, but from our folder: the current one may hold another package `local`.
+START = """
+import runpy, sys
+sys.path[:] = [sys.argv.pop(1), *filter(None, sys.path)]
+runpy.run_module("local.tuning.workers.process", run_name="__main__", alter_sys=True)
+"""
 TRAIN_TARGET = "local.tuning.trial:train"
 KILLED = "killed by the system, usually for lack of memory"
 
@@ -81,13 +87,10 @@ class Worker:
 
     def _start(self) -> None:
         self._pipe, theirs = Pipe()
-        search = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-        variables = self.slot.environment(os.environ)
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, search))
         fd = theirs.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "local.tuning.workers.process", str(fd), self.target],
-            env=variables,
+            [sys.executable, "-c", START, str(ROOT), str(fd), self.target],
+            env=self.slot.environment(os.environ),
             pass_fds=(fd,),
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # the tuner handles Ctrl-C

@@ -130,7 +130,7 @@ def test_names_of_several_clips_are_refused(wanted, there, message):
 def test_what_is_found_under_another_name_is_counted():
     assert found_elsewhere({"a": "a"}) is None and found_elsewhere({}) is None
     assert found_elsewhere({"a": "a", "1": "x/1"}) == (
-        "1 of 2 clips are found under another spelling or folder (1 is x/1)"
+        "1 of 2 clips is found under another spelling or folder (1 is x/1)"
     )
     many = {str(number): f"x/{number}" for number in range(9)}
     assert found_elsewhere(many) == (

@@ -373,8 +373,8 @@ def one_clip_more(files, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (touched, r"1 wav files have changed \(e.g. short\)"),
-        (grown, r"1 wav files have changed \(e.g. short\)"),
+        (touched, r"1 wav file has changed \(e.g. short\)"),
+        (grown, r"1 wav file has changed \(e.g. short\)"),
         (extracted_again, "the embeddings file has changed"),
         (one_clip_more, "the embeddings file has changed"),
     ],

@@ -47,10 +47,10 @@ def test_the_trial_in_utf_16_is_read(trial):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (TEXT.replace("日", "x").encode("latin-1"), "is not UTF-8 text (line 2, byte 0xe4)"),
         (TEXT.encode("utf-8") + b"\xff\t0\t1\tDog\n", "is not UTF-8 text (line 4, byte 0xff)"),
-        (b"filename\r\xe9.wav\r", "is not UTF-8 text (line 2, byte 0xe9)"),
-        (TEXT.encode("utf-16-le"), "contains NUL bytes, as UTF-16 without a byte order mark"),
+        (b"filename\r\x81.wav\r", "is not UTF-8 text (line 2, byte 0x81)"),
+        (TEXT.encode("utf-32-le"), "contains NUL bytes, which no UTF-8 text has"),
+        (TEXT.encode("utf-16-le")[:-1], "contains NUL bytes, which no UTF-8 text has"),
         (TEXT.encode("utf-16")[:-1], "is not UTF-16 text (its end)"),
     ],
 )
@@ -59,6 +59,32 @@ def test_other_encodings_are_not_guessed(data, message, tmp_path):
     with pytest.raises(InputError) as refused:
         read_text_table(path, ("filename",))
     assert str(refused.value) == f"{path}: {message}; save it as UTF-8"
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"], ids=repr)
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        ("utf-16-le", "UTF-16 (little endian), e.g. 'ä/x.wav' in line 2"),
+        ("utf-16-be", "UTF-16 (big endian), e.g. 'ä/x.wav' in line 2"),
+        ("latin-1", "Windows-1252, the common extension of Latin-1, e.g. 'ä/x.wav' in line 2"),
+    ],
+)
+def test_an_encoding_that_is_assumed_is_named_once(encoding, told, newline, tmp_path):
+    text = TEXT.replace("日", "x").replace("\n", newline)
+    path = saved(tmp_path, text.encode(encoding))
+    with pytest.warns(UserWarning, match="read as") as caught:
+        events = [read_strong_table(path, VOCABULARY) for _ in range(2)][1]
+    assert events.clip_ids == ("ä/x", "b")
+    (warning,) = caught
+    message = "is not UTF-8 text and has no byte order mark; read as"
+    assert str(warning.message) == (f"{path}: {message} {told}; if that is wrong, save it as UTF-8")
+
+
+def test_the_curly_quotes_and_the_euro_of_windows_are_read(tmp_path):
+    path = saved(tmp_path, "filename\tduration\n“5 €”.wav\t1\n".encode("cp1252"))
+    with pytest.warns(UserWarning, match="“5 €”"):
+        assert read_durations(path) == {"“5 €”": 1.0}
 
 
 def test_quotes_stay_what_they_are(tmp_path):

@@ -92,7 +92,7 @@ def test_data_frames_hold_times_and_scores(scores):
 
 
 def test_clips_without_a_duration_are_named():
-    with pytest.raises(InputError, match=r"no duration for 1 clips \(e.g. b\)"):
+    with pytest.raises(InputError, match=r"no duration for 1 clip \(e.g. b\)"):
         check_durations(["a", "b"], {"a": 10.0})
 
 

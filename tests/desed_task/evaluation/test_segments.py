@@ -64,7 +64,7 @@ def test_overlapping_clips_are_averaged_and_a_recording_ends_where_it_ends():
 
 
 def test_a_recording_without_duration_is_named():
-    with pytest.raises(InputError, match=r"no duration for 1 clips \(e.g. r\)"):
+    with pytest.raises(InputError, match=r"no duration for 1 clip \(e.g. r\)"):
         overlap_add(constant_scores(r__000000__001000=0.2), {"q": 12.0})
 
 

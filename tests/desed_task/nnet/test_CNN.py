@@ -98,6 +98,6 @@ def test_lists_of_different_lengths_are_refused_together() -> None:
     with pytest.raises(InputError) as caught:
         CNN(**lists)
     assert str(caught.value).splitlines() == [
-        "net.padding has 1 entries, net.nb_filters 2; give one per block",
+        "net.padding has 1 entry, net.nb_filters 2; give one per block",
         "net.pooling has 3 entries, net.nb_filters 2; give one per block",
     ]

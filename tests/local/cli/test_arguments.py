@@ -8,6 +8,7 @@ import re
 import pytest
 
 from desed_task.errors import InputError
+from local.cli import arguments
 from local.cli.arguments import non_negative_seconds, parse_threshold, positive_int
 
 
@@ -52,3 +53,35 @@ def test_anything_else_is_told(text, reason):
 def test_what_is_no_such_number_is_named(kind, text, message):
     with pytest.raises(argparse.ArgumentTypeError, match=f"^{re.escape(message)}$"):
         kind(text)
+
+
+@pytest.mark.parametrize("value", ["all", "-1", "1,2", "", "²"])
+def test_a_gpu_that_is_no_number_is_refused_while_parsing(value, capsys):
+    parser = argparse.ArgumentParser()
+    arguments.add_gpus(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--gpus={value}"])
+    assert f"argument --gpus/--gpu: {value}: give 0 for the CPU or N" in capsys.readouterr().err
+    assert parser.parse_args(["--gpu", "2"]).gpus == "2"
+
+
+def test_all_folders_that_are_not_there_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    arguments.check_folders(["a", tmp_path / "a"], "")
+    with pytest.raises(InputError) as error:
+        arguments.check_folders(["a", "b", tmp_path / "c"], "give runs")
+    assert str(error.value) == (
+        f"b: no such folder (looked up from {tmp_path}); give runs\n"
+        f"{tmp_path / 'c'}: no such folder; give runs"
+    )
+
+
+def test_help_calls_commands_as_they_were_started(monkeypatch):
+    text = "Doc.\n\n    python predict.py a.wav\n\nSee train_pretrained.py."
+    monkeypatch.delenv("DESED_CONSOLE_COMMAND", raising=False)
+    assert arguments.command_parser(text).description == text
+    monkeypatch.setenv("DESED_CONSOLE_COMMAND", "desed-predict")
+    parser = arguments.command_parser(text)
+    assert parser.description == "Doc.\n\n    desed-predict a.wav\n\nSee desed-train."
+    assert parser.format_usage().startswith("usage: desed-predict ")

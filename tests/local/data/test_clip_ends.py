@@ -79,7 +79,7 @@ def table_of(tmp_path: Path, *rows: str) -> EventTable:
 
 
 def told_once(caught) -> str:
-    (warning,) = [w for w in caught if "begin after" in str(w.message)]
+    (warning,) = [w for w in caught if "its clip's end" in str(w.message)]
     return str(warning.message)
 
 
@@ -101,7 +101,7 @@ def test_a_duration_that_lies_is_refused_with_both_values(stated_s, file_s):
     with pytest.raises(InputError) as error:
         clip_ends.check_clip_durations(Path("d.tsv"), table, files)
     assert str(error.value).splitlines() == [
-        "d.tsv: wrong durations of 1 clips; correct or delete these rows, or delete the table and "
+        "d.tsv: wrong durations of 1 clip; correct or delete these rows, or delete the table and "
         "run generate_dcase_task4_2024.py to recreate it:",
         f"  - Straße 1: {stated_s:g} s in the table, {file_s:g} s in the file",
     ]
@@ -126,7 +126,7 @@ def test_a_lie_about_one_clip_ends_a_test_and_a_validation(corpus, key, stage, l
     with pytest.raises(InputError) as error:
         corpus(stage, **{key: change})
     text = str(error.value)
-    assert f"data.{key}: " in text and "wrong durations of 1 clips" in text
+    assert f"data.{key}: " in text and "wrong durations of 1 clip" in text
     assert f": {float(lie):g} s in the table, 10 s in the file" in text
     with pytest.raises(InputError, match="wrong durations"):
         corpus("fit", **{key: change})
@@ -149,7 +149,7 @@ def test_a_lie_about_a_recording_ends_a_test(corpus, lie):
 
     with pytest.raises(InputError) as error:
         corpus("test", real_maestro_val_dur=change)
-    assert "wrong durations of 1 recordings" in str(error.value)
+    assert "wrong durations of 1 recording" in str(error.value)
     assert f"{float(lie):g} s in the table, the last of its " in str(error.value)
 
 
@@ -208,7 +208,7 @@ def test_the_tuning_of_median_filters_is_refused_too(corpus, tmp_path):
 
     for part, key in (("devtest", "test_dur"), ("held_out", "synth_val_dur")):
         config = corpus.config(**{key: lie})
-        with pytest.raises(InputError, match="wrong durations of 1 clips"):
+        with pytest.raises(InputError, match="wrong durations of 1 clip"):
             teacher_scores(config, tmp_path / "no.ckpt", part, tmp_path, torch.device("cpu"))
 
 
@@ -244,7 +244,7 @@ def test_a_summary_refuses_lies_with_the_audio_or_with_the_scores(stored, lie):
         truth = read_truth(corpora.DEVTEST, config, clips["devtest"])
         return count_desed(random_scores(truth), truth, 2)
 
-    with pytest.raises(InputError, match=r"test_dur(\.tsv)?: wrong durations of 1 clips"):
+    with pytest.raises(InputError, match=r"test_dur(\.tsv)?: wrong durations of 1 clip"):
         count(config)
     assert count(stored(test_dur=lambda rows: rows)[0]).units
     # The scores of a clip that is cropped end half a second and a part of a frame before it does.
@@ -257,7 +257,7 @@ def test_a_summary_names_clips_of_unknown_duration(stored):
     if where == "with audio":
         assert read_truth(corpora.DEVTEST, config, clips["devtest"]).durations
         return
-    with pytest.raises(InputError, match=r"test_dur\.tsv: lacks 1 clips that are not in nowhere"):
+    with pytest.raises(InputError, match=r"test_dur\.tsv: lacks 1 clip that is not in nowhere"):
         read_truth(corpora.DEVTEST, config, clips["devtest"])
 
 
@@ -309,7 +309,7 @@ def test_the_trial_is_scored_without_the_event_after_the_end(trials, corpus, tmp
             test_dur=lambda rows: lines,
         )
     assert told_once(caught) == (
-        f"{trials / 'after_end.tsv'}: 1 events begin after their clip's end and are left out, e.g. "
+        f"{trials / 'after_end.tsv'}: 1 event begins after its clip's end and is left out, e.g. "
         "'Speech' at 11 s in rec1, which lasts 10 s"
     )
     events = data.truths("test")[0].events

@@ -156,8 +156,8 @@ def test_what_is_found_elsewhere_is_counted_in_a_line(place):
     table = place.table(HEAD + "1.wav\t0\t1\tDog\n2.wav\t0\t1\tDog\nlost.wav\t0\t1\tDog\n")
     loaded, _ = place.load(table)
     assert loaded.notes == (
-        f"{place.folder}: 1 of 2 clips come from subfolders (x)",
-        f"{table}: 1 of 2 clips are found under another spelling or folder (1 is x/1)",
+        f"{place.folder}: 1 of 2 clips comes from subfolders (x)",
+        f"{table}: 1 of 2 clips is found under another spelling or folder (1 is x/1)",
     )
     assert loaded.missing == ("lost",)
 

@@ -113,7 +113,7 @@ def test_packed_once_and_again_when_a_clip_has_changed(extracted, packed_dir, ca
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2  # stereo: its downmix is no multiple of 1/32768
     assert f"(float32 audio, pooled156-float32) to {packed_dir}" in said[0]
-    assert said[0].endswith(f"1 wav files have changed (e.g. {loaded.clip_ids[0]})")
+    assert said[0].endswith(f"1 wav file has changed (e.g. {loaded.clip_ids[0]})")
 
 
 def test_names_in_any_script_and_clips_of_any_length(extracted, tmp_path):

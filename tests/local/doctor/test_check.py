@@ -18,13 +18,13 @@ import yaml
 
 from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
+from desed_task.encoders.beats.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.doctor.check import check_data, run_check
 from local.doctor.report import DataReport, Finding
-from local.prep.mini_corpus.make import BEATS_FILE
 
 RATE = 16000
 OLD = (1e9, 1e9)  # Before the embeddings, as the audio that they were made from.
@@ -89,7 +89,7 @@ def corpus(extracted: Path, mini_root: Path, tmp_path: Path) -> Copy:
                 del file[name]
     dataset = "data/mini/dcase"
     shutil.copytree(mini_root / dataset, tmp_path / dataset, copy_function=copy_or_link)
-    for name in (MINI_CORPUS_MARKER, BEATS_FILE):
+    for name in (MINI_CORPUS_MARKER, MINI_BEATS):
         shutil.copy(mini_root / "data" / "mini" / name, tmp_path / "data" / "mini")
     conf = tmp_path / "mini.yaml"
     conf.write_text(extracted.read_text().replace(str(mini_root), str(tmp_path)))
@@ -118,7 +118,7 @@ def test_the_mini_corpus_is_sound_but_for_a_silent_clip_and_one_without_events(c
     (eventless,) = part_of(report, "devtest").left_out
     assert {finding.level for finding in report.findings} == {"note"}
     assert {finding.message for finding in report.findings} == {
-        f"{folder}: 1 of 5 files are digitally silent, and have no labelled events ({silent})",
+        f"{folder}: 1 of 5 files is digitally silent, and has no labelled events ({silent})",
         f"{corpus.path('test_tsv')}: clips without events, left out: 1 ({eventless}); to use them, "
         "add devtest to data.keep_clips_without_events",
     }
@@ -193,14 +193,14 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
     corpus.beats().write_bytes(b"<html>404</html>")
     return {
         "missing file": ("warning", "devtest", rf"1 of 6 listed clips.*\({gone.stem}\)"),
-        "silent file": ("warning", "devtest", rf"1 of 5 files are digitally silent.*{mute.stem}"),
+        "silent file": ("warning", "devtest", rf"1 of 5 files is digitally silent.*{mute.stem}"),
         "opposite phase": (
             "warning",
             "eval",
             rf"1 of \d+ files have channels that cancel each other.*\({opposite.stem}\)",
         ),
         "truncated file": ("error", "synth_train", rf"{cut}: is cut short"),
-        "wrong rate": ("error", "strong_train", rf"1 of 4 files are at 44100 Hz.*{fast.stem}"),
+        "wrong rate": ("error", "strong_train", rf"1 of 4 files is at 44100 Hz.*{fast.stem}"),
         "absent file": ("warning", "strong_train", r"1 of 5 listed clips.*Yabsent_"),
         "unknown label": ("error", "weak_train", rf"{label}.*line 2: unknown label 'Dgo'"),
         "too long": (
@@ -284,7 +284,7 @@ def test_the_report_names_what_was_planted(corpus):
 
 def written(corpus: Copy) -> dict:
     """data_report.json of a check as the script does it."""
-    run_check(str(corpus.conf), corpus.root, jobs=2)
+    run_check(load_config(corpus.conf), str(corpus.conf), corpus.root, jobs=2)
     return json.loads((corpus.root / "data_report.json").read_text())
 
 
@@ -293,7 +293,7 @@ def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
     mine = corpus.root / "data_report.json"
     mine.write_text(text)
     with pytest.raises(InputError, match=f"--overwrite:\n  - {mine}$"):
-        run_check(str(corpus.conf), corpus.root)
+        run_check(load_config(corpus.conf), str(corpus.conf), corpus.root)
     assert mine.read_text() == text
     monkeypatch.setattr(
         "local.doctor.check.check_data", lambda *_, **__: DataReport("", (), None, ())
@@ -301,7 +301,8 @@ def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
     monkeypatch.setattr(DataReport, "text", lambda _: "")
     monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
     for overwrite in (True, False):  # Then it is a report.
-        assert run_check(str(corpus.conf), corpus.root, overwrite=overwrite) == 0
+        args = load_config(corpus.conf), str(corpus.conf), corpus.root
+        assert run_check(*args, overwrite=overwrite) == 0
     assert json.loads(mine.read_text())["training_would_fail"] is False
 
 
@@ -311,7 +312,7 @@ def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
 def test_lost_clips_are_warned_of_and_training_can_start(corpus, capsys):
     gone = corpus.wavs("test_folder")[0]
     gone.unlink()
-    assert run_check(str(corpus.conf), corpus.root) == 0
+    assert run_check(load_config(corpus.conf), str(corpus.conf), corpus.root) == 0
     out = capsys.readouterr().out
     assert "warning: DESED dev-test: 1 of 6 listed clips are not in" in out
     assert "training can start: 0 errors, 1 warning, 2 notes" in out
@@ -322,7 +323,7 @@ def test_too_few_clips_for_a_batch_is_an_error(corpus):
         wav.unlink()
     report = corpus.check()
     assert [f.part for f in report.findings if f.level == "error"] == [""]
-    assert "2 rows of unlabelled in domain, but the set has 1 clips" in told(report, "error")[0]
+    assert "2 rows of unlabelled in domain, but the set has 1 clip" in told(report, "error")[0]
 
 
 def test_training_can_do_without_the_evaluation_set(corpus):
@@ -355,12 +356,12 @@ def test_files_that_no_table_lists(corpus):
     folder = corpus.path("weak_folder")
     rewrite(folder / "extra.wav", noise(10.0))
     (message,) = told(corpus.check())
-    assert message == f"{folder}: 1 of 7 files are not listed in a table and not used (extra)"
+    assert message == f"{folder}: 1 of 7 files is not listed in a table and not used (extra)"
     (folder / "bad.wav").write_bytes(b"nothing")
     report = corpus.check()
     assert told(report, "error") == []
     assert told(report, "warning") == [
-        f"{folder}: 1 of 8 files are damaged or at another rate, and not used (bad); remove them"
+        f"{folder}: 1 of 8 files is damaged or at another rate, and not used (bad); remove them"
     ]
 
 
@@ -431,7 +432,7 @@ def test_a_long_recording_that_is_only_scored_is_not_wrong(corpus):
     report = corpus.check()
     assert not part_of(report, "eval").wrong_length
     assert (
-        f"{clip.parent}: 1 of 2 files are longer than a clip ({clip.stem}); scored in windows"
+        f"{clip.parent}: 1 of 2 files is longer than a clip ({clip.stem}); scored in windows"
         in told(report, "note")
     )
 
@@ -460,12 +461,12 @@ def test_a_durations_table_that_differs_from_the_audio(corpus, stated, seconds):
     name = corpus.path("test_dur").read_text().splitlines()[-1].split("\t")[0]
     rewrite(corpus.path("test_folder") / name, noise(seconds))
     (error,) = told(corpus.check(), "error")
-    assert f"{corpus.path('test_dur')}: wrong durations of 1 clips" in error
+    assert f"{corpus.path('test_dur')}: wrong durations of 1 clip" in error
     assert f"{stated} s in the table, {seconds:g} s in the file" in error
     # Nor does a table that cannot be read hide them.
     edit(corpus.path("test_tsv"), lambda lines: [*lines, f"{name}\t0\t1\tDgo"])
     errors = told(corpus.check(), "error")
-    assert len(errors) == 2 and "wrong durations of 1 clips" in errors[1]
+    assert len(errors) == 2 and "wrong durations of 1 clip" in errors[1]
 
 
 def test_an_event_that_begins_after_its_clip_is_left_out(corpus):
@@ -473,7 +474,7 @@ def test_an_event_that_begins_after_its_clip_is_left_out(corpus):
     edit(corpus.path("synth_tsv"), lambda lines: [*lines, f"{clip.name}\t11\t12\tDog"])
     (warning,) = told(corpus.check(), "warning")
     assert (
-        f"1 events begin after their clip's end and are left out, e.g. 'Dog' at 11 s in {clip.stem}"
+        f"1 event begins after its clip's end and is left out, e.g. 'Dog' at 11 s in {clip.stem}"
         in warning
     )
 
@@ -573,7 +574,7 @@ def test_a_recording_of_the_mini_corpus(corpus):
         )
     warnings = told(corpus.check(), "warning")
     assert ["city_center_02" in warnings[0], "city_center_05" in warnings[1]] == [True, True]
-    assert ["2 recordings" in warnings[0], "1 recordings" in warnings[1]] == [True, True]
+    assert ["2 recordings" in warnings[0], "1 recording" in warnings[1]] == [True, True]
 
 
 def test_unlabelled_clips_that_their_table_lists(corpus):
@@ -606,7 +607,7 @@ def test_clips_without_events_are_left_out_of_what_training_needs(corpus):
     assert not told(report)
     wav.write_bytes(b"RIFF")
     (message,) = told(corpus.check(), "warning")
-    assert "1 of 6 files are damaged or at another rate, and not used" in message
+    assert "1 of 6 files is damaged or at another rate, and not used" in message
     wav.unlink()
     report = corpus.check()
     assert (part_of(report, "devtest").missing, told(report)) == ((), [])
@@ -665,7 +666,7 @@ def test_odd_embedding_files_are_errors(corpus):
         names = file["filenames"].asstr()[:]
         file["filenames"][1] = names[0]
     (message,) = told(corpus.check(), "error")
-    assert f"{path}: names 1 clips twice ({names[0]})" in message
+    assert f"{path}: names 1 clip twice ({names[0]})" in message
     with h5py.File(path, "r+") as file:
         file["filenames"][1] = names[1]
         file.attrs["history"] = np.arange(3)
@@ -751,7 +752,7 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
 def test_a_report_that_cannot_be_written_is_told(corpus):
     (corpus.root / "file").write_text("")
     with pytest.raises(InputError, match=r"data_report\.json: cannot be written"):
-        run_check(str(corpus.conf), corpus.root / "file")
+        run_check(load_config(corpus.conf), str(corpus.conf), corpus.root / "file")
 
 
 def test_of_many_findings_some_are_shown(corpus):

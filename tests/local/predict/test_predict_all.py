@@ -66,6 +66,7 @@ def test_every_format_says_the_same(detector, recordings, tmp_path):
         "r1.json",
         "r1.txt",
         "r1.png",
+        "r1.rttm",
         "r1.scores.tsv",
         "r1.npz",
     }
@@ -81,9 +82,23 @@ def test_every_format_says_the_same(detector, recordings, tmp_path):
     ]
     assert {row[0] for row in table} == {"r1.wav"}
     marks = [line.split("\t") for line in (folder / "r1.txt").read_text().splitlines()]
-    assert [(float(m[0]), float(m[1]), m[2]) for m in marks] == [
+    # Audacity shows the confidence as the last word of the label.
+    words = [mark[2].rpartition(" ") for mark in marks]
+    assert [(float(m[0]), float(m[1]), w[0]) for m, w in zip(marks, words, strict=True)] == [
         (e["onset_s"], e["offset_s"], e["label"]) for e in events
     ]
+    np.testing.assert_allclose(
+        [float(w[2]) for w in words], [e["confidence"] for e in events], atol=0.0051
+    )
+    fields = [line.split(" ") for line in (folder / "r1.rttm").read_text().splitlines()]
+    assert {tuple(f[:3] + f[5:7] + f[9:]) for f in fields} == {
+        ("SPEAKER", "r1", "1", "<NA>", "<NA>", "<NA>")
+    }
+    assert [(float(f[3]), f[7], float(f[8])) for f in fields] == [
+        (e["onset_s"], e["label"].replace(" ", "_"), e["confidence"]) for e in events
+    ]
+    ends = [float(f[3]) + float(f[4]) for f in fields]
+    np.testing.assert_allclose(ends, [e["offset_s"] for e in events], atol=2e-3)
     arrays = np.load(folder / "r1.npz")
     scores = np.loadtxt(folder / "r1.scores.tsv", delimiter="\t", skiprows=1)
     np.testing.assert_allclose(scores[:, 2:], arrays["postprocessed"], atol=1e-6)
@@ -91,6 +106,127 @@ def test_every_format_says_the_same(detector, recordings, tmp_path):
     assert scores.shape == (300, 29)
     assert arrays["event_labels"].tolist() == list(detector.labels)
     assert (folder / "r1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_rttm_has_ten_fields_whatever_the_names(detector, recordings, tmp_path):
+    path = recordings[0].path.with_name("a b\tc\u00a0d.wav")
+    recordings[0].path.rename(path)
+    run(detector, [Recording(path, "x")], output(tmp_path, ("rttm",)))
+    rows = (tmp_path / "out/x.rttm").read_text(encoding="utf-8").splitlines()
+    assert rows and {len(row.split()) for row in rows} == {10}
+    assert {row.split()[1] for row in rows} == {r"a_b\tc_d"}
+    assert len({row.split()[7] for row in rows}) > 1
+
+
+TABLE = "events.tsv"
+
+
+def run_all(detector, inputs, where, capsys, threshold=LOW):
+    status = predict_all(detector, find_recordings(inputs), where, threshold=threshold)
+    return status, capsys.readouterr()
+
+
+def rows_of(table):
+    head, *rows = [line.split("\t") for line in table.read_text("utf-8").splitlines()]
+    assert head == ["filename", "onset", "offset", "event_label", "confidence"]
+    return rows
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Recordings in two subfolders of one name each, one of them without events."""
+    folder = tmp_path / "in"
+    for number, name in enumerate(("a/x.wav", "b/x.wav", "é z.wav")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = 0.1 * np.random.default_rng(number).normal(size=2 * RATE)
+        sf.write(folder / name, noise, RATE)
+    return folder
+
+
+def test_a_folder_has_one_table_of_all_events(detector, folder, tmp_path, capsys):
+    where = output(tmp_path)
+    status, said = run_all(detector, [folder], where, capsys)
+    assert status == 0 and f"events of all recordings: {where.folder / TABLE}" in said.out
+    rows = rows_of(where.folder / TABLE)
+    single = []
+    for name in ("a/x", "b/x", "é z"):
+        for row in rows_of(where.folder / f"{name}.tsv"):
+            single.append([f"{name}.wav", *row[1:]])
+    assert rows == single and {row[0] for row in rows} == {"a/x.wav", "b/x.wav", "é z.wav"}
+    table = read_strong_table(where.folder / TABLE, VOCABULARY)
+    assert len(table) == len(rows)
+    # Our own, so it may be written again; what the user changed is not.
+    assert run_all(detector, [folder], where, capsys)[0] == 0
+    (where.folder / TABLE).write_text("mine")
+    with pytest.raises(InputError, match=TABLE):
+        run_all(detector, [folder], where, capsys)
+
+
+def test_a_recording_without_events_is_in_the_table(detector, folder, tmp_path, capsys):
+    where = output(tmp_path)
+    run_all(detector, [folder], where, capsys, threshold=0.9999)
+    assert rows_of(where.folder / TABLE) == [
+        [name, "", "", "", ""] for name in ("a/x.wav", "b/x.wav", "é z.wav")
+    ]
+    events = read_strong_table(where.folder / TABLE, VOCABULARY)
+    assert len(events) == 0 and events.eventless == {"a/x", "b/x", "é z"}
+
+
+def test_rows_of_skipped_recordings_stay_and_those_of_failed_ones_go(
+    detector, folder, tmp_path, capsys
+):
+    where = output(tmp_path, skip_existing=True)
+    run_all(detector, [folder], where, capsys)
+    before = (where.folder / TABLE).read_bytes()
+    (where.folder / TABLE).unlink()
+    (where.folder / "b/x.tsv").unlink()
+    status, said = run_all(detector, [folder], where, capsys)
+    assert status == 0 and (where.folder / TABLE).read_bytes() == before
+    told = "1 recording, 2 skipped because their files exist (a/x.wav, é z.wav), 2.0 s of audio"
+    assert told in said.out
+    (folder / "b/x.wav").write_text("no sound")
+    status, said = run_all(detector, [folder], where, capsys)
+    assert status == 1 and "b/x.wav" in said.err
+    assert {row[0] for row in rows_of(where.folder / TABLE)} == {"a/x.wav", "é z.wav"}
+
+
+def test_a_table_that_is_not_ours_is_named(detector, folder, tmp_path, capsys):
+    where = output(tmp_path, skip_existing=True)
+    run_all(detector, [folder], where, capsys)
+    (where.folder / "b/x.tsv").write_text("begin\tend\n")
+    status, said = run_all(detector, [folder], where, capsys)
+    assert status == 1 and "x.tsv: is not a table of events of this program" in said.err
+    assert {row[0] for row in rows_of(where.folder / TABLE)} == {"a/x.wav", "é z.wav"}
+
+
+def test_a_recording_that_is_called_like_the_table_keeps_its_ending(
+    detector, folder, tmp_path, capsys
+):
+    (folder / "a/x.wav").rename(folder / "Events.wav")
+    where = output(tmp_path, ("tsv", "json"))
+    assert run_all(detector, [folder], where, capsys)[0] == 0
+    assert {row[0] for row in rows_of(where.folder / TABLE)} == {"Events.wav", "b/x.wav", "é z.wav"}
+    assert len(rows_of(where.folder / "Events.wav.tsv")) > 0
+    # Alone it needs no table, and no other name.
+    assert run_all(detector, [folder / "Events.wav"], where, capsys)[0] == 0
+    assert (where.folder / "Events.tsv").exists()
+
+
+def test_a_folder_that_is_called_like_the_table_is_refused(detector, folder, tmp_path, capsys):
+    (folder / "a").rename(folder / TABLE)
+    with pytest.raises(InputError, match=r"x\.wav would be written below events\.tsv"):
+        run_all(detector, [folder], output(tmp_path), capsys)
+    assert not (tmp_path / "out").exists()
+    assert run_all(detector, [folder], output(tmp_path, ("json",)), capsys)[0] == 0
+
+
+def test_recordings_of_one_name_in_two_folders_have_their_whole_path(
+    detector, folder, tmp_path, capsys
+):
+    where = output(tmp_path)
+    run_all(detector, [folder / "a", folder / "b", folder / "é z.wav"], where, capsys)
+    names = {row[0] for row in rows_of(where.folder / TABLE)}
+    assert names == {str(folder / "a/x.wav"), str(folder / "b/x.wav"), "é z.wav"}
 
 
 def test_the_table_of_events_is_one_of_the_field(detector, recordings, tmp_path):
@@ -167,7 +303,7 @@ def test_what_is_done_can_be_skipped(detector, recordings, tmp_path):
     summary = run(detector, recordings, output(tmp_path, ("tsv",), skip_existing=True))
     assert (summary.n_done, summary.n_skipped) == (2, 1)
     assert changed.read_text() == "mine"
-    assert ", 1 skipped because their files exist" in summary.table()
+    assert ", 1 skipped because its files exist (r1.wav)" in summary.table()
     both = output(tmp_path, ("tsv", "txt"), skip_existing=True)
     with pytest.raises(InputError, match=str(changed)):
         run(detector, recordings[1:2], both)
@@ -239,14 +375,14 @@ def test_recordings_of_any_name_are_done(detector, tmp_path, capsys):
         sf.write(os.path.join(os.fsencode(folder), name), samples, RATE, format=kind)
     (folder / os.fsdecode(b"bad\xfe\n.wav")).write_bytes(b"no sound")
     to = output(tmp_path, tuple(FORMATS))._replace(folder=tmp_path / os.fsdecode(b"out\xff"))
-    status = searching.predict_all(detector, [folder], to, threshold=LOW)
+    status = searching.predict_all(detector, find_recordings([folder]), to, threshold=LOW)
     told = capsys.readouterr()
     assert status == 1
     errors = told.err.partition("Recordings not read:\n")[2].splitlines()
     assert len(errors) == 1 and r"in\xe9/bad\xfe\n.wav: is not readable as audio" in errors[0]
     assert rf"results: {tmp_path}/out\xff" in told.out and "\x1b" not in told.out + errors[0]
     written = [path for path in to.folder.iterdir() if path.name != RECORD_FILE]
-    assert len(written) == len(ODD_NAMES) * len(FORMATS)
+    assert len(written) == len(ODD_NAMES) * len(FORMATS) + 1  # the table of all
     contents = [json.loads(path.read_bytes()) for path in to.folder.glob("*.json")]
     recordings = [unescape_name(content["recording"]) for content in contents]
     assert {os.fsencode(name) for name in recordings} == {
@@ -254,7 +390,7 @@ def test_recordings_of_any_name_are_done(detector, tmp_path, capsys):
     }
     stems = set()
     for path in to.folder.glob("*.tsv"):
-        if not path.name.endswith(".scores.tsv"):
+        if not path.name.endswith((".scores.tsv", TABLE)):
             rows = [line.split("\t") for line in path.read_text("utf-8").splitlines()]
             assert {len(row) for row in rows} == {5}
             stems.add(rows[1][0])
@@ -316,7 +452,7 @@ def test_every_recording_that_cannot_be_read_is_named(detector, tmp_path, capsys
     paths = [tmp_path / f"r{number}.wav" for number in range(45)]
     for path in paths:
         path.write_text("no audio")
-    assert predict_all(detector, paths, output(tmp_path), threshold=LOW) == 1
+    assert predict_all(detector, find_recordings(paths), output(tmp_path), threshold=LOW) == 1
     told = capsys.readouterr().err
     assert [path.name for path in paths if f"  - {path}: is not readable" not in told] == []
 

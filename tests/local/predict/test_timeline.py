@@ -55,7 +55,7 @@ def test_classes_with_events_and_those_that_come_near_have_rows():
     figure = plot_timeline(found, mel_of(10), LIMITS, title="street.wav")
     assert rows(figure) == ["car", "Speech"]  # from below
     assert legend(figure)[-1] == "2 classes not shown: never above half their threshold"
-    assert figure.axes[0].get_title() == "street.wav   1 events in 10.0 s"
+    assert figure.axes[0].get_title() == "street.wav   1 event in 10.0 s"
 
 
 def test_events_lie_where_they_are():

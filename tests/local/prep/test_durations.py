@@ -96,13 +96,33 @@ def test_what_a_table_holds_stays_to_the_byte(encoding, end, last, folder, tmp_p
     assert read_durations(table) == {"a": 0.100023, "b": 9.9, "ü z": 3.0}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "cp1252"])
+@pytest.mark.filterwarnings("ignore:.*read as:UserWarning")
+def test_a_table_whose_encoding_is_assumed_is_completed_in_it(encoding, folder, tmp_path):
+    table = tmp_path / "durations.tsv"
+    before = "filename\tduration\nb.wav\t9.90\nü z.wav\t3\n".encode(encoding)
+    table.write_bytes(before)
+    assert complete_durations(folder, table, progress=False) == ((), 1)
+    assert table.read_bytes() == before + "a.wav\t0.100023\n".encode(encoding)
+
+
+@pytest.mark.filterwarnings("ignore:.*read as:UserWarning")
+def test_a_name_that_an_encoding_lacks_is_a_failure(folder, tmp_path):
+    (folder / "b.wav").rename(folder / "日.wav")
+    table = tmp_path / "durations.tsv"
+    table.write_bytes(before := "filename\tduration\nü z.wav\t3\n".encode("cp1252"))
+    ((where, reason),), added = complete_durations(folder, table, progress=False)
+    assert where == table and "its encoding lacks '日'" in reason and not added
+    assert table.read_bytes() == before
+
+
 @pytest.mark.parametrize("header", ["filename\tduration\tnote", "duration\tfilename", "b.wav\t9.9"])
 def test_a_table_with_other_columns_is_left_alone(header, folder, tmp_path):
     table = tmp_path / "durations.tsv"
     table.write_text(f"{header}\nb.wav\t9.9\tmine\n")
     before = table.read_bytes()
     ((where, reason),), added = complete_durations(folder, table, progress=False)
-    assert where == table and "lacks 1 clips, which are not added" in reason and not added
+    assert where == table and "lacks 1 clip, which is not added" in reason and not added
     assert table.read_bytes() == before
 
 

@@ -215,7 +215,7 @@ def test_wrong_folders_say_what_belongs_there(tree):
     with pytest.raises(InputError, match=r"audio: no such folder"):
         cut(tree, ["city_center_05"])
     tree("city_center_05", 10.0, ["0\t10\tcar\t1"])
-    with pytest.raises(InputError, match=r"none of the 1 recordings .city_center_09\.wav"):
+    with pytest.raises(InputError, match=r"none of the 1 recording .city_center_09\.wav"):
         cut(tree, ["city_center_09"])
     with pytest.raises(InputError, match=r"hop_s = 11"):
         cut(tree, ["city_center_05"], hop_s=11)
@@ -274,7 +274,7 @@ def test_labels_after_the_recording_s_end_are_named(tree, late):
     labels = tree.root / "labels" / "soft_labels_metro_station" / "metro_station_03.txt"
     onset, _, label, _ = late[-1].split("\t")
     assert text == (
-        f"{labels}: 1 of {len(late) + 2} labels begin after the recording's end and are left out, "
+        f"{labels}: 1 of {len(late) + 2} labels begins after the recording's end and is left out, "
         f"e.g. {label!r} at {onset} s; {audio} lasts 24 s"
     )
     assert report.done == 4 and report.failed == ()

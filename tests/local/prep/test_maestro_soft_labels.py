@@ -26,7 +26,7 @@ def test_a_recording_may_have_no_events(tmp_path):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("0 1 car 0.5", "1 fields instead of onset, offset, label, value"),
+        ("0 1 car 0.5", "1 field instead of onset, offset, label, value"),
         ("0\t1\tcar", "3 fields instead of"),
         ("zero\t1\tcar\t0.5", "onset 'zero' is not a number"),
         ("nan\t1\tcar\t0.5", "onset 'nan' is not finite"),
@@ -56,8 +56,8 @@ def test_all_faulty_lines_come_at_once(tmp_path):
 
 def test_a_binary_file_is_refused(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match=r"a\.txt: is not readable as text"):
+    path.write_bytes(b"\xff\x00\x80\x81\x00")
+    with pytest.raises(InputError, match=r"a\.txt: contains NUL bytes"):
         read_soft_labels(path)
 
 

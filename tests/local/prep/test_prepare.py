@@ -388,7 +388,7 @@ def test_clips_added_to_a_durations_table_are_told(base, data):
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_bytes(b"filename\tduration\r\nmine.wav\t1.5\r\n")
     outcome = prepare(data, base, parts=["real"], progress=False)
-    assert f"{table}: added 1 clips that it lacked" in outcome.notes
+    assert f"{table}: added 1 clip that it lacked" in outcome.notes
     assert table.read_bytes() == (
         b"filename\tduration\r\nmine.wav\t1.5\r\ntest_folder.wav\t10.0\r\n"
     )

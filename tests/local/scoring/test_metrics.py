@@ -108,7 +108,7 @@ def test_overlapping_events_are_merged_with_one_warning(published):
     twice = np.arange(len(events))[[0, *range(len(events))]]
     doubled = events.rows(twice)
     arguments = published["desed_scores"], published["desed_s"]
-    with pytest.warns(UserWarning, match="1 events overlap") as caught:
+    with pytest.warns(UserWarning, match="1 event overlaps") as caught:
         report = score_desed(arguments[0], doubled, arguments[1], **TEST)
     assert len([w for w in caught if "overlap" in str(w.message)]) == 1
     assert report.metrics == score_desed(arguments[0], events, arguments[1], **TEST).metrics
@@ -324,10 +324,10 @@ def test_clips_without_duration_or_truth_are_named(published):
     scores, events, lengths = published["desed_scores"], published["desed"], published["desed_s"]
     first = events.clip_ids[0]
     few = {name: value for name, value in lengths.items() if name != first}
-    with pytest.raises(InputError, match=rf"no duration for 1 clips .*{first}"):
+    with pytest.raises(InputError, match=rf"no duration for 1 clip .*{first}"):
         score_desed(scores, events, few, **TEST)
     rest = events.select(events.clip_ids[1:])
-    with pytest.raises(InputError, match=rf"1 scored clips .*{first}.* not in .*test_tsv.tsv"):
+    with pytest.raises(InputError, match=rf"1 scored clip .*{first}.* not in .*test_tsv.tsv"):
         score_desed(scores, rest, lengths, **TEST)
     with pytest.raises(InputError, match=r"no scores for any of the \d+ clips"):
         score_desed(scores.select([]), events, lengths, **TEST)
@@ -348,7 +348,7 @@ def test_scores_that_are_not_finite_are_named(published):
     broken = published["desed_scores"].values.copy()
     broken[3, 7, 5] = np.nan
     scores = published["desed_scores"].map(lambda _: broken)
-    with pytest.raises(InputError, match=rf"1 clips .*{scores.clip_ids[3]}.* not finite"):
+    with pytest.raises(InputError, match=rf"1 clip .*{scores.clip_ids[3]}.* not finite"):
         score_desed(scores, published["desed"], published["desed_s"], **TEST)
 
 
@@ -516,7 +516,7 @@ def test_the_objective_says_when_it_does_not_exist():
 
 def test_events_after_the_end_of_a_clip_are_left_out_with_one_warning():
     scores, table, lengths = moments(("a", 1, 3, "car"), ("b", 10.5, 11, "footsteps"))
-    with pytest.warns(UserWarning, match="truth.tsv: 1 events begin after .*'footsteps' at 10.5 s"):
+    with pytest.warns(UserWarning, match="truth.tsv: 1 event begins after .*'footsteps' at 10.5 s"):
         report = score_maestro(scores, table, lengths, **VALIDATION)
     assert "footsteps" in report.not_scored and "car" not in report.not_scored
 

@@ -136,5 +136,5 @@ def test_durations_of_an_evaluation_are_held_against_audio_and_scores(tmp_path, 
         assert len(by_audio) == audio and len(by_scores) == 2
         assert f" s, the clip at {stated_s:g} s; evaluate the checkpoint again" in by_scores[0]
     for text in by_audio:
-        assert f"{tmp_path / 'evaluation.json'}: wrong durations of 1 clips; evaluate the" in text
+        assert f"{tmp_path / 'evaluation.json'}: wrong durations of 1 clip; evaluate the" in text
         assert f"{clip}: {stated_s:g} s in the table, 10 s in the file" in text

@@ -247,11 +247,11 @@ def put(row, column, value):
 SPOILED = {
     "a table": (
         lambda e, t: delete(table(e)),
-        r"student_scores/postprocessed: no table of 1 clips \(a\)",
+        r"student_scores/postprocessed: no table of 1 clip \(a\)",
     ),
     "an unknown clip": (
         lambda e, t: shutil.copy(table(e), table(e, "c")),
-        r"postprocessed: tables of unknown clips: 1 clips \(c\)",
+        r"postprocessed: tables of unknown clips: 1 clip \(c\)",
     ),
     "raw scores": (
         lambda e, t: shutil.rmtree(score_folder(e, "student", "unprocessed")),
@@ -334,7 +334,7 @@ def test_all_that_is_missing_is_named_at_once(copied, meta, tmp_path):
         "emissions_baseline_test.csv: energy table not found",
         "eval/version_0/codecarbon/emissions_baseline_training.csv: energy table not found",
         "no.pt: no such file of BEATs weights",
-        "no table of 1 clips (a)",
+        "no table of 1 clip (a)",
     ):
         assert message in text
     assert len(problems) == 14  # 9 fields of the form, 3 tables of energy, BEATs, a clip
@@ -381,7 +381,7 @@ def test_runs_must_be_trainings_of_one_system_on_one_set(made, meta, beats, tmp_
     assert "both have training.seed 1; runs must start from different weights" in problem
     differing, absent = problems_of(SubmissionSources((made[0], other), meta, beats=beats), package)
     assert f"{other} has net.dropout 0.5, {made[0]} 0.0; runs of one system" in differing
-    assert f"{other}: 1 clips of {made[0]} are missing (b)" in absent
+    assert f"{other}: 1 clip of {made[0]} is missing (b)" in absent
     (problem,) = problems_of(SubmissionSources((*made, *made)[:4], meta, beats=beats), package)[:1]
     assert problem == "4 runs; the challenge takes one to three"
 
@@ -473,7 +473,7 @@ def test_tables_of_clips_in_subfolders_are_named_without_them(
         capsys.readouterr().out
     )
     (score_folder(run, "student", "unprocessed") / "y/z/b.tsv").unlink()
-    with pytest.raises(InputError, match=r"no table of 1 clips \(y/z/b\)"):
+    with pytest.raises(InputError, match=r"no table of 1 clip \(y/z/b\)"):
         make_submission(SubmissionSources((run,), meta, beats=beats), tmp_path / "package")
 
 

@@ -161,7 +161,7 @@ def test_unknown_keys_and_kinds_of_a_space_are_named(written, tmp_path):
     assert "optuna.training.opt.lr.hihg: unknown key (value 1); did you mean high?" in str(
         error.value
     )
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="no such configuration file"):
         Space.load(tmp_path / "none.yaml", "training")
     with pytest.raises(InputError, match="names nothing to tune"):
         Space.load(written({}), "training")

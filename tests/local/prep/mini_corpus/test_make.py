@@ -14,6 +14,7 @@ import pytest
 import soundfile as sf
 
 from desed_task.dataio.annotations import read_durations, read_strong_table, read_weak_table
+from desed_task.encoders.beats.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.cli.own_files import RECORD_FILE
@@ -24,7 +25,7 @@ from local.prep.layout import FOLDERS, DataLayout
 from local.prep.mini_corpus import make
 from local.prep.mini_corpus.annotators import soft_labels
 from local.prep.mini_corpus.clip_plans import SCENE_CLASSES
-from local.prep.mini_corpus.make import BEATS_FILE, make_mini_corpus
+from local.prep.mini_corpus.make import make_mini_corpus
 from local.prep.mini_corpus.sets import MINI_CLIP_SETS, MiniSizes, plan_recordings, plan_set
 from local.prep.plots import plot_clips
 
@@ -218,12 +219,12 @@ def test_a_killed_run_is_completed(copy, corpus):
             path.unlink()
     for path in copy.rglob("*.tsv"):
         path.unlink()
-    (copy / BEATS_FILE).unlink()
+    (copy / MINI_BEATS).unlink()
     make_mini_corpus(copy, sizes=SMALL, progress=False, jobs=1)
     made, before = digests(copy), digests(corpus)
     # torch puts the name of the temporary file into what it saves.
-    assert made.pop(BEATS_FILE)
-    del before[BEATS_FILE]
+    assert made.pop(MINI_BEATS)
+    del before[MINI_BEATS]
     assert made == before
 
 

@@ -1,0 +1,41 @@
+"""Whether a file can be a checkpoint, by its first bytes: before PyTorch is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from desed_task.errors import InputError
+from desed_task.file_names import looked_up_from
+
+REMEDY = "get it again from its source, or train one"
+_OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_SIGNATURES = {
+    _OLD_FORMAT: "a file written by torch before 1.6; load it with the torch that wrote it and "
+    "save it again with a newer one",
+    b"\x89HDF": "an HDF5 file, such as embeddings; give a .ckpt file",
+    b"\x1f\x8b": "a gzip archive; unpack it and give the .ckpt file in it",
+    b"RIFF": "an audio file; give a .ckpt file",
+}
+
+
+def check_checkpoint_file(path: Path) -> None:
+    """Reject what is not a zip archive, naming its type if its first bytes tell.
+
+    Raises:
+        InputError: stating what is there instead.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, not a checkpoint; give the path of a .ckpt file")
+    if not path.is_file():
+        where = looked_up_from(path)
+        raise InputError(f"{path}: no such checkpoint{where}; give the path of a .ckpt file")
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise InputError(f"{path}: an empty file, not a checkpoint; {REMEDY}")
+    for signature, what in _SIGNATURES.items():
+        if start.startswith(signature):
+            raise InputError(f"{path}: not a checkpoint but {what}")
+    if not start.startswith(b"PK\x03\x04"):
+        what = "text" if start.isascii() and b"\0" not in start else "something else"
+        raise InputError(f"{path}: not a checkpoint but {what}; give the path of a .ckpt file")

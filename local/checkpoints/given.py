@@ -1,0 +1,58 @@
+"""The checkpoint and configuration that a command names, before PyTorch is imported."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from desed_task.checkpoints.file_kind import check_checkpoint_file
+from desed_task.checkpoints.run_folders import find_checkpoint
+from desed_task.file_names import escape_name
+from local.cli.arguments import DEFAULT_CONF_FILE
+from local.config import RecipeConfig, apply_override, load_config
+
+# Arguments that take a checkpoint of which the command uses the best; and the last, to resume.
+BEST = ("checkpoint", "checkpoint_info", "test_from_checkpoint", "eval_from_checkpoint")
+LAST = "resume_from_checkpoint"
+NEWEST_RUN = "auto"  # the value of LAST that names none
+
+
+def given_checkpoint(path: str, *, last: bool = False) -> str:
+    """The checkpoint that an argument stands for; a folder's is printed.
+
+    Args:
+        path: a checkpoint or a run folder.
+        last: prefer the last one of a run to its best.
+
+    Raises:
+        InputError: there is none, or it is another kind of file.
+    """
+    found = find_checkpoint(path, last=last)
+    check_checkpoint_file(found)
+    if found != Path(path):
+        print(f"checkpoint: {escape_name(found)}")
+    return str(found)
+
+
+def settle_arguments(args: argparse.Namespace) -> RecipeConfig | None:
+    """Check the arguments that name checkpoints and the configuration.
+
+    Args:
+        args: the arguments; a run folder in them is replaced by the checkpoint that it stands for.
+
+    Returns:
+        The configuration; None if it is that of the checkpoint
+        (`local.checkpoints.stored_config`), of which only the form of `overrides` is checked.
+
+    Raises:
+        InputError: for a file, folder or override that cannot be used.
+    """
+    named = {name: getattr(args, name, None) for name in (*BEST, LAST)}
+    named = {name: path for name, path in named.items() if path not in (None, NEWEST_RUN)}
+    for name, path in named.items():
+        setattr(args, name, given_checkpoint(path, last=name == LAST))
+    if args.conf_file is not None or not named:
+        return load_config(args.conf_file or DEFAULT_CONF_FILE, args.overrides)
+    for override in args.overrides:
+        apply_override({}, override)
+    return None

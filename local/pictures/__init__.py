@@ -1,0 +1,1 @@
+"""What all pictures share: the meaning of colours, ticks of logarithmic axes."""

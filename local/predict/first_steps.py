@@ -1,0 +1,76 @@
+"""What to do without a checkpoint: the message for someone who has a recording and nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from desed_task.checkpoints.run_folders import runs_in
+from desed_task.errors import command_line, command_name
+from desed_task.file_names import escape_name
+
+# Default folders of trainings and of the published checkpoint.
+RUNS = Path("exp")
+PUBLISHED = Path("../../data/baseline_pretrained_2024")
+PUBLISHED_WEIGHTS = Path("pretrained_models/BEATs_iter3_plus_AS2M.pt")
+WEIGHTS_ADDRESS = "https://github.com/microsoft/unilm/tree/master/beats"
+_TRAIN = "train_pretrained.py"
+
+
+def without_checkpoint(recordings: Sequence[Path], arguments: str = "") -> str:
+    """A message in three lines: what is missing, and two ways to get it.
+
+    Args:
+        recordings: what the command is to process.
+        arguments: its other arguments, for the lines to copy.
+    """
+    words = [shlex.quote(escape_name(path)) for path in recordings[:2]]
+    words += ["..."] * (len(recordings) > 2)
+    ours = command_line("predict.py", " ".join([*words, *filter(None, [arguments])]))
+    what = escape_name(recordings[0]) if recordings else "an export"
+    return "\n".join(
+        [
+            f"{what} needs a trained network: give its checkpoint or run folder with --checkpoint",
+            f"  {_trained_here(ours)}",
+            f"  {_published(ours)}",
+        ]
+    )
+
+
+def _trained_here(ours: str) -> str:
+    places = [RUNS, *(sorted(RUNS.iterdir()) if RUNS.is_dir() else [])]
+    found = [run for place in places if place.is_dir() for run in runs_in(place)]
+    if found:
+        newest = max(found, key=lambda run: (_changed(run), run))
+        return f"the newest trained here: {ours} --checkpoint {shlex.quote(escape_name(newest))}"
+    steps = "make demo"
+    if command_name(_TRAIN) != _TRAIN or not Path("Makefile").is_file():
+        mini = "--conf_file confs/mini.yaml"
+        steps = " && ".join(
+            [
+                command_line("generate_dcase_task4_2024.py", "--mini"),
+                command_line("extract_embeddings.py", mini),
+                command_line(_TRAIN, f"{mini} --log_dir exp/mini"),
+            ]
+        )
+    return (
+        f"a small one for synthetic sounds, trained in minutes: {steps}; then {ours} --checkpoint "
+        f"{RUNS / 'mini'}"
+    )
+
+
+def _changed(run: Path) -> float:
+    return run.stat().st_mtime
+
+
+def _published(ours: str) -> str:
+    steps = []
+    if not PUBLISHED.is_dir():
+        steps.append(command_line("generate_dcase_task4_2024.py", "--only_checkpoint"))
+    if not PUBLISHED_WEIGHTS.is_file():
+        steps.append(
+            f"put {PUBLISHED_WEIGHTS.name} from {WEIGHTS_ADDRESS} into {PUBLISHED_WEIGHTS.parent}"
+        )
+    steps.append(f"{ours} --checkpoint {PUBLISHED}")
+    return f"the published one, for real sounds: {'; then '.join(steps)}"

@@ -1,0 +1,82 @@
+"""Someone with a recording and nothing else is told what to do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from desed_task.errors import STARTED_BY_CONSOLE
+from local.predict.first_steps import PUBLISHED_WEIGHTS, without_checkpoint
+from tests.in_process import run_main
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    monkeypatch.setattr("sys.argv", ["predict.py"])
+    monkeypatch.delenv(STARTED_BY_CONSOLE, raising=False)
+
+
+def test_three_lines_say_what_is_missing_and_how_to_get_it():
+    told = without_checkpoint([Path("my street.wav")])
+    assert told.splitlines() == [
+        "my street.wav needs a trained network: give its checkpoint or run folder with "
+        "--checkpoint",
+        "  a small one for synthetic sounds, trained in minutes: python "
+        "generate_dcase_task4_2024.py --mini && python extract_embeddings.py --conf_file "
+        "confs/mini.yaml && python train_pretrained.py --conf_file confs/mini.yaml --log_dir "
+        "exp/mini; then python predict.py 'my street.wav' --checkpoint exp/mini",
+        "  the published one, for real sounds: python generate_dcase_task4_2024.py "
+        "--only_checkpoint; then put BEATs_iter3_plus_AS2M.pt from "
+        "https://github.com/microsoft/unilm/tree/master/beats into pretrained_models; then python "
+        "predict.py 'my street.wav' --checkpoint ../../data/baseline_pretrained_2024",
+    ]
+
+
+def test_in_the_checkout_one_command_makes_the_small_network():
+    Path("Makefile").touch()
+    assert "in minutes: make demo; then python predict.py a.wav" in without_checkpoint(
+        [Path("a.wav")]
+    )
+
+
+def test_console_commands_are_named_where_one_was_started(monkeypatch):
+    monkeypatch.setenv(STARTED_BY_CONSOLE, "desed-predict")
+    Path("Makefile").touch()  # of another project
+    told = without_checkpoint([Path(name) for name in ("a.wav", "b.wav", "c.wav")])
+    assert "desed-generate --mini && desed-extract --conf_file confs/mini.yaml && " in told
+    assert "desed-predict a.wav b.wav ... --checkpoint exp/mini" in told
+    assert "python" not in told and "make demo" not in told
+
+
+def test_what_is_there_already_is_not_fetched_again():
+    Path("../../data/baseline_pretrained_2024").mkdir(parents=True)
+    PUBLISHED_WEIGHTS.parent.mkdir()
+    PUBLISHED_WEIGHTS.touch()
+    assert without_checkpoint([], "--export onnx").splitlines()[2] == (
+        "  the published one, for real sounds: python predict.py --export onnx --checkpoint "
+        "../../data/baseline_pretrained_2024"
+    )
+
+
+def test_the_newest_run_is_named():
+    for number, name in enumerate(("exp/mini/version_0", "exp/Größe 2/version_3", "exp/mini/x")):
+        folder = Path(name, "checkpoints")
+        folder.mkdir(parents=True)
+        (folder / "last.ckpt").touch()
+        os.utime(name, (number % 2, number % 2))
+    told = without_checkpoint([Path("a.wav")]).splitlines()[1]
+    assert told == (
+        "  the newest trained here: python predict.py a.wav --checkpoint 'exp/Größe 2/version_3'"
+    )
+
+
+def test_the_command_says_it_and_ends_with_status_2(tmp_path):
+    done = run_main("predict.py", "street.wav", cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("error: street.wav needs a trained network")
+    done = run_main("predict.py", "--export", "onnx", cwd=tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 3)
