@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import re
 import sys
 import threading
 import traceback
@@ -35,6 +36,12 @@ USER_ERRNOS = frozenset(
         errno.EEXIST,
         errno.ENAMETOOLONG,
     )
+)
+# What PyTorch says of operations and types that a Mac's GPU does not have, and of its memory.
+_OF_MPS = re.compile(r"\bMPS(:| (device|backend|framework|[Tt]ensor))|on MPS\b")
+CPU_INSTEAD = (
+    "a limit of PyTorch on a Mac's GPU; compute on the CPU (--gpus 0; extract_embeddings.py takes "
+    "--use_gpu 0)"
 )
 WRITABLE_HINT = "check the path, its permissions and the free space"
 
@@ -75,11 +82,20 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         text = f"{f'{origin}: ' if origin else ''}{error.strerror}"
         print(f"error: {_shown(text)}; {WRITABLE_HINT}", file=sys.stderr)
         return EXIT_WRONG_INPUT
+    except (NotImplementedError, RuntimeError, TypeError) as error:
+        if not _OF_MPS.search(str(error)):
+            raise
+        print(f"error: {_shown(_first_line(error))}; {CPU_INSTEAD}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
     except StoppedError as stop:
         print(_shown(str(stop)), file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def hide_secrets(complete: Callable[[str], str] = str) -> None:
