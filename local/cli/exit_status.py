@@ -7,6 +7,7 @@ import errno
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -37,6 +38,12 @@ USER_ERRNOS = frozenset(
         errno.EEXIST,
         errno.ENAMETOOLONG,
     )
+)
+# What PyTorch says of operations and types that a Mac's GPU does not have, and of its memory.
+_OF_MPS = re.compile(r"\bMPS(:| (device|backend|framework|[Tt]ensor))|on MPS\b")
+CPU_INSTEAD = (
+    "a limit of PyTorch on a Mac's GPU; compute on the CPU (--gpus 0; extract_embeddings.py takes "
+    "--use_gpu 0)"
 )
 WRITABLE_HINT = "check the path, its permissions and the free space"
 # Argument -> the flag that makes the same command resume; others resume without one.
@@ -86,18 +93,27 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
         print(_shown(str(stop)), file=sys.stderr)
         return EXIT_STOPPED
     except Exception as error:
-        if full := _full_disk(error, args):
-            print(f"error: {_shown(_full_text(full, args))}", file=sys.stderr)
-            return EXIT_WRONG_INPUT
-        if not isinstance(error, OSError) or error.errno not in USER_ERRNOS:
+        text = _explained(error, args)
+        if text is None:
             raise
-        origin = error.filename2 or error.filename
-        text = f"{f'{origin}: ' if origin else ''}{error.strerror}"
-        print(f"error: {_shown(text)}; {WRITABLE_HINT}", file=sys.stderr)
+        print(f"error: {_shown(text)}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def _explained(error: Exception, args: argparse.Namespace) -> str | None:
+    """A message for the user, if an error is no fault of the code."""
+    if full := _full_disk(error, args):
+        return _full_text(full, args)
+    of_mps = isinstance(error, NotImplementedError | RuntimeError | TypeError)
+    if of_mps and _OF_MPS.search(str(error)):
+        return f"{_first_line(error)}; {CPU_INSTEAD}"
+    if not isinstance(error, OSError) or error.errno not in USER_ERRNOS:
+        return None
+    origin = error.filename2 or error.filename
+    return f"{f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}"
 
 
 def _full_disk(error: Exception, args: argparse.Namespace) -> DiskFullError | None:
@@ -130,6 +146,10 @@ def accept_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=STREAM_ERRORS)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def hide_secrets(complete: Callable[[str], str] = str) -> None:
