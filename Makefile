@@ -5,15 +5,18 @@
 # make lint    style, types and shell scripts
 # make clean   remove .venv and caches; data, embeddings and runs stay
 #
-# make setup PYTHON=python3.12             another interpreter, 3.10 to 3.13
+# make setup PYTHON=python3.12             another interpreter, 3.10 to 3.14
 # make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                          torch from that package index, everything else as usual
+# make setup TORCH="torch==2.13.0"         that torch instead of the newest that pyproject.toml allows
 
 PYTHON ?= python3
 VENV ?= .venv
+TORCH ?=
 TORCH_INDEX ?=
 ARGS ?=
 EXTRAS ?= dev
+PIP_OPTIONS ?=
 DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -21,7 +24,8 @@ STAMP := $(VENV)/.installed
 # The recipe alone, for the demo; not asked for where everything is installed.
 RECIPE_STAMP := $(VENV)/.installed_recipe
 DEMO_STAMP := $(firstword $(wildcard $(STAMP)) $(RECIPE_STAMP))
-TORCH := $(shell sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)
+# The first line is the recipe's own; extras narrow it.
+ALLOWED_TORCH := $(shell sed -n '/^ *"\(torch[<>=][^"]*\)".*/{s//\1/p;q;}' pyproject.toml)
 SHELL_SCRIPTS := conda_create_environment.sh .ci/run
 
 .PHONY: help setup demo test lint clean
@@ -34,18 +38,20 @@ setup: $(STAMP)
 # The stamp is written last, so that an installation that failed is tried again. The version is in
 # desed_task/__init__.py.
 $(STAMP) $(RECIPE_STAMP): pyproject.toml desed_task/__init__.py
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 14) else \
-	    f"Python {v[0]}.{v[1]} will not do: choose one from 3.10 to 3.13, as in make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 15) else \
+	    f"Python {v[0]}.{v[1]} will not do: choose one from 3.10 to 3.14, as in make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-ifneq ($(TORCH_INDEX),)
-	$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "$(TORCH)"
+ifneq ($(TORCH)$(TORCH_INDEX),)
+	$(BIN)/python $(strip -m pip install $(PIP_OPTIONS) $(TORCH_INDEX:%=--index-url %) \
+	    "$(or $(TORCH),$(ALLOWED_TORCH))")
 endif
-	$(BIN)/python -m pip install --editable $(WHAT)
+	$(BIN)/python $(strip -m pip install --editable $(WHAT) $(PIP_OPTIONS))
 	@touch $@
 
 $(STAMP): WHAT = ".[$(EXTRAS)]"
 # pip would compile 16,000 modules one by one; the demo imports 4,000, which Python compiles then.
-$(RECIPE_STAMP): WHAT = . --no-compile
+$(RECIPE_STAMP): WHAT = .
+$(RECIPE_STAMP): PIP_OPTIONS += --no-compile
 
 # No file stands for a step: each script knows what it has done and what is left. Without compiled
 # modules each step would compile them again, so they are kept, whatever the environment says.

@@ -39,7 +39,7 @@ else
     conda create --yes --name "$name" "python=$python" pip
 fi
 if [[ -n "${TORCH_INDEX:-}" ]]; then
-    torch="$(sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)"
+    torch="$(sed -n '/^ *"\(torch[<>=][^"]*\)".*/{s//\1/p;q;}' pyproject.toml)"
     in_environment python -m pip install --index-url "$TORCH_INDEX" "$torch"
 fi
 in_environment python -m pip install --editable ".[dev]"

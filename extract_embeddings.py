@@ -40,10 +40,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.add_weights(parser)
     parser.add_argument(
         "--use_gpu",
-        type=arguments.yes_or_no,
+        type=arguments.use_gpu,
         nargs="?",
         const=True,
-        help="require a GPU; --use_gpu 0 uses the CPU (default: a GPU if there is one)",
+        help="require a GPU; 0: the CPU; mps: the GPU of a Mac (default: a GPU if there is one)",
     )
     parser.add_argument(
         "--batch_size",

@@ -55,7 +55,7 @@ def zero_runs(
     if limit <= 0:
         return x
     n_runs = 1 if scope == "batch" else x.shape[0]
-    uniform = torch.rand(2, n_runs, 1, generator=generator).to(x.device, non_blocking=True)
+    uniform = _moved(torch.rand(2, n_runs, 1, generator=generator), x.device)
     length = uniform[0] * limit
     start = (uniform[1] * (size - length)).floor()
     step = torch.arange(size, device=x.device)
@@ -166,14 +166,14 @@ def draw_mixup(source: Tensor, alpha: float, generator: Generator | None = None)
     kept = torch.ones(1, dtype=torch.float64)
     shares = torch.cat([gamma[:, 0] / gamma.sum(1), kept]).float()
     device = source.device
-    group = _GROUP_OF_SOURCE.to(device, non_blocking=True)[source]
-    shuffled = shuffled.to(device, non_blocking=True)
+    group = _moved(_GROUP_OF_SOURCE, device)[source]
+    shuffled = _moved(shuffled, device)
     # Both orders list the rows by group, the second one shuffled: that pairs rows within groups.
     ordered = group.argsort(stable=True)
     shuffled = shuffled[group[shuffled].argsort(stable=True)]
     return MixupDraw(
         partner=torch.empty_like(ordered).scatter(0, ordered, shuffled),
-        share=shares.to(device, non_blocking=True)[group],
+        share=_moved(shares, device)[group],
         mixed=group < len(MIXUP_GROUPS),
     )
 
@@ -187,6 +187,11 @@ def _group_of_source() -> Tensor:
 
 
 _GROUP_OF_SOURCE: Final = _group_of_source()
+
+
+def _moved(x: Tensor, device: torch.device) -> Tensor:
+    """A copy on a device; on a Mac's GPU, one that is not waited for may come too late."""
+    return x.to(device, non_blocking=device.type == "cuda")
 
 
 def _rowwise(values: Tensor, x: Tensor) -> Tensor:

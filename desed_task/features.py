@@ -244,14 +244,15 @@ class Scaler(nn.Module):
         if self.statistic != "dataset":
             raise InputError("scaler: statistic 'instance' needs no fit; 'dataset' does")
         # In float64, as a mean over hours of frames would lose digits otherwise.
-        found = (_measure(self.normtype, batch.double(), (0, *self.dims)) for batch in batches)
+        found = (_measure(self.normtype, _double(batch), (0, *self.dims)) for batch in batches)
         total = next(found, None)
         if total is None:
             raise InputError("scaler: the training set has no clips to fit the statistics on")
         for measured in found:
             total = total.merged(measured)
         shift, scale = total.shift_and_scale()
-        self.shift, self.scale = shift.to(self.shift), scale.to(self.scale)
+        self.shift = shift.to(self.shift.dtype).to(self.shift.device)
+        self.scale = scale.to(self.scale.dtype).to(self.scale.device)
         self.fitted = True
 
     def _load_from_state_dict(
@@ -263,6 +264,11 @@ class Scaler(nn.Module):
             self.scale = self.scale.new_empty(state_dict[f"{prefix}shift"].shape)
             self.fitted = True
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _double(x: Tensor) -> Tensor:
+    """A copy in float64, where the device has it; Macs' GPUs do not."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def _measure(normtype: NormType, x: Tensor, dims: tuple[int, ...]) -> _Range | _Moments:

@@ -27,6 +27,9 @@ MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 # One thread a process, scripts included: tests share the cores, and sums of floats depend on it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Set by `local`, too, but some tests import onnxruntime before (see tests/test_quiet_imports.py).
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # Jobs in the background of a shell ignore Ctrl-C, and so would the commands that tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

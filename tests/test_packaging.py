@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import desed_task
@@ -32,9 +33,10 @@ def listed(key: str) -> list[str]:
 
 
 def requirements() -> list[Requirement]:
-    lines = listed("dependencies") + listed("export") + listed("dev")
+    lines = [*listed("dependencies"), *listed("export"), *listed("verify"), *listed("dev")]
     asked = [Requirement(line.split('"')[1]) for line in lines if line.startswith('"')]
-    return [wanted for wanted in asked if wanted.name != "desed-task"]
+    here = [one for one in asked if one.marker is None or one.marker.evaluate()]
+    return [wanted for wanted in here if wanted.name != "desed-task"]
 
 
 def make(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -68,10 +70,11 @@ def test_what_is_installed_is_what_is_asked_for():
     assert outside == []
 
 
-def test_developers_get_what_an_export_needs():
+def test_developers_get_what_an_export_and_a_verification_need():
     own = next(Requirement(line.split('"')[1]) for line in listed("dev") if "desed-task" in line)
-    assert (own.name, own.extras) == ("desed-task", {"export"})
-    assert {wanted.name for wanted in requirements()} >= {"onnx", "onnxruntime", "onnxscript"}
+    assert (own.name, own.extras) == ("desed-task", {"export", "verify"})
+    needed = {"onnx", "onnxruntime", "onnxscript", "sed-scores-eval"}
+    assert {canonicalize_name(wanted.name) for wanted in requirements()} >= needed
 
 
 def test_every_upper_bound_has_its_reason():
@@ -167,6 +170,22 @@ def test_torch_index_is_asked_for_torch_alone(tmp_path):
     assert "--index-url" not in second
 
 
+def test_a_named_torch_is_installed_before_the_rest(tmp_path):
+    asked = ("-n", "setup", f"VENV={tmp_path}", "TORCH=torch<2.14")
+    first, second = [line for line in make(*asked).stdout.splitlines() if "pip install" in line]
+    assert re.search(r'pip install +"torch<2\.14"$', first) and "--editable" in second
+    both = make(*asked, "TORCH_INDEX=https://example.org/cpu").stdout
+    assert '--index-url https://example.org/cpu "torch<2.14"' in both
+
+
+def test_the_range_of_pythons_is_one(tmp_path):
+    """Of pyproject.toml, of make's check and of its help."""
+    low, high = re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', PYPROJECT).groups()
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"(3, {low}) <= v < (3, {high})" in makefile
+    assert makefile.count(f"3.{low} to 3.{int(high) - 1}") == 2
+
+
 def test_an_interpreter_that_will_not_do_is_named(tmp_path):
     old = tmp_path / "python3.9"
     old.write_text(
@@ -175,7 +194,7 @@ def test_an_interpreter_that_will_not_do_is_named(tmp_path):
     old.chmod(0o755)
     run = make("setup", f"PYTHON={old}", f"VENV={tmp_path / 'v'}")
     assert run.returncode != 0
-    assert "Python 3.9 will not do: choose one from 3.10 to 3.13" in run.stderr
+    assert "Python 3.9 will not do: choose one from 3.10 to 3.14" in run.stderr
     assert not (tmp_path / "v").exists()
 
 
@@ -188,20 +207,45 @@ def test_demo_runs_the_recipe_in_order():
     ]
 
 
-def test_ci_lints_and_tests_a_new_environment(tmp_path):
-    """`.ci/run` from elsewhere, with a make that says what it was asked."""
-    fake(tmp_path / "make", 'echo "$PWD $CI $*"')
-    run = subprocess.run(
-        [ROOT / ".ci" / "run"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )
+@pytest.fixture
+def ci(tmp_path):
+    """Runs `.ci/run` from elsewhere, with a make that says what it was asked."""
+
+    def run(body=""):
+        fake(tmp_path / "make", f'echo "$PWD $CI ${{NEEDS_TORCHAUDIO-}} $*"\n{body}')
+        done = subprocess.run(
+            [ROOT / ".ci" / "run"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        )
+        return done, done.stdout.splitlines()
+
+    return run
+
+
+def test_ci_lints_and_tests_two_new_environments(ci):
+    run, (first, setup, second) = ci()
     assert run.returncode == 0, run.stderr
-    told = re.fullmatch(r"(\S+) 1 lint test VENV=(\S+)/venv\n", run.stdout)
-    assert Path(told.group(1)) == ROOT
-    assert not Path(told.group(2)).exists()
+    found = re.fullmatch(r"(\S+) 1  lint test VENV=(\S+)/venv EXTRAS=dev,codecs TORCH=(\S+)", first)
+    assert Path(found.group(1)) == ROOT and not Path(found.group(2)).exists()
+    allowed = next(one.specifier for one in requirements() if one.name == "torch")
+    assert "2.13.0" in Requirement(found.group(3)).specifier
+    assert Version("2.13.0") in allowed
+    what = f"VENV={found.group(2)}/newest EXTRAS=dev,codecs,torchaudio PIP_OPTIONS=--no-compile"
+    assert setup == f"{ROOT} 1  setup {what}"
+    assert second == f"{ROOT} 1 1 test {what} ARGS=-q -n auto tests/desed_task"
+
+
+@pytest.mark.parametrize(
+    ("failing", "n_steps", "told"),
+    [("lint", 1, ""), ("setup", 2, "the second environment"), ("tests/desed_task", 3, "")],
+)
+def test_ci_fails_with_each_of_its_steps(ci, failing, n_steps, told):
+    run, steps = ci(f'case "$*" in *{failing}*) exit 2;; esac')
+    assert run.returncode != 0 and len(steps) == n_steps
+    assert told in run.stderr
 
 
 def fake(path: Path, body: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -129,11 +130,25 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _onnxruntime() -> Any:
+    """The package, without its telemetry, which is on by default.
+
+    The variable keeps it from writing an identifier of the device into the home folder when it is
+    imported; the call turns off that of Windows, which does not read the variable.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    if os.environ["ORT_DISABLE_TELEMETRY"] == "1":
+        onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 def _run(path: Path, checks: Mapping[str, Inputs]) -> dict[str, list[Tensor]]:
     """The outputs of the file, by kind of input."""
     import onnx
-    import onnxruntime
 
+    onnxruntime = _onnxruntime()
     onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -163,10 +178,8 @@ def _refuse_different(differences: Mapping[str, float], target: Path) -> None:
         if not apart <= ONNX_TOLERANCE
     ]
     if wrong:
-        import onnxruntime
-
         raise InputError(
             f"{target}: not kept, as its outputs differ from PyTorch's by {', '.join(wrong)} (at "
             f"most {ONNX_TOLERANCE:g} is allowed); it was made with torch {torch.__version__} and "
-            f"run with onnxruntime {onnxruntime.__version__}: try other versions"
+            f"run with onnxruntime {_onnxruntime().__version__}: try other versions"
         )

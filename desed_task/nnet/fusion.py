@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,9 +48,20 @@ def pool_tokens(embeddings: Tensor, n_frames: int) -> Tensor:
 
     Embeddings that were pooled beforehand, with one token per frame, are left unchanged.
     """
-    if embeddings.shape[-1] != n_frames:
-        embeddings = F.adaptive_avg_pool1d(embeddings, n_frames)
-    return embeddings.transpose(1, 2)
+    n_tokens = embeddings.shape[-1]
+    if n_tokens == n_frames:
+        return embeddings.transpose(1, 2)
+    if embeddings.device.type == "mps" and n_tokens % n_frames:
+        # PyTorch pools there only into equal parts.
+        return (embeddings @ token_shares(n_tokens, n_frames).to(embeddings)).transpose(1, 2)
+    return F.adaptive_avg_pool1d(embeddings, n_frames).transpose(1, 2)
+
+
+def token_shares(n_tokens: int, n_frames: int) -> Tensor:
+    """(token, frame): the share of each token in the mean that adaptive pooling takes."""
+    frame, token = torch.arange(n_frames), torch.arange(n_tokens)[:, None]
+    first, behind = frame * n_tokens // n_frames, -((frame + 1) * -n_tokens // n_frames)
+    return ((token >= first) & (token < behind)).float() / (behind - first)
 
 
 def nearest_tokens(embeddings: Tensor, n_frames: int) -> Tensor:

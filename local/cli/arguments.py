@@ -13,7 +13,8 @@ from pathlib import Path
 from desed_task.errors import CONSOLE_COMMANDS, STARTED_BY_CONSOLE, InputError, command_name
 from desed_task.file_names import looked_up_from
 
-GPUS_REMEDY = "give 0 for the CPU or N for the N-th GPU, counted from 1"
+GPUS_REMEDY = "give 0 for the CPU, N for the N-th GPU, counted from 1, or mps for the GPU of a Mac"
+MPS = "mps"
 DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
 
 
@@ -88,13 +89,13 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
         "--gpu",
         type=gpu_number,
         metavar="N",
-        help="0: the CPU; N: the N-th GPU (default: the first)",
+        help="0: the CPU; N: the N-th GPU; mps: that of a Mac (default: the first)",
     )
 
 
 def gpu_number(text: str) -> str:
-    """0 for the CPU, or the number of a GPU, counted from 1."""
-    if not text.strip().isdecimal():
+    """0 for the CPU, the number of a GPU, counted from 1, or mps."""
+    if not text.strip().isdecimal() and text.strip() != MPS:
         raise argparse.ArgumentTypeError(f"{text}: {GPUS_REMEDY}")
     return text
 
@@ -112,10 +113,6 @@ def check_folders(paths: Iterable[str | Path], remedy: str) -> None:
     ]
     if absent:
         raise InputError.collect(absent)
-
-
-# What commands use that name no configuration.
-DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
 
 
 def positive_int(text: str) -> int:
@@ -147,6 +144,11 @@ def yes_or_no(text: str) -> bool:
     if text.lower() in ("0", "false", "no"):
         return False
     raise argparse.ArgumentTypeError(f"{text}: give 1 or 0")
+
+
+def use_gpu(text: str) -> bool | str:
+    """Whether to use a GPU, or mps for that of a Mac."""
+    return MPS if text == MPS else yes_or_no(text)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -6,15 +6,19 @@ import argparse
 import errno
 import io
 import logging
+import os
+import re
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from desed_task.errors import InputError, forget_warnings
+from desed_task.errors import DiskFullError, InputError, disk_full, forget_warnings, free_bytes
 from desed_task.file_names import STREAM_ERRORS, printable
 from local.cli.interrupts import EXIT_STOPPED
 from local.cli.redaction import redact
@@ -28,15 +32,29 @@ USER_ERRNOS = frozenset(
         errno.EACCES,
         errno.EPERM,
         errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
+        errno.EFBIG,
         errno.ENOTDIR,
         errno.EISDIR,
         errno.EEXIST,
         errno.ENAMETOOLONG,
     )
 )
+# What PyTorch says of operations and types that a Mac's GPU does not have, and of its memory.
+_OF_MPS = re.compile(r"\bMPS(:| (device|backend|framework|[Tt]ensor))|on MPS\b")
+CPU_INSTEAD = (
+    "a limit of PyTorch on a Mac's GPU; compute on the CPU (--gpus 0; extract_embeddings.py takes "
+    "--use_gpu 0)"
+)
 WRITABLE_HINT = "check the path, its permissions and the free space"
+# Argument -> the flag that makes the same command resume; others resume without one.
+_RESUMING = {
+    "skip_existing": "--skip_existing",
+    "resume_from_checkpoint": "--resume_from_checkpoint auto",
+}
+# Arguments that name the folder a command writes to.
+_OUTPUTS = ("output_dir", "log_dir", "out_dir", "basedir")
+# Met by threads of libraries, such as TensorBoard's, which often raise them in ours, too.
+_full_in_threads: list[DiskFullError] = []
 
 
 class StoppedError(Exception):
@@ -55,30 +73,69 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
 
     Returns:
         The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
-        130 after Ctrl-C.
+        130 after Ctrl-C. A full disk is one, too, whatever library met it.
     """
     accept_any_name()
     complete = remedies_of(args)
     hide_secrets(complete)
     forget_warnings()
+    _full_in_threads.clear()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
-            return action(argparse.Namespace(**{**vars(args), "threads": threads}))
+            status = action(argparse.Namespace(**{**vars(args), "threads": threads}))
+            if _full_in_threads:
+                raise _full_in_threads[0]
+            return status
     except InputError as error:
         print(f"error: {_shown(complete(_message(error)))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
-    except OSError as error:
-        if error.errno not in USER_ERRNOS:
-            raise
-        origin = error.filename2 or error.filename
-        text = f"{f'{origin}: ' if origin else ''}{error.strerror}"
-        print(f"error: {_shown(text)}; {WRITABLE_HINT}", file=sys.stderr)
-        return EXIT_WRONG_INPUT
     except StoppedError as stop:
         print(_shown(str(stop)), file=sys.stderr)
+        return EXIT_STOPPED
+    except Exception as error:
+        text = _explained(error, args)
+        if text is None:
+            raise
+        print(f"error: {_shown(text)}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def _explained(error: Exception, args: argparse.Namespace) -> str | None:
+    """A message for the user, if an error is no fault of the code."""
+    if full := _full_disk(error, args):
+        return _full_text(full, args)
+    of_mps = isinstance(error, NotImplementedError | RuntimeError | TypeError)
+    if of_mps and _OF_MPS.search(str(error)):
+        return f"{_first_line(error)}; {CPU_INSTEAD}"
+    if not isinstance(error, OSError) or error.errno not in USER_ERRNOS:
+        return None
+    origin = error.filename2 or error.filename
+    return f"{f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}"
+
+
+def _full_disk(error: Exception, args: argparse.Namespace) -> DiskFullError | None:
+    """The full disk that an error comes from, wherever it was raised.
+
+    Where the error does not name a file, it is the fullest of those that the command writes to.
+    """
+    place: str | None = None
+    with suppress(OSError):  # A folder may be gone.
+        named = (getattr(args, name, None) for name in _OUTPUTS)
+        places = [*map(str, filter(None, named)), os.getcwd(), tempfile.gettempdir()]
+        place = min(places, key=free_bytes)
+    return disk_full(error, place or tempfile.gettempdir())
+
+
+def _full_text(full: DiskFullError, args: argparse.Namespace) -> str:
+    flags = [flag for name, flag in _RESUMING.items() if hasattr(args, name)]
+    # A test or an evaluation has nothing to resume.
+    if getattr(args, "test_from_checkpoint", None) or getattr(args, "eval_from_checkpoint", None):
+        flags = []
+    more = f" with {flags[0]}" if flags else ""
+    return f"{full}; free some space, then run the same command again{more} to resume"
 
 
 def accept_any_name() -> None:
@@ -89,6 +146,10 @@ def accept_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=STREAM_ERRORS)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def hide_secrets(complete: Callable[[str], str] = str) -> None:
@@ -122,7 +183,11 @@ def _log_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 
 def _print_traceback_of_thread(args: threading.ExceptHookArgs) -> None:
-    if args.exc_type is not SystemExit and args.exc_value is not None:
+    if args.exc_type is SystemExit or args.exc_value is None:
+        return
+    if full := disk_full(args.exc_value):
+        _full_in_threads.append(full)
+    else:
         _print_traceback(args.exc_type, args.exc_value, args.exc_traceback)
 
 

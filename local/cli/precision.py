@@ -11,6 +11,9 @@ from typing import Final, NamedTuple
 
 import torch
 
+from desed_task.errors import InputError
+from local.cli.arguments import MPS
+
 SINGLE: Final = 32  # as configurations write it
 HALF: Final = "bf16"
 TENSOR_FLOAT: Final = "tf32"
@@ -61,16 +64,21 @@ def usable_precision(
 
     Args:
         asked: as in `training.precision`.
-        device: its type; only a CPU is measured.
+        device: its type; only a CPU is measured. Macs' GPUs ("mps") compute in float32.
         what: where `asked` was set, for the line.
         keep: use half precision even if it is slower, because what is continued began with it.
 
     Returns:
         The precision and the line, empty if there is nothing to say.
+
+    Raises:
+        InputError: half precision on a device that is only used in float32.
     """
     name = str(asked)
-    if device == "cpu" and name == TENSOR_FLOAT and not keep:
-        return SINGLE, f"{what} {name}: a precision of GPUs; computing in float32"
+    if device in ("cpu", MPS) and name == TENSOR_FLOAT and not keep:
+        return SINGLE, f"{what} {name}: a precision of Nvidia's GPUs; computing in float32"
+    if device == MPS and name in (*_FLOAT16, *_BFLOAT16):
+        raise InputError(f"{what} {name}: on mps only float32 is computed; set it to {SINGLE}")
     if device != "cpu" or name not in (*_FLOAT16, *_BFLOAT16):
         return asked, ""
     as_bfloat16 = ", as which a CPU computes float16," if name in _FLOAT16 else ""

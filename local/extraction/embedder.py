@@ -103,7 +103,7 @@ class Embedder:
         Args:
             clips: row -> file, whose beginning counts, or window of a file.
         """
-        on_gpu = self.device.type == "cuda"
+        on_gpu = self.device.type != "cpu"
         size = self.batch_size or (32 if on_gpu else 4)
         named = list(clips.items())
         batches = [named[first : first + size] for first in range(0, len(named), size)]
@@ -158,12 +158,14 @@ class Embedder:
         if not batch.clip_ids:
             nothing = torch.empty(0, self.beats.size)
             return EmbeddedBatch([], nothing[:, :, None], nothing, batch.faults, None)
-        waveform = batch.waveform.to(self.device, non_blocking=True)
+        # On a Mac's GPU a copy that is not waited for may come too late.
+        ahead = self.device.type == "cuda"
+        waveform = batch.waveform.to(self.device, non_blocking=ahead)
         half = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.beats(waveform)
-        frame = output.frame.float().contiguous().to("cpu", non_blocking=True)
-        global_ = output.global_.float().to("cpu", non_blocking=True)
+        frame = output.frame.float().contiguous().to("cpu", non_blocking=ahead)
+        global_ = output.global_.float().to("cpu", non_blocking=ahead)
         ready = None
         if self.device.type == "cuda":
             ready = torch.cuda.Event()
@@ -196,9 +198,9 @@ def settled_precision(
         beats: file of BEATs weights.
 
     Raises:
-        InputError: the file of weights does not exist.
+        InputError: the file of weights does not exist, or bf16 on a Mac's GPU.
     """
-    if asked == "32" or device.type != "cpu":
+    if asked == "32" or device.type == "cuda":
         return asked
     begun = _is_begun(folder, asked, find_beats(beats))
     used, line = usable_precision(asked, device.type, what="--precision", keep=begun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,16 +36,23 @@ EXIT_DIFFERENT = 1
 
 
 def check_installed() -> None:
-    """Check that the package is there, before hours of training.
+    """Check that the package can be imported, before hours of training.
 
     Raises:
-        InputError: if it is not.
+        InputError: if it cannot.
     """
-    if find_spec(PACKAGE) is None:
-        raise InputError(
-            f"--verify_metrics: {PACKAGE} is not installed; install it (pip install {PACKAGE}), or "
-            "test without the flag, which does not need it"
-        )
+    fault = "is not installed"
+    if find_spec(PACKAGE) is not None:
+        try:
+            import_module(f"desed_task.evaluation.{PACKAGE}_metrics")
+            return
+        # Old packages fail in many ways: ImportError, or ValueError for another version of numpy.
+        except Exception as error:
+            fault = f"cannot be imported ({type(error).__name__}: {error})"
+    raise InputError(
+        f"--verify_metrics: {PACKAGE} {fault}; install it (in the folder of this code: pip install "
+        "--editable '.[verify]'), or test without the flag, which does not need it"
+    )
 
 
 def add_verification(

@@ -41,12 +41,13 @@ class RandomStates(Callback):
         self._restored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """States of torch (CPU and GPUs), NumPy and Python."""
+        """States of torch (CPU and GPUs, a Mac's too), NumPy and Python."""
         name, keys, *rest = np.random.get_state()
         version, internal, gauss = random.getstate()
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
             "numpy": [name, [int(key) for key in keys], *rest],  # type: ignore[union-attr]
             "python": [version, list(internal), gauss],
         }
@@ -63,6 +64,8 @@ class RandomStates(Callback):
         torch.set_rng_state(state["torch"].cpu())
         if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        for of_mac in state.get("mps", []) if torch.backends.mps.is_available() else []:
+            torch.mps.set_rng_state(of_mac.cpu())
         name, keys, *rest = state["numpy"]
         np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
         version, internal, gauss = state["python"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from desed_task.augment import Mixup
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
@@ -126,3 +129,45 @@ def test_both_models_after_the_step_with_the_published_noise(
     step.finish()
     for net, after in ((step.student, "student_after"), (step.teacher, "teacher_after")):
         assert_near(net.state_dict(), expected[after], expected[after], 1e-5)
+
+
+class _WithoutDoubles(TorchDispatchMode):
+    """A device that has no float64, as the GPUs of Macs; PyTorch's "meta" stands for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_seen = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        for value in torch.utils._pytree.tree_leaves(found):
+            if isinstance(value, Tensor) and value.device.type == "meta":
+                assert value.dtype not in (torch.float64, torch.complex128), str(function)
+                self.n_seen += 1
+        return found
+
+
+@pytest.mark.parametrize("aggregation", ["pool1d", "frame"])
+def test_a_step_needs_no_doubles_on_the_device(
+    aggregation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Operations that a device lacks are not seen here."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # "meta" has none
+    net = {"embedding_size": 8, "aggregation_type": aggregation, "specaugm_t_p": 0.2}
+    with torch.device("meta"):
+        networks = [CRNN(**net, n_RNN_cell=8) for _ in range(2)]
+        front_end, scaler = LogMel(), Scaler()
+        waveform, embedding = torch.randn(5, 16000), torch.randn(5, 8, 49)
+        known = torch.ones(5, 27, dtype=torch.bool)
+    optimizer = torch.optim.Adam(networks[0].parameters())
+    with _WithoutDoubles() as seen:
+        mel, source = front_end(waveform), torch.arange(5).to("meta")
+        target = torch.rand(5, 27, mel.shape[-1] // 4, device="meta")
+        mel, embedding, target = Mixup(probability=1.0)(mel, embedding, target, source)
+        features = scaler(front_end.to_db(mel))
+        student, teacher = (network(features, embedding, known) for network in networks)
+        losses = detection_losses(student, teacher, target, known, source, weight=1.0)
+        losses.loss.backward()
+        optimizer.step()
+        ema_update(*networks, 3, 0.999)
+    assert seen.n_seen > 500

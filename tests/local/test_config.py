@@ -20,6 +20,8 @@ from local.config import (
     load_config,
 )
 from local.prep.download.sources import load_sources
+from local.prep.maestro_soft_labels import read_soft_labels
+from local.submission.file_checks import SCORE_COLUMNS, table_fault
 
 ROOT = Path(__file__).resolve().parents[2]
 # The table of sources has a shape, and tests, of its own.
@@ -227,3 +229,36 @@ def test_the_table_of_sources_is_found_too(here, capsys):
     assert f"using {SHIPPED / 'sources.yaml'} " in capsys.readouterr().out
     with pytest.raises(InputError, match=r"no such table of sources \(.*confs/sources\.yaml$"):
         load_sources("mini")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "assumed"),
+    [("utf-8-sig", ""), ("utf-16", ""), ("utf-16-le", "UTF-16"), ("cp1252", "Windows-1252")],
+)
+@pytest.mark.parametrize("kind", ["configuration", "sources", "soft labels", "scores"])
+def test_text_in_other_encodings_is_read_with_a_word(kind, encoding, assumed, tmp_path):
+    """Every kind of text that a user may have edited, not only tables."""
+    path = tmp_path / "größe.txt"
+    origin, read = {
+        "configuration": (ROOT / "confs/mini.yaml", load_config),
+        "sources": (ROOT / "confs/sources.yaml", load_sources),
+        "soft labels": (None, read_soft_labels),
+        "scores": (None, lambda path: table_fault(path, 0.064)),
+    }[kind]
+    texts = {
+        "soft labels": "0\t1\tgrüße\t0.5\n",
+        "scores": "\t".join(SCORE_COLUMNS) + "\n" + "\t".join(["0", "0.064", *["0.5"] * 27]) + "\n",
+    }
+    text = texts.get(kind) or f"# Grüße\n{origin.read_text(encoding='utf-8')}"
+    text = text.encode(encoding, "replace").decode(encoding)
+    path.write_text(text, encoding="utf-8")
+    expected = read(path)
+    path.write_bytes(text.encode(encoding))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert repr(read(path)) == repr(expected)
+    named = [str(one.message) for one in told if "read as" in str(one.message)]
+    # ASCII is the same in Windows-1252.
+    wanted = bool(assumed) and not (text.isascii() and encoding == "cp1252")
+    assert len(named) == wanted
+    assert all(str(path) in one and assumed in one for one in named)

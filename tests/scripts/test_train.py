@@ -55,7 +55,8 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert set(content["computed_by"].values()) == {"desed_task"}
     packages = {name.split("/")[-1] for name in content["metrics"]}
     assert packages == set(content["computed_by"]) == set(content["definitions"])
-    assert content["versions"]["torch"] == torch.__version__
+    # Builds of PyPI do not state their CUDA version in their metadata.
+    assert torch.__version__.startswith(content["versions"]["torch"])
     assert content["clips"]["devtest"] > 0
     assert (content["missing"], content["missing_recordings"]) == ({}, {})
     assert re.search(r"^data: \d+ clips in 8 sets, .* no listed clip is missing", done.stdout, re.M)

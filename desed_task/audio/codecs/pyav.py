@@ -17,6 +17,8 @@ from desed_task.audio.formats import SAFE_OPTIONS, UNRELIABLE, refuse_undecodabl
 from desed_task.errors import InputError
 
 _ESTIMATED = "Estimating duration from bitrate"
+# Tags may be in any encoding. From 19 on PyAV decodes them only when asked.
+_TOLERANT = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _FULL_SCALE = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 
 
@@ -44,7 +46,7 @@ class PyavDecoder:
         try:
             with self._listening():
                 options = dict(SAFE_OPTIONS)
-                self._container = av.open(self._file, options=options, metadata_errors="replace")
+                self._container = av.open(self._file, options=options, **_TOLERANT)
             self._stream = self._container.streams.best("audio")
             if self._stream is None:
                 refuse_undecodable(path, [])

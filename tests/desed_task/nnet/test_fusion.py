@@ -16,6 +16,15 @@ def test_pooling_averages_the_tokens_of_each_frame() -> None:
     torch.testing.assert_close(fusion.pool_tokens(TOKENS, 4), expected)
 
 
+@pytest.mark.parametrize(("n_tokens", "n_frames"), [(496, 156), (7, 3), (3, 7), (8, 4), (5, 1)])
+def test_shares_of_tokens_are_those_of_adaptive_pooling(n_tokens: int, n_frames: int) -> None:
+    """The way of devices that pool into equal parts only."""
+    embeddings = torch.randn(2, 5, n_tokens, generator=torch.Generator().manual_seed(1))
+    expected = fusion.pool_tokens(embeddings, n_frames)
+    found = (embeddings @ fusion.token_shares(n_tokens, n_frames)).transpose(1, 2)
+    torch.testing.assert_close(found, expected)
+
+
 def test_nearest_takes_the_token_at_the_centre_of_each_frame() -> None:
     assert torch.equal(fusion.nearest_tokens(TOKENS, 4), TOKENS[..., 1::3].transpose(1, 2))
 

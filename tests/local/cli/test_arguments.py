@@ -61,7 +61,7 @@ def test_a_gpu_that_is_no_number_is_refused_while_parsing(value, capsys):
     arguments.add_gpus(parser)
     with pytest.raises(SystemExit):
         parser.parse_args([f"--gpus={value}"])
-    assert f"argument --gpus/--gpu: {value}: give 0 for the CPU or N" in capsys.readouterr().err
+    assert f"argument --gpus/--gpu: {value}: give 0 for the CPU, N" in capsys.readouterr().err
     assert parser.parse_args(["--gpu", "2"]).gpus == "2"
 
 

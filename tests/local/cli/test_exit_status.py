@@ -64,15 +64,10 @@ def test_a_place_that_cannot_be_written_to_is_one_line(target, tmp_path, capsys)
     assert error.endswith("; check the path, its permissions and the free space\n")
 
 
-def test_a_full_disk_is_one_line_and_other_faults_are_ours(capsys):
-    def fill(args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_faults_that_are_ours_are_raised(capsys):
     def fail(args):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "a.wav")
 
-    assert run_command(fill, argparse.Namespace()) == 2
-    assert capsys.readouterr().err.startswith("error: No space left on device; check the path")
     with pytest.raises(FileNotFoundError):
         run_command(fail, argparse.Namespace())
 
@@ -223,3 +218,37 @@ def test_what_libraries_print_is_redacted(tell, monkeypatch, capfd):
         logging.getLogger("of.a.library").removeHandler(handler)
     told = capfd.readouterr().err
     assert "https://me:***@host/x" in told and "S3cret" not in told
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError(
+            "The operator 'aten::x' is not currently implemented for the MPS device"
+        ),
+        TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework has none"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)\nmore"),
+        RuntimeError("Adaptive pool MPS: input sizes must be divisible by output sizes"),
+    ],
+)
+def test_what_a_mac_s_gpu_cannot_compute_is_one_line(error, capsys):
+    def compute(_args):
+        raise error
+
+    assert run_command(compute, argparse.Namespace()) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"error: {str(error).splitlines()[0]}; a limit of PyTorch on a Mac's GPU"
+    )
+    assert "--gpus 0" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("/data/MPS/a.wav"), TypeError("no"), KeyError("MPS")]
+)
+def test_other_errors_keep_their_traceback(error):
+    def compute(_args):
+        raise error
+
+    with pytest.raises(type(error)):
+        run_command(compute, argparse.Namespace())

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from desed_task.errors import InputError
 from local.cli import precision
 from local.cli.precision import Rates, measure_rates, usable_precision
 
@@ -24,9 +25,11 @@ WHAT = "training.precision"
         ("16", "cpu", SLOW, False, 32, "bfloat16, as which a CPU computes float16, is slower"),
         (16, "cpu", FAST, False, "bf16", "a CPU computes float16 as bfloat16; precision bf16"),
         ("16-mixed", "cpu", FAST, True, "16-mixed", ""),
-        ("tf32", "cpu", FAST, False, 32, "a precision of GPUs; computing in float32"),
+        ("tf32", "cpu", FAST, False, 32, "a precision of Nvidia's GPUs; computing in float32"),
         ("tf32", "cpu", FAST, True, "tf32", ""),
+        ("tf32", "mps", None, False, 32, "a precision of Nvidia's GPUs; computing in float32"),
         *((asked, "cpu", None, False, asked, "") for asked in ("32", 32, "32-true")),
+        *((asked, "mps", None, False, asked, "") for asked in ("32", 32, "32-true")),
         *((asked, "gpu", None, False, asked, "") for asked in ("bf16", "16", "tf32")),
     ],
 )
@@ -39,6 +42,14 @@ def test_what_a_device_computes_with(asked, device, rates, keep, used, line, mon
     found, said = usable_precision(asked, device, what=WHAT, keep=keep)
     assert found == used and type(found) is type(used)
     assert (line in said) if line else not said
+
+
+@pytest.mark.parametrize("asked", ["bf16", "bf16-mixed", "16", 16, "16-mixed"])
+@pytest.mark.parametrize("keep", [False, True])
+def test_half_precision_is_refused_on_the_gpu_of_a_mac(asked, keep):
+    told = f"training.precision {asked}: on mps only float32 is computed; set it to 32"
+    with pytest.raises(InputError, match=told):
+        usable_precision(asked, "mps", what=WHAT, keep=keep)
 
 
 def test_rates_of_this_machine_are_measured():

@@ -162,7 +162,7 @@ def test_imports_load_no_numbers_and_set_nothing():
     """Of all commands: libraries read their threads when they are loaded."""
     code = f"""
 import os, sys
-before = dict(os.environ)
+before = dict(os.environ)  # with what tests/conftest.py has set
 import {", ".join(COMMANDS)}
 import desed_task, local
 assert dict(os.environ) == before

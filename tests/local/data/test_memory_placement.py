@@ -59,6 +59,16 @@ def test_what_was_asked_for_is_taken_without_a_margin(machine):
         choose_placement("gpu", SIZE, CPU)
 
 
+def test_on_a_mac_sets_are_kept_in_memory(machine):
+    mps = torch.device("mps")
+    machine(ram=SIZE + RAM_MARGIN)
+    assert choose_placement("auto", SIZE, mps).device == CPU
+    with pytest.raises(
+        InputError, match=r"gpu, but the run computes on mps, not with CUDA; set it"
+    ):
+        choose_placement("gpu", SIZE, mps)
+
+
 def test_a_container_s_limit_counts(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:   50 kB\n")
     monkeypatch.setattr(memory_placement, "_MEMORY", tmp_path / "meminfo")

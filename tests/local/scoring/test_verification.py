@@ -144,8 +144,25 @@ def test_a_run_that_was_tested_without_it_is_told(folder, capsys):
 
 def test_a_missing_package_is_told_before_anything_begins(monkeypatch):
     monkeypatch.setattr(verification, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match="sed_scores_eval is not installed; install it"):
+    with pytest.raises(InputError, match=r"sed_scores_eval is not installed; .*'\.\[verify\]'"):
         verification.check_installed()
+
+
+@pytest.mark.parametrize(
+    "error", [ModuleNotFoundError("No module named 'pkg_resources'"), ValueError("dtype size")]
+)
+def test_a_package_that_cannot_be_imported_is_told_before_anything_begins(monkeypatch, error):
+    """Else hours of training would end in a test that is not verified."""
+
+    def broken(_name):
+        raise error
+
+    monkeypatch.setattr(verification, "import_module", broken)
+    told = rf"cannot be imported \({type(error).__name__}: {error}\); install it"
+    with pytest.raises(InputError, match=told):
+        verification.check_installed()
+    monkeypatch.undo()
+    verification.check_installed()
 
 
 @pytest.mark.parametrize("other", ["--eval_from_checkpoint", "--checkpoint_info"])
