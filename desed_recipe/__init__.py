@@ -32,12 +32,14 @@ def run(script: str) -> int:
     """
     from local.cli import interrupts  # first: Ctrl-C while the rest is imported
 
-    with interrupts.leaving_at_once():
+    interrupts.leave_at_once()
+    try:
         from desed_task.errors import CONSOLE_COMMANDS, STARTED_BY_CONSOLE
 
         os.environ[STARTED_BY_CONSOLE] = CONSOLE_COMMANDS[f"{script}.py"]
-        main = importlib.import_module(script).main
-    status: int = main()
+        status: int = importlib.import_module(script).main()
+    finally:
+        interrupts.raise_again()
     return status
 
 
