@@ -222,7 +222,8 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
             )
         absent = sum(len(names) for names in run.results["missing"].values())
         if absent:
-            yield f"note: {run.test}: {absent} dev-test clips were missing, see its results.json"
+            counted_clips = count_of(absent, "dev-test clip was", "dev-test clips were")
+            yield f"note: {run.test}: {counted_clips} missing, see its results.json"
     if not checked.baseline:
         yield "note: no energy of the baseline on this machine (--baseline)"
     if not technical_reports(folder):

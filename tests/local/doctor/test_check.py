@@ -473,11 +473,10 @@ def test_a_durations_table_that_differs_from_the_audio(corpus, stated, seconds):
 def test_an_event_that_begins_after_its_clip_is_left_out(corpus):
     clip = corpus.wavs("synth_folder")[0]
     edit(corpus.path("synth_tsv"), lambda lines: [*lines, f"{clip.name}\t11\t12\tDog"])
-    (warning,) = told(corpus.check(), "warning")
-    assert (
-        f"1 event begins after its clip's end and is left out, e.g. 'Dog' at 11 s in {clip.stem}"
-        in warning
-    )
+    for _ in range(2):  # A second report of one process has it too.
+        (warning,) = told(corpus.check(), "warning")
+        assert "1 event begins after its clip's end and is left out" in warning
+        assert f", e.g. 'Dog' at 11 s in {clip.stem}" in warning
 
 
 # ---- audio that was replaced
