@@ -19,9 +19,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from local.cli import arguments
+from local.cli import arguments, interrupts
 from local.cli.exit_status import run_command
-from local.cli.interrupts import leaving_at_once
 from local.cli.word_lists import parse_in_any_order
 
 
@@ -83,12 +82,13 @@ def submit(args: argparse.Namespace) -> int:
     if args.write_metadata is not None:
         from local.submission.metadata_form import write_template
 
+        interrupts.raise_again()
         write_template(args.write_metadata)
         print(f"fill in {args.write_metadata}, then give it with --metadata")
         return 0
     given = (*args.runs, *args.also, *((args.baseline,) if args.baseline else ()))
     arguments.check_folders(given, "give run folders, LOG_DIR/version_N")
-    with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+    with interrupts.leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
         from local.submission.make import SubmissionSources, make_submission
 
     sources = SubmissionSources(

@@ -23,13 +23,11 @@ import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.checkpoints.given import settle_arguments
 from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
 from local.cli.word_lists import ListOption, parse_in_any_order
-from local.predict.first_steps import without_checkpoint
 
 FORMATS = ("tsv", "json", "txt", "png", "rttm", "scores", "npz")
 
@@ -79,6 +77,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def predict(args: argparse.Namespace) -> int:
     """Detect events in the recordings, or export the network; return the exit status."""
+    from local.checkpoints.given import settle_arguments  # not before threads are set
+    from local.predict.first_steps import without_checkpoint
     from local.predict.recordings import NOT_READ, find_recordings
 
     found = find_recordings(args.recordings)

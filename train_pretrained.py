@@ -21,7 +21,6 @@ import sys
 from pathlib import Path
 
 from desed_task.errors import InputError
-from local.checkpoints.given import settle_arguments
 from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
@@ -68,6 +67,8 @@ def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
     if args.verify_metrics and (args.eval_from_checkpoint or args.checkpoint_info):
         raise InputError("--verify_metrics: only a test computes metrics; leave the flag out")
+    from local.checkpoints.given import settle_arguments
+
     config = settle_arguments(args)
     # Not before the number of threads is set, nor before the arguments are known to be right, as
     # PyTorch takes seconds to import.

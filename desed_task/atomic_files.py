@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from desed_task.errors import InputError, warn_once
+from desed_task.errors import InputError, disk_full, warn_once
 from desed_task.file_names import LONGEST_NAME, STREAM_ERRORS, shorten_name
 
 PathLike = str | os.PathLike[str]
@@ -39,6 +39,7 @@ _ENCODING_NAMES = {
 }
 _SAVE_AS_UTF8 = "save it as UTF-8"
 _LONGEST_EXAMPLE = 60
+_CONTROLS = re.compile("[\0-\x08\x0e-\x19\x1b-\x1f]")
 
 _TEMPORARY = re.compile(r"\..+\.tmp[0-9a-f]{5}(\.[^.]*)?")
 # Folders in which this process has looked for the temporary files of killed ones.
@@ -62,6 +63,9 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     The sibling is hidden and removed when the block raises, so a reader sees the old file, the
     new file or none, never a partial one. Parent folders are created. Siblings that killed
     processes left in the folder are removed; those of running ones are locked.
+
+    Raises:
+        DiskFullError: for any error of the block that comes from a full disk, whatever it says.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +76,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         for observe in tuple(_observers):
             observe(target, temporary)
         os.replace(temporary, target)
+    except Exception as error:
+        # Before the temporary file, and with it the fault, is gone.
+        full = None if isinstance(error, InputError) else disk_full(error, target)
+        if full is None or full is error:
+            raise
+        raise full from error
     finally:
         temporary.unlink(missing_ok=True)
         os.close(lock)
@@ -203,21 +213,21 @@ def encoding_of(data: bytes) -> TextEncoding:
     if b"\0" in data:
         even, odd = data[::2].count(0), data[1::2].count(0)
         wide = "utf-16-be" if even > odd else "utf-16-le"
-        if _decodes(data, wide) and "\0" not in data.decode(wide):
+        if 4 * max(even, odd) >= len(data) and _is_text(data, wide):
             return TextEncoding(b"", wide, assumed=True)
-        return TextEncoding(b"", "utf-8")
-    only_ascii = data.decode("utf-8", "ignore").isascii()
-    if only_ascii and not _decodes(data, "utf-8") and _decodes(data, _WESTERN):
+    elif (
+        data.decode("utf-8", "ignore").isascii() and not data.isascii() and _is_text(data, _WESTERN)
+    ):
         return TextEncoding(b"", _WESTERN, assumed=True)
     return TextEncoding(b"", "utf-8")
 
 
-def _decodes(data: bytes, codec: str) -> bool:
+def _is_text(data: bytes, codec: str) -> bool:
+    """Whether bytes can be text in this encoding, and not a binary file."""
     try:
-        data.decode(codec)
+        return not _CONTROLS.search(data.decode(codec))
     except UnicodeDecodeError:
         return False
-    return True
 
 
 def read_text(path: Path) -> str:

@@ -1,15 +1,18 @@
-"""Messages for users: invalid input, warnings given once, counts, and the commands to run.
+"""Messages for users: invalid input, a full disk, warnings given once, counts, commands to run.
 
 A message gives value, place and remedy.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shlex
+import shutil
 import sys
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
 from desed_task.file_names import current_folder, looked_up_from, printable
@@ -63,6 +66,20 @@ def command_line(script: str, arguments: str = "") -> str:
 
 
 _given: set[Hashable] = set()
+
+FULL_ERRNOS = frozenset((errno.ENOSPC, errno.EDQUOT))
+# What libraries say of a full disk without its errno: PyTorch, SQLite.
+_FULL = re.compile("No space left on device|Disk quota exceeded|disk is full")
+# What they say of any write that was cut short: PyTorch, NumPy, libsndfile, HDF5.
+_CUT_SHORT = re.compile(
+    r"unexpected pos \d+ vs|iostream error|PytorchStreamWriter failed|\d+ requested and \d+ written"
+    "|System error|write failed|short write"
+)
+# The memory that the workers of data loaders share is a file system, too, but no disk.
+_SHARED_MEMORY = re.compile("</?torch_|shared memory object")
+_FILE_OF_HDF5 = re.compile("filename = '([^']+)'")
+# Less than this is left if a write was cut short for want of space.
+_LITTLE_BYTES = 1 << 20
 
 
 class InputError(ValueError):
@@ -136,3 +153,98 @@ def count_of(number: int, singular: str, plural: str | None = None) -> str:
 def agree(number: int, singular: str, plural: str) -> str:
     """The form that agrees with a number: `f"{n} of {total} {agree(n, 'is', 'are')} silent"`."""
     return singular if number == 1 else plural
+
+
+class DiskFullError(OSError):
+    """A file system has no space left, or a quota is used up. Its text says so, and where.
+
+    Args:
+        number: ENOSPC or EDQUOT.
+        path: what was being written, or its folder.
+    """
+
+    def __init__(self, number: int, path: str) -> None:
+        super().__init__(number, os.strerror(number), path)
+        # Now: what was written in part is removed soon.
+        self.space = _space_text(Path(path))
+
+    def __reduce__(self) -> tuple[type[DiskFullError], tuple[int | None, str], dict[str, str]]:
+        return DiskFullError, (self.errno, str(self.filename)), {"space": self.space}
+
+    def __str__(self) -> str:
+        what = "the disk quota is used up" if self.errno == errno.EDQUOT else "the disk is full"
+        return printable(f"{self.filename}: {what} ({self.strerror}){self.space}")
+
+
+def disk_full(
+    error: BaseException, path: str | os.PathLike[str] | None = None
+) -> DiskFullError | None:
+    """The error of a full disk that another one stands for or was raised from; None for others.
+
+    Args:
+        error: an error of any library.
+        path: what was being written when it was raised, if known. Some libraries only say that not
+            all was written; then the disk is looked at.
+    """
+    for one in _chain(error):
+        if isinstance(one, DiskFullError):
+            return one
+        text = str(one)
+        number = getattr(one, "errno", None)
+        if number in FULL_ERRNOS or _FULL.search(text):
+            if _SHARED_MEMORY.search(text):
+                return None
+            # The text of an OSError may contain a path, which may contain any word.
+            used_up = number == errno.EDQUOT or (number is None and "quota exceeded" in text)
+            place = _file_of(one) or path or os.curdir
+            return DiskFullError(errno.EDQUOT if used_up else errno.ENOSPC, os.fspath(place))
+        if path is not None and _CUT_SHORT.search(text) and free_bytes(path) < _LITTLE_BYTES:
+            return DiskFullError(errno.ENOSPC, os.fspath(path))
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it was raised from or after."""
+    seen: set[int] = set()
+    left = [error]
+    while left:
+        one = left.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        # SQLAlchemy keeps the database's own error as `orig`.
+        others = (one.__cause__, one.__context__, getattr(one, "orig", None))
+        left += [other for other in others if isinstance(other, BaseException)]
+
+
+def _file_of(error: BaseException) -> str | None:
+    """The file that an error names, the target of a copy rather than its source."""
+    for name in ("filename2", "filename"):
+        named = getattr(error, name, None)
+        if isinstance(named, str | bytes | os.PathLike):
+            return os.fsdecode(named)
+    found = _FILE_OF_HDF5.search(str(error))
+    return found[1] if found else None
+
+
+def _folder_of(path: Path) -> Path:
+    """The first folder above a path that exists."""
+    return next((one for one in (path, *path.absolute().parents) if os.path.isdir(one)), path)
+
+
+def free_bytes(path: str | os.PathLike[str]) -> int:
+    """Free space for a file or folder, which need not exist."""
+    return shutil.disk_usage(_folder_of(Path(path))).free
+
+
+def _space_text(path: Path) -> str:
+    try:
+        folder = _folder_of(path)
+        space = shutil.disk_usage(folder)
+    except OSError:
+        return ""
+    place = folder.absolute()
+    while not os.path.ismount(place):
+        place = place.parent
+    return f": {space.free / 1e6:.1f} MB of {space.total / 1e6:.1f} MB are free on {place}"

@@ -20,7 +20,7 @@ COUNTED = (
 # Constants, and words that are no number.
 NEVER_ONE = re.compile(
     r"[A-Z_]{3,}|len\((CLASSES|SCORE_COLUMNS)\)|holder|stage|training\.mixup|theirs|nclass|"
-    r".*_s\b.*|n_features|n_rows|shape|corpus\.title|of"
+    r".*_s\b.*|n_features|n_rows|shape|failures|corpus\.title|of"
 )
 PLURAL = re.compile(rf"^ (?:\w+ )?({'|'.join(COUNTED)})\b")
 

@@ -12,6 +12,7 @@ from desed_task.atomic_files import PathLike
 from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.audio.listing import (
     BROKEN_LINK,
+    HIDDEN,
     LINK_LOOP,
     LINKED,
     OTHER_ENDING,
@@ -38,6 +39,8 @@ class ClipFolder:
         others: ending -> number of audio files that are left out because they are not WAV.
         odd: WAV files that are left out because of their names, by their paths below the folder.
         broken: links to nothing and special files, left out, by their paths below the folder.
+        hidden: hidden files and folders, by their paths below the folder.
+        no_audio: ending -> number of files that are no audio by their ending.
     """
 
     folder: Path
@@ -46,6 +49,22 @@ class ClipFolder:
     others: tuple[tuple[str, int], ...] = ()
     odd: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    no_audio: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """`notes`, and a line on files that are no audio or hidden, which are common in a corpus.
+
+        For commands that make something of every file of a folder.
+        """
+        skipped = []
+        if self.no_audio:
+            skipped.append(f"not audio by ending: {_counts(self.no_audio)}")
+        if self.hidden:
+            skipped.append(f"hidden: {len(self.hidden)} ({_some(self.hidden)})")
+        line = f"{self.folder}: skipped: {', '.join(skipped)}"
+        return (*self.notes, line) if skipped else self.notes
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -109,8 +128,9 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
         else:
             left_out.setdefault(reason, []).append(name)
     odd = [name for name in wavs if not is_plain(name)]
-    endings = (Path(name).suffix.lower() for name in left_out.get(OTHER_ENDING, ()))
-    others = sorted(Counter(ending for ending in endings if ending in AUDIO_SUFFIXES).items())
+    endings = Counter(Path(name).suffix.lower() for name in left_out.get(OTHER_ENDING, ()))
+    others = sorted((one, n) for one, n in endings.items() if one in AUDIO_SUFFIXES)
+    rest = sorted((one, n) for one, n in endings.items() if one not in AUDIO_SUFFIXES)
     wavs = sorted(set(wavs).difference(odd), key=lambda name: name.split(os.sep))
     if not wavs:
         but = f" but those left out for their names ({_some(odd)})" if odd else ""
@@ -129,6 +149,8 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
         tuple(others),
         tuple(odd),
         tuple(broken),
+        tuple(left_out.get(HIDDEN, ())),
+        tuple((escape_name(ending) or "without ending", n) for ending, n in rest),
     )
 
 

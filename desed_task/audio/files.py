@@ -21,7 +21,7 @@ from desed_task.audio.formats import refuse_undecodable
 from desed_task.audio.headers import check_header
 from desed_task.audio.signal_check import LARGEST, are_usable
 from desed_task.audio.windows import Span, WindowGrid
-from desed_task.errors import InputError, command_name, count_of
+from desed_task.errors import DiskFullError, InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 
 # Sample formats as messages call them; others keep libsndfile's name.
@@ -237,6 +237,7 @@ def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: 
 
     Raises:
         InputError: the file cannot be written.
+        DiskFullError: the disk is full.
     """
     try:
         with atomic_path(path) as temporary:
@@ -245,6 +246,8 @@ def write_wav(path: PathLike, samples: NDArray[Any], sample_rate: int, subtype: 
             else:
                 name = os.fsencode(temporary)
                 sf.write(name, samples, sample_rate, subtype=subtype, format="WAV")
+    except DiskFullError:
+        raise  # The next file would not fit either.
     except (sf.LibsndfileError, OSError) as error:
         raise InputError(
             f"{path}: cannot be written ({error}); check the folder's permissions and free space"

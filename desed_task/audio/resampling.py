@@ -87,7 +87,7 @@ class ResampleReport:
         orphans: files that stay in another sample format because their source is missing.
         clipped: written files that lost samples beyond full scale.
         mute: written files that are silent, or whose channels cancel each other.
-        notes: one line each on subfolders and on what was left out.
+        notes: one line each on subfolders and on what was left out, and why.
     """
 
     done: int
@@ -160,7 +160,7 @@ def resample_folder(
         {path: info for path, info in other.items() if path not in targets},
         tuple(path for path, one in written.items() if one.result.clipped),
         tuple(path for path, one in written.items() if one.mute),
-        found_clips.notes,
+        found_clips.all_notes,
     )
 
 

@@ -42,7 +42,7 @@ from desed_task.dataio.embeddings import (
     read_row,
     store_stamp,
 )
-from desed_task.errors import InputError, count_of
+from desed_task.errors import InputError, count_of, disk_full
 from desed_task.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
 
 _BLOCK = 64
@@ -131,7 +131,9 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             global_: (row, feature), float32.
 
         Raises:
-            InputError: values that are not finite or far too large, or a disk that is full.
+            InputError: values that are not finite or far too large, or a file that cannot be
+                written.
+            DiskFullError: the disk is full.
         """
         for name, frame_row, global_row in zip(names, frame, global_, strict=True):
             reason = absurdity(frame_row) or absurdity(global_row)
@@ -148,6 +150,8 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             if len(self._pending) >= _BLOCK:
                 self._mark_pending()
         except OSError as error:
+            if full := disk_full(error, self.part):
+                raise full from error
             raise InputError(f"{self.part}: {error}; free some space and run again") from None
 
     def _write(self, datasets: tuple[str, str], row: int, values: Array) -> None:

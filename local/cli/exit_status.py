@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
+import os
 import re
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from desed_task.errors import InputError, forget_warnings
-from desed_task.file_names import printable
-from local.cli.interrupts import EXIT_STOPPED, raise_again
+from desed_task.errors import DiskFullError, InputError, disk_full, forget_warnings, free_bytes
+from desed_task.file_names import STREAM_ERRORS, printable
+from local.cli.interrupts import EXIT_STOPPED
 from local.cli.redaction import redact
 from local.cli.remedies import remedies_of
-from local.cli.streams import accept_any_name
 from local.cli.threads import threads_set
 
 EXIT_WRONG_INPUT = 2
@@ -29,8 +32,7 @@ USER_ERRNOS = frozenset(
         errno.EACCES,
         errno.EPERM,
         errno.EROFS,
-        errno.ENOSPC,
-        errno.EDQUOT,
+        errno.EFBIG,
         errno.ENOTDIR,
         errno.EISDIR,
         errno.EEXIST,
@@ -44,6 +46,15 @@ CPU_INSTEAD = (
     "--use_gpu 0)"
 )
 WRITABLE_HINT = "check the path, its permissions and the free space"
+# Argument -> the flag that makes the same command resume; others resume without one.
+_RESUMING = {
+    "skip_existing": "--skip_existing",
+    "resume_from_checkpoint": "--resume_from_checkpoint auto",
+}
+# Arguments that name the folder a command writes to.
+_OUTPUTS = ("output_dir", "log_dir", "out_dir", "basedir")
+# Met by threads of libraries, such as TensorBoard's, which often raise them in ours, too.
+_full_in_threads: list[DiskFullError] = []
 
 
 class StoppedError(Exception):
@@ -53,8 +64,8 @@ class StoppedError(Exception):
 def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Run a command and print the error that ended it, if any, without passwords.
 
-    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`, within
-    `leaving_at_once` (`local.cli.interrupts`).
+    Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`: within
+    `local.cli.interrupts.leaving_at_once`, after which Ctrl-C is an exception.
 
     Args:
         action: the command; returns its exit status.
@@ -62,36 +73,79 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
 
     Returns:
         The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
-        130 after Ctrl-C.
+        130 after Ctrl-C. A full disk is one, too, whatever library met it.
     """
     accept_any_name()
     complete = remedies_of(args)
     hide_secrets(complete)
     forget_warnings()
-    raise_again()
+    _full_in_threads.clear()
     try:
         with threads_set(getattr(args, "threads", None)) as threads:
-            return action(argparse.Namespace(**{**vars(args), "threads": threads}))
+            status = action(argparse.Namespace(**{**vars(args), "threads": threads}))
+            if _full_in_threads:
+                raise _full_in_threads[0]
+            return status
     except InputError as error:
         print(f"error: {_shown(complete(_message(error)))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
-    except OSError as error:
-        if error.errno not in USER_ERRNOS:
-            raise
-        origin = error.filename2 or error.filename
-        text = f"{f'{origin}: ' if origin else ''}{error.strerror}"
-        print(f"error: {_shown(text)}; {WRITABLE_HINT}", file=sys.stderr)
-        return EXIT_WRONG_INPUT
-    except (NotImplementedError, RuntimeError, TypeError) as error:
-        if not _OF_MPS.search(str(error)):
-            raise
-        print(f"error: {_shown(_first_line(error))}; {CPU_INSTEAD}", file=sys.stderr)
-        return EXIT_WRONG_INPUT
     except StoppedError as stop:
         print(_shown(str(stop)), file=sys.stderr)
+        return EXIT_STOPPED
+    except Exception as error:
+        text = _explained(error, args)
+        if text is None:
+            raise
+        print(f"error: {_shown(text)}", file=sys.stderr)
+        return EXIT_WRONG_INPUT
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
     return EXIT_STOPPED
+
+
+def _explained(error: Exception, args: argparse.Namespace) -> str | None:
+    """A message for the user, if an error is no fault of the code."""
+    if full := _full_disk(error, args):
+        return _full_text(full, args)
+    of_mps = isinstance(error, NotImplementedError | RuntimeError | TypeError)
+    if of_mps and _OF_MPS.search(str(error)):
+        return f"{_first_line(error)}; {CPU_INSTEAD}"
+    if not isinstance(error, OSError) or error.errno not in USER_ERRNOS:
+        return None
+    origin = error.filename2 or error.filename
+    return f"{f'{origin}: ' if origin else ''}{error.strerror}; {WRITABLE_HINT}"
+
+
+def _full_disk(error: Exception, args: argparse.Namespace) -> DiskFullError | None:
+    """The full disk that an error comes from, wherever it was raised.
+
+    Where the error does not name a file, it is the fullest of those that the command writes to.
+    """
+    place: str | None = None
+    with suppress(OSError):  # A folder may be gone.
+        named = (getattr(args, name, None) for name in _OUTPUTS)
+        places = [*map(str, filter(None, named)), os.getcwd(), tempfile.gettempdir()]
+        place = min(places, key=free_bytes)
+    return disk_full(error, place or tempfile.gettempdir())
+
+
+def _full_text(full: DiskFullError, args: argparse.Namespace) -> str:
+    flags = [flag for name, flag in _RESUMING.items() if hasattr(args, name)]
+    # A test or an evaluation has nothing to resume.
+    if getattr(args, "test_from_checkpoint", None) or getattr(args, "eval_from_checkpoint", None):
+        flags = []
+    more = f" with {flags[0]}" if flags else ""
+    return f"{full}; free some space, then run the same command again{more} to resume"
+
+
+def accept_any_name() -> None:
+    """Print what a stream's encoding lacks as escapes instead of raising UnicodeEncodeError.
+
+    Names of files need not be UTF-8, and the encoding of a pipe or of the C locale may be ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=STREAM_ERRORS)
 
 
 def _first_line(error: BaseException) -> str:
@@ -129,7 +183,11 @@ def _log_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 
 def _print_traceback_of_thread(args: threading.ExceptHookArgs) -> None:
-    if args.exc_type is not SystemExit and args.exc_value is not None:
+    if args.exc_type is SystemExit or args.exc_value is None:
+        return
+    if full := disk_full(args.exc_value):
+        _full_in_threads.append(full)
+    else:
         _print_traceback(args.exc_type, args.exc_value, args.exc_traceback)
 
 

@@ -1,13 +1,16 @@
-"""Ctrl-C while modules are imported: one line and status 130, whatever the modules do.
+"""Ctrl-C while a command is loaded: one line and status 130, whatever is being imported.
 
-An exception in the midst of an import comes out of some packages as another error, and where a
-script imports what it needs nothing catches it. Nothing has been done by then, so there is nothing
-to clean up. This module imports next to nothing, as scripts import it first:
+An exception in the midst of an import comes out of some packages as another error, and nothing
+catches it where a script imports what it needs. Until a command begins its work there is nothing to
+clean up. Scripts import this module first, so it imports next to nothing:
 
     if __name__ == "__main__":
         from local.cli import interrupts
 
         interrupts.leave_at_once()
+    ...
+    with leaving_at_once():  # ends with it
+        import torch
 """
 
 from __future__ import annotations
@@ -15,10 +18,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
 
 EXIT_STOPPED = 130
 _LINE = "stopped before anything was done\n"
@@ -34,26 +33,30 @@ def raise_again() -> None:
     _replace_handler(_leave, signal.default_int_handler)
 
 
-@contextmanager
-def leaving_at_once() -> Iterator[None]:
-    """For a block of slow imports, before a command has done anything."""
-    leave_at_once()
-    try:
-        yield
-    finally:
+class leaving_at_once:  # noqa: N801
+    """A block of slow imports, after which the command begins its work."""
+
+    def __enter__(self) -> None:
+        """End the process at Ctrl-C."""
+        leave_at_once()
+
+    def __exit__(self, *_error: object) -> None:
+        """Raise KeyboardInterrupt again."""
         raise_again()
 
 
 def _replace_handler(old: object, new: object) -> None:
-    # Handlers belong to the main thread.
-    in_main = threading.current_thread() is threading.main_thread()
-    if in_main and signal.getsignal(signal.SIGINT) is old:
-        signal.signal(signal.SIGINT, new)  # type: ignore[arg-type]
+    if signal.getsignal(signal.SIGINT) is old:
+        try:  # noqa: SIM105 -- contextlib would have to be imported
+            signal.signal(signal.SIGINT, new)  # type: ignore[arg-type]
+        except ValueError:
+            pass  # Handlers belong to the main thread.
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> None:
-    with suppress(Exception):  # it may be in use at this moment
+def _leave(_signal: int, _frame: object) -> None:
+    try:  # noqa: SIM105
         sys.stdout.flush()
-    with suppress(OSError):
-        os.write(2, _LINE.encode())
+    except Exception:
+        pass  # It may be in use at this moment.
+    os.write(2, _LINE.encode())
     os._exit(EXIT_STOPPED)

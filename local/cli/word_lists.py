@@ -26,7 +26,6 @@ class ListOption(argparse.Action):
         self._words: Sequence[str] = kwargs.pop("choices")
         super().__init__(*args, **kwargs)
         self.metavar = "{" + ",".join(self._words) + "}"
-        self._given = False
 
     def __call__(
         self,
@@ -42,8 +41,8 @@ class ListOption(argparse.Action):
                 known = ", ".join(map(repr, self._words))
                 problem = f"invalid choice: {word!r} (choose from {known})"
                 raise argparse.ArgumentError(self, problem)
-        before = getattr(namespace, self.dest) if self._given else []
-        self._given = True
+        before = getattr(namespace, self.dest)
+        before = [] if before is self.default else before
         setattr(namespace, self.dest, list(dict.fromkeys([*before, *words])))
 
     def takes(self, word: str) -> bool:

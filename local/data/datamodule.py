@@ -62,6 +62,7 @@ class SedDataModule(pl.LightningDataModule):
         self._durations: dict[str, dict[str, float]] = {}
         self._digests: dict[str, dict[str, Any]] = {}
         self._told: set[str] = set()
+        self._current_packs: list[str] = []
 
     @property
     def loaded(self) -> Mapping[str, LoadedCorpus]:
@@ -218,7 +219,7 @@ class SedDataModule(pl.LightningDataModule):
         unpacked = self._unpacked(self.trainer.state.fn.value)
         if unpacked:
             progress = self.config.training.enable_progress_bar
-            pack_corpora(unpacked, self.config, self.grid, progress=progress)
+            self._current_packs = pack_corpora(unpacked, self.config, self.grid, progress=progress)
 
     def setup(self, stage: str) -> None:
         """Load corpora that `check` has not loaded and open packed sets (Lightning's hook)."""
@@ -234,6 +235,7 @@ class SedDataModule(pl.LightningDataModule):
                 strategy.root_device,
                 n_processes=len(getattr(strategy, "parallel_devices", None) or [None]),
                 tell=self.trainer.is_global_zero,
+                current=self._current_packs,
             )
 
     def _unpacked(self, stage: str) -> list[LoadedCorpus]:

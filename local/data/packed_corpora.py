@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,25 +40,32 @@ def packed_path(corpus: Corpus, config: RecipeConfig, packing: Packing) -> Path:
 
 def pack_corpora(
     corpora: Iterable[LoadedCorpus], config: RecipeConfig, grid: FrameGrid, *, progress: bool
-) -> None:
+) -> list[str]:
     """Write packed sets that are missing or outdated, with a line and a progress bar each.
+
+    Returns:
+        Names of the others, which are current.
 
     Raises:
         InputError: a clip cannot be used, or the disk is full.
     """
     packing = choose_packing(config, grid)
+    current: list[str] = []
     for loaded in corpora:
         path = packed_path(loaded.corpus, config, packing)
         files = ClipFiles(
             loaded.corpus.title, loaded.clip_ids, loaded.wavs, loaded.embeddings, loaded.long
         )
         reason = pack(path, files, packing, progress=progress)
-        if reason is not None:
+        if reason is None:
+            current.append(loaded.corpus.name)
+        else:
             header = PackedSet(path).header
             print(
                 f"packed {count_of(len(header.clip_ids), 'clip')} of {loaded.corpus.title} "
                 f"({header.audio_dtype} audio, {packing.name}) to {path}: {reason}"
             )
+    return current
 
 
 def open_packed(
@@ -69,6 +76,7 @@ def open_packed(
     *,
     n_processes: int = 1,
     tell: bool = True,
+    current: Sequence[str] = (),
 ) -> dict[str, LoadedCorpus]:
     """The corpora with packed sets opened where `data.resident` requires.
 
@@ -79,6 +87,7 @@ def open_packed(
         device: device that the run computes on.
         n_processes: processes on this machine that each hold a copy.
         tell: whether to print where the sets are and show a progress bar.
+        current: what `pack_corpora` returned, to be named.
 
     Returns:
         Name -> corpus.
@@ -91,7 +100,10 @@ def open_packed(
     n_bytes = sum(one.n_bytes for one in sets)
     placement = choose_placement(config.data.resident, n_bytes, device, n_processes)
     if tell:
-        print(f"packed sets: {placement.message}")
+        text = f"packed sets: {placement.message}"
+        if current:
+            text += f"; not written again, as they are current: {', '.join(current)}"
+        print(text)
     brought = _load_clips(sets, placement, tell and config.training.enable_progress_bar)
     return {
         loaded.corpus.name: replace(loaded, packed=clips)

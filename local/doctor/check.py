@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from desed_task.audio.clip_files import clip_files
+from desed_task.errors import InputError, forget_warnings
 from local import corpora
 from local.cli.own_files import OwnFiles
 from local.config import RecipeConfig
@@ -59,12 +61,18 @@ def run_check(
         0, or 1 if training would fail.
 
     Raises:
-        InputError: the report would replace another file.
+        InputError: the report would replace another file, or cannot be written; then it is printed,
+            all findings included.
     """
     path = folder / REPORT_FILE
-    OwnFiles(folder, overwrite=overwrite, recognise=is_report).check([path])
+    with suppress(OSError):  # What cannot be opened cannot be replaced; writing says why.
+        OwnFiles(folder, overwrite=overwrite, recognise=is_report).check([path])
     report = check_data(config, conf_file=conf_file, jobs=jobs)
-    report.write(path)
+    try:
+        report.write(path)
+    except InputError:
+        print(report.text(whole=True), flush=True)
+        raise
     print(report.text())
     print(f"full report with file names: {path}")
     return EXIT_TRAINING_WOULD_FAIL if report.training_would_fail else 0
@@ -110,6 +118,7 @@ def check_data(
 
 def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:
     """Errors and warnings of training and evaluation."""
+    forget_warnings()  # Every report has them.
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         refused = data.problems("fit")

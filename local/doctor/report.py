@@ -163,16 +163,22 @@ class DataReport:
         try:
             write_json_atomic(path, content)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error}); give --out_dir") from None
+            raise InputError(
+                f"{path}: cannot be written ({error}); give another --out_dir"
+            ) from None
 
-    def text(self) -> str:
-        """The table, the findings and the verdict."""
+    def text(self, *, whole: bool = False) -> str:
+        """The table, the findings and the verdict.
+
+        Args:
+            whole: all findings, as there is no file that has them.
+        """
         lines = [_COLUMNS.format(*_HEADS).rstrip()]
         lines += [_COLUMNS.format(*_cells(part)).rstrip() for part in self.parts]
         lines += ["", f"BEATs: {_of_checkpoint(self.checkpoint)}", ""]
         shown = [f"{level}: {message}" for level, _, message in self.findings]
-        lines += shown[:_MOST_SHOWN]
-        if len(shown) > _MOST_SHOWN:
+        lines += shown if whole else shown[:_MOST_SHOWN]
+        if len(shown) > _MOST_SHOWN and not whole:
             lines.append(f"... and {len(shown) - _MOST_SHOWN} more, see {REPORT_FILE}")
         return "\n".join([*lines, self.verdict()])
 

@@ -17,8 +17,8 @@ _NO_EVENT = "\t" * (len(EVENT_COLUMNS) - 1)
 def write_event_table(folder: Path, recordings: Iterable[Recording]) -> list[str]:
     """Write the events of recordings whose tables are in an output folder into one table.
 
-    It is copied line by line, so that its size is not limited by the memory. A recording without
-    events has a row whose other cells are empty, as in the challenge's tables.
+    It is copied recording by recording, so that its size is not limited by the memory. A recording
+    without events has a row whose other cells are empty, as in the challenge's tables.
 
     Args:
         folder: the output folder.
@@ -36,13 +36,15 @@ def write_event_table(folder: Path, recordings: Iterable[Recording]) -> list[str
         for recording in recordings:
             path = paths_of(folder, recording.name, ["tsv"])["tsv"]
             try:
-                for row in _rows(path, recording.listed or recording.path.name):
-                    file.write(row)
+                # All of them first: a table that is wrong further down adds nothing.
+                rows = list(_rows(path, recording.listed or recording.path.name))
             except ValueError:
                 faults.append(
                     f"{escape_name(path)}: is not a table of events of this program, so "
                     f"{TABLE_FILE} lacks them; remove it and run again"
                 )
+            else:
+                file.writelines(rows)
     return faults
 
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import own_outputs
 from local.cli.redaction import redact
 from local.config import MINI_FOLDER, load_config
@@ -40,9 +41,14 @@ def generate(args: argparse.Namespace) -> int:
     basedir = args.basedir or (MINI_FOLDER if args.mini else REAL_BASEDIR)
     status = 0
     # Imported where needed: synthesis and plots use libraries that are slow to load.
+    with leaving_at_once():
+        if args.mini:
+            from local.prep.mini_corpus.make import make_mini_corpus
+        else:
+            import local.prep.download.archives
+            import local.prep.prepare
+            import local.prep.youtube.plan  # noqa: F401
     if args.mini:
-        from local.prep.mini_corpus.make import make_mini_corpus
-
         make_mini_corpus(basedir, bits=args.bits, jobs=args.jobs, overwrite=args.overwrite)
     else:
         layout = DataLayout(load_config(args.conf_file).data, basedir, args.out_dir or basedir)

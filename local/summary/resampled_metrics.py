@@ -113,8 +113,8 @@ def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | N
         except InputError as error:
             first = first or error
     raise InputError(
-        f"{first or 'no run has a config.yaml that can be read'} (paths are relative to the "
-        "current folder: run this where you trained, or give --conf_file with the data's paths)"
+        f"{first or 'no run has a config.yaml that can be read'} (run this in the folder where you "
+        "trained, or give --conf_file with the data's paths)"
     )
 
 

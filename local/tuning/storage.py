@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, disk_full
 from desed_task.file_names import is_utf8, looked_up_from
 from local.cli.redaction import redact, redact_address
 
@@ -124,7 +124,7 @@ def _open_journal(path: Path) -> JournalStorage:
 
 @contextmanager
 def storage_errors(origin: str) -> Iterator[None]:
-    """Turn errors of the storage into one-line messages.
+    """Turn errors of the storage into one-line messages; those of a full disk are raised as such.
 
     Raises:
         InputError: with the message of the database or the file system.
@@ -138,6 +138,8 @@ def storage_errors(origin: str) -> Iterator[None]:
         optuna.exceptions.StorageInternalError,
         optuna.exceptions.OptunaError,
     ) as error:
+        if disk_full(error):
+            raise
         said = " ".join(redact(str(error.__cause__ or error)).split())
         raise InputError(
             f"{origin}: the study cannot be read or written ({said[:300]}); check the path and "

@@ -3,7 +3,14 @@ import sys
 import pytest
 
 from desed_task import errors
-from desed_task.errors import CONSOLE_COMMANDS, STARTED_BY_CONSOLE, command_line, command_name
+from desed_task.errors import (
+    CONSOLE_COMMANDS,
+    STARTED_BY_CONSOLE,
+    InputError,
+    command_line,
+    command_name,
+)
+from desed_task.file_names import looked_up_from
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +49,24 @@ def test_what_a_console_command_started_names_console_commands(monkeypatch, scri
 def test_without_scripts_beside_the_package_there_are_only_console_commands(monkeypatch, tmp_path):
     monkeypatch.setattr(errors, "__file__", str(tmp_path / "desed_task" / "errors.py"))
     assert command_line("extract_embeddings.py") == "desed-extract"
+
+
+def test_several_missing_paths_tell_their_folder_once(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    one = f"a: no such file{looked_up_from('a')}; make it"
+    assert str(InputError.collect([one], "Missing:")) == (
+        f"Missing:\n  - a: no such file (looked up from {tmp_path}); make it"
+    )
+    absolute = f"/b: no such file{looked_up_from('/b')}"
+    assert str(InputError.collect([one, absolute, one], most_shown=2)) == (
+        "a: no such file; make it\n/b: no such file\n... and 1 more\n"
+        f"relative paths are looked up from {tmp_path}"
+    )
+
+
+def test_a_folder_that_is_gone_is_no_reason_to_fail(monkeypatch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert looked_up_from("a") == " (looked up from a folder that does not exist any more)"

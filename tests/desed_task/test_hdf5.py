@@ -214,7 +214,7 @@ def test_other_ways_to_store_plain_numbers_are_read(
         ({"frame_embeddings": FRAME[:, :, :0]}, "0 tokens per clip cannot be right"),
         ({"global_embeddings": FRAME[:, 0]}, "shapes disagree"),
         ({"finished": np.ones(3)}, "'finished' holds float64 of shape .*, not whole numbers"),
-        ({"finished": np.ones((3, 1), int)}, "not whole numbers along 1 axes"),
+        ({"finished": np.ones((3, 1), int)}, "not whole numbers along 1 axis"),
     ],
 )
 def test_data_sets_of_the_wrong_form(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -11,7 +11,17 @@ import yaml
 
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
-from local.config import UNREAD_KEYS, check_config, load_config
+from local.config import (
+    CONFIGURATIONS,
+    SHIPPED,
+    UNREAD_KEYS,
+    check_config,
+    find_shipped,
+    load_config,
+)
+from local.prep.download.sources import load_sources
+from local.prep.maestro_soft_labels import read_soft_labels
+from local.submission.file_checks import SCORE_COLUMNS, table_fault
 
 ROOT = Path(__file__).resolve().parents[2]
 # The table of sources has a shape, and tests, of its own.
@@ -154,3 +164,101 @@ def test_an_editor_may_have_put_a_byte_order_mark(tmp_path):
 def test_a_dump_can_be_loaded_again():
     config = load_config(ROOT / "confs" / "mini.yaml")
     assert check_config(config.dump(), "dump") == config
+
+
+# ---- supplied files
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["mini", "mini.yaml", "confs/mini.yaml", "./confs/mini.yaml"])
+def test_supplied_files_are_found_from_anywhere(here, name, capsys):
+    assert find_shipped(name) == SHIPPED / "mini.yaml"
+    given = name.removeprefix("./")
+    assert capsys.readouterr().out == (
+        f"using {SHIPPED / 'mini.yaml'} (there is no {given} in {here})\n"
+    )
+    # A folder of that name is none of the files.
+    Path(name).mkdir(parents=True)
+    assert find_shipped(name) == SHIPPED / "mini.yaml"
+
+
+def test_a_file_of_the_users_takes_precedence(here, capsys):
+    mine = here / "confs" / "mini.yaml"
+    mine.parent.mkdir()
+    mine.touch()
+    for name in ("confs/mini.yaml", "./confs/mini.yaml", str(mine)):
+        assert find_shipped(name).samefile(mine)
+    assert capsys.readouterr().out == ""
+    # Another path than the given one is said.
+    assert find_shipped("mini").samefile(mine)
+    assert capsys.readouterr().out == f"using confs/mini.yaml (there is no mini in {here})\n"
+    (here / "mini.yaml").touch()
+    assert find_shipped("mini").samefile(here / "mini.yaml")
+    assert find_shipped("mini.yaml") == Path("mini.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["maxi", "other/mini.yaml", "mini.yml", "sources", "confs", "", "../confs/mini.yaml"]
+)
+def test_what_is_not_supplied_is_refused_with_what_is(here, name):
+    (here / "confs").mkdir()
+    with pytest.raises(InputError) as error:
+        load_config(name)
+    told = str(error.value)
+    assert told.startswith(f"{name}: no such configuration file")
+    assert f"(looked up from {here}); supplied: confs/pretrained.yaml, confs/mini.yaml" in told
+
+
+def test_an_absolute_path_is_not_replaced(here):
+    with pytest.raises(InputError, match=r"mini\.yaml: no such configuration file; supplied: "):
+        load_config(here / "confs" / "mini.yaml")
+
+
+def test_every_file_of_confs_is_known():
+    assert {path.name for path in SHIPPED.iterdir()} == {*CONFIGURATIONS, "sources.yaml"}
+    assert load_config("pretrained") == load_config(SHIPPED / "pretrained.yaml")
+
+
+def test_the_table_of_sources_is_found_too(here, capsys):
+    load_sources()
+    assert f"using {SHIPPED / 'sources.yaml'} " in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"no such table of sources \(.*confs/sources\.yaml$"):
+        load_sources("mini")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "assumed"),
+    [("utf-8-sig", ""), ("utf-16", ""), ("utf-16-le", "UTF-16"), ("cp1252", "Windows-1252")],
+)
+@pytest.mark.parametrize("kind", ["configuration", "sources", "soft labels", "scores"])
+def test_text_in_other_encodings_is_read_with_a_word(kind, encoding, assumed, tmp_path):
+    """Every kind of text that a user may have edited, not only tables."""
+    path = tmp_path / "größe.txt"
+    origin, read = {
+        "configuration": (ROOT / "confs/mini.yaml", load_config),
+        "sources": (ROOT / "confs/sources.yaml", load_sources),
+        "soft labels": (None, read_soft_labels),
+        "scores": (None, lambda path: table_fault(path, 0.064)),
+    }[kind]
+    texts = {
+        "soft labels": "0\t1\tgrüße\t0.5\n",
+        "scores": "\t".join(SCORE_COLUMNS) + "\n" + "\t".join(["0", "0.064", *["0.5"] * 27]) + "\n",
+    }
+    text = texts.get(kind) or f"# Grüße\n{origin.read_text(encoding='utf-8')}"
+    text = text.encode(encoding, "replace").decode(encoding)
+    path.write_text(text, encoding="utf-8")
+    expected = read(path)
+    path.write_bytes(text.encode(encoding))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert repr(read(path)) == repr(expected)
+    named = [str(one.message) for one in told if "read as" in str(one.message)]
+    # ASCII is the same in Windows-1252.
+    wanted = bool(assumed) and not (text.isascii() and encoding == "cp1252")
+    assert len(named) == wanted
+    assert all(str(path) in one and assumed in one for one in named)

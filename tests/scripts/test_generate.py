@@ -139,7 +139,7 @@ def test_out_dir_and_conf_file_are_obeyed(base):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--basedir", "absent"], "error: absent: no such folder; give the one that holds"),
+        (["--basedir", "absent"], "error: absent: no such folder (looked up from "),
         (
             ["--basedir", "."],
             "error: .: contains nothing to prepare for synth, strong, real, maestro, eval",
@@ -152,7 +152,7 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         (["--mirror", "/data"], "error: --mirror /data: not an address; it must begin with http"),
         (
             ["--mirror", "http://127.0.0.1:1", "--sources", "absent.yaml"],
-            "error: absent.yaml: no such table of sources; the usual one is ./confs/sources.yaml",
+            "error: absent.yaml: no such table of sources (looked up from ",
         ),
         (["--jobs", "0"], "error: argument --jobs: 0 is not above 0"),
         (["--check", "--only_real"], "error: --check reads all that --conf_file names; it goes"),

@@ -209,7 +209,7 @@ class _Fetch:
 
     def _given_up(self, fault: RetryableError, failures: int) -> str:
         return (
-            f"{self.remote.url}: {fault}, {count_of(failures, 'time')} in a row; "
+            f"{self.remote.url}: {fault}, {failures} times in a row; "
             f"{self._so_far()} and kept. Run the same command again to resume, set HTTPS_PROXY "
             "behind a proxy, or fetch from another server with --mirror"
         )

@@ -14,6 +14,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,16 +189,24 @@ def _render(work: Sequence[RenderJob], jobs: int | None, progress: bool) -> None
     context = multiprocessing.get_context("spawn")
     # The longest first, or one process would end with a recording while the others wait.
     ordered = sorted(work, key=lambda job: -job.plan.duration_s)
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
-            _drain(pool.map(_write, ordered, chunksize=4), len(work), progress)
+            with _interrupts_held():
+                written = pool.map(_write, ordered, chunksize=4)
+            _drain(written, len(work), progress)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Ignore Ctrl-C, which reaches every process of a terminal; the caller ends this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for a block. It reaches every process of a terminal, but those that are
+    started in the block never see it, not even while they import; the caller ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _drain(results: Iterable[None], total: int, progress: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 DATA_FACT = "data_sha256"
 Objective = Literal["held_out", "devtest"]
 # complete: has a value; pruned: clearly bad; failed: its own error; refused: failed before it
-# began, as every trial would; lost: its process exited; stopped: by the user.
+# began or for want of space, as every trial would; lost: its process exited; stopped: by the user.
 OutcomeKind = Literal["complete", "pruned", "failed", "refused", "lost", "stopped"]
 
 

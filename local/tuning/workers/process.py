@@ -20,6 +20,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from desed_task.errors import disk_full
 from local.cli.exit_status import hide_secrets
 from local.cli.redaction import redact
 from local.tuning.workers.messages import (
@@ -69,9 +70,9 @@ def kill_process_group() -> None:
 
 def run_job(job: TrialJob, target: str, report: ReportProgress) -> TrialOutcome:
     """Run a trial; exceptions become its outcome."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    _redirect(job)
     try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        _redirect(job)
         module, _, name = target.partition(":")
         train: TrainFunction = getattr(importlib.import_module(module), name)
         outcome = train(job, report)
@@ -80,6 +81,10 @@ def run_job(job: TrialJob, target: str, report: ReportProgress) -> TrialOutcome:
     except RefusedError as refused:
         return TrialOutcome("refused", reason=redact(str(refused)))
     except (Exception, SystemExit) as error:
+        if full := disk_full(error, job.log_dir):
+            # Other trials would meet it too; this one is retried when there is room.
+            again = "free some space, then run the same command again to resume"
+            return TrialOutcome("refused", reason=redact(f"{full}; {again}"))
         print(redact(traceback.format_exc()), end="", file=sys.stderr)
         return TrialOutcome("failed", reason=failure_reason(error))
     finally:

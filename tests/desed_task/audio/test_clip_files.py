@@ -38,6 +38,12 @@ def test_a_folder_without_subfolders_has_nothing_to_say(tmp_path):
     found = find_clips(tmp_path)
     assert list(found.files) == ["a", "b"]
     assert found.notes == () and found.linked == () and found.others == ()
+    assert found.all_notes == (
+        f"{tmp_path}: skipped: not audio by ending: 1 without ending, 1 .jams, 1 .txt, hidden: 2 "
+        "(.cache, .hidden.wav)",
+    )
+    touch(tmp_path / "whole", "a.wav")
+    assert find_clips(tmp_path / "whole").all_notes == ()
 
 
 def test_half_written_files_in_subfolders_are_no_clips(tmp_path):

@@ -377,7 +377,19 @@ def test_parts_of_a_killed_run_are_cleared_once_they_are_old(source):
     assert sorted(path.name for path in target.glob(".*")) == [".new.0123abcd.wav"]
 
 
-# ---- subfolders
+# ---- subfolders, and what is skipped
+
+
+def test_what_is_no_wav_is_counted(tmp_path):
+    source = tmp_path / "source"
+    write(source / "a.wav", np.full(RATE, 0.1), rate=RATE)
+    for name in ("._a.wav", "notes.txt", "b.mp3", "LICENSE"):
+        (source / name).touch()
+    report = resample_folder(source, tmp_path / "target", progress=False)
+    assert report.done == 1 and report.notes == (
+        f"{source}: audio that is not WAV, left out: 1 .mp3; convert it",
+        f"{source}: skipped: not audio by ending: 1 without ending, 1 .txt, hidden: 1 (._a.wav)",
+    )
 
 
 def test_the_tree_is_kept(tmp_path):

@@ -51,6 +51,8 @@ def test_the_trial_in_utf_16_is_read(trial):
         (b"filename\r\x81.wav\r", "is not UTF-8 text (line 2, byte 0x81)"),
         (TEXT.encode("utf-32-le"), "contains NUL bytes, which no UTF-8 text has"),
         (TEXT.encode("utf-16-le")[:-1], "contains NUL bytes, which no UTF-8 text has"),
+        (b"a\tb\n\xe4\x01\x02\n", "is not UTF-8 text (line 2, byte 0xe4)"),
+        (b"\x89PNG\r\n\x1a\n\xff\0\1\2\3\4\5\6", "contains NUL bytes, which no UTF-8 text has"),
         (TEXT.encode("utf-16")[:-1], "is not UTF-16 text (its end)"),
     ],
 )

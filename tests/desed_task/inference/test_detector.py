@@ -11,7 +11,7 @@ from torch import nn
 
 from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.published import PUBLISHED_SPEC
-from desed_task.checkpoints.spec import Detector, DetectorSpec, build_detector
+from desed_task.checkpoints.spec import Detector, DetectorSpec, build_detector, load_detector
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from desed_task.errors import InputError
 from desed_task.inference.detector import DEFAULT_HOP_S, SoundEvent, SoundEventDetector
@@ -272,8 +272,10 @@ def test_a_network_without_embeddings_needs_no_beats(tmp_path):
 
 def test_a_beats_that_does_not_fit_is_told(tmp_path, beats_file):
     path = saved(ours(small_spec(embedding_size=48)), tmp_path / "small.ckpt")
-    with pytest.raises(InputError, match="BEATs embeddings of 48 features; give the file"):
+    with pytest.raises(InputError, match=r"small.ckpt: the BEATs weights that .* are not found"):
         SoundEventDetector.from_checkpoint(path)
+    with pytest.raises(InputError, match="BEATs embeddings of 48 features; give the file"):
+        SoundEventDetector(load_detector(path))
     with pytest.raises(InputError, match="embeddings of 32 features, the network takes 48"):
         SoundEventDetector.from_checkpoint(path, beats=beats_file)
     with pytest.raises(InputError, match=r"absent.pt: no such file of BEATs weights"):

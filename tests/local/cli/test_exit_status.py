@@ -64,15 +64,10 @@ def test_a_place_that_cannot_be_written_to_is_one_line(target, tmp_path, capsys)
     assert error.endswith("; check the path, its permissions and the free space\n")
 
 
-def test_a_full_disk_is_one_line_and_other_faults_are_ours(capsys):
-    def fill(args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+def test_faults_that_are_ours_are_raised(capsys):
     def fail(args):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "a.wav")
 
-    assert run_command(fill, argparse.Namespace()) == 2
-    assert capsys.readouterr().err.startswith("error: No space left on device; check the path")
     with pytest.raises(FileNotFoundError):
         run_command(fail, argparse.Namespace())
 

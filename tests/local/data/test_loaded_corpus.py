@@ -119,7 +119,7 @@ def test_a_corrupt_wav_and_one_of_another_rate(refused, data, tmp_path):
     text = refused(f"data.unlabeled_folder={folder}")
     assert f"{first}: is not readable as audio" in text
     assert f"{folder}: 1 of " in text
-    assert f"files are at 44100 Hz, 16000 Hz are needed ({second.stem}); prepare the data" in text
+    assert f"is at 44100 Hz, 16000 Hz are needed ({second.stem}); prepare the data" in text
 
 
 def test_a_wav_that_is_cut_short(refused, data, tmp_path):
@@ -305,7 +305,7 @@ def test_listed_clips_that_are_absent_are_named_and_left_out(extracted, data, tm
     told = [str(warning.message) for warning in recwarn if "DESED dev-test" in str(warning.message)]
     assert len(told) == 1
     n_listed = len(module._loaded["devtest"].listed)
-    assert told[0].startswith(f"DESED dev-test: 1 of {n_listed} listed clips are not in {folder}")
+    assert told[0].startswith(f"DESED dev-test: 1 of {n_listed} listed clips is not in {folder}")
     assert gone.stem in told[0]
     assert module.missing["devtest"] == (gone.stem,)
     assert module.missing["weak_train"] == ()

@@ -101,7 +101,10 @@ def test_packed_once_and_again_when_a_clip_has_changed(extracted, packed_dir, ca
     opened(extracted, "validate", *where)
     capsys.readouterr()
     data = opened(extracted, "validate", *where)
-    assert "packed " not in capsys.readouterr().out.replace("packed sets", "")
+    said = capsys.readouterr().out
+    assert "packed " not in said.replace("packed sets", "")
+    names = [corpus.name for corpus in corpora.NEEDED_BY_STAGE["validate"]]
+    assert f"; not written again, as they are current: {', '.join(names)}\n" in said
     loaded = data.loaded[corpora.WEAK_TRAIN.name]
     wav = loaded.folder / f"{loaded.clip_ids[0]}.wav"
     before = wav.stat()
@@ -114,6 +117,8 @@ def test_packed_once_and_again_when_a_clip_has_changed(extracted, packed_dir, ca
     assert len(said) == 2  # stereo: its downmix is no multiple of 1/32768
     assert f"(float32 audio, pooled156-float32) to {packed_dir}" in said[0]
     assert said[0].endswith(f"1 wav file has changed (e.g. {loaded.clip_ids[0]})")
+    others = [name for name in names if name != loaded.corpus.name]
+    assert said[1].endswith(f"as they are current: {', '.join(others)}")
 
 
 def test_names_in_any_script_and_clips_of_any_length(extracted, tmp_path):

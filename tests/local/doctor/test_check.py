@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -103,7 +104,7 @@ def part_of(report: DataReport, name: str):
 def told(report: DataReport, *levels: str) -> list[str]:
     """Messages of the findings at some levels; without levels, of all but the mini corpus's own."""
     levels = levels or ("error", "warning", "note")
-    own = ("are digitally silent, and have no labelled events", "clips without events, left out: 1")
+    own = ("is digitally silent, and has no labelled events", "clips without events, left out: 1")
     found = [finding.message for finding in report.findings if finding.level in levels]
     return [message for message in found if not any(text in message for text in own)]
 
@@ -197,7 +198,7 @@ def plant(corpus: Copy) -> dict[str, tuple[str, str, str]]:
         "opposite phase": (
             "warning",
             "eval",
-            rf"1 of \d+ files have channels that cancel each other.*\({opposite.stem}\)",
+            rf"1 of \d+ files has channels that cancel each other.*\({opposite.stem}\)",
         ),
         "truncated file": ("error", "synth_train", rf"{cut}: is cut short"),
         "wrong rate": ("error", "strong_train", rf"1 of 4 files is at 44100 Hz.*{fast.stem}"),
@@ -314,7 +315,7 @@ def test_lost_clips_are_warned_of_and_training_can_start(corpus, capsys):
     gone.unlink()
     assert run_check(load_config(corpus.conf), str(corpus.conf), corpus.root) == 0
     out = capsys.readouterr().out
-    assert "warning: DESED dev-test: 1 of 6 listed clips are not in" in out
+    assert "warning: DESED dev-test: 1 of 6 listed clips is not in" in out
     assert "training can start: 0 errors, 1 warning, 2 notes" in out
 
 
@@ -586,7 +587,7 @@ def test_unlabelled_clips_that_their_table_lists(corpus):
     assert (part.listed, part.present, part.missing) == (5, 5, ("Ygone",))
     assert part.unlisted == ()
     (message,) = told(report)
-    assert "1 of 5 listed clips are not in" in message
+    assert "1 of 5 listed clips is not in" in message
     table.write_text("")
     (message,) = told(corpus.check(), "warning")
     assert message.startswith(f"{table}: lacks the columns filename")
@@ -749,10 +750,33 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
     assert sum("recordings" in message for message in told(report)) == 0
 
 
-def test_a_report_that_cannot_be_written_is_told(corpus):
+def test_a_report_that_cannot_be_written_is_printed(corpus, monkeypatch, capsys):
     (corpus.root / "file").write_text("")
+    report = DataReport("", (), None, tuple(Finding("note", "", f"n{i}") for i in range(40)))
+    monkeypatch.setattr("local.doctor.check.check_data", lambda *_, **__: report)
+    monkeypatch.setattr("local.doctor.report._of_checkpoint", lambda _: "absent")
+    monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
     with pytest.raises(InputError, match=r"data_report\.json: cannot be written"):
         run_check(load_config(corpus.conf), str(corpus.conf), corpus.root / "file")
+    said = capsys.readouterr().out
+    assert "training can start: 0 errors, 0 warnings, 40 notes" in said
+    # All of it, as no file has the rest.
+    assert "note: n39" in said and "full report" not in said
+
+
+def test_a_folder_that_cannot_be_opened_is_no_reason_to_check_nothing(corpus, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "data_report.json")
+
+    report = DataReport("", (), None, ())
+    monkeypatch.setattr("local.doctor.check.check_data", lambda *_, **__: report)
+    monkeypatch.setattr("local.doctor.report._of_checkpoint", lambda _: "absent")
+    monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
+    monkeypatch.setattr("local.doctor.report.write_json_atomic", refuse)
+    monkeypatch.setattr("local.cli.own_files.OwnFiles.check", refuse)
+    with pytest.raises(InputError, match=r"cannot be written .*Permission denied"):
+        run_check(load_config(corpus.conf), str(corpus.conf), corpus.root)
+    assert "training can start" in capsys.readouterr().out
 
 
 def test_of_many_findings_some_are_shown(corpus):

@@ -452,7 +452,7 @@ def test_replaced_audio_is_embedded_again(
     embedded_rows.clear()
     assert extractor(place).extract("devtest", place.clips()) == []
     assert sum(embedded_rows) == 1
-    assert "devtest: 0 new and 1 changed clips since " in capsys.readouterr().out
+    assert "devtest: 0 new and 1 changed clip since " in capsys.readouterr().out
     frame = expected(place, sf.read(path, frames=RATE)[0]) if how != "shorter" else None
     if frame is not None:
         found = EmbeddingReader(place.path("devtest")).frame(path.stem)

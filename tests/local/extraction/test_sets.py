@@ -36,6 +36,15 @@ def test_an_unknown_set_is_named() -> None:
         choose_sets(["devtest", "weak"], eval_set=False)
 
 
+def test_commas_separate_sets_too() -> None:
+    for only in (["devtest,weak_val"], ["devtest", "weak_val"], ["devtest,", "weak_val"]):
+        assert choose_sets(only, eval_set=False) == ("weak_train", "devtest", "weak_val")
+    with pytest.raises(InputError, match="--only weak: no such set"):
+        choose_sets(["devtest,weak"], eval_set=False)
+    with pytest.raises(InputError, match="--only names no set; known: "):
+        choose_sets([","], eval_set=False)
+
+
 def config_in(folder: Path) -> RecipeConfig:
     data = load_config("confs/mini.yaml").data
     moved = [f"data.{key}={folder / key}" for key in type(data).model_fields if "folder" in key]

@@ -12,17 +12,10 @@ import torch
 
 from desed_task.checkpoints.spec import load_detector
 from desed_task.errors import InputError
-from local.config import load_config
 from local.predict.export_onnx import export_onnx
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    absent = tmp_path_factory.mktemp("no") / "beats.pt"
-    return load_config(str(MINI), [f"pretrained.beats_checkpoint={absent}"])
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +25,15 @@ def checkpoint(tmp_path_factory):
     return str(saved(ours(small_spec(embedding_size=96)), path))
 
 
-def test_both_graphs_checked_on_a_recording(parity, checkpoint, config, tmp_path, capsys):
+def test_both_graphs_checked_on_a_recording(parity, checkpoint, tmp_path, capsys):
     recording = tmp_path / "short.wav"
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (3 * 44100, 2))
     sf.write(recording, noise, 44100)
     files = export_onnx(
-        config,
         checkpoint,
         tmp_path / "out",
         role="teacher",
-        pretrained_model=str(parity("beats_tiny.pt")),
+        beats_file=str(parity("beats_tiny.pt")),
         recordings=[recording],
     )
     assert [file.name for file in files] == ["crnn_teacher.onnx", "detector_teacher.onnx"]
@@ -53,10 +45,13 @@ def test_both_graphs_checked_on_a_recording(parity, checkpoint, config, tmp_path
     assert session.get_modelmeta().custom_metadata_map["role"] == "teacher"
 
 
-def test_without_beats_only_the_crnn_is_written(checkpoint, config, tmp_path, capsys):
-    (file,) = export_onnx(config, checkpoint, tmp_path, role="student")
+@pytest.mark.parametrize("beats_file", [None, "absent.pt"])
+def test_without_beats_only_the_crnn_is_written(beats_file, checkpoint, tmp_path, capsys):
+    (file,) = export_onnx(checkpoint, tmp_path, role="student", beats_file=beats_file)
     assert list(tmp_path.glob("[!.]*")) == [file]
-    assert "detector_student.onnx: not written, as it needs BEATs" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "detector_student.onnx: not written, as it needs BEATs: " in told
+    assert ("absent.pt: no such file" if beats_file else "are not found: no pretrained_m") in told
     detector = load_detector(Path(checkpoint))
     mel, embeddings = torch.rand(1, 16, 1001), torch.randn(1, 96, 496)
     given = {"mel": mel.numpy(), "embeddings": embeddings.numpy()}
@@ -68,24 +63,24 @@ def test_without_beats_only_the_crnn_is_written(checkpoint, config, tmp_path, ca
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pretrained_model": "absent.pt"}, "absent.pt: no such file of BEATs weights"),
+        ({"beats_file": "absent.pt", "required": True}, "absent.pt: no such file of BEATs weights"),
         ({"recordings": [Path("absent.wav")]}, "absent.wav: no such file or folder"),
         ({"role": "pupil"}, "no network 'pupil'"),
     ],
 )
-def test_what_was_named_must_be_there(change, message, checkpoint, config, tmp_path):
+def test_what_was_named_must_be_there(change, message, checkpoint, tmp_path):
     given = {"role": "student", **change}
     with pytest.raises(InputError, match=message):
-        export_onnx(config, checkpoint, tmp_path, **given)
+        export_onnx(checkpoint, tmp_path, **given)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["crnn_student.onnx", "detector_student.onnx"])
-def test_graphs_of_the_user_stay(checkpoint, config, tmp_path, name):
+def test_graphs_of_the_user_stay(checkpoint, tmp_path, name):
     (tmp_path / name).write_text("of the user")
     with pytest.raises(InputError, match=f"--overwrite:\n  - {tmp_path / name}$"):
-        export_onnx(config, "absent.ckpt", tmp_path, role="student")
+        export_onnx("absent.ckpt", tmp_path, role="student")
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    export_onnx(config, checkpoint, tmp_path, role="student", overwrite=True)
+    export_onnx(checkpoint, tmp_path, role="student", overwrite=True)
     if name.startswith("crnn"):
-        export_onnx(config, checkpoint, tmp_path, role="student")  # Now it is ours.
+        export_onnx(checkpoint, tmp_path, role="student")  # Now it is ours.

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import soundfile as sf
 
 from desed_task.errors import STARTED_BY_CONSOLE
 from local.predict.first_steps import PUBLISHED_WEIGHTS, without_checkpoint
@@ -73,6 +74,7 @@ def test_the_newest_run_is_named():
 
 
 def test_the_command_says_it_and_ends_with_status_2(tmp_path):
+    sf.write(tmp_path / "street.wav", [0.0] * 800, 16000)
     done = run_main("predict.py", "street.wav", cwd=tmp_path)
     assert done.returncode == 2
     lines = done.stderr.splitlines()

@@ -190,10 +190,13 @@ def test_rows_of_skipped_recordings_stay_and_those_of_failed_ones_go(
     assert {row[0] for row in rows_of(where.folder / TABLE)} == {"a/x.wav", "é z.wav"}
 
 
-def test_a_table_that_is_not_ours_is_named(detector, folder, tmp_path, capsys):
+@pytest.mark.parametrize("late", [False, True])
+def test_a_table_that_is_not_ours_is_named(late, detector, folder, tmp_path, capsys):
     where = output(tmp_path, skip_existing=True)
     run_all(detector, [folder], where, capsys)
-    (where.folder / "b/x.tsv").write_text("begin\tend\n")
+    lines = (where.folder / "b/x.tsv").read_text().splitlines()
+    text = "\n".join([*lines, "x.wav\t1"]) if late else "begin\tend\n"
+    (where.folder / "b/x.tsv").write_text(text)
     status, said = run_all(detector, [folder], where, capsys)
     assert status == 1 and "x.tsv: is not a table of events of this program" in said.err
     assert {row[0] for row in rows_of(where.folder / TABLE)} == {"a/x.wav", "é z.wav"}

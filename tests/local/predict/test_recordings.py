@@ -36,7 +36,7 @@ def names(found):
 
 
 def test_folders_are_searched_with_their_subfolders(tree):
-    found, faults, notes = find_recordings([tree / "a"])
+    found, faults, notes, _ = find_recordings([tree / "a"])
     assert faults == []
     left_out = "1 .txt (not audio by ending), 2 hidden (.git, .hidden.wav)"
     assert notes == [f"{tree}/a: 3 recordings; left out: {left_out}"]
@@ -83,7 +83,7 @@ def test_a_file_that_is_named_may_have_any_ending(tree):
 
 def test_what_is_not_there_is_told_and_the_others_stay(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    found, faults, _ = find_recordings([Path("c"), Path("nowhere.wav"), Path("b/x.wav")])
+    found, faults, *_ = find_recordings([Path("c"), Path("nowhere.wav"), Path("b/x.wav")])
     assert [(recording.path, recording.name) for recording in found] == [(Path("b/x.wav"), "x")]
     assert len(faults) == 2
     assert faults[0].startswith(
@@ -96,7 +96,7 @@ def test_what_a_folder_leaves_out_is_told_in_a_line_per_folder(tree):
     (tree / "a/gone.m4a").symlink_to("nowhere")
     (tree / "a/again.wav").symlink_to("x.wav")
     (tree / "a/linked").symlink_to(tree / "b")
-    found, faults, notes = find_recordings([tree / "a", tree / "b", tree / "d"])
+    found, faults, notes, _ = find_recordings([tree / "a", tree / "b", tree / "d"])
     assert faults == []
     assert {"linked/v.1", "linked/x.mp3", "s"} < names(found)
     assert len(notes) == 2
@@ -109,7 +109,7 @@ def test_what_is_given_and_is_no_file_is_told(tmp_path):
     (tmp_path / "gone.wav").symlink_to("nowhere.wav")
     os.mkfifo(tmp_path / "pipe.wav")
     given = ["gone.wav", "pipe.wav", os.fsdecode(b"n\xff.wav"), "x" * 300]
-    found, faults, _ = find_recordings([tmp_path / name for name in given])
+    found, faults, *_ = find_recordings([tmp_path / name for name in given])
     assert found == []
     for fault, told in zip(
         faults,
@@ -128,7 +128,7 @@ def test_long_names_leave_room_for_endings_and_stay_different(tmp_path):
     long = ["é" * 125 + "a.wav", "é" * 125 + "b.wav", "short.wav", "x" * 240 + ".wav"]
     for name in long:
         (tmp_path / name).touch()
-    found, _, notes = find_recordings([tmp_path])
+    found, _, notes, _ = find_recordings([tmp_path])
     assert len(names(found)) == 4 and {"short", "x" * 240} < names(found)
     for recording in found:
         (tmp_path / f"{recording.name}.scores.tsv").touch()

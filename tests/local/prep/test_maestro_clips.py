@@ -268,7 +268,7 @@ def test_the_hops_are_those_published():
 )
 def test_labels_after_the_recording_s_end_are_named(tree, late):
     audio = tree("metro_station_03", 24.0, ["0\t1\tcar\t0.8", "10\t24.5\tbirds_singing\t1", *late])
-    with pytest.warns(UserWarning, match="labels begin after the recording's end") as told:
+    with pytest.warns(UserWarning, match="labels begins? after the recording's end") as told:
         report = cut(tree, ["metro_station_03"])
     (text,) = [str(warning.message) for warning in told]
     labels = tree.root / "labels" / "soft_labels_metro_station" / "metro_station_03.txt"

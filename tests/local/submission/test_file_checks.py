@@ -92,7 +92,7 @@ def test_a_table_longer_than_its_clip(table):
         ),
         ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\tloud\n", "is not a table of numbers"),
         ("\t".join(SCORE_COLUMNS) + "\n0\t0.064\n0.064\n", "is not a table of numbers"),
-        (b"\xff\xfe", "is not a table of numbers"),
+        (b"\xff\xfe\xff", "is not a table of numbers"),
     ],
 )
 def test_files_that_are_no_such_table(text, fault, tmp_path):

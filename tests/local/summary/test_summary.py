@@ -381,7 +381,7 @@ def test_other_classes_or_metrics_are_refused(folders, copy):
     with pytest.raises(InputError, match=r"other scored classes than .* 2 differ \(Dog, Hund\)"):
         summarized(folders["good1"], copy(per_class=per_class))
     metrics = {**content["metrics"], "test/student/new": 1.0}
-    with pytest.raises(InputError, match=r"1 differ \(test/student/new\)"):
+    with pytest.raises(InputError, match=r"1 differs \(test/student/new\)"):
         summarized(folders["good1"], copy(folder="other", metrics=metrics))
 
 

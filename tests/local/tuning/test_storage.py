@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -11,8 +12,9 @@ import time
 import optuna
 import pytest
 from optuna.storages import JournalStorage, RDBStorage
+from sqlalchemy.exc import OperationalError
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, disk_full
 from local.tuning import storage as module
 from local.tuning.storage import (
     default_url,
@@ -89,6 +91,13 @@ def test_places_that_do_not_work_say_so_in_one_line(tmp_path):
         error.value
     )
     assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_not_a_fault_of_the_storage():
+    full = OperationalError("insert", {}, sqlite3.OperationalError("database or disk is full"))
+    with pytest.raises(OperationalError), storage_errors("here"):
+        raise full
+    assert disk_full(full) is not None
 
 
 @pytest.mark.parametrize("password", ["S3cret", "S3cr/et", "S3cr@et", "S3%40cret", "S3 cret"])
