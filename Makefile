@@ -2,7 +2,7 @@
 # make demo    the whole recipe on the mini corpus; run again, it goes on or redoes nothing; installs
 #              only what it needs, `make setup` adds the rest (make demo DEMO_ARGS="--set opt.lr=0.001")
 # make test    every test, in a process per core (make test ARGS="-k psds" for some, in one)
-# make lint    style, types and shell scripts
+# make lint    style, types, shell scripts and the Dockerfile
 # make clean   remove .venv and caches; data, embeddings and runs stay
 #
 # make setup PYTHON=python3.12             another interpreter, 3.10 to 3.14
@@ -71,6 +71,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy desed_task
 	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/hadolint Dockerfile
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache *.egg-info

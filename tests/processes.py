@@ -31,6 +31,7 @@ SECONDS = {
     "desed_task/inference/test_onnx_export.py": 26,
     "local/test_training_loop.py": 25,
     "scripts/test_optuna.py": 25,
+    "test_quiet_imports.py": 25,
     "local/doctor/test_check.py": 22,
     "local/data/test_packed_corpora.py": 22,
     "local/predict/test_predict_all.py": 21,

@@ -22,6 +22,7 @@ FOREIGN = {
     "No space left on device",
     "No module named 'pkg_resources'",
     "No module named ...",
+    "cannot import name 'Sequence' from 'collections'",
     "CUDA out of memory",
     "Bus error",
     "unable to allocate shared memory",

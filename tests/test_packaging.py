@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -57,6 +58,20 @@ def test_one_version_everywhere():
             raise
         pytest.skip("not installed here; `make test` installs it")
     assert installed == desed_task.__version__
+
+
+def test_the_citation_is_that_of_this_version_and_of_the_task():
+    """Required keys of the Citation File Format 1.2.0, and what the README cites."""
+    told = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (told["cff-version"], told["type"], told["license"]) == ("1.2.0", "software", "MIT")
+    assert str(told["version"]) == desed_task.__version__
+    assert told["title"] and told["message"] and told["authors"]
+    paper = told["preferred-citation"]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert paper["title"] in readme and str(paper["year"]) in readme
+    for author in paper["authors"]:
+        assert set(author) == {"family-names", "given-names"}
+        assert f"{author['given-names'][0]}. {author['family-names']}" in readme
 
 
 def test_what_is_installed_is_what_is_asked_for():

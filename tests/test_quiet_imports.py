@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from desed_task.errors import CONSOLE_COMMANDS
 from tests.conftest import ROOT
 from tests.test_packaging import listed
 
@@ -182,19 +183,48 @@ import {first}
 import pathlib, sysconfig
 assert pathlib.__file__.startswith(sysconfig.get_path("stdlib")), pathlib.__file__
 """
+# A spawned process runs the script again, but not as the main one.
+SPAWNING = """
+if __name__ == "__main__":
+    import desed_task
+import multiprocessing, pathlib
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(abs, [-3]))
+"""
 
 
-@pytest.mark.parametrize("first", ["desed_task", "local.config"])
-def test_a_pathlib_before_the_standard_library_is_passed_over(home, shadowed, first):
-    # Without the environment's own start files, of which some import pathlib before us.
-    paths = os.pathsep.join([str(shadowed), str(ROOT), *(p for p in sys.path if "site-" in p)])
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", ORDER.format(first=first)],
+def shadowed_python(home: Path, folder: Path, *arguments: object):
+    """Run Python with that folder in PYTHONPATH, before those of the packages.
+
+    Without the start files of the environment, of which some import pathlib before us.
+    """
+    paths = os.pathsep.join([str(folder), str(ROOT), *(p for p in sys.path if "site-" in p)])
+    return subprocess.run(
+        [sys.executable, "-S", *map(str, arguments)],
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": paths},
         cwd=home,
         capture_output=True,
         text=True,
     )
+
+
+@pytest.mark.parametrize("first", ["desed_task", "local.config", "desed_recipe, local"])
+def test_a_pathlib_before_the_standard_library_is_passed_over(home, shadowed, first):
+    done = shadowed_python(home, shadowed, "-c", ORDER.format(first=first))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_spawned_processes_pass_it_over_too(home, shadowed, tmp_path):
+    script = tmp_path / "spawning.py"
+    script.write_text(SPAWNING)
+    done = shadowed_python(home, shadowed, script)
+    assert (done.returncode, done.stdout) == (0, "[3]\n"), done.stderr
+
+
+@pytest.mark.parametrize("script", sorted(CONSOLE_COMMANDS))
+def test_every_script_passes_it_over(home, shadowed, script):
+    done = shadowed_python(home, shadowed, ROOT / script, "--help")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -47,6 +47,11 @@ ELSEWHERE = {
     # tests/test_installed.py builds and installs one.
     "python -m pip wheel . --no-deps --wheel-dir dist",
     "python -m pip install dist/desed_task-*.whl",
+    # There is no container engine here; tests/test_container.py runs the steps of the Dockerfile.
+    "docker build --tag dcase2024 .",
+    "docker build --tag dcase2024:cuda --build-arg TORCH_INDEX= .",
+    'docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" --gpus all --shm-size=8g '
+    "dcase2024:cuda desed-train",
 }
 CONSOLE = {name: script for script, name in CONSOLE_COMMANDS.items()}
 COMMANDS = [command for page in PAGES.values() for command in page.commands()]

@@ -46,7 +46,7 @@ def refuse_undecodable(path: PathLike, reasons: Sequence[str]) -> NoReturn:
     reason = reasons[-1] if reasons else "it contains no audio"
     if any(_NOT_ALLOWED in text for text in reasons):
         reason = "it has no format of audio or video"
-    elif _NO_AUDIO in reason:
+    elif any(_NO_AUDIO in text for text in reasons):  # from version 7 on not the last line
         reason = "it contains no audio"
     what = f"is not readable as audio ({reason})"
     if not Path(path).is_file():

@@ -56,8 +56,10 @@ def choose_placement(
     disk = Placement(None, f"{size} read from the disk")
     if resident == "gpu":
         if device.type != "cuda":
-            where = "the CPU" if device.type == "cpu" else f"{device.type}, not with CUDA"
-            raise InputError(f"data.resident: gpu, but the run computes on {where}; set it to auto")
+            told = "sets stay only on GPUs with CUDA"
+            if device.type == "cpu":
+                told = "the run computes on the CPU"
+            raise InputError(f"data.resident: gpu, but {told}; set it to auto")
         return _if_it_fits(gpu, n_bytes, free_gpu)
     if resident == "ram":
         return _if_it_fits(ram, n_bytes, free_ram)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import NamedTuple
 
-import thop
 import torch
+
+if sys.version_info >= (3, 12):
+    # thop imports distutils. In an environment setuptools provides it unasked, but not where it
+    # lies in a folder of PYTHONPATH.
+    import setuptools  # noqa: F401
+import thop
 
 from desed_task.nnet.CNN import GLU, ContextGating
 from desed_task.nnet.CRNN import CRNN

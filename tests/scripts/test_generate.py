@@ -161,7 +161,7 @@ def test_out_dir_and_conf_file_are_obeyed(base):
         (["--check", "--mini"], "it goes with --out_dir and --jobs"),
         (["--check", "--conf_file", "absent.yaml"], "absent.yaml: no such configuration file"),
         (["--check", "--bits", "32"], "it goes with --out_dir and --jobs"),
-        (["--bits", "24"], "error: argument --bits: invalid choice: 24 (choose from 16, 32)"),
+        (["--bits", "24"], "error: argument --bits: invalid choice: "),  # quoted from 3.14 on
         (["--only_music"], "error: unrecognized arguments: --only_music"),
     ],
 )

@@ -132,9 +132,9 @@ def datasets(files, clips, embedding_type="frame"):
 def epoch(dataset, collate_fn, workers=0):
     sampler = QuotaBatchSampler({"weak": 3, "both": 8}, (1, 2), seed=5)
     sampler.set_epoch(2)
-    return list(
-        DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_fn, num_workers=workers)
-    )
+    # Spawned workers, the default of Python 3.14, do not find the functions of a test.
+    how = {"num_workers": workers, "multiprocessing_context": "fork"} if workers else {}
+    return list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_fn, **how))
 
 
 def in_network(batch, kind):

@@ -63,9 +63,7 @@ def test_on_a_mac_sets_are_kept_in_memory(machine):
     mps = torch.device("mps")
     machine(ram=SIZE + RAM_MARGIN)
     assert choose_placement("auto", SIZE, mps).device == CPU
-    with pytest.raises(
-        InputError, match=r"gpu, but the run computes on mps, not with CUDA; set it"
-    ):
+    with pytest.raises(InputError, match=r"gpu, but sets stay only on GPUs with CUDA"):
         choose_placement("gpu", SIZE, mps)
 
 
