@@ -3,6 +3,7 @@
     python train_pretrained.py                                         # train, then test the best
     python train_pretrained.py --conf_file confs/mini.yaml             # on the mini corpus
     python train_pretrained.py --resume_from_checkpoint auto           # resume the last run
+    python train_pretrained.py --init_from_checkpoint path/to/best.ckpt
     python train_pretrained.py --test_from_checkpoint path/to/best.ckpt
     python train_pretrained.py --checkpoint_info path/to/best.ckpt     # print a summary
     python train_pretrained.py --set net.dropout=0.3 --gpus 2 --log_dir exp/dropout
@@ -20,6 +21,8 @@ from desed_task.errors import InputError
 from local.cli.exit_status import run_command
 from local.cli.threads import add_threads
 
+LOG_DIR = "./exp/2024_baseline"
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -27,13 +30,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--conf_file", default="./confs/pretrained.yaml", help="configuration")
-    parser.add_argument("--log_dir", default="./exp/2024_baseline", help="folder of the runs")
+    parser.add_argument("--log_dir", help=f"folder of the runs (default: {LOG_DIR})")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--resume_from_checkpoint",
         metavar="CKPT",
-        help="resume from this checkpoint; auto: resume the newest run of the same configuration "
-        "in LOG_DIR, or do nothing if it is finished",
+        help="resume this training; auto: the newest one of this configuration in LOG_DIR, or do "
+        "nothing if it is finished",
     )
     start.add_argument("--test_from_checkpoint", metavar="CKPT", help="only test this checkpoint")
     start.add_argument(
@@ -43,12 +46,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--checkpoint_info", metavar="CKPT", help="only print a summary of this checkpoint"
     )
     parser.add_argument(
+        "--init_from_checkpoint", metavar="CKPT", help="start a new training from its weights"
+    )
+    parser.add_argument(
         "--gpus", "--gpu", metavar="N", help="0: the CPU; N: the N-th GPU (default: the first)"
     )
     parser.add_argument(
-        "--fast_dev_run",
-        action="store_true",
-        help="quick check: 20 training batches per epoch, 2 epochs",
+        "--fast_dev_run", action="store_true", help="20 training batches per epoch, 2 epochs"
     )
     add_threads(parser)
     parser.add_argument(
@@ -71,6 +75,9 @@ def train(args: argparse.Namespace) -> int:
     """Train, test or evaluate, as the arguments say."""
     if args.verify_metrics and (args.eval_from_checkpoint or args.checkpoint_info):
         raise InputError("--verify_metrics: only a test computes metrics; leave the flag out")
+    trains = not (args.test_from_checkpoint or args.eval_from_checkpoint or args.checkpoint_info)
+    if args.init_from_checkpoint and not (trains and args.resume_from_checkpoint in (None, "auto")):
+        raise InputError("--init_from_checkpoint starts a new training; leave the other flag out")
     # Not before the number of threads is set, nor for --help, as PyTorch takes seconds to import.
     if args.checkpoint_info is not None:
         from local.checkpoints import info
@@ -89,12 +96,10 @@ def train(args: argparse.Namespace) -> int:
     if device.notice:
         print(device.notice)
     options = run.RunOptions(
-        args.log_dir,
-        device,
-        args.fast_dev_run,
-        tuple(args.overrides),
+        *(args.log_dir or LOG_DIR, device, args.fast_dev_run, tuple(args.overrides)),
         verify_metrics=args.verify_metrics,
         threads=args.threads,
+        moves=args.log_dir is not None,
     )
     if args.eval_from_checkpoint:
         run.evaluate(config, args.eval_from_checkpoint, options)
@@ -102,7 +107,8 @@ def train(args: argparse.Namespace) -> int:
     if args.test_from_checkpoint:
         folder = run.test(config, args.test_from_checkpoint, options)
     else:
-        folder = run.fit(config, options, resume_from=args.resume_from_checkpoint)
+        init = args.init_from_checkpoint and Path(args.init_from_checkpoint)
+        folder = run.fit(config, options, resume_from=args.resume_from_checkpoint, init_from=init)
     return verification.exit_status(folder, asked=args.verify_metrics)
 
 

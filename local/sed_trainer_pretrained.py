@@ -41,7 +41,8 @@ class SEDTask4(pl.LightningModule):
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
         self.config = config
-        self.save_hyperparameters(config.dump())
+        # The loggers get them from `local.training.hparams`.
+        self.save_hyperparameters(config.dump_public(), logger=False)
         feats = config.feats
         self.mel_spec = LogMel(
             feats.sample_rate,

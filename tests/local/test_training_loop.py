@@ -15,9 +15,10 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from desed_task.batch import SedBatch, Source
-from local import run, sed_trainer_pretrained
+from local import sed_trainer_pretrained
 from local.config import RecipeConfig, check_config, load_config
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.trainer import RunOptions, make_trainer
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 N_BATCHES = 5
@@ -100,7 +101,7 @@ def fit(
     module = SEDTask4(config)
     module.score_accumulator = GivenObjectives(objectives)
     folder = tmp_path / "exp" / "version_0"
-    trainer = run._trainer(config, run.RunOptions(str(tmp_path / "exp")), folder, callbacks)
+    trainer = make_trainer(config, RunOptions(str(tmp_path / "exp")), folder, callbacks)
     trainer.fit(module, datamodule=FixedBatches())
     return module
 
@@ -252,7 +253,7 @@ def test_a_saved_teacher_lacks_the_last_step_and_a_resumed_run_takes_it(tmp_path
     last = tmp_path / "killed/exp/version_0/checkpoints/last.ckpt"
     resumed = SEDTask4(config)
     resumed.score_accumulator = GivenObjectives(itertools.count())
-    trainer = run._trainer(config, run.RunOptions("not used"), last.parents[1], ())
+    trainer = make_trainer(config, RunOptions("not used"), last.parents[1], ())
     trainer.fit(resumed, datamodule=FixedBatches(), ckpt_path=last, weights_only=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

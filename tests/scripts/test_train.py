@@ -25,6 +25,7 @@ from local import run
 from local.checkpoints.revision import REVISION
 from local.cli.exit_status import StoppedError
 from local.config import load_config
+from local.training import trainer
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
@@ -296,7 +297,7 @@ def test_ctrl_c_in_a_test_or_an_evaluation_says_how_to_go_on(
     trained, extracted, tmp_path, monkeypatch
 ):
     (best,) = trained[0].glob("checkpoints/epoch=*.ckpt")
-    monkeypatch.setattr(run, "ResultWriter", lambda verify: CtrlC())
+    monkeypatch.setattr(trainer, "ResultWriter", lambda verify: CtrlC())
     options, config = run.RunOptions(str(tmp_path / "exp")), load_config(extracted)
     handler = signal.getsignal(signal.SIGINT)
     try:
