@@ -297,7 +297,9 @@ def _test(
     with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
-    print(f"run folder: {folder}\nlook at it with: tensorboard --logdir {folder.parent}")
+    print(f"run folder: {folder}")
+    if "tensorboard" in module.config.logging.loggers:
+        print(f"look at it with: tensorboard --logdir {folder.parent}")
     results.print_results(folder)
 
 

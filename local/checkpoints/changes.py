@@ -6,7 +6,8 @@ new value from its beginning would have come to the same point. `RULES` classifi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import fnmatch
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -40,39 +41,56 @@ class Rule(NamedTuple):
     why: str
 
 
-def _rules() -> Iterator[tuple[str, Rule]]:
-    """(section or dotted key, rule); a key goes before its section."""
-    fixed, free = Kind.FIXED, Kind.FREE
-    yield "pretrained", Rule(free, "paths; digests of the embeddings are compared")
-    yield "training", Rule(fixed, "decides steps, losses, splits, or which checkpoint is the best")
-    for key in ("n_epochs", "epoch_decay", "n_epochs_warmup"):
-        yield f"training.{key}", Rule(Kind.SCHEDULE, "rates and weights of later steps")
-    yield "training.validation_interval", Rule(Kind.VALIDATED, "which epochs are validated")
-    yield "training.early_stop_patience", Rule(Kind.PATIENCE, "when training ends")
-    yield "training.batch_size_val", Rule(free, "scores of a clip do not depend on its batch")
-    yield "training.num_workers", Rule(free, "draws depend on seed, epoch and clip")
-    yield "training.n_test_thresholds", Rule(free, "only tests use it")
-    yield "training.enable_progress_bar", Rule(free, "display")
-    yield "scaler", Rule(fixed, "features")
-    yield "scaler.savepath", Rule(free, "the checkpoint contains the statistics")
-    yield "data", Rule(free, "paths; digests of tables, clips and durations are compared")
-    for key in ("audio_max_len", "fs", "net_subsample"):
-        yield f"data.{key}", Rule(fixed, "clips and frames")
-    yield "data.keep_clips_without_events", Rule(Kind.TRAINED, "which clips are used")
-    yield "data.packed_dtype", Rule(Kind.PACKED, "float16 rounds packed embeddings")
-    yield "data.packed_dir", Rule(Kind.ROUNDED, "packed embeddings are pooled before mixup")
-    yield "opt", Rule(fixed, "learning rate")
-    yield "feats", Rule(fixed, "features")
-    yield "net", Rule(fixed, "network; validation filters its scores")
-    yield "predict", Rule(free, "only predictions, and windows over clips that are too long")
-    yield "energy", Rule(free, "a measurement")
-    yield "logging", Rule(free, "display")
-    yield "tuned", Rule(free, "only tests use it")
-    yield "initial_weights", Rule(fixed, "weights at the beginning")
-    yield "initial_weights.checkpoint", Rule(free, "the SHA-256 of the file is compared")
-
-
-RULES: Final[Mapping[str, Rule]] = dict(_rules())
+_FIXED: Final = {
+    "training": (
+        *("batch_size", "accumulate_batches", "const_max", "gradient_clip", "ema_factor"),
+        *("self_sup_loss", "mixup", "mixup_prob", "mixup_draw"),
+    ),
+    "split": ("weak_split", "maestro_split", "seed"),
+    "best": ("obj_metric_synth_type", "obj_metric_maestro_type"),
+}
+# Pattern of dotted keys -> rule; the first that fits counts.
+RULES: Final[Mapping[str, Rule]] = {
+    **{f"training.{key}": Rule(Kind.FIXED, "steps and losses") for key in _FIXED["training"]},
+    **{
+        f"training.{key}": Rule(Kind.FIXED, "which clips are trained on") for key in _FIXED["split"]
+    },
+    **{f"training.{key}": Rule(Kind.FIXED, "which epoch is the best") for key in _FIXED["best"]},
+    "training.deterministic": Rule(Kind.FIXED, "operations of a GPU"),
+    "training.precision": Rule(Kind.FIXED, "all computations"),
+    "training.n_epochs": Rule(Kind.SCHEDULE, "learning rates after epoch_decay, and the end"),
+    "training.epoch_decay": Rule(Kind.SCHEDULE, "rates and weights from there on"),
+    "training.n_epochs_warmup": Rule(Kind.SCHEDULE, "rates and weights from the first step on"),
+    "training.validation_interval": Rule(Kind.VALIDATED, "which epochs may be the best"),
+    "training.early_stop_patience": Rule(Kind.PATIENCE, "when training ends"),
+    "training.batch_size_val": Rule(Kind.FREE, "scores of a clip do not depend on its batch"),
+    "training.num_workers": Rule(Kind.FREE, "draws depend on seed, epoch and clip"),
+    "training.n_test_thresholds": Rule(Kind.FREE, "only tests use it"),
+    "training.enable_progress_bar": Rule(Kind.FREE, "display"),
+    "scaler.savepath": Rule(Kind.FREE, "the checkpoint contains the statistics"),
+    **{f"scaler.{key}": Rule(Kind.FIXED, "features") for key in ("statistic", "normtype", "dims")},
+    **{
+        f"data.*_{end}": Rule(Kind.FREE, "digests of tables, clips and durations are compared")
+        for end in ("folder", "folder_44k", "tsv", "dur")
+    },
+    "data.audio_max_len": Rule(Kind.FIXED, "clips"),
+    "data.fs": Rule(Kind.FIXED, "clips"),
+    "data.net_subsample": Rule(Kind.FIXED, "frames"),
+    "data.keep_clips_without_events": Rule(Kind.TRAINED, "which clips are used"),
+    "data.packed_dir": Rule(Kind.ROUNDED, "packed embeddings are pooled before mixup"),
+    "data.packed_dtype": Rule(Kind.PACKED, "float16 rounds packed embeddings"),
+    "data.resident": Rule(Kind.FREE, "where packed sets are kept"),
+    "pretrained.*": Rule(Kind.FREE, "paths; digests of the embeddings are compared"),
+    "opt.*": Rule(Kind.FIXED, "optimizer"),
+    "feats.*": Rule(Kind.FIXED, "features"),
+    "net.*": Rule(Kind.FIXED, "network; validations filter its scores"),
+    "predict.*": Rule(Kind.FREE, "predictions, and windows over clips that are too long"),
+    "energy.*": Rule(Kind.FREE, "a measurement"),
+    "logging.*": Rule(Kind.FREE, "display"),
+    "tuned.*": Rule(Kind.FREE, "only tests use it"),
+    "initial_weights.checkpoint": Rule(Kind.FREE, "the SHA-256 of the file is compared"),
+    "initial_weights.checkpoint_sha256": Rule(Kind.FIXED, "weights at the beginning"),
+}
 
 
 def rule_of(dotted: str) -> Rule:
@@ -81,7 +99,10 @@ def rule_of(dotted: str) -> Rule:
     Raises:
         KeyError: the key is not classified.
     """
-    return RULES[dotted] if dotted in RULES else RULES[dotted.partition(".")[0]]
+    for pattern, rule in RULES.items():
+        if fnmatch.fnmatchcase(dotted, pattern):
+            return rule
+    raise KeyError(f"{dotted}: classify it in {__name__}.RULES")
 
 
 @dataclass(frozen=True)

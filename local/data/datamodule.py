@@ -52,11 +52,15 @@ class SedDataModule(pl.LightningDataModule):
 
     Args:
         config: the configuration.
+
+    Attributes:
+        first_epoch: the epoch that a training begins with, or is resumed with.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
         self.config = config
+        self.first_epoch = 0
         self.grid = config.grid
         self._loaded: dict[str, LoadedCorpus] = {}
         self._durations: dict[str, dict[str, float]] = {}
@@ -286,6 +290,8 @@ class SedDataModule(pl.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
+        # Workers are given their first batches before Lightning sets the epoch.
+        sampler.set_epoch(self.first_epoch)
         return self._loader(JoinedDataset(list(sets.values())), {"batch_sampler": sampler})
 
     def val_dataloader(self) -> DataLoader[SedBatch]:

@@ -2,14 +2,18 @@
 
 TensorBoard takes the columns of its table from all runs that it finds, unless one of them declares
 them, and shows every scalar of a run as a metric. So each run declares none, and has a folder for
-the table, RUN/final, which contains its values and final metrics only.
+the table, RUN/final, which contains its values and final metrics only. All runs of a log folder
+have the values that any of them changed, so that cells are filled and columns that differ come
+first.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytorch_lightning as pl
 import yaml
@@ -17,8 +21,10 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from desed_task.atomic_files import write_json_atomic
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.changes import result_keys
+from local.checkpoints.run_claims import holder_of
 from local.config import RecipeConfig, check_config
 from local.training.loggers import TensorBoardCurves
 
@@ -27,14 +33,14 @@ MONITOR: Final = "val/obj_metric"
 FINAL_METRICS: Final = tuple(
     f"test/{role}/{name}"
     for role in ROLES
-    for name in ("psds1/sed_scores_eval", "psds1/psds_eval", "segment_mpauc/sed_scores_eval")
+    for name in ("psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
 )
 SEED: Final = "training.seed"
+INITIAL: Final = "initial_weights"
+ROW_FILE: Final = "row.json"
 SUPPLIED: Final = Path(__file__).resolve().parents[2] / "confs"
-# Configurations whose values need no column, in the order in which one is taken if several are as
-# near, and the column that says which one it is.
+# Configurations whose values need no column; the first of those that are equally near is taken.
 _BASES: Final = ("pretrained.yaml", "mini.yaml")
-_BASE: Final = "configuration"
 
 
 class RunHyperparameters(Callback):
@@ -80,7 +86,53 @@ class RunHyperparameters(Callback):
         run = trainer.log_dir  # collective call: every process must reach it
         shown = any(isinstance(logger, TensorBoardCurves) for logger in trainer.loggers)
         if self.table and shown and trainer.is_global_zero and run:
-            write_row(Path(run), changed_values(self.config), self._metrics, trainer.global_step)
+            row = Row(
+                result_values(self.config),
+                list(changed_values(self.config)),
+                self._metrics,
+                trainer.global_step,
+            )
+            write_row_among_others(Path(run), row)
+
+
+class Row(NamedTuple):
+    """What a run has for the table.
+
+    Attributes:
+        values: dotted key -> value of all keys that results depend on.
+        changed: those that it changed.
+        metrics: name -> value.
+        step: at which SCALARS shows the metrics.
+    """
+
+    values: dict[str, Any]
+    changed: list[str]
+    metrics: dict[str, float]
+    step: int
+
+
+def write_row_among_others(run: Path, row: Row) -> None:
+    """Write the row of a run, and add the keys that it changed to the rows of finished runs."""
+    write_json_atomic(run / FINAL / ROW_FILE, row._asdict())
+    rows = {run: row}
+    for path in run.parent.glob(f"*/{FINAL}/{ROW_FILE}"):
+        folder = path.parents[1]
+        # A process that writes a run writes its row, too.
+        if folder != run and not holder_of(folder) and (other := _read_row(path)) is not None:
+            rows[folder] = other
+    keys = list(dict.fromkeys(key for one in rows.values() for key in one.changed))
+    for folder, one in rows.items():
+        values = {key: one.values[key] for key in keys if key in one.values}
+        if folder == run or set(one.changed) != set(values):
+            with contextlib.nullcontext() if folder == run else contextlib.suppress(OSError):
+                write_row(folder, values, one.metrics, one.step)
+
+
+def _read_row(path: Path) -> Row | None:
+    try:
+        return Row(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def write_row(
@@ -111,44 +163,40 @@ def write_row(
 def changed_values(config: RecipeConfig) -> dict[str, Any]:
     """Dotted key -> value of what differs from the supplied configuration that is nearest.
 
-    Only keys that results depend on count. The seed is always among them, and so is the name of the
-    configuration if it is not the published one.
+    Only keys that results depend on count. The seed is always among them, as TensorBoard shows no
+    table without a column.
     """
     here = result_values(config)
-    differing: dict[str, dict[str, Any]] = {
-        name: {key: value for key, value in here.items() if base.get(key) != value}
-        for name, base in _bases()
-    }
+    differing = [
+        {key: value for key, value in here.items() if base[key] != value} for base in _bases()
+    ]
     if not differing:
         return here
-    name = min(differing, key=lambda one: len(differing[one]))
-    named = {} if name == _BASES[0] else {_BASE: name}
-    return {**named, SEED: here[SEED], **differing[name]}
+    return {SEED: here[SEED], **min(differing, key=len)}
 
 
 def result_values(config: RecipeConfig) -> dict[str, Any]:
-    """Dotted key -> value of all keys that results depend on: no paths, no machine."""
+    """Key -> value of all that results depend on: no paths, no machine."""
     tree = config.dump()
-    pairs = (key.split(".", 1) for key in result_keys())
+    pairs = (key.split(".", 1) for key in result_keys() if not key.startswith("initial_weights"))
     found = {f"{section}.{key}": tree[section][key] for section, key in pairs}
-    return {key: value for key, value in found.items() if not key.startswith("initial_weights")} | (
-        _initial(config)
-    )
+    return {**found, INITIAL: initial_weights_name(config)}
 
 
-def _initial(config: RecipeConfig) -> dict[str, str]:
+def initial_weights_name(config: RecipeConfig) -> str:
+    """Name and SHA-256 of the file that a training started from; random without one."""
     there = config.initial_weights
     if not there.checkpoint_sha256:
-        return {}
-    return {"init_from_checkpoint": f"{Path(there.checkpoint).name} {there.checkpoint_sha256[:12]}"}
+        return "random"
+    return f"{Path(there.checkpoint).name} {there.checkpoint_sha256[:12]}"
 
 
-def _bases() -> Iterator[tuple[str, dict[str, Any]]]:
+def _bases() -> Iterator[dict[str, Any]]:
     for name in _BASES:
         path = SUPPLIED / name
         if path.is_file():
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-            yield name, result_values(check_config(tree, str(path)))
+            yield result_values(check_config(tree, str(path)))
 
 
 def _plain(value: Any) -> Any:

@@ -109,16 +109,22 @@ def _tensorboard(config: RecipeConfig, folder: Path) -> TensorBoardCurves:
 def _wandb(config: RecipeConfig, folder: Path) -> WandbLogger:
     _be_silent()
     given = dict(config.logging.wandb)
-    settings = {"console": "off", "disable_git": True, **given.pop("settings", {})}
+    # Its record of the machine would contain the command line.
+    quiet = {
+        "console": "off",
+        "quiet": True,
+        "x_disable_meta": True,
+        "x_disable_machine_info": True,
+    }
+    settings = {**quiet, **given.pop("settings", {})}
     known = _known(folder)
     run_id = str(known.get("wandb") or uuid.uuid4().hex[:8])
-    offline = os.environ.get("WANDB_MODE") != "online"
     arguments = {
         "project": _NOT_IN_PROJECTS.sub("-", folder.absolute().parent.name),
         "name": folder.name,
         "save_dir": str(folder),
         "id": run_id,
-        "offline": offline,
+        "offline": "WANDB_MODE" not in os.environ,
         **given,
     }
     with _telling("wandb"):
