@@ -40,11 +40,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     start.add_argument("--test_from_checkpoint", metavar="CKPT", help="only test this checkpoint")
     start.add_argument(
-        "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set with it"
+        "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set"
     )
-    start.add_argument(
-        "--checkpoint_info", metavar="CKPT", help="only print a summary of this checkpoint"
-    )
+    start.add_argument("--checkpoint_info", metavar="CKPT", help="only print a summary of it")
     parser.add_argument(
         "--init_from_checkpoint", metavar="CKPT", help="start a new training from its weights"
     )
@@ -62,8 +60,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--set",
-        dest="overrides",
         metavar="SECTION.KEY=VALUE",
+        dest="overrides",
         action="append",
         default=[],
         help="change a value of the configuration; may be repeated",

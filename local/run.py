@@ -39,8 +39,8 @@ from local.training.announcements import announce, tell_finished
 from local.training.computation import computation_of, with_usable_precision
 from local.training.feature_statistics import prepare_scaler
 from local.training.freed_memory import keep_freed_memory
-from local.training.loggers import check_loggers, closing
 from local.training.result_writers import ScoreWriter
+from local.training.tracking.loggers import check_loggers, closing
 from local.training.trainer import RunOptions, make_trainer
 
 FAST_EPOCHS = 2

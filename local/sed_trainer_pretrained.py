@@ -41,7 +41,7 @@ class SEDTask4(pl.LightningModule):
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
         self.config = config
-        # The loggers get them from `local.training.hparams`.
+        # The loggers get them from `local.training.tracking.hparams`.
         self.save_hyperparameters(config.dump_public(), logger=False)
         feats = config.feats
         self.mel_spec = LogMel(

@@ -285,7 +285,7 @@ def check_tensors(
     own: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
     origin: str,
-    described: str = "its hyperparameters describe",
+    fault: str = "does not fit the network that its hyperparameters describe",
 ) -> None:
     """Check that tensors fit a module and are finite.
 
@@ -293,14 +293,14 @@ def check_tensors(
         own: the module's state_dict, of which only shapes matter.
         given: that of the file.
         origin: name of the file for messages.
-        described: what the module was made from, for messages.
+        fault: what is wrong with a file that has other shapes, for messages.
 
     Raises:
         InputError: naming each that does not.
     """
     problems = shape_mismatches(own, given)
     if problems:
-        heading = f"{origin} does not fit the network that {described}:"
+        heading = f"{origin} {fault}:"
         raise InputError.collect(problems, heading)
     problems = not_finite(given)
     if problems:

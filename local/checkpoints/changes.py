@@ -132,7 +132,7 @@ class Progress:
         return cls(n_epochs, int(checkpoint.get("global_step", 0)), int(longest))
 
 
-class Changes(NamedTuple):
+class ChangedValues(NamedTuple):
     """Changed values, one line each.
 
     Attributes:
@@ -146,7 +146,7 @@ class Changes(NamedTuple):
     of_result: tuple[str, ...]
 
 
-def compare(before: Tree, now: Tree, progress: Progress | None = None) -> Changes:
+def compare(before: Tree, now: Tree, progress: Progress | None = None) -> ChangedValues:
     """Compare the configuration of a training with the one it is to be resumed with.
 
     Args:
@@ -169,7 +169,7 @@ def compare(before: Tree, now: Tree, progress: Progress | None = None) -> Change
         accepted.append(f"{dotted}: {old!r} -> {new!r}{remark}")
         if kind not in (Kind.FREE, Kind.ROUNDED):
             of_result.append(accepted[-1])
-    return Changes(tuple(accepted), tuple(refused), tuple(of_result))
+    return ChangedValues(tuple(accepted), tuple(refused), tuple(of_result))
 
 
 def changed_keys(before: Tree, now: Tree) -> list[str]:

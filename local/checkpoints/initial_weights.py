@@ -85,7 +85,8 @@ def check_initial_weights(checkpoint: Mapping[str, Any], config: RecipeConfig, o
                 "start from another checkpoint:"
             )
             raise InputError.collect(differing, heading)
-    check_tensors(_networks(config), _weights(checkpoint), origin, "the configuration describes")
+    fault = "does not fit the network that the configuration describes"
+    check_tensors(_networks(config), _weights(checkpoint), origin, fault)
 
 
 def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> None:

@@ -13,7 +13,7 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from local.checkpoints.changes import (
     TRAINED_ON,
-    Changes,
+    ChangedValues,
     Kind,
     Progress,
     compare,
@@ -183,7 +183,7 @@ class Resumption(NamedTuple):
 
     content: dict[str, Any]
     digests: DataDigests | None
-    changes: Changes
+    changes: ChangedValues
 
     def record(self, path: Path) -> dict[str, Any]:
         """What run.yaml keeps of it."""

@@ -21,9 +21,9 @@ from local.config import RecipeConfig
 from local.training.callbacks import EarlyStop, RandomStates, RunDescription
 from local.training.checkpoint_files import AtomicCheckpoints
 from local.training.energy import EnergyMeter
-from local.training.hparams import RunHyperparameters
-from local.training.loggers import run_loggers
 from local.training.result_writers import ResultWriter
+from local.training.tracking.hparams import RunHyperparameters
+from local.training.tracking.loggers import run_loggers
 
 FAST_TRAIN_BATCHES = 20
 PRECISIONS = {"32": "32-true", "tf32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}

@@ -25,7 +25,7 @@ from local.cli.devices import choose_device
 from local.config import check_config
 from local.data.digests import overall_digest
 from local.scoring import results
-from local.training.hparams import MONITOR, write_row
+from local.training.tracking.hparams import MONITOR, write_row
 from local.tuning.workers.messages import (
     DATA_FACT,
     Objective,

@@ -27,7 +27,7 @@ from local.checkpoints.revision import REVISION
 from local.cli.exit_status import StoppedError
 from local.config import load_config
 from local.training import trainer
-from local.training.hparams import FINAL_METRICS
+from local.training.tracking.hparams import FINAL_METRICS
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 

@@ -9,7 +9,7 @@ import pytest
 
 from local.checkpoints.changes import (
     RULES,
-    Changes,
+    ChangedValues,
     Kind,
     Progress,
     compare,
@@ -45,7 +45,7 @@ def test_every_rule_is_of_a_key():
     assert [pattern for pattern, rule in RULES.items() if id(rule) not in used] == []
 
 
-def compared(*overrides: str, progress: Progress | None) -> Changes:
+def compared(*overrides: str, progress: Progress | None) -> ChangedValues:
     before, now = load_config(MINI, SCHEDULE), load_config(MINI, [*SCHEDULE, *overrides])
     return compare(before.dump(), now.dump(), progress)
 

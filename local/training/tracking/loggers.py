@@ -38,7 +38,7 @@ _NOT_IN_PROJECTS: Final = re.compile(r"[/\\#?%:]")
 class TensorBoardCurves(TensorBoardLogger):
     """Curves without `epoch`, which Lightning adds to each call; hparams.yaml, but no hp_metric.
 
-    TensorBoard's table of hyperparameters comes from `local.training.hparams`.
+    TensorBoard's table of hyperparameters comes from `local.training.tracking.hparams`.
     """
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -69,7 +69,7 @@ def check_loggers(config: RecipeConfig) -> None:
         if name in config.logging.loggers and importlib.util.find_spec(name) is None:
             raise InputError(
                 f"logging.loggers: {name} is not installed; install it with "
-                f"pip install -e .[{name}], or leave it out"
+                f"pip install -e '.[{name}]', or leave it out"
             )
 
 

@@ -15,8 +15,8 @@ from desed_task.errors import InputError
 from local.checkpoints.run_claims import hold_run
 from local.cli.exit_status import run_command
 from local.config import load_config
-from local.training import hparams, loggers
-from local.training.hparams import (
+from local.training.tracking import hparams, loggers
+from local.training.tracking.hparams import (
     FINAL,
     Row,
     RunHyperparameters,
@@ -24,9 +24,9 @@ from local.training.hparams import (
     result_values,
     write_row_among_others,
 )
-from local.training.loggers import TensorBoardCurves, check_loggers, closing, run_loggers
+from local.training.tracking.loggers import TensorBoardCurves, check_loggers, closing, run_loggers
 
-MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
+MINI = Path(__file__).resolve().parents[4] / "confs" / "mini.yaml"
 PUBLISHED = MINI.with_name("pretrained.yaml")
 
 
@@ -127,9 +127,11 @@ def test_a_missing_package_is_said_with_its_extra(monkeypatch):
     for name in ("wandb", "mlflow"):
         config = load_config(MINI, [f"logging.loggers=tensorboard,{name}"])
         with pytest.raises(
-            InputError, match=rf"{name} is not installed; .*pip install -e .\[{name}"
+            InputError, match=rf"{name} is not installed; .* -e '\.\[{name}\]', or leave"
         ):
             check_loggers(config)
+    pyproject = (MINI.parents[1] / "pyproject.toml").read_text()
+    assert all(f"\n{name} = [\n" in pyproject for name in loggers.EXTRAS)
 
 
 class FakeWandb:

@@ -26,7 +26,7 @@ from desed_task.mean_teacher import ROLES
 from local.checkpoints.changes import result_keys
 from local.checkpoints.run_claims import holder_of
 from local.config import RecipeConfig, check_config
-from local.training.loggers import TensorBoardCurves
+from local.training.tracking.loggers import TensorBoardCurves
 
 FINAL: Final = "final"
 MONITOR: Final = "val/obj_metric"
@@ -38,7 +38,7 @@ FINAL_METRICS: Final = tuple(
 SEED: Final = "training.seed"
 INITIAL: Final = "initial_weights"
 ROW_FILE: Final = "row.json"
-SUPPLIED: Final = Path(__file__).resolve().parents[2] / "confs"
+SUPPLIED: Final = Path(__file__).resolve().parents[3] / "confs"
 # Configurations whose values need no column; the first of those that are equally near is taken.
 _BASES: Final = ("pretrained.yaml", "mini.yaml")
 
