@@ -242,11 +242,12 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
             f"{path}: its tensors would fill {claimed} bytes, but the file has "
             f"{path.stat().st_size}; {_REMEDY}"
         )
-    content["state_dict"] = usual_names(without_counters(state), str(path))
+    named = usual_names(without_counters(state), str(path))
+    checked: dict[str, Any] = {**content, "state_dict": named}
     for key in NETWORK_PREFIXES:
-        if isinstance(content.get(key), dict):
-            content[key] = without_counters(content[key])
-    return content
+        if isinstance(checked.get(key), dict):
+            checked[key] = without_counters(checked[key])
+    return checked
 
 
 def _is_tensor(name: object, value: object) -> bool:
