@@ -109,7 +109,8 @@ def _begin(
     data.check("fit")
     announce(data, "fit", module)
     if config.initial_weights.checkpoint:
-        load_initial_weights(module, config)
+        stored, readers = load_initial_weights(module, config), data.embedding_readers
+        warn_of_other_embeddings(stored, readers, config.initial_weights.checkpoint)
     log_dir, fast = Path(options.log_dir), options.fast_dev_run
     begun = begun_run(log_dir, config, fast_dev_run=fast) if auto else None
     with _run_folder(config, options, begun, alone=auto) as folder:
@@ -270,8 +271,7 @@ def _of_checkpoint(
     module.training_revision = revision_of(checkpoint)
     data.check(stage)
     announce(data, stage)
-    readers = [loaded.embeddings for loaded in data.loaded.values()]
-    warn_of_other_embeddings(checkpoint, readers, path)
+    warn_of_other_embeddings(checkpoint, data.embedding_readers, path)
     if checkpoint.get(FAST_KEY):
         options = options._replace(kept={**options.kept, FAST_KEY: True})
     return config, options, data, module

@@ -38,7 +38,8 @@ def with_initial_weights(config: RecipeConfig, path: Path) -> RecipeConfig:
     """
     check_initial_weights(load_safely(path), config, str(path))
     tree = config.dump()
-    tree["initial_weights"] = {"checkpoint": str(path), "checkpoint_sha256": sha256_of(path)}
+    origin = {"checkpoint": str(path.absolute()), "checkpoint_sha256": sha256_of(path)}
+    tree["initial_weights"] = origin
     return check_config(tree, "the configuration")
 
 
@@ -89,7 +90,7 @@ def check_initial_weights(checkpoint: Mapping[str, Any], config: RecipeConfig, o
     check_tensors(_networks(config), _weights(checkpoint), origin, fault)
 
 
-def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> None:
+def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> dict[str, Any]:
     """Load the networks of the checkpoint that `config.initial_weights` names, and print so.
 
     Statistics of the features are taken too, if it has those of the same features: its weights were
@@ -98,6 +99,9 @@ def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> None:
     Args:
         module: with networks `sed_student` and `sed_teacher`, and `scaler`.
         config: of the new training.
+
+    Returns:
+        The content of the checkpoint.
     """
     origin = config.initial_weights.checkpoint
     checkpoint = load_safely(Path(origin))
@@ -106,13 +110,14 @@ def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> None:
     sha256 = config.initial_weights.checkpoint_sha256[:12]
     print(f"initial weights: {origin} (SHA-256 {sha256}...), student and teacher")
     if config.scaler.statistic == "instance":
-        return
+        return checkpoint
     scaler = {n: v for n, v in checkpoint["state_dict"].items() if n.startswith("scaler.")}
     if scaler and _same_features(checkpoint, config, origin):
         module.load_state_dict(scaler, strict=False)
         print(f"feature statistics: those of {origin}, with which its weights were trained")
     else:
         print(f"feature statistics: of the data here, as {origin} has none of the same features")
+    return checkpoint
 
 
 def _same_features(checkpoint: Mapping[str, Any], config: RecipeConfig, origin: str) -> bool:

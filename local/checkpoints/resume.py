@@ -101,7 +101,11 @@ def _first_resumable(folders: Sequence[Path], config: RecipeConfig) -> Path | No
         last = folder / "checkpoints" / LAST_CHECKPOINT
         stored = _asked_config(folder, config)
         assert stored is not None
-        progress = Progress.of(load_safely(last))
+        try:
+            progress = Progress.of(load_safely(last))
+        except InputError as error:
+            told = told or str(error)
+            continue
         refused = compare(stored.dump(), config.dump(), progress).refused
         if not refused:
             return last
@@ -210,7 +214,8 @@ def check_resumable(path: Path, config: RecipeConfig, *, fast_dev_run: bool = Fa
         _stored_values(checkpoint, config, path), config.dump(), Progress.of(checkpoint)
     )
     refused = list(changes.refused)
-    if bool(checkpoint.get(FAST_KEY)) != fast_dev_run:
+    was_fast = bool(checkpoint.get(FAST_KEY)) or was_fast_dev_run(path.absolute().parents[1])
+    if was_fast != fast_dev_run:
         flag = ("without", "with") if fast_dev_run else ("with", "without")
         refused.append(f"--fast_dev_run: {flag[0]} it in the checkpoint, {flag[1]} it here")
     if refused:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from desed_task.batch import SedBatch, collate
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
+from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_dataset import PackedBatches
 from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.errors import InputError
@@ -71,6 +72,11 @@ class SedDataModule(pl.LightningDataModule):
     def loaded(self) -> Mapping[str, LoadedCorpus]:
         """Loaded corpora by name."""
         return self._loaded
+
+    @property
+    def embedding_readers(self) -> list[EmbeddingReader | None]:
+        """The embeddings of each loaded corpus; None where it has none."""
+        return [loaded.embeddings for loaded in self._loaded.values()]
 
     @property
     def missing(self) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from desed_task.atomic_files import write_json_atomic
 from desed_task.errors import InputError
@@ -32,6 +33,7 @@ _SILENT: Final = {
     "WANDB_ERROR_REPORTING": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+_LONGEST_VALUE: Final = 250  # of MLflow, in Lightning's logger
 _NOT_IN_PROJECTS: Final = re.compile(r"[/\\#?%:]")
 
 
@@ -52,6 +54,19 @@ class MLflowRun(MLFlowLogger):
     def __init__(self, folder: Path, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._folder = folder
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Log values; those of a resumed run that have changed become tags.
+
+        MLflow refuses to change a value once it is logged.
+        """
+        known = self.experiment.get_run(self.run_id).data.params
+        super().log_hyperparams({name: v for name, v in params.items() if name not in known})
+        for name, value in params.items():
+            text = str(value)[:_LONGEST_VALUE]
+            if known.get(name, text) != text:
+                self.experiment.set_tag(self.run_id, name, text)
 
     @property
     def save_dir(self) -> str:
@@ -138,23 +153,31 @@ def _wandb(config: RecipeConfig, folder: Path) -> WandbLogger:
 def _mlflow(config: RecipeConfig, folder: Path) -> MLflowRun:
     _be_silent()
     log_dir = folder.absolute().parent
+    asked = os.environ.get("MLFLOW_TRACKING_URI")
+    local = {
+        "tracking_uri": f"sqlite:///{log_dir / DATABASE}",
+        "artifact_location": (log_dir / "mlruns").as_uri(),
+    }
     arguments = {
         "experiment_name": log_dir.name,
         "run_name": folder.name,
-        "tracking_uri": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{log_dir / DATABASE}",
+        **({"tracking_uri": asked} if asked else local),
         **config.logging.mlflow,
     }
     known = _known(folder)
     place = redact(str(arguments["tracking_uri"]))
     stored = known.get("mlflow")
-    resumed = isinstance(stored, dict) and stored.get("tracking_uri") == place
-    if resumed:
-        arguments = {"run_id": stored["run_id"], **arguments}
+    if isinstance(stored, dict) and stored.get("tracking_uri") == place:
+        try:
+            logger = MLflowRun(folder, **{"run_id": stored["run_id"], **arguments})
+            logger.experiment.update_run(logger.run_id, status="RUNNING")
+        except Exception as error:  # MLflow's own, or of its database
+            print(f"logging.mlflow: {folder} begins a new run there: {_reason(error)}")
+        else:
+            return logger
     with _telling("mlflow"):
         logger = MLflowRun(folder, **arguments)
         run_id = logger.run_id
-        if resumed:
-            logger.experiment.update_run(run_id, status="RUNNING")
     _remember(folder, {**known, "mlflow": {"run_id": run_id, "tracking_uri": place}})
     return logger
 
@@ -170,10 +193,14 @@ def _telling(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each package has errors of its own
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"logging.{name}: {reason}; correct its arguments, or leave it out of logging.loggers"
+            f"logging.{name}: {_reason(error)}; correct its arguments, or leave it out of "
+            "logging.loggers"
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    return redact(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _known(folder: Path) -> dict[str, Any]:

@@ -156,6 +156,16 @@ def test_auto_starts_anew_where_the_rate_has_begun_to_fall_and_says_so(
     assert not capsys.readouterr().out
 
 
+def test_a_damaged_checkpoint_of_a_run_with_other_values_does_not_stop_auto(
+    mini_conf, training, tmp_path, capsys
+):
+    (training(0, *LONG) / LAST_CKPT).write_bytes(b"")
+    asked = load_config(mini_conf, [*LONG, "training.early_stop_patience=60"])
+    assert find_resumable(tmp_path, asked) == (None, None)
+    told = capsys.readouterr().out
+    assert "last.ckpt: an empty file, not a checkpoint" in told and "new training starts" in told
+
+
 def test_auto_takes_no_run_with_other_values_from_a_process_that_runs_it(
     mini_conf, training, tmp_path, monkeypatch
 ):

@@ -215,7 +215,7 @@ def test_secrets_of_loggers_reach_no_file():
     assert not any("logging" in key for key in result_values(config))
 
 
-def test_mlflow_keeps_runs_in_a_file_of_the_log_folder(clean_environment, tmp_path):
+def test_mlflow_keeps_runs_in_a_file_of_the_log_folder(clean_environment, tmp_path, capsys):
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient
 
@@ -225,7 +225,8 @@ def test_mlflow_keeps_runs_in_a_file_of_the_log_folder(clean_environment, tmp_pa
     names = set()
     for status in ("failed", "success"):
         (logger,) = run_loggers(config, folder)
-        logger.log_hyperparams(result_values(config))
+        # A resumed run may have another value, which MLflow does not take.
+        logger.log_hyperparams({**result_values(config), "training.early_stop_patience": status})
         logger.log_metrics({"val/obj_metric": 0.5}, 3)
         logger.finalize(status)
         assert logger.save_dir == str(folder)
@@ -235,8 +236,17 @@ def test_mlflow_keeps_runs_in_a_file_of_the_log_folder(clean_environment, tmp_pa
     experiment = client.get_experiment_by_name("größe")
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.run_name, run.info.status) == ("version_0", "FINISHED")
+    assert run.data.params["training.early_stop_patience"] == "failed"
+    assert run.data.tags["training.early_stop_patience"] == "success"
     assert run.data.params["opt.lr"] == "0.002" and "data.test_folder" not in run.data.params
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert run.info.artifact_uri.startswith(folder.parent.as_uri())
+    # Where the database has lost the run, it gets another.
+    stored = (folder / "loggers.json").read_text()
+    (folder / "loggers.json").write_text(stored.replace(run.info.run_id, "0" * 32))
+    (logger,) = run_loggers(config, folder)
+    assert logger.run_id not in {*names, "0" * 32}
+    assert "begins a new run there: " in capsys.readouterr().out
 
 
 def test_wandb_itself_takes_our_arguments(clean_environment, tmp_path):
