@@ -101,15 +101,15 @@ class EarlyStop(EarlyStopping):
         super().load_state_dict(state_dict)
         # Earlier versions did not store it: at most, it is just below the patience of then.
         self.longest_wait = int(state_dict.get("longest_wait", max(self.patience - 1, 0)))
+        if self.wait_count >= self.patience:
+            self.stopped_epoch = 0  # the new patience decides whether training has ended
         self.patience = patience
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Train no epoch if training had ended."""
         diverged = self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC
-        if diverged or self.wait_count >= self.patience:
+        if diverged or self.stopped_epoch or self.wait_count >= self.patience:
             trainer.should_stop = True
-        else:
-            self.stopped_epoch = 0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count, if Lightning checks here."""
