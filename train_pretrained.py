@@ -3,6 +3,7 @@
     python train_pretrained.py                                         # train, then test the best
     python train_pretrained.py --conf_file confs/mini.yaml             # on the mini corpus
     python train_pretrained.py --resume_from_checkpoint auto           # resume the last run
+    python train_pretrained.py --init_from_checkpoint path/to/best.ckpt
     python train_pretrained.py --test_from_checkpoint path/to/best.ckpt
     python train_pretrained.py --checkpoint_info path/to/best.ckpt     # print a summary
     python train_pretrained.py --set net.dropout=0.3 --gpus 2 --log_dir exp/dropout
@@ -26,32 +27,33 @@ from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
 
+LOG_DIR = "./exp/2024_baseline"
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = arguments.command_parser(__doc__)
     told = "configuration (default: that of a given checkpoint, else ./confs/pretrained.yaml)"
     arguments.add_conf_file(parser, told, default=None)
-    parser.add_argument("--log_dir", default="./exp/2024_baseline", help="folder of the runs")
+    parser.add_argument("--log_dir", help=f"folder of the runs (default: {LOG_DIR})")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--resume_from_checkpoint",
         metavar="CKPT",
-        help="resume from this checkpoint; auto: resume the newest run of the same configuration "
-        "in LOG_DIR, or do nothing if it is finished",
+        help="resume this training; auto: the newest one of this configuration in LOG_DIR, or do "
+        "nothing if it is finished",
     )
     start.add_argument("--test_from_checkpoint", metavar="CKPT", help="only test this checkpoint")
     start.add_argument(
-        "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set with it"
+        "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set"
     )
-    start.add_argument(
-        "--checkpoint_info", metavar="CKPT", help="only print a summary of this checkpoint"
+    start.add_argument("--checkpoint_info", metavar="CKPT", help="only print a summary of it")
+    parser.add_argument(
+        "--init_from_checkpoint", metavar="CKPT", help="start a new training from its weights"
     )
     arguments.add_gpus(parser)
     parser.add_argument(
-        "--fast_dev_run",
-        action="store_true",
-        help="quick check: 20 training batches per epoch, 2 epochs",
+        "--fast_dev_run", action="store_true", help="20 training batches per epoch, 2 epochs"
     )
     add_threads(parser)
     parser.add_argument(
@@ -91,12 +93,10 @@ def train(args: argparse.Namespace) -> int:
     if device.notice:
         print(device.notice)
     options = run.RunOptions(
-        args.log_dir,
-        device,
-        args.fast_dev_run,
-        tuple(args.overrides),
+        *(args.log_dir or LOG_DIR, device, args.fast_dev_run, tuple(args.overrides)),
         verify_metrics=args.verify_metrics,
         threads=args.threads,
+        moves=args.log_dir is not None,
     )
     if args.eval_from_checkpoint:
         run.evaluate(config, args.eval_from_checkpoint, options)
@@ -104,7 +104,8 @@ def train(args: argparse.Namespace) -> int:
     if args.test_from_checkpoint:
         folder = run.test(config, args.test_from_checkpoint, options)
     else:
-        folder = run.fit(config, options, resume_from=args.resume_from_checkpoint)
+        init = args.init_from_checkpoint and Path(args.init_from_checkpoint)
+        folder = run.fit(config, options, resume_from=args.resume_from_checkpoint, init_from=init)
     return verification.exit_status(folder, asked=args.verify_metrics)
 
 

@@ -138,9 +138,11 @@ def _energy(path: Path) -> Lines:
 
 
 def _sessions(path: Path) -> Lines:
-    """The distinct records of a run.yaml, without the commit, which a user may make meanwhile."""
+    """The distinct records of a run.yaml, without the commit, which a user may make meanwhile, and
+    without what a session was resumed from.
+    """
     records = yaml.safe_load(path.read_text(encoding="utf-8"))
-    told = ["\n".join(plain({**one, "commit": ""})) for one in records]
+    told = ["\n".join(plain({**one, "commit": "", "resumed": ""})) for one in records]
     return list(dict.fromkeys(told))
 
 

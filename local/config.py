@@ -25,10 +25,13 @@ from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
+from local.cli.redaction import redact_tree
 from local.config_schema import (
     Data,
     Energy,
     Feats,
+    InitialWeights,
+    Logging,
     Net,
     Opt,
     Predict,
@@ -76,7 +79,9 @@ class RecipeConfig(StrictModel):
     net: Net
     predict: Predict = Predict()
     energy: Energy = Energy()
+    logging: Logging = Logging()
     tuned: TunedFilter = TunedFilter()
+    initial_weights: InitialWeights = InitialWeights()
 
     @model_validator(mode="after")
     def _rates_agree(self) -> RecipeConfig:
@@ -120,8 +125,13 @@ class RecipeConfig(StrictModel):
         return WindowGrid.with_hop(self.grid, self.predict.hop_s)
 
     def dump(self) -> dict[str, Any]:
-        """The values as plain lists, numbers and strings (YAML, checkpoints)."""
+        """The values as plain lists, numbers and strings."""
         return self.model_dump(mode="json")
+
+    def dump_public(self) -> dict[str, Any]:
+        """As `dump`, with the passwords and keys of loggers replaced by ***, for files."""
+        tree = self.dump()
+        return {**tree, "logging": redact_tree(tree["logging"])}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig:
@@ -254,7 +264,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value is not YAML: {error}") from None
+        hint = "; write a list without spaces, or in quotes" if text.strip()[:1] == "[" else ""
+        raise InputError(f"--set {override}: the value is not YAML: {error}{hint}") from None
     branch = tree[section] = {} if tree.get(section) is None else tree[section]
     if not isinstance(branch, dict):
         raise InputError(f"--set {override}: {section} is not a section")

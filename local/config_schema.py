@@ -6,8 +6,9 @@ The string below a field documents it. `local.config` loads and validates files.
 from __future__ import annotations
 
 import warnings
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -36,6 +37,28 @@ class StrictModel(BaseModel):
     """Base of all sections: unknown keys are errors and values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_spellings(cls, values: Any) -> Any:
+        """Accept Python's `None` and YAML's `off` where null is meant, and lists without brackets:
+        `8,5,6,3,2`.
+        """
+        if not isinstance(values, dict):
+            return values
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {key: _spelt_out(value, kinds.get(key)) for key, value in values.items()}
+
+
+def _spelt_out(value: Any, kind: Any) -> Any:
+    if type(None) in get_args(kind) and (value is False or value in ("None", "none", "off")):
+        return None
+    if get_origin(kind) is not tuple or not isinstance(value, str | int | float):
+        return value
+    try:
+        return yaml.safe_load(f"[{str(value).strip('()')}]")
+    except yaml.YAMLError:
+        return value
 
 
 class Pretrained(StrictModel):
@@ -335,3 +358,24 @@ class Energy(StrictModel):
     enabled: bool = True
     country_iso_code: str = Field(default="FRA", pattern="^[A-Z]{3}$")
     """Three-letter code of the country, which determines the carbon intensity of electricity."""
+
+
+class Logging(StrictModel):
+    """Where the curves of a run go, beside its folder."""
+
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
+    """Each once. wandb and mlflow are extras of the installation."""
+    wandb: dict[str, Any] = {}
+    """Arguments of Lightning's WandbLogger. Without `offline: false`, W&B only writes into the run
+    folder."""
+    mlflow: dict[str, Any] = {}
+    """Arguments of Lightning's MLFlowLogger. Without `tracking_uri`, MLflow only writes into
+    LOG_DIR/mlflow.db."""
+
+
+class InitialWeights(StrictModel):
+    """Written by train_pretrained.py --init_from_checkpoint; empty for random weights."""
+
+    checkpoint: str = ""
+    """The file that the training started from."""
+    checkpoint_sha256: str = ""

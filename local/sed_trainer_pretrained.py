@@ -41,7 +41,8 @@ class SEDTask4(pl.LightningModule):
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
         self.config = config
-        self.save_hyperparameters(config.dump())
+        # The loggers get them from `local.training.tracking.hparams`.
+        self.save_hyperparameters(config.dump_public(), logger=False)
         feats = config.feats
         self.mel_spec = LogMel(
             feats.sample_rate,
@@ -153,9 +154,14 @@ class SEDTask4(pl.LightningModule):
         store_names(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let stored names of checkpoints point into the folder of this run."""
+        """Let stored names of checkpoints point into the folder of this run, and tell the data the
+        epoch to go on with.
+        """
         saver = self.trainer.checkpoint_callback
         restore_paths(checkpoint, None if saver is None else saver.dirpath)
+        epochs = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+        if self.trainer.datamodule is not None:
+            self.trainer.datamodule.first_epoch = epochs.get("current", {}).get("processed", 0)
 
     # ---- validation, test and evaluation set
 

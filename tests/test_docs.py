@@ -143,7 +143,15 @@ def test_the_index_leads_to_pages_with_the_message():
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_flags_in_text_exist(page, capsys):
     """Each `--flag` of the prose is one of a script, of the benchmarks or of a program named."""
-    foreign = {"--logdir", "--port", "--dry-run", "--editable", "--shm-size", "--help"}
+    foreign = {
+        "--backend-store-uri",
+        "--logdir",
+        "--port",
+        "--dry-run",
+        "--editable",
+        "--shm-size",
+        "--help",
+    }
     text = ""
     for module in (*SCRIPTS, "benchmarks.__main__"):
         with pytest.raises(SystemExit):

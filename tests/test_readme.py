@@ -37,10 +37,11 @@ SCRIPTS = {
 }
 # What another command of the section writes -> what stands for it here.
 WRITTEN = {"exp/tuning/best.yaml": "confs/mini.yaml"}
-# Shown by others: by there being an environment at all, by the sequence, and by test_audioset,
-# where the code recommends it word by word.
+# Shown by others: by there being an environment at all, by the sequence, by test_loggers, and by
+# test_audioset, where the code recommends it word by word.
 ELSEWHERE = {
     "pip install --upgrade 'yt-dlp[default]'",
+    "pip install -e '.[wandb,mlflow]'",
     "source .venv/bin/activate",
     "tensorboard --logdir exp/2024_baseline",
     "tensorboard --logdir exp/2024_baseline --port 6007",

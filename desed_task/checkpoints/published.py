@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from desed_task.checkpoints.safe_load import NETWORK_PREFIXES
 from desed_task.checkpoints.schema import as_plain, mismatches
+from desed_task.checkpoints.state_names import NETWORK_PREFIXES
 from desed_task.checkpoints.tensor_shapes import front_end_sizes, network_sizes
 from desed_task.errors import InputError
 from desed_task.labels import CLASSES

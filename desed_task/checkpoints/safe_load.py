@@ -13,7 +13,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from pathlib import Path
@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
+from desed_task.checkpoints.state_names import (
+    NETWORK_PREFIXES,
+    bare_state,
+    usual_names,
+    without_counters,
+)
 from desed_task.errors import InputError, command_name, count_of
-
-# Buffers that thop leaves on modules; published files carry them.
-COUNTER_SUFFIXES: Final = ("total_ops", "total_params")
-# A published file repeats both networks under these keys.
-NETWORK_PREFIXES: Final = ("sed_student", "sed_teacher")
 
 
 class _Float64Type:
@@ -93,17 +94,11 @@ def load_safely(path: Path) -> dict[str, Any]:
     return _checked_content(content, path)
 
 
-def without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state_dict` without thop's buffers."""
-    return {
-        name: value
-        for name, value in state_dict.items()
-        if name.rpartition(".")[2] not in COUNTER_SUFFIXES
-    }
-
-
 def _unsafe(path: Path, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    if "weights_only" in reason or "Weights only" in reason:
+        # torch advises to load the file in a way that runs what is in it.
+        reason = "it contains more than tensors and plain values"
     return InputError(
         f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be truncated "
         f"or contain Python objects: {REMEDY}"
@@ -207,24 +202,29 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
         )
     state = content.get("state_dict")
     if not isinstance(state, dict):
-        raise InputError(
-            f"{path}: contains no state_dict; give a checkpoint of "
-            f"{command_name('train_pretrained.py')}"
-        )
+        state = bare_state(content)
+        if state is None:
+            raise InputError(
+                f"{path}: contains no state_dict; give a checkpoint of "
+                f"{command_name('train_pretrained.py')}"
+            )
+        content = {}
     wrong = [name for name, value in state.items() if not _is_tensor(name, value)]
     if wrong:
         raise InputError(f"{path}: state_dict: {wrong[0]!r} is not a tensor; {REMEDY}")
-    for key in ("state_dict", *NETWORK_PREFIXES):
-        if isinstance(content.get(key), dict):
-            content[key] = without_counters(content[key])
     # Views that repeat a few stored bytes would fill the memory once they are used.
-    claimed = sum(value.numel() * value.element_size() for value in content["state_dict"].values())
+    claimed = sum(value.numel() * value.element_size() for value in state.values())
     if claimed > path.stat().st_size:
         raise InputError(
             f"{path}: its tensors would fill {count_of(claimed, 'byte')}, but the file has "
             f"{path.stat().st_size}; {REMEDY}"
         )
-    return content
+    named = usual_names(without_counters(state), str(path))
+    checked: dict[str, Any] = {**content, "state_dict": named}
+    for key in NETWORK_PREFIXES:
+        if isinstance(checked.get(key), dict):
+            checked[key] = without_counters(checked[key])
+    return checked
 
 
 def _is_tensor(name: object, value: object) -> bool:

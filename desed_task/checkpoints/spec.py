@@ -11,6 +11,7 @@ from its hyper_parameters and tensors (`desed_task.checkpoints.published`).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from desed_task.checkpoints.published import PUBLISHED_SPEC, published_values
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.schema import as_plain, mismatches
+from desed_task.checkpoints.state_names import is_bare
 from desed_task.checkpoints.tensor_shapes import (
     front_end_sizes,
     network_sizes,
@@ -127,6 +129,8 @@ class DetectorSpec:
                 _check_agreement(spec, state)
             return spec
         hyper = checkpoint.get("hyper_parameters")
+        if is_bare(checkpoint):
+            return cls._of_bare_weights(state, origin)
         if not isinstance(hyper, dict) or "net" not in hyper:
             raise InputError(
                 f"{origin}: contains no hyper_parameters; it was not written by this recipe"
@@ -134,6 +138,27 @@ class DetectorSpec:
         with _naming(origin):
             values = published_values(hyper, state, origin)
         return cls.from_dict(values, origin)
+
+    @classmethod
+    def _of_bare_weights(cls, state: Mapping[str, Tensor], origin: str) -> DetectorSpec:
+        """The specification of weights without hyperparameters: sizes from them, the rest as
+        published.
+        """
+        warnings.warn(
+            f"{origin}: contains weights only; front end, pooling, median filters and everything "
+            "else that their shapes do not tell are taken as published",
+            UserWarning,
+            stacklevel=3,
+        )
+        try:
+            with _naming(origin):
+                values = published_values({}, state, origin)
+            return cls.from_dict(values, origin)
+        except InputError as error:
+            raise InputError(
+                f"{error}\n{origin}: contains weights only, and their network is not the published "
+                "one; give a checkpoint of train_pretrained.py, which contains its values"
+            ) from None
 
     def with_embedding(self, checkpoint_sha256: str) -> DetectorSpec:
         """A copy that names the BEATs weights its embeddings come from."""
@@ -253,7 +278,7 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str)
     check_spec(spec, state, origin)
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         modules = _Modules(spec)
-    modules.load_state_dict(dict(state))
+    modules.load_state_dict(with_front_end(modules, state))
     modules.eval().requires_grad_(False)
     networks = {"student": modules.sed_student, "teacher": modules.sed_teacher}
     return Detector(spec, FrontEnd(modules.mel_spec, modules.scaler).eval(), networks)
@@ -270,25 +295,40 @@ def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> 
     check_tensors(own, state, origin)
 
 
-def check_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor], origin: str) -> None:
+def check_tensors(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    origin: str,
+    fault: str = "does not fit the network that its hyperparameters describe",
+) -> None:
     """Check that tensors fit a module and are finite.
 
     Args:
         own: the module's state_dict, of which only shapes matter.
         given: that of the file.
         origin: name of the file for messages.
+        fault: what is wrong with a file that has other shapes, for messages.
 
     Raises:
         InputError: naming each that does not.
     """
     problems = shape_mismatches(own, given)
     if problems:
-        heading = f"{origin} does not fit the network that its hyperparameters describe:"
+        heading = f"{origin} {fault}:"
         raise InputError.collect(problems, heading)
     problems = not_finite(given)
     if problems:
         heading = f"{origin}: its training had diverged; use an earlier checkpoint:"
         raise InputError.collect(problems, heading)
+
+
+def with_front_end(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the mel front end of `module`, which follows from its settings, if it has none.
+
+    Weights that were stored by themselves often lack it.
+    """
+    own = {n: value for n, value in module.state_dict().items() if n.startswith("mel_spec.")}
+    return {**own, **state}
 
 
 class _Modules(nn.Module):

@@ -26,6 +26,9 @@ _KEYS = (
 )
 
 
+FRONT_END = "mel_spec."
+
+
 def shape_mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """List tensors that are missing, unknown or of another shape, with their configuration keys.
 
@@ -33,7 +36,11 @@ def shape_mismatches(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
         own: state_dict of the module to load.
         given: state_dict of a file.
     """
-    problems = [f"{name}: missing in the checkpoint{_keys(name)}" for name in own.keys() - given]
+    absent = own.keys() - given
+    if not any(name.startswith(FRONT_END) for name in given):
+        # It follows from the settings; see `spec.with_front_end`.
+        absent = {name for name in absent if not name.startswith(FRONT_END)}
+    problems = [f"{name}: missing in the checkpoint{_keys(name)}" for name in absent]
     problems += [f"{name}: not in the network{_keys(name)}" for name in given.keys() - own]
     problems += [
         f"{name}: shape {tuple(given[name].shape)} in the checkpoint, "
@@ -71,11 +78,13 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def front_end_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Window, FFT and bands of the `LogMel` whose buffers lie below `mel_spec.`.
+    """Window, FFT and bands of the `LogMel` whose buffers lie below `mel_spec.`; none without any.
 
     Raises:
         InputError: for buffers that are missing or have another number of axes.
     """
+    if not any(name.startswith(FRONT_END) for name in state):
+        return {}
     n_frequencies, n_mels = _shape(state, "mel_spec.mel_scale.fb", 2)
     (win,) = _shape(state, "mel_spec.spectrogram.window", 1)
     return {"n_fft": 2 * (n_frequencies - 1), "win": win, "n_mels": n_mels}

@@ -29,9 +29,12 @@ def store_names(checkpoint: Mapping[str, Any]) -> None:
 
 
 def restore_paths(checkpoint: Mapping[str, Any], folder: str | None) -> None:
-    """Replace names by paths in `folder`; absolute paths of earlier versions stay."""
+    """Replace names, and absolute paths as earlier versions stored them, by paths in `folder`."""
+    if folder is None:
+        return
+    store_names(checkpoint)
     for state in _states(checkpoint):
-        if state.get(_FOLDER) != _HERE or folder is None:
+        if state.get(_FOLDER) != _HERE:
             continue
         for key in _FILES:
             if state.get(key):

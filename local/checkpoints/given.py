@@ -7,6 +7,7 @@ from pathlib import Path
 
 from desed_task.checkpoints.file_kind import check_checkpoint_file
 from desed_task.checkpoints.run_folders import find_checkpoint
+from desed_task.errors import InputError
 from desed_task.file_names import escape_name
 from local.cli.arguments import DEFAULT_CONF_FILE
 from local.config import RecipeConfig, apply_override, load_config
@@ -14,6 +15,7 @@ from local.config import RecipeConfig, apply_override, load_config
 # Arguments that take a checkpoint of which the command uses the best; and the last, to resume.
 BEST = ("checkpoint", "checkpoint_info", "test_from_checkpoint", "eval_from_checkpoint")
 LAST = "resume_from_checkpoint"
+INITIAL = "init_from_checkpoint"  # whose weights only are used
 NEWEST_RUN = "auto"  # the value of LAST that names none
 
 
@@ -45,12 +47,18 @@ def settle_arguments(args: argparse.Namespace) -> RecipeConfig | None:
         (`local.checkpoints.stored_config`), of which only the form of `overrides` is checked.
 
     Raises:
-        InputError: for a file, folder or override that cannot be used.
+        InputError: for a file, folder or override that cannot be used, and for flags that exclude
+            each other.
     """
+    initial = getattr(args, INITIAL, None)
     named = {name: getattr(args, name, None) for name in (*BEST, LAST)}
     named = {name: path for name, path in named.items() if path not in (None, NEWEST_RUN)}
-    for name, path in named.items():
+    for name, path in named.items() if initial is None else ():
         setattr(args, name, given_checkpoint(path, last=name == LAST))
+    if initial is not None:
+        if named:
+            raise InputError(f"--{INITIAL} starts a new training; leave out --{next(iter(named))}")
+        setattr(args, INITIAL, given_checkpoint(initial))
     if args.conf_file is not None or not named:
         return load_config(args.conf_file or DEFAULT_CONF_FILE, args.overrides)
     for override in args.overrides:

@@ -21,7 +21,9 @@ from desed_task.checkpoints.spec import (
     DetectorSpec,
     check_spec,
     check_tensors,
+    with_front_end,
 )
+from desed_task.checkpoints.state_names import is_bare
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError, count_of
 from local.classes_dict import CLASSES
@@ -83,8 +85,8 @@ def config_of_checkpoint(
     Args:
         checkpoint: as `load_safely` gives it.
         here: the configuration of this run. Its paths, `keep_clips_without_events`, workers,
-            progress bar, windows (`predict`) and energy settings take precedence, and so do median
-            filters that were tuned for this file.
+            progress bar, windows (`predict`), loggers and energy settings take precedence, and so
+            do median filters that were tuned for this file.
         overrides: entries `section.key=value`, which take precedence over both.
         origin: path of the checkpoint.
 
@@ -92,6 +94,14 @@ def config_of_checkpoint(
         InputError: its tensors do not match its detector, or its hyperparameters are missing or
             invalid.
     """
+    if is_bare(checkpoint):
+        warnings.warn(
+            f"{origin}: contains weights only; what their shapes do not tell (front end, pooling, "
+            "median filters ...) is taken from the configuration",
+            UserWarning,
+            stacklevel=2,
+        )
+        checkpoint = {**checkpoint, "hyper_parameters": here.dump()}
     spec = DetectorSpec.of_checkpoint(checkpoint, origin)
     check_spec(spec, checkpoint["state_dict"], origin)
     tree = known_hyperparameters(checkpoint.get("hyper_parameters"), origin)
@@ -103,8 +113,8 @@ def config_of_checkpoint(
     tree["data"] = {**paths, **kept_clips, **detector["data"]}
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
     tree["pretrained"] = mine["pretrained"]
-    tree["energy"], tree["predict"] = mine["energy"], mine["predict"]
-    tree["tuned"] = mine["tuned"]
+    for section in ("energy", "predict", "logging", "tuned"):
+        tree[section] = mine[section]
     tuned_for = here.tuned.checkpoint_sha256
     if tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for:
         tree["net"]["median_filter"] = mine["net"]["median_filter"]
@@ -174,7 +184,7 @@ def load_networks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], ori
             message names the keys that determine them.
     """
     check_tensors(module.state_dict(), state_dict, origin)
-    module.load_state_dict(dict(state_dict))
+    module.load_state_dict(with_front_end(module, state_dict))
 
 
 def warn_of_other_embeddings(

@@ -2,50 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from desed_task.checkpoints.published import is_published
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
+from local.checkpoints.changes import (
+    TRAINED_ON,
+    ChangedValues,
+    Kind,
+    Progress,
+    compare,
+    depends_on_progress,
+    rule_of,
+    same_training,
+)
 from local.checkpoints.restore import KEPT_CLIPS, config_of_checkpoint
 from local.checkpoints.revision import REVISION, changes_since, revision_of
-from local.checkpoints.run_claims import numbered_runs, refuse_if_held, stored_config
+from local.checkpoints.run_claims import (
+    holder_of,
+    numbered_runs,
+    refuse_if_held,
+    stored_config,
+)
 from local.config import RecipeConfig
-from local.corpora import SYNTHETIC_VALIDATION, TEST, TRAINING
+from local.corpora import TEST
 from local.data.digests import DATA_KEY, DataDigests, data_changes
 from local.scoring import results
 
 LAST_CHECKPOINT = "last.ckpt"
-# Corpora that weights and the choice of the best checkpoint depend on.
-TRAINED_ON = (*TRAINING, SYNTHETIC_VALIDATION)
 # Keys of checkpoints and run.yaml: threads of the training, and the precision that was asked for
 # where the CPU computed with another one.
 THREADS_KEY = "threads"
 ASKED_KEY = "asked_precision"
+FAST_KEY = "fast_dev_run"
+FROM_WEIGHTS = "start a new training from its weights with --init_from_checkpoint {path}"
 _UNKNOWN_DATA = (
     "an earlier version began this run, which did not store what its data was; whether that has "
     "changed since is not known"
 )
 
 
-def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Path | None]:
+class ResumePoint(NamedTuple):
+    """What `--resume_from_checkpoint auto` found; nothing for a new training."""
+
+    finished: Path | None = None
+    checkpoint: Path | None = None
+
+
+def find_resumable(
+    log_dir: Path, config: RecipeConfig, *, fast_dev_run: bool = False
+) -> ResumePoint:
     """Find the run for `--resume_from_checkpoint auto`.
 
-    Only the newest training with the same configuration counts; runs of `--test_from_checkpoint`
-    and `--eval_from_checkpoint` have no checkpoint of their own. A training under earlier rules is
+    The newest run of the same training counts, whose configuration differs only in values that
+    compute nothing (`local.checkpoints.changes`). Without one, it is the newest that can be resumed
+    with the other values, which no process runs. Runs of `--test_from_checkpoint` and
+    `--eval_from_checkpoint` have no checkpoint of their own. A training under earlier rules is
     skipped with a message.
 
-    Returns:
-        (finished run folder, None), (None, checkpoint to resume from) or (None, None).
-
     Raises:
-        RunInUseError: another process runs this configuration.
+        RunInUseError: another process runs this training.
     """
     earlier: list[Path] = []
+    others: list[Path] = []
     for folder in numbered_runs(log_dir):
         refuse_if_held(folder, config)
         last = folder / "checkpoints" / LAST_CHECKPOINT
@@ -53,27 +77,59 @@ def find_resumable(log_dir: Path, config: RecipeConfig) -> tuple[Path | None, Pa
             continue
         if _stored_revision(folder) < REVISION:
             earlier.append(folder)
-        elif _is_run_of(folder, config):
-            return (folder, None) if _is_finished(folder, config) else (None, last)
+            continue
+        stored = _asked_config(folder, config)
+        if stored is None or was_fast_dev_run(folder) != fast_dev_run:
+            continue
+        if same_training(stored, config):
+            return ResumePoint(folder) if is_finished(folder) else ResumePoint(checkpoint=last)
+        if depends_on_progress(stored.dump(), config.dump()) and not holder_of(folder):
+            others.append(folder)
     if earlier:
-        others = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
+        more = f" and {len(earlier) - 1} more" if len(earlier) > 1 else ""
         print(
-            f"{earlier[0]}{others}: trained under earlier rules (docs/method.md lists what has "
+            f"{earlier[0]}{more}: trained under earlier rules (docs/method.md lists what has "
             "changed), so left alone and not resumed; a new training starts"
         )
-    return None, None
+    return ResumePoint(checkpoint=_first_resumable(others, config))
 
 
-def _is_run_of(folder: Path, config: RecipeConfig) -> bool:
-    """Whether a run has this configuration, but for a precision that its CPU replaced."""
+def _first_resumable(folders: Sequence[Path], config: RecipeConfig) -> Path | None:
+    """The checkpoint of the first run that can be resumed with this configuration, if any."""
+    told = ""
+    for folder in folders:
+        last = folder / "checkpoints" / LAST_CHECKPOINT
+        stored = _asked_config(folder, config)
+        assert stored is not None
+        try:
+            progress = Progress.of(load_safely(last))
+        except InputError as error:
+            told = told or str(error)
+            continue
+        refused = compare(stored.dump(), config.dump(), progress).refused
+        if not refused:
+            return last
+        told = told or f"{folder} cannot be resumed with these values: {'; '.join(refused)}"
+    if told:
+        print(f"{told}; a new training starts")
+    return None
+
+
+def _asked_config(folder: Path, config: RecipeConfig) -> RecipeConfig | None:
+    """The configuration of a run; with its precision as asked for, if its CPU replaced that."""
     stored = stored_config(folder)
-    if stored is None or stored == config:
-        return stored is not None
-    if next(iter(_records(folder)), {}).get(ASKED_KEY) != str(config.training.precision):
-        return False
-    asked = {"precision": config.training.precision}
-    return config == stored.model_copy(
-        update={"training": stored.training.model_copy(update=asked)}
+    asked = config.training.precision
+    if stored is None or next(iter(_records(folder)), {}).get(ASKED_KEY) != str(asked):
+        return stored
+    training = stored.training.model_copy(update={"precision": asked})
+    return stored.model_copy(update={"training": training})
+
+
+def was_fast_dev_run(folder: Path) -> bool:
+    """Whether any session of a run was a --fast_dev_run."""
+    return any(
+        bool(one.get(FAST_KEY)) or "--fast_dev_run" in str(one.get("command", "")).split()
+        for one in _records(folder)
     )
 
 
@@ -87,43 +143,29 @@ def asked_precision(checkpoint: Mapping[str, Any]) -> str | None:
     return None if precision is None else str(precision)
 
 
-def _is_finished(folder: Path, config: RecipeConfig) -> bool:
+def is_finished(folder: Path) -> bool:
     """Whether a training was tested to the end; the energy of the test is written last."""
+    stored = stored_config(folder)
     energy = results.emissions_file(folder, "test")
-    measured = not config.energy.enabled or (energy.is_file() and energy.stat().st_size > 0)
-    return (folder / results.RESULTS_FILE).is_file() and measured
+    measured = energy.is_file() and energy.stat().st_size > 0
+    unmeasured = stored is not None and not stored.energy.enabled
+    return (folder / results.RESULTS_FILE).is_file() and (measured or unmeasured)
 
 
-def find_begun(log_dir: Path, config: RecipeConfig) -> Path | None:
-    """The newest training of this configuration that ended before its first checkpoint.
+def find_begun(log_dir: Path, config: RecipeConfig, *, fast_dev_run: bool = False) -> Path | None:
+    """The newest run of this training that ended before its first checkpoint.
 
     Without this, each kill in the first epoch would leave a run folder without results.
     """
     for folder in numbered_runs(log_dir):
-        has_checkpoint = (folder / "checkpoints" / LAST_CHECKPOINT).exists()
-        if not has_checkpoint and _is_training(folder) and stored_config(folder) == config:
+        if (folder / "checkpoints" / LAST_CHECKPOINT).exists() or not _is_training(folder):
+            continue
+        if (folder / "run.yaml").exists() and was_fast_dev_run(folder) != fast_dev_run:
+            continue
+        stored = stored_config(folder)
+        if stored is not None and same_training(stored, config):
             return folder
     return None
-
-
-def continued_run(
-    log_dir: Path, config: RecipeConfig, checkpoint: Path | None, *, auto: bool
-) -> Path | None:
-    """The folder of the run that a training continues; None if it begins a new one.
-
-    Args:
-        log_dir: where runs lie.
-        config: configuration of the training.
-        checkpoint: where it is resumed from; None to begin.
-        auto: whether a run that ended before its first checkpoint is begun again in its folder.
-    """
-    if checkpoint is not None:
-        inside = checkpoint.parent.name == "checkpoints"
-        return checkpoint.parents[1] if inside else None
-    folder = find_begun(log_dir, config) if auto else None
-    if folder is not None:
-        print(f"{folder} ended before its first checkpoint; its training begins again")
-    return folder
 
 
 def _is_training(folder: Path) -> bool:
@@ -134,39 +176,74 @@ def _is_training(folder: Path) -> bool:
     return first.get("stage") == "fit" and revision_of(first) == REVISION
 
 
-def check_resumable(path: Path, config: RecipeConfig) -> DataDigests | None:
+class Resumption(NamedTuple):
+    """A checkpoint whose training can be resumed.
+
+    Attributes:
+        content: of the file.
+        digests: those of the data that it was trained on; None if it stores none.
+        changes: changed values of the configuration, all accepted.
+    """
+
+    content: dict[str, Any]
+    digests: DataDigests | None
+    changes: ChangedValues
+
+    def record(self, path: Path) -> dict[str, Any]:
+        """What run.yaml keeps of it."""
+        epoch, changed = self.content.get("epoch"), list(self.changes.accepted)
+        return {"checkpoint": str(path), "epoch": epoch, "changed": changed}
+
+
+def check_resumable(path: Path, config: RecipeConfig, *, fast_dev_run: bool = False) -> Resumption:
     """Reject a checkpoint whose training cannot be resumed with `config`.
 
-    Returns:
-        Digests of the data that it was trained on, for `check_same_data`; None if unknown.
-
     Raises:
-        InputError: it was trained with other values, which would change networks, batches or
-            schedule during a run, or under other training rules (the message names the
-            differences); or it is a published checkpoint.
+        InputError: it cannot be loaded safely, or was trained by the published code, under other
+            rules or with other values that changed what was computed so far; all of these values
+            are in the message.
     """
     checkpoint = load_safely(path)
     if is_published(checkpoint):
         raise InputError(
-            f"{path}: training cannot be resumed from a checkpoint of the published code; test it "
-            "with --test_from_checkpoint, or start a new training"
+            f"{path}: training cannot be resumed from a checkpoint of the published code; "
+            f"{FROM_WEIGHTS.format(path=path)}"
         )
     _check_revision(path, revision_of(checkpoint))
-    stored = config_of_checkpoint(checkpoint, config, (), str(path)).dump()
-    # A test takes this key from the configuration, but in training it chooses the clips.
-    stored["data"][KEPT_CLIPS] = checkpoint["hyper_parameters"].get("data", {}).get(KEPT_CLIPS, [])
-    here = config.dump()
-    keys = {section: here[section] for section in ("training", "scaler", "opt", "feats", "net")}
-    differing = [
-        f"{section}.{key}: {stored[section][key]!r} in the checkpoint, {here[section][key]!r} here"
-        for section, of in {**keys, "data": [KEPT_CLIPS]}.items()
-        for key in of
-        if stored[section][key] != here[section][key]
-    ]
-    if differing:
-        heading = f"{path} was trained with other values; resume with the same configuration:"
-        raise InputError.collect(differing, heading)
-    return digests_in(checkpoint)
+    changes = compare(
+        _stored_values(checkpoint, config, path), config.dump(), Progress.of(checkpoint)
+    )
+    refused = list(changes.refused)
+    was_fast = bool(checkpoint.get(FAST_KEY)) or was_fast_dev_run(path.absolute().parents[1])
+    if was_fast != fast_dev_run:
+        flag = ("without", "with") if fast_dev_run else ("with", "without")
+        refused.append(f"--fast_dev_run: {flag[0]} it in the checkpoint, {flag[1]} it here")
+    if refused:
+        heading = (
+            f"{path} was trained with other values; resume it with these values of its own (--set "
+            f"section.key=value), or {FROM_WEIGHTS.format(path=path)}:"
+        )
+        raise InputError.collect(refused, heading)
+    return Resumption(checkpoint, digests_in(checkpoint), changes)
+
+
+def _stored_values(
+    checkpoint: Mapping[str, Any], config: RecipeConfig, path: Path
+) -> dict[str, Any]:
+    """The configuration of a training, from its checkpoint.
+
+    `config_of_checkpoint` is for tests, for which it takes paths and settings of the machine from
+    the configuration here.
+    """
+    values = config_of_checkpoint(checkpoint, config, (), str(path)).dump()
+    values["data"][KEPT_CLIPS] = []  # of a checkpoint from before the key
+    hyper = checkpoint["hyper_parameters"]
+    for section, keys in values.items():
+        there = hyper.get(section, {})
+        for key in keys:
+            if key in there and rule_of(f"{section}.{key}").kind is not Kind.FIXED:
+                keys[key] = there[key]
+    return values
 
 
 def check_same_data(path: Path, before: DataDigests | None, now: DataDigests) -> None:
@@ -185,8 +262,8 @@ def check_same_data(path: Path, before: DataDigests | None, now: DataDigests) ->
         return
     if changes := data_changes(before, now, TRAINED_ON):
         heading = (
-            f"{path} was trained on other data; restore the data to resume it, or start a new "
-            "training with another --log_dir or without --resume_from_checkpoint:"
+            f"{path} was trained on other data; restore the data to resume it, or "
+            f"{FROM_WEIGHTS.format(path=path)}:"
         )
         raise InputError.collect(changes, heading)
     for change in data_changes(before, now, TEST):
@@ -232,8 +309,8 @@ def _check_revision(path: Path, revision: int) -> None:
     if revision < REVISION:
         heading = (
             f"{path} was trained under earlier rules (training revision {revision}, now "
-            f"{REVISION}) and cannot be resumed under these; start a new training, or check out "
-            "the commit that run.yaml in its folder names. Since then:"
+            f"{REVISION}) and cannot be resumed under these; {FROM_WEIGHTS.format(path=path)}, or "
+            "check out the commit that run.yaml in its folder names. Since then:"
         )
         raise InputError.collect(changes_since(revision), heading)
 

@@ -24,6 +24,7 @@ import yaml
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError
 from desed_task.file_names import is_utf8
+from local.checkpoints.changes import same_training
 from local.config import RecipeConfig, check_config
 
 PREFIX = "version_"
@@ -102,7 +103,7 @@ def new_run(log_dir: Path, config: RecipeConfig, *, alone: bool) -> Iterator[Pat
                 refuse_if_held(folder, config)
             folder = held.enter_context(hold_run(claim_folder(log_dir)))
             # So that the next process sees what runs here.
-            text = yaml.safe_dump(config.dump(), sort_keys=False)
+            text = yaml.safe_dump(config.dump_public(), sort_keys=False)
             write_text_atomic(folder / CONFIG_FILE, text)
         yield folder
 
@@ -111,10 +112,11 @@ def refuse_if_held(folder: Path, config: RecipeConfig) -> None:
     """Refuse to start beside a process that runs the same configuration.
 
     Raises:
-        RunInUseError: a process writes `folder` and has this configuration.
+        RunInUseError: a process writes `folder` and trains with this configuration.
     """
     holder = holder_of(folder)
-    if holder and stored_config(folder) == config:
+    stored = stored_config(folder) if holder else None
+    if stored is not None and same_training(stored, config):
         raise RunInUseError(
             f"{folder}: {holder} runs this configuration; wait until it ends, or leave out "
             "--resume_from_checkpoint auto to start a second training beside it"

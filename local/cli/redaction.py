@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -76,6 +77,22 @@ def redact(text: str) -> str:
     text = _OPTION.sub(rf"\1{HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     return _BEARER.sub(rf"\1 {HIDDEN}", text)
+
+
+def redact_tree(value: Any, name: str = "") -> Any:
+    """A copy of plain values (dicts, lists, strings) with the secrets in them replaced by ***.
+
+    Args:
+        value: a tree of plain values.
+        name: the key it stands under; all of the value is hidden if that is the name of a secret.
+    """
+    if isinstance(value, dict):
+        return {key: redact_tree(part, str(key)) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_tree(part, name) for part in value]
+    if not isinstance(value, str) or not value:
+        return value
+    return HIDDEN if _is_secret(name, in_address=True) else redact(value)
 
 
 def redact_address(address: str) -> str:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from desed_task.batch import SedBatch, collate
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
+from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_dataset import PackedBatches
 from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.errors import InputError
@@ -52,11 +53,15 @@ class SedDataModule(pl.LightningDataModule):
 
     Args:
         config: the configuration.
+
+    Attributes:
+        first_epoch: the epoch that a training begins with, or is resumed with.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
         self.config = config
+        self.first_epoch = 0
         self.grid = config.grid
         self._loaded: dict[str, LoadedCorpus] = {}
         self._durations: dict[str, dict[str, float]] = {}
@@ -68,6 +73,11 @@ class SedDataModule(pl.LightningDataModule):
     def loaded(self) -> Mapping[str, LoadedCorpus]:
         """Loaded corpora by name."""
         return self._loaded
+
+    @property
+    def embedding_readers(self) -> list[EmbeddingReader | None]:
+        """The embeddings of each loaded corpus; None where it has none."""
+        return [loaded.embeddings for loaded in self._loaded.values()]
 
     @property
     def missing(self) -> dict[str, tuple[str, ...]]:
@@ -292,6 +302,8 @@ class SedDataModule(pl.LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
         )
+        # Workers are given their first batches before Lightning sets the epoch.
+        sampler.set_epoch(self.first_epoch)
         return self._loader(JoinedDataset(list(sets.values())), {"batch_sampler": sampler})
 
     def val_dataloader(self) -> DataLoader[SedBatch]:

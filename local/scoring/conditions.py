@@ -25,13 +25,14 @@ CHECKPOINT, TRAINED, SCORED_ON, SCORING = (
 )
 # Sections of the configuration that the weights depend on, and their keys that may differ between
 # runs of one system: randomness and the machine.
-TRAINING_SECTIONS = ("training", "scaler", "opt", "feats", "net")
+TRAINING_SECTIONS = ("training", "scaler", "opt", "feats", "net", "initial_weights")
 FREE_KEYS = {
     ("training", "seed"),
     ("training", "num_workers"),
     ("training", "enable_progress_bar"),
     ("training", "batch_size_val"),
     ("scaler", "savepath"),
+    ("initial_weights", "checkpoint"),
 }
 # Increased whenever a test of the same scores would have other values.
 SCORING_REVISION = 1

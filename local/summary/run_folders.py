@@ -15,7 +15,7 @@ from desed_task.atomic_files import read_text
 from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from desed_task.mean_teacher import ROLES
-from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint
+from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint, was_fast_dev_run
 from local.config import RecipeConfig, load_config, read_yaml
 from local.corpora import TEST, Corpus
 from local.data.corpus_checks import examples
@@ -196,7 +196,8 @@ def check_comparable(*systems: Sequence[FinishedRun]) -> list[str]:
     if problems:
         raise InputError.collect(problems, "these runs cannot be summarised together:")
     notes = _version_notes(runs) + _earlier_notes(runs) + _untold_notes(runs) + _twin_notes(runs)
-    return notes + [note for system in systems for note in _config_notes(system)]
+    notes += _fast_notes(runs)
+    return notes + [n for system in systems for n in _seed_notes(system) + _config_notes(system)]
 
 
 def without_repetitions(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
@@ -314,6 +315,29 @@ def _twin_notes(runs: Sequence[FinishedRun]) -> list[str]:
         "training.seed=..."
         for twins in by_metrics.values()
         if len(twins) > 1
+    ]
+
+
+def _fast_notes(runs: Sequence[FinishedRun]) -> list[str]:
+    """Find runs that were only trained to see whether everything runs."""
+    fast = [str(run.folder) for run in runs if was_fast_dev_run(run.folder)]
+    if not fast:
+        return []
+    return [f"{examples(fast)}: trained with --fast_dev_run, so its results mean nothing"]
+
+
+def _seed_notes(system: Sequence[FinishedRun]) -> list[str]:
+    """Find different trainings of one system with the same seed; twins have a note already."""
+    by_seed: dict[int, dict[str, FinishedRun]] = {}
+    for run in system:
+        if run.seed is not None:
+            results_of = json.dumps(run.metrics, sort_keys=True)
+            by_seed.setdefault(run.seed, {}).setdefault(results_of, run)
+    return [
+        f"{', '.join(str(run.folder) for run in found.values())} have the same seed ({seed}), so "
+        "their spread is not that over seeds; give each run its own with --set training.seed=..."
+        for seed, found in by_seed.items()
+        if len({run.checkpoint_sha256 or run.folder for run in found.values()}) > 1
     ]
 
 

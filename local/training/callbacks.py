@@ -7,7 +7,10 @@ import random
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.callbacks import Callback, EarlyStopping
+from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
@@ -73,31 +77,83 @@ class RandomStates(Callback):
 
 
 class EarlyStop(EarlyStopping):
-    """Early stopping that a resumed training keeps to.
+    """Early stopping that a resumed training keeps to, with the patience that it is resumed with.
 
     Lightning stores the count of validations without improvement, but not that training has ended:
     a run killed during its test would train another epoch when it is resumed.
+
+    Attributes:
+        longest_wait: the most validations in a row without a better value before a better one;
+            with less patience, training would have ended there (`local.checkpoints.changes`).
     """
+
+    longest_wait = 0
 
     @property
     def state_key(self) -> str:
         """The key of Lightning's class, which checkpoints of earlier versions have."""
         return super().state_key.replace(type(self).__name__, EarlyStopping.__name__, 1)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning's state and the longest wait."""
+        return {**super().state_dict(), "longest_wait": self.longest_wait}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Receive the state of a checkpoint; the patience stays that of the configuration."""
+        patience = self.patience
+        super().load_state_dict(state_dict)
+        # Earlier versions did not store it: at most, it is just below the patience of then.
+        self.longest_wait = int(state_dict.get("longest_wait", max(self.patience - 1, 0)))
+        if self.wait_count >= self.patience:
+            self.stopped_epoch = 0  # the new patience decides whether training has ended
+        self.patience = patience
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Train no epoch if training had ended."""
-        if self.stopped_epoch or self.wait_count >= self.patience:
+        diverged = self.stopping_reason == EarlyStoppingReason.NON_FINITE_METRIC
+        if diverged or self.stopped_epoch or self.wait_count >= self.patience:
             trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count, if Lightning checks here."""
+        with self._noting():
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count, if Lightning checks here."""
+        with self._noting():
+            super().on_validation_end(trainer, pl_module)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note the wait that a better value ends in the block."""
+        before = self.wait_count
+        yield
+        if self.wait_count < before:
+            self.longest_wait = max(self.longest_wait, before)
 
 
 class RunDescription(Callback):
     """Writes what is needed to reproduce a run: configuration, versions, commit, command, seed,
     digests of the data and, for a test or evaluation, the identity of the checkpoint; and the size
     of the network; and how it computes, which checkpoints keep too, as resuming needs it.
+
+    Args:
+        config: the configuration.
+        asked_precision: precision that the device replaced; None: the configuration's.
+        facts: more to write of this session.
+        kept: more to write, which checkpoints keep too.
     """
 
-    def __init__(self, config: RecipeConfig, asked_precision: str | None = None) -> None:
+    def __init__(
+        self,
+        config: RecipeConfig,
+        asked_precision: str | None = None,
+        facts: Mapping[str, Any] = MappingProxyType({}),
+        kept: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.config = config
+        self.facts, self.kept = dict(facts), dict(kept)
         asked = str(config.training.precision) if asked_precision is None else asked_precision
         self.computation = Computation(config, asked)
 
@@ -105,7 +161,7 @@ class RunDescription(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Store how the training computes."""
-        checkpoint.update(self.computation.record())
+        checkpoint.update({**self.computation.record(), **self.kept})
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write config.yaml and run.yaml into the run folder; a resumed run adds to run.yaml."""
@@ -113,7 +169,7 @@ class RunDescription(Callback):
         if not trainer.is_global_zero or not run_folder:
             return
         folder = Path(run_folder)
-        config = yaml.safe_dump(self.config.dump(), sort_keys=False)
+        config = yaml.safe_dump(self.config.dump_public(), sort_keys=False)
         write_text_atomic(folder / "config.yaml", config)
         record = {
             "stage": str(TrainerFn(stage).value),
@@ -127,6 +183,8 @@ class RunDescription(Callback):
             "network": count_macs(pl_module.sed_student, self.config)._asdict(),
             "versions": versions(),
             DATA_KEY: trainer.datamodule.digests(stage),
+            **self.kept,
+            **(self.facts if TrainerFn(stage) is TrainerFn.FITTING else {}),
         }
         if pl_module.tested_checkpoint is not None:
             path = pl_module.tested_checkpoint.resolve()

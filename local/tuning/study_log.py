@@ -155,7 +155,7 @@ def write_config(
         overrides: dotted path -> value; a comment lists them.
         heading: first line of the comment, which names the study.
     """
-    changed = check_config(replace_values(overrides, config.dump()), str(path)).dump()
+    changed = check_config(replace_values(overrides, config.dump()), str(path)).dump_public()
     comment = [heading, *(f"{key}: {value}" for key, value in overrides.items())]
     text = "".join(f"# {line}\n" for line in comment)
     write_text_atomic(path, text + yaml.safe_dump(changed, sort_keys=False))

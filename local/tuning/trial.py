@@ -16,8 +16,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from torch.utils.tensorboard.summary import hparams
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from desed_task.errors import InputError
 from local import run
@@ -27,7 +25,7 @@ from local.cli.devices import choose_device
 from local.config import check_config
 from local.data.digests import overall_digest
 from local.scoring import results
-from local.training.callbacks import tensorboard_writer
+from local.training.tracking.hparams import MONITOR, write_row
 from local.tuning.workers.messages import (
     DATA_FACT,
     Objective,
@@ -38,7 +36,6 @@ from local.tuning.workers.messages import (
     TrialOutcome,
 )
 
-MONITOR = "val/obj_metric"
 OBJECTIVE_METRICS = ("teacher/psds1/sed_scores_eval", "teacher/segment_mpauc/sed_scores_eval")
 STAGE_OF_OBJECTIVE: dict[Objective, str] = {"held_out": "val", "devtest": "test"}
 VALUE_KEY = "objective"
@@ -81,13 +78,9 @@ class TrialWatch(Callback):
             self.report(epoch, value)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the sampled values for TensorBoard's view of hyperparameters."""
+        """Write a row of TensorBoard's table with the sampled values."""
         self.started = True
-        writer = tensorboard_writer(trainer)
-        if writer is not None:
-            drawn = {path: _plain(value) for path, value in self.job.overrides.items()}
-            for summary in hparams(drawn, {VALUE_KEY: 0.0, MONITOR: 0.0})[:2]:
-                writer.file_writer.add_summary(summary)
+        write_row(self.job.folder, self.job.overrides, {})
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
@@ -165,8 +158,7 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
     metrics = _tested(folder) if devtest else watch.best
     value, facts = objective_value(metrics, job.objective)
     data = {DATA_FACT: overall_digest(data_of_training(folder))}
-    with SummaryWriter(str(folder)) as writer:
-        writer.add_scalar(VALUE_KEY, value, 0)
+    write_row(folder, job.overrides, {VALUE_KEY: value, MONITOR: watch.best_value})
     return TrialOutcome("complete", value, facts=facts | data)
 
 
@@ -192,8 +184,3 @@ def objective_value(
 def _tested(folder: Path) -> dict[str, float]:
     content = json.loads((folder / results.RESULTS_FILE).read_text(encoding="utf-8"))
     return {n: math.nan if v is None else v for n, v in content["metrics"].items()}
-
-
-def _plain(value: Any) -> Any:
-    """Convert a value for TensorBoard's table."""
-    return value if isinstance(value, bool | int | float | str) else str(value)

@@ -25,6 +25,7 @@ from local.submission.file_checks import SCORE_COLUMNS, table_fault
 
 ROOT = Path(__file__).resolve().parents[2]
 # The table of sources has a shape, and tests, of its own.
+MINI = ROOT / "confs" / "mini.yaml"
 CONFIGS = sorted(set(ROOT.glob("confs/*.yaml")) - {ROOT / "confs" / "sources.yaml"})
 
 
@@ -262,3 +263,55 @@ def test_text_in_other_encodings_is_read_with_a_word(kind, encoding, assumed, tm
     wanted = bool(assumed) and not (text.isascii() and encoding == "cp1252")
     assert len(named) == wanted
     assert all(str(path) in one and assumed in one for one in named)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("training.mixup=None", "training", "mixup", None),
+        ("training.mixup=none", "training", "mixup", None),
+        ("training.mixup=off", "training", "mixup", None),
+        ("training.mixup=null", "training", "mixup", None),
+        ("data.packed_dir=None", "data", "packed_dir", None),
+        ("training.batch_size=8,5,6,3,2", "training", "batch_size", (8, 5, 6, 3, 2)),
+        ("training.batch_size=(8, 5, 6, 3, 2)", "training", "batch_size", (8, 5, 6, 3, 2)),
+        ("training.batch_size=8, 5, 6, 3, 2", "training", "batch_size", (8, 5, 6, 3, 2)),
+        ("scaler.dims=2", "scaler", "dims", (2,)),
+        ("scaler.dims=1,2", "scaler", "dims", (1, 2)),
+        (
+            "data.keep_clips_without_events=devtest",
+            "data",
+            "keep_clips_without_events",
+            ("devtest",),
+        ),
+        ("logging.loggers=tensorboard,mlflow", "logging", "loggers", ("tensorboard", "mlflow")),
+    ],
+)
+def test_what_people_write_for_nothing_and_for_lists(override, section, key, value):
+    config = load_config(MINI, [override])
+    assert getattr(getattr(config, section), key) == value
+    assert check_config(config.dump(), "again") == config
+
+
+def test_a_file_may_spell_them_so_too(tmp_path):
+    tree = yaml.safe_load(MINI.read_text())
+    tree["training"].update(mixup="None", batch_size="8,5,6,3,2")
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(tree))
+    training = load_config(tmp_path / "conf.yaml").training
+    assert (training.mixup, training.batch_size) == (None, (8, 5, 6, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.batch_size=[8,", r"write a list without spaces, or in quotes"),
+        ("training.batch_size=8,5", r"training\.batch_size\.2: "),
+        ("training.batch_size=many", r"training\.batch_size"),
+        ("opt.lr=None", r"opt\.lr: .*\(value 'None'\)"),
+        ("training.mixup=0", r"training\.mixup"),
+        ("logging.loggers=comet", r"logging\.loggers\.0: .*'tensorboard', 'wandb' or 'mlflow'"),
+    ],
+)
+def test_what_stays_wrong_is_named(override, message):
+    with pytest.raises(InputError, match=message):
+        load_config(MINI, [override])

@@ -64,10 +64,12 @@ def test_a_single_set_is_named_by_its_path():
         ("train_pretrained.py",),
         ("train_pretrained.py", "--fast_dev_run"),
         ("extract_embeddings.py",),
-        ("optuna_pretrained.py", "--space", "optuna"),
+        ("optuna_pretrained.py", "--space", "space.yaml"),
     ],
 )
 def test_commands_say_it_in_one_line(command):
+    space = "{training: {net.dropout: {kind: categorical, choices: [0.1]}}}"
+    Path("space.yaml").write_text(f"optuna: {space}")
     done = run_main(*command, "--conf_file", "mini", cwd=Path.cwd())
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from desed_task.batch import SedBatch
-from local import run
 from local.config import RecipeConfig, check_config, load_config
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.trainer import RunOptions, make_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 N_STEPS = 20
@@ -150,8 +150,8 @@ def train(config: RecipeConfig, given: dict[str, Any], tmp_path, double: bool) -
             network.double().register_forward_pre_hook(
                 lambda network, args: (args[0].double(), args[1].double(), *args[2:])
             )
-    options = run.RunOptions(str(tmp_path / "exp"))
-    trainer = run._trainer(config, options, tmp_path / "exp" / "version_0", [recorder])
+    options = RunOptions(str(tmp_path / "exp"))
+    trainer = make_trainer(config, options, tmp_path / "exp" / "version_0", [recorder])
     trainer.fit(module, datamodule=Batches(given))
     return module, recorder.rows
 

@@ -12,8 +12,8 @@ from desed_task.errors import InputError
 from local import run
 from local.cli.devices import CPU, Device
 from local.config import load_config
-from local.run import RunOptions
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.trainer import RunOptions, make_trainer
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 GPU = Device("gpu", [0], "")
@@ -42,7 +42,7 @@ def made(monkeypatch):
 def test_precisions(precision, device, of_lightning, of_torch, made, tmp_path):
     config = load_config(CONF, [f"training.precision={precision}"])
     torch.set_float32_matmul_precision("medium")
-    run._trainer(config, RunOptions(str(tmp_path), device), tmp_path / "run", ())
+    make_trainer(config, RunOptions(str(tmp_path), device), tmp_path / "run", ())
     assert made[0]["precision"] == of_lightning
     assert torch.get_float32_matmul_precision() == of_torch
 
@@ -86,7 +86,7 @@ def test_what_the_configuration_says_of_training_reaches_the_trainer(made, tmp_p
         "deterministic": True,
     }
     config = load_config(CONF, [f"training.{key}={value}" for key, value in values.items()])
-    run._trainer(config, RunOptions(str(tmp_path)), tmp_path / "run", ())
+    make_trainer(config, RunOptions(str(tmp_path)), tmp_path / "run", ())
     (arguments,) = made
     names = (
         "max_epochs",

@@ -15,9 +15,10 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from desed_task.batch import SedBatch, Source
-from local import run, sed_trainer_pretrained
+from local import sed_trainer_pretrained
 from local.config import RecipeConfig, check_config, load_config
 from local.sed_trainer_pretrained import SEDTask4
+from local.training.trainer import RunOptions, make_trainer
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 N_BATCHES = 5
@@ -100,7 +101,7 @@ def fit(
     module = SEDTask4(config)
     module.score_accumulator = GivenObjectives(objectives)
     folder = tmp_path / "exp" / "version_0"
-    trainer = run._trainer(config, run.RunOptions(str(tmp_path / "exp")), folder, callbacks)
+    trainer = make_trainer(config, RunOptions(str(tmp_path / "exp")), folder, callbacks)
     trainer.fit(module, datamodule=FixedBatches())
     return module
 
@@ -252,7 +253,7 @@ def test_a_saved_teacher_lacks_the_last_step_and_a_resumed_run_takes_it(tmp_path
     last = tmp_path / "killed/exp/version_0/checkpoints/last.ckpt"
     resumed = SEDTask4(config)
     resumed.score_accumulator = GivenObjectives(itertools.count())
-    trainer = run._trainer(config, run.RunOptions("not used"), last.parents[1], ())
+    trainer = make_trainer(config, RunOptions("not used"), last.parents[1], ())
     trainer.fit(resumed, datamodule=FixedBatches(), ckpt_path=last, weights_only=True)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -278,3 +279,85 @@ def test_an_epoch_without_a_validation_can_be_resumed_from_too(tmp_path):
     (last,) = tmp_path.glob("exp/version_0/checkpoints/*.ckpt")
     assert last.name == "last.ckpt"
     assert torch.load(last, weights_only=True)["epoch"] == 0
+
+
+def resume(
+    config: RecipeConfig, run: Path, *, objectives: Iterable[float] = itertools.count()
+) -> SEDTask4:
+    module = SEDTask4(config)
+    module.score_accumulator = GivenObjectives(objectives)
+    trainer = make_trainer(config, RunOptions("not used"), run, ())
+    last = run / "checkpoints/last.ckpt"
+    trainer.fit(module, datamodule=FixedBatches(), ckpt_path=last, weights_only=True)
+    return module
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Weights, optimizer and random states of two checkpoints are equal to the bit."""
+    first, second = (torch.load(path, weights_only=True) for path in (one, other))
+    assert (first["epoch"], first["global_step"]) == (second["epoch"], second["global_step"])
+    for name, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][name]), name
+    states = (one["optimizer_states"][0]["state"] for one in (first, second))
+    for moments, others in zip(*(state.values() for state in states), strict=True):
+        assert all(torch.equal(moments[key], others[key]) for key in ("exp_avg", "exp_avg_sq"))
+    assert first["lr_schedulers"] == second["lr_schedulers"]
+
+
+MOVING = {"mixup": "soft", "mixup_draw": "independent", "validation_interval": 1}
+RUN = "exp/version_0"
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_with_more_epochs_a_finished_training_goes_on_as_if_it_had_had_them(tmp_path, accumulated):
+    more = {**MOVING, "n_epochs_warmup": 2, "epoch_decay": 3, "accumulate_batches": accumulated}
+    whole = config_of(n_epochs=6, **more)
+    fit(whole, tmp_path / "whole")
+    fit(config_of(n_epochs=3, **more), tmp_path / "short")
+    resume(whole, tmp_path / "short" / RUN, objectives=itertools.count(3))
+    assert_same_state(*(tmp_path / of / RUN / "checkpoints/last.ckpt" for of in ("whole", "short")))
+
+
+# Two validations without a better value end the first; its third would have been the best.
+WAITING = [0.5, 0.4, 0.3, 0.9, 0.8, 0.7]
+
+
+def test_with_more_patience_a_training_that_had_ended_goes_on(tmp_path):
+    more = {**MOVING, "n_epochs": 6, "epoch_decay": 4}
+    patient = config_of(early_stop_patience=4, **more)
+    fit(patient, tmp_path / "whole", objectives=WAITING)
+    short = fit(config_of(early_stop_patience=2, **more), tmp_path / "short", objectives=WAITING)
+    assert short.trainer.current_epoch == 3
+    resume(patient, tmp_path / "short" / RUN, objectives=WAITING[3:])
+    assert_same_state(*(tmp_path / of / RUN / "checkpoints/last.ckpt" for of in ("whole", "short")))
+    names = [{path.name for path in (tmp_path / of).rglob("*.ckpt")} for of in ("whole", "short")]
+    assert names[0] == names[1] == {"epoch=3-step=20.ckpt", "last.ckpt"}
+
+
+def test_with_less_patience_a_resumed_training_ends_earlier(tmp_path):
+    more = {**MOVING, "n_epochs": 6, "epoch_decay": 4}
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(config_of(early_stop_patience=5, **more), tmp_path, Kill(), objectives=WAITING)
+    resumed = resume(
+        config_of(early_stop_patience=2, **more), tmp_path / RUN, objectives=WAITING[1:]
+    )
+    assert resumed.trainer.current_epoch == 3
+    # It has ended: resumed again, also without having been told so, it trains no further epoch.
+    again = resume(config_of(early_stop_patience=1, **more), tmp_path / RUN, objectives=())
+    assert again.trainer.current_epoch == 3
+
+
+def test_the_longest_wait_is_stored(tmp_path):
+    values = [0.5, 0.4, 0.3, 0.9, 0.8, 1.0]
+    fit(config_of(early_stop_patience=5, **{**MOVING, "n_epochs": 6}), tmp_path, objectives=values)
+    callbacks = torch.load(tmp_path / RUN / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    (state,) = (state for name, state in callbacks.items() if name.startswith("EarlyStopping"))
+    assert (state["longest_wait"], state["wait_count"]) == (2, 0)
+
+
+def test_a_diverged_training_stays_ended_whatever_the_patience(tmp_path):
+    more = {**MOVING, "n_epochs": 4, "epoch_decay": 4}
+    config = config_of(early_stop_patience=5, **more)
+    fit(config, tmp_path, objectives=[0.5, math.nan])
+    again = resume(config_of(early_stop_patience=9, **more), tmp_path / RUN, objectives=())
+    assert again.trainer.current_epoch == 2

@@ -19,12 +19,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from desed_task.atomic_files import sha256_of
 from local import run
 from local.checkpoints.revision import REVISION
 from local.cli.exit_status import StoppedError
 from local.config import load_config
+from local.training import trainer
+from local.training.tracking.hparams import FINAL_METRICS
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
@@ -149,7 +152,13 @@ def test_what_lies_in_the_run_folder(trained):
         table = (folder / f"codecarbon/emissions_baseline_{stage}.csv").read_text().splitlines()
         assert {"cpu_energy", "gpu_energy", "ram_energy"} <= set(table[0].split(","))
         assert len(table) == 2
-    assert list(folder.glob("events.out.tfevents.*"))
+    tags = EventAccumulator(str(folder)).Reload().Tags()
+    assert "val/obj_metric" in tags["scalars"]
+    assert not {"epoch", "hp_metric"} & set(tags["scalars"])
+    table = EventAccumulator(str(folder / "final")).Reload()
+    assert set(table.Tags()["scalars"]) == {"val/obj_metric", *FINAL_METRICS}
+    psds = json.loads((folder / "results.json").read_text())["metrics"][FINAL_METRICS[0]]
+    assert table.Scalars(FINAL_METRICS[0])[0].value == pytest.approx(psds)
 
 
 def test_a_checkpoint_holds_what_it_needs_and_nothing_else(trained):
@@ -297,7 +306,7 @@ def test_ctrl_c_in_a_test_or_an_evaluation_says_how_to_go_on(
     trained, extracted, tmp_path, monkeypatch
 ):
     (best,) = trained[0].glob("checkpoints/epoch=*.ckpt")
-    monkeypatch.setattr(run, "ResultWriter", lambda verify: CtrlC())
+    monkeypatch.setattr(trainer, "ResultWriter", lambda verify: CtrlC())
     options, config = run.RunOptions(str(tmp_path / "exp")), load_config(extracted)
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -394,7 +403,9 @@ def test_a_fast_run_touches_everything_in_two_epochs(extracted, tmp_path):
     (record,) = {stage["threads"] for stage in run_records(tmp_path / "fast")}
     assert record == 2
     folder = run_folder(tmp_path / "fast")
-    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["fast_dev_run"]) == (1, True)
+    assert all(stage["fast_dev_run"] for stage in run_records(tmp_path / "fast"))
     assert (folder / "results.json").is_file()
     assert not (folder / "codecarbon").exists() and "energy" not in done.stdout
 

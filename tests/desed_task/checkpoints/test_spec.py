@@ -308,7 +308,7 @@ def test_a_file_without_its_networks_or_hyperparameters(tmp_path: Path) -> None:
     assert "no sed_student.cnn.cnn.conv0.weight; it is not of this recipe" in refusal(
         {**content, "state_dict": shortened}, tmp_path
     )
-    shortened = {k: v for k, v in state.items() if not k.startswith("mel_spec")}
+    shortened = {k: v for k, v in state.items() if k != "mel_spec.mel_scale.fb"}
     assert "no mel_spec.mel_scale.fb" in refusal({**content, "state_dict": shortened}, tmp_path)
     narrow = {**state, "sed_student.cat_tf.weight": torch.zeros(5, 5)}
     assert "cat_tf.weight has shape (5, 5), which leaves no embedding beside" in refusal(

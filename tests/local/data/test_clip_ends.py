@@ -17,12 +17,13 @@ from desed_task.dataio.annotations import EventTable, read_durations, read_stron
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid, Vocabulary
-from local import corpora, run
+from local import corpora
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import load_config
 from local.data import clip_ends
 from local.data.datamodule import SedDataModule
 from local.summary.rescoring import count_desed, count_maestro, read_truth
+from local.training.announcements import announce
 from local.tuning.cached_scores import TeacherScores, teacher_scores
 from local.tuning.median_sweep import MedianFilterObjective
 from tests.conftest import ROOT
@@ -315,7 +316,7 @@ def test_the_trial_is_scored_without_the_event_after_the_end(trials, corpus, tmp
     events = data.truths("test")[0].events
     assert events.onset_s.tolist() == [0.5, 9.5, 9.9999]
     assert events.clip_ids == ("rec1", "rec2", "rec3")
-    run._announce(data, "test")
+    announce(data, "test")
     assert (
         "events that end after their clip, kept as annotated: 2 of 3 of DESED dev-test (farthest: "
         "'Dog' until 10.5 s in rec2, which lasts 10 s)" in capsys.readouterr().out

@@ -739,14 +739,11 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
     assert lines[0].split()[:3] == ["part", "listed", "present"]
     assert [line[-6:] for line in lines[1:10]] == ["absent"] * 9
     assert [part.present for part in report.parts] == [0] * 9
-    keys = {"test_folder", "test_tsv", "test_dur", "weak_tsv", "unlabeled_folder"}
-    keys |= {"real_maestro_val_folder", "real_maestro_val_tsv", "real_maestro_val_dur"}
-    for key in keys:
-        assert sum(f"data.{key}: nowhere/{key}: no such" in m for m in told(report)) == 1
+    (line,) = told(report)
+    assert "no data in nowhere" in line and "none of the 9 corpora is there" in line
     assert report.training_would_fail
-    # No line of its own, as the folder's tells it, but in the report.
+    # No line of its own, but in the report.
     assert part_of(report, "maestro_real_dev").missing_recordings == MAESTRO_VALIDATION_RECORDINGS
-    assert sum("recordings" in message for message in told(report)) == 0
 
 
 def test_a_report_that_cannot_be_written_is_printed(corpus, monkeypatch, capsys):

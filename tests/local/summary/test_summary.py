@@ -618,6 +618,31 @@ def test_other_trainings_in_one_system_are_told(folders, copy):
     assert note.startswith("net.dropout differs between the runs: ") and "0.75 (" in note
 
 
+def test_equal_seeds_of_different_trainings_are_told(folders, copy):
+    def noted(*runs, against=()):
+        return [n for n in summarized(*runs, against=against).notes if "have the same seed" in n]
+
+    other = copy("good1")
+    tree = yaml.safe_load((folders["good0"] / "config.yaml").read_text())
+    (other / "config.yaml").write_text(yaml.safe_dump(tree))
+    (note,) = noted(folders["good0"], other)
+    assert note.startswith(f"{folders['good0']}, {other} have the same seed (0), so their spread")
+    # Of two systems, or of one run that was tested twice, seeds are equal rightly.
+    assert not noted(folders["good0"], against=[other])
+    assert not noted(folders["good0"], copy(folder="again"))
+    assert not noted(folders["good0"], folders["good1"])
+
+
+@pytest.mark.parametrize(
+    "record", [{"fast_dev_run": True}, {"command": "train_pretrained.py --fast_dev_run --gpus 0"}]
+)
+def test_quick_checks_among_the_runs_are_told(folders, copy, record):
+    other = copy("good1")
+    (other / "run.yaml").write_text(yaml.safe_dump([{"stage": "fit", **record}]))
+    (note,) = [n for n in summarized(folders["good0"], other).notes if "fast_dev_run" in n]
+    assert note.startswith(f"{other}: trained with --fast_dev_run")
+
+
 def test_the_number_of_thresholds_is_that_of_the_test(folders, copy):
     """Also if a configuration with another one lies beside the results."""
     run = copy()

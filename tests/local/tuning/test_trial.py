@@ -68,12 +68,18 @@ def test_a_trial_is_worth_its_best_validation_and_leaves_dev_test_alone(make_job
     assert outcome.facts[DATA_FACT] == overall_digest(data.digests("fit"))
     assert metrics["val/obj_metric"] == pytest.approx(max(value for _, value in told))
     # TensorBoard's table has the drawn values beside the worth.
-    events = EventAccumulator(str(job.folder)).Reload()
+    events = EventAccumulator(str(job.folder / "final")).Reload()
     assert events.Scalars("objective")[0].value == pytest.approx(outcome.value)
     tags = events.SummaryMetadata("_hparams_/session_start_info")
     assert tags.plugin_data.plugin_name == "hparams"
     assert b"net.dropout" in tags.plugin_data.content
     assert b"audio_max_len" not in tags.plugin_data.content
+    best = max(value for _, value in told)
+    assert events.Scalars("val/obj_metric")[0].value == pytest.approx(best)
+    assert len(list((job.folder / "final").glob("events*"))) == 1
+    # Its curves have no other table, whose columns would be those of all trials.
+    tags = EventAccumulator(str(job.folder)).Reload().Tags()
+    assert not {"epoch", "hp_metric", "_hparams_/experiment"} & {*tags["scalars"], *tags["tensors"]}
 
 
 def test_tried_again_it_goes_on_and_is_worth_the_same(make_job, tmp_path):

@@ -1,0 +1,301 @@
+"""Which changed values of the configuration a training can be resumed with.
+
+Accepted are changes that leave everything that was computed so far as it is: a training with the
+new value from its beginning would have come to the same point. `RULES` classifies every key.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from desed_task.schedules import LEAST_LR, consistency_weight, lr_scale, ramp_up
+from local.config import RecipeConfig
+from local.corpora import SYNTHETIC_VALIDATION, TRAINING
+
+Tree = Mapping[str, Mapping[str, Any]]
+# Corpora that weights and the choice of the best checkpoint depend on.
+TRAINED_ON = (*TRAINING, SYNTHETIC_VALIDATION)
+
+
+class Kind(Enum):
+    """What a key means for a training that is resumed."""
+
+    FIXED = "computes the training"  # a change is refused
+    SCHEDULE = "schedule"  # harmless up to the step from which rates or weights would differ
+    VALIDATED = "validations"  # harmless up to the first validation that would differ
+    PATIENCE = "patience"  # harmless unless the training would have ended before
+    TRAINED = "clips"  # entries for the corpora that are trained on are fixed
+    PACKED = "packed"  # fixed where embeddings are packed
+    ROUNDED = "rounding"  # accepted; sums may differ in their last bits
+    FREE = "free"  # computes nothing of a training
+
+
+class Rule(NamedTuple):
+    """How a key is treated, and why."""
+
+    kind: Kind
+    why: str
+
+
+_FIXED: Final = {
+    "training": (
+        *("batch_size", "accumulate_batches", "const_max", "gradient_clip", "ema_factor"),
+        *("self_sup_loss", "mixup", "mixup_prob", "mixup_draw"),
+    ),
+    "split": ("weak_split", "maestro_split", "seed"),
+    "best": ("obj_metric_synth_type", "obj_metric_maestro_type"),
+}
+# Pattern of dotted keys -> rule; the first that fits counts.
+RULES: Final[Mapping[str, Rule]] = {
+    **{f"training.{key}": Rule(Kind.FIXED, "steps and losses") for key in _FIXED["training"]},
+    **{
+        f"training.{key}": Rule(Kind.FIXED, "which clips are trained on") for key in _FIXED["split"]
+    },
+    **{f"training.{key}": Rule(Kind.FIXED, "which epoch is the best") for key in _FIXED["best"]},
+    "training.deterministic": Rule(Kind.FIXED, "operations of a GPU"),
+    "training.precision": Rule(Kind.FIXED, "all computations"),
+    "training.n_epochs": Rule(Kind.SCHEDULE, "learning rates after epoch_decay, and the end"),
+    "training.epoch_decay": Rule(Kind.SCHEDULE, "rates and weights from there on"),
+    "training.n_epochs_warmup": Rule(Kind.SCHEDULE, "rates and weights from the first step on"),
+    "training.validation_interval": Rule(Kind.VALIDATED, "which epochs may be the best"),
+    "training.early_stop_patience": Rule(Kind.PATIENCE, "when training ends"),
+    "training.batch_size_val": Rule(Kind.FREE, "scores of a clip do not depend on its batch"),
+    "training.num_workers": Rule(Kind.FREE, "draws depend on seed, epoch and clip"),
+    "training.n_test_thresholds": Rule(Kind.FREE, "only tests use it"),
+    "training.enable_progress_bar": Rule(Kind.FREE, "display"),
+    "scaler.savepath": Rule(Kind.FREE, "the checkpoint contains the statistics"),
+    **{f"scaler.{key}": Rule(Kind.FIXED, "features") for key in ("statistic", "normtype", "dims")},
+    **{
+        f"data.*_{end}": Rule(Kind.FREE, "digests of tables, clips and durations are compared")
+        for end in ("folder", "folder_44k", "tsv", "dur")
+    },
+    "data.audio_max_len": Rule(Kind.FIXED, "clips"),
+    "data.fs": Rule(Kind.FIXED, "clips"),
+    "data.net_subsample": Rule(Kind.FIXED, "frames"),
+    "data.keep_clips_without_events": Rule(Kind.TRAINED, "which clips are used"),
+    "data.packed_dir": Rule(Kind.ROUNDED, "packed embeddings are pooled before mixup"),
+    "data.packed_dtype": Rule(Kind.PACKED, "float16 rounds packed embeddings"),
+    "data.resident": Rule(Kind.FREE, "where packed sets are kept"),
+    "pretrained.*": Rule(Kind.FREE, "paths; digests of the embeddings are compared"),
+    "opt.*": Rule(Kind.FIXED, "optimizer"),
+    "feats.*": Rule(Kind.FIXED, "features"),
+    "net.*": Rule(Kind.FIXED, "network; validations filter its scores"),
+    "predict.*": Rule(Kind.FREE, "predictions, and windows over clips that are too long"),
+    "energy.*": Rule(Kind.FREE, "a measurement"),
+    "logging.*": Rule(Kind.FREE, "display"),
+    "tuned.*": Rule(Kind.FREE, "only tests use it"),
+    "initial_weights.checkpoint": Rule(Kind.FREE, "the SHA-256 of the file is compared"),
+    "initial_weights.checkpoint_sha256": Rule(Kind.FIXED, "weights at the beginning"),
+}
+
+
+def rule_of(dotted: str) -> Rule:
+    """The rule of `section.key`.
+
+    Raises:
+        KeyError: the key is not classified.
+    """
+    for pattern, rule in RULES.items():
+        if fnmatch.fnmatchcase(dotted, pattern):
+            return rule
+    raise KeyError(f"{dotted}: classify it in {__name__}.RULES")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        n_epochs: finished epochs.
+        n_steps: optimizer steps in them.
+        longest_wait: the most validations in a row without a better value before a better one.
+    """
+
+    n_epochs: int
+    n_steps: int
+    longest_wait: int
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> Progress:
+        """The progress that a checkpoint was saved at, after an epoch."""
+        states = checkpoint.get("callbacks", {})
+        found = (state for name, state in states.items() if str(name).startswith("EarlyStopping"))
+        state = next(found, {})
+        n_epochs = int(checkpoint.get("epoch", -1)) + 1
+        longest = state.get("longest_wait")
+        if longest is None:  # of an earlier version: it may be anything below the patience
+            longest = max(int(state.get("patience", 1)) - 1, 0)
+        return cls(n_epochs, int(checkpoint.get("global_step", 0)), int(longest))
+
+
+class ChangedValues(NamedTuple):
+    """Changed values, one line each.
+
+    Attributes:
+        accepted: those a training can be resumed with.
+        refused: the others, with the reason if that is not the key itself.
+        of_result: accepted ones with which a training may have another result.
+    """
+
+    accepted: tuple[str, ...]
+    refused: tuple[str, ...]
+    of_result: tuple[str, ...]
+
+
+def compare(before: Tree, now: Tree, progress: Progress | None = None) -> ChangedValues:
+    """Compare the configuration of a training with the one it is to be resumed with.
+
+    Args:
+        before: its values, `RecipeConfig.dump()`.
+        now: the new values.
+        progress: how far it has come; None treats every change that is not free as refused.
+    """
+    accepted, refused, of_result = [], [], []
+    for dotted in changed_keys(before, now):
+        section, _, key = dotted.partition(".")
+        old, new = before[section][key], now[section][key]
+        kind = rule_of(dotted).kind
+        reason = _CHECKS[kind](before, now, progress)
+        if reason is not None:
+            why = f" ({reason})" if reason else ""
+            refused.append(f"{dotted}: {old!r} in the checkpoint, {new!r} here{why}")
+            continue
+        rounded = kind is Kind.ROUNDED and (old is None) != (new is None)
+        remark = "; sums may differ in their last bits" if rounded else ""
+        accepted.append(f"{dotted}: {old!r} -> {new!r}{remark}")
+        if kind not in (Kind.FREE, Kind.ROUNDED):
+            of_result.append(accepted[-1])
+    return ChangedValues(tuple(accepted), tuple(refused), tuple(of_result))
+
+
+def changed_keys(before: Tree, now: Tree) -> list[str]:
+    """Dotted keys whose values differ, in the order of the schema; keys of loggers are not read."""
+    return [
+        f"{section}.{key}"
+        for section in RecipeConfig.model_fields
+        for key in now[section]
+        if section != "logging" and before[section].get(key) != now[section][key]
+    ]
+
+
+def same_training(before: RecipeConfig, now: RecipeConfig) -> bool:
+    """Whether two configurations describe the same training: all that differs is free."""
+    return not compare(before.dump(), now.dump()).refused
+
+
+def result_keys() -> list[str]:
+    """Dotted keys that a training's result depends on: all but paths, machine and display."""
+    return [
+        f"{section}.{key}"
+        for section, field in RecipeConfig.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {})
+        if rule_of(f"{section}.{key}").kind not in (Kind.FREE, Kind.ROUNDED)
+    ]
+
+
+# ---- one check per kind: None accepts, a text refuses and says why ("" if the key says it)
+
+_Check = Callable[[Tree, Tree, Progress | None], str | None]
+
+
+def _refuse(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    return ""
+
+
+def _accept(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    return None
+
+
+def _schedule(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    if progress is None:
+        return ""
+    old, new = before["training"], now["training"]
+    if progress.n_epochs > new["n_epochs"]:
+        return f"{progress.n_epochs} epochs are trained already"
+    steps = progress.n_steps // max(progress.n_epochs, 1)
+    for step in range(1, progress.n_steps + 1):
+        if _rates(old, step, steps, now) != _rates(new, step, steps, now):
+            epoch = (step - 1) // steps + 1
+            return f"from epoch {epoch} of the {progress.n_epochs} trained ones on, other rates"
+    return None
+
+
+def _rates(training: Mapping[str, Any], step: int, steps: int, tree: Tree) -> tuple[float, float]:
+    """Learning rate and consistency weight of a step, counted from 1, for `steps` per epoch."""
+    warmup = training["n_epochs_warmup"] * steps
+    rate = lr_scale(
+        step,
+        warmup_steps=warmup,
+        start_annealing=training["epoch_decay"] * steps,
+        max_steps=training["n_epochs"] * steps,
+        least=LEAST_LR / tree["opt"]["lr"],
+    )
+    weight = consistency_weight(
+        ramp_up(step, warmup),
+        (step - 1) // steps,
+        const_max=1.0,
+        epoch_decay=training["epoch_decay"],
+    )
+    return rate, weight
+
+
+def _validated(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    if progress is None:
+        return ""
+    old, new = (tree["training"]["validation_interval"] for tree in (before, now))
+    for epoch in range(1, progress.n_epochs + 1):
+        if (epoch % old == 0) != (epoch % new == 0):
+            return f"epoch {epoch} is trained and was {'' if epoch % old == 0 else 'not '}validated"
+    return None
+
+
+def _patience(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    if progress is None:
+        return ""
+    # If the current wait is as long, training ends now, with the same best checkpoint.
+    if progress.longest_wait < now["training"]["early_stop_patience"]:
+        return None
+    return f"up to {progress.longest_wait} validations in a row were not better before a better one"
+
+
+def depends_on_progress(before: Tree, now: Tree) -> bool:
+    """Whether all that differs is accepted, or may be, depending on how far a training has come."""
+    later = (Kind.SCHEDULE, Kind.VALIDATED, Kind.PATIENCE)
+    return all(
+        kind in later or _CHECKS[kind](before, now, None) is None
+        for kind in (rule_of(dotted).kind for dotted in changed_keys(before, now))
+    )
+
+
+def _trained(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    names = {corpus.name for corpus in TRAINED_ON}
+    old, new = (names & {*tree["data"]["keep_clips_without_events"]} for tree in (before, now))
+    return None if old == new else ""
+
+
+def _packed(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    old, new = (
+        tree["data"]["packed_dtype"] if tree["data"]["packed_dir"] else "float32"
+        for tree in (before, now)
+    )
+    return None if old == new else ""
+
+
+def _rounded(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    return _packed(before, now, progress)
+
+
+_CHECKS: Final[Mapping[Kind, _Check]] = {
+    Kind.FIXED: _refuse,
+    Kind.SCHEDULE: _schedule,
+    Kind.VALIDATED: _validated,
+    Kind.PATIENCE: _patience,
+    Kind.TRAINED: _trained,
+    Kind.PACKED: _packed,
+    Kind.ROUNDED: _rounded,
+    Kind.FREE: _accept,
+}

@@ -1,0 +1,140 @@
+"""Start a new training from the weights of a checkpoint: `--init_from_checkpoint`.
+
+Student starts from student and teacher from teacher; optimizer, schedules, epochs and the step
+count of the teacher's averaging start anew. The network must be the same. What regularises its
+training, the features and the data may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from desed_task.atomic_files import sha256_of
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.checkpoints.spec import DetectorSpec, check_tensors
+from desed_task.checkpoints.state_names import NETWORK_PREFIXES, is_bare
+from desed_task.errors import InputError
+from desed_task.nnet.CRNN import CRNN
+from local.checkpoints.restore import detector_spec
+from local.config import RecipeConfig, check_config
+
+# Arguments of the network that only act in training.
+REGULARISATION: Final = (
+    *("dropout", "dropstep_recurrent", "dropstep_recurrent_len", "dropstep_scope"),
+    *("specaugm_t_p", "specaugm_t_l", "specaugm_f_p", "specaugm_f_l"),
+)
+
+
+def with_initial_weights(config: RecipeConfig, path: Path) -> RecipeConfig:
+    """The configuration with the identity of the file that a training starts from.
+
+    Raises:
+        InputError: the file cannot be loaded safely, or is of another network.
+    """
+    check_initial_weights(load_safely(path), config, str(path))
+    tree = config.dump()
+    origin = {"checkpoint": str(path.absolute()), "checkpoint_sha256": sha256_of(path)}
+    tree["initial_weights"] = origin
+    return check_config(tree, "the configuration")
+
+
+def as_begun(config: RecipeConfig, checkpoint: Path) -> RecipeConfig:
+    """The configuration with the initial weights that the training of a checkpoint started from."""
+    hyper = load_safely(checkpoint).get("hyper_parameters")
+    began = hyper.get("initial_weights", {}) if isinstance(hyper, dict) else {}
+    return check_config({**config.dump(), "initial_weights": began}, str(checkpoint))
+
+
+def check_origin(config: RecipeConfig) -> None:
+    """Reject a configuration that names initial weights, for a training that has none.
+
+    Raises:
+        InputError: naming them.
+    """
+    there = config.initial_weights
+    if there.checkpoint_sha256:
+        raise InputError(
+            "initial_weights: this configuration belongs to a training that started from "
+            f"{there.checkpoint or 'a checkpoint'} (SHA-256 {there.checkpoint_sha256[:12]}...); "
+            "name that file in --init_from_checkpoint, or delete the section"
+        )
+
+
+def check_initial_weights(checkpoint: Mapping[str, Any], config: RecipeConfig, origin: str) -> None:
+    """Reject a checkpoint of another network than the configuration's.
+
+    Raises:
+        InputError: naming the keys of `net` that differ, or each tensor that does not fit, with
+            both shapes and the keys that they follow from.
+    """
+    if not is_bare(checkpoint):
+        there = DetectorSpec.of_checkpoint(checkpoint, origin).net
+        here = detector_spec(config).net
+        differing = [
+            f"net.{key}: {there[key]!r} in the checkpoint, {here[key]!r} here"
+            for key in here
+            if key not in REGULARISATION and there[key] != here[key]
+        ]
+        if differing:
+            heading = (
+                f"{origin} has another network; give its values with --set section.key=value, or "
+                "start from another checkpoint:"
+            )
+            raise InputError.collect(differing, heading)
+    fault = "does not fit the network that the configuration describes"
+    check_tensors(_networks(config), _weights(checkpoint), origin, fault)
+
+
+def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> dict[str, Any]:
+    """Load the networks of the checkpoint that `config.initial_weights` names, and print so.
+
+    Statistics of the features are taken too, if it has those of the same features: its weights were
+    trained with them. Otherwise they are those of the new training's data.
+
+    Args:
+        module: with networks `sed_student` and `sed_teacher`, and `scaler`.
+        config: of the new training.
+
+    Returns:
+        The content of the checkpoint.
+    """
+    origin = config.initial_weights.checkpoint
+    checkpoint = load_safely(Path(origin))
+    check_initial_weights(checkpoint, config, origin)
+    module.load_state_dict(_weights(checkpoint), strict=False)
+    sha256 = config.initial_weights.checkpoint_sha256[:12]
+    print(f"initial weights: {origin} (SHA-256 {sha256}...), student and teacher")
+    if config.scaler.statistic == "instance":
+        return checkpoint
+    scaler = {n: v for n, v in checkpoint["state_dict"].items() if n.startswith("scaler.")}
+    if scaler and _same_features(checkpoint, config, origin):
+        module.load_state_dict(scaler, strict=False)
+        print(f"feature statistics: those of {origin}, with which its weights were trained")
+    else:
+        print(f"feature statistics: of the data here, as {origin} has none of the same features")
+    return checkpoint
+
+
+def _same_features(checkpoint: Mapping[str, Any], config: RecipeConfig, origin: str) -> bool:
+    if is_bare(checkpoint):
+        return False
+    there, here = DetectorSpec.of_checkpoint(checkpoint, origin), detector_spec(config)
+    return (there.front_end, there.scaler) == (here.front_end, here.scaler)
+
+
+def _weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    prefixes = tuple(f"{name}." for name in NETWORK_PREFIXES)
+    state = checkpoint["state_dict"]
+    return {name: value for name, value in state.items() if name.startswith(prefixes)}
+
+
+def _networks(config: RecipeConfig) -> dict[str, Tensor]:
+    """Tensors of the networks of a configuration by name; only their shapes exist."""
+    with torch.device("meta"):
+        own = CRNN(**config.net.model_dump(exclude={"median_filter"})).state_dict()
+    return {f"{role}.{name}": value for role in NETWORK_PREFIXES for name, value in own.items()}
