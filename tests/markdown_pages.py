@@ -1,4 +1,4 @@
-"""README.md, HELP.md and docs/*.md: commands, code blocks, tables, links, quoted messages."""
+"""README.md, HELP.md, CHANGELOG.md, docs: commands, code blocks, tables, links, messages."""
 
 from __future__ import annotations
 
@@ -140,5 +140,6 @@ def tree_of(block: str) -> set[str]:
 
 
 README, HELP = Page(ROOT / "README.md"), Page(ROOT / "HELP.md")
+CHANGELOG = Page(ROOT / "CHANGELOG.md")
 DOCS = {path.stem: Page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
-PAGES = {page.name: page for page in (README, HELP, *DOCS.values())}
+PAGES = {page.name: page for page in (README, HELP, CHANGELOG, *DOCS.values())}
