@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.machinery import PathFinder
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def _put_standard_library_first() -> None:

@@ -1,4 +1,4 @@
-"""Deprecated alias of `desed_task.inference`, to be removed in the next version."""
+"""Deprecated alias of `desed_task.inference`, to be removed in 0.3.0."""
 
 import warnings
 

@@ -38,6 +38,7 @@ SECONDS = {
     "local/test_changed_data.py": 18,
     "desed_task/audio/test_odd_audio.py": 16,
     "local/tuning/test_training_stage.py": 15,
+    "test_notebook.py": 15,
     "local/summary/test_summary.py": 15,
     "local/test_published_training.py": 15,
     "local/predict/test_export_onnx.py": 14,
