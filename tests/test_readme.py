@@ -15,6 +15,7 @@ import yaml
 
 from desed_task.errors import CONSOLE_COMMANDS
 from local import run
+from local.checkpoints import given, stored_config
 from local.config import load_config
 from local.prep.mini_corpus import make
 from local.prep.mini_corpus.sets import MiniSizes
@@ -102,7 +103,9 @@ def test_commands_are_understood(line, monkeypatch):
         configs = []
         for name in ("fit", "test", "evaluate"):
             monkeypatch.setattr(run, name, lambda config, *_, **__: configs.append(config))
-        monkeypatch.setattr(script, "check_checkpoint_file", lambda path: None)
+        monkeypatch.setattr(given, "given_checkpoint", lambda path, **_: path)
+        mini = load_config(ROOT / "confs/mini.yaml")
+        monkeypatch.setattr(stored_config, "config_of_training", lambda args: mini)
         monkeypatch.setattr(verification, "exit_status", lambda *_, **__: 0)  # of a run folder
         assert script.main(arguments) == 0
         assert len(configs) == 1
@@ -187,7 +190,9 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     blocks = {page.name: page.blocks("python") for page in PAGES.values() if page.blocks("python")}
     assert len(blocks["README.md"]) == 1 and len(blocks["docs/predict.md"]) == 2
     spec = small_spec(use_embeddings=False)
-    checkpoint = saved(ours(spec), tmp_path / "best.ckpt")
+    run_folder = tmp_path / "exp/mini/version_0/checkpoints"
+    run_folder.mkdir(parents=True)
+    checkpoint = saved(ours(spec), run_folder / "epoch=1.ckpt")
     sf.write(tmp_path / "clip.wav", np.zeros(160000), 16000)
     sf.write(tmp_path / "street.wav", np.zeros((132300, 2)), 44100)
     done = run_main(

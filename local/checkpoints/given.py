@@ -53,12 +53,12 @@ def settle_arguments(args: argparse.Namespace) -> RecipeConfig | None:
     initial = getattr(args, INITIAL, None)
     named = {name: getattr(args, name, None) for name in (*BEST, LAST)}
     named = {name: path for name, path in named.items() if path not in (None, NEWEST_RUN)}
-    for name, path in named.items() if initial is None else ():
-        setattr(args, name, given_checkpoint(path, last=name == LAST))
+    if initial is not None and named:
+        raise InputError(f"--{INITIAL} starts a new training; leave out --{next(iter(named))}")
     if initial is not None:
-        if named:
-            raise InputError(f"--{INITIAL} starts a new training; leave out --{next(iter(named))}")
         setattr(args, INITIAL, given_checkpoint(initial))
+    for name, path in named.items():
+        setattr(args, name, given_checkpoint(path, last=name == LAST))
     if args.conf_file is not None or not named:
         return load_config(args.conf_file or DEFAULT_CONF_FILE, args.overrides)
     for override in args.overrides:

@@ -37,6 +37,7 @@ from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
     load_corpus,
+    no_clips_text,
     split_weak,
     table_durations,
     warn_of_missing,
@@ -215,7 +216,7 @@ class SedDataModule(pl.LightningDataModule):
                 train, held_out = split()
                 parts = {"held out for validation": held_out}
                 parts |= {"to train on": train} if stage == "fit" else {}
-                problems += [_no_clips(*part) for part in parts.items() if not part[1].clip_ids]
+                problems += [no_clips_text(*part) for part in parts.items() if not part[1].clip_ids]
         if stage == "fit" and all(corpus.name in self._loaded for corpus in corpora.TRAINING):
             lengths = {name: len(dataset) for name, dataset in self._training_sets().items()}
             quotas = dict(zip(lengths, self.config.training.batch_size, strict=True))
@@ -387,17 +388,6 @@ class SedDataModule(pl.LightningDataModule):
 def _identity(batch: SedBatch) -> SedBatch:
     """Collate function for a dataset whose items are whole batches."""
     return batch
-
-
-def _no_clips(which: str, part: LoadedCorpus) -> str:
-    """Message about an empty part of a split training set."""
-    remedy = "add clips"
-    if part.corpus == corpora.MAESTRO_TRAIN:
-        remedy = (
-            "add recordings: at least one per scene is held out, so a scene with a single "
-            "recording has none to train on"
-        )
-    return f"data.{part.corpus.table_key}: none of the clips {which} is in {part.folder}; {remedy}"
 
 
 def _events(loaded: LoadedCorpus) -> EventTable:

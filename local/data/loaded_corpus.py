@@ -34,7 +34,7 @@ from desed_task.evaluation.segments import clip_span
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import MAESTRO_VALIDATION, SCORED_IN_WINDOWS, Corpus
+from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, SCORED_IN_WINDOWS, Corpus
 from local.data.clip_ends import (
     check_clip_durations,
     check_recordings,
@@ -343,3 +343,14 @@ def split_weak(
     chosen = set(drawn.tolist())
     held_out = [clip_id for row, clip_id in enumerate(loaded.listed) if row not in chosen]
     return loaded.select([loaded.listed[row] for row in drawn]), loaded.select(held_out)
+
+
+def no_clips_text(which: str, part: LoadedCorpus) -> str:
+    """Message about an empty part of a split training set."""
+    remedy = "add clips"
+    if part.corpus == MAESTRO_TRAIN:
+        remedy = (
+            "add recordings: at least one per scene is held out, so a scene with a single "
+            "recording has none to train on"
+        )
+    return f"data.{part.corpus.table_key}: none of the clips {which} is in {part.folder}; {remedy}"

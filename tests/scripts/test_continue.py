@@ -120,10 +120,10 @@ def test_a_training_from_weights_is_a_new_one_and_says_so_everywhere(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--test_from_checkpoint", "a.ckpt"], "starts a new training; leave the other flag out"),
-        (["--eval_from_checkpoint", "a.ckpt"], "starts a new training; leave the other flag out"),
-        (["--checkpoint_info", "a.ckpt"], "starts a new training; leave the other flag out"),
-        (["--resume_from_checkpoint", "a.ckpt"], "starts a new training; leave the other flag out"),
+        (["--test_from_checkpoint", "a.ckpt"], "a new training; leave out --test_from_checkpoint"),
+        (["--eval_from_checkpoint", "a.ckpt"], "a new training; leave out --eval_from_checkpoint"),
+        (["--checkpoint_info", "a.ckpt"], "a new training; leave out --checkpoint_info"),
+        (["--resume_from_checkpoint", "a.ckpt"], "leave out --resume_from_checkpoint"),
         ([], "absent.ckpt: no such checkpoint"),
         (["--resume_from_checkpoint", "auto"], "absent.ckpt: no such checkpoint"),
     ],
