@@ -15,7 +15,7 @@ from desed_task.batch import SedBatch
 from desed_task.mean_teacher import detection_losses, ema_update
 from desed_task.nnet.CRNN import Detection
 from local.classes_dict import VOCABULARY
-from local.run import PRECISIONS
+from local.training.trainer import PRECISIONS
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.freed_memory import keep_freed_memory
 
