@@ -41,6 +41,7 @@ $(STAMP) $(RECIPE_STAMP): pyproject.toml desed_task/__init__.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 15) else \
 	    f"Python {v[0]}.{v[1]} will not do: choose one from 3.10 to 3.14, as in make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	@rm -rf desed_task.egg-info # of an earlier version, which would be taken for the installed one
 ifneq ($(TORCH)$(TORCH_INDEX),)
 	$(BIN)/python $(strip -m pip install $(PIP_OPTIONS) $(TORCH_INDEX:%=--index-url %) \
 	    "$(or $(TORCH),$(ALLOWED_TORCH))")

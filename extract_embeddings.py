@@ -54,8 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("32", "bf16"),
         default="32",
-        help="precision of BEATs: bf16 is several times faster on a GPU and on CPUs with AMX, and "
-        "changes embeddings by about 1 %% (default: 32)",
+        help="precision of BEATs: bf16 is two to three times faster on a GPU and on CPUs with AMX, "
+        "and changes embeddings by about 1 %% (default: 32)",
     )
     add_threads(parser, "batches at a time on the CPU")
     parser.add_argument("--eval_set", action="store_true", help="also extract the evaluation set")

@@ -15,9 +15,9 @@ from desed_task.batch import SedBatch
 from desed_task.mean_teacher import detection_losses, ema_update
 from desed_task.nnet.CRNN import Detection
 from local.classes_dict import VOCABULARY
-from local.training.trainer import PRECISIONS
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.freed_memory import keep_freed_memory
+from local.training.trainer import PRECISIONS
 
 NAME = "step"
 # Steps of a published epoch.

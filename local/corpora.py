@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from desed_task.batch import Source
+from desed_task.errors import count_of
 from desed_task.file_names import escape_name
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_REAL_KNOWN
 from local.config import MINI_FOLDER
@@ -173,7 +174,7 @@ def nothing_there(needed: Sequence[Corpus], data: Data) -> str | None:
         )
     return (
         f"no data in {escape_name(above)} (looked up from {escape_name(Path.cwd())}): none "
-        f"of the {len(needed)} corpora is there; {remedy}"
+        f"of the {count_of(len(needed), 'corpus', 'corpora')} is there; {remedy}"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from desed_task.atomic_files import PathLike
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name
 
 CHECKPOINT_FOLDER: Final = "checkpoints"
@@ -51,8 +51,8 @@ def find_checkpoint(path: PathLike, *, last: bool = False) -> Path:
             )
         if len(runs) > 1:
             raise InputError(
-                f"{escape_name(place)}: contains {len(runs)} runs with checkpoints; give one of "
-                f"them: {_listed(runs)}"
+                f"{escape_name(place)}: contains {count_of(len(runs), 'run')} with checkpoints; "
+                f"give one of them: {_listed(runs)}"
             )
         here = _files(runs[0])
     return _chosen(place, here, last)
@@ -105,8 +105,8 @@ def _chosen(place: Path, here: list[Path], last: bool) -> Path:
     chosen = [path for path in others if path.name in best]
     if len(chosen) != 1:
         raise InputError(
-            f"{escape_name(place)}: contains {len(others)} checkpoints; give one of them: "
-            f"{_listed(others)}"
+            f"{escape_name(place)}: contains {count_of(len(others), 'checkpoint')}; give one of "
+            f"them: {_listed(others)}"
         )
     return chosen[0]
 

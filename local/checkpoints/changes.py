@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
+from desed_task.errors import count_of
 from desed_task.schedules import LEAST_LR, consistency_weight, lr_scale, ramp_up
 from local.config import RecipeConfig
 from local.corpora import SYNTHETIC_VALIDATION, TRAINING
@@ -215,7 +216,8 @@ def _schedule(before: Tree, now: Tree, progress: Progress | None) -> str | None:
         return ""
     old, new = before["training"], now["training"]
     if progress.n_epochs > new["n_epochs"]:
-        return f"{progress.n_epochs} epochs are trained already"
+        trained = count_of(progress.n_epochs, "epoch is", "epochs are")
+        return f"{trained} trained already"
     steps = progress.n_steps // max(progress.n_epochs, 1)
     for step in range(1, progress.n_steps + 1):
         if _rates(old, step, steps, now) != _rates(new, step, steps, now):

@@ -62,7 +62,7 @@ def config_with_checkpoint(
     if not _has_data(config, stage):
         other = load_config(supplied, overrides)
         if _has_data(other, stage):
-            print(f"configuration: {supplied}, as the data that {shown} names is not here")
+            print(f"configuration: {supplied}, as the data of {shown} is not here")
             return other
     print(f"configuration: that of {shown}; --conf_file gives another one")
     return config

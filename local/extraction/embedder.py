@@ -75,8 +75,8 @@ class Embedder:
         clip_s: length that clips are padded or cropped to, in seconds.
         batch_size: clips per batch, on the CPU per core; None for 32 on a GPU and 4 on the CPU,
             where larger batches exceed the cores' caches.
-        precision: "bf16" multiplies matrices in bfloat16, several times faster on hardware that
-            supports it. Embeddings are float32 in any case.
+        precision: "bf16" multiplies matrices in bfloat16, two to three times faster on hardware
+            that supports it. Embeddings are float32 in any case.
     """
 
     beats: Beats

@@ -194,7 +194,7 @@ def test_in_the_command_itself_ctrl_c_is_an_exception_again():
 
 
 def test_default_folders_are_not_committed():
-    made = {"data/mini", "data_report.json"}
+    made = {"data/mini", "data_report.json", importlib.import_module("train_pretrained").LOG_DIR}
     for script in SCRIPTS:
         least = {"predict": ["--export", "onnx", "--checkpoint", "a"], "summarize_runs": ["a"]}
         least["make_submission"] = ["a"]

@@ -61,7 +61,7 @@ def test_where_only_the_supplied_configurations_data_is_there_that_is_used(folde
     assert config.predict.hop_s == 2.56 and config.training.num_workers == 3
     assert config.data.weak_folder.startswith("own/")
     told = capsys.readouterr().out
-    assert f"confs/pretrained.yaml, as the data that {path} names is not here" in told
+    assert f"confs/pretrained.yaml, as the data of {path} is not here" in told
     # Its own data comes first where both are there.
     mini = Path("data/mini/dcase/dataset/metadata/validation/validation.tsv")
     mini.parent.mkdir(parents=True)

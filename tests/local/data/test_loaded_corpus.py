@@ -50,7 +50,7 @@ def embeddings(extracted, tmp_path):
 
 def test_a_missing_and_an_empty_folder(refused, tmp_path):
     text = refused("data.weak_folder=nowhere", f"data.unlabeled_folder={tmp_path}")
-    assert "data.weak_folder: nowhere: no such folder; check the path" in text
+    assert "data.weak_folder: nowhere: no such folder (looked up from " in text
     assert f"data.unlabeled_folder: {tmp_path}: contains no WAV file; put the audio there" in text
     assert text.count("or prepare the data with generate_dcase_task4_2024.py") == 2
 
@@ -58,7 +58,7 @@ def test_a_missing_and_an_empty_folder(refused, tmp_path):
 def test_a_missing_table_and_one_without_rows(refused, tmp_path):
     (tmp_path / "empty.tsv").write_text("filename\tevent_labels\n")
     text = refused("data.test_tsv=nowhere.tsv", f"data.weak_tsv={tmp_path / 'empty.tsv'}")
-    assert "data.test_tsv: nowhere.tsv: no such table; see docs/data.md" in text
+    assert "data.test_tsv: nowhere.tsv: no such table (looked up from " in text
     assert "empty.tsv: table without rows; get or prepare the data again" in text
 
 
