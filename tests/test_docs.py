@@ -205,7 +205,7 @@ def test_readme_lists_every_package():
         for top in ("desed_task", "local")
         for path in [*(ROOT / top).glob("__init__.py"), *(ROOT / top).glob("*/__init__.py")]
     }
-    tops = {"benchmarks/", "confs/", "tests/"}
+    tops = {"benchmarks/", "confs/", "desed_recipe/", "tests/"}
     assert {path for path in shown if path.endswith("/")} == packages | tops
 
 

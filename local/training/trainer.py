@@ -111,7 +111,9 @@ def _callbacks(config: RecipeConfig, folder: Path, options: RunOptions) -> list[
 
 def _silence() -> None:
     """Hide only those of Lightning's warnings that do not apply here."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    # The latter tells a line about LOCAL_RANK, as if there were several processes.
+    for name in ("utilities.rank_zero", "accelerators.cuda"):
+        logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.WARNING)
     for text in (
         "does not have many workers",
         "LeafSpec",

@@ -25,7 +25,7 @@ from desed_task.atomic_files import write_json_atomic
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.changes import result_keys
 from local.checkpoints.run_claims import holder_of
-from local.config import RecipeConfig, check_config
+from local.config import SHIPPED, RecipeConfig, check_config
 from local.training.tracking.loggers import TensorBoardCurves
 
 FINAL: Final = "final"
@@ -38,7 +38,6 @@ FINAL_METRICS: Final = tuple(
 SEED: Final = "training.seed"
 INITIAL: Final = "initial_weights"
 ROW_FILE: Final = "row.json"
-SUPPLIED: Final = Path(__file__).resolve().parents[3] / "confs"
 # Configurations whose values need no column; the first of those that are equally near is taken.
 _BASES: Final = ("pretrained.yaml", "mini.yaml")
 
@@ -193,7 +192,7 @@ def initial_weights_name(config: RecipeConfig) -> str:
 
 def _bases() -> Iterator[dict[str, Any]]:
     for name in _BASES:
-        path = SUPPLIED / name
+        path = SHIPPED / name
         if path.is_file():
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
             yield result_values(check_config(tree, str(path)))
