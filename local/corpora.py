@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from desed_task.batch import Source
-from desed_task.errors import count_of
+from desed_task.errors import command_name, count_of
 from desed_task.file_names import escape_name
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_REAL_KNOWN
 from local.config import MINI_FOLDER
@@ -29,7 +29,7 @@ class Corpus(NamedTuple):
     source: Source
 
 
-_GENERATE, _MINI = "generate_dcase_task4_2024.py", "--conf_file confs/mini.yaml"
+_MINI = "--conf_file confs/mini.yaml"
 
 MAESTRO_TRAIN = Corpus(
     "maestro_real_train",
@@ -162,15 +162,16 @@ def nothing_there(needed: Sequence[Corpus], data: Data) -> str | None:
         return None
     folders = [Path(getattr(data, corpus.folder_key)) for corpus in needed]
     above = Path(os.path.commonpath(folders)) if _alike(folders) else folders[0]
+    generate = command_name("generate_dcase_task4_2024.py")
     if is_mini(data):
-        remedy = f"make it with {_GENERATE} --mini"
+        remedy = f"make it with {generate} --mini"
     elif MINI_FOLDER.is_dir():
         remedy = (
-            f"prepare it with {_GENERATE}, or use the mini corpus in {MINI_FOLDER} with {_MINI}"
+            f"prepare it with {generate}, or use the mini corpus in {MINI_FOLDER} with {_MINI}"
         )
     else:
         remedy = (
-            f"prepare it with {_GENERATE}, or try the mini corpus: {_GENERATE} --mini, then {_MINI}"
+            f"prepare it with {generate}, or try the mini corpus: {generate} --mini, then {_MINI}"
         )
     return (
         f"no data in {escape_name(above)} (looked up from {escape_name(Path.cwd())}): none "

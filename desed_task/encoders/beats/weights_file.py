@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from desed_task.atomic_files import PathLike
-from desed_task.errors import InputError
+from desed_task.errors import InputError, command_name
 from desed_task.file_names import looked_up_from
 
 BEATS_SAMPLE_RATE = 16000
@@ -34,6 +34,7 @@ def find_beats(path: PathLike) -> Path:
             return candidate
     remedy = f"{SOURCE} and put it there"
     if wanted.name == MINI_BEATS:
-        remedy = "make it, with the mini corpus, with generate_dcase_task4_2024.py --mini"
+        generate = command_name("generate_dcase_task4_2024.py")
+        remedy = f"make it, with the mini corpus, with {generate} --mini"
     where = looked_up_from(wanted)
     raise InputError(f"{wanted}: no such file of BEATs weights{where}; {remedy}")
