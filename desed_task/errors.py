@@ -155,6 +155,17 @@ def agree(number: int, singular: str, plural: str) -> str:
     return singular if number == 1 else plural
 
 
+def loading_reason(error: BaseException) -> str:
+    """Why PyTorch could not load a file, in one line, for a message.
+
+    Its text for a file with other objects advises to load it in a way that runs what is in it.
+    """
+    reason = next(iter(str(error).splitlines()), "").strip() or type(error).__name__
+    if "weights_only" in reason or "Weights only" in reason:
+        return "it contains more than tensors and plain values"
+    return reason
+
+
 class DiskFullError(OSError):
     """A file system has no space left, or a quota is used up. Its text says so, and where.
 

@@ -166,9 +166,7 @@ def nothing_there(needed: Sequence[Corpus], data: Data) -> str | None:
     if is_mini(data):
         remedy = f"make it with {generate} --mini"
     elif MINI_FOLDER.is_dir():
-        remedy = (
-            f"prepare it with {generate}, or use the mini corpus in {MINI_FOLDER} with {_MINI}"
-        )
+        remedy = f"prepare it with {generate}, or use the mini corpus in {MINI_FOLDER} with {_MINI}"
     else:
         remedy = (
             f"prepare it with {generate}, or try the mini corpus: {generate} --mini, then {_MINI}"

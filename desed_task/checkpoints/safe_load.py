@@ -29,7 +29,7 @@ from desed_task.checkpoints.state_names import (
     usual_names,
     without_counters,
 )
-from desed_task.errors import InputError, command_name, count_of
+from desed_task.errors import InputError, command_name, count_of, loading_reason
 
 
 class _Float64Type:
@@ -95,13 +95,9 @@ def load_safely(path: Path) -> dict[str, Any]:
 
 
 def _unsafe(path: Path, error: Exception) -> InputError:
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-    if "weights_only" in reason or "Weights only" in reason:
-        # torch advises to load the file in a way that runs what is in it.
-        reason = "it contains more than tensors and plain values"
     return InputError(
-        f"{path}: not a checkpoint that can be loaded safely ({reason}); it may be truncated "
-        f"or contain Python objects: {REMEDY}"
+        f"{path}: not a checkpoint that can be loaded safely ({loading_reason(error)}); it may be "
+        f"truncated or contain Python objects: {REMEDY}"
     )
 
 

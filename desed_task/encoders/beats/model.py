@@ -30,7 +30,7 @@ from desed_task.encoders.beats.weights_file import (
     find_beats,
 )
 from desed_task.encoders.kaldi_fbank import KaldiFbank
-from desed_task.errors import InputError
+from desed_task.errors import InputError, loading_reason
 
 N_MELS = 128
 FBANK_MEAN = 15.41663
@@ -161,7 +161,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], StateDict]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = loading_reason(error)
         raise InputError(f"{path}: not a file of weights ({reason}); {SOURCE}") from None
     keys = set(checkpoint) if isinstance(checkpoint, dict) else set()
     if not {"cfg", "model"} <= keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -196,3 +196,13 @@ def test_a_waveform_shorter_than_a_patch(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="2799 samples are too few"):
         load_beats(checkpoint)(torch.zeros(1, 2799))
     assert load_beats(checkpoint)(torch.zeros(1, 2800)).frame.shape == (1, 128, 8)
+
+
+def test_nobody_is_advised_to_load_weights_that_may_run_code(tmp_path):
+    """The file asks for an object, as torch's own message about it advises to allow."""
+    torch.save({"cfg": PurePosixPath("x"), "model": {}}, tmp_path / "odd.pt")
+    with pytest.raises(InputError) as refused:
+        load_beats(tmp_path / "odd.pt")
+    text = str(refused.value)
+    assert "odd.pt: not a file of weights (it contains more than tensors and plain values)" in text
+    assert "weights_only" not in text and "trust" not in text
