@@ -138,7 +138,7 @@ def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
 
     shown = [row for row in rows if row.share is not None and not row.skipped]
     colours = dict(zip(("compute", "memory"), COMPARED, strict=False))
-    figure = Figure(figsize=(9, 1.2 + 0.28 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(9, 1.6 + 0.28 * len(shown)), layout="constrained")
     axes = figure.subplots()
     shares = [100 * (row.share or 0.0) for row in shown]
     axes.barh(range(len(shown)), shares, color=[colours[row.bound] for row in shown])
@@ -150,6 +150,7 @@ def draw(rows: Iterable[Row], machine: Mapping[str, Any], path: Path) -> None:
     axes.margins(x=0.18)
     axes.set(xlabel="share of the machine's peak in the same run, %", title=machine["device"])
     named = {"compute": "float32 GEMM", "memory": "copying of memory"}
-    axes.legend(handles=[Patch(color=colours[bound], label=named[bound]) for bound in named])
+    handles = [Patch(color=colours[bound], label=named[bound]) for bound in named]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     axes.grid(axis="x", alpha=0.3)
     save_figure(figure, path)
