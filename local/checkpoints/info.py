@@ -179,6 +179,10 @@ def _trained(checkpoint: Mapping[str, Any]) -> InfoRows:
             found.append(f"{key} {branch[key]}".replace("None", "off"))
     if found:
         yield "training", "; ".join(found)
+    began = hyper.get("initial_weights") if isinstance(hyper, dict) else None
+    if isinstance(began, dict) and began.get("checkpoint_sha256"):
+        sha256 = str(began["checkpoint_sha256"])[:12]
+        yield "initial weights", f"{began.get('checkpoint') or 'unknown'} (SHA-256 {sha256}...)"
 
 
 def _state(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> InfoRows:

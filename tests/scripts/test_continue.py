@@ -13,6 +13,7 @@ import yaml
 from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError
 from local import run
+from local.checkpoints import info
 from local.config import load_config
 from local.summary.run_folders import check_comparable, open_run
 from tests.in_process import run_main
@@ -103,6 +104,9 @@ def test_a_training_from_weights_is_a_new_one_and_says_so_everywhere(
     assert yaml.safe_load((folder / "config.yaml").read_text())["initial_weights"] == origin
     last = folder / "checkpoints/last.ckpt"
     assert stored(folder)["hyper_parameters"]["initial_weights"] == origin
+    rows = " ".join(info.format_checkpoint_info(last).split())
+    assert f"initial weights {best} (SHA-256 {sha256_of(best)[:12]}...)" in rows
+    assert "initial weights" not in info.format_checkpoint_info(best)
     # The cluster's script once more: the run is finished. Without the flag it is another training.
     assert run.fit(config, options, resume_from="auto", init_from=best) == folder
     assert "nothing to do" in capsys.readouterr().out
