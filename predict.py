@@ -81,11 +81,11 @@ def predict(args: argparse.Namespace) -> int:
     from local.predict.first_steps import without_checkpoint
     from local.predict.recordings import NOT_READ, find_recordings
 
+    if args.checkpoint is None:
+        raise InputError(without_checkpoint(args.recordings, "--export onnx" * bool(args.export)))
     found = find_recordings(args.recordings)
     if args.recordings and not found.recordings:
         raise InputError.collect(found.faults, NOT_READ)
-    if args.checkpoint is None:
-        raise InputError(without_checkpoint(args.recordings, "--export onnx" * bool(args.export)))
     given = args.threshold
     threshold = None if given is None else arguments.parse_threshold(given)
     config = settle_arguments(args)

@@ -38,6 +38,8 @@ def find_checkpoint(path: PathLike, *, last: bool = False) -> Path:
     Raises:
         InputError: the folder contains no checkpoint, or several of which none is meant.
     """
+    if not os.fspath(path):
+        raise InputError("an empty path to a checkpoint; give a .ckpt file or a run folder")
     place = Path(path)
     if not place.is_dir():
         return place
@@ -91,12 +93,12 @@ def _chosen(place: Path, here: list[Path], last: bool) -> Path:
     others = [path for path in here if path != newest]
     if newest is not None and (last or not others):
         if not last:
-            warnings.warn(
-                f"{escape_name(newest)}: no validation of this run has chosen a checkpoint yet; "
-                "its last one is used",
-                UserWarning,
-                stacklevel=3,
-            )
+            gone = sorted(_best_of(newest))
+            why = "no validation of this run has chosen a checkpoint yet"
+            if gone:
+                why = f"the best checkpoint of this run, {escape_name(gone[0])}, is not there"
+            text = f"{escape_name(newest)}: {why}; its last one is used"
+            warnings.warn(text, UserWarning, stacklevel=3)
         return newest
     if len(others) == 1:
         return others[0]
@@ -116,7 +118,10 @@ def _best_of(last: Path) -> set[str]:
     # torch takes seconds to import, and few folders need it.
     from desed_task.checkpoints.safe_load import load_safely
 
-    states = load_safely(last).get("callbacks")
+    try:
+        states = load_safely(last).get("callbacks")
+    except InputError:
+        return set()  # Whoever uses it says why it cannot be loaded.
     states = states.values() if isinstance(states, dict) else ()
     paths = (state.get("best_model_path") for state in states if isinstance(state, dict))
     return {Path(path).name for path in paths if isinstance(path, str) and path} - {last.name}

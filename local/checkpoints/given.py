@@ -60,7 +60,8 @@ def settle_arguments(args: argparse.Namespace) -> RecipeConfig | None:
     for name, path in named.items():
         setattr(args, name, given_checkpoint(path, last=name == LAST))
     if args.conf_file is not None or not named:
-        return load_config(args.conf_file or DEFAULT_CONF_FILE, args.overrides)
+        conf_file = DEFAULT_CONF_FILE if args.conf_file is None else args.conf_file
+        return load_config(conf_file, args.overrides)
     for override in args.overrides:
         apply_override({}, override)
     return None

@@ -34,6 +34,8 @@ _FIELD = re.compile(
     r"(?P<sign>['\"]?\s*[:=]\s*|['\"],\s*)(?P<value>'[^'\n]*'|\"[^\"\n]*\")"
 )
 _PLAIN_FIELD = re.compile(r"(?i)\b(passw(?:or)?d|passphrase)(\s*:\s+|\s+=\s+)(?=\S)[^\s,;'\"]+")
+# Without quotes, as in --set "logging.wandb={api_key: ...}".
+_PLAIN_KEY = re.compile(r"(?i)((?:api_?key|secret_?key|access_?token)\s*[:=]\s*)[^\s,;'\"{}*]+")
 _OPTION = re.compile(r"(?i)(--?(?:passw(?:or)?d|passphrase|token|secret|api[-_]?key)\s+)[^\s-]\S*")
 _HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key)(['\"]?\s*:\s*).+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{6,}=*")
@@ -74,6 +76,7 @@ def redact(text: str) -> str:
         text = _PARAMETER.sub(_without_value, text)
     text = _FIELD.sub(rf"\g<name>\g<sign>'{HIDDEN}'", text)
     text = _PLAIN_FIELD.sub(rf"\1\2{HIDDEN}", text)
+    text = _PLAIN_KEY.sub(rf"\1{HIDDEN}", text)
     text = _OPTION.sub(rf"\1{HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     return _BEARER.sub(rf"\1 {HIDDEN}", text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from desed_task.checkpoints.run_folders import runs_in
 from desed_task.errors import command_line, command_name
-from desed_task.file_names import escape_name
+from desed_task.file_names import escape_name, looked_up_from
 
 # Default folders of trainings and of the published checkpoint.
 RUNS = Path("exp")
@@ -29,6 +30,8 @@ def without_checkpoint(recordings: Sequence[Path], arguments: str = "") -> str:
     words += ["..."] * (len(recordings) > 2)
     ours = command_line("predict.py", " ".join([*words, *filter(None, [arguments])]))
     what = escape_name(recordings[0]) if recordings else "an export"
+    if recordings and not os.path.exists(recordings[0]):
+        what += f" (no such file or folder{looked_up_from(recordings[0])})"
     return "\n".join(
         [
             f"{what} needs a trained network: give its checkpoint or run folder with --checkpoint",

@@ -75,7 +75,7 @@ def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
                 given.setdefault(path.resolve(), _Given(path, Path(path.name)))
         except InputError as error:
             faults.append(str(error))
-    several = len(inputs) > 1 or any(path.is_dir() for path in inputs)
+    several = len(given) > 1 or any(os.path.isdir(path) for path in inputs)
     named = _named(list(given.values()), [TABLE_NAME] if several else [])
     listed = _listed(list(given.values()))
     recordings = [Recording(one.path, name, listed[one.path]) for one, name in named]

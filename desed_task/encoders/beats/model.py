@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -160,13 +159,17 @@ def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], StateDict]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged pickle can raise whatever its bytes spell
         reason = loading_reason(error)
         raise InputError(f"{path}: not a file of weights ({reason}); {SOURCE}") from None
-    keys = set(checkpoint) if isinstance(checkpoint, dict) else set()
-    if not {"cfg", "model"} <= keys:
+    parts = [checkpoint.get(key) for key in ("cfg", "model")] if _is_dict(checkpoint) else [None]
+    if not all(map(_is_dict, parts)):
         raise InputError(f"{path}: not a BEATs checkpoint (no `cfg` and `model`); {SOURCE}")
     return dict(checkpoint["cfg"]), dict(checkpoint["model"])
+
+
+def _is_dict(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _refuse_unsupported(cfg: Mapping[str, Any], path: Path) -> None:

@@ -59,6 +59,20 @@ def test_before_a_validation_a_run_stands_for_its_last_checkpoint_which_is_said(
         assert find_checkpoint(run).name == "last.ckpt"
 
 
+def test_a_best_checkpoint_that_was_removed_is_named(tmp_path):
+    run = a_run(tmp_path / "run", "last.ckpt", best="epoch=3.ckpt")
+    with pytest.warns(UserWarning, match=r"best checkpoint of this run, epoch=3.ckpt, is not"):
+        assert find_checkpoint(run).name == "last.ckpt"
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    """As from a variable of a shell that is not set."""
+    (tmp_path / "a.ckpt").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="an empty path to a checkpoint"):
+        find_checkpoint("")
+
+
 def test_of_two_best_checkpoints_the_one_that_the_last_one_names_is_taken(tmp_path):
     """A run killed while it replaces its best checkpoint keeps both."""
     names = ("epoch=3.ckpt", "epoch=20.ckpt", "last.ckpt")

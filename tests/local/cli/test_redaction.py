@@ -127,3 +127,12 @@ def test_long_texts_take_no_time(part):
     start = time.perf_counter()
     redact(part * (100_000 // len(part)) + " https://me:S3cret@host")
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("sign", [": ", ":", "=", " = "])
+@pytest.mark.parametrize("name", ["api_key", "WANDB_API_KEY", "secret_key", "access_token"])
+def test_keys_without_quotes_are_hidden(name, sign):
+    """As in a command line: --set "logging.wandb={api_key: ...}"."""
+    told = redact(f"train --set 'logging.wandb={{{name}{sign}S3cret, project: birds}}'")
+    assert "S3cret" not in told and "project: birds" in told
+    assert redact("no key: an api_key is asked for") == "no key: an api_key is asked for"

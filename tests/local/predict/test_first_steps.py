@@ -20,6 +20,7 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def test_three_lines_say_what_is_missing_and_how_to_get_it():
+    Path("my street.wav").touch()
     told = without_checkpoint([Path("my street.wav")])
     assert told.splitlines() == [
         "my street.wav needs a trained network: give its checkpoint or run folder with "
@@ -80,5 +81,8 @@ def test_the_command_says_it_and_ends_with_status_2(tmp_path):
     lines = done.stderr.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("error: street.wav needs a trained network")
+    lines = run_main("predict.py", "absent.wav", cwd=tmp_path).stderr.splitlines()
+    assert len(lines) == 3
+    assert f"absent.wav (no such file or folder (looked up from {tmp_path})) needs" in lines[0]
     done = run_main("predict.py", "--export", "onnx", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 3)

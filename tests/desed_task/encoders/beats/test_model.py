@@ -206,3 +206,14 @@ def test_nobody_is_advised_to_load_weights_that_may_run_code(tmp_path):
     text = str(refused.value)
     assert "odd.pt: not a file of weights (it contains more than tensors and plain values)" in text
     assert "weights_only" not in text and "trust" not in text
+
+
+@pytest.mark.parametrize("content", [b"hello", b"RIFF\x24\0\0\0WAVEfmt ", b"<!DOCTYPE html>", b""])
+def test_whatever_the_bytes_are_the_file_is_refused_in_one_message(content, tmp_path):
+    """A damaged pickle can raise any exception."""
+    (tmp_path / "odd.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"odd.pt: not a file of weights"):
+        load_beats(tmp_path / "odd.pt")
+    torch.save({"cfg": 3, "model": [1]}, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match=r"odd.pt: not a BEATs checkpoint"):
+        load_beats(tmp_path / "odd.pt")
