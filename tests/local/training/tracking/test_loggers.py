@@ -73,7 +73,7 @@ def test_the_table_shows_what_differs_from_the_nearest_supplied_configuration(co
 
 
 def test_without_supplied_configurations_all_values_are_shown(monkeypatch, tmp_path):
-    monkeypatch.setattr(hparams, "SUPPLIED", tmp_path)
+    monkeypatch.setattr(hparams, "SHIPPED", tmp_path)
     config = load_config(MINI)
     assert changed_values(config) == result_values(config)
 
