@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from desed_task.checkpoints.published import is_published
+from desed_task.checkpoints.run_folders import LAST_CHECKPOINT
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from local.checkpoints.changes import (
@@ -34,7 +35,6 @@ from local.corpora import TEST
 from local.data.digests import DATA_KEY, DataDigests, data_changes
 from local.scoring import results
 
-LAST_CHECKPOINT = "last.ckpt"
 # Keys of checkpoints and run.yaml: threads of the training, and the precision that was asked for
 # where the CPU computed with another one.
 THREADS_KEY = "threads"

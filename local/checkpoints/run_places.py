@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import atomic_path
+from desed_task.checkpoints.run_folders import CHECKPOINT_FOLDER, LAST_CHECKPOINT
 from desed_task.errors import InputError
 from local.checkpoints.resume import (
-    LAST_CHECKPOINT,
     Resumption,
     find_begun,
     is_finished,
 )
 from local.config import RecipeConfig
-
-CHECKPOINTS = "checkpoints"
 
 
 def begun_run(log_dir: Path, config: RecipeConfig, *, fast_dev_run: bool) -> Path | None:
@@ -43,7 +41,7 @@ def resumed_run(
         log_dir: where runs lie.
         elsewhere: whether a run of another log folder moves to `log_dir`.
     """
-    if checkpoint.parent.name != CHECKPOINTS:
+    if checkpoint.parent.name != CHECKPOINT_FOLDER:
         return None
     run = checkpoint.parents[1]
     if elsewhere and run.parent.resolve() != log_dir.resolve():
@@ -57,7 +55,7 @@ def take_along(checkpoint: Path, resumption: Resumption, folder: Path) -> Path:
     Returns:
         The copy of `checkpoint`, from which the new run is resumed.
     """
-    to = folder / CHECKPOINTS
+    to = folder / CHECKPOINT_FOLDER
     to.mkdir(parents=True, exist_ok=True)
     best = best_beside(checkpoint, resumption.content)
     if best is not None and best.name != LAST_CHECKPOINT:

@@ -171,7 +171,7 @@ class DataReport:
         """The table, the findings and the verdict.
 
         Args:
-            whole: all findings, as there is no file that has them.
+            whole: list every finding, for a report that could not be written.
         """
         lines = [_COLUMNS.format(*_HEADS).rstrip()]
         lines += [_COLUMNS.format(*_cells(part)).rstrip() for part in self.parts]
