@@ -22,9 +22,9 @@ from pathlib import Path
 
 from desed_task.errors import InputError
 from local.cli import arguments
-from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
+from local.processes.launch import run_in_processes
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,6 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         const=True,
         help="require a GPU; 0: the CPU; mps: the GPU of a Mac (default: a GPU if there is one)",
     )
+    arguments.add_devices(parser)
     parser.add_argument(
         "--batch_size",
         type=arguments.positive_int,
@@ -78,12 +79,12 @@ def extract(args: argparse.Namespace) -> int:
     wavs = find_wavs(config, choose_sets(args.only, eval_set=args.eval_set))
     find_beats(beats)
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
-        from local.cli.devices import choose_torch_device
         from local.extraction.embedder import settled_precision
         from local.extraction.extractor import Extractor
+        from local.processes.devices import torch_device_of
 
     args.threads.begin()
-    device = choose_torch_device(args.use_gpu)
+    device = torch_device_of(args)
     output_dir = args.output_dir or Path(config.pretrained.extracted_embeddings_dir)
     extractor = Extractor.open(
         beats,
@@ -104,7 +105,7 @@ def extract(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 for clips that failed, 2 for wrong input."""
-    return run_command(extract, parse_args(argv))
+    return run_in_processes(extract, parse_args(argv), __file__, argv)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from desed_task.errors import InputError
 from local.cli import arguments
-from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
 from local.cli.word_lists import ListOption, parse_in_any_order
+from local.processes.launch import run_in_processes
 
 FORMATS = ("tsv", "json", "txt", "png", "rttm", "scores", "npz")
 
@@ -92,6 +92,7 @@ def predict(args: argparse.Namespace) -> int:
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
         from local.checkpoints.stored_config import config_with_checkpoint
         from local.predict.predict_all import Output, chosen_weights, open_detector, predict_all
+        from local.processes.devices import device_of
 
     config = config or config_with_checkpoint(args.checkpoint, args.overrides)
     weights = chosen_weights(config, args)
@@ -101,7 +102,7 @@ def predict(args: argparse.Namespace) -> int:
         where = args.checkpoint, args.output_dir, args.model, weights, args.recordings
         export_onnx(*where, required=bool(args.pretrained_model), overwrite=args.overwrite)
         return 0
-    settings = {"role": args.model, "gpus": args.gpus, "batch_size": args.batch_size}
+    settings = {"role": args.model, "device": device_of(args), "batch_size": args.batch_size}
     detector = open_detector(config, args.checkpoint, beats=weights, **settings)
     args.threads.begin()
     made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
@@ -112,7 +113,7 @@ def predict(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 for recordings that failed, 2 for wrong input."""
-    return run_command(predict, parse_args(argv))
+    return run_in_processes(predict, parse_args(argv), __file__, argv)
 
 
 if __name__ == "__main__":

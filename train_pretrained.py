@@ -23,9 +23,9 @@ from pathlib import Path
 
 from desed_task.errors import InputError
 from local.cli import arguments
-from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
+from local.processes.launch import run_in_processes
 
 LOG_DIR = "./exp/2024_baseline"
 
@@ -83,13 +83,13 @@ def train(args: argparse.Namespace) -> int:
     with leaving_at_once():
         from local import run
         from local.checkpoints.stored_config import config_of_training
-        from local.cli.devices import choose_device
+        from local.processes.devices import device_of
         from local.scoring import verification
 
     if args.verify_metrics:
         verification.check_installed()
     config = config or config_of_training(args)
-    device = choose_device(args.gpus)
+    device = device_of(args)
     if device.notice:
         print(device.notice)
     options = run.RunOptions(
@@ -112,7 +112,7 @@ def train(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 if metrics differ (--verify_metrics), 2 for wrong
     input, 130 after Ctrl-C."""
-    return run_command(train, parse_args(argv))
+    return run_in_processes(train, parse_args(argv), __file__, argv)
 
 
 if __name__ == "__main__":

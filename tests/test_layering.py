@@ -19,7 +19,7 @@ DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # Packages and loose modules of `local`, from below to above: none imports one of a later row.
 ORDER = (
     ("cli", "classes_dict", "pictures"),
-    ("corpora", "config_schema", "config"),
+    ("corpora", "config_schema", "config", "processes"),
     ("data", "extraction"),
     ("scoring", "doctor", "prep"),
     ("checkpoints", "predict", "training"),

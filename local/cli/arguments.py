@@ -14,7 +14,11 @@ from desed_task.errors import CONSOLE_COMMANDS, STARTED_BY_CONSOLE, InputError, 
 from desed_task.file_names import looked_up_from
 
 GPUS_REMEDY = "give 0 for the CPU, N for the N-th GPU, counted from 1, or mps for the GPU of a Mac"
-MPS = "mps"
+DEVICES_REMEDY = (
+    "give the number of devices, all, or different GPUs counted from 1, such as 1,3 (--gpus 0 is "
+    "the CPU)"
+)
+MPS, ALL_DEVICES = "mps", "all"
 DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
 
 
@@ -83,14 +87,51 @@ def add_weights(
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:
-    """Add `--gpus` for `local.cli.devices.choose_device`."""
-    parser.add_argument(
+    """Add `--gpus`, `--devices` and `--num_nodes` for `local.cli.devices`."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--gpus",
         "--gpu",
         type=gpu_number,
         metavar="N",
         help="0: the CPU; N: the N-th GPU; mps: that of a Mac (default: the first)",
     )
+    add_devices(parser, choice)
+
+
+def add_devices(
+    parser: argparse.ArgumentParser, choice: argparse._MutuallyExclusiveGroup | None = None
+) -> None:
+    """Add `--devices` and `--num_nodes`.
+
+    Args:
+        parser: the command's.
+        choice: group of flags that exclude `--devices`.
+    """
+    (choice or parser).add_argument(
+        "--devices",
+        type=device_words,
+        metavar="N",
+        help="processes to compute with, one per GPU: the first N GPUs, all, or a list such as 1,3 "
+        "(counted from 1); without a GPU, N processes on the CPU (default: one)",
+    )
+    parser.add_argument(
+        "--num_nodes",
+        type=positive_int,
+        metavar="M",
+        help="machines that compute together, each with --devices (default: 1; torchrun and SLURM "
+        "say so themselves)",
+    )
+
+
+def device_words(text: str) -> str:
+    """A number of devices above 0, all, or the numbers of several GPUs, counted from 1."""
+    parts = [part.strip() for part in text.split(",")]
+    if parts == [ALL_DEVICES]:
+        return ALL_DEVICES
+    if all(part.isdecimal() and int(part) > 0 for part in parts) and len(set(parts)) == len(parts):
+        return ",".join(str(int(part)) for part in parts)
+    raise argparse.ArgumentTypeError(f"{text}: {DEVICES_REMEDY}")
 
 
 def gpu_number(text: str) -> str:

@@ -11,7 +11,7 @@ from local.cli.arguments import GPUS_REMEDY, MPS
 
 
 class Device(NamedTuple):
-    """Device arguments of Lightning's trainer."""
+    """Device arguments of Lightning's trainer, for one process."""
 
     accelerator: str  # "cpu", "gpu" or "mps"
     devices: int | list[int]
@@ -30,6 +30,11 @@ UNTRIED = "computing on this Mac's GPU (mps), on which the recipe has not been t
 ON_A_MAC = "computing on the CPU; {flag} mps uses this Mac's GPU, which has not been tried"
 
 
+def count_gpus() -> int:
+    """Number of GPUs that PyTorch can use; a Mac's does not count."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def choose_device(gpus: str | None) -> Device:
     """The device that `--gpus` asks for.
 
@@ -40,7 +45,7 @@ def choose_device(gpus: str | None) -> Device:
     Raises:
         InputError: the GPU does not exist, or the text is not a number.
     """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = count_gpus()
     if gpus is None:
         return Device("gpu", [0], "") if count else CPU._replace(notice=_on_cpu("--gpus"))
     if gpus.strip() == MPS:

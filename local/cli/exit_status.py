@@ -61,7 +61,21 @@ class StoppedError(Exception):
     """The user stopped the command; the message says how to resume."""
 
 
-def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+class ToldElsewhereError(Exception):
+    """Another process of the command says what ended it.
+
+    Args:
+        status: the exit status.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def run_command(
+    action: Callable[[argparse.Namespace], int], args: argparse.Namespace, *, computes: bool = True
+) -> int:
     """Run a command and print the error that ended it, if any, without passwords.
 
     Threads are set before (`local.cli.threads`), so PyTorch should be imported by `action`: within
@@ -70,6 +84,7 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     Args:
         action: the command; returns its exit status.
         args: its arguments; `threads`, if there, becomes the command's `ThreadChoice`.
+        computes: whether threads are set; not if it only starts the processes that compute.
 
     Returns:
         The exit status: that of `action`, 2 for wrong input or a place that cannot be written to,
@@ -81,6 +96,8 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     forget_warnings()
     _full_in_threads.clear()
     try:
+        if not computes:
+            return action(args)
         with threads_set(getattr(args, "threads", None)) as threads:
             status = action(argparse.Namespace(**{**vars(args), "threads": threads}))
             if _full_in_threads:
@@ -92,6 +109,8 @@ def run_command(action: Callable[[argparse.Namespace], int], args: argparse.Name
     except StoppedError as stop:
         print(_shown(str(stop)), file=sys.stderr)
         return EXIT_STOPPED
+    except ToldElsewhereError as told:
+        return told.status
     except Exception as error:
         text = _explained(error, args)
         if text is None:
@@ -130,12 +149,17 @@ def _full_disk(error: Exception, args: argparse.Namespace) -> DiskFullError | No
 
 
 def _full_text(full: DiskFullError, args: argparse.Namespace) -> str:
+    return f"{full}; free some space, then {resuming_hint(args)}"
+
+
+def resuming_hint(args: argparse.Namespace) -> str:
+    """`run the same command again to resume`, with the flag that makes it resume."""
     flags = [flag for name, flag in _RESUMING.items() if hasattr(args, name)]
     # A test or an evaluation has nothing to resume.
     if getattr(args, "test_from_checkpoint", None) or getattr(args, "eval_from_checkpoint", None):
         flags = []
     more = f" with {flags[0]}" if flags else ""
-    return f"{full}; free some space, then run the same command again{more} to resume"
+    return f"run the same command again{more} to resume"
 
 
 def accept_any_name() -> None:

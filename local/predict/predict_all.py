@@ -21,7 +21,7 @@ from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.parallel import Progress, progress_of
 from desed_task.postprocess import Threshold, class_thresholds
-from local.cli.devices import choose_device
+from local.cli.devices import Device
 from local.cli.exit_status import StoppedError
 from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
@@ -60,7 +60,7 @@ def open_detector(
     *,
     beats: str | None,
     role: str,
-    gpus: str | None,
+    device: Device,
     batch_size: int | None,
 ) -> SoundEventDetector:
     """Load the detector for the command's arguments.
@@ -70,20 +70,19 @@ def open_detector(
         checkpoint: the checkpoint of the networks.
         beats: file of BEATs weights; None for the one that the checkpoint names.
         role: "student" or "teacher".
-        gpus: see `local.cli.devices.choose_device`.
+        device: of this process.
         batch_size: windows at a time; None for the device's default.
 
     Raises:
         InputError: for unusable files or a missing GPU.
     """
-    chosen = choose_device(gpus)
-    if chosen.notice:
-        print(chosen.notice)
+    if device.notice:
+        print(device.notice)
     return SoundEventDetector.from_checkpoint(
         checkpoint,
         beats=beats,
         role=role,
-        device=chosen.torch_device,
+        device=device.torch_device,
         hop_s=config.predict.hop_s,
         batch_size=batch_size,
     )

@@ -1,0 +1,1 @@
+"""The processes of a command: started, joined and ended."""

@@ -1,0 +1,118 @@
+"""The devices of a command's processes: `--devices`, beside `--gpus` or `--use_gpu`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import torch
+
+from desed_task.errors import InputError, count_of
+from local.cli.arguments import ALL_DEVICES, DEVICES_REMEDY, MPS
+from local.cli.devices import CPU, Device, choose_device, choose_torch_device, count_gpus
+from local.processes.world import World, world_here
+
+
+def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
+    """The device of this process.
+
+    Args:
+        args: arguments of the command: `gpus` or `use_gpu`, and `devices`.
+        world: this process among the command's; None to look.
+
+    Raises:
+        InputError: there is no such device, or processes and devices do not fit together.
+    """
+    world = world_here() if world is None else world
+    if not world.several:
+        return choose_device(getattr(args, "gpus", None))
+    count = _usable_gpus(args)
+    if not count:
+        how = f"computing on the CPU, in {count_of(world.size, 'process', 'processes')}"
+        return CPU._replace(notice=how)
+    if count == 1 and world.starter == "slurm":  # which shows each task its own GPU only
+        return Device("gpu", [0], "")
+    here = world.local_size
+    chosen = list(range(min(count, here))) if args.devices is None else _chosen(args.devices, count)
+    if len(chosen) != here:
+        asked = f"--devices {args.devices}" if args.devices else f"{count_of(count, 'GPU')}"
+        raise InputError(
+            f"{asked}: torchrun or SLURM has started {count_of(here, 'process', 'processes')} on "
+            "this machine; start one per GPU, and leave out --devices"
+        )
+    return Device("gpu", [chosen[world.local_rank]], "")
+
+
+def torch_device_of(args: argparse.Namespace) -> torch.device:
+    """The device of this process in PyTorch's terms, for a command with `--use_gpu`.
+
+    Raises:
+        InputError: as `device_of`.
+    """
+    world = world_here()
+    if not world.several:
+        return choose_torch_device(args.use_gpu)
+    device = device_of(args, world)
+    if device.notice:
+        print(device.notice)
+    return device.torch_device
+
+
+def processes_here(args: argparse.Namespace) -> int:
+    """Number of processes that a command starts on this machine.
+
+    Raises:
+        InputError: `--devices` names GPUs that do not exist.
+    """
+    count = _usable_gpus(args)
+    if count:
+        return len(_chosen(args.devices, count))
+    if args.devices in (None, ALL_DEVICES):
+        return 1
+    if "," in args.devices:
+        raise InputError(
+            f"--devices {args.devices}: PyTorch finds no GPU on this machine, so there is nothing "
+            "to choose from; give the number of processes on the CPU, such as --devices 2"
+        )
+    return int(args.devices)
+
+
+def _usable_gpus(args: argparse.Namespace) -> int:
+    """Number of GPUs that the processes may use; 0 for the CPU.
+
+    Raises:
+        InputError: for flags that name one device for several processes.
+    """
+    for name in ("gpus", "use_gpu"):
+        given = getattr(args, name, None)
+        if given == MPS:
+            raise InputError(f"--{name} {MPS}: a Mac's GPU takes one process; leave out --devices")
+        if name == "gpus" and given not in (None, "0"):
+            raise InputError(
+                f"--gpus {given}: names one GPU for several processes; leave it out, or choose "
+                "GPUs with --devices"
+            )
+        if given is False or given == "0":
+            return 0
+    count = count_gpus()
+    if getattr(args, "use_gpu", None) and not count:
+        choose_torch_device(True)  # refuses
+    return count
+
+
+def _chosen(devices: str | None, count: int) -> list[int]:
+    """GPUs that `--devices` names, counted from 0; the first one without it."""
+    if devices is None:
+        return [0]
+    if devices == ALL_DEVICES:
+        return list(range(count))
+    parts = [int(part) for part in devices.split(",")]
+    chosen = [part - 1 for part in parts] if len(parts) > 1 else list(range(parts[0]))
+    if max(chosen) >= count:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        limited = f", as CUDA_VISIBLE_DEVICES={visible}" if visible else ""
+        raise InputError(
+            f"--devices {devices}: this machine has {count_of(count, 'GPU')}{limited}; "
+            f"{DEVICES_REMEDY}"
+        )
+    return chosen
