@@ -1,7 +1,8 @@
 """Augmentation on the device: runs of zeros (time dropping, SpecAugment) and mixup.
 
 Random numbers come from a CPU generator that is passed in, so that a seed gives the same masks on
-every device; only the few numbers of a draw are copied to the device.
+every device; only the few numbers of a draw are copied to the device. If several processes share a
+batch, each draws the numbers of all rows and uses those of its own (`BatchShare`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,34 @@ MIXUP_GROUPS: Final = (
 )
 
 
+class BatchShare(NamedTuple):
+    """The rows of a batch that this process has: every `step`-th one from `first` on.
+
+    Attributes:
+        first: number of the first row in the batch of all processes.
+        step: distance of the rows, which is the number of processes.
+        n_rows: rows of all processes; None if this one has the whole batch.
+    """
+
+    first: int = 0
+    step: int = 1
+    n_rows: int | None = None
+
+    def total(self, n_own: int) -> int:
+        """Rows of all processes, of which this one has `n_own`."""
+        return n_own if self.n_rows is None else self.n_rows
+
+    def own(self, of_all: Tensor, dim: int = 0) -> Tensor:
+        """Of a value for each row of all processes along `dim`, those of the own rows."""
+        if self.n_rows is None:
+            return of_all
+        index = [slice(None)] * dim + [slice(self.first, None, self.step)]
+        return of_all[tuple(index)]
+
+
+WHOLE_BATCH: Final = BatchShare()
+
+
 def zero_runs(
     x: Tensor,
     dim: int,
@@ -34,6 +63,7 @@ def zero_runs(
     share: float,
     scope: RunScope,
     generator: Generator | None = None,
+    rows: BatchShare = WHOLE_BATCH,
 ) -> Tensor:
     """Zero one run along `dim` in every row, its length from U(0, min(longest, int(share * size))).
 
@@ -49,13 +79,17 @@ def zero_runs(
         scope: "batch" draws one run for all rows, as torchaudio did up to 2.0 and therefore the
             published training; "clip" draws one per row.
         generator: CPU generator; torch's default one if None.
+        rows: which rows of a batch x has.
     """
     size = x.shape[dim]
     limit = min(longest, int(share * size))
     if limit <= 0:
         return x
-    n_runs = 1 if scope == "batch" else x.shape[0]
-    uniform = _moved(torch.rand(2, n_runs, 1, generator=generator), x.device)
+    n_runs = 1 if scope == "batch" else rows.total(x.shape[0])
+    drawn = torch.rand(2, n_runs, 1, generator=generator)
+    if scope == "clip":
+        drawn, n_runs = rows.own(drawn, 1), x.shape[0]
+    uniform = _moved(drawn, x.device)
     length = uniform[0] * limit
     start = (uniform[1] * (size - length)).floor()
     step = torch.arange(size, device=x.device)
@@ -124,8 +158,12 @@ class Mixup:
         target: Tensor,
         source: Tensor,
         generator: Generator | None = None,
+        rows: BatchShare = WHOLE_BATCH,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Mix the three tensors of a batch with the given probability.
+
+        Processes that share a batch mix the same batches with the same shares, each among its own
+        rows.
 
         Args:
             mel: (batch, mel, frame) magnitudes, before the decibel step.
@@ -133,23 +171,29 @@ class Mixup:
             target: (batch, class, frame) in [0, 1].
             source: (batch,) of Source.
             generator: CPU generator; torch's default one if None.
+            rows: which rows of a batch these are.
 
         Returns:
             mel, embedding and target; new tensors if mixed, otherwise those given.
         """
         if torch.rand((), generator=generator).item() >= self.probability:
             return mel, embedding, target
-        drawn = draw_mixup(source, self.alpha, generator)
+        drawn = draw_mixup(source, self.alpha, generator, rows)
         mel, target = drawn.blend(mel), drawn.label(target, self.labels)
         if embedding is None or not embedding.numel():
             return mel, embedding, target
         if self.draw == "independent":
-            drawn = draw_mixup(source, self.alpha, generator)
+            drawn = draw_mixup(source, self.alpha, generator, rows)
             target = drawn.label(target, self.labels)
         return mel, drawn.blend(embedding), target
 
 
-def draw_mixup(source: Tensor, alpha: float, generator: Generator | None = None) -> MixupDraw:
+def draw_mixup(
+    source: Tensor,
+    alpha: float,
+    generator: Generator | None = None,
+    rows: BatchShare = WHOLE_BATCH,
+) -> MixupDraw:
     """Draw a permutation within each of MIXUP_GROUPS and a share from Beta(alpha, alpha) per group.
 
     Runs on the device of `source` without synchronising with it.
@@ -158,8 +202,9 @@ def draw_mixup(source: Tensor, alpha: float, generator: Generator | None = None)
         source: (batch,) of Source.
         alpha: both parameters of the Beta distribution.
         generator: CPU generator.
+        rows: which rows of a batch these are.
     """
-    shuffled = torch.randperm(len(source), generator=generator)
+    shuffled = _shuffled(len(source), generator, rows)
     # Beta(a, a) = X / (X + Y) with X, Y ~ Gamma(a); float64, as both are often near zero.
     gamma = torch.full((len(MIXUP_GROUPS), 2), alpha, dtype=torch.float64)
     gamma = torch._standard_gamma(gamma, generator=generator)
@@ -176,6 +221,18 @@ def draw_mixup(source: Tensor, alpha: float, generator: Generator | None = None)
         share=_moved(shares, device)[group],
         mixed=group < len(MIXUP_GROUPS),
     )
+
+
+def _shuffled(n_rows: int, generator: Generator | None, rows: BatchShare) -> Tensor:
+    """A permutation of the own rows: the order in which one of all rows has them."""
+    of_all = torch.randperm(rows.total(n_rows), generator=generator)
+    if rows.n_rows is None:
+        return of_all
+    own = rows.own(torch.arange(len(of_all)))
+    number = torch.full_like(of_all, -1)
+    number[own] = torch.arange(n_rows)
+    of_own = number[of_all]
+    return of_own[of_own >= 0]
 
 
 def _group_of_source() -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from desed_task.batch import Source
+from desed_task.distributed.collectives import n_processes, summed
 from desed_task.nnet.CRNN import Detection, at_least_float32
 
 STRONG_SOURCES: Final = (Source.MAESTRO_REAL, Source.SYNTHETIC, Source.STRONG_REAL)
@@ -100,6 +101,9 @@ def detection_losses(
     Each term is the mean over its rows, all classes and frames; a term without rows is 0. Unknown
     classes have score and target 0, so that they add no loss.
 
+    If a batch is shared by several processes, the mean over the processes, of losses as of
+    gradients, is that over all rows of the batch; a process may have no row of a term.
+
     Args:
         student: scores of the student, with unknown classes masked.
         teacher: scores of the teacher, masked in the same way; no gradient flows into them.
@@ -118,18 +122,20 @@ def detection_losses(
         (compare(student.strong, teacher.strong.detach()), CONSISTENCY_SOURCES),
         (compare(student.weak, teacher.weak.detach()), CONSISTENCY_SOURCES),
     )
-    means = (_mean_of_rows(per_row, _rows_from(source, rows)) for per_row, rows in terms)
+    masks = [_rows_from(source, of_term) for _, of_term in terms]
+    counts = summed(torch.stack([rows.sum() for rows in masks])).clamp(min=1)
+    sums = (
+        per_row.masked_fill(~rows, 0.0).sum()
+        for (per_row, _), rows in zip(terms, masks, strict=True)
+    )
+    share = n_processes()
+    means = (share * total / count for total, count in zip(sums, counts, strict=True))
     return DetectionLosses.of(*means, weight=weight)
 
 
 def _rows_from(source: Tensor, sources: Collection[Source]) -> Tensor:
     """(batch,) bool, True for rows from one of `sources`."""
     return torch.stack([source == one for one in sources]).any(0)
-
-
-def _mean_of_rows(per_row: Tensor, rows: Tensor) -> Tensor:
-    """Mean of (batch,) over the rows marked True, 0 without any; no device synchronisation."""
-    return per_row.masked_fill(~rows, 0.0).sum() / rows.sum().clamp(min=1)
 
 
 def _bce(scores: Tensor, target: Tensor) -> Tensor:

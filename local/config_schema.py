@@ -79,6 +79,8 @@ class Training(StrictModel):
         24,
     )
     """Rows per batch: MAESTRO real, synthetic, strong real + synthetic, weak, unlabelled."""
+    batch_scope: Literal["total", "process"] = "total"
+    """Whether these are the rows of all processes together, or of each process."""
     batch_size_val: PositiveInt = 24
     const_max: float = Field(default=2.0, ge=0)
     """Final weight of the consistency loss."""

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from desed_task.checkpoints.safe_load import load_safely
+from desed_task.distributed.collectives import process_rank, told_by_first
 from local.checkpoints.initial_weights import (
     as_begun,
     check_origin,
@@ -115,7 +116,9 @@ def _begin(
     begun = begun_run(log_dir, config, fast_dev_run=fast) if auto else None
     with _run_folder(config, options, begun, alone=auto) as folder:
         loader, digests = data.train_dataloader, data.digests("fit")
-        prepare_scaler(module.mel_spec, module.scaler, loader, config, digests)
+        if process_rank() == 0:
+            prepare_scaler(module.mel_spec, module.scaler, loader, config, digests)
+        module.scaler.load_state_dict(told_by_first(module.scaler.state_dict()))
         _train_and_test(config, options, folder, callbacks, data, module, None, test=test)
     return folder
 
@@ -142,7 +145,8 @@ def _resume(
     options = options._replace(facts={"resumed": found.record(checkpoint)})
     with _run_folder(config, options, place, alone=auto) as folder:
         if place is None:
-            checkpoint = take_along(checkpoint, found, folder)
+            first = process_rank() == 0
+            checkpoint = told_by_first(take_along(checkpoint, found, folder) if first else Path())
         _train_and_test(config, options, folder, callbacks, data, module, checkpoint, test=test)
     return folder
 
@@ -235,7 +239,12 @@ def _run_folder(
         options: where it lies.
         continued: folder of the run that is continued; None for a new one.
         alone: refuse to start beside a process with the same configuration.
+
+    The first process of several makes it and holds it for all.
     """
+    if process_rank() > 0:
+        yield told_by_first(Path())
+        return
     if continued is not None:
         check_log_dir(continued)
         place = hold_run(continued)
@@ -246,7 +255,7 @@ def _run_folder(
     with place as folder:
         # Lightning writes it only if it is missing, and not atomically.
         (folder / "hparams.yaml").unlink(missing_ok=True)
-        yield folder
+        yield told_by_first(folder)
 
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
@@ -297,6 +306,8 @@ def _test(
     with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
+    if process_rank() > 0:
+        return
     print(f"run folder: {folder}")
     if "tensorboard" in module.config.logging.loggers:
         print(f"look at it with: tensorboard --logdir {folder.parent}")

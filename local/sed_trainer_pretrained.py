@@ -15,9 +15,10 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from desed_task.augment import Mixup
+from desed_task.augment import WHOLE_BATCH, BatchShare, Mixup
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.spec import SPEC_KEY
+from desed_task.distributed.collectives import summed
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
@@ -77,11 +78,13 @@ class SEDTask4(pl.LightningModule):
         """Mel -> mixup -> student and teacher -> losses."""
         mel, embedding, target = self.mel_spec(batch.waveform), batch.embedding, batch.target
         if self.mixup is not None:
-            mel, embedding, target = self.mixup(mel, embedding, target, batch.source, self.draws)
+            mixed = self.mixup(mel, embedding, target, batch.source, self.draws, self.rows)
+            mel, embedding, target = mixed
         features = self.scaler(self.mel_spec.to_db(mel))
-        student = self.sed_student(features, embedding, batch.known, generator=self.draws)
+        draws = {"generator": self.draws, "rows": self.rows}
+        student = self.sed_student(features, embedding, batch.known, **draws)
         with torch.no_grad():
-            teacher = self.sed_teacher(features, embedding, batch.known, generator=self.draws)
+            teacher = self.sed_teacher(features, embedding, batch.known, **draws)
         losses = detection_losses(
             student,
             teacher,
@@ -94,10 +97,28 @@ class SEDTask4(pl.LightningModule):
         self._log_losses(losses, len(batch.clip_id))
         return losses.loss
 
+    @property
+    def rows(self) -> BatchShare:
+        """The rows of a training batch that this process has."""
+        training, n_processes = self.config.training, self.trainer.world_size
+        if n_processes == 1 or training.batch_scope == "process":
+            return WHOLE_BATCH
+        return BatchShare(self.global_rank, n_processes, sum(training.batch_size))
+
     def on_train_batch_start(self, batch: SedBatch, batch_idx: int) -> None:
-        """Make mixup and masks depend only on seed, process, epoch and batch."""
-        place = (self.config.training.seed, self.global_rank, self.current_epoch, batch_idx)
-        self.draws.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        """Make random numbers depend only on seed, epoch and batch, and in several processes on
+        the process; processes that share a batch draw mixup and masks together.
+        """
+        rank, place = self.global_rank, (self.current_epoch, batch_idx)
+        shares = self.rows is not WHOLE_BATCH
+        self.draws.manual_seed(self._seed(0 if shares else rank, *place))
+        if self.trainer.world_size > 1:
+            # Dropout; so a training can be resumed with another number of processes.
+            torch.manual_seed(self._seed(rank, *place, 1))
+
+    def _seed(self, *place: int) -> int:
+        sequence = np.random.SeedSequence((self.config.training.seed, *place))
+        return int(sequence.generate_state(1)[0])
 
     def _consistency_weight(self) -> float:
         training = self.config.training
@@ -110,6 +131,11 @@ class SEDTask4(pl.LightningModule):
 
     def _log_losses(self, losses: DetectionLosses, batch_size: int) -> None:
         terms = losses._asdict()
+        if self.trainer.world_size > 1:
+            # The mean over the processes is that over the rows.
+            names = [name for name in terms if name != "weight"]
+            means = summed(torch.stack([terms[name].detach() for name in names]))
+            terms |= dict(zip(names, means / self.trainer.world_size, strict=True))
         self.log("train/weight", terms.pop("weight"), batch_size=batch_size)
         self.log("train/lr", self.lr_schedulers().get_last_lr()[0], batch_size=batch_size)
         loss = terms.pop("loss")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -10,13 +11,14 @@ from torch.utils.data import Sampler
 from desed_task.dataio.datasets import ItemKey
 from desed_task.errors import InputError, count_of
 
+BatchScope = Literal["total", "process"]
+
 
 class QuotaBatchSampler(Sampler[list[ItemKey]]):
     """Draws each batch's rows from several sets, without replacement within an epoch.
 
     Draws depend on (seed, epoch) alone, so a resumed run gets the same batches as an uninterrupted
-    one. All processes draw the same order; process r takes every batch whose
-    number is r modulo the number of processes.
+    one. All processes draw the same order, and take disjoint rows of it in equally many steps.
 
     Args:
         lengths: set name -> number of clips, in the order of the sets in a `JoinedDataset`.
@@ -24,9 +26,14 @@ class QuotaBatchSampler(Sampler[list[ItemKey]]):
         seed: seed of all draws.
         rank: this process.
         world_size: processes.
+        scope: what quotas count. "total": the rows of all processes in a step; process r takes
+            those whose number in the batch is r modulo the number of processes, so that neither
+            their number nor that of a set differs by more than 1. "process": the rows of each
+            process; process r takes every batch whose number is r modulo their number.
 
     Raises:
-        InputError: if a set has fewer clips than one batch of every process takes.
+        InputError: if a set has fewer clips than one step takes, or a batch fewer rows than there
+            are processes.
     """
 
     def __init__(
@@ -37,8 +44,9 @@ class QuotaBatchSampler(Sampler[list[ItemKey]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        scope: BatchScope = "total",
     ) -> None:
-        problems = quota_problems(lengths, quotas, world_size)
+        problems = quota_problems(lengths, quotas, world_size, scope)
         if problems:
             raise InputError.collect(problems)
         self.lengths = tuple(lengths.values())
@@ -46,6 +54,7 @@ class QuotaBatchSampler(Sampler[list[ItemKey]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.scope = scope
         self.epoch = 0
 
     @property
@@ -58,8 +67,9 @@ class QuotaBatchSampler(Sampler[list[ItemKey]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
+        taken = self.world_size if self.scope == "process" else 1
         return min(
-            length // (quota * self.world_size)
+            length // (quota * taken)
             for length, quota in zip(self.lengths, self.quotas, strict=True)
         )
 
@@ -67,22 +77,55 @@ class QuotaBatchSampler(Sampler[list[ItemKey]]):
         generator = np.random.default_rng((self.seed, self.epoch))
         orders = [generator.permutation(length) for length in self.lengths]
         starts = np.cumsum((0, *self.lengths[:-1]))
-        for step in range(self.rank, len(self) * self.world_size, self.world_size):
+        each = self.scope == "process"
+        first, apart = (self.rank, self.world_size) if each else (0, 1)
+        for step in range(first, len(self) * apart, apart):
             batch: list[ItemKey] = []
             for order, start, quota in zip(orders, starts, self.quotas, strict=True):
                 for index in order[step * quota : (step + 1) * quota] + start:
                     batch.append(ItemKey(int(index), (self.seed, self.epoch, int(index))))
-            yield batch
+            yield batch if each else batch[self.rank :: self.world_size]
 
 
 def quota_problems(
-    lengths: Mapping[str, int], quotas: Sequence[int], world_size: int = 1
+    lengths: Mapping[str, int],
+    quotas: Sequence[int],
+    world_size: int = 1,
+    scope: BatchScope = "total",
 ) -> list[str]:
-    """A message for each set that is too small for one batch."""
-    return [
+    """A message for each set that is too small for one step, and one for too many processes."""
+    each = scope == "process" and world_size > 1
+    times = world_size if each else 1
+    problems = [
         f"training.batch_size: {count_of(quota, 'row')} of {name}"
-        + (f" for each of {world_size} processes" if world_size > 1 else "")
+        + (f" for each of {world_size} processes" if each else "")
         + f", but the set has {count_of(length, 'clip')}; lower the quota or add clips"
         for (name, length), quota in zip(lengths.items(), quotas, strict=True)
-        if quota * world_size > length
+        if quota * times > length
     ]
+    if scope == "total" and sum(quotas) < world_size:
+        problems.append(
+            f"training.batch_size: {count_of(sum(quotas), 'row')} in a batch for "
+            f"{count_of(world_size, 'process', 'processes')}, each of which needs one; start "
+            "fewer, or raise the quotas"
+        )
+    return problems
+
+
+def batches_in_order(
+    n_items: int, batch_size: int, *, rank: int = 0, world_size: int = 1
+) -> list[list[int]]:
+    """A process's share of the batches of items 0, 1, ...: every `world_size`-th one.
+
+    They are the batches that a single process has, as the last bits of a clip's scores depend on
+    the size of its batch. A process without any takes the first one again.
+
+    Args:
+        n_items: number of items.
+        batch_size: items of a batch; the last one may have fewer.
+        rank: this process.
+        world_size: processes.
+    """
+    starts = range(0, n_items, batch_size)
+    own = starts[rank::world_size] or starts[:1]
+    return [list(range(start, min(start + batch_size, n_items))) for start in own]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -29,6 +30,15 @@ def summed(x: Tensor) -> Tensor:
     if _together():
         dist.all_reduce(x)
     return x
+
+
+def tensors_of_all(x: Tensor) -> Tensor:
+    """A tensor of every process, of one shape, as (process, ...); no gradient flows through."""
+    if not _together():
+        return x.unsqueeze(0)
+    parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.stack(parts)
 
 
 def gathered(value: Value) -> list[Value]:

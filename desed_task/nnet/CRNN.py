@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor, nn
 
-from desed_task.augment import RunScope, zero_runs
+from desed_task.augment import WHOLE_BATCH, BatchShare, RunScope, zero_runs
 from desed_task.errors import InputError, count_of
 from desed_task.nnet import fusion
 from desed_task.nnet.CNN import CNN, CNNArguments
@@ -16,6 +16,9 @@ from desed_task.nnet.RNN import BidirectionalGRU
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+# Generator of the masks, and the rows of the batch that they are drawn for.
+_Draws = tuple[Generator | None, BatchShare]
 
 MASKED_LOGIT: Final = -1e30
 LEAST_ATTENTION: Final = 1e-7
@@ -116,6 +119,7 @@ class CRNN(nn.Module):
         classes_mask: Tensor | None = None,
         pad_mask: Tensor | None = None,
         generator: Generator | None = None,
+        rows: BatchShare = WHOLE_BATCH,
     ) -> Detection:
         """Scores of a batch of clips.
 
@@ -126,6 +130,7 @@ class CRNN(nn.Module):
             classes_mask: (batch, class) bool, True for known classes; the others score 0.
             pad_mask: (batch, 1, pooled frame) bool, True where a clip is padding.
             generator: CPU generator of the masks drawn in training.
+            rows: which rows of a batch these are, if several processes share it.
 
         Raises:
             InputError: for other mel bands or embeddings than the network was built for.
@@ -136,31 +141,32 @@ class CRNN(nn.Module):
                 f"{count_of(self.cnn.n_mels, 'band')} that net.pooling reduces to one; set "
                 "feats.n_mels to it"
             )
-        x = self.cnn(self._masked(mel.transpose(1, 2), generator).unsqueeze(1))
+        draws = (generator, rows)
+        x = self.cnn(self._masked(mel.transpose(1, 2), draws).unsqueeze(1))
         x = x.squeeze(-1).transpose(1, 2)  # (batch, frame, channel)
-        x = self.dropout(self.rnn(self._fused(x, embeddings, generator)))
+        x = self.dropout(self.rnn(self._fused(x, embeddings, draws)))
         return self._heads(x, classes_mask, pad_mask)
 
-    def _masked(self, mel: Tensor, generator: Generator | None) -> Tensor:
+    def _masked(self, mel: Tensor, draws: _Draws) -> Tensor:
         """SpecAugment of (batch, frame, mel) in training."""
         if not self.training:
             return mel
-        mel = zero_runs(mel, 1, *self.mask_time, self.run_scope, generator)
-        return zero_runs(mel, 2, *self.mask_bands, self.run_scope, generator)
+        mel = zero_runs(mel, 1, *self.mask_time, self.run_scope, *draws)
+        return zero_runs(mel, 2, *self.mask_bands, self.run_scope, *draws)
 
-    def _fused(self, x: Tensor, embeddings: Tensor | None, generator: Generator | None) -> Tensor:
+    def _fused(self, x: Tensor, embeddings: Tensor | None, draws: _Draws) -> Tensor:
         """Time dropping of both streams (batch, frame, feature), then their joint projection."""
         if not self.embedding_size:
-            dropped: Tensor = self.dropout(self._time_dropped(x, generator))
+            dropped: Tensor = self.dropout(self._time_dropped(x, draws))
             return dropped
         embeddings = fusion.check_embeddings(embeddings, self.embedding_size, self.aggregation_type)
         streams = (x, self._aligned(embeddings, x.shape[1]).to(x.dtype))
-        joined = torch.cat([self._time_dropped(stream, generator) for stream in streams], dim=-1)
+        joined = torch.cat([self._time_dropped(stream, draws) for stream in streams], dim=-1)
         fused: Tensor = self.cat_tf(self.dropout(joined))
         return fused
 
-    def _time_dropped(self, x: Tensor, generator: Generator | None) -> Tensor:
-        return zero_runs(x, 1, *self.drop_step, self.run_scope, generator) if self.training else x
+    def _time_dropped(self, x: Tensor, draws: _Draws) -> Tensor:
+        return zero_runs(x, 1, *self.drop_step, self.run_scope, *draws) if self.training else x
 
     def _aligned(self, embeddings: Tensor, n_frames: int) -> Tensor:
         """(batch, feature, token) -> (batch, frame, feature) by the chosen aggregation."""

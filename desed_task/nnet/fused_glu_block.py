@@ -18,9 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from desed_task.distributed.collectives import summed
 from desed_task.kernels.layout import Dropout, Piece, Pooling
 from desed_task.kernels.pieces import run_pieces
 from desed_task.nnet.dropout import dropped_levels, kept_scale, new_seed
+from desed_task.nnet.synced_norm import (
+    Moments,
+    SyncedBatchNorm2d,
+    of_all_processes,
+    track_moments,
+)
 
 # Values of a piece: it and its linear map fit in 1 MiB, a usual cache of one core.
 PIECE: Final = 1 << 17
@@ -40,37 +47,43 @@ class FusedGluBlock(NamedTuple):
 
     def __call__(self, image: Tensor) -> Tensor:
         """(clip, frame, mel, channel) float32 on the CPU -> the same, pooled and contiguous."""
-        mean, variance = self._moments(image)
+        moments = self._moments(image)
         dropped = dropped_levels(self.dropout)
         seed = new_seed() if dropped else 0
         frames, bands = self.pooling.kernel_size  # type: ignore[misc]
-        settings = _Settings(self.norm.training, self.norm.eps, (frames, bands), dropped, seed)
+        settings = _Settings(
+            moments.n_values if self.norm.training else 0,
+            isinstance(self.norm, SyncedBatchNorm2d),
+            self.norm.eps,
+            (frames, bands),
+            dropped,
+            seed,
+        )
         learnt = (self.norm.weight, self.norm.bias, self.gate.weight, self.gate.bias)
         pooled: Tensor = _GatedPool.apply(  # type: ignore[no-untyped-call]
-            image, mean, variance, *learnt, settings
+            image, moments.mean, moments.variance, *learnt, settings
         )
         return pooled
 
-    def _moments(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (channel,) to normalise with: in training the batch's own."""
+    def _moments(self, image: Tensor) -> Moments:
+        """Moments to normalise with, float32: in training those of the batch."""
         norm = self.norm
-        running_mean, running_variance = norm.running_mean, norm.running_var
-        assert running_mean is not None and running_variance is not None
         if not norm.training:
-            return running_mean, running_variance
+            assert norm.running_mean is not None and norm.running_var is not None
+            return Moments(0, norm.running_mean, norm.running_var)
         with torch.no_grad():
-            mean, variance = channel_moments(image)
-            n_values = image[..., 0].numel()
-            running_mean.lerp_(mean, norm.momentum)  # type: ignore[arg-type]
-            unbiased = variance * (n_values / max(n_values - 1, 1))
-            running_variance.lerp_(unbiased, norm.momentum)  # type: ignore[arg-type]
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.add_(1)
-        return mean, variance
+            found = channel_moments(image)
+            if isinstance(norm, SyncedBatchNorm2d):
+                found = of_all_processes(found)
+            rounded = found._replace(
+                mean=found.mean.to(image.dtype), variance=found.variance.to(image.dtype)
+            )
+            track_moments(norm, rounded)
+        return rounded
 
 
-def channel_moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population variance (channel,) of (clip, frame, mel, channel), float32 on the CPU.
+def channel_moments(image: Tensor) -> Moments:
+    """Moments of the channels of (clip, frame, mel, channel), float32 on the CPU.
 
     Each piece is centred on its own mean and the sums are combined in float64 (Chan, Golub and
     LeVeque 1979), so that millions of values lose no digits.
@@ -84,15 +97,19 @@ def channel_moments(image: Tensor) -> tuple[Tensor, Tensor]:
     weight = (n_frames / n_frames.sum())[:, None]
     means, squares = (np.stack(each) for each in zip(*found, strict=True))
     mean = (weight * means).sum(0)
-    within = squares.sum(0) / image[..., 0].numel()
+    n_values = image[..., 0].numel()
+    within = squares.sum(0) / n_values
     variance = within + (weight * (means - mean) ** 2).sum(0)
-    return torch.from_numpy(mean).to(image.dtype), torch.from_numpy(variance).to(image.dtype)
+    return Moments(n_values, torch.from_numpy(mean), torch.from_numpy(variance))
 
 
 class _Settings(NamedTuple):
     """Arguments that are not tensors."""
 
-    batch_moments: bool  # mean and variance follow from the image, which gradients must know
+    # Values of a channel that mean and variance follow from, which gradients must know; 0 if they
+    # do not follow from the image.
+    n_values: int
+    synced: bool  # whether they are those of all processes
     eps: float
     window: tuple[int, int]  # of the pooling: frames, mel bands
     dropped: int  # probability of dropout in 2^-16
@@ -181,8 +198,8 @@ class _GatedPool(torch.autograd.Function):
         block = _Block(image, mean, variance, learnt, ctx.settings)
         grad_z = torch.empty_like(image)
         found = _sums(block, grad.contiguous(), grad_z)
-        if ctx.settings.batch_moments:
-            _through_moments(block, grad_z, found)
+        if ctx.settings.n_values:
+            _through_moments(block, grad_z, found, ctx.settings)
         else:
             grad_z.mul_(block.slope)
         return grad_z, None, None, found.gamma, found.beta, found.weight, found.bias, None
@@ -246,13 +263,16 @@ def _sums(block: _Block, above: Tensor, grad_z: Tensor) -> _Gradients:
     return _Gradients(*(one.to(image.dtype) for one in (gamma, beta, of_weight, bias)))
 
 
-def _through_moments(block: _Block, grad_z: Tensor, found: _Gradients) -> None:
+def _through_moments(block: _Block, grad_z: Tensor, found: _Gradients, settings: _Settings) -> None:
     """Turn the gradient of z into that of the image, whose moments normalised it; in place."""
     from desed_task.kernels import gated_pool
 
-    n_values = block.image[..., 0].numel()
-    along = -block.slope * block.inverse_deviation * found.gamma / n_values
-    constant = -block.slope * found.beta / n_values - along * block.mean
+    gamma, beta = found.gamma, found.beta
+    if settings.synced:
+        # The image changes the moments of all processes, and with them all their losses.
+        gamma, beta = summed(torch.stack([gamma, beta]))
+    along = -block.slope * block.inverse_deviation * gamma / settings.n_values
+    constant = -block.slope * beta / settings.n_values - along * block.mean
     gradient, alongs, constants = _flat(grad_z), block.repeated(along), block.repeated(constant)
     run_pieces(
         lambda piece: gated_pool.through_moments(

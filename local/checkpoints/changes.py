@@ -44,7 +44,14 @@ class Rule(NamedTuple):
 
 _FIXED: Final = {
     "training": (
-        *("batch_size", "accumulate_batches", "const_max", "gradient_clip", "ema_factor"),
+        *(
+            "batch_size",
+            "batch_scope",
+            "accumulate_batches",
+            "const_max",
+            "gradient_clip",
+            "ema_factor",
+        ),
         *("self_sup_loss", "mixup", "mixup_prob", "mixup_draw"),
     ),
     "split": ("weak_split", "maestro_split", "seed"),

@@ -12,14 +12,15 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from desed_task.batch import SedBatch, collate
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_dataset import PackedBatches
-from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
+from desed_task.dataio.sampler import QuotaBatchSampler, batches_in_order, quota_problems
+from desed_task.distributed.collectives import n_processes
 from desed_task.errors import InputError
 from local import corpora
 from local.classes_dict import apply_aliases
@@ -222,7 +223,9 @@ class SedDataModule(pl.LightningDataModule):
             quotas = dict(zip(lengths, self.config.training.batch_size, strict=True))
             # Empty sets have been reported above.
             lengths = {name: length for name, length in lengths.items() if length}
-            problems += quota_problems(lengths, [quotas[name] for name in lengths])
+            world = self.trainer.world_size if self.trainer else n_processes()
+            found = [quotas[name] for name in lengths]
+            problems += quota_problems(lengths, found, world, self.config.training.batch_scope)
         return problems
 
     def prepare_data(self) -> None:
@@ -244,7 +247,7 @@ class SedDataModule(pl.LightningDataModule):
                 self.config,
                 self.grid,
                 strategy.root_device,
-                n_processes=len(getattr(strategy, "parallel_devices", None) or [None]),
+                n_processes=int(getattr(strategy, "num_processes", 1)),
                 tell=self.trainer.is_global_zero,
                 current=self._current_packs,
             )
@@ -302,6 +305,7 @@ class SedDataModule(pl.LightningDataModule):
             seed=self.config.training.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
+            scope=self.config.training.batch_scope,
         )
         # Workers are given their first batches before Lightning sets the epoch.
         sampler.set_epoch(self.first_epoch)
@@ -352,16 +356,15 @@ class SedDataModule(pl.LightningDataModule):
         )
 
     def _in_order(self, *parts: LoadedCorpus) -> DataLoader[SedBatch]:
-        """A loader of every clip once; distributed sampling repeats rows to even out processes."""
+        """A loader of every clip once, or of this process's share of the batches."""
         dataset = self._joined(*(part for part in parts if part.clip_ids), scored=True)
-        trainer = self.trainer
-        sampler: DistributedSampler[SedBatch] | None = None
-        if trainer is not None and trainer.world_size > 1:
-            sampler = DistributedSampler(
-                dataset, trainer.world_size, trainer.global_rank, shuffle=False
-            )
-        batch_size = self.config.training.batch_size_val
-        return self._loader(dataset, {"batch_size": batch_size, "sampler": sampler})
+        trainer, batch_size = self.trainer, self.config.training.batch_size_val
+        if trainer is None or trainer.world_size == 1:
+            return self._loader(dataset, {"batch_size": batch_size})
+        share = batches_in_order(
+            len(dataset), batch_size, rank=trainer.global_rank, world_size=trainer.world_size
+        )
+        return self._loader(dataset, {"batch_sampler": share})
 
     def _loader(self, joined: JoinedDataset, order: dict[str, Any]) -> DataLoader[SedBatch]:
         workers, trainer = self.config.training.num_workers, self.trainer

@@ -8,6 +8,7 @@ all processes meet, such as a wrong value, is printed by the first one alone.
 from __future__ import annotations
 
 import datetime
+import gc
 import io
 import os
 import platform
@@ -23,6 +24,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions keep the group that exists when they are defined, for good: imported later, by
+# DistributedDataParallel, they would keep alive what has been left. The threads of gloo would then
+# meet the end of the interpreter, which ends a thread that wants to release a Python object in a
+# way that C++ answers with "terminate called without an active exception".
+import torch.distributed.nn
 
 from desed_task.distributed.collectives import gathered
 from desed_task.errors import InputError
@@ -210,9 +217,11 @@ def joined(world: World, device: torch.device) -> Iterator[Group]:
 
 
 def leave() -> None:
-    """Leave the group, when all processes are done."""
+    """Leave the group, when all processes are done, and end its threads."""
     with suppress(RuntimeError):
         dist.destroy_process_group()
+    # What it is released by may be part of a cycle, as Lightning's trainer is.
+    gc.collect()
 
 
 def _end_with(process: int) -> None:

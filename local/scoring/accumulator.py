@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_f1_score
 
 from desed_task.audio.windows import Span, WindowGrid
 from desed_task.batch import SedBatch, Source
+from desed_task.distributed.collectives import gathered_by_first, process_rank, told_by_first
 from desed_task.evaluation.scores import FrameScores, Scores
 from desed_task.inference.overlap_add import OverlapAdd
 from desed_task.labels import FrameGrid, Vocabulary
@@ -38,6 +38,8 @@ RowArray = NDArray[np.float32]
 
 class ScoreAccumulator:
     """Student and teacher scores of one epoch over a validation, test or evaluation set.
+
+    If several processes have scored it, the first one gathers the scores and computes the metrics.
 
     Args:
         config: the configuration; gives median filters, label grid and parts of val/obj_metric.
@@ -76,6 +78,19 @@ class ScoreAccumulator:
             else:
                 self._strong[role, Source(source)].add(of_rows[0], strong[rows], of_rows[1])
 
+    def gather(self, sources: Sequence[Source], *, weak: bool = False) -> None:
+        """Gather the scores of all processes in the first one; every process must call it.
+
+        Args:
+            sources: corpora with frame scores.
+            weak: whether there are clip scores, too.
+        """
+        for role in ROLES:
+            for source in sources:
+                self._strong[role, source].collect()
+            if weak:
+                self._weak[role].collect()
+
     def scores(self, role: str, source: Source) -> Scores:
         """Unfiltered scores of all clips of a corpus."""
         return self._strong[role, source].scores()
@@ -87,11 +102,15 @@ class ScoreAccumulator:
         return self._smoothed[role, source]
 
     def validation_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
-        """Metric name -> value for both networks, and val/obj_metric.
+        """Metric name -> value for both networks, and val/obj_metric; collective.
 
         Args:
             truths: truth of the DESED and the MAESTRO part; see `SedDataModule.truths`.
         """
+        self.gather([truth.source for truth in truths], weak=True)
+        return told_by_first(self._validation_metrics(truths) if process_rank() == 0 else {})
+
+    def _validation_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
         desed, maestro = truths
         metrics: dict[str, float] = {}
         training = self.config.training
@@ -112,11 +131,15 @@ class ScoreAccumulator:
         return metrics
 
     def test_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
-        """Metric name -> value for both networks.
+        """Metric name -> value for both networks; collective.
 
         Args:
             truths: see `validation_metrics`.
         """
+        self.gather([truth.source for truth in truths])
+        return told_by_first(self._test_metrics(truths) if process_rank() == 0 else {})
+
+    def _test_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
         self.reports = {role: self._test_reports(role, truths) for role in ROLES}
         return {
             name: value
@@ -202,11 +225,12 @@ class RowCollector:
     def collect(self) -> tuple[tuple[str, ...], RowArray]:
         """The distinct whole clips of all processes, sorted, and their rows (clip, *row_shape).
 
-        The first call after `add` is collective: every process must make it.
+        The first call after `add` is collective: every process must make it, and only the first
+        one gets any.
         """
         if self._whole is None:
             names, rows = _gather(self._names, self._stacked())
-            # Distributed samplers repeat rows so that all processes have equally many.
+            # A process may have scored a batch of another one, to have any.
             first = {name: row for row, name in reversed(list(enumerate(names)))}
             clip_ids = sorted(name.clip_id for name in first if name.span is None)
             self._whole = tuple(clip_ids), rows[[first[_Row(one, None)] for one in clip_ids]]
@@ -285,9 +309,9 @@ def _order(name: _Row) -> tuple[str, int]:
     return name.clip_id, -1 if name.span is None else name.span.first
 
 
-def _gather(clip_ids: list[_Row], rows: RowArray) -> tuple[list[_Row], RowArray]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return clip_ids, rows
-    parts: list[tuple[list[_Row], RowArray]] = [([], rows)] * dist.get_world_size()
-    dist.all_gather_object(parts, (clip_ids, rows))
-    return [name for names, _ in parts for name in names], np.concatenate([p[1] for p in parts])
+def _gather(names: list[_Row], rows: RowArray) -> tuple[list[_Row], RowArray]:
+    """Those of all processes in the first one, nothing in the others."""
+    parts = gathered_by_first((names, rows))
+    if not parts:
+        return [], rows[:0]
+    return [name for own, _ in parts for name in own], np.concatenate([own for _, own in parts])

@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 import torch
 
 from desed_task.checkpoints.safe_load import load_safely
+from desed_task.distributed.collectives import n_processes, told_by_first
+from desed_task.errors import InputError, count_of
 from local.checkpoints.resume import ASKED_KEY, THREADS_KEY, asked_precision
 from local.cli.precision import usable_precision
 from local.cli.threads import ThreadChoice, resumed_threads
 from local.config import RecipeConfig
 
 _WHAT = "training.precision"
+# In checkpoints and run.yaml: number of processes, if there were several.
+PROCESSES_KEY = "processes"
 
 
 class Computation(NamedTuple):
@@ -32,7 +36,9 @@ class Computation(NamedTuple):
     def record(self) -> dict[str, Any]:
         """What run.yaml and checkpoints keep of it, with the number of threads."""
         used = str(self.config.training.precision)
-        found = {THREADS_KEY: torch.get_num_threads(), "precision": used}
+        found: dict[str, Any] = {THREADS_KEY: torch.get_num_threads(), "precision": used}
+        if n_processes() > 1:
+            found[PROCESSES_KEY] = n_processes()
         return found if used == self.asked else {**found, ASKED_KEY: self.asked}
 
 
@@ -50,20 +56,22 @@ def computation_of(
     """
     stored = {} if checkpoint is None else load_safely(checkpoint)
     before = torch.get_num_threads()
-    number, lines = resumed_threads(threads, _threads_in(stored), before)
-    for line in lines:
+    began_with = _processes_in(stored)
+    alike = began_with == n_processes()
+    number, lines = resumed_threads(threads, _threads_in(stored) if alike else None, before)
+    for line in (*lines, *([] if alike or not stored else [_other_processes(config, began_with)])):
         print(line)
     torch.set_num_threads(number)
     try:
         # With its threads, as rates depend on them.
-        yield _settled(config, device, stored)
+        yield told_by_first(_settled(config, device, stored))
     finally:
         torch.set_num_threads(before)
 
 
 def with_usable_precision(config: RecipeConfig, device: str) -> RecipeConfig:
     """The configuration with a precision that the device computes with; says so if it differs."""
-    return _settled(config, device, {}).config
+    return told_by_first(_settled(config, device, {})).config
 
 
 def _settled(config: RecipeConfig, device: str, stored: dict[str, Any]) -> Computation:
@@ -89,3 +97,28 @@ def _threads_in(stored: dict[str, Any]) -> int | None:
     """The number of threads that a checkpoint was trained with; None if it is not known."""
     number = stored.get(THREADS_KEY)
     return number if type(number) is int and number > 0 else None
+
+
+def _processes_in(stored: dict[str, Any]) -> int:
+    """The number of processes that a checkpoint was trained with; one if it does not say."""
+    number = stored.get(PROCESSES_KEY, 1)
+    return number if type(number) is int and number > 0 else 1
+
+
+def _other_processes(config: RecipeConfig, began_with: int) -> str:
+    """A line about a training that is resumed with another number of processes.
+
+    Raises:
+        InputError: its batches would have another size.
+    """
+    here = n_processes()
+    if config.training.batch_scope == "process":
+        raise InputError(
+            f"training.batch_scope: process: this training began with "
+            f"{count_of(began_with, 'process', 'processes')}, and with {here} its batches would "
+            f"have another size; resume it with --devices {began_with}"
+        )
+    return (
+        f"processes: {here}, where this training began with {began_with}: dropout and the pairs of "
+        "mixup differ from those of an uninterrupted training"
+    )

@@ -56,6 +56,9 @@ class ResultWriter(Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write `metrics_test/{student,teacher}/...`, then results.json."""
         accumulator, data = pl_module.score_accumulator, trainer.datamodule
+        folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
+        if not trainer.is_global_zero:
+            return
         stored = {
             (role, truth.source): (
                 accumulator.scores(role, truth.source),
@@ -64,9 +67,6 @@ class ResultWriter(Callback):
             for role in ROLES
             for truth in data.truths("test")
         }
-        folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
-        if not trainer.is_global_zero:
-            return
         writer = tensorboard_writer(trainer)
         # Compressing scores takes as long as drawing, and the interpreter's lock is free meanwhile.
         with ThreadPoolExecutor(2) as pool:
@@ -202,17 +202,18 @@ class ScoreWriter(Callback):
         """
         accumulator: ScoreAccumulator = pl_module.score_accumulator
         folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
+        accumulator.gather([Source.EVALUATION])
+        if not trainer.is_global_zero:
+            return
         durations_s = _durations(trainer)
         for role in ROLES:
             found = (
                 accumulator.scores(role, Source.EVALUATION),
                 accumulator.smoothed(role, Source.EVALUATION),
             )
-            if trainer.is_global_zero:
-                for kind, scores in zip(SCORE_KINDS, found, strict=True):
-                    write_score_tables(score_folder(folder, role, kind), scores, durations_s)
-        if trainer.is_global_zero:
-            write_json_atomic(folder / EVALUATION_FILE, {"clips": durations_s})
+            for kind, scores in zip(SCORE_KINDS, found, strict=True):
+                write_score_tables(score_folder(folder, role, kind), scores, durations_s)
+        write_json_atomic(folder / EVALUATION_FILE, {"clips": durations_s})
 
 
 def _durations(trainer: pl.Trainer) -> dict[str, float]:

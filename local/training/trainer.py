@@ -18,6 +18,7 @@ from local.cli.devices import CPU, Device
 from local.cli.progress import progress_bar
 from local.cli.threads import ThreadChoice
 from local.config import RecipeConfig
+from local.processes.strategy import process_arguments
 from local.training.callbacks import EarlyStop, RandomStates, RunDescription
 from local.training.checkpoint_files import AtomicCheckpoints
 from local.training.energy import EnergyMeter
@@ -64,13 +65,15 @@ def make_trainer(
     on_gpu = options.device.accelerator == "gpu"
     rough = training.precision == "tf32" and on_gpu
     torch.set_float32_matmul_precision("high" if rough else "highest")
+    of_processes, plugins = process_arguments(options.device.accelerator)
     return pl.Trainer(
+        **of_processes,
         accelerator=options.device.accelerator,
         devices=options.device.devices,
         logger=run_loggers(config, folder),
         default_root_dir=str(folder),
         callbacks=[*_callbacks(config, folder, options), *more],
-        plugins=[AtomicCheckpoints()],
+        plugins=[AtomicCheckpoints(), *plugins],
         precision=PRECISIONS.get(str(training.precision), training.precision),
         max_epochs=training.n_epochs,
         limit_train_batches=FAST_TRAIN_BATCHES if options.fast_dev_run else None,
@@ -119,5 +122,7 @@ def _silence() -> None:
         "LeafSpec",
         "smaller than the logging interval",
         "exists and is not empty",  # of a resumed run
+        "Grad strides do not match bucket view strides",  # of the first block's one channel
+        "It is recommended to use .*sync_dist=True",  # all processes log the same numbers
     ):
         warnings.filterwarnings("ignore", f".*{text}")

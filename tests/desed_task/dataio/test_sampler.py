@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -9,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from desed_task.dataio.datasets import ItemKey
-from desed_task.dataio.sampler import QuotaBatchSampler
+from desed_task.dataio.sampler import QuotaBatchSampler, batches_in_order
 from desed_task.errors import InputError
 
 LENGTHS = {"maestro": 13, "synthetic": 20, "weak": 9}
@@ -40,11 +42,45 @@ def test_an_epoch_is_the_same_again_and_another_one_is_not():
     assert batches(epoch=3) != batches(epoch=3, seed=8)
 
 
-def test_processes_share_the_batches_of_one_order():
+def test_processes_with_batches_of_their_own_share_the_batches_of_one_order():
     whole = batches()
-    parts = [batches(rank=rank, world_size=2) for rank in range(2)]
+    parts = [batches(rank=rank, world_size=2, scope="process") for rank in range(2)]
     assert [len(part) for part in parts] == [2, 2]
     assert [parts[0][0], parts[1][0], parts[0][1], parts[1][1]] == whole
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 6, 7])
+def test_processes_share_the_rows_of_each_batch_evenly(world_size):
+    whole = batches(epoch=1)
+    parts = [batches(epoch=1, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert {len(part) for part in parts} == {len(whole)}
+    for step, batch in enumerate(whole):
+        rows = [part[step] for part in parts]
+        assert sorted(key.row for row in rows for key in row) == sorted(key.row for key in batch)
+        sizes = [len(row) for row in rows]
+        assert 1 <= min(sizes) <= max(sizes) <= min(sizes) + 1
+        limits = np.cumsum((0, *LENGTHS.values()))
+        for first, end in itertools.pairwise(limits):
+            of_set = [sum(first <= key.row < end for key in row) for row in rows]
+            assert max(of_set) <= min(of_set) + 1
+
+
+def test_a_batch_needs_a_row_for_each_process():
+    assert sum(QUOTAS) < 9
+    with pytest.raises(InputError, match=f"{sum(QUOTAS)} rows in a batch for 9 processes"):
+        QuotaBatchSampler(LENGTHS, QUOTAS, seed=0, world_size=9)
+
+
+@pytest.mark.parametrize(("n_items", "world_size"), [(7, 2), (7, 3), (6, 3), (2, 3), (0, 2)])
+def test_scored_batches_are_those_of_one_process(n_items, world_size):
+    whole = batches_in_order(n_items, 3)
+    parts = [
+        batches_in_order(n_items, 3, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    # A process without a batch scores the first one again.
+    assert all(parts) or not n_items
+    assert {tuple(batch) for part in parts for batch in part} == {tuple(batch) for batch in whole}
+    assert sum(map(len, parts)) == max(len(whole), world_size if n_items else 0)
 
 
 def test_crops_are_seeded_by_clip_and_epoch_not_by_process():
@@ -58,7 +94,7 @@ def test_every_quota_that_is_too_large_is_named():
     assert "14 rows of maestro, but the set has 13 clips" in str(error.value)
     assert "10 rows of weak, but the set has 9 clips; lower the quota" in str(error.value)
     with pytest.raises(InputError, match="for each of 5 processes"):
-        QuotaBatchSampler(LENGTHS, QUOTAS, seed=0, world_size=5)
+        QuotaBatchSampler(LENGTHS, QUOTAS, seed=0, world_size=5, scope="process")
 
 
 class Rows(Dataset):
