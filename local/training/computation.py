@@ -115,8 +115,8 @@ def _other_processes(config: RecipeConfig, began_with: int) -> str:
     if config.training.batch_scope == "process":
         raise InputError(
             f"training.batch_scope: process: this training began with "
-            f"{count_of(began_with, 'process', 'processes')}, and with {here} its batches would "
-            f"have another size; resume it with --devices {began_with}"
+            f"{count_of(began_with, 'process', 'processes')}, and with another number ({here}) "
+            f"batches would have another size; resume it with --devices {began_with}"
         )
     return (
         f"processes: {here}, where this training began with {began_with}: dropout and the pairs of "

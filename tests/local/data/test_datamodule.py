@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import pickle
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -206,43 +202,20 @@ def test_a_loader_leaves_the_global_generators_alone(data):
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
 
 
-@pytest.fixture(scope="module")
-def two_processes(extracted, tmp_path_factory):
-    """What each of two Lightning processes saw, and what one process sees."""
-    folder = tmp_path_factory.mktemp("two")
-    done = subprocess.run(
-        [sys.executable, str(TWO_PROCESSES), str(extracted), str(folder), "2"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    alone = tmp_path_factory.mktemp("one")
-    runpy.run_path(str(TWO_PROCESSES))["main"](str(extracted), str(alone), "1")
-    files = (folder / "0.json", folder / "1.json", alone / "0.json")
-    return [json.loads(file.read_text()) for file in files]
-
-
-def test_two_processes_share_each_epoch_s_batches(two_processes):
-    first, second, alone = two_processes
+def test_two_processes_share_the_rows_of_each_batch_and_gather_their_scores(extracted, tmp_path):
+    functions = runpy.run_path(str(TWO_PROCESSES))
+    (tmp_path / "two").mkdir()
+    first, second, _ = functions["run"](extracted, tmp_path / "two", 2)
+    alone, _ = functions["run"](extracted, tmp_path, 1)
     for epoch in ("0", "1"):
-        together = [
-            batch
-            for pair in zip(first["train"][epoch], second["train"][epoch], strict=True)
-            for batch in pair
-        ]
-        assert together == alone["train"][epoch][: len(together)]
+        together = functions["rows_together"]([first, second], epoch)
+        assert together == alone["train"][epoch]
         assert len(together) >= 2
     assert first["train"]["0"] != first["train"]["1"]
-
-
-def test_two_processes_collect_what_one_does(two_processes):
-    first, second, alone = two_processes
+    assert not set(first["seen"]) & set(second["seen"])
     assert set(first["seen"]) | set(second["seen"]) == set(alone["seen"])
-    assert len(first["seen"]) < len(alone["seen"])
-    assert first["collected"] == second["collected"] == alone["collected"]
+    assert first["collected"] == alone["collected"]
+    assert all(clips == [] for clips, _ in second["collected"].values())
 
 
 def test_the_configured_seed_decides_who_is_held_out_and_what_is_drawn(extracted):

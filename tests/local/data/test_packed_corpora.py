@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,6 @@ import pytest
 import pytorch_lightning as pl
 import soundfile as sf
 import torch
-import yaml
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.nn import functional as F
 
@@ -247,32 +244,20 @@ def test_resident_wants_a_folder():
         load_config(ROOT / "confs" / "mini.yaml", ["data.packed_dir=x", "data.resident=tape"])
 
 
-def test_two_processes_share_packed_batches(extracted, tmp_path):
-    tree = yaml.safe_load(extracted.read_text())
-    tree["data"]["packed_dir"] = str(tmp_path / "sets")
-    conf = tmp_path / "conf.yaml"
-    conf.write_text(yaml.safe_dump(tree))
-    done = subprocess.run(
-        [sys.executable, TWO_PROCESSES, conf, tmp_path, "2"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("packed sets: ") == 1
+def test_three_processes_share_packed_batches(extracted, tmp_path):
+    functions = runpy.run_path(str(TWO_PROCESSES))
+    packed = f"data.packed_dir={tmp_path / 'sets'}"
+    *parts, printed = functions["run"](extracted, tmp_path, 3, packed)
+    assert printed.count("packed sets: ") == 1
     assert len(list((tmp_path / "sets").iterdir())) == len(corpora.NEEDED_BY_STAGE["fit"])
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     # One process with the original files.
-    runpy.run_path(str(TWO_PROCESSES))["main"](str(extracted), str(tmp_path), "1")
-    alone = json.loads((tmp_path / "0.json").read_text())
+    (tmp_path / "one").mkdir()
+    alone, _ = functions["run"](extracted, tmp_path / "one", 1)
     for epoch in ("0", "1"):
-        pairs = zip(first["train"][epoch], second["train"][epoch], strict=True)
-        together = [batch for pair in pairs for batch in pair]
+        together = functions["rows_together"](parts, epoch)
         assert len(together) >= 2
-        assert together == alone["train"][epoch][: len(together)]
-    assert first["collected"] == second["collected"] == alone["collected"]
+        assert together == alone["train"][epoch]
+    assert parts[0]["collected"] == alone["collected"]
 
 
 class Killed(pl.Callback):

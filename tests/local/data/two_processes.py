@@ -1,12 +1,12 @@
-"""Trains a toy in Lightning's processes and writes what each saw: CONFIG FOLDER DEVICES.
-
-Started by test_datamodule.py; Lightning starts it again for every further process.
-"""
+"""Trains a toy in several processes and writes what each saw: CONFIG FOLDER --devices N."""
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import json
 import os
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -16,9 +16,19 @@ import torch
 
 from desed_task.batch import SedBatch, Source
 from local.classes_dict import VOCABULARY
+from local.cli import arguments
+from local.cli.threads import add_threads
 from local.config import load_config
 from local.data.datamodule import SedDataModule
+from local.processes.launch import run_in_processes
+from local.processes.strategy import process_arguments
 from local.scoring.accumulator import ScoreCollector
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def child_environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 class Recorder(pl.LightningModule):
@@ -48,13 +58,15 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.0)
 
 
-def main(config: str, folder: str, devices: str) -> None:
-    data = SedDataModule(load_config(config))
+def train(args: argparse.Namespace) -> int:
+    data = SedDataModule(load_config(args.config, args.overrides))
     module = Recorder(data.grid)
+    of_processes, plugins = process_arguments("cpu")
     trainer = pl.Trainer(
+        **of_processes,
         accelerator="cpu",
-        devices=int(devices),
-        strategy="ddp" if int(devices) > 1 else "auto",
+        devices=1,
+        plugins=plugins,
         max_epochs=2,
         check_val_every_n_epoch=2,
         num_sanity_val_steps=0,
@@ -69,18 +81,41 @@ def main(config: str, folder: str, devices: str) -> None:
     collected = {
         name: [found.clip_ids, found.values.sum(1).tolist()] for name, found in scores.items()
     }
-    path = Path(folder) / f"{trainer.global_rank}.json"
+    path = Path(args.folder) / f"{trainer.global_rank}.json"
     path.write_text(json.dumps({**module.seen, "collected": collected}))
-    # No process ends before every file is there.
-    trainer.strategy.barrier()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    return 0
+
+
+def run(config: Path, folder: Path, n_processes: int, *overrides: str) -> list[dict]:
+    """What each process saw."""
+    command = [sys.executable, __file__, config, folder, f"--devices={n_processes}"]
+    command += [f"--set={one}" for one in overrides]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env=child_environment(), check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = [Path(folder) / f"{rank}.json" for rank in range(n_processes)]
+    return [json.loads(file.read_text()) for file in files] + [done.stdout]
+
+
+def rows_together(parts: list[dict], epoch: str) -> list[list[str]]:
+    """The rows of all processes in each step, in the order of the whole batch."""
+    steps = zip(*(part["train"][epoch] for part in parts), strict=True)
+    return [
+        [row for rows in itertools.zip_longest(*step) for row in rows if row is not None]
+        for step in steps
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser()
+    found.add_argument("config")
+    found.add_argument("folder")
+    arguments.add_gpus(found)
+    arguments.add_overrides(found)
+    add_threads(found)
+    return found
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Now and then a thread of gloo asks for Python's lock while the interpreter shuts down, which
-    # aborts the process ("terminate called without an active exception", once in some 20 runs).
-    os._exit(0)
+    sys.exit(run_in_processes(train, parser().parse_args(), __file__))
