@@ -176,7 +176,8 @@ class Mixup:
         Returns:
             mel, embedding and target; new tensors if mixed, otherwise those given.
         """
-        if torch.rand((), generator=generator).item() >= self.probability:
+        # As NumPy's number: nothing in a step may ask a tensor for its value, which on a GPU waits.
+        if torch.rand((), generator=generator).numpy() >= self.probability:
             return mel, embedding, target
         drawn = draw_mixup(source, self.alpha, generator, rows)
         mel, target = drawn.blend(mel), drawn.label(target, self.labels)

@@ -45,7 +45,7 @@ def kept_scale(dropped: int) -> float:
 
 def new_seed() -> int:
     """A seed from PyTorch's generator."""
-    return int(torch.randint(1 << 62, ()))
+    return int(torch.randint(1 << 62, ()).numpy())
 
 
 class _Drop(torch.autograd.Function):
