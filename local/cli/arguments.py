@@ -100,20 +100,23 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
 
 
 def add_devices(
-    parser: argparse.ArgumentParser, choice: argparse._MutuallyExclusiveGroup | None = None
+    parser: argparse.ArgumentParser,
+    choice: argparse._MutuallyExclusiveGroup | None = None,
+    default: str = "one",
 ) -> None:
     """Add `--devices` and `--num_nodes`.
 
     Args:
         parser: the command's.
         choice: group of flags that exclude `--devices`.
+        default: what is computed with without `--devices`, in the help.
     """
     (choice or parser).add_argument(
         "--devices",
         type=device_words,
         metavar="N",
         help="processes to compute with, one per GPU: the first N GPUs, all, or a list such as 1,3 "
-        "(counted from 1); without a GPU, N processes on the CPU (default: one)",
+        f"(counted from 1); without a GPU, N processes on the CPU (default: {default})",
     )
     parser.add_argument(
         "--num_nodes",

@@ -19,6 +19,12 @@ STARTED_BY = "DESED_STARTED_BY"
 _STANDARD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # Of an interactive step, in which the user types commands.
 _INTERACTIVE_STEP = "4294967290"
+# What launchers tell their processes: torchrun, SLURM of a step and its tasks, MPI below srun.
+_OF_A_PARTNER = re.compile(
+    r"((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|(GROUP_|ROLE_)\w+|NODE_RANK|MASTER_(ADDR|PORT)|"
+    r"TORCHELASTIC_\w+|DESED_STARTED_BY|SLURM_(STEP\w*|PROCID|LOCALID|NODEID|NTASKS\w*|NPROCS|"
+    r"TASKS_PER_NODE|TASK_PID|GTIDS)|PMI\w*|OMPI_\w+)$"
+)
 
 
 class World(NamedTuple):
@@ -87,6 +93,15 @@ def world_here(environment: Mapping[str, str] = os.environ) -> World:
             local_size = _tasks_of_node(environment)
             return World(rank, size, local_rank, local_size, "slurm")
     return World()
+
+
+def environment_alone(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that is to work on its own, though this one has partners.
+
+    Args:
+        environment: of this process; what tells one process from its partners is left out.
+    """
+    return {name: value for name, value in environment.items() if not _OF_A_PARTNER.match(name)}
 
 
 def slurm_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
