@@ -33,7 +33,8 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
     if count == 1 and world.starter == "slurm":  # which shows each task its own GPU only
         return Device("gpu", [0], "")
     here = world.local_size
-    chosen = list(range(min(count, here))) if args.devices is None else chosen_gpus(args.devices, count)
+    unasked = list(range(min(count, here)))
+    chosen = unasked if args.devices is None else chosen_gpus(args.devices, count)
     if len(chosen) != here:
         asked = f"--devices {args.devices}" if args.devices else f"{count_of(count, 'GPU')}"
         raise InputError(

@@ -178,8 +178,8 @@ def _repeated(cls: type[PatientStorage]) -> type[PatientStorage]:
 class PatientStorage(BaseStorage):
     """The storage of a database server, which waits while the server is being restarted.
 
-    A call that fails for lack of a connection is repeated until the server answers. It may have been
-    carried out before the connection was lost, so a repeated write is compared with what is there.
+    A call that fails for lack of a connection is repeated until the server answers. The first one
+    may have been carried out all the same, so a repeated write is compared with what is there.
 
     Args:
         database: the storage itself.
@@ -212,10 +212,10 @@ class PatientStorage(BaseStorage):
         pause_s, repeated = _FIRST_PAUSE_S, False
         while True:
             try:
+                found = None
                 if repeated and name == "create_new_trial":
                     found = self._made_before(*args, **kwargs)
-                    found = self._cached.create_new_trial(*args, **kwargs) if found is None else found
-                else:
+                if found is None:
                     found = getattr(self._cached, name)(*args, **kwargs)
             except Exception as error:
                 if repeated and self._done_before(error, name, *args, **kwargs):

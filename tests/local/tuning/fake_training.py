@@ -49,6 +49,10 @@ def _together(job: TrialJob, report: ReportProgress) -> None:
         time.sleep(0.02)
 
 
+def _slow(job: TrialJob, report: ReportProgress) -> None:
+    time.sleep(0.5)
+
+
 def _out_of_memory(job: TrialJob, report: ReportProgress) -> None:
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has no more.")
 
@@ -81,6 +85,7 @@ def _terminate(job: TrialJob, report: ReportProgress) -> None:
 
 PARTS = {
     "together": _together,
+    "slow": _slow,
     "out of memory": _out_of_memory,
     "die": _die,
     "leave": _leave,

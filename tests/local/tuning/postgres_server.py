@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests: an ordinary user's, on a loopback port, in a folder of its own."""
+"""A PostgreSQL server of the tests: an ordinary user's, on a loopback port, in its own folder."""
 
 from __future__ import annotations
 
