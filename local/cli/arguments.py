@@ -132,8 +132,9 @@ def device_words(text: str) -> str:
     parts = [part.strip() for part in text.split(",")]
     if parts == [ALL_DEVICES]:
         return ALL_DEVICES
-    if all(part.isdecimal() and int(part) > 0 for part in parts) and len(set(parts)) == len(parts):
-        return ",".join(str(int(part)) for part in parts)
+    numbers = [int(part) if part.isdecimal() else 0 for part in parts]
+    if min(numbers) > 0 and len(set(numbers)) == len(numbers):
+        return ",".join(map(str, numbers))
     raise argparse.ArgumentTypeError(f"{text}: {DEVICES_REMEDY}")
 
 

@@ -22,7 +22,8 @@ WAIT_S = 30
 
 def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
     """Leaves the environment in the trial's folder, then acts its part."""
-    variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "RANK", "WORLD_SIZE", "MASTER_ADDR")
+    variables = {name: os.environ.get(name) for name in names}
     (job.folder / "environment.json").write_text(json.dumps({**variables, "process": os.getpid()}))
     (job.folder / "checkpoints").mkdir(exist_ok=True)
     for name in ("best.ckpt", "last.ckpt"):

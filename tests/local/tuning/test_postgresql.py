@@ -28,7 +28,7 @@ SPACE = {
     "opt.lr": {"kind": "float", "low": 0.0001, "high": 0.01},
     "net.n_RNN_cell": {"kind": "categorical", "choices": [8, 16]},
 }
-N_TRIALS, WAIT_S = 10, 60
+N_TRIALS, WAIT_S = 10, 120
 # Written in a URL, and as the server takes it.
 PASSWORDS = ("S3cr/et@x", "S3cr%2Fet%40x", "S3cr")
 
@@ -55,7 +55,7 @@ def start(server, tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def begin(n_trials: int = N_TRIALS, **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, HERE / "fake_tuner.py", "--conf_file", "confs/mini.yaml"]
         command += ["--space", tmp_path / "space.yaml", "--log_dir", tmp_path, "--no_pruning"]
-        command += ["--storage", server.url, "--n_trials", n_trials, "--num_nodes", 2]
+        command += ["--storage", server.url, "--n_trials", n_trials]
         # Of another server, which must not be meant.
         outside = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         search = os.pathsep.join((str(ROOT), str(HERE), outside.get("PYTHONPATH", "")))
@@ -103,15 +103,17 @@ def counted(server: Server) -> list[optuna.trial.FrozenTrial]:
 
 
 def test_nothing_is_lost_or_counted_twice_as_the_server_is_killed(server, start, tmp_path):
-    """Both begin at once, on a database without tables."""
-    tuners = [start(), start()]
+    """Both begin at once, on a database without tables, as two processes of torchrun."""
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    tuners = [start(**both, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
     wait_for(3, tmp_path, tuners)
     server.kill()
     time.sleep(1.5)  # Trials go on, and end.
     server.start()
     told = [tuner.communicate(timeout=WAIT_S)[0] for tuner in tuners]
     assert [tuner.returncode for tuner in tuners] == [0, 0], told
-    for text in told:
+    for rank, text in enumerate(told):
+        assert f"jobs of process {rank + 1} of 2: 1 core\n" in text
         assert "the server of the study does not answer (" in text
         assert "); trying again for up to 15 min\n" in text
         assert re.search(r"the server of the study answers again, after \d+ s\n", text)
@@ -127,6 +129,14 @@ def test_nothing_is_lost_or_counted_twice_as_the_server_is_killed(server, start,
     for path in tmp_path.rglob("*"):
         text = path.read_text(errors="replace") if path.is_file() else ""
         assert not any(password in text for password in PASSWORDS), path
+    for path in tmp_path.glob("trial-*/environment.json"):
+        seen = json.loads(path.read_text())  # Each trial is a training of one process.
+        assert seen["RANK"] is None and seen["WORLD_SIZE"] is None and seen["MASTER_ADDR"] is None
+    ends = [f"study tuning_train: {len(trials)} complete" in text for text in told]
+    assert True in ends  # The last of them, or both if they end together, tells all results.
+    assert all(
+        end or "; another process runs the rest" in t for t, end in zip(told, ends, strict=True)
+    )
     best = max(trials, key=lambda trial: trial.value)
     heading = (tmp_path / "best.yaml").read_text().splitlines()[0]
     assert heading.startswith(f"# trial {best.number} of the study tuning_train: ")
