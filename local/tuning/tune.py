@@ -38,9 +38,9 @@ def tune(args: argparse.Namespace) -> int:
     config = load_config(conf_file, args.overrides)
     checkpoint = args.test_from_checkpoint
     stage: TuningStage = "training" if checkpoint is None else "postprocessing"
-    _check_flags(args)
     world = world_here()
     _check_machines(args, world)
+    _check_flags(args)
     origin = str(find_shipped(args.space) if args.space else conf_file)
     space = Space.load(origin, stage)
     space.check(config, origin)
