@@ -38,7 +38,7 @@ def tune(tmp_path, monkeypatch, capsys):
         (
             ("--storage", "sqlite:////a/b.db"),
             SECOND,
-            "--storage sqlite:////a/b.db: an SQLite file is for one tuner, but 3 processes share this",
+            "--storage sqlite:////a/b.db: an SQLite file is for one tuner, but 3 processes",
         ),
         (("--storage", "SQLite+pysqlite:///x"), SECOND, "an SQLite file is for one tuner"),
         (
