@@ -16,6 +16,7 @@ from typing import NamedTuple
 from torch import nn
 
 from benchmarks.step import STEPS
+from desed_task.errors import count_of
 from desed_task.nnet.CRNN import CRNN
 from local.config import RecipeConfig, load_config
 
@@ -156,7 +157,7 @@ def facts(messages: Messages) -> str:
     """The bytes of a step, as a sentence of docs/scaling.md."""
     return (
         f"{messages.parameters:,} parameters are {messages.gradient_bytes / 1e6:.2f} MB of "
-        f"gradients; {messages.norm_layers} batch norm layers add "
+        f"gradients; {count_of(messages.norm_layers, 'batch norm layer')} add "
         f"{messages.norm_bytes / 1e3:.1f} kB in {3 * messages.norm_layers} messages"
     )
 

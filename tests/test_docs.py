@@ -152,6 +152,7 @@ def test_flags_in_text_exist(page, capsys):
         "--shm-size",
         "--help",
         # of sbatch and torchrun
+        "--array",
         "--cpus-per-task",
         "--ntasks-per-node",
         "--nproc_per_node",
