@@ -177,7 +177,7 @@ def test_keys_exist(page):
         f"{section}.{key}"
         for span in page.spans()
         for section, key in pattern.findall(span)
-        if key not in fields[section].model_fields and key not in ("py", "md")
+        if key not in fields[section].model_fields and key not in ("py", "md", "sh")
     }
     assert unknown == set()
 

@@ -50,8 +50,13 @@ def _together(job: TrialJob, report: ReportProgress) -> None:
         time.sleep(0.02)
 
 
-def _slow(job: TrialJob, report: ReportProgress) -> None:
-    time.sleep(0.5)
+def _held(job: TrialJob, report: ReportProgress) -> None:
+    """Wait for the file LOG_DIR/go, then a moment."""
+    end = time.monotonic() + 4 * WAIT_S
+    while not (Path(job.log_dir) / "go").exists():
+        assert time.monotonic() < end, "it is not let go"
+        time.sleep(0.02)
+    time.sleep(0.3)
 
 
 def _out_of_memory(job: TrialJob, report: ReportProgress) -> None:
@@ -86,7 +91,7 @@ def _terminate(job: TrialJob, report: ReportProgress) -> None:
 
 PARTS = {
     "together": _together,
-    "slow": _slow,
+    "held": _held,
     "out of memory": _out_of_memory,
     "die": _die,
     "leave": _leave,

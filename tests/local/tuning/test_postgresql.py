@@ -28,7 +28,7 @@ SPACE = {
     "opt.lr": {"kind": "float", "low": 0.0001, "high": 0.01},
     "net.n_RNN_cell": {"kind": "categorical", "choices": [8, 16]},
 }
-N_TRIALS, WAIT_S = 10, 120
+N_TRIALS, WAIT_S = 8, 120
 # Written in a URL, and as the server takes it.
 PASSWORDS = ("S3cr/et@x", "S3cr%2Fet%40x", "S3cr")
 
@@ -48,7 +48,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def start(server, tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a tuner on the study of the server; its output goes to a pipe."""
-    (tmp_path / "script.json").write_text(json.dumps({"every": "slow"}))
+    (tmp_path / "script.json").write_text(json.dumps({"every": "held"}))
     (tmp_path / "space.yaml").write_text(yaml.safe_dump({"optuna": {"training": SPACE}}))
     started: list[subprocess.Popen[str]] = []
 
@@ -85,12 +85,17 @@ def logged(log_dir: Path) -> list[int]:
     return [int(number) for number in re.findall(r"^\S+ \S+  trial (\d+)  ", text, re.M)]
 
 
-def wait_for(n_ended: int, log_dir: Path, tuners: list[subprocess.Popen[str]]) -> None:
+def wait_until(reached: Callable[[], bool], tuners: list[subprocess.Popen[str]]) -> None:
     end = time.monotonic() + WAIT_S
-    while len(logged(log_dir)) < n_ended:
+    while not reached():
         assert time.monotonic() < end, "the tuners do not get on"
         assert all(tuner.poll() is None for tuner in tuners), tuners[0].communicate()
         time.sleep(0.05)
+
+
+def wait_for_both(log_dir: Path, tuners: list[subprocess.Popen[str]]) -> None:
+    """Each tuner has one trial, which is held until there is a file `go`."""
+    wait_until(lambda: len([*log_dir.glob("trial-*/environment.json")]) == 2, tuners)
 
 
 def trials_of(server: Server) -> list[optuna.trial.FrozenTrial]:
@@ -106,7 +111,9 @@ def test_nothing_is_lost_or_counted_twice_as_the_server_is_killed(server, start,
     """Both begin at once, on a database without tables, as two processes of torchrun."""
     both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
     tuners = [start(**both, RANK=rank, LOCAL_RANK=rank) for rank in "01"]
-    wait_for(3, tmp_path, tuners)
+    wait_for_both(tmp_path, tuners)
+    (tmp_path / "go").touch()
+    wait_until(lambda: len(logged(tmp_path)) >= 3, tuners)
     server.kill()
     time.sleep(1.5)  # Trials go on, and end.
     server.start()
@@ -148,10 +155,11 @@ def test_a_server_that_stays_away_ends_the_command_and_the_same_one_resumes(
     server, start, tmp_path
 ):
     """One waits until it gives up, another until Ctrl-C."""
-    wanted = len(counted(server)) + 6
+    wanted = len(counted(server)) + 4
     tuner, other = start(wanted, FAKE_PATIENCE_S="0.5"), start(wanted)
-    wait_for(2, tmp_path, [tuner, other])
+    wait_for_both(tmp_path, [tuner, other])
     server.kill()
+    (tmp_path / "go").touch()
     told = tuner.communicate(timeout=WAIT_S)[0]
     assert tuner.returncode == 2
     assert re.search(
