@@ -259,8 +259,9 @@ class PatientStorage(BaseStorage):
             return
         away_s, self._away_since = self._clock() - self._away_since, None
         self.n_outages += 1
-        write_line(f"the server of the study answers again, after {away_s:.0f} s", sys.stdout)
-        sys.stdout.flush()
+        if math.isfinite(away_s):  # not after Ctrl-C
+            write_line(f"the server of the study answers again, after {away_s:.0f} s", sys.stdout)
+            sys.stdout.flush()
 
     def _made_before(self, study_id: int, template_trial: FrozenTrial | None = None) -> int | None:
         """The trial that a repeated call is to enqueue, if the call before did it.
@@ -301,7 +302,10 @@ def _is_outage(error: BaseException) -> bool:
     for one in _causes(error):
         if isinstance(one, OSError | OperationalError | InterfaceError):
             return True
-        if isinstance(one, DBAPIError) and (one.connection_invalidated or _AWAY.search(str(one))):
+        if isinstance(one, DBAPIError) and (
+            # Not of the whole error, in which the parameters of the statement are.
+            one.connection_invalidated or _AWAY.search(str(one.orig))
+        ):
             return True
     return False
 

@@ -135,10 +135,14 @@ def _run_stage(plan: TuningPlan, args: argparse.Namespace, world: World) -> None
         tune_medians(plan, checkpoint, args.overrides, swept=args.sweep, device=device)
         return
     from local.tuning import report, training_stage
+    from local.tuning.storage import storage_errors
     from local.tuning.workers.device_slots import choose_slots
 
+    origin = f"--storage {redact_address(plan.storage)}"
     if args.report:
-        report.write_report(training_stage.open_study_log(plan))
+        log = training_stage.open_study_log(plan)
+        with storage_errors(origin):
+            report.write_report(log)
         return
     slots = choose_slots(
         *(args.n_jobs, args.jobs_per_gpu),
@@ -147,4 +151,5 @@ def _run_stage(plan: TuningPlan, args: argparse.Namespace, world: World) -> None
     one = training_stage.Tuner(plan, slots, who=f" of {world}" if world.several else "")
     one.run()
     # Of several processes the last to end tells the results of all.
-    report.write_report(one.log, quiet=world.several and one.shared_study.is_going_on)
+    with storage_errors(origin):
+        report.write_report(one.log, quiet=world.several and one.shared_study.is_going_on)

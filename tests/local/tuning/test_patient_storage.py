@@ -118,6 +118,7 @@ def test_lost_connections_are_waited_for(patient, lossy, clock, capsys, error, a
     [
         wrapped(ProgrammingError("x", {}, Exception("relation does not exist"))),
         wrapped(OperationalError("x", {}, Exception("database or disk is full"))),
+        wrapped(ProgrammingError("x", {"v": 40001}, Exception("no such column"))),
         KeyError("no such trial"),
         ValueError("wrong"),
     ],
@@ -149,7 +150,7 @@ def test_after_too_long_it_gives_up_at_once_each_time(patient, lossy, clock, mon
     assert study.get_trials() == [] and patient.n_outages == 2  # it is waited for again
 
 
-def test_ctrl_c_while_waiting_leaves_nothing_to_wait_for(lossy):
+def test_ctrl_c_while_waiting_leaves_nothing_to_wait_for(lossy, capsys):
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
@@ -160,6 +161,8 @@ def test_ctrl_c_while_waiting_leaves_nothing_to_wait_for(lossy):
         study.get_trials()
     with pytest.raises(ServerGoneError):
         study.get_trials()
+    assert study.get_trials() == []
+    assert "answers again" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("late", [False, True])
