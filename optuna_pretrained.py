@@ -1,7 +1,7 @@
 """Tune the baseline with Optuna: training parameters, then median filters of a checkpoint.
 
     python optuna_pretrained.py --conf_file confs/mini.yaml --log_dir exp/tuning
-    python optuna_pretrained.py --n_jobs 4                               # on four GPUs
+    python optuna_pretrained.py --devices 1,3                            # on two of the GPUs
     python optuna_pretrained.py --report                                 # table and plots
     python optuna_pretrained.py --test_from_checkpoint best.ckpt --sweep # stage two
     python optuna_pretrained.py --storage /shared/study.log   # on several machines
@@ -29,7 +29,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--log_dir": {"default": "./optuna", "help": "folder of the study and its trials"},
     "--n_jobs": {
         "type": arguments.positive_int,
-        "help": "parallel trials of stage one (default: one per GPU, or one)",
+        "help": "parallel trials of stage one (default: one per device)",
     },
     "--jobs_per_gpu": {
         "type": arguments.positive_int,
@@ -79,6 +79,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.add_conf_file(parser, told, "--confs", default="./confs/optuna.yaml")
     for flag, settings in FLAGS.items():
         parser.add_argument(*flag.split(), **settings)
+    arguments.add_devices(parser, default="all GPUs, or one")
     arguments.add_overrides(parser)
     add_threads(parser, "threads of each trial on the CPU", "an equal share of the cores")
     arguments.add_overwrite(parser)

@@ -25,6 +25,7 @@ MOST_PROCESSES = 4
 SECONDS = {
     "scripts/test_train.py": 90,
     "scripts/test_kills.py": 41,
+    "local/tuning/test_postgresql.py": 38,
     "benchmarks/test_benchmarks.py": 35,
     "test_readme.py": 31,
     "scripts/test_predict.py": 30,

@@ -11,7 +11,7 @@ from tests.messages_in_code import is_in_code
 
 EXPECTED_DOCS = {
     *("architecture", "checkpoints", "commands", "comparing_runs", "data", "method", "metrics"),
-    *("predict", "speed", "submission", "training", "tuning"),
+    *("predict", "scaling", "speed", "submission", "training", "tuning"),
 }
 LANGUAGES = {"bash", "python", "text"}
 SCRIPTS = tuple(path.stem for path in sorted(ROOT.glob("*.py")))
@@ -151,6 +151,11 @@ def test_flags_in_text_exist(page, capsys):
         "--editable",
         "--shm-size",
         "--help",
+        # of sbatch and torchrun
+        "--array",
+        "--cpus-per-task",
+        "--ntasks-per-node",
+        "--nproc_per_node",
     }
     text = ""
     for module in (*SCRIPTS, "benchmarks.__main__"):
@@ -172,7 +177,7 @@ def test_keys_exist(page):
         f"{section}.{key}"
         for span in page.spans()
         for section, key in pattern.findall(span)
-        if key not in fields[section].model_fields and key not in ("py", "md")
+        if key not in fields[section].model_fields and key not in ("py", "md", "sh")
     }
     assert unknown == set()
 

@@ -34,7 +34,13 @@ def listed(key: str) -> list[str]:
 
 
 def requirements() -> list[Requirement]:
-    lines = [*listed("dependencies"), *listed("export"), *listed("verify"), *listed("dev")]
+    lines = [
+        *listed("dependencies"),
+        *listed("export"),
+        *listed("verify"),
+        *listed("postgresql"),
+        *listed("dev"),
+    ]
     asked = [Requirement(line.split('"')[1]) for line in lines if line.startswith('"')]
     here = [one for one in asked if one.marker is None or one.marker.evaluate()]
     return [wanted for wanted in here if wanted.name != "desed-task"]
@@ -85,10 +91,10 @@ def test_what_is_installed_is_what_is_asked_for():
     assert outside == []
 
 
-def test_developers_get_what_an_export_and_a_verification_need():
+def test_developers_get_what_tests_of_extras_need():
     own = next(Requirement(line.split('"')[1]) for line in listed("dev") if "desed-task" in line)
-    assert (own.name, own.extras) == ("desed-task", {"export", "verify"})
-    needed = {"onnx", "onnxruntime", "onnxscript", "sed-scores-eval"}
+    assert (own.name, own.extras) == ("desed-task", {"export", "postgresql", "verify"})
+    needed = {"onnx", "onnxruntime", "onnxscript", "pg8000", "sed-scores-eval"}
     assert {canonicalize_name(wanted.name) for wanted in requirements()} >= needed
 
 
@@ -226,14 +232,14 @@ def test_demo_runs_the_recipe_in_order():
 def ci(tmp_path):
     """Runs `.ci/run` from elsewhere, with a make that says what it was asked."""
 
-    def run(body=""):
+    def run(body="", **environment):
         fake(tmp_path / "make", f'echo "$PWD $CI ${{NEEDS_TORCHAUDIO-}} $*"\n{body}')
         done = subprocess.run(
             [ROOT / ".ci" / "run"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", **environment},
         )
         return done, done.stdout.splitlines()
 
@@ -261,6 +267,37 @@ def test_ci_fails_with_each_of_its_steps(ci, failing, n_steps, told):
     run, steps = ci(f'case "$*" in *{failing}*) exit 2;; esac')
     assert run.returncode != 0 and len(steps) == n_steps
     assert told in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "user", "there", "installed"),
+    [
+        ({"CI": "true"}, 0, "", "ffmpeg postgresql"),
+        ({"CI": "true"}, 0, "ffmpeg", "postgresql"),
+        ({"CI": "true"}, 0, "ffmpeg|postgresql", None),
+        ({"CI": "true"}, 1000, "", None),
+        ({"CI": ""}, 0, "", None),
+        ({}, 0, "", None),
+    ],
+)
+def test_packages_are_installed_by_root_under_ci_alone(
+    ci, tmp_path, environment, user, there, installed
+):
+    fake(tmp_path / "id", f"echo {user}")
+    known = f"case $3 in {there or '-'}) echo installed;; *) exit 1;; esac"
+    fake(tmp_path / "dpkg-query", known)
+    log = tmp_path / "log"
+    fake(tmp_path / "apt-get", f'echo "$*" >> {log}')
+    fake(tmp_path / "sudo", f"echo sudo >> {log}")
+    run, steps = ci(**environment)
+    assert run.returncode == 0 and len(steps) == 3, run.stderr
+    told = log.read_text().splitlines() if log.exists() else []
+    command = f"install --yes --no-install-recommends {installed}"
+    assert told == ([] if installed is None else ["update", command])
+    fake(tmp_path / "apt-get", "exit 1")
+    run, steps = ci(**environment)
+    assert run.returncode == 0 and len(steps) == 3
+    assert ("cannot be installed" in run.stderr) == (installed is not None)
 
 
 def fake(path: Path, body: str) -> None:

@@ -56,7 +56,9 @@ ELSEWHERE = {
     "dcase2024:cuda desed-train",
 }
 CONSOLE = {name: script for script, name in CONSOLE_COMMANDS.items()}
-COMMANDS = [command for page in PAGES.values() for command in page.commands()]
+# Shell scripts: tests/test_scaling_page.py.
+SCRIPTED = "docs/scaling.md"
+COMMANDS = [c for page in PAGES.values() if page.name != SCRIPTED for c in page.commands()]
 SEQUENCE = [command for command in COMMANDS if command[:2] == RUN_AS_WRITTEN]
 PARSED = [
     c

@@ -100,20 +100,23 @@ def add_gpus(parser: argparse.ArgumentParser) -> None:
 
 
 def add_devices(
-    parser: argparse.ArgumentParser, choice: argparse._MutuallyExclusiveGroup | None = None
+    parser: argparse.ArgumentParser,
+    choice: argparse._MutuallyExclusiveGroup | None = None,
+    default: str = "one",
 ) -> None:
     """Add `--devices` and `--num_nodes`.
 
     Args:
         parser: the command's.
         choice: group of flags that exclude `--devices`.
+        default: what is computed with without `--devices`, in the help.
     """
     (choice or parser).add_argument(
         "--devices",
         type=device_words,
         metavar="N",
         help="processes to compute with, one per GPU: the first N GPUs, all, or a list such as 1,3 "
-        "(counted from 1); without a GPU, N processes on the CPU (default: one)",
+        f"(counted from 1); without a GPU, N processes on the CPU (default: {default})",
     )
     parser.add_argument(
         "--num_nodes",
@@ -129,8 +132,9 @@ def device_words(text: str) -> str:
     parts = [part.strip() for part in text.split(",")]
     if parts == [ALL_DEVICES]:
         return ALL_DEVICES
-    if all(part.isdecimal() and int(part) > 0 for part in parts) and len(set(parts)) == len(parts):
-        return ",".join(str(int(part)) for part in parts)
+    numbers = [int(part) if part.isdecimal() else 0 for part in parts]
+    if min(numbers) > 0 and len(set(numbers)) == len(numbers):
+        return ",".join(map(str, numbers))
     raise argparse.ArgumentTypeError(f"{text}: {DEVICES_REMEDY}")
 
 

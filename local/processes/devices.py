@@ -33,7 +33,8 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
     if count == 1 and world.starter == "slurm":  # which shows each task its own GPU only
         return Device("gpu", [0], "")
     here = world.local_size
-    chosen = list(range(min(count, here))) if args.devices is None else _chosen(args.devices, count)
+    unasked = list(range(min(count, here)))
+    chosen = unasked if args.devices is None else chosen_gpus(args.devices, count)
     if len(chosen) != here:
         asked = f"--devices {args.devices}" if args.devices else f"{count_of(count, 'GPU')}"
         raise InputError(
@@ -66,15 +67,27 @@ def processes_here(args: argparse.Namespace) -> int:
     """
     count = _usable_gpus(args)
     if count:
-        return len(_chosen(args.devices, count))
-    if args.devices in (None, ALL_DEVICES):
+        return len(chosen_gpus(args.devices, count))
+    return processes_on_cpu(args.devices)
+
+
+def processes_on_cpu(devices: str | None) -> int:
+    """Number of processes that `--devices` asks for on a machine without a GPU.
+
+    Args:
+        devices: the flag's value; None without it.
+
+    Raises:
+        InputError: a list of GPUs.
+    """
+    if devices in (None, ALL_DEVICES):
         return 1
-    if "," in args.devices:
+    if "," in devices:
         raise InputError(
-            f"--devices {args.devices}: PyTorch finds no GPU on this machine, so there is nothing "
+            f"--devices {devices}: PyTorch finds no GPU on this machine, so there is nothing "
             "to choose from; give the number of processes on the CPU, such as --devices 2"
         )
-    return int(args.devices)
+    return int(devices)
 
 
 def _usable_gpus(args: argparse.Namespace) -> int:
@@ -100,8 +113,16 @@ def _usable_gpus(args: argparse.Namespace) -> int:
     return count
 
 
-def _chosen(devices: str | None, count: int) -> list[int]:
-    """GPUs that `--devices` names, counted from 0; the first one without it."""
+def chosen_gpus(devices: str | None, count: int) -> list[int]:
+    """GPUs that `--devices` names, counted from 0; the first one without it.
+
+    Args:
+        devices: the flag's value; None without it.
+        count: number of GPUs of this machine that can be used.
+
+    Raises:
+        InputError: one of them does not exist.
+    """
     if devices is None:
         return [0]
     if devices == ALL_DEVICES:

@@ -17,8 +17,16 @@ Starter = Literal["user", "command", "torchrun", "slurm"]
 # Set by a command for the processes that it starts: its own process.
 STARTED_BY = "DESED_STARTED_BY"
 _STANDARD = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# Of an interactive step, in which the user types commands.
+# Of the interactive step of `salloc`, in which the user types commands.
 _INTERACTIVE_STEP = "4294967290"
+# Of `srun --pty bash`, a shell in the first step of its job. That of `salloc` is in none.
+_SHELLS = frozenset(("bash", "sh", "dash", "zsh", "fish", "ksh", "csh", "tcsh"))
+# What launchers tell their processes: torchrun, SLURM of a step and its tasks, MPI below srun.
+_OF_A_PARTNER = re.compile(
+    r"((LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|(GROUP_|ROLE_)\w+|NODE_RANK|MASTER_(ADDR|PORT)|"
+    r"TORCHELASTIC_\w+|DESED_STARTED_BY|SLURM_(STEP\w*|PROCID|LOCALID|NODEID|NTASKS\w*|NPROCS|"
+    r"TASKS_PER_NODE|TASK_PID|GTIDS)|PMI\w*|OMPI_\w+)$"
+)
 
 
 class World(NamedTuple):
@@ -78,6 +86,15 @@ def world_here(environment: Mapping[str, str] = os.environ) -> World:
             )
         numbers = (_number(environment, name) for name in _STANDARD[:4])
         rank, size, local_rank, local_size = numbers
+        for name, number, of_name, of in (
+            ("RANK", rank, "WORLD_SIZE", size),
+            ("LOCAL_RANK", local_rank, "LOCAL_WORLD_SIZE", local_size),
+        ):
+            if number >= of:
+                raise InputError(
+                    f"{name}={number}: with {of_name}={of}, processes count from 0 to {of - 1}; "
+                    "start them with torchrun, srun or --devices, or unset RANK and WORLD_SIZE"
+                )
         own = STARTED_BY in environment
         return World(rank, size, local_rank, local_size, "command" if own else "torchrun")
     if _in_slurm_step(environment):
@@ -87,6 +104,15 @@ def world_here(environment: Mapping[str, str] = os.environ) -> World:
             local_size = _tasks_of_node(environment)
             return World(rank, size, local_rank, local_size, "slurm")
     return World()
+
+
+def environment_alone(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that is to work on its own, though this one has partners.
+
+    Args:
+        environment: of this process; what tells one process from its partners is left out.
+    """
+    return {name: value for name, value in environment.items() if not _OF_A_PARTNER.match(name)}
 
 
 def slurm_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -105,8 +131,7 @@ def slurm_variables(environment: Mapping[str, str] = os.environ) -> dict[str, st
 
 def first_node(nodes: str) -> str:
     """The first host of SLURM's list: `gpu03` of `gpu[03-05,08],login`."""
-    found = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\]([^,\[]*))?", nodes)
-    return "".join(part or "" for part in found.groups()) if found else nodes
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes).partition(",")[0]
 
 
 def told_of_slurm(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -123,8 +148,11 @@ def told_of_slurm(environment: Mapping[str, str] = os.environ) -> str | None:
 def _in_slurm_step(environment: Mapping[str, str]) -> bool:
     """Whether srun has started this process, and not a shell in which the user types."""
     step = environment.get("SLURM_STEP_ID", "")
-    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    return step.isdigit() and step != _INTERACTIVE_STEP and not interactive
+    # What srun starts from within such a shell is a later step, with the same variables.
+    in_shell = step == "0" and (
+        environment.get("SLURM_JOB_NAME") in _SHELLS or "SLURM_PTY_PORT" in environment
+    )
+    return step.isdigit() and step != _INTERACTIVE_STEP and not in_shell
 
 
 def _tasks_of_node(environment: Mapping[str, str]) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.atomic_files import write_text_atomic
+from desed_task.errors import count_of
 from local.tuning.plots import TARGET_NAME, completed_trials, draw_plots
 from local.tuning.study import REASON, SharedStudy
 from local.tuning.study_log import LOG_FILE, StudyLog, format_value, format_values
@@ -16,23 +17,31 @@ TRIALS_FILE = "trials.tsv"
 N_SHOWN = 5
 
 
-def write_report(log: StudyLog) -> Path:
+def write_report(log: StudyLog, *, quiet: bool = False) -> Path:
     """Print the results; write the table of trials, the plots and best.yaml.
 
     Args:
         log: the study's log, whose folder is written to.
+        quiet: print only that others are still at it.
 
     Returns:
         The folder of the table and the plots.
     """
     study, folder = log.shared_study, log.report_folder
-    write_text_atomic(folder / TRIALS_FILE, format_trials(study))
-    for line in format_study(study):
+    lines, written = [""], -1
+    # What another tuner of this folder writes in the meantime must not be replaced by older trials.
+    while written != (ended := study.n_ended):
+        written = ended
+        write_text_atomic(folder / TRIALS_FILE, format_trials(study))
+        lines, best = format_study(study), study.best
+        if best is not None:
+            draw_plots(study.study, folder)
+            lines.append(f"best configuration: {log.write_best(best)}")
+    if quiet:
+        of_all = count_of(study.n_trials, "trial")
+        lines = [f"{written} of {of_all} ended; another process runs the rest"]
+    for line in lines:
         print(line)
-    best = study.best
-    if best is not None:
-        draw_plots(study.study, folder)
-        print(f"best configuration: {log.write_best(best)}")
     print(f"log: {log.log_dir / LOG_FILE}\nplots and table: {folder}", flush=True)
     return folder
 

@@ -81,6 +81,7 @@ class SharedStudy:
             int, tuple[Any, float]
         ] = {}  # trial -> its last heartbeat and when it was seen
         self._heartbeats, self._beaten = 0, -np.inf
+        self._outages = 0
         self.study = optuna.create_study(
             study_name=name,
             storage=storage,
@@ -130,6 +131,11 @@ class SharedStudy:
     def n_ended(self) -> int:
         """Number of trials that have ended: complete, pruned, or failed and not retried."""
         return sum(t.state.is_finished() and not t.user_attrs.get(TRIED_AGAIN) for t in self.trials)
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether a trial is running, of whatever tuner."""
+        return any(trial.state == TrialState.RUNNING for trial in self.trials)
 
     @property
     def running(self) -> list[int]:
@@ -224,7 +230,12 @@ class SharedStudy:
         """
         found = []
         self._enqueue_lost_retries()
-        for trial in self.trials:
+        trials = self.trials
+        if (outages := getattr(self.storage, "n_outages", 0)) != self._outages:
+            # While the server was away, nobody could send a heartbeat.
+            self._outages = outages
+            self._seen.clear()
+        for trial in trials:
             if trial.state == TrialState.RUNNING and trial.number not in self._mine:
                 reason = self._why_stale(trial)
                 if reason and self._fail(trial, "stopped", reason):

@@ -105,6 +105,10 @@ class StudyLog:
         sys.stdout.flush()
         if best is not None and best.number == number:
             self.write_best(best)
+            # Another tuner of this folder may have written a better one in the meantime.
+            while (newest := self.shared_study.best) is not None and newest.number != best.number:
+                best = newest
+                self.write_best(best)
         if self.keep is not None:
             self._tidy(self.keep)
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner
+from sqlalchemy.exc import SQLAlchemyError
 
 from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import Progress, progress_of, write_line
@@ -145,13 +146,19 @@ class Tuner:
         plan: the tuning plan.
         slots: device slots of the jobs.
         target: `module:function` that runs a trial.
+        who: which of several processes this is, for messages.
     """
 
     def __init__(
-        self, plan: TuningPlan, slots: Sequence[DeviceSlot], target: str = TRAIN_TARGET
+        self,
+        plan: TuningPlan,
+        slots: Sequence[DeviceSlot],
+        target: str = TRAIN_TARGET,
+        who: str = "",
     ) -> None:
         self.plan = plan
         self.slots = slots
+        self._who = who
         self._origin = f"--storage {redact_address(plan.storage)}"
         with storage_errors(self._origin):
             self.shared_study = open_study(plan)
@@ -195,7 +202,7 @@ class Tuner:
         done, wanted = self.shared_study.n_ended, self.plan.n_trials
         print(f"study {self.plan.study_name} in {redact_address(self.plan.storage)}: ", end="")
         print(f"{done} of {count_of(wanted, 'trial')} {agree(done, 'exists', 'exist')}")
-        print(f"jobs: {', '.join(str(slot) for slot in self.slots)}", flush=True)
+        print(f"jobs{self._who}: {', '.join(str(slot) for slot in self.slots)}", flush=True)
 
     def _loop(self) -> None:
         end = None if self.plan.timeout_s is None else time.monotonic() + self.plan.timeout_s
@@ -261,8 +268,10 @@ class Tuner:
     def _stop(self) -> None:
         """Stop the workers; the next command retries their trials."""
         self.workers.close()
-        for number in self.shared_study.running:
-            self._end(number, TrialOutcome("stopped", reason="stopped"))
+        # Without a storage they stay open, and the next tuner sees that theirs has ended.
+        with suppress(SQLAlchemyError, optuna.exceptions.OptunaError):
+            for number in self.shared_study.running:
+                self._end(number, TrialOutcome("stopped", reason="stopped"))
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from desed_task.errors import InputError
 from local.checkpoints.given import given_checkpoint
 from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import OwnFiles, own_outputs
+from local.cli.redaction import redact_address
 from local.config import find_shipped, load_config
+from local.processes.world import World, told_of_slurm, world_here
 from local.tuning.search_space import Space, TuningStage, read_tuning_config
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def tune(args: argparse.Namespace) -> int:
     config = load_config(conf_file, args.overrides)
     checkpoint = args.test_from_checkpoint
     stage: TuningStage = "training" if checkpoint is None else "postprocessing"
+    world = world_here()
+    _check_machines(args, world)
     _check_flags(args)
     origin = str(find_shipped(args.space) if args.space else conf_file)
     space = Space.load(origin, stage)
@@ -59,7 +63,7 @@ def tune(args: argparse.Namespace) -> int:
     files = [log_dir / study_log.BEST_FILE, log_dir / of_stage / report.TRIALS_FILE]
     legacy = not OwnFiles(log_dir).exists and _holds_study(log_dir)
     with own_outputs(log_dir, files, overwrite=args.overwrite, recognise=lambda path: legacy):
-        _run_stage(plan, args)
+        _run_stage(plan, args, world)
     return 0
 
 
@@ -75,6 +79,41 @@ def _check_flags(args: argparse.Namespace) -> None:
         args.test_from_checkpoint = given_checkpoint(checkpoint)
 
 
+def _check_machines(args: argparse.Namespace, world: World) -> None:
+    """Check what several machines, or processes that torchrun or SLURM has started, need.
+
+    Raises:
+        InputError: they cannot share the storage, or stage two is asked for devices.
+    """
+    nodes = args.num_nodes or 1
+    if args.test_from_checkpoint is not None and (nodes > 1 or args.devices not in (None, "1")):
+        given = f"--devices {args.devices}" if args.devices else f"--num_nodes {nodes}"
+        raise InputError(f"{given}: stage two computes in one process; leave it out")
+    if args.report or args.test_from_checkpoint is not None:
+        if world.several and world.is_first:
+            print(f"computing in one process; the other {world.size - 1} end at once")
+        return
+    if world.several or nodes > 1:
+        tuners = f"{world.size} processes" if world.several else f"{nodes} machines"
+        _check_shared(args.storage, tuners)
+    if not world.several and nodes > 1:
+        print(f"this is one of {nodes} machines: start the same command on each of them")
+    if line := told_of_slurm():
+        print(line)
+
+
+def _check_shared(storage: str | None, tuners: str) -> None:
+    """Refuse a storage that the tuners cannot share."""
+    if storage is not None and not storage.lower().startswith("sqlite"):
+        return
+    given = "without --storage" if storage is None else f"--storage {redact_address(storage)}"
+    raise InputError(
+        f"{given}: an SQLite file is for one tuner, but {tuners} share this study; give a journal "
+        "file in a folder that all of them see (--storage /shared/study.log), or a server "
+        "(postgresql://...)"
+    )
+
+
 def _holds_study(log_dir: Path) -> bool:
     """Whether a folder is that of a study, whose files are ours also without a record."""
     from local.tuning.storage import DATABASE_FILE
@@ -83,7 +122,9 @@ def _holds_study(log_dir: Path) -> bool:
     return any((log_dir / name).exists() for name in (LOG_FILE, DATABASE_FILE, SCORES_FOLDER))
 
 
-def _run_stage(plan: TuningPlan, args: argparse.Namespace) -> None:
+def _run_stage(plan: TuningPlan, args: argparse.Namespace, world: World) -> None:
+    if not world.is_first and (args.report or args.test_from_checkpoint is not None):
+        return  # the first one does it
     if args.test_from_checkpoint is not None:
         with leaving_at_once():  # Lightning takes seconds, which only this stage needs
             from local.cli.devices import choose_device
@@ -94,13 +135,21 @@ def _run_stage(plan: TuningPlan, args: argparse.Namespace) -> None:
         tune_medians(plan, checkpoint, args.overrides, swept=args.sweep, device=device)
         return
     from local.tuning import report, training_stage
+    from local.tuning.storage import storage_errors
     from local.tuning.workers.device_slots import choose_slots
 
+    origin = f"--storage {redact_address(plan.storage)}"
     if args.report:
-        report.write_report(training_stage.open_study_log(plan))
+        log = training_stage.open_study_log(plan)
+        with storage_errors(origin):
+            report.write_report(log)
         return
-    one = training_stage.Tuner(
-        plan, choose_slots(args.n_jobs, args.jobs_per_gpu, threads=args.threads.wanted)
+    slots = choose_slots(
+        *(args.n_jobs, args.jobs_per_gpu),
+        **{"devices": args.devices, "world": world, "threads": args.threads.wanted},
     )
+    one = training_stage.Tuner(plan, slots, who=f" of {world}" if world.several else "")
     one.run()
-    report.write_report(one.log)
+    # Of several processes the last to end tells the results of all.
+    with storage_errors(origin):
+        report.write_report(one.log, quiet=world.several and one.shared_study.is_going_on)

@@ -22,7 +22,8 @@ WAIT_S = 30
 
 def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
     """Leaves the environment in the trial's folder, then acts its part."""
-    variables = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "RANK", "WORLD_SIZE", "MASTER_ADDR")
+    variables = {name: os.environ.get(name) for name in names}
     (job.folder / "environment.json").write_text(json.dumps({**variables, "process": os.getpid()}))
     (job.folder / "checkpoints").mkdir(exist_ok=True)
     for name in ("best.ckpt", "last.ckpt"):
@@ -47,6 +48,15 @@ def _together(job: TrialJob, report: ReportProgress) -> None:
     while len(list(Path(job.log_dir).glob("trial-*/environment.json"))) < wanted:
         assert time.monotonic() < end, "the others do not come"
         time.sleep(0.02)
+
+
+def _held(job: TrialJob, report: ReportProgress) -> None:
+    """Wait for the file LOG_DIR/go, then a moment."""
+    end = time.monotonic() + 4 * WAIT_S
+    while not (Path(job.log_dir) / "go").exists():
+        assert time.monotonic() < end, "it is not let go"
+        time.sleep(0.02)
+    time.sleep(0.3)
 
 
 def _out_of_memory(job: TrialJob, report: ReportProgress) -> None:
@@ -81,6 +91,7 @@ def _terminate(job: TrialJob, report: ReportProgress) -> None:
 
 PARTS = {
     "together": _together,
+    "held": _held,
     "out of memory": _out_of_memory,
     "die": _die,
     "leave": _leave,

@@ -41,7 +41,7 @@ def test_every_kind_keeps_a_study(tmp_path):
 @pytest.mark.parametrize(
     ("url", "module", "remedy"),
     [
-        ("postgresql+psycopg2://me:secret@host/db", "psycopg2", "pip install 'psycopg[binary]'"),
+        ("postgresql+psycopg2://me:secret@host/db", "psycopg2", "pip install pg8000"),
         ("mysql://me:secret@host/db", "MySQLdb", "begin the URL with mysql+pymysql://"),
         ("mysql+pymysql://me:secret@host/db", "pymysql", "pip install pymysql"),
     ],
