@@ -30,10 +30,10 @@ def decided_by_first(
     from desed_task.distributed.collectives import process_rank, told_by_first
 
     if process_rank():
-        value, fault = told_by_first((None, None))
+        nothing: Any = (None, None)
+        found, fault = told_by_first(nothing)
         if fault is not None:
             raise InputError(fault)
-        found: Found = value
         return found
     try:
         found = action()
