@@ -44,7 +44,13 @@ from desed_task.dataio.embeddings import (
     store_stamp,
 )
 from desed_task.errors import InputError, count_of, disk_full
-from desed_task.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
+from desed_task.hdf5 import (
+    FileInUseError,
+    allocate_numbers,
+    create_hdf5,
+    open_hdf5,
+    write_values,
+)
 
 _BLOCK = 64
 _FRAMES, _GLOBALS = (FRAME, WINDOW_FRAME), (GLOBAL, WINDOW_GLOBAL)
@@ -156,14 +162,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
                 self._pending.append(row)
             if len(self._pending) >= _BLOCK:
                 self._mark_pending()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # HDF5 has both
             if full := disk_full(error, self.part):
                 raise full from error
             raise InputError(f"{self.part}: {error}; free some space and run again") from None
 
     def _write(self, datasets: tuple[str, str], row: int, values: Array) -> None:
         dataset, row = place_of_row(datasets, row, len(self.layout.clip_ids))
-        self._file[dataset][row] = values
+        write_values(self._file, dataset, row, values)
 
     def adopt(
         self,
@@ -304,7 +310,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def _write_marks(self, rows: list[int], value: bool) -> None:
         self._finished[rows] = value
-        self._file[FINISHED][:] = self._finished.astype(np.uint8)
+        write_values(self._file, FINISHED, slice(None), self._finished.astype(np.uint8))
         self._sync()
 
     def _sync(self) -> None:
