@@ -28,6 +28,8 @@ from desed_task.hdf5 import number_dataset, open_hdf5, write_values
 from desed_task.parallel import thread_map
 
 SIZE, MTIME, DIGEST = "source_size", "source_mtime_ns", "source_digest"
+# Of audio that was written while it was embedded: no file is like it.
+CHANGED = ClipSource(0, 0, "00" * DIGEST_BYTES)
 _MIN_FILES_FOR_BAR = 2000
 
 

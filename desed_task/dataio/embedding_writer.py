@@ -18,6 +18,7 @@ from desed_task.atomic_files import PathLike
 from desed_task.audio.freshness import ClipSource
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.embedding_sources import (
+    CHANGED,
     add_source_datasets,
     has_source_datasets,
     put_source,
@@ -114,6 +115,10 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self._before = store_stamp(self.path)
         self._file = self._open() if number == 1 else self._created()
         self._finished = finished_of(self._file, len(self._row))
+        self._sources = sources_in(self._file, self.layout.clip_ids)
+        done = set(self._row) - set(self.todo)
+        # Clips some of whose rows are finished, or will be with the next marks.
+        self._begun = set(map(clip_of, done))
 
     @property
     def todo(self) -> list[RowName]:
@@ -122,17 +127,32 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def forget(self, names: Iterable[RowName]) -> None:
         """Mark clips and windows whose audio has changed as unfinished."""
-        rows = [self._row[name] for name in names]
-        if rows:
-            self._write_marks(rows, False)
+        names = list(names)
+        if names:
+            self._write_marks([self._row[name] for name in names], False)
+            self._begun -= set(map(clip_of, names))
 
     @property
     def sources(self) -> dict[str, ClipSource]:
         """Clip -> audio that its rows were computed from, where recorded."""
-        return sources_in(self._file, self.layout.clip_ids)
+        return dict(self._sources)
+
+    def has_source(self, clip_id: str) -> bool:
+        """Whether the audio of rows that a clip has already is recorded."""
+        return clip_id in self._begun and clip_id in self._sources
 
     def record(self, clip_id: str, source: ClipSource | None) -> None:
-        """Record the audio of a clip, before its embeddings are put; None if it has changed."""
+        """Record the audio of a clip, before embeddings of it or its windows are put.
+
+        Args:
+            clip_id: the clip.
+            source: its audio; None if it was written meanwhile. Then, and if it is not the audio
+                of rows that the clip has already, the next run computes the clip again.
+        """
+        before = self._sources.get(clip_id) if clip_id in self._begun else None
+        if source is None or (before is not None and before.digest != source.digest):
+            source = CHANGED
+        self._sources[clip_id] = source
         put_source(self._file, self._row[clip_id], source)
 
     def put(self, names: Sequence[RowName], frame: Array, global_: Array) -> None:
@@ -160,6 +180,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
                 self._write(_FRAMES, row, frame_row)
                 self._write(_GLOBALS, row, global_row)
                 self._pending.append(row)
+                self._begun.add(clip_of(name))
             if len(self._pending) >= _BLOCK:
                 self._mark_pending()
         except (OSError, RuntimeError) as error:  # HDF5 has both
@@ -202,8 +223,9 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             for name in wanted:
                 places = [place_of_row(of, there[name], n_clips) for of in (_FRAMES, _GLOBALS)]
                 frame, global_ = (read_row(donor, of, row, name) for of, row in places)
-                if isinstance(name, str):
-                    self.record(name, sources.get(name))
+                clip_id = clip_of(name)
+                if clip_id in sources:
+                    self.record(clip_id, sources[clip_id])
                 self.put([name], frame[None], global_[None])
         self._mark_pending()
         return len(wanted)
@@ -316,6 +338,11 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
+
+
+def clip_of(row: RowName) -> str:
+    """The clip of a row."""
+    return row if isinstance(row, str) else row.clip_id
 
 
 def part_of(path: Path, number: int = 1) -> Path:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from desed_task.audio.freshness import source_of, source_stamp
 from desed_task.audio.windows import RowName
-from desed_task.dataio.embedding_writer import EmbeddingWriter
+from desed_task.dataio.embedding_writer import EmbeddingWriter, clip_of
 from desed_task.dataio.embeddings import EmbeddingLayout
 from desed_task.parallel import Progress
 from local.extraction.embedder import Embedder, FileWindow
@@ -83,7 +83,7 @@ def embed_batches(
         files: row -> file.
         batches: those of all processes.
         numbers: indices of those of this process, taken one after another as they are needed.
-        most: batches taken and not yet written, at most; None for no limit.
+        most: see `Embedder.stream`.
         count: called with the number of rows that are done.
 
     Returns:
@@ -96,20 +96,25 @@ def embed_batches(
         for number in numbers:
             taken.append(number)
             named = [(row, files[row]) for row in batches[number]]
-            stamps.update((row, source_stamp(one)) for row, one in named if isinstance(one, Path))
+            stamps.update((row, source_stamp(_wav_of(one))) for row, one in named)
             yield named
 
     faults: list[tuple[int, str]] = []
     with closing(embedder.stream(take(), most)) as stream:
         for place, batch in enumerate(stream):
             for row in batch.clip_ids:
-                wav = files[row]
-                if isinstance(row, str) and isinstance(wav, Path):
-                    writer.record(row, source_of(wav, stamps.pop(row)))
+                stamp, clip_id = stamps.pop(row), clip_of(row)
+                # Another process may have the other rows of a longer clip.
+                if row == clip_id or not writer.has_source(clip_id):
+                    writer.record(clip_id, source_of(_wav_of(files[row]), stamp))
             writer.put(batch.clip_ids, batch.frame.numpy(), batch.global_.numpy())
             faults += [(taken[place], fault) for fault in batch.faults]
             count(len(batch.clip_ids) + len(batch.faults))
     return faults
+
+
+def _wav_of(one: Path | FileWindow) -> Path:
+    return one if isinstance(one, Path) else one.wav
 
 
 def given_out(n_batches: int, key: str, group: Group | None) -> Iterator[int]:

@@ -108,7 +108,8 @@ class Embedder:
         Args:
             batches: rows with their files, whose beginnings count, or windows of files; taken as
                 they are needed.
-            most: batches taken and not yet yielded, at most; None for no limit.
+            most: batches taken and not yet yielded, at most; on a GPU one more. None for as many
+                as keep the threads busy.
         """
         on_cpu = self.device.type == "cpu"
         return self._on_cpu(batches, most) if on_cpu else self._on_gpu(batches, most)

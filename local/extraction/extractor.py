@@ -298,9 +298,8 @@ class Extractor:
     def _check_space(self, name: str, n_clips: int) -> None:
         n_features, n_tokens = self.embedder.shape
         n_values = n_features * (n_tokens + 1)
-        if (
-            n_processes() > 1
-        ):  # The rows of one other process are there twice while they are copied.
+        if n_processes() > 1:
+            # While they are copied, the rows of one process are there twice.
             n_clips += -(-n_clips // n_processes())
         needed, free = 4 * n_values * n_clips, shutil.disk_usage(self.folder).free
         if needed > free:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from desed_task.audio.freshness import ClipSource, current_source
-from desed_task.audio.windows import RowName
 from desed_task.dataio.embedding_sources import changed_clips, read_sources
 from desed_task.dataio.embedding_writer import (
     EmbeddingWriter,
+    clip_of,
     open_part,
     part_of,
     parts_of_others,
@@ -26,6 +26,9 @@ from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
 
 _MIN_FILES_FOR_BAR = 2000
+# Of unfinished files, whose own time is that of their last opening: rows without a recorded source
+# are not believed.
+_UNRECORDED_S = float("-inf")
 
 
 def take_over(
@@ -49,14 +52,14 @@ def take_over(
     rows, todo = writer.layout.rows, set(writer.todo)
     done = [row for row in rows if row not in todo]
     begun = {clip_id: clips[clip_id] for clip_id in map(clip_of, done)}
-    written_s = writer.part.stat().st_mtime
-    changed = set(changed_clips(begun, writer.sources, written_s, read=True).changed)
+    changed = set(changed_clips(begun, writer.sources, _UNRECORDED_S, read=True).changed)
     writer.forget([row for row in done if clip_of(row) in changed])
-    for donor in (*leftovers, writer.old, writer.path):
+    for part in leftovers:
+        _adopt(name, writer, part, clips, _UNRECORDED_S, progress=progress)
+        part.unlink()
+    for donor in (writer.old, writer.path):
         if donor.exists() and _has_layout(donor):
-            _adopt(name, writer, donor, clips, progress=progress)
-        if donor in leftovers:
-            donor.unlink()
+            _adopt(name, writer, donor, clips, donor.stat().st_mtime, progress=progress)
     left = {clip_of(row) for row in writer.todo}
     n_done = len(clips) - len(left)
     if n_done:
@@ -67,13 +70,28 @@ def take_over(
 
 
 def _adopt(
-    name: str, writer: EmbeddingWriter, donor: Path, clips: Mapping[str, Path], *, progress: bool
+    name: str,
+    writer: EmbeddingWriter,
+    donor: Path,
+    clips: Mapping[str, Path],
+    written_s: float,
+    *,
+    progress: bool,
 ) -> None:
-    """Copy embeddings of unchanged clips, and record their audio."""
+    """Copy embeddings of unchanged clips, and record their audio.
+
+    Args:
+        name: name of the set.
+        writer: receives the embeddings.
+        donor: file that has them.
+        clips: clip -> file, of the whole set.
+        written_s: when it was written; decides for clips without a recorded source.
+        progress: whether to show it.
+    """
     layout = read_layout(donor)
     if not layout.alike(writer.layout):
         return
-    known, written_s = read_sources(donor, layout.clip_ids), donor.stat().st_mtime
+    known = read_sources(donor, layout.clip_ids)
     there, left = set(layout.clip_ids), dict.fromkeys(map(clip_of, writer.todo))
     wanted = [clip_id for clip_id in left if clip_id in there and clips[clip_id].exists()]
 
@@ -101,11 +119,6 @@ def merge(writer: EmbeddingWriter, n_processes: int) -> None:
         part = part_of(writer.path, number)
         writer.adopt(part, writer.todo, read_sources(part, writer.layout.clip_ids))
         part.unlink()
-
-
-def clip_of(row: RowName) -> str:
-    """The clip of a row."""
-    return row if isinstance(row, str) else row.clip_id
 
 
 def _has_layout(path: Path) -> bool:

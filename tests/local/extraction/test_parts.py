@@ -19,8 +19,8 @@ import pytest
 from desed_task.audio.freshness import source_of, source_stamp
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio import embedding_writer
-from desed_task.dataio.embedding_sources import read_sources
-from desed_task.dataio.embedding_writer import EmbeddingWriter, part_of, parts_of_others
+from desed_task.dataio.embedding_sources import CHANGED, SIZE, read_sources
+from desed_task.dataio.embedding_writer import EmbeddingWriter, clip_of, part_of, parts_of_others
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import DiskFullError, InputError
 from local.extraction.parts import merge, take_over
@@ -75,8 +75,8 @@ def values(row: RowName) -> np.ndarray:
 
 def put(writer: EmbeddingWriter, rows: Sequence[RowName], clips: dict[str, Path]) -> None:
     for row in rows:
-        if isinstance(row, str):
-            writer.record(row, source_of(clips[row], source_stamp(clips[row])))
+        wav = clips[clip_of(row)]
+        writer.record(clip_of(row), source_of(wav, source_stamp(wav)))
         frame = values(row)
         writer.put([row], frame[None], frame.mean(axis=1)[None])
 
@@ -164,7 +164,7 @@ def test_runs_of_3_1_and_2_processes_compute_each_row_once(
     assert len(parts_of_others(path)) == 1
     capsys.readouterr()
     assert set(finish(path, clips)) == set(rows[120:])
-    left = {row if isinstance(row, str) else row.clip_id for row in rows[120:]}
+    left = set(map(clip_of, rows[120:]))
     assert f"set: resuming, {150 - len(left)} of 150 clips are done" in capsys.readouterr().out
     check_finished(path, clips)
 
@@ -235,6 +235,50 @@ def test_what_was_left_of_other_clips_is_kept_if_its_audio_is_the_same(
     write(clips["new"], "new")
     todo = finish(path, clips, 2)
     assert set(todo) == {*names[40:], names[7], "new", *windows_of(list(clips))}
+    check_finished(path, clips)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_clip_that_was_written_while_it_was_embedded_is_embedded_again(
+    known: bool, path: Path, clips: dict[str, Path]
+) -> None:
+    """Although it is older than the unfinished files, which are opened afterwards."""
+    names = list(clips)
+    rows = {1: names[:5], 2: names[5:30], 3: names[30:40]}
+    leave(path, clips, rows)
+    for number, name in ((1, names[2]), (2, names[17]), (3, names[33])):
+        if known:
+            with h5py.File(part_of(path, number), "r+") as file:
+                file[SIZE][names.index(name)] = -1  # as earlier versions wrote it
+        else:
+            part_of(path, number).unlink()
+            with open_writer(path, clips, number) as writer:
+                put(writer, rows[number], clips)
+                writer.forget([name])
+                writer.record(name, None)
+                frame = np.zeros((1, *SHAPE), np.float32)
+                writer.put([name], frame, frame[:, :, 0])
+    todo = finish(path, clips)
+    assert set(todo) - set(windows_of(names)) == {names[2], names[17], names[33], *names[40:]}
+    check_finished(path, clips)
+
+
+def test_rows_of_one_clip_from_different_audio_are_computed_again(
+    path: Path, clips: dict[str, Path]
+) -> None:
+    """A longer clip is replaced while one process has its beginning and another one a window."""
+    names = list(clips)
+    with open_writer(path, clips) as writer, open_writer(path, clips, 2) as other:
+        put(writer, names, clips)
+        write(clips[names[3]], "other")
+        put(other, windows_of(names), clips)
+        other.close()
+        merge(writer, 2)
+        writer.finish()
+    sources = read_sources(path, names)
+    assert [name for name, one in sources.items() if one == CHANGED] == [names[3]]
+    todo = finish(path, clips)
+    assert {clip_of(row) for row in todo} == {names[3]} and len(todo) == 3
     check_finished(path, clips)
 
 
