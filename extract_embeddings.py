@@ -4,6 +4,7 @@
     python extract_embeddings.py --conf_file confs/mini.yaml           # the mini corpus
     python extract_embeddings.py --only devtest weak_train             # some sets
     python extract_embeddings.py --eval_set --use_gpu --batch_size 64
+    python extract_embeddings.py --devices all                         # one process per GPU
 
 Files are written to OUTPUT_DIR/beats/<set>.hdf5. If interrupted, run the same command again: it
 resumes and skips finished clips. Clips that cannot be read are named at the end, their sets stay
@@ -72,11 +73,14 @@ def extract(args: argparse.Namespace) -> int:
     from desed_task.encoders.beats.weights_file import find_beats
     from local.config import load_config
     from local.extraction.sets import choose_sets, find_wavs
+    from local.processes.decisions import decided_by_first
 
     config = load_config(args.conf_file, args.overrides)
     named = args.pretrained_model
     beats = Path(config.pretrained.beats_checkpoint if named == "beats" else named)
-    wavs = find_wavs(config, choose_sets(args.only, eval_set=args.eval_set))
+    sets = choose_sets(args.only, eval_set=args.eval_set)
+    # Other processes are told of the files of a set when it begins.
+    wavs = decided_by_first(lambda: find_wavs(config, sets), told=lambda of: {n: {} for n in of})
     find_beats(beats)
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
         from local.extraction.embedder import settled_precision
@@ -86,12 +90,15 @@ def extract(args: argparse.Namespace) -> int:
     args.threads.begin()
     device = torch_device_of(args)
     output_dir = args.output_dir or Path(config.pretrained.extracted_embeddings_dir)
+    precision = decided_by_first(
+        lambda: settled_precision(args.precision, device, output_dir / "beats", beats)
+    )
     extractor = Extractor.open(
         beats,
         output_dir,
         clip_s=config.data.audio_max_len,
         batch_size=args.batch_size,
-        precision=settled_precision(args.precision, device, output_dir / "beats", beats),
+        precision=precision,
         device=device,
         windows=config.windows,
         overwrite=args.overwrite,

@@ -89,6 +89,26 @@ def create_hdf5(path: PathLike) -> Any:
     return h5py.File(path, "x")
 
 
+def write_values(file: Any, name: str, key: Any, values: Any) -> None:
+    """Write into a data set of an open file, to the system.
+
+    What is written later, as the data set is closed, may fail without an error: on a full disk the
+    values would be missing and nobody would know.
+
+    Args:
+        file: from `open_hdf5`, in mode "r+".
+        name: of the data set.
+        key: index or slice.
+        values: what is written there.
+
+    Raises:
+        OSError, RuntimeError: they cannot be written.
+    """
+    found = file[name]
+    found[key] = values
+    found.flush()
+
+
 def allocate_numbers(
     file: Any, name: str, shape: tuple[int, ...], chunks: tuple[int, ...] | None = None
 ) -> Any:
@@ -210,7 +230,10 @@ def _refuse_irregular(path: Path) -> None:
 
 def _opened(path: Path, mode: str) -> Any:
     try:
-        return h5py.File(path, mode, locking=False if mode == "r" else None)
+        if mode == "r":
+            return h5py.File(path, mode, locking=False)
+        # A cache of chunks would be written as a data set is closed (see `write_values`).
+        return h5py.File(path, mode, rdcc_nbytes=0)
     except BlockingIOError:
         raise FileInUseError(f"{path}: another run is writing it; wait until it ends") from None
     except PermissionError:

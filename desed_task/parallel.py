@@ -217,7 +217,10 @@ def thread_map(
 
 
 def prefetch(
-    work: Callable[[Item], Result], items: Iterable[Item], n_threads: int
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_threads: int,
+    most: int | None = None,
 ) -> Iterator[Result]:
     """Apply `work` to items in threads, a few items ahead; yields results in order.
 
@@ -225,13 +228,16 @@ def prefetch(
         work: called in threads.
         items: consumed in the caller's thread, only as fast as results are needed.
         n_threads: number of threads.
+        most: items begun whose results are not yielded yet, at most; None for twice the threads
+            and one.
     """
+    ahead = 2 * n_threads if most is None else min(most - 1, 2 * n_threads)
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * n_threads:
+                if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -24,10 +24,12 @@ from desed_task.audio.freshness import (
     source_state,
 )
 from desed_task.errors import InputError, count_of
-from desed_task.hdf5 import number_dataset, open_hdf5
+from desed_task.hdf5 import number_dataset, open_hdf5, write_values
 from desed_task.parallel import thread_map
 
 SIZE, MTIME, DIGEST = "source_size", "source_mtime_ns", "source_digest"
+# Of audio that was written while it was embedded: no file is like it.
+CHANGED = ClipSource(0, 0, "00" * DIGEST_BYTES)
 _MIN_FILES_FOR_BAR = 2000
 
 
@@ -60,11 +62,12 @@ def has_source_datasets(file: Any) -> bool:
 
 def put_source(file: Any, row: int, source: ClipSource | None) -> None:
     """Store the source of a row of an open file; None if unknown."""
-    file[SIZE][row] = -1  # unknown until all of it is written
+    write_values(file, SIZE, row, -1)  # unknown until all of it is written
     if source is not None:
-        file[MTIME][row] = source.mtime_ns
-        file[DIGEST][row] = np.frombuffer(bytes.fromhex(source.digest), dtype=np.uint8)
-        file[SIZE][row] = source.size
+        write_values(file, MTIME, row, source.mtime_ns)
+        digest = np.frombuffer(bytes.fromhex(source.digest), dtype=np.uint8)
+        write_values(file, DIGEST, row, digest)
+        write_values(file, SIZE, row, source.size)
 
 
 def sources_in(file: Any, clip_ids: Iterable[str]) -> dict[str, ClipSource]:
@@ -143,7 +146,7 @@ def note_new_times(path: Path, clip_ids: Iterable[str], sources: Mapping[str, Cl
             times = file[MTIME][:]
             for clip_id, source in sources.items():
                 times[rows[clip_id]] = source.mtime_ns
-            file[MTIME][:] = times
-    except (OSError, InputError):
+            write_values(file, MTIME, slice(None), times)
+    except (OSError, RuntimeError, InputError):
         return
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from desed_task.atomic_files import PathLike
 from desed_task.audio.freshness import ClipSource
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.embedding_sources import (
+    CHANGED,
     add_source_datasets,
     has_source_datasets,
     put_source,
@@ -43,7 +45,13 @@ from desed_task.dataio.embeddings import (
     store_stamp,
 )
 from desed_task.errors import InputError, count_of, disk_full
-from desed_task.hdf5 import FileInUseError, allocate_numbers, create_hdf5, open_hdf5
+from desed_task.hdf5 import (
+    FileInUseError,
+    allocate_numbers,
+    create_hdf5,
+    open_hdf5,
+    write_values,
+)
 
 _BLOCK = 64
 _FRAMES, _GLOBALS = (FRAME, WINDOW_FRAME), (GLOBAL, WINDOW_GLOBAL)
@@ -56,6 +64,9 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
     Afterwards only plain numbers are written in place, so the file is never left damaged.
     A clip counts as finished once its mark is written, which happens after its embeddings have
     reached the disk, in blocks of 64 clips and on closing.
+
+    Of several processes each writes a file of its own, in which all clips have their rows, and the
+    first one collects the rows of the others and finishes (`local.extraction.parts`).
 
         with EmbeddingWriter(path, clip_ids, n_features=768, n_tokens=496, identity={}) as writer:
             ... writer.put(...) for the clips of writer.todo ...
@@ -71,6 +82,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         n_tokens: int,
         identity: Identity,
         windows: Sequence[WindowKey] = (),
+        number: int = 1,
     ) -> None:
         """Open the unfinished file of `path` or create it.
 
@@ -83,12 +95,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             n_features, n_tokens: shape of one clip's frame embeddings.
             identity: what the embeddings are computed with; stored as attributes.
             windows: unique windows of these clips that get rows of their own.
+            number: of the process among those that compute the set, from 1. Only the first one
+                opens a file that is there already, and finishes.
 
         Raises:
             InputError: another run writes this file, or it is not one that this class created.
         """
         self.path = Path(path)
-        self.part = self.path.with_name(self.path.name + ".part")
+        self.part = part_of(self.path, number)
         # Not `<path>.old`, which a user may have named a copy of their own.
         self.old = self.path.with_name(self.path.name + ".part.old")
         self.layout = EmbeddingLayout(
@@ -99,8 +113,12 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
         self._before = store_stamp(self.path)
-        self._file = self._open()
+        self._file = self._open() if number == 1 else self._created()
         self._finished = finished_of(self._file, len(self._row))
+        self._sources = sources_in(self._file, self.layout.clip_ids)
+        done = set(self._row) - set(self.todo)
+        # Clips some of whose rows are finished, or will be with the next marks.
+        self._begun = set(map(clip_of, done))
 
     @property
     def todo(self) -> list[RowName]:
@@ -109,17 +127,32 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def forget(self, names: Iterable[RowName]) -> None:
         """Mark clips and windows whose audio has changed as unfinished."""
-        rows = [self._row[name] for name in names]
-        if rows:
-            self._write_marks(rows, False)
+        names = list(names)
+        if names:
+            self._write_marks([self._row[name] for name in names], False)
+            self._begun -= set(map(clip_of, names))
 
     @property
     def sources(self) -> dict[str, ClipSource]:
         """Clip -> audio that its rows were computed from, where recorded."""
-        return sources_in(self._file, self.layout.clip_ids)
+        return dict(self._sources)
+
+    def has_source(self, clip_id: str) -> bool:
+        """Whether the audio of rows that a clip has already is recorded."""
+        return clip_id in self._begun and clip_id in self._sources
 
     def record(self, clip_id: str, source: ClipSource | None) -> None:
-        """Record the audio of a clip, before its embeddings are put; None if it has changed."""
+        """Record the audio of a clip, before embeddings of it or its windows are put.
+
+        Args:
+            clip_id: the clip.
+            source: its audio; None if it was written meanwhile. Then, and if it is not the audio
+                of rows that the clip has already, the next run computes the clip again.
+        """
+        before = self._sources.get(clip_id) if clip_id in self._begun else None
+        if source is None or (before is not None and before.digest != source.digest):
+            source = CHANGED
+        self._sources[clip_id] = source
         put_source(self._file, self._row[clip_id], source)
 
     def put(self, names: Sequence[RowName], frame: Array, global_: Array) -> None:
@@ -147,16 +180,17 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
                 self._write(_FRAMES, row, frame_row)
                 self._write(_GLOBALS, row, global_row)
                 self._pending.append(row)
+                self._begun.add(clip_of(name))
             if len(self._pending) >= _BLOCK:
                 self._mark_pending()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # HDF5 has both
             if full := disk_full(error, self.part):
                 raise full from error
             raise InputError(f"{self.part}: {error}; free some space and run again") from None
 
     def _write(self, datasets: tuple[str, str], row: int, values: Array) -> None:
         dataset, row = place_of_row(datasets, row, len(self.layout.clip_ids))
-        self._file[dataset][row] = values
+        write_values(self._file, dataset, row, values)
 
     def adopt(
         self,
@@ -189,8 +223,9 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             for name in wanted:
                 places = [place_of_row(of, there[name], n_clips) for of in (_FRAMES, _GLOBALS)]
                 frame, global_ = (read_row(donor, of, row, name) for of, row in places)
-                if isinstance(name, str):
-                    self.record(name, sources.get(name))
+                clip_id = clip_of(name)
+                if clip_id in sources:
+                    self.record(clip_id, sources[clip_id])
                 self.put([name], frame[None], global_[None])
         self._mark_pending()
         return len(wanted)
@@ -232,9 +267,8 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self.close()
 
     def _open(self) -> Any:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(self.part):
-            file, there = self._open_part()
+            file, there = open_part(self.part)
             if there == self.layout and has_source_datasets(file):  # earlier versions had none
                 return file
             file.close()
@@ -242,21 +276,12 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
                 os.replace(self.part, self.old)
             else:
                 self.part.unlink()
-        self._create()
-        return self._open_part()[0]
+        return self._created()
 
-    def _open_part(self) -> tuple[Any, EmbeddingLayout]:
-        """Open the unfinished file, which must be one that this class created."""
-        try:
-            with open_hdf5(self.part) as file:
-                layout = layout_of(file)
-                if FINISHED not in file:
-                    raise InputError(f"{self.part}: not an unfinished file of this program")
-            return open_hdf5(self.part, "r+"), layout
-        except FileInUseError:
-            raise
-        except InputError as error:
-            raise InputError(f"{error}; move it away and {EXTRACT_REMEDY} again") from None
+    def _created(self) -> Any:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._create()
+        return open_part(self.part)[0]
 
     def _create(self) -> None:
         """Lay out the unfinished file under another name, so that it appears complete.
@@ -264,11 +289,8 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         It is linked, not renamed, so that of two runs that start at the same moment one is
         refused instead of writing into a file that the other has replaced.
         """
-        prefix = f".{self.part.name}."
-        for stale in self.part.parent.iterdir():
-            if stale.name.startswith(prefix):  # Of a run that was killed here.
-                stale.unlink(missing_ok=True)
-        temporary = self.part.with_name(f"{prefix}{secrets.token_hex(4)}")
+        remove_stale(self.part)
+        temporary = self.part.with_name(f".{self.part.name}.{secrets.token_hex(4)}")
         try:
             # Everything is allocated and closed before the first clip: see the class's docstring.
             with create_hdf5(temporary) as file:
@@ -310,9 +332,54 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def _write_marks(self, rows: list[int], value: bool) -> None:
         self._finished[rows] = value
-        self._file[FINISHED][:] = self._finished.astype(np.uint8)
+        write_values(self._file, FINISHED, slice(None), self._finished.astype(np.uint8))
         self._sync()
 
     def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
+
+
+def clip_of(row: RowName) -> str:
+    """The clip of a row."""
+    return row if isinstance(row, str) else row.clip_id
+
+
+def part_of(path: Path, number: int = 1) -> Path:
+    """The unfinished file of a process: `<path>.part`, of the second one `<path>.part.2`."""
+    return path.with_name(f"{path.name}.part{'' if number == 1 else f'.{number}'}")
+
+
+def parts_of_others(path: Path) -> list[Path]:
+    """Unfinished files of the second process and further ones, of any run, by number."""
+    name = re.compile(re.escape(part_of(path).name) + r"\.([2-9]|[1-9][0-9]+)")
+    found = ((name.fullmatch(file.name), file) for file in path.parent.iterdir())
+    numbered = {int(match[1]): file for match, file in found if match}
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def remove_stale(part: Path) -> None:
+    """Remove what a process that was killed while it created this file, or one of another process
+    of the set if it is the first one's, has left.
+    """
+    for stale in part.parent.iterdir():
+        if stale.name.startswith(f".{part.name}."):
+            stale.unlink(missing_ok=True)
+
+
+def open_part(part: Path) -> tuple[Any, EmbeddingLayout]:
+    """Open an unfinished file, which must be one that this program created, for writing.
+
+    Raises:
+        InputError: it is another file, or another run writes it.
+    """
+    try:
+        with open_hdf5(part) as file:
+            layout = layout_of(file)
+            if FINISHED not in file:
+                raise InputError(f"{part}: not an unfinished file of this program")
+        return open_hdf5(part, "r+"), layout
+    except FileInUseError:
+        raise
+    except InputError as error:
+        raise InputError(f"{error}; move it away and {EXTRACT_REMEDY} again") from None

@@ -20,7 +20,7 @@ from local.data.corpus_checks import (
     examples,
 )
 from local.doctor.report import CheckpointReport, EmbeddingsReport, Finding
-from local.extraction.extractor import compare_clips, identity_of
+from local.extraction.up_to_date import compare_clips, identity_of
 
 Identity = dict[str, str | float]
 _WHOLE = ("whole", "origin unknown", "unused")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ class FileWindow(NamedTuple):
     span: Span
 
 
-_NamedFiles = Sequence[tuple[RowName, Path | FileWindow]]
+NamedFiles = Sequence[tuple[RowName, Path | FileWindow]]
 
 
 class AudioBatch(NamedTuple):
@@ -95,34 +95,43 @@ class Embedder:
         """Features and tokens of the frame embeddings of a clip."""
         return self.beats.size, self.beats.n_tokens(self.n_samples)
 
+    @property
+    def rows_per_batch(self) -> int:
+        """Clips and windows in a batch."""
+        return self.batch_size or (4 if self.device.type == "cpu" else 32)
+
     def stream(
-        self, clips: Mapping[RowName, Path | FileWindow]
+        self, batches: Iterable[NamedFiles], most: int | None = None
     ) -> Generator[EmbeddedBatch, None, None]:
         """Embeddings of clips and windows, batch by batch, in order; the next are read meanwhile.
 
         Args:
-            clips: row -> file, whose beginning counts, or window of a file.
+            batches: rows with their files, whose beginnings count, or windows of files; taken as
+                they are needed.
+            most: batches taken and not yet yielded, at most; on a GPU one more. None for as many
+                as keep the threads busy.
         """
-        on_gpu = self.device.type != "cpu"
-        size = self.batch_size or (32 if on_gpu else 4)
-        named = list(clips.items())
-        batches = [named[first : first + size] for first in range(0, len(named), size)]
-        return self._on_gpu(batches) if on_gpu else self._on_cpu(batches)
+        on_cpu = self.device.type == "cpu"
+        return self._on_cpu(batches, most) if on_cpu else self._on_gpu(batches, most)
 
-    def _on_cpu(self, batches: Sequence[_NamedFiles]) -> Generator[EmbeddedBatch, None, None]:
+    def _on_cpu(
+        self, batches: Iterable[NamedFiles], most: int | None = None
+    ) -> Generator[EmbeddedBatch, None, None]:
         """One batch per core at a time, which is faster than all cores on one batch."""
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
         work = partial(_in_turn, self._read, self._embed)
         try:
-            yield from prefetch(work, batches, n_threads)
+            yield from prefetch(work, batches, n_threads, most)
         finally:
             torch.set_num_threads(n_threads)
 
-    def _on_gpu(self, batches: Sequence[_NamedFiles]) -> Generator[EmbeddedBatch, None, None]:
+    def _on_gpu(
+        self, batches: Iterable[NamedFiles], most: int | None = None
+    ) -> Generator[EmbeddedBatch, None, None]:
         """Yield each batch, for writing, while the next one is computed."""
         before: EmbeddedBatch | None = None
-        for batch in prefetch(self._read, batches, _READERS):
+        for batch in prefetch(self._read, batches, _READERS, most):
             now = self._embed(batch)
             if before is not None:
                 yield _arrived(before)
@@ -130,7 +139,7 @@ class Embedder:
         if before is not None:
             yield _arrived(before)
 
-    def _read(self, clips: _NamedFiles) -> AudioBatch:
+    def _read(self, clips: NamedFiles) -> AudioBatch:
         names: list[RowName] = []
         waveforms, faults = [], []
         for name, wav in clips:

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 import torch
 
-from desed_task.atomic_files import atomic_path, sha256_of
+from desed_task.atomic_files import atomic_path
 from desed_task.audio.files import probe
-from desed_task.audio.freshness import ClipSource, current_source, source_of, source_stamp
 from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
-from desed_task.dataio.embedding_sources import (
-    ChangedClips,
-    changed_clips,
-    note_new_times,
-    read_sources,
-)
 from desed_task.dataio.embedding_writer import EmbeddingWriter
-from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
+from desed_task.dataio.embeddings import EmbeddingLayout
+from desed_task.distributed.collectives import gathered_by_first, n_processes
 from desed_task.encoders.beats.model import load_beats
 from desed_task.encoders.beats.weights_file import find_beats
-from desed_task.errors import InputError, agree, command_name, count_of
+from desed_task.errors import InputError, command_name, count_of
 from desed_task.parallel import progress_of, thread_map
 from local.corpora import SCORED_IN_WINDOWS
+from local.extraction.batches import (
+    Batch,
+    SetWork,
+    batches_of,
+    counted_together,
+    embed_batches,
+    fair_share,
+    given_out,
+)
 from local.extraction.embedder import Embedder, FileWindow, Precision
+from local.extraction.machines import check_shared, common_digest
+from local.extraction.parts import merge, take_over
 from local.extraction.sets import REPEATS
+from local.extraction.up_to_date import identity_of, tell_unrecorded, why_outdated
+from local.processes.decisions import decided_by_first
+from local.processes.group import group_here
 
 # Threads that read headers.
 _N_PROBES = 8
-_MIN_FILES_FOR_BAR = 2000
 _WINDOWED = {corpus.name for corpus in SCORED_IN_WINDOWS}
 
 
@@ -90,7 +99,7 @@ class Extractor:
         """
         path = find_beats(checkpoint)
         embedder = Embedder(load_beats(path, device), device, clip_s, batch_size, precision)
-        identity = identity_of(path, clip_s)
+        identity = identity_of(path, clip_s, common_digest(path, device))
         if precision != "32":
             identity["precision"] = precision
         return cls(embedder, identity, output_dir / "beats", progress, windows, overwrite)
@@ -108,6 +117,9 @@ class Extractor:
         Raises:
             InputError: naming all such files.
         """
+        decided_by_first(lambda: self._check(sets))
+
+    def _check(self, sets: Mapping[str, Mapping[str, Path]]) -> None:
         problems = []
         for name, clips in sets.items():
             try:
@@ -137,6 +149,28 @@ class Extractor:
         Raises:
             InputError: see `check`; or another run writes the file, or the disk is full.
         """
+        work = decided_by_first(lambda: self._begin(name, clips))
+        if work is None:
+            return []
+        group = group_here()
+        with ExitStack() as files:
+            writer, batches = decided_by_first(
+                lambda: self._open(name, clips, work, files), told=lambda begun: (None, begun[1])
+            )
+            if writer is None:
+                assert group is not None
+                writer = files.enter_context(self._writer(name, work, group.world.rank + 1))
+            faults = self._compute(name, writer, work, batches)
+            if group is None or group.world.is_first:
+                merge(writer, 1 if group is None else group.world.size)
+                if not faults:
+                    writer.finish()
+        what = f"not finished, {len(faults)} of" if faults else "finished,"
+        print(f"{name}: {what} {work.counted}{' cannot be read' if faults else ''}")
+        return faults
+
+    def _begin(self, name: str, clips: Mapping[str, Path]) -> SetWork | None:
+        """What is to be computed of a set; None if nothing is."""
         long = self._long_clips(name, clips)
         windows = {} if long is None else long.further
         counted = f"{count_of(len(clips), 'clip')}"
@@ -146,29 +180,22 @@ class Extractor:
             )
         reason = self._why_not_current(name, clips, windows)
         if reason is None:
-            self._tell_unrecorded(name)
+            tell_unrecorded(self.path(name))
             print(f"{name}: {counted}, already up to date")
-            return []
+            return None
         if reason:
             print(f"{name}: {reason}")
         if name in REPEATS:
-            return self._repeat(name)
-        n_features, n_tokens = self.embedder.shape
-        with EmbeddingWriter(
-            self.path(name),
-            list(clips),
-            n_features=n_features,
-            n_tokens=n_tokens,
-            identity=self.identity,
-            windows=list(windows),
-        ) as writer:
-            self._take_over(name, writer, clips)
-            faults = self._compute(name, writer, clips, long)
-            if not faults:
-                writer.finish()
-        what = f"not finished, {len(faults)} of" if faults else "finished,"
-        print(f"{name}: {what} {counted}{' cannot be read' if faults else ''}")
-        return faults
+            self._repeat(name)
+            return None
+        layout = EmbeddingLayout(
+            tuple(clips), *self.embedder.shape, dict(self.identity), tuple(windows)
+        )
+        files: dict[RowName, Path | FileWindow] = {**clips}
+        if long is not None:
+            for key, span in windows.items():
+                files[key] = FileWindow(clips[key.clip_id], long.windows, span)
+        return SetWork(layout, files, counted, "clip" if long is None else "window")
 
     def _long_clips(self, name: str, clips: Mapping[str, Path]) -> LongClips | None:
         """The clips of a set that are scored in windows; unreadable files are not."""
@@ -191,7 +218,7 @@ class Extractor:
         path = self.path(name)
         if not os.path.lexists(path):
             return ""
-        reason, ours = self._fault(path, clips, windows)
+        reason, ours = why_outdated(path, clips, windows, self.embedder.shape, self.identity)
         if reason and not (ours or self.overwrite):
             raise InputError(
                 f"{path.name}: {reason}; {command_name('extract_embeddings.py')} did not write "
@@ -199,50 +226,11 @@ class Extractor:
             )
         return reason
 
-    def _fault(
-        self, path: Path, clips: Mapping[str, Path], windows: Iterable[WindowKey]
-    ) -> tuple[str | None, bool]:
-        """Why a file must be extracted again (None if it need not), and whether we wrote it."""
-        try:
-            # Published files do not record what they were computed with; other programs may have
-            # written attributes of their own.
-            ours = bool(made_with(read_layout(path).identity))
-        except InputError as error:
-            return str(error), False
-        try:
-            reader = EmbeddingReader(path)
-            reader.match(clips)
-        except InputError as error:
-            return f"extracted again: {error}", ours
-        if (reader.size, reader.n_tokens) != self.embedder.shape:
-            return f"extracted again: {path} has another BEATs model or clip length", ours
-        # Published files are assumed to match.
-        if ours and reader.identity != self.identity:
-            text = f"extracted again: {path} has other BEATs weights, clip length or precision"
-            return text, ours
-        absent = reader.missing(clips)
-        there = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in set(absent)}
-        found = compare_clips(there, reader, read=True, desc=f"{path.stem}: comparing")
-        if absent or found.changed:
-            n_changed = len(found.changed)
-            changed = count_of(n_changed, "changed clip")
-            text = f"{len(absent)} new and {changed} since {path} was written"
-            return text, ours
-        if found.touched:
-            note_new_times(path, reader.clip_ids, found.sources)
-            print(
-                f"{path.stem}: {count_of(len(found.touched), 'clip has', 'clips have')} other "
-                "times, but the same content"
-            )
-        if lacking := reader.missing(windows):
-            return f"{path} lacks {count_of(len(lacking), 'window')} of longer clips", ours
-        return None, ours
-
-    def _repeat(self, name: str) -> list[str]:
+    def _repeat(self, name: str) -> None:
         """Hard-link another set's file under this name; copy it if links are not supported."""
         source = self.path(REPEATS[name])
         if not source.exists():
-            return []  # that set's faults are reported under its own name
+            return  # that set's faults are reported under its own name
         with atomic_path(self.path(name)) as temporary:
             temporary.unlink()
             try:
@@ -250,92 +238,69 @@ class Extractor:
             except OSError:
                 shutil.copy2(source, temporary)
         print(f"{name}: the same as {REPEATS[name]}")
-        return []
 
-    def _take_over(self, name: str, writer: EmbeddingWriter, clips: Mapping[str, Path]) -> None:
-        """Reuse embeddings of unchanged clips from an interrupted run or an older file."""
-        rows, todo = writer.layout.rows, set(writer.todo)
-        done = [row for row in rows if row not in todo]
-        begun = {clip_id: clips[clip_id] for clip_id in map(_clip_of, done)}
-        written_s = writer.part.stat().st_mtime
-        changed = set(changed_clips(begun, writer.sources, written_s, read=True).changed)
-        writer.forget([row for row in done if _clip_of(row) in changed])
-        for donor in (writer.old, writer.path):
-            if donor.exists() and _has_layout(donor):
-                self._adopt(name, writer, donor, clips)
-        left = {_clip_of(row) for row in writer.todo}
-        n_done = len(clips) - len(left)
-        if n_done:
-            print(
-                f"{name}: resuming, {n_done} of {count_of(len(clips), 'clip')} "
-                f"{agree(n_done, 'is', 'are')} done"
-            )
+    def _writer(self, name: str, work: SetWork, number: int) -> EmbeddingWriter:
+        """The writer of a process, counted from 1."""
+        clip_ids, n_features, n_tokens, identity, windows = work.layout
+        return EmbeddingWriter(
+            self.path(name),
+            clip_ids,
+            n_features=n_features,
+            n_tokens=n_tokens,
+            identity=identity,
+            windows=windows,
+            number=number,
+        )
 
-    def _adopt(
-        self, name: str, writer: EmbeddingWriter, donor: Path, clips: Mapping[str, Path]
-    ) -> None:
-        """Copy embeddings of unchanged clips, and record their audio."""
-        layout = read_layout(donor)
-        if not layout.alike(writer.layout):
-            return
-        known, written_s = read_sources(donor, layout.clip_ids), donor.stat().st_mtime
-        there, left = set(layout.clip_ids), dict.fromkeys(map(_clip_of, writer.todo))
-        wanted = [clip_id for clip_id in left if clip_id in there and clips[clip_id].exists()]
-
-        def look(clip_id: str) -> ClipSource | None:
-            return current_source(clips[clip_id], known.get(clip_id), written_s)
-
-        progress = self.progress and len(wanted) >= _MIN_FILES_FOR_BAR
-        desc = f"{name}: comparing"
-        found = thread_map(look, wanted, jobs=None, desc=desc, progress=progress)
-        looked = zip(wanted, found, strict=True)
-        same = {clip_id: source for clip_id, source in looked if source is not None}
-        writer.adopt(donor, [row for row in writer.todo if _clip_of(row) in same], same)
-
-    def _tell_unrecorded(self, name: str) -> None:
-        """Say that a file of an earlier version does not record the audio of its clips."""
-        path = self.path(name)
-        layout = read_layout(path)
-        if layout.identity and not read_sources(path, layout.clip_ids):
-            print(f"{name}: {path} does not record its audio; only the order in time was compared")
+    def _open(
+        self, name: str, clips: Mapping[str, Path], work: SetWork, files: ExitStack
+    ) -> tuple[EmbeddingWriter | None, list[Batch]]:
+        """The writer of the first process, which `files` closes, and the batches that are left."""
+        writer = files.enter_context(self._writer(name, work, 1))
+        take_over(name, writer, clips, progress=self.progress)
+        self._check_space(name, len(writer.todo))
+        rows = work.layout.rows
+        return writer, batches_of(rows, writer.todo, self.embedder.rows_per_batch)
 
     def _compute(
-        self,
-        name: str,
-        writer: EmbeddingWriter,
-        clips: Mapping[str, Path],
-        long: LongClips | None,
+        self, name: str, writer: EmbeddingWriter, work: SetWork, batches: Sequence[Batch]
     ) -> list[str]:
-        todo, n_rows = writer.todo, len(writer.layout.rows)
-        self._check_space(name, len(todo))
-        parts: dict[RowName, Path | FileWindow] = {**clips}
-        if long is not None:
-            for key, span in long.further.items():
-                parts[key] = FileWindow(clips[key.clip_id], long.windows, span)
-        stamps = {row: source_stamp(clips[row]) for row in todo if isinstance(row, str)}
-        stream = self.embedder.stream({row: parts[row] for row in todo})
-        # A fault of a file concerns all its windows.
-        faults: dict[str, None] = {}
+        """Compute batches together with the other processes; in the first one, all faults."""
+        group = group_here()
+        n_rows, n_left = len(work.layout.rows), sum(map(len, batches))
+        is_first = group is None or group.world.is_first
+        if group is not None:
+            check_shared(self.path(name), writer.part, group)
         bar = progress_of(
             name,
             n_rows,
-            initial=n_rows - len(todo),
-            unit="clip" if long is None else "window",
-            shown=self.progress,
+            initial=n_rows - n_left,
+            unit=work.unit,
+            shown=self.progress and is_first,
         )
-        with bar, closing(stream):
-            for batch in stream:
-                for row in batch.clip_ids:
-                    if isinstance(row, str):
-                        writer.record(row, source_of(clips[row], stamps[row]))
-                writer.put(batch.clip_ids, batch.frame.numpy(), batch.global_.numpy())
-                faults |= dict.fromkeys(batch.faults)
-                bar.update(len(batch.clip_ids) + len(batch.faults))
-        return list(faults)
+        with counted_together(bar, name, group) as count:
+            faults = embed_batches(
+                self.embedder,
+                writer,
+                work.files,
+                batches,
+                given_out(len(batches), name, group),
+                most=fair_share(len(batches), group),
+                count=count,
+            )
+            if not is_first:
+                writer.close()
+            of_all = gathered_by_first(faults)
+        in_order = sorted(chain(*of_all), key=itemgetter(0))
+        # A fault of a file concerns all its windows.
+        return list(dict.fromkeys(text for _, text in in_order))
 
     def _check_space(self, name: str, n_clips: int) -> None:
         n_features, n_tokens = self.embedder.shape
         n_values = n_features * (n_tokens + 1)
+        if n_processes() > 1:
+            # While they are copied, the rows of one process are there twice.
+            n_clips += -(-n_clips // n_processes())
         needed, free = 4 * n_values * n_clips, shutil.disk_usage(self.folder).free
         if needed > free:
             raise InputError(
@@ -344,41 +309,8 @@ class Extractor:
             )
 
 
-def identity_of(checkpoint: Path, clip_s: float) -> dict[str, str | float]:
-    """The identity of embeddings: the weights and the length of a clip."""
-    return {CHECKPOINT_SHA256: sha256_of(checkpoint), "clip_s": clip_s}
-
-
 def _duration_s(wav: Path) -> float:
     try:
         return probe(wav).duration_s
     except InputError:
         return 0.0  # reported when its samples are read
-
-
-def _clip_of(row: RowName) -> str:
-    return row if isinstance(row, str) else row.clip_id
-
-
-def _has_layout(path: Path) -> bool:
-    """Whether embeddings can be taken from a file; not from one that --overwrite replaces."""
-    try:
-        read_layout(path)
-    except InputError:
-        return False
-    return True
-
-
-def compare_clips(
-    clips: Mapping[str, Path], reader: EmbeddingReader, *, read: bool, desc: str = ""
-) -> ChangedClips:
-    """Compare clips with the audio that a file's embeddings were computed from.
-
-    Args:
-        clips: clip -> audio file, of clips in the file.
-        reader: reader of the file.
-        read: whether to read audio of which only the time differs.
-        desc: title of a progress bar; none if empty.
-    """
-    known = read_sources(reader.path, reader.clip_ids)
-    return changed_clips(clips, known, reader.path.stat().st_mtime, read=read, desc=desc)

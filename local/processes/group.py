@@ -181,7 +181,10 @@ def joined(world: World, device: torch.device) -> Iterator[Group]:
     if world.starter == "slurm":
         os.environ.update(slurm_variables())
         os.environ.update(
-            RANK=str(world.rank), WORLD_SIZE=str(world.size), LOCAL_RANK=str(world.local_rank)
+            RANK=str(world.rank),
+            WORLD_SIZE=str(world.size),
+            LOCAL_RANK=str(world.local_rank),
+            LOCAL_WORLD_SIZE=str(world.local_size),
         )
     if world.size == world.local_size and sys.platform in _LOOP_BACK:
         # A machine's name need not lead to an address.

@@ -12,6 +12,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import sqlalchemy
@@ -23,6 +24,7 @@ from desed_task import errors
 from desed_task.atomic_files import atomic_path, write_text_atomic
 from desed_task.audio.files import write_wav
 from desed_task.dataio.embedding_writer import EmbeddingWriter
+from desed_task.dataio.embeddings import FINISHED, FRAME, GLOBAL
 from desed_task.errors import DiskFullError, InputError, disk_full
 from local.cli.exit_status import run_command
 from local.scoring.figures import save_figure
@@ -151,6 +153,37 @@ def test_embeddings_that_do_not_fit_stop_the_command(disk, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"error: {disk}/") and said.count("\n") == 1
     assert "the disk is full" in said
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_embeddings_that_did_not_fit_are_never_taken_for_finished(number, disk, capfd):
+    """A disk that fills for a while, as another program writes and removes its files."""
+    names = [f"{number:03d}" for number in range(100)]
+
+    def open_writer():
+        of_all = {"n_features": 20, "n_tokens": 20, "identity": {}}
+        return EmbeddingWriter(disk / "a.hdf5", names, **of_all, number=number)
+
+    def put(writer, some):
+        for name in some:
+            frame = np.full((1, 20, 20), int(name) + 1.0, np.float32)
+            writer.put([name], frame, frame[:, :, 0])
+
+    (disk / "filling").write_bytes(b"")
+    writer = open_writer()
+    put(writer, names[:70])
+    space = os.statvfs(disk)
+    (disk / "filling").write_bytes(bytes(space.f_bavail * space.f_bsize))
+    with pytest.raises(DiskFullError, match=r"a\.hdf5\.part.*: the disk is full"):
+        put(writer, names[70:])
+    (disk / "filling").write_bytes(b"")
+    writer.close()
+    with h5py.File(writer.part, "r") as file:
+        marks = file[FINISHED][:]
+        assert 64 <= marks.sum() < 75
+        for row in np.flatnonzero(marks):
+            assert (file[FRAME][row] == row + 1.0).all() and (file[GLOBAL][row] == row + 1.0).all()
+    assert capfd.readouterr().err == ""
 
 
 # ---- without a full disk

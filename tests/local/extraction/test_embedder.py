@@ -13,7 +13,13 @@ import torch
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from local.cli import precision as cli_precision
 from local.cli.precision import Rates
-from local.extraction.embedder import EmbeddedBatch, Embedder, Precision, settled_precision
+from local.extraction.embedder import (
+    EmbeddedBatch,
+    Embedder,
+    NamedFiles,
+    Precision,
+    settled_precision,
+)
 from local.extraction.extractor import Extractor
 
 RATE = 16000
@@ -39,6 +45,11 @@ def embedder(tmp_path: Path) -> Embedder:
     return Embedder(load_beats(tmp_path / "beats.pt"), torch.device("cpu"), 1.0, 4)
 
 
+def in_batches(wavs: dict[str, Path]) -> list[NamedFiles]:
+    named = list(wavs.items())
+    return [named[:4], named[4:8], named[8:]]
+
+
 def check(batches: list[EmbeddedBatch], wavs: dict[str, Path]) -> None:
     assert [batch.clip_ids for batch in batches] == [
         ["00", "01", "03"],
@@ -53,15 +64,14 @@ def check(batches: list[EmbeddedBatch], wavs: dict[str, Path]) -> None:
 def test_clips_keep_their_order_and_faults_their_place(
     embedder: Embedder, wavs: dict[str, Path]
 ) -> None:
-    check(list(embedder.stream(wavs)), wavs)
+    check(list(embedder.stream(in_batches(wavs))), wavs)
 
 
 def test_the_gpu_pipeline_gives_the_same(embedder: Embedder, wavs: dict[str, Path]) -> None:
     """On the CPU, so that the hand-over is tested wherever the tests run."""
-    named = list(wavs.items())
-    batches = list(embedder._on_gpu([named[:4], named[4:8], named[8:]]))
+    batches = list(embedder._on_gpu(in_batches(wavs)))
     check(batches, wavs)
-    for batch, other in zip(batches, embedder.stream(wavs), strict=True):
+    for batch, other in zip(batches, embedder.stream(in_batches(wavs)), strict=True):
         torch.testing.assert_close(batch.frame, other.frame)
         torch.testing.assert_close(batch.global_, other.global_)
 
@@ -70,7 +80,7 @@ def test_a_stream_that_is_left_early_ends_its_threads(
     embedder: Embedder, wavs: dict[str, Path]
 ) -> None:
     n_threads = torch.get_num_threads()
-    stream = embedder.stream(wavs)
+    stream = embedder.stream(in_batches(wavs))
     assert next(stream).clip_ids == ["00", "01", "03"]
     stream.close()
     assert torch.get_num_threads() == n_threads
@@ -80,8 +90,10 @@ def test_bf16_is_near_and_known_by_its_identity(
     embedder: Embedder, wavs: dict[str, Path], tmp_path: Path
 ) -> None:
     half = replace(embedder, precision="bf16")
-    check(list(half.stream(wavs)), wavs)
-    for rough, exact in zip(half.stream(wavs), embedder.stream(wavs), strict=True):
+    check(list(half.stream(in_batches(wavs))), wavs)
+    for rough, exact in zip(
+        half.stream(in_batches(wavs)), embedder.stream(in_batches(wavs)), strict=True
+    ):
         assert rough.frame.dtype == rough.global_.dtype == torch.float32
         if len(exact.clip_ids):
             error = (rough.frame - exact.frame).square().mean() / exact.frame.square().mean()
@@ -101,10 +113,10 @@ def test_bf16_is_near_and_known_by_its_identity(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same(embedder: Embedder, wavs: dict[str, Path]) -> None:
     on_gpu = replace(embedder, beats=embedder.beats.to("cuda"), device=torch.device("cuda"))
-    batches = list(on_gpu.stream(wavs))
+    batches = list(on_gpu.stream(in_batches(wavs)))
     check(batches, wavs)
     embedder.beats.to("cpu")
-    for batch, other in zip(batches, embedder.stream(wavs), strict=True):
+    for batch, other in zip(batches, embedder.stream(in_batches(wavs)), strict=True):
         torch.testing.assert_close(batch.frame, other.frame, rtol=0, atol=1e-3)
 
 

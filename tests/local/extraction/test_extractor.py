@@ -16,9 +16,11 @@ import soundfile as sf
 import torch
 
 from desed_task.audio.clip_files import find_clips
+from desed_task.audio.freshness import source_of, source_stamp
 from desed_task.audio.resampling import resample_folder
 from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embedding_writer import EmbeddingWriter
+from desed_task.dataio.embeddings import FRAME, GLOBAL, EmbeddingReader
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from desed_task.errors import InputError
 from local.extraction.extractor import Extractor
@@ -196,6 +198,50 @@ def test_a_clip_that_cannot_be_read_leaves_the_set_unfinished(
     np.testing.assert_allclose(
         reader.frame("Y2_0.000_10.000"), expected(place, noise(2)[:, 0]), atol=1e-4
     )
+
+
+def test_what_processes_of_an_earlier_run_have_left_is_used(
+    place: Place, embedded_rows: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clips behind one that could not be read stay in the batch of an uninterrupted run."""
+    for number in range(6, 14):
+        write_wav(place.audio / f"Y{number}_0.000_10.000.wav", noise(number))
+    broken = place.wavs()[5]
+    kept = broken.read_bytes()
+    broken.write_bytes(b"no RIFF")
+    names = [wav.stem for wav in place.wavs()]
+    whole = place._replace(out=place.out.with_name("whole"))
+    assert len(extractor(whole).extract("devtest", place.clips())) == 1
+    assert embedded_rows == [4, 3, 4, 2]
+
+    one = extractor(place)
+    with h5py.File(f"{whole.path('devtest')}.part") as file:
+        for number, batch in ((1, ()), (2, names[8:12]), (3, [*names[4:5], *names[6:8]])):
+            writer = EmbeddingWriter(
+                place.path("devtest"),
+                names,
+                n_features=32,
+                n_tokens=48,
+                identity=one.identity,
+                number=number,
+            )
+            with writer:
+                for name in batch:
+                    row = names.index(name)
+                    wav = place.clips()[name]
+                    writer.record(name, source_of(wav, source_stamp(wav)))
+                    frame, global_ = (file[of][row : row + 1] for of in (FRAME, GLOBAL))
+                    writer.put([name], frame, global_)
+    embedded_rows.clear()
+    capsys.readouterr()
+    broken.write_bytes(kept)
+    os.utime(broken, (1e9, 1e9))
+    assert one.extract("devtest", place.clips()) == []
+    assert embedded_rows == [4, 2, 1]
+    assert "devtest: resuming, 7 of 14 clips are done" in capsys.readouterr().out
+    assert [found.name for found in place.path("devtest").parent.iterdir()] == ["devtest.hdf5"]
+    assert extractor(whole).extract("devtest", place.clips()) == []
+    assert place.path("devtest").read_bytes() == whole.path("devtest").read_bytes()
 
 
 def test_a_clip_that_changed_while_the_run_was_stopped(
