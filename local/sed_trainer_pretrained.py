@@ -136,8 +136,11 @@ class SEDTask4(pl.LightningModule):
             names = [name for name in terms if name != "weight"]
             means = summed(torch.stack([terms[name].detach() for name in names]))
             terms |= dict(zip(names, means / self.trainer.world_size, strict=True))
-        self.log("train/weight", terms.pop("weight"), batch_size=batch_size)
-        self.log("train/lr", self.lr_schedulers().get_last_lr()[0], batch_size=batch_size)
+        rate = self.lr_schedulers().get_last_lr()[0]
+        for name, value in (("weight", terms.pop("weight")), ("lr", rate)):
+            # Filled there: a number that is copied to a GPU waits for it.
+            number = torch.full((), value, device=self.device)
+            self.log(f"train/{name}", number, batch_size=batch_size)
         loss = terms.pop("loss")
         self.log("train/student/loss", loss, prog_bar=True, batch_size=batch_size)
         named = {f"train/student/{name}": value for name, value in terms.items()}

@@ -100,6 +100,11 @@ class ProcessStrategy(DDPStrategy):
         """Processes on this machine."""
         return self._world.local_size
 
+    def _setup_model(self, model: nn.Module) -> DistributedDataParallel:
+        # On the stream of the passes: Lightning's own stream would make each of them wait.
+        ids = self.determine_ddp_device_ids()
+        return DistributedDataParallel(module=model, device_ids=ids, **self._ddp_kwargs)
+
     def barrier(self, *_args: Any, **_more: Any) -> None:
         """Wait for all processes."""
         wait_for_all()

@@ -30,6 +30,7 @@ MOVING = {torch.Tensor.cpu, torch.Tensor.cuda, torch.Tensor.tolist}
 OURS = tuple(
     Path(__file__).resolve().parents[2] / name for name in ("desed_task", "local", "tests")
 )
+MADE = {torch.tensor, torch.as_tensor}
 # Lightning converts what is logged to numbers every so many steps.
 LOGGED_EVERY = 10
 
@@ -57,6 +58,8 @@ class NoCopies(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
+        if func in MADE and "device" in given:
+            raise AssertionError(f"{func}: a number that is copied to a device waits for it")
         to_device = func is torch.Tensor.to and any(
             isinstance(one, torch.device | str) for one in (*args[1:], *given.values())
         )
@@ -126,6 +129,7 @@ def test_no_operation_of_a_step_waits_for_the_device() -> None:
 @pytest.mark.parametrize(
     "waits",
     [
+        lambda x: torch.tensor(0.5, device=x.device),
         lambda x: x.sum().item(),
         lambda x: x[x > 0],
         lambda x: x.nonzero(),
