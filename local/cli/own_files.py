@@ -103,9 +103,7 @@ class OwnFiles:
         if name is None:
             return
         digest = sha256_of(content or path)
-        # One of several writers does not read what all others have written, for each file again.
-        known = self._known.get(name, set()) if self._writer else self._digests(name)
-        if digest not in known:
+        if not self._knows(name, digest, [self._path]):
             line = json.dumps([name, digest]).encode() + b"\n"
             # A single write to the end, so that lines of several runs do not mix.
             if self._writer:
@@ -115,9 +113,6 @@ class OwnFiles:
                     file.seek(-1, os.SEEK_END)
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 file.write(line)
-            if self._writer:
-                with self._lock:
-                    self._known.setdefault(name, set()).add(digest)
 
     def _own_folder(self) -> Path:
         """The folder of records, which may come with a folder from elsewhere: never a link."""
@@ -169,16 +164,23 @@ class OwnFiles:
             return False
         # The digest first: another run records a file before it replaces it.
         digest = sha256_of(path)
-        if digest in self._digests(name):
+        if self._knows(name, digest):
             return True
         return self._recognise is not None and self._recognise(path)
 
-    def _digests(self, name: str) -> set[str]:
-        """Digests of all contents of a name that were ever recorded."""
+    def _knows(self, name: str, digest: str, records: Iterable[Path] | None = None) -> bool:
+        """Whether a content of a name was ever recorded.
+
+        Args:
+            name: name of the file in the record.
+            digest: its content.
+            records: where to look for what was added since; None for all records of the folder.
+        """
         with self._lock:
-            for path in self._records():
-                self._catch_up(path)
-            return self._known.get(name, set())
+            if digest not in self._known.get(name, ()):
+                for path in self._records() if records is None else records:
+                    self._catch_up(path)
+            return digest in self._known.get(name, ())
 
     def _catch_up(self, path: Path) -> None:
         """Read what was added to a record."""
@@ -207,7 +209,7 @@ class OwnFiles:
     def _path(self) -> Path:
         """The record that this process writes to."""
         if self._writer:
-            return self._folder / RECORD_FOLDER / f"{self._writer}.jsonl"
+            return self._own_folder() / f"{self._writer}.jsonl"
         return self._folder / RECORD_FILE
 
     def _name(self, path: Path) -> str | None:
