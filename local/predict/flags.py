@@ -93,11 +93,12 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if len(only) > 1:
         parser.error(f"{' and '.join(only)}: one thing at a time")
     if only and args.shard:
-        reasons = {
-            "--merge": "joins the results of all shards",
-            "--list": "lists the recordings of all shards",
-            "--export": "exports a network",
-        }
-        parser.error(f"{only[0]} {reasons[only[0]]}; leave out --shard")
+        parser.error(
+            {
+                "--merge": "--merge joins the results of all shards; leave out --shard",
+                "--list": "--list lists the recordings of all shards; leave out --shard",
+                "--export": "--export exports a network; leave out --shard",
+            }[only[0]]
+        )
     if not (args.recordings or args.export or args.merge):
         parser.error("give recordings, or --export onnx")

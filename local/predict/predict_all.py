@@ -234,10 +234,11 @@ def _detect_all(
             except InputError as error:
                 summary.fail(recording, _with_name(error, recording))
             except KeyboardInterrupt:
-                so_far = f" after {summary.n_done} of {count_of(len(todo), 'recording')}"
+                stopped = f"stopped after {summary.n_done} of {count_of(len(todo), 'recording')}"
+                if group is not None:  # It knows of its own part only.
+                    stopped = "stopped"
                 raise StoppedError(
-                    f"stopped{so_far if group is None else ''}; run "
-                    "the same command again with --skip_existing to resume"
+                    f"{stopped}; run the same command again with --skip_existing to resume"
                 ) from None
             else:
                 summary.add(found, time.monotonic() - started_s)

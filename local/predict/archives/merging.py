@@ -104,11 +104,16 @@ def _missing_lines(missing: Mapping[int, _Missing], states: Mapping[int, ShardSt
     """A line per shard with recordings without results."""
     lines = []
     for number, what in sorted(missing.items()):
-        again = "run the same command again with --skip_existing"
         if not number:
-            lines.append(f"{what} {agree(what.number, 'has', 'have')} no results; {again}")
+            has = agree(what.number, "has", "have")
+            lines.append(
+                f"{what} {has} no results; run the same command again with --skip_existing"
+            )
             continue
-        count = next(iter(states.values())).shard.total
+        total = next(iter(states.values())).shard.total
         state = str(states[number]) if number in states else "never begun"
-        lines.append(f"shard {number}/{count} ({state}): {what}; {again}")
+        lines.append(
+            f"shard {number}/{total} ({state}): {what}; run the same command again with "
+            "--skip_existing"
+        )
     return lines
