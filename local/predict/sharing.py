@@ -48,14 +48,12 @@ class Share(NamedTuple):
     n_of_all: int = 0
 
     def finish_without_recordings(self) -> int:
-        """End a shard that has no recording; returns the exit status."""
+        """End a shard that has no recording, and so is not the first; returns the exit status."""
         for note in self.found.notes:
             print(note)
         if self.state is not None:
             self.state.begin()
             self.state.finish({})
-        if self.found.faults:
-            raise InputError.collect(self.found.faults, NOT_READ)
         return 0
 
 
@@ -74,9 +72,6 @@ def share_of(args: argparse.Namespace) -> Share:
         if not found.recordings:
             raise InputError.collect(found.faults, NOT_READ)
         return Share(found, whole=found.recordings, n_of_all=len(found.recordings))
-    names = [args.shard and f"{args.shard.number}-{args.shard.total}"]
-    names += [f"{world.rank + 1}-{world.size}"] if world.several else []
-    writer = ".".join(filter(None, names))
     sent, share = _of_all(args, world.size) if world.is_first else (None, None)
     if world.several:
         from desed_task.distributed.collectives import given_by_first
@@ -90,15 +85,25 @@ def share_of(args: argparse.Namespace) -> Share:
     if share is None:
         share = Share(FoundRecordings([], [], [], own.several))
     found = share.found._replace(recordings=recordings)
+    names = [own.key]
+    names += [f"{args.shard.number}-{args.shard.total}"] if args.shard else []
+    names += [f"{world.rank + 1}-{world.size}"] if world.several else []
+    writer = ".".join(names)
     return share._replace(found=found, lengths_s=lengths_s, writer=writer, n_of_all=own.n_of_all)
 
 
 class _Sent(NamedTuple):
-    """What the first process sends to another one: path, name, listed name and milliseconds of
-    each of its recordings.
+    """What the first process sends to another one.
+
+    Attributes:
+        rows: path, name, listed name and milliseconds of each of its recordings.
+        key: of the archive.
+        several: whether the archive has a table of all events.
+        n_of_all: number of recordings of all processes.
     """
 
     rows: list[tuple[str, str, str, int]]
+    key: str
     several: bool
     n_of_all: int
 
@@ -123,7 +128,7 @@ def _of_all(args: argparse.Namespace, n_processes: int) -> tuple[list[_Sent], Sh
         args.formats,
         table=table,
     )
-    sent = [_Sent([], listing.several, len(rows)) for _ in range(n_processes)]
+    sent = [_Sent([], listing.key, listing.several, len(rows)) for _ in range(n_processes)]
     for row, part in zip(rows, split([row.length.ms for row in rows], n_processes), strict=True):
         path = os.fspath(row.place.path(inputs))
         sent[part].rows.append((path, row.name, row.listed, row.length.ms))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name
+from local.cli.arguments import check_folders
 from local.cli.own_files import own_outputs
 from local.predict.archives.changes import added_since, added_text
 from local.predict.archives.merging import merge_events
@@ -68,6 +69,7 @@ def merge_archive(args: argparse.Namespace) -> int:
     if args.merge == "parquet":
         check_pyarrow()
     _name_unused(args, "--merge")
+    check_folders([args.output_dir], "check --output_dir")
     path = args.output_dir / f"{TABLE_NAME}.{args.merge}"
     with _listing(args.output_dir, args.recordings) as listing:
         inputs = args.recordings or listing.inputs

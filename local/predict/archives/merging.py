@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,13 @@ from local.predict.archives.stored_listing import ArchiveListing, ArchiveRow, re
 from local.predict.event_table import Rows, events_of, not_a_table
 
 _EXAMPLES = 3
+# There is no such file, and with some names there cannot be one.
+_NO_FILE = frozenset(
+    (
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+        *(errno.EILSEQ, errno.EINVAL, errno.ELOOP),
+    )
+)
 
 
 @dataclass
@@ -75,7 +83,9 @@ def merge_events(
             events = events_of(output_dir, recording)
         except ValueError:
             report.faults.append(not_a_table(output_dir, recording, table))
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
             if row.name in failed:
                 report.faults.append(failed[row.name])
             else:

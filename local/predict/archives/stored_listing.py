@@ -175,7 +175,6 @@ def _publish(path: Path, inputs: Sequence[Path]) -> None:
     """Make a listing unless another process has made it meanwhile: the first one stays."""
     # Two listings may differ, and so would the shards of those who have read them.
     lines = _lines(inputs, {})
-    left = path.parent.glob(f"{path.stem}.*.part")
     own = path.with_suffix(f".{platform.node()}-{os.getpid()}-{secrets.token_hex(3)}.part")
     try:
         _write(own, lines)
@@ -186,9 +185,10 @@ def _publish(path: Path, inputs: Sequence[Path]) -> None:
         except OSError:  # The file system has no second names for a file.
             if not path.exists():
                 os.replace(own, path)
+        for left in path.parent.glob(f"{path.stem}.*.part"):  # of killed processes
+            left.unlink(missing_ok=True)
     finally:
-        for part in (own, *left):
-            part.unlink(missing_ok=True)
+        own.unlink(missing_ok=True)
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -161,10 +162,12 @@ def test_nothing_at_all_is_an_error_and_no_table(listing, archive, tmp_path):
 def test_tables_of_others_are_named_and_files_of_the_user_kept(listing, archive, tmp_path, capsys):
     shard_done(listing, archive, 1, total=1, faults={})
     (tmp_path / "out/c.tsv").write_text("mine")
+    (tmp_path / "out/d.tsv").unlink()
+    (tmp_path / "out/d.tsv").mkdir()
     assert run(archive, tmp_path, "--merge") == 1
-    assert "c.tsv: is not a table of events of this program, so events.tsv lacks" in (
-        capsys.readouterr().err
-    )
+    told = capsys.readouterr().err
+    assert "c.tsv: is not a table of events of this program, so events.tsv lacks" in told
+    assert re.search(r"shard 1/1 \(finished, begun .*\): 1 recording \(d\.wav\); run", told)
     (tmp_path / "out/events.tsv").write_text("mine")
     with pytest.raises(InputError, match=r"would be replaced.*\n  - .*events\.tsv"):
         run(archive, tmp_path, "--merge")
@@ -175,8 +178,12 @@ def test_archives_of_one_output_folder_are_told_apart(listing, archive, tmp_path
     listing_of_shards(tmp_path / "out", [archive / "a"])
     with pytest.raises(InputError, match=r"has results of 2 archives; name the recordings of one"):
         run(archive, tmp_path, "--merge", recordings=False)
+    (tmp_path / "other/out").mkdir(parents=True)
     with pytest.raises(InputError, match="has no listing of an archive"):
         run(archive, tmp_path / "other", "--merge", recordings=False)
+    with pytest.raises(InputError, match=r"out: no such folder; check --output_dir"):
+        run(archive, tmp_path / "mistyped", "--merge")
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_results_of_a_single_process_can_be_merged(listing, archive, tmp_path, capsys):

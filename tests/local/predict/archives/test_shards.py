@@ -31,6 +31,12 @@ def test_no_part_exceeds_the_mean_by_the_longest_recording(kind, n_parts):
     assert split(lengths, n_parts) == parts
 
 
+def test_a_long_recording_that_comes_last_is_outweighed():
+    lengths = [10] * 100 + [1000]
+    parts = split(lengths, 2)
+    assert parts.count(parts[-1]) == 1  # alone against a hundred
+
+
 def test_more_parts_than_recordings_and_none_at_all():
     assert sorted(split([4, 4, 4], 5)) == [0, 1, 2]
     assert split([], 3) == []

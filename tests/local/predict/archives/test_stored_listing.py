@@ -103,6 +103,10 @@ def test_of_two_that_list_at_once_the_first_stays(archive, tmp_path, monkeypatch
     stored_listing._publish(path, [archive])
     assert ArchiveListing(path).n_recordings == len(NAMES) + 1
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+    before = path.read_bytes()
+    (archive / "later.wav").unlink()
+    stored_listing._publish(path, [archive])
+    assert path.read_bytes() == before
 
 
 def test_lengths_of_files_that_did_not_change_are_read_once(archive, tmp_path, monkeypatch):
