@@ -52,6 +52,7 @@ class Listing:
         files: audio files, sorted.
         left_out: everything else, sorted.
         followed: linked folders below `folder` that were searched.
+        folders: searched folder -> when it had last been changed (ns) before it was searched.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Listing:
     files: list[Path] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     followed: list[Path] = field(default_factory=list)
+    folders: dict[Path, int] = field(default_factory=dict)
 
     def line(self, noun: str = "recording") -> str:
         """One line that accounts for the folder; "" if all of it is listed, without links.
@@ -73,7 +75,8 @@ class Listing:
             return ""
         text = f"{escape_name(self.folder)}: {count_of(len(self.files), noun)}"
         if self.followed:
-            inside = sum(any(link in f.parents for link in self.followed) for f in self.files)
+            links = {os.fspath(link) for link in self.followed}
+            inside = sum(_is_below(file, links) for file in self.files)
             what = count_of(len(self.followed), "linked folder")
             text += f" ({inside} of them in {what}: {self._examples(self.followed)})"
         return f"{text}; left out: {self.left_out_text()}" if self.left_out else text
@@ -217,10 +220,12 @@ class _Search:
             self._leave_out(folder, UNREADABLE)
             return None
 
-    @staticmethod
-    def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        changed_ns = folder.stat().st_mtime_ns
         with os.scandir(folder) as entries:
-            return list(entries)
+            found = list(entries)
+        self._listing.folders[folder] = changed_ns
+        return found
 
     def _file(self, entry: os.DirEntry[str], path: Path) -> None:
         try:
@@ -251,6 +256,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False  # `_Search._file` finds the reason.
+
+
+def _is_below(file: Path, folders: Collection[str]) -> bool:
+    # As text, which is many times faster than `Path.parents`.
+    path = os.path.dirname(file)
+    while path and path not in folders:
+        above = os.path.dirname(path)
+        path = "" if above == path else above
+    return bool(path)
 
 
 def _identity(path: Path) -> tuple[int, int]:

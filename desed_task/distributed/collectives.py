@@ -60,6 +60,21 @@ def gathered_by_first(value: Value) -> list[Value]:
     return values
 
 
+def given_by_first(values: list[Value] | None) -> Value:
+    """The value that the first process has for this one; they are pickled.
+
+    Args:
+        values: of all processes, by rank, in the first one; None in the others.
+    """
+    if not _together():
+        assert values is not None
+        return values[0]
+    own: list[Any] = [None]
+    dist.scatter_object_list(own, values)
+    found: Value = own[0]
+    return found
+
+
 def told_by_first(value: Value) -> Value:
     """The value of the first process, in every process; it is pickled."""
     if not _together():

@@ -1,24 +1,39 @@
-"""One table of the events of all recordings, joined from those of single recordings."""
+"""One table of the events of all recordings, joined from those of single recordings.
+
+It is copied recording by recording, so that its size is not limited by the memory. A recording
+without events has a row whose other cells are empty, as in the challenge's tables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from desed_task.atomic_files import atomic_path
 from desed_task.file_names import escape_name
-from local.predict.outputs import EVENT_COLUMNS, paths_of
-from local.predict.recordings import TABLE_NAME, Recording
+from local.predict.recordings import Recording
+from local.predict.result_names import TABLE_FILE, paths_of
 
-TABLE_FILE = f"{TABLE_NAME}.tsv"
-_NO_EVENT = "\t" * (len(EVENT_COLUMNS) - 1)
+EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
+# Rows of a recording, each with the text of its cells.
+Rows = list[Sequence[str]]
+TableWriter = Callable[[Path], AbstractContextManager[Callable[[Rows], None]]]
+
+
+@contextmanager
+def tsv_table(path: Path) -> Iterator[Callable[[Rows], None]]:
+    """Write a table of tab-separated values, which appears when the block ends."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.write("\t".join(EVENT_COLUMNS) + "\n")
+        yield lambda rows: file.writelines("\t".join(row) + "\n" for row in rows)
 
 
 def write_event_table(folder: Path, recordings: Iterable[Recording]) -> list[str]:
     """Write the events of recordings whose tables are in an output folder into one table.
-
-    It is copied recording by recording, so that its size is not limited by the memory. A recording
-    without events has a row whose other cells are empty, as in the challenge's tables.
 
     Args:
         folder: the output folder.
@@ -28,38 +43,42 @@ def write_event_table(folder: Path, recordings: Iterable[Recording]) -> list[str
         Messages about tables of single recordings that cannot be used.
     """
     faults = []
-    with (
-        atomic_path(folder / TABLE_FILE) as temporary,
-        temporary.open("w", encoding="utf-8", newline="\n") as file,
-    ):
-        file.write("\t".join(EVENT_COLUMNS) + "\n")
+    with tsv_table(folder / TABLE_FILE) as add:
         for recording in recordings:
-            path = paths_of(folder, recording.name, ["tsv"])["tsv"]
             try:
-                # All of them first: a table that is wrong further down adds nothing.
-                rows = list(_rows(path, recording.listed or recording.path.name))
+                rows = events_of(folder, recording)
             except ValueError:
-                faults.append(
-                    f"{escape_name(path)}: is not a table of events of this program, so "
-                    f"{TABLE_FILE} lacks them; remove it and run again"
-                )
+                faults.append(not_a_table(folder, recording, TABLE_FILE))
             else:
-                file.writelines(rows)
+                add(rows)
     return faults
 
 
-def _rows(path: Path, listed: str) -> Iterator[str]:
-    """The rows of a recording's table, its name replaced; a ValueError for another table."""
-    name = escape_name(listed)
+def not_a_table(folder: Path, recording: Recording, table: str) -> str:
+    """The message about a recording's table that `events_of` refuses."""
+    path = paths_of(folder, recording.name, ["tsv"])["tsv"]
+    return (
+        f"{escape_name(path)}: is not a table of events of this program, so "
+        f"{table} lacks them; remove it and run again"
+    )
+
+
+def events_of(folder: Path, recording: Recording) -> Rows:
+    """The rows of a recording's table, its name replaced; at least one.
+
+    Raises:
+        ValueError: it is another table.
+        FileNotFoundError: there is none.
+    """
+    path = paths_of(folder, recording.name, ["tsv"])["tsv"]
+    name = escape_name(recording.listed or recording.path.name)
+    rows: Rows = []
     with path.open(encoding="utf-8") as lines:
         if next(lines, "").rstrip("\n").split("\t") != list(EVENT_COLUMNS):
             raise ValueError(path)
-        empty = True
         for line in lines:
             cells = line.rstrip("\n").split("\t")
             if len(cells) != len(EVENT_COLUMNS):
                 raise ValueError(path)
-            empty = False
-            yield "\t".join([name, *cells[1:]]) + "\n"
-    if empty:
-        yield f"{name}{_NO_EVENT}\n"
+            rows.append([name, *cells[1:]])
+    return rows or [[name, *[""] * (len(EVENT_COLUMNS) - 1)]]

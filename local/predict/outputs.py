@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,10 @@ import numpy as np
 from desed_task.atomic_files import atomic_path, write_json_atomic, write_text_atomic
 from desed_task.file_names import escape_name
 from desed_task.inference.detector import DetectionResult
+from local.predict.event_table import EVENT_COLUMNS
+from local.predict.result_names import ENDINGS
 from local.predict.timeline import MelImage, plot_timeline
 from local.scoring import figures
-
-EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
 
 
 class Prediction(NamedTuple):
@@ -134,18 +134,14 @@ class Format(NamedTuple):
     write: Callable[[Path, Prediction], None]
 
 
-FORMATS: dict[str, Format] = {
-    "tsv": Format(".tsv", write_events),
-    "json": Format(".json", write_json),
-    "txt": Format(".txt", write_labels),
-    "png": Format(".png", write_timeline),
-    "rttm": Format(".rttm", write_rttm),
-    "scores": Format(".scores.tsv", write_score_table),
-    "npz": Format(".npz", write_score_arrays),
+_WRITERS = {
+    "tsv": write_events,
+    "json": write_json,
+    "txt": write_labels,
+    "png": write_timeline,
+    "rttm": write_rttm,
+    "scores": write_score_table,
+    "npz": write_score_arrays,
 }
+FORMATS = {name: Format(ending, _WRITERS[name]) for name, ending in ENDINGS.items()}
 DEFAULT_FORMATS = ("tsv", "json", "txt", "png")
-
-
-def paths_of(folder: Path, name: str, formats: Sequence[str]) -> dict[str, Path]:
-    """Map formats to the files of a recording called `name`."""
-    return {format_: folder / f"{name}{FORMATS[format_].ending}" for format_ in formats}

@@ -7,16 +7,15 @@ import errno
 import sys
 import time
 import warnings
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
-from desed_task.errors import InputError, agree, count_of
+from desed_task.distributed.collectives import gathered, gathered_by_first, wait_for_all
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.parallel import Progress, progress_of
@@ -25,15 +24,15 @@ from local.cli.devices import Device
 from local.cli.exit_status import StoppedError
 from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
-from local.predict.event_table import TABLE_FILE, write_event_table
+from local.predict.event_table import write_event_table
 from local.predict.mel_image import MelImage
-from local.predict.outputs import FORMATS, Prediction, paths_of
-from local.predict.recordings import (
-    NOT_READ,
-    FoundRecordings,
-    Recording,
-)
-from local.predict.timeline import duration_text
+from local.predict.outputs import FORMATS, Prediction
+from local.predict.prediction_summary import PredictionSummary
+from local.predict.recordings import NOT_READ, FoundRecordings, Recording
+from local.predict.result_names import TABLE_FILE, paths_of, refuse_shared_files
+from local.predict.sharing import Share
+from local.processes.group import group_here
+from local.processes.shared_progress import shared_progress
 
 # The value of --pretrained_model that stands for the configuration's file, and that key.
 CONFIGURED, WEIGHTS_KEY = "beats", "pretrained.beats_checkpoint="
@@ -92,7 +91,6 @@ def open_detector(
 _NAME_ERRNOS = frozenset(
     (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 )
-_EXAMPLES = 3
 BAR_FORMAT = "{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
@@ -114,86 +112,42 @@ class Output(NamedTuple):
     overwrite: bool = False
 
 
-@dataclass
-class PredictionSummary:
-    """Totals over all recordings.
-
-    Attributes:
-        n_done: recordings processed.
-        skipped: recordings whose results were there.
-        audio_s: their length in seconds; `busy_s` is the processing time.
-        events: label -> number of events.
-        event_s: label -> seconds of events.
-        faults: errors of the others.
-    """
-
-    n_done: int = 0
-    skipped: list[Recording] = field(default_factory=list)
-    audio_s: float = 0.0
-    busy_s: float = 0.0
-    events: Counter[str] = field(default_factory=Counter)
-    event_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def n_skipped(self) -> int:
-        """Number of recordings whose results were there."""
-        return len(self.skipped)
-
-    def add(self, found: DetectionResult, busy_s: float) -> None:
-        """Count a recording and its processing time."""
-        self.n_done += 1
-        self.audio_s += found.duration_s
-        self.busy_s += busy_s
-        for event in found.events:
-            self.events[event.label] += 1
-            self.event_s[event.label] += event.offset_s - event.onset_s
-
-    def table(self) -> str:
-        """Format events per class and the speed."""
-        width = max([len("class"), *map(len, self.events)])
-        lines = [f"{'class':{width}}  events  seconds"] if self.events else ["no events"]
-        for label, count in self.events.most_common():
-            lines.append(f"{label:{width}}  {count:6d}  {self.event_s[label]:7.1f}")
-        skipped = f", {self._skipped_text()}" * bool(self.skipped)
-        lines.append(
-            f"{count_of(self.n_done, 'recording')}{skipped}, {duration_text(self.audio_s)} of audio"
-        )
-        if self.audio_s:
-            factor = self.busy_s / self.audio_s
-            lines[-1] += f" in {duration_text(self.busy_s)}: real-time factor {factor:.3f}"
-        return "\n".join(lines)
-
-    def _skipped_text(self) -> str:
-        whose = agree(self.n_skipped, "its files", "their files")
-        names = [escape_name(one.listed or one.path.name) for one in self.skipped[:_EXAMPLES]]
-        more = ", ..." if self.n_skipped > len(names) else ""
-        return f"{self.n_skipped} skipped because {whose} exist ({', '.join(names)}{more})"
-
-
 def predict_all(
     detector: SoundEventDetector,
     found: FoundRecordings,
     output: Output,
     *,
     threshold: Threshold,
+    share: Share | None = None,
 ) -> int:
     """Detect events in recordings, and print a summary and which could not be read.
+
+    Args:
+        detector: the detector.
+        found: recordings to process.
+        output: formats and folder.
+        threshold: see `SoundEventDetector.detect`.
+        share: what else is known of them if other processes or shards have a part of the work;
+            then the first process prints the sum over all processes.
 
     Returns:
         The exit status: 1 where a recording could not be read.
     """
-    faults = list(found.faults)
+    share = share or Share(found, whole=found.recordings)
     for note in found.notes:
         print(note)
-    table = found.several and "tsv" in output.formats
+    if share.state is not None:
+        share.state.begin()
+    table = found.several and "tsv" in output.formats and bool(share.whole)
     summary = detect_recordings(
-        detector, found.recordings, output, threshold=threshold, table=table
+        detector, found.recordings, output, threshold=threshold, table=table, share=share
     )
+    if share.state is not None:
+        share.state.finish(summary.failed)
     print(f"{summary.table()}\nresults: {escape_name(output.folder)}")
     if table and summary.n_done + summary.n_skipped:
         print(f"events of all recordings: {escape_name(output.folder / TABLE_FILE)}")
-    faults += summary.faults
+    faults = [*found.faults, *summary.faults]
     if faults:
         # All of them, as nothing else tells which recordings have no results.
         error = InputError.collect(faults, NOT_READ, most_shown=len(faults))
@@ -209,8 +163,11 @@ def detect_recordings(
     threshold: Threshold,
     progress: bool = True,
     table: bool = False,
+    share: Share | None = None,
 ) -> PredictionSummary:
     """Detect and write the events of recordings, continuing after unreadable ones.
+
+    Several processes do so together, and the first one gets the sum of their summaries.
 
     Args:
         detector: the detector.
@@ -219,6 +176,7 @@ def detect_recordings(
         threshold: see `SoundEventDetector.detect`.
         progress: whether to show a bar, in seconds of audio.
         table: whether to write the table of the events of all recordings, from their TSV files.
+        share: see `predict_all`.
 
     Raises:
         InputError: a file of the user would be replaced, or two recordings have a file in common;
@@ -226,42 +184,23 @@ def detect_recordings(
         StoppedError: after Ctrl-C; finished results are kept.
     """
     summary = PredictionSummary()
-    todo = _pending(recordings, output, summary)
+    share = share or Share(FoundRecordings([], [], []), whole=recordings)
+    lengths_s = dict(zip(recordings, share.lengths_s, strict=True)) if share.lengths_s else None
+    todo = _pending(recordings, output, summary, lengths_s)
     limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
-    written = _outputs(recordings, todo, output, table)
+    refuse_shared_files(lambda: recordings, output.folder, output.formats, table=table)
+    written = [output.folder / TABLE_FILE] if table else []
+    for recording in todo:
+        written += paths_of(output.folder, recording.name, output.formats).values()
     # Before hours of work, not after them.
-    with own_outputs(output.folder, written, overwrite=output.overwrite):
+    with own_outputs(output.folder, written, overwrite=output.overwrite, writer=share.writer):
+        wait_for_all()  # No process writes before all have looked.
         output.folder.mkdir(parents=True, exist_ok=True)
-        done = _detect_all(detector, todo, output, limits, summary, progress)
-        if table and (there := done.union(summary.skipped)):
-            listed = (recording for recording in recordings if recording in there)
+        summary = _detect_all(detector, todo, output, limits, summary, progress)
+        if table and summary.n_done + summary.n_skipped:
+            listed = (one for one in share.whole if one.name not in summary.failed)
             summary.faults += write_event_table(output.folder, listed)
     return summary
-
-
-def _outputs(
-    recordings: Sequence[Recording], todo: Mapping[Recording, float], output: Output, table: bool
-) -> list[Path]:
-    """Files that will be written; `a.scores.wav` must not write those of `a.wav`."""
-    written = [output.folder / TABLE_FILE] if table else []
-    of: dict[str, Recording] = {}
-    shared = [
-        f"{escape_name(one.path)} would be written below {TABLE_FILE}, the table of all recordings"
-        for one in recordings
-        if table and one.name.casefold().startswith(f"{TABLE_FILE}/")
-    ]
-    for recording in recordings:
-        for path in paths_of(output.folder, recording.name, output.formats).values():
-            # Some file systems ignore case.
-            other = of.setdefault(path.as_posix().casefold(), recording)
-            if other != recording:
-                names = f"{escape_name(other.path)} and {escape_name(recording.path)}"
-                shared.append(f"{names} would both write {escape_name(path)}")
-            if recording in todo:
-                written.append(path)
-    if shared:
-        raise InputError.collect(shared, "Rename recordings, or leave out a format:")
-    return written
 
 
 def _detect_all(
@@ -271,69 +210,99 @@ def _detect_all(
     limits: Mapping[str, float],
     summary: PredictionSummary,
     progress: bool,
-) -> set[Recording]:
-    """Detect and write the events of recordings, and count them; return those written."""
-    done: set[Recording] = set()
-    total_s = sum(todo.values())
-    bar = progress_of("detecting", total_s, unit="second", bar_format=BAR_FORMAT, shown=progress)
+) -> PredictionSummary:
+    """Detect and write the events of recordings, and count them.
+
+    Returns:
+        The summary; in the first of several processes the sum over all.
+    """
+    group = group_here()
+    shown = progress and (group is None or group.world.is_first)
+    total_s = sum(gathered(sum(todo.values())))
+    bar = progress_of("detecting", total_s, unit="second", bar_format=BAR_FORMAT, shown=shown)
 
     def advance(seconds: float) -> None:
         # The last frame may extend beyond the end of the recording.
         bar.update(min(seconds, total_s - bar.n))
 
-    with bar:
+    with bar, shared_progress(bar, group, "seconds") if group else nullcontext(advance) as count:
         for recording in todo:
             started_s = time.monotonic()
             try:
                 with _warnings_above(bar, recording):
-                    found = _detect_recording(detector, recording, output, limits, advance)
+                    found = _detect_recording(detector, recording, output, limits, count)
             except InputError as error:
-                summary.faults.append(_with_name(error, recording))
+                summary.fail(recording, _with_name(error, recording))
             except KeyboardInterrupt:
+                stopped = f"stopped after {summary.n_done} of {count_of(len(todo), 'recording')}"
+                if group is not None:  # It knows of its own part only.
+                    stopped = "stopped"
                 raise StoppedError(
-                    f"stopped after {summary.n_done} of {count_of(len(todo), 'recording')}; run "
-                    "the same command again with --skip_existing to resume"
+                    f"{stopped}; run the same command again with --skip_existing to resume"
                 ) from None
             else:
                 summary.add(found, time.monotonic() - started_s)
-                done.add(recording)
-    return done
+        if group is None:
+            return summary
+        summaries = gathered_by_first(summary)
+    return PredictionSummary.of_all(summaries) if summaries else summary
 
 
 @contextmanager
 def _warnings_above(bar: Progress, recording: Recording) -> Iterator[None]:
-    """Print the warnings about a recording above the progress bar, whether or not it was read."""
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            for warning in told:
-                bar.write(f"warning: {_with_name(warning.message, recording)}", file=sys.stderr)
+    """Print the warnings about a recording above the progress bar, whether or not it was read.
+
+    Those of another process than the first one are given again: that one prints them at the end.
+    """
+    group = group_here()
+    texts: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                yield
+            finally:
+                texts += [_with_name(warning.message, recording) for warning in told]
+    finally:
+        for text in texts:
+            if group is None or group.world.is_first:
+                bar.write(f"warning: {text}", file=sys.stderr)
+            else:
+                warnings.warn(text, UserWarning, stacklevel=2)
 
 
 def _pending(
-    recordings: Sequence[Recording], output: Output, summary: PredictionSummary
+    recordings: Sequence[Recording],
+    output: Output,
+    summary: PredictionSummary,
+    known_s: Mapping[Recording, float] | None,
 ) -> dict[Recording, float]:
     """Select recordings to process, with their seconds; count the others in the summary."""
     lengths_s = {}
     for recording in recordings:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # they come again when it is read
-                length_s = estimate_duration_s(recording.path)
+            length_s = _length_s(recording) if known_s is None else known_s[recording]
         except InputError as error:
-            summary.faults.append(_with_name(error, recording))
+            summary.fail(recording, _with_name(error, recording))
             continue
         if output.skip_existing and _is_done(recording, output):
-            summary.skipped.append(recording)
+            summary.skip(recording)
         else:
             lengths_s[recording] = length_s
     return lengths_s
 
 
+def _length_s(recording: Recording) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # they come again when it is read
+        return estimate_duration_s(recording.path)
+
+
 def _is_done(recording: Recording, output: Output) -> bool:
-    written_s = recording.path.stat().st_mtime
+    try:
+        written_s = recording.path.stat().st_mtime
+    except OSError:
+        return False  # It was listed, and is gone: whoever reads it says so.
     files = paths_of(output.folder, recording.name, output.formats).values()
     return all(file.is_file() and file.stat().st_mtime >= written_s for file in files)
 

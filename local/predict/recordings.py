@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from desed_task.audio.listing import UNREADABLE, LeftOut, list_audio
+from desed_task.audio.listing import UNREADABLE, LeftOut, Listing, list_audio
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import LONGEST_NAME, escape_name, looked_up_from, shorten_name
 
@@ -52,6 +52,37 @@ class FoundRecordings(NamedTuple):
     several: bool = False
 
 
+class Place(NamedTuple):
+    """Where a recording was found.
+
+    Attributes:
+        number: of the input, counted from 0.
+        below: its path below that folder; "" for an input that is a file.
+    """
+
+    number: int
+    below: str
+
+    def path(self, inputs: Sequence[Path]) -> Path:
+        """The recording, by the inputs as they are given now."""
+        return inputs[self.number] / self.below if self.below else inputs[self.number]
+
+
+class Found(NamedTuple):
+    """What `search` returns.
+
+    Attributes:
+        found: what `find_recordings` returns.
+        places: where each recording was found, in their order.
+        folders: place of each searched folder (`below` is "." for an input) -> when it had last
+            been changed (ns) before it was searched.
+    """
+
+    found: FoundRecordings
+    places: list[Place]
+    folders: dict[Place, int]
+
+
 def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
     """Collect the recordings of files and folders, each once.
 
@@ -64,15 +95,25 @@ def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
     Args:
         inputs: files and folders.
     """
-    given: dict[Path, _Given] = {}
+    return search(inputs).found
+
+
+def search(inputs: Sequence[Path]) -> Found:
+    """Collect the recordings of files and folders as `find_recordings` does, with their places."""
+    given: dict[str, _Given] = {}
     faults: list[str] = []
     notes: list[str] = []
-    for path in inputs:
+    folders: dict[Place, int] = {}
+    for number, path in enumerate(inputs):
         try:
             if stat.S_ISDIR(_mode(path)):
-                _add_folder(path, given, faults, notes)
+                listing = _add_folder(path, number, given, faults, notes)
+                for folder, changed_ns in listing.folders.items():
+                    folders[Place(number, os.fspath(folder.relative_to(path)))] = changed_ns
             else:
-                given.setdefault(path.resolve(), _Given(path, Path(path.name)))
+                given.setdefault(
+                    os.path.realpath(path), _Given(path, Path(path.name), Place(number, ""))
+                )
         except InputError as error:
             faults.append(str(error))
     several = len(given) > 1 or any(os.path.isdir(path) for path in inputs)
@@ -85,8 +126,9 @@ def find_recordings(inputs: Sequence[Path]) -> FoundRecordings:
             f"{count_of(len(cut), 'name')} too long for the endings of results, which are called "
             f"{escape_name(_fitting(cut[0].name))}{', ...' * (len(cut) > 1)}"
         )
-    recordings = [one._replace(name=_fitting(one.name)) for one in recordings]
-    return FoundRecordings(recordings, faults, notes, several)
+        recordings = [one._replace(name=_fitting(one.name)) for one in recordings]
+    found = FoundRecordings(recordings, faults, notes, several)
+    return Found(found, [one.place for one in given.values()], folders)
 
 
 class _Given(NamedTuple):
@@ -94,6 +136,7 @@ class _Given(NamedTuple):
 
     path: Path
     below: Path
+    place: Place
 
 
 def _mode(path: Path) -> int:
@@ -114,17 +157,19 @@ def _mode(path: Path) -> int:
 
 
 def _add_folder(
-    folder: Path, given: dict[Path, _Given], faults: list[str], notes: list[str]
-) -> None:
+    folder: Path, number: int, given: dict[str, _Given], faults: list[str], notes: list[str]
+) -> Listing:
     """Add a folder's files, and the line on what is left out of it."""
     listing = list_audio(folder)
     files, listing.files = listing.files, []
+    real_folders: dict[str, str] = {}
     for path in files:
-        real = path.resolve()
+        real = _resolved(path, real_folders)
         if real in given:
             listing.left_out.append(LeftOut(path, _LISTED))
         else:
-            given[real] = _Given(path, path.relative_to(folder))
+            below = path.relative_to(folder)
+            given[real] = _Given(path, below, Place(number, os.fspath(below)))
             listing.files.append(path)
     if not files:
         what = listing.left_out_text()
@@ -137,6 +182,17 @@ def _add_folder(
         for path, reason in listing.left_out
         if reason == UNREADABLE
     ]
+    return listing
+
+
+def _resolved(path: Path, folders: dict[str, str]) -> str:
+    """The real path, with that of its folder kept in `folders`: one question to the disk."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)
 
 
 def _listed(found: Sequence[_Given]) -> dict[Path, str]:

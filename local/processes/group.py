@@ -35,7 +35,7 @@ from desed_task.distributed.collectives import gathered
 from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError, ToldElsewhereError
 from local.cli.interrupts import EXIT_STOPPED
-from local.processes.world import STARTED_BY, World, slurm_variables
+from local.processes.world import STARTED_BY, World, joined_world, slurm_variables
 
 # Of a process whose partner has ended: the reason is told elsewhere.
 EXIT_LOST_PARTNER = 75
@@ -214,7 +214,8 @@ def joined(world: World, device: torch.device) -> Iterator[Group]:
     group = Group(world, dist.PrefixStore("command", store))
     _joined.append(group)
     try:
-        yield group
+        with joined_world(world):
+            yield group
     finally:
         _joined.remove(group)
 

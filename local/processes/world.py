@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from desed_task.errors import InputError
@@ -67,6 +68,20 @@ class World(NamedTuple):
         return f"process {self.rank + 1} of {self.size}"
 
 
+# The world of this process once it has joined the others, which sets variables of its own.
+_joined: list[World] = []
+
+
+@contextmanager
+def joined_world(world: World) -> Iterator[None]:
+    """Let `world_here` return this world while the block runs."""
+    _joined.append(world)
+    try:
+        yield
+    finally:
+        _joined.remove(world)
+
+
 def world_here(environment: Mapping[str, str] = os.environ) -> World:
     """This process among those that were started with it; the user's single one without variables.
 
@@ -76,6 +91,8 @@ def world_here(environment: Mapping[str, str] = os.environ) -> World:
     Raises:
         InputError: a variable is not a number, or some of them are missing.
     """
+    if environment is os.environ and _joined:
+        return _joined[-1]
     set_ = [name for name in _STANDARD if environment.get(name)]
     if {"RANK", "WORLD_SIZE"} <= set(set_):
         if missing := [name for name in _STANDARD if name not in set_]:

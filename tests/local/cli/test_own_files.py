@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ import pytest
 from desed_task.atomic_files import atomic_path, write_json_atomic, write_text_atomic
 from desed_task.errors import InputError
 from local.cli.own_files import RECORD_FILE, OwnFiles, own_outputs
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write(folder, names=("a.tsv", "sub/b.json"), text="ours\n", **options):
@@ -208,3 +213,67 @@ def test_long_lists_are_shortened(tmp_path):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"9\.txt\n  - \.\.\. and 20 more$"):
         write(tmp_path, names)
+
+
+# Writes files 0, 1, ... of its own name and records them, while others do so.
+WRITER = """
+import sys
+from pathlib import Path
+from desed_task.atomic_files import write_text_atomic
+from local.cli.own_files import own_outputs
+folder, writer, text = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+paths = [folder / f"{writer} é{number}.tsv" for number in range(120)]
+with own_outputs(folder, paths, overwrite=False, writer=writer if sys.argv[4] else ""):
+    sys.stdin.readline()  # all at once
+    for path in paths:
+        write_text_atomic(path, text)
+"""
+
+
+@pytest.mark.parametrize("own_records", ["yes", ""])
+def test_processes_that_write_into_one_folder_lose_no_entry(tmp_path, own_records):
+    command = [sys.executable, "-c", WRITER, tmp_path]
+    for text in ("one", "two"):  # what others wrote is there the second time
+        processes = [
+            subprocess.Popen([*command, writer, text, own_records], stdin=subprocess.PIPE, cwd=ROOT)
+            for writer in ("1-3", "2-3", "3-3")
+        ]
+        for process in processes:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        assert [process.wait() for process in processes] == [0, 0, 0]
+    names = [f"{n}-3 é{number}.tsv" for n in (1, 2, 3) for number in range(120)]
+    assert set(content(tmp_path)) - set(names) == (
+        {f".written/{n}-3.jsonl" for n in (1, 2, 3)} if own_records else set()
+    )
+    OwnFiles(tmp_path).check(tmp_path / name for name in names)
+    # One with a record of its own knows the files of the others, and keeps only what it may write.
+    write(tmp_path, names[100:140], "three", writer="4")
+    own = OwnFiles(tmp_path, writer="5", names=[tmp_path / names[0]])
+    own.check([tmp_path / names[0]])
+    assert set(own._known) == {names[0]}
+    (tmp_path / names[130]).write_text("of the user")
+    with pytest.raises(InputError, match=names[130]):
+        OwnFiles(tmp_path).check(tmp_path / name for name in names)
+    lines = [line for path in records(tmp_path) for line in path.read_text().splitlines()]
+    if not own_records:  # One may see another's line before it is whole, and begin a new one.
+        lines = [line for line in lines if line]
+    assert len(lines) == 2 * len(names) + 40 and len(set(lines)) == len(lines)
+
+
+def records(folder):
+    return [path for path in (folder / RECORD_FILE, *folder.glob(".written/*")) if path.exists()]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_something_else_in_the_place_of_the_folder_of_records_is_refused(tmp_path, kind):
+    place = tmp_path / "out" / ".written"
+    place.parent.mkdir()
+    if kind == "file":
+        place.write_text("mine")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"\.written: is not the folder of records .*remove it"):
+        write(tmp_path / "out", writer="1-2")
+    assert list((tmp_path / "out").iterdir()) == [place]

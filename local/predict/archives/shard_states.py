@@ -1,0 +1,105 @@
+"""What each shard of an archive has come to, for `--merge`: begun, finished, and what it failed at.
+
+A small file per shard beside the listing.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from desed_task.atomic_files import write_json_atomic
+from local.predict.archives.shards import Shard
+from local.predict.archives.stored_listing import ArchiveListing
+
+
+class ShardState(NamedTuple):
+    """What a shard has come to.
+
+    Attributes:
+        shard: the shard.
+        begun_s: when it was begun last, on the clock of its machine.
+        host: that machine.
+        finished: whether it has processed all of its recordings, or failed at them.
+        faults: name of a recording's results -> why it has none.
+    """
+
+    shard: Shard
+    begun_s: float
+    host: str
+    finished: bool
+    faults: Mapping[str, str]
+
+    def __str__(self) -> str:
+        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.begun_s))
+        return f"{'finished' if self.finished else 'not finished'}, begun {begun} on {self.host}"
+
+
+class StateFile:
+    """The state of a shard on disk.
+
+    Args:
+        listing: the archive's listing.
+        shard: the shard.
+    """
+
+    def __init__(self, listing: ArchiveListing, shard: Shard) -> None:
+        self._path = listing.path.with_suffix(f".{shard.number}-{shard.total}.json")
+        self._listed_at = listing.listed_at
+        self._begun_s = time.time()
+
+    def begin(self) -> None:
+        """Note that the shard is begun, perhaps again."""
+        self._write(False, {})
+
+    def finish(self, faults: Mapping[str, str]) -> None:
+        """Note that the shard is finished, and why recordings have no results."""
+        self._write(True, faults)
+
+    def _write(self, finished: bool, faults: Mapping[str, str]) -> None:
+        content = {
+            "listed_at": self._listed_at,
+            "begun_s": self._begun_s,
+            "host": platform.node(),
+            "finished": finished,
+            "faults": dict(faults),
+        }
+        write_json_atomic(self._path, content)
+
+
+def states_of(listing: ArchiveListing) -> dict[int, ShardState]:
+    """Shard number -> state, for the number of shards that was begun last; empty without shards.
+
+    Shards of an earlier listing, which had other recordings, do not count.
+
+    Args:
+        listing: the archive's listing.
+    """
+    found: list[ShardState] = []
+    stem = listing.path.stem
+    pattern = re.compile(re.escape(stem) + r"\.(\d+)-(\d+)\.json")
+    for path in listing.path.parent.glob(f"{stem}.*.json"):
+        if named := pattern.fullmatch(path.name):
+            # A file that was cut or edited counts as one that is not there.
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                content = json.loads(path.read_text("utf-8"))
+                if content["listed_at"] != listing.listed_at:
+                    continue
+                found.append(
+                    ShardState(
+                        Shard(int(named[1]), int(named[2])),
+                        float(content["begun_s"]),
+                        str(content["host"]),
+                        bool(content["finished"]),
+                        {str(name): str(why) for name, why in content["faults"].items()},
+                    )
+                )
+    if not found:
+        return {}
+    count = max(found, key=lambda state: state.begun_s).shard.total
+    return {state.shard.number: state for state in found if state.shard.total == count}
