@@ -7,9 +7,8 @@ the number of clips in it.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +19,9 @@ from desed_task.dataio.embeddings import EmbeddingLayout
 from desed_task.parallel import Progress
 from local.extraction.embedder import Embedder, FileWindow
 from local.processes.group import Group
+from local.processes.shared_progress import shared_progress
 
 Batch = list[RowName]
-_SHOWN_EVERY_S = 0.5
 
 
 class SetWork(NamedTuple):
@@ -151,34 +150,9 @@ def counted_together(
         key: names the set.
         group: the processes; None for a single one.
     """
-    key = f"{key}: rows"
-    if group is None:
-        with bar:
-            yield bar.update
-        return
-    together = group
-    if not group.world.is_first:
-        yield lambda number: together.add_up(key, number)
-        return
-    ended = threading.Event()
-
-    def show() -> None:
-        shown, last = 0, False
-        while not last:
-            last = ended.wait(_SHOWN_EVERY_S)
-            total = together.add_up(key)
-            bar.update(total - shown)
-            shown = total
-
-    def shown_while_possible() -> None:
-        with suppress(RuntimeError):  # The process that keeps the count has ended.
-            show()
-
-    thread = threading.Thread(target=shown_while_possible, daemon=True, name="progress of all")
     with bar:
-        thread.start()
-        try:
-            yield lambda number: together.add_up(key, number)
-        finally:
-            ended.set()
-            thread.join()
+        if group is None:
+            yield bar.update
+        else:
+            with shared_progress(bar, group, f"{key}: rows") as advance:
+                yield advance

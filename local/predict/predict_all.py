@@ -225,7 +225,12 @@ def _detect_all(
         # The last frame may extend beyond the end of the recording.
         bar.update(min(seconds, total_s - bar.n))
 
-    with bar, shared_progress(bar, group, "seconds") if group else nullcontext(advance) as count:
+    with (
+        bar,
+        shared_progress(bar, group, "seconds", parts=10)
+        if group
+        else nullcontext(advance) as count,
+    ):
         for recording in todo:
             started_s = time.monotonic()
             try:

@@ -10,7 +10,6 @@ import torch
 from desed_task.errors import InputError, count_of
 from local.cli.arguments import ALL_DEVICES, DEVICES_REMEDY, MPS
 from local.cli.devices import CPU, Device, choose_device, choose_torch_device, count_gpus
-from local.processes.group import group_here
 from local.processes.world import World, world_here
 
 
@@ -24,7 +23,7 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
     Raises:
         InputError: there is no such device, or processes and devices do not fit together.
     """
-    world = _world() if world is None else world
+    world = world_here() if world is None else world
     if not world.several:
         return choose_device(getattr(args, "gpus", None))
     count = _usable_gpus(args)
@@ -51,19 +50,13 @@ def torch_device_of(args: argparse.Namespace) -> torch.device:
     Raises:
         InputError: as `device_of`.
     """
-    world = _world()
+    world = world_here()
     if not world.several:
         return choose_torch_device(args.use_gpu)
     device = device_of(args, world)
     if device.notice:
         print(device.notice)
     return device.torch_device
-
-
-def _world() -> World:
-    """This process; a joined group has set torchrun's variables in the place of SLURM's."""
-    group = group_here()
-    return world_here() if group is None else group.world
 
 
 def processes_here(args: argparse.Namespace) -> int:

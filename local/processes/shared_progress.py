@@ -9,37 +9,43 @@ from contextlib import contextmanager
 from desed_task.parallel import Progress
 from local.processes.group import Group, is_lost_partner
 
-# How often the first process asks what all have done, and parts of a unit that are counted.
-_REFRESH_S, _PARTS = 0.5, 10
+# How often the first process asks what all have done.
+_REFRESH_S = 0.5
 
 
 @contextmanager
-def shared_progress(bar: Progress, group: Group, key: str) -> Iterator[Callable[[float], None]]:
+def shared_progress(
+    bar: Progress, group: Group, key: str, *, parts: int = 1
+) -> Iterator[Callable[[float], None]]:
     """Let a bar show what all processes have done, until the block ends.
 
     Args:
         bar: that of the first process; those of others are not touched.
         group: the processes.
         key: name of the work.
+        parts: parts of a unit that are counted, as processes share whole numbers only.
 
     Yields:
         A function that counts further work of this process.
     """
-    done, counted = 0.0, 0
+    done, counted, shown = 0.0, 0, 0.0
     ended = threading.Event()
 
     def advance(amount: float) -> None:
-        # Whole numbers are what processes share.
         nonlocal done, counted
         done += amount
-        more = int(done * _PARTS) - counted
+        more = int(done * parts) - counted
         if more > 0:
             counted += more
             group.add_up(key, more)
 
     def show() -> None:
-        n = group.add_up(key) / _PARTS
-        bar.update(max(0.0, n if bar.total is None else min(n, bar.total) - bar.n))
+        nonlocal shown
+        total = group.add_up(key)
+        n = total if parts == 1 else total / parts
+        left = n - shown if bar.total is None else min(n - shown, bar.total - bar.n)
+        bar.update(max(0, left))
+        shown = n
 
     def refresh() -> None:
         while not ended.wait(_REFRESH_S):

@@ -59,7 +59,7 @@ class NoCopies(TorchFunctionMode):
     ) -> Any:
         given = kwargs or {}
         if func in MADE and "device" in given:
-            raise AssertionError(f"{func}: a number that is copied to a device waits for the device")
+            raise AssertionError(f"{func}: a number on its way waits for the device")
         to_device = func is torch.Tensor.to and any(
             isinstance(one, torch.device | str) for one in (*args[1:], *given.values())
         )
