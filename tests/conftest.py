@@ -58,6 +58,14 @@ def trial() -> Callable[[str], Path]:
     return partial(_beside_checkout, ROOT.parent / "shared" / "trials", "trials are")
 
 
+def fails_without(package: str) -> bool:
+    """Whether a test fails, instead of being skipped, where a Debian package is absent: under CI,
+    unless .ci/run might not install it.
+    """
+    not_installed = os.environ.get("NOT_INSTALLED", "").split()
+    return bool(os.environ.get("CI")) and package not in not_installed
+
+
 def _beside_checkout(folder: Path, what: str, name: str) -> Path:
     """A file of a folder that users do not have: without it a test fails in CI, else skips."""
     path = folder / name

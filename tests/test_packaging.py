@@ -249,7 +249,7 @@ def ci(tmp_path):
 def test_ci_lints_and_tests_two_new_environments(ci):
     run, (first, setup, second) = ci()
     assert run.returncode == 0, run.stderr
-    found = re.fullmatch(r"(\S+) 1  lint test VENV=(\S+)/venv EXTRAS=dev,codecs TORCH=(\S+)", first)
+    found = re.fullmatch(r"(\S+) 1  lint test VENV=(\S+)/venv EXTRAS=dev,codecs,parquet TORCH=(\S+)", first)
     assert Path(found.group(1)) == ROOT and not Path(found.group(2)).exists()
     allowed = next(one.specifier for one in requirements() if one.name == "torch")
     assert "2.13.0" in Requirement(found.group(3)).specifier
@@ -294,6 +294,8 @@ def test_packages_are_installed_by_root_under_ci_alone(
     told = log.read_text().splitlines() if log.exists() else []
     command = f"install --yes --no-install-recommends {installed}"
     assert told == ([] if installed is None else ["update", command])
+    forbidden = installed is None and "|" not in there
+    assert ("not installed, as this is not root under CI" in run.stderr) == forbidden
     fake(tmp_path / "apt-get", "exit 1")
     run, steps = ci(**environment)
     assert run.returncode == 0 and len(steps) == 3
