@@ -249,7 +249,9 @@ def ci(tmp_path):
 def test_ci_lints_and_tests_two_new_environments(ci):
     run, (first, setup, second) = ci()
     assert run.returncode == 0, run.stderr
-    found = re.fullmatch(r"(\S+) 1  lint test VENV=(\S+)/venv EXTRAS=dev,codecs,parquet TORCH=(\S+)", first)
+    found = re.fullmatch(
+        r"(\S+) 1  lint test VENV=(\S+)/venv EXTRAS=dev,codecs,parquet TORCH=(\S+)", first
+    )
     assert Path(found.group(1)) == ROOT and not Path(found.group(2)).exists()
     allowed = next(one.specifier for one in requirements() if one.name == "torch")
     assert "2.13.0" in Requirement(found.group(3)).specifier

@@ -20,7 +20,7 @@ from desed_task import augment
 from desed_task.kernels import choice
 from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
-from tests.local.processes.shared_steps import Batches
+from tests.local.processes.shared_steps import N_BATCHES, Batches
 
 WAITING = {
     *("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select"),
@@ -93,7 +93,7 @@ class Watched(pl.Callback):
 
 def train(watched: Watched, **more: Any) -> None:
     overrides = (
-        *("training.batch_size=[2,1,1,4,2]", "training.mixup_prob=1", "net.n_RNN_cell=8"),
+        *("training.batch_size=[1,1,1,2,1]", "training.mixup_prob=1", "net.n_RNN_cell=8"),
         *("net.nb_filters=[4,4,4,4,4,4,4]", "net.embedding_size=128"),
         *("net.specaugm_t_p=0.2", "net.specaugm_f_p=0.2"),
     )
@@ -123,7 +123,7 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_operation_of_a_step_waits_for_the_device() -> None:
     watched = Watched()
     train(watched)
-    assert watched.steps == 5
+    assert watched.steps == N_BATCHES
 
 
 @pytest.mark.parametrize(
