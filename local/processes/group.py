@@ -43,6 +43,8 @@ EXIT_LOST_PARTNER = 75
 TIMEOUT = datetime.timedelta(hours=6)
 # How long another process waits for the first one to meet the same error.
 _SAME_ERROR_S, _PAUSE_S = 5.0, 0.05
+# The command looks at its processes ten times a second.
+_ENDED_BY_COMMAND_S = 2.0
 _LOST = re.compile(
     r"Connection (closed|reset|refused)|Broken pipe|gloo[/:]|NCCL|Socket closed|failed to recv|"
     r"TCPStore",
@@ -101,6 +103,10 @@ class Group:
                 f"{self.world}: another process has ended, so this one ends, too; see its message, "
                 "then run the same command again"
             )
+        if self.world.starter == "command" and not isinstance(error, InputError):
+            # If a partner has ended, whatever this process has met because of it, the command ends
+            # it meanwhile.
+            time.sleep(_ENDED_BY_COMMAND_S)
         if self.world.is_first:
             self._store.set("failure", str(error))
             return error
