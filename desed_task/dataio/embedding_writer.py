@@ -112,6 +112,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         if len(self._row) != len(clip_ids) + len(windows):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
+        self.n_discarded = 0  # finished rows of an unfinished file that was deleted
         self._before = store_stamp(self.path)
         self._file = self._open() if number == 1 else self._created()
         self._finished = finished_of(self._file, len(self._row))
@@ -271,10 +272,12 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             file, there = open_part(self.part)
             if there == self.layout and has_source_datasets(file):  # earlier versions had none
                 return file
+            n_finished = int(finished_of(file, len(there.rows)).sum())
             file.close()
             if there.alike(self.layout):
                 os.replace(self.part, self.old)
             else:
+                self.n_discarded = n_finished
                 self.part.unlink()
         return self._created()
 

@@ -21,8 +21,9 @@ from desed_task.dataio.embedding_writer import (
     parts_of_others,
     remove_stale,
 )
-from desed_task.dataio.embeddings import read_layout
+from desed_task.dataio.embeddings import finished_of, layout_of, read_layout
 from desed_task.errors import InputError, agree, count_of
+from desed_task.hdf5 import open_hdf5
 from desed_task.parallel import thread_map
 
 _MIN_FILES_FOR_BAR = 2000
@@ -54,9 +55,16 @@ def take_over(
     begun = {clip_id: clips[clip_id] for clip_id in map(clip_of, done)}
     changed = set(changed_clips(begun, writer.sources, _UNRECORDED_S, read=True).changed)
     writer.forget([row for row in done if clip_of(row) in changed])
+    n_discarded = writer.n_discarded
     for part in leftovers:
+        n_discarded += _unlike(part, writer)
         _adopt(name, writer, part, clips, _UNRECORDED_S, progress=progress)
         part.unlink()
+    if n_discarded:
+        print(
+            f"{name}: dropped {count_of(n_discarded, 'embedding')} that an interrupted run has "
+            "computed with other BEATs weights, clip length or precision"
+        )
     for donor in (writer.old, writer.path):
         if donor.exists() and _has_layout(donor):
             _adopt(name, writer, donor, clips, donor.stat().st_mtime, progress=progress)
@@ -67,6 +75,13 @@ def take_over(
             f"{name}: resuming, {n_done} of {count_of(len(clips), 'clip')} "
             f"{agree(n_done, 'is', 'are')} done"
         )
+
+
+def _unlike(part: Path, writer: EmbeddingWriter) -> int:
+    """Number of finished rows of an unfinished file if they cannot be used; 0 if they can."""
+    with open_hdf5(part) as file:
+        layout = layout_of(file)
+        return 0 if layout.alike(writer.layout) else int(finished_of(file, len(layout.rows)).sum())
 
 
 def _adopt(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from operator import itemgetter
 from pathlib import Path
 
 from desed_task.atomic_files import atomic_path
@@ -16,6 +17,7 @@ from local.predict.recordings import Recording
 from local.predict.result_names import TABLE_FILE, paths_of
 
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label", "confidence")
+_NUMBERS = [EVENT_COLUMNS.index(name) for name in ("onset", "offset", "confidence")]
 # Rows of a recording, each with the text of its cells.
 Rows = list[Sequence[str]]
 TableWriter = Callable[[Path], AbstractContextManager[Callable[[Rows], None]]]
@@ -80,5 +82,7 @@ def events_of(folder: Path, recording: Recording) -> Rows:
             cells = line.rstrip("\n").split("\t")
             if len(cells) != len(EVENT_COLUMNS):
                 raise ValueError(path)
+            for number in filter(None, itemgetter(*_NUMBERS)(cells)):
+                float(number)  # raises a ValueError
             rows.append([name, *cells[1:]])
     return rows or [[name, *[""] * (len(EVENT_COLUMNS) - 1)]]

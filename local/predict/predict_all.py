@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from desed_task.atomic_files import sha256_of
 from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
 from desed_task.distributed.collectives import gathered, gathered_by_first, wait_for_all
@@ -137,7 +138,9 @@ def predict_all(
     for note in found.notes:
         print(note)
     if share.state is not None:
-        share.state.begin()
+        share.state.begin(_settings(detector, output, threshold))
+        if mixed := share.state.mixed():
+            warnings.warn(mixed, UserWarning, stacklevel=2)
     table = found.several and "tsv" in output.formats and bool(share.whole)
     summary = detect_recordings(
         detector, found.recordings, output, threshold=threshold, table=table, share=share
@@ -153,6 +156,14 @@ def predict_all(
         error = InputError.collect(faults, NOT_READ, most_shown=len(faults))
         print(f"error: {error}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _settings(detector: SoundEventDetector, output: Output, threshold: Threshold) -> dict[str, str]:
+    """What events follow from, in words; checkpoints by content, as machines differ in paths."""
+    limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
+    found = {**output.made_by, "threshold": limits}
+    found["checkpoint"] = sha256_of(found["checkpoint"])
+    return {name: str(value) for name, value in found.items()}
 
 
 def detect_recordings(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from desed_task.errors import InputError, count_of
 from local.predict.archives.changes import added_since, added_text
+from local.predict.archives.other_archives import clash_text
 from local.predict.archives.shard_states import StateFile
 from local.predict.archives.shards import Shard, split
 from local.predict.archives.stored_listing import (
@@ -52,7 +53,7 @@ class Share(NamedTuple):
         for note in self.found.notes:
             print(note)
         if self.state is not None:
-            self.state.begin()
+            self.state.begin({})
             self.state.finish({})
         return 0
 
@@ -121,6 +122,8 @@ def _of_all(args: argparse.Namespace, n_processes: int) -> tuple[list[_Sent], Sh
         listing = listing_of_shards(args.output_dir, inputs)
         rows = rows_of_shard(listing, shard)
         share = Share(_found_by(listing, shard, rows, args), state=StateFile(listing, shard))
+    if (shard is None or shard.number == 1) and (clash := clash_text(listing, args.output_dir)):
+        warnings.warn(clash, UserWarning, stacklevel=2)
     table = "tsv" in args.formats and (shard is not None or listing.several)
     refuse_shared_files(
         lambda: (recording_of(row, inputs) for row in listing.rows()),

@@ -46,7 +46,7 @@ def added_since(listing: ArchiveListing, inputs: Sequence[Path]) -> list[Path]:
         if os.path.dirname(path) in places:
             known.add(path)
     new = {os.path.abspath(path) for path in there if not path.is_symlink()} - known
-    return [Path(path) for path in sorted(new)]
+    return [Path(path) for path in sorted(new - _led_to(new, listing, inputs))]
 
 
 def added_text(listing: ArchiveListing, added: Sequence[Path]) -> str:
@@ -58,6 +58,22 @@ def added_text(listing: ArchiveListing, added: Sequence[Path]) -> str:
         f"({listing.listed_at}) {agree(len(added), 'is', 'are')} not processed: "
         f"{', '.join(names)}{more}; list it again with --list when no shard is running"
     )
+
+
+def _led_to(paths: set[str], listing: ArchiveListing, inputs: Sequence[Path]) -> set[str]:
+    """Those of these files that are listed by the name of a link to them."""
+    of_files: dict[tuple[int, int], list[str]] = {}
+    for path in paths:
+        with suppress(OSError):
+            found = os.stat(path)
+            of_files.setdefault((found.st_size, found.st_mtime_ns), []).append(path)
+    led_to: set[str] = set()
+    for row in listing.rows() if of_files else ():
+        # The disk is asked about few recordings only.
+        if same := of_files.get((row.length.size, row.length.changed_ns)):
+            target = os.path.realpath(row.place.path(inputs))
+            led_to.update(path for path in same if os.path.realpath(path) == target)
+    return led_to
 
 
 def _changed_ns(folder: Path) -> int | None:

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from desed_task.errors import InputError, count_of
+from desed_task.errors import InputError, agree, count_of
 from desed_task.file_names import escape_name
 from local.cli.arguments import check_folders
 from local.cli.own_files import own_outputs
 from local.predict.archives.changes import added_since, added_text
 from local.predict.archives.merging import merge_events
+from local.predict.archives.other_archives import clash_text
 from local.predict.archives.parquet_table import check_pyarrow, parquet_table
 from local.predict.archives.stored_listing import (
     SHARDS,
@@ -28,6 +29,11 @@ from local.predict.event_table import TableWriter, tsv_table
 from local.predict.recordings import TABLE_NAME
 from local.processes.world import world_here
 
+# Flags of a command that computes, which a job script may give all the same.
+_OF_COMPUTING = (
+    *("checkpoint", "conf_file", "threshold", "pretrained_model"),
+    *("gpus", "devices", "num_nodes", "batch_size", "skip_existing"),
+)
 NO_RESULTS = "Recordings without results:"
 _WRITERS: dict[str, TableWriter] = {"tsv": tsv_table, "parquet": parquet_table}
 
@@ -76,6 +82,8 @@ def merge_archive(args: argparse.Namespace) -> int:
         _refuse_result(listing, path)
         if added := added_since(listing, inputs):
             warnings.warn(added_text(listing, added), UserWarning, stacklevel=2)
+        if clash := clash_text(listing, args.output_dir):
+            warnings.warn(clash, UserWarning, stacklevel=2)
         with (
             own_outputs(args.output_dir, [path], overwrite=args.overwrite),
             _WRITERS[args.merge](path) as add,
@@ -92,9 +100,11 @@ def merge_archive(args: argparse.Namespace) -> int:
 
 
 def _name_unused(args: argparse.Namespace, flag: str) -> None:
-    """Say that a network was given which is not needed."""
-    if args.checkpoint is not None:
-        print(f"{flag} computes nothing: --checkpoint is not used")
+    """Name what was given for a computation, such as a threshold, which does not take place."""
+    given = [f"--{name}" for name in _OF_COMPUTING if getattr(args, name) not in (None, False)]
+    if given:
+        used = agree(len(given), "is", "are")
+        print(f"{flag} computes nothing: {', '.join(given)} {used} not used")
 
 
 @contextmanager

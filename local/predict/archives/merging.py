@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from desed_task.errors import agree, count_of
 from desed_task.file_names import escape_name
 from desed_task.parallel import track
-from local.predict.archives.shard_states import ShardState, states_of
+from local.predict.archives.shard_states import ShardState, mixture_text, states_of
 from local.predict.archives.shards import split
 from local.predict.archives.stored_listing import ArchiveListing, ArchiveRow, recording_of
 from local.predict.event_table import Rows, events_of, not_a_table
@@ -73,6 +74,8 @@ def merge_events(
         add: takes the rows of a recording.
     """
     states = states_of(listing)
+    if mixed := mixture_text(states):
+        warnings.warn(mixed, UserWarning, stacklevel=2)
     failed = {name: why for state in states.values() for name, why in state.faults.items()}
     report = MergeReport(faults=list(listing.faults))
     missing: defaultdict[int, _Missing] = defaultdict(_Missing)

@@ -27,6 +27,8 @@ class ShardState(NamedTuple):
         host: that machine.
         finished: whether it has processed all of its recordings, or failed at them.
         faults: name of a recording's results -> why it has none.
+        settings: what its events follow from, such as the threshold -> its value; empty for a
+            shard without recordings.
     """
 
     shard: Shard
@@ -34,6 +36,7 @@ class ShardState(NamedTuple):
     host: str
     finished: bool
     faults: Mapping[str, str]
+    settings: Mapping[str, str]
 
     def __str__(self) -> str:
         begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.begun_s))
@@ -50,24 +53,35 @@ class StateFile:
 
     def __init__(self, listing: ArchiveListing, shard: Shard) -> None:
         self._path = listing.path.with_suffix(f".{shard.number}-{shard.total}.json")
-        self._listed_at = listing.listed_at
+        self._listing = listing
         self._begun_s = time.time()
+        self._settings: Mapping[str, str] = {}
 
-    def begin(self) -> None:
-        """Note that the shard is begun, perhaps again."""
+    def begin(self, settings: Mapping[str, str]) -> None:
+        """Note that the shard is begun, perhaps again.
+
+        Args:
+            settings: see `ShardState`.
+        """
+        self._settings = settings
         self._write(False, {})
 
     def finish(self, faults: Mapping[str, str]) -> None:
         """Note that the shard is finished, and why recordings have no results."""
         self._write(True, faults)
 
+    def mixed(self) -> str | None:
+        """A warning if the shards so far were computed with different settings."""
+        return mixture_text(states_of(self._listing))
+
     def _write(self, finished: bool, faults: Mapping[str, str]) -> None:
         content = {
-            "listed_at": self._listed_at,
+            "listed_at": self._listing.listed_at,
             "begun_s": self._begun_s,
             "host": platform.node(),
             "finished": finished,
             "faults": dict(faults),
+            "settings": dict(self._settings),
         }
         write_json_atomic(self._path, content)
 
@@ -97,9 +111,30 @@ def states_of(listing: ArchiveListing) -> dict[int, ShardState]:
                         str(content["host"]),
                         bool(content["finished"]),
                         {str(name): str(why) for name, why in content["faults"].items()},
+                        {str(name): str(of) for name, of in content.get("settings", {}).items()},
                     )
                 )
     if not found:
         return {}
     count = max(found, key=lambda state: state.begun_s).shard.total
     return {state.shard.number: state for state in found if state.shard.total == count}
+
+
+def mixture_text(states: Mapping[int, ShardState]) -> str | None:
+    """A warning if shards were computed with different settings, which one table would mix.
+
+    Args:
+        states: those of `states_of`.
+    """
+    told = [state for _, state in sorted(states.items()) if state.settings]
+    for state in told[1:]:
+        first = told[0]
+        keys = dict.fromkeys((*first.settings, *state.settings))
+        differ = [key for key in keys if first.settings.get(key) != state.settings.get(key)]
+        if differ:
+            return (
+                f"shard {state.shard} was computed with another {' and another '.join(differ)} "
+                f"than shard {first.shard}, so the table of all events mixes them; run shards "
+                "with equal settings again, without --skip_existing"
+            )
+    return None

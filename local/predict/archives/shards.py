@@ -54,7 +54,8 @@ def split(lengths: Sequence[int], n_parts: int) -> list[int]:
         The part of each item, counted from 0.
     """
     parts = [0] * len(lengths)
-    sums = [(0, part) for part in range(n_parts)]
+    # Further parts stay empty, and a mistyped number must not fill the memory.
+    sums = [(0, part) for part in range(min(n_parts, len(lengths)))]
     for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
         total, part = sums[0]
         heapq.heapreplace(sums, (total + max(1, lengths[item]), part))

@@ -11,8 +11,8 @@ import pytest
 
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.parallel import ProgressLines
-from local.extraction import batches as module
 from local.extraction.batches import batches_of, counted_together, fair_share, given_out
+from local.processes import shared_progress
 from local.processes.group import Group
 from local.processes.world import World
 
@@ -113,7 +113,7 @@ def test_no_process_takes_all_of_a_small_set() -> None:
 def test_the_first_process_shows_the_rows_of_all(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "_SHOWN_EVERY_S", 0.01)
+    monkeypatch.setattr(shared_progress, "_REFRESH_S", 0.01)
     first, second = groups(2)
     bars = [ProgressLines("devtest", 10, unit="clip", initial=2) for _ in range(2)]
     with (
@@ -140,7 +140,11 @@ def test_progress_ends_with_an_error_and_without_the_store() -> None:
         raise RuntimeError("Connection closed")
 
     first._store.add = lost
-    with counted_together(_bar(), "devtest", first):
+    # Whoever joins processes takes it for the end of a partner.
+    with (
+        pytest.raises(RuntimeError, match="closed"),
+        counted_together(_bar(), "devtest", first),
+    ):
         pass
     assert threading.active_count() == before
 

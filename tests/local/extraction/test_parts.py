@@ -282,12 +282,16 @@ def test_rows_of_one_clip_from_different_audio_are_computed_again(
     check_finished(path, clips)
 
 
-def test_what_was_left_of_other_weights_is_dropped(path: Path, clips: dict[str, Path]) -> None:
+def test_what_was_left_of_other_weights_is_dropped_and_counted(
+    path: Path, clips: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     leave(path, clips, {1: list(clips)[:5], 2: list(clips)[5:30]})
     with open_writer(path, clips, identity={"checkpoint_sha256": "cd" * 32}) as writer:
         take_over("set", writer, clips, progress=False)
         assert len(writer.todo) == 170
     assert [found.name for found in path.parent.iterdir()] == ["set.hdf5.part"]
+    told = "set: dropped 30 embeddings that an interrupted run has computed with other BEATs"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

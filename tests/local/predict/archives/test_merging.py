@@ -46,10 +46,10 @@ def listing(archive, tmp_path):
     return listing_of_shards(tmp_path / "out", [archive])
 
 
-def shard_done(listing, archive, number, total=3, *, without=(), faults=None):
+def shard_done(listing, archive, number, total=3, *, without=(), faults=None, settings=None):
     """Write what a shard of `predict.py` would: a table per recording, and its state."""
     state = StateFile(listing, Shard(number, total))
-    state.begin()
+    state.begin(settings or {})
     out = listing.path.parents[1]
     rows = rows_of_shard(listing, Shard(number, total))
     paths = []
@@ -162,16 +162,36 @@ def test_nothing_at_all_is_an_error_and_no_table(listing, archive, tmp_path):
 def test_tables_of_others_are_named_and_files_of_the_user_kept(listing, archive, tmp_path, capsys):
     shard_done(listing, archive, 1, total=1, faults={})
     (tmp_path / "out/c.tsv").write_text("mine")
+    (tmp_path / "out/e.tsv").write_text(f"{HEAD}\ne.wav\t0:01\t1.5\tDog\t0.75\n")
     (tmp_path / "out/d.tsv").unlink()
     (tmp_path / "out/d.tsv").mkdir()
     assert run(archive, tmp_path, "--merge") == 1
     told = capsys.readouterr().err
-    assert "c.tsv: is not a table of events of this program, so events.tsv lacks" in told
+    for name in ("c.tsv", "e.tsv"):
+        assert f"{name}: is not a table of events of this program, so events.tsv lacks" in told
     assert re.search(r"shard 1/1 \(finished, begun .*\): 1 recording \(d\.wav\); run", told)
     (tmp_path / "out/events.tsv").write_text("mine")
     with pytest.raises(InputError, match=r"would be replaced.*\n  - .*events\.tsv"):
         run(archive, tmp_path, "--merge")
     assert run(archive, tmp_path, "--merge", "--overwrite") == 1
+
+
+def test_shards_of_different_settings_are_not_mixed_silently(
+    listing, archive, tmp_path, recwarn, capsys
+):
+    usual = {"checkpoint": "0a1b", "model": "student", "threshold": "{'Dog': 0.5}"}
+    for number in (1, 3):
+        shard_done(listing, archive, number, faults={}, settings=usual)
+    shard_done(listing, archive, 2, faults={})  # no recording, or an earlier version
+    assert StateFile(listing, Shard(1, 3)).mixed() is None
+    assert run(archive, tmp_path, "--merge") == 0
+    assert not recwarn.list
+    other = {**usual, "model": "teacher", "threshold": "{'Dog': 0.2}"}
+    shard_done(listing, archive, 2, faults={}, settings=other)
+    with pytest.warns(UserWarning, match=r"shard 2/3 was computed with another model and another"):
+        assert run(archive, tmp_path, "--merge") == 0
+    told = StateFile(listing, Shard(1, 3)).mixed()
+    assert "another model and another threshold than shard 1/3, so the table of all" in told
 
 
 def test_archives_of_one_output_folder_are_told_apart(listing, archive, tmp_path):
@@ -184,6 +204,20 @@ def test_archives_of_one_output_folder_are_told_apart(listing, archive, tmp_path
     with pytest.raises(InputError, match=r"out: no such folder; check --output_dir"):
         run(archive, tmp_path / "mistyped", "--merge")
     assert not (tmp_path / "mistyped").exists()
+
+
+def test_results_of_two_archives_with_equal_names_are_named(listing, archive, tmp_path, recwarn):
+    shard_done(listing, archive, 1, total=1, faults={})
+    # The same recordings in another command have the same results.
+    listing_of_shards(tmp_path / "out", [archive / "c.wav", archive / "d.wav"])
+    assert run(archive, tmp_path, "--merge") == 0
+    assert not recwarn.list
+    (tmp_path / "other").mkdir()
+    for name in ("C.wav", "new.wav"):
+        sf.write(tmp_path / "other" / name, np.zeros(RATE), RATE)
+    listing_of_shards(tmp_path / "out", [tmp_path / "other"])
+    with pytest.warns(UserWarning, match=r"1 recording \(C\) has results of its name from another"):
+        assert run(archive, tmp_path, "--merge") == 0
 
 
 def test_results_of_a_single_process_can_be_merged(listing, archive, tmp_path, capsys):

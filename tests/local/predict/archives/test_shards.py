@@ -40,6 +40,7 @@ def test_a_long_recording_that_comes_last_is_outweighed():
 def test_more_parts_than_recordings_and_none_at_all():
     assert sorted(split([4, 4, 4], 5)) == [0, 1, 2]
     assert split([], 3) == []
+    assert split([2, 1], 10**15) == [0, 1]  # mistyped
 
 
 @pytest.mark.parametrize(

@@ -185,3 +185,14 @@ def test_what_was_added_is_named_and_nothing_else(archive, tmp_path):
     text = added_text(listing, added)
     assert text.startswith("4 recordings added since the archive was listed (2")
     assert "new/x.wav, ...; list it again with --list when no shard is running" in text
+
+
+def test_a_file_that_is_listed_by_the_name_of_a_link_to_it_is_not_new(archive, tmp_path):
+    (archive / "0 link.wav").symlink_to("a/x.wav")
+    listing = listing_of_shards(tmp_path / "out", [archive])
+    assert "a/x.wav" not in [row.listed for row in listing.rows()]
+    (archive / "a/notes.txt").touch()
+    assert added_since(listing, [archive]) == []
+    (archive / "a/copy.wav").write_bytes((archive / "a/x.wav").read_bytes())
+    os.utime(archive / "a/copy.wav", ns=(0, (archive / "a/x.wav").stat().st_mtime_ns))
+    assert added_since(listing, [archive]) == [archive / "a/copy.wav"]
