@@ -101,4 +101,6 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             }[only[0]]
         )
     if not (args.recordings or args.export or args.merge):
-        parser.error("give recordings, or --export onnx")
+        parser.error(
+            "give the recordings to list" if args.list else "give recordings, or --export onnx"
+        )

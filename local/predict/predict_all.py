@@ -139,7 +139,7 @@ def predict_all(
         print(note)
     if share.state is not None:
         share.state.begin(_settings(detector, output, threshold))
-        if mixed := share.state.mixed():
+        if mixed := share.state.mixed(resumes=output.skip_existing):
             warnings.warn(mixed, UserWarning, stacklevel=2)
     table = found.several and "tsv" in output.formats and bool(share.whole)
     summary = detect_recordings(

@@ -8,9 +8,13 @@ import os
 import torch
 
 from desed_task.errors import InputError, count_of
+from desed_task.parallel import available_cores
 from local.cli.arguments import ALL_DEVICES, DEVICES_REMEDY, MPS
 from local.cli.devices import CPU, Device, choose_device, choose_torch_device, count_gpus
 from local.processes.world import World, world_here
+
+# On a CPU: so many may be tried anywhere, and so many of them wait for each core.
+_MOST_PROCESSES, _MOST_PER_CORE = 8, 4
 
 
 def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
@@ -78,7 +82,7 @@ def processes_on_cpu(devices: str | None) -> int:
         devices: the flag's value; None without it.
 
     Raises:
-        InputError: a list of GPUs.
+        InputError: a list of GPUs, or far more processes than cores.
     """
     if devices in (None, ALL_DEVICES):
         return 1
@@ -87,7 +91,13 @@ def processes_on_cpu(devices: str | None) -> int:
             f"--devices {devices}: PyTorch finds no GPU on this machine, so there is nothing "
             "to choose from; give the number of processes on the CPU, such as --devices 2"
         )
-    return int(devices)
+    number, cores = int(devices), available_cores()
+    if number > max(_MOST_PROCESSES, cores * _MOST_PER_CORE):
+        raise InputError(
+            f"--devices {devices}: there is no GPU, and these are far more processes than this "
+            f"machine has usable cores ({cores}); give at most as many"
+        )
+    return number
 
 
 def _usable_gpus(args: argparse.Namespace) -> int:

@@ -55,7 +55,9 @@ class StateFile:
         self._path = listing.path.with_suffix(f".{shard.number}-{shard.total}.json")
         self._listing = listing
         self._begun_s = time.time()
+        self._shard = shard
         self._settings: Mapping[str, str] = {}
+        self._before: ShardState | None = None
 
     def begin(self, settings: Mapping[str, str]) -> None:
         """Note that the shard is begun, perhaps again.
@@ -63,6 +65,8 @@ class StateFile:
         Args:
             settings: see `ShardState`.
         """
+        before = states_of(self._listing).get(self._shard.number)
+        self._before = before if before and before.shard == self._shard else None
         self._settings = settings
         self._write(False, {})
 
@@ -70,8 +74,18 @@ class StateFile:
         """Note that the shard is finished, and why recordings have no results."""
         self._write(True, faults)
 
-    def mixed(self) -> str | None:
-        """A warning if the shards so far were computed with different settings."""
+    def mixed(self, *, resumes: bool = False) -> str | None:
+        """A warning if results so far were computed with different settings.
+
+        Args:
+            resumes: whether this run keeps the results of an earlier one of the shard.
+        """
+        before = {} if self._before is None else self._before.settings
+        if resumes and before and (differ := _different(before, self._settings)):
+            return (
+                f"shard {self._shard} was begun with another {' and another '.join(differ)}, and "
+                "its results of then stay; run it again without --skip_existing"
+            )
         return mixture_text(states_of(self._listing))
 
     def _write(self, finished: bool, faults: Mapping[str, str]) -> None:
@@ -129,12 +143,15 @@ def mixture_text(states: Mapping[int, ShardState]) -> str | None:
     told = [state for _, state in sorted(states.items()) if state.settings]
     for state in told[1:]:
         first = told[0]
-        keys = dict.fromkeys((*first.settings, *state.settings))
-        differ = [key for key in keys if first.settings.get(key) != state.settings.get(key)]
-        if differ:
+        if differ := _different(first.settings, state.settings):
             return (
                 f"shard {state.shard} was computed with another {' and another '.join(differ)} "
                 f"than shard {first.shard}, so the table of all events mixes them; run shards "
                 "with equal settings again, without --skip_existing"
             )
     return None
+
+
+def _different(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """Names of the settings that differ."""
+    return [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]

@@ -194,3 +194,11 @@ def test_the_device_in_terms_of_pytorch(machine, monkeypatch, capsys):
     assert capsys.readouterr().out == "computing on the CPU, in 2 processes\n"
     monkeypatch.setattr(devices, "world_here", World)
     assert torch_device_of(argparse.Namespace(use_gpu=False, devices=None)).type == "cpu"
+
+
+def test_far_more_processes_than_cores_are_refused(machine, monkeypatch):
+    machine(0)
+    monkeypatch.setattr(devices, "available_cores", lambda: 3)
+    assert processes_here(given(devices="12")) == 12
+    with pytest.raises(InputError, match=r"--devices 13: .* usable cores \(3\)"):
+        processes_here(given(devices="13"))

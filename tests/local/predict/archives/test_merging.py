@@ -194,6 +194,18 @@ def test_shards_of_different_settings_are_not_mixed_silently(
     assert "another model and another threshold than shard 1/3, so the table of all" in told
 
 
+def test_a_shard_that_is_resumed_with_other_settings_says_that_results_stay(listing):
+    usual = {"checkpoint": "0a1b", "threshold": "{'Dog': 0.5}"}
+    StateFile(listing, Shard(2, 3)).begin(usual)
+    again = StateFile(listing, Shard(2, 3))
+    again.begin({**usual, "threshold": "{'Dog': 0.2}"})
+    assert "shard 2/3 was begun with another threshold" in again.mixed(resumes=True)
+    assert again.mixed() is None
+    other = StateFile(listing, Shard(1, 3))
+    other.begin({**usual, "threshold": "{'Dog': 0.2}"})
+    assert other.mixed(resumes=True) is None
+
+
 def test_archives_of_one_output_folder_are_told_apart(listing, archive, tmp_path):
     listing_of_shards(tmp_path / "out", [archive / "a"])
     with pytest.raises(InputError, match=r"has results of 2 archives; name the recordings of one"):
