@@ -152,6 +152,7 @@ def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Names
         nproc_per_node=number,
         run_id=uuid.uuid4().hex if n_nodes == 1 else "desed",
         max_restarts=0,
+        signals_to_handle=_signals(),
         **_meeting_place(n_nodes),
     )
     try:
@@ -161,6 +162,12 @@ def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Names
     except SignalException as error:
         return EXIT_STOPPED if error.sigval == signal.SIGINT else 128 + int(error.sigval)
     return 0
+
+
+def _signals() -> str:
+    """The signals that end the processes: not those that are ignored here, as below `nohup`."""
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    return ",".join(one.name for one in handled if signal.getsignal(one) is not signal.SIG_IGN)
 
 
 def _meeting_place(n_nodes: int) -> dict[str, Any]:
