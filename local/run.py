@@ -34,6 +34,7 @@ from local.checkpoints.run_places import begun_run, best_beside, resumed_run, ta
 from local.cli.exit_status import StoppedError
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
+from local.processes.decisions import decided_by_first
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.announcements import announce, tell_finished
@@ -80,7 +81,8 @@ def fit(
     check_loggers(config)
     if init_from is not None:
         config = with_initial_weights(config, init_from)
-    finished, checkpoint = _resume_point(resume_from, config, options)
+    # By the first process, as others may see a shared disk's folders later.
+    finished, checkpoint = decided_by_first(lambda: _resume_point(resume_from, config, options))
     if finished is not None:
         tell_finished(finished, config)
         return finished
@@ -141,7 +143,8 @@ def _resume(
     data.check("fit")
     check_same_data(checkpoint, found.digests, data.digests("fit"))
     announce(data, "fit", module)
-    place = resumed_run(checkpoint, found, Path(options.log_dir), elsewhere=options.moves)
+    log_dir, moves = Path(options.log_dir), options.moves
+    place = decided_by_first(lambda: resumed_run(checkpoint, found, log_dir, elsewhere=moves))
     options = options._replace(facts={"resumed": found.record(checkpoint)})
     with _run_folder(config, options, place, alone=auto) as folder:
         if place is None:
