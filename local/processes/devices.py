@@ -28,6 +28,7 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
         return choose_device(getattr(args, "gpus", None))
     count = _usable_gpus(args)
     if not count:
+        _check_number(args.devices, world)
         how = f"computing on the CPU, in {count_of(world.size, 'process', 'processes')}"
         return CPU._replace(notice=how)
     if count == 1 and world.starter == "slurm":  # which shows each task its own GPU only
@@ -37,11 +38,24 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
     chosen = unasked if args.devices is None else chosen_gpus(args.devices, count)
     if len(chosen) != here:
         asked = f"--devices {args.devices}" if args.devices else f"{count_of(count, 'GPU')}"
-        raise InputError(
-            f"{asked}: torchrun or SLURM has started {count_of(here, 'process', 'processes')} on "
-            "this machine; start one per GPU, and leave out --devices"
-        )
+        raise InputError(f"{asked}: {_started(here)}; start one per GPU, and leave out --devices")
     return Device("gpu", [chosen[world.local_rank]], "")
+
+
+def _check_number(devices: str | None, world: World) -> None:
+    """Check that `--devices`, if given, is the number of processes on the CPU of this machine.
+
+    Raises:
+        InputError: it is not.
+    """
+    if devices in (None, ALL_DEVICES) or processes_on_cpu(devices) == world.local_size:
+        return
+    raise InputError(f"--devices {devices}: {_started(world.local_size)}; leave out --devices")
+
+
+def _started(number: int) -> str:
+    started = count_of(number, "process", "processes")
+    return f"torchrun or SLURM has started {started} on this machine"
 
 
 def torch_device_of(args: argparse.Namespace) -> torch.device:
