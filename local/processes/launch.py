@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -138,7 +139,7 @@ def _variables(args: argparse.Namespace, number: int) -> dict[str, str]:
 
 
 def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Namespace) -> int:
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -146,17 +147,21 @@ def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Names
     log = logging.getLogger("torch.distributed.elastic")
     log.addHandler(logging.NullHandler())
     log.propagate = False
-    config = LaunchConfig(
-        min_nodes=n_nodes,
-        max_nodes=n_nodes,
-        nproc_per_node=number,
-        run_id=uuid.uuid4().hex if n_nodes == 1 else "desed",
-        max_restarts=0,
-        signals_to_handle=_signals(),
-        **_meeting_place(n_nodes),
-    )
+    place = _meeting_place(n_nodes)
     try:
-        elastic_launch(config, sys.executable)(*command)
+        # Empty folders, which it would leave behind.
+        with tempfile.TemporaryDirectory(prefix="desed_") as folder:
+            config = LaunchConfig(
+                min_nodes=n_nodes,
+                max_nodes=n_nodes,
+                nproc_per_node=number,
+                run_id=uuid.uuid4().hex if n_nodes == 1 else "desed",
+                max_restarts=0,
+                signals_to_handle=_signals(),
+                logs_specs=DefaultLogsSpecs(log_dir=folder),
+                **place,
+            )
+            elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         return _status_of(error.failures, number * n_nodes, args)
     except SignalException as error:
