@@ -35,6 +35,7 @@ from local.cli.exit_status import StoppedError
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
 from local.processes.decisions import decided_by_first
+from local.processes.strategy import is_stopping
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.announcements import announce, tell_finished
@@ -200,9 +201,9 @@ def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
     """
     config, options, data, module = _of_checkpoint(config, path, options, "predict")
     module.tested_checkpoint = Path(path)
-    with _run_folder(config, options) as folder, _stoppable(lambda: "start again"):
+    with _run_folder(config, options) as folder:
         trainer = make_trainer(config, options, folder, (ScoreWriter(),))
-        with closing(trainer.loggers):
+        with _stoppable(trainer, lambda: "start again"), closing(trainer.loggers):
             trainer.predict(module, datamodule=data, return_predictions=False)
     print(f"scores: {folder / 'metrics_test'}")
     return folder
@@ -294,7 +295,7 @@ def _train(
 ) -> Path:
     """Train and return the best checkpoint."""
     last = Path(str(trainer.log_dir)) / "checkpoints" / LAST_CHECKPOINT
-    with _stoppable(lambda: resume_hint(last)):
+    with _stoppable(trainer, lambda: resume_hint(last)):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
@@ -306,7 +307,7 @@ def _test(
 ) -> None:
     module.tested_checkpoint = path
     ckpt: dict[str, Any] = {} if loaded else {"ckpt_path": path, "weights_only": True}
-    with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
+    with _stoppable(trainer, lambda: f"test it with --test_from_checkpoint {path}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
     if process_rank() > 0:
@@ -318,9 +319,14 @@ def _test(
 
 
 @contextmanager
-def _stoppable(remedy: Callable[[], str]) -> Iterator[None]:
+def _stoppable(trainer: pl.Trainer, remedy: Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C, or the exit that Lightning turns it into, into a message with the remedy."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
+        raise StoppedError(f"stopped; {remedy()}") from None
+    except RuntimeError:
+        # SIGTERM has ended what this process works with: a loader's worker, or a partner.
+        if not is_stopping(trainer):
+            raise
         raise StoppedError(f"stopped; {remedy()}") from None

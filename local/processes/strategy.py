@@ -82,7 +82,12 @@ class ProcessStrategy(DDPStrategy):
 
     Args:
         world: this process among them.
+
+    Attributes:
+        stopping: whether SIGTERM has come.
     """
+
+    stopping = False
 
     def __init__(self, world: World) -> None:
         # Under the name that this version of PyTorch has.
@@ -173,6 +178,7 @@ def end_after_first(trainer: pl.Trainer) -> None:
         signals.received_sigterm = True
 
     def note(_signal: int, _frame: FrameType | None) -> None:
+        trainer.strategy.stopping = True  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             stop()
             return
@@ -184,6 +190,11 @@ def end_after_first(trainer: pl.Trainer) -> None:
     signals._sigterm_notifier_fn = note  # type: ignore[method-assign, assignment]
     loop = trainer.fit_loop.epoch_loop
     loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def is_stopping(trainer: pl.Trainer) -> bool:
+    """Whether SIGTERM has come to this process."""
+    return trainer.received_sigterm or getattr(trainer.strategy, "stopping", False)
 
 
 def processes_of(trainer: pl.Trainer | None) -> int:

@@ -25,6 +25,8 @@ def trainer_of(rank: int, size: int) -> Any:
     return SimpleNamespace(
         world_size=size,
         is_global_zero=rank == 0,
+        received_sigterm=False,
+        strategy=SimpleNamespace(stopping=False),
         _signal_connector=SimpleNamespace(received_sigterm=False, _sigterm_notifier_fn=None),
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(_broadcast_sigterm_tensor=None)),
     )
@@ -45,7 +47,9 @@ def test_at_sigterm_the_first_process_ends_first(rank, at_once, monkeypatch):
     trainer = trainer_of(rank, 3)
     strategy.end_after_first(trainer)
     assert trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
+    assert not strategy.is_stopping(trainer)
     trainer._signal_connector._sigterm_notifier_fn(signal.SIGTERM, None)
+    assert strategy.is_stopping(trainer)
     assert trainer._signal_connector.received_sigterm == at_once
     for timer in timers:
         assert timer.after_s > 0
