@@ -38,7 +38,10 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
     chosen = unasked if args.devices is None else chosen_gpus(args.devices, count)
     if len(chosen) != here:
         asked = f"--devices {args.devices}" if args.devices else f"{count_of(count, 'GPU')}"
-        raise InputError(f"{asked}: {_started(here)}; start one per GPU, and leave out --devices")
+        raise InputError(
+            f"{asked}: torchrun or SLURM has started {count_of(here, 'process', 'processes')} on "
+            "this machine; start one per GPU, and leave out --devices"
+        )
     return Device("gpu", [chosen[world.local_rank]], "")
 
 
@@ -50,12 +53,11 @@ def _check_number(devices: str | None, world: World) -> None:
     """
     if devices in (None, ALL_DEVICES) or processes_on_cpu(devices) == world.local_size:
         return
-    raise InputError(f"--devices {devices}: {_started(world.local_size)}; leave out --devices")
-
-
-def _started(number: int) -> str:
-    started = count_of(number, "process", "processes")
-    return f"torchrun or SLURM has started {started} on this machine"
+    number = count_of(world.local_size, "process", "processes")
+    raise InputError(
+        f"--devices {devices}: torchrun or SLURM has started {number} on this machine; leave out "
+        "--devices"
+    )
 
 
 def torch_device_of(args: argparse.Namespace) -> torch.device:

@@ -222,14 +222,15 @@ def _status_of(failures: Mapping[int, Any], size: int, args: argparse.Namespace)
         return 1
     rank, failure = first
     status: int = failure.exitcode
-    if status >= 0:
-        return status  # it has said why
-    name = signal.Signals(-status).name
-    memory = " (perhaps for lack of memory)" if name == "SIGKILL" else ""
     others = "the other one" if size == 2 else f"the other {size - 1}"
-    print(
-        f"error: process {rank + 1} of {size} was ended by {name}{memory}, so {others} ended, too; "
-        f"{resuming_hint(args)}",
-        file=sys.stderr,
-    )
-    return 128 - status
+    # Only the first process says that it is stopped.
+    silent = status == EXIT_STOPPED and rank > 0 and 0 not in own
+    if status >= 0 and not silent:
+        return status  # it has said why
+    told = f"process {rank + 1} of {size} was stopped, so {others} ended, too"
+    if status < 0:
+        name = signal.Signals(-status).name
+        memory = " (perhaps for lack of memory)" if name == "SIGKILL" else ""
+        told = f"process {rank + 1} of {size} was ended by {name}{memory}, so {others} ended, too"
+    print(f"error: {told}; {resuming_hint(args)}", file=sys.stderr)
+    return status if status > 0 else 128 - status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 from types import SimpleNamespace
 from typing import Any
@@ -70,3 +71,23 @@ def test_a_single_process_is_left_as_it_is():
     trainer = trainer_of(0, 1)
     strategy.end_after_first(trainer)
     assert trainer._signal_connector._sigterm_notifier_fn is None
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "told"),
+    [
+        ({1: 130, 0: 75}, 130, "process 2 of 3 was stopped, so the other 2 ended, too; run the"),
+        ({1: 130, 0: 130}, 130, ""),
+        ({0: 130, 1: 75}, 130, ""),
+        ({2: -9, 0: 75}, 137, "process 3 of 3 was ended by SIGKILL (perhaps for lack of memory)"),
+        ({1: 2, 0: 75}, 2, ""),
+    ],
+)
+def test_what_ended_a_process_that_could_not_say_so_is_told(codes, status, told, capsys):
+    failures = {
+        rank: SimpleNamespace(exitcode=code, timestamp=at)
+        for at, (rank, code) in enumerate(codes.items())
+    }
+    assert launch._status_of(failures, 3, argparse.Namespace()) == status
+    found = capsys.readouterr().err
+    assert told in found if told else not found
