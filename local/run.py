@@ -34,6 +34,8 @@ from local.checkpoints.run_places import begun_run, best_beside, resumed_run, ta
 from local.cli.exit_status import StoppedError
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
+from local.processes.decisions import decided_by_first
+from local.processes.strategy import is_stopping
 from local.scoring import results
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.announcements import announce, tell_finished
@@ -80,7 +82,8 @@ def fit(
     check_loggers(config)
     if init_from is not None:
         config = with_initial_weights(config, init_from)
-    finished, checkpoint = _resume_point(resume_from, config, options)
+    # By the first process, as others may see a shared disk's folders later.
+    finished, checkpoint = decided_by_first(lambda: _resume_point(resume_from, config, options))
     if finished is not None:
         tell_finished(finished, config)
         return finished
@@ -141,7 +144,8 @@ def _resume(
     data.check("fit")
     check_same_data(checkpoint, found.digests, data.digests("fit"))
     announce(data, "fit", module)
-    place = resumed_run(checkpoint, found, Path(options.log_dir), elsewhere=options.moves)
+    log_dir, moves = Path(options.log_dir), options.moves
+    place = decided_by_first(lambda: resumed_run(checkpoint, found, log_dir, elsewhere=moves))
     options = options._replace(facts={"resumed": found.record(checkpoint)})
     with _run_folder(config, options, place, alone=auto) as folder:
         if place is None:
@@ -197,9 +201,9 @@ def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
     """
     config, options, data, module = _of_checkpoint(config, path, options, "predict")
     module.tested_checkpoint = Path(path)
-    with _run_folder(config, options) as folder, _stoppable(lambda: "start again"):
+    with _run_folder(config, options) as folder:
         trainer = make_trainer(config, options, folder, (ScoreWriter(),))
-        with closing(trainer.loggers):
+        with _stoppable(trainer, lambda: "start again"), closing(trainer.loggers):
             trainer.predict(module, datamodule=data, return_predictions=False)
     print(f"scores: {folder / 'metrics_test'}")
     return folder
@@ -291,7 +295,7 @@ def _train(
 ) -> Path:
     """Train and return the best checkpoint."""
     last = Path(str(trainer.log_dir)) / "checkpoints" / LAST_CHECKPOINT
-    with _stoppable(lambda: resume_hint(last)):
+    with _stoppable(trainer, lambda: resume_hint(last)):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")
@@ -303,7 +307,7 @@ def _test(
 ) -> None:
     module.tested_checkpoint = path
     ckpt: dict[str, Any] = {} if loaded else {"ckpt_path": path, "weights_only": True}
-    with _stoppable(lambda: f"test it with --test_from_checkpoint {path}"):
+    with _stoppable(trainer, lambda: f"test it with --test_from_checkpoint {path}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
     if process_rank() > 0:
@@ -315,9 +319,14 @@ def _test(
 
 
 @contextmanager
-def _stoppable(remedy: Callable[[], str]) -> Iterator[None]:
+def _stoppable(trainer: pl.Trainer, remedy: Callable[[], str]) -> Iterator[None]:
     """Turn Ctrl-C, or the exit that Lightning turns it into, into a message with the remedy."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
+        raise StoppedError(f"stopped; {remedy()}") from None
+    except RuntimeError:
+        # SIGTERM has ended what this process works with: a loader's worker, or a partner.
+        if not is_stopping(trainer):
+            raise
         raise StoppedError(f"stopped; {remedy()}") from None

@@ -37,10 +37,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         self._check_input_dim(x)
         if not self.training or n_processes() == 1:
             return super().forward(x)
+        # PyTorch's own kernel, too, takes half-precision images and computes in float32.
+        dtype, x = x.dtype, x if x.dtype == torch.float64 else x.float()
         axes = [axis for axis in range(x.ndim) if axis != 1]
-        values = x.transpose(0, 1)
-        own = values.new_tensor([float(x.numel() // x.shape[1])])
-        n_values = int(summed(own.double()))
+        own = torch.tensor([float(x.numel() // x.shape[1])], dtype=torch.float64)
+        n_values = int(summed(own))
         mean: Tensor = _Summed.apply(x.sum(axes)) / n_values  # type: ignore[no-untyped-call]
         centred = x - _per_channel(mean, x)
         squares: Tensor = _Summed.apply(  # type: ignore[no-untyped-call]
@@ -49,7 +50,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         variance = squares / n_values
         track_moments(self, Moments(n_values, mean.detach(), variance.detach()))
         scale = (variance + self.eps).rsqrt() * self.weight
-        return centred * _per_channel(scale, x) + _per_channel(self.bias, x)
+        return (centred * _per_channel(scale, x) + _per_channel(self.bias, x)).to(dtype)
 
 
 class _Summed(torch.autograd.Function):

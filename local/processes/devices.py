@@ -32,6 +32,7 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
         return choose_device(getattr(args, "gpus", None))
     count = _usable_gpus(args)
     if not count:
+        _check_number(args.devices, world)
         how = f"computing on the CPU, in {count_of(world.size, 'process', 'processes')}"
         return CPU._replace(notice=how)
     if count == 1 and world.starter == "slurm":  # which shows each task its own GPU only
@@ -46,6 +47,21 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
             "this machine; start one per GPU, and leave out --devices"
         )
     return Device("gpu", [chosen[world.local_rank]], "")
+
+
+def _check_number(devices: str | None, world: World) -> None:
+    """Check that `--devices`, if given, is the number of processes on the CPU of this machine.
+
+    Raises:
+        InputError: it is not.
+    """
+    if devices in (None, ALL_DEVICES) or processes_on_cpu(devices) == world.local_size:
+        return
+    number = count_of(world.local_size, "process", "processes")
+    raise InputError(
+        f"--devices {devices}: torchrun or SLURM has started {number} on this machine; leave out "
+        "--devices"
+    )
 
 
 def torch_device_of(args: argparse.Namespace) -> torch.device:

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -138,7 +139,7 @@ def _variables(args: argparse.Namespace, number: int) -> dict[str, str]:
 
 
 def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Namespace) -> int:
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -146,21 +147,32 @@ def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Names
     log = logging.getLogger("torch.distributed.elastic")
     log.addHandler(logging.NullHandler())
     log.propagate = False
-    config = LaunchConfig(
-        min_nodes=n_nodes,
-        max_nodes=n_nodes,
-        nproc_per_node=number,
-        run_id=uuid.uuid4().hex if n_nodes == 1 else "desed",
-        max_restarts=0,
-        **_meeting_place(n_nodes),
-    )
+    place = _meeting_place(n_nodes)
     try:
-        elastic_launch(config, sys.executable)(*command)
+        # Empty folders, which it would leave behind.
+        with tempfile.TemporaryDirectory(prefix="desed_") as folder:
+            config = LaunchConfig(
+                min_nodes=n_nodes,
+                max_nodes=n_nodes,
+                nproc_per_node=number,
+                run_id=uuid.uuid4().hex if n_nodes == 1 else "desed",
+                max_restarts=0,
+                signals_to_handle=_signals(),
+                logs_specs=DefaultLogsSpecs(log_dir=folder),
+                **place,
+            )
+            elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         return _status_of(error.failures, number * n_nodes, args)
     except SignalException as error:
         return EXIT_STOPPED if error.sigval == signal.SIGINT else 128 + int(error.sigval)
     return 0
+
+
+def _signals() -> str:
+    """The signals that end the processes: not those that are ignored here, as below `nohup`."""
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    return ",".join(one.name for one in handled if signal.getsignal(one) is not signal.SIG_IGN)
 
 
 def _meeting_place(n_nodes: int) -> dict[str, Any]:
@@ -210,14 +222,15 @@ def _status_of(failures: Mapping[int, Any], size: int, args: argparse.Namespace)
         return 1
     rank, failure = first
     status: int = failure.exitcode
-    if status >= 0:
-        return status  # it has said why
-    name = signal.Signals(-status).name
-    memory = " (perhaps for lack of memory)" if name == "SIGKILL" else ""
     others = "the other one" if size == 2 else f"the other {size - 1}"
-    print(
-        f"error: process {rank + 1} of {size} was ended by {name}{memory}, so {others} ended, too; "
-        f"{resuming_hint(args)}",
-        file=sys.stderr,
-    )
-    return 128 - status
+    # Only the first process says that it is stopped.
+    silent = status == EXIT_STOPPED and rank > 0 and 0 not in own
+    if status >= 0 and not silent:
+        return status  # it has said why
+    told = f"process {rank + 1} of {size} was stopped, so {others} ended, too"
+    if status < 0:
+        name = signal.Signals(-status).name
+        memory = " (perhaps for lack of memory)" if name == "SIGKILL" else ""
+        told = f"process {rank + 1} of {size} was ended by {name}{memory}, so {others} ended, too"
+    print(f"error: {told}; {resuming_hint(args)}", file=sys.stderr)
+    return status if status > 0 else 128 - status

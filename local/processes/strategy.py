@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -80,7 +82,12 @@ class ProcessStrategy(DDPStrategy):
 
     Args:
         world: this process among them.
+
+    Attributes:
+        stopping: whether SIGTERM has come.
     """
+
+    stopping = False
 
     def __init__(self, world: World) -> None:
         # Under the name that this version of PyTorch has.
@@ -147,6 +154,47 @@ def process_arguments(accelerator: str) -> tuple[dict[str, Any], list[Any]]:
         return {}, []
     plugins = [CommandEnvironment(world), SyncedNorms(on_gpu=accelerator == "gpu")]
     return {"strategy": ProcessStrategy(world)}, plugins
+
+
+# How long another process lets the first one end at SIGTERM, and say so.
+_FIRST_ENDS_S = 5.0
+
+
+def end_after_first(trainer: pl.Trainer) -> None:
+    """Let SIGTERM end processes that train together within a batch; the first one says so.
+
+    Lightning would broadcast from within the signal's handler, amid whatever processes send each
+    other at this moment, after which they wait for each other in vain. To notice, it would
+    broadcast before each batch, too, and wait for the GPU's answer.
+
+    Args:
+        trainer: of this process; one on its own is left as it is.
+    """
+    if trainer.world_size == 1:
+        return
+    signals = trainer._signal_connector
+
+    def stop() -> None:
+        signals.received_sigterm = True
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        trainer.strategy.stopping = True  # type: ignore[attr-defined]
+        if trainer.is_global_zero:
+            stop()
+            return
+        # Without a partner, the first one could not tell this end from a fault.
+        timer = threading.Timer(_FIRST_ENDS_S, stop)
+        timer.daemon = True
+        timer.start()
+
+    signals._sigterm_notifier_fn = note  # type: ignore[method-assign, assignment]
+    loop = trainer.fit_loop.epoch_loop
+    loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def is_stopping(trainer: pl.Trainer) -> bool:
+    """Whether SIGTERM has come to this process."""
+    return trainer.received_sigterm or getattr(trainer.strategy, "stopping", False)
 
 
 def processes_of(trainer: pl.Trainer | None) -> int:

@@ -18,7 +18,7 @@ from local.cli.devices import CPU, Device
 from local.cli.progress import progress_bar
 from local.cli.threads import ThreadChoice
 from local.config import RecipeConfig
-from local.processes.strategy import process_arguments
+from local.processes.strategy import end_after_first, process_arguments
 from local.training.callbacks import EarlyStop, RandomStates, RunDescription
 from local.training.checkpoint_files import AtomicCheckpoints
 from local.training.energy import EnergyMeter
@@ -66,7 +66,7 @@ def make_trainer(
     rough = training.precision == "tf32" and on_gpu
     torch.set_float32_matmul_precision("high" if rough else "highest")
     of_processes, plugins = process_arguments(options.device.accelerator)
-    return pl.Trainer(
+    trainer = pl.Trainer(
         **of_processes,
         accelerator=options.device.accelerator,
         devices=options.device.devices,
@@ -87,6 +87,8 @@ def make_trainer(
         use_distributed_sampler=False,
         log_every_n_steps=10,
     )
+    end_after_first(trainer)
+    return trainer
 
 
 def _callbacks(config: RecipeConfig, folder: Path, options: RunOptions) -> list[Callback]:

@@ -161,6 +161,8 @@ def test_slurm_may_show_each_task_its_own_gpu(machine):
         ),
         ("1,2", 4, 3, "--devices 1,2: torchrun or SLURM has started 3 processes"),
         ("all", 4, 3, "--devices all: torchrun or SLURM has started 3 processes"),
+        ("2", 0, 3, "--devices 2: torchrun or SLURM has started 3 processes"),
+        ("1,2", 0, 2, "--devices 1,2: PyTorch finds no GPU"),
     ],
 )
 def test_processes_and_gpus_must_be_as_many(machine, words, count, size, message):
