@@ -30,6 +30,7 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
     world = world_here() if world is None else world
     if not world.several:
         return choose_device(getattr(args, "gpus", None))
+    _check_nodes(getattr(args, "num_nodes", None), world)
     count = _usable_gpus(args)
     if not count:
         _check_number(args.devices, world)
@@ -47,6 +48,23 @@ def device_of(args: argparse.Namespace, world: World | None = None) -> Device:
             "this machine; start one per GPU, and leave out --devices"
         )
     return Device("gpu", [chosen[world.local_rank]], "")
+
+
+def _check_nodes(num_nodes: int | None, world: World) -> None:
+    """Check that `--num_nodes`, if given, is what has been started.
+
+    Raises:
+        InputError: it is not.
+    """
+    if num_nodes is None or world.starter == "command":
+        return
+    most = world.size - world.local_size + 1  # machines, with at least a process on each other one
+    least = 1 if world.size == world.local_size else 2
+    if not least <= num_nodes <= most:
+        raise InputError(
+            f"--num_nodes {num_nodes}: torchrun or SLURM has started {world.size} processes, of "
+            f"which {world.local_size} are on this machine; leave out --num_nodes"
+        )
 
 
 def _check_number(devices: str | None, world: World) -> None:

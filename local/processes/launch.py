@@ -216,9 +216,10 @@ def _status_of(failures: Mapping[int, Any], size: int, args: argparse.Namespace)
     own = {rank: one for rank, one in failures.items() if one.exitcode != EXIT_LOST_PARTNER}
     first = min(own.items(), key=lambda item: item[1].timestamp, default=None)
     if first is None:
-        print(
-            f"error: a process on another machine has ended; {resuming_hint(args)}", file=sys.stderr
-        )
+        told = "the processes have lost their connections to each other"
+        if (args.num_nodes or 1) > 1:
+            told = "a process on another machine has ended"
+        print(f"error: {told}; {resuming_hint(args)}", file=sys.stderr)
         return 1
     rank, failure = first
     status: int = failure.exitcode

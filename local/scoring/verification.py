@@ -12,6 +12,7 @@ from typing import Any
 
 from desed_task.atomic_files import write_json_atomic
 from desed_task.dataio.annotations import EventTable
+from desed_task.distributed.collectives import process_rank
 from desed_task.errors import InputError
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import Scores
@@ -102,7 +103,7 @@ def exit_status(folder: Path, *, asked: bool) -> int:
         folder: a run folder.
         asked: whether --verify_metrics was given.
     """
-    if not asked:
+    if not asked or process_rank() > 0:
         return 0
     content = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
     if VERIFICATION not in content:

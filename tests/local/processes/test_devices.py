@@ -28,7 +28,7 @@ def machine(monkeypatch):
 
 
 def given(**flags: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"gpus": None, "devices": None, **flags})
+    return argparse.Namespace(**{"gpus": None, "devices": None, "num_nodes": None, **flags})
 
 
 def member(rank: int, size: int, starter: str = "torchrun") -> World:
@@ -204,3 +204,17 @@ def test_far_more_processes_than_cores_are_refused(machine, monkeypatch):
     assert processes_here(given(devices="12")) == 12
     with pytest.raises(InputError, match=r"--devices 13: .* usable cores \(3\)"):
         processes_here(given(devices="13"))
+
+
+@pytest.mark.parametrize(
+    ("num_nodes", "fits"), [(None, True), (1, False), (2, True), (5, True), (6, False)]
+)
+def test_num_nodes_that_contradict_what_was_started_are_refused(machine, num_nodes, fits):
+    machine(0)
+    world = World(0, 8, 0, 4, "torchrun")  # the other machines may have fewer
+    args = given(num_nodes=num_nodes)
+    if fits:
+        assert device_of(args, world).accelerator == "cpu"
+        return
+    with pytest.raises(InputError, match=f"--num_nodes {num_nodes}: torchrun or SLURM has started"):
+        device_of(args, world)
