@@ -22,7 +22,7 @@ from local.config import RecipeConfig, load_config
 
 # docs/speed.md, On a GPU: one H200, published network, batches of 60 clips.
 CLIPS = 60
-STEP_S = 0.063  # with Lightning, packed sets on the GPU, 2 ms of waiting included
+STEP_S = 0.056  # with Lightning, packed sets on the GPU, 3 ms of waiting included
 # Share of the float32 GEMM rate in a step of 51 ms: so long the arithmetic alone takes.
 ARITHMETIC_S = 0.19 * 0.051
 EXTRACTION_S = 0.0049  # per clip, reading and writing included
