@@ -236,15 +236,15 @@ def _run_folder(
     *,
     alone: bool = False,
 ) -> Iterator[Path]:
-    """The run folder, which no other process writes to meanwhile.
+    """The run folder, which no other command writes to meanwhile.
+
+    The first process of several makes it and holds it for all.
 
     Args:
         config: configuration of the run.
         options: where it lies.
         continued: folder of the run that is continued; None for a new one.
         alone: refuse to start beside a process with the same configuration.
-
-    The first process of several makes it and holds it for all.
     """
     if process_rank() > 0:
         yield told_by_first(Path())

@@ -41,6 +41,8 @@ from local.processes.world import STARTED_BY, World, joined_world, slurm_variabl
 EXIT_LOST_PARTNER = 75
 # The first process may pack a corpus, or score a test, while the others wait.
 TIMEOUT = datetime.timedelta(hours=6)
+# How long processes wait for each other at the start.
+_MEETING = datetime.timedelta(minutes=15)
 # How long another process waits for the first one to meet the same error.
 _SAME_ERROR_S, _PAUSE_S = 5.0, 0.05
 # The command looks at its processes ten times a second.
@@ -202,7 +204,7 @@ def joined(world: World, device: torch.device) -> Iterator[Group]:
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     try:
-        store, *_ = next(dist.rendezvous("env://", world.rank, world.size, timeout=TIMEOUT))
+        store, *_ = next(dist.rendezvous("env://", world.rank, world.size, timeout=_MEETING))
         dist.init_process_group(
             backend,
             store=dist.PrefixStore("group", store),

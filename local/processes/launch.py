@@ -7,6 +7,7 @@ them together. Each of them runs the command once more.
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import os
 import signal
@@ -157,7 +158,7 @@ def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Names
                 nproc_per_node=number,
                 run_id=uuid.uuid4().hex if n_nodes == 1 else "desed",
                 max_restarts=0,
-                signals_to_handle=_signals(),
+                **_signals(LaunchConfig),
                 logs_specs=DefaultLogsSpecs(log_dir=folder),
                 **place,
             )
@@ -169,10 +170,17 @@ def _run(command: Sequence[str], number: int, n_nodes: int, args: argparse.Names
     return 0
 
 
-def _signals() -> str:
-    """The signals that end the processes: not those that are ignored here, as below `nohup`."""
+def _signals(config: Callable[..., Any]) -> dict[str, str]:
+    """The signals that end the processes: not those that are ignored here, as below `nohup`.
+
+    Args:
+        config: the class that takes them, if this version of PyTorch knows how.
+    """
+    if "signals_to_handle" not in inspect.signature(config).parameters:
+        return {}
     handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-    return ",".join(one.name for one in handled if signal.getsignal(one) is not signal.SIG_IGN)
+    names = [one.name for one in handled if signal.getsignal(one) is not signal.SIG_IGN]
+    return {"signals_to_handle": ",".join(names)}
 
 
 def _meeting_place(n_nodes: int) -> dict[str, Any]:

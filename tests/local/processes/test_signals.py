@@ -8,17 +8,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch.distributed.launcher.api import LaunchConfig
 
 from local.processes import launch, strategy
 
 
 def test_signals_that_are_ignored_are_not_handled(monkeypatch):
-    assert launch._signals() == "SIGTERM,SIGINT,SIGHUP,SIGQUIT"
+    name = "signals_to_handle"
+    assert launch._signals(LaunchConfig) == {name: "SIGTERM,SIGINT,SIGHUP,SIGQUIT"}
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as below nohup
     try:
-        assert launch._signals() == "SIGTERM,SIGINT,SIGQUIT"
+        assert launch._signals(LaunchConfig) == {name: "SIGTERM,SIGINT,SIGQUIT"}
     finally:
         signal.signal(signal.SIGHUP, before)
+    assert launch._signals(lambda nproc_per_node: None) == {}  # an earlier PyTorch
 
 
 def trainer_of(rank: int, size: int) -> Any:
