@@ -18,7 +18,7 @@ from torch import Tensor
 from desed_task.augment import WHOLE_BATCH, BatchShare, Mixup
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.spec import SPEC_KEY
-from desed_task.distributed.collectives import summed
+from desed_task.distributed.collectives import n_processes, summed
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
@@ -100,10 +100,10 @@ class SEDTask4(pl.LightningModule):
     @property
     def rows(self) -> BatchShare:
         """The rows of a training batch that this process has."""
-        training, n_processes = self.config.training, self.trainer.world_size
-        if n_processes == 1 or training.batch_scope == "process":
+        training, size = self.config.training, n_processes()
+        if size == 1 or training.batch_scope == "process":
             return WHOLE_BATCH
-        return BatchShare(self.global_rank, n_processes, sum(training.batch_size))
+        return BatchShare(self.global_rank, size, sum(training.batch_size))
 
     def on_train_batch_start(self, batch: SedBatch, batch_idx: int) -> None:
         """Make random numbers depend only on seed, epoch and batch, and in several processes on
@@ -112,7 +112,7 @@ class SEDTask4(pl.LightningModule):
         rank, place = self.global_rank, (self.current_epoch, batch_idx)
         shares = self.rows is not WHOLE_BATCH
         self.draws.manual_seed(self._seed(0 if shares else rank, *place))
-        if self.trainer.world_size > 1:
+        if n_processes() > 1:
             # Dropout; so a training can be resumed with another number of processes.
             torch.manual_seed(self._seed(rank, *place, 1))
 
@@ -131,11 +131,11 @@ class SEDTask4(pl.LightningModule):
 
     def _log_losses(self, losses: DetectionLosses, batch_size: int) -> None:
         terms = losses._asdict()
-        if self.trainer.world_size > 1:
+        if n_processes() > 1:
             # The mean over the processes is that over the rows.
             names = [name for name in terms if name != "weight"]
             means = summed(torch.stack([terms[name].detach() for name in names]))
-            terms |= dict(zip(names, means / self.trainer.world_size, strict=True))
+            terms |= dict(zip(names, means / n_processes(), strict=True))
         rate = self.lr_schedulers().get_last_lr()[0]
         for name, value in (("weight", terms.pop("weight")), ("lr", rate)):
             # Filled there: a number that is copied to a GPU waits for it.

@@ -101,12 +101,18 @@ def processes_here(args: argparse.Namespace) -> int:
     """Number of processes that a command starts on this machine.
 
     Raises:
-        InputError: `--devices` names GPUs that do not exist.
+        InputError: `--devices` names GPUs that do not exist, or far more processes than cores.
     """
     count = _usable_gpus(args)
     if count:
         return len(chosen_gpus(args.devices, count))
-    return processes_on_cpu(args.devices)
+    number, cores = processes_on_cpu(args.devices), available_cores()
+    if number > max(_MOST_PROCESSES, cores * _MOST_PER_CORE):
+        raise InputError(
+            f"--devices {args.devices}: there is no GPU, and these are far more processes than "
+            f"this machine has usable cores ({cores}); give at most as many"
+        )
+    return number
 
 
 def processes_on_cpu(devices: str | None) -> int:
@@ -116,7 +122,7 @@ def processes_on_cpu(devices: str | None) -> int:
         devices: the flag's value; None without it.
 
     Raises:
-        InputError: a list of GPUs, or far more processes than cores.
+        InputError: a list of GPUs.
     """
     if devices in (None, ALL_DEVICES):
         return 1
@@ -125,13 +131,7 @@ def processes_on_cpu(devices: str | None) -> int:
             f"--devices {devices}: PyTorch finds no GPU on this machine, so there is nothing "
             "to choose from; give the number of processes on the CPU, such as --devices 2"
         )
-    number, cores = int(devices), available_cores()
-    if number > max(_MOST_PROCESSES, cores * _MOST_PER_CORE):
-        raise InputError(
-            f"--devices {devices}: there is no GPU, and these are far more processes than this "
-            f"machine has usable cores ({cores}); give at most as many"
-        )
-    return number
+    return int(devices)
 
 
 def _usable_gpus(args: argparse.Namespace) -> int:

@@ -87,7 +87,8 @@ def make_trainer(
         use_distributed_sampler=False,
         log_every_n_steps=10,
     )
-    end_after_first(trainer)
+    if of_processes:
+        end_after_first(trainer)
     return trainer
 
 
