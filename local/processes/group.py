@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -251,11 +251,3 @@ def ignore_interrupts() -> None:
     """Ignore further Ctrl-C, as terminal and command both pass it on."""
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def first_of_all(write: Callable[[], Any]) -> None:
-    """Let the first process do something while the others wait."""
-    group = group_here()
-    if group is None or group.world.is_first:
-        write()
-    gathered(None)

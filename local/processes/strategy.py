@@ -195,8 +195,3 @@ def end_after_first(trainer: pl.Trainer) -> None:
 def is_stopping(trainer: pl.Trainer) -> bool:
     """Whether SIGTERM has come to this process."""
     return trainer.received_sigterm or getattr(trainer.strategy, "stopping", False)
-
-
-def processes_of(trainer: pl.Trainer | None) -> int:
-    """Processes of a trainer on this machine."""
-    return int(getattr(trainer.strategy, "num_processes", 1)) if trainer is not None else 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
@@ -154,7 +153,7 @@ def first_node(nodes: str) -> str:
 def told_of_slurm(environment: Mapping[str, str] = os.environ) -> str | None:
     """A line if SLURM has allotted several tasks of which this command uses one, without srun."""
     tasks = environment.get("SLURM_NTASKS", "1")
-    if tasks in ("", "1") or _in_slurm_step(environment) or not sys.stdout:
+    if tasks in ("", "1") or _in_slurm_step(environment):
         return None
     return (
         f"SLURM has allotted {tasks} tasks, but this command is not started with srun, so it "
