@@ -55,7 +55,7 @@ def psds_by_threshold(
         count_deltas(score[label == k], clip[label == k], amounts[label == k])
         for k in range(n_classes)
     ]
-    return WeightedPsds(classes, *_truth_sums(truth, shape[:2]), duration_s, spec)
+    return WeightedPsds(classes, *truth_sums(truth, shape[:2]), duration_s, spec)
 
 
 def _intersection_counts(
@@ -76,7 +76,7 @@ def _intersection_counts(
     return counts
 
 
-def _truth_sums(truth: Detections, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+def truth_sums(truth: Detections, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
     """(clip, class): number and seconds of true events."""
     references, class_s = np.zeros(shape), np.zeros(shape)
     place = (truth.clip_index, truth.label_index)
@@ -102,25 +102,26 @@ def exact_psds_by_clip(
     for changes in class_changes(scores, truth, specs):
         for of_spec, spec, found in zip(classes, specs, changes, strict=True):
             n_kinds = 2 + (n_classes if spec.alpha_ct else 0)
-            of_spec.append(_summed(found, n_kinds, len(duration_s), duration_s > 0))
-    sums = _truth_sums(truth, (len(duration_s), n_classes))
+            of_spec.append(count_changes(found, n_kinds, len(duration_s), duration_s > 0))
+    sums = truth_sums(truth, (len(duration_s), n_classes))
     return [
         WeightedPsds(of_spec, *sums, duration_s, spec)
         for of_spec, spec in zip(classes, specs, strict=True)
     ]
 
 
-def _summed(
+def count_changes(
     changes: Changes, n_kinds: int, n_clips: int, counts: npt.NDArray[np.bool_]
 ) -> CountDeltas:
     """Changes of the clips that count, those of one clip and score added up."""
     changes = Changes(*(column[counts[changes.clip]] for column in changes))
     levels, level = np.unique(changes.score, return_inverse=True)
     cells, cell = np.unique(level * n_clips + changes.clip, return_inverse=True)
-    amounts = np.zeros((len(cells), n_kinds))
-    np.add.at(amounts, (cell, changes.kind), changes.amount)
+    amounts = np.bincount(
+        cell * n_kinds + changes.kind, changes.amount, minlength=len(cells) * n_kinds
+    )
     score, clip = np.divmod(cells, n_clips)
-    return count_deltas(levels[score], clip, amounts)
+    return count_deltas(levels[score], clip, amounts.reshape(-1, n_kinds))
 
 
 def weighted_intersection_f1(
@@ -147,9 +148,9 @@ def weighted_intersection_f1(
     )
     false = found.rows(~verdicts.tolerated)
     return WeightedF1(
-        _truth_sums(truth.rows(verdicts.hit), shape)[0],
-        _truth_sums(false, shape)[0],
-        _truth_sums(truth, shape)[0],
+        truth_sums(truth.rows(verdicts.hit), shape)[0],
+        truth_sums(false, shape)[0],
+        truth_sums(truth, shape)[0],
         hit_only=decimals is None,
     )
 
@@ -164,8 +165,8 @@ def weighted_collar_f1(
 ) -> WeightedF1:
     """The macro value of `collar_fscore`; `shape` is (clips, classes)."""
     matched = collar_matches(found, truth, decimals=decimals, **collars)
-    hit = _truth_sums(truth.rows(matched), shape)[0]
-    return WeightedF1(hit, _truth_sums(found, shape)[0] - hit, _truth_sums(truth, shape)[0])
+    hit = truth_sums(truth.rows(matched), shape)[0]
+    return WeightedF1(hit, truth_sums(found, shape)[0] - hit, truth_sums(truth, shape)[0])
 
 
 def segments_by_unit(segments: Segments, n_units: int, *, max_fpr: float) -> WeightedSegments:

@@ -74,12 +74,20 @@ def several_exact_psds(
     class_s = seconds_of_classes(truth, len(labels))
     # One more than the curves show, so that rounding decides nothing.
     most_false = max(spec.max_efpr for spec in specs) * dataset_s / SECONDS_PER_HOUR + 1
-    rocs: list[list[Roc]] = [[] for _ in specs]
+    points: list[list[Roc]] = [[] for _ in specs]
     for label, changes in enumerate(class_changes(scores, truth, specs, most_false)):
         n_true = int(np.count_nonzero(truth.label_index == label))
-        for of_spec, spec, found in zip(rocs, specs, changes, strict=True):
-            of_spec.append(_roc(found, n_true, class_s, dataset_s, spec))
-    return [psds_of_rocs(found, labels, spec) for found, spec in zip(rocs, specs, strict=True)]
+        for of_spec, spec, found in zip(points, specs, changes, strict=True):
+            of_spec.append(_points(found, n_true, class_s, dataset_s, spec))
+    return [
+        psds_of_rocs(
+            # By rising threshold, so that sums round as before there were `class_points`.
+            [staircase(one.efpr[::-1], one.tpr[::-1]) for one in found],
+            labels,
+            spec,
+        )._replace(class_points=dict(zip(labels, found, strict=True)))
+        for found, spec in zip(points, specs, strict=True)
+    ]
 
 
 def class_changes(
@@ -94,16 +102,31 @@ def class_changes(
         most_false: low thresholds may be left out if they have more false positives than this,
             which saves most of the time.
     """
+    # Without the criterion, detections may be tolerated that meet no event.
+    most = most_false if min(spec.dtc for spec in specs) > 0 else np.inf
+    every = any(spec.alpha_ct for spec in specs)
+    for found in found_of_classes(scores, truth, most, every_class=every):
+        yield [changes_of(found, spec) for spec in specs]
+
+
+def found_of_classes(
+    scores: Scores, truth: Detections, most_false: float = np.inf, *, every_class: bool = False
+) -> Iterator[Found]:
+    """Everything of each class in turn that is detected at any threshold.
+
+    Args:
+        scores: see `exact_psds`.
+        truth: see `exact_psds`.
+        most_false: see `class_changes`.
+        every_class: whether detections are met by the events of all classes, or of their own.
+    """
     for label in range(len(scores.vocabulary)):
         signals = [np.ascontiguousarray(block.values[..., label]) for _, block in scores.blocks]
         own = truth.rows(truth.label_index == label)
-        # Without the criterion, detections may be tolerated that meet no event.
-        if most_false < np.inf and min(spec.dtc for spec in specs) > 0:
+        if most_false < np.inf:
             lowest = _lowest_level(signals, np.unique(own.clip_index), most_false)
             signals = [np.where(rows < lowest, -np.inf, rows) for rows in signals]
-        met = truth if any(spec.alpha_ct for spec in specs) else own
-        found = _found_of(scores, signals, met, label)
-        yield [_changes(found, spec) for spec in specs]
+        yield _found_of(scores, signals, truth if every_class else own, label)
 
 
 def _lowest_level(
@@ -115,7 +138,15 @@ def _lowest_level(
     absent = np.ones(sum(map(len, signals)), dtype=bool)
     absent[with_events] = False
     parts = np.split(absent, np.cumsum([len(rows) for rows in signals])[:-1])
-    rises = [find_rises(rows[part]) for rows, part in zip(signals, parts, strict=True)]
+    highest = np.concatenate([rows.max(axis=1, initial=-np.inf) for rows in signals])[absent]
+    bound = -np.inf
+    if len(highest) > most_false:
+        # Below it, more clips than that have a detection. Few scores are above.
+        bound = np.partition(highest, -int(most_false) - 1)[-int(most_false) - 1]
+    rises = [
+        find_rises(np.where(rows[part] < bound, -np.inf, rows[part]))
+        for rows, part in zip(signals, parts, strict=True)
+    ]
     high, low = (np.concatenate([getattr(one, side) for one in rises]) for side in ("high", "low"))
     if len(high) <= most_false:
         return -np.inf
@@ -129,8 +160,10 @@ def _lowest_level(
     return float("-inf") if few[-1] == len(order) - 1 else float(score[order[few[-1]]])
 
 
-def _roc(changes: Changes, n_true: int, class_s: Floats, dataset_s: float, spec: PsdsSpec) -> Roc:
-    """The staircase of one class."""
+def _points(
+    changes: Changes, n_true: int, class_s: Floats, dataset_s: float, spec: PsdsSpec
+) -> Roc:
+    """The rates of one class by falling threshold, where they are not beyond the curve."""
     levels, place = np.unique(changes.score, return_inverse=True)
 
     def rates(kinds: npt.NDArray[np.bool_], weight: Floats | float) -> Floats:
@@ -144,24 +177,29 @@ def _roc(changes: Changes, n_true: int, class_s: Floats, dataset_s: float, spec:
         crossed = changes.kind >= TRIGGERS
         of_class = spec.alpha_ct * SECONDS_PER_HOUR / (class_s * (len(class_s) - 1))
         efpr = efpr + rates(crossed, of_class[changes.kind[crossed] - TRIGGERS])
-    kept = efpr <= spec.max_efpr
-    return staircase(efpr[kept], tpr[kept])
+    kept = np.flatnonzero(efpr <= spec.max_efpr)[::-1]
+    return Roc(efpr[kept], tpr[kept])
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """Everything of a class that is detected at any threshold, and the truth that it meets."""
 
     rises: Rises  # in every clip; `signal` is the clip, as in `runs`
     runs: Runs  # in clips with events
-    length_s: Floats  # (run,)
+    events: Detections  # the runs as events
     truth: Detections
     own: Overlaps  # with events of the class
     others: Overlaps  # with events of other classes
 
+    @property
+    def length_s(self) -> Floats:
+        """(run,) seconds."""
+        return self.events.offset_s - self.events.onset_s
+
 
 def _found_of(
     scores: Scores, signals: Sequence[npt.NDArray[Any]], truth: Detections, label: int
-) -> _Found:
+) -> Found:
     """What is detected of a class in signals (clip, frame), one array for each block of scores."""
     rises, runs, times_s = [], [], []
     for (first_clip, block), rows in zip(scores.blocks, signals, strict=True):
@@ -174,10 +212,10 @@ def _found_of(
     events = Detections(of_all.signal, np.full(len(onset_s), label), onset_s, offset_s)
     overlaps = overlaps_of(events, truth)
     own = truth.label_index[overlaps.true] == label
-    return _Found(
+    return Found(
         Rises(*map(np.concatenate, zip(*rises, strict=True))),
         of_all,
-        offset_s - onset_s,
+        events,
         truth,
         overlaps.rows(own),
         overlaps.rows(~own),
@@ -199,20 +237,20 @@ def _reaches(seconds: npt.NDArray[Any], share: float, length_s: Floats) -> npt.N
     return enough
 
 
-def _changes(found: _Found, spec: PsdsSpec) -> Changes:
+def changes_of(found: Found, spec: PsdsSpec) -> Changes:
     """The changes of one class by the criteria of a spec."""
     inside_s = np.bincount(found.own.found, found.own.seconds, len(found.length_s))
     tolerated = _reaches(inside_s, spec.dtc, found.length_s)
     score, clip, amount = _hits(found, tolerated, spec.gtc)
     parts = [(score, clip, np.full(len(score), TRUE), amount)]
     rises = found.rises
-    parts += _while_detected(rises.low, rises.high, rises.signal, FALSE, 1)
+    parts += while_detected(rises.low, rises.high, rises.signal, FALSE, 1)
     low, high, of_run = found.runs.low, found.runs.high, found.runs.signal
     fine = np.flatnonzero(tolerated)
-    parts += _while_detected(low[fine], high[fine], of_run[fine], FALSE, -1)
+    parts += while_detected(low[fine], high[fine], of_run[fine], FALSE, -1)
     if spec.cttc is not None:
         run, other = _cross_triggers(found, tolerated, spec.cttc)
-        parts += _while_detected(low[run], high[run], of_run[run], TRIGGERS + other, 1)
+        parts += while_detected(low[run], high[run], of_run[run], TRIGGERS + other, 1)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     # A whole signal stays detected at every lower threshold.
     kept = columns[0] > -np.inf
@@ -222,7 +260,7 @@ def _changes(found: _Found, spec: PsdsSpec) -> Changes:
 _Columns = tuple[npt.NDArray[Any], Ints, Ints, Ints]
 
 
-def _while_detected(
+def while_detected(
     low: npt.NDArray[Any], high: npt.NDArray[Any], clip: Ints, kind: Ints | int, amount: int
 ) -> list[_Columns]:
     """Changes by something that counts at thresholds from `low` to below `high`."""
@@ -234,7 +272,7 @@ def _while_detected(
 
 
 def _hits(
-    found: _Found, tolerated: npt.NDArray[np.bool_], gtc: float
+    found: Found, tolerated: npt.NDArray[np.bool_], gtc: float
 ) -> tuple[npt.NDArray[Any], Ints, Ints]:
     """Score, clip and amount of changes of the true events found: those that tolerated runs cover
     for the share `gtc`.
@@ -265,7 +303,7 @@ def _hits(
 
 
 def _cross_triggers(
-    found: _Found, tolerated: npt.NDArray[np.bool_], cttc: float
+    found: Found, tolerated: npt.NDArray[np.bool_], cttc: float
 ) -> tuple[Ints, Ints]:
     """Runs that are false, and the class of whose events they lie in for the share `cttc`."""
     others = found.others.rows(~tolerated[found.others.found])

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from desed_task.evaluation.intersection import intersection_counts, pair_up
+from desed_task.evaluation.intersection import EventPairs, intersection_counts, pair_up
 from desed_task.evaluation.scores import Detections, Floats, Ints
 from desed_task.evaluation.segments import touched_segments
 
@@ -135,6 +135,27 @@ def collar_matches(
     decimals: int | None = None,
 ) -> npt.NDArray[np.bool_]:
     """(true event,): which ones `collar_fscore`, whose arguments these are, matches."""
+    one, other = near_pairs(
+        found,
+        truth,
+        onset_collar_s=onset_collar_s,
+        offset_collar_s=offset_collar_s,
+        offset_collar_rate=offset_collar_rate,
+        decimals=decimals,
+    )
+    return pairs_matched(one, other, (len(found), len(truth))) >= 0
+
+
+def near_pairs(
+    found: Detections,
+    truth: Detections,
+    *,
+    onset_collar_s: float,
+    offset_collar_s: float,
+    offset_collar_rate: float,
+    decimals: int | None = None,
+) -> EventPairs:
+    """The pairs that `collar_fscore`, whose arguments these are, may match."""
     one, other = pair_up(found, truth)
     length_s = (truth.offset_s - truth.onset_s)[other]
     reach_s = np.maximum(offset_collar_s, offset_collar_rate * length_s)
@@ -147,7 +168,7 @@ def collar_matches(
             near &= off_s <= collar_s
         else:
             near &= np.round(off_s - collar_s, decimals) <= 0
-    return _matched(one[near], other[near], (len(found), len(truth)))
+    return EventPairs(one[near], other[near])
 
 
 def segment_fscore(
@@ -178,11 +199,11 @@ def _active_cells(events: Detections, segment_s: float) -> Ints:
     return np.unique(cell * MAX_CLASSES + events.label_index[event])
 
 
-def _matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Which of the second kind belong to a maximum matching of the allowed pairs."""
+def pairs_matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """(of the second kind,): its partner in a maximum matching of the allowed pairs; -1 if none."""
     graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=shape).tocsr()
     matching: npt.NDArray[np.int32] = maximum_bipartite_matching(graph, perm_type="row")
-    return matching >= 0
+    return matching
 
 
 def _fscore(

@@ -61,6 +61,8 @@ class Psds(NamedTuple):
     per_class: dict[str, float]
     roc: Roc  # effective true positive rate over all classes
     class_rocs: dict[str, Roc]
+    # Operating points up to `max_efpr` by falling threshold, of the exact PSDS only.
+    class_points: dict[str, Roc] = {}  # noqa: RUF012
 
 
 def psds_from_thresholds(

@@ -14,7 +14,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from desed_task.evaluation.psds import SECONDS_PER_HOUR, PsdsSpec, area, effective_roc, staircase
+from desed_task.evaluation.psds import (
+    SECONDS_PER_HOUR,
+    PsdsSpec,
+    Roc,
+    area,
+    effective_roc,
+    staircase,
+)
 from desed_task.evaluation.scores import Floats, Ints
 
 
@@ -77,36 +84,44 @@ class WeightedPsds:
     duration_s: Floats
     spec: PsdsSpec
 
-    def values(self, weights: Floats) -> tuple[float]:
+    def values(self, weights: Floats) -> tuple[float, ...]:
         """The score."""
+        return (self.area_of([staircase(*points) for points in self.points(weights)]),)
+
+    def points(self, weights: Floats) -> list[Roc]:
+        """Rates of each class that occurs, by falling threshold, where they are on the curve."""
         references = weights @ self.references
         present = np.flatnonzero(references)
-        if not len(present):
-            return (float("nan"),)
         spec = self.spec.of_classes(len(present))
         hours = float(weights @ self.duration_s) / SECONDS_PER_HOUR
-        directions = self._directions(weights @ self.class_s, present, spec)
-        rocs = []
+        triggers = self._triggers(weights @ self.class_s, present, spec)
+        found = []
         for label in present.tolist():
-            true, false, *triggers = self.classes[label].at_points(weights, directions)
+            changes = self.classes[label]
+            true, false = changes._replace(amounts=changes.amounts[:2]).at_points(weights)
             efpr = false / hours
-            if triggers:
-                efpr = efpr + triggers[0]
+            if triggers is not None:
+                efpr = efpr + changes.at_points(weights, triggers)[0]
             # Points beyond, which are most of them, add no area.
             inside = efpr < spec.max_efpr
-            rocs.append(staircase(efpr[inside], true[inside] / references[label]))
-        return (area(effective_roc(rocs, spec), spec.max_efpr),)
+            found.append(Roc(efpr[inside], true[inside] / references[label]))
+        return found
 
-    def _directions(self, class_s: Floats, present: Ints, spec: PsdsSpec) -> Floats | None:
-        """True positives, false positives, and what all cross-triggers add to the rate."""
-        if self.spec.cttc is None:
+    def area_of(self, rocs: Sequence[Roc]) -> float:
+        """The score of the curves of the classes that occur; NaN if none does."""
+        if not rocs:
+            return float("nan")
+        spec = self.spec.of_classes(len(rocs))
+        return area(effective_roc(rocs, spec), spec.max_efpr)
+
+    def _triggers(self, class_s: Floats, present: Ints, spec: PsdsSpec) -> Floats | None:
+        """(1, kind): what each cross-trigger adds to the rate; None if they do not count."""
+        if not (spec.cttc is not None and spec.alpha_ct and len(present)):
             return None
-        directions = np.eye(3, 2 + len(class_s))
-        directions[2] = 0.0
-        if spec.alpha_ct:
-            share = spec.alpha_ct / (len(present) - 1)
-            directions[2, 2 + present] = share * SECONDS_PER_HOUR / class_s[present]
-        return directions
+        direction = np.zeros((1, 2 + len(class_s)))
+        share = spec.alpha_ct / (len(present) - 1)
+        direction[0, 2 + present] = share * SECONDS_PER_HOUR / class_s[present]
+        return direction
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from desed_task.evaluation import sed_scores_eval_metrics as package
-from desed_task.evaluation.exact_psds import _roc, class_changes, exact_psds, several_exact_psds
-from desed_task.evaluation.psds import PSDS1, PSDS2, PsdsSpec, area, seconds_of_classes
+from desed_task.evaluation.exact_psds import _points, class_changes, exact_psds, several_exact_psds
+from desed_task.evaluation.psds import PSDS1, PSDS2, PsdsSpec, area, seconds_of_classes, staircase
 from desed_task.evaluation.scores import Detections, FrameScores, Scores
 from desed_task.evaluation.threshold_runs import find_rises, find_runs
 from desed_task.labels import FrameGrid, Vocabulary
@@ -179,9 +179,10 @@ def test_thresholds_beyond_the_curve_change_nothing(dtype, max_efpr):
     scores = scores.map(lambda values: (values - 0.2).astype(dtype))  # below 0 as well
     spec = replace(PSDS2, max_efpr=max_efpr)
     everything = [
-        _roc(changes, int((truth.label_index == label).sum()), class_s, 300.0, spec)
+        staircase(*(column[::-1] for column in _points(changes, n_true, class_s, 300.0, spec)))
         for class_s in [seconds_of_classes(truth, 3)]
         for label, (changes,) in enumerate(class_changes(scores, truth, [spec]))
+        for n_true in [int((truth.label_index == label).sum())]
     ]
     found = exact_psds(scores, truth, dataset_s=300.0, spec=spec)
     for roc, whole in zip(found.class_rocs.values(), everything, strict=True):

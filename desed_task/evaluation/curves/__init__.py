@@ -1,0 +1,1 @@
+"""Metrics newer than the baseline, from counts over all thresholds or from detections."""

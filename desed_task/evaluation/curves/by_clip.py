@@ -1,0 +1,135 @@
+"""What each clip contributes to the metrics of this package (see `weighted`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+
+from desed_task.evaluation.clip_counts import count_changes, truth_sums
+from desed_task.evaluation.curves.collars import Collars, collar_changes
+from desed_task.evaluation.curves.precision_recall import intersection_criteria
+from desed_task.evaluation.curves.weighted import PartialPsds, WeightedPrecision, WeightedUnion
+from desed_task.evaluation.exact_psds import (
+    FALSE,
+    Changes,
+    changes_of,
+    class_changes,
+    found_of_classes,
+)
+from desed_task.evaluation.psds import SECONDS_PER_HOUR, PsdsSpec
+from desed_task.evaluation.scores import Detections, Floats, Ints, Scores
+from desed_task.evaluation.weighted_metrics import CountDeltas, WeightedPsds
+
+# How many more clips with a false detection a class must have where thresholds are left out than
+# fit into the curve, so that few resamples need all thresholds.
+MARGIN = 1.3
+
+
+def precision_by_clip(
+    scores: Scores,
+    truth: Detections,
+    *,
+    duration_s: Floats,
+    dtc: float,
+    gtc: float,
+    collars: Collars,
+) -> tuple[WeightedPrecision, WeightedPrecision]:
+    """Average precision and best F1, weighted: intersection-based, collar-based.
+
+    Args:
+        scores: see `exact_psds_by_clip`.
+        truth: see `exact_psds_by_clip`.
+        duration_s: see `exact_psds_by_clip`.
+        dtc: detection tolerance criterion.
+        gtc: ground truth intersection criterion.
+        collars: the collars.
+    """
+    n_clips, there = len(duration_s), duration_s > 0
+    criteria = intersection_criteria(dtc, gtc)
+    classes: tuple[list[CountDeltas], list[CountDeltas]] = ([], [])
+    for found in found_of_classes(scores, truth):
+        changes = changes_of(found, criteria), collar_changes(found, collars)
+        for into, one in zip(classes, changes, strict=True):
+            into.append(count_changes(one, 2, n_clips, there))
+    references = truth_sums(truth, (n_clips, len(scores.vocabulary)))[0]
+    return WeightedPrecision(classes[0], references), WeightedPrecision(classes[1], references)
+
+
+def unions_by_clip(
+    members: Sequence[Callable[[], Scores]],
+    truth: Detections,
+    *,
+    duration_s: Floats,
+    specs: Sequence[PsdsSpec],
+) -> list[WeightedUnion]:
+    """The piPSDS of each spec, weighted.
+
+    Low thresholds are left out, without which a resample takes a fraction of the time; weights for
+    which they matter are given all.
+
+    Args:
+        members: give what each decoder makes of the same scores (see `exact_psds_by_clip`), which
+            is not kept: once, and once more for weights that need all thresholds.
+        truth: see `exact_psds_by_clip`.
+        duration_s: see `exact_psds_by_clip`.
+        specs: parameters.
+    """
+
+    @cache
+    def whole(member: int) -> list[WeightedPsds]:
+        return [one.psds for one in _partial(members[member](), truth, duration_s, specs, np.inf)]
+
+    hours = float(duration_s.sum()) / SECONDS_PER_HOUR
+    limit = MARGIN * max(spec.max_efpr for spec in specs) * hours
+    found = []
+    for member in members:
+        scores = member()
+        for factor in (1.5, 1.7, 2.0, 4.0, np.inf):
+            partial = _partial(scores, truth, duration_s, specs, factor * limit)
+            if all((one.detected.sum(axis=1) > limit).all() for one in partial):
+                break
+        found.append(partial)
+    return [
+        WeightedUnion(
+            [partial[number] for partial in found], lambda member, k=number: whole(member)[k]
+        )
+        for number in range(len(specs))
+    ]
+
+
+def _partial(
+    scores: Scores,
+    truth: Detections,
+    duration_s: Floats,
+    specs: Sequence[PsdsSpec],
+    most_false: float,
+) -> list[PartialPsds]:
+    """The PSDS of one decoder, without low thresholds of more false positives than that."""
+    n_clips, n_classes = len(duration_s), len(scores.vocabulary)
+    specs = [spec.of_classes(n_classes) for spec in specs]
+    there = duration_s > 0
+    classes: list[list[CountDeltas]] = [[] for _ in specs]
+    detected = np.zeros((n_classes, n_clips))
+    for label, changes in enumerate(class_changes(scores, truth, specs, most_false)):
+        detected[label] = _clips_detected(changes[0], truth, label, there)
+        for of_spec, spec, one in zip(classes, specs, changes, strict=True):
+            n_kinds = 2 + (n_classes if spec.alpha_ct else 0)
+            of_spec.append(count_changes(one, n_kinds, n_clips, there))
+    sums = truth_sums(truth, (n_clips, n_classes))
+    complete = bool(np.isinf(most_false))
+    return [
+        PartialPsds(WeightedPsds(of_spec, *sums, duration_s, spec), detected, complete)
+        for of_spec, spec in zip(classes, specs, strict=True)
+    ]
+
+
+def _clips_detected(
+    changes: Changes, truth: Detections, label: int, there: np.ndarray
+) -> Floats:
+    """(clip,) 1 for those with a detection but no event of the class."""
+    found = np.zeros(len(there))
+    found[changes.clip[changes.kind == FALSE]] = 1.0
+    found[truth.clip_index[truth.label_index == label]] = 0.0
+    return np.where(there, found, 0.0)

@@ -1,0 +1,63 @@
+"""PSDS that depends less on what was chosen: non-oracle PSDS, and PSDS of many decoders (piPSDS).
+
+Ebbers, Haeb-Umbach and Serizel, "Post-processing independent evaluation of sound event detection
+systems", DCASE Workshop 2023 (arXiv 2306.15440).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from desed_task.evaluation.psds import Psds, PsdsSpec, Roc, psds_of_rocs, staircase
+
+
+def non_oracle_psds(found: Psds, spec: PsdsSpec) -> Psds:
+    """The PSDS whose classes keep the operating points that a false positive rate leads to.
+
+    See `non_oracle_roc`. No class is above its value in the PSDS.
+
+    Args:
+        found: an exact PSDS (`several_exact_psds`), whose operating points are used.
+        spec: its parameters, as given for all its classes.
+    """
+    labels = list(found.class_points)
+    rocs = [non_oracle_roc(points) for points in found.class_points.values()]
+    return psds_of_rocs(rocs, labels, spec.of_classes(len(labels)))
+
+
+def non_oracle_roc(points: Roc) -> Roc:
+    """The rate at the last operating point up to each false positive rate, from (0, 0) on.
+
+    A PSDS takes the best rate up to there instead, which only the truth can tell. Of points of
+    one false positive rate, that of the lowest threshold counts.
+
+    Args:
+        points: rates by falling threshold.
+    """
+    order = np.argsort(points.efpr, kind="stable")
+    efpr = np.concatenate([[0.0], points.efpr[order]])
+    tpr = np.concatenate([[0.0], points.tpr[order]])
+    last = np.append(efpr[1:] != efpr[:-1], True)
+    return Roc(efpr[last], tpr[last])
+
+
+def post_processing_independent_psds(members: Sequence[Psds], spec: PsdsSpec) -> Psds:
+    """The PSDS of the best operating point of any decoder at each false positive rate (piPSDS).
+
+    The operating points of a class over all decoders form one curve. No class is below its value
+    in the PSDS of a member.
+
+    Args:
+        members: exact PSDS of what each decoder makes of the same scores.
+        spec: their parameters, as given for all their classes.
+    """
+    labels = list(members[0].class_rocs)
+    rocs = [union_roc([one.class_rocs[label] for one in members]) for label in labels]
+    return psds_of_rocs(rocs, labels, spec.of_classes(len(labels)))
+
+
+def union_roc(rocs: Sequence[Roc]) -> Roc:
+    """The staircase over the operating points of several curves."""
+    return staircase(*(np.concatenate(column) for column in zip(*rocs, strict=True)))
