@@ -159,6 +159,13 @@ class ScalerConfig(StrictModel):
     """File of the fitted statistics (statistic: dataset)."""
 
 
+class ClipColumn(StrictModel):
+    """A column of a table with one row per clip, or with one value in all rows of a clip."""
+
+    table: str
+    column: str = Field(min_length=1)
+
+
 class Data(StrictModel):
     """Folders and tables; a `*_44k` folder holds what was downloaded, its sibling 16 kHz audio."""
 
@@ -199,6 +206,8 @@ class Data(StrictModel):
     """Corpora whose clips without events (rows without onset, offset and label) are used: as
     negative examples in training, and scored in tests. Those of other corpora are left out, as
     published; only the hours in psds_eval's rates include them."""
+    test_groups: ClipColumn | None = None
+    """Groups of dev-test's clips, for PSDS by group: a column of a table; null: none."""
     packed_dir: str | None = None
     """Folder of packed sets, which a run writes if they are missing or WAV files or embeddings have
     changed; null reads WAV files and embeddings directly."""

@@ -121,7 +121,8 @@ def count_changes(
         cell * n_kinds + changes.kind, changes.amount, minlength=len(cells) * n_kinds
     )
     score, clip = np.divmod(cells, n_clips)
-    return count_deltas(levels[score], clip, amounts.reshape(-1, n_kinds))
+    by_cell = amounts.reshape(-1, n_kinds).astype(np.float64)
+    return count_deltas(levels[score], clip, by_cell)
 
 
 def weighted_intersection_f1(

@@ -85,6 +85,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "data.fs": Rule(Kind.FIXED, "clips"),
     "data.net_subsample": Rule(Kind.FIXED, "frames"),
     "data.keep_clips_without_events": Rule(Kind.TRAINED, "which clips are used"),
+    "data.test_groups": Rule(Kind.FREE, "only tests use it"),
     "data.packed_dir": Rule(Kind.ROUNDED, "packed embeddings are pooled before mixup"),
     "data.packed_dtype": Rule(Kind.PACKED, "float16 rounds packed embeddings"),
     "data.resident": Rule(Kind.FREE, "where packed sets are kept"),

@@ -29,7 +29,7 @@ from desed_task.errors import InputError, count_of
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
 
-# Key of the `data` section that chooses clips, not a path.
+# Key of the `data` section that chooses clips, not a path; so does `test_groups`.
 KEPT_CLIPS = "keep_clips_without_events"
 
 
@@ -84,9 +84,9 @@ def config_of_checkpoint(
 
     Args:
         checkpoint: as `load_safely` gives it.
-        here: the configuration of this run. Its paths, `keep_clips_without_events`, workers,
-            progress bar, windows (`predict`), loggers and energy settings take precedence, and so
-            do median filters that were tuned for this file.
+        here: the configuration of this run. Its paths, `keep_clips_without_events`, `test_groups`,
+            workers, progress bar, windows (`predict`), loggers and energy settings take precedence,
+            and so do median filters that were tuned for this file.
         overrides: entries `section.key=value`, which take precedence over both.
         origin: path of the checkpoint.
 
@@ -107,7 +107,7 @@ def config_of_checkpoint(
     tree = known_hyperparameters(checkpoint.get("hyper_parameters"), origin)
     mine = here.dump()
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}
-    kept_clips = {KEPT_CLIPS: mine["data"][KEPT_CLIPS]}
+    kept_clips = {key: mine["data"][key] for key in (KEPT_CLIPS, "test_groups")}
     detector = _sections_of(spec, origin)
     tree["net"], tree["feats"] = detector["net"], detector["feats"]
     tree["data"] = {**paths, **kept_clips, **detector["data"]}

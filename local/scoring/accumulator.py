@@ -31,6 +31,8 @@ from local.scoring.metrics import (
     maestro_metrics,
 )
 from local.scoring.objective import obj_metric
+from local.scoring.own.criteria import is_of_group
+from local.scoring.own.groups import read_groups
 from local.scoring.report import CorpusMetrics
 
 RowArray = NDArray[np.float32]
@@ -146,6 +148,8 @@ class ScoreAccumulator:
             for reports in self.reports.values()
             for report in reports
             for name, value in report.metrics.items()
+            # Names of groups are anybody's, which trackers may refuse; results.json has them.
+            if not is_of_group(name)
         }
 
     def _test_reports(self, role: str, truths: tuple[Truth, Truth]) -> list[CorpusMetrics]:
@@ -157,6 +161,8 @@ class ScoreAccumulator:
             role=role,
             n_thresholds=self.config.training.n_test_thresholds,
             left_out_s=desed.left_out_s,
+            raw=self.scores(role, desed.source),
+            groups=read_groups(self.config, desed.events.clip_ids),
         )
         return [of_desed, self._maestro(maestro, "test", role)]
 

@@ -15,7 +15,14 @@ from desed_task.evaluation.psds import PSDS1, PSDS2
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig
 from local.data.truth import TRUE_CONFIDENCE
-from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR
+from local.scoring.own.criteria import (
+    COLLAR,
+    F1_THRESHOLD,
+    INTERSECTION,
+    MAX_FPR,
+    OWN,
+    OWN_VERSION,
+)
 
 CHECKPOINT, TRAINED, SCORED_ON, SCORING = (
     "checkpoint_sha256",
@@ -37,13 +44,21 @@ FREE_KEYS = {
 # Increased whenever a test of the same scores would have other values.
 SCORING_REVISION = 1
 METRIC_PACKAGES = ("sed_scores_eval",)
+# What a group metric was computed on; see `local.scoring.own.groups`.
+GROUPS = "groups"
 # Packages whose names metrics have: which code computes them, and the version it agrees with.
 COMPUTED_BY = {
     "sed_scores_eval": "desed_task",
     "psds_eval": "desed_task",
     "sed_eval": "desed_task",
+    OWN: "desed_task",
 }
-DEFINED_BY = {"sed_scores_eval": "0.0.4", "psds_eval": "0.5.3", "sed_eval": "0.2.1"}
+DEFINED_BY = {
+    "sed_scores_eval": "0.0.4",
+    "psds_eval": "0.5.3",
+    "sed_eval": "0.2.1",
+    OWN: OWN_VERSION,
+}
 DEFINITIONS = "definitions"
 # Settings that may be what two systems differ in; the runs of one system share them.
 _OF_SYSTEM = (f"{SCORING}.decoder", f"{SCORING}.precision", TRAINED)

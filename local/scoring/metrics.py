@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +23,11 @@ from desed_task.evaluation.scores import (
 )
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
+from local.scoring.own import metrics as own
+from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR
+from local.scoring.own.groups import ClipGroups
 from local.scoring.report import CorpusMetrics, MetricTable, format_fscore, format_segment_scores
 
-INTERSECTION = {"dtc": 0.5, "gtc": 0.5}
-COLLAR = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
-F1_THRESHOLD = 0.5
-MAX_FPR = 0.1
 # In this metric a class without a true positive has no value; in the others it has 0.
 HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
 
@@ -61,8 +61,11 @@ def desed_test_metrics(
     role: str,
     n_thresholds: int,
     left_out_s: float = 0.0,
+    raw: Scores | None = None,
+    groups: ClipGroups | None = None,
 ) -> CorpusMetrics:
-    """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, as defined by each package.
+    """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, as defined by each package;
+    then our own metrics (docs/metrics.md).
 
     Metrics of sed_scores_eval leave out clips without events; those of psds_eval and sed_eval use
     all scored clips.
@@ -75,6 +78,8 @@ def desed_test_metrics(
         n_thresholds: number of thresholds of psds_eval's PSDS.
         left_out_s: total duration of clips in the set that are not scored, which psds_eval's
             false positive rates include.
+        raw: scores before the decoder, for piPSDS, which is left out without them.
+        groups: of the clips, for PSDS by group.
 
     Raises:
         InputError: see `desed_validation_metrics`.
@@ -83,8 +88,14 @@ def desed_test_metrics(
     detected, table = (MetricTable("test", role, DESED_CLASSES) for _ in range(2))
     curves = _from_scores(table, part, durations, {"psds1": PSDS1, "psds2": PSDS2})
     texts = _from_detections(detected, part, durations, n_thresholds, left_out_s)
-    metrics, per_class = table.metrics | detected.metrics, table.per_class | detected.per_class
-    return part.report(metrics, per_class, curves, texts)
+    further, told = MetricTable("test", role, DESED_CLASSES), {}
+    found = own.EventInput(part.scores, part.events, part.with_events, durations)
+    texts |= own.add_event_metrics(further, found, curves, raw)
+    if groups is not None:
+        told = own.add_group_metrics(further, found, groups)
+    metrics = table.metrics | detected.metrics | further.metrics
+    per_class = table.per_class | detected.per_class | further.per_class
+    return replace(part.report(metrics, per_class, curves, texts), groups=told)
 
 
 class DesedPart(NamedTuple):
@@ -228,7 +239,8 @@ def maestro_metrics(
             of a scored class.
     """
     part = segment_part(scores, events, durations, stage)
-    found = part.metrics(part.scores)
+    pieces, labels = part.segments(part.scores), part.scores.vocabulary.labels
+    found = segments.segment_scores(pieces, labels, max_fpr=MAX_FPR)
     table = MetricTable(stage, role, MAESTRO_SCORED_CLASSES)
     for name, value, per_class in (
         ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
@@ -236,6 +248,8 @@ def maestro_metrics(
         ("segment_mpauc", found.partial_auc, found.partial_auc_per_class),
     ):
         table.put(name, "sed_scores_eval", value, per_class)
+    if stage == "test":
+        own.add_segment_metrics(table, pieces, labels)
     return CorpusMetrics(
         table.metrics,
         table.per_class,

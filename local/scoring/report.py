@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from desed_task.evaluation.curves.precision_recall import BestF1
 from desed_task.evaluation.fscores import FScore
 from desed_task.evaluation.psds import Psds
 from desed_task.evaluation.segments import SegmentScores
@@ -23,6 +24,8 @@ class CorpusMetrics:
         not_scored: classes without events in the truth, which are left out of means.
         curves: name of a PSDS -> its curves.
         texts: file name -> text table.
+        groups: for results.json, which clips were grouped, and which groups have no metrics; empty
+            if none were.
         n_clips: number of scored clips.
         unscored_clips: number of clips with truth but without scores, which are left out.
     """
@@ -32,6 +35,7 @@ class CorpusMetrics:
     not_scored: tuple[str, ...] = ()
     curves: dict[str, Psds] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)
     n_clips: int = 0
     unscored_clips: int = 0
 
@@ -91,6 +95,25 @@ def format_segment_scores(score: SegmentScores) -> str:
         for label, threshold in score.threshold_per_class.items()
     ]
     return _format_table(("event label", "best F1", "AUC", "pAUC", "threshold"), rows)
+
+
+def format_best_f1(found: Mapping[str, Mapping[str, BestF1]], threshold: float) -> str:
+    """One line per class: its best F1 and the threshold, for each kind of F1.
+
+    Args:
+        found: kind -> class -> best F1.
+        threshold: of the F-scores that are not an oracle's.
+    """
+    rows = [
+        (label, *(value for of_kind in found.values() for value in of_kind[label]))
+        for label in next(iter(found.values()))
+    ]
+    head = [text for kind in found for text in (f"{kind} F1", "threshold")]
+    return (
+        "Oracle: thresholds chosen on the clips that are scored, so each F1 is an upper bound of "
+        f"what a threshold of a class could give; F1 at {threshold} is in the other tables\n\n"
+        + _format_table(("event label", *head), rows)
+    )
 
 
 def _format_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

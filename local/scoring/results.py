@@ -10,9 +10,11 @@ from typing import Any
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.errors import agree, count_of
+from desed_task.file_names import escape_name
 from desed_task.mean_teacher import ROLES
 from local.cli.versions import versions
-from local.scoring.conditions import COMPUTED_BY, DEFINED_BY, DEFINITIONS, definition_of
+from local.scoring.conditions import COMPUTED_BY, DEFINED_BY, DEFINITIONS, GROUPS, definition_of
+from local.scoring.own.criteria import OWN, is_oracle, is_own
 from local.scoring.report import CorpusMetrics
 
 RESULTS_FILE = "results.json"
@@ -21,6 +23,9 @@ PER_CLASS_FILE = "per_class.tsv"
 ENERGY_STAGES = ("training", "test", "eval")
 # What --verify_metrics adds to results.json (`local.scoring.verification`).
 VERIFICATION = "verification"
+ORACLE_NOTE = (
+    "oracle, thresopt: thresholds chosen on the clips that are scored; an upper bound, not a result"
+)
 # Network of the picture of a clip, and the picture's name without its ending.
 TIMELINE_ROLE, TIMELINE = "student", "timeline"
 
@@ -68,6 +73,7 @@ def write_results(
         "left_out": _named(left_out),
         "checkpoint": checkpoint,
         **conditions,
+        **({GROUPS: groups} if (groups := _groups(reports)) else {}),
         "computed_by": COMPUTED_BY,
         DEFINITIONS: DEFINED_BY,
         "versions": versions(),
@@ -77,6 +83,11 @@ def write_results(
     )
     # Last, as its existence marks the test as finished.
     write_json_atomic(folder / RESULTS_FILE, content)
+
+
+def _groups(reports: Mapping[str, Sequence[CorpusMetrics]]) -> dict[str, Any]:
+    """The groups of clips, which are the same for both networks."""
+    return {key: value for one in reports[ROLES[0]] for key, value in one.groups.items()}
 
 
 def _named(absent: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -109,11 +120,14 @@ def format_results(content: Mapping[str, Any]) -> str:
         _, role, metric = name.split("/", 2)
         rows.setdefault(metric, {})[role] = value
     width = max(len(metric) for metric in rows)
-    lines = [f"{'test':<{width}}  {'student':>8}  {'teacher':>8}"]
-    lines += [
-        f"{metric:<{width}}  {_cell(values.get('student')):>8}  {_cell(values.get('teacher')):>8}"
-        for metric, values in rows.items()
-    ]
+    published = {metric: values for metric, values in rows.items() if not is_own(metric)}
+    own = {metric: values for metric, values in rows.items() if is_own(metric)}
+    lines = _table("test", published, width)
+    if own:
+        version = content.get(DEFINITIONS, {}).get(OWN)
+        lines += ["", *_table(f"further, definitions {version}", own, width), ""]
+    if any(map(is_oracle, rows)):
+        lines.append(ORACLE_NOTE)
     lines.append(f"clips: {', '.join(f'{n} {corpus}' for corpus, n in content['clips'].items())}")
     if content["not_scored"]:
         lines.append(f"not scored, no event in the truth: {', '.join(content['not_scored'])}")
@@ -126,10 +140,33 @@ def format_results(content: Mapping[str, Any]) -> str:
         lines.append(f"{corpus}: recordings not on disk: {len(names)}, see {RESULTS_FILE}")
     for corpus, names in content.get("left_out", {}).items():
         lines.append(f"{corpus}: clips without events, left out: {len(names)}, see {RESULTS_FILE}")
+    if GROUPS in content:
+        lines += _format_groups(content[GROUPS])
     lines.append(f"sed_scores_eval {definition_of(content, 'sed_scores_eval')}")
     if VERIFICATION in content:
         lines += _format_verification(content[VERIFICATION])
     return "\n".join(lines)
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, float | None]], width: int) -> list[str]:
+    return [f"{title:<{width}}  {'student':>8}  {'teacher':>8}"] + [
+        f"{metric:<{width}}  {_cell(values.get('student')):>8}  {_cell(values.get('teacher')):>8}"
+        for metric, values in rows.items()
+    ]
+
+
+def _format_groups(found: Mapping[str, Any]) -> list[str]:
+    """How many clips are in which group, and which groups have no PSDS."""
+    sizes = ", ".join(f"{escape_name(value)} {n}" for value, n in found["clips"].items())
+    lines = [f"clips by {escape_name(found['column'])}: {sizes}"]
+    if found["clips_in_no_group"]:
+        lines[0] += f"; in no group: {found['clips_in_no_group']}"
+    for value, labels in found["left_out"].items():
+        lines.append(
+            f"no PSDS of {escape_name(found['column'])}={escape_name(value)}: no event of "
+            f"{', '.join(labels)}"
+        )
+    return lines
 
 
 def _format_verification(found: Mapping[str, Any]) -> list[str]:

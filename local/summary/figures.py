@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from desed_task.errors import count_of
 from desed_task.mean_teacher import ROLES
 from local.pictures import palette
+from local.scoring.own.criteria import is_share
 from local.summary.bootstrap import CONFIDENCE_LEVEL
 from local.summary.run_folders import MAIN_METRICS
 from local.summary.summary import RunSummary
@@ -32,7 +33,8 @@ MAX_LETTERS = 40
 
 def metrics_figure(summary: RunSummary) -> Figure:
     """Plot all metrics: means over runs with intervals over clips, and single runs."""
-    names = list(dict.fromkeys(name.split("/", 2)[2] for name in summary.systems[0].metrics))
+    shares = filter(is_share, summary.systems[0].metrics)
+    names = list(dict.fromkeys(name.split("/", 2)[2] for name in shares))
     figure = Figure(figsize=(11, 1.6 + ROW_INCH * len(names)), layout="constrained")
     panels = figure.subplots(1, len(ROLES), sharey=True)
     for axes, role in zip(panels, ROLES, strict=True):

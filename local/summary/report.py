@@ -12,7 +12,9 @@ from desed_task.mean_teacher import ROLES
 from local.corpora import DEVTEST, MAESTRO_VALIDATION
 from local.scoring import results
 from local.scoring.metrics import HIT_ONLY
+from local.scoring.own.criteria import is_own, is_share
 from local.summary.bootstrap import CONFIDENCE_LEVEL
+from local.summary.own.completed import PUBLISHED_KWH
 from local.summary.run_folders import MAIN_METRICS
 from local.summary.summary import Difference, Interval, RunSummary
 from local.summary.systems import Spread, SystemRuns
@@ -21,7 +23,6 @@ from local.summary.systems import Spread, SystemRuns
 PUBLISHED_METRICS = dict(
     zip(MAIN_METRICS, ((0.48, 0.003), (0.49, 0.004), (0.73, 0.007)), strict=True)
 )
-PUBLISHED_KWH = {"training": 1.666, "test": 0.143}
 # Out of 1,168; the others have no event and are left out.
 PUBLISHED_CLIPS = 1153
 MAIN_METRIC_HEADS = ("PSDS1, `psds_eval`", "PSDS1, `sed_scores_eval`", "mean pAUC on MAESTRO")
@@ -92,7 +93,8 @@ def format_summary(summary: RunSummary, *, per_class: bool = True) -> str:
         "## In the form of the published table",
         _published(summary),
         "## All metrics",
-        _metrics(summary),
+        _metrics(summary, own=False),
+        *_further(summary),
     ]
     if summary.differences:
         parts += ["## A against B, on the same clips", _differences(summary)]
@@ -149,9 +151,16 @@ def _published(summary: RunSummary) -> str:
     return markdown_table(head, rows)
 
 
-def _metrics(summary: RunSummary) -> str:
+def _further(summary: RunSummary) -> list[str]:
+    """The table of our own metrics, if there are any, with its heading."""
+    if not any(map(is_own, summary.systems[0].metrics)):
+        return []
+    return ["## Further metrics", _metrics(summary, own=True)]
+
+
+def _metrics(summary: RunSummary, *, own: bool) -> str:
     rows = []
-    for metric in _short_names(summary.systems[0].metrics):
+    for metric in _short_names(n for n in summary.systems[0].metrics if is_own(n) == own):
         row = [metric]
         for _, system, role in _columns(summary):
             full = f"test/{role}/{metric}"
@@ -251,7 +260,22 @@ def reading_notes(summary: RunSummary) -> list[str]:
             f"{EMPTY_CELL} for a class in {HIT_ONLY}: no true positive in one of the runs; "
             "psds_eval defines no value then and leaves the class out of that run's macro F1."
         )
-    return [*notes, *summary.notes]
+    return [*notes, *_further_notes(summary), *summary.notes]
+
+
+def _further_notes(summary: RunSummary) -> list[str]:
+    """What is to be known of our own metrics, if there are any."""
+    short = _short_names(summary.systems[0].metrics)
+    if not any(map(is_own, short)):
+        return []
+    notes = [
+        "Further metrics are defined in docs/metrics.md. oracle, thresopt: thresholds chosen on "
+        "the clips (or the resample) that are scored; an upper bound, not a result."
+    ]
+    others = [name for name in short if not is_share(name)]
+    if others:
+        notes.append(f"Not in metrics.png, as they are no shares: {', '.join(others)}.")
+    return notes
 
 
 def _missed_classes(summary: RunSummary) -> bool:
@@ -283,11 +307,14 @@ def _resampling_notes(summary: RunSummary) -> list[str]:
         "and is about the choice of clips, ± about the choice of seeds.",
     ]
     if summary.differences:
+        further = sum(map(is_own, summary.differences))
+        published = len(summary.differences) - further
+        and_those = f" and, apart from these, for the {further} of further metrics"
         notes.append(
             "A against B: both on the same resampled clips; p is two-sided, from the "
             "bias-corrected difference over its standard error; p, Holm is corrected for the "
-            f"{count_of(len(summary.differences), 'comparison')} of the table. A difference may "
-            "still come from the choice of seeds: compare it with ±."
+            f"{count_of(published, 'comparison')} of the table{and_those if further else ''}. A "
+            "difference may still come from the choice of seeds: compare it with ±."
         )
     return notes
 

@@ -13,11 +13,15 @@ from desed_task.evaluation.scores import Floats
 from desed_task.mean_teacher import ROLES
 from desed_task.parallel import Progress, progress_of
 from local.config import RecipeConfig
-from local.corpora import TEST, Corpus
+from local.corpora import DEVTEST, TEST, Corpus
 from local.data.digests import digest_truth
 from local.data.truth import Truth
-from local.scoring.conditions import SCORED_ON, SCORING
+from local.scoring.conditions import GROUPS, SCORED_ON, SCORING
+from local.scoring.own.criteria import is_own
+from local.scoring.own.groups import ClipGroups, read_groups
+from local.scoring.score_files import SCORE_KINDS
 from local.summary import bootstrap
+from local.summary.own.completed import energy_weights
 from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_scores, read_truth
 from local.summary.run_folders import FinishedRun
 from local.summary.systems import SystemRuns
@@ -61,7 +65,7 @@ def resample_metrics(
     with progress_of("resampling", total, unit="resample") as bar:
         for number, corpus in enumerate(TEST):
             try:
-                recounts = _unit_counts(corpus, runs, config, bar)
+                recounts = _unit_counts(corpus, runs, config, bar, found.notes)
             except InputError as error:
                 found.notes.append(f"No intervals of {corpus.title}: {error}.")
                 bar.update(networks * n_resamples)
@@ -74,9 +78,13 @@ def resample_metrics(
 
 
 def _unit_counts(
-    corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None, bar: Progress
+    corpus: Corpus,
+    runs: Sequence[FinishedRun],
+    config: RecipeConfig | None,
+    bar: Progress,
+    notes: list[str],
 ) -> CountsByNetwork:
-    """Count for each network and check the metrics against results.json.
+    """Count for each network and check the metrics against results.json; adds to the notes.
 
     Raises:
         InputError: if they differ or cannot be computed.
@@ -86,15 +94,51 @@ def _unit_counts(
     for run in runs:
         _check_truth(corpus, truth, run)
         n_thresholds = _n_thresholds(run)
+        groups = _groups(truth, run, config, notes) if corpus is DEVTEST else None
         for role in ROLES:
             bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
-            scores = read_scores(run.scores_path(role, corpus))
-            recount = COUNT_FUNCTIONS[corpus](scores, truth, n_thresholds)
+            path = run.scores_path(role, corpus)
+            raw = read_scores(path, SCORE_KINDS[0]) if corpus is DEVTEST else None
+            recount = COUNT_FUNCTIONS[corpus](read_scores(path), truth, n_thresholds, raw, groups)
+            recount = _of_test(recount, run, role)
             _check_values(recount, run, role)
             if len(recount.units) < 2:
                 raise InputError(f"only {recount.units[0]} to draw from; test on more data")
             recounts[run.folder, role] = recount
     return recounts
+
+
+def _groups(
+    truth: Truth, run: FinishedRun, config: RecipeConfig | None, notes: list[str]
+) -> ClipGroups | None:
+    """The groups of a run's test; None, with a note, if its table is not there or has changed."""
+    told, config = run.content.get(GROUPS), config or run.config
+    if not told or config is None:
+        return None
+    try:
+        groups = read_groups(config, truth.events.clip_ids)
+        if groups is None or groups.report({})["sha256"] != told["sha256"]:
+            raise InputError(f"data.test_groups are not those of the test of {run.folder}")
+    except InputError as error:
+        notes.append(f"No intervals of PSDS by group: {error}.")
+        return None
+    return groups
+
+
+def _of_test(recount: UnitCounts, run: FinishedRun, role: str) -> UnitCounts:
+    """Without our own metrics that the run's test did not compute."""
+
+    counted = [
+        one
+        for one in recount.counted
+        if any(_is_told(f"test/{role}/{name}", run) for name in one.names)
+    ]
+    return recount._replace(counted=counted)
+
+
+def _is_told(full: str, run: FinishedRun) -> bool:
+    """Whether a run's test computed a metric."""
+    return not is_own(full) or (full in run.metrics and full not in run.lacking)
 
 
 def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
@@ -148,7 +192,7 @@ def _check_values(recount: UnitCounts, run: FinishedRun, role: str) -> None:
     for name, value in zip(recount.names, values, strict=True):
         full = f"test/{role}/{name}"
         stored = run.metrics.get(full)
-        if stored is None and np.isnan(value):
+        if full in run.lacking or (stored is None and (np.isnan(value) or is_own(name))):
             continue
         if stored is None or not abs(value - stored) <= METRIC_TOLERANCE:
             told = "none" if stored is None else f"{stored:.6f}"
@@ -166,16 +210,27 @@ def _draw_system(
     weights: Floats,
     bar: Progress,
 ) -> None:
-    """Average over a system's runs, per resample."""
+    """Average over a system's runs, per resample; NaN where a run lacks the metric."""
     for role in ROLES:
-        drawn = []
+        drawn: list[dict[str, Floats]] = []
         for run in system.runs:
             recount = recounts[run.folder, role]
             bar.set_description(f"{system.name}, {run.folder.name}, {role}")
-            drawn.append(np.empty((len(weights), len(recount.names))))
+            values = np.empty((len(weights), len(recount.names)))
             for row, one in enumerate(weights):
-                drawn[-1][row] = recount.values(one)
+                values[row] = recount.values(one)
                 bar.update()
-        mean = np.mean(drawn, axis=0)
-        for column, name in enumerate(recount.names):
-            into[f"test/{role}/{name}"] = mean[:, column]
+            drawn.append(
+                {
+                    name: column
+                    for name, column in zip(recount.names, values.T, strict=True)
+                    if _is_told(f"test/{role}/{name}", run)
+                }
+            )
+            for energy in energy_weights(run.energy_kwh):
+                if energy.metric in drawn[-1]:
+                    drawn[-1][energy.name] = drawn[-1][energy.metric] * energy.factor
+        nothing = np.full(len(weights), np.nan)
+        for name in dict.fromkeys(name for of_run in drawn for name in of_run):
+            each = [of_run.get(name, nothing) for of_run in drawn]
+            into[f"test/{role}/{name}"] = np.mean(each, axis=0)

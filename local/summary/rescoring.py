@@ -39,6 +39,9 @@ from local.data.expected_clips import durations_of, names_on_disk
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
+from local.scoring.own.groups import ClipGroups
+from local.scoring.own.metrics import EventInput
+from local.summary.own import counts as own
 
 
 class MetricCounts(NamedTuple):
@@ -125,8 +128,14 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     return Truth(corpus.source, events, durations_s, left_out)
 
 
-def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
-    """Count for all metrics of `desed_test_metrics`.
+def count_desed(
+    scores: Scores,
+    truth: Truth,
+    n_thresholds: int,
+    raw: Scores | None = None,
+    groups: ClipGroups | None = None,
+) -> UnitCounts:
+    """Count for all metrics of `desed_test_metrics`, whose arguments `raw` and `groups` are.
 
     Units are the clips of the set: those without scores, left out because they have no event, only
     add their durations to psds_eval's hours.
@@ -159,8 +168,7 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
     exact = clip_counts.exact_psds_by_clip(
         chosen, true, duration_s=np.where(there, duration_s, 0.0), specs=[PSDS1, PSDS2]
     )
-    for name, spec, by_score in zip(("psds1", "psds2"), (PSDS1, PSDS2), exact, strict=True):
-        metrics[f"{name}/sed_scores_eval"] = by_score
+    for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
         metrics[f"{name}/psds_eval"] = clip_counts.psds_by_threshold(
             points, true, len(labels), duration_s=duration_s, spec=spec
         )
@@ -175,10 +183,23 @@ def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
         of_those, true, shape, **COLLAR, **rounded
     )
     metrics[f"{by_collar}/sed_eval"] = clip_counts.weighted_collar_f1(found, true, shape, **COLLAR)
-    return UnitCounts(clip_ids, [MetricCounts((name,), metric) for name, metric in metrics.items()])
+    part = EventInput(chosen, events, clips_with_events(events, labels), truth.durations)
+    by_name = dict(zip(("psds1", "psds2"), exact, strict=True))
+    further = [own.psds_counts(name, metric) for name, metric in by_name.items()]
+    further += own.event_counts(part, duration_s, raw)
+    if groups is not None:
+        further += own.group_counts(part, groups, by_name)
+    counted = [((name,), metric) for name, metric in metrics.items()] + further
+    return UnitCounts(clip_ids, [MetricCounts(*one) for one in counted])
 
 
-def count_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
+def count_maestro(
+    scores: Scores,
+    truth: Truth,
+    n_thresholds: int,
+    raw: Scores | None = None,
+    groups: ClipGroups | None = None,
+) -> UnitCounts:
     """Count for all metrics of `maestro_metrics` in a test; units are recordings.
 
     Clips of one recording overlap, and their scores are averaged, so clips cannot be units.
@@ -189,26 +210,25 @@ def count_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts
     metric = clip_counts.segments_by_unit(
         part.segments(part.scores), len(recordings), max_fpr=MAX_FPR
     )
-    return UnitCounts(
-        recordings, [MetricCounts(tuple(f"{name}/sed_scores_eval" for name in names), metric)]
-    )
+    published = MetricCounts(tuple(f"{name}/sed_scores_eval" for name in names), metric)
+    return UnitCounts(recordings, [published, MetricCounts(*own.segment_counts(metric))])
 
 
-COUNT_FUNCTIONS: dict[Corpus, Callable[[Scores, Truth, int], UnitCounts]] = {
+COUNT_FUNCTIONS: dict[Corpus, Callable[..., UnitCounts]] = {
     DEVTEST: count_desed,
     MAESTRO_VALIDATION: count_maestro,
 }
 
 
-def read_scores(path: Path) -> Scores:
-    """Read the post-processed scores of a run, as stored by `write_scores`.
+def read_scores(path: Path, kind: str = "postprocessed") -> Scores:
+    """Read the scores of a run, as stored by `write_scores`; `kind` is one of SCORE_KINDS.
 
     Raises:
         InputError: if the file is missing or is not one of scores.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return Scores.from_arrays(stored, "postprocessed")
+            return Scores.from_arrays(stored, kind)
     except FileNotFoundError:
         where = looked_up_from(path)
         raise InputError(f"{path}: no such file{where}; test the run again") from None

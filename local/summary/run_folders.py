@@ -29,6 +29,7 @@ from local.scoring.conditions import (
     has_conditions,
 )
 from local.scoring.metrics import HIT_ONLY
+from local.scoring.own.criteria import is_own
 
 # Metrics that every test writes and a summary shows first.
 MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
@@ -48,6 +49,8 @@ class FinishedRun:
         energy_kwh: stage -> estimated energy, for measured stages.
         clip_ids: test corpus -> scored clips, if the scores exist.
         checkpoint_sha256: SHA-256 of the tested checkpoint; "" if unknown.
+        lacking: full names of metrics that other runs of the summary have and its test has not;
+            their value is None.
     """
 
     folder: Path
@@ -56,6 +59,7 @@ class FinishedRun:
     energy_kwh: dict[str, float] = field(default_factory=dict)
     clip_ids: dict[Corpus, tuple[str, ...]] = field(default_factory=dict)
     checkpoint_sha256: str = ""
+    lacking: frozenset[str] = frozenset()
 
     def scores_path(self, role: str, corpus: Corpus) -> Path:
         """Path of a network's scores on a test corpus."""
@@ -226,7 +230,9 @@ def _problems(first: FinishedRun, run: FinishedRun, *, one_system: bool) -> list
 
 
 def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
-    other = sorted(set(first.metrics) ^ set(run.metrics))
+    # Runs may lack metrics of our own, which earlier versions did not have.
+    names, others = ({n for n in one.metrics if not is_own(n)} for one in (first, run))
+    other = sorted(names ^ others)
     if other:
         return [
             f"{run.folder}: other metrics than {first.folder}, "
@@ -237,7 +243,7 @@ def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
         label
         for name, values in first.per_class.items()
         # Which classes have a value there depends on the network's detections.
-        if not name.endswith(HIT_ONLY)
+        if not name.endswith(HIT_ONLY) and not is_own(name)
         for label in _scored_labels(values) ^ _scored_labels(run.per_class[name])
     }
     if not differing:

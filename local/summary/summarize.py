@@ -11,6 +11,7 @@ from local.config import RecipeConfig
 from local.scoring import figures
 from local.summary import figures as summary_figures
 from local.summary import report
+from local.summary.own.completed import completed
 from local.summary.run_folders import FinishedRun, check_comparable, open_run, without_repetitions
 from local.summary.summary import RunSummary, summarize
 from local.summary.systems import SystemRuns
@@ -45,6 +46,9 @@ def summarize_folders(
     runs = _open([*folders, *against])
     given = [part for part in (runs[: len(folders)], runs[len(folders) :]) if part]
     notes = check_comparable(*given)
+    runs, more = completed(runs)
+    notes += more
+    given = [part for part in (runs[: len(folders)], runs[len(folders) :]) if part]
     systems = []
     for name, part in zip("AB", given, strict=False):
         kept, repeated = without_repetitions(part)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from local.config import RecipeConfig
+from local.scoring.own.criteria import is_own, is_share
 from local.summary import bootstrap
 from local.summary.resampled_metrics import ResampledMetrics, resample_metrics
 from local.summary.systems import Spread, SystemRuns
@@ -87,7 +88,9 @@ def summarize(
     means = {system.name: system.metrics for system in systems}
     intervals = {
         name: {
-            metric: Interval(*bootstrap.interval(values, _mean(means[name][metric]), (0.0, 1.0)))
+            metric: Interval(
+                *bootstrap.interval(values, _mean(means[name][metric]), _bounds(metric))
+            )
             for metric, values in found.items()
         }
         for name, found in resampled.values.items()
@@ -103,6 +106,13 @@ def summarize(
     )
 
 
+def _bounds(metric: str) -> tuple[float, float]:
+    """Least and largest possible value."""
+    if is_share(metric):
+        return 0.0, 1.0
+    return (-np.inf, np.inf) if "error_s" in metric else (0.0, np.inf)
+
+
 def _mean(spread: Spread) -> float:
     return float("nan") if spread.mean is None else spread.mean
 
@@ -115,13 +125,17 @@ def _differences(
     one, other = systems[:2]
     found, metrics = {}, (one.metrics, other.metrics)
     for name, values in resampled.values[one.name].items():
+        if name not in resampled.values[other.name]:
+            continue  # its test lacks it
         value = _mean(metrics[0][name]) - _mean(metrics[1][name])
         drawn = values - resampled.values[other.name][name]
         bounds = Interval(*bootstrap.interval(drawn, value))
         if not np.isnan([value, *bounds]).any():
             found[name] = (value, bounds, bootstrap.p_value(drawn, value))
-    corrected = bootstrap.holm([p for *_, p in found.values()])
-    return {
-        name: Difference(*of, p_holm)
-        for (name, of), p_holm in zip(found.items(), corrected, strict=True)
-    }
+    corrected = {}
+    # Further metrics do not weaken the comparisons of the published ones.
+    for own in (False, True):
+        names = [name for name in found if is_own(name) == own]
+        corrected |= zip(names, bootstrap.holm([found[name][2] for name in names]), strict=True)
+    names = sorted(found, key=lambda name: is_own(name))
+    return {name: Difference(*found[name], corrected[name]) for name in names}

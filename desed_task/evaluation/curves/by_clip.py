@@ -19,7 +19,7 @@ from desed_task.evaluation.exact_psds import (
     found_of_classes,
 )
 from desed_task.evaluation.psds import SECONDS_PER_HOUR, PsdsSpec
-from desed_task.evaluation.scores import Detections, Floats, Ints, Scores
+from desed_task.evaluation.scores import Detections, Floats, Scores
 from desed_task.evaluation.weighted_metrics import CountDeltas, WeightedPsds
 
 # How many more clips with a false detection a class must have where thresholds are left out than
@@ -91,10 +91,12 @@ def unions_by_clip(
             if all((one.detected.sum(axis=1) > limit).all() for one in partial):
                 break
         found.append(partial)
+
+    def whole_of(spec: int) -> Callable[[int], WeightedPsds]:
+        return lambda member: whole(member)[spec]
+
     return [
-        WeightedUnion(
-            [partial[number] for partial in found], lambda member, k=number: whole(member)[k]
-        )
+        WeightedUnion([partial[number] for partial in found], whole_of(number))
         for number in range(len(specs))
     ]
 
@@ -125,9 +127,7 @@ def _partial(
     ]
 
 
-def _clips_detected(
-    changes: Changes, truth: Detections, label: int, there: np.ndarray
-) -> Floats:
+def _clips_detected(changes: Changes, truth: Detections, label: int, there: np.ndarray) -> Floats:
     """(clip,) 1 for those with a detection but no event of the class."""
     found = np.zeros(len(there))
     found[changes.clip[changes.kind == FALSE]] = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +70,9 @@ def _matched_at_levels(
     # A pair is there just below a score if low < score <= high.
     first, last = place[: len(low)] + 1, place[len(low) :]
     pair = np.repeat(np.arange(len(low)), last - first + 1)
-    within = np.arange(len(pair)) - np.repeat(np.cumsum(last - first + 1) - (last - first + 1), last - first + 1)
+    within = np.arange(len(pair)) - np.repeat(
+        np.cumsum(last - first + 1) - (last - first + 1), last - first + 1
+    )
     cell = first[pair] + within
     return clips, scores[score], _most_matched(cell, one[pair], other[pair], len(cells))
 

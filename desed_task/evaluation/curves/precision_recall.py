@@ -87,3 +87,17 @@ def best_f1(points: Points, n_true: float) -> BestF1:
     score = float(points.score[best])
     following = float(points.score[best + 1]) if best + 1 < len(f1) else -np.inf
     return BestF1(float(f1[best]), (score + following) / 2)
+
+
+def points_of_values(values: Floats, active: npt.NDArray[np.bool_]) -> Points:
+    """The counts of one class of segments: those that have at least each score.
+
+    Args:
+        values: (segment,) scores.
+        active: (segment,) whether the class is there.
+    """
+    order = np.argsort(-values)
+    score, there = values[order], active[order]
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])
+    true, all_of = np.cumsum(there)[last], last + 1
+    return Points(score[last], true.astype(np.float64), (all_of - true).astype(np.float64))

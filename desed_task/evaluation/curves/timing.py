@@ -70,13 +70,13 @@ def weighted_median(values: Floats, weights: Floats) -> float:
     if not len(reached) or not reached[-1]:
         return float("nan")
     half = reached[-1] / 2
-    low, high = (
-        values[np.searchsorted(reached, half, side=side)] for side in ("left", "right")
-    )
+    low, high = (values[np.searchsorted(reached, half, side=side)] for side in ("left", "right"))
     return float((low + high) / 2)
 
 
-def false_events(found: Detections, truth: Detections, shape: tuple[int, int], dtc: float) -> Floats:
+def false_events(
+    found: Detections, truth: Detections, shape: tuple[int, int], dtc: float
+) -> Floats:
     """(clip, class): detections of which less than `dtc` lies in true events of their class.
 
     Args:

@@ -194,27 +194,3 @@ class OfUnits:
     def values(self, weights: Floats) -> tuple[float, ...]:
         """The metric if the others are left out."""
         return self.metric.values(np.where(self.chosen, weights, 0.0))
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """A metric, as given by the first of its values, times several factors."""
-
-    metric: WeightedMetric
-    factors: tuple[float, ...]
-
-    def values(self, weights: Floats) -> tuple[float, ...]:
-        """The products."""
-        value = self.metric.values(weights)[0]
-        return tuple(value * factor for factor in self.factors)
-
-
-@dataclass(frozen=True)
-class Undefined:
-    """Metrics that a run does not have."""
-
-    n_values: int
-
-    def values(self, weights: Floats) -> tuple[float, ...]:
-        """NaN for each."""
-        return (float("nan"),) * self.n_values
