@@ -281,7 +281,8 @@ def _distinct(times_s: Floats, end_s: float) -> Floats:
     # Not rounded themselves, as delta is steep.
     rising = np.sort(times_s[(times_s > -_SHORTEST_S) & (times_s < end_s + _SHORTEST_S)])
     rising = rising.clip(0.0, end_s)
-    return rising[np.append(True, np.diff(rising) > _SHORTEST_S)]
+    kept: Floats = rising[np.append(True, np.diff(rising) > _SHORTEST_S)]
+    return kept
 
 
 def _extrema(delta: Floats) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
