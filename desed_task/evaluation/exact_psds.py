@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from desed_task.evaluation.boxes import Boxes, Decoded
 from desed_task.evaluation.intersection import Overlaps, overlaps_of
 from desed_task.evaluation.psds import (
     SECONDS_PER_HOUR,
@@ -51,11 +52,11 @@ class Changes(NamedTuple):
     amount: Ints
 
 
-def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: PsdsSpec) -> Psds:
+def exact_psds(scores: Decoded, truth: Detections, *, dataset_s: float, spec: PsdsSpec) -> Psds:
     """PSDS over all thresholds.
 
     Args:
-        scores: post-processed, finite scores of the clips and classes to count.
+        scores: post-processed, finite scores, or boxes, of the clips and classes to count.
         truth: true events, their indices those of `scores`; every class occurs. Events of a class
             and clip do not overlap.
         dataset_s: total length of all clips, seconds.
@@ -66,7 +67,7 @@ def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: Psd
 
 
 def several_exact_psds(
-    scores: Scores, truth: Detections, *, dataset_s: float, specs: Sequence[PsdsSpec]
+    scores: Decoded, truth: Detections, *, dataset_s: float, specs: Sequence[PsdsSpec]
 ) -> list[Psds]:
     """`exact_psds` of several specs, which share what takes most of the time."""
     labels = scores.vocabulary.labels
@@ -91,7 +92,7 @@ def several_exact_psds(
 
 
 def class_changes(
-    scores: Scores, truth: Detections, specs: Sequence[PsdsSpec], most_false: float = np.inf
+    scores: Decoded, truth: Detections, specs: Sequence[PsdsSpec], most_false: float = np.inf
 ) -> Iterator[list[Changes]]:
     """Changes of the counts of each class in turn, one for each spec.
 
@@ -110,7 +111,7 @@ def class_changes(
 
 
 def found_of_classes(
-    scores: Scores, truth: Detections, most_false: float = np.inf, *, every_class: bool = False
+    scores: Decoded, truth: Detections, most_false: float = np.inf, *, every_class: bool = False
 ) -> Iterator[Found]:
     """Everything of each class in turn that is detected at any threshold.
 
@@ -121,12 +122,18 @@ def found_of_classes(
         every_class: whether detections are met by the events of all classes, or of their own.
     """
     for label in range(len(scores.vocabulary)):
-        signals = [np.ascontiguousarray(block.values[..., label]) for _, block in scores.blocks]
         own = truth.rows(truth.label_index == label)
+        met = truth if every_class else own
+        with_events = np.unique(own.clip_index)
+        if isinstance(scores, Boxes):
+            boxes = scores.rows(scores.label_index == label)
+            yield _found_boxes(boxes, with_events, met, most_false)
+            continue
+        signals = [np.ascontiguousarray(block.values[..., label]) for _, block in scores.blocks]
         if most_false < np.inf:
-            lowest = _lowest_level(signals, np.unique(own.clip_index), most_false)
+            lowest = _lowest_level(signals, with_events, most_false)
             signals = [np.where(rows < lowest, -np.inf, rows) for rows in signals]
-        yield _found_of(scores, signals, truth if every_class else own, label)
+        yield _found_of(scores, signals, met, label)
 
 
 def _lowest_level(
@@ -210,16 +217,28 @@ def _found_of(
     of_all = Runs(*map(np.concatenate, zip(*runs, strict=True)))
     onset_s, offset_s = np.concatenate(times_s, axis=1)
     events = Detections(of_all.signal, np.full(len(onset_s), label), onset_s, offset_s)
+    return _met(Rises(*map(np.concatenate, zip(*rises, strict=True))), of_all, events, truth)
+
+
+def _met(rises: Rises, runs: Runs, events: Detections, truth: Detections) -> Found:
+    """What runs, whose times are those of `events`, have in common with the truth."""
     overlaps = overlaps_of(events, truth)
-    own = truth.label_index[overlaps.true] == label
-    return Found(
-        Rises(*map(np.concatenate, zip(*rises, strict=True))),
-        of_all,
-        events,
-        truth,
-        overlaps.rows(own),
-        overlaps.rows(~own),
-    )
+    own = events.label_index[overlaps.found] == truth.label_index[overlaps.true]
+    return Found(rises, runs, events, truth, overlaps.rows(own), overlaps.rows(~own))
+
+
+def _found_boxes(boxes: Boxes, with_events: Ints, truth: Detections, most_false: float) -> Found:
+    """What is detected of the class of the boxes; see `class_changes`."""
+    absent = np.sort(boxes.confidence[~np.isin(boxes.clip_index, with_events)])[::-1]
+    if len(absent) > most_false:
+        boxes = boxes.rows(boxes.confidence > absent[int(most_false)])
+    rises = Rises(boxes.clip_index, np.full(len(boxes), -np.inf), boxes.confidence)
+    near = boxes.rows(np.isin(boxes.clip_index, truth.clip_index))
+    # Their frames are not asked for.
+    nowhere = np.zeros(len(near), dtype=np.int64)
+    low = np.full(len(near), -np.inf)
+    runs = Runs(near.clip_index, nowhere, nowhere, low, near.confidence)
+    return _met(rises, runs, near.detect(-np.inf), truth)
 
 
 def _runs_near(signals: npt.NDArray[Any], clips: Ints) -> Runs:

@@ -19,10 +19,10 @@ from local.data.truth import Truth
 from local.scoring.conditions import GROUPS, SCORED_ON, SCORING
 from local.scoring.own.criteria import is_own
 from local.scoring.own.groups import ClipGroups, read_groups
-from local.scoring.score_files import SCORE_KINDS
+from local.scoring.score_files import SCORE_KINDS, read_scores
 from local.summary import bootstrap
 from local.summary.own.completed import energy_weights
-from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_scores, read_truth
+from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_truth
 from local.summary.run_folders import FinishedRun
 from local.summary.systems import SystemRuns
 
@@ -98,8 +98,9 @@ def _unit_counts(
         for role in ROLES:
             bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
             path = run.scores_path(role, corpus)
+            scores = read_scores(path, SCORE_KINDS[1])
             raw = read_scores(path, SCORE_KINDS[0]) if corpus is DEVTEST else None
-            recount = COUNT_FUNCTIONS[corpus](read_scores(path), truth, n_thresholds, raw, groups)
+            recount = COUNT_FUNCTIONS[corpus](scores, truth, n_thresholds, raw, groups)
             recount = _of_test(recount, run, role)
             _check_values(recount, run, role)
             if len(recount.units) < 2:

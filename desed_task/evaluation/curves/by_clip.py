@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.clip_counts import count_changes, truth_sums
 from desed_task.evaluation.curves.collars import Collars, collar_changes
 from desed_task.evaluation.curves.precision_recall import intersection_criteria
@@ -19,7 +20,7 @@ from desed_task.evaluation.exact_psds import (
     found_of_classes,
 )
 from desed_task.evaluation.psds import SECONDS_PER_HOUR, PsdsSpec
-from desed_task.evaluation.scores import Detections, Floats, Scores
+from desed_task.evaluation.scores import Detections, Floats
 from desed_task.evaluation.weighted_metrics import CountDeltas, WeightedPsds
 
 # How many more clips with a false detection a class must have where thresholds are left out than
@@ -28,7 +29,7 @@ MARGIN = 1.3
 
 
 def precision_by_clip(
-    scores: Scores,
+    scores: Decoded,
     truth: Detections,
     *,
     duration_s: Floats,
@@ -58,7 +59,7 @@ def precision_by_clip(
 
 
 def unions_by_clip(
-    members: Sequence[Callable[[], Scores]],
+    members: Sequence[Callable[[], Decoded]],
     truth: Detections,
     *,
     duration_s: Floats,
@@ -102,7 +103,7 @@ def unions_by_clip(
 
 
 def _partial(
-    scores: Scores,
+    scores: Decoded,
     truth: Detections,
     duration_s: Floats,
     specs: Sequence[PsdsSpec],

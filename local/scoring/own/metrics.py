@@ -9,6 +9,7 @@ import numpy as np
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.evaluation import segments
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.curves import timing
 from desed_task.evaluation.curves.collars import Collars, collar_changes
 from desed_task.evaluation.curves.independent_psds import (
@@ -53,7 +54,7 @@ class EventInput(NamedTuple):
         durations: clip -> seconds.
     """
 
-    scores: Scores
+    scores: Decoded
     events: EventTable
     with_events: Sequence[str]
     durations: Mapping[str, float]
@@ -67,7 +68,7 @@ class EventInput(NamedTuple):
         """True events of some clips, in this order."""
         return as_detections(self.events.select(clip_ids), self.scores.vocabulary)
 
-    def psds(self, scores: Scores) -> dict[str, Psds]:
+    def psds(self, scores: Decoded) -> dict[str, Psds]:
         """PSDS1 and PSDS2 of scores of some of the clips, for all classes."""
         seconds = sum(self.durations[clip_id] for clip_id in scores.clip_ids)
         specs = list(SPECS.values())
