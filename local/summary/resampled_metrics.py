@@ -229,7 +229,7 @@ def _draw_system(
                 }
             )
             for energy in energy_weights(run.energy_kwh):
-                if energy.metric in drawn[-1]:
+                if energy.metric in drawn[-1] and f"test/{role}/{energy.name}" in run.metrics:
                     drawn[-1][energy.name] = drawn[-1][energy.metric] * energy.factor
         nothing = np.full(len(weights), np.nan)
         for name in dict.fromkeys(name for of_run in drawn for name in of_run):

@@ -12,7 +12,6 @@ import numpy as np
 
 from desed_task.evaluation.psds import Psds, PsdsSpec, Roc, psds_of_rocs, staircase
 
-
 # False positives per hour to which rates are compared.
 _DECIMALS = 6
 
