@@ -97,7 +97,7 @@ def test_no_energy_has_no_weight():
 def test_an_earlier_run_is_summarised_beside_a_new_one(folders, tmp_path):
     found = summarized(folders["old"], folders["new1"])
     (note,) = [note for note in found.notes if "lacks" in note]
-    assert note.startswith(f"{folders['old']}: its test lacks 21 further metrics (psds1_nonoracle")
+    assert note.startswith(f"{folders['old']}: its test lacks 16 further metrics (psds1_nonoracle")
     assert "test them on the same data" in note
     system, intervals = found.systems[0], found.intervals["A"]
     lacking = system.metrics["test/student/pipsds1/desed_task"]
