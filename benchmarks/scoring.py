@@ -288,7 +288,7 @@ def _run_further(bench: Bench, test: _Input, work: Work, raw: Scores) -> None:
     weights = draws.astype(np.float64)
     for name, metrics_ in (("psds", exact), ("psds-and-further", counts)):
         bench.time(
-            f"resamples/{name}",
+            f"metrics/resamples/{name}",
             work_times(work, len(weights)),
             lambda metrics_=metrics_: [one.values(row) for row in weights for one in metrics_],
         )

@@ -78,7 +78,7 @@ def add_verification(
             compared.
     """
     raw = raw or {}
-    print(f"computing the metrics by {PACKAGE} as well, which takes minutes")
+    print(f"computing the metrics by {PACKAGE} as well, which takes a minute or two")
     package = f"{PACKAGE} {versions()[PACKAGE]}"
     found: dict[str, Any] = {"package": package, "tolerance": TOLERANCE}
     try:
