@@ -1,6 +1,7 @@
 """Decoder, thresholds and event rules of a command.
 
-A flag comes before `--set`, that before what `--tuned` gives, and that before the configuration.
+A flag comes before `--set`, that before what `--tuned` gives, and that before the configuration. A
+decoder is that of the checkpoint if none of them gives another one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from desed_task.postprocess.event_rules import EventRules
 from desed_task.postprocess.thresholds import Threshold
 from local.cli.arguments import parse_merged_classes, parse_threshold
 from local.config import RecipeConfig, apply_override, load_config
+from local.schema.decoding import DecoderConfig
 
 _THRESHOLD_KEY, _DECODER = "predict.threshold", "decoder"
 # Flag of a rule -> name of the rule, and of its key in `predict`.
@@ -71,15 +73,12 @@ def chosen_decoding(args: argparse.Namespace, config: RecipeConfig) -> ChosenDec
         InputError: for a flag that cannot be read, and a `--tuned` of another checkpoint.
     """
     tuned = None if args.tuned is None else read_tuned(args)
-    if tuned is None and (config.tuned.checkpoint_sha256 and args.conf_file is not None):
-        path = escape_name(args.conf_file)
-        print(f"{path}: what was tuned for a checkpoint is not used; --tuned {path} uses it")
     return ChosenDecoding(
         role=args.model or (tuned.network if tuned else "") or ROLES[0],
         threshold=_threshold(args, config, tuned),
         rules=_rules(args, config),
         tuned=tuned,
-        decoder=_decoder(args),
+        decoder={**_configured(args, config, tuned), **_decoder(args)},
         calibrated=None if args.confidence is None else args.confidence == "calibrated",
     )
 
@@ -125,6 +124,25 @@ def _rules(args: argparse.Namespace, config: RecipeConfig) -> EventRules:
     else:
         values["merged_classes"] = parse_merged_classes(args.merge_classes)
     return EventRules(**values)
+
+
+def _configured(
+    args: argparse.Namespace, config: RecipeConfig, tuned: TunedValues | None
+) -> dict[str, Any]:
+    """The decoder of `--conf_file`, if it is not the default one; as in a test, a line tells it."""
+    if tuned is not None or args.conf_file is None:
+        return {}
+    shown = escape_name(args.conf_file)
+    if config.tuned.checkpoint_sha256:
+        print(
+            f"{shown}: its decoder, median filters and calibration are not used; --tuned {shown} "
+            "uses what was tuned for a checkpoint"
+        )
+        return {}
+    if config.decoder == DecoderConfig():
+        return {}
+    print(f"{shown}: events are decoded by {config.decoder.kind}, as this configuration says")
+    return config.decoder.model_dump()
 
 
 def _decoder(args: argparse.Namespace) -> dict[str, Any]:

@@ -103,7 +103,20 @@ def test_tuned_values_given_as_a_configuration_are_named(checkpoint, best, capsy
     found = chosen(checkpoint, conf=str(best))
     assert found.tuned is None and found.decoder == {}
     told = capsys.readouterr().out
-    assert f"what was tuned for a checkpoint is not used; --tuned {best} uses it" in told
+    assert f"calibration are not used; --tuned {best} uses what was tuned for a checkpoint" in told
+
+
+def test_the_decoder_of_a_configuration_is_told(checkpoint, best, tmp_path, capsys):
+    tree = load_config(CONF).dump()
+    tree["decoder"] |= {"kind": "boxes", "merge_rel": 3.0}
+    path = tmp_path / "bôxes.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    found = chosen(checkpoint, "--set", "decoder.merge_abs=0.2", conf=str(path)).decoder
+    assert (found["kind"], found["merge_rel"], found["merge_abs"]) == ("boxes", 3.0, 0.2)
+    told = capsys.readouterr().out
+    assert "bôxes.yaml: events are decoded by boxes, as this configuration says" in told
+    assert chosen(checkpoint, "--tuned", best, conf=str(path)).decoder == {}
+    assert chosen(checkpoint, "--decoder", "median", conf=str(path)).decoder["kind"] == "median"
 
 
 def test_tuned_files_that_cannot_be_used(checkpoint, best, tmp_path):
