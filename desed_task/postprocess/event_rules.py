@@ -149,7 +149,7 @@ class EventRules:
         """Names of all classes and merged ones, (class,) where each class's events go; problems."""
         key, problems, home = "merged_classes", [], dict[str, str]()
         for name, members in self.merged_classes.items():
-            if not name.strip() or not name.isprintable():
+            if not (isinstance(name, str) and name.strip() and name.isprintable()):
                 problems.append(f"{key}: {name!r} is not a name; give one of printable characters")
             elif name in labels:
                 problems.append(f"{key}: {name!r} is the name of a class; give another one")
