@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 
@@ -27,7 +28,7 @@ from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.predict import outputs
 from local.predict import predict_all as searching
-from local.predict.decoding.settings import settings_in_words
+from local.predict.decoding.settings import settings_in_words, tuned_lines
 from local.predict.outputs import FORMATS
 from local.predict.predict_all import Output, detect_recordings, predict_all
 from local.predict.recordings import Recording, find_recordings
@@ -163,6 +164,22 @@ def test_settings_name_what_was_chosen_only(detector, tmp_path):
     assert set(chosen) == set(plain) | more
     assert chosen["confidence"].startswith("calibrated (isotonic); mean score for Alarm")
     assert all(type(value) is str for value in chosen.values())
+    told = tuned_lines(other, tuned, {"Dog": 0.3})
+    assert told == (
+        "tuned values: best.yaml (decoder boxes; confidence is calibrated, isotonic, for 1 of 27 "
+        "classes and the mean score for the others)"
+    )
+    fitted = replace(tuned, calibration=replace(calibration, thresholds={"Dog": 0.4}))
+    again = SoundEventDetector(build_detector(spec, tensors(spec), "small"), tuned=fitted)
+    assert tuned_lines(again, fitted, {"Dog": 0.4}) == told
+    assert tuned_lines(again, fitted, 0.4) == told
+    assert "the calibration of 1 class (Dog) was fitted at another" in tuned_lines(
+        again, fitted, 0.5
+    )
+    without = SoundEventDetector(
+        build_detector(spec, tensors(spec), "small"), tuned=tuned, calibrated=False
+    )
+    assert tuned_lines(without, tuned, 0.5).endswith("boxes; confidence is the mean score)")
 
 
 def test_an_rttm_has_ten_fields_whatever_the_names(detector, recordings, tmp_path):
