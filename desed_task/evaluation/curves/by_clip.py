@@ -26,6 +26,8 @@ from desed_task.evaluation.weighted_metrics import CountDeltas, WeightedPsds
 # How many more clips with a false detection a class must have where thresholds are left out than
 # fit into the curve, so that few resamples need all thresholds.
 MARGIN = 1.3
+# As many false positives are kept, as multiples of that: few at first, all at last.
+MOST_FALSE = (1.5, 1.7, np.inf)
 
 
 def precision_by_clip(
@@ -80,18 +82,13 @@ def unions_by_clip(
 
     @cache
     def whole(member: int) -> list[WeightedPsds]:
-        return [one.psds for one in _partial(members[member](), truth, duration_s, specs, np.inf)]
+        scores = members[member]()
+        return [one.psds for one in _partial(scores, truth, duration_s, specs, [np.inf])]
 
     hours = float(duration_s.sum()) / SECONDS_PER_HOUR
     limit = MARGIN * max(spec.max_efpr for spec in specs) * hours
-    found = []
-    for member in members:
-        scores = member()
-        for factor in (1.5, 1.7, 2.0, 4.0, np.inf):
-            partial = _partial(scores, truth, duration_s, specs, factor * limit)
-            if all((one.detected.sum(axis=1) > limit).all() for one in partial):
-                break
-        found.append(partial)
+    steps = [factor * limit for factor in MOST_FALSE]
+    found = [_partial(member(), truth, duration_s, specs, steps, limit) for member in members]
 
     def whole_of(spec: int) -> Callable[[int], WeightedPsds]:
         return lambda member: whole(member)[spec]
@@ -107,23 +104,44 @@ def _partial(
     truth: Detections,
     duration_s: Floats,
     specs: Sequence[PsdsSpec],
-    most_false: float,
+    most_false: Sequence[float],
+    limit: float = np.inf,
 ) -> list[PartialPsds]:
-    """The PSDS of one decoder, without low thresholds of more false positives than that."""
+    """The PSDS of one decoder, without low thresholds of many false positives.
+
+    Args:
+        scores: see `exact_psds_by_clip`.
+        truth: see `exact_psds_by_clip`.
+        duration_s: see `exact_psds_by_clip`.
+        specs: parameters.
+        most_false: false positives that are kept, rising; the last is infinite.
+        limit: each class keeps the fewest with which more clips than that have one.
+    """
     n_clips, n_classes = len(duration_s), len(scores.vocabulary)
     specs = [spec.of_classes(n_classes) for spec in specs]
     there = duration_s > 0
-    classes: list[list[CountDeltas]] = [[] for _ in specs]
-    detected = np.zeros((n_classes, n_clips))
-    for label, changes in enumerate(class_changes(scores, truth, specs, most_false)):
-        detected[label] = _clips_detected(changes[0], truth, label, there)
-        for of_spec, spec, one in zip(classes, specs, changes, strict=True):
-            n_kinds = 2 + (n_classes if spec.alpha_ct else 0)
-            of_spec.append(count_changes(one, n_kinds, n_clips, there))
+    classes: list[list[CountDeltas | None]] = [[None] * n_classes for _ in specs]
+    detected, complete = np.zeros((n_classes, n_clips)), np.zeros(n_classes, dtype=bool)
+    for most in most_false:
+        for label, changes in enumerate(class_changes(scores, truth, specs, most)):
+            if classes[0][label] is not None:
+                continue
+            detected[label] = _clips_detected(changes[0], truth, label, there)
+            complete[label] = np.isinf(most)
+            if detected[label].sum() <= limit and not complete[label]:
+                continue
+            for of_spec, spec, one in zip(classes, specs, changes, strict=True):
+                n_kinds = 2 + (n_classes if spec.alpha_ct else 0)
+                of_spec[label] = count_changes(one, n_kinds, n_clips, there)
+        if all(one is not None for one in classes[0]):
+            break
     sums = truth_sums(truth, (n_clips, n_classes))
-    complete = bool(np.isinf(most_false))
     return [
-        PartialPsds(WeightedPsds(of_spec, *sums, duration_s, spec), detected, complete)
+        PartialPsds(
+            WeightedPsds([one for one in of_spec if one is not None], *sums, duration_s, spec),
+            detected,
+            complete,
+        )
         for of_spec, spec in zip(classes, specs, strict=True)
     ]
 
