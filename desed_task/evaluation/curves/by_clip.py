@@ -26,8 +26,6 @@ from desed_task.evaluation.weighted_metrics import CountDeltas, WeightedPsds
 # How many more clips with a false detection a class must have where thresholds are left out than
 # fit into the curve, so that few resamples need all thresholds.
 MARGIN = 1.3
-# As many false positives are kept, as multiples of that: few at first, all at last.
-MOST_FALSE = (1.5, 1.7, np.inf)
 
 
 def precision_by_clip(
@@ -82,13 +80,11 @@ def unions_by_clip(
 
     @cache
     def whole(member: int) -> list[WeightedPsds]:
-        scores = members[member]()
-        return [one.psds for one in _partial(scores, truth, duration_s, specs, [np.inf])]
+        return [one.psds for one in _partial(members[member](), truth, duration_s, specs, np.inf)]
 
     hours = float(duration_s.sum()) / SECONDS_PER_HOUR
     limit = MARGIN * max(spec.max_efpr for spec in specs) * hours
-    steps = [factor * limit for factor in MOST_FALSE]
-    found = [_partial(member(), truth, duration_s, specs, steps, limit) for member in members]
+    found = [_partial(member(), truth, duration_s, specs, limit) for member in members]
 
     def whole_of(spec: int) -> Callable[[int], WeightedPsds]:
         return lambda member: whole(member)[spec]
@@ -104,51 +100,35 @@ def _partial(
     truth: Detections,
     duration_s: Floats,
     specs: Sequence[PsdsSpec],
-    most_false: Sequence[float],
-    limit: float = np.inf,
+    most_clips: float,
 ) -> list[PartialPsds]:
-    """The PSDS of one decoder, without low thresholds of many false positives.
-
-    Args:
-        scores: see `exact_psds_by_clip`.
-        truth: see `exact_psds_by_clip`.
-        duration_s: see `exact_psds_by_clip`.
-        specs: parameters.
-        most_false: false positives that are kept, rising; the last is infinite.
-        limit: each class keeps the fewest with which more clips than that have one.
+    """The PSDS of one decoder, without low thresholds at which more clips than that have a false
+    positive; the other arguments are those of `unions_by_clip`.
     """
     n_clips, n_classes = len(duration_s), len(scores.vocabulary)
     specs = [spec.of_classes(n_classes) for spec in specs]
     there = duration_s > 0
-    classes: list[list[CountDeltas | None]] = [[None] * n_classes for _ in specs]
-    detected, complete = np.zeros((n_classes, n_clips)), np.zeros(n_classes, dtype=bool)
-    for most in most_false:
-        for label, changes in enumerate(class_changes(scores, truth, specs, most)):
-            if classes[0][label] is not None:
-                continue
-            detected[label] = _clips_detected(changes[0], truth, label, there)
-            complete[label] = np.isinf(most)
-            if detected[label].sum() <= limit and not complete[label]:
-                continue
-            for of_spec, spec, one in zip(classes, specs, changes, strict=True):
-                n_kinds = 2 + (n_classes if spec.alpha_ct else 0)
-                of_spec[label] = count_changes(one, n_kinds, n_clips, there)
-        if all(one is not None for one in classes[0]):
-            break
+    classes: list[list[CountDeltas]] = [[] for _ in specs]
+    detected = np.zeros((n_classes, n_clips))
+    complete = np.zeros(n_classes, dtype=bool)
+    found = class_changes(scores, truth, specs, most_clips, by_clip=True)
+    for label, changes in enumerate(found):
+        false = _clips_detected(changes[0], truth, label, n_clips)
+        complete[label] = false.sum() <= most_clips
+        detected[label] = np.where(there, false, 0.0)
+        for of_spec, spec, one in zip(classes, specs, changes, strict=True):
+            n_kinds = 2 + (n_classes if spec.alpha_ct else 0)
+            of_spec.append(count_changes(one, n_kinds, n_clips, there))
     sums = truth_sums(truth, (n_clips, n_classes))
     return [
-        PartialPsds(
-            WeightedPsds([one for one in of_spec if one is not None], *sums, duration_s, spec),
-            detected,
-            complete,
-        )
+        PartialPsds(WeightedPsds(of_spec, *sums, duration_s, spec), detected, complete)
         for of_spec, spec in zip(classes, specs, strict=True)
     ]
 
 
-def _clips_detected(changes: Changes, truth: Detections, label: int, there: np.ndarray) -> Floats:
+def _clips_detected(changes: Changes, truth: Detections, label: int, n_clips: int) -> Floats:
     """(clip,) 1 for those with a detection but no event of the class."""
-    found = np.zeros(len(there))
+    found = np.zeros(n_clips)
     found[changes.clip[changes.kind == FALSE]] = 1.0
     found[truth.clip_index[truth.label_index == label]] = 0.0
-    return np.where(there, found, 0.0)
+    return found
