@@ -113,7 +113,9 @@ function showExports(page) {
   const told = changed.length
     ? `${countOf(changed.length, "threshold")} corrected: ${changed.join(", ")}.`
     : "No threshold is corrected: the events are those of the command.";
-  element("corrected").textContent = told;
+  const low = labels.filter((_, c) => page.data.low[c] !== null && page.data.low[c] > page.thresholds[c]);
+  const also = ` The lower thresholds of hysteresis of ${low.join(", ")} must be lowered as well.`;
+  element("corrected").textContent = told + (low.length ? also : "");
   element("flag").value =
     thresholdFlag(labels, page.thresholds) ||
     "A class has a comma or an equals sign in its name, which the flag cannot take: use the YAML.";

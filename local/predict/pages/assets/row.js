@@ -11,7 +11,7 @@ class Row {
     this.element.className = "row class";
     this.element.dataset.label = label;
     this.name = add(this.element, "div", "name");
-    label.split(/(?<=_)/).forEach((part, k) => this.name.append(...(k ? [add(this.name, "wbr", ""), part] : [part])));
+    this.name.append(...breakable(label));
     this.count = add(this.name, "span", "count");
     this.home = c === null ? undefined : page.data.merged.find((one) => one.members.includes(c));
     if (this.home) add(this.name, "span", "members").textContent = "in " + this.home.label;
