@@ -129,7 +129,7 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
     figures.save_figure(figure, path)
 
 
-def write_page(path: Path, prediction: Prediction) -> None:
+def write_html(path: Path, prediction: Prediction) -> None:
     """Write the page of `local.predict.pages`."""
     assert prediction.page is not None
     prediction.page.write(path, prediction.found, prediction.limits, prediction.made_by)
@@ -150,7 +150,7 @@ _WRITERS = {
     "rttm": write_rttm,
     "scores": write_score_table,
     "npz": write_score_arrays,
-    "html": write_page,
+    "html": write_html,
 }
 FORMATS = {name: Format(ending, _WRITERS[name]) for name, ending in ENDINGS.items()}
 DEFAULT_FORMATS = ("tsv", "json", "txt", "png")

@@ -154,8 +154,8 @@ def predict_all(
         share.state.finish(summary.failed)
     print(f"{summary.table()}\nresults: {escape_name(output.folder)}")
     for name in of_all if summary.n_done + summary.n_skipped else ():
-        what = "events" if name == TABLE_FILE else "pages"
-        print(f"{what} of all recordings: {escape_name(output.folder / name)}")
+        what = "events of all recordings" if name == TABLE_FILE else "pages of all recordings"
+        print(f"{what}: {escape_name(output.folder / name)}")
     faults = [*found.faults, *summary.faults]
     if faults:
         # All of them, as nothing else tells which recordings have no results.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from desed_task.inference.detector import SoundEvent
 from local.predict.mel_image import MelImage
-from local.predict.pages.sound import NO_SOUND, Sound
+from local.predict.pages.sound import NO_SOUND, PageSound
 
 # Columns of a page's spectrogram before it is averaged, which must do for an enlarged hour.
 MEL_COLUMNS = 8000
@@ -84,7 +84,7 @@ class PageContent:
     thresholds: Mapping[str, float]
     events: Sequence[SoundEvent]
     mel: MelImage
-    sound: Sound = NO_SOUND
+    sound: PageSound = NO_SOUND
     boxes: Sequence[SoundEvent] | None = None
     rules: PageRules = field(default_factory=PageRules)
     truth: PageTruth | None = None

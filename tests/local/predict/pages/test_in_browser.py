@@ -25,7 +25,7 @@ from local.predict.mel_image import MelImage
 from local.predict.outputs import Prediction, write_events, write_labels
 from local.predict.pages.content import MEL_COLUMNS, PageContent, PageRules, PageTruth
 from local.predict.pages.page import write_page
-from local.predict.pages.sound import Sound, sound_of
+from local.predict.pages.sound import PageSound, sound_of
 from local.predict.predict_all import Output, predict_all
 from local.predict.recordings import find_recordings
 from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
@@ -602,7 +602,7 @@ def test_an_hour_is_drawn_and_stays_whole(tab, tmp_path):
     scores = np.full((n, 4), 0.05, dtype=np.float32)
     scores[30000, 0] = 0.97  # one frame
     scores[:, 1] = draw.random(n)
-    write_page(tmp_path / PAGE, content_of(scores, 3600.0, sound=Sound(note="No sound here.")))
+    write_page(tmp_path / PAGE, content_of(scores, 3600.0, sound=PageSound(note="No sound here.")))
     tab.open(address(tmp_path / PAGE))
     assert tab.text("#note") == "No sound here." and not tab.find("#play").is_enabled()
     found = events_above(
