@@ -74,6 +74,7 @@ class RecordingPage:
             events=found.events,
             mel=self._mel,
             sound=sound_of(self._recording, path, embedded_mb=self._embedded_mb, copy=self._copy),
+            boxes=found.boxes or None,
             rules=self._rules,
             facts=facts,
         )
