@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 import soundfile as sf
+import yaml
 
 from desed_task.checkpoints.spec import build_detector
 from desed_task.file_names import escape_name
@@ -20,6 +23,7 @@ from desed_task.inference.detector import (
     SoundEventDetector,
     events_above,
 )
+from desed_task.postprocess.decoders import DecoderSettings
 from local.cli.arguments import parse_threshold
 from local.predict.mel_image import MelImage
 from local.predict.outputs import Prediction, write_events, write_labels
@@ -157,8 +161,6 @@ def test_moved_thresholds_change_events_as_in_python(tab, detector, limits, pred
         "thresholdYaml(thePage.data.labels, thePage.thresholds)]"
     )
     given = parse_threshold(flag.removeprefix('--threshold "').removesuffix('"'))
-    import yaml
-
     assert given == yaml.safe_load(yaml_text)["predict"]["threshold"] == moved
     recording = predicted.parent / "in" / "plain.wav"
     samples, rate = sf.read(recording)
@@ -175,6 +177,29 @@ def test_moved_thresholds_change_events_as_in_python(tab, detector, limits, pred
     tab.drawn()
     assert exported(tab)[0] == (predicted / "plain.tsv").read_bytes()
     assert tab.text("#about") == before
+
+
+def test_events_of_a_decoder_of_boxes_are_those_of_the_command(tab, tmp_path):
+    spec = small_spec(use_embeddings=False)
+    settings = DecoderSettings(kind="boxes", step_filter_s=0.128, merge_abs=0.0, merge_rel=None)
+    spec = replace(spec, decoder=settings.to_plain())
+    detector = SoundEventDetector(build_detector(spec, tensors(spec), "small"))
+    path = tmp_path / "in" / "a.wav"
+    path.parent.mkdir()
+    sf.write(path, 0.1 * np.random.default_rng(0).normal(size=3 * RATE), RATE)
+    middle = {}
+    for box in detector.detect(*sf.read(path)).boxes:
+        middle.setdefault(box.label, []).append(box.confidence)
+    limits = {label: float(np.median(values)) for label, values in middle.items()}
+    output = Output(tmp_path / "out", ("tsv", "txt", "html"), False, {})
+    assert predict_all(detector, find_recordings([path]), output, threshold=limits) == 0
+    tab.open(address(tmp_path / "out" / "a.html"))
+    files = [(tmp_path / "out" / f"a.{kind}").read_bytes() for kind in ("tsv", "txt")]
+    assert list(exported(tab)) == files and files[0].count(b"\n") > 20
+    lower = {**limits, "Dog": 0.0}
+    tab.js("thePage.setThreshold(thePage.data.labels.indexOf('Dog'), 0)")
+    events = detector.detect(*sf.read(path), threshold=lower).events
+    assert tab.js("return thePage.events.length") == len(events)
 
 
 def test_the_index_leads_to_pages_sorts_and_filters(tab, predicted):
@@ -566,8 +591,6 @@ def test_numbers_are_written_as_python_writes_them(clip):
         program = f"return arguments[0].map((x) => fixed(x, {digits}))"
         assert clip.js(program, numbers) == [f"{x:.{digits}f}" for x in numbers]
     texts = clip.js("return arguments[0].map(numeral)", [*numbers, 1e-7, 1.5e-8])
-    import yaml
-
     read = [yaml.safe_load(text) for text in texts]
     assert read == [*numbers, 1e-7, 1.5e-8] == [float(text) for text in texts]
 
@@ -578,16 +601,12 @@ def test_texts_are_sorted_as_python_sorts_them(clip):
 
 
 def test_thresholds_of_labels_with_separators_are_given_as_yaml(clip):
-    import yaml
-
     labels = ["a, b", "c=d", "it's", '$x "y"', "- :#"]
     values = [0.1, 0.2, 0.3, 0.4, 0.5]
     assert clip.js("return thresholdFlag(arguments[0], arguments[1])", labels, values) is None
     text = clip.js("return thresholdYaml(arguments[0], arguments[1])", labels, values)
     assert yaml.safe_load(text)["predict"]["threshold"] == dict(zip(labels, values, strict=True))
     flag = clip.js("return thresholdFlag(arguments[0], arguments[1])", labels[2:], values[2:])
-    import shlex
-
     (_, value) = shlex.split(flag)
     assert parse_threshold(value) == dict(zip(labels[2:], values[2:], strict=True))
 
@@ -629,8 +648,6 @@ def test_an_hour_is_drawn_and_stays_whole(tab, tmp_path):
 
 
 def test_what_does_not_fit_the_rule_of_frames_is_kept_too(tab, tmp_path):
-    from dataclasses import replace
-
     content = content_of(np.stack([blocks((3, 6))], axis=1))
     boundaries_s = content.boundaries_s.copy()
     boundaries_s[4:] += 1e-9
