@@ -73,7 +73,8 @@ def predict(args: argparse.Namespace) -> int:
     args.threads.begin()
     made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
     output = Output(args.output_dir, args.formats, args.skip_existing, made_by, args.overwrite)
-    output = output._replace(embedded_mb=args.embed_mb)
+    if args.embed_mb is not None:
+        output = output._replace(embedded_mb=args.embed_mb)
     threshold = config.predict.threshold if threshold is None else threshold
     return predict_all(detector, share.found, output, threshold=threshold, share=share)
 

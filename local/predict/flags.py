@@ -50,10 +50,9 @@ def parse_predict_args(
     add(
         "--embed_mb",
         type=arguments.non_negative_mb,
-        default=EMBEDDED_MB,
         metavar="MB",
         help="html: size up to which the sound of a recording is a part of its page; larger ones "
-        "are linked (default: %(default)g)",
+        f"are linked (default: {EMBEDDED_MB:g})",
     )
     told = "the configuration's pretrained.beats_checkpoint (default: the checkpoint's, if found)"
     arguments.add_weights(parser, told, default=None)
@@ -109,6 +108,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
                 "--export": "--export exports a network; leave out --shard",
             }[only[0]]
         )
+    if args.embed_mb is not None and not only and "html" not in args.formats:
+        parser.error("--embed_mb is about the sound of pages; add html to --formats")
     if not (args.recordings or args.export or args.merge):
         parser.error(
             "give the recordings to list" if args.list else "give recordings, or --export onnx"

@@ -34,7 +34,7 @@ from local.processes.world import world_here
 # Flags of a command that computes, which a job script may give all the same.
 _OF_COMPUTING = (
     *("checkpoint", "conf_file", "threshold", "pretrained_model"),
-    *("gpus", "devices", "num_nodes", "batch_size", "skip_existing"),
+    *("gpus", "devices", "num_nodes", "batch_size", "skip_existing", "embed_mb"),
 )
 NO_RESULTS = "Recordings without results:"
 _WRITERS: dict[str, TableWriter] = {"tsv": tsv_table, "parquet": parquet_table}

@@ -62,8 +62,9 @@ function wheeled(page, wheel) {
     page.zoom(wheel.deltaY > 0 ? 1.25 : 0.8, start + Math.min(Math.max(part, 0), 1) * long);
     return;
   }
-  const sideways = wheel.shiftKey && !wheel.deltaX ? wheel.deltaY : wheel.deltaX;
-  if (!sideways || Math.abs(wheel.deltaX) < Math.abs(wheel.deltaY) === !wheel.shiftKey) return;
+  const isSideways = wheel.shiftKey || Math.abs(wheel.deltaX) > Math.abs(wheel.deltaY);
+  const sideways = isSideways ? wheel.deltaX || wheel.deltaY : 0;
+  if (!sideways) return; // the page scrolls
   wheel.preventDefault();
   const moved = (sideways / plot.clientWidth) * long;
   page.setView(start + moved, end + moved);

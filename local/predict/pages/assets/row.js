@@ -37,12 +37,12 @@ class Row {
     const { c, page } = this;
     const input = (type, step) => {
       const one = add(this.control, "input", "");
-      Object.assign(one, { type, min: "0", max: "0.999", step });
+      Object.assign(one, { type, min: "0", max: "0.99", step });
       one.setAttribute("aria-label", `Threshold of ${this.label}`);
       return one;
     };
     this.slider = input("range", "any");
-    this.number = input("number", "any");
+    this.number = input("number", "0.01"); // of its arrows; any other number will do
     this.back = add(this.control, "button", "");
     this.back.textContent = "↺";
     this.back.title = `back to ${numeral(page.data.thresholds[c])}`;

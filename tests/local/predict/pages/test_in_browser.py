@@ -428,6 +428,32 @@ def test_dark_and_light(clip):
         clip.wait(lambda value=value: (clip.js(background) == light) == (value == "light"))
 
 
+def test_a_slider_ends_below_1_and_the_wheel_moves_and_zooms(clip):
+    slider = clip.find("[data-label=Dog] input[type=range]")
+    clip.js("arguments[0].value = 5; arguments[0].dispatchEvent(new Event('input'))", slider)
+    clip.drawn()
+    assert clip.js("return thePage.thresholds[0]") == 0.99
+    assert clip.text("#status") == "Dog: 0 events"
+    wheel = (
+        "document.querySelector('#spectrogram').dispatchEvent(new WheelEvent('wheel', "
+        "{bubbles: true, cancelable: true, clientX: arguments[0], ...arguments[1]})); "
+        "return [thePage.view.start, thePage.view.end]"
+    )
+    rectangle = clip.find("#spectrogram").rect
+    middle = rectangle["x"] + rectangle["width"] / 2
+    start, end = clip.js(wheel, middle, {"deltaY": -100, "ctrlKey": True})
+    assert (start, end) == (pytest.approx(1, abs=0.02), pytest.approx(9, abs=0.02))
+    assert clip.js(wheel, middle, {"deltaY": 50}) == [start, end]
+    for move in (
+        {"deltaX": 50},
+        {"deltaX": 50, "shiftKey": True},
+        {"deltaY": 50, "shiftKey": True},
+    ):
+        before, start = start, clip.js(wheel, middle, move)[0]
+        assert start > before
+    assert clip.js("return thePage.view.end") <= 10
+
+
 def test_annotated_events_and_what_is_made_of_them(tab, tmp_path):
     scores = np.stack([blocks((0, 10), (20, 30)), blocks()], axis=1)
     truth = PageTruth(
