@@ -111,7 +111,8 @@ def test_two_processes_write_the_files_of_one_even_if_one_was_killed(archive):
     assert process.returncode == 137, told
     assert "error: process 2 of 2 was ended by SIGKILL" in told and "Traceback" not in told
     assert "run the same command again with --skip_existing to resume" in told
-    before = files(out)
+    # A killed process may leave a hidden part of a file, which the next one removes.
+    before = {name: content for name, content in files(out).items() if ".tmp" not in name}
     assert before and not {"events.tsv", "index.html"} & set(before)
     assert before.items() <= files(folder / "one").items()
 
