@@ -21,9 +21,10 @@ from desed_task.inference.detector import (
     DetectionResult,
     SoundEvent,
     SoundEventDetector,
-    events_above,
 )
+from desed_task.postprocess.calibration import Calibration, IsotonicCurve
 from desed_task.postprocess.decoders import DecoderSettings
+from desed_task.postprocess.event_rules import EventRules
 from local.cli.arguments import parse_threshold
 from local.predict.mel_image import MelImage
 from local.predict.outputs import Prediction, write_events, write_labels
@@ -202,6 +203,42 @@ def test_events_of_a_decoder_of_boxes_are_those_of_the_command(tab, tmp_path):
     assert tab.js("return thePage.events.length") == len(events)
 
 
+def test_rules_and_calibration_of_the_command_hold_on_the_page(tab, limits, tmp_path):
+    spec = small_spec(use_embeddings=False)
+    curve = IsotonicCurve((0.1, 0.5, 0.9), (0.05, 0.3, 0.95))
+    n_events = {"Dog": 60, "Cat": 3, "Speech": 70}
+    calibration = Calibration(
+        "isotonic", {"Dog": curve}, IsotonicCurve((0.2, 0.8), (0.1, 0.7)), n_events
+    )
+    detector = SoundEventDetector(build_detector(spec, tensors(spec), "small"))
+    chosen = replace(detector.post_processing, calibration=calibration)
+    detector.post_processing = chosen
+    path = tmp_path / "in" / "a.wav"
+    path.parent.mkdir()
+    sf.write(path, 0.1 * np.random.default_rng(1).normal(size=5 * RATE), RATE)
+    rules = EventRules(
+        low_threshold={"Dog": limits["Dog"], "car": limits["car"] - 0.05},
+        min_duration_s={"Speech": 0.128, "Dishes": 0.192},
+        merge_gap_s=0.1,
+        merged_classes={"any alarm, or <cat>": ["Alarm_bell_ringing", "Cat", "Dog"]},
+    )
+    output = Output(tmp_path / "out", ("tsv", "txt", "html"), False, {})
+    found = find_recordings([path])
+    assert predict_all(detector, found, output, threshold=limits, rules=rules) == 0
+    tab.open(address(tmp_path / "out" / "a.html"))
+    files = [(tmp_path / "out" / f"a.{kind}").read_bytes() for kind in ("tsv", "txt")]
+    assert list(exported(tab)) == files and files[0].count(b"\n") > 20
+    assert b"any alarm, or <cat>" in files[0] and b"\tDog\t" not in files[0]
+    # A lower threshold that was without effect has one when the upper one is raised.
+    moved = {**limits, "Dog": limits["Dog"] + 0.02, "car": limits["car"] + 0.03}
+    for label in ("Dog", "car"):
+        number = f"thePage.data.labels.indexOf('{label}')"
+        tab.js(f"thePage.setThreshold({number}, {moved[label]!r})")
+    events = detector.detect(*sf.read(path), threshold=moved, rules=rules).events
+    page = tab.js("return thePage.events.map((e) => [e.onset, e.offset, e.label, e.confidence])")
+    assert [tuple(one) for one in page] == [tuple(one) for one in events]
+
+
 def test_the_index_leads_to_pages_sorts_and_filters(tab, predicted):
     tab.open(address(predicted / "index.html"))
     names = "return [...document.querySelectorAll('tbody a')].map((a) => a.textContent)"
@@ -259,7 +296,7 @@ def content_of(scores, duration_s=None, *, thresholds=None, **others) -> PageCon
     boundaries_s = np.minimum(np.arange(len(scores) + 1) * 4 / 62.5, duration_s)
     labels = LABELS[: scores.shape[1]]
     limits = thresholds or dict.fromkeys(labels, 0.5)
-    events = events_above(scores, boundaries_s, labels, np.array([limits[x] for x in labels]))
+    events = EventRules().of_classes(labels, limits).events_of_scores(scores, boundaries_s).events
     return PageContent(
         "made up.wav",
         duration_s,
@@ -650,9 +687,8 @@ def test_an_hour_is_drawn_and_stays_whole(tab, tmp_path):
     write_page(tmp_path / PAGE, content_of(scores, 3600.0, sound=PageSound(note="No sound here.")))
     tab.open(address(tmp_path / PAGE))
     assert tab.text("#note") == "No sound here." and not tab.find("#play").is_enabled()
-    found = events_above(
-        scores, np.minimum(np.arange(n + 1) * 4 / 62.5, 3600), LABELS, np.full(4, 0.5)
-    )
+    boundaries_s = np.minimum(np.arange(n + 1) * 4 / 62.5, 3600)
+    found = EventRules().of_classes(LABELS).events_of_scores(scores, boundaries_s).events
     labels, seconds = tab.js(
         "return [thePage.events.map((e) => e.label), thePage.events.map((e) => e.onset)]"
     )
