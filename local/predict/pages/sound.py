@@ -13,6 +13,8 @@ import soundfile as sf
 from numpy.typing import NDArray
 
 from desed_task.audio.streaming import stream_file
+from desed_task.errors import InputError
+from desed_task.file_names import escape_name
 from local.predict.pages import EMBEDDED_MB
 from local.predict.pages.urls import addresses
 
@@ -118,7 +120,7 @@ def sound_of(
 
     Up to `embedded_mb` the recording becomes a part of the page: as it is if browsers play it, else
     a copy. Above, the page links it, by a relative address and, where that leads nowhere, by the
-    absolute one.
+    absolute one. So it does with a recording that is not there any more, of which it then tells.
 
     Args:
         recording: the recording.
@@ -130,15 +132,18 @@ def sound_of(
     most_bytes = embedded_mb * 1e6
     type_ = played_type(recording)
     urls = addresses(recording, page)
-    if type_ is not None:
-        if recording.stat().st_size <= most_bytes:
-            return PageSound(type_, recording.read_bytes())
-        return PageSound(type_, urls=urls)
-    if copy is None:
-        copy = SoundCopy(rate_hz, most_bytes)
-        for _ in copy.watch(stream_file(recording, rate_hz)):
-            pass
-    kind = recording.suffix.lstrip(".").upper() or "this format"
+    try:
+        if type_ is not None:
+            if recording.stat().st_size <= most_bytes:
+                return PageSound(type_, recording.read_bytes())
+            return PageSound(type_, urls=urls)
+        if copy is None:
+            copy = SoundCopy(rate_hz, most_bytes)
+            for _ in copy.watch(stream_file(recording, rate_hz)):
+                pass
+    except (OSError, InputError):
+        return PageSound(urls=urls)
+    kind = escape_name(recording.suffix.lstrip(".").upper()) or "this format"
     if copy.content is not None:
         told = "Sound: a copy of what the network heard (one channel), as not all browsers play "
         return PageSound(COPY_TYPE, copy.content, note=f"{told}the recording itself ({kind}).")

@@ -254,6 +254,11 @@ def test_what_browsers_do_not_play_is_copied_if_it_is_small(tmp_path):
     assert large.note.startswith("Not all browsers play this recording (AIFF)")
 
 
+def test_a_recording_that_is_gone_by_then_is_linked_nevertheless(tmp_path):
+    gone = sound_of(tmp_path / "gone.wav", tmp_path / "p.html")
+    assert gone.embedded is None and gone.urls[0] == "gone.wav"
+
+
 def test_a_copy_that_becomes_too_large_is_not_kept():
     copy = SoundCopy(RATE, 50_000)
     noise = np.random.default_rng(0).normal(size=(50, RATE)).astype(np.float32)
