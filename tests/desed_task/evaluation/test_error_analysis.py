@@ -178,6 +178,14 @@ def test_several_detections_of_one_event_and_one_of_several_events():
     assert verdicts.n_right.tolist() == [1, 1] and verdicts.partner.tolist() == [0, -1]
     verdicts = judge_events(whole, events((0, 0, 5, 8), (0, 0, 0, 3)), 1)
     assert verdicts.partner.tolist() == [-1, 0]
+    for pieces, first in ((((0, 0, 0, 3), (0, 0, 5, 8)), 0), (((0, 0, 5, 8), (0, 0, 0, 3)), 1)):
+        assert judge_events(events(*pieces), whole, 1).partner.tolist() == [first]
+
+
+def test_a_detection_up_to_the_next_event_is_not_one_of_it():
+    truth = events((0, 0, 0, 1), (0, 0, 1 - 1e-9, 2))
+    verdicts = judge_events(events((0, 0, 0, 1)), truth, 1)
+    assert verdicts.n_right.tolist() == [1, 0] and verdicts.detected_as.tolist() == [0, NOTHING]
 
 
 def test_seconds_that_are_labelled_wrongly():

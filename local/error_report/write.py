@@ -1,0 +1,71 @@
+"""Write the error report of a test: index.html, pictures, tables and pages of the worst clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from desed_task.atomic_files import atomic_folder, write_json_atomic, write_text_atomic
+from local.config import RecipeConfig
+from local.corpora import DEVTEST
+from local.error_report.clip_pages import write_clip_pages
+from local.error_report.clip_rolls import plot_clips
+from local.error_report.findings import FoundErrors
+from local.error_report.index_page import CLIPS_PICTURE, PICTURES, index_html
+from local.error_report.pictures import plot_boundaries, plot_classes, plot_confusions
+from local.error_report.tables import as_json, event_rows, format_events
+from local.scoring.figures import save_figure
+from local.scoring.results import INDEX_FILE, error_report_folder
+
+JSON_FILE, EVENTS_FILE = "errors.json", "events.tsv"
+
+
+def write_error_report(
+    run_folder: Path,
+    errors: FoundErrors,
+    files: Mapping[str, Path],
+    config: RecipeConfig,
+    *,
+    checkpoint: str,
+) -> dict[str, Path]:
+    """Write a report, which replaces an earlier one of the same network as a whole.
+
+    Clips whose audio cannot be read have no page, which a warning says.
+
+    Args:
+        run_folder: the run folder.
+        errors: the errors.
+        files: clip -> audio file, of the clips on disk.
+        config: configuration of the test; gives the front end.
+        checkpoint: file name of the tested checkpoint.
+
+    Returns:
+        The pictures of the report: name without suffix -> file.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    target = error_report_folder(run_folder, errors.role)
+    rows, worst = event_rows(errors), errors.worst_clips().tolist()
+    facts = {"test set": DEVTEST.title, "network": errors.role, "checkpoint": checkpoint}
+    drawn = dict(zip(PICTURES, (plot_classes, plot_confusions, plot_boundaries), strict=True))
+    with atomic_folder(target) as folder:
+        pages = write_clip_pages(folder, target, errors, worst, files, config, facts)
+        figures = {name: plot(errors) for name, plot in drawn.items()}
+        if worst:
+            figures[CLIPS_PICTURE] = plot_clips(errors, worst)
+        for name, figure in figures.items():
+            save_figure(figure, folder / name)
+        write_text_atomic(folder / EVENTS_FILE, format_events(errors, rows))
+        run = {"corpus": DEVTEST.name, "checkpoint": checkpoint}
+        write_json_atomic(folder / JSON_FILE, as_json(errors, pages, run))
+        page = index_html(
+            errors,
+            rows,
+            title=f"What goes wrong: {errors.role} on {DEVTEST.title}",
+            facts=facts,
+            pictures={name: (folder / name).read_bytes() for name in figures},
+            pages=pages,
+        )
+        write_text_atomic(folder / INDEX_FILE, page)
+    return {Path(name).stem: target / name for name in figures}
