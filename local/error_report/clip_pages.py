@@ -18,6 +18,7 @@ from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
 from desed_task.inference.detector import SoundEvent
 from local.checkpoints.restore import detector_spec
 from local.config import RecipeConfig
+from local.data.corpus_checks import examples
 from local.error_report.findings import FoundErrors
 from local.predict.mel_image import MelImage
 from local.predict.pages.content import MEL_COLUMNS, PageContent, PageTruth
@@ -72,7 +73,7 @@ def write_clip_pages(
     if lost:
         warnings.warn(
             f"{target}: {count_of(len(lost), 'clip has', 'clips have')} no page in the error "
-            f"report: {', '.join(lost)}",
+            f"report: {examples(lost)}",
             UserWarning,
             stacklevel=2,
         )

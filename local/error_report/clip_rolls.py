@@ -23,6 +23,8 @@ from local.scoring.figures import SCORE_HEIGHT
 MOST_ROWS = 6
 ROW_IN, GAP_IN, BOTTOM_IN = 0.36, 0.6, 0.1
 _LONGEST_TITLE = 60
+# Misses and false alarms, as on the pages of clips.
+WRONG: dict[str, Any] = {"facecolor": "white", "hatch": "//////"}
 
 
 def plot_clips(errors: FoundErrors, clips: list[int]) -> Figure:
@@ -49,8 +51,10 @@ def plot_clips(errors: FoundErrors, clips: list[int]) -> Figure:
         _draw_clip(figure.add_axes(place), errors, clip, rows, n_hidden)
         top_in -= GAP_IN
     keys = [
-        Patch(color=palette.ANNOTATED, label="annotated"),
-        Patch(color=palette.DETECTED, label="detected"),
+        Patch(color=palette.ANNOTATED, label="annotated, hit"),
+        Patch(edgecolor=palette.ANNOTATED, label="missed", **WRONG),
+        Patch(color=palette.DETECTED, label="detected, right"),
+        Patch(edgecolor=palette.DETECTED, label="false alarm", **WRONG),
         Patch(color=palette.SCORE, alpha=0.75, label="score"),
     ]
     figure.legend(handles=keys, loc="lower center", ncols=len(keys), frameon=False)
@@ -69,9 +73,7 @@ def _classes_of(errors: FoundErrors, clip: int) -> tuple[list[int], int]:
     return sorted(most.tolist()), len(there) - len(most)
 
 
-def _draw_clip(
-    axes: Axes, errors: FoundErrors, clip: int, rows: list[int], n_hidden: int
-) -> None:
+def _draw_clip(axes: Axes, errors: FoundErrors, clip: int, rows: list[int], n_hidden: int) -> None:
     """Draw a clip; what has one colour in all its rows is one collection, which is fast."""
     end_s = float(errors.duration_s[clip])
     values, boundaries_s = errors.scores.of(errors.clip_ids[clip])
@@ -84,22 +86,23 @@ def _draw_clip(
     for place, label in zip(places, rows, strict=True):
         heights = place + np.repeat(values[:, label].astype(np.float64), 2) * SCORE_HEIGHT
         scores.append(np.stack([edges_s, [place, *heights, place]], axis=1))
-    _fill(axes, scores, palette.SCORE, alpha=0.75, linewidth=0)
+    _fill(axes, scores, facecolor=palette.SCORE, alpha=0.75, linewidth=0)
     limits = places + errors.thresholds[rows] * SCORE_HEIGHT
     axes.hlines(limits, 0, end_s, palette.THRESHOLD, linewidth=0.7, linestyle=":")
     axes.hlines(places, 0, end_s, "black", linewidth=0.4)
-    for of, (bottom, height), colour in (
-        (errors.found, DETECTED_BAR, palette.DETECTED),
-        (errors.truth, ANNOTATED_BAR, palette.ANNOTATED),
+    for of, right, (bottom, height), colour in (
+        (errors.found, errors.verdicts.right, DETECTED_BAR, palette.DETECTED),
+        (errors.truth, errors.verdicts.hit, ANNOTATED_BAR, palette.ANNOTATED),
     ):
-        bars = [
-            np.array([(on, low), (on, low + height), (off, low + height), (off, low)])
-            for label, on, off in _events_of(of, clip)
-            if label in rows
-            for low in (places[rows.index(label)] + bottom,)
-        ]
-        # The outline keeps short events of a long clip in sight.
-        _fill(axes, bars, colour, edgecolor=colour, linewidth=0.7)
+        for chosen, style in ((right, {"facecolor": colour}), (~right, WRONG)):
+            bars = [
+                np.array([(on, low), (on, low + height), (off, low + height), (off, low)])
+                for label, on, off in _events_of(of.rows(chosen), clip)
+                if label in rows
+                for low in (places[rows.index(label)] + bottom,)
+            ]
+            # The outline keeps short events of a long clip in sight.
+            _fill(axes, bars, edgecolor=colour, linewidth=0.7, **style)
     title = f"{shorten_name(errors.clip_ids[clip], _LONGEST_TITLE)}   {wrong_text(errors, clip)}"
     if n_hidden:
         title += f" ({count_of(n_hidden, 'more class', 'more classes')} not shown)"
@@ -111,8 +114,9 @@ def _draw_clip(
     axes.tick_params(axis="x", labelsize="small")
 
 
-def _fill(axes: Axes, outlines: list[Floats], colour: str, **style: Any) -> None:
-    axes.add_collection(PolyCollection(outlines, facecolor=colour, **style), autolim=False)
+def _fill(axes: Axes, outlines: list[Floats], **style: Any) -> None:
+    if outlines:
+        axes.add_collection(PolyCollection(outlines, **style), autolim=False)
 
 
 def _events_of(of: Detections, clip: int) -> list[tuple[int, float, float]]:

@@ -52,11 +52,13 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p, li { max-width: 62rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .6rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
+th, td { padding: .2rem .5rem; font-size: .9rem; text-align: right;
+  border-bottom: 1px solid #e4e4e4; }
 th { font-weight: 600; vertical-align: bottom; background: #f6f6f6; }
 th.group { text-align: center; border-left: 1px solid #ccc; }
 td.first, th.first { border-left: 1px solid #ccc; }
-th.name, td.name { text-align: left; overflow-wrap: anywhere; }
+th.name, td.name { text-align: left; white-space: nowrap; }
+td.long { text-align: left; overflow-wrap: anywhere; min-width: 17rem; }
 tr.sum td { font-weight: 600; border-top: 2px solid #999; }
 td.none { color: #999; }
 img { max-width: 100%; height: auto; display: block; }
@@ -131,8 +133,9 @@ def summary_lines(errors: FoundErrors) -> list[str]:
         lines.append(f"{count_of(errors.n_unscored, 'listed clip')} without scores: not on disk.")
     without = [row.label for row in class_rows(errors) if not row.events]
     if without:
-        lines.append(f"Classes without a true event, whose detections are all false: "
-                     f"{', '.join(without)}.")
+        lines.append(
+            f"Classes without a true event, whose detections are all false: {', '.join(without)}."
+        )
     return lines
 
 
@@ -143,11 +146,10 @@ def _class_table(errors: FoundErrors) -> str:
         "<tr><th class='name' rowspan='2'>class</th><th rowspan='2'>threshold</th>"
         "<th class='group' colspan='6'>true events</th>"
         "<th class='group' colspan='6'>detections</th>"
-        "<th class='group' colspan='3'>compared hits</th></tr>"
+        "<th class='group' colspan='3'>median errors of hits</th></tr>"
         f"<tr><th class='first'>all</th><th>hits</th><th>recall</th>{causes}"
         f"<th class='first'>all</th><th>right</th><th>precision</th>{causes}"
-        "<th class='first'>number</th><th>median onset error</th>"
-        "<th>median offset error</th></tr>"
+        "<th class='first'>number</th><th>onset</th><th>offset</th></tr>"
     )
     body = [_class_line(row) for row in class_rows(errors)]
     body.append(_class_line(total_row(errors), "sum"))
@@ -231,8 +233,8 @@ def _clip_list(
             address = quote_from_bytes(pages[clip].encode("utf-8", STREAM_ERRORS))
             name = f"<a href='{address}'>{name}</a>"
         lines.append(
-            f"<tr><td class='name'>{name}</td><td class='name'>{_text(wrong_text(errors, clip))}"
-            f"</td><td class='name'>{_text(_what_is_wrong(errors, rows, clip))}</td></tr>"
+            f"<tr><td class='long'>{name}</td><td class='name'>{_text(wrong_text(errors, clip))}"
+            f"</td><td class='long'>{_text(_what_is_wrong(errors, rows, clip))}</td></tr>"
         )
     head = (
         "<tr><th class='name'>clip</th><th class='name'>seconds</th>"

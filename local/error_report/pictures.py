@@ -29,6 +29,7 @@ BAR_IN, HISTOGRAM_IN, CELL_IN = 0.34, 0.46, 0.38
 # Room for labels of classes, of which longer ones are shortened.
 LONGEST_LABEL = 28
 _BAR = 0.72
+NOTHING = "nothing"
 
 
 def plot_classes(errors: FoundErrors) -> Figure:
@@ -99,7 +100,7 @@ def plot_confusions(errors: FoundErrors) -> Figure:
     n_classes = len(labels)
     side_in = CELL_IN * (n_classes + 1)
     # Room for slanted labels below, and at the left of both.
-    under_in = 2.3
+    under_in = 0.35 + 0.055 * max(map(len, [*labels, NOTHING]))
     width_in, height_in = 2 * (side_in + LEFT_IN), side_in + TOP_IN + under_in
     figure = Figure(figsize=(width_in, height_in))
     left, right = (
@@ -128,7 +129,7 @@ def _draw_confusions(axes: Axes, counts: Ints, labels: Sequence[str]) -> None:
     axes.set_yticks(np.arange(len(labels)), labels, fontsize=size)
     axes.set_xticks(
         np.arange(len(labels) + 1),
-        [*labels, "nothing"],
+        [*labels, NOTHING],
         rotation=45,
         ha="right",
         rotation_mode="anchor",

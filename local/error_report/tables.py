@@ -237,8 +237,9 @@ def _by_cause(row: Ints, own: int) -> tuple[int, ...]:
 
 
 def _medians(errors: FoundErrors, chosen: Any) -> tuple[int, float | None, float | None]:
-    onset_s, offset_s = errors_of(errors.onset_error_s, chosen), errors_of(
-        errors.offset_error_s, chosen
+    onset_s, offset_s = (
+        errors_of(errors.onset_error_s, chosen),
+        errors_of(errors.offset_error_s, chosen),
     )
     return len(onset_s), _median(onset_s), _median(offset_s)
 

@@ -2,22 +2,66 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from desed_task.atomic_files import atomic_folder, write_json_atomic, write_text_atomic
+from desed_task.errors import InputError
+from desed_task.evaluation.scores import Scores
+from desed_task.mean_teacher import ROLES
 from local.config import RecipeConfig
 from local.corpora import DEVTEST
+from local.data.truth import Truth
 from local.error_report.clip_pages import write_clip_pages
 from local.error_report.clip_rolls import plot_clips
-from local.error_report.findings import FoundErrors
+from local.error_report.findings import FoundErrors, find_errors
 from local.error_report.index_page import CLIPS_PICTURE, PICTURES, index_html
 from local.error_report.pictures import plot_boundaries, plot_classes, plot_confusions
 from local.error_report.tables import as_json, event_rows, format_events
 from local.scoring.figures import save_figure
-from local.scoring.results import INDEX_FILE, error_report_folder
+from local.scoring.results import INDEX_FILE, TIMELINE_ROLE, error_report_folder
 
 JSON_FILE, EVENTS_FILE = "errors.json", "events.tsv"
+
+
+def report_test(
+    run_folder: Path,
+    scores: Scores,
+    truth: Truth,
+    files: Mapping[str, Path],
+    config: RecipeConfig,
+    *,
+    checkpoint: str,
+) -> dict[str, Path]:
+    """Write the report of a test that has just been made; without one, a warning says why.
+
+    Reports of earlier tests in the folder are removed. Nothing that goes wrong here may lose the
+    test's results.
+
+    Args:
+        run_folder: the run folder.
+        scores: decoded scores of dev-test by the network that reports are of.
+        truth: its truth.
+        files, config, checkpoint: as of `write_error_report`.
+
+    Returns:
+        As `write_error_report`; empty if there is no report.
+    """
+    for role in ROLES:
+        if role != TIMELINE_ROLE:
+            shutil.rmtree(error_report_folder(run_folder, role), ignore_errors=True)
+    try:
+        threshold = config.predict.threshold
+        errors = find_errors(scores, truth, DEVTEST.known, threshold, role=TIMELINE_ROLE)
+        return write_error_report(run_folder, errors, files, config, checkpoint=checkpoint)
+    except Exception as error:
+        folder = error_report_folder(run_folder, TIMELINE_ROLE)
+        shutil.rmtree(folder, ignore_errors=True)
+        reason = error if isinstance(error, InputError | OSError) else repr(error)
+        warnings.warn(f"{folder}: no error report is written: {reason}", stacklevel=2)
+        return {}
 
 
 def write_error_report(

@@ -89,7 +89,9 @@ def test_verdicts_are_those_of_a_plain_computation(seed):
     for one, is_right, label in zip(detected, right, verdicts.lies_in, strict=True):
         assert label == (one[1] if is_right else class_there(one, annotated))
     for one, n_right in zip(annotated, verdicts.n_right, strict=True):
-        assert n_right == sum(other[1] == one[1] and common_s(one, other) > 1e-9 for other in useful)
+        assert n_right == sum(
+            other[1] == one[1] and common_s(one, other) > 1e-9 for other in useful
+        )
     check_partners(verdicts, detected, annotated)
     check_sums(verdicts, found, truth)
 
