@@ -12,14 +12,14 @@ from matplotlib.patches import Patch
 
 from desed_task.errors import count_of
 from desed_task.evaluation.scores import Detections, Floats
-from desed_task.file_names import shorten_name
+from desed_task.file_names import escape_name, shorten_name
 from local.error_report.findings import FoundErrors
 from local.error_report.pictures import LEFT_IN, RIGHT_IN, TOP_IN, WIDTH_IN, shortened
 from local.pictures import palette
 from local.predict.timeline import ANNOTATED_BAR, DETECTED_BAR, MAX_POINTS
 from local.scoring.figures import SCORE_HEIGHT
 
-# Rows of a clip, of which those with most wrong seconds are shown.
+# Rows of a clip.
 MOST_ROWS = 6
 ROW_IN, GAP_IN, BOTTOM_IN = 0.36, 0.6, 0.1
 _LONGEST_TITLE = 60
@@ -62,14 +62,20 @@ def plot_clips(errors: FoundErrors, clips: list[int]) -> Figure:
 
 
 def _classes_of(errors: FoundErrors, clip: int) -> tuple[list[int], int]:
-    """The classes with events in a clip, in their order, and how many more there are."""
-    seconds = np.zeros(len(errors.labels))
-    for of in (errors.truth, errors.found):
-        mine = of.rows(of.clip_index == clip)
-        # Every event counts, also one of no frame.
-        np.add.at(seconds, mine.label_index, mine.offset_s - mine.onset_s + 1e-3)
-    there = np.flatnonzero(seconds)
-    most = there[np.argsort(-seconds[there], kind="stable")][:MOST_ROWS]
+    """The classes with events in a clip, in their order, and how many more there are.
+
+    Shown are those with the longest misses and false alarms, then those with the longest events.
+    """
+    wrong_s, whole_s = np.zeros((2, len(errors.labels)))
+    for of, right in (
+        (errors.truth, errors.verdicts.hit),
+        (errors.found, errors.verdicts.right),
+    ):
+        for seconds, chosen in ((whole_s, right | True), (wrong_s, ~right)):
+            mine = of.rows(chosen & (of.clip_index == clip))
+            np.add.at(seconds, mine.label_index, mine.offset_s - mine.onset_s)
+    there = np.flatnonzero(whole_s)
+    most = there[np.lexsort((-whole_s[there], -wrong_s[there]))][:MOST_ROWS]
     return sorted(most.tolist()), len(there) - len(most)
 
 
@@ -103,7 +109,8 @@ def _draw_clip(axes: Axes, errors: FoundErrors, clip: int, rows: list[int], n_hi
             ]
             # The outline keeps short events of a long clip in sight.
             _fill(axes, bars, edgecolor=colour, linewidth=0.7, **style)
-    title = f"{shorten_name(errors.clip_ids[clip], _LONGEST_TITLE)}   {wrong_text(errors, clip)}"
+    name = shorten_name(escape_name(errors.clip_ids[clip]), _LONGEST_TITLE)
+    title = f"{name}   {wrong_text(errors, clip)}"
     if n_hidden:
         title += f" ({count_of(n_hidden, 'more class', 'more classes')} not shown)"
     axes.set(xlim=(0, end_s), ylim=(0, max(len(rows), 1)))
@@ -129,4 +136,4 @@ def _events_of(of: Detections, clip: int) -> list[tuple[int, float, float]]:
 def wrong_text(errors: FoundErrors, clip: int) -> str:
     """The seconds of a clip that are labelled wrongly."""
     missed_s, false_s = float(errors.missed_s[clip]), float(errors.false_s[clip])
-    return f"{missed_s + false_s:.1f} s wrong: {missed_s:.1f} s missed, {false_s:.1f} s false"
+    return f"{missed_s + false_s:.2f} s wrong: {missed_s:.2f} s missed, {false_s:.2f} s false"

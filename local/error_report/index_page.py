@@ -11,9 +11,10 @@ import numpy as np
 
 from desed_task.atomic_files import STREAM_ERRORS
 from desed_task.errors import agree, count_of
-from desed_task.file_names import printable
+from desed_task.file_names import escape_name, printable
 from local.error_report.clip_rolls import wrong_text
 from local.error_report.findings import FoundErrors
+from local.error_report.pictures import signed
 from local.error_report.tables import (
     CAUSES,
     FALSE_ALARM,
@@ -43,6 +44,9 @@ PICTURES = {
 }
 CLIPS_PICTURE = "worst_clips.png"
 MOST_CONFUSIONS = 10
+MOST_FITTING = 16
+# Of the misses and false alarms of a clip, by class and cause.
+MOST_KINDS = 8
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 :root { color-scheme: light; }
@@ -52,16 +56,18 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p, li { max-width: 62rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .5rem; font-size: .9rem; text-align: right;
+th, td { padding: .2rem .4rem; font-size: .85rem; text-align: right;
   border-bottom: 1px solid #e4e4e4; }
 th { font-weight: 600; vertical-align: bottom; background: #f6f6f6; }
 th.group { text-align: center; border-left: 1px solid #ccc; }
 td.first, th.first { border-left: 1px solid #ccc; }
-th.name, td.name { text-align: left; white-space: nowrap; }
+th.name, td.name { text-align: left; overflow-wrap: break-word; }
+td.seconds { text-align: left; white-space: nowrap; }
 td.long { text-align: left; overflow-wrap: anywhere; min-width: 17rem; }
 tr.sum td { font-weight: 600; border-top: 2px solid #999; }
 td.none { color: #999; }
-img { max-width: 100%; height: auto; display: block; }
+img { display: block; max-width: 100%; height: auto; }
+img.large { max-width: none; }
 dt { font-weight: 600; } dd { margin: 0 0 .5rem 1.5rem; }
 footer { margin-top: 3rem; color: #666; }
 """
@@ -83,7 +89,7 @@ def index_html(
         rows: every true event and every false alarm.
         title: heading of the page.
         facts: what was tested: name -> value.
-        pictures: file name -> PNG, those of PICTURES and CLIPS_PICTURE that could be drawn.
+        pictures: file name -> PNG, those of PICTURES and, if any clip has an error, CLIPS_PICTURE.
         pages: clip -> path of its page below the report, of the worst clips that have one.
     """
     parts = [
@@ -95,12 +101,12 @@ def index_html(
     ]
     for name, (heading, told) in PICTURES.items():
         parts += [f"<h2>{_text(heading)}</h2>", f"<p>{_text(told)}</p>"]
-        parts += [_image(name, heading, pictures)]
+        parts += [_image(name, heading, pictures, len(errors.labels))]
         if name == "confusions.png":
             parts += [_confusion_list(errors)]
     parts += ["<h2>Worst clips</h2>", *_clip_list(errors, rows, pages)]
     if CLIPS_PICTURE in pictures:
-        parts += [_image(CLIPS_PICTURE, "Worst clips", pictures)]
+        parts += [_image(CLIPS_PICTURE, "Worst clips", pictures, len(errors.labels))]
     parts += ["<h2>What the words mean</h2>", _DEFINITIONS, _FOOTER]
     head = (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
@@ -149,7 +155,7 @@ def _class_table(errors: FoundErrors) -> str:
         "<th class='group' colspan='3'>median errors of hits</th></tr>"
         f"<tr><th class='first'>all</th><th>hits</th><th>recall</th>{causes}"
         f"<th class='first'>all</th><th>right</th><th>precision</th>{causes}"
-        "<th class='first'>number</th><th>onset</th><th>offset</th></tr>"
+        "<th class='first'>number</th><th>onset (s)</th><th>offset (s)</th></tr>"
     )
     body = [_class_line(row) for row in class_rows(errors)]
     body.append(_class_line(total_row(errors), "sum"))
@@ -184,14 +190,15 @@ def _rate(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "<td class='none'>-</td>" if value is None else f"<td>{value:+.2f} s</td>"
+    return "<td class='none'>-</td>" if value is None else f"<td>{signed(value)}</td>"
 
 
-def _image(name: str, alternative: str, pictures: Mapping[str, bytes]) -> str:
-    if name not in pictures:
-        return "<p>This picture could not be drawn.</p>"
+def _image(name: str, alternative: str, pictures: Mapping[str, bytes], n_classes: int) -> str:
     data = base64.b64encode(pictures[name]).decode()
-    return f"<img alt='{_text(alternative)}' src='data:image/png;base64,{data}'>"
+    # Cells of many classes would be too small to read if they were made to fit.
+    kind = "large" if name == "confusions.png" and n_classes > MOST_FITTING else ""
+    image = f"<img class='{kind}' alt='{_text(alternative)}' src='data:image/png;base64,{data}'>"
+    return f"<div class='wide'>{image}</div>"
 
 
 def _confusion_list(errors: FoundErrors) -> str:
@@ -228,12 +235,12 @@ def _clip_list(
     )
     lines = []
     for clip in worst:
-        name = _text(printable(errors.clip_ids[clip]))
+        name = _text(escape_name(errors.clip_ids[clip]))
         if clip in pages:
             address = quote_from_bytes(pages[clip].encode("utf-8", STREAM_ERRORS))
             name = f"<a href='{address}'>{name}</a>"
         lines.append(
-            f"<tr><td class='long'>{name}</td><td class='name'>{_text(wrong_text(errors, clip))}"
+            f"<tr><td class='long'>{name}</td><td class='seconds'>{_text(wrong_text(errors, clip))}"
             f"</td><td class='long'>{_text(_what_is_wrong(errors, rows, clip))}</td></tr>"
         )
     head = (
@@ -244,7 +251,7 @@ def _clip_list(
 
 
 def _what_is_wrong(errors: FoundErrors, rows: Sequence[EventRow], clip: int) -> str:
-    """The misses and false alarms of a clip, equal ones together."""
+    """The misses and false alarms of a clip, equal ones together, the most frequent first."""
     found: dict[str, int] = {}
     for row in rows:
         if row.clip == clip and row.verdict in (MISS, FALSE_ALARM):
@@ -254,7 +261,10 @@ def _what_is_wrong(errors: FoundErrors, rows: Sequence[EventRow], clip: int) -> 
                 cause = f"{errors.labels[row.other]} there"
             text = f"{errors.labels[row.label]} {verb} ({cause})"
             found[text] = found.get(text, 0) + 1
-    texts = [f"{n} x {text}" if n > 1 else text for text, n in found.items()]
+    most = sorted(found.items(), key=lambda item: -item[1])
+    texts = [f"{n} x {text}" if n > 1 else text for text, n in most[:MOST_KINDS]]
+    if len(most) > MOST_KINDS:
+        texts.append(f"and {len(most) - MOST_KINDS} more")
     return "; ".join(texts) or "only times differ: all events are hits, all detections right"
 
 

@@ -25,7 +25,7 @@ COLOURS = (palette.RIGHT, palette.INEXACT, palette.CONFUSED, palette.NOTHING_THE
 # Inches; by hand, as a layout engine draws a figure several times.
 WIDTH_IN = 13.0
 LEFT_IN, GAP_IN, RIGHT_IN, TOP_IN, BOTTOM_IN = 2.5, 0.3, 0.15, 0.4, 0.95
-BAR_IN, HISTOGRAM_IN, CELL_IN = 0.34, 0.46, 0.38
+BAR_IN, HISTOGRAM_IN, CELL_IN = 0.34, 0.46, 0.36
 # Room for labels of classes, of which longer ones are shortened.
 LONGEST_LABEL = 28
 _BAR = 0.72
@@ -40,8 +40,8 @@ def plot_classes(errors: FoundErrors) -> Figure:
     rows = [*class_rows(errors), total_row(errors)]
     labels = [shortened(row.label) for row in rows]
     figure, (left, right) = _two_panels(BAR_IN * len(rows))
-    _draw_shares(left, [(row.hits, *row.missed) for row in rows], "no event")
-    _draw_shares(right, [(row.right, *row.false) for row in rows], "no detection")
+    _draw_shares(left, [(row.hits, *row.missed) for row in rows])
+    _draw_shares(right, [(row.right, *row.false) for row in rows])
     left.set_title("true events: hits, and misses by cause")
     right.set_title("detections: right ones, and false alarms by cause")
     left.set_yticks(np.arange(len(rows)), labels)
@@ -73,7 +73,7 @@ def _two_panels(height_in: float) -> tuple[Figure, tuple[Axes, Axes]]:
     return figure, (left, right)
 
 
-def _draw_shares(axes: Axes, counts: Sequence[tuple[int, ...]], without: str) -> None:
+def _draw_shares(axes: Axes, counts: Sequence[tuple[int, ...]]) -> None:
     """Draw a bar per class, in the parts of its counts, with their numbers in it."""
     values = np.array(counts, dtype=np.float64)
     totals = values.sum(axis=1)
@@ -88,7 +88,7 @@ def _draw_shares(axes: Axes, counts: Sequence[tuple[int, ...]], without: str) ->
             text = f"{counts[row][part]}"
             axes.text(place, row, text, ha="center", va="center", color=dark, fontsize="small")
     for row, total in enumerate(totals):
-        text = f"{int(total)}" if total else without
+        text = f"{int(total)}" if total else "none"
         axes.text(101, row, text, va="center", fontsize="small", color=palette.THRESHOLD)
     axes.set(xlim=(0, 112), ylim=(len(values) - 0.4, -0.6), xlabel="%")
     axes.set_xticks([0, 25, 50, 75, 100])
@@ -98,7 +98,8 @@ def plot_confusions(errors: FoundErrors) -> Figure:
     """Plot what was detected where events were missed, and annotated where detections are false."""
     labels = [shortened(label) for label in errors.labels]
     n_classes = len(labels)
-    side_in = CELL_IN * (n_classes + 1)
+    # Wide enough for the titles.
+    side_in = max(CELL_IN * (n_classes + 1), 3.6)
     # Room for slanted labels below, and at the left of both.
     under_in = 0.35 + 0.055 * max(map(len, [*labels, NOTHING]))
     width_in, height_in = 2 * (side_in + LEFT_IN), side_in + TOP_IN + under_in
@@ -117,7 +118,7 @@ def plot_confusions(errors: FoundErrors) -> Figure:
 
 
 def _draw_confusions(axes: Axes, counts: Ints, labels: Sequence[str]) -> None:
-    """Draw counts as shades of their share of the row; the diagonal, which is inexact, framed."""
+    """Draw counts as shades of their share of the row; the diagonal is inexact."""
     shares = counts / np.maximum(counts.sum(axis=1), 1)[:, None]
     axes.imshow(shares, cmap=palette.AGES, vmin=0, vmax=1, aspect="auto")
     size = "small" if len(labels) <= 12 else "xx-small"
@@ -179,9 +180,15 @@ def _draw_histogram(axes: Axes, place: int, error_s: Floats) -> None:
     median_s = float(np.median(error_s))
     shown = float(np.clip(median_s, *ERROR_EDGES_S[[0, -1]]))
     axes.plot([shown, shown], [place, place + 0.9], color="black", linewidth=1.2)
-    axes.text(right_s, place + 0.35, f"{median_s:+.2f} s ({len(error_s)})", **at)
+    axes.text(right_s, place + 0.35, f"{signed(median_s)} s ({len(error_s)})", **at)
 
 
 def shortened(label: str) -> str:
     """A class as pictures show it."""
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+
+
+def signed(seconds: float) -> str:
+    """Seconds with their sign, of which 0 has none."""
+    text = f"{seconds:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
