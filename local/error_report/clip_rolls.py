@@ -14,7 +14,7 @@ from desed_task.errors import count_of
 from desed_task.evaluation.scores import Detections, Floats
 from desed_task.file_names import escape_name, shorten_name
 from local.error_report.findings import FoundErrors
-from local.error_report.pictures import LEFT_IN, RIGHT_IN, TOP_IN, WIDTH_IN, shortened
+from local.error_report.pictures import LEFT_IN, RIGHT_IN, TOP_IN, WIDTH_IN, short_label
 from local.pictures import palette
 from local.predict.timeline import ANNOTATED_BAR, DETECTED_BAR, MAX_POINTS
 from local.scoring.figures import SCORE_HEIGHT
@@ -27,7 +27,7 @@ _LONGEST_TITLE = 60
 WRONG: dict[str, Any] = {"facecolor": "white", "hatch": "//////"}
 
 
-def plot_clips(errors: FoundErrors, clips: list[int]) -> Figure:
+def plot_worst_clips(errors: FoundErrors, clips: list[int]) -> Figure:
     """Plot clips below each other, at least one; each is as wide as the picture.
 
     Args:
@@ -115,7 +115,7 @@ def _draw_clip(axes: Axes, errors: FoundErrors, clip: int, rows: list[int], n_hi
         title += f" ({count_of(n_hidden, 'more class', 'more classes')} not shown)"
     axes.set(xlim=(0, end_s), ylim=(0, max(len(rows), 1)))
     axes.set_title(title, loc="left", fontsize="medium")
-    labels = [shortened(errors.labels[label]) for label in reversed(rows)]
+    labels = [short_label(errors.labels[label]) for label in reversed(rows)]
     axes.set_yticks(np.arange(len(rows)) + 0.45, labels)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize="small")

@@ -216,7 +216,7 @@ def _confusion_list(errors: FoundErrors) -> str:
         return "<p>No class was confused with another one.</p>"
     most = sorted(found, key=lambda pair: -pair[0])[:MOST_CONFUSIONS]
     more = f" (of {count_of(len(found), 'pair')})" if len(found) > len(most) else ""
-    items = "".join(f"<li>{count} times: {_text(text)}</li>" for count, text in most)
+    items = "".join(f"<li>{count_of(count, 'time')}: {_text(text)}</li>" for count, text in most)
     return f"<p>The most frequent confusions{more}:</p><ul>{items}</ul>"
 
 

@@ -26,7 +26,7 @@ COLOURS = (palette.RIGHT, palette.INEXACT, palette.CONFUSED, palette.NOTHING_THE
 WIDTH_IN = 13.0
 LEFT_IN, GAP_IN, RIGHT_IN, TOP_IN, BOTTOM_IN = 2.5, 0.3, 0.15, 0.4, 0.95
 BAR_IN, HISTOGRAM_IN, CELL_IN = 0.34, 0.46, 0.36
-# Room for labels of classes, of which longer ones are shortened.
+# Room for labels of classes, of which longer ones are short_label.
 LONGEST_LABEL = 28
 _BAR = 0.72
 NOTHING = "nothing"
@@ -38,7 +38,7 @@ def plot_classes(errors: FoundErrors) -> Figure:
     What is neither is coloured by its cause.
     """
     rows = [*class_rows(errors), total_row(errors)]
-    labels = [shortened(row.label) for row in rows]
+    labels = [short_label(row.label) for row in rows]
     figure, (left, right) = _two_panels(BAR_IN * len(rows))
     _draw_shares(left, [(row.hits, *row.missed) for row in rows])
     _draw_shares(right, [(row.right, *row.false) for row in rows])
@@ -96,7 +96,7 @@ def _draw_shares(axes: Axes, counts: Sequence[tuple[int, ...]]) -> None:
 
 def plot_confusions(errors: FoundErrors) -> Figure:
     """Plot what was detected where events were missed, and annotated where detections are false."""
-    labels = [shortened(label) for label in errors.labels]
+    labels = [short_label(label) for label in errors.labels]
     n_classes = len(labels)
     # Wide enough for the titles.
     side_in = max(CELL_IN * (n_classes + 1), 3.6)
@@ -144,7 +144,7 @@ def plot_boundaries(errors: FoundErrors) -> Figure:
     label = errors.truth.label_index
     chosen = [label == index for index in range(len(errors.labels))]
     chosen.append(np.ones(len(label), dtype=np.bool_))
-    names = [*(shortened(name) for name in errors.labels), "all classes"]
+    names = [*(short_label(name) for name in errors.labels), "all classes"]
     figure, panels = _two_panels(HISTOGRAM_IN * len(names))
     for axes, error_s, what in zip(
         panels,
@@ -183,7 +183,7 @@ def _draw_histogram(axes: Axes, place: int, error_s: Floats) -> None:
     axes.text(right_s, place + 0.35, f"{signed(median_s)} s ({len(error_s)})", **at)
 
 
-def shortened(label: str) -> str:
+def short_label(label: str) -> str:
     """A class as pictures show it."""
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 

@@ -62,7 +62,7 @@ class EventRow(NamedTuple):
     event: int = -1
 
 
-def event_rows(errors: FoundErrors) -> list[EventRow]:
+def event_verdicts(errors: FoundErrors) -> list[EventRow]:
     """Every true event and every false alarm, by clip and onset."""
     rows = [*_true_events(errors), *_false_alarms(errors)]
     return sorted(rows, key=lambda row: (row.clip, row.onset_s, row.offset_s, row.label))
@@ -112,7 +112,7 @@ def cause_of(label: int, other: int) -> str:
 
 
 def format_events(errors: FoundErrors, rows: Sequence[EventRow]) -> str:
-    """The table of `event_rows`, tab-separated; times in seconds."""
+    """The table of `event_verdicts`, tab-separated; times in seconds."""
     lines = ["\t".join(COLUMNS)]
     names = [escape_name(f"{clip_id}.wav") for clip_id in errors.clip_ids]
     scores = list(errors.scores.each())
@@ -264,7 +264,7 @@ def histogram(error_s: Floats) -> list[int]:
     return counts
 
 
-def as_json(errors: FoundErrors, pages: Mapping[int, str], run: Mapping[str, Any]) -> Any:
+def errors_as_json(errors: FoundErrors, pages: Mapping[int, str], run: Mapping[str, Any]) -> Any:
     """The content of errors.json.
 
     Args:

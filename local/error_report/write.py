@@ -15,11 +15,11 @@ from local.config import RecipeConfig
 from local.corpora import DEVTEST
 from local.data.truth import Truth
 from local.error_report.clip_pages import write_clip_pages
-from local.error_report.clip_rolls import plot_clips
+from local.error_report.clip_rolls import plot_worst_clips
 from local.error_report.findings import FoundErrors, find_errors
 from local.error_report.index_page import CLIPS_PICTURE, PICTURES, index_html
 from local.error_report.pictures import plot_boundaries, plot_classes, plot_confusions
-from local.error_report.tables import as_json, event_rows, format_events
+from local.error_report.tables import errors_as_json, event_verdicts, format_events
 from local.scoring.figures import save_figure
 from local.scoring.results import INDEX_FILE, TIMELINE_ROLE, error_report_folder
 
@@ -58,7 +58,7 @@ def report_test(
         return write_error_report(run_folder, errors, files, config, checkpoint=checkpoint)
     except Exception as error:
         folder = error_report_folder(run_folder, TIMELINE_ROLE)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier test's; what is a link stays
         reason = error if isinstance(error, InputError | OSError) else repr(error)
         warnings.warn(f"{folder}: no error report is written: {reason}", stacklevel=2)
         return {}
@@ -87,22 +87,25 @@ def write_error_report(
         The pictures of the report: name without suffix -> file.
 
     Raises:
+        InputError: something else is in its place.
         OSError: the folder cannot be written.
     """
     target = error_report_folder(run_folder, errors.role)
-    rows, worst = event_rows(errors), errors.worst_clips().tolist()
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise InputError(f"{target} is not a folder of its own; move it away and test again")
+    rows, worst = event_verdicts(errors), errors.worst_clips().tolist()
     facts = {"test set": DEVTEST.title, "network": errors.role, "checkpoint": checkpoint}
     drawn = dict(zip(PICTURES, (plot_classes, plot_confusions, plot_boundaries), strict=True))
     with atomic_folder(target) as folder:
         pages = write_clip_pages(folder, target, errors, worst, files, config, facts)
         figures = {name: plot(errors) for name, plot in drawn.items()}
         if worst:
-            figures[CLIPS_PICTURE] = plot_clips(errors, worst)
+            figures[CLIPS_PICTURE] = plot_worst_clips(errors, worst)
         for name, figure in figures.items():
             save_figure(figure, folder / name)
         write_text_atomic(folder / EVENTS_FILE, format_events(errors, rows))
         run = {"corpus": DEVTEST.name, "checkpoint": checkpoint}
-        write_json_atomic(folder / JSON_FILE, as_json(errors, pages, run))
+        write_json_atomic(folder / JSON_FILE, errors_as_json(errors, pages, run))
         page = index_html(
             errors,
             rows,
