@@ -117,11 +117,11 @@ def find_errors(
     verdicts = judge_events(found, true, len(labels))
     onset_error_s, offset_error_s = boundary_errors(verdicts, found, true)
     # What lies in the padding after a short clip's end does not make the clip worse.
-    inside, end_s = (
+    found_inside, true_inside = (
         replace(of, offset_s=np.minimum(of.offset_s, duration_s[of.clip_index]))
         for of in (found, true)
     )
-    missed_s, false_s = wrong_seconds(inside, end_s, len(scores.clip_ids))
+    missed_s, false_s = wrong_seconds(found_inside, true_inside, len(scores.clip_ids))
     return FoundErrors(
         role,
         scores,

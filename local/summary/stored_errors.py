@@ -12,7 +12,8 @@ from local.corpora import DEVTEST
 from local.error_report.findings import find_errors
 from local.error_report.write import write_error_report
 from local.scoring.results import INDEX_FILE, error_report_folder
-from local.summary.rescoring import read_scores, read_truth
+from local.summary.resampled_metrics import check_tested_truth, tested_truth
+from local.summary.rescoring import read_scores
 from local.summary.run_folders import FinishedRun, open_run
 
 
@@ -30,8 +31,8 @@ def report_stored_errors(
         The page of each report.
 
     Raises:
-        InputError: scores, table or configuration of a run cannot be read, or its folder cannot be
-            written.
+        InputError: scores, tables or configuration of a run cannot be read, the tables are not
+            those of its test, or its folder cannot be written.
     """
     pages = []
     for folder in folders:
@@ -51,7 +52,8 @@ def _report(run: FinishedRun, config: RecipeConfig | None, role: str) -> Path:
             "known; restore it, or test the run again"
         )
     scores = read_scores(run.scores_path(role, DEVTEST))
-    truth = read_truth(DEVTEST, given, scores.clip_ids)
+    truth = tested_truth(DEVTEST, [run], config)
+    check_tested_truth(DEVTEST, truth, run)
     errors = find_errors(scores, truth, DEVTEST.known, own.predict.threshold, role=role)
     files = clip_files(given.data.test_folder)
     checkpoint = str(run.content.get("checkpoint", "unknown"))

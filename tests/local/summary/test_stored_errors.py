@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,14 @@ def test_tables_of_another_configuration_and_thresholds_of_the_run(run, made):
         (page,) = report_stored_errors([str(run)], load_config(made[1]), "student")
     classes = json.loads((page.parent / "errors.json").read_text())["classes"]
     assert classes["Dog"]["detections"] == 0 < classes["Cat"]["detections"]
+
+
+def test_other_truth_than_that_of_the_test(run, made, tmp_path):
+    text = Path(load_config(made[1]).data.test_tsv).read_text()
+    (tmp_path / "changed.tsv").write_text(text.replace("\tDog\t", "\tCat\t"))
+    config = load_config(made[1], [f"data.test_tsv={tmp_path / 'changed.tsv'}"])
+    with pytest.raises(InputError, match=r"truth of DESED .* not those of the test of .*läuft"):
+        report_stored_errors([str(run)], config, "student")
 
 
 @pytest.mark.parametrize(
