@@ -25,6 +25,8 @@ from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
+from desed_task.postprocess.decoders import ScoreDecoder, decoder_of
+from local.classes_dict import CLASSES
 from local.cli.redaction import redact_tree
 from local.config_schema import (
     Data,
@@ -34,13 +36,12 @@ from local.config_schema import (
     Logging,
     Net,
     Opt,
-    Predict,
     Pretrained,
     ScalerConfig,
-    StrictModel,
     Training,
-    TunedFilter,
 )
+from local.schema.decoding import DecoderConfig, Predict, Tuned
+from local.schema.strict import StrictModel
 
 UNREAD_KEYS: dict[str, str] = {
     "net.rnn_layers": "the published code never read it; set net.n_layers_RNN (published: 2)",
@@ -77,10 +78,11 @@ class RecipeConfig(StrictModel):
     opt: Opt = Opt()
     feats: Feats = Feats()
     net: Net
+    decoder: DecoderConfig = DecoderConfig()
     predict: Predict = Predict()
     energy: Energy = Energy()
     logging: Logging = Logging()
-    tuned: TunedFilter = TunedFilter()
+    tuned: Tuned = Tuned()
     initial_weights: InitialWeights = InitialWeights()
 
     @model_validator(mode="after")
@@ -115,6 +117,11 @@ class RecipeConfig(StrictModel):
         return FrameGrid.for_clip(
             data.audio_max_len, data.fs, self.feats.hop_length, data.net_subsample
         )
+
+    def score_decoder(self) -> ScoreDecoder:
+        """The decoder of scores of all classes of the task."""
+        lengths = self.net.median_filter
+        return decoder_of(self.decoder.settings, CLASSES, median_filter=lengths)
 
     def windows(self) -> WindowGrid:
         """Windows over recordings that are longer than a clip.

@@ -6,22 +6,14 @@ The string below a field documents it. `local.config` loads and validates files.
 from __future__ import annotations
 
 import warnings
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from desed_task.errors import count_of
 from local.classes_dict import CLASSES
+from local.schema.strict import StrictModel
 
-Probability = Annotated[float, Field(ge=0, lt=1)]
 # Corpora in `local.corpora` with strong labels.
 StrongCorpus = Literal[
     "maestro_real_train",
@@ -31,34 +23,6 @@ StrongCorpus = Literal[
     "devtest",
     "maestro_real_dev",
 ]
-
-
-class StrictModel(BaseModel):
-    """Base of all sections: unknown keys are errors and values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_spellings(cls, values: Any) -> Any:
-        """Accept Python's `None` and YAML's `off` where null is meant, and lists without brackets:
-        `8,5,6,3,2`.
-        """
-        if not isinstance(values, dict):
-            return values
-        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
-        return {key: _spelt_out(value, kinds.get(key)) for key, value in values.items()}
-
-
-def _spelt_out(value: Any, kind: Any) -> Any:
-    if type(None) in get_args(kind) and (value is False or value in ("None", "none", "off")):
-        return None
-    if get_origin(kind) is not tuple or not isinstance(value, str | int | float):
-        return value
-    try:
-        return yaml.safe_load(f"[{str(value).strip('()')}]")
-    except yaml.YAMLError:
-        return value
 
 
 class Pretrained(StrictModel):
@@ -326,34 +290,6 @@ class Net(StrictModel):
         ]
 
 
-class Predict(StrictModel):
-    """Settings of predict.py."""
-
-    hop_s: float = Field(default=5.12, gt=0)
-    """Hop between windows in seconds, rounded to whole frames. Windows are as long as a training
-    clip; with a smaller hop more of them overlap, which takes longer."""
-    threshold: Probability | dict[str, Probability] = 0.5
-    """Scores above it are events. One for all classes, or label -> threshold, 0.5 for other
-    classes."""
-
-    @field_validator("threshold")
-    @classmethod
-    def _of_known_classes(cls, threshold: float | dict[str, float]) -> float | dict[str, float]:
-        named = threshold if isinstance(threshold, dict) else {}
-        unknown = [label for label in named if label not in CLASSES]
-        if unknown:
-            raise ValueError(f"names unknown classes: {', '.join(unknown)}")
-        return threshold
-
-
-class TunedFilter(StrictModel):
-    """Written by optuna_pretrained.py into best.yaml."""
-
-    checkpoint_sha256: str = ""
-    """SHA-256 of the checkpoint that net.median_filter was tuned for. A test of this file uses the
-    lengths given here instead of the file's own."""
-
-
 class Energy(StrictModel):
     """codecarbon's estimate of the energy used, made offline for the given country."""
 
@@ -367,10 +303,10 @@ class Logging(StrictModel):
 
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ("tensorboard",)
     """Each once. wandb and mlflow are extras of the installation."""
-    wandb: dict[str, Any] = {}
+    wandb: dict[str, Any] = Field(default={})
     """Arguments of Lightning's WandbLogger. Without `offline: false`, W&B only writes into the run
     folder."""
-    mlflow: dict[str, Any] = {}
+    mlflow: dict[str, Any] = Field(default={})
     """Arguments of Lightning's MLFlowLogger. Without `tracking_uri`, MLflow only writes into
     LOG_DIR/mlflow.db."""
 

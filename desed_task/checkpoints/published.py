@@ -22,7 +22,7 @@ from desed_task.labels import CLASSES
 # The published detector, in the form of `DetectorSpec.to_dict`: defaults for values missing in a
 # file, and the pattern that every specification must match.
 PUBLISHED_SPEC: Final[dict[str, Any]] = {
-    "schema_version": 2,
+    "schema_version": 3,
     "classes": list(CLASSES),
     "clip_s": 10.0,
     "sample_rate": 16000,

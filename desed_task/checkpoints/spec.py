@@ -14,7 +14,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -35,10 +35,16 @@ from desed_task.errors import InputError, count_of
 from desed_task.features import LogMel, Scaler
 from desed_task.labels import FrameGrid
 from desed_task.nnet.CRNN import CRNN
+from desed_task.postprocess.decoders import (
+    DecoderSettings,
+    ScoreDecoder,
+    decoder_of,
+    decoder_problems,
+)
 
 # Increased when the form changes, or constants of the code that no specification contains (floor
 # and range of the decibel, eps of the batch norm ...); older versions must stay readable.
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 SPEC_KEY: Final = "detector"
 
 
@@ -55,6 +61,7 @@ class DetectorSpec:
         scaler: all arguments of `Scaler`; dataset statistics are tensors of the file.
         net: all arguments of `CRNN`.
         median_filter: lengths in frames, one per class.
+        decoder: settings of `desed_task.postprocess.decoders`; the median filters, by default.
         embedding: `model` and `size` of the embeddings it takes, and the `checkpoint_sha256` of the
             BEATs weights ("" if unknown).
         schema_version: version of the stored form.
@@ -70,12 +77,19 @@ class DetectorSpec:
     median_filter: tuple[int, ...]
     embedding: dict[str, Any]
     schema_version: int = SCHEMA_VERSION
+    decoder: dict[str, Any] = field(default_factory=DecoderSettings().to_plain)
 
     @property
     def grid(self) -> FrameGrid:
         """The frames of a clip's scores."""
         hop_samples = self.front_end["hop_samples"]
         return FrameGrid.for_clip(self.clip_s, self.sample_rate, hop_samples, self.net_subsample)
+
+    @property
+    def decode(self) -> ScoreDecoder:
+        """The decoder of the networks' scores."""
+        settings = DecoderSettings.from_plain(self.decoder, self.classes)
+        return decoder_of(settings, self.classes, median_filter=self.median_filter)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, as a checkpoint stores them."""
@@ -100,11 +114,12 @@ class DetectorSpec:
                 f"{origin}: written by a newer version of this code (schema {version}; known: up "
                 f"to {SCHEMA_VERSION}); update this code to use it"
             )
-        stored = _updated(as_plain(stored))
+        stored, decoder = _updated(as_plain(stored))
         problems = mismatches(stored, PUBLISHED_SPEC)
         if not problems and isinstance(stored, dict):
             values = {**stored, "classes": tuple(stored["classes"])}
-            spec = cls(**{**values, "median_filter": tuple(stored["median_filter"])})
+            values |= {"median_filter": tuple(stored["median_filter"]), "decoder": decoder}
+            spec = cls(**values)
             problems = spec._contradictions()
             if not problems:
                 return spec
@@ -175,6 +190,8 @@ class DetectorSpec:
             )
         if len(set(self.classes)) < len(self.classes):
             problems.append("classes: a label occurs twice")
+        elif not problems:
+            problems += decoder_problems(self.decoder, self.classes)
         if self.front_end["sample_rate"] != self.sample_rate:
             problems.append(
                 f"sample_rate is {self.sample_rate}, front_end.sample_rate "
@@ -199,12 +216,21 @@ class DetectorSpec:
         return problems
 
 
-def _updated(stored: Any) -> Any:
-    """A specification of schema 1 in the form of schema 2, which added `net.dropstep_scope`."""
-    net = stored.get("net") if isinstance(stored, dict) else None
-    if not isinstance(net, dict) or stored.get("schema_version") != 1:
-        return stored
-    return {**stored, "schema_version": 2, "net": {"dropstep_scope": "clip", **net}}
+def _updated(stored: Any) -> tuple[Any, Any]:
+    """A specification of an earlier schema in the form of today, and its decoder.
+
+    Schema 2 added `net.dropstep_scope`, schema 3 `decoder`.
+    """
+    if not isinstance(stored, dict):
+        return stored, None
+    decoder = stored.get("decoder", {})
+    stored = {key: value for key, value in stored.items() if key != "decoder"}
+    version, net = stored.get("schema_version"), stored.get("net")
+    if version == 1 and isinstance(net, dict):
+        stored["net"] = {"dropstep_scope": "clip", **net}
+    if version in (1, 2):
+        stored["schema_version"] = SCHEMA_VERSION
+    return stored, decoder
 
 
 class FrontEnd(nn.Module):

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from desed_task.evaluation.boxes import Boxes, Decoded
 from desed_task.evaluation.intersection import Overlaps, overlaps_of
 from desed_task.evaluation.psds import (
     SECONDS_PER_HOUR,
@@ -51,11 +52,11 @@ class Changes(NamedTuple):
     amount: Ints
 
 
-def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: PsdsSpec) -> Psds:
+def exact_psds(scores: Decoded, truth: Detections, *, dataset_s: float, spec: PsdsSpec) -> Psds:
     """PSDS over all thresholds.
 
     Args:
-        scores: post-processed, finite scores of the clips and classes to count.
+        scores: post-processed, finite scores, or boxes, of the clips and classes to count.
         truth: true events, their indices those of `scores`; every class occurs. Events of a class
             and clip do not overlap.
         dataset_s: total length of all clips, seconds.
@@ -66,7 +67,7 @@ def exact_psds(scores: Scores, truth: Detections, *, dataset_s: float, spec: Psd
 
 
 def several_exact_psds(
-    scores: Scores, truth: Detections, *, dataset_s: float, specs: Sequence[PsdsSpec]
+    scores: Decoded, truth: Detections, *, dataset_s: float, specs: Sequence[PsdsSpec]
 ) -> list[Psds]:
     """`exact_psds` of several specs, which share what takes most of the time."""
     labels = scores.vocabulary.labels
@@ -83,7 +84,7 @@ def several_exact_psds(
 
 
 def class_changes(
-    scores: Scores, truth: Detections, specs: Sequence[PsdsSpec], most_false: float = np.inf
+    scores: Decoded, truth: Detections, specs: Sequence[PsdsSpec], most_false: float = np.inf
 ) -> Iterator[list[Changes]]:
     """Changes of the counts of each class in turn, one for each spec.
 
@@ -95,14 +96,19 @@ def class_changes(
             which saves most of the time.
     """
     for label in range(len(scores.vocabulary)):
-        signals = [np.ascontiguousarray(block.values[..., label]) for _, block in scores.blocks]
         own = truth.rows(truth.label_index == label)
-        # Without the criterion, detections may be tolerated that meet no event.
-        if most_false < np.inf and min(spec.dtc for spec in specs) > 0:
-            lowest = _lowest_level(signals, np.unique(own.clip_index), most_false)
-            signals = [np.where(rows < lowest, -np.inf, rows) for rows in signals]
         met = truth if any(spec.alpha_ct for spec in specs) else own
-        found = _found_of(scores, signals, met, label)
+        with_events = np.unique(own.clip_index)
+        # Without the criterion, detections may be tolerated that meet no event.
+        most = most_false if min(spec.dtc for spec in specs) > 0 else np.inf
+        if isinstance(scores, Boxes):
+            found = _found_boxes(scores.rows(scores.label_index == label), with_events, met, most)
+        else:
+            signals = [np.ascontiguousarray(block.values[..., label]) for _, block in scores.blocks]
+            if most < np.inf:
+                lowest = _lowest_level(signals, with_events, most)
+                signals = [np.where(rows < lowest, -np.inf, rows) for rows in signals]
+            found = _found_of(scores, signals, met, label)
         yield [_changes(found, spec) for spec in specs]
 
 
@@ -172,16 +178,29 @@ def _found_of(
     of_all = Runs(*map(np.concatenate, zip(*runs, strict=True)))
     onset_s, offset_s = np.concatenate(times_s, axis=1)
     events = Detections(of_all.signal, np.full(len(onset_s), label), onset_s, offset_s)
+    return _met(Rises(*map(np.concatenate, zip(*rises, strict=True))), of_all, events, truth)
+
+
+def _met(rises: Rises, runs: Runs, events: Detections, truth: Detections) -> _Found:
+    """What runs, whose times are those of `events`, have in common with the truth."""
     overlaps = overlaps_of(events, truth)
-    own = truth.label_index[overlaps.true] == label
-    return _Found(
-        Rises(*map(np.concatenate, zip(*rises, strict=True))),
-        of_all,
-        offset_s - onset_s,
-        truth,
-        overlaps.rows(own),
-        overlaps.rows(~own),
-    )
+    own = events.label_index[overlaps.found] == truth.label_index[overlaps.true]
+    length_s = events.offset_s - events.onset_s
+    return _Found(rises, runs, length_s, truth, overlaps.rows(own), overlaps.rows(~own))
+
+
+def _found_boxes(boxes: Boxes, with_events: Ints, truth: Detections, most_false: float) -> _Found:
+    """What is detected of the class of the boxes; see `class_changes`."""
+    absent = np.sort(boxes.confidence[~np.isin(boxes.clip_index, with_events)])[::-1]
+    if len(absent) > most_false:
+        boxes = boxes.rows(boxes.confidence > absent[int(most_false)])
+    rises = Rises(boxes.clip_index, np.full(len(boxes), -np.inf), boxes.confidence)
+    near = boxes.rows(np.isin(boxes.clip_index, truth.clip_index))
+    # Their frames are not asked for.
+    nowhere = np.zeros(len(near), dtype=np.int64)
+    low = np.full(len(near), -np.inf)
+    runs = Runs(near.clip_index, nowhere, nowhere, low, near.confidence)
+    return _met(rises, runs, near.detect(-np.inf), truth)
 
 
 def _runs_near(signals: npt.NDArray[Any], clips: Ints) -> Runs:

@@ -21,8 +21,9 @@ from sed_scores_eval.base_modules.precision_recall import best_fscore_from_inter
 from sed_scores_eval.base_modules.roc import auroc_from_intermediate_statistics
 
 from desed_task.dataio.annotations import EventTable
+from desed_task.evaluation.boxes import Boxes, Decoded
 from desed_task.evaluation.psds import Psds, PsdsSpec, Roc
-from desed_task.evaluation.scores import Floats, FrameScores, Scores, as_detections
+from desed_task.evaluation.scores import Floats, FrameScores, as_detections
 from desed_task.evaluation.segments import SEGMENT_S, SegmentScores
 from desed_task.labels import Vocabulary
 
@@ -31,9 +32,20 @@ TruthEvents = dict[str, list[tuple[float, float, str]]]
 Value = tuple[float, dict[str, float]]
 
 
-def as_frames(scores: Scores) -> ScoreFrames:
-    """The data frames that the package takes, one per clip."""
+def as_frames(scores: Decoded) -> ScoreFrames:
+    """The data frames that the package takes, one per clip; of boxes with their borders as times.
+
+    Between boxes scores are minus infinity, so that no threshold joins boxes.
+    """
     columns = ["onset", "offset", *scores.vocabulary]
+    if isinstance(scores, Boxes):
+        own = ((clip_id, scores.of(clip_id, outside=-np.inf)) for clip_id in scores.clip_ids)
+        return {
+            clip_id: pd.DataFrame(
+                _with_times(frames._replace(values=frames.values[None]))[0], columns=columns
+            )
+            for clip_id, frames in own
+        }
     stacked = (values for _, block in scores.blocks for values in _with_times(block))
     return {
         clip_id: pd.DataFrame(values, columns=columns)

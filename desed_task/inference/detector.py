@@ -5,17 +5,18 @@
     found.events[0]  # SoundEvent(onset_s=1.28, offset_s=2.56, label='Dog', confidence=0.93)
 
 A recording is cut into overlapping windows of the length that the network was trained on; their
-scores are overlap-added (`desed_task.inference.overlap_add`), median-filtered over the whole
-recording and compared with a threshold.
+scores are overlap-added (`desed_task.inference.overlap_add`), decoded over the whole recording (by
+the decoder of the checkpoint: class-wise median filters, or event boxes) and compared with a
+threshold.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +32,16 @@ from desed_task.checkpoints.spec import Detector, detector_of
 from desed_task.encoders.beats.model import Beats, check_beats, load_beats
 from desed_task.encoders.beats.weights_file import find_beats
 from desed_task.errors import InputError
+from desed_task.evaluation.scores import FrameScores
+from desed_task.inference.detection_result import DetectionResult as DetectionResult
+from desed_task.inference.detection_result import SoundEvent as SoundEvent
+from desed_task.inference.detection_result import events_above as events_above
+from desed_task.inference.detection_result import one_clip, result_of
 from desed_task.inference.encoder_files import find_encoder
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows
-from desed_task.labels import active_runs
 from desed_task.mean_teacher import ROLES
 from desed_task.parallel import prefetch
-from desed_task.postprocess import DEFAULT_THRESHOLD, ClassMedianFilter, Threshold, class_thresholds
+from desed_task.postprocess import DEFAULT_THRESHOLD, Threshold, class_thresholds
 
 # BEATs' patches last 0.16 s: two of them are 5 frames, so with multiples of 0.32 s all windows but
 # a recording's last have frames and patches on common grids. Scores of a mini network jump by 0.13
@@ -44,36 +49,6 @@ from desed_task.postprocess import DEFAULT_THRESHOLD, ClassMedianFilter, Thresho
 DEFAULT_HOP_S: Final = 5.12
 # Windows per batch; on the CPU per thread, as more would not fit its caches.
 _BATCH_GPU, _BATCH_CPU = 32, 4
-
-
-class SoundEvent(NamedTuple):
-    """One event; `confidence` is the mean of its class's scores over its frames."""
-
-    onset_s: float
-    offset_s: float
-    label: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class DetectionResult:
-    """Scores and events of a recording.
-
-    Attributes:
-        duration_s: of the recording.
-        labels: classes, in the order of the score columns.
-        boundaries_s: (frame + 1,) seconds; frame k lies between entries k and k + 1.
-        unprocessed: (frame, class), the network's scores in [0, 1].
-        scores: (frame, class), after the median filter.
-        events: runs of frames whose score is above the threshold, by onset.
-    """
-
-    duration_s: float
-    labels: tuple[str, ...]
-    boundaries_s: npt.NDArray[np.float64]
-    unprocessed: ScoreRows
-    scores: ScoreRows
-    events: tuple[SoundEvent, ...]
 
 
 class SoundEventDetector:
@@ -112,7 +87,7 @@ class SoundEventDetector:
             self.beats.to(self.device)
         self.labels = tuple(self.spec.classes)
         self.windows = WindowGrid.with_hop(self.spec.grid, hop_s)
-        self.smooth = ClassMedianFilter(self.spec.median_filter)
+        self.decode = self.spec.decode
         on_gpu = self.device.type != "cpu"
         self.batch_size = batch_size or (_BATCH_GPU if on_gpu else _BATCH_CPU)
 
@@ -243,34 +218,11 @@ class SoundEventDetector:
             raise InputError(
                 "scores are not finite: the network has diverged; use another checkpoint"
             )
-        scores = self.smooth(unprocessed)
         duration_s = n_samples / self.spec.sample_rate
-        grid = replace(self.spec.grid, n_frames=len(scores), clip_s=duration_s)
-        boundaries_s = grid.boundaries_s
-        events = events_above(scores, boundaries_s, self.labels, limits)
-        return DetectionResult(duration_s, self.labels, boundaries_s, unprocessed, scores, events)
-
-
-def events_above(
-    scores: ScoreRows,
-    boundaries_s: npt.NDArray[np.float64],
-    labels: Sequence[str],
-    limits: npt.NDArray[np.float64],
-) -> tuple[SoundEvent, ...]:
-    """Runs of frames whose score is above the threshold of its class, by onset.
-
-    Args:
-        scores: (frame, class).
-        boundaries_s: (frame + 1,) seconds.
-        labels: the classes.
-        limits: (class,) thresholds.
-    """
-    events = []
-    for first, last, label in zip(*active_runs(scores > limits), strict=True):
-        onset_s, offset_s = float(boundaries_s[first]), float(boundaries_s[last])
-        confidence = float(scores[first:last, label].mean(dtype=np.float64))
-        events.append(SoundEvent(onset_s, offset_s, labels[label], confidence))
-    return tuple(sorted(events, key=lambda event: (event.onset_s, event.offset_s, event.label)))
+        grid = replace(self.spec.grid, n_frames=len(unprocessed), clip_s=duration_s)
+        raw = FrameScores(unprocessed, grid.boundaries_s)
+        decoded = self.decode(one_clip(raw, self.labels))
+        return result_of(raw, decoded, duration_s, limits)
 
 
 def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:

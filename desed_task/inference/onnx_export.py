@@ -257,6 +257,7 @@ def _metadata(spec: DetectorSpec, role: str, graph: str) -> dict[str, str]:
         "n_samples": _n_samples(spec),
         "frame_s": spec.grid.frame_s,
         "median_filter": spec.median_filter,
+        "decoder": spec.decoder,
         "embedding": spec.embedding,
         "schema_version": spec.schema_version,
         "detector": spec.to_dict(),

@@ -92,6 +92,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "opt.*": Rule(Kind.FIXED, "optimizer"),
     "feats.*": Rule(Kind.FIXED, "features"),
     "net.*": Rule(Kind.FIXED, "network; validations filter its scores"),
+    "decoder.*": Rule(Kind.FIXED, "validations decode scores with it"),
     "predict.*": Rule(Kind.FREE, "predictions, and windows over clips that are too long"),
     "energy.*": Rule(Kind.FREE, "a measurement"),
     "logging.*": Rule(Kind.FREE, "display"),

@@ -18,6 +18,7 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec, check_spec
 from desed_task.errors import InputError, count_of
 from desed_task.labels import CLASSES
+from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.revision import revision_of
 
 WIDTH = 100
@@ -122,6 +123,8 @@ def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
         "classes",
         f"{len(spec.classes)}{of_task}, with their median filters in frames: {filtered}",
     )
+    if spec.decoder["kind"] != MEDIAN:
+        yield "decoder", ", ".join(f"{key} {value}" for key, value in spec.decoder.items())
     filters = ", ".join(map(str, net["nb_filters"]))
     text = f"CRNN, {_n_parameters(state) / 1e6:.2f} M parameters (student; as many in the teacher)"
     text += (

@@ -60,6 +60,7 @@ def detector_spec(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
         "scaler": config.scaler.model_dump(mode="json", exclude={"savepath"}),
         "net": net,
         "median_filter": config.net.median_filter,
+        "decoder": config.decoder.settings.to_plain(),
         "embedding": {
             "model": "BEATs",
             "size": config.net.embedding_size,
@@ -86,7 +87,7 @@ def config_of_checkpoint(
         checkpoint: as `load_safely` gives it.
         here: the configuration of this run. Its paths, `keep_clips_without_events`, workers,
             progress bar, windows (`predict`), loggers and energy settings take precedence, and so
-            do median filters that were tuned for this file.
+            do median filters and a decoder that were tuned for this file.
         overrides: entries `section.key=value`, which take precedence over both.
         origin: path of the checkpoint.
 
@@ -112,12 +113,14 @@ def config_of_checkpoint(
     tree["net"], tree["feats"] = detector["net"], detector["feats"]
     tree["data"] = {**paths, **kept_clips, **detector["data"]}
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
+    tree["decoder"] = detector["decoder"]
     tree["pretrained"] = mine["pretrained"]
     for section in ("energy", "predict", "logging", "tuned"):
         tree[section] = mine[section]
     tuned_for = here.tuned.checkpoint_sha256
     if tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for:
         tree["net"]["median_filter"] = mine["net"]["median_filter"]
+        tree["decoder"] = mine["decoder"]
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
     return merge_overrides(tree, overrides, f"hyperparameters of {origin}")
@@ -150,6 +153,7 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
             "net_subsample": spec.net_subsample,
         },
         "scaler": dict(spec.scaler),
+        "decoder": copy.deepcopy(spec.decoder),
     }
 
 

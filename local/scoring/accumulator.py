@@ -16,12 +16,14 @@ from torchmetrics.functional.classification import multilabel_f1_score
 from desed_task.audio.windows import Span, WindowGrid
 from desed_task.batch import SedBatch, Source
 from desed_task.distributed.collectives import gathered_by_first, process_rank, told_by_first
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.scores import FrameScores, Scores
 from desed_task.inference.overlap_add import OverlapAdd
 from desed_task.labels import FrameGrid, Vocabulary
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from desed_task.postprocess import ClassMedianFilter
+from desed_task.postprocess.decoders import MEDIAN
 from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
 from local.data.truth import Stage, Truth
@@ -33,6 +35,9 @@ from local.scoring.metrics import (
 from local.scoring.objective import obj_metric
 from local.scoring.report import CorpusMetrics
 
+# Corpora whose metrics are those of segments.
+SEGMENT_SOURCES = (Source.MAESTRO_REAL,)
+
 RowArray = NDArray[np.float32]
 
 
@@ -42,13 +47,14 @@ class ScoreAccumulator:
     If several processes have scored it, the first one gathers the scores and computes the metrics.
 
     Args:
-        config: the configuration; gives median filters, label grid and parts of val/obj_metric.
+        config: the configuration; gives decoder, label grid and parts of val/obj_metric.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
         self.grid = config.grid
         self.smooth = ClassMedianFilter(config.net.median_filter)
+        self.decode = config.score_decoder()
         self.reports: dict[str, list[CorpusMetrics]] = {}
         self.clear()
 
@@ -62,6 +68,7 @@ class ScoreAccumulator:
             lambda: RowCollector((2, len(VOCABULARY)), self.config.windows)
         )
         self._smoothed: dict[tuple[str, Source], Scores] = {}
+        self._decoded: dict[tuple[str, Source], Decoded] = {}
         self.reports = {}
 
     def add(self, role: str, batch: SedBatch, found: Detection) -> None:
@@ -96,10 +103,21 @@ class ScoreAccumulator:
         return self._strong[role, source].scores()
 
     def smoothed(self, role: str, source: Source) -> Scores:
-        """Scores of all clips of a corpus after the median filters."""
+        """Scores of all clips of a corpus after the median filters, whatever the decoder.
+
+        Segments, which have means of frames and no borders, are scored from them.
+        """
         if (role, source) not in self._smoothed:
             self._smoothed[role, source] = self.scores(role, source).map(self.smooth)
         return self._smoothed[role, source]
+
+    def decoded(self, role: str, source: Source) -> Decoded:
+        """What events of a corpus are detected in: filtered scores or boxes."""
+        if self.config.decoder.kind == MEDIAN or source in SEGMENT_SOURCES:
+            return self.smoothed(role, source)
+        if (role, source) not in self._decoded:
+            self._decoded[role, source] = self.decode(self.scores(role, source))
+        return self._decoded[role, source]
 
     def validation_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
         """Metric name -> value for both networks, and val/obj_metric; collective.
@@ -115,9 +133,9 @@ class ScoreAccumulator:
         metrics: dict[str, float] = {}
         training = self.config.training
         for role in ROLES:
-            smoothed = self.smoothed(role, desed.source)
+            decoded = self.decoded(role, desed.source)
             self.reports[role] = [
-                desed_validation_metrics(smoothed, desed.events, desed.durations, role=role),
+                desed_validation_metrics(decoded, desed.events, desed.durations, role=role),
                 self._maestro(maestro, "val", role),
             ]
             metrics[f"val/{role}/weak_f1_macro_thres05/torchmetrics"] = self._weak_f1(role)
@@ -151,7 +169,7 @@ class ScoreAccumulator:
     def _test_reports(self, role: str, truths: tuple[Truth, Truth]) -> list[CorpusMetrics]:
         desed, maestro = truths
         of_desed = desed_test_metrics(
-            self.smoothed(role, desed.source),
+            self.decoded(role, desed.source),
             desed.events,
             desed.durations,
             role=role,

@@ -12,6 +12,7 @@ from typing import Any
 
 from desed_task.errors import count_of
 from desed_task.evaluation.psds import PSDS1, PSDS2
+from desed_task.postprocess.decoders import MEDIAN, THRESHOLD_BOXES
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig
 from local.data.truth import TRUE_CONFIDENCE
@@ -63,11 +64,10 @@ def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[
         config: the configuration.
         in_windows: whether some clips were scored in windows, on whose distance scores depend.
     """
-    lengths = dict(zip(CLASSES, config.net.median_filter, strict=True))
     return {
         **({"hop_s": config.predict.hop_s} if in_windows else {}),
         "n_thresholds": config.training.n_test_thresholds,
-        "decoder": {"name": "median_filter", "frames": lengths},
+        "decoder": decoder_settings(config),
         "classes": list(CLASSES),
         "scored_classes": [*DESED_CLASSES, *MAESTRO_SCORED_CLASSES],
         "clip_s": config.data.audio_max_len,
@@ -84,6 +84,20 @@ def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[
             "true_confidence": TRUE_CONFIDENCE,
         },
     }
+
+
+def decoder_settings(config: RecipeConfig) -> dict[str, Any]:
+    """The decoder of a test: its name and all values that its kind reads, per class."""
+    lengths = {"frames": dict(zip(CLASSES, config.net.median_filter, strict=True))}
+    settings = config.decoder.settings
+    if settings.kind == MEDIAN:
+        return {"name": "median_filter", **lengths}
+    if settings.kind == THRESHOLD_BOXES:
+        thresholds = dict(zip(CLASSES, settings.thresholds(CLASSES).tolist(), strict=True))
+        return {"name": settings.kind, "threshold": thresholds, **lengths}
+    # Segments are those of filtered frames whatever the decoder.
+    of_class = zip(CLASSES, settings.of_boxes(CLASSES), strict=True)
+    return {"name": settings.kind, "boxes": {c: asdict(one) for c, one in of_class}, **lengths}
 
 
 def has_conditions(content: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.evaluation import fscores, segments
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.exact_psds import several_exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, Psds, PsdsSpec, psds_from_thresholds
 from desed_task.evaluation.scores import (
@@ -33,7 +34,7 @@ HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
 
 
 def desed_validation_metrics(
-    scores: Scores, events: EventTable, durations: Mapping[str, float], *, role: str
+    scores: Decoded, events: EventTable, durations: Mapping[str, float], *, role: str
 ) -> CorpusMetrics:
     """PSDS1 and event-based F-scores over the 10 DESED classes, on clips with events.
 
@@ -54,7 +55,7 @@ def desed_validation_metrics(
 
 
 def desed_test_metrics(
-    scores: Scores,
+    scores: Decoded,
     events: EventTable,
     durations: Mapping[str, float],
     *,
@@ -91,14 +92,14 @@ class DesedPart(NamedTuple):
     """Input of the DESED metrics.
 
     Attributes:
-        scores: scores of the clips with truth, for the classes that occur in it.
+        scores: filtered scores or boxes of the clips with truth, for the classes that occur in it.
         events: events of the same clips.
         with_events: the clips with events, which metrics of sed_scores_eval take.
         not_scored: classes that do not occur.
         unscored_clips: number of clips with truth but without scores.
     """
 
-    scores: Scores
+    scores: Decoded
     events: EventTable
     with_events: list[str]
     not_scored: tuple[str, ...]
@@ -118,7 +119,7 @@ class DesedPart(NamedTuple):
         )
 
 
-def desed_part(scores: Scores, events: EventTable, durations: Mapping[str, float]) -> DesedPart:
+def desed_part(scores: Decoded, events: EventTable, durations: Mapping[str, float]) -> DesedPart:
     """Choose clips, events and classes for metrics; arguments as of `desed_validation_metrics`.
 
     Raises:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import atomic_path
-from desed_task.evaluation.scores import Scores
+from desed_task.errors import InputError
+from desed_task.evaluation.boxes import Boxes, Decoded, decoded_from_arrays
+from desed_task.evaluation.scores import FrameScores, Scores
+from desed_task.evaluation.segments import SEGMENT_S, segment_weights
+from desed_task.file_names import looked_up_from
+from desed_task.labels import Vocabulary
 from desed_task.parallel import track
 
 EVALUATION_FILE = "evaluation.json"
@@ -18,19 +25,84 @@ SCORE_KINDS = ("unprocessed", "postprocessed")
 _SHORTEST_FRAME_S = 1e-5
 
 
-def write_scores(path: Path, raw: Scores, smoothed: Scores) -> None:
+def write_scores(path: Path, raw: Scores, decoded: Decoded) -> None:
     """Write the scores of a corpus to one compressed file, atomically: arrays unprocessed and
     postprocessed (clip, frame, class), clip_ids, event_labels and boundaries_s; for the last of
     clip_ids, if scored in windows, long_unprocessed, long_postprocessed (frame, class),
-    long_n_frames (clip,) and long_boundaries_s, one clip after the other.
+    long_n_frames (clip,) and long_boundaries_s, one clip after the other. Of boxes there are
+    postprocessed_boxes_* instead of postprocessed (`Boxes.arrays`).
     """
     arrays = {
-        name: values.astype(np.float32)
-        for kind, scores in zip(SCORE_KINDS, (raw, smoothed), strict=True)
-        for name, values in scores.arrays(kind).items()
+        name: values.astype(np.float32) for name, values in raw.arrays(SCORE_KINDS[0]).items()
     }
+    filtered = isinstance(decoded, Scores)
+    for name, values in decoded.arrays(SCORE_KINDS[1]).items():
+        arrays[name] = values.astype(np.float32) if filtered else values
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays, **raw.layout)
+
+
+def read_scores(path: Path, kind: str) -> Decoded:
+    """What `write_scores` wrote: scores or boxes.
+
+    Args:
+        path: the file.
+        kind: one of SCORE_KINDS.
+
+    Raises:
+        InputError: if the file is missing or is not one of scores.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return decoded_from_arrays(stored, kind)
+    except FileNotFoundError:
+        where = looked_up_from(path)
+        raise InputError(f"{path}: no such file{where}; test the run again") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not scores of a test ({error}); test the run again") from None
+
+
+@dataclass(frozen=True)
+class BoxScores:
+    """Boxes as scores of clips, in which some classes have the means of segments instead.
+
+    Attributes:
+        boxes: of all classes.
+        smoothed: filtered scores of the same clips.
+        by_segment: classes that are scored by segments of a second; each has the time-weighted mean
+            of its filtered scores there, which is what its metrics are computed from.
+    """
+
+    boxes: Boxes
+    smoothed: Scores
+    by_segment: Sequence[str]
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        """The clips."""
+        return self.smoothed.clip_ids
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes."""
+        return self.smoothed.vocabulary
+
+    def each(self) -> Iterator[FrameScores]:
+        """Scores of every clip, on frames between the borders of its boxes and segments."""
+        columns = [self.vocabulary.index(label) for label in self.by_segment]
+        events = self.boxes.rows(~np.isin(self.boxes.label_index, columns))
+        for clip_id, frames in zip(self.clip_ids, self.smoothed.each(), strict=True):
+            of_boxes = events.of(clip_id)
+            n_segments = int(np.ceil(frames.boundaries_s[-1] / SEGMENT_S))
+            starts_s = np.arange(n_segments) * SEGMENT_S
+            boundaries_s = np.unique(np.concatenate([of_boxes.boundaries_s, starts_s]))
+            box = np.searchsorted(of_boxes.boundaries_s, boundaries_s[:-1], side="right") - 1
+            segment = np.searchsorted(starts_s, boundaries_s[:-1], side="right") - 1
+            weights = segment_weights(frames.boundaries_s, n_segments)
+            means = weights @ frames.values[:, columns].astype(np.float64)
+            values = of_boxes.values[box]
+            values[:, columns] = means[segment]
+            yield FrameScores(values, boundaries_s)
 
 
 def score_folder(run_folder: Path, role: str, kind: str) -> Path:
@@ -38,7 +110,9 @@ def score_folder(run_folder: Path, role: str, kind: str) -> Path:
     return run_folder / "metrics_test" / f"{role}_scores" / kind
 
 
-def write_score_tables(folder: Path, scores: Scores, durations_s: Mapping[str, float]) -> None:
+def write_score_tables(
+    folder: Path, scores: Scores | BoxScores, durations_s: Mapping[str, float]
+) -> None:
     """Write `<clip>.tsv` per clip: onset, offset and one column per class, up to the clip's end."""
     head = "\t".join(["onset", "offset", *scores.vocabulary])
     formats = ["%.8g", "%.8g", *["%.6f"] * len(scores.vocabulary)]

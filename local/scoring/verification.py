@@ -14,6 +14,7 @@ from desed_task.atomic_files import write_json_atomic
 from desed_task.dataio.annotations import EventTable
 from desed_task.distributed.collectives import process_rank
 from desed_task.errors import InputError
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import Scores
 from desed_task.evaluation.segments import overlap_add
@@ -59,7 +60,7 @@ def check_installed() -> None:
 def add_verification(
     folder: Path,
     reports: Mapping[str, Sequence[CorpusMetrics]],
-    scores: Mapping[str, Sequence[Scores]],
+    scores: Mapping[str, Sequence[Decoded]],
     truths: Sequence[Truth],
 ) -> None:
     """Compute the metrics by the package too and add the comparison to results.json.
@@ -118,7 +119,7 @@ def exit_status(folder: Path, *, asked: bool) -> int:
 
 
 def package_metrics(
-    scores: Sequence[Scores], truths: Sequence[Truth], role: str
+    scores: Sequence[Decoded], truths: Sequence[Truth], role: str
 ) -> tuple[MetricTable, MetricTable]:
     """The package's own metrics of the DESED and the MAESTRO part of a test.
 
@@ -133,7 +134,7 @@ def package_metrics(
 
 
 def desed_package_metrics(
-    scores: Scores, events: EventTable, durations: Mapping[str, float], *, role: str
+    scores: Decoded, events: EventTable, durations: Mapping[str, float], *, role: str
 ) -> MetricTable:
     """What `desed_test_metrics` reports under the package's name, by the package."""
     from desed_task.evaluation import sed_scores_eval_metrics as package

@@ -10,10 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from desed_task.postprocess.decoders import BOXES, MEDIAN, THRESHOLD_BOXES
 from local.config import RecipeConfig
 from local.submission.file_checks import REPORTED_METRICS, energy_kwh
 from local.submission.metadata_form import MetadataForm
 from local.submission.submitted_runs import SubmittedRun
+
+# Kind of a decoder -> how the metadata file describes it.
+POST_PROCESSING = {
+    MEDIAN: "median filter with a length per class",
+    BOXES: "change-point event boxes (cSEBBs), segments of MAESTRO's classes from a median filter "
+    "with a length per class",
+    THRESHOLD_BOXES: "event boxes above a threshold, after a median filter with a length per class",
+}
 
 
 def compose_metadata(
@@ -87,7 +96,7 @@ def describe_system(config: RecipeConfig) -> dict[str, Any]:
         "machine_learning_method": "CRNN",
         "semi_supervised_learning": "mean teacher",
         "ensemble_method_subsystem_count": None,
-        "post_processing": "median filter with a length per class",
+        "post_processing": POST_PROCESSING[config.decoder.kind],
         "decision_making": None,  # the submission has scores, not decisions
     }
 

@@ -13,7 +13,7 @@ from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError, command_name
 from desed_task.file_names import looked_up_from
 from local.config import read_yaml, validation_problems
-from local.config_schema import StrictModel
+from local.schema.strict import StrictModel
 
 _NAME = r"[^\W_]+(?:-[^\W_]+)*"
 LABEL = re.compile(rf"{_NAME}_{_NAME}_task4_[1-4]")

@@ -17,8 +17,9 @@ from local.corpora import TEST, Corpus
 from local.data.digests import digest_truth
 from local.data.truth import Truth
 from local.scoring.conditions import SCORED_ON, SCORING
+from local.scoring.score_files import SCORE_KINDS, read_scores
 from local.summary import bootstrap
-from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_scores, read_truth
+from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_truth
 from local.summary.run_folders import FinishedRun
 from local.summary.systems import SystemRuns
 
@@ -88,7 +89,7 @@ def _unit_counts(
         n_thresholds = _n_thresholds(run)
         for role in ROLES:
             bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
-            scores = read_scores(run.scores_path(role, corpus))
+            scores = read_scores(run.scores_path(role, corpus), SCORE_KINDS[1])
             recount = COUNT_FUNCTIONS[corpus](scores, truth, n_thresholds)
             _check_values(recount, run, role)
             if len(recount.units) < 2:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from desed_task.audio.files import probe
 from desed_task.dataio.annotations import read_strong_table
 from desed_task.errors import InputError, count_of
 from desed_task.evaluation import clip_counts, fscores
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import (
     Scores,
@@ -25,7 +25,6 @@ from desed_task.evaluation.scores import (
     match_clips,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
-from desed_task.file_names import looked_up_from
 from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
@@ -39,6 +38,9 @@ from local.data.expected_clips import durations_of, names_on_disk
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
+
+# Boxes do not tell how long the frames were that they come from.
+LONGEST_FRAME_S = 0.1
 
 
 class MetricCounts(NamedTuple):
@@ -125,23 +127,18 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     return Truth(corpus.source, events, durations_s, left_out)
 
 
-def count_desed(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts:
+def count_desed(scores: Decoded, truth: Truth, n_thresholds: int) -> UnitCounts:
     """Count for all metrics of `desed_test_metrics`.
 
     Units are the clips of the set: those without scores, left out because they have no event, only
     add their durations to psds_eval's hours.
     """
     scores, events, _ = match_clips(scores, truth.events)
-    ends_s = {
-        clip_id: float(of_clip.boundaries_s[-1])
-        for clip_id, of_clip in zip(scores.clip_ids, scores.each(), strict=True)
-    }
-    check_scored_lengths(
-        f"data.{DEVTEST.duration_key}",
-        ends_s,
-        truth.durations,
-        frame_s=float(scores.boundaries_s[1]),
-    )
+    ends_s = dict(zip(scores.clip_ids, scores.end_s.tolist(), strict=True))
+    name, frame_s = f"data.{DEVTEST.duration_key}", LONGEST_FRAME_S
+    if isinstance(scores, Scores):
+        frame_s = float(scores.boundaries_s[1])
+    check_scored_lengths(name, ends_s, truth.durations, frame_s=frame_s)
     events = events.within(truth.durations).merged()
     chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
     labels = chosen.vocabulary
@@ -194,23 +191,7 @@ def count_maestro(scores: Scores, truth: Truth, n_thresholds: int) -> UnitCounts
     )
 
 
-COUNT_FUNCTIONS: dict[Corpus, Callable[[Scores, Truth, int], UnitCounts]] = {
+COUNT_FUNCTIONS: dict[Corpus, Callable[[Any, Truth, int], UnitCounts]] = {
     DEVTEST: count_desed,
     MAESTRO_VALIDATION: count_maestro,
 }
-
-
-def read_scores(path: Path) -> Scores:
-    """Read the post-processed scores of a run, as stored by `write_scores`.
-
-    Raises:
-        InputError: if the file is missing or is not one of scores.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return Scores.from_arrays(stored, "postprocessed")
-    except FileNotFoundError:
-        where = looked_up_from(path)
-        raise InputError(f"{path}: no such file{where}; test the run again") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not scores of a test ({error}); test the run again") from None

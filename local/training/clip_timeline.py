@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 
 from desed_task.audio.streaming import stream_file
 from desed_task.dataio.annotations import EventTable
-from desed_task.evaluation.scores import Scores
-from desed_task.inference.detector import DetectionResult, SoundEvent, events_above
+from desed_task.evaluation.boxes import Decoded
+from desed_task.evaluation.scores import FrameScores, Scores
+from desed_task.inference.detection_result import DetectionResult, SoundEvent, result_of
 from desed_task.postprocess import Threshold, class_thresholds
 from local.checkpoints.restore import detector_spec
 from local.config import RecipeConfig
@@ -19,13 +20,13 @@ from local.scoring.results import TIMELINE_ROLE
 
 
 def plot_clip_timeline(
-    unprocessed: Scores, scores: Scores, corpus: LoadedCorpus, config: RecipeConfig
+    unprocessed: Scores, decoded: Decoded, corpus: LoadedCorpus, config: RecipeConfig
 ) -> Figure:
     """Plot the clip of a tested corpus in which most happens.
 
     Args:
         unprocessed: the network's scores of the corpus.
-        scores: the same after the median filters.
+        decoded: what events are detected in.
         corpus: the corpus, with strong labels. Classes that it does not annotate are left out, as
             nobody knows whether their events are right.
         config: configuration of the test; gives thresholds and front end.
@@ -36,7 +37,7 @@ def plot_clip_timeline(
     assert corpus.events is not None
     events, known = corpus.events, corpus.corpus.known
     clip_id = eventful_clip(events)
-    raw, smooth = (one.select([clip_id], known) for one in (unprocessed, scores))
+    raw, smooth = (one.select([clip_id], known) for one in (unprocessed, decoded))
     threshold = config.predict.threshold
     found = _detected(raw, smooth, threshold, corpus.durations_s[clip_id])
     mel = MelImage(detector_spec(config).front_end)
@@ -61,14 +62,13 @@ def eventful_clip(events: EventTable) -> str:
 
 
 def _detected(
-    unprocessed: Scores, scores: Scores, threshold: Threshold, duration_s: float
+    unprocessed: Scores, decoded: Decoded, threshold: Threshold, duration_s: float
 ) -> DetectionResult:
     """What `SoundEventDetector` finds in one clip; the padding of a short one is cut off."""
-    (clip_id,), labels = scores.clip_ids, scores.vocabulary.labels
-    values, boundaries_s = scores.of(clip_id)
+    (clip_id,), labels = decoded.clip_ids, decoded.vocabulary.labels
+    values, boundaries_s = unprocessed.of(clip_id)
     end_s = min(duration_s, float(boundaries_s[-1]))
     n_frames = int(np.searchsorted(boundaries_s[:-1], end_s))
-    values, ends_s = values[:n_frames], np.minimum(boundaries_s[: n_frames + 1], end_s)
-    events = events_above(values, ends_s, labels, class_thresholds(threshold, labels))
-    raw = unprocessed.of(clip_id).values[:n_frames]
-    return DetectionResult(end_s, labels, ends_s, raw, values, events)
+    ends_s = np.minimum(boundaries_s[: n_frames + 1], end_s)
+    raw = FrameScores(values[:n_frames], ends_s)
+    return result_of(raw, decoded, end_s, class_thresholds(threshold, labels))

@@ -19,9 +19,11 @@ from desed_task.atomic_files import sha256_of, write_json_atomic, write_text_ato
 from desed_task.batch import Source
 from desed_task.dataio.clip_names import flat_names
 from desed_task.errors import InputError
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
 from desed_task.file_names import LONGEST_NAME, shorten_name
+from desed_task.labels import MAESTRO_REAL_CLASSES
 from desed_task.mean_teacher import ROLES
 from local import corpora
 from local.data.datamodule import SedDataModule
@@ -34,6 +36,7 @@ from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, sc
 from local.scoring.score_files import (
     EVALUATION_FILE,
     SCORE_KINDS,
+    BoxScores,
     score_folder,
     write_score_tables,
     write_scores,
@@ -64,7 +67,7 @@ class ResultWriter(Callback):
         stored = {
             (role, truth.source): (
                 accumulator.scores(role, truth.source),
-                accumulator.smoothed(role, truth.source),
+                accumulator.decoded(role, truth.source),
             )
             for role in ROLES
             for truth in data.truths("test")
@@ -103,8 +106,8 @@ class ResultWriter(Callback):
         )
         if self.verify:
             truths = data.truths("test")
-            smoothed = {role: [stored[role, of.source][1] for of in truths] for role in ROLES}
-            verification.add_verification(folder, accumulator.reports, smoothed, truths)
+            decoded = {role: [stored[role, of.source][1] for of in truths] for role in ROLES}
+            verification.add_verification(folder, accumulator.reports, decoded, truths)
 
 
 def _place(folder: Path, role: str) -> Path:
@@ -126,7 +129,7 @@ def _show_png(writer: SummaryWriter, tag: str, path: Path, trainer: pl.Trainer) 
 
 
 def _conditions(
-    stored: dict[tuple[str, Source], tuple[Scores, Scores]],
+    stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
     data: SedDataModule,
     pl_module: pl.LightningModule,
 ) -> dict[str, Any]:
@@ -149,7 +152,7 @@ def _figures(
     accumulator: ScoreAccumulator,
     data: SedDataModule,
     role: str,
-    stored: dict[tuple[str, Source], tuple[Scores, Scores]],
+    stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
 ) -> Iterator[tuple[str, Figure]]:
     """File name without suffix and figure, for all figures of one network."""
     for report in accumulator.reports[role]:
@@ -180,7 +183,7 @@ def _figures(
 
 
 def _timeline(
-    accumulator: ScoreAccumulator, data: SedDataModule, stored: tuple[Scores, Scores]
+    accumulator: ScoreAccumulator, data: SedDataModule, stored: tuple[Scores, Decoded]
 ) -> Iterator[tuple[str, Figure]]:
     """The timeline of a clip; none if its file has vanished since its scores were computed."""
     try:
@@ -230,13 +233,19 @@ class ScoreWriter(Callback):
             return
         durations_s = _durations(trainer)
         for role in ROLES:
-            found = (
-                accumulator.scores(role, Source.EVALUATION),
-                accumulator.smoothed(role, Source.EVALUATION),
-            )
+            found = accumulator.scores(role, Source.EVALUATION), _postprocessed(accumulator, role)
             for kind, scores in zip(SCORE_KINDS, found, strict=True):
                 write_score_tables(score_folder(folder, role, kind), scores, durations_s)
         write_json_atomic(folder / EVALUATION_FILE, {"clips": durations_s})
+
+
+def _postprocessed(accumulator: ScoreAccumulator, role: str) -> Scores | BoxScores:
+    """Decoded scores of the evaluation set, in the form of tables."""
+    decoded = accumulator.decoded(role, Source.EVALUATION)
+    if isinstance(decoded, Scores):
+        return decoded
+    smoothed = accumulator.smoothed(role, Source.EVALUATION)
+    return BoxScores(decoded, smoothed, MAESTRO_REAL_CLASSES)
 
 
 def _durations(trainer: pl.Trainer) -> dict[str, float]:

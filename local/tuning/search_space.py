@@ -31,7 +31,7 @@ from local.config import (
     read_yaml,
     validation_problems,
 )
-from local.config_schema import StrictModel
+from local.schema.strict import StrictModel
 
 TuningStage = Literal["training", "postprocessing"]
 Value = int | float | str | bool | None

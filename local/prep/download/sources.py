@@ -11,8 +11,9 @@ from desed_task.atomic_files import read_text
 from desed_task.errors import InputError
 from local.cli.redaction import redact_address
 from local.config import find_shipped
-from local.config_schema import Data, StrictModel
+from local.config_schema import Data
 from local.prep.layout import DATA_PARTS
+from local.schema.strict import StrictModel
 
 SOURCES_FILE = "./confs/sources.yaml"
 # Downloaded, but not prepared any further.

@@ -22,6 +22,7 @@ from desed_task.features import LogMel, Scaler
 from desed_task.labels import CLASSES, FrameGrid
 from desed_task.nnet import CNN as cnn
 from desed_task.nnet.CRNN import CRNN
+from desed_task.postprocess.decoders import MedianDecoder
 from tests.desed_task.checkpoints.example_checkpoints import (
     ours,
     published,
@@ -182,7 +183,7 @@ def test_what_no_specification_holds_belongs_to_the_schema_version() -> None:
     """Whoever changes one of these raises SCHEMA_VERSION and keeps the old value for old files."""
     norm = cnn.CNN().cnn.get_submodule("batchnorm0")
     constants = (features.AMPLITUDE_FLOOR, features.DB_RANGE, features.SCALE_FLOOR, norm.eps)
-    assert (spec_module.SCHEMA_VERSION, constants) == (2, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
+    assert (spec_module.SCHEMA_VERSION, constants) == (3, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
 
 
 def test_a_specification_survives_its_file(tmp_path: Path) -> None:
@@ -206,6 +207,36 @@ def test_a_specification_of_schema_1_says_what_was_drawn_then(tmp_path: Path) ->
     assert "net.dropstep_scope: missing" in refusal(content, tmp_path)
 
 
+def test_a_specification_of_schema_2_means_the_median_filters(tmp_path: Path) -> None:
+    """Before the key existed, nothing else decoded scores."""
+    spec = small_spec()
+    content = ours(spec)
+    content["detector"]["schema_version"] = 2
+    del content["detector"]["decoder"]
+    found = load_detector(saved(content, tmp_path / "old.ckpt")).spec
+    assert found == spec
+    assert isinstance(found.decode, MedianDecoder)
+    assert found.decode.smooth.lengths == spec.median_filter
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        ("boxes", "decoder: 'boxes' is not a section of keys"),
+        ({"kind": "box"}, "decoder.kind: 'box'; give one of median, boxes, threshold_boxes"),
+        ({"merge": 1}, "decoder.merge: unknown key; known: kind, step_filter_s"),
+        ({"step_filter_s": "long"}, "decoder: step_filter_s is 'long'"),
+        ({"merge_abs": {"Unicorn": 0.2}}, "decoder.merge_abs: names unknown classes: Unicorn"),
+    ],
+)
+def test_a_decoder_that_cannot_be_used_is_named(
+    tmp_path: Path, decoder: object, message: str
+) -> None:
+    content = ours(small_spec())
+    content["detector"]["decoder"] = decoder
+    assert message in refusal(content, tmp_path)
+
+
 def test_the_published_values_are_those_of_the_recipe(parity: Parity) -> None:
     import json
 
@@ -220,9 +251,9 @@ def test_the_published_values_are_those_of_the_recipe(parity: Parity) -> None:
 
 def test_a_newer_schema_is_refused_with_a_remedy(tmp_path: Path) -> None:
     content = ours(small_spec())
-    content["detector"].update(schema_version=3, ensemble=[1, 2])
+    content["detector"].update(schema_version=4, ensemble=[1, 2])
     text = refusal(content, tmp_path)
-    assert "newer version of this code (schema 3; known: up to 2); update this code" in text
+    assert "newer version of this code (schema 4; known: up to 3); update this code" in text
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def test_the_file_says_what_its_scores_mean(reference, exported, crnn_file):
         "n_samples": N_SAMPLES,
         "frame_s": 0.064,
         "median_filter": list(spec.median_filter),
+        "decoder": spec.decoder,
         "embedding": spec.embedding,
         "schema_version": spec.schema_version,
     }

@@ -29,9 +29,9 @@ from local.data.datamodule import SedDataModule
 from local.extraction.extractor import Extractor
 from local.run import RunOptions
 from local.scoring import figures
+from local.scoring.score_files import read_scores
 from local.sed_trainer_pretrained import SEDTask4
 from local.submission.file_checks import table_fault
-from local.summary.rescoring import read_scores
 from local.training import result_writers
 from local.tuning.cached_scores import teacher_scores
 from tests.local.data.test_packed_corpora import opened
@@ -180,7 +180,7 @@ def test_scores_are_those_of_the_detector(place, checkpoint, scores):
         np.testing.assert_allclose(of.values[:n_frames], found.unprocessed[:n_frames], atol=1e-5)
         if name in WINDOWED:
             np.testing.assert_array_equal(of.boundaries_s, found.boundaries_s)
-            smooth = detector.smooth(of.values)
+            smooth = detector.spec.decode.smooth(of.values)
             np.testing.assert_allclose(smooth, found.scores, atol=1e-5)
             assert of.values[156:].std() > 0.01
 
@@ -319,7 +319,9 @@ def test_a_run_of_tests_and_its_files(place, checkpoint, tmp_path, capsys, monke
     expected = module.score_accumulator.test_metrics(data.truths("test"))
     for name, value in metrics.items():
         assert value is None or value == pytest.approx(expected[name], abs=1e-6), name
-    stored = read_scores(folder / "metrics_test" / "teacher" / "scores_devtest.npz")
+    stored = read_scores(
+        folder / "metrics_test" / "teacher" / "scores_devtest.npz", "postprocessed"
+    )
     smoothed = module.score_accumulator.smoothed("teacher", Source.DEVTEST)
     assert stored.clip_ids == smoothed.clip_ids
     for one, other in zip(stored.longer, smoothed.longer, strict=True):

@@ -18,6 +18,7 @@ from desed_task.file_names import unescape_name
 from local.config import load_config
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
 from local.scoring.metrics import HIT_ONLY
+from local.scoring.score_files import read_scores
 from local.summary import bootstrap, figures, rescoring
 from local.summary import report as summary_report
 from local.summary.resampled_metrics import resample_metrics
@@ -92,7 +93,7 @@ def test_counts_give_every_number_of_the_test(folders, name):
     for corpus in TEST:
         truth = rescoring.read_truth(corpus, run.config, run.clip_ids[corpus])
         for role in ("student", "teacher"):
-            scores = rescoring.read_scores(run.scores_path(role, corpus))
+            scores = read_scores(run.scores_path(role, corpus), "postprocessed")
             again = rescoring.COUNT_FUNCTIONS[corpus](scores, truth, 50)
             values = again.values(np.ones(len(again.units)))
             found |= {f"test/{role}/{n}": v for n, v in zip(again.names, values, strict=True)}
@@ -104,7 +105,7 @@ def test_clips_are_drawn_of_desed_and_recordings_of_maestro(folders, both):
     assert both.resampled.n_units == {DEVTEST: len(CLIPS), MAESTRO_VALIDATION: len(RECORDINGS)}
     run = open_run(folders["good0"])
     truth = rescoring.read_truth(MAESTRO_VALIDATION, run.config, run.clip_ids[MAESTRO_VALIDATION])
-    scores = rescoring.read_scores(run.scores_path("student", MAESTRO_VALIDATION))
+    scores = read_scores(run.scores_path("student", MAESTRO_VALIDATION), "postprocessed")
     assert rescoring.count_maestro(scores, truth, 50).units == RECORDINGS
 
 
@@ -418,7 +419,7 @@ def test_a_recount_knows_classes_without_a_true_positive(copy):
     run = open_run(copy())
     truth = rescoring.read_truth(DEVTEST, run.config, CLIPS)
     path = run.scores_path("student", DEVTEST)
-    scores = rescoring.read_scores(path)
+    scores = read_scores(path, "postprocessed")
     silent = scores.values.copy()
     silent[..., scores.vocabulary.index("Dog")] = 0.0
     scores = scores.map(lambda _: silent)

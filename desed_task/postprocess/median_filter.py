@@ -1,20 +1,15 @@
-"""Post-processing of frame scores: the median filter, and thresholds."""
+"""The class-wise median filter of frame scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 
 from desed_task.errors import InputError, count_of
-from desed_task.labels import Vocabulary
-
-DEFAULT_THRESHOLD: Final = 0.5
-# One for all classes, or label -> threshold.
-Threshold = float | Mapping[str, float]
 
 
 class ClassMedianFilter:
@@ -59,22 +54,3 @@ def _median_filtered(signals: npt.NDArray[Any], length: int) -> npt.NDArray[Any]
     whole = median_filter(padded.ravel(), size=length).reshape(padded.shape)
     inside: npt.NDArray[Any] = whole[..., reach : reach + signals.shape[-1]]
     return inside
-
-
-def class_thresholds(threshold: Threshold, labels: Sequence[str]) -> npt.NDArray[np.float64]:
-    """(class,) thresholds from one for all classes, or from label -> threshold (0.5 for others).
-
-    Raises:
-        InputError: for an unknown label or a threshold outside [0, 1).
-    """
-    vocabulary = Vocabulary(labels)
-    limits = np.full(len(vocabulary), DEFAULT_THRESHOLD)
-    if isinstance(threshold, Mapping):
-        for label, value in threshold.items():
-            limits[vocabulary.index(label)] = value
-    else:
-        limits[:] = threshold
-    for label, limit in zip(vocabulary, limits, strict=True):
-        if not 0 <= limit < 1:
-            raise InputError(f"a threshold of {limit:g} for {label}: give one from 0 to below 1")
-    return limits

@@ -1,0 +1,1 @@
+"""Parts of the configuration's schema: the base of all sections, and those of decoding."""

@@ -1,0 +1,78 @@
+"""Sections of the configuration: from scores to events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from desed_task.postprocess.decoders import DecoderSettings
+from local.classes_dict import CLASSES
+from local.schema.strict import StrictModel
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+# One for all classes, or label -> value.
+ClassNumber = float | dict[str, float]
+ClassLimit = float | None | dict[str, float | None]
+
+
+class DecoderConfig(StrictModel):
+    """How scores become what events are detected in (`desed_task.postprocess.decoders`).
+
+    A value is one for all classes, or label -> value, with the default for the others.
+    """
+
+    kind: Literal["median", "boxes", "threshold_boxes"] = "median"
+    """median, as published: scores filtered with the lengths of net.median_filter. boxes:
+    change-point event boxes of the unfiltered scores. threshold_boxes: runs of frames whose
+    filtered score is above `threshold`, with their mean as confidence."""
+    step_filter_s: ClassNumber = 0.5
+    """Length of the step filter of boxes, in seconds."""
+    merge_abs: ClassLimit = None
+    """Boxes become one if the scores fall by less than this between them; null for no limit."""
+    merge_rel: ClassLimit = 2.0
+    """Boxes become one if the scores fall by less than this ratio between them, and by less than
+    merge_abs; null for no limit. If both are null, no boxes are merged."""
+    threshold: ClassNumber = 0.5
+    """Of the boxes of threshold_boxes. The thresholds of events are those of `predict`."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> DecoderConfig:
+        problems = self.settings.problems(CLASSES)
+        if problems:
+            raise ValueError("; ".join(one.removeprefix("decoder.") for one in problems))
+        return self
+
+    @property
+    def settings(self) -> DecoderSettings:
+        """The settings as the library takes them."""
+        return DecoderSettings(**self.model_dump())
+
+
+class Predict(StrictModel):
+    """Settings of predict.py."""
+
+    hop_s: float = Field(default=5.12, gt=0)
+    """Hop between windows in seconds, rounded to whole frames. Windows are as long as a training
+    clip; with a smaller hop more of them overlap, which takes longer."""
+    threshold: Probability | dict[str, Probability] = 0.5
+    """Scores above it are events. One for all classes, or label -> threshold, 0.5 for other
+    classes."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _of_known_classes(cls, threshold: float | dict[str, float]) -> float | dict[str, float]:
+        named = threshold if isinstance(threshold, dict) else {}
+        unknown = [label for label in named if label not in CLASSES]
+        if unknown:
+            raise ValueError(f"names unknown classes: {', '.join(unknown)}")
+        return threshold
+
+
+class Tuned(StrictModel):
+    """Written by optuna_pretrained.py into best.yaml."""
+
+    checkpoint_sha256: str = ""
+    """SHA-256 of the checkpoint that net.median_filter, decoder and predict.threshold were tuned
+    for. A test of this file uses the filters and the decoder given here instead of the file's
+    own."""
