@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +25,17 @@ class PageRules:
         low: lower threshold of the hysteresis.
         merge_gap_s: gaps shorter than this are closed.
         min_duration_s: events shorter than this are dropped.
-        merged: new label -> its member classes.
-        keep_members: whether members of merged classes keep their own events.
+        merged: new label -> its member classes, which have no events of their own in tables.
+        calibration: label -> what turns its mean scores into confidences, as plain values:
+            `{"confidence": [...], "probability": [...]}`, points of a curve with straight lines
+            between them, or `{"temperature": T}`.
     """
 
     low: Mapping[str, float] = field(default_factory=dict)
     merge_gap_s: Mapping[str, float] = field(default_factory=dict)
     min_duration_s: Mapping[str, float] = field(default_factory=dict)
     merged: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    keep_members: bool = True
+    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ from local.predict.pages.document import data_block, document
 from local.predict.pages.mel_picture import mel_png, tick_places
 from local.predict.pages.summaries import summary_text
 
-SCRIPTS = ("numbers.js", "events.js", "exports.js", "drawing.js", "player.js", "page.js", "controls.js")
+SCRIPTS = (
+    *("numbers.js", "events.js", "exports.js", "drawing.js", "player.js"),
+    *("page.js", "row.js", "controls.js"),
+)
 
 
 def write_page(path: Path, content: PageContent) -> None:
@@ -71,7 +74,7 @@ def _facts(content: PageContent) -> dict[str, Any]:
             {"label": label, "members": [labels.index(member) for member in members]}
             for label, members in rules.merged.items()
         ],
-        "keep_members": rules.keep_members,
+        "calibration": [rules.calibration.get(label) for label in labels],
         "truth": None,
         "mel": {
             "end_s": content.mel.decibel.shape[1] * content.mel.column_s,

@@ -7,16 +7,15 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
 from desed_task.audio.streaming import stream_file
+from local.predict.pages import EMBEDDED_MB
+from local.predict.pages.urls import addresses
 
-# Recordings up to this size become a part of their page.
-EMBEDDED_MB = 10.0
 # What all current browsers play, by format and sample format as libsndfile calls them.
 _PLAYED = {
     "WAV": ("audio/wav", ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT")),
@@ -146,24 +145,3 @@ def sound_of(
     told = "Not all browsers play this recording"
     remedy = "convert it (ffmpeg -i RECORDING street.flac) and run predict.py on the result"
     return Sound(urls=urls, note=f"{told} ({kind}); if there is no sound, {remedy}.")
-
-
-def addresses(target: Path, page: Path) -> tuple[str, ...]:
-    """Percent-encoded addresses of a file: relative to the page, then absolute."""
-    absolute = os.path.abspath(target)
-    try:
-        relative = os.path.relpath(absolute, os.path.dirname(os.path.abspath(page)))
-    except ValueError:  # another drive
-        return (_file_url(absolute),)
-    return quoted(relative.replace(os.sep, "/")), _file_url(absolute)
-
-
-def quoted(path: str) -> str:
-    """A relative path as an address, whatever bytes it has."""
-    return quote(os.fsencode(path), safe="/")
-
-
-def _file_url(absolute: str) -> str:
-    if os.name == "nt":
-        return Path(absolute).as_uri()
-    return "file://" + quote(os.fsencode(absolute), safe="/")

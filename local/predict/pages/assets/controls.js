@@ -145,10 +145,9 @@ function connectExports(page) {
 function label(page) {
   for (const [khz, part] of page.data.mel.ticks) {
     const tick = add(element("ticks"), "span", "");
-    tick.textContent = khz;
+    tick.textContent = khz + (khz === page.data.mel.ticks.at(-1)[0] ? " kHz" : "");
     tick.style.bottom = 24 + part * 150 + "px";
   }
-  add(element("ticks"), "span", "unit").textContent = "kHz";
   const truth = page.data.truth !== null;
   const colours = [
     ["detected", truth ? "detected, right" : "detected event"],

@@ -27,6 +27,22 @@ function meanOf(scores, first, last) {
   return sum / (last - first);
 }
 
+/** The confidence of an event with this mean score, if confidences are calibrated. */
+function calibrated(curve, score) {
+  if (!curve) return score;
+  if (curve.temperature) {
+    const inside = Math.min(Math.max(score, 1e-6), 1 - 1e-6);
+    const scaled = (Math.log(inside) - Math.log1p(-inside)) / curve.temperature;
+    return 1 / (1 + Math.exp(-Math.min(Math.max(scaled, -700), 700)));
+  }
+  const { confidence: x, probability: y } = curve;
+  const last = x.length - 1;
+  if (score <= x[0]) return y[0];
+  if (score >= x[last]) return y[last];
+  const k = frameAt(x, score);
+  return ((y[k + 1] - y[k]) / (x[k + 1] - x[k])) * (score - x[k]) + y[k];
+}
+
 /** Close gaps shorter than `gap_s` between pieces that are in order of time. */
 function joined(pieces, gap_s, join) {
   if (!gap_s) return pieces;
@@ -85,15 +101,19 @@ function eventsOfClass(page, c, threshold) {
     : eventsOfFrames(page, c, threshold);
   const least = page.data.min_duration_s[c];
   const long = least ? found.filter((one) => !isShorter(one.offset - one.onset, least)) : found;
-  return long.map((one) => ({ ...one, label: page.data.labels[c] }));
+  return long.map((one) => ({
+    ...one,
+    confidence: calibrated(page.data.calibration[c], one.confidence),
+    label: page.data.labels[c],
+  }));
 }
 
-/** The union of several classes' events under one label; the highest confidence of its parts. */
+/** Several classes' events under one label, joined where they overlap or touch. */
 function unionOf(lists, label) {
   const result = [];
   for (const one of lists.flat().sort((a, b) => a.onset - b.onset || a.offset - b.offset)) {
     const before = result[result.length - 1];
-    if (before && one.onset <= before.offset) {
+    if (before && !isShorter(before.offset, one.onset)) {
       before.offset = Math.max(before.offset, one.offset);
       before.confidence = Math.max(before.confidence, one.confidence);
     } else {

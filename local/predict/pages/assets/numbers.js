@@ -46,9 +46,15 @@ function numeral(x) {
   return text.includes("e") && !text.includes(".") ? text.replace("e", ".0e") : text;
 }
 
-/** Whether an event's length or a gap is shorter, compared in whole microseconds. */
+/** Whether a time is below a limit, both rounded to the microsecond. */
 function isShorter(seconds, limit) {
-  return Number(fixed(seconds, 6)) < Number(fixed(limit, 6));
+  return microseconds(seconds) < microseconds(limit);
+}
+
+/** Whole microseconds; of two equally near ones the even one, as numpy rounds. */
+function microseconds(seconds) {
+  const whole = Math.round(seconds * 1e6);
+  return whole - seconds * 1e6 === 0.5 && whole % 2 !== 0 ? whole - 1 : whole;
 }
 
 /** Order of texts by their characters' codes, as Python sorts (not by UTF-16 units). */
