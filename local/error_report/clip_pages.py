@@ -12,10 +12,11 @@ import numpy as np
 from desed_task.audio.streaming import stream_file
 from desed_task.dataio.clip_names import flat_names
 from desed_task.errors import InputError, count_of
+from desed_task.evaluation.boxes import Boxes
 from desed_task.evaluation.error_analysis import SHARE
 from desed_task.evaluation.scores import Detections, FrameScores
 from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
-from desed_task.inference.detector import SoundEvent
+from desed_task.inference.detection_result import SoundEvent
 from local.checkpoints.restore import detector_spec
 from local.config import RecipeConfig
 from local.data.corpus_checks import examples
@@ -27,6 +28,7 @@ from local.predict.pages.sound import sound_of
 
 CLIPS_FOLDER = "clips"
 _SUFFIX = ".html"
+SAME_S = 1e-6
 
 
 def write_clip_pages(
@@ -87,6 +89,11 @@ def _content(errors: FoundErrors, clip: int, mel: MelImage) -> PageContent:
     end_s = min(float(errors.duration_s[clip]), float(boundaries_s[-1]))
     n_frames = int(np.searchsorted(boundaries_s[:-1], end_s))
     cut = FrameScores(values[:n_frames], np.minimum(boundaries_s[: n_frames + 1], end_s))
+    boxes = None
+    if isinstance(errors.scores, Boxes):
+        whole = errors.scores
+        every = Detections(whole.clip_index, whole.label_index, whole.onset_s, whole.offset_s)
+        boxes = _events(errors, every.within(errors.duration_s), clip, cut)
     return PageContent(
         name=escape_name(clip_id),
         duration_s=end_s,
@@ -96,6 +103,7 @@ def _content(errors: FoundErrors, clip: int, mel: MelImage) -> PageContent:
         thresholds=dict(zip(labels, errors.thresholds.tolist(), strict=True)),
         events=_events(errors, errors.found, clip, cut),
         mel=mel,
+        boxes=boxes,
         truth=PageTruth(_events(errors, errors.truth, clip, None), SHARE, SHARE),
     )
 
@@ -112,7 +120,9 @@ def _events(
         confidence = 1.0
         if scores is not None:
             offset_s = min(offset_s, float(scores.boundaries_s[-1]))
-            first, last = np.searchsorted(scores.boundaries_s, [onset_s, offset_s])
-            confidence = float(scores.values[first:last, label].mean())
+            # Borders of boxes that differ by rounding are one.
+            borders_s = np.array([onset_s, offset_s]) - SAME_S
+            first, last = np.searchsorted(scores.boundaries_s, borders_s)
+            confidence = float(scores.values[first : max(last, first + 1), label].mean())
         found.append(SoundEvent(onset_s, offset_s, errors.labels[label], confidence))
     return sorted(found)

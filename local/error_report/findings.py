@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.error_analysis import (
     ErrorCounts,
     EventVerdicts,
@@ -19,7 +20,6 @@ from desed_task.evaluation.scores import (
     Detections,
     Floats,
     Ints,
-    Scores,
     as_detections,
     detect,
     match_clips,
@@ -36,7 +36,8 @@ class FoundErrors:
 
     Attributes:
         role: "student" or "teacher".
-        scores: decoded scores of the scored clips, for the classes that the set is annotated with.
+        scores: what events are detected in: filtered scores or boxes of the scored clips, for the
+            classes that the set is annotated with.
         thresholds: (class,) scores above them are detections.
         duration_s: (clip,) seconds.
         truth: the true events.
@@ -52,7 +53,7 @@ class FoundErrors:
     """
 
     role: str
-    scores: Scores
+    scores: Decoded
     thresholds: Floats
     duration_s: Floats
     truth: Detections
@@ -93,12 +94,12 @@ class FoundErrors:
 
 
 def find_errors(
-    scores: Scores, truth: Truth, labels: Sequence[str], threshold: Threshold, *, role: str
+    scores: Decoded, truth: Truth, labels: Sequence[str], threshold: Threshold, *, role: str
 ) -> FoundErrors:
     """Compare the detections of a network with the truth.
 
     Args:
-        scores: decoded scores of a corpus.
+        scores: what events of a corpus are detected in.
         truth: its truth.
         labels: the classes that the corpus is annotated with; others cannot be judged.
         threshold: one for all classes, or label -> threshold.

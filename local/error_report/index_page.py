@@ -61,9 +61,10 @@ th, td { padding: .2rem .4rem; font-size: .85rem; text-align: right;
 th { font-weight: 600; vertical-align: bottom; background: #f6f6f6; }
 th.group { text-align: center; border-left: 1px solid #ccc; }
 td.first, th.first { border-left: 1px solid #ccc; }
-th.name, td.name { text-align: left; overflow-wrap: break-word; }
-td.seconds { text-align: left; white-space: nowrap; }
-td.long { text-align: left; overflow-wrap: anywhere; min-width: 17rem; }
+td { white-space: nowrap; }
+th.name, td.name, td.seconds { text-align: left; }
+td.name { white-space: normal; overflow-wrap: break-word; }
+td.long { white-space: normal; text-align: left; overflow-wrap: anywhere; min-width: 17rem; }
 tr.sum td { font-weight: 600; border-top: 2px solid #999; }
 td.none { color: #999; }
 img { display: block; max-width: 100%; height: auto; }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from desed_task.evaluation.error_analysis import NOTHING, SHARE
 from desed_task.evaluation.scores import Floats, Ints
@@ -115,17 +117,12 @@ def format_events(errors: FoundErrors, rows: Sequence[EventRow]) -> str:
     """The table of `event_verdicts`, tab-separated; times in seconds."""
     lines = ["\t".join(COLUMNS)]
     names = [escape_name(f"{clip_id}.wav") for clip_id in errors.clip_ids]
-    scores = list(errors.scores.each())
-    for row in rows:
-        values, boundaries_s = scores[row.clip]
-        # The frames that the event touches.
-        first = int(np.searchsorted(boundaries_s, row.onset_s, side="right")) - 1
-        last = int(np.searchsorted(boundaries_s, row.offset_s, side="left"))
-        part = values[max(first, 0) : last, row.label]
-        lines.append(
+    for clip, of_clip in groupby(rows, lambda row: row.clip):
+        values, boundaries_s = errors.scores.of(errors.clip_ids[clip])
+        lines += [
             "\t".join(
                 (
-                    names[row.clip],
+                    names[clip],
                     errors.labels[row.label],
                     row.verdict,
                     row.cause,
@@ -133,11 +130,20 @@ def format_events(errors: FoundErrors, rows: Sequence[EventRow]) -> str:
                     f"{row.onset_s:.3f}",
                     f"{row.offset_s:.3f}",
                     *_compared(errors, row),
-                    f"{part.max():.4f}" if len(part) else "",
+                    _highest(values[:, row.label], boundaries_s, row),
                 )
             )
-        )
+            for row in of_clip
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _highest(scores: NDArray[Any], boundaries_s: Floats, row: EventRow) -> str:
+    """The highest score of the frames that an event touches; "" if it begins after them."""
+    first = int(np.searchsorted(boundaries_s, row.onset_s, side="right")) - 1
+    last = int(np.searchsorted(boundaries_s, row.offset_s, side="left"))
+    part = scores[max(first, 0) : last]
+    return f"{part.max():.4f}" if len(part) else ""
 
 
 def _compared(errors: FoundErrors, row: EventRow) -> tuple[str, ...]:
@@ -236,7 +242,9 @@ def _by_cause(row: Ints, own: int) -> tuple[int, ...]:
     return inexact, int(row.sum()) - inexact - nothing, nothing
 
 
-def _medians(errors: FoundErrors, chosen: Any) -> tuple[int, float | None, float | None]:
+def _medians(
+    errors: FoundErrors, chosen: NDArray[np.bool_]
+) -> tuple[int, float | None, float | None]:
     onset_s, offset_s = (
         errors_of(errors.onset_error_s, chosen),
         errors_of(errors.offset_error_s, chosen),
@@ -244,7 +252,7 @@ def _medians(errors: FoundErrors, chosen: Any) -> tuple[int, float | None, float
     return len(onset_s), _median(onset_s), _median(offset_s)
 
 
-def errors_of(error_s: Floats, chosen: Any) -> Floats:
+def errors_of(error_s: Floats, chosen: NDArray[np.bool_]) -> Floats:
     """The errors of the chosen true events that have one."""
     of_chosen = error_s[chosen]
     there: Floats = of_chosen[np.isfinite(of_chosen)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from desed_task.atomic_files import atomic_folder, write_json_atomic, write_text_atomic
 from desed_task.errors import InputError
-from desed_task.evaluation.scores import Scores
+from desed_task.evaluation.boxes import Decoded
 from desed_task.mean_teacher import ROLES
 from local.config import RecipeConfig
 from local.corpora import DEVTEST
@@ -28,7 +28,7 @@ JSON_FILE, EVENTS_FILE = "errors.json", "events.tsv"
 
 def report_test(
     run_folder: Path,
-    scores: Scores,
+    scores: Decoded,
     truth: Truth,
     files: Mapping[str, Path],
     config: RecipeConfig,
@@ -42,7 +42,7 @@ def report_test(
 
     Args:
         run_folder: the run folder.
-        scores: decoded scores of dev-test by the network that reports are of.
+        scores: what events of dev-test are detected in, of the network that reports are of.
         truth: its truth.
         files, config, checkpoint: as of `write_error_report`.
 
@@ -80,7 +80,7 @@ def write_error_report(
         run_folder: the run folder.
         errors: the errors.
         files: clip -> audio file, of the clips on disk.
-        config: configuration of the test; gives the front end.
+        config: configuration of the test; gives front end and decoder.
         checkpoint: file name of the tested checkpoint.
 
     Returns:
@@ -94,7 +94,9 @@ def write_error_report(
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise InputError(f"{target} is not a folder of its own; move it away and test again")
     rows, worst = event_verdicts(errors), errors.worst_clips().tolist()
+    decoder = config.decoder.kind
     facts = {"test set": DEVTEST.title, "network": errors.role, "checkpoint": checkpoint}
+    facts["decoder"] = decoder
     drawn = dict(zip(PICTURES, (plot_classes, plot_confusions, plot_boundaries), strict=True))
     with atomic_folder(target) as folder:
         pages = write_clip_pages(folder, target, errors, worst, files, config, facts)
@@ -104,7 +106,7 @@ def write_error_report(
         for name, figure in figures.items():
             save_figure(figure, folder / name)
         write_text_atomic(folder / EVENTS_FILE, format_events(errors, rows))
-        run = {"corpus": DEVTEST.name, "checkpoint": checkpoint}
+        run = {"corpus": DEVTEST.name, "checkpoint": checkpoint, "decoder": decoder}
         write_json_atomic(folder / JSON_FILE, errors_as_json(errors, pages, run))
         page = index_html(
             errors,

@@ -12,8 +12,8 @@ from local.corpora import DEVTEST
 from local.error_report.findings import find_errors
 from local.error_report.write import write_error_report
 from local.scoring.results import INDEX_FILE, error_report_folder
+from local.scoring.score_files import SCORE_KINDS, read_scores
 from local.summary.resampled_metrics import check_tested_truth, tested_truth
-from local.summary.rescoring import read_scores
 from local.summary.run_folders import FinishedRun, open_run
 
 
@@ -51,7 +51,7 @@ def _report(run: FinishedRun, config: RecipeConfig | None, role: str) -> Path:
             f"{run.folder}: its config.yaml is missing or cannot be read, so thresholds are not "
             "known; restore it, or test the run again"
         )
-    scores = read_scores(run.scores_path(role, DEVTEST))
+    scores = read_scores(run.scores_path(role, DEVTEST), SCORE_KINDS[1])
     truth = tested_truth(DEVTEST, [run], config)
     check_tested_truth(DEVTEST, truth, run)
     errors = find_errors(scores, truth, DEVTEST.known, own.predict.threshold, role=role)

@@ -195,7 +195,7 @@ def _timeline(
 
 def _error_report(
     folder: Path,
-    stored: dict[tuple[str, Source], tuple[Scores, Scores]],
+    stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
     pl_module: pl.LightningModule,
     data: SedDataModule,
 ) -> dict[str, Path]:

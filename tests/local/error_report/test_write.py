@@ -15,13 +15,18 @@ import pytest
 import soundfile as sf
 
 from desed_task.errors import InputError
+from desed_task.evaluation.boxes import Boxes
+from local.classes_dict import VOCABULARY
 from local.config import load_config
+from local.corpora import DEVTEST
 from local.error_report import write
+from local.error_report.findings import find_errors
 from local.error_report.write import report_test, write_error_report
 from local.scoring.results import error_report_folder, print_results
 from tests.local.error_report.small_sets import errors_of, random_errors, scores_of, truth_of
 
-CONFIG = load_config(Path(__file__).resolve().parents[3] / "confs" / "mini.yaml")
+MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
+CONFIG = load_config(MINI)
 ODD_NAMES = ("x/日本 1", "x_日本 1", "ä#%20?.5", "<b>&\"q'", "e" * 251, "plain")
 PICTURES = {"classes.png", "confusions.png", "boundaries.png", "worst_clips.png"}
 
@@ -137,6 +142,38 @@ def test_the_report_of_a_test_says_what_was_left_out(tmp_path, capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     page = tmp_path / "error_report" / "index.html"
     assert last == f"what was missed, false and confused, and the worst clips: {page}"
+
+
+def test_boxes_are_judged_and_shown_as_they_are(tmp_path):
+    """Confidences in the table, borders between frames, and all boxes on the page of a clip."""
+    clip_ids = ("a", "b")
+    boxes = Boxes(
+        clip_ids,
+        VOCABULARY,
+        np.array([10.0, 10.0]),
+        np.array([0, 0, 1]),
+        np.array([VOCABULARY.index(label) for label in ("Dog", "Cat", "Dog")]),
+        np.array([1.01, 5.0, 2.0]),
+        np.array([3.03, 6.0, 4.0]),
+        np.array([0.75, 0.25, 0.625]),
+    )
+    truth = truth_of(clip_ids, [("a", "Dog", 1, 3), ("b", "Cat", 2, 4)])
+    errors = find_errors(boxes, truth, DEVTEST.known, 0.5, role="student")
+    config = load_config(MINI, ["decoder.kind=boxes"])
+    files = audio_of(tmp_path, clip_ids)
+    write_error_report(tmp_path, errors, files, config, checkpoint="x.ckpt")
+    report = tmp_path / "error_report"
+    head, *lines = (report / "events.tsv").read_text().splitlines()
+    rows = [dict(zip(head.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    assert [(row["verdict"], row["highest_score"], row["onset_error"]) for row in rows] == [
+        ("hit", "0.7500", "0.010"),
+        ("miss", "0.0000", ""),
+        ("false alarm", "0.6250", ""),
+    ]
+    assert "decoder: boxes" in (report / "index.html").read_text()
+    (data,) = re.findall(r'id="data">(.*?)</script>', (report / "clips" / "a.html").read_text())
+    boxes_shown = [row[1:] for row in json.loads(data)["boxes"]]
+    assert boxes_shown == [[1.01, 3.03, 0.75], [5.0, 6.0, 0.25]]
 
 
 @pytest.mark.parametrize("error", [InputError("the clip ä"), OSError(28, "full"), KeyError("x")])
