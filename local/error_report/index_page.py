@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from urllib.parse import quote_from_bytes
 
 import numpy as np
 
-from desed_task.atomic_files import STREAM_ERRORS
 from desed_task.errors import agree, count_of
 from desed_task.file_names import escape_name, printable
 from local.error_report.clip_rolls import wrong_text
@@ -24,6 +22,7 @@ from local.error_report.tables import (
     class_rows,
     total_row,
 )
+from local.predict.pages.urls import quoted
 
 # File name -> heading and explanation of each picture, in the order of the page.
 PICTURES = {
@@ -238,8 +237,7 @@ def _clip_list(
     for clip in worst:
         name = _text(escape_name(errors.clip_ids[clip]))
         if clip in pages:
-            address = quote_from_bytes(pages[clip].encode("utf-8", STREAM_ERRORS))
-            name = f"<a href='{address}'>{name}</a>"
+            name = f"<a href='{quoted(pages[clip])}'>{name}</a>"
         lines.append(
             f"<tr><td class='long'>{name}</td><td class='seconds'>{_text(wrong_text(errors, clip))}"
             f"</td><td class='long'>{_text(_what_is_wrong(errors, rows, clip))}</td></tr>"

@@ -8,7 +8,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from tests.local.error_report.small_sets import errors_of, random_errors, scores
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
 CONFIG = load_config(MINI)
-ODD_NAMES = ("x/日本 1", "x_日本 1", "ä#%20?.5", "<b>&\"q'", "e" * 251, "plain")
+ODD_NAMES = ("x/日本 1", "x_日本 1", "ä#%20?.5", "<b>&\"q'", "e" * 251, "\udcff", "plain")
 PICTURES = {"classes.png", "confusions.png", "boundaries.png", "worst_clips.png"}
 
 
@@ -79,7 +79,11 @@ def test_all_files_are_there_and_every_link_leads_to_one(odd):
     assert len(pages) == len(worst) - 1 > 2
     text = (report / "index.html").read_text(encoding="utf-8")
     addresses = Links(text).addresses
-    linked = {unquote(address) for address in addresses if not address.startswith("data:")}
+    linked = {
+        os.fsdecode(unquote_to_bytes(address))
+        for address in addresses
+        if not address.startswith("data:")
+    }
     assert linked == pages | {"errors.json", "events.tsv"}
     listed = json.loads((report / "errors.json").read_text())["worst_clips"]
     assert {one["page"] for one in listed} == pages | {None}
