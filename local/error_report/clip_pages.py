@@ -66,11 +66,11 @@ def write_clip_pages(
             for _ in mel.watch(stream_file(files[clip_id], config.data.fs)):
                 pass
             sound = sound_of(files[clip_id], target / CLIPS_FOLDER / name, rate_hz=config.data.fs)
+            content = replace(_content(errors, clip, mel), sound=sound, facts=dict(facts))
+            write_page(folder / CLIPS_FOLDER / name, content)
         except (InputError, OSError) as error:
             lost.append(f"{clip_id} ({error})")
             continue
-        content = replace(_content(errors, clip, mel), sound=sound, facts=dict(facts))
-        write_page(folder / CLIPS_FOLDER / name, content)
         pages[clip] = f"{CLIPS_FOLDER}/{name}"
     if lost:
         warnings.warn(

@@ -228,10 +228,11 @@ def _clip_list(
     if not worst:
         yield "<p>No clip has an error.</p>"
         return
-    wrong = f"{count_of(int((errors.wrong_s > 0).sum()), 'clip has', 'clips have')}"
+    wrong = count_of(int((errors.wrong_s > 0).sum()), "clip has", "clips have")
     yield (
         f"<p>{wrong} wrongly labelled seconds. The clips with most of them (missed and false ones "
-        "of all classes added) are listed here; the page of a clip plays it.</p>"
+        f"of all classes added) are listed here{'; the page of a clip plays it' if pages else ''}."
+        "</p>"
     )
     lines = []
     for clip in worst:
