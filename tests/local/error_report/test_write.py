@@ -57,6 +57,12 @@ def files_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pictures are empty files, as drawing takes most of the time."""
+    monkeypatch.setattr(write, "save_figure", lambda _, path: path.write_bytes(b"PNG"))
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
     """A report of clips with odd names, of which one has no audio: (run folder, errors)."""
@@ -100,7 +106,7 @@ def test_the_pages_need_no_network_and_names_are_text(odd):
     assert "é.ckpt" in text
 
 
-def test_a_report_replaces_an_earlier_one_as_a_whole(tmp_path):
+def test_a_report_replaces_an_earlier_one_as_a_whole(tmp_path, undrawn):
     files = audio_of(tmp_path, "ab")
     first = errors_of("ab", [("a", "Dog", 1, 3)], [])
     write_error_report(tmp_path, first, files, CONFIG, checkpoint="1.ckpt")
@@ -114,7 +120,7 @@ def test_a_report_replaces_an_earlier_one_as_a_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_nothing_is_wrong(tmp_path):
+def test_nothing_is_wrong(tmp_path, undrawn):
     """Times on the borders of frames; no clip to show, and no picture of one."""
     event = ("a", "Dog", 0.64, 1.28)
     errors = errors_of("ab", [event], [event])
@@ -129,7 +135,7 @@ def test_nothing_is_wrong(tmp_path):
     assert "1 was hit and 0 missed" in text
 
 
-def test_the_report_of_a_test_says_what_was_left_out(tmp_path, capsys):
+def test_the_report_of_a_test_says_what_was_left_out(tmp_path, capsys, undrawn):
     scores = scores_of("ab", [("a", "Dog", 1, 3), ("b", "Cat", 1, 3)])
     truth = truth_of("abc", [("a", "Dog", 1, 3)], left_out=("x", "y"))
     files = audio_of(tmp_path, "ab")
@@ -148,7 +154,7 @@ def test_the_report_of_a_test_says_what_was_left_out(tmp_path, capsys):
     assert last == f"what was missed, false and confused, and the worst clips: {page}"
 
 
-def test_boxes_are_judged_and_shown_as_they_are(tmp_path):
+def test_boxes_are_judged_and_shown_as_they_are(tmp_path, undrawn):
     """Confidences in the table, borders between frames, and all boxes on the page of a clip."""
     clip_ids = ("a", "b")
     boxes = Boxes(
@@ -216,7 +222,7 @@ def test_what_the_user_put_in_its_place_stays(tmp_path, link):
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio at all" * 99])
-def test_a_clip_that_cannot_be_read_has_no_page(tmp_path, content):
+def test_a_clip_that_cannot_be_read_has_no_page(tmp_path, content, undrawn):
     files = audio_of(tmp_path, "ab")
     files["a"].write_bytes(content)
     errors = errors_of("ab", [("a", "Dog", 1, 3), ("b", "Dog", 1, 2)], [])

@@ -22,6 +22,13 @@ def made(tmp_path_factory):
     return fabricate_run(root / "run", conf, seed=0, quality=0.8), conf
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Pictures are empty files, as drawing takes most of the time."""
+    save = "local.error_report.write.save_figure"
+    monkeypatch.setattr(save, lambda _, path: path.write_bytes(b"PNG"))
+
+
 @pytest.fixture
 def run(made, tmp_path):
     """A copy of the run."""
