@@ -24,10 +24,10 @@ ENDINGS = {
 TABLE_FILE = f"{TABLE_NAME}.tsv"
 INDEX_NAME = "index"
 INDEX_FILE = f"{INDEX_NAME}.html"
-# Files that concern all recordings, and what they are.
+# Files that concern all recordings, and the fault of a recording whose results would lie below.
 _OF_ALL = {
-    TABLE_FILE: "the table of all recordings",
-    INDEX_FILE: "the index page of all recordings",
+    TABLE_FILE: f"would be written below {TABLE_FILE}, the table of all recordings",
+    INDEX_FILE: f"would be written below {INDEX_FILE}, the index page of all recordings",
 }
 _REMEDY = "Rename recordings, or leave out a format:"
 
@@ -82,7 +82,7 @@ def refuse_shared_files(
     for one in recordings() if of_all or rests or "html" in formats else ():
         folded = one.name.casefold()  # Some file systems ignore case.
         shared += [
-            f"{escape_name(one.path)} would be written below {name}, {_OF_ALL[name]}"
+            f"{escape_name(one.path)} {_OF_ALL[name]}"
             for name in of_all
             if folded.startswith(f"{name}/")
         ]

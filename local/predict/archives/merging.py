@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from desed_task.errors import agree, count_of
 from desed_task.file_names import escape_name
@@ -61,7 +61,8 @@ class MergeReport:
     faults: list[str] = field(default_factory=list)
 
 
-class Source(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Joinable(Generic[T]):
     """What is joined of each recording.
 
     Attributes:
@@ -73,8 +74,8 @@ class Source(NamedTuple, Generic[T]):
     not_ours: Callable[[Path, Recording, str], str]
 
 
-EVENTS = Source(events_of, not_a_table)
-PAGES = Source(index_row, not_a_page)
+EVENTS = Joinable(events_of, not_a_table)
+PAGES = Joinable(index_row, not_a_page)
 
 
 def merge_results(
@@ -82,7 +83,7 @@ def merge_results(
     output_dir: Path,
     inputs: Sequence[Path],
     name: str,
-    source: Source[T],
+    source: Joinable[T],
     add: Callable[[T], None],
 ) -> MergeReport:
     """Hand on the events, or the pages, of all recordings, one by one in the order of the listing.

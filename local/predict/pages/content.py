@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from desed_task.inference.detector import SoundEvent
+from desed_task.postprocess.calibration import Calibration
+from desed_task.postprocess.event_rules import EventRules
+from desed_task.postprocess.ruled_events import ClassRules
 from local.predict.mel_image import MelImage
-from local.predict.pages.sound import NO_SOUND, Sound
+from local.predict.pages.sound import NO_SOUND, PageSound
 
 # Columns of a page's spectrogram before it is averaged, which must do for an enlarged hour.
 MEL_COLUMNS = 8000
@@ -36,6 +39,39 @@ class PageRules:
     min_duration_s: Mapping[str, float] = field(default_factory=dict)
     merged: Mapping[str, Sequence[str]] = field(default_factory=dict)
     calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of_classes(
+        cls, rules: ClassRules, given: EventRules, calibration: Calibration | None = None
+    ) -> PageRules:
+        """The rules of a detector's classes, and the calibration of its confidences.
+
+        Args:
+            rules: of each class.
+            given: what they were made of, which tells a lower threshold that equals the threshold
+                from none.
+            calibration: of the detector.
+        """
+        labels = rules.labels
+        low = given.low_threshold
+        low_of = low if isinstance(low, Mapping) else dict.fromkeys(labels, low)
+        curves = {} if calibration is None else calibration.curves
+        known = () if calibration is None else calibration.labels
+        return cls(
+            low={label: value for label, value in low_of.items() if value is not None},
+            merge_gap_s=dict(zip(labels, rules.merge_gap_s.tolist(), strict=True)),
+            min_duration_s=dict(zip(labels, rules.min_duration_s.tolist(), strict=True)),
+            merged={
+                name: [labels[c] for c in np.flatnonzero(rules.goes_to == place)]
+                for place, name in enumerate(rules.names)
+                if place >= len(labels)
+            },
+            calibration={
+                label: curves.get(label, calibration.pooled).to_plain()
+                for label in labels
+                if calibration is not None and label in known
+            },
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +120,7 @@ class PageContent:
     thresholds: Mapping[str, float]
     events: Sequence[SoundEvent]
     mel: MelImage
-    sound: Sound = NO_SOUND
+    sound: PageSound = NO_SOUND
     boxes: Sequence[SoundEvent] | None = None
     rules: PageRules = field(default_factory=PageRules)
     truth: PageTruth | None = None

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.file_names import escape_name
-from desed_task.inference.detector import DetectionResult
+from desed_task.inference.detector import DetectionResult, SoundEventDetector
+from desed_task.postprocess.calibration import MEAN_SCORE
+from desed_task.postprocess.event_rules import NO_RULES, EventRules
 from local.predict.mel_image import MelImage
 from local.predict.pages import EMBEDDED_MB
 from local.predict.pages.content import MEL_COLUMNS, PageContent, PageRules
@@ -23,25 +25,26 @@ class RecordingPage:
 
     Args:
         recording: the file.
-        log_mel: arguments of `MelImage`.
-        rate_hz: sample rate of the blocks.
+        detector: what detects its events.
+        rules: rules of events.
         embedded_mb: size up to which its sound is a part of the page.
-        rules: how events follow from scores.
     """
 
     def __init__(
         self,
         recording: Path,
-        log_mel: dict[str, Any],
-        rate_hz: int,
+        detector: SoundEventDetector,
+        rules: EventRules = NO_RULES,
         *,
         embedded_mb: float = EMBEDDED_MB,
-        rules: PageRules | None = None,
     ) -> None:
         self._recording, self._embedded_mb = recording, embedded_mb
-        self._mel = MelImage(log_mel, most_columns=MEL_COLUMNS)
-        self._copy = SoundCopy(rate_hz, embedded_mb * 1e6) if needs_copy(recording) else None
-        self._rules = rules or PageRules()
+        self._detector, self._rules = detector, rules
+        spec = detector.spec
+        self._mel = MelImage(spec.front_end, most_columns=MEL_COLUMNS)
+        self._copy = None
+        if needs_copy(recording):
+            self._copy = SoundCopy(spec.sample_rate, embedded_mb * 1e6)
 
     def watch(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass blocks (sample,) through."""
@@ -63,7 +66,8 @@ class RecordingPage:
             thresholds: label -> threshold.
             made_by: settings of the detection.
         """
-        facts = {name: escape_name(str(made_by[name])) for name in _SHOWN if name in made_by}
+        rules = self._detector.class_rules(thresholds, self._rules)
+        calibration = self._detector.post_processing.calibration
         content = PageContent(
             name=escape_name(self._recording.name),
             duration_s=found.duration_s,
@@ -74,10 +78,22 @@ class RecordingPage:
             events=found.events,
             mel=self._mel,
             sound=sound_of(self._recording, path, embedded_mb=self._embedded_mb, copy=self._copy),
-            rules=self._rules,
-            facts=facts,
+            boxes=found.boxes or None,
+            rules=PageRules.of_classes(rules, self._rules, calibration),
+            facts=_facts(made_by, found.confidence_is),
         )
         write_page(path, content)
 
 
-_SHOWN = ("checkpoint", "model", "decoder")
+def _facts(made_by: Mapping[str, Any], confidence_is: str) -> dict[str, str]:
+    """What a page says of the origin of its events, in short words; the JSON says all."""
+    facts = {name: str(made_by[name]) for name in ("checkpoint", "model") if name in made_by}
+    if "decoder" in made_by:
+        facts["decoder"] = str(made_by["decoder"]["kind"])
+    for name in ("low_threshold", "merge_gap_s", "min_duration_s"):
+        if name in made_by:
+            by_class = isinstance(made_by[name], Mapping)
+            facts[name] = "by class" if by_class else f"{made_by[name]:g}"
+    if confidence_is != MEAN_SCORE:
+        facts["confidence"] = confidence_is
+    return {name: escape_name(value) for name, value in facts.items()}

@@ -39,7 +39,7 @@ COPY_TYPE = "audio/flac"
 
 
 @dataclass(frozen=True)
-class Sound:
+class PageSound:
     """What a page plays.
 
     Attributes:
@@ -55,7 +55,7 @@ class Sound:
     note: str = ""
 
 
-NO_SOUND = Sound(note="This page has no sound.")
+NO_SOUND = PageSound(note="This page has no sound.")
 
 
 class SoundCopy:
@@ -113,7 +113,7 @@ def sound_of(
     embedded_mb: float = EMBEDDED_MB,
     copy: SoundCopy | None = None,
     rate_hz: int = 16000,
-) -> Sound:
+) -> PageSound:
     """The sound of a recording for a page.
 
     Up to `embedded_mb` the recording becomes a part of the page: as it is if browsers play it, else
@@ -132,8 +132,8 @@ def sound_of(
     urls = addresses(recording, page)
     if type_ is not None:
         if recording.stat().st_size <= most_bytes:
-            return Sound(type_, recording.read_bytes())
-        return Sound(type_, urls=urls)
+            return PageSound(type_, recording.read_bytes())
+        return PageSound(type_, urls=urls)
     if copy is None:
         copy = SoundCopy(rate_hz, most_bytes)
         for _ in copy.watch(stream_file(recording, rate_hz)):
@@ -141,7 +141,7 @@ def sound_of(
     kind = recording.suffix.lstrip(".").upper() or "this format"
     if copy.content is not None:
         told = "Sound: a copy of what the network heard (one channel), as not all browsers play "
-        return Sound(COPY_TYPE, copy.content, note=f"{told}the recording itself ({kind}).")
+        return PageSound(COPY_TYPE, copy.content, note=f"{told}the recording itself ({kind}).")
     told = "Not all browsers play this recording"
     remedy = "convert it (ffmpeg -i RECORDING street.flac) and run predict.py on the result"
-    return Sound(urls=urls, note=f"{told} ({kind}); if there is no sound, {remedy}.")
+    return PageSound(urls=urls, note=f"{told} ({kind}); if there is no sound, {remedy}.")

@@ -62,8 +62,9 @@ function wheeled(page, wheel) {
     page.zoom(wheel.deltaY > 0 ? 1.25 : 0.8, start + Math.min(Math.max(part, 0), 1) * long);
     return;
   }
-  const sideways = wheel.shiftKey && !wheel.deltaX ? wheel.deltaY : wheel.deltaX;
-  if (!sideways || Math.abs(wheel.deltaX) < Math.abs(wheel.deltaY) === !wheel.shiftKey) return;
+  const isSideways = wheel.shiftKey || Math.abs(wheel.deltaX) > Math.abs(wheel.deltaY);
+  const sideways = isSideways ? wheel.deltaX || wheel.deltaY : 0;
+  if (!sideways) return; // the page scrolls
   wheel.preventDefault();
   const moved = (sideways / plot.clientWidth) * long;
   page.setView(start + moved, end + moved);
@@ -113,7 +114,9 @@ function showExports(page) {
   const told = changed.length
     ? `${countOf(changed.length, "threshold")} corrected: ${changed.join(", ")}.`
     : "No threshold is corrected: the events are those of the command.";
-  element("corrected").textContent = told;
+  const low = labels.filter((_, c) => page.data.low[c] !== null && page.data.low[c] > page.thresholds[c]);
+  const also = ` The lower thresholds of hysteresis of ${low.join(", ")} must be lowered as well.`;
+  element("corrected").textContent = told + (low.length ? also : "");
   element("flag").value =
     thresholdFlag(labels, page.thresholds) ||
     "A class has a comma or an equals sign in its name, which the flag cannot take: use the YAML.";

@@ -90,11 +90,11 @@ function drawRow(canvas, page, row, colours) {
   const both = row.annotated !== null;
   if (both) {
     for (const one of row.annotated) {
-      drawBar(context, page.view, one, 1, top * 0.42, width, colours.annotated, one.hit);
+      drawBar(context, page.view, one, 1, top * 0.38, width, colours.annotated, one.hit);
     }
   }
-  const y = both ? 2 + top * 0.5 : top * 0.2;
-  const h = both ? top * 0.42 : top * 0.6;
+  const y = both ? 2 + top * 0.46 : top * 0.2;
+  const h = both ? top * 0.38 : top * 0.6;
   for (const one of row.events) {
     drawBar(context, page.view, one, y, h, width, colours.detected, one.hit !== false);
     if (page.isSelected(one)) outline(context, page.view, one, y, h, width, colours.text);

@@ -2,6 +2,7 @@
 
 const STEP = 500; // rows shown at a time: archives have 100,000
 const NAMES = new Intl.Collator("en", { numeric: true }); // r2 before r10
+const MANY = 11; // columns; the titles of more stand upright
 const element = (id) => document.getElementById(id);
 
 class Index {
@@ -18,12 +19,14 @@ class Index {
       { title: "recording", value: (one) => one.name, isText: true },
       { title: "duration", value: (one) => one.duration_s, text: (one) => durationText(one.duration_s) },
       { title: "events", value: (one) => one.total },
-      ...order.map((c) => ({ title: labels[c], value: (one) => one.counts.get(c) || 0 })),
+      ...order.map((c) => ({ title: labels[c], isClass: true, value: (one) => one.counts.get(c) || 0 })),
     ];
     this.sorting = { column: null, descending: false };
     this.nShown = STEP;
     this.addHead();
-    for (const column of this.columns.slice(3)) element("with").append(new Option(column.title, column.title));
+    for (const { title } of this.columns.filter((one) => one.isClass)) {
+      element("with").append(new Option(title, title));
+    }
     element("with").append(new Option("(no event at all)", "\n"));
     element("name").addEventListener("input", () => this.show());
     element("with").addEventListener("change", () => this.show());
@@ -41,10 +44,11 @@ class Index {
 
   addHead() {
     const head = document.querySelector("thead tr");
+    head.parentElement.className = this.columns.length > MANY ? "many" : "";
     for (const column of this.columns) {
       const cell = document.createElement("th");
       cell.scope = "col";
-      cell.className = column.isText ? "" : "number";
+      cell.className = column.isText ? "" : column.isClass ? "number class" : "number";
       const button = document.createElement("button");
       button.addEventListener("click", () => this.sortBy(column));
       cell.append(button);
@@ -64,7 +68,7 @@ class Index {
     const { column, descending } = this.sorting;
     const part = element("name").value.normalize().toLowerCase();
     const wanted = element("with").value;
-    const counted = this.columns.find((one) => one.title === wanted && this.columns.indexOf(one) > 2);
+    const counted = this.columns.find((one) => one.isClass && one.title === wanted);
     this.chosen = this.recordings.filter((one) => {
       if (!one.name.normalize().toLowerCase().includes(part)) return false;
       if (wanted === "\n") return one.total === 0;
@@ -79,7 +83,7 @@ class Index {
     }
     for (const one of this.columns) {
       const arrow = one !== column ? "" : descending ? " ↓" : " ↑";
-      one.button.textContent = one.title + arrow;
+      one.button.replaceChildren(...breakable(one.title), arrow);
       one.cell.ariaSort = one !== column ? "none" : descending ? "descending" : "ascending";
     }
     this.nShown = STEP;

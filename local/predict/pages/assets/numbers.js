@@ -1,4 +1,4 @@
-// Numbers: as they were computed, and as Python writes them.
+// Numbers as they were computed and as Python writes them, and texts of both kinds of pages.
 
 /** Bytes of base64. */
 function decoded(text) {
@@ -92,4 +92,10 @@ function clockText(seconds, decimals) {
 
 function countOf(n, one, many) {
   return `${n} ${n === 1 ? one : many || one + "s"}`;
+}
+
+/** A label whose lines may also break after underscores and slashes. */
+function breakable(label) {
+  const parts = label.split(/(?<=[_/])/);
+  return parts.flatMap((part, k) => (k ? [document.createElement("wbr"), part] : [part]));
 }

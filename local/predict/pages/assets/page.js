@@ -54,6 +54,8 @@ class Page {
   setThreshold(c, value) {
     this.thresholds[c] = value;
     this.update(c);
+    const row = this.rows.find((one) => one.c === c);
+    this.say(`${row.label}: ${row.countText()}`);
     this.draw();
   }
 

@@ -11,7 +11,7 @@ class Row {
     this.element.className = "row class";
     this.element.dataset.label = label;
     this.name = add(this.element, "div", "name");
-    label.split(/(?<=_)/).forEach((part, k) => this.name.append(...(k ? [add(this.name, "wbr", ""), part] : [part])));
+    this.name.append(...breakable(label));
     this.count = add(this.name, "span", "count");
     this.home = c === null ? undefined : page.data.merged.find((one) => one.members.includes(c));
     if (this.home) add(this.name, "span", "members").textContent = "in " + this.home.label;
@@ -37,12 +37,12 @@ class Row {
     const { c, page } = this;
     const input = (type, step) => {
       const one = add(this.control, "input", "");
-      Object.assign(one, { type, min: "0", max: "0.999", step });
+      Object.assign(one, { type, min: "0", max: "0.99", step });
       one.setAttribute("aria-label", `Threshold of ${this.label}`);
       return one;
     };
     this.slider = input("range", "any");
-    this.number = input("number", "any");
+    this.number = input("number", "0.01"); // of its arrows; any other number will do
     this.back = add(this.control, "button", "");
     this.back.textContent = "↺";
     this.back.title = `back to ${numeral(page.data.thresholds[c])}`;

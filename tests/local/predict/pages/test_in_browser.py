@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 import soundfile as sf
+import yaml
 
 from desed_task.checkpoints.spec import build_detector
 from desed_task.file_names import escape_name
@@ -18,14 +21,16 @@ from desed_task.inference.detector import (
     DetectionResult,
     SoundEvent,
     SoundEventDetector,
-    events_above,
 )
+from desed_task.postprocess.calibration import Calibration, IsotonicCurve
+from desed_task.postprocess.decoders import DecoderSettings
+from desed_task.postprocess.event_rules import EventRules
 from local.cli.arguments import parse_threshold
 from local.predict.mel_image import MelImage
 from local.predict.outputs import Prediction, write_events, write_labels
 from local.predict.pages.content import MEL_COLUMNS, PageContent, PageRules, PageTruth
 from local.predict.pages.page import write_page
-from local.predict.pages.sound import Sound, sound_of
+from local.predict.pages.sound import PageSound, sound_of
 from local.predict.predict_all import Output, predict_all
 from local.predict.recordings import find_recordings
 from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
@@ -157,8 +162,6 @@ def test_moved_thresholds_change_events_as_in_python(tab, detector, limits, pred
         "thresholdYaml(thePage.data.labels, thePage.thresholds)]"
     )
     given = parse_threshold(flag.removeprefix('--threshold "').removesuffix('"'))
-    import yaml
-
     assert given == yaml.safe_load(yaml_text)["predict"]["threshold"] == moved
     recording = predicted.parent / "in" / "plain.wav"
     samples, rate = sf.read(recording)
@@ -175,6 +178,65 @@ def test_moved_thresholds_change_events_as_in_python(tab, detector, limits, pred
     tab.drawn()
     assert exported(tab)[0] == (predicted / "plain.tsv").read_bytes()
     assert tab.text("#about") == before
+
+
+def test_events_of_a_decoder_of_boxes_are_those_of_the_command(tab, tmp_path):
+    spec = small_spec(use_embeddings=False)
+    settings = DecoderSettings(kind="boxes", step_filter_s=0.128, merge_abs=0.0, merge_rel=None)
+    spec = replace(spec, decoder=settings.to_plain())
+    detector = SoundEventDetector(build_detector(spec, tensors(spec), "small"))
+    path = tmp_path / "in" / "a.wav"
+    path.parent.mkdir()
+    sf.write(path, 0.1 * np.random.default_rng(0).normal(size=3 * RATE), RATE)
+    middle = {}
+    for box in detector.detect(*sf.read(path)).boxes:
+        middle.setdefault(box.label, []).append(box.confidence)
+    limits = {label: float(np.median(values)) for label, values in middle.items()}
+    output = Output(tmp_path / "out", ("tsv", "txt", "html"), False, {})
+    assert predict_all(detector, find_recordings([path]), output, threshold=limits) == 0
+    tab.open(address(tmp_path / "out" / "a.html"))
+    files = [(tmp_path / "out" / f"a.{kind}").read_bytes() for kind in ("tsv", "txt")]
+    assert list(exported(tab)) == files and files[0].count(b"\n") > 20
+    lower = {**limits, "Dog": 0.0}
+    tab.js("thePage.setThreshold(thePage.data.labels.indexOf('Dog'), 0)")
+    events = detector.detect(*sf.read(path), threshold=lower).events
+    assert tab.js("return thePage.events.length") == len(events)
+
+
+def test_rules_and_calibration_of_the_command_hold_on_the_page(tab, limits, tmp_path):
+    spec = small_spec(use_embeddings=False)
+    curve = IsotonicCurve((0.1, 0.5, 0.9), (0.05, 0.3, 0.95))
+    n_events = {"Dog": 60, "Cat": 3, "Speech": 70}
+    calibration = Calibration(
+        "isotonic", {"Dog": curve}, IsotonicCurve((0.2, 0.8), (0.1, 0.7)), n_events
+    )
+    detector = SoundEventDetector(build_detector(spec, tensors(spec), "small"))
+    chosen = replace(detector.post_processing, calibration=calibration)
+    detector.post_processing = chosen
+    path = tmp_path / "in" / "a.wav"
+    path.parent.mkdir()
+    sf.write(path, 0.1 * np.random.default_rng(1).normal(size=5 * RATE), RATE)
+    rules = EventRules(
+        low_threshold={"Dog": limits["Dog"], "car": limits["car"] - 0.05},
+        min_duration_s={"Speech": 0.128, "Dishes": 0.192},
+        merge_gap_s=0.1,
+        merged_classes={"any alarm, or <cat>": ["Alarm_bell_ringing", "Cat", "Dog"]},
+    )
+    output = Output(tmp_path / "out", ("tsv", "txt", "html"), False, {})
+    found = find_recordings([path])
+    assert predict_all(detector, found, output, threshold=limits, rules=rules) == 0
+    tab.open(address(tmp_path / "out" / "a.html"))
+    files = [(tmp_path / "out" / f"a.{kind}").read_bytes() for kind in ("tsv", "txt")]
+    assert list(exported(tab)) == files and files[0].count(b"\n") > 20
+    assert b"any alarm, or <cat>" in files[0] and b"\tDog\t" not in files[0]
+    # A lower threshold that was without effect has one when the upper one is raised.
+    moved = {**limits, "Dog": limits["Dog"] + 0.02, "car": limits["car"] + 0.03}
+    for label in ("Dog", "car"):
+        number = f"thePage.data.labels.indexOf('{label}')"
+        tab.js(f"thePage.setThreshold({number}, {moved[label]!r})")
+    events = detector.detect(*sf.read(path), threshold=moved, rules=rules).events
+    page = tab.js("return thePage.events.map((e) => [e.onset, e.offset, e.label, e.confidence])")
+    assert [tuple(one) for one in page] == [tuple(one) for one in events]
 
 
 def test_the_index_leads_to_pages_sorts_and_filters(tab, predicted):
@@ -234,7 +296,7 @@ def content_of(scores, duration_s=None, *, thresholds=None, **others) -> PageCon
     boundaries_s = np.minimum(np.arange(len(scores) + 1) * 4 / 62.5, duration_s)
     labels = LABELS[: scores.shape[1]]
     limits = thresholds or dict.fromkeys(labels, 0.5)
-    events = events_above(scores, boundaries_s, labels, np.array([limits[x] for x in labels]))
+    events = EventRules().of_classes(labels, limits).events_of_scores(scores, boundaries_s).events
     return PageContent(
         "made up.wav",
         duration_s,
@@ -403,6 +465,32 @@ def test_dark_and_light(clip):
         clip.wait(lambda value=value: (clip.js(background) == light) == (value == "light"))
 
 
+def test_a_slider_ends_below_1_and_the_wheel_moves_and_zooms(clip):
+    slider = clip.find("[data-label=Dog] input[type=range]")
+    clip.js("arguments[0].value = 5; arguments[0].dispatchEvent(new Event('input'))", slider)
+    clip.drawn()
+    assert clip.js("return thePage.thresholds[0]") == 0.99
+    assert clip.text("#status") == "Dog: 0 events"
+    wheel = (
+        "document.querySelector('#spectrogram').dispatchEvent(new WheelEvent('wheel', "
+        "{bubbles: true, cancelable: true, clientX: arguments[0], ...arguments[1]})); "
+        "return [thePage.view.start, thePage.view.end]"
+    )
+    rectangle = clip.find("#spectrogram").rect
+    middle = rectangle["x"] + rectangle["width"] / 2
+    start, end = clip.js(wheel, middle, {"deltaY": -100, "ctrlKey": True})
+    assert (start, end) == (pytest.approx(1, abs=0.02), pytest.approx(9, abs=0.02))
+    assert clip.js(wheel, middle, {"deltaY": 50}) == [start, end]
+    for move in (
+        {"deltaX": 50},
+        {"deltaX": 50, "shiftKey": True},
+        {"deltaY": 50, "shiftKey": True},
+    ):
+        before, start = start, clip.js(wheel, middle, move)[0]
+        assert start > before
+    assert clip.js("return thePage.view.end") <= 10
+
+
 def test_annotated_events_and_what_is_made_of_them(tab, tmp_path):
     scores = np.stack([blocks((0, 10), (20, 30)), blocks()], axis=1)
     truth = PageTruth(
@@ -566,8 +654,6 @@ def test_numbers_are_written_as_python_writes_them(clip):
         program = f"return arguments[0].map((x) => fixed(x, {digits}))"
         assert clip.js(program, numbers) == [f"{x:.{digits}f}" for x in numbers]
     texts = clip.js("return arguments[0].map(numeral)", [*numbers, 1e-7, 1.5e-8])
-    import yaml
-
     read = [yaml.safe_load(text) for text in texts]
     assert read == [*numbers, 1e-7, 1.5e-8] == [float(text) for text in texts]
 
@@ -578,16 +664,12 @@ def test_texts_are_sorted_as_python_sorts_them(clip):
 
 
 def test_thresholds_of_labels_with_separators_are_given_as_yaml(clip):
-    import yaml
-
     labels = ["a, b", "c=d", "it's", '$x "y"', "- :#"]
     values = [0.1, 0.2, 0.3, 0.4, 0.5]
     assert clip.js("return thresholdFlag(arguments[0], arguments[1])", labels, values) is None
     text = clip.js("return thresholdYaml(arguments[0], arguments[1])", labels, values)
     assert yaml.safe_load(text)["predict"]["threshold"] == dict(zip(labels, values, strict=True))
     flag = clip.js("return thresholdFlag(arguments[0], arguments[1])", labels[2:], values[2:])
-    import shlex
-
     (_, value) = shlex.split(flag)
     assert parse_threshold(value) == dict(zip(labels[2:], values[2:], strict=True))
 
@@ -602,12 +684,11 @@ def test_an_hour_is_drawn_and_stays_whole(tab, tmp_path):
     scores = np.full((n, 4), 0.05, dtype=np.float32)
     scores[30000, 0] = 0.97  # one frame
     scores[:, 1] = draw.random(n)
-    write_page(tmp_path / PAGE, content_of(scores, 3600.0, sound=Sound(note="No sound here.")))
+    write_page(tmp_path / PAGE, content_of(scores, 3600.0, sound=PageSound(note="No sound here.")))
     tab.open(address(tmp_path / PAGE))
     assert tab.text("#note") == "No sound here." and not tab.find("#play").is_enabled()
-    found = events_above(
-        scores, np.minimum(np.arange(n + 1) * 4 / 62.5, 3600), LABELS, np.full(4, 0.5)
-    )
+    boundaries_s = np.minimum(np.arange(n + 1) * 4 / 62.5, 3600)
+    found = EventRules().of_classes(LABELS).events_of_scores(scores, boundaries_s).events
     labels, seconds = tab.js(
         "return [thePage.events.map((e) => e.label), thePage.events.map((e) => e.onset)]"
     )
@@ -629,8 +710,6 @@ def test_an_hour_is_drawn_and_stays_whole(tab, tmp_path):
 
 
 def test_what_does_not_fit_the_rule_of_frames_is_kept_too(tab, tmp_path):
-    from dataclasses import replace
-
     content = content_of(np.stack([blocks((3, 6))], axis=1))
     boundaries_s = content.boundaries_s.copy()
     boundaries_s[4:] += 1e-9
