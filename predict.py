@@ -76,7 +76,7 @@ def predict(args: argparse.Namespace) -> int:
     detector = open_detector(config, args.checkpoint, beats=weights, **settings)
     args.threads.begin()
     if chosen.tuned is not None:
-        print(tuned_lines(detector, chosen.tuned, chosen.threshold))
+        print(tuned_lines(detector, chosen.tuned, chosen.threshold, chosen.rules))
     made_by = {"checkpoint": args.checkpoint, "model": chosen.role, "hop_s": config.predict.hop_s}
     made_by |= described(detector, chosen.rules)
     output = Output(args.output_dir, args.formats, args.skip_existing, made_by, args.overwrite)
