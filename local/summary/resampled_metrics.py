@@ -82,10 +82,10 @@ def _unit_counts(
     Raises:
         InputError: if they differ or cannot be computed.
     """
-    truth = _truth(corpus, runs, config)
+    truth = tested_truth(corpus, runs, config)
     recounts = {}
     for run in runs:
-        _check_truth(corpus, truth, run)
+        check_tested_truth(corpus, truth, run)
         n_thresholds = _n_thresholds(run)
         for role in ROLES:
             bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
@@ -98,7 +98,7 @@ def _unit_counts(
     return recounts
 
 
-def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
+def tested_truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
     """Load the ground truth by the first configuration whose tables exist.
 
     That all runs were tested on it is checked with their results.
@@ -127,7 +127,7 @@ def _n_thresholds(run: FinishedRun) -> int:
     return N_THRESHOLDS if run.config is None else run.config.training.n_test_thresholds
 
 
-def _check_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
+def check_tested_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
     """Refuse tables that are not those of the run's test, if it says which they were."""
     stored = (run.content.get(SCORED_ON) or {}).get(corpus.name)
     if stored is None or corpus not in run.clip_ids:
