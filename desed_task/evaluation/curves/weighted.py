@@ -13,7 +13,7 @@ from desed_task.evaluation.curves.precision_recall import Points, average_precis
 from desed_task.evaluation.curves.roc_areas import mcclish, staircase_area, trapezoid_area
 from desed_task.evaluation.curves.timing import TimeErrors, per_hour, weighted_median
 from desed_task.evaluation.psds import SECONDS_PER_HOUR, staircase
-from desed_task.evaluation.scores import Floats
+from desed_task.evaluation.scores import Floats, Ints
 from desed_task.evaluation.weighted_metrics import (
     CountDeltas,
     WeightedMetric,
@@ -193,3 +193,20 @@ class OfUnits:
     def values(self, weights: Floats) -> tuple[float, ...]:
         """The metric if the others are left out."""
         return self.metric.values(np.where(self.chosen, weights, 0.0))
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """A metric whose units are in another order.
+
+    Attributes:
+        metric: the metric.
+        order: (unit,) index of each of its units in the weights.
+    """
+
+    metric: WeightedMetric
+    order: Ints
+
+    def values(self, weights: Floats) -> tuple[float, ...]:
+        """The metric if unit i of the other order occurs `weights[i]` times."""
+        return self.metric.values(weights[self.order])
