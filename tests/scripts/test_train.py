@@ -47,13 +47,26 @@ METRICS = {
     "segment_mauc/sed_scores_eval",
     "segment_mpauc/sed_scores_eval",
 }
+FURTHER = {
+    *(f"{name}_nonoracle" for name in ("psds1", "psds2")),
+    "pipsds1",
+    "pipsds2",
+    *(f"{kind}_map" for kind in ("intersection", "collar", "segment")),
+    *(f"{kind}_f1_macro_oracle" for kind in ("intersection", "collar")),
+    *(f"{border}_error_s_thres05" for border in ("onset", "offset")),
+    "false_events_per_hour_thres05",
+    "segment_mauc_trapezoid",
+    *(f"segment_mpauc_{kind}" for kind in ("trapezoid", "mcclish", "trapezoid_mcclish")),
+}
 
 
 def test_a_run_ends_in_every_metric_of_both_networks(trained):
     folder, done, _ = trained
     content = json.loads((folder / "results.json").read_text())
     assert set(content["metrics"]) == {
-        f"test/{role}/{name}" for role in ("student", "teacher") for name in METRICS
+        f"test/{role}/{name}"
+        for role in ("student", "teacher")
+        for name in (*METRICS, *(f"{name}/desed_task" for name in FURTHER))
     }
     assert content["versions"]["sed_scores_eval"] == "0.0.4"
     assert content["definitions"]["sed_scores_eval"] == "0.0.4"
