@@ -81,7 +81,7 @@ def _add_decoding(parser: argparse.ArgumentParser) -> None:
         "--tuned",
         type=Path,
         metavar="YAML",
-        help="best.yaml of optuna_pretrained.py for this checkpoint: its decoder, median filters, "
+        help="best.yaml that was tuned for this checkpoint: its decoder, median filters, "
         "thresholds and calibration, if no flag gives others",
     )
     add(
