@@ -4,6 +4,7 @@
     python predict.py street.wav --checkpoint exp/mini/version_0  # a run folder or file
     python predict.py recordings/ more/talk.mp3 --checkpoint best.ckpt --output_dir events
     python predict.py street.wav --checkpoint best.ckpt --threshold "Speech=0.4,Dog=0.6"
+    python predict.py street.wav --checkpoint best.ckpt --merge_gap 0.2 --min_duration 0.1
     python predict.py archive/ --checkpoint best.ckpt --shard 3/64  # a part, as an array's task
     python predict.py archive/ --merge parquet                      # the events of all parts
     python predict.py --export onnx --checkpoint best.ckpt --output_dir graphs
@@ -27,7 +28,7 @@ from desed_task.errors import InputError
 from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
-from local.predict.flags import parse_predict_args
+from local.predict.flags import check_values, parse_predict_args
 from local.processes.launch import run_in_processes
 from local.processes.world import world_here
 
@@ -46,14 +47,15 @@ def predict(args: argparse.Namespace) -> int:
 
     if args.checkpoint is None:
         raise InputError(without_checkpoint(args.recordings, "--export onnx" * bool(args.export)))
-    given = args.threshold
-    threshold = None if given is None else arguments.parse_threshold(given)
+    check_values(args)
     config = settle_arguments(args)
     share = None if args.export else share_of(args)
     if share is not None and not share.n_of_all:
         return share.finish_without_recordings()
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
         from local.checkpoints.stored_config import config_with_checkpoint
+        from local.predict.decoding.choice import chosen_decoding
+        from local.predict.decoding.settings import described
         from local.predict.predict_all import Output, chosen_weights, open_detector, predict_all
         from local.processes.devices import device_of
 
@@ -64,16 +66,19 @@ def predict(args: argparse.Namespace) -> int:
 
         if not world_here().is_first:
             return 0
-        where = args.checkpoint, args.output_dir, args.model, weights, args.recordings
+        role = args.model or "student"
+        where = args.checkpoint, args.output_dir, role, weights, args.recordings
         export_onnx(*where, required=bool(args.pretrained_model), overwrite=args.overwrite)
         return 0
-    settings = {"role": args.model, "device": device_of(args), "batch_size": args.batch_size}
+    chosen = chosen_decoding(args, config)
+    settings = {"device": device_of(args), "batch_size": args.batch_size, **chosen.of_detector}
     detector = open_detector(config, args.checkpoint, beats=weights, **settings)
     args.threads.begin()
-    made_by = {"checkpoint": args.checkpoint, "model": args.model, "hop_s": config.predict.hop_s}
+    made_by = {"checkpoint": args.checkpoint, "model": chosen.role, "hop_s": config.predict.hop_s}
+    made_by |= described(detector, chosen.rules)
     output = Output(args.output_dir, args.formats, args.skip_existing, made_by, args.overwrite)
-    threshold = config.predict.threshold if threshold is None else threshold
-    return predict_all(detector, share.found, output, threshold=threshold, share=share)
+    how = {"threshold": chosen.threshold, "rules": chosen.rules}
+    return predict_all(detector, share.found, output, **how, share=share)
 
 
 def list_or_merge(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """README.md, HELP.md and docs: every command and block of Python runs or parses; flag tables."""
 
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import soundfile as sf
 import yaml
 
+from desed_task.atomic_files import sha256_of
 from desed_task.errors import CONSOLE_COMMANDS
 from local import run
 from local.checkpoints import given, stored_config
@@ -190,11 +192,14 @@ def unmentioned(names: set[str]) -> list[str]:
 def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     """One after the other, on a network without embeddings and a recording of noise."""
     blocks = {page.name: page.blocks("python") for page in PAGES.values() if page.blocks("python")}
-    assert len(blocks["README.md"]) == 1 and len(blocks["docs/predict.md"]) == 2
+    assert len(blocks["README.md"]) == 1 and len(blocks["docs/predict.md"]) == 3
     spec = small_spec(use_embeddings=False)
     run_folder = tmp_path / "exp/mini/version_0/checkpoints"
     run_folder.mkdir(parents=True)
     checkpoint = saved(ours(spec), run_folder / "epoch=1.ckpt")
+    mark = {"checkpoint_sha256": sha256_of(checkpoint)}
+    tuned = {"net": {"median_filter": [1] * 27}, "tuned": mark}
+    (tmp_path / "best.yaml").write_text(json.dumps(tuned))  # JSON is YAML
     sf.write(tmp_path / "clip.wav", np.zeros(160000), 16000)
     sf.write(tmp_path / "street.wav", np.zeros((132300, 2)), 44100)
     done = run_main(
@@ -212,7 +217,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     events = told["README.md"].splitlines()
     assert events
     assert all(re.fullmatch(r"[\d.]+ [\d.]+ .+ 0\.\d+", event) for event in events)
-    # Events, the shape of their scores, and after them a line per class of the second block.
+    # Events, the shape of their scores, and after them a line per class of the last block.
     found = told["docs/predict.md"]
     assert "SoundEvent(" in found and re.search(rf"\(\d+, {len(spec.classes)}\) \[0\. ", found)
     last = found.splitlines()[-len(spec.classes) :]

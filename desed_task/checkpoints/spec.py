@@ -36,6 +36,7 @@ from desed_task.features import LogMel, Scaler
 from desed_task.labels import FrameGrid
 from desed_task.nnet.CRNN import CRNN
 from desed_task.postprocess.decoders import (
+    DEFAULTS,
     DecoderSettings,
     ScoreDecoder,
     decoder_of,
@@ -230,7 +231,7 @@ def _updated(stored: Any) -> tuple[Any, Any]:
         stored["net"] = {"dropstep_scope": "clip", **net}
     if version in (1, 2):
         stored["schema_version"] = SCHEMA_VERSION
-    return stored, decoder
+    return stored, {**DEFAULTS, **decoder} if isinstance(decoder, dict) else decoder
 
 
 class FrontEnd(nn.Module):

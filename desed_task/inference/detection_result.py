@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +11,10 @@ import numpy.typing as npt
 from desed_task.evaluation.boxes import Boxes, Decoded
 from desed_task.evaluation.scores import FrameScores, Scores
 from desed_task.inference.overlap_add import ScoreRows
-from desed_task.labels import Vocabulary, active_runs
-
-
-class SoundEvent(NamedTuple):
-    """One event; `confidence` is the mean of its class's scores over its time."""
-
-    onset_s: float
-    offset_s: float
-    label: str
-    confidence: float
+from desed_task.labels import Vocabulary
+from desed_task.postprocess.calibration import MEAN_SCORE, Calibration, confidence_in_words
+from desed_task.postprocess.ruled_events import ClassRules
+from desed_task.postprocess.ruled_events import SoundEvent as SoundEvent
 
 
 @dataclass(frozen=True)
@@ -35,8 +28,13 @@ class DetectionResult:
         unprocessed: (frame, class), the network's scores in [0, 1].
         scores: (frame, class), decoded: after the median filter, or the confidence of the box that
             the middle of a frame lies in, 0 outside boxes.
-        events: what is above the threshold, by onset: runs of frames, or boxes.
-        boxes: all boxes, whatever their confidence, by onset; none of the median filter.
+        events: what is above the threshold, by onset: runs of frames, or boxes, after event rules
+            (`desed_task.postprocess.event_rules`), whose merged classes are not in `labels`.
+        boxes: all boxes, whatever their confidence, by onset; none of the median filter. Neither
+            rules nor a calibration have changed them.
+        mean_scores: (event,) the mean scores that confidences were calibrated from, else equal to
+            them; of an event of merged classes the highest of its parts.
+        confidence_is: what the confidence of events is, in words.
     """
 
     duration_s: float
@@ -46,6 +44,8 @@ class DetectionResult:
     scores: ScoreRows
     events: tuple[SoundEvent, ...]
     boxes: tuple[SoundEvent, ...] = ()
+    mean_scores: tuple[float, ...] = ()
+    confidence_is: str = MEAN_SCORE
 
 
 def one_clip(scores: FrameScores, labels: Sequence[str]) -> Scores:
@@ -54,7 +54,11 @@ def one_clip(scores: FrameScores, labels: Sequence[str]) -> Scores:
 
 
 def result_of(
-    raw: FrameScores, decoded: Decoded, duration_s: float, limits: npt.NDArray[np.float64]
+    raw: FrameScores,
+    decoded: Decoded,
+    duration_s: float,
+    rules: ClassRules,
+    calibration: Calibration | None = None,
 ) -> DetectionResult:
     """The result of one recording.
 
@@ -62,18 +66,30 @@ def result_of(
         raw: (frame, class) scores of the network and (frame + 1,) times, up to the recording's end.
         decoded: what a decoder makes of the same recording, alone; it may be longer.
         duration_s: of the recording.
-        limits: (class,) thresholds.
+        rules: thresholds and rules of the classes.
+        calibration: of the confidence of events.
     """
     (clip_id,), labels = decoded.clip_ids, decoded.vocabulary.labels
+    calibrate = None if calibration is None else calibration.of_known
+    boxes: tuple[SoundEvent, ...] = ()
     if isinstance(decoded, Scores):
         scores = decoded.of(clip_id).values[: len(raw.values)]
-        events = events_above(scores, raw.boundaries_s, labels, limits)
-        return DetectionResult(duration_s, labels, raw.boundaries_s, raw.values, scores, events)
-    scores = decoded.on_frames(clip_id, raw.boundaries_s).astype(raw.values.dtype)
-    boxes = _events_of(decoded, raw.boundaries_s[-1])
-    limit_of = dict(zip(labels, limits.tolist(), strict=True))
-    events = tuple(box for box in boxes if box.confidence > limit_of[box.label])
-    return DetectionResult(duration_s, labels, raw.boundaries_s, raw.values, scores, events, boxes)
+        found = rules.events_of_scores(scores, raw.boundaries_s, calibrate)
+    else:
+        scores = decoded.on_frames(clip_id, raw.boundaries_s).astype(raw.values.dtype)
+        boxes = _events_of(decoded, raw.boundaries_s[-1])
+        found = rules.events_of_boxes(boxes, calibrate)
+    return DetectionResult(
+        duration_s=duration_s,
+        labels=labels,
+        boundaries_s=raw.boundaries_s,
+        unprocessed=raw.values,
+        scores=scores,
+        events=found.events,
+        boxes=boxes,
+        mean_scores=found.mean_scores,
+        confidence_is=confidence_in_words(calibration, labels),
+    )
 
 
 def _events_of(boxes: Boxes, end_s: float) -> tuple[SoundEvent, ...]:
@@ -85,28 +101,6 @@ def _events_of(boxes: Boxes, end_s: float) -> tuple[SoundEvent, ...]:
         if onset_s < end_s
     ]
     return tuple(sorted(found, key=_by_onset))
-
-
-def events_above(
-    scores: ScoreRows,
-    boundaries_s: npt.NDArray[np.float64],
-    labels: Sequence[str],
-    limits: npt.NDArray[np.float64],
-) -> tuple[SoundEvent, ...]:
-    """Runs of frames whose score is above the threshold of its class, by onset.
-
-    Args:
-        scores: (frame, class).
-        boundaries_s: (frame + 1,) seconds.
-        labels: the classes.
-        limits: (class,) thresholds.
-    """
-    events = []
-    for first, last, label in zip(*active_runs(scores > limits), strict=True):
-        onset_s, offset_s = float(boundaries_s[first]), float(boundaries_s[last])
-        confidence = float(scores[first:last, label].mean(dtype=np.float64))
-        events.append(SoundEvent(onset_s, offset_s, labels[label], confidence))
-    return tuple(sorted(events, key=_by_onset))
 
 
 def _by_onset(event: SoundEvent) -> tuple[float, float, str]:

@@ -13,10 +13,10 @@ threshold.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +35,17 @@ from desed_task.errors import InputError
 from desed_task.evaluation.scores import FrameScores
 from desed_task.inference.detection_result import DetectionResult as DetectionResult
 from desed_task.inference.detection_result import SoundEvent as SoundEvent
-from desed_task.inference.detection_result import events_above as events_above
 from desed_task.inference.detection_result import one_clip, result_of
 from desed_task.inference.encoder_files import find_encoder
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows
+from desed_task.inference.tuned_values import TunedValues, post_processing
 from desed_task.mean_teacher import ROLES
 from desed_task.parallel import prefetch
-from desed_task.postprocess import DEFAULT_THRESHOLD, Threshold, class_thresholds
+from desed_task.postprocess import Threshold
+from desed_task.postprocess.calibration import confidence_in_words
+from desed_task.postprocess.decoders import MEDIAN
+from desed_task.postprocess.event_rules import NO_RULES, EventRules
+from desed_task.postprocess.ruled_events import ClassRules
 
 # BEATs' patches last 0.16 s: two of them are 5 frames, so with multiples of 0.32 s all windows but
 # a recording's last have frames and patches on common grids. Scores of a mini network jump by 0.13
@@ -57,13 +61,19 @@ class SoundEventDetector:
     Args:
         detector: a loaded checkpoint (`desed_task.checkpoints.spec.load_detector`).
         beats: the embedding model; a network that takes no embeddings needs none.
-        role: "student" or "teacher". Validation selects checkpoints by the student.
+        role: "student" or "teacher"; None for the network that `tuned` is for, or the student, by
+            which validation selects checkpoints.
         device: where to compute.
         hop_s: seconds from one window to the next, rounded to whole frames.
         batch_size: windows per batch (on the CPU per thread); None for 32 on a GPU, else 4.
+        tuned: decoder, thresholds and calibration that were tuned for the checkpoint.
+        decoder: another kind of decoder ("median", "boxes" or "threshold_boxes"), or settings that
+            replace those of the checkpoint or of `tuned`.
+        calibrated: whether confidences are calibrated; None for whether `tuned` can.
 
     Raises:
-        InputError: for an unknown role, a hop out of range, or a BEATs that does not fit.
+        InputError: for an unknown role, a hop out of range, a BEATs that does not fit, and
+            post-processing that cannot be meant (`desed_task.inference.tuned_values`).
     """
 
     def __init__(
@@ -71,11 +81,15 @@ class SoundEventDetector:
         detector: Detector,
         *,
         beats: Beats | None = None,
-        role: str = ROLES[0],
+        role: str | None = None,
         device: torch.device | str = "cpu",
         hop_s: float = DEFAULT_HOP_S,
         batch_size: int | None = None,
+        tuned: TunedValues | None = None,
+        decoder: str | Mapping[str, Any] | None = None,
+        calibrated: bool | None = None,
     ) -> None:
+        role = role or (tuned.network if tuned else "") or ROLES[0]
         if role not in detector.networks:
             raise InputError(f"no network {role!r}; known: {', '.join(detector.networks)}")
         self.spec, self.device = detector.spec, torch.device(device)
@@ -87,7 +101,10 @@ class SoundEventDetector:
             self.beats.to(self.device)
         self.labels = tuple(self.spec.classes)
         self.windows = WindowGrid.with_hop(self.spec.grid, hop_s)
-        self.decode = self.spec.decode
+        self.post_processing = post_processing(
+            self.spec, role, tuned=tuned, decoder=decoder, calibrated=calibrated
+        )
+        self.decode = self.post_processing.decoder(self.labels)
         on_gpu = self.device.type != "cpu"
         self.batch_size = batch_size or (_BATCH_GPU if on_gpu else _BATCH_CPU)
 
@@ -97,10 +114,8 @@ class SoundEventDetector:
         path: PathLike,
         *,
         beats: PathLike | Beats | None = None,
-        role: str = ROLES[0],
-        device: torch.device | str = "cpu",
-        hop_s: float = DEFAULT_HOP_S,
-        batch_size: int | None = None,
+        tuned: TunedValues | None = None,
+        **settings: Any,
     ) -> SoundEventDetector:
         """Load the detector of a checkpoint, ours or a published one; no code of the file is run.
 
@@ -108,12 +123,15 @@ class SoundEventDetector:
             path: the checkpoint, or a run folder, which stands for its best one.
             beats: file of BEATs weights, or the model; None for the file that the checkpoint names
                 (`desed_task.inference.encoder_files`). Ignored if the network takes no embeddings.
-            role, device, hop_s, batch_size: see the class.
+            tuned: values that were tuned for this checkpoint, by its SHA-256.
+            settings: the other arguments of the class, except `detector`.
 
         Raises:
             InputError: for files that cannot be used or are not found; see also the class.
         """
         place = find_checkpoint(path)
+        if tuned is not None:
+            tuned.check_checkpoint(sha256_of(place), str(place))
         checkpoint = load_safely(place)
         detector = detector_of(checkpoint, str(place))
         model = beats if isinstance(beats, Beats) else None
@@ -124,32 +142,51 @@ class SoundEventDetector:
             else:
                 _warn_of_other_weights(beats, sha256)
             model = load_beats(beats)
-        return cls(
-            detector, beats=model, role=role, device=device, hop_s=hop_s, batch_size=batch_size
-        )
+        return cls(detector, beats=model, tuned=tuned, **settings)
+
+    def class_rules(
+        self, threshold: Threshold | None = None, rules: EventRules = NO_RULES
+    ) -> ClassRules:
+        """Thresholds and rules of each class, checked; arguments and errors as for `detect`."""
+        limit = self.post_processing.threshold if threshold is None else threshold
+        boxes = self.post_processing.settings.kind != MEDIAN
+        return rules.of_classes(self.labels, limit, boxes=boxes)
+
+    @property
+    def confidence_is(self) -> str:
+        """What the confidence of events is, in words."""
+        return confidence_in_words(self.post_processing.calibration, self.labels)
 
     def detect(
-        self, waveform: npt.ArrayLike, sample_rate: int, *, threshold: Threshold = DEFAULT_THRESHOLD
+        self,
+        waveform: npt.ArrayLike,
+        sample_rate: int,
+        *,
+        threshold: Threshold | None = None,
+        rules: EventRules = NO_RULES,
     ) -> DetectionResult:
         """Events and scores of a recording in memory.
 
         Args:
             waveform: (sample,) or (sample, channel), floats in [-1, 1], of any length.
             sample_rate: Hz, any.
-            threshold: one for all classes, or label -> threshold (0.5 for other labels).
+            threshold: one for all classes, or label -> threshold (0.5 for other labels); None for
+                tuned ones, or 0.5.
+            rules: hysteresis, shortest events, joined gaps, merged classes.
 
         Raises:
-            InputError: for a waveform without samples, of another shape or not finite, and for a
-                threshold of an unknown label or outside [0, 1).
+            InputError: for a waveform without samples, of another shape or not finite, for a
+                threshold of an unknown label or outside [0, 1), and for rules that do not fit.
         """
         blocks = stream_array(waveform, sample_rate, self.spec.sample_rate)
-        return self.detect_blocks(blocks, threshold=threshold)
+        return self.detect_blocks(blocks, threshold=threshold, rules=rules)
 
     def detect_blocks(
         self,
         blocks: Iterable[Waveform],
         *,
-        threshold: Threshold = DEFAULT_THRESHOLD,
+        threshold: Threshold | None = None,
+        rules: EventRules = NO_RULES,
         progress: Callable[[float], None] | None = None,
     ) -> DetectionResult:
         """Events and scores of a recording that is streamed in blocks and not kept in memory.
@@ -158,18 +195,19 @@ class SoundEventDetector:
             blocks: (sample,) each, of any length, at the rate of the network
                 (`desed_task.audio.streaming`).
             threshold: as for `detect`.
+            rules: as for `detect`.
             progress: called with the number of seconds newly scored.
 
         Raises:
             InputError: as `detect`.
         """
-        limits = class_thresholds(threshold, self.labels)
+        ruled = self.class_rules(threshold, rules)
         lengths, rows = [0], []
         for scores in self.score_blocks(_measured(blocks, lengths)):
             rows.append(scores)
             if progress is not None:
                 progress(len(scores) * self.windows.grid.frame_s)
-        return self._found(np.concatenate(rows), sum(lengths), limits)
+        return self._found(np.concatenate(rows), sum(lengths), ruled)
 
     def score_blocks(self, blocks: Iterable[Waveform]) -> Iterator[ScoreRows]:
         """The network's scores (frame, class), as soon as they are final; see `detect_blocks`."""
@@ -211,9 +249,7 @@ class SoundEventDetector:
         embedding: Tensor = embeddings.global_ if of_clips else embeddings.frame
         return embedding
 
-    def _found(
-        self, unprocessed: ScoreRows, n_samples: int, limits: npt.NDArray[np.float64]
-    ) -> DetectionResult:
+    def _found(self, unprocessed: ScoreRows, n_samples: int, rules: ClassRules) -> DetectionResult:
         if not np.isfinite(unprocessed).all():
             raise InputError(
                 "scores are not finite: the network has diverged; use another checkpoint"
@@ -222,7 +258,7 @@ class SoundEventDetector:
         grid = replace(self.spec.grid, n_frames=len(unprocessed), clip_s=duration_s)
         raw = FrameScores(unprocessed, grid.boundaries_s)
         decoded = self.decode(one_clip(raw, self.labels))
-        return result_of(raw, decoded, duration_s, limits)
+        return result_of(raw, decoded, duration_s, rules, self.post_processing.calibration)
 
 
 def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:

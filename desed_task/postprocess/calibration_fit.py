@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation.boxes import Boxes, Decoded
 from desed_task.evaluation.intersection import intersection_matches, overlaps_of
 from desed_task.evaluation.scores import Detections, Floats, Ints, Scores, detect
@@ -212,7 +212,7 @@ def _check(events: ScoredEvents, labels: Sequence[str], kind: str) -> None:
     if events.label_index.max() >= len(labels):
         raise InputError(
             f"calibration: events of class number {events.label_index.max()}, counted from 0, for "
-            f"{len(labels)} labels"
+            f"{count_of(len(labels), 'label')}"
         )
     wrong = ~((events.confidence >= 0) & (events.confidence <= 1))
     if wrong.any():

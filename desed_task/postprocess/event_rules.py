@@ -154,14 +154,16 @@ class EventRules:
             elif name in labels:
                 problems.append(f"{key}: {name!r} is the name of a class; give another one")
             if not members:
-                problems.append(f"{key}: {name} has no classes; name at least one")
+                problems.append(f"{key}: {name} is made of no class; name at least one")
             for member in members:
                 if member not in labels:
                     known = ", ".join(labels)
                     problems.append(f"{key}: {name}: unknown label {member!r}; known: {known}")
                 elif home.setdefault(member, name) != name:
-                    both = f"{home[member]} and in {name}"
-                    problems.append(f"{key}: {member} is in {both}; keep it in one of them")
+                    problems.append(
+                        f"{key}: {member} is in {home[member]} and in {name}; keep it in one of "
+                        "them"
+                    )
         names = (*labels, *self.merged_classes)
         goes_to = [names.index(home.get(label, label)) for label in labels]
         return names, np.array(goes_to, dtype=np.int64), problems

@@ -28,6 +28,7 @@ from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError, count_of
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
+from local.schema.decoding import DecoderConfig
 
 # Key of the `data` section that chooses clips, not a path; so does `test_groups`.
 KEPT_CLIPS = "keep_clips_without_events"
@@ -87,7 +88,8 @@ def config_of_checkpoint(
         checkpoint: as `load_safely` gives it.
         here: the configuration of this run. Its paths, `keep_clips_without_events`, `test_groups`,
             workers, progress bar, windows (`predict`), loggers and energy settings take precedence,
-            and so do median filters and a decoder that were tuned for this file.
+            and so do median filters and a decoder that were tuned for this file. Another decoder
+            than the default one takes precedence too, in one line.
         overrides: entries `section.key=value`, which take precedence over both.
         origin: path of the checkpoint.
 
@@ -120,6 +122,12 @@ def config_of_checkpoint(
     tuned_for = here.tuned.checkpoint_sha256
     if tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for:
         tree["net"]["median_filter"] = mine["net"]["median_filter"]
+        tree["decoder"] = mine["decoder"]
+    elif mine["decoder"] not in (DecoderConfig().model_dump(mode="json"), tree["decoder"]):
+        print(
+            f"{origin}: decoded by {mine['decoder']['kind']}, as the configuration says (its own: "
+            f"{tree['decoder']['kind']})"
+        )
         tree["decoder"] = mine["decoder"]
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}

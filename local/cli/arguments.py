@@ -206,28 +206,58 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def parse_threshold(text: str) -> float | dict[str, float]:
+def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, float]:
     """One threshold for all classes, or label -> threshold.
+
+    Args:
+        text: the value on the command line.
+        flag: its flag, for messages.
 
     Raises:
         InputError: the text has another form, or names a class twice.
     """
     if "=" not in text:
-        return _number(text, text)
+        return _number(text, text, flag)
     named: dict[str, float] = {}
     for part in text.split(","):
         label, _, value = (piece.strip() for piece in part.partition("="))
         if label in named:
-            raise InputError(f"--threshold {text}: names {label!r} twice; keep one of them")
-        named[label] = _number(value, text)
+            raise InputError(f"{flag} {text}: names {label!r} twice; keep one of them")
+        named[label] = _number(value, text, flag)
     return named
 
 
-def _number(value: str, text: str) -> float:
+def _number(value: str, text: str, flag: str) -> float:
     try:
         return float(value)
     except ValueError:
         raise InputError(
-            f"--threshold {text}: {value!r} is not a number; give one for all classes (0.4) or "
+            f"{flag} {text}: {value!r} is not a number; give one for all classes (0.4) or "
             "one per class (Speech=0.4,Dog=0.6)"
         ) from None
+
+
+def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """New label -> the classes whose events it gets, from `NAME=CLASS+CLASS,NAME=CLASS+CLASS`.
+
+    Args:
+        texts: the values of a flag that may be repeated.
+
+    Raises:
+        InputError: a text has another form, or a name is given twice.
+    """
+    merged: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        for part in text.split(","):
+            name, equals, members = (piece.strip() for piece in part.partition("="))
+            if not equals:
+                raise InputError(
+                    f"--merge_classes {text}: {part.strip()!r} is not a new name and classes; "
+                    "write NAME=CLASS+CLASS, e.g. alarm=Alarm_bell_ringing+Blender"
+                )
+            if name in merged:
+                raise InputError(
+                    f"--merge_classes {text}: names {name!r} twice; give all its classes at once"
+                )
+            merged[name] = tuple(one.strip() for one in members.split("+") if one.strip())
+    return merged

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from desed_task.errors import agree
 from local.cli import arguments
 from local.cli.threads import add_threads
 from local.cli.word_lists import ListOption, parse_in_any_order
@@ -13,6 +14,13 @@ from local.predict.archives.shards import shard_words
 from local.predict.result_names import ENDINGS
 
 TABLE_FORMATS = ("tsv", "parquet")
+# Flags of how events are made of scores.
+OF_EVENTS = (
+    *("tuned", "decoder", "threshold", "low_threshold", "merge_gap", "min_duration"),
+    *("merge_classes", "confidence"),
+)
+# `desed_task.postprocess.decoders.KINDS`, which takes seconds to import.
+DECODERS = ("median", "boxes", "threshold_boxes")
 
 
 def parse_predict_args(
@@ -34,15 +42,10 @@ def parse_predict_args(
     add(
         "--model",
         choices=("student", "teacher"),
-        default="student",
-        help="network to use (default: the student, whose validation selected the checkpoint)",
+        help="network to use (default: the one that --tuned is for, or the student, whose "
+        "validation selected the checkpoint)",
     )
-    add(
-        "--threshold",
-        metavar="T",
-        help="scores above it are events: one for all classes, or CLASS=T,CLASS=T with 0.5 for the "
-        "others (default: predict.threshold)",
-    )
+    _add_decoding(parser)
     told = "files to write (default: tsv json txt png)"
     names = tuple(ENDINGS)
     formats = add("--formats", action=ListOption, choices=names, default=list(names[:4]), help=told)
@@ -61,6 +64,61 @@ def parse_predict_args(
     args = parse_in_any_order(parser, argv, "recordings", Path, [formats])
     _check(parser, args)
     return args
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add how events are made of scores."""
+    add = parser.add_argument
+    add(
+        "--tuned",
+        type=Path,
+        metavar="YAML",
+        help="best.yaml of optuna_pretrained.py for this checkpoint: its decoder, median filters, "
+        "thresholds and calibration, if no flag gives others",
+    )
+    add(
+        "--decoder",
+        choices=DECODERS,
+        help="from scores to events: median filter, change-point event boxes, or boxes above fixed "
+        "thresholds (default: --tuned's, or the checkpoint's)",
+    )
+    add(
+        "--threshold",
+        metavar="T",
+        help="scores above it are events: one for all classes, or CLASS=T,CLASS=T with 0.5 for the "
+        "others (default: predict.threshold)",
+    )
+    add(
+        "--low_threshold",
+        metavar="T",
+        help="hysteresis: events extend to where their score falls to it; one for all classes, or "
+        "CLASS=T,CLASS=T (default: predict.low_threshold)",
+    )
+    add(
+        "--merge_gap",
+        metavar="S",
+        help="join events of a class with a gap shorter than S seconds; one for all classes, or "
+        "CLASS=S,CLASS=S (default: predict.merge_gap_s)",
+    )
+    add(
+        "--min_duration",
+        metavar="S",
+        help="then drop events shorter than S seconds; one for all classes, or CLASS=S,CLASS=S "
+        "(default: predict.min_duration_s)",
+    )
+    add(
+        "--merge_classes",
+        metavar="NAME=CLASS+CLASS",
+        action="append",
+        help="write events of several classes under one new name, joined where they overlap; may "
+        "be repeated (default: predict.merged_classes)",
+    )
+    add(
+        "--confidence",
+        choices=("score", "calibrated"),
+        help="an event's confidence: its mean score, or the probability that it is right by the "
+        "calibration of --tuned (default: calibrated, if --tuned has a calibration for it)",
+    )
 
 
 def _add_archives(parser: argparse.ArgumentParser) -> None:
@@ -104,3 +162,31 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(
             "give the recordings to list" if args.list else "give recordings, or --export onnx"
         )
+
+
+def check_values(args: argparse.Namespace) -> None:
+    """Refuse values of thresholds and rules that cannot be read, before PyTorch is imported.
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    for flag in ("threshold", "low_threshold", "merge_gap", "min_duration"):
+        if (text := getattr(args, flag)) is not None:
+            arguments.parse_threshold(text, f"--{flag}")
+    arguments.parse_merged_classes(args.merge_classes or ())
+    if args.export:
+        name_unused(args, "--export onnx writes the network without events", OF_EVENTS)
+
+
+def name_unused(args: argparse.Namespace, why: str, names: Sequence[str]) -> None:
+    """Print which flags were given for something that does not take place.
+
+    Args:
+        args: the arguments.
+        why: what the command does instead.
+        names: of the arguments; None and False stand for flags that were not given.
+    """
+    given = [f"--{name}" for name in names if getattr(args, name) not in (None, False)]
+    if given:
+        used = agree(len(given), "is", "are")
+        print(f"{why}: {', '.join(given)} {used} not used")

@@ -12,6 +12,8 @@ import numpy as np
 from desed_task.atomic_files import atomic_path, write_json_atomic, write_text_atomic
 from desed_task.file_names import escape_name
 from desed_task.inference.detector import DetectionResult
+from desed_task.postprocess.calibration import MEAN_SCORE
+from desed_task.postprocess.event_rules import NO_RULES, EventRules
 from local.predict.event_table import EVENT_COLUMNS
 from local.predict.result_names import ENDINGS
 from local.predict.timeline import MelImage, plot_timeline
@@ -25,11 +27,12 @@ class Prediction(NamedTuple):
     found: DetectionResult
     limits: Mapping[str, float]  # label -> threshold
     mel: MelImage | None
-    made_by: Mapping[str, Any]  # checkpoint, network, hop: for the JSON
+    made_by: Mapping[str, Any]  # checkpoint, network, hop, rules: for the JSON
+    rules: EventRules = NO_RULES
 
 
 def write_events(path: Path, prediction: Prediction) -> None:
-    """Write the usual columns (tab-separated, times in seconds) and each event's mean score."""
+    """Write the usual columns (tab-separated, times in seconds) and each event's confidence."""
     lines = ["\t".join(EVENT_COLUMNS)]
     for event in prediction.found.events:
         times = f"{event.onset_s:.3f}\t{event.offset_s:.3f}"
@@ -39,21 +42,29 @@ def write_events(path: Path, prediction: Prediction) -> None:
 
 
 def write_json(path: Path, prediction: Prediction) -> None:
-    """Write the events and the settings of the detection."""
+    """Write the events and the settings of the detection.
+
+    Events whose confidence is calibrated have their mean score, too.
+    """
+    found = prediction.found
+    calibrated = found.confidence_is != MEAN_SCORE
+    means = found.mean_scores if calibrated else [event.confidence for event in found.events]
     events = [
         {
             "onset_s": round(event.onset_s, 3),
             "offset_s": round(event.offset_s, 3),
             "label": event.label,
             "confidence": round(event.confidence, 4),
+            **({"mean_score": round(mean, 4)} if calibrated else {}),
         }
-        for event in prediction.found.events
+        for event, mean in zip(found.events, means, strict=True)
     ]
     content = {
         "recording": escape_name(prediction.path),
-        "duration_s": round(prediction.found.duration_s, 4),
+        "duration_s": round(found.duration_s, 4),
         **prediction.made_by,
         "thresholds": dict(prediction.limits),
+        "confidence_is": found.confidence_is,
         "events": events,
     }
     write_json_atomic(path, content)
@@ -122,7 +133,11 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
     """Write the figure of `local.predict.timeline`."""
     assert prediction.mel is not None
     figure = plot_timeline(
-        prediction.found, prediction.mel, prediction.limits, title=escape_name(prediction.path.name)
+        prediction.found,
+        prediction.mel,
+        prediction.limits,
+        title=escape_name(prediction.path.name),
+        merged=prediction.rules.merged_classes,
     )
     figures.save_figure(figure, path)
 

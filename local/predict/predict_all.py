@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from desed_task.atomic_files import sha256_of
 from desed_task.audio.files import estimate_duration_s
 from desed_task.audio.streaming import stream_file
 from desed_task.distributed.collectives import gathered, gathered_by_first, wait_for_all
@@ -20,11 +19,13 @@ from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.parallel import Progress, progress_of
-from desed_task.postprocess import Threshold, class_thresholds
+from desed_task.postprocess import Threshold
+from desed_task.postprocess.event_rules import NO_RULES, EventRules
 from local.cli.devices import Device
 from local.cli.exit_status import StoppedError
 from local.cli.own_files import own_outputs
 from local.config import RecipeConfig
+from local.predict.decoding.settings import settings_in_words
 from local.predict.event_table import write_event_table
 from local.predict.mel_image import MelImage
 from local.predict.outputs import FORMATS, Prediction
@@ -59,9 +60,9 @@ def open_detector(
     checkpoint: str,
     *,
     beats: str | None,
-    role: str,
     device: Device,
     batch_size: int | None,
+    **decoding: Any,
 ) -> SoundEventDetector:
     """Load the detector for the command's arguments.
 
@@ -69,9 +70,9 @@ def open_detector(
         config: gives the hop of windows.
         checkpoint: the checkpoint of the networks.
         beats: file of BEATs weights; None for the one that the checkpoint names.
-        role: "student" or "teacher".
         device: of this process.
         batch_size: windows at a time; None for the device's default.
+        decoding: other arguments of `SoundEventDetector.from_checkpoint`: network, decoder ...
 
     Raises:
         InputError: for unusable files or a missing GPU.
@@ -81,10 +82,10 @@ def open_detector(
     return SoundEventDetector.from_checkpoint(
         checkpoint,
         beats=beats,
-        role=role,
         device=device.torch_device,
         hop_s=config.predict.hop_s,
         batch_size=batch_size,
+        **decoding,
     )
 
 
@@ -119,6 +120,7 @@ def predict_all(
     output: Output,
     *,
     threshold: Threshold,
+    rules: EventRules = NO_RULES,
     share: Share | None = None,
 ) -> int:
     """Detect events in recordings, and print a summary and which could not be read.
@@ -128,6 +130,7 @@ def predict_all(
         found: recordings to process.
         output: formats and folder.
         threshold: see `SoundEventDetector.detect`.
+        rules: see `SoundEventDetector.detect`.
         share: what else is known of them if other processes or shards have a part of the work;
             then the first process prints the sum over all processes.
 
@@ -138,12 +141,14 @@ def predict_all(
     for note in found.notes:
         print(note)
     if share.state is not None:
-        share.state.begin(_settings(detector, output, threshold))
+        settings = settings_in_words(detector, output.made_by, threshold, rules)
+        share.state.begin(settings)
         if mixed := share.state.mixed(resumes=output.skip_existing):
             warnings.warn(mixed, UserWarning, stacklevel=2)
     table = found.several and "tsv" in output.formats and bool(share.whole)
+    chosen = {"threshold": threshold, "rules": rules}
     summary = detect_recordings(
-        detector, found.recordings, output, threshold=threshold, table=table, share=share
+        detector, found.recordings, output, **chosen, table=table, share=share
     )
     if share.state is not None:
         share.state.finish(summary.failed)
@@ -158,20 +163,13 @@ def predict_all(
     return 1 if faults else 0
 
 
-def _settings(detector: SoundEventDetector, output: Output, threshold: Threshold) -> dict[str, str]:
-    """What events follow from, in words; checkpoints by content, as machines differ in paths."""
-    limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
-    found = {**output.made_by, "threshold": limits}
-    found["checkpoint"] = sha256_of(found["checkpoint"])
-    return {name: str(value) for name, value in found.items()}
-
-
 def detect_recordings(
     detector: SoundEventDetector,
     recordings: Sequence[Recording],
     output: Output,
     *,
     threshold: Threshold,
+    rules: EventRules = NO_RULES,
     progress: bool = True,
     table: bool = False,
     share: Share | None = None,
@@ -185,6 +183,7 @@ def detect_recordings(
         recordings: recordings to process.
         output: formats and folder.
         threshold: see `SoundEventDetector.detect`.
+        rules: see `SoundEventDetector.detect`.
         progress: whether to show a bar, in seconds of audio.
         table: whether to write the table of the events of all recordings, from their TSV files.
         share: see `predict_all`.
@@ -198,7 +197,9 @@ def detect_recordings(
     share = share or Share(FoundRecordings([], [], []), whole=recordings)
     lengths_s = dict(zip(recordings, share.lengths_s, strict=True)) if share.lengths_s else None
     todo = _pending(recordings, output, summary, lengths_s)
-    limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
+    # Rules that cannot be meant are refused before anything is written.
+    ruled = detector.class_rules(threshold, rules)
+    limits = dict(zip(ruled.labels, ruled.thresholds, strict=True))
     refuse_shared_files(lambda: recordings, output.folder, output.formats, table=table)
     written = [output.folder / TABLE_FILE] if table else []
     for recording in todo:
@@ -207,7 +208,7 @@ def detect_recordings(
     with own_outputs(output.folder, written, overwrite=output.overwrite, writer=share.writer):
         wait_for_all()  # No process writes before all have looked.
         output.folder.mkdir(parents=True, exist_ok=True)
-        summary = _detect_all(detector, todo, output, limits, summary, progress)
+        summary = _detect_all(detector, todo, output, (limits, rules), summary, progress)
         if table and summary.n_done + summary.n_skipped:
             listed = (one for one in share.whole if one.name not in summary.failed)
             summary.faults += write_event_table(output.folder, listed)
@@ -218,7 +219,7 @@ def _detect_all(
     detector: SoundEventDetector,
     todo: Mapping[Recording, float],
     output: Output,
-    limits: Mapping[str, float],
+    chosen: tuple[Mapping[str, float], EventRules],
     summary: PredictionSummary,
     progress: bool,
 ) -> PredictionSummary:
@@ -246,7 +247,7 @@ def _detect_all(
             started_s = time.monotonic()
             try:
                 with _warnings_above(bar, recording):
-                    found = _detect_recording(detector, recording, output, limits, count)
+                    found = _detect_recording(detector, recording, output, chosen, count)
             except InputError as error:
                 summary.fail(recording, _with_name(error, recording))
             except KeyboardInterrupt:
@@ -327,16 +328,20 @@ def _detect_recording(
     detector: SoundEventDetector,
     recording: Recording,
     output: Output,
-    limits: Mapping[str, float],
+    chosen: tuple[Mapping[str, float], EventRules],
     progress: Callable[[float], None],
 ) -> DetectionResult:
-    """Detect the events of one recording and write its files."""
+    """Detect the events of one recording by thresholds and rules, and write its files."""
     blocks = stream_file(recording.path, detector.spec.sample_rate)
     mel = MelImage(detector.spec.front_end) if "png" in output.formats else None
+    limits, rules = chosen
     found = detector.detect_blocks(
-        blocks if mel is None else mel.watch(blocks), threshold=limits, progress=progress
+        blocks if mel is None else mel.watch(blocks),
+        threshold=limits,
+        rules=rules,
+        progress=progress,
     )
-    prediction = Prediction(recording.path, found, limits, mel, output.made_by)
+    prediction = Prediction(recording.path, found, limits, mel, output.made_by, rules)
     for format_, path in paths_of(output.folder, recording.name, output.formats).items():
         try:
             FORMATS[format_].write(path, prediction)

@@ -10,6 +10,8 @@ It is readable from seconds to hours: events shorter than a pixel are drawn one 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 
 from desed_task.errors import count_of
 from desed_task.inference.detector import DetectionResult, SoundEvent
+from desed_task.inference.overlap_add import ScoreRows
 from local.pictures import palette
 from local.predict.mel_image import MelImage
 from local.scoring.figures import EVENT_BAR, SCORE_HEIGHT
@@ -44,6 +47,7 @@ def plot_timeline(
     *,
     title: str,
     truth: Sequence[SoundEvent] | None = None,
+    merged: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Figure:
     """Plot the detection result of a recording below its spectrogram.
 
@@ -53,8 +57,11 @@ def plot_timeline(
         limits: label -> threshold, drawn as a line in each row.
         title: title of the plot.
         truth: annotated events; None if they are unknown.
+        merged: new label -> the classes whose events it has. They share one row, with the highest
+            of their scores and, if it is the same, their threshold.
     """
-    labels = _shown(found, limits, truth or ())
+    rows = _rows_of(found, limits, merged)
+    labels = _shown(rows, truth or ())
     heights = [MEL_IN, ROW_IN * max(len(labels), 1)]
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + REST_IN), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
@@ -64,7 +71,7 @@ def plot_timeline(
         counted = f"{count_of(len(truth), 'event')} annotated, {len(found.events)} detected"
     above.set_title(f"{title}   {counted}")
     for place, label in enumerate(reversed(labels)):
-        _draw_scores(below, place, found, label, limits[label])
+        _draw_scores(below, place, found.boundaries_s, rows[label])
         bar = EVENT_BAR if truth is None else DETECTED_BAR
         _draw_events(below, place, bar, palette.DETECTED, _of_class(found.events, label))
         if truth is not None:
@@ -73,18 +80,41 @@ def plot_timeline(
     below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
     below.tick_params(axis="y", length=0)
     _label_times(below, found.duration_s)
-    _explain(figure, len(found.labels) - len(labels), annotated=truth is not None)
+    _explain(figure, len(rows) - len(labels), annotated=truth is not None)
     return figure
 
 
-def _shown(
-    found: DetectionResult, limits: Mapping[str, float], truth: Sequence[SoundEvent]
-) -> list[str]:
+class _Row(NamedTuple):
+    """A class, or several that are merged."""
+
+    scores: ScoreRows  # (frame,)
+    limit: float  # the lowest of its thresholds
+    same_limit: bool  # whether all are equal
+
+
+def _rows_of(
+    found: DetectionResult, limits: Mapping[str, float], merged: Mapping[str, Sequence[str]]
+) -> dict[str, _Row]:
+    """Rows by label, a merged class in the place of its first one."""
+    home = {member: label for label, members in merged.items() for member in members}
+    members: dict[str, list[str]] = {}
+    for label in found.labels:
+        members.setdefault(home.get(label, label), []).append(label)
+    rows = {}
+    for label, own in members.items():
+        scores = found.scores[:, [found.labels.index(one) for one in own]].max(axis=1)
+        of_own = [limits[one] for one in own]
+        rows[label] = _Row(scores, min(of_own), min(of_own) == max(of_own))
+    return rows
+
+
+def _shown(rows: Mapping[str, _Row], truth: Sequence[SoundEvent]) -> list[str]:
     """Classes with events or scores near the threshold, in the order of the classes."""
-    best = dict(zip(found.labels, found.scores.max(axis=0), strict=True))
     annotated = {event.label for event in truth}
     return [
-        label for label in found.labels if label in annotated or best[label] > NEAR * limits[label]
+        label
+        for label, row in rows.items()
+        if label in annotated or row.scores.max() > NEAR * row.limit
     ]
 
 
@@ -111,19 +141,19 @@ def _draw_mel(axes: Axes, mel: MelImage, duration_s: float) -> None:
     axes.tick_params(labelbottom=False)
 
 
-def _draw_scores(axes: Axes, place: int, found: DetectionResult, label: str, limit: float) -> None:
+def _draw_scores(axes: Axes, place: int, boundaries_s: NDArray[np.float64], row: _Row) -> None:
     """Plot a class's scores as a step curve in its row, with maxima over many frames."""
-    scores = found.scores[:, found.labels.index(label)]
+    scores = row.scores
     step = -(-len(scores) // MAX_POINTS)
     highest = np.maximum.reduceat(scores, np.arange(0, len(scores), step)).astype(float)
-    edges_s: NDArray[np.float64] = np.append(found.boundaries_s[:-1:step], found.boundaries_s[-1])
+    edges_s: NDArray[np.float64] = np.append(boundaries_s[:-1:step], boundaries_s[-1])
     height = place + np.repeat(highest, 2) * SCORE_HEIGHT
     axes.fill_between(
         np.repeat(edges_s, 2)[1:-1], place, height, color=palette.SCORE, alpha=0.75, linewidth=0
     )
-    axes.axhline(
-        place + limit * SCORE_HEIGHT, color=palette.THRESHOLD, linewidth=0.7, linestyle=":"
-    )
+    if row.same_limit:
+        height_of_limit = place + row.limit * SCORE_HEIGHT
+        axes.axhline(height_of_limit, color=palette.THRESHOLD, linewidth=0.7, linestyle=":")
     axes.axhline(place, color="black", linewidth=0.4)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from desed_task.postprocess.calibration import calibration_problems
 from desed_task.postprocess.decoders import DecoderSettings
+from desed_task.postprocess.event_rules import EventRules
 from local.classes_dict import CLASSES
 from local.schema.strict import StrictModel
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Seconds = Annotated[float, Field(ge=0)]
 # One for all classes, or label -> value.
 ClassNumber = float | dict[str, float]
 ClassLimit = float | None | dict[str, float | None]
@@ -59,14 +62,31 @@ class Predict(StrictModel):
     """Scores above it are events. One for all classes, or label -> threshold, 0.5 for other
     classes."""
 
-    @field_validator("threshold")
+    low_threshold: Probability | dict[str, Probability] | None = None
+    """Of hysteresis: an event extends to where its score falls to this, not above the threshold.
+    One for all classes, or label -> value, and none for other classes."""
+    min_duration_s: Seconds | dict[str, Seconds] = 0.0
+    """Shorter events are dropped. One for all classes, or label -> seconds, 0 for others."""
+    merge_gap_s: Seconds | dict[str, Seconds] = 0.0
+    """Events of a class with a shorter gap are joined first. One for all classes, or label ->
+    seconds, 0 for others."""
+    merged_classes: dict[str, tuple[str, ...]] = Field(default={})
+    """New label -> classes whose events are written under it, joined where they overlap."""
+
+    @field_validator("threshold", "low_threshold", "min_duration_s", "merge_gap_s")
     @classmethod
-    def _of_known_classes(cls, threshold: float | dict[str, float]) -> float | dict[str, float]:
-        named = threshold if isinstance(threshold, dict) else {}
+    def _of_known_classes(cls, given: Any) -> Any:
+        named = given if isinstance(given, dict) else {}
         unknown = [label for label in named if label not in CLASSES]
         if unknown:
             raise ValueError(f"names unknown classes: {', '.join(unknown)}")
-        return threshold
+        return given
+
+    @field_validator("merged_classes")
+    @classmethod
+    def _can_be_merged(cls, merged: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        EventRules(merged_classes=merged).of_classes(CLASSES)
+        return merged
 
 
 class Tuned(StrictModel):
@@ -76,3 +96,17 @@ class Tuned(StrictModel):
     """SHA-256 of the checkpoint that net.median_filter, decoder and predict.threshold were tuned
     for. A test of this file uses the filters and the decoder given here instead of the file's
     own."""
+    network: Literal["student", "teacher", ""] = ""
+    """The network whose scores they were tuned on; empty if unknown. predict.py --tuned uses it."""
+    objective: Literal["held_out", "devtest", ""] = ""
+    """What they were tuned on; devtest: an oracle's on dev-test. Empty: unknown."""
+    calibration: dict[str, Any] | None = None
+    """Of the confidence of events, fitted on held-out clips, as
+    `desed_task.postprocess.calibration` stores it."""
+
+    @field_validator("calibration")
+    @classmethod
+    def _is_a_calibration(cls, stored: dict[str, Any] | None) -> dict[str, Any] | None:
+        if problems := [] if stored is None else calibration_problems(stored):
+            raise ValueError(f"{'; '.join(problems)}; tune again")
+        return stored

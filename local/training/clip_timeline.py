@@ -11,6 +11,7 @@ from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.scores import FrameScores, Scores
 from desed_task.inference.detection_result import DetectionResult, SoundEvent, result_of
 from desed_task.postprocess import Threshold, class_thresholds
+from desed_task.postprocess.event_rules import NO_RULES
 from local.checkpoints.restore import detector_spec
 from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
@@ -71,4 +72,4 @@ def _detected(
     n_frames = int(np.searchsorted(boundaries_s[:-1], end_s))
     ends_s = np.minimum(boundaries_s[: n_frames + 1], end_s)
     raw = FrameScores(values[:n_frames], ends_s)
-    return result_of(raw, decoded, end_s, class_thresholds(threshold, labels))
+    return result_of(raw, decoded, end_s, NO_RULES.of_classes(labels, threshold))

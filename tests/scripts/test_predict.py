@@ -17,8 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import yaml
 
+from desed_task.atomic_files import sha256_of
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
+from desed_task.labels import CLASSES
+from desed_task.postprocess.calibration import Calibration, TemperatureCurve
 from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.predict.outputs import DEFAULT_FORMATS, FORMATS
@@ -170,6 +174,23 @@ def test_thresholds_of_the_command_line_and_the_configuration(small, main, tmp_p
         (("--threshold", "Dgo=0.4"), "unknown label 'Dgo'"),
         (("--threshold", "2"), "a threshold of 2"),
         (("--threshold", "loud"), "--threshold loud: 'loud' is not a number"),
+        (("--low_threshold", "0.6"), "low_threshold: 0.6 for Alarm_bell_ringing is above its thr"),
+        (("--low_threshold", "0.3", "--decoder", "boxes"), "but a box has one confidence"),
+        (("--decoder", "magic"), "invalid choice: 'magic'"),
+        (("--min_duration", "-1"), "min_duration_s: -1.0: give seconds, 0 or more"),
+        (("--merge_gap", "Dgo=1"), "merge_gap_s: unknown label 'Dgo'"),
+        (("--merge_classes", "Dog=Cat"), "merged_classes: 'Dog' is the name of a class"),
+        (
+            ("--merge_classes", "pets=Dog+Cat", "--threshold", "pets=0.4"),
+            "'pets' is a merged class",
+        ),
+        (("--merge_classes", "pets=Dog+Cat,more=Cat"), "Cat is in pets and in more"),
+        (
+            ("--confidence", "calibrated"),
+            "needs values that were tuned for the checkpoint (--tuned",
+        ),
+        (("--tuned", "none.yaml"), "--tuned none.yaml: no such file"),
+        (("--set", "decoder.merge_rel=often"), "decoder.merge_rel"),
         (("--set", "predict.threshold={Dgo: 0.4}"), "names unknown classes: Dgo"),
         (("--set", "predict.threshold=1.5"), "predict.threshold"),
         (("--set", "predict.hop_s=20"), "predict.hop_s = 20: windows must be at least one frame"),
@@ -184,6 +205,71 @@ def test_arguments_that_cannot_be_meant(arguments, message, small, main, tmp_pat
     assert status == 2
     assert message in told
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def tuned(small, tmp_path):
+    """best.yaml of the small checkpoint: threshold boxes of the teacher, with a calibration."""
+    tree = load_config(ROOT / "confs/mini.yaml").dump()
+    tree["decoder"] |= {"kind": "threshold_boxes", "threshold": 0.01}
+    tree["net"]["median_filter"] = [1] * len(CLASSES)
+    tree["predict"]["threshold"] = dict.fromkeys(CLASSES, 0.05)
+    curve = TemperatureCurve(2.0)
+    calibration = Calibration("temperature", {}, curve, dict.fromkeys(CLASSES[:20], 7))
+    tree["tuned"] = {
+        "checkpoint_sha256": sha256_of(small),
+        "network": "teacher",
+        "calibration": calibration.to_plain(),
+    }
+    path = tmp_path / "best of äll.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def test_tuned_values_and_rules_of_a_command(small, tuned, main, tmp_path):
+    """What is written says how its events were made, and flags come before tuned values."""
+
+    def written_with(*arguments):
+        status, told = main(small, "--tuned", str(tuned), *arguments)
+        assert status == 0, told
+        return json.loads((tmp_path / "out/a.json").read_text("utf-8"))
+
+    found = written_with()
+    assert (found["model"], found["decoder"]["kind"]) == ("teacher", "threshold_boxes")
+    assert set(found["thresholds"].values()) == {0.05} and found["median_filter"] == [1] * 27
+    others = ", ".join(CLASSES[20:])
+    assert found["confidence_is"] == f"calibrated (temperature); mean score for {others}"
+    assert found["events"]
+    for event in found["events"]:
+        mean = event["mean_score"]
+        odds = np.sqrt(mean / (1 - mean)) if event["label"] in CLASSES[:20] else None
+        expected = mean if odds is None else odds / (1 + odds)
+        assert event["confidence"] == pytest.approx(expected, abs=2e-4)
+    raw = written_with("--confidence", "score")
+    assert raw["confidence_is"] == "mean score" and "mean_score" not in raw["events"][0]
+    plain = [{k: v for k, v in event.items() if k != "mean_score"} for event in found["events"]]
+    for event, other in zip(plain, raw["events"], strict=True):
+        event["confidence"] = other["confidence"]
+    assert plain == raw["events"]
+    rules = ("--min_duration", "0.2", "--merge_classes", "Tür=Dog+Cat", "--merge_gap", "Dog=1")
+    flags = ("--decoder", "median", "--model", "student", "--threshold", "Dog=0.1", *rules)
+    with pytest.warns(UserWarning, match="tuned on scores of the teacher") as given:
+        other = written_with(*flags)
+    assert "decoder" not in other and other["confidence_is"] == "mean score"
+    told = "; ".join(str(one.message) for one in given)
+    assert "tuned on scores of the teacher, used with the student" in told
+    assert "its calibration is that of the teacher, not of the student, so" in told
+    assert (other["thresholds"]["Dog"], other["thresholds"]["Cat"]) == (0.1, 0.05)
+    assert (other["min_duration_s"], other["merge_gap_s"]) == (0.2, {"Dog": 1.0})
+    assert other["merged_classes"] == {"Tür": ["Dog", "Cat"]}
+    with pytest.warns(UserWarning, match="tuned on scores of the teacher"):
+        status, told = main(
+            small, "--tuned", str(tuned), "--model", "student", "--confidence", "calibrated"
+        )
+    assert status == 2 and "leave out calibrated confidence" in told
+    second = saved(ours(small_spec(use_embeddings=False), more=1), tmp_path / "second.ckpt")
+    status, told = main(second, "--tuned", str(tuned))
+    assert status == 2 and "tuned for another checkpoint (SHA-256" in told
 
 
 def test_weights_that_are_absent_or_of_another_size(main, tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from desed_task.errors import InputError, agree, count_of
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name
 from local.cli.arguments import check_folders
 from local.cli.own_files import own_outputs
@@ -26,12 +26,13 @@ from local.predict.archives.stored_listing import (
     stored_listings,
 )
 from local.predict.event_table import TableWriter, tsv_table
+from local.predict.flags import OF_EVENTS, name_unused
 from local.predict.recordings import TABLE_NAME
 from local.processes.world import world_here
 
 # Flags of a command that computes, which a job script may give all the same.
 _OF_COMPUTING = (
-    *("checkpoint", "conf_file", "threshold", "pretrained_model"),
+    *("checkpoint", "conf_file", "pretrained_model", *OF_EVENTS),
     *("gpus", "devices", "num_nodes", "batch_size", "skip_existing"),
 )
 NO_RESULTS = "Recordings without results:"
@@ -46,7 +47,7 @@ def list_archive(args: argparse.Namespace) -> int:
     """
     if not world_here().is_first:
         return 0
-    _name_unused(args, "--list")
+    name_unused(args, "--list computes nothing", _OF_COMPUTING)
     listing = new_listing(args.output_dir, args.recordings, SHARDS)
     for note in listing.notes:
         print(note)
@@ -74,7 +75,7 @@ def merge_archive(args: argparse.Namespace) -> int:
         return 0
     if args.merge == "parquet":
         check_pyarrow()
-    _name_unused(args, "--merge")
+    name_unused(args, "--merge computes nothing", _OF_COMPUTING)
     check_folders([args.output_dir], "check --output_dir")
     path = args.output_dir / f"{TABLE_NAME}.{args.merge}"
     with _listing(args.output_dir, args.recordings) as listing:
@@ -97,14 +98,6 @@ def merge_archive(args: argparse.Namespace) -> int:
         error = InputError.collect(report.faults, NO_RESULTS, most_shown=len(report.faults))
         print(f"error: {error}", file=sys.stderr)
     return 1 if report.faults else 0
-
-
-def _name_unused(args: argparse.Namespace, flag: str) -> None:
-    """Name what was given for a computation, such as a threshold, which does not take place."""
-    given = [f"--{name}" for name in _OF_COMPUTING if getattr(args, name) not in (None, False)]
-    if given:
-        used = agree(len(given), "is", "are")
-        print(f"{flag} computes nothing: {', '.join(given)} {used} not used")
 
 
 @contextmanager

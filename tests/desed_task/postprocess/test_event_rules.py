@@ -243,7 +243,7 @@ def test_confidences_are_calibrated_before_classes_are_merged():
         ({}, {"Bark": 0.5}, ["unknown label 'Bark'; known: bark"]),
         ({}, 1.5, ["a threshold of 1.5 for bark"]),
         ({"merged_classes": {"beep": ["bark"]}}, 0.5, ["'beep' is the name of a class; give ano"]),
-        ({"merged_classes": {"any": []}}, 0.5, ["any has no classes; name at least one"]),
+        ({"merged_classes": {"any": []}}, 0.5, ["any is made of no class; name at least one"]),
         ({"merged_classes": {" ": ["bark"]}}, 0.5, ["' ' is not a name"]),
         ({"merged_classes": {"a\tb": ["bark"]}}, 0.5, [r"'a\tb' is not a name"]),
         ({"merged_classes": {"any": ["bark", "cat"]}}, 0.5, ["any: unknown label 'cat'; known"]),
@@ -264,7 +264,12 @@ def test_confidences_are_calibrated_before_classes_are_merged():
         (
             {"min_duration_s": -2, "merge_gap_s": {"x": 1}, "merged_classes": {"any": []}},
             {"y": 1},
-            ["unknown label 'y'", "min_duration_s: -2", "unknown label 'x'", "any has no classes"],
+            [
+                "unknown label 'y'",
+                "min_duration_s: -2",
+                "unknown label 'x'",
+                "any is made of no class",
+            ],
         ),
     ],
 )

@@ -42,6 +42,23 @@ def stored(*overrides, detector=True):
     return {**content, "detector": detector_spec(config).to_dict()} if detector else content
 
 
+def test_the_decoder_is_that_of_the_file_unless_the_configuration_has_one(capsys):
+    file = stored("decoder.kind=boxes", "decoder.merge_rel={Dog: 3.0}")
+    old = stored()
+    del old["detector"]["decoder"]
+    old["detector"]["schema_version"] = 2
+    default, other = load_config(MINI), load_config(MINI, ["decoder.kind=threshold_boxes"])
+    assert config_of_checkpoint(file, default, [], "a.ckpt").decoder.merge_rel == {"Dog": 3.0}
+    assert config_of_checkpoint(old, default, [], "a.ckpt").decoder.kind == "median"
+    assert capsys.readouterr().out == ""
+    assert config_of_checkpoint(file, other, [], "a.ckpt").decoder.kind == "threshold_boxes"
+    told = "a.ckpt: decoded by threshold_boxes, as the configuration says (its own: boxes)\n"
+    assert capsys.readouterr().out == told
+    assert config_of_checkpoint(old, other, [], "a.ckpt").decoder.kind == "threshold_boxes"
+    asked = config_of_checkpoint(old, default, ["decoder.kind=boxes"], "a.ckpt")
+    assert asked.decoder.kind == "boxes"
+
+
 @pytest.mark.parametrize("detector", [True, False])
 def test_the_networks_of_the_file_the_paths_of_here_and_overrides_above_both(detector):
     file = stored(

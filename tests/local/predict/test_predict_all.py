@@ -17,13 +17,17 @@ from desed_task.dataio.annotations import read_strong_table
 from desed_task.errors import InputError
 from desed_task.file_names import unescape_name
 from desed_task.inference.detector import DEFAULT_HOP_S, SoundEventDetector
+from desed_task.inference.tuned_values import TunedValues
 from desed_task.postprocess import DEFAULT_THRESHOLD
+from desed_task.postprocess.calibration import Calibration, IsotonicCurve
+from desed_task.postprocess.event_rules import EventRules
 from local.classes_dict import VOCABULARY
 from local.cli.exit_status import StoppedError
 from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.predict import outputs
 from local.predict import predict_all as searching
+from local.predict.decoding.settings import settings_in_words
 from local.predict.outputs import FORMATS
 from local.predict.predict_all import Output, detect_recordings, predict_all
 from local.predict.recordings import Recording, find_recordings
@@ -106,6 +110,59 @@ def test_every_format_says_the_same(detector, recordings, tmp_path):
     assert scores.shape == (300, 29)
     assert arrays["event_labels"].tolist() == list(detector.labels)
     assert (folder / "r1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_format_follows_the_rules(detector, recordings, tmp_path):
+    """Merged classes, too; the frame scores stay as they are."""
+    rules = EventRules(
+        merge_gap_s=0.5, min_duration_s={"Dog": 100.0}, merged_classes={"Tür & Co": ["Cat", "car"]}
+    )
+    where = output(tmp_path, tuple(FORMATS))
+    summary = detect_recordings(
+        detector, recordings[1:2], where, threshold=LOW, rules=rules, progress=False
+    )
+    folder = tmp_path / "out" / "sub"
+    events = json.loads((folder / "r1.json").read_text())["events"]
+    labels = [event["label"] for event in events]
+    assert "Tür & Co" in labels and not {"Dog", "Cat", "car"} & set(labels)
+    assert set(events[0]) == {"onset_s", "offset_s", "label", "confidence"}
+    assert summary.events["Tür & Co"] == labels.count("Tür & Co") < len(labels)
+    table = [line.split("\t") for line in (folder / "r1.tsv").read_text("utf-8").splitlines()]
+    assert [row[3] for row in table[1:]] == labels
+    marks = [line.split("\t")[2] for line in (folder / "r1.txt").read_text("utf-8").splitlines()]
+    assert [mark.rpartition(" ")[0] for mark in marks] == labels
+    fields = [line.split(" ") for line in (folder / "r1.rttm").read_text("utf-8").splitlines()]
+    assert [row[7] for row in fields] == [label.replace(" ", "_") for label in labels]
+    assert np.load(folder / "r1.npz")["event_labels"].tolist() == list(detector.labels)
+
+
+def test_rules_that_cannot_be_meant_write_nothing(detector, recordings, tmp_path):
+    rules = EventRules(low_threshold=0.4)
+    with pytest.raises(InputError, match=r"is above its threshold, 0.05"):
+        detect_recordings(
+            detector, recordings, output(tmp_path), threshold=LOW, rules=rules, progress=False
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_name_what_was_chosen_only(detector, tmp_path):
+    """So that results of earlier versions, which had fewer settings, count as equal."""
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(b"x")
+    made_by = {"checkpoint": path, "model": "student"}
+    plain = settings_in_words(detector, made_by, LOW, EventRules())
+    assert set(plain) == {"checkpoint", "model", "threshold"}
+    rules = EventRules(merge_gap_s=0.2, merged_classes={"pets": ("Dog", "Cat")})
+    spec = small_spec(use_embeddings=False)
+    calibration = Calibration("isotonic", {}, IsotonicCurve((0.1,), (0.2,)), {"Dog": 1})
+    lengths = (3,) * len(spec.classes)
+    tuned = TunedValues("best.yaml", "", lengths, {"kind": "boxes"}, calibration=calibration)
+    other = SoundEventDetector(build_detector(spec, tensors(spec), "small"), tuned=tuned)
+    chosen = settings_in_words(other, made_by, LOW, rules)
+    more = {"merge_gap_s", "merged_classes", "decoder", "median_filter", "confidence"}
+    assert set(chosen) == set(plain) | more
+    assert chosen["confidence"].startswith("calibrated (isotonic); mean score for Alarm")
+    assert all(type(value) is str for value in chosen.values())
 
 
 def test_an_rttm_has_ten_fields_whatever_the_names(detector, recordings, tmp_path):
@@ -346,6 +403,10 @@ def test_the_configuration_has_the_librarys_values():
     assert type(config.predict)().model_dump() == {
         "hop_s": DEFAULT_HOP_S,
         "threshold": DEFAULT_THRESHOLD,
+        "low_threshold": None,
+        "min_duration_s": 0.0,
+        "merge_gap_s": 0.0,
+        "merged_classes": {},
     }
 
 

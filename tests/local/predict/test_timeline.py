@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from desed_task.inference.detector import DetectionResult, SoundEvent
 from local.predict.mel_image import MelImage
 from local.predict.timeline import MAX_POINTS, MAX_TICKS, duration_text, plot_timeline
 from local.scoring import figures
+from local.scoring.figures import SCORE_HEIGHT
 
 LABELS = ("Dog", "Speech", "Cat", "car")
 LIMITS = {"Dog": 0.5, "Speech": 0.5, "Cat": 0.5, "car": 0.2}
@@ -46,6 +49,24 @@ def rows(figure):
 
 def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_merged_classes_share_a_row():
+    found = found_in(10, SoundEvent(1, 3, "Cat", 0.3), SoundEvent(4, 6, "Dog", 0.9))
+    events = (SoundEvent(4, 6, "Tiere", 0.9),)
+    merged = {"Tiere": ["Cat", "Dog"]}
+    found = replace(found, events=events)
+    figure = plot_timeline(found, mel_of(10), LIMITS, title="street.wav", merged=merged)
+    assert rows(figure) == ["Tiere"]
+    assert legend(figure)[-1].startswith("2 classes not shown")
+    # The row has the highest of the scores, and one threshold, as both have the same.
+    (area,) = (c for c in figure.axes[1].collections if c.get_alpha() == 0.75)
+    heights = area.get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(0.9 * SCORE_HEIGHT)
+    assert any(np.isclose(heights, 0.3 * SCORE_HEIGHT))
+    assert len(figure.axes[1].lines) == 2  # threshold and base
+    other = plot_timeline(found, mel_of(10), LIMITS | {"Cat": 0.25}, title="x", merged=merged)
+    assert len(other.axes[1].lines) == 1
 
 
 def test_classes_with_events_and_those_that_come_near_have_rows():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from desed_task.batch import SedBatch, Source
+from desed_task.evaluation.boxes import Boxes
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.classes_dict import VOCABULARY
@@ -84,6 +85,25 @@ def test_each_corpus_and_network_has_its_own_scores_smoothed_class_by_class(keep
     # Scores that come later are smoothed with those of their own pass.
     keeper.clear()
     assert keeper.smoothed("student", Source.SYNTHETIC).clip_ids == ()
+
+
+@pytest.mark.parametrize("kind", ["boxes", "threshold_boxes"])
+def test_boxes_are_of_events_and_segments_keep_their_filtered_frames(kind):
+    keeper = ScoreAccumulator(load_config(CONF, [f"decoder.kind={kind}"]))
+    median = ScoreAccumulator(load_config(CONF))
+    for one in (keeper, median):
+        blips(one, [Source.SYNTHETIC, Source.MAESTRO_REAL, Source.DEVTEST, Source.EVALUATION])
+    for source in (Source.SYNTHETIC, Source.DEVTEST, Source.EVALUATION):
+        assert isinstance(keeper.decoded("student", source), Boxes)
+        assert median.decoded("student", source) is median.smoothed("student", source)
+    found = keeper.decoded("student", Source.MAESTRO_REAL)
+    expected = median.smoothed("student", Source.MAESTRO_REAL)
+    np.testing.assert_array_equal(found.values, expected.values)
+    # Those of a later pass are decoded anew.
+    before = keeper.decoded("student", Source.DEVTEST)
+    keeper.clear()
+    blips(keeper, [Source.DEVTEST, Source.DEVTEST])
+    assert len(keeper.decoded("student", Source.DEVTEST).clip_ids) == 2 > len(before.clip_ids)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from desed_task.errors import InputError
 from desed_task.evaluation import sed_scores_eval_metrics as package
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
+from desed_task.postprocess.decoders import DecoderSettings, decoder_of
 from local.classes_dict import VOCABULARY
 from local.data.truth import Truth
 from local.scoring import verification
@@ -83,6 +84,27 @@ def test_equal_metrics_are_verified(tested, folder):
     assert text.endswith("\nverified: 160 figures equal those of sed_scores_eval 0.0.4 to 1e-09")
     assert exit_status(folder, asked=True) == exit_status(folder, asked=False) == 0
     assert json.loads((folder / RESULTS_FILE).read_text())["checkpoint"] == "best.ckpt"
+
+
+@pytest.mark.parametrize("kind", ["boxes", "threshold_boxes"])
+def test_boxes_are_verified_too(tested, folder, kind):
+    """The package is given their borders as times of frames, so nothing joins two boxes."""
+    scores, truths, _ = tested
+    desed, maestro = scores["student"]
+    decode = decoder_of(
+        DecoderSettings(kind=kind, threshold=0.3), VOCABULARY, median_filter=[3] * len(VOCABULARY)
+    )
+    decoded = [decode(desed), maestro]
+    reports = {
+        role: [
+            score(one, truth.events, truth.durations, stage="test", role=role, n_thresholds=5)
+            for score, one, truth in zip((score_desed, score_maestro), decoded, truths, strict=True)
+        ]
+        for role in ("student", "teacher")
+    }
+    assert reports["student"][0].metrics["test/student/psds2/sed_scores_eval"] > 0
+    add_verification(folder, reports, dict.fromkeys(reports, decoded), truths)
+    assert told(folder)[1]["differing"] == {}
 
 
 @pytest.mark.parametrize("change", [2e-9, -0.5, float("nan")])

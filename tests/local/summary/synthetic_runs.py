@@ -83,12 +83,13 @@ def fabricate_run(
     quality: float,
     without: int = 0,
     left_out: tuple[str, ...] = (),
+    decoder: str = "median",
 ) -> Path:
     """A run folder whose scores follow the truth as far as `quality` (0 to 1) goes.
 
     `without` leaves out that many clips of each corpus, from the end; `left_out` names others.
     """
-    config = load_config(str(conf_file), [f"training.seed={seed}"])
+    config = load_config(str(conf_file), [f"training.seed={seed}", f"decoder.kind={decoder}"])
     rng = np.random.default_rng(seed)
     reports, scored_on = {role: [] for role in ROLES}, {}
     for corpus, score in zip(TEST, SCORE, strict=True):
@@ -101,7 +102,10 @@ def fabricate_run(
         for role in ROLES:
             scores = _scores(truth.events, config, rng, quality)
             name = f"scores_{corpus.source.name.lower()}.npz"
-            write_scores(folder / "metrics_test" / role / name, scores, scores)
+            raw = scores
+            if decoder != "median" and corpus is TEST[0]:
+                scores = config.score_decoder()(raw)
+            write_scores(folder / "metrics_test" / role / name, raw, scores)
             reports[role].append(
                 score(
                     scores,

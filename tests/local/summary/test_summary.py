@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from desed_task.errors import InputError
+from desed_task.evaluation.boxes import Boxes
 from desed_task.file_names import unescape_name
 from local.config import load_config
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
@@ -84,6 +85,23 @@ def summarized(*runs, against=(), config=None, n_resamples=0, seed=1):
 
 
 # ---- the test again
+
+
+def test_boxes_and_median_filters_compare_as_two_systems(folders, tmp_path):
+    """Whatever the decoder, metrics of resamples follow from the same counts."""
+    conf_file = folders["conf"]
+    boxes = fabricate_run(tmp_path / "b", conf_file, seed=0, quality=0.9, decoder="boxes")
+    run = open_run(boxes)
+    truth = rescoring.read_truth(DEVTEST, run.config, run.clip_ids[DEVTEST])
+    scores = read_scores(run.scores_path("teacher", DEVTEST), "postprocessed")
+    assert isinstance(scores, Boxes)
+    again = rescoring.count_desed(scores, truth, 50)
+    values = dict(zip(again.names, again.values(np.ones(len(again.units))), strict=True))
+    expected = {name: run.metrics[f"test/teacher/{name}"] for name in values}
+    assert values == pytest.approx(expected, abs=1e-9)
+    # Every clip twice is a corpus with the same figures.
+    twice = dict(zip(again.names, again.values(np.full(len(again.units), 2.0)), strict=True))
+    assert twice == pytest.approx(values, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["good0", "bad1", "fewer"])

@@ -11,11 +11,20 @@ from sed_scores_eval.base_modules.io import read_sed_scores
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from desed_task.evaluation.scores import Scores
-from desed_task.labels import FrameGrid
+from desed_task.evaluation.scores import Scores, detect
+from desed_task.evaluation.segments import segments_of
+from desed_task.labels import MAESTRO_REAL_CLASSES, FrameGrid
+from desed_task.postprocess import ClassMedianFilter
+from desed_task.postprocess.decoders import DecoderSettings, decoder_of
 from local.classes_dict import VOCABULARY
 from local.scoring import figures
-from local.scoring.score_files import crop_boundaries, write_score_tables
+from local.scoring.score_files import (
+    BoxScores,
+    crop_boundaries,
+    read_scores,
+    write_score_tables,
+    write_scores,
+)
 from local.training import result_writers
 
 GRID = FrameGrid()
@@ -51,6 +60,49 @@ def test_no_frame_begins_after_the_end_of_its_clip(duration_s, n_frames, end_s, 
     assert list(read.columns) == ["onset", "offset", *VOCABULARY]
     np.testing.assert_allclose(read["offset"], ends_s[1:], atol=1e-7)
     np.testing.assert_allclose(read[list(VOCABULARY)], scores.values[0, :n_frames], atol=5e-7)
+
+
+def test_tables_of_boxes_have_their_borders_and_means_of_segments(tmp_path):
+    """Events keep their borders; MAESTRO's classes have the means that they are scored by."""
+    raw = scores_of("a", "b")
+    lengths = [5] * len(VOCABULARY)
+    smoothed = raw.map(ClassMedianFilter(lengths))
+    settings = DecoderSettings(kind="boxes", step_filter_s=0.38)
+    boxes = decoder_of(settings, VOCABULARY, median_filter=lengths)(raw)
+    found = BoxScores(boxes, smoothed, MAESTRO_REAL_CLASSES)
+    write_score_tables(tmp_path, found, {"a": 10.0, "b": 7.3})
+    for clip_id in ("a", "b"):
+        table = read_sed_scores(tmp_path / f"{clip_id}.tsv")
+        assert list(table.columns) == ["onset", "offset", *VOCABULARY]
+        assert (table["offset"] > table["onset"]).all()
+        own = boxes.select([clip_id], ["Speech"])
+        first = table["Speech"].ne(table["Speech"].shift()) & table["Speech"].gt(0)
+        kept = own.onset_s < table["offset"].iloc[-1]
+        np.testing.assert_allclose(table["onset"][first], own.onset_s[kept], atol=1e-6)
+        np.testing.assert_allclose(table["Speech"][first], own.confidence[kept], atol=1e-6)
+    means = segments_of(smoothed.select(["a"]))[0]
+    table = read_sed_scores(tmp_path / "a.tsv")
+    segment = np.floor(table["onset"] + 1e-6).astype(int)
+    for label in MAESTRO_REAL_CLASSES:
+        expected = means[segment, VOCABULARY.index(label)]
+        np.testing.assert_allclose(table[label], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["median", "boxes", "threshold_boxes"])
+def test_stored_scores_are_read_as_what_they_are(tmp_path, kind):
+    raw = scores_of("a", "ä b")
+    decode = decoder_of(DecoderSettings(kind=kind), VOCABULARY, median_filter=[3] * len(VOCABULARY))
+    decoded = decode(raw)
+    write_scores(tmp_path / "scores.npz", raw, decoded)
+    np.testing.assert_array_equal(
+        read_scores(tmp_path / "scores.npz", "unprocessed").values, raw.values
+    )
+    again = read_scores(tmp_path / "scores.npz", "postprocessed")
+    assert type(again) is type(decoded)
+    one, other = (detect(scores, 0.4) for scores in (again, decoded))
+    np.testing.assert_array_equal(one.onset_s, other.onset_s)
+    with np.load(tmp_path / "scores.npz") as stored:
+        assert ("postprocessed" in stored) == (kind == "median")
 
 
 def test_tensorboard_shows_the_saved_picture(tmp_path):

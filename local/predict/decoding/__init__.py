@@ -1,0 +1,1 @@
+"""How `predict.py` makes events of scores: what flags, configuration and tuned values say of it."""
