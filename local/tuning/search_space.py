@@ -129,13 +129,14 @@ class Dimension:
         Raises:
             InputError: there is no end of them.
         """
-        if self.step is None or self.log:
+        step = self.step or (1 if self.kind == "int" else None)
+        if step is None or self.log:
             raise InputError(
                 f"{self.path}: has no step, so that not all its values can be tried; give it one, "
                 "or choices"
             )
-        n_steps = round((self.high - self.low) / self.step)
-        return [self.clean(self.low + n * self.step) for n in range(n_steps + 1)]
+        n_steps = round((self.high - self.low) / step)
+        return [self.clean(self.low + n * step) for n in range(n_steps + 1)]
 
     def sample(self, trial: Sampler) -> Value:
         """Sample the value from `trial`."""
@@ -177,7 +178,7 @@ class Space:
         if ranges:
             ranges = {k: v for k, v in ranges.items() if _is_of(k, decoder)} or None
         if ranges is None and Path(path).resolve() != DEFAULT_FILE:
-            return cls.load(DEFAULT_FILE, stage)
+            return cls.load(DEFAULT_FILE, stage, decoder)
         if not ranges:
             raise InputError(
                 f"{path}: {TUNING_SECTION}.{stage} names nothing to tune; give it a value"

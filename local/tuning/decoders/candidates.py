@@ -170,7 +170,7 @@ def candidates_of(kind: str, space: Space, config: RecipeConfig) -> dict[str, li
         InputError: for a line without a step, which has no end of values.
     """
     if kind == MEDIAN:
-        return {class_of(one): values_of(one) for one in space.dimensions}
+        return {class_of(one): [int(n) for n in values_of(one)] for one in space.dimensions}
     keys: dict[str, dict[str, list[Any]]] = {}
     for one in space.dimensions:
         _, key, label = one.path.split(".")
@@ -191,13 +191,10 @@ def _box_grid(of: Mapping[str, list[Any]], own: Any) -> list[BoxSettings]:
 
 
 def values_of(one: Dimension) -> list[Any]:
-    """All values that a line of the search space describes; see `candidates_of`."""
+    """All values but null that a line of the search space describes; see `candidates_of`."""
     if one.kind == "categorical":
-        of_lengths = one.path.startswith("net.")
-        return [
-            int(str(c)) if of_lengths else c for c in one.choices if c is not None or not of_lengths
-        ]
-    return one.steps()
+        return [choice for choice in one.choices if choice is not None]
+    return [value for value in one.steps() if value is not None]
 
 
 def class_of(one: Dimension) -> str:

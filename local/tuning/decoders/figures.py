@@ -139,7 +139,9 @@ def _mpauc(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> float:
     return whole.metrics(whole.scores).partial_auc
 
 
-def resample(figures: Figures, clip_ids: Sequence[str], weights: Floats, bar: Progress) -> Resampled:
+def resample(
+    figures: Figures, clip_ids: Sequence[str], weights: Floats, bar: Progress
+) -> Resampled:
     """The figures of resampled clips.
 
     Args:
@@ -157,8 +159,6 @@ def resample(figures: Figures, clip_ids: Sequence[str], weights: Floats, bar: Pr
             (found[name][row],) = metric.values(own)
         bar.update()
     return Resampled(found)
-
-
 
 
 def interval_of(values: Floats, estimate: float, least: float = 0.0) -> tuple[float, float]:

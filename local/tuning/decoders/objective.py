@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, Roc, psds_of_rocs
@@ -98,6 +100,17 @@ class DecoderObjective:
             found = self._segments.metrics(filtered_class(chosen, length))
             self._areas[label, length] = found.partial_auc_per_class[label]
         return self._areas[label, length]
+
+    def value(self, of: Mapping[str, Any], lengths: Mapping[str, int]) -> ObjectiveValue:
+        """The objective.
+
+        Args:
+            of: DESED class -> candidate; classes that do not occur are ignored.
+            lengths: MAESTRO class -> length of its median filter, likewise.
+        """
+        areas = [self.area(label, lengths[label]) for label in self.maestro_labels]
+        psds1 = self.psds1({label: of[label] for label in self.desed_labels})
+        return ObjectiveValue(psds1, float(np.nanmean(areas)) if areas else float("nan"))
 
     def alone(self, label: str, candidate: Any) -> float:
         """Value of a candidate for its class alone: PSDS1, or partial AUC of a MAESTRO class."""
