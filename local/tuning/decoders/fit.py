@@ -16,7 +16,7 @@ from desed_task.evaluation.exact_psds import Changes, changes_of, found_of_class
 from desed_task.evaluation.scores import as_detections
 from desed_task.postprocess.decoders import MEDIAN
 from desed_task.postprocess.thresholds import DEFAULT_THRESHOLD
-from local.classes_dict import CLASSES, DESED_CLASSES
+from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig, check_config
 from local.scoring.metrics import desed_part
 from local.scoring.own.criteria import COLLAR, INTERSECTION
@@ -107,9 +107,7 @@ def _lengths(
     notes = []
     try:
         of.update(best_segment_lengths(objective, of, method.candidates))
-        absent = [
-            one for one in CLASSES[len(DESED_CLASSES) :] if one not in objective.maestro_labels
-        ]
+        absent = [one for one in MAESTRO_SCORED_CLASSES if one not in objective.maestro_labels]
         tuned = [label for label in absent if label in method.candidates]
         notes += [_kept("median filter", tuned)] if tuned else []
     except InputError as error:

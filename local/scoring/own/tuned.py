@@ -1,0 +1,57 @@
+"""F1 at class-wise thresholds that were tuned for the tested checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from desed_task.atomic_files import sha256_of
+from desed_task.evaluation import fscores
+from desed_task.evaluation.scores import detect
+from desed_task.postprocess import class_thresholds
+from local.config import RecipeConfig
+from local.scoring.own.criteria import COLLAR, INTERSECTION, OWN
+from local.scoring.own.metrics import EventInput
+from local.scoring.report import MetricTable
+
+
+class TunedThresholds(NamedTuple):
+    """Thresholds from a best.yaml.
+
+    Attributes:
+        of_labels: class -> threshold.
+        suffix: of the metrics' names; an oracle's says so.
+    """
+
+    of_labels: Mapping[str, float]
+    suffix: str
+
+
+def tuned_thresholds(config: RecipeConfig, checkpoint: Path | None) -> TunedThresholds | None:
+    """The thresholds of a configuration, if they were tuned for this checkpoint.
+
+    Args:
+        config: of a test.
+        checkpoint: the tested file.
+    """
+    tuned, given = config.tuned, config.predict.threshold
+    if not tuned.checkpoint_sha256 or not isinstance(given, dict) or checkpoint is None:
+        return None
+    if not checkpoint.is_file() or sha256_of(checkpoint) != tuned.checkpoint_sha256:
+        return None
+    return TunedThresholds(given, "tuned_oracle" if tuned.objective == "devtest" else "tuned")
+
+
+def add_tuned_metrics(table: MetricTable, found: EventInput, tuned: TunedThresholds) -> None:
+    """Add collar- and intersection-based F1 of the clips with events, as at the threshold 0.5."""
+    scores, truth = found.scores.select(found.with_events), found.truth(found.with_events)
+    of_labels = {label: one for label, one in tuned.of_labels.items() if label in found.labels}
+    events = detect(scores, class_thresholds(of_labels, found.labels))
+    rounded = {"decimals": fscores.SED_SCORES_EVAL_DECIMALS}
+    by_collar = fscores.collar_fscore(events, truth, found.labels, **COLLAR, **rounded)
+    by_intersection = fscores.intersection_fscore(
+        events, truth, found.labels, **INTERSECTION, **rounded
+    )
+    for kind, score in (("collar", by_collar), ("intersection", by_intersection)):
+        table.put(f"{kind}_f1_macro_{tuned.suffix}", OWN, score.macro, score.per_class)
