@@ -129,9 +129,14 @@ class DesedPart(NamedTuple):
         texts: dict[str, str] | None = None,
     ) -> CorpusMetrics:
         """The report of the given metrics."""
-        n_clips = len(self.scores.clip_ids)
         return CorpusMetrics(
-            metrics, per_class, self.not_scored, curves, texts or {}, n_clips, self.unscored_clips
+            metrics,
+            per_class,
+            self.not_scored,
+            curves,
+            texts or {},
+            n_clips=len(self.scores.clip_ids),
+            unscored_clips=self.unscored_clips,
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from desed_task.errors import InputError, command_line
 from desed_task.evaluation.scores import as_detections, match_clips
 from desed_task.parallel import Progress, progress_of
-from desed_task.postprocess import class_thresholds
+from desed_task.postprocess import DEFAULT_THRESHOLD, class_thresholds
 from desed_task.postprocess.calibration_fit import fit_calibration, scored_events
 from desed_task.postprocess.decoders import MEDIAN
 from local.classes_dict import CLASSES, DESED_CLASSES
@@ -94,6 +94,7 @@ def tune_decoder(
     Raises:
         InputError: for an unusable checkpoint, data or search space.
     """
+    before = config_to_tune(plan.config, checkpoint, overrides, plan.objective, None)
     config = config_to_tune(plan.config, checkpoint, overrides, plan.objective, asked.kind)
     plan = replace(plan, config=config, subject=config.tuned.checkpoint_sha256, pruning=False)
     candidates = _grid(asked, plan.space, config)
@@ -113,7 +114,6 @@ def tune_decoder(
         methods.insert(0, Method(MEDIAN, as_median, lengths, asked.threshold_metric))
     folder = plan.log_dir / report_folder_of(asked.kind)
     best = None if asked.swept else _searched(plan, method, parts[plan.objective])
-    before = config_to_tune(plan.config, checkpoint, overrides, plan.objective, None)
     comparison = Comparison(n_folds=len(folds))
     comparison.rows.append(row_of(OWN, "", parts["devtest"], [(Fit(before, {}), parts["devtest"])]))
     total = len(methods) * (2 + len(folds))
@@ -216,7 +216,9 @@ def _write_best(
     told = overrides_of(asked.kind, config, best.chosen, best.config.net.median_filter)
     if best.thresholds:
         before = config.predict.threshold
-        others = before if isinstance(before, dict) else dict.fromkeys(CLASSES, before)
+        # Classes that are not named have 0.5.
+        alike = {} if before == DEFAULT_THRESHOLD else dict.fromkeys(CLASSES, before)
+        others = before if isinstance(before, dict) else alike
         told["predict.threshold"] = {**others, **best.thresholds}
     marks: dict[str, Any] = {}
     if asked.calibration is not None:
