@@ -32,6 +32,7 @@ from desed_task.evaluation.scores import (
 )
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
+from desed_task.postprocess.decoders import BOXES, DecoderSettings, decoder_of
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.data.truth import Truth, scored_classes
 from local.scoring import metrics, verification
@@ -190,6 +191,10 @@ def _run_metrics(bench: Bench) -> None:
     test = _Input.of(accumulator, desed)
     all_classes = Work(len(raw), n_bytes=2 * raw.nbytes)
     bench.time("scores/median-filter", all_classes, lambda: accumulator.smooth(raw))
+    unfiltered = accumulator.scores("student", desed.source).select(labels=DESED_CLASSES)
+    boxes = decoder_of(DecoderSettings(BOXES), DESED_CLASSES, median_filter=[1] * 10)
+    ten_classes = Work(len(raw), n_bytes=unfiltered.values.nbytes)
+    bench.time("scores/event-boxes", ten_classes, lambda: boxes(unfiltered))
     thresholds = fscores.threshold_grid(bench.config.training.n_test_thresholds)
     work = Work(len(raw), n_bytes=test.scores.values.nbytes)
     several = work_times(work, len(thresholds))

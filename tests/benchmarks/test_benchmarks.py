@@ -80,6 +80,7 @@ def test_every_part_has_its_rows(quick):
     ]
     wanted += [
         "devtest/sed_scores_eval",
+        "scores/event-boxes",
         "scores/median-filter",
         "scores/decoding",
         "metrics/maestro-segments",
