@@ -97,7 +97,7 @@ def class_decoder(kind: str, config: RecipeConfig) -> ClassDecoder:
 
 def decoded_desed(config: RecipeConfig, scores: Scores) -> Decoded:
     """The DESED classes of scores, decoded as a configuration says."""
-    plain = {
+    plain: dict[str, Any] = {
         key: {label: one for label, one in value.items() if label in DESED_CLASSES}
         if isinstance(value, Mapping)
         else value

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from desed_task.errors import InputError
 from desed_task.evaluation.scores import Floats
 from desed_task.parallel import Progress, progress_of
 from desed_task.postprocess.decoders import MEDIAN
@@ -88,10 +87,10 @@ class Comparison:
             other = medians.get(row.tuned)
             if other is None or other == number:
                 continue
-            pair = [(self.rows[n].figures, self.resampled[n]) for n in (number, other)]
+            one, less = ((self.rows[n].figures, self.resampled[n]) for n in (number, other))
             for name in row.figures.metrics:
-                if name in pair[1][0].metrics:
-                    yield row, name, difference(*pair, name)
+                if name in less[0].metrics:
+                    yield row, name, difference(one, less, name)
 
 
 def marked(fit_: Fit, part: Part, honest: str) -> str:
@@ -148,17 +147,6 @@ def add_resamples(comparison: Comparison, n_resamples: int) -> None:
             bar.set_description(f"{row.system}, {row.tuned}: resampling")
             comparison.resampled.append(resample(row.figures, clip_ids, weights, bar))
     comparison.n_resamples = n_resamples
-
-
-def check_grid(method: Method) -> Method:
-    """Refuse a method without anything to try.
-
-    Raises:
-        InputError: there is nothing to try.
-    """
-    if not any(method.candidates.values()):
-        raise InputError(f"--decoder {method.kind}: the search space has no value to try")
-    return method
 
 
 def plain(value: Any) -> Any:

@@ -75,8 +75,8 @@ def figures_of(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> Figures:
     truth = part.scores.truths[0]
     decoded = joined([decoded_desed(fit.config, one.scores.desed) for fit, one in pieces])
     chosen = desed_part(decoded, truth.events, truth.durations)
-    scores, events = (one.select(chosen.with_events) for one in (chosen.scores, chosen.events))
-    events = events.select(scores.clip_ids)
+    scores: Decoded = chosen.scores.select(chosen.with_events)
+    events = chosen.events.select(scores.clip_ids)
     true, labels = as_detections(events, scores.vocabulary), scores.vocabulary.labels
     duration_s = np.array([truth.durations[clip_id] for clip_id in scores.clip_ids])
     found = several_exact_psds(
@@ -102,9 +102,11 @@ def figures_of(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> Figures:
 def _f1(
     found: Detections, true: Detections, shape: tuple[int, int]
 ) -> tuple[WeightedF1, WeightedF1]:
-    rounded = {"decimals": SED_SCORES_EVAL_DECIMALS}
-    by_collar = weighted_collar_f1(found, true, shape, **COLLAR, **rounded)
-    return by_collar, weighted_intersection_f1(found, true, shape, **INTERSECTION, **rounded)
+    decimals = SED_SCORES_EVAL_DECIMALS
+    return (
+        weighted_collar_f1(found, true, shape, decimals=decimals, **COLLAR),
+        weighted_intersection_f1(found, true, shape, decimals=decimals, **INTERSECTION),
+    )
 
 
 def _detected(scores: Decoded, pieces: Sequence[tuple[Fit, Part]]) -> Detections:

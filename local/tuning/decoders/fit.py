@@ -161,8 +161,8 @@ def best_thresholds(part: Part, decoded: Decoded, method: Method) -> dict[str, f
     """
     truth = part.scores.truths[0]
     chosen = desed_part(decoded, truth.events, truth.durations)
-    scores, events = (one.select(chosen.with_events) for one in (chosen.scores, chosen.events))
-    true = as_detections(events, scores.vocabulary)
+    scores: Decoded = chosen.scores.select(chosen.with_events)
+    true = as_detections(chosen.events.select(scores.clip_ids), scores.vocabulary)
     n_true = np.bincount(true.label_index, minlength=len(scores.vocabulary)).tolist()
     collars, criteria = Collars(**COLLAR), intersection_criteria(**INTERSECTION)
     by_collar = method.threshold_metric == "collar"

@@ -40,27 +40,23 @@ class Part:
     def units(self) -> frozenset[Unit]:
         """The clips, and recordings, that its labels belong to."""
         return frozenset(
-            (self.name + "/" + one.source.name, unit)
-            for one in self.scores.truths
-            for unit in self.units_of(one)
+            (self.corpus_of(one), unit) for one in self.scores.truths for unit in self.units_of(one)
         )
 
     def units_of(self, truth: Truth) -> list[str]:
         """The distinct clips of a corpus, or recordings where whole recordings are scored."""
         clip_ids = truth.events.clip_ids
-        if truth is self.scores.truths[1] and self.scores.stage == "test":
+        if self._scores_recordings(truth):
             return list(dict.fromkeys(clip_span(clip_id).recording for clip_id in clip_ids))
         return list(clip_ids)
 
     def only(self, units: Collection[Unit]) -> Part:
         """The part of some of its clips and recordings."""
-        stage, *scores, truths = self.scores
-        chosen = []
-        kept_truths = []
-        for number, (one, truth) in enumerate(zip(scores, truths, strict=True)):
-            source = self.name + "/" + truth.source.name
-            names = {unit for corpus, unit in units if corpus == source}
-            recordings = number == 1 and stage == "test"
+        stage, desed, maestro, truths = self.scores
+        chosen, kept = [], []
+        for one, truth in zip((desed, maestro), truths, strict=True):
+            names = {unit for corpus, unit in units if corpus == self.corpus_of(truth)}
+            recordings = self._scores_recordings(truth)
             clip_ids = [
                 clip_id
                 for clip_id in truth.events.clip_ids
@@ -69,10 +65,17 @@ class Part:
             there = set(clip_ids)
             chosen.append(one.select([clip_id for clip_id in one.clip_ids if clip_id in there]))
             durations = {unit: s for unit, s in truth.durations.items() if unit in names}
-            kept_truths.append(
-                truth._replace(events=truth.events.select(clip_ids), durations=durations)
-            )
-        return replace(self, scores=TeacherScores(stage, *chosen, (*kept_truths,)))
+            events = truth.events.select(clip_ids)
+            kept.append(Truth(truth.source, events, durations))
+        scores = TeacherScores(stage, chosen[0], chosen[1], (kept[0], kept[1]))
+        return replace(self, scores=scores)
+
+    def corpus_of(self, truth: Truth) -> str:
+        """Names of clips may be those of another set's too."""
+        return f"{self.name}/{truth.source.name}"
+
+    def _scores_recordings(self, truth: Truth) -> bool:
+        return truth.source == self.scores.truths[1].source and self.scores.stage == "test"
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def split_folds(part: Part, n_folds: int) -> list[Fold]:
             )
         np.random.RandomState(FOLD_SEED).shuffle(names)
         for piece, names_of in zip(pieces, np.array_split(np.array(names), n_folds), strict=True):
-            piece |= {(part.name + "/" + truth.source.name, str(name)) for name in names_of}
+            piece |= {(part.corpus_of(truth), str(name)) for name in names_of}
     whole = set().union(*pieces)
     return [Fold(part.only(piece), part.only(whole - piece)) for piece in pieces]
 
@@ -116,12 +119,15 @@ def joined(parts: Sequence[Decoded]) -> Decoded:
         boxes = [one for one in parts if isinstance(one, Boxes)]
         starts = np.cumsum([0, *(len(one.clip_ids) for one in boxes)])
         clips = [one.clip_index + start for one, start in zip(boxes, starts, strict=False)]
-        columns = ("label_index", "onset_s", "offset_s", "confidence", "end_s")
         return replace(
             first,
             clip_ids=tuple(clip_id for one in boxes for clip_id in one.clip_ids),
+            end_s=np.concatenate([one.end_s for one in boxes]),
             clip_index=np.concatenate(clips),
-            **{name: np.concatenate([getattr(one, name) for one in boxes]) for name in columns},
+            label_index=np.concatenate([one.label_index for one in boxes]),
+            onset_s=np.concatenate([one.onset_s for one in boxes]),
+            offset_s=np.concatenate([one.offset_s for one in boxes]),
+            confidence=np.concatenate([one.confidence for one in boxes]),
         )
     return joined_scores([one for one in parts if isinstance(one, Scores)])
 
