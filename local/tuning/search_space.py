@@ -175,7 +175,7 @@ class Space:
         """
         tuned = read_tuning_config(path)
         ranges = getattr(tuned, stage)
-        if ranges:
+        if ranges and stage == "postprocessing":
             ranges = {k: v for k, v in ranges.items() if _is_of(k, decoder)} or None
         if ranges is None and Path(path).resolve() != DEFAULT_FILE:
             return cls.load(DEFAULT_FILE, stage, decoder)

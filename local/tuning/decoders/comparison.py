@@ -11,14 +11,14 @@ from desed_task.parallel import Progress, progress_of
 from desed_task.postprocess.decoders import MEDIAN
 from local.summary import bootstrap
 from local.tuning.decoders.figures import (
+    DrawnFigures,
     Figures,
-    Resampled,
     difference,
     figures_of,
     interval_of,
     resample,
 )
-from local.tuning.decoders.fit import Fit, Method, fit
+from local.tuning.decoders.fit import Fit, Method, fit_decoder
 from local.tuning.decoders.parts import Fold, Part
 
 HELD_OUT: Final = "held-out"
@@ -29,7 +29,7 @@ SEED: Final = 0
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRow:
     """One way of decoding dev-test.
 
     Attributes:
@@ -66,8 +66,8 @@ class Comparison:
         n_folds: number of folds; 0 without cross-fitting.
     """
 
-    rows: list[Row] = field(default_factory=list)
-    resampled: list[Resampled] = field(default_factory=list)
+    rows: list[ComparedRow] = field(default_factory=list)
+    resampled: list[DrawnFigures] = field(default_factory=list)
     n_resamples: int = 0
     n_folds: int = 0
 
@@ -78,7 +78,7 @@ class Comparison:
         value = self.rows[number].figures.values[name]
         return interval_of(self.resampled[number].values[name], value)
 
-    def differences(self) -> Iterator[tuple[Row, str, Mapping[str, float]]]:
+    def differences(self) -> Iterator[tuple[ComparedRow, str, Mapping[str, float]]]:
         """Each other decoder less median filters that were tuned the same way."""
         if not self.resampled:
             return
@@ -100,7 +100,7 @@ def marked(fit_: Fit, part: Part, honest: str) -> str:
 
 def rows_of(
     method: Method, held_out: Fit, part: Part, folds: Sequence[Fold], oracle: Fit, bar: Progress
-) -> Iterator[Row]:
+) -> Iterator[ComparedRow]:
     """A decoder tuned in each way.
 
     Args:
@@ -117,7 +117,7 @@ def rows_of(
         pieces = []
         for fold in folds:
             bar.set_description(f"{system}: cross-fitting")
-            found = fit(fold.others, method)
+            found = fit_decoder(fold.others, method)
             assert not found.is_oracle(fold.scored)
             pieces.append((found, fold.scored))
             bar.update()
@@ -125,9 +125,9 @@ def rows_of(
     yield row_of(system, marked(oracle, part, HELD_OUT), part, [(oracle, part)])
 
 
-def row_of(system: str, tuned: str, part: Part, pieces: Sequence[tuple[Fit, Part]]) -> Row:
+def row_of(system: str, tuned: str, part: Part, pieces: Sequence[tuple[Fit, Part]]) -> ComparedRow:
     """A row of the comparison."""
-    return Row(system, tuned, figures_of(part, pieces), tuple(fit for fit, _ in pieces))
+    return ComparedRow(system, tuned, figures_of(part, pieces), tuple(fit for fit, _ in pieces))
 
 
 def add_resamples(comparison: Comparison, n_resamples: int) -> None:

@@ -27,7 +27,7 @@ from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION
 from local.summary import bootstrap
 from local.tuning.decoders.candidates import decoded_desed
 from local.tuning.decoders.fit import Fit
-from local.tuning.decoders.parts import Part, joined, joined_scores
+from local.tuning.decoders.parts import Part, joined_clips, joined_scores
 
 PSDS_NAMES: Final = ("psds1", "psds2")
 # At the threshold 0.5, and at tuned ones.
@@ -55,7 +55,7 @@ class Figures:
 
 
 @dataclass
-class Resampled:
+class DrawnFigures:
     """Figures of resampled clips.
 
     Attributes:
@@ -73,7 +73,7 @@ def figures_of(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> Figures:
         pieces: fits, and the clips of the set that are decoded with them.
     """
     truth = part.scores.truths[0]
-    decoded = joined([decoded_desed(fit.config, one.scores.desed) for fit, one in pieces])
+    decoded = joined_clips([decoded_desed(fit.config, one.scores.desed) for fit, one in pieces])
     chosen = desed_part(decoded, truth.events, truth.durations)
     scores: Decoded = chosen.scores.select(chosen.with_events)
     events = chosen.events.select(scores.clip_ids)
@@ -143,7 +143,7 @@ def _mpauc(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> float:
 
 def resample(
     figures: Figures, clip_ids: Sequence[str], weights: Floats, bar: Progress
-) -> Resampled:
+) -> DrawnFigures:
     """The figures of resampled clips.
 
     Args:
@@ -160,7 +160,7 @@ def resample(
         for name, metric in figures.metrics.items():
             (found[name][row],) = metric.values(own)
         bar.update()
-    return Resampled(found)
+    return DrawnFigures(found)
 
 
 def interval_of(values: Floats, estimate: float, least: float = 0.0) -> tuple[float, float]:
@@ -169,7 +169,7 @@ def interval_of(values: Floats, estimate: float, least: float = 0.0) -> tuple[fl
 
 
 def difference(
-    one: tuple[Figures, Resampled], other: tuple[Figures, Resampled], name: str
+    one: tuple[Figures, DrawnFigures], other: tuple[Figures, DrawnFigures], name: str
 ) -> Mapping[str, float]:
     """The first figure less the second one, on the same resamples."""
     value = one[0].values[name] - other[0].values[name]

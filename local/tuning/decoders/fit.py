@@ -78,7 +78,7 @@ class Fit:
         return bool(self.units & part.units)
 
 
-def fit(part: Part, method: Method) -> Fit:
+def fit_decoder(part: Part, method: Method) -> Fit:
     """Tune a decoder, then thresholds, on a part.
 
     Raises:

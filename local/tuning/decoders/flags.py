@@ -9,6 +9,7 @@ from desed_task.errors import InputError
 DECODER_CHOICES = ("median", "boxes", "threshold_boxes")
 DEFAULT_FOLDS = 5
 DEFAULT_RESAMPLES = 1000
+LEAST_RESAMPLES = 100
 DECODER_FLAGS: dict[str, dict[str, Any]] = {
     "--decoder": {
         "choices": DECODER_CHOICES,
@@ -48,6 +49,10 @@ def check_decoder_flags(args: Any) -> None:
         )
     if args.folds is not None and (args.folds < 0 or args.folds == 1):
         raise InputError(f"--folds {args.folds}: give 2 or more, or 0 for no cross-fitting")
+    if args.resamples is not None and 0 != args.resamples < LEAST_RESAMPLES:
+        raise InputError(
+            f"--resamples {args.resamples}: give {LEAST_RESAMPLES} or more, or 0 for no intervals"
+        )
 
 
 def compares_decoders(args: Any) -> bool:

@@ -112,7 +112,7 @@ def split_folds(part: Part, n_folds: int) -> list[Fold]:
     return [Fold(part.only(piece), part.only(whole - piece)) for piece in pieces]
 
 
-def joined(parts: Sequence[Decoded]) -> Decoded:
+def joined_clips(parts: Sequence[Decoded]) -> Decoded:
     """What was decoded of different clips and the same classes, together."""
     first = parts[0]
     if isinstance(first, Boxes):

@@ -37,7 +37,14 @@ from local.tuning.decoders.comparison import (
     row_of,
     rows_of,
 )
-from local.tuning.decoders.fit import Fit, Method, ThresholdMetric, configured, fit, fit_thresholds
+from local.tuning.decoders.fit import (
+    Fit,
+    Method,
+    ThresholdMetric,
+    configured,
+    fit_decoder,
+    fit_thresholds,
+)
 from local.tuning.decoders.flags import DEFAULT_FOLDS, DEFAULT_RESAMPLES
 from local.tuning.decoders.objective import DecoderObjective
 from local.tuning.decoders.parts import Fold, Part, split_folds
@@ -167,7 +174,7 @@ def _fits(
     found = {}
     for name in OBJECTIVES:
         bar.set_description(f"{method.kind}: tuning on {name}")
-        found[name] = best if best and name == objective else fit(parts[name], method)
+        found[name] = best if best and name == objective else fit_decoder(parts[name], method)
         bar.update()
     return found
 

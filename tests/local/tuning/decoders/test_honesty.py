@@ -13,7 +13,7 @@ from local.classes_dict import DESED_CLASSES
 from local.config import load_config
 from local.tuning.decoders.candidates import candidates_of
 from local.tuning.decoders.comparison import CROSS_FITTED, HELD_OUT, ORACLE, rows_of
-from local.tuning.decoders.fit import Method, fit
+from local.tuning.decoders.fit import Method, fit_decoder
 from local.tuning.decoders.parts import Part, split_folds
 from local.tuning.search_space import DEFAULT_FILE, Space
 from tests.local.tuning.decoders.made_up_parts import (
@@ -66,8 +66,8 @@ def test_other_labels_of_the_scored_clips_change_no_parameter(kind, methods):
     held_out, devtest = made_up_part("held_out", 1), made_up_part("devtest", 2)
     other = with_permuted_labels(devtest)
     rows, others = (
-        list(rows_of(method, fit(held_out, method), part, split_folds(part, 3),
-                     fit(part, method), Bar()))
+        list(rows_of(method, fit_decoder(held_out, method), part, split_folds(part, 3),
+                     fit_decoder(part, method), Bar()))
         for part in (devtest, other)
     )  # fmt: skip
     assert [row.tuned for row in rows] == [HELD_OUT, CROSS_FITTED, ORACLE]
@@ -81,11 +81,11 @@ def test_other_labels_of_the_scored_clips_change_no_parameter(kind, methods):
 def test_other_labels_of_a_fold_do_not_change_its_parameters(kind, methods):
     method, devtest = methods[kind], made_up_part("devtest", 3)
     folds = split_folds(devtest, 3)
-    before = [parameters(fit(fold.others, method)) for fold in folds]
+    before = [parameters(fit_decoder(fold.others, method)) for fold in folds]
     changed = 0
     for number, fold in enumerate(folds):
         other = with_permuted_labels(devtest, permuted_clips(fold.scored))
-        again = [parameters(fit(one.others, method)) for one in split_folds(other, 3)]
+        again = [parameters(fit_decoder(one.others, method)) for one in split_folds(other, 3)]
         assert again[number] == before[number]
         changed += again != before
     assert changed  # of other folds
@@ -130,21 +130,21 @@ def test_folds_that_cannot_be_made(n_folds, told):
 
 def test_a_fit_to_scored_clips_is_an_oracle_s_whatever_it_is_called(methods):
     method, devtest = methods[BOXES], made_up_part("devtest", 5)
-    cheating = fit(devtest, method)
+    cheating = fit_decoder(devtest, method)
     first, *_ = rows_of(method, cheating, devtest, (), cheating, Bar())
     assert first.tuned == ORACLE
     # Clips of the same names in another set are other clips.
-    assert not fit(made_up_part("held_out", 5), method).is_oracle(devtest)
+    assert not fit_decoder(made_up_part("held_out", 5), method).is_oracle(devtest)
 
 
 def test_a_class_without_an_event_keeps_its_values_and_is_named(methods, config):
     method = methods[BOXES]
-    found = fit(made_up_part("held_out", 6, n_classes=2), method)
+    found = fit_decoder(made_up_part("held_out", 6, n_classes=2), method)
     absent = DESED_CLASSES[2:]
     assert any(", ".join(absent) in note and "decoder" in note for note in found.notes)
     default = config.decoder.settings.of_boxes(DESED_CLASSES)[0]
     assert all(found.chosen[label] == default for label in absent)
     assert all(found.thresholds[label] == 0.5 for label in absent)
     assert any("threshold stays 0.5" in note for note in found.notes)
-    median = fit(made_up_part("held_out", 6), methods[MEDIAN])
+    median = fit_decoder(made_up_part("held_out", 6), methods[MEDIAN])
     assert median.config.net.median_filter[2] in range(1, 20)
