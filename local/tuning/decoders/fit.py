@@ -20,6 +20,7 @@ from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig, check_config
 from local.scoring.metrics import desed_part
 from local.scoring.own.criteria import COLLAR, INTERSECTION
+from local.tuning.cached_scores import TeacherScores
 from local.tuning.decoders.ascent import best_candidates
 from local.tuning.decoders.candidates import (
     Candidates,
@@ -28,6 +29,7 @@ from local.tuning.decoders.candidates import (
     overrides_of,
     own_candidates,
 )
+from local.tuning.decoders.curve_cache import CurveCache
 from local.tuning.decoders.objective import DecoderObjective
 from local.tuning.decoders.parts import Part, Unit
 from local.tuning.median_sweep import best_segment_lengths
@@ -47,12 +49,24 @@ class Method:
         config: gives what is not tuned: the values of the checkpoint.
         candidates: class -> what is tried; empty to keep the configuration's own.
         threshold_metric: F1 that the thresholds are tuned for; None leaves them alone.
+        cache: keeps curves; None for none.
     """
 
     kind: str
     config: RecipeConfig
     candidates: Candidates
     threshold_metric: ThresholdMetric | None = None
+    cache: CurveCache | None = None
+
+    def objective(self, part: TeacherScores) -> DecoderObjective:
+        """The objective on a part."""
+        known = {} if self.cache is None else self.cache.read(part)
+        return DecoderObjective(part, class_decoder(self.kind, self.config), known)
+
+    def keep(self, objective: DecoderObjective) -> None:
+        """Keep the curves of an objective, if any is new."""
+        if self.cache is not None and objective.n_computed:
+            self.cache.write(objective.part, objective.curves)
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,7 @@ def fit_decoder(part: Part, method: Method) -> Fit:
     own = own_candidates(method.kind, method.config)
     chosen, lengths, notes = dict(own), list(method.config.net.median_filter), []
     if method.candidates:
-        objective = DecoderObjective(part.scores, class_decoder(method.kind, method.config))
+        objective = method.objective(part.scores)
         found = best_candidates(objective, own, method.candidates, most_starts=MOST_STARTS)
         chosen.update(found)
         if objective.absent_labels:
@@ -95,6 +109,7 @@ def fit_decoder(part: Part, method: Method) -> Fit:
         if method.kind == MEDIAN:
             lengths, told = _lengths(objective, chosen, method)
             notes += told
+        method.keep(objective)
     return fit_thresholds(part, configured(method, chosen, lengths), chosen, method, notes)
 
 

@@ -20,7 +20,7 @@ from local.classes_dict import DESED_CLASSES
 from local.data.truth import scored_classes
 from local.scoring import metrics
 from local.tuning.cached_scores import TeacherScores
-from local.tuning.decoders.candidates import ClassDecoder, filtered_class
+from local.tuning.decoders.candidates import ClassDecoder, filtered_class, order_of
 from local.tuning.trial import OBJECTIVE_METRICS
 
 
@@ -42,10 +42,13 @@ class DecoderObjective:
     Args:
         part: its unfiltered scores and ground truths.
         decode: decodes one class of these scores.
+        known: (class, `order_of` a candidate) -> a curve that was computed before.
     """
 
-    def __init__(self, part: TeacherScores, decode: ClassDecoder) -> None:
-        self.part, self._decode = part, decode
+    def __init__(
+        self, part: TeacherScores, decode: ClassDecoder, known: Mapping[Any, Roc] | None = None
+    ) -> None:
+        self.part, self._decode, self._known = part, decode, known or {}
         desed = part.truths[0]
         scores, events, _ = match_clips(part.desed, desed.events)
         events = events.within(desed.durations).merged()
@@ -57,6 +60,12 @@ class DecoderObjective:
         self._dataset_s = sum(desed.durations[clip_id] for clip_id in clips)
         self._rocs: dict[tuple[str, Any], Roc] = {}
         self._areas: dict[tuple[str, int], float] = {}
+        self.n_computed = 0
+
+    @property
+    def curves(self) -> Mapping[tuple[str, Any], Roc]:
+        """The PSD-ROCs that were asked for, by class and candidate."""
+        return self._rocs
 
     @cached_property
     def _segments(self) -> metrics.SegmentPart:
@@ -82,7 +91,11 @@ class DecoderObjective:
 
     def roc(self, label: str, candidate: Any) -> Roc:
         """PSD-ROC of a DESED class."""
+        stored = self._known.get((label, order_of(candidate))) if self._known else None
+        if stored is not None:
+            self._rocs[label, candidate] = stored
         if (label, candidate) not in self._rocs:
+            self.n_computed += 1
             decoded = self.decoded(label, candidate)
             truth = as_detections(self._events, decoded.vocabulary)
             psds = exact_psds(decoded, truth, dataset_s=self._dataset_s, spec=PSDS1)

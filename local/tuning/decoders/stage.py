@@ -37,6 +37,7 @@ from local.tuning.decoders.comparison import (
     row_of,
     rows_of,
 )
+from local.tuning.decoders.curve_cache import CurveCache
 from local.tuning.decoders.fit import (
     Fit,
     Method,
@@ -111,14 +112,16 @@ def tune_decoder(
         for name in OBJECTIVES
     }
     folds = _folds(asked, parts["devtest"], candidates)
-    method = Method(asked.kind, config, candidates, asked.threshold_metric)
+    cache = CurveCache(scores, asked.kind, config.net.median_filter)
+    method = Method(asked.kind, config, candidates, asked.threshold_metric, cache)
     methods = [method]
     if asked.kind != MEDIAN:
         as_median = config.model_copy(
             update={"decoder": config.decoder.model_copy(update={"kind": MEDIAN})}
         )
         lengths = candidates_of(MEDIAN, asked.medians, config)
-        methods.insert(0, Method(MEDIAN, as_median, lengths, asked.threshold_metric))
+        cache = CurveCache(scores, MEDIAN)
+        methods.insert(0, Method(MEDIAN, as_median, lengths, asked.threshold_metric, cache))
     folder = plan.log_dir / report_folder_of(asked.kind)
     best = None if asked.swept else _searched(plan, method, parts[plan.objective])
     comparison = Comparison(n_folds=len(folds))
@@ -130,6 +133,8 @@ def tune_decoder(
             comparison.rows += rows_of(
                 *(one, fits["held_out"], parts["devtest"], folds, fits["devtest"], bar)
             )
+            if one.cache is not None:
+                one.cache.tidy()
         best = fits[plan.objective]
     add_resamples(comparison, DEFAULT_RESAMPLES if asked.n_resamples is None else asked.n_resamples)
     _write_candidates(parts[plan.objective], method, folder)
@@ -206,7 +211,7 @@ def _searched(plan: TuningPlan, method: Method, part: Part) -> Fit:
 
 
 def _write_candidates(part: Part, method: Method, folder: Path) -> None:
-    objective = DecoderObjective(part.scores, class_decoder(method.kind, method.config))
+    objective = method.objective(part.scores)
     values = {
         label: {one: objective.alone(label, one) for one in method.candidates[label]}
         for label in objective.desed_labels

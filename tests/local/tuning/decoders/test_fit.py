@@ -19,6 +19,7 @@ from local.classes_dict import DESED_CLASSES
 from local.config import check_config, load_config
 from local.scoring.metrics import desed_part
 from local.scoring.own.criteria import COLLAR, INTERSECTION
+from local.tuning.decoders import objective
 from local.tuning.decoders.ascent import best_candidates
 from local.tuning.decoders.candidates import (
     candidates_of,
@@ -28,12 +29,13 @@ from local.tuning.decoders.candidates import (
     overrides_of,
     own_candidates,
 )
+from local.tuning.decoders.curve_cache import CurveCache
 from local.tuning.decoders.figures import figures_of
 from local.tuning.decoders.fit import Method, best_thresholds, fit_decoder
 from local.tuning.decoders.objective import DecoderObjective
 from local.tuning.decoders.parts import joined_clips, split_folds
 from local.tuning.search_space import DEFAULT_FILE, Dimension, Space, replace_values
-from tests.local.tuning.decoders.made_up_parts import made_up_part
+from tests.local.tuning.decoders.made_up_parts import made_up_part, with_permuted_labels
 
 ROOT = Path(__file__).parents[4]
 
@@ -142,10 +144,7 @@ def test_thresholds_are_the_best_of_all(kind, metric, config):
             return collar_fscore(events, true, labels, **COLLAR, decimals=6)
         return intersection_fscore(events, true, labels, **INTERSECTION, decimals=6)
 
-    if kind == BOXES:
-        levels = np.unique(scores.confidence)
-    else:
-        levels = np.unique(scores.values)
+    levels = np.unique(scores.confidence if kind == BOXES else scores.values)
     levels = np.concatenate([[0.0], levels[levels > 0].astype(np.float64)])
     tried = [f1(limit).per_class for limit in (levels[1:] + levels[:-1]) / 2]
     values = f1(np.array([limits.get(label, 0.5) for label in labels])).per_class
@@ -202,3 +201,29 @@ def test_candidates_in_few_words():
     assert name_of(BoxSettings(0.5, None, None)) == "0.5 s, unmerged"
     assert name_of(BoxSettings(0.5, 0.2, 2.0)) == "0.5 s, abs 0.2 and rel 2"
     assert name_of(7) == "7" and name_of(0.1) == "0.1"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_curves_are_kept_by_what_they_are_of(kind, config, tmp_path, monkeypatch):
+    part = made_up_part(seed=8, n_clips=8)
+    grid = {label: of[:3] for label, of in grid_of(kind, config).items()}
+
+    def tuned(part, settings=None):
+        cache = CurveCache(tmp_path, kind, settings)
+        found = fit_decoder(part, Method(kind, config, grid, None, cache))
+        cache.tidy()
+        return found
+
+    first = tuned(part)
+    (kept,) = tmp_path.iterdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(objective, "exact_psds", None)
+        assert tuned(part).chosen == first.chosen
+        # Other labels, other settings: nothing is known.
+        for other in ((with_permuted_labels(part), None), (part, "other")):
+            with pytest.raises(TypeError):
+                tuned(*other)
+    kept.write_bytes(kept.read_bytes()[:200])
+    assert tuned(part).chosen == first.chosen
+    tuned(with_permuted_labels(part))
+    assert len(list(tmp_path.iterdir())) == 1
