@@ -19,6 +19,8 @@ from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import SedDataset
 from desed_task.evaluation import fscores, segments
 from desed_task.evaluation import sed_scores_eval_metrics as package
+from desed_task.evaluation.clip_counts import exact_psds_by_clip
+from desed_task.evaluation.curves.weighted import WithNonOracle
 from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_thresholds
 from desed_task.evaluation.scores import (
@@ -35,9 +37,11 @@ from desed_task.nnet.CRNN import Detection
 from desed_task.postprocess.decoders import BOXES, MEDIAN, DecoderSettings, decoder_of
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.data.truth import Truth, scored_classes
-from local.scoring import metrics, verification
+from local.scoring import metrics, report, verification
 from local.scoring.accumulator import ScoreAccumulator
+from local.scoring.own import metrics as own
 from local.sed_trainer_pretrained import SEDTask4
+from local.summary.own.counts import event_counts
 from local.tuning.cached_scores import TeacherScores
 from local.tuning.decoders.ascent import best_candidates
 from local.tuning.decoders.candidates import candidates_of, class_decoder, own_candidates
@@ -208,6 +212,7 @@ def _run_metrics(bench: Bench) -> None:
     _run_tuning(bench, accumulator)
     _run_psds(bench, test, work, detect_at(test.scores, thresholds))
     _run_f1(bench, test, work)
+    _run_further(bench, test, work, accumulator.scores("student", desed.source))
     smoothed = accumulator.smoothed("student", maestro.source)
     n_bytes = smoothed.values.nbytes * len(MAESTRO_SCORED_CLASSES) // smoothed.values.shape[-1]
     bench.time(
@@ -285,6 +290,35 @@ def _run_f1(bench: Bench, test: _Input, work: Work) -> None:
     for name, function in of_packages.items():
         score = partial(_of_package, test, function, threshold=metrics.F1_THRESHOLD)
         bench.time(f"metrics/{name}/sed_scores_eval", work, score)
+
+
+def _run_further(bench: Bench, test: _Input, work: Work, raw: Scores) -> None:
+    """Time the metrics that only the recipe has, and what a resample of them takes."""
+    clip_ids = test.with_events.clip_ids
+    found = own.EventInput(test.scores, test.events, clip_ids, test.durations)
+    specs = list(SPECS.values())
+    curves = found.psds(test.with_events)
+    empty = partial(report.MetricTable, "test", "student", DESED_CLASSES)
+    bench.time("metrics/further", work, lambda: own.add_event_metrics(empty(), found, curves, None))
+    bench.time(
+        "metrics/further-with-pipsds",
+        work,
+        lambda: own.add_event_metrics(empty(), found, curves, raw),
+    )
+    duration_s = np.array([test.durations[clip_id] for clip_id in test.scores.clip_ids])
+    exact = exact_psds_by_clip(test.scores, test.truth, duration_s=duration_s, specs=specs)
+    counts = [metric for _, metric in event_counts(found, duration_s, raw)]
+    counts += [WithNonOracle(psds) for psds in exact]
+    draws = np.random.default_rng(0).multinomial(
+        len(duration_s), np.full(len(duration_s), 1 / len(duration_s)), 10
+    )
+    weights = draws.astype(np.float64)
+    for name, metrics_ in (("psds", exact), ("psds-and-further", counts)):
+        bench.time(
+            f"metrics/resamples/{name}",
+            work_times(work, len(weights)),
+            lambda metrics_=metrics_: [one.values(row) for row in weights for one in metrics_],
+        )
 
 
 def _of_package(test: _Input, function: Callable[..., Any], **arguments: Any) -> Any:

@@ -37,6 +37,7 @@ from local.data.datamodule import SedDataModule
 from local.processes.decisions import decided_by_first
 from local.processes.strategy import is_stopping
 from local.scoring import results
+from local.scoring.own.groups import read_groups
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.announcements import announce, tell_finished
 from local.training.computation import computation_of, with_usable_precision
@@ -111,6 +112,7 @@ def _begin(
     """Train from random or initial weights; the arguments are those of `fit`."""
     data, module = _prepare(config, options)
     data.check("fit")
+    check_groups(config, data)
     announce(data, "fit", module)
     if config.initial_weights.checkpoint:
         stored, readers = load_initial_weights(module, config), data.embedding_readers
@@ -143,6 +145,7 @@ def _resume(
     data, module = _prepare(config, options)
     data.check("fit")
     check_same_data(checkpoint, found.digests, data.digests("fit"))
+    check_groups(config, data)
     announce(data, "fit", module)
     log_dir, moves = Path(options.log_dir), options.moves
     place = decided_by_first(lambda: resumed_run(checkpoint, found, log_dir, elsewhere=moves))
@@ -262,6 +265,15 @@ def _run_folder(
         yield told_by_first(folder)
 
 
+def check_groups(config: RecipeConfig, data: SedDataModule) -> None:
+    """Refuse groups of test clips that cannot be used, before anything is computed.
+
+    Raises:
+        InputError: see `read_groups`.
+    """
+    read_groups(config, data.truths("test")[0].events.clip_ids)
+
+
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
     check_log_dir(Path(options.log_dir))
     keep_freed_memory()
@@ -283,6 +295,8 @@ def _of_checkpoint(
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
     data.check(stage)
+    if stage == "test":
+        check_groups(config, data)
     announce(data, stage)
     warn_of_other_embeddings(checkpoint, data.embedding_readers, path)
     if checkpoint.get(FAST_KEY):

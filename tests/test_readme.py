@@ -217,7 +217,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     events = told["README.md"].splitlines()
     assert events
     assert all(re.fullmatch(r"[\d.]+ [\d.]+ .+ 0\.\d+", event) for event in events)
-    # Events, the shape of their scores, and after them a line per class of the last block.
+    # Events, the shape of their scores, and after them the events of the last block.
     found = told["docs/predict.md"]
     assert "SoundEvent(" in found and re.search(rf"\(\d+, {len(spec.classes)}\) \[0\. ", found)
     last = re.fullmatch(r"(.+) from [\d.]+ to [\d.]+ s", found.splitlines()[-1])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation.scores import (
     Detections,
     Floats,
@@ -59,8 +59,8 @@ class Boxes:
         lengths = {len(getattr(self, name)) for name in _COLUMNS}
         if len(lengths) > 1 or len(self.end_s) != len(self.clip_ids):
             raise InputError(
-                f"boxes whose columns have {sorted(lengths)} entries, and {len(self.end_s)} ends "
-                f"for {len(self.clip_ids)} clips, do not fit together"
+                f"columns of lengths {sorted(lengths)} and {count_of(len(self.end_s), 'end')} for "
+                f"{count_of(len(self.clip_ids), 'clip')} do not fit together"
             )
 
     def __len__(self) -> int:

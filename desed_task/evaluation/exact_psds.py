@@ -112,7 +112,7 @@ def class_changes(
 
 def found_of_classes(
     scores: Decoded, truth: Detections, most_false: float = np.inf, *, every_class: bool = False
-) -> Iterator[Found]:
+) -> Iterator[DetectedRuns]:
     """Everything of each class in turn that is detected at any threshold.
 
     Args:
@@ -188,7 +188,7 @@ def _points(
     return Roc(efpr[kept], tpr[kept])
 
 
-class Found(NamedTuple):
+class DetectedRuns(NamedTuple):
     """Everything of a class that is detected at any threshold, and the truth that it meets."""
 
     rises: Rises  # in every clip; `signal` is the clip, as in `runs`
@@ -206,7 +206,7 @@ class Found(NamedTuple):
 
 def _found_of(
     scores: Scores, signals: Sequence[npt.NDArray[Any]], truth: Detections, label: int
-) -> Found:
+) -> DetectedRuns:
     """What is detected of a class in signals (clip, frame), one array for each block of scores."""
     rises, runs, times_s = [], [], []
     for (first_clip, block), rows in zip(scores.blocks, signals, strict=True):
@@ -220,14 +220,16 @@ def _found_of(
     return _met(Rises(*map(np.concatenate, zip(*rises, strict=True))), of_all, events, truth)
 
 
-def _met(rises: Rises, runs: Runs, events: Detections, truth: Detections) -> Found:
+def _met(rises: Rises, runs: Runs, events: Detections, truth: Detections) -> DetectedRuns:
     """What runs, whose times are those of `events`, have in common with the truth."""
     overlaps = overlaps_of(events, truth)
     own = events.label_index[overlaps.found] == truth.label_index[overlaps.true]
-    return Found(rises, runs, events, truth, overlaps.rows(own), overlaps.rows(~own))
+    return DetectedRuns(rises, runs, events, truth, overlaps.rows(own), overlaps.rows(~own))
 
 
-def _found_boxes(boxes: Boxes, with_events: Ints, truth: Detections, most_false: float) -> Found:
+def _found_boxes(
+    boxes: Boxes, with_events: Ints, truth: Detections, most_false: float
+) -> DetectedRuns:
     """What is detected of the class of the boxes; see `class_changes`."""
     absent = np.sort(boxes.confidence[~np.isin(boxes.clip_index, with_events)])[::-1]
     if len(absent) > most_false:
@@ -256,7 +258,7 @@ def _reaches(seconds: npt.NDArray[Any], share: float, length_s: Floats) -> npt.N
     return enough
 
 
-def changes_of(found: Found, spec: PsdsSpec) -> Changes:
+def changes_of(found: DetectedRuns, spec: PsdsSpec) -> Changes:
     """The changes of one class by the criteria of a spec."""
     inside_s = np.bincount(found.own.found, found.own.seconds, len(found.length_s))
     tolerated = _reaches(inside_s, spec.dtc, found.length_s)
@@ -291,7 +293,7 @@ def while_detected(
 
 
 def _hits(
-    found: Found, tolerated: npt.NDArray[np.bool_], gtc: float
+    found: DetectedRuns, tolerated: npt.NDArray[np.bool_], gtc: float
 ) -> tuple[npt.NDArray[Any], Ints, Ints]:
     """Score, clip and amount of changes of the true events found: those that tolerated runs cover
     for the share `gtc`.
@@ -322,7 +324,7 @@ def _hits(
 
 
 def _cross_triggers(
-    found: Found, tolerated: npt.NDArray[np.bool_], cttc: float
+    found: DetectedRuns, tolerated: npt.NDArray[np.bool_], cttc: float
 ) -> tuple[Ints, Ints]:
     """Runs that are false, and the class of whose events they lie in for the share `cttc`."""
     others = found.others.rows(~tolerated[found.others.found])

@@ -17,7 +17,10 @@ with warnings.catch_warnings():
     # dcase_util, imported by sed_scores_eval, warns of what our pin of setuptools takes care of.
     warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
     import sed_scores_eval
-from sed_scores_eval.base_modules.precision_recall import best_fscore_from_intermediate_statistics
+from sed_scores_eval.base_modules.precision_recall import (
+    average_precision_from_intermediate_statistics,
+    best_fscore_from_intermediate_statistics,
+)
 from sed_scores_eval.base_modules.roc import auroc_from_intermediate_statistics
 
 from desed_task.dataio.annotations import EventTable
@@ -115,6 +118,87 @@ def psds(
         Roc(efpr, tpr),
         class_rocs,
     )
+
+
+def union_psds(
+    members: Sequence[ScoreFrames],
+    truth: TruthEvents,
+    durations: Mapping[str, float],
+    spec: PsdsSpec,
+) -> Value:
+    """piPSDS and its value of each class; `members` are the frames of each decoder.
+
+    The other arguments are those of `psds`.
+    """
+    first = members[0]
+    spec = spec.of_classes(len(next(iter(first.values())).columns) - 2)
+    # The package hands its scores to functions, which here know their own.
+    functions = [lambda scores, member=member, **_: member for member in members]
+    value, per_class, *_ = sed_scores_eval.intersection_based.postprocessing_independent_psds(
+        scores=first,
+        ground_truth=truth,
+        audio_durations={clip_id: durations[clip_id] for clip_id in first},
+        postprocessing_functions=functions,
+        dtc_threshold=spec.dtc,
+        gtc_threshold=spec.gtc,
+        cttc_threshold=spec.cttc,
+        alpha_ct=spec.alpha_ct,
+        alpha_st=spec.alpha_st,
+        unit_of_time="hour",
+        max_efpr=spec.max_efpr,
+        num_jobs=1,
+    )
+    return float(value), {name: float(score) for name, score in per_class.items()}
+
+
+def intersection_curve(
+    frames: ScoreFrames, truth: TruthEvents, *, dtc: float, gtc: float
+) -> tuple[Value, Value]:
+    """Average precision and best F1, each with its values of classes; arguments as of `psds`."""
+    statistics, _ = sed_scores_eval.intersection_based.accumulated_intermediate_statistics(
+        frames, truth, dtc_threshold=dtc, gtc_threshold=gtc, num_jobs=1
+    )
+    return _precision_and_f1(statistics)
+
+
+def collar_curve(
+    frames: ScoreFrames,
+    truth: TruthEvents,
+    *,
+    onset_collar_s: float,
+    offset_collar_s: float,
+    offset_collar_rate: float,
+) -> tuple[Value, Value]:
+    """Average precision and best F1, each with its values of classes; arguments as of `psds`."""
+    statistics, _ = sed_scores_eval.collar_based.accumulated_intermediate_statistics(
+        frames,
+        truth,
+        onset_collar=onset_collar_s,
+        offset_collar=offset_collar_s,
+        offset_collar_rate=offset_collar_rate,
+        num_jobs=1,
+    )
+    return _precision_and_f1(statistics)
+
+
+def _precision_and_f1(statistics: Any) -> tuple[Value, Value]:
+    precision, _ = average_precision_from_intermediate_statistics(statistics)
+    f1, *_ = best_fscore_from_intermediate_statistics(statistics)
+    return _macro_and_classes(precision), _macro_and_classes(f1)
+
+
+def segment_precision(
+    frames: ScoreFrames, truth: TruthEvents, durations: Mapping[str, float]
+) -> Value:
+    """Average precision of segments and its values of classes; see `package_segment_scores`."""
+    precision, _ = sed_scores_eval.segment_based.average_precision(
+        frames,
+        truth,
+        {name: durations[name] for name in frames},
+        segment_length=SEGMENT_S,
+        num_jobs=1,
+    )
+    return _macro_and_classes(precision)
 
 
 def intersection_f1(

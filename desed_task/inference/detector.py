@@ -114,8 +114,13 @@ class SoundEventDetector:
         path: PathLike,
         *,
         beats: PathLike | Beats | None = None,
+        role: str | None = None,
+        device: torch.device | str = "cpu",
+        hop_s: float = DEFAULT_HOP_S,
+        batch_size: int | None = None,
         tuned: TunedValues | None = None,
-        **settings: Any,
+        decoder: str | Mapping[str, Any] | None = None,
+        calibrated: bool | None = None,
     ) -> SoundEventDetector:
         """Load the detector of a checkpoint, ours or a published one; no code of the file is run.
 
@@ -123,8 +128,8 @@ class SoundEventDetector:
             path: the checkpoint, or a run folder, which stands for its best one.
             beats: file of BEATs weights, or the model; None for the file that the checkpoint names
                 (`desed_task.inference.encoder_files`). Ignored if the network takes no embeddings.
+            role, device, hop_s, batch_size, decoder, calibrated: see the class.
             tuned: values that were tuned for this checkpoint, by its SHA-256.
-            settings: the other arguments of the class, except `detector`.
 
         Raises:
             InputError: for files that cannot be used or are not found; see also the class.
@@ -133,16 +138,26 @@ class SoundEventDetector:
         if tuned is not None:
             tuned.check_checkpoint(sha256_of(place), str(place))
         checkpoint = load_safely(place)
-        detector = detector_of(checkpoint, str(place))
+        loaded = detector_of(checkpoint, str(place))
         model = beats if isinstance(beats, Beats) else None
-        if detector.spec.net["use_embeddings"] and not isinstance(beats, Beats):
-            sha256 = detector.spec.embedding["checkpoint_sha256"]
+        if loaded.spec.net["use_embeddings"] and not isinstance(beats, Beats):
+            sha256 = loaded.spec.embedding["checkpoint_sha256"]
             if beats is None:
                 beats = find_encoder(place, checkpoint.get("hyper_parameters"), sha256)
             else:
                 _warn_of_other_weights(beats, sha256)
             model = load_beats(beats)
-        return cls(detector, beats=model, tuned=tuned, **settings)
+        return cls(
+            loaded,
+            beats=model,
+            role=role,
+            device=device,
+            hop_s=hop_s,
+            batch_size=batch_size,
+            tuned=tuned,
+            decoder=decoder,
+            calibrated=calibrated,
+        )
 
     def class_rules(
         self, threshold: Threshold | None = None, rules: EventRules = NO_RULES

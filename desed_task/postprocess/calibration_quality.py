@@ -13,13 +13,54 @@ import numpy as np
 import numpy.typing as npt
 
 from desed_task.errors import InputError, count_of
-from desed_task.evaluation.scores import Floats, Ints
-from desed_task.postprocess.calibration import ISOTONIC, LEAST_SCORE, MIN_EVENTS
-from desed_task.postprocess.calibration_fit import ScoredEvents, fit_calibration
+from desed_task.evaluation.boxes import Decoded
+from desed_task.evaluation.scores import Detections, Floats, Ints
+from desed_task.postprocess.calibration import ISOTONIC, LEAST_SCORE, MIN_EVENTS, Calibration
+from desed_task.postprocess.calibration_fit import ScoredEvents, fit_calibration, scored_events
 
 N_FOLDS: Final = 5
 # Of the expected calibration error.
 N_BINS: Final = 10
+
+
+class MeasuredCalibration(NamedTuple):
+    """A calibration fitted on all clips, and what those of parts of them gain on the others."""
+
+    calibration: Calibration
+    rows: list[CalibrationRow]
+
+
+def fit_and_measure(
+    decoded: Decoded,
+    truth: Detections,
+    thresholds: Floats,
+    units: Sequence[str],
+    *,
+    kind: str = ISOTONIC,
+    min_events: int = MIN_EVENTS,
+    decoder: str = "",
+) -> MeasuredCalibration:
+    """Fit a calibration on clips with annotations, and measure it cross-fitted over them.
+
+    Args:
+        decoded: finite, filtered scores or boxes of the clips and classes to count.
+        truth: annotated events, their indices those of `decoded`.
+        thresholds: (class,) in force, in [0, 1).
+        units: see `cross_fitted`.
+        kind: see `fit_calibration`.
+        min_events: see `fit_calibration`.
+        decoder: see `fit_calibration`.
+
+    Raises:
+        InputError: see `fit_calibration` and `cross_fitted`.
+    """
+    events, labels = scored_events(decoded, truth, thresholds), decoded.vocabulary.labels
+    in_force = dict(zip(labels, np.asarray(thresholds, np.float64).tolist(), strict=True))
+    fitted = fit_calibration(
+        events, labels, kind=kind, min_events=min_events, thresholds=in_force, decoder=decoder
+    )
+    rows = measure_calibration(events, labels, units, kind=kind, min_events=min_events)
+    return MeasuredCalibration(fitted, rows)
 
 
 def cross_fitted(

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation.boxes import Boxes, Decoded
 from desed_task.evaluation.scores import Floats, FrameScores, Scores
 from desed_task.labels import Vocabulary
@@ -188,7 +188,8 @@ class BoxDecoder:
         """
         if len(self.settings) != len(scores.vocabulary):
             raise InputError(
-                f"settings of {len(self.settings)} classes for scores of {len(scores.vocabulary)}"
+                f"settings of {count_of(len(self.settings), 'class', 'classes')} for scores of "
+                f"{len(scores.vocabulary)}"
             )
         return boxes_of(scores, self._of_block)
 

@@ -34,6 +34,7 @@ from desed_task.postprocess.thresholds import DEFAULT_THRESHOLD, Threshold, clas
 
 # One for all classes, or label -> value.
 PerClass = float | Mapping[str, float]
+_EXAMPLES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,7 @@ class EventRules:
         """
         problems, limits = self._limits(labels, threshold)
         low, of_low = self._values("low_threshold", labels, limits)
-        for label, limit, value in zip(labels, limits, low, strict=True):
-            if value > limit:
-                of_low.append(
-                    f"low_threshold: {value:g} for {label} is above its threshold, {limit:g}; "
-                    "lower it, or raise the threshold"
-                )
+        of_low += _above(low, limits, labels)
         if boxes and self.low_threshold not in (None, {}):
             of_low = [
                 "low_threshold: for hysteresis scores must change in an event, but a box has one "
@@ -149,7 +145,7 @@ class EventRules:
         """Names of all classes and merged ones, (class,) where each class's events go; problems."""
         key, problems, home = "merged_classes", [], dict[str, str]()
         for name, members in self.merged_classes.items():
-            if not name.strip() or not name.isprintable():
+            if not (isinstance(name, str) and name.strip() and name.isprintable()):
                 problems.append(f"{key}: {name!r} is not a name; give one of printable characters")
             elif name in labels:
                 problems.append(f"{key}: {name!r} is the name of a class; give another one")
@@ -167,6 +163,22 @@ class EventRules:
         names = (*labels, *self.merged_classes)
         goes_to = [names.index(home.get(label, label)) for label in labels]
         return names, np.array(goes_to, dtype=np.int64), problems
+
+
+def _above(low: Floats, limits: Floats, labels: Sequence[str]) -> list[str]:
+    """Low thresholds that are above their thresholds, those of equal values in one line."""
+    which: dict[tuple[float, float], list[str]] = {}
+    for label, limit, value in zip(labels, limits.tolist(), low.tolist(), strict=True):
+        if value > limit:
+            which.setdefault((value, limit), []).append(label)
+    problems = []
+    for (value, limit), own in which.items():
+        more = f" and {len(own) - _EXAMPLES} more" if len(own) > _EXAMPLES else ""
+        problems.append(
+            f"low_threshold: {value:g} is above the threshold {limit:g} of "
+            f"{', '.join(own[:_EXAMPLES])}{more}; lower it, or raise the threshold"
+        )
+    return problems
 
 
 def _fault(key: str, value: Any) -> str:

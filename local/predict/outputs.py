@@ -137,7 +137,7 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
         prediction.mel,
         prediction.limits,
         title=escape_name(prediction.path.name),
-        merged=prediction.rules.merged_classes,
+        rules=prediction.rules,
     )
     figures.save_figure(figure, path)
 

@@ -10,7 +10,6 @@ It is readable from seconds to hours: events shorter than a pixel are drawn one 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from desed_task.errors import count_of
 from desed_task.inference.detector import DetectionResult, SoundEvent
 from desed_task.inference.overlap_add import ScoreRows
+from desed_task.postprocess.event_rules import NO_RULES, EventRules
 from local.pictures import palette
 from local.predict.mel_image import MelImage
 from local.scoring.figures import EVENT_BAR, SCORE_HEIGHT
@@ -47,7 +47,7 @@ def plot_timeline(
     *,
     title: str,
     truth: Sequence[SoundEvent] | None = None,
-    merged: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    rules: EventRules = NO_RULES,
 ) -> Figure:
     """Plot the detection result of a recording below its spectrogram.
 
@@ -57,10 +57,10 @@ def plot_timeline(
         limits: label -> threshold, drawn as a line in each row.
         title: title of the plot.
         truth: annotated events; None if they are unknown.
-        merged: new label -> the classes whose events it has. They share one row, with the highest
-            of their scores and, if it is the same, their threshold.
+        rules: rules of the events. Merged classes share one row, with the highest of their scores
+            and, if they are the same, their thresholds. Those of hysteresis are drawn, too.
     """
-    rows = _rows_of(found, limits, merged)
+    rows = _rows_of(found, limits, rules)
     labels = _shown(rows, truth or ())
     heights = [MEL_IN, ROW_IN * max(len(labels), 1)]
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + REST_IN), layout="constrained")
@@ -89,13 +89,18 @@ class _Row(NamedTuple):
 
     scores: ScoreRows  # (frame,)
     limit: float  # the lowest of its thresholds
-    same_limit: bool  # whether all are equal
+    drawn: tuple[float, ...]  # thresholds that all of its classes have
 
 
 def _rows_of(
-    found: DetectionResult, limits: Mapping[str, float], merged: Mapping[str, Sequence[str]]
+    found: DetectionResult, limits: Mapping[str, float], rules: EventRules
 ) -> dict[str, _Row]:
     """Rows by label, a merged class in the place of its first one."""
+    both = {label: {limits[label]} for label in found.labels}
+    if rules.low_threshold is not None:
+        low = rules.of_classes(found.labels, limits).low
+        both = {label: {limits[label], float(low[n])} for n, label in enumerate(found.labels)}
+    merged = rules.merged_classes
     home = {member: label for label, members in merged.items() for member in members}
     members: dict[str, list[str]] = {}
     for label in found.labels:
@@ -103,8 +108,8 @@ def _rows_of(
     rows = {}
     for label, own in members.items():
         scores = found.scores[:, [found.labels.index(one) for one in own]].max(axis=1)
-        of_own = [limits[one] for one in own]
-        rows[label] = _Row(scores, min(of_own), min(of_own) == max(of_own))
+        shared = set.intersection(*(both[one] for one in own))
+        rows[label] = _Row(scores, min(limits[one] for one in own), tuple(shared))
     return rows
 
 
@@ -151,8 +156,8 @@ def _draw_scores(axes: Axes, place: int, boundaries_s: NDArray[np.float64], row:
     axes.fill_between(
         np.repeat(edges_s, 2)[1:-1], place, height, color=palette.SCORE, alpha=0.75, linewidth=0
     )
-    if row.same_limit:
-        height_of_limit = place + row.limit * SCORE_HEIGHT
+    for limit in row.drawn:
+        height_of_limit = place + limit * SCORE_HEIGHT
         axes.axhline(height_of_limit, color=palette.THRESHOLD, linewidth=0.7, linestyle=":")
     axes.axhline(place, color="black", linewidth=0.4)
 

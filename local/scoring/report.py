@@ -24,10 +24,10 @@ class CorpusMetrics:
         not_scored: classes without events in the truth, which are left out of means.
         curves: name of a PSDS -> its curves.
         texts: file name -> text table.
-        groups: for results.json, which clips were grouped, and which groups have no metrics; empty
-            if none were.
         n_clips: number of scored clips.
         unscored_clips: number of clips with truth but without scores, which are left out.
+        groups: for results.json, which clips were grouped, and which groups have no metrics; empty
+            if none were.
     """
 
     metrics: dict[str, float]
@@ -35,9 +35,9 @@ class CorpusMetrics:
     not_scored: tuple[str, ...] = ()
     curves: dict[str, Psds] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
-    groups: dict[str, Any] = field(default_factory=dict)
     n_clips: int = 0
     unscored_clips: int = 0
+    groups: dict[str, Any] = field(default_factory=dict)
 
 
 class MetricTable:

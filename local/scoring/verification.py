@@ -29,6 +29,8 @@ from local.scoring.metrics import (
     desed_part,
     segment_part,
 )
+from local.scoring.own.criteria import OWN, PI_LENGTHS
+from local.scoring.own.metrics import filtered
 from local.scoring.report import CorpusMetrics, MetricTable
 from local.scoring.results import RESULTS_FILE, VERIFICATION
 
@@ -62,6 +64,7 @@ def add_verification(
     reports: Mapping[str, Sequence[CorpusMetrics]],
     scores: Mapping[str, Sequence[Decoded]],
     truths: Sequence[Truth],
+    raw: Mapping[str, Scores] | None = None,
 ) -> None:
     """Compute the metrics by the package too and add the comparison to results.json.
 
@@ -71,8 +74,11 @@ def add_verification(
         reports: role -> reports of the DESED and the MAESTRO part.
         scores: role -> post-processed scores of the same.
         truths: truth of the same.
+        raw: role -> scores of the DESED part before the decoder; without them piPSDS is not
+            compared.
     """
-    print(f"computing the metrics by {PACKAGE} as well, which takes up to a minute")
+    raw = raw or {}
+    print(f"computing the metrics by {PACKAGE} as well, which takes a minute or two")
     package = f"{PACKAGE} {versions()[PACKAGE]}"
     found: dict[str, Any] = {"package": package, "tolerance": TOLERANCE}
     try:
@@ -80,7 +86,7 @@ def add_verification(
             pair
             for role, of_role in reports.items()
             for report, theirs in zip(
-                of_role, package_metrics(scores[role], truths, role), strict=True
+                of_role, package_metrics(scores[role], truths, role, raw.get(role)), strict=True
             )
             for pair in figures(report, theirs)
         ]
@@ -119,24 +125,38 @@ def exit_status(folder: Path, *, asked: bool) -> int:
 
 
 def package_metrics(
-    scores: Sequence[Decoded], truths: Sequence[Truth], role: str
+    scores: Sequence[Decoded], truths: Sequence[Truth], role: str, raw: Scores | None = None
 ) -> tuple[MetricTable, MetricTable]:
     """The package's own metrics of the DESED and the MAESTRO part of a test.
+
+    Args:
+        scores: what the decoder gives, of both parts.
+        truths: truth of both parts.
+        role: "student" or "teacher".
+        raw: scores of the DESED part before the decoder, for piPSDS.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
     """
     desed, maestro = truths
     return (
-        desed_package_metrics(scores[0], desed.events, desed.durations, role=role),
+        desed_package_metrics(scores[0], desed.events, desed.durations, role=role, raw=raw),
         maestro_package_metrics(scores[1], maestro.events, maestro.durations, role=role),
     )
 
 
 def desed_package_metrics(
-    scores: Decoded, events: EventTable, durations: Mapping[str, float], *, role: str
+    scores: Decoded,
+    events: EventTable,
+    durations: Mapping[str, float],
+    *,
+    role: str,
+    raw: Scores | None = None,
 ) -> MetricTable:
-    """What `desed_test_metrics` reports under the package's name, by the package."""
+    """What `desed_test_metrics` reports under the package's name, and what else it knows.
+
+    Of piPSDS, for which the package needs many times as long, the first one; with `raw` only.
+    """
     from desed_task.evaluation import sed_scores_eval_metrics as package
 
     part = desed_part(scores, events, durations)
@@ -152,6 +172,17 @@ def desed_package_metrics(
     table.put("intersection_f1_macro_thres05", PACKAGE, *by_intersection)
     by_collar = package.collar_f1(frames, truth, **at, **COLLAR)
     table.put("collar_f1_macro_thres05", PACKAGE, *by_collar)
+    of_kinds = (
+        ("intersection", package.intersection_curve(frames, truth, **INTERSECTION)),
+        ("collar", package.collar_curve(frames, truth, **COLLAR)),
+    )
+    for kind, (precision, best) in of_kinds:
+        table.put(f"{kind}_map", OWN, *precision)
+        table.put(f"{kind}_f1_macro_oracle", OWN, *best)
+    if raw is not None:
+        chosen = raw.select(part.with_events).select(labels=part.scores.vocabulary.labels)
+        members = [frames, *(package.as_frames(filtered(chosen, n)) for n in PI_LENGTHS)]
+        table.put("pipsds1", OWN, *package.union_psds(members, truth, durations, PSDS1))
     return table
 
 
@@ -171,6 +202,7 @@ def maestro_package_metrics(
     table.put("segment_f1_macro_thresopt", PACKAGE, found.f1, found.f1_per_class)
     table.put("segment_mauc", PACKAGE, found.auc, found.auc_per_class)
     table.put("segment_mpauc", PACKAGE, found.partial_auc, found.partial_auc_per_class)
+    table.put("segment_map", OWN, *package.segment_precision(frames, truth, part.durations))
     return table
 
 

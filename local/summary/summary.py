@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from desed_task.evaluation.scores import Floats
 from local.config import RecipeConfig
-from local.scoring.own.criteria import is_own, is_share
+from local.scoring.own.criteria import is_own, is_share, is_shifted
 from local.summary import bootstrap
 from local.summary.resampled_metrics import ResampledMetrics, resample_metrics
 from local.summary.systems import Spread, SystemRuns
@@ -88,9 +89,7 @@ def summarize(
     means = {system.name: system.metrics for system in systems}
     intervals = {
         name: {
-            metric: Interval(
-                *bootstrap.interval(values, _mean(means[name][metric]), _bounds(metric))
-            )
+            metric: _interval(metric, values, _mean(means[name][metric]))
             for metric, values in found.items()
         }
         for name, found in resampled.values.items()
@@ -104,6 +103,19 @@ def summarize(
         seed,
         (*notes, *resampled.notes),
     )
+
+
+def _interval(metric: str, values: Floats, estimate: float) -> Interval:
+    drawn = _centred(metric, values, estimate)
+    return Interval(*bootstrap.interval(drawn, estimate, _bounds(metric)))
+
+
+def _centred(metric: str, values: Floats, estimate: float) -> Floats:
+    """Resampled values, moved to the estimate if what moved them is no bias (`is_shifted`)."""
+    if not is_shifted(metric) or np.isnan(values).all():
+        return values
+    moved: Floats = values - np.nanmean(values) + estimate
+    return moved
 
 
 def _bounds(metric: str) -> tuple[float, float]:
@@ -129,6 +141,7 @@ def _differences(
             continue  # its test lacks it
         value = _mean(metrics[0][name]) - _mean(metrics[1][name])
         drawn = values - resampled.values[other.name][name]
+        drawn = _centred(name, drawn, value)
         bounds = Interval(*bootstrap.interval(drawn, value))
         if not np.isnan([value, *bounds]).any():
             found[name] = (value, bounds, bootstrap.p_value(drawn, value))

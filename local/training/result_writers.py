@@ -101,7 +101,8 @@ class ResultWriter(Callback):
         if self.verify:
             truths = data.truths("test")
             decoded = {role: [stored[role, of.source][1] for of in truths] for role in ROLES}
-            verification.add_verification(folder, accumulator.reports, decoded, truths)
+            raw = {role: stored[role, truths[0].source][0] for role in ROLES}
+            verification.add_verification(folder, accumulator.reports, decoded, truths, raw)
 
 
 def _place(folder: Path, role: str) -> Path:

@@ -174,7 +174,7 @@ def test_thresholds_of_the_command_line_and_the_configuration(small, main, tmp_p
         (("--threshold", "Dgo=0.4"), "unknown label 'Dgo'"),
         (("--threshold", "2"), "a threshold of 2"),
         (("--threshold", "loud"), "--threshold loud: 'loud' is not a number"),
-        (("--low_threshold", "0.6"), "low_threshold: 0.6 for Alarm_bell_ringing is above its thr"),
+        (("--low_threshold", "0.6"), "low_threshold: 0.6 is above the threshold 0.5 of Alarm_bell"),
         (("--low_threshold", "0.3", "--decoder", "boxes"), "but a box has one confidence"),
         (("--decoder", "magic"), "invalid choice: 'magic'"),
         (("--min_duration", "-1"), "min_duration_s: -1.0: give seconds, 0 or more"),

@@ -10,7 +10,7 @@ from desed_task.evaluation.exact_psds import (
     FALSE,
     TRUE,
     Changes,
-    Found,
+    DetectedRuns,
     while_detected,
 )
 from desed_task.evaluation.fscores import SED_SCORES_EVAL_DECIMALS, near_pairs, pairs_matched
@@ -25,7 +25,7 @@ class Collars(NamedTuple):
     offset_collar_rate: float
 
 
-def collar_changes(found: Found, collars: Collars) -> Changes:
+def collar_changes(found: DetectedRuns, collars: Collars) -> Changes:
     """The changes of one class: true positives are the most pairs that can be matched one-to-one.
 
     Times are compared to the microsecond, as in sed_scores_eval.

@@ -12,6 +12,9 @@ import numpy as np
 
 from desed_task.evaluation.psds import Psds, PsdsSpec, Roc, psds_of_rocs, staircase
 
+# False positives per hour to which rates are compared.
+_DECIMALS = 6
+
 
 def non_oracle_psds(found: Psds, spec: PsdsSpec) -> Psds:
     """The PSDS whose classes keep the operating points that a false positive rate leads to.
@@ -36,8 +39,10 @@ def non_oracle_roc(points: Roc) -> Roc:
     Args:
         points: rates by falling threshold.
     """
-    order = np.argsort(points.efpr, kind="stable")
-    efpr = np.concatenate([[0.0], points.efpr[order]])
+    # Sums of cross-triggers that are equal differ by rounding, which must not order them.
+    efpr = np.round(points.efpr, _DECIMALS)
+    order = np.argsort(efpr, kind="stable")
+    efpr = np.concatenate([[0.0], efpr[order]])
     tpr = np.concatenate([[0.0], points.tpr[order]])
     last = np.append(efpr[1:] != efpr[:-1], True)
     return Roc(efpr[last], tpr[last])

@@ -68,8 +68,8 @@ def average_precision(points: Points, n_true: float) -> float:
 class BestF1(NamedTuple):
     """The highest F1 over all thresholds, and the threshold.
 
-    The threshold lies midway between the score that it must be below and the next one; -inf if
-    there is no next one. Without a detection, F1 is 0 at +inf.
+    The threshold lies midway between the score that it must be below and the next one at which
+    counts change; -inf if there is none. Without a true positive, F1 is 0 at +inf.
     """
 
     value: float
@@ -84,9 +84,10 @@ def best_f1(points: Points, n_true: float) -> BestF1:
     best = int(np.argmax(f1))
     if f1[best] == 0:
         return BestF1(0.0, np.inf)
-    score = float(points.score[best])
-    following = float(points.score[best + 1]) if best + 1 < len(f1) else -np.inf
-    return BestF1(float(f1[best]), (score + following) / 2)
+    other = (points.true != points.true[best]) | (points.false != points.false[best])
+    later = np.flatnonzero(other[best:]) + best
+    following = float(points.score[later[0]]) if len(later) else -np.inf
+    return BestF1(float(f1[best]), (float(points.score[best]) + following) / 2)
 
 
 def points_of_values(values: Floats, active: npt.NDArray[np.bool_]) -> Points:

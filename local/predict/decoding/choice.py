@@ -18,6 +18,7 @@ from desed_task.inference.tuned_values import TunedValues
 from desed_task.mean_teacher import ROLES
 from desed_task.postprocess.event_rules import EventRules
 from desed_task.postprocess.thresholds import Threshold
+from local.classes_dict import CLASSES
 from local.cli.arguments import parse_merged_classes, parse_threshold
 from local.config import RecipeConfig, apply_override, load_config
 from local.schema.decoding import DecoderConfig
@@ -108,9 +109,11 @@ def _threshold(
     if args.threshold is None:
         return below
     given = parse_threshold(args.threshold)
-    if isinstance(given, dict) and tuned is not None and isinstance(below, Mapping):
-        return {**below, **given}  # classes that are not named keep their tuned thresholds
-    return given
+    if not isinstance(given, dict) or tuned is None:
+        return given
+    # Classes that are not named keep their tuned thresholds.
+    others = below if isinstance(below, Mapping) else dict.fromkeys(CLASSES, below)
+    return {**others, **given}
 
 
 def _rules(args: argparse.Namespace, config: RecipeConfig) -> EventRules:

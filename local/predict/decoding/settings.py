@@ -8,11 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from desed_task.atomic_files import sha256_of
+from desed_task.errors import count_of
 from desed_task.inference.detector import SoundEventDetector
+from desed_task.inference.tuned_values import TunedValues
 from desed_task.postprocess.calibration import MEAN_SCORE
 from desed_task.postprocess.decoders import MEDIAN
 from desed_task.postprocess.event_rules import EventRules
-from desed_task.postprocess.thresholds import Threshold, class_thresholds
+from desed_task.postprocess.thresholds import Threshold
+
+_EXAMPLES = 3
 
 
 def described(detector: SoundEventDetector, rules: EventRules) -> dict[str, Any]:
@@ -31,6 +35,50 @@ def described(detector: SoundEventDetector, rules: EventRules) -> dict[str, Any]
     return {**found, **rules.given}
 
 
+def tuned_lines(
+    detector: SoundEventDetector, tuned: TunedValues, threshold: Threshold, rules: EventRules
+) -> str:
+    """What a command uses of the values that were tuned for its checkpoint, for the user.
+
+    Args:
+        detector: the detector.
+        tuned: the values.
+        threshold: the thresholds in force.
+        rules: rules of events.
+
+    Raises:
+        InputError: for thresholds and rules that cannot be meant.
+    """
+    chosen, labels = detector.post_processing, detector.labels
+    calibration = chosen.calibration
+    text = f"tuned values: {tuned.origin} (decoder {chosen.settings.kind}"
+    if calibration is None:
+        return f"{text}; confidence is the {MEAN_SCORE})"
+    known = [label for label in labels if label in calibration.labels]
+    number = count_of(len(labels), "class", "classes")
+    text += f"; confidence is calibrated, {calibration.kind}, for {len(known)} of {number}"
+    text += f" and the {MEAN_SCORE} for the others)" if len(known) < len(labels) else ")"
+    ruled = detector.class_rules(threshold, rules)
+    limits = dict(zip(labels, ruled.thresholds.tolist(), strict=True))
+    other = [label for label in known if limits[label] != calibration.thresholds.get(label)]
+    if other and calibration.thresholds:
+        shown = ", ".join(other[:_EXAMPLES]) + ", ..." * (len(other) > _EXAMPLES)
+        text += (
+            f"\nthe calibration of {count_of(len(other), 'class', 'classes')} ({shown}) was fitted "
+            "at another threshold, so it is less certain"
+        )
+    for name, members in rules.merged_classes.items():
+        parts = [
+            [one for one in members if (one in known) is of_known] for of_known in (True, False)
+        ]
+        if all(parts):
+            text += (
+                f"\nconfidences of {name} are calibrated for {', '.join(parts[0])} and mean scores "
+                f"for {', '.join(parts[1])}; of joined events the highest counts"
+            )
+    return text
+
+
 def settings_in_words(
     detector: SoundEventDetector,
     made_by: Mapping[str, Any],
@@ -47,7 +95,8 @@ def settings_in_words(
         threshold: see `SoundEventDetector.detect`.
         rules: rules of events.
     """
-    limits = dict(zip(detector.labels, class_thresholds(threshold, detector.labels), strict=True))
+    ruled = detector.class_rules(threshold, rules)
+    limits = dict(zip(ruled.labels, ruled.thresholds, strict=True))
     found = {**made_by, "threshold": limits, **described(detector, rules)}
     found["checkpoint"] = sha256_of(found["checkpoint"])
     confidence = detector.confidence_is

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from desed_task.atomic_files import sha256_of
 from desed_task.evaluation import fscores
-from desed_task.evaluation.scores import detect
+from desed_task.evaluation.scores import Floats, detect
 from desed_task.postprocess import class_thresholds
 from local.config import RecipeConfig
 from local.scoring.own.criteria import COLLAR, INTERSECTION, OWN
 from local.scoring.own.metrics import EventInput
 from local.scoring.report import MetricTable
+
+SUFFIX: Final = "tuned"
+ORACLE_SUFFIX: Final = "tuned_oracle"
 
 
 class TunedThresholds(NamedTuple):
@@ -26,6 +29,11 @@ class TunedThresholds(NamedTuple):
 
     of_labels: Mapping[str, float]
     suffix: str
+
+    def of_classes(self, labels: Sequence[str]) -> Floats:
+        """(class,) thresholds."""
+        own = {label: one for label, one in self.of_labels.items() if label in labels}
+        return class_thresholds(own, labels)
 
 
 def tuned_thresholds(config: RecipeConfig, checkpoint: Path | None) -> TunedThresholds | None:
@@ -40,14 +48,28 @@ def tuned_thresholds(config: RecipeConfig, checkpoint: Path | None) -> TunedThre
         return None
     if not checkpoint.is_file() or sha256_of(checkpoint) != tuned.checkpoint_sha256:
         return None
-    return TunedThresholds(given, "tuned_oracle" if tuned.objective == "devtest" else "tuned")
+    return TunedThresholds(given, ORACLE_SUFFIX if tuned.objective == "devtest" else SUFFIX)
+
+
+def thresholds_of_test(
+    config: RecipeConfig | None, names: Collection[str]
+) -> TunedThresholds | None:
+    """The thresholds of a test that is over.
+
+    Args:
+        config: its configuration, if it is known.
+        names: of its metrics.
+    """
+    if config is None or not isinstance(config.predict.threshold, dict):
+        return None
+    there = [one for one in (SUFFIX, ORACLE_SUFFIX) if any(f"_{one}/{OWN}" in n for n in names)]
+    return TunedThresholds(config.predict.threshold, there[0]) if there else None
 
 
 def add_tuned_metrics(table: MetricTable, found: EventInput, tuned: TunedThresholds) -> None:
     """Add collar- and intersection-based F1 of the clips with events, as at the threshold 0.5."""
     scores, truth = found.scores.select(found.with_events), found.truth(found.with_events)
-    of_labels = {label: one for label, one in tuned.of_labels.items() if label in found.labels}
-    events = detect(scores, class_thresholds(of_labels, found.labels))
+    events = detect(scores, tuned.of_classes(found.labels))
     rounded = {"decimals": fscores.SED_SCORES_EVAL_DECIMALS}
     by_collar = fscores.collar_fscore(events, truth, found.labels, **COLLAR, **rounded)
     by_intersection = fscores.intersection_fscore(

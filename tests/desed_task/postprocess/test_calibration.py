@@ -26,6 +26,7 @@ from desed_task.postprocess.calibration_fit import (
 from desed_task.postprocess.calibration_quality import (
     calibration_error,
     cross_fitted,
+    fit_and_measure,
     folds_of,
     log_loss,
     measure_calibration,
@@ -356,3 +357,19 @@ def test_each_part_of_the_range_is_seen_once(as_boxes):
         values = confidences(decoded, found)
         expected = (found.label_index == label) & (values > span[0]) & (values <= span[1])
         assert n_found == pytest.approx(expected.sum(), abs=as_boxes)
+
+
+@pytest.mark.parametrize("as_boxes", [False, True])
+def test_from_scores_to_a_measured_calibration(as_boxes):
+    scores = scores_of(n_clips=30)
+    decoded = boxes_of(scores) if as_boxes else scores
+    truth, thresholds = detect(scores_of(n_clips=30), 0.6), np.array([0.5, 0.6, 0.4])
+    fitted, rows = fit_and_measure(
+        decoded, truth, thresholds, scores.clip_ids, kind="temperature", decoder="median"
+    )
+    assert fitted.thresholds == dict(zip(LABELS, thresholds.tolist(), strict=True))
+    assert (fitted.decoder, fitted.pooled_labels) == ("median", ())
+    assert rows == measure_calibration(
+        scored_events(decoded, truth, thresholds), LABELS, scores.clip_ids, kind="temperature"
+    )
+    assert [row.n_events for row in rows[1:]] == list(fitted.n_events.values())

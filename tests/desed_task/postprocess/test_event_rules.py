@@ -226,11 +226,15 @@ def test_confidences_are_calibrated_before_classes_are_merged():
 @pytest.mark.parametrize(
     ("rules", "threshold", "parts"),
     [
-        ({"low_threshold": 0.6}, 0.5, ["low_threshold: 0.6 for bark is above its threshold, 0.5"]),
+        (
+            {"low_threshold": 0.6},
+            0.5,
+            ["0.6 is above the threshold 0.5 of bark, Türglocke, door opens/closes and 1 more"],
+        ),
         (
             {"low_threshold": 0.4},
             {"beep": 0.3},
-            ["low_threshold: 0.4 for beep is above its threshold, 0.3; lower it"],
+            ["low_threshold: 0.4 is above the threshold 0.3 of beep; lower it, or raise"],
         ),
         ({"low_threshold": 1.0}, 0.5, ["low_threshold: 1.0: give a threshold from 0 to below 1"]),
         ({"low_threshold": {"beep": -0.1}}, 0.5, ["low_threshold: -0.1 for beep: give a thresh"]),

@@ -13,6 +13,7 @@ from desed_task.evaluation.scores import FrameScores, detect
 from desed_task.inference.detection_result import one_clip, result_of
 from desed_task.inference.onnx_export import _metadata
 from desed_task.postprocess.decoders import KINDS, DecoderSettings
+from desed_task.postprocess.event_rules import NO_RULES
 from desed_task.postprocess.graph_scores import decode_graph
 from tests.desed_task.checkpoints.example_checkpoints import small_spec
 
@@ -24,10 +25,10 @@ def test_events_of_a_graph_are_those_of_the_detector(kind):
     draw = np.random.default_rng(0)
     strong = draw.random((2, len(spec.classes), spec.grid.n_frames)).astype(np.float32)
     decoded = decode_graph(strong, _metadata(spec, "student", "crnn"), ["a", "b"])
-    limits = np.full(len(spec.classes), 0.5)
+    rules = NO_RULES.of_classes(spec.classes, 0.5)
     for clip_id, of_clip in zip("ab", strong, strict=True):
         raw = FrameScores(of_clip.T, spec.grid.boundaries_s)
-        expected = result_of(raw, spec.decode(one_clip(raw, spec.classes)), 10.0, limits).events
+        expected = result_of(raw, spec.decode(one_clip(raw, spec.classes)), 10.0, rules).events
         events = detect(decoded.select([clip_id]), 0.5)
         found = {
             (round(on, 6), round(off, 6), spec.classes[label])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 
@@ -27,7 +28,7 @@ from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.predict import outputs
 from local.predict import predict_all as searching
-from local.predict.decoding.settings import settings_in_words
+from local.predict.decoding.settings import settings_in_words, tuned_lines
 from local.predict.outputs import FORMATS
 from local.predict.predict_all import Output, detect_recordings, predict_all
 from local.predict.recordings import Recording, find_recordings
@@ -138,7 +139,7 @@ def test_every_format_follows_the_rules(detector, recordings, tmp_path):
 
 def test_rules_that_cannot_be_meant_write_nothing(detector, recordings, tmp_path):
     rules = EventRules(low_threshold=0.4)
-    with pytest.raises(InputError, match=r"is above its threshold, 0.05"):
+    with pytest.raises(InputError, match=r"0.4 is above the threshold 0.05 of"):
         detect_recordings(
             detector, recordings, output(tmp_path), threshold=LOW, rules=rules, progress=False
         )
@@ -163,6 +164,26 @@ def test_settings_name_what_was_chosen_only(detector, tmp_path):
     assert set(chosen) == set(plain) | more
     assert chosen["confidence"].startswith("calibrated (isotonic); mean score for Alarm")
     assert all(type(value) is str for value in chosen.values())
+    with pytest.raises(InputError, match="threshold: 'pets' is a merged class"):
+        settings_in_words(other, made_by, {"pets": 0.4}, rules)
+    told = tuned_lines(other, tuned, {"Dog": 0.3}, EventRules())
+    assert told == (
+        "tuned values: best.yaml (decoder boxes; confidence is calibrated, isotonic, for 1 of 27 "
+        "classes and the mean score for the others)"
+    )
+    fitted = replace(tuned, calibration=replace(calibration, thresholds={"Dog": 0.4}))
+    again = SoundEventDetector(build_detector(spec, tensors(spec), "small"), tuned=fitted)
+    assert tuned_lines(again, fitted, {"Dog": 0.4}, EventRules()) == told
+    assert tuned_lines(again, fitted, 0.4, EventRules()) == told
+    assert "the calibration of 1 class (Dog) was fitted at another" in tuned_lines(
+        again, fitted, 0.5, EventRules()
+    )
+    both = "confidences of pets are calibrated for Dog and mean scores for Cat; of joined events"
+    assert both in tuned_lines(again, fitted, 0.4, rules)
+    without = SoundEventDetector(
+        build_detector(spec, tensors(spec), "small"), tuned=tuned, calibrated=False
+    )
+    assert tuned_lines(without, tuned, 0.5, rules).endswith("boxes; confidence is the mean score)")
 
 
 def test_an_rttm_has_ten_fields_whatever_the_names(detector, recordings, tmp_path):

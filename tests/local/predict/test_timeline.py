@@ -10,6 +10,7 @@ import pytest
 from matplotlib.colors import to_rgba
 
 from desed_task.inference.detector import DetectionResult, SoundEvent
+from desed_task.postprocess.event_rules import EventRules
 from local.predict.mel_image import MelImage
 from local.predict.timeline import MAX_POINTS, MAX_TICKS, duration_text, plot_timeline
 from local.scoring import figures
@@ -54,9 +55,9 @@ def legend(figure):
 def test_merged_classes_share_a_row():
     found = found_in(10, SoundEvent(1, 3, "Cat", 0.3), SoundEvent(4, 6, "Dog", 0.9))
     events = (SoundEvent(4, 6, "Tiere", 0.9),)
-    merged = {"Tiere": ["Cat", "Dog"]}
+    rules = EventRules(merged_classes={"Tiere": ["Cat", "Dog"]})
     found = replace(found, events=events)
-    figure = plot_timeline(found, mel_of(10), LIMITS, title="street.wav", merged=merged)
+    figure = plot_timeline(found, mel_of(10), LIMITS, title="street.wav", rules=rules)
     assert rows(figure) == ["Tiere"]
     assert legend(figure)[-1].startswith("2 classes not shown")
     # The row has the highest of the scores, and one threshold, as both have the same.
@@ -65,8 +66,18 @@ def test_merged_classes_share_a_row():
     assert heights.max() == pytest.approx(0.9 * SCORE_HEIGHT)
     assert any(np.isclose(heights, 0.3 * SCORE_HEIGHT))
     assert len(figure.axes[1].lines) == 2  # threshold and base
-    other = plot_timeline(found, mel_of(10), LIMITS | {"Cat": 0.25}, title="x", merged=merged)
+    other = plot_timeline(found, mel_of(10), LIMITS | {"Cat": 0.25}, title="x", rules=rules)
     assert len(other.axes[1].lines) == 1
+
+
+def test_the_low_threshold_of_hysteresis_is_drawn():
+    found = found_in(10, SoundEvent(1, 3, "Cat", 0.9), SoundEvent(4, 6, "Dog", 0.9))
+    rules = EventRules(low_threshold={"Dog": 0.2})
+    figure = plot_timeline(found, mel_of(10), LIMITS, title="x", rules=rules)
+    assert rows(figure) == ["Cat", "Dog"]  # from below
+    dotted = [line.get_ydata()[0] for line in figure.axes[1].lines if line.get_linestyle() == ":"]
+    heights = [0.5 * SCORE_HEIGHT, 1 + 0.2 * SCORE_HEIGHT, 1 + 0.5 * SCORE_HEIGHT]
+    assert sorted(dotted) == pytest.approx(heights)
 
 
 def test_classes_with_events_and_those_that_come_near_have_rows():

@@ -21,6 +21,7 @@ from local.config import load_config
 from local.data.truth import scored_classes
 from local.scoring.metrics import HIT_ONLY
 from local.scoring.objective import obj_metric
+from local.scoring.own.criteria import is_own
 from local.scoring.verification import desed_package_metrics, figures, maestro_package_metrics
 from tests.local.scoring.by_stage import score_desed, score_maestro
 
@@ -50,12 +51,16 @@ def published(parity):
     }
 
 
+def published_of(metrics):
+    return {name: value for name, value in metrics.items() if not is_own(name)}
+
+
 def test_every_published_metric(published):
     desed = score_desed(published["desed_scores"], published["desed"], published["desed_s"], **TEST)
     maestro = score_maestro(
         published["maestro_scores"], published["maestro"], published["maestro_s"], **TEST
     )
-    found = {**desed.metrics, **maestro.metrics}
+    found = published_of({**desed.metrics, **maestro.metrics})
     assert found == pytest.approx(published["expected"], abs=1e-6)
     assert len(found) == 11
     assert set(desed.per_class["test/student/psds1/psds_eval"]) == set(DESED_CLASSES)
@@ -356,7 +361,7 @@ def test_scores_that_are_not_finite_are_named(published):
 def test_constant_scores_tell_nothing(published, constant):
     scores = published["desed_scores"].map(lambda values: np.full_like(values, constant))
     report = score_desed(scores, published["desed"], published["desed_s"], **TEST)
-    for name, value in report.metrics.items():
+    for name, value in published_of(report.metrics).items():
         # A detection over the whole clip does find the events that last as long.
         assert value == 0 or (constant == 1 and "intersection" in name and value < 0.1)
 
@@ -379,7 +384,8 @@ def test_a_class_that_is_never_found_has_no_psds_eval_f1(published):
     assert row.split()[1:4] == ["-", "0", "0"]
     for other, per_class in report.per_class.items():
         if other != name:
-            assert per_class["Dog"] == 0.0, other
+            # Nothing is matched whose borders could be off.
+            assert per_class["Dog"] == (None if "error_s" in other else 0.0), other
 
 
 def test_a_truth_without_scored_events_is_refused(published):

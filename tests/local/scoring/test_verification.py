@@ -53,7 +53,15 @@ def tested():
         truths.append(Truth(source, events, durations))
     reports = {
         role: [
-            score(one, truth.events, truth.durations, stage="test", role=role, n_thresholds=5)
+            score(
+                one,
+                truth.events,
+                truth.durations,
+                stage="test",
+                role=role,
+                n_thresholds=5,
+                **({"raw": one} if score is score_desed else {}),
+            )
             for score, one, truth in zip((score_desed, score_maestro), scores, truths, strict=True)
         ]
         for role in ("student", "teacher")
@@ -69,6 +77,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def raw_of(scores):
+    return {role: of_role[0] for role, of_role in scores.items()}
+
+
 def told(folder: Path) -> tuple[str, dict]:
     content = json.loads((folder / RESULTS_FILE).read_text())
     return format_results(content), content["verification"]
@@ -76,12 +88,12 @@ def told(folder: Path) -> tuple[str, dict]:
 
 def test_equal_metrics_are_verified(tested, folder):
     scores, truths, reports = tested
-    add_verification(folder, reports, scores, truths)
+    add_verification(folder, reports, scores, truths, raw_of(scores))
     text, found = told(folder)
-    # Four metrics of the 10 classes and three of the 11, with their means, of two networks.
-    assert found["figures"] == 2 * (4 * 11 + 3 * 12)
+    # Nine metrics of the 10 classes and four of the 11, with their means, of two networks.
+    assert found["figures"] == 2 * (9 * 11 + 4 * 12)
     assert found["differing"] == {} and found["package"] == "sed_scores_eval 0.0.4"
-    assert text.endswith("\nverified: 160 figures equal those of sed_scores_eval 0.0.4 to 1e-09")
+    assert text.endswith("\nverified: 294 figures equal those of sed_scores_eval 0.0.4 to 1e-09")
     assert exit_status(folder, asked=True) == exit_status(folder, asked=False) == 0
     assert json.loads((folder / RESULTS_FILE).read_text())["checkpoint"] == "best.ckpt"
 
@@ -117,7 +129,7 @@ def test_what_differs_is_named_with_both_values(tested, folder, change, monkeypa
         return found._replace(value=found.value + change)
 
     monkeypatch.setattr(package, "psds", changed)
-    add_verification(folder, reports, scores, truths)
+    add_verification(folder, reports, scores, truths, raw_of(scores))
     text, found = told(folder)
     assert list(found["differing"]) == [
         f"test/{role}/{name}/sed_scores_eval"
@@ -129,7 +141,7 @@ def test_what_differs_is_named_with_both_values(tested, folder, change, monkeypa
         f"test/student/psds1/sed_scores_eval: reported {ours:.12g}, sed_scores_eval 0.0.4" in text
     )
     assert ("no value" in text) == np.isnan(change)
-    assert "NOT EQUAL: 4 of 160 figures differ from those of sed_scores_eval 0.0.4 by more" in text
+    assert "NOT EQUAL: 4 of 294 figures differ from those of sed_scores_eval 0.0.4 by more" in text
     assert exit_status(folder, asked=True) == 1 and exit_status(folder, asked=False) == 0
 
 

@@ -15,10 +15,11 @@ from desed_task.mean_teacher import ROLES
 from local.checkpoints.revision import REVISION
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig, load_config
-from local.corpora import TEST
+from local.corpora import DEVTEST, TEST
 from local.data.digests import digest_truth
 from local.scoring import results
 from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
+from local.scoring.own.groups import read_groups
 from local.scoring.score_files import write_scores
 from local.summary.rescoring import read_truth
 from tests.local.scoring.by_stage import score_desed, score_maestro
@@ -97,6 +98,7 @@ def fabricate_run(
         scored = [clip for clip in listed[: len(listed) - without] if clip not in left_out]
         truth = read_truth(corpus, config, scored)
         scored_on[corpus.name] = digest_truth(truth, scored)
+        groups = read_groups(config, truth.events.clip_ids) if corpus is DEVTEST else None
         if truth.left_out:
             score = partial(score, left_out_s=truth.left_out_s)
         for role in ROLES:
@@ -106,6 +108,7 @@ def fabricate_run(
             if decoder != "median" and corpus is TEST[0]:
                 scores = config.score_decoder()(raw)
             write_scores(folder / "metrics_test" / role / name, raw, scores)
+            more = {"raw": raw, "groups": groups} if corpus is DEVTEST else {}
             reports[role].append(
                 score(
                     scores,
@@ -114,6 +117,7 @@ def fabricate_run(
                     stage="test",
                     role=role,
                     n_thresholds=config.training.n_test_thresholds,
+                    **more,
                 )
             )
     results.write_results(

@@ -90,8 +90,11 @@ def test_tuned_values_come_before_the_configuration(checkpoint, best):
     assert chosen(checkpoint, "--tuned", best, "--threshold", "0.7").threshold == 0.7
     one = chosen(checkpoint, "--tuned", best, "--threshold", "Dog=0.6,Cat=0.2").threshold
     assert one == {"Dog": 0.6, "Cat": 0.2, "Speech": 0.4}
-    over = chosen(checkpoint, "--tuned", best, "--set", "predict.threshold=0.1").threshold
-    assert over == 0.1
+    sets = ("--set", "predict.threshold=0.1")
+    assert chosen(checkpoint, "--tuned", best, *sets).threshold == 0.1
+    over = chosen(checkpoint, "--tuned", best, *sets, "--threshold", "Dog=0.6").threshold
+    assert (over["Dog"], over["Speech"], len(over)) == (0.6, 0.1, 27)
+    assert chosen(checkpoint, *sets, "--threshold", "Dog=0.6").threshold == {"Dog": 0.6}
     sets = ("--set", "decoder.merge_rel=3", "--set", "decoder.kind=boxes")
     other = chosen(checkpoint, "--tuned", best, *sets, "--decoder", "median")
     assert other.decoder == {"merge_rel": 3, "kind": "median"}
