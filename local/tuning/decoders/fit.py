@@ -14,8 +14,8 @@ from desed_task.evaluation.curves.collars import Collars, collar_changes
 from desed_task.evaluation.curves.precision_recall import best_f1, intersection_criteria, points_of
 from desed_task.evaluation.exact_psds import Changes, changes_of, found_of_classes
 from desed_task.evaluation.scores import as_detections
+from desed_task.postprocess import class_thresholds
 from desed_task.postprocess.decoders import MEDIAN
-from desed_task.postprocess.thresholds import DEFAULT_THRESHOLD
 from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig, check_config
 from local.scoring.metrics import desed_part
@@ -152,15 +152,25 @@ def fit_thresholds(
     thresholds: dict[str, float] = {}
     if method.threshold_metric is not None:
         found = best_thresholds(part, decoded_desed(config, part.scores.desed), method)
-        thresholds = {label: found.get(label, DEFAULT_THRESHOLD) for label in DESED_CLASSES}
+        own = own_thresholds(config)
+        thresholds = {label: found.get(label, own[label]) for label in DESED_CLASSES}
         lost = [label for label in DESED_CLASSES if label not in found]
         if lost:
             told.append(
-                f"without an event that any threshold finds, so that their threshold stays "
-                f"{DEFAULT_THRESHOLD}: {', '.join(lost)}"
+                "without an event that any threshold finds, so that their threshold stays as it "
+                f"was: {', '.join(lost)}"
             )
     units = part.units if method.candidates or thresholds else frozenset()
     return Fit(config, dict(chosen), thresholds, units, tuple(told))
+
+
+def own_thresholds(config: RecipeConfig) -> dict[str, float]:
+    """DESED class -> threshold of a configuration."""
+    given = config.predict.threshold
+    if isinstance(given, dict):
+        given = {label: one for label, one in given.items() if label in DESED_CLASSES}
+    limits = class_thresholds(given, DESED_CLASSES)
+    return dict(zip(DESED_CLASSES, limits.tolist(), strict=True))
 
 
 def best_thresholds(part: Part, decoded: Decoded, method: Method) -> dict[str, float]:

@@ -164,7 +164,9 @@ def draw_comparison(comparison: Comparison) -> Figure:
         axes.set_title(TITLES[name].replace(", ", ",\n"), fontsize="small")
         axes.tick_params(labelsize="x-small")
         axes.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(rows)), [f"{row.system}, {row.tuned}" for row in rows])
+    panels[0].set_yticks(
+        range(len(rows)), [", ".join(filter(None, (row.system, row.tuned))) for row in rows]
+    )
     panels[0].invert_yaxis()
     told = f"hollow: {ORACLE}, tuned on the clips that are scored"
     if comparison.resampled:

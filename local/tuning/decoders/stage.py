@@ -8,24 +8,21 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import numpy as np
 import torch
 
 from desed_task.errors import InputError, command_line
-from desed_task.evaluation.scores import as_detections, match_clips
 from desed_task.parallel import Progress, progress_of
-from desed_task.postprocess import DEFAULT_THRESHOLD, class_thresholds
-from desed_task.postprocess.calibration_fit import fit_calibration, scored_events
+from desed_task.postprocess import DEFAULT_THRESHOLD
 from desed_task.postprocess.decoders import MEDIAN
-from local.classes_dict import CLASSES, DESED_CLASSES
+from local.classes_dict import CLASSES
 from local.config import RecipeConfig
 from local.data.digests import digest_truth, overall_digest
 from local.tuning import report as study_report
 from local.tuning.cached_scores import teacher_scores
+from local.tuning.decoders.calibrate import calibrated
 from local.tuning.decoders.candidates import (
     candidates_of,
     class_decoder,
-    decoded_desed,
     overrides_of,
     own_candidates,
 )
@@ -226,15 +223,14 @@ def _write_best(
     """Write best.yaml: the decoder, and thresholds and calibration if they are asked for."""
     config = plan.config
     told = overrides_of(asked.kind, config, best.chosen, best.config.net.median_filter)
+    if asked.kind != MEDIAN:
+        del told["net.median_filter"]  # as it was
     if best.thresholds:
         before = config.predict.threshold
         # Classes that are not named have 0.5.
         alike = {} if before == DEFAULT_THRESHOLD else dict.fromkeys(CLASSES, before)
         others = before if isinstance(before, dict) else alike
         told["predict.threshold"] = {**others, **best.thresholds}
-    marks: dict[str, Any] = {}
-    if asked.calibration is not None:
-        marks["tuned.calibration"] = _calibrated(asked.calibration, best, parts["held_out"], config)
     objective = DecoderObjective(
         parts[plan.objective].scores, class_decoder(asked.kind, best.config)
     )
@@ -242,23 +238,10 @@ def _write_best(
     oracle = f" ({ORACLE})" if plan.objective == "devtest" else ""
     heading = f"{asked.kind} of the checkpoint, PSDS1 on {plan.objective}{oracle}: {value:.6f}"
     path = plan.log_dir / BEST_FILE
-    write_config(path, config, told, heading, marks)
+    # Before the calibration, which may not be possible.
+    write_config(path, config, told, heading)
+    if asked.calibration is not None:
+        folder = plan.log_dir / report_folder_of(asked.kind)
+        found = calibrated(asked.calibration, best, parts["held_out"], folder)
+        write_config(path, config, told, heading, {"tuned.calibration": found})
     return path
-
-
-def _calibrated(kind: str, best: Fit, part: Part, config: RecipeConfig) -> dict[str, Any]:
-    """The calibration of the events of held-out clips, at the thresholds in force."""
-    truth = part.scores.truths[0]
-    decoded, events, _ = match_clips(decoded_desed(best.config, part.scores.desed), truth.events)
-    events = events.within(truth.durations).merged()
-    given = best.thresholds or config.predict.threshold
-    if isinstance(given, Mapping):
-        given = {label: one for label, one in given.items() if label in DESED_CLASSES}
-    limits = class_thresholds(given, DESED_CLASSES)
-    found = scored_events(decoded, as_detections(events, decoded.vocabulary), np.asarray(limits))
-    thresholds = dict(zip(DESED_CLASSES, limits.tolist(), strict=True))
-    fitted = fit_calibration(
-        found, DESED_CLASSES, kind=kind, thresholds=thresholds, decoder=best.config.decoder.kind
-    )
-    print(f"calibration: {fitted}")
-    return fitted.to_plain()
