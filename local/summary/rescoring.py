@@ -186,8 +186,7 @@ def count_desed(
     by_name = dict(zip(("psds1", "psds2"), exact, strict=True))
     further = [own.psds_counts(name, metric) for name, metric in by_name.items()]
     further += own.event_counts(part, duration_s, raw)
-    if tuned is not None:
-        further += own.tuned_counts(part, len(clip_ids), tuned)
+    further += own.tuned_counts(part, len(clip_ids), tuned)
     if groups is not None:
         further += own.group_counts(part, groups, by_name)
     counted = [((name,), metric) for name, metric in metrics.items()] + further

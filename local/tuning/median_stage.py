@@ -119,6 +119,7 @@ def config_to_tune(
         "tuned.network": ROLE,
         "tuned.objective": objective,
         "tuned.calibration": None,
+        "tuned.threshold_metric": "",
         "decoder.kind": kind or found.decoder.kind,
     }
     if kind not in (None, found.decoder.kind):

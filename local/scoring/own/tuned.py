@@ -44,7 +44,7 @@ def tuned_thresholds(config: RecipeConfig, checkpoint: Path | None) -> TunedThre
         checkpoint: the tested file.
     """
     tuned, given = config.tuned, config.predict.threshold
-    if not tuned.checkpoint_sha256 or not isinstance(given, dict) or checkpoint is None:
+    if not tuned.threshold_metric or not isinstance(given, dict) or checkpoint is None:
         return None
     if not checkpoint.is_file() or sha256_of(checkpoint) != tuned.checkpoint_sha256:
         return None

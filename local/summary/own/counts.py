@@ -110,14 +110,16 @@ def segment_counts(metric: WeightedSegments) -> Named:
     )
 
 
-def tuned_counts(found: EventInput, n_units: int, tuned: TunedThresholds) -> list[Named]:
-    """What `add_tuned_metrics` adds.
+def tuned_counts(found: EventInput, n_units: int, tuned: TunedThresholds | None) -> list[Named]:
+    """What `add_tuned_metrics` adds; nothing without thresholds.
 
     Args:
         found: what is scored.
         n_units: clips, of which the first ones are those of `found`.
         tuned: the thresholds.
     """
+    if tuned is None:
+        return []
     clip_ids, labels = found.scores.clip_ids, found.labels
     events = detect(found.scores, tuned.of_classes(labels))
     events = events.rows(np.isin(clip_ids, found.with_events)[events.clip_index])

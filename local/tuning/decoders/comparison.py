@@ -105,24 +105,27 @@ def rows_of(
 
     Args:
         method: how it is tuned.
-        held_out: its fit to held-out clips.
+        held_out: its fit to held-out clips; None if there is none.
         part: dev-test.
         folds: its folds; none for no cross-fitting.
-        oracle: its fit to dev-test.
+        oracle: its fit to dev-test; None if there is none.
         bar: progress, one step per fold.
     """
     system = method.kind
-    yield row_of(system, marked(held_out, part, HELD_OUT), part, [(held_out, part)])
+    if held_out is not None:
+        yield row_of(system, marked(held_out, part, HELD_OUT), part, [(held_out, part)])
     if folds:
         pieces = []
         for fold in folds:
             bar.set_description(f"{system}: cross-fitting")
             found = fit_decoder(fold.others, method)
-            assert not found.is_oracle(fold.scored)
+            if found.is_oracle(fold.scored):
+                raise AssertionError("a fold was tuned on clips that it scores")
             pieces.append((found, fold.scored))
             bar.update()
         yield row_of(system, CROSS_FITTED, part, pieces)
-    yield row_of(system, marked(oracle, part, HELD_OUT), part, [(oracle, part)])
+    if oracle is not None:
+        yield row_of(system, marked(oracle, part, HELD_OUT), part, [(oracle, part)])
 
 
 def row_of(system: str, tuned: str, part: Part, pieces: Sequence[tuple[Fit, Part]]) -> ComparedRow:

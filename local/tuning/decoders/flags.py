@@ -10,6 +10,13 @@ DECODER_CHOICES = ("median", "boxes", "threshold_boxes")
 DEFAULT_FOLDS = 5
 DEFAULT_RESAMPLES = 1000
 LEAST_RESAMPLES = 100
+# What a comparison writes into the folder of its report.
+COMPARISON_FILES = TABLE_FILE, JSON_FILE, PICTURE_FILE, CANDIDATES_FILE = (
+    "comparison.tsv",
+    "comparison.json",
+    "comparison.png",
+    "candidates.tsv",
+)
 DECODER_FLAGS: dict[str, dict[str, Any]] = {
     "--decoder": {
         "choices": DECODER_CHOICES,

@@ -31,10 +31,12 @@ class Part:
     Attributes:
         name: the set.
         scores: scores and truth of these clips.
+        folder: of the audio of DESED's clips; clips of one folder and name are the same in any set.
     """
 
     name: Objective
     scores: TeacherScores
+    folder: str = ""
 
     @cached_property
     def units(self) -> frozenset[Unit]:
@@ -72,6 +74,8 @@ class Part:
 
     def corpus_of(self, truth: Truth) -> str:
         """Names of clips may be those of another set's too."""
+        if self.folder and truth.source == self.scores.truths[0].source:
+            return self.folder
         return f"{self.name}/{truth.source.name}"
 
     def _scores_recordings(self, truth: Truth) -> bool:

@@ -17,11 +17,8 @@ from local.summary.bootstrap import CONFIDENCE_LEVEL
 from local.tuning.decoders.candidates import name_of
 from local.tuning.decoders.comparison import ORACLE, Comparison, plain
 from local.tuning.decoders.figures import NAMES
+from local.tuning.decoders.flags import CANDIDATES_FILE, JSON_FILE, PICTURE_FILE, TABLE_FILE
 
-TABLE_FILE: Final = "comparison.tsv"
-JSON_FILE: Final = "comparison.json"
-PICTURE_FILE: Final = "comparison.png"
-CANDIDATES_FILE: Final = "candidates.tsv"
 TITLES: Final = {
     "psds1": "PSDS1",
     "psds2": "PSDS2",

@@ -105,20 +105,12 @@ def tune_decoder(
     candidates = _grid(asked, plan.space, config)
     scores = plan.log_dir / SCORES_FOLDER
     parts = {
-        name: Part(name, teacher_scores(config, checkpoint, name, scores, device))
-        for name in OBJECTIVES
+        name: Part(name, teacher_scores(config, checkpoint, name, scores, device), folder)
+        for name, folder in _folders(config).items()
     }
     folds = _folds(asked, parts["devtest"], candidates)
-    cache = CurveCache(scores, asked.kind, config.net.median_filter)
-    method = Method(asked.kind, config, candidates, asked.threshold_metric, cache)
-    methods = [method]
-    if asked.kind != MEDIAN:
-        as_median = config.model_copy(
-            update={"decoder": config.decoder.model_copy(update={"kind": MEDIAN})}
-        )
-        lengths = candidates_of(MEDIAN, asked.medians, config)
-        cache = CurveCache(scores, MEDIAN)
-        methods.insert(0, Method(MEDIAN, as_median, lengths, asked.threshold_metric, cache))
+    methods = _methods(asked, config, candidates, scores)
+    method = methods[-1]
     folder = plan.log_dir / report_folder_of(asked.kind)
     best = None if asked.swept else _searched(plan, method, parts[plan.objective])
     comparison = Comparison(n_folds=len(folds))
@@ -128,7 +120,7 @@ def tune_decoder(
         for one in methods:
             fits = _fits(parts, one, best if one is method else None, plan.objective, bar)
             comparison.rows += rows_of(
-                *(one, fits["held_out"], parts["devtest"], folds, fits["devtest"], bar)
+                *(one, fits.get("held_out"), parts["devtest"], folds, fits.get("devtest"), bar)
             )
             if one.cache is not None:
                 one.cache.tidy()
@@ -141,6 +133,28 @@ def tune_decoder(
     words = f"--conf_file {quote(str(path))} --test_from_checkpoint {quote(str(checkpoint))}"
     print(f"apply it with: {command_line('train_pretrained.py', words)}")
     return path
+
+
+def _methods(
+    asked: DecoderTuning, config: RecipeConfig, candidates: Mapping[str, Any], folder: Path
+) -> list[Method]:
+    """Median filters, then the decoder if it is another one."""
+    cache = CurveCache(folder, asked.kind, config.net.median_filter)
+    method = Method(asked.kind, config, candidates, asked.threshold_metric, cache)
+    if asked.kind == MEDIAN:
+        return [method]
+    section = config.decoder.model_copy(update={"kind": MEDIAN})
+    as_median = config.model_copy(update={"decoder": section})
+    lengths = candidates_of(MEDIAN, asked.medians, config)
+    cache = CurveCache(folder, MEDIAN, config.net.median_filter)
+    return [Method(MEDIAN, as_median, lengths, asked.threshold_metric, cache), method]
+
+
+def _folders(config: RecipeConfig) -> dict[Objective, str]:
+    """The folder of DESED's clips of each part."""
+    data = config.data
+    folders: dict[Objective, str] = {"held_out": data.synth_val_folder, "devtest": data.test_folder}
+    return {name: str(Path(folder).resolve()) for name, folder in folders.items()}
 
 
 def _how(asked: DecoderTuning) -> str:
@@ -172,11 +186,17 @@ def _fits(
     objective: Objective,
     bar: Progress,
 ) -> dict[Objective, Fit]:
-    """A fit to each part; the search's result to the part that it was of."""
+    """A fit to each part; the search's result to the part that it was of.
+
+    Without a grid there is only that.
+    """
     found = {}
     for name in OBJECTIVES:
         bar.set_description(f"{method.kind}: tuning on {name}")
-        found[name] = best if best and name == objective else fit_decoder(parts[name], method)
+        if best and name == objective:
+            found[name] = best
+        elif method.candidates:
+            found[name] = fit_decoder(parts[name], method)
         bar.update()
     return found
 
@@ -231,6 +251,7 @@ def _write_best(
         alike = {} if before == DEFAULT_THRESHOLD else dict.fromkeys(CLASSES, before)
         others = before if isinstance(before, dict) else alike
         told["predict.threshold"] = {**others, **best.thresholds}
+        told["tuned.threshold_metric"] = asked.threshold_metric
     objective = DecoderObjective(
         parts[plan.objective].scores, class_decoder(asked.kind, best.config)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,12 @@ def test_a_fit_to_scored_clips_is_an_oracle_s_whatever_it_is_called(methods):
     first, *_ = rows_of(method, cheating, devtest, (), cheating, Bar())
     assert first.tuned == ORACLE
     # Clips of the same names in another set are other clips.
-    assert not fit_decoder(made_up_part("held_out", 5), method).is_oracle(devtest)
+    held_out = made_up_part("held_out", 5)
+    assert not fit_decoder(held_out, method).is_oracle(devtest)
+    # But not if both sets have the audio of one folder.
+    one, other = (replace(part, folder="audio/validation") for part in (held_out, devtest))
+    assert fit_decoder(one, method).is_oracle(other)
+    assert not fit_decoder(one, method).is_oracle(replace(devtest, folder="audio/other"))
 
 
 def test_a_class_without_an_event_keeps_its_values_and_is_named(methods, config):

@@ -13,7 +13,7 @@ from desed_task.errors import InputError
 from desed_task.postprocess.calibration import Calibration
 from local import run
 from local.classes_dict import DESED_CLASSES
-from local.config import load_config
+from local.config import check_config, load_config
 from local.tuning.decoders.stage import DecoderTuning, tune_decoder
 from local.tuning.search_space import DEFAULT_FILE, Dimension, Space
 from local.tuning.training_stage import TuningPlan
@@ -101,6 +101,31 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(swept, plan, checkpoint, 
     tested = run.test(config, str(other), run.RunOptions(str(plan.log_dir / "other")))
     metrics = json.loads((tested / "results.json").read_text())["metrics"]
     assert not any("tuned" in name for name in metrics)
+
+
+def test_a_search_without_steps_has_no_cross_fitting(plan, checkpoint, capsys):
+    endless = Space((Dimension("decoder.threshold.Speech", "float", 0.01, 0.9),))
+    plan = replace(plan, space=endless, study_name="tuning_threshold_boxes", n_trials=2)
+    given = {"Dog": 0.3, "car": 0.4}
+    tree = plan.config.dump()
+    tree["predict"]["threshold"] = given
+    plan = replace(plan, config=check_config(tree, ""))
+    asked = DecoderTuning("threshold_boxes", MEDIANS, False, None, None, 0)
+    best = tune_decoder(plan, checkpoint, (), asked, CPU)
+    said = capsys.readouterr().out
+    assert "not cross-fitted: decoder.threshold.Speech: has no step" in said
+    content = json.loads((plan.log_dir / "report_threshold_boxes/comparison.json").read_text())
+    rows = [(row["decoder"], row["tuned"]) for row in content["rows"]]
+    assert rows[-1] == ("threshold_boxes", "held-out")
+    assert [row for row in rows if row[0] == "threshold_boxes"] == rows[-1:]
+    # Thresholds of predict.py that were not tuned are not called so.
+    config = load_config(best)
+    assert config.predict.threshold == given and config.tuned.threshold_metric == ""
+    tested = run.test(config, str(checkpoint), run.RunOptions(str(plan.log_dir / "test")))
+    metrics = json.loads((tested / "results.json").read_text())["metrics"]
+    assert not any("tuned" in name for name in metrics)
+    told = content["rows"][-1]["values"]["psds1"]
+    assert metrics["test/teacher/psds1/sed_scores_eval"] == pytest.approx(told, abs=1e-9)
 
 
 def test_what_is_tuned_on_dev_test_is_called_an_oracle(plan, checkpoint, capsys):
