@@ -11,8 +11,9 @@
 
 Writes for each recording: NAME.tsv (filename, onset, offset, event_label, confidence), NAME.json,
 NAME.txt (labels for Audacity) and NAME.png (timeline); on request NAME.rttm, NAME.scores.tsv and
-NAME.npz (frame scores). events.tsv has the events of all recordings of a folder. Recordings that
-cannot be read are named at the end, and the exit status is 1.
+NAME.npz (frame scores), and NAME.html (a page to look at and listen to). Of a folder, events.tsv
+has all events and index.html all pages. Recordings that cannot be read are named at the end, and
+the exit status is 1.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def predict(args: argparse.Namespace) -> int:
     made_by = {"checkpoint": args.checkpoint, "model": chosen.role, "hop_s": config.predict.hop_s}
     made_by |= described(detector, chosen.rules)
     output = Output(args.output_dir, args.formats, args.skip_existing, made_by, args.overwrite)
+    if args.embed_mb is not None:
+        output = output._replace(embedded_mb=args.embed_mb)
     how = {"threshold": chosen.threshold, "rules": chosen.rules}
     return predict_all(detector, share.found, output, **how, share=share)
 

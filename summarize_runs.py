@@ -4,6 +4,7 @@
     python summarize_runs.py exp/2024_baseline/version_*                    # seeds of one recipe
     python summarize_runs.py exp/dropout/version_* --against exp/2024_baseline/version_*
     python summarize_runs.py exp/2024_baseline/version_* --resamples 0      # without intervals
+    python summarize_runs.py exp/2024_baseline/version_0 --error_report teacher
 
 Train each run with a different seed (train_pretrained.py --set training.seed=...). Intervals need
 the scores in the run folders and the test tables that the runs' configurations name.
@@ -46,6 +47,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="bootstrap resamples; 0: no intervals",
     )
     parser.add_argument("--seed", type=int, default=42, help="seed of the resamples")
+    parser.add_argument(
+        "--error_report",
+        choices=("student", "teacher"),
+        help="write what this network missed, wrongly detected and confused into each run folder",
+    )
     told = "configuration that names the test tables (default: the runs' own)"
     arguments.add_conf_file(parser, told, default=None)
     arguments.add_overwrite(parser)
@@ -63,7 +69,7 @@ def put_together(args: argparse.Namespace) -> int:
     arguments.check_folders([*args.runs, *args.against], "give run folders, LOG_DIR/version_N")
     config = load_config(args.conf_file) if args.conf_file else None
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
-        from local.summary import report, summarize
+        from local.summary import report, stored_errors, summarize
 
     folder = Path(args.output_dir)
     files = [folder / name for name in summarize.FILES]
@@ -79,6 +85,10 @@ def put_together(args: argparse.Namespace) -> int:
         summarize.write_summary(summary, folder)
     print(f"per class: {folder / summarize.TEXT_FILE}")
     print(f"figures: {folder / summarize.METRICS_FILE}, {folder / summarize.CLASSES_FILE}")
+    if args.error_report:
+        runs = [*args.runs, *args.against]
+        for page in stored_errors.report_stored_errors(runs, config, args.error_report):
+            print(f"error report of the {args.error_report}: {page}")
     return 0
 
 

@@ -13,6 +13,8 @@ from setuptools.command.build_py import build_py
 
 HOME = "desed_recipe"
 MOVED = ("local", "confs")
+# Files beside modules: package -> patterns.
+DATA = {"confs": ["*.yaml"], "local.predict.pages": ["assets/*"]}
 
 
 class BuildPy(build_py):
@@ -28,7 +30,8 @@ class BuildPy(build_py):
             for name in (*self.packages, "confs")
         ]
         self.package_dir = {f"{HOME}.{name}": name for name in MOVED}
-        self.package_data = {**self.package_data, f"{HOME}.confs": ["*.yaml"]}
+        moved = {f"{HOME}.{package}": patterns for package, patterns in DATA.items()}
+        self.package_data = {**self.package_data, **moved}
 
     def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
         """(package, module, file) of each module: the scripts too, but not this one."""

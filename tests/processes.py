@@ -30,6 +30,7 @@ SECONDS = {
     "test_readme.py": 31,
     "scripts/test_predict.py": 30,
     "scripts/test_extract_processes.py": 27,
+    "local/predict/pages/test_in_browser.py": 27,
     "desed_task/inference/test_onnx_export.py": 26,
     "local/test_training_loop.py": 25,
     "scripts/test_optuna.py": 25,

@@ -22,7 +22,7 @@ ORDER = (
     ("corpora", "schema", "config_schema", "config", "processes"),
     ("data", "extraction"),
     ("scoring", "doctor", "prep"),
-    ("checkpoints", "predict", "training"),
+    ("checkpoints", "error_report", "predict", "training"),
     ("sed_trainer_pretrained", "summary", "submission"),
     ("run",),
     ("tuning",),

@@ -274,9 +274,9 @@ def test_ci_fails_with_each_of_its_steps(ci, failing, n_steps, told):
 @pytest.mark.parametrize(
     ("environment", "user", "there", "installed"),
     [
-        ({"CI": "true"}, 0, "", "ffmpeg postgresql"),
-        ({"CI": "true"}, 0, "ffmpeg", "postgresql"),
-        ({"CI": "true"}, 0, "ffmpeg|postgresql", None),
+        ({"CI": "true"}, 0, "", "chromium chromium-driver ffmpeg postgresql"),
+        ({"CI": "true"}, 0, "ffmpeg|chromium", "chromium-driver postgresql"),
+        ({"CI": "true"}, 0, "chromium|chromium-driver|ffmpeg|postgresql", None),
         ({"CI": "true"}, 1000, "", None),
         ({"CI": ""}, 0, "", None),
         ({}, 0, "", None),

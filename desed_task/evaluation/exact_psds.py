@@ -92,7 +92,12 @@ def several_exact_psds(
 
 
 def class_changes(
-    scores: Decoded, truth: Detections, specs: Sequence[PsdsSpec], most_false: float = np.inf
+    scores: Decoded,
+    truth: Detections,
+    specs: Sequence[PsdsSpec],
+    most_false: float = np.inf,
+    *,
+    by_clip: bool = False,
 ) -> Iterator[list[Changes]]:
     """Changes of the counts of each class in turn, one for each spec.
 
@@ -102,16 +107,23 @@ def class_changes(
         specs: parameters, as of `PsdsSpec.of_classes`.
         most_false: low thresholds may be left out if they have more false positives than this,
             which saves most of the time.
+        by_clip: leave them out if more clips than that have a false positive instead, which they
+            keep at every threshold below.
     """
     # Without the criterion, detections may be tolerated that meet no event.
     most = most_false if min(spec.dtc for spec in specs) > 0 else np.inf
     every = any(spec.alpha_ct for spec in specs)
-    for found in found_of_classes(scores, truth, most, every_class=every):
+    for found in found_of_classes(scores, truth, most, every_class=every, by_clip=by_clip):
         yield [changes_of(found, spec) for spec in specs]
 
 
 def found_of_classes(
-    scores: Decoded, truth: Detections, most_false: float = np.inf, *, every_class: bool = False
+    scores: Decoded,
+    truth: Detections,
+    most_false: float = np.inf,
+    *,
+    every_class: bool = False,
+    by_clip: bool = False,
 ) -> Iterator[DetectedRuns]:
     """Everything of each class in turn that is detected at any threshold.
 
@@ -120,6 +132,7 @@ def found_of_classes(
         truth: see `exact_psds`.
         most_false: see `class_changes`.
         every_class: whether detections are met by the events of all classes, or of their own.
+        by_clip: see `class_changes`.
     """
     for label in range(len(scores.vocabulary)):
         own = truth.rows(truth.label_index == label)
@@ -127,29 +140,43 @@ def found_of_classes(
         with_events = np.unique(own.clip_index)
         if isinstance(scores, Boxes):
             boxes = scores.rows(scores.label_index == label)
-            yield _found_boxes(boxes, with_events, met, most_false)
+            yield _found_boxes(boxes, with_events, met, most_false, by_clip=by_clip)
             continue
         signals = [np.ascontiguousarray(block.values[..., label]) for _, block in scores.blocks]
         if most_false < np.inf:
-            lowest = _lowest_level(signals, with_events, most_false)
+            lowest = _lowest_level(signals, with_events, most_false, by_clip=by_clip)
             signals = [np.where(rows < lowest, -np.inf, rows) for rows in signals]
         yield _found_of(scores, signals, met, label)
 
 
+def _clips_level(highest: npt.NDArray[Any], most: float) -> float:
+    """The score below which more than `most` clips have a detection; -inf if there is none.
+
+    Args:
+        highest: (clip,) its highest score.
+        most: number of clips.
+    """
+    if len(highest) <= most:
+        return -np.inf
+    return float(np.partition(highest, -int(most) - 1)[-int(most) - 1])
+
+
 def _lowest_level(
-    signals: Sequence[npt.NDArray[Any]], with_events: Ints, most_false: float
+    signals: Sequence[npt.NDArray[Any]], with_events: Ints, most_false: float, *, by_clip: bool
 ) -> float:
     """The lowest score that the threshold may fall below with at most `most_false` detections in
     clips without an event of the class, all of which are false; infinity if there is none.
+
+    With `by_clip`, that below which more such clips than that have a detection.
     """
     absent = np.ones(sum(map(len, signals)), dtype=bool)
     absent[with_events] = False
     parts = np.split(absent, np.cumsum([len(rows) for rows in signals])[:-1])
     highest = np.concatenate([rows.max(axis=1, initial=-np.inf) for rows in signals])[absent]
-    bound = -np.inf
-    if len(highest) > most_false:
-        # Below it, more clips than that have a detection. Few scores are above.
-        bound = np.partition(highest, -int(most_false) - 1)[-int(most_false) - 1]
+    # Few scores are above it.
+    bound = _clips_level(highest, most_false)
+    if by_clip:
+        return bound
     rises = [
         find_rises(np.where(rows[part] < bound, -np.inf, rows[part]))
         for rows, part in zip(signals, parts, strict=True)
@@ -228,11 +255,17 @@ def _met(rises: Rises, runs: Runs, events: Detections, truth: Detections) -> Det
 
 
 def _found_boxes(
-    boxes: Boxes, with_events: Ints, truth: Detections, most_false: float
+    boxes: Boxes, with_events: Ints, truth: Detections, most_false: float, *, by_clip: bool
 ) -> DetectedRuns:
     """What is detected of the class of the boxes; see `class_changes`."""
-    absent = np.sort(boxes.confidence[~np.isin(boxes.clip_index, with_events)])[::-1]
-    if len(absent) > most_false:
+    false = boxes.rows(~np.isin(boxes.clip_index, with_events))
+    absent = np.sort(false.confidence)[::-1]
+    if by_clip:
+        highest = np.full(len(boxes.clip_ids), -np.inf)
+        np.maximum.at(highest, false.clip_index, false.confidence)
+        level = _clips_level(highest[np.unique(false.clip_index)], most_false)
+        boxes = boxes.rows(boxes.confidence >= level)
+    elif len(absent) > most_false:
         boxes = boxes.rows(boxes.confidence > absent[int(most_false)])
     rises = Rises(boxes.clip_index, np.full(len(boxes), -np.inf), boxes.confidence)
     near = boxes.rows(np.isin(boxes.clip_index, truth.clip_index))

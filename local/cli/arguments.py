@@ -173,12 +173,21 @@ def positive_int(text: str) -> int:
 
 def non_negative_seconds(text: str) -> float:
     """A time of 0 s or more."""
+    return _non_negative(text, "seconds")
+
+
+def non_negative_mb(text: str) -> float:
+    """A size of 0 MB or more."""
+    return _non_negative(text, "megabytes")
+
+
+def _non_negative(text: str, unit: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = float("nan")
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of {unit}")
     return number
 
 

@@ -10,6 +10,11 @@ DETECTED = "C1"  # orange
 ANNOTATED = "C2"  # green
 SCORE = "C0"  # blue
 THRESHOLD = "grey"
+# Right, and the causes of errors: other times, another class, nothing there.
+RIGHT = "0.78"
+INEXACT = "#56b4c4"
+CONFUSED = "#8b6bb1"
+NOTHING_THERE = "#c0392b"
 # Compared things, in their order: purple, cyan, red, brown, pink, olive.
 COMPARED = ("C4", "C9", "C3", "C5", "C6", "C8")
 # One of them that stands out, such as the best.

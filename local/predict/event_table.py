@@ -58,7 +58,7 @@ def write_event_table(folder: Path, recordings: Iterable[Recording]) -> list[str
 
 def not_a_table(folder: Path, recording: Recording, table: str) -> str:
     """The message about a recording's table that `events_of` refuses."""
-    path = paths_of(folder, recording.name, ["tsv"])["tsv"]
+    path = paths_of(folder, recording, ["tsv"])["tsv"]
     return (
         f"{escape_name(path)}: is not a table of events of this program, so "
         f"{table} lacks them; remove it and run again"
@@ -72,7 +72,7 @@ def events_of(folder: Path, recording: Recording) -> Rows:
         ValueError: it is another table.
         FileNotFoundError: there is none.
     """
-    path = paths_of(folder, recording.name, ["tsv"])["tsv"]
+    path = paths_of(folder, recording, ["tsv"])["tsv"]
     name = escape_name(recording.listed or recording.path.name)
     rows: Rows = []
     with path.open(encoding="utf-8") as lines:

@@ -11,9 +11,10 @@ from local.cli import arguments
 from local.cli.threads import add_threads
 from local.cli.word_lists import ListOption, parse_in_any_order
 from local.predict.archives.shards import shard_words
+from local.predict.pages import EMBEDDED_MB
 from local.predict.result_names import ENDINGS
 
-TABLE_FORMATS = ("tsv", "parquet")
+TABLE_FORMATS = ("tsv", "parquet", "html")
 # Flags of how events are made of scores.
 OF_EVENTS = (
     *("tuned", "decoder", "threshold", "low_threshold", "merge_gap", "min_duration"),
@@ -49,6 +50,13 @@ def parse_predict_args(
     told = "files to write (default: tsv json txt png)"
     names = tuple(ENDINGS)
     formats = add("--formats", action=ListOption, choices=names, default=list(names[:4]), help=told)
+    add(
+        "--embed_mb",
+        type=arguments.non_negative_mb,
+        metavar="MB",
+        help="html: size up to which the sound of a recording is a part of its page; larger ones "
+        f"are linked (default: {EMBEDDED_MB:g})",
+    )
     told = "the configuration's pretrained.beats_checkpoint (default: the checkpoint's, if found)"
     arguments.add_weights(parser, told, default=None)
     arguments.add_gpus(parser)
@@ -136,7 +144,7 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
         const=TABLE_FORMATS[0],
         choices=TABLE_FORMATS,
         help="only join the events of all shards in one table, events.tsv (default) or "
-        "events.parquet, and name recordings without results",
+        "events.parquet, or their pages in index.html, and name recordings without results",
     )
     add(
         "--list",
@@ -158,6 +166,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
                 "--export": "--export exports a network; leave out --shard",
             }[only[0]]
         )
+    if args.embed_mb is not None and not only and "html" not in args.formats:
+        parser.error("--embed_mb is about the sound of pages; add html to --formats")
     if not (args.recordings or args.export or args.merge):
         parser.error(
             "give the recordings to list" if args.list else "give recordings, or --export onnx"

@@ -1,4 +1,4 @@
-"""Write a recording's events (tables, JSON, labels), scores and timeline."""
+"""Write a recording's events (tables, JSON, labels), scores, timeline and page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from desed_task.inference.detector import DetectionResult
 from desed_task.postprocess.calibration import MEAN_SCORE
 from desed_task.postprocess.event_rules import NO_RULES, EventRules
 from local.predict.event_table import EVENT_COLUMNS
+from local.predict.pages.recording_page import RecordingPage
 from local.predict.result_names import ENDINGS
 from local.predict.timeline import MelImage, plot_timeline
 from local.scoring import figures
@@ -29,6 +30,7 @@ class Prediction(NamedTuple):
     mel: MelImage | None
     made_by: Mapping[str, Any]  # checkpoint, network, hop, rules: for the JSON
     rules: EventRules = NO_RULES
+    page: RecordingPage | None = None
 
 
 def write_events(path: Path, prediction: Prediction) -> None:
@@ -142,6 +144,12 @@ def write_timeline(path: Path, prediction: Prediction) -> None:
     figures.save_figure(figure, path)
 
 
+def write_html(path: Path, prediction: Prediction) -> None:
+    """Write the page of `local.predict.pages`."""
+    assert prediction.page is not None
+    prediction.page.write(path, prediction.found, prediction.limits, prediction.made_by)
+
+
 class Format(NamedTuple):
     """A file's ending and the function that writes it."""
 
@@ -157,6 +165,7 @@ _WRITERS = {
     "rttm": write_rttm,
     "scores": write_score_table,
     "npz": write_score_arrays,
+    "html": write_html,
 }
 FORMATS = {name: Format(ending, _WRITERS[name]) for name, ending in ENDINGS.items()}
 DEFAULT_FORMATS = ("tsv", "json", "txt", "png")

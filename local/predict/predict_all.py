@@ -29,9 +29,12 @@ from local.predict.decoding.settings import settings_in_words
 from local.predict.event_table import write_event_table
 from local.predict.mel_image import MelImage
 from local.predict.outputs import FORMATS, Prediction
+from local.predict.pages import EMBEDDED_MB
+from local.predict.pages.index import write_index
+from local.predict.pages.recording_page import RecordingPage
 from local.predict.prediction_summary import PredictionSummary
 from local.predict.recordings import NOT_READ, FoundRecordings, Recording
-from local.predict.result_names import TABLE_FILE, paths_of, refuse_shared_files
+from local.predict.result_names import TABLE_FILE, files_of_all, paths_of, refuse_shared_files
 from local.predict.sharing import Share
 from local.processes.group import group_here
 from local.processes.shared_progress import shared_progress
@@ -105,6 +108,7 @@ class Output(NamedTuple):
         skip_existing: whether to skip recordings whose files all exist and are not older.
         made_by: settings of the detection, for the JSON.
         overwrite: whether to replace files that this program did not write.
+        embedded_mb: size up to which the sound of a recording is a part of its page.
     """
 
     folder: Path
@@ -112,6 +116,7 @@ class Output(NamedTuple):
     skip_existing: bool
     made_by: Mapping[str, Any]
     overwrite: bool = False
+    embedded_mb: float = EMBEDDED_MB
 
 
 def predict_all(
@@ -145,16 +150,17 @@ def predict_all(
         share.state.begin(settings)
         if mixed := share.state.mixed(resumes=output.skip_existing):
             warnings.warn(mixed, UserWarning, stacklevel=2)
-    table = found.several and "tsv" in output.formats and bool(share.whole)
+    of_all = files_of_all(output.formats) if found.several and share.whole else []
     chosen = {"threshold": threshold, "rules": rules}
     summary = detect_recordings(
-        detector, found.recordings, output, **chosen, table=table, share=share
+        detector, found.recordings, output, **chosen, of_all=of_all, share=share
     )
     if share.state is not None:
         share.state.finish(summary.failed)
     print(f"{summary.table()}\nresults: {escape_name(output.folder)}")
-    if table and summary.n_done + summary.n_skipped:
-        print(f"events of all recordings: {escape_name(output.folder / TABLE_FILE)}")
+    for name in of_all if summary.n_done + summary.n_skipped else ():
+        what = "events of all recordings" if name == TABLE_FILE else "pages of all recordings"
+        print(f"{what}: {escape_name(output.folder / name)}")
     faults = [*found.faults, *summary.faults]
     if faults:
         # All of them, as nothing else tells which recordings have no results.
@@ -171,7 +177,7 @@ def detect_recordings(
     threshold: Threshold,
     rules: EventRules = NO_RULES,
     progress: bool = True,
-    table: bool = False,
+    of_all: Sequence[str] = (),
     share: Share | None = None,
 ) -> PredictionSummary:
     """Detect and write the events of recordings, continuing after unreadable ones.
@@ -185,7 +191,7 @@ def detect_recordings(
         threshold: see `SoundEventDetector.detect`.
         rules: see `SoundEventDetector.detect`.
         progress: whether to show a bar, in seconds of audio.
-        table: whether to write the table of the events of all recordings, from their TSV files.
+        of_all: files to write of all recordings, from those of single ones: `files_of_all`.
         share: see `predict_all`.
 
     Raises:
@@ -200,18 +206,19 @@ def detect_recordings(
     # Rules that cannot be meant are refused before anything is written.
     ruled = detector.class_rules(threshold, rules)
     limits = dict(zip(ruled.labels, ruled.thresholds, strict=True))
-    refuse_shared_files(lambda: recordings, output.folder, output.formats, table=table)
-    written = [output.folder / TABLE_FILE] if table else []
+    refuse_shared_files(lambda: recordings, output.folder, output.formats, of_all=of_all)
+    written = [output.folder / name for name in of_all]
     for recording in todo:
-        written += paths_of(output.folder, recording.name, output.formats).values()
+        written += paths_of(output.folder, recording, output.formats).values()
     # Before hours of work, not after them.
     with own_outputs(output.folder, written, overwrite=output.overwrite, writer=share.writer):
         wait_for_all()  # No process writes before all have looked.
         output.folder.mkdir(parents=True, exist_ok=True)
         summary = _detect_all(detector, todo, output, (limits, rules), summary, progress)
-        if table and summary.n_done + summary.n_skipped:
+        for name in of_all if summary.n_done + summary.n_skipped else ():
             listed = (one for one in share.whole if one.name not in summary.failed)
-            summary.faults += write_event_table(output.folder, listed)
+            write = write_event_table if name == TABLE_FILE else write_index
+            summary.faults += write(output.folder, listed)
     return summary
 
 
@@ -320,7 +327,7 @@ def _is_done(recording: Recording, output: Output) -> bool:
         written_s = recording.path.stat().st_mtime
     except OSError:
         return False  # It was listed, and is gone: whoever reads it says so.
-    files = paths_of(output.folder, recording.name, output.formats).values()
+    files = paths_of(output.folder, recording, output.formats).values()
     return all(file.is_file() and file.stat().st_mtime >= written_s for file in files)
 
 
@@ -335,14 +342,18 @@ def _detect_recording(
     blocks = stream_file(recording.path, detector.spec.sample_rate)
     mel = MelImage(detector.spec.front_end) if "png" in output.formats else None
     limits, rules = chosen
+    page = None
+    if "html" in output.formats:
+        page = RecordingPage(recording.path, detector, rules, embedded_mb=output.embedded_mb)
+        blocks = page.watch(blocks)
     found = detector.detect_blocks(
         blocks if mel is None else mel.watch(blocks),
         threshold=limits,
         rules=rules,
         progress=progress,
     )
-    prediction = Prediction(recording.path, found, limits, mel, output.made_by, rules)
-    for format_, path in paths_of(output.folder, recording.name, output.formats).items():
+    prediction = Prediction(recording.path, found, limits, mel, output.made_by, rules, page)
+    for format_, path in paths_of(output.folder, recording, output.formats).items():
         try:
             FORMATS[format_].write(path, prediction)
         except OSError as error:

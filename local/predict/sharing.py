@@ -23,7 +23,7 @@ from local.predict.archives.stored_listing import (
     recording_of,
 )
 from local.predict.recordings import NOT_READ, FoundRecordings, Recording, find_recordings
-from local.predict.result_names import refuse_shared_files
+from local.predict.result_names import files_of_all, refuse_shared_files
 from local.processes.world import world_here
 
 
@@ -124,12 +124,12 @@ def _of_all(args: argparse.Namespace, n_processes: int) -> tuple[list[_Sent], Sh
         share = Share(_found_by(listing, shard, rows, args), state=StateFile(listing, shard))
     if (shard is None or shard.number == 1) and (clash := clash_text(listing, args.output_dir)):
         warnings.warn(clash, UserWarning, stacklevel=2)
-    table = "tsv" in args.formats and (shard is not None or listing.several)
+    of_all = files_of_all(args.formats) if shard is not None or listing.several else []
     refuse_shared_files(
         lambda: (recording_of(row, inputs) for row in listing.rows()),
         args.output_dir,
         args.formats,
-        table=table,
+        of_all=of_all,
     )
     sent = [_Sent([], listing.key, listing.several, len(rows)) for _ in range(n_processes)]
     for row, part in zip(rows, split([row.length.ms for row in rows], n_processes), strict=True):

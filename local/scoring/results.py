@@ -28,6 +28,8 @@ ORACLE_NOTE = (
 )
 # Network of the picture of a clip, and the picture's name without its ending.
 TIMELINE_ROLE, TIMELINE = "student", "timeline"
+# Folder of the error report of that network, and its page (`local.error_report`).
+ERROR_REPORT, INDEX_FILE = "error_report", "index.html"
 
 
 def write_results(
@@ -111,6 +113,14 @@ def print_results(folder: Path) -> None:
     picture = folder / "metrics_test" / TIMELINE_ROLE / f"{TIMELINE}.png"
     if picture.is_file():
         print(f"scores, detected and annotated events of a clip: {picture}")
+    report = error_report_folder(folder, TIMELINE_ROLE) / INDEX_FILE
+    if report.is_file():
+        print(f"what was missed, false and confused, and the worst clips: {report}")
+
+
+def error_report_folder(run_folder: Path, role: str) -> Path:
+    """Folder of a network's error report in a run folder."""
+    return run_folder / (ERROR_REPORT if role == TIMELINE_ROLE else f"{ERROR_REPORT}_{role}")
 
 
 def format_results(content: Mapping[str, Any]) -> str:

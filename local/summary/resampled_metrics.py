@@ -90,10 +90,10 @@ def _unit_counts(
     Raises:
         InputError: if they differ or cannot be computed.
     """
-    truth = _truth(corpus, runs, config)
+    truth = tested_truth(corpus, runs, config)
     recounts = {}
     for run in runs:
-        _check_truth(corpus, truth, run)
+        check_tested_truth(corpus, truth, run)
         n_thresholds = _n_thresholds(run)
         groups = _groups(truth, run, config, notes) if corpus is DEVTEST else None
         for role in ROLES:
@@ -131,7 +131,6 @@ def _groups(
 
 def _of_test(recount: UnitCounts, run: FinishedRun, role: str) -> UnitCounts:
     """Without our own metrics that the run's test did not compute."""
-
     counted = [
         one
         for one in recount.counted
@@ -145,7 +144,7 @@ def _is_told(full: str, run: FinishedRun) -> bool:
     return not is_own(full) or (full in run.metrics and full not in run.lacking)
 
 
-def _truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
+def tested_truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
     """Load the ground truth by the first configuration whose tables exist.
 
     That all runs were tested on it is checked with their results.
@@ -174,7 +173,7 @@ def _n_thresholds(run: FinishedRun) -> int:
     return N_THRESHOLDS if run.config is None else run.config.training.n_test_thresholds
 
 
-def _check_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
+def check_tested_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
     """Refuse tables that are not those of the run's test, if it says which they were."""
     stored = (run.content.get(SCORED_ON) or {}).get(corpus.name)
     if stored is None or corpus not in run.clip_ids:

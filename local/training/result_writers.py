@@ -29,6 +29,7 @@ from local import corpora
 from local.data.datamodule import SedDataModule
 from local.data.digests import digest_truth
 from local.data.truth import Truth
+from local.error_report.write import report_test
 from local.scoring import figures, results, verification
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
@@ -47,7 +48,8 @@ ROLLS_PER_CORPUS = 4
 
 
 class ResultWriter(Callback):
-    """Writes results.json, tables, scores and figures (PNG and TensorBoard) after a test.
+    """Writes results.json, tables, scores, figures (PNG and TensorBoard) and the error report of a
+    test.
 
     Args:
         verify: whether the metrics are then compared with those of the package sed_scores_eval.
@@ -86,6 +88,10 @@ class ResultWriter(Callback):
                     figures.save_figure(figure, place / f"{name}.png")
                     if writer is not None:
                         _show_png(writer, f"test/{role}/{name}", place / f"{name}.png", trainer)
+            for name, path in _error_report(folder, stored, pl_module, data).items():
+                if writer is not None:
+                    tag = f"test/{results.TIMELINE_ROLE}/{results.ERROR_REPORT}/{name}"
+                    _show_png(writer, tag, path, trainer)
             for file in written:
                 file.result()
         results.write_results(
@@ -186,6 +192,23 @@ def _timeline(
         yield results.TIMELINE, plot_clip_timeline(*stored, corpus, accumulator.config)
     except InputError as error:
         warnings.warn(f"no timeline of a clip is drawn: {error}", UserWarning, stacklevel=2)
+
+
+def _error_report(
+    folder: Path,
+    stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
+    pl_module: pl.LightningModule,
+    data: SedDataModule,
+) -> dict[str, Path]:
+    """Write the error report of the test; its pictures by name, none if it cannot be written."""
+    return report_test(
+        folder,
+        stored[results.TIMELINE_ROLE, corpora.DEVTEST.source][1],
+        data.truths("test")[0],
+        data.loaded[corpora.DEVTEST.name].files,
+        pl_module.config,
+        checkpoint=pl_module.tested_checkpoint.name,
+    )
 
 
 def _clips_to_draw(truth: Truth) -> list[str]:

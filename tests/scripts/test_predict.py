@@ -197,6 +197,8 @@ def test_thresholds_of_the_command_line_and_the_configuration(small, main, tmp_p
         (("--set", "predict.hop_s=-1"), "predict.hop_s: Input should be greater than 0"),
         (("--batch_size", "0"), "0 is not above 0"),
         (("--formats", "mp4"), "invalid choice: 'mp4'"),
+        (("--embed_mb", "5"), "--embed_mb is about the sound of pages; add html to --formats"),
+        (("--formats", "html", "--embed_mb", "-1"), "-1 is not a number of megabytes"),
         (("--gpus", "99"), "--gpus 99: there is no such GPU"),
     ],
 )

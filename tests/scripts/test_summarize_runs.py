@@ -75,6 +75,21 @@ def test_two_seeds_against_another_system(workplace):
         assert picture.shape[1] == 1210 and picture.shape[0] > 500 and picture.std() > 0.05
 
 
+def test_error_reports_of_tested_runs(workplace, tmp_path):
+    """In the folder of each run, after the summary; they do not count as files of the summary."""
+    runs = ("exp/new/version_0", "--against", "exp/old/version_0")
+    arguments = (*runs, "--resamples", 0, "--output_dir", tmp_path, "--error_report", "teacher")
+    done = run_main("summarize_runs.py", *arguments, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    pages = [f"exp/{name}/version_0/error_report_teacher/index.html" for name in ("new", "old")]
+    told = [f"error report of the teacher: {page}" for page in pages]
+    assert done.stdout.splitlines()[-2:] == told
+    assert all((workplace / page).is_file() for page in pages)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert not (workplace / "exp/new/version_0/error_report").exists()
+    assert done.stderr.count("10 clips have no page in the error report") == 2
+
+
 def test_one_seed_gives_one_summary(workplace, run_script, tmp_path, monkeypatch):
     """Through the command, and in a process that has drawn other numbers before."""
     run = "exp/old/version_0"

@@ -22,8 +22,10 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from desed_task.atomic_files import sha256_of
+from desed_task.dataio.annotations import read_strong_table
 from local import run
 from local.checkpoints.revision import REVISION
+from local.classes_dict import VOCABULARY
 from local.cli.exit_status import StoppedError
 from local.config import load_config
 from local.training import trainer
@@ -73,8 +75,11 @@ def test_a_run_ends_in_every_metric_of_both_networks(trained):
     assert "epoch 2/2: " in done.stdout and ", val/obj_metric " in done.stdout
     assert "psds1/sed_scores_eval" in done.stdout
     assert f"tensorboard --logdir {folder.parent}" in done.stdout
-    picture = Path(done.stdout.splitlines()[-1].rpartition("annotated events of a clip: ")[2])
+    *_, drawn, report = done.stdout.splitlines()
+    picture = Path(drawn.rpartition("annotated events of a clip: ")[2])
     assert picture == folder / "metrics_test" / "student" / "timeline.png" and picture.is_file()
+    page = Path(report.rpartition("and the worst clips: ")[2])
+    assert page == folder / "error_report" / "index.html" and page.is_file()
     assert not (folder / "metrics_test" / "teacher" / "timeline.png").exists()
     assert "no GPU found" in done.stdout or torch.cuda.is_available()
     assert "Traceback" not in done.stderr
@@ -125,6 +130,32 @@ def test_results_say_what_was_scored_and_how(trained):
     lengths = content["scoring"]["decoder"]["frames"]
     assert tuple(lengths.values()) == tuple(settings.net.median_filter)
     assert content["scoring"]["classes"] == list(lengths)
+
+
+def test_the_error_report_is_that_of_the_test(trained):
+    """Its numbers are those of the metrics, and its pictures are shown in TensorBoard."""
+    folder, done, two = trained
+    report = folder / "error_report"
+    content = json.loads((report / "errors.json").read_text())
+    rows = read_strong_table(Path(load_config(folder / "config.yaml").data.test_tsv), VOCABULARY)
+    assert content["all_classes"]["events"] == len(rows.merged()) > 0
+    assert (content["network"], content["clips"], content["clips_left_out"]) == ("student", 5, 1)
+    text = (folder / "metrics_test" / "student" / "intersection_f1.txt").read_text()
+    for line in text.splitlines()[4:]:
+        label, _, hits, false, missed = line.split()
+        counts = content["classes"][label]
+        assert counts["hits"] == int(hits)
+        assert sum(counts["false_alarms"].values()) == int(false)
+        assert sum(counts["misses"].values()) == int(missed)
+    pages = [one["page"] for one in content["worst_clips"]]
+    assert pages and all((report / page).is_file() for page in pages)
+    assert len(list((report / "clips").iterdir())) == len(pages)
+    assert "error report" not in done.stderr
+    for name in ("errors.json", "events.tsv", "index.html", "worst_clips.png"):
+        assert (report / name).read_bytes() == (two / "error_report" / name).read_bytes()
+    shown = EventAccumulator(str(folder)).Reload().Tags()["images"]
+    names = ("classes", "confusions", "boundaries", "worst_clips")
+    assert {f"test/student/error_report/{name}" for name in names} <= set(shown)
 
 
 def test_what_lies_in_the_run_folder(trained):

@@ -84,14 +84,7 @@ def unions_by_clip(
 
     hours = float(duration_s.sum()) / SECONDS_PER_HOUR
     limit = MARGIN * max(spec.max_efpr for spec in specs) * hours
-    found = []
-    for member in members:
-        scores = member()
-        for factor in (1.5, 1.7, 2.0, 4.0, np.inf):
-            partial = _partial(scores, truth, duration_s, specs, factor * limit)
-            if all((one.detected.sum(axis=1) > limit).all() for one in partial):
-                break
-        found.append(partial)
+    found = [_partial(member(), truth, duration_s, specs, limit) for member in members]
 
     def whole_of(spec: int) -> Callable[[int], WeightedPsds]:
         return lambda member: whole(member)[spec]
@@ -107,30 +100,35 @@ def _partial(
     truth: Detections,
     duration_s: Floats,
     specs: Sequence[PsdsSpec],
-    most_false: float,
+    most_clips: float,
 ) -> list[PartialPsds]:
-    """The PSDS of one decoder, without low thresholds of more false positives than that."""
+    """The PSDS of one decoder, without low thresholds at which more clips than that have a false
+    positive; the other arguments are those of `unions_by_clip`.
+    """
     n_clips, n_classes = len(duration_s), len(scores.vocabulary)
     specs = [spec.of_classes(n_classes) for spec in specs]
     there = duration_s > 0
     classes: list[list[CountDeltas]] = [[] for _ in specs]
     detected = np.zeros((n_classes, n_clips))
-    for label, changes in enumerate(class_changes(scores, truth, specs, most_false)):
-        detected[label] = _clips_detected(changes[0], truth, label, there)
+    complete = np.zeros(n_classes, dtype=bool)
+    found = class_changes(scores, truth, specs, most_clips, by_clip=True)
+    for label, changes in enumerate(found):
+        false = _clips_detected(changes[0], truth, label, n_clips)
+        complete[label] = false.sum() <= most_clips
+        detected[label] = np.where(there, false, 0.0)
         for of_spec, spec, one in zip(classes, specs, changes, strict=True):
             n_kinds = 2 + (n_classes if spec.alpha_ct else 0)
             of_spec.append(count_changes(one, n_kinds, n_clips, there))
     sums = truth_sums(truth, (n_clips, n_classes))
-    complete = bool(np.isinf(most_false))
     return [
         PartialPsds(WeightedPsds(of_spec, *sums, duration_s, spec), detected, complete)
         for of_spec, spec in zip(classes, specs, strict=True)
     ]
 
 
-def _clips_detected(changes: Changes, truth: Detections, label: int, there: np.ndarray) -> Floats:
+def _clips_detected(changes: Changes, truth: Detections, label: int, n_clips: int) -> Floats:
     """(clip,) 1 for those with a detection but no event of the class."""
-    found = np.zeros(len(there))
+    found = np.zeros(n_clips)
     found[changes.clip[changes.kind == FALSE]] = 1.0
     found[truth.clip_index[truth.label_index == label]] = 0.0
-    return np.where(there, found, 0.0)
+    return found

@@ -40,12 +40,16 @@ def non_oracle_roc(points: Roc) -> Roc:
         points: rates by falling threshold.
     """
     # Sums of cross-triggers that are equal differ by rounding, which must not order them.
-    efpr = np.round(points.efpr, _DECIMALS)
-    order = np.argsort(efpr, kind="stable")
-    efpr = np.concatenate([[0.0], efpr[order]])
-    tpr = np.concatenate([[0.0], points.tpr[order]])
-    last = np.append(efpr[1:] != efpr[:-1], True)
-    return Roc(efpr[last], tpr[last])
+    rounded = np.round(points.efpr, _DECIMALS)
+    order = np.argsort(rounded, kind="stable")
+    new = np.append(True, np.diff(rounded[order]) != 0)[: len(order)]
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(order))[: len(first)] - 1
+    efpr = np.maximum.reduceat(points.efpr[order], first) if len(first) else np.zeros(0)
+    tpr = points.tpr[order][last]
+    if not len(efpr) or efpr[0] > 0:
+        efpr, tpr = np.append(0.0, efpr), np.append(0.0, tpr)
+    return Roc(efpr, tpr)
 
 
 def post_processing_independent_psds(members: Sequence[Psds], spec: PsdsSpec) -> Psds:

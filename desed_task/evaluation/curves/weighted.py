@@ -12,8 +12,8 @@ from desed_task.evaluation.curves.independent_psds import non_oracle_roc, union_
 from desed_task.evaluation.curves.precision_recall import Points, average_precision, best_f1
 from desed_task.evaluation.curves.roc_areas import mcclish, staircase_area, trapezoid_area
 from desed_task.evaluation.curves.timing import TimeErrors, per_hour, weighted_median
-from desed_task.evaluation.psds import staircase
-from desed_task.evaluation.scores import Floats
+from desed_task.evaluation.psds import SECONDS_PER_HOUR, staircase
+from desed_task.evaluation.scores import Floats, Ints
 from desed_task.evaluation.weighted_metrics import (
     CountDeltas,
     WeightedMetric,
@@ -45,20 +45,19 @@ class PartialPsds:
         psds: without the counts at thresholds with many false positives.
         detected: (class, clip) clips without an event of the class that have a detection at every
             threshold left out: as many false positives at least.
-        complete: whether nothing is left out.
+        complete: (class,) whether nothing is left out.
     """
 
     psds: WeightedPsds
     detected: Floats
-    complete: bool
+    complete: npt.NDArray[np.bool_]
 
     def allows(self, weights: Floats) -> bool:
         """Whether the thresholds left out are beyond the curve of every class."""
-        if self.complete:
-            return True
-        most = self.psds.spec.max_efpr * float(weights @ self.psds.duration_s) / 3600.0
+        hours = float(weights @ self.psds.duration_s) / SECONDS_PER_HOUR
+        enough = self.detected @ weights > self.psds.spec.max_efpr * hours
         present = (weights @ self.psds.references) > 0
-        return bool((self.detected @ weights > most)[present].all())
+        return bool((enough | self.complete)[present].all())
 
 
 @dataclass(frozen=True)
@@ -194,3 +193,20 @@ class OfUnits:
     def values(self, weights: Floats) -> tuple[float, ...]:
         """The metric if the others are left out."""
         return self.metric.values(np.where(self.chosen, weights, 0.0))
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """A metric whose units are in another order.
+
+    Attributes:
+        metric: the metric.
+        order: (unit,) index of each of its units in the weights.
+    """
+
+    metric: WeightedMetric
+    order: Ints
+
+    def values(self, weights: Floats) -> tuple[float, ...]:
+        """The metric if unit i of the other order occurs `weights[i]` times."""
+        return self.metric.values(weights[self.order])

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from desed_task.file_names import escape_name
 from local.cli.arguments import check_folders
 from local.cli.own_files import own_outputs
 from local.predict.archives.changes import added_since, added_text
-from local.predict.archives.merging import merge_events
+from local.predict.archives.merging import EVENTS, PAGES, MergeReport, merge_results
 from local.predict.archives.other_archives import clash_text
 from local.predict.archives.parquet_table import check_pyarrow, parquet_table
 from local.predict.archives.stored_listing import (
@@ -27,16 +27,19 @@ from local.predict.archives.stored_listing import (
 )
 from local.predict.event_table import TableWriter, tsv_table
 from local.predict.flags import OF_EVENTS, name_unused
+from local.predict.pages.index import index_page
 from local.predict.recordings import TABLE_NAME
+from local.predict.result_names import INDEX_FILE, TABLE_FILE
 from local.processes.world import world_here
 
 # Flags of a command that computes, which a job script may give all the same.
 _OF_COMPUTING = (
     *("checkpoint", "conf_file", "pretrained_model", *OF_EVENTS),
-    *("gpus", "devices", "num_nodes", "batch_size", "skip_existing"),
+    *("gpus", "devices", "num_nodes", "batch_size", "skip_existing", "embed_mb"),
 )
 NO_RESULTS = "Recordings without results:"
 _WRITERS: dict[str, TableWriter] = {"tsv": tsv_table, "parquet": parquet_table}
+_NAMES = {"tsv": TABLE_FILE, "parquet": f"{TABLE_NAME}.parquet", "html": INDEX_FILE}
 
 
 def list_archive(args: argparse.Namespace) -> int:
@@ -77,7 +80,7 @@ def merge_archive(args: argparse.Namespace) -> int:
         check_pyarrow()
     name_unused(args, "--merge computes nothing", _OF_COMPUTING)
     check_folders([args.output_dir], "check --output_dir")
-    path = args.output_dir / f"{TABLE_NAME}.{args.merge}"
+    path = args.output_dir / _NAMES[args.merge]
     with _listing(args.output_dir, args.recordings) as listing:
         inputs = args.recordings or listing.inputs
         _refuse_result(listing, path)
@@ -87,17 +90,31 @@ def merge_archive(args: argparse.Namespace) -> int:
             warnings.warn(clash, UserWarning, stacklevel=2)
         with (
             own_outputs(args.output_dir, [path], overwrite=args.overwrite),
-            _WRITERS[args.merge](path) as add,
+            _joined(args.merge, path) as join,
         ):
-            report = merge_events(listing, args.output_dir, inputs, path.name, add)
+            report = join(listing, args.output_dir, inputs)
             if not report.n_merged:
                 raise InputError.collect(report.faults, NO_RESULTS)
     number = count_of(report.n_merged, "recording")
-    print(f"events of {number}: {escape_name(path)}")
+    what = "pages" if args.merge == "html" else "events"
+    print(f"{what} of {number}: {escape_name(path)}")
     if report.faults:
         error = InputError.collect(report.faults, NO_RESULTS, most_shown=len(report.faults))
         print(f"error: {error}", file=sys.stderr)
     return 1 if report.faults else 0
+
+
+@contextmanager
+def _joined(
+    kind: str, path: Path
+) -> Iterator[Callable[[ArchiveListing, Path, Sequence[Path]], MergeReport]]:
+    """What joins results into a table or an index, which appears when the block ends."""
+    if kind == "html":
+        with index_page(path) as page:
+            yield lambda *where: merge_results(*where, path.name, PAGES, page)
+        return
+    with _WRITERS[kind](path) as table:
+        yield lambda *where: merge_results(*where, path.name, EVENTS, table)
 
 
 @contextmanager

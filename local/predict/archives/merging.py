@@ -1,4 +1,4 @@
-"""Join the events of all recordings of an archive in one table, and say which have none yet."""
+"""Join the events, or pages, of all recordings of an archive, and say which have none yet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from desed_task.errors import agree, count_of
 from desed_task.file_names import escape_name
@@ -15,9 +16,12 @@ from desed_task.parallel import track
 from local.predict.archives.shard_states import ShardState, mixture_text, states_of
 from local.predict.archives.shards import split
 from local.predict.archives.stored_listing import ArchiveListing, ArchiveRow, recording_of
-from local.predict.event_table import Rows, events_of, not_a_table
+from local.predict.event_table import events_of, not_a_table
+from local.predict.pages.index import index_row, not_a_page
+from local.predict.recordings import Recording
 
 _EXAMPLES = 3
+T = TypeVar("T")
 # There is no such file, and with some names there cannot be one.
 _NO_FILE = frozenset(
     (
@@ -49,7 +53,7 @@ class MergeReport:
     """What a merge has come to.
 
     Attributes:
-        n_merged: recordings whose events are in the table.
+        n_merged: recordings that are joined.
         faults: recordings that are not, by shard or one by one, and inputs that were not read.
     """
 
@@ -57,21 +61,40 @@ class MergeReport:
     faults: list[str] = field(default_factory=list)
 
 
-def merge_events(
+@dataclass(frozen=True)
+class Joinable(Generic[T]):
+    """What is joined of each recording.
+
+    Attributes:
+        read: reads it from the folder of results; a ValueError says that a file is not ours.
+        not_ours: the message about such a file, for the name of what is joined.
+    """
+
+    read: Callable[[Path, Recording], T]
+    not_ours: Callable[[Path, Recording, str], str]
+
+
+EVENTS = Joinable(events_of, not_a_table)
+PAGES = Joinable(index_row, not_a_page)
+
+
+def merge_results(
     listing: ArchiveListing,
     output_dir: Path,
     inputs: Sequence[Path],
-    table: str,
-    add: Callable[[Rows], None],
+    name: str,
+    source: Joinable[T],
+    add: Callable[[T], None],
 ) -> MergeReport:
-    """Hand on the events of all recordings, one by one in the order of the listing.
+    """Hand on the events, or the pages, of all recordings, one by one in the order of the listing.
 
     Args:
         listing: the archive.
         output_dir: folder of the results.
         inputs: those of the listing.
-        table: name of the table, for messages.
-        add: takes the rows of a recording.
+        name: of what they are joined to, for messages.
+        source: what is joined.
+        add: takes that of one recording.
     """
     states = states_of(listing)
     if mixed := mixture_text(states):
@@ -83,9 +106,9 @@ def merge_events(
     for row, shard in rows:
         recording = recording_of(row, inputs)
         try:
-            events = events_of(output_dir, recording)
+            found = source.read(output_dir, recording)
         except ValueError:
-            report.faults.append(not_a_table(output_dir, recording, table))
+            report.faults.append(source.not_ours(output_dir, recording, name))
         except OSError as error:
             if error.errno not in _NO_FILE:
                 raise
@@ -94,7 +117,7 @@ def merge_events(
             else:
                 missing[shard].add(row)
         else:
-            add(events)
+            add(found)
             report.n_merged += 1
     report.faults += _missing_lines(missing, states)
     return report

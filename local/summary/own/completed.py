@@ -57,13 +57,11 @@ def completed(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[str]
         notes += _missing_note(
             run, [name for name in lacking if not ("_energy_" in name or is_tuned(name))]
         )
+        absent = {name: none for name, none in classes.items() if name not in run.per_class}
         content = {
             **run.content,
             "metrics": {name: run.metrics.get(name) for name in names},
-            "per_class": {
-                **run.per_class,
-                **{n: classes[n] for n in classes.keys() - run.per_class.keys()},
-            },
+            "per_class": {**run.per_class, **absent},
         }
         found.append(replace(run, content=content, lacking=frozenset(lacking)))
     return found, notes

@@ -13,6 +13,7 @@ from desed_task.evaluation.curves.collars import Collars
 from desed_task.evaluation.curves.weighted import (
     AREAS,
     OfUnits,
+    Reordered,
     WeightedAreas,
     WeightedRate,
     WeightedTimeErrors,
@@ -51,18 +52,35 @@ def event_counts(found: EventInput, duration_s: Floats, raw: Scores | None) -> l
     of_events_s = np.where(there, duration_s, 0.0)
     counted: list[Named] = []
     if raw is not None:
-        chosen = raw.select(clip_ids).select(labels=found.labels)
-        # Clips that are longer come last, in each.
-        assert chosen.clip_ids == clip_ids
-        members = [lambda: found.scores, *(partial(filtered, chosen, n) for n in PI_LENGTHS)]
-        unions = unions_by_clip(members, truth, duration_s=of_events_s, specs=list(SPECS.values()))
-        counted += [((f"pi{k}/{OWN}",), one) for k, one in zip(SPECS, unions, strict=True)]
+        counted += _union_counts(found, of_events_s, raw)
     by_kind = precision_by_clip(
         found.scores, truth, duration_s=of_events_s, collars=Collars(**COLLAR), **INTERSECTION
     )
     for kind, metric in zip(("intersection", "collar"), by_kind, strict=True):
         counted.append(((f"{kind}_map/{OWN}", f"{kind}_f1_macro_oracle/{OWN}"), metric))
     return counted + _time_counts(found, duration_s)
+
+
+def _union_counts(found: EventInput, duration_s: Floats, raw: Scores) -> list[Named]:
+    """The piPSDS; arguments as of `event_counts`, with 0 s for clips without events."""
+    clip_ids = found.scores.clip_ids
+    chosen = raw.select(clip_ids).select(labels=found.labels)
+    # Scores of longer clips come last, boxes are in the order of the table.
+    place = {clip_id: number for number, clip_id in enumerate(clip_ids)}
+    unscored = range(len(clip_ids), len(duration_s))
+    order = np.array([*(place[clip_id] for clip_id in chosen.clip_ids), *unscored])
+    decoded = found.scores.select(chosen.clip_ids)
+    members = [lambda: decoded, *(partial(filtered, chosen, n) for n in PI_LENGTHS)]
+    unions = unions_by_clip(
+        members,
+        found.truth(chosen.clip_ids),
+        duration_s=duration_s[order],
+        specs=list(SPECS.values()),
+    )
+    return [
+        ((f"pi{name}/{OWN}",), Reordered(union, order))
+        for name, union in zip(SPECS, unions, strict=True)
+    ]
 
 
 def _time_counts(found: EventInput, duration_s: Floats) -> list[Named]:

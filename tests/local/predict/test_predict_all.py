@@ -74,6 +74,7 @@ def test_every_format_says_the_same(detector, recordings, tmp_path):
         "r1.rttm",
         "r1.scores.tsv",
         "r1.npz",
+        "r1.html",
     }
     content = json.loads((folder / "r1.json").read_text())
     events = content["events"]
@@ -467,7 +468,7 @@ def test_recordings_of_any_name_are_done(detector, tmp_path, capsys):
     assert len(errors) == 1 and r"in\xe9/bad\xfe\n.wav: is not readable as audio" in errors[0]
     assert rf"results: {tmp_path}/out\xff" in told.out and "\x1b" not in told.out + errors[0]
     written = [path for path in to.folder.iterdir() if path.name != RECORD_FILE]
-    assert len(written) == len(ODD_NAMES) * len(FORMATS) + 1  # the table of all
+    assert len(written) == len(ODD_NAMES) * len(FORMATS) + 2  # the table and index of all
     contents = [json.loads(path.read_bytes()) for path in to.folder.glob("*.json")]
     recordings = [unescape_name(content["recording"]) for content in contents]
     assert {os.fsencode(name) for name in recordings} == {

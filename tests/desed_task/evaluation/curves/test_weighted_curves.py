@@ -142,7 +142,7 @@ def test_thresholds_are_left_out_of_a_union_only_where_they_are_beyond(boxes):
         duration_s=case.duration_s,
         specs=specs,
     )
-    assert not any(member.complete for member in unions[0].members[1:])
+    assert not any(member.complete.all() for member in unions[0].members[1:])
     odd = np.zeros(60)
     odd[:6] = 1
     odd[6] = 400  # hours with a single clip's detections
