@@ -23,6 +23,7 @@ from typing import Any
 from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.threads import add_threads
+from local.tuning.decoders.flags import DECODER_FLAGS
 
 FLAGS: dict[str, dict[str, Any]] = {
     "--space": {"help": "file whose section `optuna` is the search space (default: --conf_file)"},
@@ -64,10 +65,10 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "--fast_dev_run": {"action": "store_true", "help": "quick check: 20 batches, 2 epochs"},
     "--report": {"action": "store_true", "help": "only write the table and plots of the study"},
-    "--test_from_checkpoint": {"metavar": "CKPT", "help": "stage two: tune its median filters"},
+    "--test_from_checkpoint": {"metavar": "CKPT", "help": "stage two: tune its decoder"},
     "--sweep": {
         "action": "store_true",
-        "help": "in stage two, try every filter length for every class",
+        "help": "in stage two, try every value of every class",
     },
 }
 
@@ -77,7 +78,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = arguments.command_parser(__doc__)
     told = "configuration that trials start from"
     arguments.add_conf_file(parser, told, "--confs", default="./confs/optuna.yaml")
-    for flag, settings in FLAGS.items():
+    for flag, settings in (FLAGS | DECODER_FLAGS).items():
         parser.add_argument(*flag.split(), **settings)
     arguments.add_devices(parser, default="all GPUs, or one")
     arguments.add_overrides(parser)

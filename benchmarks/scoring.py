@@ -34,7 +34,7 @@ from desed_task.evaluation.scores import (
 )
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
-from desed_task.postprocess.decoders import BOXES, DecoderSettings, decoder_of
+from desed_task.postprocess.decoders import BOXES, MEDIAN, DecoderSettings, decoder_of
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.data.truth import Truth, scored_classes
 from local.scoring import metrics, report, verification
@@ -42,6 +42,12 @@ from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own import metrics as own
 from local.sed_trainer_pretrained import SEDTask4
 from local.summary.own.counts import event_counts
+from local.tuning.cached_scores import TeacherScores
+from local.tuning.decoders.ascent import best_candidates
+from local.tuning.decoders.candidates import candidates_of, class_decoder, own_candidates
+from local.tuning.decoders.fit import MOST_STARTS
+from local.tuning.decoders.objective import DecoderObjective
+from local.tuning.search_space import DEFAULT_FILE, Space
 
 SPECS = {"psds1": PSDS1, "psds2": PSDS2}
 _NOISE_FRAMES = 9
@@ -203,6 +209,7 @@ def _run_metrics(bench: Bench) -> None:
     work = Work(len(raw), n_bytes=test.scores.values.nbytes)
     several = work_times(work, len(thresholds))
     bench.time("scores/decoding", several, lambda: detect_at(test.scores, thresholds))
+    _run_tuning(bench, accumulator)
     _run_psds(bench, test, work, detect_at(test.scores, thresholds))
     _run_f1(bench, test, work)
     _run_further(bench, test, work, accumulator.scores("student", desed.source))
@@ -213,6 +220,26 @@ def _run_metrics(bench: Bench) -> None:
         Work(len(smoothed.clip_ids), n_bytes=n_bytes),
         lambda: _maestro(smoothed, maestro),
     )
+
+
+def _run_tuning(bench: Bench, accumulator: ScoreAccumulator) -> None:
+    """Time sweeps of decoders over all classes of dev-test, from the scores in memory on."""
+    truths = bench.data.truths("test")
+    desed, maestro = (accumulator.scores("student", truth.source) for truth in truths)
+    part = TeacherScores("test", desed, maestro, truths)
+    for kind in (MEDIAN, BOXES):
+        space = Space.load(DEFAULT_FILE, "postprocessing", kind)
+        grid = candidates_of(kind, space, bench.config)
+        own = own_candidates(kind, bench.config)
+
+        def sweep(kind: str = kind, grid: Any = grid, own: Any = own) -> None:
+            objective = DecoderObjective(part, class_decoder(kind, bench.config))
+            best_candidates(objective, own, grid, most_starts=MOST_STARTS)
+
+        n_candidates = len(grid[DESED_CLASSES[0]])
+        n_bytes = n_candidates * desed.values.nbytes * len(DESED_CLASSES) // desed.values.shape[-1]
+        work = Work(len(desed.clip_ids), n_bytes=n_bytes)
+        bench.time(f"scores/tuning-{kind}-{n_candidates}", work, sweep)
 
 
 def work_times(work: Work, times: int) -> Work:

@@ -30,6 +30,7 @@ from local.cli.versions import versions
 from local.config import RecipeConfig
 from local.data.digests import DATA_KEY
 from local.scoring.accumulator import ScoreAccumulator
+from local.scoring.own.tuned import tuned_thresholds
 
 
 class SEDTask4(pl.LightningModule):
@@ -228,6 +229,7 @@ class SEDTask4(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log test metrics of both networks; the accumulator keeps the reports for callbacks."""
         truths = self.trainer.datamodule.truths("test")
+        self.score_accumulator.tuned = tuned_thresholds(self.config, self.tested_checkpoint)
         self.log_dict(self.score_accumulator.test_metrics(truths))
 
 

@@ -46,6 +46,7 @@ SECONDS = {
     "local/test_published_training.py": 15,
     "local/predict/test_export_onnx.py": 14,
     "local/extraction/test_parts.py": 13,
+    "local/tuning/decoders/test_stage.py": 40,
     "local/tuning/test_median_sweep.py": 12,
     "local/training/test_feature_statistics.py": 12,
     "scripts/test_summarize_runs.py": 12,

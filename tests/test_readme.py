@@ -39,7 +39,7 @@ SCRIPTS = {
     "optuna_pretrained.py": [],
 }
 # What another command of the section writes -> what stands for it here.
-WRITTEN = {"exp/tuning/best.yaml": "confs/mini.yaml"}
+WRITTEN = dict.fromkeys(("exp/tuning/best.yaml", "exp/boxes/best.yaml"), "confs/mini.yaml")
 # Shown by others: by there being an environment at all, by the sequence, by test_loggers, and by
 # test_audioset, where the code recommends it word by word.
 ELSEWHERE = {

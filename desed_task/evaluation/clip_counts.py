@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.exact_psds import Changes, class_changes
 from desed_task.evaluation.fscores import collar_matches
 from desed_task.evaluation.intersection import intersection_matches
 from desed_task.evaluation.psds import PsdsSpec
-from desed_task.evaluation.scores import Detections, Floats, Ints, Scores
+from desed_task.evaluation.scores import Detections, Floats, Ints
 from desed_task.evaluation.segments import Segments
 from desed_task.evaluation.weighted_metrics import (
     CountDeltas,
@@ -86,12 +87,12 @@ def truth_sums(truth: Detections, shape: tuple[int, ...]) -> tuple[Floats, Float
 
 
 def exact_psds_by_clip(
-    scores: Scores, truth: Detections, *, duration_s: Floats, specs: Sequence[PsdsSpec]
+    scores: Decoded, truth: Detections, *, duration_s: Floats, specs: Sequence[PsdsSpec]
 ) -> list[WeightedPsds]:
     """The PSDS of `several_exact_psds`, weighted.
 
     Args:
-        scores: post-processed, finite scores.
+        scores: post-processed, finite scores, or boxes.
         truth: true events, their indices those of `scores`; every class occurs.
         duration_s: (clip,) seconds, 0 for clips that are left out, whose scores do not count.
         specs: parameters, one set per PSDS.

@@ -98,6 +98,10 @@ class Tuned(StrictModel):
     own."""
     network: Literal["student", "teacher", ""] = ""
     """The network whose scores they were tuned on; empty if unknown. predict.py --tuned uses it."""
+    objective: Literal["held_out", "devtest", ""] = ""
+    """What they were tuned on; devtest: an oracle's on dev-test. Empty: unknown."""
+    threshold_metric: Literal["collar", "intersection", ""] = ""
+    """The F1 that predict.threshold was tuned for; empty: not tuned."""
     calibration: dict[str, Any] | None = None
     """Of the confidence of events, fitted on held-out clips, as
     `desed_task.postprocess.calibration` stores it."""

@@ -35,6 +35,7 @@ from local.scoring.metrics import (
 from local.scoring.objective import obj_metric
 from local.scoring.own.criteria import is_of_group
 from local.scoring.own.groups import read_groups
+from local.scoring.own.tuned import TunedThresholds
 from local.scoring.report import CorpusMetrics
 
 # Corpora whose metrics are those of segments.
@@ -57,6 +58,8 @@ class ScoreAccumulator:
         self.grid = config.grid
         self.smooth = ClassMedianFilter(config.net.median_filter)
         self.decode = config.score_decoder()
+        # Thresholds that were tuned for the tested checkpoint.
+        self.tuned: TunedThresholds | None = None
         self.reports: dict[str, list[CorpusMetrics]] = {}
         self.clear()
 
@@ -181,6 +184,7 @@ class ScoreAccumulator:
             left_out_s=desed.left_out_s,
             raw=self.scores(role, desed.source),
             groups=read_groups(self.config, desed.events.clip_ids),
+            tuned=self.tuned,
         )
         return [of_desed, self._maestro(maestro, "test", role)]
 

@@ -27,6 +27,7 @@ from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_cl
 from local.scoring.own import metrics as own
 from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR
 from local.scoring.own.groups import ClipGroups
+from local.scoring.own.tuned import TunedThresholds, add_tuned_metrics
 from local.scoring.report import CorpusMetrics, MetricTable, format_fscore, format_segment_scores
 
 # In this metric a class without a true positive has no value; in the others it has 0.
@@ -64,6 +65,7 @@ def desed_test_metrics(
     left_out_s: float = 0.0,
     raw: Scores | None = None,
     groups: ClipGroups | None = None,
+    tuned: TunedThresholds | None = None,
 ) -> CorpusMetrics:
     """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, as defined by each package;
     then our own metrics (docs/metrics.md).
@@ -81,6 +83,7 @@ def desed_test_metrics(
             false positive rates include.
         raw: scores before the decoder, for piPSDS, which is left out without them.
         groups: of the clips, for PSDS by group.
+        tuned: thresholds for a further F1.
 
     Raises:
         InputError: see `desed_validation_metrics`.
@@ -92,6 +95,8 @@ def desed_test_metrics(
     further, told = MetricTable("test", role, DESED_CLASSES), {}
     found = own.EventInput(part.scores, part.events, part.with_events, durations)
     texts |= own.add_event_metrics(further, found, curves, raw)
+    if tuned is not None:
+        add_tuned_metrics(further, found, tuned)
     if groups is not None:
         told = own.add_group_metrics(further, found, groups)
     metrics = table.metrics | detected.metrics | further.metrics
@@ -124,9 +129,14 @@ class DesedPart(NamedTuple):
         texts: dict[str, str] | None = None,
     ) -> CorpusMetrics:
         """The report of the given metrics."""
-        n_clips = len(self.scores.clip_ids)
         return CorpusMetrics(
-            metrics, per_class, self.not_scored, curves, texts or {}, n_clips, self.unscored_clips
+            metrics,
+            per_class,
+            self.not_scored,
+            curves,
+            texts or {},
+            n_clips=len(self.scores.clip_ids),
+            unscored_clips=self.unscored_clips,
         )
 
 

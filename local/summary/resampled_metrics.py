@@ -19,6 +19,7 @@ from local.data.truth import Truth
 from local.scoring.conditions import GROUPS, SCORED_ON, SCORING
 from local.scoring.own.criteria import is_own
 from local.scoring.own.groups import ClipGroups, read_groups
+from local.scoring.own.tuned import thresholds_of_test
 from local.scoring.score_files import SCORE_KINDS, read_scores
 from local.summary import bootstrap
 from local.summary.own.completed import energy_weights
@@ -100,7 +101,9 @@ def _unit_counts(
             path = run.scores_path(role, corpus)
             scores = read_scores(path, SCORE_KINDS[1])
             raw = read_scores(path, SCORE_KINDS[0]) if corpus is DEVTEST else None
-            recount = COUNT_FUNCTIONS[corpus](scores, truth, n_thresholds, raw, groups)
+            tuned = thresholds_of_test(run.config, run.metrics) if corpus is DEVTEST else None
+            count = COUNT_FUNCTIONS[corpus]
+            recount = count(scores, truth, n_thresholds, raw, groups, tuned)
             recount = _of_test(recount, run, role)
             _check_values(recount, run, role)
             if len(recount.units) < 2:

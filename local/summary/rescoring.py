@@ -40,6 +40,7 @@ from local.data.truth import Truth, scored_classes
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
 from local.scoring.own.groups import ClipGroups
 from local.scoring.own.metrics import EventInput
+from local.scoring.own.tuned import TunedThresholds
 from local.summary.own import counts as own
 
 # Boxes do not tell how long the frames were that they come from.
@@ -136,8 +137,9 @@ def count_desed(
     n_thresholds: int,
     raw: Scores | None = None,
     groups: ClipGroups | None = None,
+    tuned: TunedThresholds | None = None,
 ) -> UnitCounts:
-    """Count for all metrics of `desed_test_metrics`, whose arguments `raw` and `groups` are.
+    """Count for all metrics of `desed_test_metrics`, whose arguments the last three are.
 
     Units are the clips of the set: those without scores, left out because they have no event, only
     add their durations to psds_eval's hours.
@@ -184,6 +186,7 @@ def count_desed(
     by_name = dict(zip(("psds1", "psds2"), exact, strict=True))
     further = [own.psds_counts(name, metric) for name, metric in by_name.items()]
     further += own.event_counts(part, duration_s, raw)
+    further += own.tuned_counts(part, len(clip_ids), tuned)
     if groups is not None:
         further += own.group_counts(part, groups, by_name)
     counted = [((name,), metric) for name, metric in metrics.items()] + further
@@ -196,6 +199,7 @@ def count_maestro(
     n_thresholds: int,
     raw: Scores | None = None,
     groups: ClipGroups | None = None,
+    tuned: TunedThresholds | None = None,
 ) -> UnitCounts:
     """Count for all metrics of `maestro_metrics` in a test; units are recordings.
 

@@ -40,6 +40,9 @@ def plot_clip_timeline(
     clip_id = eventful_clip(events)
     raw, smooth = (one.select([clip_id], known) for one in (unprocessed, decoded))
     threshold = config.predict.threshold
+    if isinstance(threshold, dict):
+        # The others are of classes that this corpus does not have.
+        threshold = {label: one for label, one in threshold.items() if label in known}
     found = _detected(raw, smooth, threshold, corpus.durations_s[clip_id])
     mel = MelImage(detector_spec(config).front_end)
     for _ in mel.watch(stream_file(corpus.files[clip_id], config.data.fs)):

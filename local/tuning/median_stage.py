@@ -13,14 +13,17 @@ import torch
 from desed_task.atomic_files import atomic_path, sha256_of, write_text_atomic
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import command_line
+from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.restore import config_of_checkpoint
 from local.classes_dict import CLASSES
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
 from local.data.digests import digest_truth, overall_digest
 from local.tuning import report
-from local.tuning.cached_scores import teacher_scores
-from local.tuning.median_sweep import Lengths, MedianFilterObjective, ObjectiveValue, sweep_lengths
+from local.tuning.cached_scores import ROLE, teacher_scores
+from local.tuning.decoders.candidates import class_of, values_of
+from local.tuning.decoders.objective import ObjectiveValue
+from local.tuning.median_sweep import Lengths, MedianFilterObjective, sweep_lengths
 from local.tuning.plots import CURVES_DPI, plot_median_curves
 from local.tuning.search_space import Dimension, replace_values
 from local.tuning.storage import storage_errors
@@ -70,7 +73,7 @@ def tune_medians(
     Raises:
         InputError: for an unusable checkpoint or data.
     """
-    config = _config_of(plan.config, checkpoint, overrides)
+    config = config_to_tune(plan.config, checkpoint, overrides, plan.objective)
     plan = replace(plan, config=config, subject=config.tuned.checkpoint_sha256, pruning=False)
     folder = plan.log_dir / SCORES_FOLDER
     objectives = {
@@ -86,17 +89,41 @@ def tune_medians(
     print(format_comparison(values, plan.objective))
     path = plan.log_dir / BEST_FILE
     drawn = {f"{MEDIAN_PREFIX}{label}": n for label, n in zip(CLASSES, best, strict=True)}
-    heading = f"median filters of {checkpoint.name}, {plan.objective}: {objective(best).total:.6f}"
+    told = told_objective(plan.objective)
+    heading = f"median filters of {checkpoint.name}, {told}: {objective(best).total:.6f}"
     write_config(path, config, drawn, heading)
     words = f"--conf_file {quote(str(path))} --test_from_checkpoint {quote(str(checkpoint))}"
     print(f"apply it with: {command_line('train_pretrained.py', words)}")
     return path
 
 
-def _config_of(here: RecipeConfig, checkpoint: Path, overrides: Sequence[str]) -> RecipeConfig:
-    """Return the checkpoint's configuration, marked as belonging to this file."""
+def config_to_tune(
+    here: RecipeConfig,
+    checkpoint: Path,
+    overrides: Sequence[str],
+    objective: Objective,
+    kind: str | None = MEDIAN,
+) -> RecipeConfig:
+    """Return the checkpoint's configuration, marked as belonging to this file.
+
+    Args:
+        here: gives the paths of this machine.
+        checkpoint: a file of this recipe, or a published one.
+        overrides: `section.key=value` strings, applied over the checkpoint's own values.
+        objective: what is tuned on.
+        kind: the decoder that is tuned; None for the checkpoint's own.
+    """
     found = config_of_checkpoint(load_safely(checkpoint), here, overrides, str(checkpoint))
-    mark = {"tuned.checkpoint_sha256": sha256_of(checkpoint)}
+    mark = {
+        "tuned.checkpoint_sha256": sha256_of(checkpoint),
+        "tuned.network": ROLE,
+        "tuned.objective": objective,
+        "tuned.calibration": None,
+        "tuned.threshold_metric": "",
+        "decoder.kind": kind or found.decoder.kind,
+    }
+    if kind not in (None, found.decoder.kind):
+        print(f"{checkpoint}: decoded by {found.decoder.kind} so far; {kind} is tuned")
     return check_config(replace_values(mark, found.dump()), str(checkpoint))
 
 
@@ -122,7 +149,7 @@ def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
 
 def _swept(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
     """Return the best lengths of a full sweep; write each length's value to a table."""
-    candidates = {_class_of(one): lengths_of(one) for one in plan.space.dimensions}
+    candidates = {class_of(one): lengths_of(one) for one in plan.space.dimensions}
     before = plan.config.net.median_filter
     best = sweep_lengths(objective, before, candidates)
     values = {
@@ -147,14 +174,7 @@ def _swept(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
 
 def lengths_of(one: Dimension) -> list[int]:
     """All lengths that a line of the search space describes."""
-    if one.kind == "categorical":
-        return [int(choice) for choice in one.choices if choice is not None]
-    return list(range(int(one.low), int(one.high) + 1, int(one.step or 1)))
-
-
-def _class_of(one: Dimension) -> str:
-    name = one.path.removeprefix(MEDIAN_PREFIX)
-    return CLASSES[int(name)] if name.isdigit() else name
+    return [int(length) for length in values_of(one)]
 
 
 def format_comparison(values: dict[str, list[ObjectiveValue]], objective: Objective) -> str:
@@ -165,15 +185,27 @@ def format_comparison(values: dict[str, list[ObjectiveValue]], objective: Object
     for name, parts in values.items():
         cells = (f"{one.psds1:>18.4f} {one.mpauc:>7.4f} {one.total:>7.4f}" for one in parts)
         lines.append(f"{name:<8}" + "".join(cells))
-    return "\n".join([*lines, f"tuned on: {objective}"])
+    return "\n".join([*lines, f"tuned on: {told_objective(objective)}"])
 
 
-def search_lengths(plan: TuningPlan, evaluate: Evaluate) -> StudyLog:
+def told_objective(objective: Objective) -> str:
+    """What was tuned on, in words."""
+    return (
+        "devtest (oracle: tuned on the clips that are scored)"
+        if objective == "devtest"
+        else objective
+    )
+
+
+def search_lengths(
+    plan: TuningPlan, evaluate: Evaluate, reports: str = MEDIAN_REPORT_FOLDER
+) -> StudyLog:
     """Run trials until the study is complete or the time limit is reached.
 
     Args:
         plan: the tuning plan.
         evaluate: computes the objective of a configuration.
+        reports: name of the report's folder.
 
     Returns:
         The study's log, for a report.
@@ -184,7 +216,7 @@ def search_lengths(plan: TuningPlan, evaluate: Evaluate) -> StudyLog:
     """
     with storage_errors(f"--storage {redact_address(plan.storage)}"), interrupt_on_sigterm():
         study = open_study(plan)
-        log = StudyLog(plan.log_dir, study, plan.space, plan.config, reports=MEDIAN_REPORT_FOLDER)
+        log = StudyLog(plan.log_dir, study, plan.space, plan.config, reports=reports)
         end = float("inf") if plan.timeout_s is None else time.monotonic() + plan.timeout_s
         log.note_missed()
         while time.monotonic() < end:

@@ -21,7 +21,8 @@ from typing import Any, Literal, Protocol
 from pydantic import Field, ValidationError
 
 from desed_task.errors import InputError
-from local.classes_dict import CLASSES
+from desed_task.postprocess.decoders import BOXES, DEFAULTS, MEDIAN, THRESHOLD_BOXES
+from local.classes_dict import CLASSES, DESED_CLASSES
 from local.config import (
     SHIPPED,
     TUNING_SECTION,
@@ -38,6 +39,13 @@ Value = int | float | str | bool | None
 DEFAULT_FILE = SHIPPED / "optuna.yaml"
 EVERY_CLASS = "*"
 TUNED_SECTIONS = ("training", "scaler", "opt", "feats", "net")
+DECODER_SECTION = "decoder"
+# Keys of the section that are tuned, by decoder; the median filter's lengths stand in `net`.
+DECODER_KEYS: dict[str, tuple[str, ...]] = {
+    MEDIAN: (),
+    BOXES: ("step_filter_s", "merge_abs", "merge_rel"),
+    THRESHOLD_BOXES: ("threshold",),
+}
 # With other values of these, a trial's objective could not be compared with the others'.
 NOT_TUNABLE = {
     "training.seed": "it determines which clips are held out",
@@ -115,6 +123,21 @@ class Dimension:
             return self.choices
         return (self.clean(self.low), self.clean(self.high))
 
+    def steps(self) -> list[Value]:
+        """All values of a number.
+
+        Raises:
+            InputError: there is no end of them.
+        """
+        step = self.step or (1 if self.kind == "int" else None)
+        if step is None or self.log:
+            raise InputError(
+                f"{self.path}: has no step, so that not all its values can be tried; give it one, "
+                "or choices"
+            )
+        n_steps = round((self.high - self.low) / step)
+        return [self.clean(self.low + n * step) for n in range(n_steps + 1)]
+
     def sample(self, trial: Sampler) -> Value:
         """Sample the value from `trial`."""
         if self.kind == "categorical":
@@ -139,20 +162,23 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     @classmethod
-    def load(cls, path: str | Path, stage: TuningStage) -> Space:
+    def load(cls, path: str | Path, stage: TuningStage, decoder: str = MEDIAN) -> Space:
         """Load the space of a configuration file; without one, that of confs/optuna.yaml.
 
         Args:
             path: YAML file with a section `optuna`.
-            stage: training, or postprocessing (the median filters).
+            stage: training, or postprocessing (decoders).
+            decoder: kind of the decoder whose lines of the postprocessing are taken.
 
         Raises:
             InputError: with all mistakes at once.
         """
         tuned = read_tuning_config(path)
         ranges = getattr(tuned, stage)
+        if ranges and stage == "postprocessing":
+            ranges = {k: v for k, v in ranges.items() if _is_of(k, decoder)} or None
         if ranges is None and Path(path).resolve() != DEFAULT_FILE:
-            return cls.load(DEFAULT_FILE, stage)
+            return cls.load(DEFAULT_FILE, stage, decoder)
         if not ranges:
             raise InputError(
                 f"{path}: {TUNING_SECTION}.{stage} names nothing to tune; give it a value"
@@ -161,7 +187,7 @@ class Space:
         dimensions = []
         for name, one in ranges.items():
             for dotted in _expanded(name):
-                found = [*_path_problems(dotted), *_range_problems(one)]
+                found = [*_path_problems(dotted, stage), *_range_problems(one)]
                 problems += [f"{name}: {problem}" for problem in found]
                 if not found:
                     dimensions.append(_dimension(dotted, one))
@@ -236,6 +262,8 @@ def replace_values(overrides: Mapping[str, Any], tree: Mapping[str, Any]) -> dic
     for path, value in overrides.items():
         *parts, last = path.split(".")
         branch: Any = changed
+        if len(parts) > 1 and parts[0] == DECODER_SECTION:
+            _name_classes(changed[DECODER_SECTION], parts[1], last)
         try:
             for part in parts:
                 branch = branch[_key(branch, part)]
@@ -248,15 +276,35 @@ def replace_values(overrides: Mapping[str, Any], tree: Mapping[str, Any]) -> dic
     return changed
 
 
+def _name_classes(section: dict[str, Any], key: str, label: str) -> None:
+    """Let a value of a decoder be one per class, of which `label` is about to be changed."""
+    value = section.get(key)
+    if not isinstance(value, dict):
+        # The default is that of classes that are not named.
+        section[key] = {} if value == DEFAULTS.get(key) else dict.fromkeys(CLASSES, value)
+    section[key].setdefault(label, value)
+
+
 def _key(branch: Any, part: str) -> Any:
     if isinstance(branch, list):
         return CLASSES.index(part) if part in CLASSES else int(part)
     return part
 
 
+def _is_of(path: str, decoder: str) -> bool:
+    """Whether a line belongs to a decoder; mistakes belong to each, which names them."""
+    section, *rest = path.split(".")
+    others = [key for kind, keys in DECODER_KEYS.items() if kind != decoder for key in keys]
+    if section == DECODER_SECTION:
+        return rest[:1] == [] or rest[0] not in others
+    return decoder == MEDIAN
+
+
 def _expanded(path: str) -> list[str]:
     stem, _, last = path.rpartition(".")
-    return [f"{stem}.{label}" for label in CLASSES] if last == EVERY_CLASS else [path]
+    # Segments of the other classes are scored from median-filtered frames, whatever the decoder.
+    labels = DESED_CLASSES if stem.startswith(f"{DECODER_SECTION}.") else CLASSES
+    return [f"{stem}.{label}" for label in labels] if last == EVERY_CLASS else [path]
 
 
 def _dimension(path: str, one: DimensionConfig) -> Dimension:
@@ -267,9 +315,11 @@ def _dimension(path: str, one: DimensionConfig) -> Dimension:
     return Dimension(path, one.kind, one.low, one.high, step, one.log)
 
 
-def _path_problems(path: str) -> list[str]:
+def _path_problems(path: str, stage: TuningStage) -> list[str]:
     """Explain why a dotted path cannot be tuned; the value itself is not checked."""
     section, _, rest = path.partition(".")
+    if section == DECODER_SECTION and stage == "postprocessing":
+        return _decoder_problems(*rest.partition(".")[::2])
     if section not in TUNED_SECTIONS:
         return [
             f"{section} is not a section that can be tuned; use one of {', '.join(TUNED_SECTIONS)}"
@@ -284,6 +334,18 @@ def _path_problems(path: str) -> list[str]:
         return [f"no such key in {section}; {hint}"]
     if entry and key == "median_filter" and not _names_a_class(entry):
         return [f"{'.'.join(entry)!r} is not a class; use one of {', '.join(CLASSES)}, or *"]
+    return []
+
+
+def _decoder_problems(key: str, label: str) -> list[str]:
+    known = [key for keys in DECODER_KEYS.values() for key in keys]
+    if key not in known:
+        return [f"no such value of a decoder that can be tuned; known: {', '.join(known)}"]
+    if label not in DESED_CLASSES:
+        classes = f"one of {', '.join(DESED_CLASSES)}, or *"
+        if label in CLASSES:
+            return [f"{label} is scored in segments, which no decoder changes; use {classes}"]
+        return [f"{label!r} is not a class; use decoder.{key}. with {classes}"]
     return []
 
 

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.parallel import write_line
+from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.resume import LAST_CHECKPOINT
 from local.config import RecipeConfig, check_config
 from local.tuning.search_space import Space, replace_values
@@ -27,7 +28,9 @@ REPORT_FOLDER = "report"
 # Beside that of stage one, which may be in the same folder.
 MEDIAN_REPORT_FOLDER = "report_medians"
 SCORES_FOLDER = "scores"
+_REPORTS_OF = {MEDIAN: MEDIAN_REPORT_FOLDER}
 MEDIAN_PREFIX = "net.median_filter."
+DECODER_PREFIX = "decoder."
 CHECKPOINT_FOLDER = "checkpoints"
 _NOTED = re.compile(r"^\S+ \S+  trial (\d+)  ", re.MULTILINE)
 STATE_NAMES = {
@@ -37,6 +40,11 @@ STATE_NAMES = {
 }
 
 
+def report_folder_of(decoder: str) -> str:
+    """Name of the folder of a decoder's report in stage two."""
+    return _REPORTS_OF.get(decoder, f"{REPORT_FOLDER}_{decoder}")
+
+
 def format_value(trial: FrozenTrial) -> str:
     """Format the objective; a pruned trial has none."""
     return f"{trial.value:.6f}" if trial.state == TrialState.COMPLETE else "-"
@@ -44,7 +52,10 @@ def format_value(trial: FrozenTrial) -> str:
 
 def format_values(overrides: Mapping[str, Any]) -> str:
     """Format the sampled values; median filters by their class alone, as there are 27."""
-    return "  ".join(f"{k.removeprefix(MEDIAN_PREFIX)}={value}" for k, value in overrides.items())
+    return "  ".join(
+        f"{k.removeprefix(MEDIAN_PREFIX).removeprefix(DECODER_PREFIX)}={value}"
+        for k, value in overrides.items()
+    )
 
 
 def format_trial(trial: FrozenTrial, best: FrozenTrial | None, overrides: Mapping[str, Any]) -> str:
@@ -123,6 +134,11 @@ class StudyLog:
         if self.keep is not None:
             self._tidy(self.keep)
 
+    def config_of(self, trial: FrozenTrial) -> RecipeConfig:
+        """The configuration of a trial."""
+        tree = replace_values(self.space.overrides(trial.params), self.config.dump())
+        return check_config(tree, f"trial {trial.number}")
+
     def write_best(self, best: FrozenTrial) -> Path:
         """Write best.yaml: the configuration with the best trial's values."""
         path = self.log_dir / BEST_FILE
@@ -149,7 +165,11 @@ class StudyLog:
 
 
 def write_config(
-    path: Path, config: RecipeConfig, overrides: Mapping[str, Any], heading: str
+    path: Path,
+    config: RecipeConfig,
+    overrides: Mapping[str, Any],
+    heading: str,
+    untold: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a complete configuration for training, with other values at dotted paths.
 
@@ -158,8 +178,10 @@ def write_config(
         config: the configuration to modify.
         overrides: dotted path -> value; a comment lists them.
         heading: first line of the comment, which names the study.
+        untold: further values, which the comment does not list.
     """
-    changed = check_config(replace_values(overrides, config.dump()), str(path)).dump_public()
+    values = {**overrides, **(untold or {})}
+    changed = check_config(replace_values(values, config.dump()), str(path)).dump_public()
     comment = [heading, *(f"{key}: {value}" for key, value in overrides.items())]
     text = "".join(f"# {line}\n" for line in comment)
     write_text_atomic(path, text + yaml.safe_dump(changed, sort_keys=False))

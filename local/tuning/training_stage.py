@@ -18,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import Progress, progress_of, write_line
+from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.revision import REVISION
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
-from local.tuning.search_space import TUNED_SECTIONS, Space, replace_values
+from local.tuning.search_space import DECODER_SECTION, TUNED_SECTIONS, Space, replace_values
 from local.tuning.storage import open_storage, storage_errors
 from local.tuning.study import SharedStudy
 from local.tuning.study_log import StudyLog
@@ -75,9 +76,11 @@ class TuningPlan:
     def basis(self) -> dict[str, Any]:
         """Return the values that all trials of a study must share, by name."""
         tree, tuned = self.config.dump(), self.space.describe()
+        # Studies of median filters, also those from before there were other decoders, have no such.
+        decoders = (DECODER_SECTION,) if self.config.decoder.kind != MEDIAN else ()
         fixed = {
             f"{section}.{key}": value
-            for section in TUNED_SECTIONS
+            for section in (*TUNED_SECTIONS, *decoders)
             for key, value in tree[section].items()
         }
         drawn = {path: f"drawn from {bounds}" for path, bounds in tuned.items()}

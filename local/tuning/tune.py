@@ -10,18 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from desed_task.errors import InputError
+from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.given import given_checkpoint
 from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import OwnFiles, own_outputs
 from local.cli.redaction import redact_address
 from local.config import find_shipped, load_config
 from local.processes.world import World, told_of_slurm, world_here
+from local.tuning.decoders.flags import COMPARISON_FILES, check_decoder_flags, compares_decoders
 from local.tuning.search_space import Space, TuningStage, read_tuning_config
 
 if TYPE_CHECKING:
     from local.tuning.training_stage import TuningPlan
 
-STUDY_NAMES = {"training": "tuning_train", "postprocessing": "tuning_postprocessing"}
+STUDY_NAMES = {
+    "training": "tuning_train",
+    "median": "tuning_postprocessing",
+    "boxes": "tuning_boxes",
+    "threshold_boxes": "tuning_threshold_boxes",
+}
 FAST_TRIALS = 2
 
 
@@ -42,8 +49,11 @@ def tune(args: argparse.Namespace) -> int:
     _check_machines(args, world)
     _check_flags(args)
     origin = str(find_shipped(args.space) if args.space else conf_file)
-    space = Space.load(origin, stage)
+    decoder = args.decoder or MEDIAN
+    space = Space.load(origin, stage, decoder)
     space.check(config, origin)
+    medians = space if stage == "training" else Space.load(origin, stage)
+    medians.check(config, origin)
     n_trials = FAST_TRIALS if args.fast_dev_run else read_tuning_config(origin).n_trials
     with leaving_at_once():
         from local.tuning import report, study_log, training_stage
@@ -55,20 +65,25 @@ def tune(args: argparse.Namespace) -> int:
         space,
         log_dir,
         args.storage or default_url(log_dir),
-        args.study_name or STUDY_NAMES[stage],
+        args.study_name or STUDY_NAMES[stage if checkpoint is None else decoder],
         args.n_trials or n_trials,
         *(args.timeout, args.objective, args.fast_dev_run, not args.no_pruning, args.keep),
     )
-    of_stage = study_log.REPORT_FOLDER if checkpoint is None else study_log.MEDIAN_REPORT_FOLDER
+    of_stage = study_log.REPORT_FOLDER
+    if checkpoint is not None:
+        of_stage = study_log.report_folder_of(decoder)
     files = [log_dir / study_log.BEST_FILE, log_dir / of_stage / report.TRIALS_FILE]
+    if checkpoint is not None and compares_decoders(args):
+        files += [log_dir / of_stage / name for name in COMPARISON_FILES]
     legacy = not OwnFiles(log_dir).exists and _holds_study(log_dir)
     with own_outputs(log_dir, files, overwrite=args.overwrite, recognise=lambda path: legacy):
-        _run_stage(plan, args, world)
+        _run_stage(plan, args, world, medians)
     return 0
 
 
 def _check_flags(args: argparse.Namespace) -> None:
     checkpoint = args.test_from_checkpoint
+    check_decoder_flags(args)
     if args.sweep and checkpoint is None:
         raise InputError("--sweep: belongs to stage two; give --test_from_checkpoint too")
     if args.report and checkpoint is not None:
@@ -122,17 +137,11 @@ def _holds_study(log_dir: Path) -> bool:
     return any((log_dir / name).exists() for name in (LOG_FILE, DATABASE_FILE, SCORES_FOLDER))
 
 
-def _run_stage(plan: TuningPlan, args: argparse.Namespace, world: World) -> None:
+def _run_stage(plan: TuningPlan, args: argparse.Namespace, world: World, medians: Space) -> None:
     if not world.is_first and (args.report or args.test_from_checkpoint is not None):
         return  # the first one does it
     if args.test_from_checkpoint is not None:
-        with leaving_at_once():  # Lightning takes seconds, which only this stage needs
-            from local.cli.devices import choose_device
-            from local.tuning.median_stage import tune_medians
-
-        device = choose_device(None).torch_device
-        checkpoint = Path(args.test_from_checkpoint)
-        tune_medians(plan, checkpoint, args.overrides, swept=args.sweep, device=device)
+        _run_stage_two(plan, args, medians)
         return
     from local.tuning import report, training_stage
     from local.tuning.storage import storage_errors
@@ -153,3 +162,26 @@ def _run_stage(plan: TuningPlan, args: argparse.Namespace, world: World) -> None
     # Of several processes the last to end tells the results of all.
     with storage_errors(origin):
         report.write_report(one.log, quiet=world.several and one.shared_study.is_going_on)
+
+
+def _run_stage_two(plan: TuningPlan, args: argparse.Namespace, medians: Space) -> None:
+    with leaving_at_once():  # Lightning takes seconds, which only this stage needs
+        from local.cli.devices import choose_device
+        from local.tuning.decoders.stage import DecoderTuning, tune_decoder
+        from local.tuning.median_stage import tune_medians
+
+    device = choose_device(None).torch_device
+    checkpoint = Path(args.test_from_checkpoint)
+    if not compares_decoders(args):
+        tune_medians(plan, checkpoint, args.overrides, swept=args.sweep, device=device)
+        return
+    asked = DecoderTuning(
+        args.decoder or MEDIAN,
+        medians,
+        swept=args.sweep,
+        threshold_metric=args.threshold_metric,
+        n_folds=args.folds,
+        n_resamples=args.resamples,
+        calibration=args.calibrate,
+    )
+    tune_decoder(plan, checkpoint, args.overrides, asked, device)

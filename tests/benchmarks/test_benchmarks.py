@@ -83,6 +83,8 @@ def test_every_part_has_its_rows(quick):
         "scores/event-boxes",
         "scores/median-filter",
         "scores/decoding",
+        "scores/tuning-median-10",
+        "scores/tuning-boxes-18",
         "metrics/maestro-segments",
     ]
     wanted += [

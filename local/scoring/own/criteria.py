@@ -37,6 +37,11 @@ def is_shifted(name: str) -> bool:
     return is_own(name) and any(f"{kind}_map" in name for kind in ("intersection", "collar"))
 
 
+def is_tuned(name: str) -> bool:
+    """Whether a metric is one at tuned thresholds, which not every configuration has."""
+    return is_own(name) and ("_tuned/" in name or "_tuned_oracle/" in name)
+
+
 def is_share(name: str) -> bool:
     """Whether a metric lies in [0, 1]; the others are in seconds, per hour or per kWh."""
     return not (is_own(name) and any(unit in name for unit in ("error_s", "per_hour", "_energy_")))

@@ -10,7 +10,7 @@ from desed_task.errors import count_of
 from desed_task.mean_teacher import ROLES
 from local.data.corpus_checks import examples
 from local.scoring.conditions import DEFINITIONS, GROUPS
-from local.scoring.own.criteria import OWN, is_of_group, is_own
+from local.scoring.own.criteria import OWN, is_of_group, is_own, is_tuned
 from local.summary.run_folders import RETEST_REMEDY, FinishedRun
 
 # Energy of the published baseline, kWh (docs/metrics.md).
@@ -54,7 +54,9 @@ def completed(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[str]
     found = []
     for run in runs:
         lacking = [name for name in names if name not in run.metrics]
-        notes += _missing_note(run, [name for name in lacking if "_energy_" not in name])
+        notes += _missing_note(
+            run, [name for name in lacking if not ("_energy_" in name or is_tuned(name))]
+        )
         absent = {name: none for name, none in classes.items() if name not in run.per_class}
         content = {
             **run.content,

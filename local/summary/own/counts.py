@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from desed_task.evaluation.clip_counts import weighted_collar_f1, weighted_intersection_f1
 from desed_task.evaluation.curves import timing
 from desed_task.evaluation.curves.by_clip import precision_by_clip, unions_by_clip
 from desed_task.evaluation.curves.collars import Collars
@@ -18,11 +19,13 @@ from desed_task.evaluation.curves.weighted import (
     WeightedTimeErrors,
     WithNonOracle,
 )
+from desed_task.evaluation.fscores import SED_SCORES_EVAL_DECIMALS
 from desed_task.evaluation.scores import Floats, Scores, detect
 from desed_task.evaluation.weighted_metrics import WeightedMetric, WeightedPsds, WeightedSegments
 from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION, OWN, PI_LENGTHS
 from local.scoring.own.groups import ClipGroups
 from local.scoring.own.metrics import SPECS, EventInput, filtered, group_clips
+from local.scoring.own.tuned import TunedThresholds
 
 # Names of the values of one metric, without stage and network, and the metric.
 Named = tuple[tuple[str, ...], WeightedMetric]
@@ -123,3 +126,27 @@ def segment_counts(metric: WeightedSegments) -> Named:
     return (f"segment_map/{OWN}", *(f"segment_{name}/{OWN}" for name in AREAS)), WeightedAreas(
         metric
     )
+
+
+def tuned_counts(found: EventInput, n_units: int, tuned: TunedThresholds | None) -> list[Named]:
+    """What `add_tuned_metrics` adds; nothing without thresholds.
+
+    Args:
+        found: what is scored.
+        n_units: clips, of which the first ones are those of `found`.
+        tuned: the thresholds.
+    """
+    if tuned is None:
+        return []
+    clip_ids, labels = found.scores.clip_ids, found.labels
+    events = detect(found.scores, tuned.of_classes(labels))
+    events = events.rows(np.isin(clip_ids, found.with_events)[events.clip_index])
+    truth, shape, decimals = found.truth(clip_ids), (n_units, len(labels)), SED_SCORES_EVAL_DECIMALS
+    by_collar = weighted_collar_f1(events, truth, shape, decimals=decimals, **COLLAR)
+    by_intersection = weighted_intersection_f1(
+        events, truth, shape, decimals=decimals, **INTERSECTION
+    )
+    return [
+        ((f"{kind}_f1_macro_{tuned.suffix}/{OWN}",), metric)
+        for kind, metric in (("collar", by_collar), ("intersection", by_intersection))
+    ]

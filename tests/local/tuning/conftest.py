@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local import run
 from local.config import load_config
 from local.tuning.search_space import Dimension, Space
 from local.tuning.storage import default_url
@@ -46,3 +47,12 @@ def make_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return TuningPlan(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(extracted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of one epoch."""
+    config = load_config(extracted, ["training.n_epochs=1", "energy.enabled=false"])
+    folder = run.fit(config, run.RunOptions(str(tmp_path_factory.mktemp("run"))), test=False)
+    (path,) = (folder / "checkpoints").glob("epoch*.ckpt")
+    return path

@@ -118,14 +118,6 @@ def test_lengths_of_a_line_of_the_space():
     assert lengths_of(Dimension("p", "categorical", choices=(3, 9))) == [3, 9]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(extracted, tmp_path_factory):
-    config = load_config(extracted, ["training.n_epochs=1", "energy.enabled=false"])
-    folder = run.fit(config, run.RunOptions(str(tmp_path_factory.mktemp("run"))), test=False)
-    (path,) = (folder / "checkpoints").glob("epoch*.ckpt")
-    return path
-
-
 @pytest.fixture
 def plan(extracted, tmp_path):
     tuned = ("Speech", "Dog", "people talking", "footsteps", "car")
