@@ -119,19 +119,33 @@ def config_of_checkpoint(
     tree["pretrained"] = mine["pretrained"]
     for section in ("energy", "predict", "logging", "tuned"):
         tree[section] = mine[section]
+    _choose_decoder(tree, here, origin)
+    machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
+    tree["training"] = {**tree["training"], **machine}
+    return merge_overrides(tree, overrides, f"hyperparameters of {origin}")
+
+
+def _choose_decoder(tree: dict[str, Any], here: RecipeConfig, origin: str) -> None:
+    """Replace the checkpoint's decoder and median filters in `tree` by those of `here` if they were
+    tuned for it, or its decoder if `here` has another than the default one.
+    """
+    mine = here.dump()
     tuned_for = here.tuned.checkpoint_sha256
-    if tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for:
-        tree["net"]["median_filter"] = mine["net"]["median_filter"]
-        tree["decoder"] = mine["decoder"]
+    if tuned_for and Path(origin).is_file():
+        if sha256_of(origin) == tuned_for:
+            tree["net"]["median_filter"] = mine["net"]["median_filter"]
+            tree["decoder"] = mine["decoder"]
+        else:
+            print(
+                f"{origin}: keeps its own decoder and median filters, as those of the "
+                f"configuration were tuned for another checkpoint (SHA-256 {tuned_for[:12]}...)"
+            )
     elif mine["decoder"] not in (DecoderConfig().model_dump(mode="json"), tree["decoder"]):
         print(
             f"{origin}: decoded by {mine['decoder']['kind']}, as the configuration says (its own: "
             f"{tree['decoder']['kind']})"
         )
         tree["decoder"] = mine["decoder"]
-    machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
-    tree["training"] = {**tree["training"], **machine}
-    return merge_overrides(tree, overrides, f"hyperparameters of {origin}")
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.spec import build_detector
 from desed_task.errors import InputError
 from local.checkpoints.restore import (
@@ -57,6 +58,24 @@ def test_the_decoder_is_that_of_the_file_unless_the_configuration_has_one(capsys
     assert config_of_checkpoint(old, other, [], "a.ckpt").decoder.kind == "threshold_boxes"
     asked = config_of_checkpoint(old, default, ["decoder.kind=boxes"], "a.ckpt")
     assert asked.decoder.kind == "boxes"
+
+
+def test_what_was_tuned_for_another_checkpoint_is_not_used(tmp_path, capsys):
+    """Neither its filters nor its decoder; the file that it was tuned for takes both."""
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(b"a checkpoint")
+    lengths = [5] * 27
+    values = ["decoder.kind=boxes", f"net.median_filter={lengths}"]
+    other = load_config(MINI, [*values, "tuned.checkpoint_sha256=0123456789abcdef"])
+    own = stored()
+    found = config_of_checkpoint(own, other, [], str(path))
+    assert found.decoder.kind == "median"
+    assert list(found.net.median_filter) == own["hyper_parameters"]["net"]["median_filter"]
+    assert "tuned for another checkpoint (SHA-256 0123456789ab...)" in capsys.readouterr().out
+    right = load_config(MINI, [*values, f"tuned.checkpoint_sha256={sha256_of(path)}"])
+    found = config_of_checkpoint(own, right, [], str(path))
+    assert (found.decoder.kind, list(found.net.median_filter)) == ("boxes", lengths)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("detector", [True, False])
