@@ -86,6 +86,10 @@ def test_every_part_has_its_rows(quick):
         "scores/tuning-median-10",
         "scores/tuning-boxes-18",
         "metrics/maestro-segments",
+        "metrics/further",
+        "metrics/further-with-pipsds",
+        "metrics/resamples/psds",
+        "metrics/resamples/psds-and-further",
     ]
     wanted += [
         f"metrics/psds{number}/{kind}"
