@@ -194,3 +194,27 @@ def test_the_flag_knows_every_decoder():
 def test_keys_that_cannot_be_meant(override, message):
     with pytest.raises(InputError, match=message):
         load_config(CONF, [override])
+
+
+def test_only_the_decoder_in_force_is_told(checkpoint, tmp_path, capsys):
+    tree = load_config(CONF).dump()
+    tree["decoder"] |= {"kind": "threshold_boxes", "threshold": 0.3}
+    path = tmp_path / "boxes.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    assert chosen(checkpoint, "--decoder", "median", conf=str(path)).decoder["kind"] == "median"
+    assert "decoded by" not in capsys.readouterr().out
+
+
+def test_values_that_nothing_reads_are_named(checkpoint, capsys):
+    """Classes, filters and front end are those of the checkpoint, whatever `--set` says."""
+    filters = f"net.median_filter={[1] * 27}"
+    sets = ("--set", filters, "--set", "predict.threshold=0.2", "--set", "decoder.kind=boxes")
+    chosen(checkpoint, *sets)
+    told = capsys.readouterr().out
+    assert "as their checkpoints say: --set net.median_filter is not used" in told
+    argv = ["--export", "onnx", "--checkpoint", str(checkpoint), "--decoder", "boxes", *sets]
+    check_values(parse_predict_args(command_parser(""), argv))
+    told = capsys.readouterr().out
+    assert "without events: --decoder is not used" in told
+    unused = "--set net.median_filter, --set predict.threshold, --set decoder.kind are not used"
+    assert unused in told
