@@ -68,6 +68,9 @@ class TunedValues:
             raise InputError(
                 f"{origin}: net.median_filter: {lengths!r} is not a list of lengths in frames"
             )
+        given = sections.get("decoder")
+        if not isinstance(given, Mapping | None):
+            raise InputError(f"{origin}: decoder: {given!r} is not a section of keys")
         stored = tuned.get("calibration")
         return cls(
             origin=origin,
@@ -148,6 +151,8 @@ def post_processing(
             and not there.
     """
     base = dict(spec.decoder if tuned is None else tuned.decoder)
+    if not isinstance(decoder, str | Mapping | None):
+        raise InputError(f"decoder: {decoder!r} is neither a kind nor a section of keys")
     changes = {"kind": decoder} if isinstance(decoder, str) else dict(decoder or {})
     settings = DecoderSettings.from_plain({**base, **changes}, spec.classes)
     if tuned is None:

@@ -115,7 +115,7 @@ def config_of_checkpoint(
     tree["net"], tree["feats"] = detector["net"], detector["feats"]
     tree["data"] = {**paths, **kept_clips, **detector["data"]}
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
-    tree["decoder"] = detector["decoder"]
+    tree["decoder"] = dict(detector["decoder"])
     tree["pretrained"] = mine["pretrained"]
     for section in ("energy", "predict", "logging", "tuned"):
         tree[section] = mine[section]
@@ -131,7 +131,15 @@ def config_of_checkpoint(
         tree["decoder"] = mine["decoder"]
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
-    return merge_overrides(tree, overrides, f"hyperparameters of {origin}")
+    config = merge_overrides(tree, overrides, f"hyperparameters of {origin}")
+    kept = config.decoder.model_dump(mode="json")
+    if kept == detector["decoder"] != mine["decoder"]:
+        # The configuration's is the default, which it may have been given for.
+        print(
+            f"{origin}: decoded by {kept['kind']}, as it says itself (the configuration: "
+            f"{mine['decoder']['kind']}; to have that, --set decoder.kind=...)"
+        )
+    return config
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:

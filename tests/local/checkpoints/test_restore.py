@@ -49,6 +49,11 @@ def test_the_decoder_is_that_of_the_file_unless_the_configuration_has_one(capsys
     old["detector"]["schema_version"] = 2
     default, other = load_config(MINI), load_config(MINI, ["decoder.kind=threshold_boxes"])
     assert config_of_checkpoint(file, default, [], "a.ckpt").decoder.merge_rel == {"Dog": 3.0}
+    # A configuration may have been given for the median filters, which are its default.
+    told = capsys.readouterr().out
+    assert told.startswith("a.ckpt: decoded by boxes, as it says itself (the configuration: median")
+    sets = ["decoder.kind=median"]
+    assert config_of_checkpoint(file, default, sets, "a.ckpt").decoder.kind == "median"
     assert config_of_checkpoint(old, default, [], "a.ckpt").decoder.kind == "median"
     assert capsys.readouterr().out == ""
     assert config_of_checkpoint(file, other, [], "a.ckpt").decoder.kind == "threshold_boxes"
