@@ -132,14 +132,22 @@ def config_of_checkpoint(
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
     config = merge_overrides(tree, overrides, f"hyperparameters of {origin}")
-    kept = config.decoder.model_dump(mode="json")
-    if kept == detector["decoder"] != mine["decoder"]:
-        # The configuration's is the default, which it may have been given for.
-        print(
-            f"{origin}: decoded by {kept['kind']}, as it says itself (the configuration: "
-            f"{mine['decoder']['kind']}; to have that, --set decoder.kind=...)"
-        )
+    _tell_kept(config.decoder.model_dump(mode="json"), detector["decoder"], mine["decoder"], origin)
     return config
+
+
+def _tell_kept(
+    used: Mapping[str, Any], own: Mapping[str, Any], given: Mapping[str, Any], origin: str
+) -> None:
+    """Say that a checkpoint's decoder is used, not the default one of the configuration.
+
+    That may have been given on purpose, which cannot be told from no decoder at all.
+    """
+    if used == own != given:
+        print(
+            f"{origin}: decoded by {used['kind']}, as it says itself (the configuration: "
+            f"{given['kind']}; to have that, --set decoder.kind=...)"
+        )
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:

@@ -160,6 +160,12 @@ def test_a_calibration_of_other_events_is_not_used_silently(spec, changes, setti
         assert detector_of(spec, tuned=tuned, **settings, calibrated=False)
 
 
+def test_settings_of_other_decoders_do_not_matter_for_a_calibration(spec):
+    tuned = tuned_for(spec, calibration=calibration_of(spec.classes, decoder="boxes"))
+    detector = detector_of(spec, tuned=tuned, decoder={"threshold": 0.3})
+    assert detector.confidence_is == "calibrated (isotonic)"
+
+
 def test_what_was_tuned_for_another_network_is_told(spec):
     with pytest.warns(UserWarning, match="tuned on scores of the teacher, used with the student"):
         detector_of(spec, tuned=tuned_for(spec, network="teacher"), role="student")

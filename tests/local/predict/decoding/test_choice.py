@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError
+from desed_task.inference.tuned_values import PostProcessing
 from desed_task.postprocess.calibration import Calibration, IsotonicCurve
+from desed_task.postprocess.decoders import DecoderSettings
 from desed_task.postprocess.event_rules import EventRules
 from local.cli.arguments import command_parser, parse_merged_classes
 from local.config import load_config
 from local.predict.decoding.choice import chosen_decoding
+from local.predict.decoding.settings import unread_line
 from local.predict.flags import DECODERS, check_values, parse_predict_args
 
 CONF = str(Path(__file__).resolve().parents[4] / "confs" / "mini.yaml")
@@ -218,3 +222,21 @@ def test_values_that_nothing_reads_are_named(checkpoint, capsys):
     assert "without events: --decoder is not used" in told
     unused = "--set net.median_filter, --set predict.threshold, --set decoder.kind are not used"
     assert unused in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "unread"),
+    [
+        ("median", "merge_rel, --set decoder.threshold are"),
+        ("boxes", "threshold is"),
+        ("threshold_boxes", "merge_rel is"),
+    ],
+)
+def test_values_of_other_decoders_are_named(kind, unread):
+    detector = SimpleNamespace(
+        post_processing=PostProcessing(DecoderSettings(kind=kind), median_filter=(1,))
+    )
+    sets = ["decoder.kind=x", "decoder.merge_rel=3", "predict.hop_s=5", "decoder.threshold=0.2"]
+    told = f"events are decoded by {kind}: --set decoder.{unread} not used"
+    assert unread_line(detector, sets) == told
+    assert unread_line(detector, sets[:1]) == ""
