@@ -120,33 +120,47 @@ def config_of_checkpoint(
     for section in ("energy", "predict", "logging", "tuned"):
         tree[section] = mine[section]
     tuned_for = here.tuned.checkpoint_sha256
-    if tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for:
+    is_tuned = tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for
+    if is_tuned:
         tree["net"]["median_filter"] = mine["net"]["median_filter"]
         tree["decoder"] = mine["decoder"]
-    elif mine["decoder"] not in (DecoderConfig().model_dump(mode="json"), tree["decoder"]):
-        print(
-            f"{origin}: decoded by {mine['decoder']['kind']}, as the configuration says (its own: "
-            f"{tree['decoder']['kind']})"
-        )
+    elif _without(overrides, mine["decoder"]) not in (_default_decoder(), tree["decoder"]):
         tree["decoder"] = mine["decoder"]
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
     config = merge_overrides(tree, overrides, f"hyperparameters of {origin}")
-    _tell_kept(config.decoder.model_dump(mode="json"), detector["decoder"], mine["decoder"], origin)
+    if not is_tuned:
+        used = config.decoder.model_dump(mode="json")
+        _tell_decoder(used, detector["decoder"], here.decoder.kind, origin)
     return config
 
 
-def _tell_kept(
-    used: Mapping[str, Any], own: Mapping[str, Any], given: Mapping[str, Any], origin: str
-) -> None:
-    """Say that a checkpoint's decoder is used, not the default one of the configuration.
+def _default_decoder() -> dict[str, Any]:
+    return DecoderConfig().model_dump(mode="json")
 
-    That may have been given on purpose, which cannot be told from no decoder at all.
+
+def _without(overrides: Sequence[str], decoder: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's decoder without what `--set` changes, which is no other decoder."""
+    keys = [one.partition("=")[0].strip() for one in overrides]
+    default = _default_decoder()
+    return {**decoder, **{key: default[key] for key in default if f"decoder.{key}" in keys}}
+
+
+def _tell_decoder(used: Mapping[str, Any], own: Mapping[str, Any], given: str, origin: str) -> None:
+    """Say whose decoder is used where a checkpoint and a configuration have different ones.
+
+    The default one may have been given on purpose, which cannot be told from none.
     """
-    if used == own != given:
+    if used != own:
+        same = ", with other settings" if used["kind"] == own["kind"] else ""
+        print(
+            f"{origin}: decoded by {used['kind']}, as the configuration says (its own: "
+            f"{own['kind']}{same})"
+        )
+    elif own["kind"] != given:
         print(
             f"{origin}: decoded by {used['kind']}, as it says itself (the configuration: "
-            f"{given['kind']}; to have that, --set decoder.kind=...)"
+            f"{given}; to have that, --set decoder.kind=...)"
         )
 
 
