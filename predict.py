@@ -56,7 +56,7 @@ def predict(args: argparse.Namespace) -> int:
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
         from local.checkpoints.stored_config import config_with_checkpoint
         from local.predict.decoding.choice import chosen_decoding
-        from local.predict.decoding.settings import described, tuned_lines
+        from local.predict.decoding.settings import described, tuned_lines, unread_line
         from local.predict.predict_all import Output, chosen_weights, open_detector, predict_all
         from local.processes.devices import device_of
 
@@ -75,6 +75,8 @@ def predict(args: argparse.Namespace) -> int:
     settings = {"device": device_of(args), "batch_size": args.batch_size, **chosen.of_detector}
     detector = open_detector(config, args.checkpoint, beats=weights, **settings)
     args.threads.begin()
+    if unread := unread_line(detector, args.overrides):
+        print(unread)
     if chosen.tuned is not None:
         print(tuned_lines(detector, chosen.tuned, chosen.threshold, chosen.rules))
     made_by = {"checkpoint": args.checkpoint, "model": chosen.role, "hop_s": config.predict.hop_s}

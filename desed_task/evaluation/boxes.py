@@ -25,6 +25,13 @@ _SAME_S = 1e-6
 _COLUMNS = ("clip_index", "label_index", "onset_s", "offset_s", "confidence")
 
 
+def distinct_times(times_s: Floats) -> Floats:
+    """Times, rising; of those that differ by rounding the first one."""
+    rising = np.sort(times_s)
+    kept: Floats = rising[np.append(True, np.diff(rising) > _SAME_S)]
+    return kept
+
+
 @dataclass(frozen=True)
 class Boxes:
     """Event boxes of clips, one entry per box.
@@ -131,9 +138,7 @@ class Boxes:
         clip = self.clip_ids.index(clip_id)
         own = self.rows(self.clip_index == clip)
         borders = np.concatenate([own.onset_s, own.offset_s, [0.0, self.end_s[clip]]])
-        rising = np.sort(borders)
-        # Of borders that differ by rounding, the first one.
-        boundaries_s = rising[np.append(True, np.diff(rising) > _SAME_S)]
+        boundaries_s = distinct_times(borders)
         values = np.full((len(boundaries_s) - 1, len(self.vocabulary)), outside)
         first, last = (
             np.searchsorted(boundaries_s, times_s - _SAME_S)

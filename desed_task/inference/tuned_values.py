@@ -15,7 +15,12 @@ from typing import Any, Final
 from desed_task.checkpoints.spec import DetectorSpec
 from desed_task.errors import InputError, command_line, count_of
 from desed_task.postprocess.calibration import Calibration
-from desed_task.postprocess.decoders import DecoderSettings, ScoreDecoder, decoder_of
+from desed_task.postprocess.decoders import (
+    READ_KEYS,
+    DecoderSettings,
+    ScoreDecoder,
+    decoder_of,
+)
 from desed_task.postprocess.thresholds import DEFAULT_THRESHOLD, Threshold
 
 _TUNER: Final = "optuna_pretrained.py"
@@ -68,6 +73,9 @@ class TunedValues:
             raise InputError(
                 f"{origin}: net.median_filter: {lengths!r} is not a list of lengths in frames"
             )
+        given = sections.get("decoder")
+        if not isinstance(given, Mapping | None):
+            raise InputError(f"{origin}: decoder: {given!r} is not a section of keys")
         stored = tuned.get("calibration")
         return cls(
             origin=origin,
@@ -148,6 +156,8 @@ def post_processing(
             and not there.
     """
     base = dict(spec.decoder if tuned is None else tuned.decoder)
+    if not isinstance(decoder, str | Mapping | None):
+        raise InputError(f"decoder: {decoder!r} is neither a kind nor a section of keys")
     changes = {"kind": decoder} if isinstance(decoder, str) else dict(decoder or {})
     settings = DecoderSettings.from_plain({**base, **changes}, spec.classes)
     if tuned is None:
@@ -183,6 +193,10 @@ def post_processing(
     return PostProcessing(settings, tuned.median_filter, tuned.threshold, calibration)
 
 
+def _read(settings: DecoderSettings) -> tuple[str, ...]:
+    return ("kind", *READ_KEYS[settings.kind])
+
+
 def _unusable(
     tuned: TunedValues, role: str, settings: DecoderSettings, tuned_settings: DecoderSettings
 ) -> str:
@@ -194,6 +208,6 @@ def _unusable(
     kind = tuned.calibration.decoder
     if kind and kind != settings.kind:
         return f"its calibration is for events of the decoder {kind}, not of {settings.kind}"
-    if settings != tuned_settings:
+    if any(getattr(settings, key) != getattr(tuned_settings, key) for key in _read(settings)):
         return "its calibration is for events of the decoder with the settings that are there"
     return ""

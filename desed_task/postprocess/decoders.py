@@ -45,6 +45,13 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "threshold": DEFAULT_THRESHOLD,
 }
 
+# Kind -> keys that it reads, beside the median filters.
+READ_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    MEDIAN: (),
+    BOXES: ("step_filter_s", "merge_abs", "merge_rel"),
+    THRESHOLD_BOXES: ("threshold",),
+}
+
 ScoreDecoder = Callable[[Scores], Decoded]
 # One for all classes, or label -> value, the default for others.
 ClassValue = float | None | Mapping[str, float | None]

@@ -20,15 +20,22 @@ def class_thresholds(threshold: Threshold, labels: Sequence[str]) -> npt.NDArray
     """(class,) thresholds from one for all classes, or from label -> threshold (0.5 for others).
 
     Raises:
-        InputError: for an unknown label or a threshold outside [0, 1).
+        InputError: for an unknown label, or a threshold that is no number or outside [0, 1).
     """
     vocabulary = Vocabulary(labels)
     limits = np.full(len(vocabulary), DEFAULT_THRESHOLD)
-    if isinstance(threshold, Mapping):
-        for label, value in threshold.items():
-            limits[vocabulary.index(label)] = value
-    else:
-        limits[:] = threshold
+    try:
+        if isinstance(threshold, Mapping):
+            for label, value in threshold.items():
+                limits[vocabulary.index(label)] = value
+        else:
+            limits[:] = threshold
+    except InputError:
+        raise
+    except (TypeError, ValueError):
+        raise InputError(
+            f"thresholds {threshold!r}: give a number from 0 to below 1, or one per class"
+        ) from None
     for label, limit in zip(vocabulary, limits, strict=True):
         if not 0 <= limit < 1:
             raise InputError(f"a threshold of {limit:g} for {label}: give one from 0 to below 1")

@@ -115,37 +115,59 @@ def config_of_checkpoint(
     tree["net"], tree["feats"] = detector["net"], detector["feats"]
     tree["data"] = {**paths, **kept_clips, **detector["data"]}
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
-    tree["decoder"] = detector["decoder"]
+    tree["decoder"] = dict(detector["decoder"])
     tree["pretrained"] = mine["pretrained"]
     for section in ("energy", "predict", "logging", "tuned"):
         tree[section] = mine[section]
-    _choose_decoder(tree, here, origin)
+    tuned_for = here.tuned.checkpoint_sha256
+    is_file = bool(tuned_for) and Path(origin).is_file()
+    is_tuned = is_file and sha256_of(origin) == tuned_for
+    if is_tuned:
+        tree["net"]["median_filter"] = mine["net"]["median_filter"]
+        tree["decoder"] = mine["decoder"]
+    elif is_file:
+        print(
+            f"{origin}: keeps its own decoder and median filters, as those of the configuration "
+            f"were tuned for another checkpoint (SHA-256 {tuned_for[:12]}...)"
+        )
+    elif _without(overrides, mine["decoder"]) not in (_default_decoder(), tree["decoder"]):
+        tree["decoder"] = mine["decoder"]
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
-    return merge_overrides(tree, overrides, f"hyperparameters of {origin}")
+    config = merge_overrides(tree, overrides, f"hyperparameters of {origin}")
+    if not is_file:
+        used = config.decoder.model_dump(mode="json")
+        _tell_decoder(used, detector["decoder"], here.decoder.kind, origin)
+    return config
 
 
-def _choose_decoder(tree: dict[str, Any], here: RecipeConfig, origin: str) -> None:
-    """Replace the checkpoint's decoder and median filters in `tree` by those of `here` if they were
-    tuned for it, or its decoder if `here` has another than the default one.
+def _default_decoder() -> dict[str, Any]:
+    return DecoderConfig().model_dump(mode="json")
+
+
+def _without(overrides: Sequence[str], decoder: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration's decoder without what `--set` changes, which is no other decoder."""
+    keys = [one.partition("=")[0].strip() for one in overrides]
+    default = _default_decoder()
+    return {**decoder, **{key: default[key] for key in default if f"decoder.{key}" in keys}}
+
+
+def _tell_decoder(used: Mapping[str, Any], own: Mapping[str, Any], given: str, origin: str) -> None:
+    """Say whose decoder is used where a checkpoint and a configuration have different ones.
+
+    The default one may have been given on purpose, which cannot be told from none.
     """
-    mine = here.dump()
-    tuned_for = here.tuned.checkpoint_sha256
-    if tuned_for and Path(origin).is_file():
-        if sha256_of(origin) == tuned_for:
-            tree["net"]["median_filter"] = mine["net"]["median_filter"]
-            tree["decoder"] = mine["decoder"]
-        else:
-            print(
-                f"{origin}: keeps its own decoder and median filters, as those of the "
-                f"configuration were tuned for another checkpoint (SHA-256 {tuned_for[:12]}...)"
-            )
-    elif mine["decoder"] not in (DecoderConfig().model_dump(mode="json"), tree["decoder"]):
+    if used != own:
+        same = ", with other settings" if used["kind"] == own["kind"] else ""
         print(
-            f"{origin}: decoded by {mine['decoder']['kind']}, as the configuration says (its own: "
-            f"{tree['decoder']['kind']})"
+            f"{origin}: decoded by {used['kind']}, as the configuration says (its own: "
+            f"{own['kind']}{same})"
         )
-        tree["decoder"] = mine["decoder"]
+    elif own["kind"] != given:
+        print(
+            f"{origin}: decoded by {used['kind']}, as it says itself (the configuration: "
+            f"{given}; to have that, --set decoder.kind=...)"
+        )
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from local.predict.pages.page import write_page
 from local.predict.pages.sound import sound_of
 
 CLIPS_FOLDER = "clips"
-_SUFFIX = ".html"
+PAGE_SUFFIX = ".html"
 SAME_S = 1e-6
 
 
@@ -58,7 +58,7 @@ def write_clip_pages(
     pages, lost = {}, []
     for clip in clips:
         clip_id = errors.clip_ids[clip]
-        name = f"{shorten_name(names[clip_id], LONGEST_NAME - len(_SUFFIX))}{_SUFFIX}"
+        name = f"{shorten_name(names[clip_id], LONGEST_NAME - len(PAGE_SUFFIX))}{PAGE_SUFFIX}"
         try:
             if clip_id not in files:
                 raise InputError("its audio is not on disk")

@@ -13,8 +13,9 @@ from desed_task.evaluation.boxes import Decoded
 from desed_task.mean_teacher import ROLES
 from local.config import RecipeConfig
 from local.corpora import DEVTEST
+from local.data.corpus_checks import examples
 from local.data.truth import Truth
-from local.error_report.clip_pages import write_clip_pages
+from local.error_report.clip_pages import CLIPS_FOLDER, PAGE_SUFFIX, write_clip_pages
 from local.error_report.clip_rolls import plot_worst_clips
 from local.error_report.findings import FoundErrors, find_errors
 from local.error_report.index_page import CLIPS_PICTURE, PICTURES, index_html
@@ -37,8 +38,8 @@ def report_test(
 ) -> dict[str, Path]:
     """Write the report of a test that has just been made; without one, a warning says why.
 
-    Reports of earlier tests in the folder are removed. Nothing that goes wrong here may lose the
-    test's results.
+    Reports of earlier tests in the folder are removed, but nothing else that is beside their files.
+    Nothing that goes wrong here may lose the test's results.
 
     Args:
         run_folder: the run folder.
@@ -51,17 +52,41 @@ def report_test(
     """
     for role in ROLES:
         if role != TIMELINE_ROLE:
-            shutil.rmtree(error_report_folder(run_folder, role), ignore_errors=True)
+            _remove_report(error_report_folder(run_folder, role))
     try:
         threshold = config.predict.threshold
         errors = find_errors(scores, truth, DEVTEST.known, threshold, role=TIMELINE_ROLE)
         return write_error_report(run_folder, errors, files, config, checkpoint=checkpoint)
     except Exception as error:
         folder = error_report_folder(run_folder, TIMELINE_ROLE)
-        shutil.rmtree(folder, ignore_errors=True)  # an earlier test's; what is a link stays
+        _remove_report(folder)  # an earlier test's
         reason = error if isinstance(error, InputError | OSError) else repr(error)
         warnings.warn(f"{folder}: no error report is written: {reason}", stacklevel=2)
         return {}
+
+
+def _others_in(folder: Path) -> list[Path]:
+    """Files in the folder of a report, except hidden ones, that are none of a report."""
+    clips = folder / CLIPS_FOLDER
+    own = {folder / name for name in (INDEX_FILE, JSON_FILE, EVENTS_FILE, CLIPS_PICTURE, *PICTURES)}
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if not (path.is_dir() or path.name.startswith(".") or path in own)
+        and not (path.parent == clips and path.suffix == PAGE_SUFFIX)
+    ]
+
+
+def _remove_report(folder: Path) -> None:
+    """Remove a report as far as possible; what else is in its folder, or is a link, stays."""
+    if folder.is_symlink():
+        return
+    others = _others_in(folder)
+    if not others:
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in others and not path.name.startswith("."):
+            path.unlink(missing_ok=True)
 
 
 def write_error_report(
@@ -87,12 +112,17 @@ def write_error_report(
         The pictures of the report: name without suffix -> file.
 
     Raises:
-        InputError: something else is in its place.
+        InputError: something else is in its place, or other files are in its folder.
         OSError: the folder cannot be written.
     """
     target = error_report_folder(run_folder, errors.role)
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise InputError(f"{target} is not a folder of its own; move it away and test again")
+    if others := [path.relative_to(target).as_posix() for path in _others_in(target)]:
+        raise InputError(
+            f"{target} contains what no report does ({examples(others)}); move it away and write "
+            "the report again (summarize_runs.py --error_report)"
+        )
     rows, worst = event_verdicts(errors), errors.worst_clips().tolist()
     decoder = config.decoder.kind
     facts = {"test set": DEVTEST.title, "network": errors.role, "checkpoint": checkpoint}

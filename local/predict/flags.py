@@ -20,6 +20,8 @@ OF_EVENTS = (
     *("tuned", "decoder", "threshold", "low_threshold", "merge_gap", "min_duration"),
     *("merge_classes", "confidence"),
 )
+# What `--set` can change of a prediction, and of an export; the rest is the checkpoint's.
+_READ = ("predict.", "decoder.", "pretrained.beats_checkpoint")
 # `desed_task.postprocess.decoders.KINDS`, which takes seconds to import.
 DECODERS = ("median", "boxes", "threshold_boxes")
 
@@ -184,8 +186,14 @@ def check_values(args: argparse.Namespace) -> None:
         if (text := getattr(args, flag)) is not None:
             arguments.parse_threshold(text, f"--{flag}")
     arguments.parse_merged_classes(args.merge_classes or ())
+    why, read = "detectors are as their checkpoints say", _READ
     if args.export:
-        name_unused(args, "--export onnx writes the network without events", OF_EVENTS)
+        why, read = "--export onnx writes the network without events", _READ[-1:]
+        name_unused(args, why, OF_EVENTS)
+    keys = [one.partition("=")[0].strip() for one in args.overrides]
+    ignored = [f"--set {key}" for key in keys if not key.startswith(read)]
+    if ignored:
+        print(f"{why}: {', '.join(ignored)} {agree(len(ignored), 'is', 'are')} not used")
 
 
 def name_unused(args: argparse.Namespace, why: str, names: Sequence[str]) -> None:

@@ -63,6 +63,7 @@ DEFINED_BY = {
 DEFINITIONS = "definitions"
 # Settings that may be what two systems differ in; the runs of one system share them.
 _OF_SYSTEM = (f"{SCORING}.decoder", f"{SCORING}.precision", TRAINED)
+_DECODER_NAME = f"{SCORING}.decoder.name"
 # No difference in what metrics mean.
 _COUNTS = ("n_clips", "n_events")
 _NAMES = {
@@ -138,6 +139,9 @@ def differing_conditions(
         return []
     one, two = _values(first), _values(other)
     differing = [path for path in one | two if one.get(path) != two.get(path)]
+    if _DECODER_NAME in differing:  # other decoders have other values, of each class
+        own = _DECODER_NAME.removesuffix("name")
+        differing = [p for p in differing if p == _DECODER_NAME or not p.startswith(own)]
     if not one_system:
         differing = [path for path in differing if not path.startswith(_OF_SYSTEM)]
     return list(dict.fromkeys(_texts(differing, one, two)))

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from desed_task.atomic_files import atomic_path
 from desed_task.errors import InputError
-from desed_task.evaluation.boxes import Boxes, Decoded, decoded_from_arrays
+from desed_task.evaluation.boxes import (
+    Boxes,
+    Decoded,
+    decoded_from_arrays,
+    distinct_times,
+)
 from desed_task.evaluation.scores import FrameScores, Scores
 from desed_task.evaluation.segments import SEGMENT_S, segment_weights
 from desed_task.file_names import looked_up_from
@@ -95,9 +100,10 @@ class BoxScores:
             of_boxes = events.of(clip_id)
             n_segments = int(np.ceil(frames.boundaries_s[-1] / SEGMENT_S))
             starts_s = np.arange(n_segments) * SEGMENT_S
-            boundaries_s = np.unique(np.concatenate([of_boxes.boundaries_s, starts_s]))
-            box = np.searchsorted(of_boxes.boundaries_s, boundaries_s[:-1], side="right") - 1
-            segment = np.searchsorted(starts_s, boundaries_s[:-1], side="right") - 1
+            boundaries_s = distinct_times(np.concatenate([of_boxes.boundaries_s, starts_s]))
+            middle_s = (boundaries_s[1:] + boundaries_s[:-1]) / 2
+            box = np.searchsorted(of_boxes.boundaries_s, middle_s, side="right") - 1
+            segment = np.searchsorted(starts_s, middle_s, side="right") - 1
             weights = segment_weights(frames.boundaries_s, n_segments)
             means = weights @ frames.values[:, columns].astype(np.float64)
             values = of_boxes.values[box]

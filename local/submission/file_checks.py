@@ -136,8 +136,9 @@ def table_problems(run: SubmittedRun, role: str) -> list[str]:
         present = sorted(run.clips.keys() & there)
         clip_s = run.config.data.audio_max_len
         end_s = {clip: scored_s(run.clips[clip], clip_s) for clip in present}
+        frame_s = run.config.grid.frame_s
         faults = thread_map(
-            partial(_fault_of_clip, folder, end_s),
+            partial(_fault_of_clip, folder, end_s, frame_s),
             present,
             jobs=None,
             desc=f"checking {run.folder.name}/{role}/{kind}",
@@ -166,18 +167,20 @@ def duration_problems(run: SubmittedRun) -> list[str]:
     return []
 
 
-def _fault_of_clip(folder: Path, end_s: dict[str, float], clip: str) -> str:
+def _fault_of_clip(folder: Path, end_s: dict[str, float], frame_s: float, clip: str) -> str:
     path = folder / f"{clip}.tsv"
-    fault = table_fault(path, end_s[clip])
+    fault = table_fault(path, end_s[clip], frame_s)
     return f"{path}: {fault}; {EVALUATE_REMEDY}" if fault else ""
 
 
-def table_fault(path: Path, end_s: float) -> str:
+def table_fault(path: Path, end_s: float, frame_s: float) -> str:
     """Find the first problem of a table of scores; "" if there is none.
 
     Args:
         path: path of the table.
         end_s: expected end of its last frame in seconds.
+        frame_s: length of the network's frames; it may end earlier or later by one. (Rows of boxes
+            are of any length.)
     """
     try:
         head, *rows = read_text(path).splitlines() or [""]
@@ -192,7 +195,8 @@ def table_fault(path: Path, end_s: float) -> str:
         return (
             f"has rows of {count_of(values.shape[1], 'value')} under {len(SCORE_COLUMNS)} columns"
         )
-    return _wrong_times(values[:, 0], values[:, 1], end_s) or _wrong_scores(values[:, 2:])
+    fault = _wrong_times(values[:, 0], values[:, 1], end_s, frame_s)
+    return fault or _wrong_scores(values[:, 2:])
 
 
 def _wrong_columns(found: Sequence[str]) -> str:
@@ -203,21 +207,23 @@ def _wrong_columns(found: Sequence[str]) -> str:
     return f"columns are not in the order {', '.join(SCORE_COLUMNS[:3])} ..."
 
 
-def _wrong_times(onset_s: NDArray[Any], offset_s: NDArray[Any], end_s: float) -> str:
+def _wrong_times(
+    onset_s: NDArray[Any], offset_s: NDArray[Any], end_s: float, frame_s: float
+) -> str:
     if not (np.isfinite(onset_s).all() and np.isfinite(offset_s).all()):
         return "contains times that are not finite"
     if onset_s[0] != 0:
         return f"begins at {onset_s[0]:g} s, not at 0"
-    frame_s = offset_s - onset_s
-    if (frame_s <= 0).any():
-        return f"a frame begins at {onset_s[frame_s <= 0][0]:g} s and does not end after it"
+    empty = offset_s <= onset_s
+    if empty.any():
+        return f"a frame begins at {onset_s[empty][0]:g} s and does not end after it"
     gaps = np.flatnonzero(offset_s[:-1] != onset_s[1:])
     if len(gaps):
         return (
             f"a frame ends at {offset_s[gaps[0]]:g} s and the next one begins at "
             f"{onset_s[gaps[0] + 1]:g} s"
         )
-    if abs(offset_s[-1] - end_s) > frame_s[0]:
+    if abs(offset_s[-1] - end_s) > frame_s:
         return f"ends at {offset_s[-1]:g} s, the clip at {end_s:g} s"
     return ""
 

@@ -244,7 +244,7 @@ def test_text_in_other_encodings_is_read_with_a_word(kind, encoding, assumed, tm
         "configuration": (ROOT / "confs/mini.yaml", load_config),
         "sources": (ROOT / "confs/sources.yaml", load_sources),
         "soft labels": (None, read_soft_labels),
-        "scores": (None, lambda path: table_fault(path, 0.064)),
+        "scores": (None, lambda path: table_fault(path, 0.064, 0.064)),
     }[kind]
     texts = {
         "soft labels": "0\t1\tgrüße\t0.5\n",

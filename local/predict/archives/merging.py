@@ -68,14 +68,16 @@ class Joinable(Generic[T]):
     Attributes:
         read: reads it from the folder of results; a ValueError says that a file is not ours.
         not_ours: the message about such a file, for the name of what is joined.
+        needs: how the command that made the results has to differ to make what is joined, too.
     """
 
     read: Callable[[Path, Recording], T]
     not_ours: Callable[[Path, Recording, str], str]
+    needs: str = ""
 
 
 EVENTS = Joinable(events_of, not_a_table)
-PAGES = Joinable(index_row, not_a_page)
+PAGES = Joinable(index_row, not_a_page, " and html in --formats")
 
 
 def merge_results(
@@ -119,7 +121,7 @@ def merge_results(
         else:
             add(found)
             report.n_merged += 1
-    report.faults += _missing_lines(missing, states)
+    report.faults += _missing_lines(missing, states, source.needs)
     return report
 
 
@@ -136,20 +138,22 @@ def _with_shards(
         yield row, part + 1
 
 
-def _missing_lines(missing: Mapping[int, _Missing], states: Mapping[int, ShardState]) -> list[str]:
+def _missing_lines(
+    missing: Mapping[int, _Missing], states: Mapping[int, ShardState], needs: str
+) -> list[str]:
     """A line per shard with recordings without results."""
     lines = []
     for number, what in sorted(missing.items()):
         if not number:
             has = agree(what.number, "has", "have")
             lines.append(
-                f"{what} {has} no results; run the same command again with --skip_existing"
+                f"{what} {has} no results; run the same command again with --skip_existing{needs}"
             )
             continue
         total = next(iter(states.values())).shard.total
         state = str(states[number]) if number in states else "never begun"
         lines.append(
             f"shard {number}/{total} ({state}): {what}; run the same command again with "
-            "--skip_existing"
+            f"--skip_existing{needs}"
         )
     return lines

@@ -144,7 +144,8 @@ def _configured(
         return {}
     if config.decoder == DecoderConfig():
         return {}
-    print(f"{shown}: events are decoded by {config.decoder.kind}, as this configuration says")
+    if args.decoder is None:  # else it names the kind
+        print(f"{shown}: events are decoded by {config.decoder.kind}, as this configuration says")
     return config.decoder.model_dump()
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from desed_task.atomic_files import sha256_of
-from desed_task.errors import count_of
+from desed_task.errors import agree, count_of
 from desed_task.inference.detector import SoundEventDetector
 from desed_task.inference.tuned_values import TunedValues
 from desed_task.postprocess.calibration import MEAN_SCORE
-from desed_task.postprocess.decoders import MEDIAN
+from desed_task.postprocess.decoders import MEDIAN, READ_KEYS
 from desed_task.postprocess.event_rules import EventRules
 from desed_task.postprocess.thresholds import Threshold
 
@@ -33,6 +33,23 @@ def described(detector: SoundEventDetector, rules: EventRules) -> dict[str, Any]
     if chosen.median_filter != detector.spec.median_filter:
         found["median_filter"] = list(chosen.median_filter)
     return {**found, **rules.given}
+
+
+def unread_line(detector: SoundEventDetector, overrides: Sequence[str]) -> str:
+    """Which values of `--set decoder...` the decoder in force does not read; "" if none.
+
+    Args:
+        detector: the detector.
+        overrides: entries `section.key=value`.
+    """
+    kind = detector.post_processing.settings.kind
+    keys = [one.partition("=")[0].strip() for one in overrides]
+    read = [f"decoder.{key}" for key in ("kind", *READ_KEYS[kind])]
+    unread = [key for key in keys if key.startswith("decoder.") and key not in read]
+    if not unread:
+        return ""
+    used = agree(len(unread), "is", "are")
+    return f"events are decoded by {kind}: --set {', --set '.join(unread)} {used} not used"
 
 
 def tuned_lines(

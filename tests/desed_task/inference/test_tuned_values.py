@@ -160,6 +160,12 @@ def test_a_calibration_of_other_events_is_not_used_silently(spec, changes, setti
         assert detector_of(spec, tuned=tuned, **settings, calibrated=False)
 
 
+def test_settings_of_other_decoders_do_not_matter_for_a_calibration(spec):
+    tuned = tuned_for(spec, calibration=calibration_of(spec.classes, decoder="boxes"))
+    detector = detector_of(spec, tuned=tuned, decoder={"threshold": 0.3})
+    assert detector.confidence_is == "calibrated (isotonic)"
+
+
 def test_what_was_tuned_for_another_network_is_told(spec):
     with pytest.warns(UserWarning, match="tuned on scores of the teacher, used with the student"):
         detector_of(spec, tuned=tuned_for(spec, network="teacher"), role="student")
@@ -227,3 +233,24 @@ def test_they_come_from_a_file_for_their_checkpoint_only(spec, tmp_path, dump):
 def test_other_files_are_refused(content, message):
     with pytest.raises(InputError, match=message):
         TunedValues.from_config(content, "best.yaml")
+
+
+@pytest.mark.parametrize("decoder", ["boxes", ["kind"], 3])
+def test_a_decoder_that_is_no_section_is_not_taken_for_the_default(decoder):
+    content = {"tuned": {"checkpoint_sha256": "ab"}, "net": {"median_filter": [1]}}
+    with pytest.raises(InputError, match=r"best\.yaml: decoder: .* is not a section of keys"):
+        TunedValues.from_config({**content, "decoder": decoder}, "best.yaml")
+
+
+@pytest.mark.parametrize("decoder", [["boxes"], 3])
+def test_settings_of_a_decoder_are_a_kind_or_keys(spec, decoder):
+    with pytest.raises(InputError, match="is neither a kind nor a section of keys"):
+        SoundEventDetector(build_detector(spec, tensors(spec), "small"), decoder=decoder)
+
+
+@pytest.mark.parametrize("threshold", ["loud", {"Dog": "loud"}, [0.1, 0.2]])
+def test_thresholds_that_are_no_numbers(spec, threshold):
+    with pytest.raises(InputError, match="give a number from 0 to below 1, or one per class"):
+        class_thresholds(threshold, spec.classes)
+    with pytest.raises(InputError, match="unknown label 'Dgo'"):
+        class_thresholds({"Dgo": 0.1}, spec.classes)

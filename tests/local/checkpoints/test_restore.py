@@ -50,8 +50,21 @@ def test_the_decoder_is_that_of_the_file_unless_the_configuration_has_one(capsys
     old["detector"]["schema_version"] = 2
     default, other = load_config(MINI), load_config(MINI, ["decoder.kind=threshold_boxes"])
     assert config_of_checkpoint(file, default, [], "a.ckpt").decoder.merge_rel == {"Dog": 3.0}
+    # A configuration may have been given for the median filters, which are its default.
+    told = capsys.readouterr().out
+    assert told.startswith("a.ckpt: decoded by boxes, as it says itself (the configuration: median")
+    sets = ["decoder.kind=median"]
+    assert config_of_checkpoint(file, default, sets, "a.ckpt").decoder.kind == "median"
+    told = "a.ckpt: decoded by median, as the configuration says (its own: boxes)\n"
+    assert capsys.readouterr().out == told
     assert config_of_checkpoint(old, default, [], "a.ckpt").decoder.kind == "median"
     assert capsys.readouterr().out == ""
+    # One setting of the boxes does not make them the median filters of the configuration.
+    sets = ["decoder.step_filter_s=0.3"]
+    changed = config_of_checkpoint(file, load_config(MINI, sets), sets, "a.ckpt").decoder
+    assert (changed.kind, changed.step_filter_s) == ("boxes", 0.3)
+    assert changed.merge_rel == {"Dog": 3.0}
+    capsys.readouterr()
     assert config_of_checkpoint(file, other, [], "a.ckpt").decoder.kind == "threshold_boxes"
     told = "a.ckpt: decoded by threshold_boxes, as the configuration says (its own: boxes)\n"
     assert capsys.readouterr().out == told

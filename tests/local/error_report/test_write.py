@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -219,6 +220,25 @@ def test_what_the_user_put_in_its_place_stays(tmp_path, link):
         report_test(place.parent, *inputs, {}, CONFIG, checkpoint="x.ckpt")
     assert list(place.parent.iterdir()) == [place] and place.is_symlink() == link
     assert (kept / "notes.txt").read_text() == "of the user"
+
+
+def test_what_the_user_put_into_a_report_stays(tmp_path, undrawn):
+    """Notes beside the pages of both networks: neither report is written over them."""
+    errors = errors_of("ab", [("a", "Dog", 1, 3)], [])
+    notes = []
+    for role in ("student", "teacher"):
+        own = replace(errors, role=role)
+        write_error_report(tmp_path, own, {}, CONFIG, checkpoint="1.ckpt")
+        notes.append(error_report_folder(tmp_path, role) / "nötes" / "a.txt")
+        notes[-1].parent.mkdir()
+        notes[-1].write_text("of the user")
+        with pytest.raises(InputError, match=r"contains what no report does \(nötes/a\.txt\)"):
+            write_error_report(tmp_path, own, {}, CONFIG, checkpoint="2.ckpt")
+    inputs = scores_of("a", []), truth_of("a", [("a", "Dog", 1, 3)])
+    with pytest.warns(UserWarning, match="contains what no report does"):
+        report_test(tmp_path, *inputs, {}, CONFIG, checkpoint="2.ckpt")
+    # No page of an earlier test is left to be taken for this one's.
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.is_file()] == notes
 
 
 @pytest.mark.parametrize("content", [b"", b"no audio at all" * 99])

@@ -9,9 +9,15 @@ import pytest
 
 from desed_task.audio.files import write_wav
 from desed_task.evaluation.scores import Scores
-from desed_task.labels import FrameGrid
+from desed_task.labels import MAESTRO_REAL_CLASSES, FrameGrid
+from desed_task.postprocess.decoders import DecoderSettings, decoder_of
 from local.classes_dict import VOCABULARY
-from local.scoring.score_files import SCORE_KINDS, score_folder, write_score_tables
+from local.scoring.score_files import (
+    SCORE_KINDS,
+    BoxScores,
+    score_folder,
+    write_score_tables,
+)
 from local.submission.file_checks import (
     SCORE_COLUMNS,
     duration_problems,
@@ -34,11 +40,11 @@ def table(tmp_path):
 
 
 def test_what_an_evaluation_writes_is_right(table):
-    assert table_fault(table, 8.2) == ""
+    assert table_fault(table, 8.2, GRID.frame_s) == ""
     values = np.loadtxt(table, delimiter="\t", skiprows=1)
     assert values[-1, 1] == 8.2
     edit_table(table, lambda values: np.r_[values[:, :2], values[:, :2]])
-    assert "has rows of 2 values under 29 columns" in table_fault(table, 8.2)
+    assert "has rows of 2 values under 29 columns" in table_fault(table, 8.2, GRID.frame_s)
 
 
 def change(row, column, value):
@@ -72,12 +78,26 @@ def change(row, column, value):
 )
 def test_faults_of_a_table(table, changed, fault):
     edit_table(table, changed)
-    found = table_fault(table, 8.2)
+    found = table_fault(table, 8.2, GRID.frame_s)
     assert found == "" if not fault else fault in found
 
 
 def test_a_table_longer_than_its_clip(table):
-    assert table_fault(table, 6.0) == "ends at 8.2 s, the clip at 6 s"
+    assert table_fault(table, 6.0, GRID.frame_s) == "ends at 8.2 s, the clip at 6 s"
+
+
+def test_a_table_of_boxes_may_begin_with_a_short_row(tmp_path):
+    """Its rows are not frames: how far it may end from its clip does not follow from the first."""
+    scores = np.full((1, GRID.n_frames, len(VOCABULARY)), 0.1)
+    scores[0, 4:20, VOCABULARY.index("Dog")] = 0.9
+    raw = Scores(("a",), scores, GRID.boundaries_s, VOCABULARY)
+    lengths = [1] * len(VOCABULARY)
+    boxes = decoder_of(DecoderSettings(kind="boxes"), VOCABULARY, median_filter=lengths)(raw)
+    write_score_tables(tmp_path, BoxScores(boxes, raw, MAESTRO_REAL_CLASSES), {"a": 10.0})
+    path = tmp_path / "a.tsv"
+    assert np.loadtxt(path, delimiter="\t", skiprows=1)[0, 1] == pytest.approx(0.006)
+    assert table_fault(path, 10.0, GRID.frame_s) == ""
+    assert "ends at 9.984 s" in table_fault(path, 10.1, GRID.frame_s)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +118,7 @@ def test_a_table_longer_than_its_clip(table):
 def test_files_that_are_no_such_table(text, fault, tmp_path):
     path = tmp_path / "a.tsv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert fault in table_fault(path, 10.0)
+    assert fault in table_fault(path, 10.0, GRID.frame_s)
 
 
 @pytest.mark.parametrize("value", ["0.0", "-1", "nan", "inf", "", "much"])

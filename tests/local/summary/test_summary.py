@@ -18,6 +18,7 @@ from desed_task.evaluation.boxes import Boxes
 from desed_task.file_names import unescape_name
 from local.config import load_config
 from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
+from local.scoring.conditions import differing_conditions
 from local.scoring.metrics import HIT_ONLY
 from local.scoring.own.criteria import is_own, is_share, is_shifted
 from local.scoring.score_files import read_scores
@@ -107,6 +108,10 @@ def test_boxes_and_median_filters_compare_as_two_systems(folders, tmp_path):
     # Every clip twice is a corpus with the same figures.
     twice = dict(zip(again.names, again.values(np.full(len(again.units), 2.0)), strict=True))
     assert twice == pytest.approx(values, abs=1e-9)
+    # As runs of one system they differ in one thing, not in every class's value of it.
+    told = differing_conditions(open_run(folders["good0"]).content, run.content)
+    decoders = [text for text in told if "decoder" in text]
+    assert decoders == ["scoring.decoder.name: 'boxes' against 'median_filter'"]
 
 
 @pytest.mark.parametrize("name", ["good0", "bad1", "fewer"])

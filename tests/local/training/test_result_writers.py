@@ -88,6 +88,21 @@ def test_tables_of_boxes_have_their_borders_and_means_of_segments(tmp_path):
         np.testing.assert_allclose(table[label], expected, atol=1e-6)
 
 
+def test_borders_that_differ_from_those_of_segments_by_rounding_are_one(tmp_path):
+    """1.92 - 0.92 is less than 1 by 1e-16: no row of a table lasts so short."""
+    values = np.full((1, GRID.n_frames, len(VOCABULARY)), 0.1)
+    values[0, 30:, VOCABULARY.index("Dog")] = 0.9
+    raw = Scores(("a",), values, GRID.boundaries_s, VOCABULARY)
+    lengths = [1] * len(VOCABULARY)
+    settings = DecoderSettings(kind="boxes", step_filter_s=1.84)
+    boxes = decoder_of(settings, VOCABULARY, median_filter=lengths)(raw)
+    assert 0 < 1 - boxes.select(labels=["Dog"]).offset_s[0] < 1e-9
+    write_score_tables(tmp_path, BoxScores(boxes, raw, MAESTRO_REAL_CLASSES), {"a": 10.0})
+    table = read_sed_scores(tmp_path / "a.tsv")
+    assert (table["offset"] > table["onset"]).all()
+    np.testing.assert_allclose(table["Dog"][:2], [0.1, 0.0], atol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["median", "boxes", "threshold_boxes"])
 def test_stored_scores_are_read_as_what_they_are(tmp_path, kind):
     raw = scores_of("a", "ä b")

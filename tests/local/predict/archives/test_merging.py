@@ -157,6 +157,9 @@ def test_nothing_at_all_is_an_error_and_no_table(listing, archive, tmp_path):
     with pytest.raises(InputError, match="Recordings without results:\n  - 7 recordings"):
         run(archive, tmp_path, "--merge")
     assert not (tmp_path / "out/events.tsv").exists()
+    # The same command would skip recordings that have tables and no pages.
+    with pytest.raises(InputError, match="again with --skip_existing and html in --formats"):
+        run(archive, tmp_path, "--merge", "html")
 
 
 def test_tables_of_others_are_named_and_files_of_the_user_kept(listing, archive, tmp_path, capsys):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError
+from desed_task.inference.tuned_values import PostProcessing
 from desed_task.postprocess.calibration import Calibration, IsotonicCurve
+from desed_task.postprocess.decoders import DecoderSettings
 from desed_task.postprocess.event_rules import EventRules
 from local.cli.arguments import command_parser, parse_merged_classes
 from local.config import load_config
 from local.predict.decoding.choice import chosen_decoding
+from local.predict.decoding.settings import unread_line
 from local.predict.flags import DECODERS, check_values, parse_predict_args
 
 CONF = str(Path(__file__).resolve().parents[4] / "confs" / "mini.yaml")
@@ -194,3 +198,45 @@ def test_the_flag_knows_every_decoder():
 def test_keys_that_cannot_be_meant(override, message):
     with pytest.raises(InputError, match=message):
         load_config(CONF, [override])
+
+
+def test_only_the_decoder_in_force_is_told(checkpoint, tmp_path, capsys):
+    tree = load_config(CONF).dump()
+    tree["decoder"] |= {"kind": "threshold_boxes", "threshold": 0.3}
+    path = tmp_path / "boxes.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    assert chosen(checkpoint, "--decoder", "median", conf=str(path)).decoder["kind"] == "median"
+    assert "decoded by" not in capsys.readouterr().out
+
+
+def test_values_that_nothing_reads_are_named(checkpoint, capsys):
+    """Classes, filters and front end are those of the checkpoint, whatever `--set` says."""
+    filters = f"net.median_filter={[1] * 27}"
+    sets = ("--set", filters, "--set", "predict.threshold=0.2", "--set", "decoder.kind=boxes")
+    chosen(checkpoint, *sets)
+    told = capsys.readouterr().out
+    assert "as their checkpoints say: --set net.median_filter is not used" in told
+    argv = ["--export", "onnx", "--checkpoint", str(checkpoint), "--decoder", "boxes", *sets]
+    check_values(parse_predict_args(command_parser(""), argv))
+    told = capsys.readouterr().out
+    assert "without events: --decoder is not used" in told
+    unused = "--set net.median_filter, --set predict.threshold, --set decoder.kind are not used"
+    assert unused in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "unread"),
+    [
+        ("median", "merge_rel, --set decoder.threshold are"),
+        ("boxes", "threshold is"),
+        ("threshold_boxes", "merge_rel is"),
+    ],
+)
+def test_values_of_other_decoders_are_named(kind, unread):
+    detector = SimpleNamespace(
+        post_processing=PostProcessing(DecoderSettings(kind=kind), median_filter=(1,))
+    )
+    sets = ["decoder.kind=x", "decoder.merge_rel=3", "predict.hop_s=5", "decoder.threshold=0.2"]
+    told = f"events are decoded by {kind}: --set decoder.{unread} not used"
+    assert unread_line(detector, sets) == told
+    assert unread_line(detector, sets[:1]) == ""
