@@ -18,6 +18,7 @@ from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.dataio.tables import clip_ids as ids_of_rows
 from desed_task.dataio.tables import parse_numbers, read_text_table, row_location
 from desed_task.errors import InputError, agree, count_of, warn_once
+from desed_task.file_names import printable
 from desed_task.labels import Vocabulary
 
 # No recording lasts longer; larger times are mistakes, such as other units or a lost decimal point.
@@ -163,7 +164,7 @@ class EventTable:
 
     def _warn(self, kind: str, text: str) -> None:
         """Warn of a kind of event once per file: each validation scores it for each network."""
-        text = f"{self.path or 'events'}: {text}"
+        text = printable(f"{self.path or 'events'}: {text}")
         warn_once(text, (kind, self.path) if self.path else text, stacklevel=4)
 
 

@@ -15,7 +15,7 @@ from desed_task.errors import InputError, count_of
 from desed_task.evaluation.boxes import Boxes
 from desed_task.evaluation.error_analysis import SHARE
 from desed_task.evaluation.scores import Detections, FrameScores
-from desed_task.file_names import LONGEST_NAME, escape_name, shorten_name
+from desed_task.file_names import LONGEST_NAME, escape_name, printable, shorten_name
 from desed_task.inference.detection_result import SoundEvent
 from local.checkpoints.restore import detector_spec
 from local.config import RecipeConfig
@@ -75,7 +75,7 @@ def write_clip_pages(
     if lost:
         warnings.warn(
             f"{target}: {count_of(len(lost), 'clip has', 'clips have')} no page in the error "
-            f"report: {examples(lost)}",
+            f"report: {printable(examples(lost))}",
             UserWarning,
             stacklevel=2,
         )

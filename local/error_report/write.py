@@ -10,6 +10,7 @@ from pathlib import Path
 from desed_task.atomic_files import atomic_folder, write_json_atomic, write_text_atomic
 from desed_task.errors import InputError
 from desed_task.evaluation.boxes import Decoded
+from desed_task.file_names import printable
 from desed_task.mean_teacher import ROLES
 from local.config import RecipeConfig
 from local.corpora import DEVTEST
@@ -61,7 +62,8 @@ def report_test(
         folder = error_report_folder(run_folder, TIMELINE_ROLE)
         _remove_report(folder)  # an earlier test's
         reason = error if isinstance(error, InputError | OSError) else repr(error)
-        warnings.warn(f"{folder}: no error report is written: {reason}", stacklevel=2)
+        text = printable(f"{folder}: no error report is written: {reason}")
+        warnings.warn(text, UserWarning, stacklevel=2)
         return {}
 
 
