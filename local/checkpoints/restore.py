@@ -30,6 +30,8 @@ from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
 from local.schema.decoding import DecoderConfig
 
+# What events at tuned thresholds depend on.
+_DECODED_BY = ("decoder.", "net.median_filter.", "predict.threshold.")
 # Key of the `data` section that chooses clips, not a path; so does `test_groups`.
 KEPT_CLIPS = "keep_clips_without_events"
 
@@ -123,6 +125,7 @@ def config_of_checkpoint(
     if tuned_for and Path(origin).is_file() and sha256_of(origin) == tuned_for:
         tree["net"]["median_filter"] = mine["net"]["median_filter"]
         tree["decoder"] = mine["decoder"]
+        tree["tuned"] = _tuned_but_for(mine["tuned"], overrides, origin)
     elif mine["decoder"] not in (DecoderConfig().model_dump(mode="json"), tree["decoder"]):
         print(
             f"{origin}: decoded by {mine['decoder']['kind']}, as the configuration says (its own: "
@@ -132,6 +135,16 @@ def config_of_checkpoint(
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
     return merge_overrides(tree, overrides, f"hyperparameters of {origin}")
+
+
+def _tuned_but_for(tuned: dict[str, Any], overrides: Sequence[str], origin: str) -> dict[str, Any]:
+    """What was tuned, without thresholds that overrides replace or that were for other events."""
+    keys = [override.partition("=")[0].strip() for override in overrides]
+    other = [key for key in keys if f"{key}.".startswith(_DECODED_BY)]
+    if not (other and tuned["threshold_metric"]):
+        return tuned
+    print(f"{origin}: no F1 at tuned thresholds, as --set changes {', '.join(other)}")
+    return {**tuned, "threshold_metric": ""}
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:

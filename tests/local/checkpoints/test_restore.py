@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.spec import build_detector
 from desed_task.errors import InputError
 from local.checkpoints.restore import (
@@ -57,6 +58,28 @@ def test_the_decoder_is_that_of_the_file_unless_the_configuration_has_one(capsys
     assert config_of_checkpoint(old, other, [], "a.ckpt").decoder.kind == "threshold_boxes"
     asked = config_of_checkpoint(old, default, ["decoder.kind=boxes"], "a.ckpt")
     assert asked.decoder.kind == "boxes"
+
+
+@pytest.mark.parametrize(
+    ("override", "kept"),
+    [
+        ("decoder.kind=median", False),
+        ("predict.threshold={Speech: 0.9}", False),
+        ("net.dropout=0.1", True),
+        ("predict.hop_s=2.56", True),
+    ],
+)
+def test_other_thresholds_or_events_than_tuned_ones_are_not_called_tuned(
+    override, kept, tmp_path, capsys
+):
+    file = tmp_path / "a.ckpt"
+    file.write_bytes(b"a")
+    tuned = [f"tuned.checkpoint_sha256={sha256_of(file)}", "tuned.threshold_metric=collar"]
+    here = load_config(MINI, ["predict.threshold={Speech: 0.2}", "decoder.kind=boxes", *tuned])
+    config = config_of_checkpoint(stored(), here, [override], str(file))
+    assert config.tuned.threshold_metric == ("collar" if kept else "")
+    told = f"no F1 at tuned thresholds, as --set changes {override.partition('=')[0]}\n"
+    assert capsys.readouterr().out.endswith("" if kept else told)
 
 
 @pytest.mark.parametrize("detector", [True, False])
