@@ -8,13 +8,11 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.spec import (
     SCHEMA_VERSION,
     SPEC_KEY,
@@ -26,9 +24,9 @@ from desed_task.checkpoints.spec import (
 from desed_task.checkpoints.state_names import is_bare
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError, count_of
+from local.checkpoints.decoder_choice import choose_decoder, tell_decoder
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
-from local.schema.decoding import DecoderConfig
 
 # Key of the `data` section that chooses clips, not a path; so does `test_groups`.
 KEPT_CLIPS = "keep_clips_without_events"
@@ -119,55 +117,13 @@ def config_of_checkpoint(
     tree["pretrained"] = mine["pretrained"]
     for section in ("energy", "predict", "logging", "tuned"):
         tree[section] = mine[section]
-    tuned_for = here.tuned.checkpoint_sha256
-    is_file = bool(tuned_for) and Path(origin).is_file()
-    is_tuned = is_file and sha256_of(origin) == tuned_for
-    if is_tuned:
-        tree["net"]["median_filter"] = mine["net"]["median_filter"]
-        tree["decoder"] = mine["decoder"]
-    elif is_file:
-        print(
-            f"{origin}: keeps its own decoder and median filters, as those of the configuration "
-            f"were tuned for another checkpoint (SHA-256 {tuned_for[:12]}...)"
-        )
-    elif _without(overrides, mine["decoder"]) not in (_default_decoder(), tree["decoder"]):
-        tree["decoder"] = mine["decoder"]
+    chosen = choose_decoder(tree, here, overrides, origin)
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
     tree["training"] = {**tree["training"], **machine}
     config = merge_overrides(tree, overrides, f"hyperparameters of {origin}")
-    if not is_file:
-        used = config.decoder.model_dump(mode="json")
-        _tell_decoder(used, detector["decoder"], here.decoder.kind, origin)
+    if not chosen:
+        tell_decoder(config.decoder, detector["decoder"], here.decoder.kind, origin)
     return config
-
-
-def _default_decoder() -> dict[str, Any]:
-    return DecoderConfig().model_dump(mode="json")
-
-
-def _without(overrides: Sequence[str], decoder: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration's decoder without what `--set` changes, which is no other decoder."""
-    keys = [one.partition("=")[0].strip() for one in overrides]
-    default = _default_decoder()
-    return {**decoder, **{key: default[key] for key in default if f"decoder.{key}" in keys}}
-
-
-def _tell_decoder(used: Mapping[str, Any], own: Mapping[str, Any], given: str, origin: str) -> None:
-    """Say whose decoder is used where a checkpoint and a configuration have different ones.
-
-    The default one may have been given on purpose, which cannot be told from none.
-    """
-    if used != own:
-        same = ", with other settings" if used["kind"] == own["kind"] else ""
-        print(
-            f"{origin}: decoded by {used['kind']}, as the configuration says (its own: "
-            f"{own['kind']}{same})"
-        )
-    elif own["kind"] != given:
-        print(
-            f"{origin}: decoded by {used['kind']}, as it says itself (the configuration: "
-            f"{given}; to have that, --set decoder.kind=...)"
-        )
 
 
 def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:

@@ -45,6 +45,8 @@ FREE_KEYS = {
 # Increased whenever a test of the same scores would have other values.
 SCORING_REVISION = 1
 METRIC_PACKAGES = ("sed_scores_eval",)
+# Present if the decoder was tuned on the clips that are scored.
+TUNED_ON = "tuned_on"
 # What a group metric was computed on; see `local.scoring.own.groups`.
 GROUPS = "groups"
 # Packages whose names metrics have: which code computes them, and the version it agrees with.
@@ -71,6 +73,19 @@ _NAMES = {
     f"{SCORED_ON}.truth": "another truth",
     f"{SCORED_ON}.durations": "other durations",
 }
+
+
+def tuned_on(config: RecipeConfig, checkpoint_sha256: str) -> dict[str, str]:
+    """For results.json, that the decoder was tuned on dev-test; empty if it was not.
+
+    Args:
+        config: of the test.
+        checkpoint_sha256: of the tested file. Values that were tuned for another one are used too
+            if the decoder is not the default one.
+    """
+    tuned = config.tuned
+    used = tuned.checkpoint_sha256 == checkpoint_sha256 or config.decoder.kind != MEDIAN
+    return {TUNED_ON: tuned.objective} if used and tuned.objective == "devtest" else {}
 
 
 def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[str, Any]:

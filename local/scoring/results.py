@@ -13,7 +13,14 @@ from desed_task.errors import agree, count_of
 from desed_task.file_names import escape_name
 from desed_task.mean_teacher import ROLES
 from local.cli.versions import versions
-from local.scoring.conditions import COMPUTED_BY, DEFINED_BY, DEFINITIONS, GROUPS, definition_of
+from local.scoring.conditions import (
+    COMPUTED_BY,
+    DEFINED_BY,
+    DEFINITIONS,
+    GROUPS,
+    TUNED_ON,
+    definition_of,
+)
 from local.scoring.own.criteria import OWN, is_oracle, is_own
 from local.scoring.report import CorpusMetrics
 
@@ -25,6 +32,10 @@ ENERGY_STAGES = ("training", "test", "eval")
 VERIFICATION = "verification"
 ORACLE_NOTE = (
     "oracle, thresopt: thresholds chosen on the clips that are scored; an upper bound, not a result"
+)
+TUNED_NOTE = (
+    "oracle: the decoder was tuned on dev-test, which is scored here; no metric of this test is a "
+    "result to report"
 )
 # Network of the picture of a clip, and the picture's name without its ending.
 TIMELINE_ROLE, TIMELINE = "student", "timeline"
@@ -138,6 +149,8 @@ def format_results(content: Mapping[str, Any]) -> str:
         lines += ["", *_table(f"further, definitions {version}", own, width), ""]
     if any(map(is_oracle, rows)):
         lines.append(ORACLE_NOTE)
+    if TUNED_ON in content:
+        lines.append(TUNED_NOTE)
     lines.append(f"clips: {', '.join(f'{n} {corpus}' for corpus, n in content['clips'].items())}")
     if content["not_scored"]:
         lines.append(f"not scored, no event in the truth: {', '.join(content['not_scored'])}")

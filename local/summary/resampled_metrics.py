@@ -19,7 +19,7 @@ from local.data.truth import Truth
 from local.scoring.conditions import GROUPS, SCORED_ON, SCORING
 from local.scoring.own.criteria import is_own
 from local.scoring.own.groups import ClipGroups, read_groups
-from local.scoring.own.tuned import thresholds_of_test
+from local.scoring.own.tuned import TunedThresholds, thresholds_of_test
 from local.scoring.score_files import SCORE_KINDS, read_scores
 from local.summary import bootstrap
 from local.summary.own.completed import energy_weights
@@ -101,7 +101,7 @@ def _unit_counts(
             path = run.scores_path(role, corpus)
             scores = read_scores(path, SCORE_KINDS[1])
             raw = read_scores(path, SCORE_KINDS[0]) if corpus is DEVTEST else None
-            tuned = thresholds_of_test(run.config, run.metrics) if corpus is DEVTEST else None
+            tuned = _tuned(run) if corpus is DEVTEST else None
             count = COUNT_FUNCTIONS[corpus]
             recount = count(scores, truth, n_thresholds, raw, groups, tuned)
             recount = _of_test(recount, run, role)
@@ -127,6 +127,11 @@ def _groups(
         notes.append(f"No intervals of PSDS by group: {error}.")
         return None
     return groups
+
+
+def _tuned(run: FinishedRun) -> TunedThresholds | None:
+    """The tuned thresholds of a run's test, whatever other runs have."""
+    return thresholds_of_test(run.config, set(run.metrics) - run.lacking)
 
 
 def _of_test(recount: UnitCounts, run: FinishedRun, role: str) -> UnitCounts:

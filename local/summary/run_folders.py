@@ -24,6 +24,7 @@ from local.scoring.conditions import (
     CHECKPOINT,
     FREE_KEYS,
     TRAINING_SECTIONS,
+    TUNED_ON,
     definition_of,
     differing_conditions,
     has_conditions,
@@ -200,8 +201,19 @@ def check_comparable(*systems: Sequence[FinishedRun]) -> list[str]:
     if problems:
         raise InputError.collect(problems, "these runs cannot be summarised together:")
     notes = _version_notes(runs) + _earlier_notes(runs) + _untold_notes(runs) + _twin_notes(runs)
-    notes += _fast_notes(runs)
+    notes += _fast_notes(runs) + _tuned_notes(runs)
     return notes + [n for system in systems for n in _seed_notes(system) + _config_notes(system)]
+
+
+def _tuned_notes(runs: Sequence[FinishedRun]) -> list[str]:
+    """Name tests whose decoder was tuned on the clips that they score."""
+    tuned = [str(run.folder) for run in runs if TUNED_ON in run.content]
+    if not tuned:
+        return []
+    return [
+        f"oracle: the decoder of {examples(tuned)} was tuned on dev-test, which is scored here, so "
+        "no metric of it is a result to report"
+    ]
 
 
 def without_repetitions(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:

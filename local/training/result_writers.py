@@ -32,7 +32,14 @@ from local.data.truth import Truth
 from local.error_report.write import report_test
 from local.scoring import figures, results, verification
 from local.scoring.accumulator import ScoreAccumulator
-from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
+from local.scoring.conditions import (
+    CHECKPOINT,
+    SCORED_ON,
+    SCORING,
+    TRAINED,
+    scoring_settings,
+    tuned_on,
+)
 from local.scoring.score_files import (
     EVALUATION_FILE,
     SCORE_KINDS,
@@ -136,8 +143,9 @@ def _conditions(
 ) -> dict[str, Any]:
     """The checkpoint, what it was scored on and the settings, for results.json."""
     truths = zip(corpora.TEST, data.truths("test"), strict=True)
+    checkpoint = sha256_of(pl_module.tested_checkpoint)
     return {
-        CHECKPOINT: sha256_of(pl_module.tested_checkpoint),
+        CHECKPOINT: checkpoint,
         TRAINED: pl_module.training_revision,
         SCORED_ON: {
             corpus.name: digest_truth(truth, stored[ROLES[0], truth.source][0].clip_ids)
@@ -146,6 +154,7 @@ def _conditions(
         SCORING: scoring_settings(
             pl_module.config, in_windows=any(raw.longer for raw, _ in stored.values())
         ),
+        **tuned_on(pl_module.config, checkpoint),
     }
 
 

@@ -12,7 +12,7 @@ import torch
 
 from desed_task.atomic_files import atomic_path, sha256_of, write_text_atomic
 from desed_task.checkpoints.safe_load import load_safely
-from desed_task.errors import command_line
+from desed_task.errors import InputError, command_line
 from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.restore import config_of_checkpoint
 from local.classes_dict import CLASSES
@@ -73,6 +73,8 @@ def tune_medians(
     Raises:
         InputError: for an unusable checkpoint or data.
     """
+    if plan.objective == "held_out":  # an oracle's figures are marked as such anyway
+        check_untuned(plan.config)
     config = config_to_tune(plan.config, checkpoint, overrides, plan.objective)
     plan = replace(plan, config=config, subject=config.tuned.checkpoint_sha256, pruning=False)
     folder = plan.log_dir / SCORES_FOLDER
@@ -106,6 +108,8 @@ def config_to_tune(
 ) -> RecipeConfig:
     """Return the checkpoint's configuration, marked as belonging to this file.
 
+    `here` gives values that were tuned for this file, too; see `check_untuned`.
+
     Args:
         here: gives the paths of this machine.
         checkpoint: a file of this recipe, or a published one.
@@ -125,6 +129,26 @@ def config_to_tune(
     if kind not in (None, found.decoder.kind):
         print(f"{checkpoint}: decoded by {found.decoder.kind} so far; {kind} is tuned")
     return check_config(replace_values(mark, found.dump()), str(checkpoint))
+
+
+def check_untuned(here: RecipeConfig) -> None:
+    """Refuse to begin from values that were tuned on dev-test.
+
+    They are tried like all others, and stay where nothing is better, so that they would reach
+    what is shown as tuned on other clips than those that are scored.
+
+    Args:
+        here: the configuration that is tuned.
+
+    Raises:
+        InputError: it says that it was tuned on dev-test.
+    """
+    if here.tuned.objective == "devtest":
+        raise InputError(
+            "tuned.objective devtest: the values of this configuration were tuned on dev-test, "
+            "whose clips are scored here; give --conf_file the configuration that they were tuned "
+            "from"
+        )
 
 
 def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:

@@ -96,7 +96,8 @@ def split_folds(part: Part, n_folds: int) -> list[Fold]:
     The sorted names are shuffled by numpy's generator of seed 0 and cut into near-equal pieces.
 
     Raises:
-        InputError: for fewer than two folds, or more folds than clips.
+        InputError: for fewer than two folds, more folds than clips, or a fold without whose clips
+            no DESED class has an event.
     """
     if n_folds < 2:
         raise InputError(f"--folds {n_folds}: give 2 or more, or 0 for no cross-fitting")
@@ -113,7 +114,16 @@ def split_folds(part: Part, n_folds: int) -> list[Fold]:
         for piece, names_of in zip(pieces, np.array_split(np.array(names), n_folds), strict=True):
             piece |= {(part.corpus_of(truth), str(name)) for name in names_of}
     whole = set().union(*pieces)
-    return [Fold(part.only(piece), part.only(whole - piece)) for piece in pieces]
+    folds = [Fold(part.only(piece), part.only(whole - piece)) for piece in pieces]
+    for number, fold in enumerate(folds, 1):
+        desed = fold.others.scores.truths[0]
+        if not len(desed.events.within(desed.durations)):
+            raise InputError(
+                f"--folds {n_folds}: all events of DESED in {part.name} are in fold {number}, so "
+                "that the others give it no parameters; give another number, or 0 for no "
+                "cross-fitting"
+            )
+    return folds
 
 
 def joined_clips(parts: Sequence[Decoded]) -> Decoded:

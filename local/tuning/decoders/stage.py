@@ -47,7 +47,12 @@ from local.tuning.decoders.flags import DEFAULT_FOLDS, DEFAULT_RESAMPLES
 from local.tuning.decoders.objective import DecoderObjective
 from local.tuning.decoders.parts import Fold, Part, split_folds
 from local.tuning.decoders.report import write_candidates, write_comparison
-from local.tuning.median_stage import OBJECTIVES, config_to_tune, search_lengths
+from local.tuning.median_stage import (
+    OBJECTIVES,
+    check_untuned,
+    config_to_tune,
+    search_lengths,
+)
 from local.tuning.search_space import Space
 from local.tuning.study_log import BEST_FILE, SCORES_FOLDER, report_folder_of, write_config
 from local.tuning.training_stage import TuningPlan
@@ -99,6 +104,7 @@ def tune_decoder(
     Raises:
         InputError: for an unusable checkpoint, data or search space.
     """
+    check_untuned(plan.config)
     before = config_to_tune(plan.config, checkpoint, overrides, plan.objective, None)
     config = config_to_tune(plan.config, checkpoint, overrides, plan.objective, asked.kind)
     plan = replace(plan, config=config, subject=config.tuned.checkpoint_sha256, pruning=False)

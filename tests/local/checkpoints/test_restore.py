@@ -91,6 +91,28 @@ def test_what_was_tuned_for_another_checkpoint_is_not_used(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    ("override", "kept"),
+    [
+        ("decoder.kind=median", False),
+        ("predict.threshold={Speech: 0.9}", False),
+        ("net.dropout=0.1", True),
+        ("predict.hop_s=2.56", True),
+    ],
+)
+def test_other_thresholds_or_events_than_tuned_ones_are_not_called_tuned(
+    override, kept, tmp_path, capsys
+):
+    file = tmp_path / "a.ckpt"
+    file.write_bytes(b"a")
+    tuned = [f"tuned.checkpoint_sha256={sha256_of(file)}", "tuned.threshold_metric=collar"]
+    here = load_config(MINI, ["predict.threshold={Speech: 0.2}", "decoder.kind=boxes", *tuned])
+    config = config_of_checkpoint(stored(), here, [override], str(file))
+    assert config.tuned.threshold_metric == ("collar" if kept else "")
+    told = f"no F1 at tuned thresholds, as --set changes {override.partition('=')[0]}\n"
+    assert capsys.readouterr().out.endswith("" if kept else told)
+
+
 @pytest.mark.parametrize("detector", [True, False])
 def test_the_networks_of_the_file_the_paths_of_here_and_overrides_above_both(detector):
     file = stored(

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from desed_task.mean_teacher import ROLES
+from local.config import load_config
 from local.scoring.own.criteria import is_own
 from local.scoring.results import format_results
 from local.summary import report as summary_report
-from local.summary.own.completed import PUBLISHED_KWH, energy_weights
+from local.summary.own.completed import PUBLISHED_KWH, completed, energy_weights
+from local.summary.resampled_metrics import _tuned
+from local.summary.run_folders import FinishedRun
 from local.summary.summarize import summarize_folders, write_summary
 from tests.local.summary.synthetic_runs import fabricate_run, fabricate_truth
 
+ROOT = Path(__file__).parents[4]
 N = 100
 
 
@@ -152,3 +157,26 @@ def test_other_definitions_are_left_out(folders, tmp_path):
     assert any("follow definitions 0, those of" in note for note in found.notes)
     assert found.systems[0].metrics["test/student/collar_map/desed_task"].mean is None
     assert found.systems[0].metrics["test/student/psds1/psds_eval"].mean is not None
+
+
+def tuned_run(name, suffix):
+    config = load_config(ROOT / "confs" / "mini.yaml", ["predict.threshold={Speech: 0.2}"])
+    metrics = {f"test/{role}/collar_f1_macro_{suffix}/desed_task": 0.5 for role in ROLES}
+    return FinishedRun(Path(name), {"metrics": metrics, "per_class": {}}, config)
+
+
+def test_a_run_keeps_the_kind_of_its_thresholds_beside_one_of_the_other_kind():
+    runs, _ = completed([tuned_run("a", "tuned_oracle"), tuned_run("b", "tuned")])
+    assert [_tuned(run).suffix for run in runs] == ["tuned_oracle", "tuned"]
+
+
+def test_a_decoder_that_was_tuned_on_dev_test_is_noted(folders, tmp_path):
+    run = tmp_path / "oracle"
+    shutil.copytree(folders["new0"], run)
+    content = json.loads((run / "results.json").read_text())
+    content["tuned_on"] = "devtest"
+    (run / "results.json").write_text(json.dumps(content))
+    told = f"oracle: the decoder of {run} was tuned on dev-test"
+    notes = summarized(folders["new1"], against=[run], n_resamples=0).notes
+    assert any(note.startswith(told) for note in notes)
+    assert "oracle: the decoder was tuned on dev-test" in format_results(content)

@@ -129,6 +129,15 @@ def test_folds_that_cannot_be_made(n_folds, told):
         split_folds(made_up_part("devtest", 4, n_clips=12), n_folds)
 
 
+def test_a_fold_with_all_events_has_no_parameters():
+    part = made_up_part("devtest", 4, n_clips=4)
+    desed, maestro = part.scores.truths
+    one = desed.events.rows(desed.events.clip_index == 2)
+    truths = desed._replace(events=one), maestro
+    with pytest.raises(InputError, match="--folds 2: all events of DESED in devtest are in fold"):
+        split_folds(replace(part, scores=part.scores._replace(truths=truths)), 2)
+
+
 def test_a_fit_to_scored_clips_is_an_oracle_s_whatever_it_is_called(methods):
     method, devtest = methods[BOXES], made_up_part("devtest", 5)
     cheating = fit_decoder(devtest, method)

@@ -15,6 +15,7 @@ from local import run
 from local.classes_dict import DESED_CLASSES
 from local.config import check_config, load_config
 from local.tuning.decoders.stage import DecoderTuning, tune_decoder
+from local.tuning.median_stage import tune_medians
 from local.tuning.search_space import DEFAULT_FILE, Dimension, Space
 from local.tuning.training_stage import TuningPlan
 from local.tuning.tune import tune
@@ -137,9 +138,19 @@ def test_what_is_tuned_on_dev_test_is_called_an_oracle(plan, checkpoint, capsys)
     tested = run.test(
         load_config(best), str(checkpoint), run.RunOptions(str(plan.log_dir / "test"))
     )
-    metrics = json.loads((tested / "results.json").read_text())["metrics"]
+    content = json.loads((tested / "results.json").read_text())
+    assert content["tuned_on"] == "devtest"
+    assert "oracle: the decoder was tuned on dev-test" in capsys.readouterr().out
+    metrics = content["metrics"]
     assert "test/teacher/collar_f1_macro_tuned_oracle/desed_task" in metrics
     assert "test/teacher/collar_f1_macro_tuned/desed_task" not in metrics
+    # What is tuned begins from the values of the configuration.
+    told = r"tuned\.objective devtest: the values of this configuration"
+    with pytest.raises(InputError, match=told):
+        tune_decoder(replace(plan, config=load_config(best)), checkpoint, (), asked, CPU)
+    again = replace(plan, config=load_config(best), objective="held_out", space=MEDIANS)
+    with pytest.raises(InputError, match=told):
+        tune_medians(again, checkpoint, (), swept=True, device=CPU)
 
 
 @pytest.mark.parametrize(
