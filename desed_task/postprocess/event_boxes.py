@@ -88,8 +88,8 @@ def event_boxes(
         )
     if not np.isfinite(values).all():
         raise InputError("the scores are not finite; the network has diverged")
-    if not (np.isfinite(hop_s) and hop_s > 0):
-        raise InputError(f"hop_s is {hop_s}; give the length of a frame in seconds, above 0")
+    if not (_is_number(hop_s) and 0 < hop_s < np.inf):
+        raise InputError(f"hop_s is {hop_s!r}; give the length of a frame in seconds, above 0")
     settings = BoxSettings(step_filter_s, merge_abs, merge_rel)
     boundaries_s = np.arange(len(values) + 1, dtype=np.float64) * hop_s
     found = settings.merge(find_step_boxes(values[None], boundaries_s, step_filter_s))

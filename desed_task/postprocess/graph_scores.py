@@ -33,14 +33,16 @@ def decode_graph(
         labels = json.loads(metadata["classes"])
         lengths = json.loads(metadata["median_filter"])
         spec = json.loads(metadata["detector"])
-    except (KeyError, ValueError) as error:
+        plain = json.loads(metadata.get("decoder", "{}"))
+        hop_samples = spec["front_end"]["hop_samples"]
+        grid = FrameGrid.for_clip(
+            spec["clip_s"], spec["sample_rate"], hop_samples, spec["net_subsample"]
+        )
+    except (KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"metadata without {error}: not those of a graph of predict.py --export onnx"
+            f"metadata that cannot be used ({type(error).__name__}: {error}); give those of a "
+            "graph of predict.py --export onnx"
         ) from None
-    front_end = spec["front_end"]
-    grid = FrameGrid.for_clip(
-        spec["clip_s"], spec["sample_rate"], front_end["hop_samples"], spec["net_subsample"]
-    )
     values = np.asarray(strong)
     if values.ndim != 3 or values.shape[1] != len(labels):
         raise InputError(
@@ -52,5 +54,5 @@ def decode_graph(
     names = tuple(str(n) for n in range(len(values))) if clip_ids is None else tuple(clip_ids)
     frames = values.transpose(0, 2, 1)[:, : len(boundaries_s) - 1]
     scores = Scores(names, frames, boundaries_s, Vocabulary(labels))
-    settings = DecoderSettings.from_plain(json.loads(metadata.get("decoder", "{}")), labels)
+    settings = DecoderSettings.from_plain(plain, labels)
     return decoder_of(settings, labels, median_filter=lengths)(scores)

@@ -180,6 +180,7 @@ def test_boxes_of_one_curve_never_touch_and_alternate_with_gaps():
         ({"scores": [0.5, np.nan]}, "not finite"),
         ({"hop_s": 0}, "hop_s is 0"),
         ({"hop_s": np.inf}, "hop_s is inf"),
+        ({"hop_s": "a"}, "hop_s is 'a'"),
         ({"step_filter_s": 0}, "step_filter_s is 0;"),
         ({"step_filter_s": -1}, "step_filter_s is -1;"),
         ({"step_filter_s": np.nan}, "step_filter_s is nan;"),

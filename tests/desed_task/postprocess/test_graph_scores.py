@@ -55,6 +55,9 @@ def test_what_is_not_of_a_graph_is_refused():
     metadata = _metadata(spec, "student", "crnn")
     with pytest.raises(InputError, match=r"scores of shape \(1, 156, \d+\)"):
         decode_graph(np.zeros((1, 156, len(spec.classes))), metadata)
-    with pytest.raises(InputError, match="metadata without 'classes'"):
-        decode_graph(np.zeros((1, 2, 3)), {"producer": "another program"})
+    other = [{"producer": "another program"}, {**metadata, "decoder": "{"}]
+    other += [{**metadata, "detector": "[]"}, {**metadata, "decoder": '"boxes"'}]
+    for one in other:
+        with pytest.raises(InputError):
+            decode_graph(np.zeros((1, len(spec.classes), 3)), one)
     assert json.loads(metadata["decoder"])["kind"] == "median"
