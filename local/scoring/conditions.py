@@ -75,16 +75,19 @@ _NAMES = {
 }
 
 
-def tuned_on(config: RecipeConfig, checkpoint_sha256: str) -> dict[str, str]:
+def tuned_on(config: RecipeConfig, checkpoint_sha256: str, *, trained_here: bool) -> dict[str, str]:
     """For results.json, that the decoder was tuned on dev-test; empty if it was not.
 
     Args:
         config: of the test.
         checkpoint_sha256: of the tested file. Values that were tuned for another one are used too
             if the decoder is not the default one.
+        trained_here: whether the file was trained with this configuration, whose median filters
+            are then used too.
     """
     tuned = config.tuned
-    used = tuned.checkpoint_sha256 == checkpoint_sha256 or config.decoder.kind != MEDIAN
+    used = trained_here or tuned.checkpoint_sha256 == checkpoint_sha256
+    used = used or config.decoder.kind != MEDIAN
     return {TUNED_ON: tuned.objective} if used and tuned.objective == "devtest" else {}
 
 

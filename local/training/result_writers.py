@@ -109,7 +109,7 @@ class ResultWriter(Callback):
             missing_recordings=data.missing_recordings,
             left_out=data.left_out,
             checkpoint=pl_module.tested_checkpoint.name,
-            conditions=_conditions(stored, data, pl_module),
+            conditions=_conditions(stored, data, pl_module, folder),
         )
         if self.verify:
             truths = data.truths("test")
@@ -140,10 +140,12 @@ def _conditions(
     stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
     data: SedDataModule,
     pl_module: pl.LightningModule,
+    folder: Path,
 ) -> dict[str, Any]:
     """The checkpoint, what it was scored on and the settings, for results.json."""
     truths = zip(corpora.TEST, data.truths("test"), strict=True)
     checkpoint = sha256_of(pl_module.tested_checkpoint)
+    trained_here = folder.resolve() in pl_module.tested_checkpoint.resolve().parents
     return {
         CHECKPOINT: checkpoint,
         TRAINED: pl_module.training_revision,
@@ -154,7 +156,7 @@ def _conditions(
         SCORING: scoring_settings(
             pl_module.config, in_windows=any(raw.longer for raw, _ in stored.values())
         ),
-        **tuned_on(pl_module.config, checkpoint),
+        **tuned_on(pl_module.config, checkpoint, trained_here=trained_here),
     }
 
 

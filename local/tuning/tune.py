@@ -17,7 +17,12 @@ from local.cli.own_files import OwnFiles, own_outputs
 from local.cli.redaction import redact_address
 from local.config import find_shipped, load_config
 from local.processes.world import World, told_of_slurm, world_here
-from local.tuning.decoders.flags import COMPARISON_FILES, check_decoder_flags, compares_decoders
+from local.tuning.decoders.flags import (
+    CALIBRATION_FILE,
+    COMPARISON_FILES,
+    check_decoder_flags,
+    compares_decoders,
+)
 from local.tuning.search_space import Space, TuningStage, read_tuning_config
 
 if TYPE_CHECKING:
@@ -75,6 +80,8 @@ def tune(args: argparse.Namespace) -> int:
     files = [log_dir / study_log.BEST_FILE, log_dir / of_stage / report.TRIALS_FILE]
     if checkpoint is not None and compares_decoders(args):
         files += [log_dir / of_stage / name for name in COMPARISON_FILES]
+        if args.calibrate is not None:
+            files.append(log_dir / of_stage / CALIBRATION_FILE)
     legacy = not OwnFiles(log_dir).exists and _holds_study(log_dir)
     with own_outputs(log_dir, files, overwrite=args.overwrite, recognise=lambda path: legacy):
         _run_stage(plan, args, world, medians)

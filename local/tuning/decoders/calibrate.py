@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,8 @@ from desed_task.postprocess.calibration_quality import CalibrationRow, fit_and_m
 from local.classes_dict import DESED_CLASSES
 from local.tuning.decoders.candidates import decoded_desed
 from local.tuning.decoders.fit import Fit, own_thresholds
+from local.tuning.decoders.flags import CALIBRATION_FILE
 from local.tuning.decoders.parts import Part
-
-TABLE_FILE: Final = "calibration.tsv"
 
 
 def calibrated(kind: str, best: Fit, part: Part, folder: Path) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def calibrated(kind: str, best: Fit, part: Part, folder: Path) -> dict[str, Any]
         "expected calibration error of held-out clips, cross-fitted: "
         f"{whole.error:.4f} before, {whole.calibrated_error:.4f} after"
     )
-    write_text_atomic(folder / TABLE_FILE, _table(found.rows))
+    write_text_atomic(folder / CALIBRATION_FILE, _table(found.rows))
     return found.calibration.to_plain()
 
 

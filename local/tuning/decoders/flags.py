@@ -17,6 +17,8 @@ COMPARISON_FILES = TABLE_FILE, JSON_FILE, PICTURE_FILE, CANDIDATES_FILE = (
     "comparison.png",
     "candidates.tsv",
 )
+# What a calibration writes there.
+CALIBRATION_FILE = "calibration.tsv"
 DECODER_FLAGS: dict[str, dict[str, Any]] = {
     "--decoder": {
         "choices": DECODER_CHOICES,

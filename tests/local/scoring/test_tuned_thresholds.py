@@ -12,6 +12,7 @@ from desed_task.evaluation.scores import detect
 from desed_task.postprocess.decoders import BOXES
 from local.classes_dict import DESED_CLASSES
 from local.config import check_config, load_config
+from local.scoring.conditions import tuned_on
 from local.scoring.metrics import desed_part
 from local.scoring.own.metrics import EventInput
 from local.scoring.own.tuned import (
@@ -88,3 +89,17 @@ def test_counts_of_clips_give_the_metrics(kind):
     events = detect(found.scores, tuned.of_classes(found.labels))
     assert len(events) != len(detect(found.scores, 0.5))
     assert tuned_counts(found, n_units, None) == []
+
+
+def test_who_used_what_was_tuned_on_dev_test():
+    mark = {"checkpoint_sha256": "a" * 64, "objective": "devtest"}
+    config = config_of(tuned=mark)
+    told = {"tuned_on": "devtest"}
+    assert tuned_on(config, "a" * 64, trained_here=False) == told
+    # Of another checkpoint: its own median filters, unless it was trained with these.
+    assert tuned_on(config, "b" * 64, trained_here=False) == {}
+    assert tuned_on(config, "b" * 64, trained_here=True) == told
+    boxes = config_of(tuned=mark, decoder={"kind": "boxes"})
+    assert tuned_on(boxes, "b" * 64, trained_here=False) == told
+    held_out = config_of(tuned=mark | {"objective": "held_out"})
+    assert tuned_on(held_out, "a" * 64, trained_here=True) == {}

@@ -169,6 +169,17 @@ def test_flags_that_do_not_fit(flags, told, extracted, tmp_path):
         tune(args)
 
 
+def test_a_table_of_the_user_is_not_replaced_by_a_calibration(extracted, checkpoint, tmp_path):
+    table = tmp_path / "report_boxes" / "calibration.tsv"
+    table.parent.mkdir()
+    table.write_text("mine")
+    words = ["--conf_file", extracted, "--space", DEFAULT_FILE, "--log_dir", str(tmp_path)]
+    words += ["--test_from_checkpoint", checkpoint, "--decoder", "boxes", "--calibrate", "isotonic"]
+    with pytest.raises(InputError, match=r"would be replaced(.|\n)*calibration\.tsv"):
+        tune(parse_args([str(word) for word in words]))
+    assert table.read_text() == "mine"
+
+
 def space_file(tmp_path, lines):
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump({"optuna": {"postprocessing": lines}}))
