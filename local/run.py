@@ -271,7 +271,8 @@ def check_groups(config: RecipeConfig, data: SedDataModule) -> None:
     Raises:
         InputError: see `read_groups`.
     """
-    read_groups(config, data.truths("test")[0].events.clip_ids)
+    if config.data.test_groups is not None:
+        read_groups(config, data.truths("test")[0].events.clip_ids)
 
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
