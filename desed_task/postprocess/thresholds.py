@@ -20,7 +20,8 @@ def class_thresholds(threshold: Threshold, labels: Sequence[str]) -> npt.NDArray
     """(class,) thresholds from one for all classes, or from label -> threshold (0.5 for others).
 
     Raises:
-        InputError: for an unknown label, or a threshold that is no number or outside [0, 1).
+        InputError: for an unknown label, and for a threshold that is not a number from 0 to
+            below 1.
     """
     vocabulary = Vocabulary(labels)
     limits = np.full(len(vocabulary), DEFAULT_THRESHOLD)

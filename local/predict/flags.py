@@ -12,7 +12,7 @@ from local.cli.threads import add_threads
 from local.cli.word_lists import ListOption, parse_in_any_order
 from local.predict.archives.shards import shard_words
 from local.predict.pages import EMBEDDED_MB
-from local.predict.result_names import ENDINGS
+from local.predict.result_names import DEFAULT_FORMATS, ENDINGS
 
 TABLE_FORMATS = ("tsv", "parquet", "html")
 # Flags of how events are made of scores.
@@ -51,7 +51,9 @@ def parse_predict_args(
     _add_decoding(parser)
     told = "files to write (default: tsv json txt png)"
     names = tuple(ENDINGS)
-    formats = add("--formats", action=ListOption, choices=names, default=list(names[:4]), help=told)
+    formats = add(
+        "--formats", action=ListOption, choices=names, default=list(DEFAULT_FORMATS), help=told
+    )
     add(
         "--embed_mb",
         type=arguments.non_negative_mb,

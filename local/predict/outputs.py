@@ -168,4 +168,3 @@ _WRITERS = {
     "html": write_html,
 }
 FORMATS = {name: Format(ending, _WRITERS[name]) for name, ending in ENDINGS.items()}
-DEFAULT_FORMATS = ("tsv", "json", "txt", "png")

@@ -21,6 +21,7 @@ ENDINGS = {
     "npz": ".npz",
     "html": ".html",
 }
+DEFAULT_FORMATS = ("tsv", "json", "txt", "png")
 TABLE_FILE = f"{TABLE_NAME}.tsv"
 INDEX_NAME = "index"
 INDEX_FILE = f"{INDEX_NAME}.html"

@@ -25,7 +25,8 @@ from desed_task.labels import CLASSES
 from desed_task.postprocess.calibration import Calibration, TemperatureCurve
 from local.cli.own_files import RECORD_FILE
 from local.config import load_config
-from local.predict.outputs import DEFAULT_FORMATS, FORMATS
+from local.predict.outputs import FORMATS
+from local.predict.result_names import DEFAULT_FORMATS
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
 from tests.in_process import run_main
 
