@@ -70,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def extract(args: argparse.Namespace) -> int:
     """Extract the chosen sets and return the exit status."""
     # Not before the number of threads is set.
-    from desed_task.encoders.beats.weights_file import find_beats
+    from desed_task.encoders.weights_file import find_weights
     from local.config import load_config
     from local.extraction.sets import choose_sets, find_wavs
     from local.processes.decisions import decided_by_first
@@ -81,7 +81,7 @@ def extract(args: argparse.Namespace) -> int:
     sets = choose_sets(args.only, eval_set=args.eval_set)
     # Other processes are told of the files of a set when it begins.
     wavs = decided_by_first(lambda: find_wavs(config, sets), told=lambda of: {n: {} for n in of})
-    find_beats(beats)
+    find_weights(beats)
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
         from local.extraction.embedder import settled_precision
         from local.extraction.extractor import Extractor

@@ -9,7 +9,7 @@ import torch
 from benchmarks.bench import Bench, Row, Work
 from benchmarks.macs import beats_macs
 from desed_task.encoders.beats.model import load_beats
-from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE
+from desed_task.encoders.weights_file import ENCODER_RATE
 from local import corpora
 from local.cli.precision import usable_precision
 from local.extraction.embedder import Precision
@@ -40,7 +40,7 @@ def run(bench: Bench) -> None:
 def _run_beats(bench: Bench, precision: Precision, n_clips: int) -> None:
     beats = load_beats(bench.made.beats, bench.device)
     clip_s = bench.config.data.audio_max_len
-    n_samples = round(clip_s * BEATS_SAMPLE_RATE)
+    n_samples = round(clip_s * ENCODER_RATE)
     waveform = 0.1 * torch.randn(n_clips, n_samples, device=bench.device)
     macs = n_clips * beats_macs(beats.config, clip_s)
 
@@ -67,7 +67,7 @@ def _run_extraction(bench: Bench, precision: Precision, n_clips: int) -> None:
         precision=precision,
         progress=False,
     )
-    macs = len(wavs) * beats_macs(extractor.embedder.beats.config, clip_s)
+    macs = len(wavs) * beats_macs(extractor.embedder.encoder.config, clip_s)
 
     def fresh() -> None:
         extractor.path("unlabeled_train").unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import Beats
-from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE
+from desed_task.encoders.weights_file import ENCODER_RATE
 from local.config import RecipeConfig
 
 
@@ -38,7 +38,7 @@ def beats_macs(config: BeatsConfig, clip_s: float) -> int:
     with FakeTensorMode(), torch.no_grad():
         beats = Beats(config).eval()
         with _counter() as counter:
-            beats(torch.empty(1, round(clip_s * BEATS_SAMPLE_RATE)))
+            beats(torch.empty(1, round(clip_s * ENCODER_RATE)))
     return int(counter.get_total_flops()) // 2
 
 

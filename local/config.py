@@ -36,11 +36,11 @@ from local.config_schema import (
     Logging,
     Net,
     Opt,
-    Pretrained,
     ScalerConfig,
     Training,
 )
 from local.schema.decoding import DecoderConfig, Predict, Tuned
+from local.schema.encoders import Pretrained
 from local.schema.strict import StrictModel
 
 UNREAD_KEYS: dict[str, str] = {
@@ -51,10 +51,8 @@ UNREAD_KEYS: dict[str, str] = {
     "data.synth_maestro_train": "MAESTRO synth is not trained on",
     "data.synth_maestro_train_44k": "MAESTRO synth is not trained on",
     "data.synth_maestro_tsv": "MAESTRO synth is not trained on",
-    "pretrained.model": "BEATs is the only embedding model; give its file in "
-    "pretrained.beats_checkpoint",
     "pretrained.e2e": "embeddings are always extracted beforehand",
-    "pretrained.freezed": "embeddings are always extracted beforehand, so BEATs is frozen",
+    "pretrained.freezed": "embeddings are always extracted beforehand, so encoders are frozen",
 }
 
 

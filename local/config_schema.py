@@ -25,13 +25,6 @@ StrongCorpus = Literal[
 ]
 
 
-class Pretrained(StrictModel):
-    """Paths of the embeddings and of the BEATs weights."""
-
-    extracted_embeddings_dir: str = "./embeddings"
-    beats_checkpoint: str = "./pretrained_models/BEATs_iter3_plus_AS2M.pt"
-
-
 class Training(StrictModel):
     """Schedule, batches, losses and the metric that the best checkpoint is chosen by."""
 

@@ -29,8 +29,9 @@ from desed_task.audio.windows import Waveform, Window, WindowGrid
 from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import Detector, detector_of
-from desed_task.encoders.beats.model import Beats, check_beats, load_beats
-from desed_task.encoders.beats.weights_file import find_beats
+from desed_task.encoders.interface import Encoder, check_encoder
+from desed_task.encoders.loading import load_encoder
+from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import FrameScores
 from desed_task.inference.detection_result import DetectionResult as DetectionResult
@@ -60,7 +61,7 @@ class SoundEventDetector:
 
     Args:
         detector: a loaded checkpoint (`desed_task.checkpoints.spec.load_detector`).
-        beats: the embedding model; a network that takes no embeddings needs none.
+        encoder: the encoder; a network that takes no embeddings needs none.
         role: "student" or "teacher"; None for the network that `tuned` is for, or the student, by
             which validation selects checkpoints.
         device: where to compute.
@@ -80,7 +81,7 @@ class SoundEventDetector:
         self,
         detector: Detector,
         *,
-        beats: Beats | None = None,
+        encoder: Encoder | None = None,
         role: str | None = None,
         device: torch.device | str = "cpu",
         hop_s: float = DEFAULT_HOP_S,
@@ -95,10 +96,10 @@ class SoundEventDetector:
         self.spec, self.device = detector.spec, torch.device(device)
         self.network = detector.networks[role].eval().to(self.device)
         self.front_end = detector.front_end.eval().to(self.device)
-        self.beats = None
+        self.encoder = None
         if self.network.embedding_size:
-            self.beats = _fitting(beats, self.network.embedding_size, self.spec.sample_rate)
-            self.beats.to(self.device)
+            self.encoder = _fitting(encoder, self.network.embedding_size, self.spec.sample_rate)
+            self.encoder.to(self.device)
         self.labels = tuple(self.spec.classes)
         self.windows = WindowGrid.with_hop(self.spec.grid, hop_s)
         self.post_processing = post_processing(
@@ -113,7 +114,7 @@ class SoundEventDetector:
         cls,
         path: PathLike,
         *,
-        beats: PathLike | Beats | None = None,
+        encoder: PathLike | Encoder | None = None,
         role: str | None = None,
         device: torch.device | str = "cpu",
         hop_s: float = DEFAULT_HOP_S,
@@ -126,8 +127,9 @@ class SoundEventDetector:
 
         Args:
             path: the checkpoint, or a run folder, which stands for its best one.
-            beats: file of BEATs weights, or the model; None for the file that the checkpoint names
-                (`desed_task.inference.encoder_files`). Ignored if the network takes no embeddings.
+            encoder: file of the encoder's weights, or the encoder; None for the file that the
+                checkpoint names (`desed_task.inference.encoder_files`). Ignored if the network
+                takes no embeddings.
             role, device, hop_s, batch_size, decoder, calibrated: see the class.
             tuned: values that were tuned for this checkpoint, by its SHA-256.
 
@@ -139,17 +141,17 @@ class SoundEventDetector:
             tuned.check_checkpoint(sha256_of(place), str(place))
         checkpoint = load_safely(place)
         loaded = detector_of(checkpoint, str(place))
-        model = beats if isinstance(beats, Beats) else None
-        if loaded.spec.net["use_embeddings"] and not isinstance(beats, Beats):
+        model = encoder if isinstance(encoder, Encoder) else None
+        if loaded.spec.net["use_embeddings"] and not isinstance(encoder, Encoder):
             sha256 = loaded.spec.embedding["checkpoint_sha256"]
-            if beats is None:
-                beats = find_encoder(place, checkpoint.get("hyper_parameters"), sha256)
+            if encoder is None:
+                encoder = find_encoder(place, checkpoint.get("hyper_parameters"), sha256)
             else:
-                _warn_of_other_weights(beats, sha256)
-            model = load_beats(beats)
+                _warn_of_other_weights(encoder, sha256)
+            model = load_encoder(encoder)
         return cls(
             loaded,
-            beats=model,
+            encoder=model,
             role=role,
             device=device,
             hop_s=hop_s,
@@ -257,9 +259,9 @@ class SoundEventDetector:
         return batch, found.strong.transpose(1, 2).float().cpu().numpy()
 
     def _embedded(self, waveform: Tensor) -> Tensor | None:
-        if self.beats is None:
+        if self.encoder is None:
             return None
-        embeddings = self.beats(waveform)
+        embeddings = self.encoder.embed(waveform)
         of_clips = self.spec.net.get("embedding_type") == "global"
         embedding: Tensor = embeddings.global_ if of_clips else embeddings.frame
         return embedding
@@ -276,22 +278,22 @@ class SoundEventDetector:
         return result_of(raw, decoded, duration_s, rules, self.post_processing.calibration)
 
 
-def _fitting(beats: Beats | None, size: int, sample_rate: int) -> Beats:
-    """The BEATs, after checking as far as possible that the network was trained with it."""
-    if beats is None:
+def _fitting(encoder: Encoder | None, size: int, sample_rate: int) -> Encoder:
+    """The encoder, after checking as far as possible that the network was trained with it."""
+    if encoder is None:
         raise InputError(
-            f"the network takes BEATs embeddings of {size} features; give the file of weights that "
+            f"the network takes embeddings of {size} features; give the file of weights that "
             "they were extracted with"
         )
-    check_beats(beats, size=size, sample_rate=sample_rate)
-    return beats
+    check_encoder(encoder, size=size, sample_rate=sample_rate)
+    return encoder
 
 
 def _warn_of_other_weights(path: PathLike, trained_with: str) -> None:
     """Warn if embeddings will differ from those of training; older checkpoints cannot tell."""
-    if trained_with and sha256_of(find_beats(path)) != trained_with:
+    if trained_with and sha256_of(find_weights(path)) != trained_with:
         warnings.warn(
-            f"{path}: not the BEATs weights that the network was trained with; its scores may be "
+            f"{path}: not the weights that the network was trained with; its scores may be "
             "meaningless",
             UserWarning,
             stacklevel=3,

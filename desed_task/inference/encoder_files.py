@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import PathLike, sha256_of
-from desed_task.encoders.beats.weights_file import PUBLISHED_BEATS, find_beats
+from desed_task.encoders.weights_file import PUBLISHED_BEATS, find_weights
 from desed_task.errors import InputError
 from desed_task.file_names import escape_name
 
@@ -35,7 +35,7 @@ def find_encoder(checkpoint: PathLike, hyper_parameters: object, sha256: str) ->
     others = []
     for place in _places(wanted, Path(checkpoint)):
         try:
-            found = find_beats(place)
+            found = find_weights(place)
         except InputError:
             continue
         if not sha256 or sha256_of(found) == sha256:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from desed_task.atomic_files import PathLike
 from desed_task.checkpoints.spec import Detector, DetectorSpec
 from desed_task.encoders.beats.encoder import BeatsConfig
-from desed_task.encoders.beats.model import N_MELS, Beats, check_beats
+from desed_task.encoders.beats.model import N_MELS, Beats
+from desed_task.encoders.interface import check_encoder
 from desed_task.encoders.kaldi_fbank import KaldiFbank
 from desed_task.errors import InputError, count_of
 from desed_task.inference.onnx_modules import ExportableCRNN, on_cpu
@@ -157,7 +158,7 @@ class WaveformGraph(nn.Module):
         """Scores of (batch, sample) clips."""
         embeddings = None
         if self.beats is not None:
-            found = self.beats(waveform)
+            found = self.beats.embed(waveform)
             embeddings = found.global_ if self.of_clips else found.frame
         scores: Detection = self.crnn(self.front_end(waveform), embeddings)
         return scores
@@ -192,7 +193,7 @@ def _network(detector: Detector, role: str) -> CRNN:
 
 def _check_beats(beats: Beats, network: CRNN, spec: DetectorSpec) -> None:
     """Reject a BEATs whose embeddings the network cannot have been trained with."""
-    check_beats(beats, size=network.embedding_size, sample_rate=spec.sample_rate)
+    check_encoder(beats, size=network.embedding_size, sample_rate=spec.sample_rate)
     theirs, own = beats.n_tokens(_n_samples(spec)), _n_tokens(spec)
     if theirs != own:
         raise InputError(
@@ -237,7 +238,7 @@ def _crnn_inputs(
         return {"mel": mel}
     of_clips = spec.net["embedding_type"] == "global"
     if beats is not None:
-        found = on_cpu(beats)(waveform)
+        found = on_cpu(beats).embed(waveform)
         return {"mel": mel, "embeddings": found.global_ if of_clips else found.frame}
     shape = (len(mel), network.embedding_size, *([] if of_clips else [_n_tokens(spec)]))
     return {

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.encoders.beats.model import load_beats
-from desed_task.encoders.beats.weights_file import find_beats
+from desed_task.encoders.loading import load_encoder
+from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
@@ -32,17 +32,17 @@ def checkpoint_report(config: RecipeConfig) -> CheckpointReport:
     if not config.net.use_embeddings:
         return CheckpointReport(named, "unused")
     try:
-        path = find_beats(named)
+        path = find_weights(named)
     except InputError as error:
         return CheckpointReport(named, "absent", reason=str(error))
     sha256 = str(identity_of(path, config.data.audio_max_len)["checkpoint_sha256"])
     size_bytes = path.stat().st_size
     try:
-        beats = load_beats(path)
+        encoder = load_encoder(path)
     except InputError as error:
         return CheckpointReport(str(path), "broken", sha256, size_bytes, reason=str(error))
-    n_layers = beats.config.encoder_layers
-    return CheckpointReport(str(path), "sound", sha256, size_bytes, beats.size, n_layers)
+    n_layers = len(encoder.layers)
+    return CheckpointReport(str(path), "sound", sha256, size_bytes, encoder.width, n_layers)
 
 
 def read_embeddings(

@@ -16,8 +16,8 @@ from desed_task.atomic_files import sha256_of
 from desed_task.audio.files import read_clip, read_window
 from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, read_layout
-from desed_task.encoders.beats.model import Beats
-from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE, find_beats
+from desed_task.encoders.interface import Encoder
+from desed_task.encoders.weights_file import ENCODER_RATE, find_weights
 from desed_task.errors import InputError
 from desed_task.parallel import prefetch
 from local.cli.precision import SINGLE, usable_precision
@@ -70,7 +70,7 @@ class Embedder:
     """Reads clips and computes their embeddings.
 
     Attributes:
-        beats: the network.
+        encoder: the network.
         device: device that computes.
         clip_s: length that clips are padded or cropped to, in seconds.
         batch_size: clips per batch, on the CPU per core; None for 32 on a GPU and 4 on the CPU,
@@ -79,7 +79,7 @@ class Embedder:
             that supports it. Embeddings are float32 in any case.
     """
 
-    beats: Beats
+    encoder: Encoder
     device: torch.device
     clip_s: float
     batch_size: int | None = None
@@ -88,12 +88,12 @@ class Embedder:
     @property
     def n_samples(self) -> int:
         """Length of a clip in samples."""
-        return round(self.clip_s * BEATS_SAMPLE_RATE)
+        return round(self.clip_s * ENCODER_RATE)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Features and tokens of the frame embeddings of a clip."""
-        return self.beats.size, self.beats.n_tokens(self.n_samples)
+        return self.encoder.width, self.encoder.n_tokens(self.n_samples)
 
     @property
     def rows_per_batch(self) -> int:
@@ -159,20 +159,20 @@ class Embedder:
     def _waveform(self, wav: Path | FileWindow) -> Waveform:
         if isinstance(wav, FileWindow):
             return read_window(wav.wav, wav.windows, wav.span)
-        clip = read_clip(wav, sample_rate=BEATS_SAMPLE_RATE, n_samples=self.n_samples, rng=None)
+        clip = read_clip(wav, sample_rate=ENCODER_RATE, n_samples=self.n_samples, rng=None)
         return clip.waveform
 
     @torch.inference_mode()
     def _embed(self, batch: AudioBatch) -> EmbeddedBatch:
         if not batch.clip_ids:
-            nothing = torch.empty(0, self.beats.size)
+            nothing = torch.empty(0, self.encoder.width)
             return EmbeddedBatch([], nothing[:, :, None], nothing, batch.faults, None)
         # On a Mac's GPU a copy that is not waited for may come too late.
         ahead = self.device.type == "cuda"
         waveform = batch.waveform.to(self.device, non_blocking=ahead)
         half = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            output = self.beats(waveform)
+            output = self.encoder.embed(waveform)
         frame = output.frame.float().contiguous().to("cpu", non_blocking=ahead)
         global_ = output.global_.float().to("cpu", non_blocking=ahead)
         ready = None
@@ -211,7 +211,7 @@ def settled_precision(
     """
     if asked == "32" or device.type == "cuda":
         return asked
-    begun = _is_begun(folder, asked, find_beats(beats))
+    begun = _is_begun(folder, asked, find_weights(beats))
     used, line = usable_precision(asked, device.type, what="--precision", keep=begun)
     if line:
         print(line)

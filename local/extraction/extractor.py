@@ -19,8 +19,8 @@ from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingLayout
 from desed_task.distributed.collectives import gathered_by_first, n_processes
-from desed_task.encoders.beats.model import load_beats
-from desed_task.encoders.beats.weights_file import find_beats
+from desed_task.encoders.loading import load_encoder
+from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError, command_name, count_of
 from desed_task.parallel import progress_of, thread_map
 from local.corpora import SCORED_IN_WINDOWS
@@ -97,8 +97,10 @@ class Extractor:
         Raises:
             InputError: the checkpoint is missing or cannot be used.
         """
-        path = find_beats(checkpoint)
-        embedder = Embedder(load_beats(path, device), device, clip_s, batch_size, precision)
+        path = find_weights(checkpoint)
+        embedder = Embedder(
+            load_encoder(path, device=device), device, clip_s, batch_size, precision
+        )
         identity = identity_of(path, clip_s, common_digest(path, device))
         if precision != "32":
             identity["precision"] = precision

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from desed_task.audio.clip_files import find_clips
-from desed_task.encoders.beats.weights_file import BEATS_SAMPLE_RATE
+from desed_task.encoders.weights_file import ENCODER_RATE
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, SYNTHETIC_VALIDATION, TEST, TRAINING, nothing_there
@@ -49,10 +49,8 @@ def find_wavs(config: RecipeConfig, sets: Sequence[str]) -> dict[str, dict[str, 
         InputError: folders are missing or empty (all of them at once), or BEATs does not support
             the sample rate.
     """
-    if config.data.fs != BEATS_SAMPLE_RATE:
-        raise InputError(
-            f"data.fs is {config.data.fs}; BEATs requires audio at {BEATS_SAMPLE_RATE} Hz"
-        )
+    if config.data.fs != ENCODER_RATE:
+        raise InputError(f"data.fs is {config.data.fs}; BEATs requires audio at {ENCODER_RATE} Hz")
     needed = [corpus for corpus in CORPORA if corpus.name in {REPEATS.get(n, n) for n in sets}]
     if nothing := nothing_there(needed, config.data):
         raise InputError(nothing)

@@ -14,7 +14,7 @@ from desed_task.audio.streaming import stream_file
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import Detector, detector_of
 from desed_task.encoders.beats.model import Beats, load_beats
-from desed_task.encoders.beats.weights_file import find_beats
+from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError
 from desed_task.inference.encoder_files import find_encoder
 from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform
@@ -87,7 +87,7 @@ def _beats(
     sha256 = detector.spec.embedding["checkpoint_sha256"]
     try:
         if given is not None:
-            found = find_beats(given)
+            found = find_weights(given)
         else:
             found = find_encoder(checkpoint, content.get("hyper_parameters"), sha256)
     except InputError as error:

@@ -84,7 +84,7 @@ def open_detector(
         print(device.notice)
     return SoundEventDetector.from_checkpoint(
         checkpoint,
-        beats=beats,
+        encoder=beats,
         device=device.torch_device,
         hop_s=config.predict.hop_s,
         batch_size=batch_size,

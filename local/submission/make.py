@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import atomic_folder
-from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.loading import load_encoder
 from desed_task.errors import InputError, count_of
 from local.cli.own_files import OwnFiles, own_outputs
 from local.scoring import results
@@ -193,7 +193,7 @@ def _label_problems(folder: Path, checked: _Checked, role: str) -> list[str]:
 def _beats_parameters(sources: SubmissionSources, run: SubmittedRun) -> int:
     path = sources.beats or Path(run.config.pretrained.beats_checkpoint)
     try:
-        beats = load_beats(path)
+        beats = load_encoder(path)
     except InputError as error:
         raise InputError(
             f"{error}; or give the weights that computed the embeddings with --beats, because "

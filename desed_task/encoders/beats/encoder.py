@@ -2,7 +2,7 @@
 
 Names differ from a published checkpoint where that saves work: query, key and value are one
 projection, the position bias is one table, the positional convolution's weight norm is folded.
-`desed_task.encoders.beats.model` translates.
+`desed_task.encoders.beats.weight_names` translates.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class BeatsConfig:
         return cls(**{field.name: cfg[field.name] for field in fields(cls)})
 
 
-class Encoder(nn.Module):
+class BeatsTransformer(nn.Module):
     """The transformer: (batch, token, feature) to the same."""
 
     def __init__(self, config: BeatsConfig) -> None:
@@ -57,13 +57,17 @@ class Encoder(nn.Module):
         self.position_bias = PositionBias(config)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(batch, token, feature) to the same."""
+    def positioned(self, tokens: Tensor) -> Tensor:
+        """Tokens (batch, token, feature) with their positions, as the first layer takes them."""
         n_tokens = tokens.shape[1]
         # An even kernel gives one output too many; the last is dropped.
         position = self.pos_conv(tokens.transpose(1, 2))[..., :n_tokens]
-        tokens = self.layer_norm(tokens + functional.gelu(position).transpose(1, 2))
-        bias = self.position_bias(n_tokens)
+        normed: Tensor = self.layer_norm(tokens + functional.gelu(position).transpose(1, 2))
+        return normed
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, token, feature) to the same."""
+        tokens, bias = self.positioned(tokens), self.position_bias(tokens.shape[1])
         for layer in self.layers:
             tokens = layer(tokens, bias)
         return tokens
@@ -84,7 +88,8 @@ class PositionBias(nn.Module):
 
     def forward(self, n_tokens: int) -> Tensor:
         """The bias of each query (row) on each key, (head, token, token)."""
-        # Clips of a run have one length, so one result is kept, but not as a weight.
+        # Clips of a run have one length, so one result is kept, but not as a weight, and not where
+        # the table is trained.
         last, table = self._last, self.table.weight
         if (
             last is None
@@ -93,7 +98,8 @@ class PositionBias(nn.Module):
         ):
             position = torch.arange(n_tokens, device=table.device)
             buckets = self._bucket(position[None, :] - position[:, None])
-            self._last = last = self.table(buckets).permute(2, 0, 1).contiguous()
+            last = self.table(buckets).permute(2, 0, 1).contiguous()
+            self._last = None if last.requires_grad else last
         return last
 
     def _bucket(self, distance: Tensor) -> Tensor:
@@ -128,9 +134,15 @@ class EncoderLayer(nn.Module):
         self.fc2 = nn.Linear(config.encoder_ffn_embed_dim, width)
         self.final_layer_norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Tensor, bias: Tensor) -> Tensor:
-        """(batch, token, feature) to the same; `bias` as `PositionBias` returns it."""
-        attended = self.self_attn(tokens, bias)
+    def forward(self, tokens: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, token, feature) to the same.
+
+        Args:
+            tokens: see above.
+            bias: as `PositionBias` returns it.
+            mask: (batch, token) bool, False for tokens that get no attention.
+        """
+        attended = self.self_attn(tokens, bias, mask)
         tokens = self.self_attn_layer_norm(attended.add_(tokens, alpha=self.residual_gain))
         expanded = self.fc2(functional.gelu(self.fc1(tokens)))
         out: Tensor = self.final_layer_norm(expanded.add_(tokens, alpha=self.residual_gain))
@@ -152,13 +164,15 @@ class GatedAttention(nn.Module):
         self.grep_linear = nn.Linear(width // n_heads, 8)
         self.grep_a = nn.Parameter(torch.ones(1, n_heads, 1, 1))
 
-    def forward(self, tokens: Tensor, bias: Tensor) -> Tensor:
-        """(batch, token, feature) to the same; `bias` is (head, token, token)."""
+    def forward(self, tokens: Tensor, bias: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(batch, token, feature) to the same; `bias` is (head, token, token), `mask` as above."""
         # (batch, token, 3 * feature) -> three times (batch, head, token, feature of the head)
         qkv = self.qkv_proj(tokens).unflatten(2, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)
-        mask = self._gate(query) * bias
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        gated = self._gate(query) * bias
+        if mask is not None:
+            gated = gated.masked_fill(~mask[:, None, None], -math.inf)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=gated)
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 

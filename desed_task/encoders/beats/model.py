@@ -1,98 +1,33 @@
 """BEATs, the audio transformer whose frame embeddings the CRNN takes, for inference.
 
     beats = load_beats("pretrained_models/BEATs_iter3_plus_AS2M.pt", "cuda")
-    frame, global_ = beats(waveform)  # (batch, 768, 496), (batch, 768) for 10 s
+    beats(waveform)  # (batch, 496, 768) for 10 s
 
-Chen et al., "BEATs: Audio Pre-Training with Acoustic Tokenizers", ICML 2023; see
-docs/method.md, Embeddings. `load_beats` reads the published checkpoints ({"cfg", "model"}) and
-`write_random_beats` writes small ones in the same format.
+Chen et al., "BEATs: Audio Pre-Training with Acoustic Tokenizers", ICML 2023; see docs/method.md,
+Embeddings. `load_encoder` reads the published checkpoints, `write_random_beats` writes small ones.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from desed_task.atomic_files import PathLike, atomic_path
-from desed_task.encoders.beats.encoder import BeatsConfig, Encoder, EncoderLayer
-from desed_task.encoders.beats.weight_names import StateDict, from_published, to_published
-from desed_task.encoders.beats.weights_file import (
-    BEATS_SAMPLE_RATE,
-    SOURCE,
-    find_beats,
-)
+from desed_task.encoders.beats.encoder import BeatsConfig, BeatsTransformer, EncoderLayer
+from desed_task.encoders.beats.weight_names import from_published, to_published
+from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import KaldiFbank
-from desed_task.errors import InputError, loading_reason
+from desed_task.errors import InputError
 
 N_MELS = 128
 FBANK_MEAN = 15.41663
 FBANK_STD = 6.55582
 FLOAT_TO_INT16 = 2.0**15
-
-
-class BeatsOutput(NamedTuple):
-    """Embeddings of clips.
-
-    Attributes:
-        frame: (batch, feature, token); tokens run over the mel patches of a moment, then over time.
-        global_: (batch, feature), the mean over tokens.
-    """
-
-    frame: Tensor
-    global_: Tensor
-
-
-class Beats(nn.Module):
-    """Waveforms to embeddings; for inference, without dropout."""
-
-    def __init__(self, config: BeatsConfig) -> None:
-        """With PyTorch's default initialisation; `load_beats` loads the weights."""
-        super().__init__()
-        self.config = config
-        width, patch = config.embed_dim, config.input_patch_size
-        self.fbank = KaldiFbank(N_MELS, sample_rate=BEATS_SAMPLE_RATE)
-        self.patch_embedding = nn.Conv2d(1, width, patch, stride=patch, bias=config.conv_bias)
-        self.layer_norm = nn.LayerNorm(width)
-        self.post_extract_proj = (
-            nn.Linear(width, config.encoder_embed_dim)
-            if width != config.encoder_embed_dim
-            else nn.Identity()
-        )
-        self.encoder = Encoder(config)
-
-    @property
-    def size(self) -> int:
-        """Length of an embedding."""
-        return self.config.encoder_embed_dim
-
-    def n_tokens(self, n_samples: int) -> int:
-        """Frame embeddings of a waveform of `n_samples`."""
-        patch = self.config.input_patch_size
-        return self.fbank.n_frames(n_samples) // patch * (N_MELS // patch)
-
-    def forward(self, waveform: Tensor) -> BeatsOutput:
-        """Embed clips.
-
-        Args:
-            waveform: (batch, sample), float32 in [-1, 1], 16 kHz.
-
-        Raises:
-            ValueError: a waveform too short for one patch.
-        """
-        if not self.n_tokens(waveform.shape[-1]):
-            raise ValueError(f"{waveform.shape[-1]} samples are too few for one BEATs patch")
-        fbank = self.fbank(waveform * FLOAT_TO_INT16)
-        fbank = (fbank - FBANK_MEAN) / (2 * FBANK_STD)
-        patches = self.patch_embedding(fbank[:, None]).flatten(2).transpose(1, 2)
-        tokens = self.encoder(self.post_extract_proj(self.layer_norm(patches)))
-        return BeatsOutput(tokens.transpose(1, 2), tokens.mean(dim=1))
 
 
 # What a checkpoint's `cfg` must say for this code to compute the right thing.
@@ -103,84 +38,104 @@ _SUPPORTED = {
     "gru_rel_pos": True,
     "deep_norm": True,
 }
+# Names that only BEATs has.
+_TELLING = (
+    "post_extract_proj.weight",
+    "patch_embedding.weight",
+    "encoder.pos_conv.0.bias",
+    "encoder.layers.0.self_attn.grep_a",
+    "encoder.layers.0.self_attn.relative_attention_bias.weight",
+)
 
 
-def check_beats(beats: Beats, *, size: int, sample_rate: int) -> None:
-    """Reject a BEATs that a network cannot have been trained with.
+class Beats(Encoder):
+    """BEATs, without dropout. Tokens run over the mel patches of a moment, then over time."""
 
-    Args:
-        beats: the model.
-        size: features that the network takes.
-        sample_rate: of the network's input, Hz.
+    name = "beats"
+    prefixes = ("", "model.model.", "model.beats.")
 
-    Raises:
-        InputError: stating both values.
-    """
-    if beats.size != size:
-        raise InputError(
-            f"this BEATs yields embeddings of {beats.size} features, the network takes {size}; "
-            "give the file of weights that it was trained with"
+    def __init__(self, config: BeatsConfig) -> None:
+        """With PyTorch's default initialisation; `load_beats` loads the weights."""
+        super().__init__()
+        self.config = config
+        width, patch = config.embed_dim, config.input_patch_size
+        self.width = config.encoder_embed_dim
+        self.fbank = KaldiFbank(N_MELS, sample_rate=self.sample_rate)
+        self.patch_embedding = nn.Conv2d(1, width, patch, stride=patch, bias=config.conv_bias)
+        self.layer_norm = nn.LayerNorm(width)
+        self.post_extract_proj = (
+            nn.Linear(width, self.width) if width != self.width else nn.Identity()
         )
-    if sample_rate != BEATS_SAMPLE_RATE:
-        raise InputError(
-            f"the network takes {sample_rate} Hz and BEATs {BEATS_SAMPLE_RATE} Hz; train one at "
-            "that rate"
-        )
+        self.encoder = BeatsTransformer(config)
+
+    @classmethod
+    def is_in(cls, state: Mapping[str, Tensor]) -> float:
+        """The share of its most telling names among the tensors."""
+        return sum(name in state for name in _TELLING) / len(_TELLING)
+
+    @classmethod
+    def from_weights(cls, weights: EncoderWeights) -> Beats:
+        """See `Encoder`; a file without `cfg` has the published sizes."""
+        cfg, origin = weights.cfg, weights.origin
+        other = [f"{k} = {cfg[k]!r}" for k, v in _SUPPORTED.items() if k in cfg and cfg[k] != v]
+        if other:
+            raise InputError(f"{origin}: a kind of BEATs not supported ({', '.join(other)})")
+        try:
+            config = BeatsConfig.of(cfg) if cfg else BeatsConfig()
+            model = cls(config)
+            model.load_state_dict(from_published(weights.state, config.encoder_layers))
+        except KeyError as error:
+            raise InputError(f"{origin}: {error} is missing: an incomplete BEATs") from None
+        except RuntimeError as error:
+            raise InputError(f"{origin}: its weights do not fit its cfg: {error}") from None
+        return model
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer's layers, from the input on."""
+        return self.encoder.layers
+
+    @property
+    def final_modules(self) -> Sequence[nn.Module]:
+        """None: there is no norm behind the last layer."""
+        return ()
+
+    @property
+    def token_rate(self) -> float:
+        """Patches per second, all bands counted."""
+        patch = self.config.input_patch_size
+        return self.sample_rate / self.fbank.shift_samples / patch * (N_MELS // patch)
+
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of a waveform of `n_samples`."""
+        patch = self.config.input_patch_size
+        return self.fbank.n_frames(n_samples) // patch * (N_MELS // patch)
+
+    def front_end(self, waveform: Tensor) -> Tensor:
+        """The normalised Kaldi filter bank, (batch, band, frame), of (batch, sample)."""
+        fbank = self.fbank(waveform * FLOAT_TO_INT16)
+        normalised: Tensor = (fbank - FBANK_MEAN) / (2 * FBANK_STD)
+        return normalised.transpose(1, 2)
+
+    def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens of what `front_end` gives; see `Encoder`."""
+        patches = self.patch_embedding(features.transpose(1, 2)[:, None])
+        patches = self.layer_norm(patches.flatten(2).transpose(1, 2))
+        tokens = self.post_extract_proj(patches)
+        if mask is not None:
+            # As the convolution that gives positions sees nothing beyond the end of a clip.
+            tokens = tokens * mask[:, :, None]
+        tokens = self.encoder.positioned(tokens)
+        return self.run_blocks(tokens, self.encoder.position_bias(tokens.shape[1]), mask)
 
 
 def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:
-    """Load a self-supervised BEATs in the published file format.
+    """`load_encoder` for a file that must hold BEATs."""
+    from desed_task.encoders.loading import load_encoder  # which imports this module
 
-    Args:
-        path: file of {"cfg": ..., "model": ...}; both spellings of the published name are found.
-        device: where to compute.
-
-    Returns:
-        the network in eval mode, its parameters not trainable.
-
-    Raises:
-        InputError: the file is missing, not of BEATs, fine-tuned, or of a kind that is not
-            supported.
-    """
-    found = find_beats(path)
-    cfg, state = _read_checkpoint(found)
-    _refuse_unsupported(cfg, found)
-    try:
-        config = BeatsConfig.of(cfg)
-        model = Beats(config)
-        model.load_state_dict(from_published(state, config.encoder_layers), strict=True)
-    except KeyError as error:
-        raise InputError(f"{found}: {error} is missing: an incomplete BEATs; {SOURCE}") from None
-    except RuntimeError as error:
-        raise InputError(f"{found}: its weights do not fit its cfg; {SOURCE}: {error}") from None
-    return model.requires_grad_(False).eval().to(device)
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, Any], StateDict]:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise whatever its bytes spell
-        reason = loading_reason(error)
-        raise InputError(f"{path}: not a file of weights ({reason}); {SOURCE}") from None
-    parts = [checkpoint.get(key) for key in ("cfg", "model")] if _is_dict(checkpoint) else [None]
-    if not all(map(_is_dict, parts)):
-        raise InputError(f"{path}: not a BEATs checkpoint (no `cfg` and `model`); {SOURCE}")
-    return dict(checkpoint["cfg"]), dict(checkpoint["model"])
-
-
-def _is_dict(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _refuse_unsupported(cfg: Mapping[str, Any], path: Path) -> None:
-    if cfg.get("finetuned_model"):
-        raise InputError(
-            f"{path}: a fine-tuned BEATs, whose last layers were fitted to AudioSet's classes; the "
-            f"baseline takes the self-supervised one: {SOURCE}"
-        )
-    other = [f"{k} = {cfg[k]!r}" for k, v in _SUPPORTED.items() if k in cfg and cfg[k] != v]
-    if other:
-        raise InputError(f"{path}: a kind of BEATs not supported ({', '.join(other)}); {SOURCE}")
+    beats = load_encoder(path, Beats.name, device)
+    assert isinstance(beats, Beats)
+    return beats
 
 
 # Sizes of the random BEATs that replaces the real one in the mini corpus.
@@ -241,7 +196,7 @@ def _draw_patches(weight: Tensor, generator: torch.Generator) -> None:
     weight.copy_((cosines.T @ mixture @ cosines)[:, None])
 
 
-def _draw_encoder(encoder: Encoder, generator: torch.Generator) -> None:
+def _draw_encoder(encoder: BeatsTransformer, generator: torch.Generator) -> None:
     """Draw weights that mix neighbouring patches most, so that embeddings stay local in time."""
     weight = encoder.pos_conv.weight
     n_taps = weight.shape[-1]

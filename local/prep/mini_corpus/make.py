@@ -23,7 +23,7 @@ import numpy as np
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.audio.resampling import Bits
-from desed_task.encoders.beats.weights_file import MINI_BEATS
+from desed_task.encoders.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from desed_task.parallel import available_cores, track
 from local.cli.own_files import own_outputs

@@ -200,7 +200,7 @@ def test_the_confidence_of_a_long_recording_is_that_of_the_event_s_own_frames():
 def direct(detector, beats, role, waveform):
     """What the parts say of one clip, put together by hand."""
     batch = torch.from_numpy(waveform)[None]
-    embeddings = None if beats is None else beats(batch).frame
+    embeddings = None if beats is None else beats.embed(batch).frame
     with torch.no_grad():
         found = detector.networks[role](detector.front_end(batch), embeddings)
     return found.strong[0].T.numpy()
@@ -218,7 +218,7 @@ def test_a_clip_has_the_networks_scores(role, beats_file):
     parts = build_detector(spec, tensors(spec), "small")
     waveform = 0.1 * np.random.default_rng(0).normal(size=10 * RATE).astype(np.float32)
     beats = load_beats(beats_file)
-    detector = SoundEventDetector(parts, beats=beats, role=role)
+    detector = SoundEventDetector(parts, encoder=beats, role=role)
     found = detector.detect(waveform, RATE)
     expected = direct(parts, beats, role, waveform)
     np.testing.assert_allclose(found.unprocessed, expected, atol=1e-6)
@@ -234,8 +234,10 @@ def test_clip_embeddings_go_to_networks_that_take_them(beats_file):
     beats = load_beats(beats_file)
     batch = torch.from_numpy(waveform)[None]
     with torch.no_grad():
-        expected = parts.networks["student"](parts.front_end(batch), beats(batch).global_).strong
-    found = SoundEventDetector(parts, beats=beats).detect(waveform, RATE)
+        expected = parts.networks["student"](
+            parts.front_end(batch), beats.embed(batch).global_
+        ).strong
+    found = SoundEventDetector(parts, encoder=beats).detect(waveform, RATE)
     np.testing.assert_allclose(found.unprocessed, expected[0].T, atol=1e-6)
 
 
@@ -245,7 +247,7 @@ def test_batches_do_not_matter(beats_file):
     parts, beats = build_detector(spec, tensors(spec), "small"), load_beats(beats_file)
     n_threads = torch.get_num_threads()
     found = [
-        SoundEventDetector(parts, beats=beats, batch_size=size).detect(waveform, RATE).unprocessed
+        SoundEventDetector(parts, encoder=beats, batch_size=size).detect(waveform, RATE).unprocessed
         for size in (1, 3, 100)
     ]
     assert torch.get_num_threads() == n_threads
@@ -256,7 +258,7 @@ def test_batches_do_not_matter(beats_file):
 def test_a_checkpoint_is_a_detector(tmp_path, beats_file):
     spec = small_spec(embedding_size=32)
     path = saved(ours(spec), tmp_path / "small.ckpt")
-    detector = SoundEventDetector.from_checkpoint(str(path), beats=beats_file, role="teacher")
+    detector = SoundEventDetector.from_checkpoint(str(path), encoder=beats_file, role="teacher")
     assert detector.labels == spec.classes
     found = detector.detect(np.zeros(RATE), RATE)
     assert found.scores.shape == (25, 27)
@@ -265,8 +267,8 @@ def test_a_checkpoint_is_a_detector(tmp_path, beats_file):
 def test_a_network_without_embeddings_needs_no_beats(tmp_path):
     path = saved(ours(small_spec(use_embeddings=False)), tmp_path / "small.ckpt")
     for beats in (None, tmp_path / "absent.pt"):
-        detector = SoundEventDetector.from_checkpoint(path, beats=beats)
-        assert detector.beats is None
+        detector = SoundEventDetector.from_checkpoint(path, encoder=beats)
+        assert detector.encoder is None
         assert len(detector.detect(np.zeros(RATE), RATE).scores) == 25
 
 
@@ -274,10 +276,10 @@ def test_a_beats_that_does_not_fit_is_told(tmp_path, beats_file):
     path = saved(ours(small_spec(embedding_size=48)), tmp_path / "small.ckpt")
     with pytest.raises(InputError, match=r"small.ckpt: the BEATs weights that .* are not found"):
         SoundEventDetector.from_checkpoint(path)
-    with pytest.raises(InputError, match="BEATs embeddings of 48 features; give the file"):
+    with pytest.raises(InputError, match="takes embeddings of 48 features; give the file"):
         SoundEventDetector(load_detector(path))
     with pytest.raises(InputError, match="embeddings of 32 features, the network takes 48"):
-        SoundEventDetector.from_checkpoint(path, beats=beats_file)
+        SoundEventDetector.from_checkpoint(path, encoder=beats_file)
     with pytest.raises(InputError, match=r"absent.pt: no such file of BEATs weights"):
         SoundEventDetector.from_checkpoint(path, beats=tmp_path / "absent.pt")
 
@@ -285,11 +287,11 @@ def test_a_beats_that_does_not_fit_is_told(tmp_path, beats_file):
 def test_other_beats_weights_than_those_of_training_are_warned_of(tmp_path, beats_file, recwarn):
     spec = small_spec(embedding_size=32)
     right = saved(ours(spec.with_embedding(sha256_of(beats_file))), tmp_path / "right.ckpt")
-    SoundEventDetector.from_checkpoint(right, beats=beats_file)
+    SoundEventDetector.from_checkpoint(right, encoder=beats_file)
     assert not recwarn.list
     other = saved(ours(spec.with_embedding("0" * 64)), tmp_path / "other.ckpt")
-    with pytest.warns(UserWarning, match=r"beats.pt: not the BEATs weights that the network was"):
-        SoundEventDetector.from_checkpoint(other, beats=beats_file)
+    with pytest.warns(UserWarning, match=r"beats.pt: not the weights that the network was"):
+        SoundEventDetector.from_checkpoint(other, encoder=beats_file)
 
 
 def test_an_unknown_role_and_a_diverged_network(tmp_path):
@@ -314,6 +316,6 @@ def test_a_gpu_gives_the_same(beats_file):
     found = []
     for device in ("cpu", "cuda"):
         parts = build_detector(spec, tensors(spec), "small")
-        detector = SoundEventDetector(parts, beats=load_beats(beats_file), device=device)
+        detector = SoundEventDetector(parts, encoder=load_beats(beats_file), device=device)
         found.append(detector.detect(waveform, RATE).unprocessed)
     np.testing.assert_allclose(found[1], found[0], atol=1e-3)

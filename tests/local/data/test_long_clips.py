@@ -167,7 +167,7 @@ def scores(checkpoint, data):
 def test_scores_are_those_of_the_detector(place, checkpoint, scores):
     config = place.config()
     detector = SoundEventDetector.from_checkpoint(
-        checkpoint, beats=config.pretrained.beats_checkpoint
+        checkpoint, encoder=config.pretrained.beats_checkpoint
     )
     assert scores.clip_ids == ("9.9", "b 10.3", "тихо", *WINDOWED)
     for name in CLIPS_S:

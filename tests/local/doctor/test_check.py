@@ -19,7 +19,7 @@ import yaml
 
 from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
-from desed_task.encoders.beats.weights_file import MINI_BEATS
+from desed_task.encoders.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
@@ -732,7 +732,8 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
     for key, value in tree["data"].items():
         if isinstance(value, str) and "/" in value:
             tree["data"][key] = f"nowhere/{key}"
-    tree["pretrained"] = {name: f"nowhere/{name}" for name in tree["pretrained"]}
+    for key in ("extracted_embeddings_dir", "beats_checkpoint"):
+        tree["pretrained"][key] = f"nowhere/{key}"
     corpus.conf.write_text(yaml.safe_dump(tree))
     report = corpus.check()
     lines = report.text().splitlines()

@@ -112,10 +112,10 @@ def test_bf16_is_near_and_known_by_its_identity(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same(embedder: Embedder, wavs: dict[str, Path]) -> None:
-    on_gpu = replace(embedder, beats=embedder.beats.to("cuda"), device=torch.device("cuda"))
+    on_gpu = replace(embedder, encoder=embedder.encoder.to("cuda"), device=torch.device("cuda"))
     batches = list(on_gpu.stream(in_batches(wavs)))
     check(batches, wavs)
-    embedder.beats.to("cpu")
+    embedder.encoder.to("cpu")
     for batch, other in zip(batches, embedder.stream(in_batches(wavs)), strict=True):
         torch.testing.assert_close(batch.frame, other.frame, rtol=0, atol=1e-3)
 

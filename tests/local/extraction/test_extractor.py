@@ -93,7 +93,9 @@ def extractor(place: Place) -> Extractor:
 
 def expected(place: Place, samples: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        output = load_beats(place.checkpoint)(torch.tensor(samples, dtype=torch.float32)[None])
+        output = load_beats(place.checkpoint).embed(
+            torch.tensor(samples, dtype=torch.float32)[None]
+        )
     return output.frame[0].numpy()
 
 

@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from desed_task.dataio.annotations import read_durations, read_strong_table, read_weak_table
-from desed_task.encoders.beats.weights_file import MINI_BEATS
+from desed_task.encoders.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.cli.own_files import RECORD_FILE

@@ -1,0 +1,239 @@
+"""What every encoder offers: front end, tokens, layer groups, blocks left out, masks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from desed_task.encoders.weights_file import ENCODER_RATE
+from desed_task.errors import InputError, count_of
+
+StateDict = dict[str, Tensor]
+
+
+class ClipEmbeddings(NamedTuple):
+    """Embeddings of clips, as stores keep them and the CRNN takes them.
+
+    Attributes:
+        frame: (batch, feature, token).
+        global_: (batch, feature), the mean over tokens.
+    """
+
+    frame: Tensor
+    global_: Tensor
+
+
+class LayerGroup(NamedTuple):
+    """Parameters of an encoder that get one learning rate.
+
+    Attributes:
+        name: "head side", "block 11" ... "block 0", "embedding".
+        parameters: each parameter of the encoder is in one group.
+    """
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+
+
+class EncoderWeights(NamedTuple):
+    """Tensors of a file that belong to an encoder, without the prefix that they have there.
+
+    Attributes:
+        state: name -> tensor.
+        cfg: the sizes that a file states, as those of BEATs do; empty in most.
+        origin: path of the file, for messages.
+    """
+
+    state: StateDict
+    cfg: Mapping[str, Any]
+    origin: str
+
+
+class Encoder(nn.Module, ABC):
+    """Waveforms (batch, sample) at 16 kHz to tokens (batch, token, feature).
+
+    Tokens are in the order of time, so the first `n_tokens(n)` of a clip's tokens are those of its
+    first n samples.
+
+    Attributes:
+        name: in the registry and in `pretrained.model`.
+        width: features of a token.
+        gradient_checkpointing: whether training computes blocks twice instead of keeping what they
+            computed; saves memory.
+        sha256: of the file that the weights are from; "" for others.
+    """
+
+    name: ClassVar[str]
+    # Where published files have the tensors, before their names ("model.atst."); "" for bare ones.
+    prefixes: ClassVar[tuple[str, ...]] = ("",)
+    sample_rate: ClassVar[int] = ENCODER_RATE
+
+    width: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.sha256 = ""
+
+    # ---- what an encoder defines
+
+    @classmethod
+    @abstractmethod
+    def from_weights(cls, weights: EncoderWeights) -> Encoder:
+        """The encoder with the sizes of these tensors, and the tensors loaded.
+
+        Raises:
+            InputError: naming tensors that are missing or have other shapes.
+        """
+
+    @classmethod
+    @abstractmethod
+    def is_in(cls, state: Mapping[str, Tensor]) -> float:
+        """How much these tensors look like those of this encoder, from 0 to 1.
+
+        Args:
+            state: tensors without their prefix; a file may lack one or hold others too.
+        """
+
+    @abstractmethod
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of a waveform of `n_samples`."""
+
+    @property
+    @abstractmethod
+    def token_rate(self) -> float:
+        """Tokens per second."""
+
+    @abstractmethod
+    def front_end(self, waveform: Tensor) -> Tensor:
+        """The normalised spectrogram, (batch, band, frame), of (batch, sample) in [-1, 1]."""
+
+    @abstractmethod
+    def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens (batch, token, feature) of what `front_end` gives.
+
+        Args:
+            features: (batch, band, frame).
+            mask: (batch, token) bool, True for tokens of the clip, False for those of padding.
+        """
+
+    @property
+    @abstractmethod
+    def layers(self) -> nn.ModuleList:
+        """The transformer's blocks, from the input on."""
+
+    @property
+    @abstractmethod
+    def final_modules(self) -> Sequence[nn.Module]:
+        """Modules behind the last block: its norm, if there is one."""
+
+    # ---- what all have
+
+    @property
+    def size(self) -> int:
+        """Length of an embedding: `width`."""
+        return self.width
+
+    def forward(self, waveform: Tensor, n_samples: Tensor | None = None) -> Tensor:
+        """Tokens of clips, (batch, token, feature).
+
+        Args:
+            waveform: (batch, sample), float32 in [-1, 1], 16 kHz.
+            n_samples: (batch,) samples of each clip before its padding, whose tokens then get no
+                attention; None for clips without padding, or padding that counts as silence.
+
+        Raises:
+            ValueError: a waveform too short for one token.
+        """
+        if not self.n_tokens(waveform.shape[-1]):
+            raise ValueError(f"{waveform.shape[-1]} samples are too few for one token")
+        return self.tokens(self.front_end(waveform), self._mask(waveform, n_samples))
+
+    def embed(self, waveform: Tensor) -> ClipEmbeddings:
+        """Embeddings of clips; see `forward`."""
+        tokens = self(waveform)
+        return ClipEmbeddings(tokens.transpose(1, 2), tokens.mean(dim=1))
+
+    def _mask(self, waveform: Tensor, n_samples: Tensor | None) -> Tensor | None:
+        if n_samples is None:
+            return None
+        n_all = self.n_tokens(waveform.shape[-1])
+        # Attention over nothing would not be a number.
+        n_valid = [max(1, self.n_tokens(int(n))) for n in n_samples]
+        place = torch.arange(n_all, device=waveform.device)
+        return place < torch.tensor(n_valid, device=waveform.device)[:, None]
+
+    def run_blocks(self, tokens: Tensor, *further: Tensor | None) -> Tensor:
+        """Tokens through all blocks, each called with the tokens and `further`."""
+        for block in self.layers:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, *further, use_reentrant=False)
+            else:
+                tokens = block(tokens, *further)
+        return tokens
+
+    def stop_after(self, n_blocks: int) -> Encoder:
+        """Leave out all blocks but the first `n_blocks`; the final norm stays.
+
+        Raises:
+            InputError: it has fewer blocks.
+        """
+        if not 1 <= n_blocks <= len(self.layers):
+            raise InputError(
+                f"{self.name}: stopping after {count_of(n_blocks, 'block')}; give 1 to "
+                f"{len(self.layers)}"
+            )
+        del self.layers[n_blocks:]
+        return self
+
+    def layer_groups(self) -> tuple[LayerGroup, ...]:
+        """All parameters by layer, from the output to the input.
+
+        The first group has what lies behind the last block (empty if nothing does), then comes
+        one group per block, and the last one has patch embedding, positions and extra tokens.
+        """
+        final = [p for module in self.final_modules for p in module.parameters()]
+        groups = [LayerGroup("head side", tuple(final))]
+        for number, block in reversed(list(enumerate(self.layers))):
+            groups.append(LayerGroup(f"block {number}", tuple(block.parameters())))
+        known = {id(p) for group in groups for p in group.parameters}
+        rest = tuple(p for p in self.parameters() if id(p) not in known)
+        return (*groups, LayerGroup("embedding", rest))
+
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def numbered(state: Mapping[str, Tensor], prefix: str) -> Iterator[int]:
+    """The block numbers among names like `blocks.11.norm1.weight`, each once, ascending."""
+    numbers = {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
+    yield from sorted(int(number) for number in numbers if number.isdigit())
+
+
+def check_encoder(encoder: Encoder, *, size: int, sample_rate: int) -> None:
+    """Reject an encoder that a network cannot have been trained with.
+
+    Args:
+        encoder: the encoder.
+        size: features that the network takes.
+        sample_rate: of the network's input, Hz.
+
+    Raises:
+        InputError: stating both values.
+    """
+    if encoder.width != size:
+        raise InputError(
+            f"this {encoder.name} yields embeddings of {encoder.width} features, the network takes "
+            f"{size}; give the file of weights that it was trained with"
+        )
+    if sample_rate != encoder.sample_rate:
+        raise InputError(
+            f"the network takes {sample_rate} Hz and {encoder.name} {encoder.sample_rate} Hz; "
+            "train one at that rate"
+        )

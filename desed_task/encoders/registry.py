@@ -1,0 +1,79 @@
+"""The encoders that there are, by name; without PyTorch, so that commands can check names early.
+
+Packages of others add theirs by an entry point of the group "desed_task.encoders", programs by
+`register` (docs/encoders.md, Your own encoder).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Final
+
+from desed_task.errors import InputError
+
+ENTRY_POINTS: Final = "desed_task.encoders"
+
+
+@dataclass(frozen=True)
+class EncoderKind:
+    """An encoder that files can hold the weights of.
+
+    Attributes:
+        name: as in `pretrained.model`.
+        title: as in texts.
+        place: "module:Class" of its `Encoder`; imported when it is needed.
+        default_file: file name of the weights that the recipe takes if none is named.
+    """
+
+    name: str
+    title: str
+    place: str
+    default_file: str
+
+
+_VIT = "desed_task.encoders.vit"
+_KINDS: Final[dict[str, EncoderKind]] = {
+    kind.name: kind
+    for kind in (
+        EncoderKind(
+            "beats", "BEATs", "desed_task.encoders.beats.model:Beats", "BEATs_iter3_plus_AS2M.pt"
+        ),
+        EncoderKind(
+            "atst_frame", "ATST-Frame", f"{_VIT}.atst_frame:AtstFrame", "ATST-F_strong_1.pt"
+        ),
+    )
+}
+_registered: dict[str, EncoderKind] = {}
+
+
+def register(kind: EncoderKind) -> None:
+    """Add an encoder for this process.
+
+    Raises:
+        InputError: the name is taken by another one.
+    """
+    if kinds().get(kind.name, kind) != kind:
+        raise InputError(f"there is an encoder {kind.name!r} already; choose another name")
+    _registered[kind.name] = kind
+
+
+def kinds() -> dict[str, EncoderKind]:
+    """All encoders by name: those of this package, of installed ones, and registered ones."""
+    found = {
+        point.name: EncoderKind(point.name, point.name, point.value, f"{point.name}.pt")
+        for point in entry_points(group=ENTRY_POINTS)
+    }
+    return {**found, **_registered, **_KINDS}
+
+
+def kind_of(name: str) -> EncoderKind:
+    """The encoder of a name.
+
+    Raises:
+        InputError: there is none; the message lists all names.
+    """
+    found = kinds()
+    if name not in found:
+        raise InputError(f"no encoder {name!r}; known: {', '.join(found)}")
+    return found[name]

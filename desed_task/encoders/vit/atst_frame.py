@@ -1,0 +1,127 @@
+"""ATST-Frame: one token every 40 ms.
+
+Li et al., "Self-supervised Audio Teacher-Student Transformer for Both Clip-level and Frame-level
+Tasks", TASLP 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from desed_task.encoders.interface import Encoder, EncoderWeights
+from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, htk_mel_filters, power_spectrum
+from desed_task.encoders.vit.blocks import NORM_EPS, block_sizes, load_tensors, make_blocks
+from desed_task.errors import InputError
+
+N_MELS: Final = 64
+N_FFT: Final = 1024
+F_MIN, F_MAX = 60.0, 7800.0
+PATCH_FRAMES: Final = 4
+# Decibel below the loudest value of a clip, lower and upper limit, and the range that becomes
+# -1 to 1.
+RANGE_DB: Final = 80.0
+LIMITS_DB: Final = (-50.0, 80.0)
+LOWEST_DB, SPAN_DB = -79.6482, 130.3324
+_TELLING = ("patch_embed.patch_embed.weight", "mask_embed", "pos_embed", "norm_frame.weight")
+
+
+class _PatchEmbed(nn.Module):
+    """Four frames of all bands to one token."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.patch_embed = nn.Linear(N_MELS * PATCH_FRAMES, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, band, frame) to (batch, token, feature); a rest below four frames is dropped."""
+        # (batch, band, token, frame of the token); values are ordered by band, then frame.
+        patches = features.unfold(2, PATCH_FRAMES, PATCH_FRAMES)
+        tokens: Tensor = self.patch_embed(patches.transpose(1, 2).flatten(2))
+        return tokens
+
+
+class AtstFrame(Encoder):
+    """ATST-Frame. Longer inputs than it has positions for (10 s) are computed in pieces."""
+
+    name = "atst_frame"
+    prefixes = ("model.atst.", "", "model.teacher.encoder.", "encoder.encoder.")
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, width: int, inner: int, n_blocks: int, n_positions: int) -> None:
+        """Of these sizes; `n_positions` tokens fit, besides the first position, which is unused."""
+        super().__init__()
+        self.width, self.n_positions = width, n_positions
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+        filters = htk_mel_filters(N_MELS, N_FFT, F_MIN, F_MAX, self.sample_rate)
+        self.register_buffer("filters", filters, persistent=False)
+        self.pos_embed = nn.Parameter(torch.zeros(1, n_positions + 1, width))
+        self.patch_embed = _PatchEmbed(width)
+        self.blocks = make_blocks(width, inner, n_blocks, qkv_bias=False)
+        self.norm_frame = nn.LayerNorm(width, eps=NORM_EPS)
+
+    @classmethod
+    def is_in(cls, state: Mapping[str, Tensor]) -> float:
+        """The share of its most telling names among the tensors."""
+        return sum(name in state for name in _TELLING) / len(_TELLING)
+
+    @classmethod
+    def from_weights(cls, weights: EncoderWeights) -> AtstFrame:
+        """See `Encoder`."""
+        state, origin = dict(weights.state), weights.origin
+        for kind in ("weight", "bias"):  # the name in self-supervised originals
+            if f"norm.{kind}" in state:
+                state.setdefault(f"norm_frame.{kind}", state[f"norm.{kind}"])
+        positions = state.get("pos_embed")
+        if positions is None or positions.ndim != 3:
+            raise InputError(f"{origin}: not a complete ATST-Frame: pos_embed is missing")
+        inner, n_blocks = block_sizes(state, origin)
+        model = cls(positions.shape[2], inner, n_blocks, positions.shape[1] - 1)
+        load_tensors(model, state, origin, "ATST-Frame")
+        return model
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer's blocks, from the input on."""
+        return self.blocks
+
+    @property
+    def final_modules(self) -> Sequence[nn.Module]:
+        """The final norm."""
+        return (self.norm_frame,)
+
+    @property
+    def token_rate(self) -> float:
+        """25 Hz."""
+        return self.sample_rate / HOP_SAMPLES / PATCH_FRAMES
+
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of a waveform of `n_samples`; none of fewer than the front end reflects."""
+        return (n_samples // HOP_SAMPLES + 1) // PATCH_FRAMES if n_samples > N_FFT // 2 else 0
+
+    def front_end(self, waveform: Tensor) -> Tensor:
+        """Mel decibel, (batch, band, frame), of (batch, sample); the floor is each clip's own."""
+        power = power_spectrum(waveform, self.window, N_FFT)
+        with torch.autocast(waveform.device.type, enabled=False):
+            mel = self.filters @ power
+        decibel = 10 * mel.clamp(min=1e-10).log10()
+        floor = decibel.amax(dim=(1, 2), keepdim=True) - RANGE_DB
+        decibel = torch.maximum(decibel, floor).clamp(*LIMITS_DB)
+        return 2 * (decibel - LOWEST_DB) / SPAN_DB - 1
+
+    def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens of what `front_end` gives; see `Encoder`."""
+        tokens = self.patch_embed(features)
+        pieces = torch.split(tokens, self.n_positions, dim=1)
+        masks = [None] * len(pieces) if mask is None else torch.split(mask, self.n_positions, 1)
+        done = [self._piece(piece, its) for piece, its in zip(pieces, masks, strict=True)]
+        return torch.cat(done, dim=1)
+
+    def _piece(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        tokens = tokens + self.pos_embed[:, 1 : tokens.shape[1] + 1]
+        normed: Tensor = self.norm_frame(self.run_blocks(tokens, mask))
+        return normed

@@ -1,0 +1,62 @@
+"""Where the file of an encoder's weights is; without PyTorch, so before it is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from desed_task.atomic_files import PathLike
+from desed_task.encoders.registry import EncoderKind, kind_of
+from desed_task.errors import InputError, command_line
+from desed_task.file_names import looked_up_from
+
+ENCODER_RATE: Final = 16000
+"""Sample rate that all encoders take, Hz."""
+WEIGHTS_FOLDER: Final = "pretrained_models"
+PUBLISHED_BEATS: Final = "BEATs_iter3_plus_AS2M.pt"
+# The random weights of the mini corpus.
+MINI_BEATS: Final = "beats_mini.pt"
+MINI_ATST: Final = "atst_frame_mini.pt"
+# Both spellings of the published file's name are in use.
+_SPELLINGS = (PUBLISHED_BEATS, "BEATS_iter3_plus_AS2M.pt")
+SOURCE: Final = (
+    "get BEATs_iter3+ (AS2M), the self-supervised one, from the README of "
+    "https://github.com/microsoft/unilm/tree/master/beats"
+)
+
+
+def default_weights(name: str) -> str:
+    """The path of the weights that the recipe takes for an encoder if none is named."""
+    return f"./{WEIGHTS_FOLDER}/{kind_of(name).default_file}"
+
+
+def find_weights(path: PathLike, name: str = "beats") -> Path:
+    """The file of weights at `path`, or beside it under the file's other spelling.
+
+    Args:
+        path: the file.
+        name: the encoder that it is wanted for, for the message.
+
+    Raises:
+        InputError: it is missing; the message states where to get it.
+    """
+    wanted = Path(path)
+    names = _SPELLINGS if wanted.name in _SPELLINGS else ()
+    for candidate in (wanted, *(wanted.with_name(name) for name in names)):
+        if candidate.is_file():
+            return candidate
+    kind = kind_of(name)
+    where = looked_up_from(wanted)
+    raise InputError(
+        f"{wanted}: no such file of {kind.title} weights{where}; {_remedy(wanted, kind)}"
+    )
+
+
+def _remedy(wanted: Path, kind: EncoderKind) -> str:
+    if wanted.name in (MINI_BEATS, MINI_ATST):
+        generate = command_line("generate_dcase_task4_2024.py", "--mini")
+        return f"make it, with the mini corpus, with {generate}"
+    fetch = command_line("generate_dcase_task4_2024.py", f"--only_encoders {kind.name}")
+    if wanted.name in _SPELLINGS:
+        return f"{SOURCE} and put it there, or name another file that {fetch} gets"
+    return f"get weights with {fetch}, or give their path"

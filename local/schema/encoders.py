@@ -1,0 +1,90 @@
+"""The section `pretrained`: encoders, their weights, and where embeddings are."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pydantic import PositiveInt, field_validator, model_validator
+
+from desed_task.encoders.registry import kind_of
+from desed_task.encoders.weights_file import PUBLISHED_BEATS, WEIGHTS_FOLDER, default_weights
+from desed_task.errors import InputError, count_of
+from local.schema.strict import StrictModel
+
+BEATS = "beats"
+
+
+class EncoderChoice(NamedTuple):
+    """An encoder of a configuration.
+
+    Attributes:
+        name: in the registry.
+        file: of its weights.
+        n_blocks: blocks that are kept; None for all.
+    """
+
+    name: str
+    file: str
+    n_blocks: int | None
+
+
+class Pretrained(StrictModel):
+    """Encoders, the files of their weights, and the folder of the embeddings."""
+
+    extracted_embeddings_dir: str = "./embeddings"
+    model: str | tuple[str, ...] = BEATS
+    """beats, atst_frame, fpasst, asit or m2d; several, whose embeddings are concatenated."""
+    checkpoint: str | tuple[str | None, ...] | None = None
+    """File of weights, or one for each encoder; null for `beats_checkpoint` or the encoder's
+    default file in ./pretrained_models."""
+    beats_checkpoint: str = f"./{WEIGHTS_FOLDER}/{PUBLISHED_BEATS}"
+    """File of the weights of BEATs, where `checkpoint` names none."""
+    n_blocks: PositiveInt | tuple[PositiveInt | None, ...] | None = None
+    """Blocks of each encoder that are computed, from the input on; null for all."""
+
+    @field_validator("model")
+    @classmethod
+    def _known(cls, model: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        names = (model,) if isinstance(model, str) else model
+        if not names or len(set(names)) < len(names):
+            raise ValueError("give one encoder, or several different ones")
+        try:
+            for name in names:
+                kind_of(name)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return model
+
+    @model_validator(mode="after")
+    def _one_value_an_encoder(self) -> Pretrained:
+        n_encoders = len(self.names)
+        for key in ("checkpoint", "n_blocks"):
+            value = getattr(self, key)
+            n_values = len(value) if isinstance(value, tuple) else n_encoders
+            single = n_encoders > 1 and value is not None and not isinstance(value, tuple)
+            if n_values != n_encoders or single:
+                raise ValueError(
+                    f"{key} has {count_of(1 if single else n_values, 'value')} for "
+                    f"{count_of(n_encoders, 'encoder')} ({', '.join(self.names)}); give a list "
+                    "with one for each, null for the default"
+                )
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the encoders."""
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+    @property
+    def encoders(self) -> tuple[EncoderChoice, ...]:
+        """The encoders with their files."""
+        files, kept = self.checkpoint, self.n_blocks
+        files = files if isinstance(files, tuple) else (files,) * len(self.names)
+        kept = kept if isinstance(kept, tuple) else (kept,) * len(self.names)
+        return tuple(
+            EncoderChoice(name, file or self._default(name), n_blocks)
+            for name, file, n_blocks in zip(self.names, files, kept, strict=True)
+        )
+
+    def _default(self, name: str) -> str:
+        return self.beats_checkpoint if name == BEATS else default_weights(name)
