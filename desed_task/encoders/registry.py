@@ -42,6 +42,9 @@ _KINDS: Final[dict[str, EncoderKind]] = {
         EncoderKind(
             "atst_frame", "ATST-Frame", f"{_VIT}.atst_frame:AtstFrame", "ATST-F_strong_1.pt"
         ),
+        EncoderKind("fpasst", "fPaSST", f"{_VIT}.fpasst:FramePasst", "fpasst_strong_1.pt"),
+        EncoderKind("asit", "ASiT", f"{_VIT}.asit:Asit", "ASIT_strong_1.pt"),
+        EncoderKind("m2d", "M2D", f"{_VIT}.m2d:M2d", "M2D_strong_1.pt"),
     )
 }
 _registered: dict[str, EncoderKind] = {}
