@@ -1,4 +1,4 @@
-"""Weights that others have released, by name: which encoder, how it was trained, and what it scores.
+"""Weights that others have released: which encoder, trained with what, and what they score.
 
 The addresses of the files are in confs/sources.yaml. Figures: arXiv 2409.09546 (PretrainedSED).
 """
