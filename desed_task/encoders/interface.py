@@ -71,6 +71,8 @@ class Encoder(nn.Module, ABC):
     name: ClassVar[str]
     # Where published files have the tensors, before their names ("model.atst."); "" for bare ones.
     prefixes: ClassVar[tuple[str, ...]] = ("",)
+    # Beginnings of names of tensors that files have and this code does not need.
+    unused: ClassVar[tuple[str, ...]] = ()
     sample_rate: ClassVar[int] = ENCODER_RATE
 
     width: int
