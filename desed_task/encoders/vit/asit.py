@@ -126,7 +126,7 @@ class Asit(Encoder):
         stored = self.pos_embed[:, 1:]
         if n_frames == N_TIMES * PATCH:
             return stored
-        grid = stored.unflatten(1, (N_BANDS, N_TIMES)).permute(0, 3, 1, 2)
+        grid = stored.view(1, N_BANDS, N_TIMES, -1).permute(0, 3, 1, 2)
         size = (n_frames // PATCH, N_BANDS)
         resized = functional.interpolate(grid, size, mode="bicubic", align_corners=False)
         return resized.flatten(2).transpose(1, 2)

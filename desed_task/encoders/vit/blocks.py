@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -146,8 +147,8 @@ def split_positions(
     Where a clip ends before a piece begins, its tokens get attention there, as attention over
     nothing is not a number.
     """
-    pieces = list(tokens.split(n_positions, dim=1))
+    pieces = list(torch.split(tokens, n_positions, dim=1))
     if mask is None:
         return [(piece, None) for piece in pieces]
-    masks = [its | ~its.any(dim=1, keepdim=True) for its in mask.split(n_positions, dim=1)]
+    masks = [its | ~its.any(dim=1, keepdim=True) for its in torch.split(mask, n_positions, dim=1)]
     return list(zip(pieces, masks, strict=True))

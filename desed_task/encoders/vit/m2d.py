@@ -126,7 +126,8 @@ class M2d(Encoder):
     def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens of what `front_end` gives; see `Encoder`."""
         rest = features.shape[2] % PIECE_FRAMES
-        pieces = functional.pad(features, (0, -rest % PATCH)).split(PIECE_FRAMES, dim=2)
+        whole = functional.pad(features, (0, -rest % PATCH))
+        pieces = torch.split(whole, PIECE_FRAMES, dim=2)
         done, first = [], 0
         for piece in pieces:
             n = piece.shape[2] // PATCH
@@ -138,8 +139,8 @@ class M2d(Encoder):
         """Tokens of at most 1001 frames."""
         its = self.backbone
         patches = its.patch_embed(features)
-        batch, _, n_times, width = patches.shape
-        positions = its.pos_embed[0, 1:].unflatten(0, (N_BANDS, N_TIMES))[:, :n_times]
+        batch, _, n_times, _ = patches.shape
+        positions = its.pos_embed[0, 1:].view(N_BANDS, N_TIMES, -1)[:, :n_times]
         first = (its.cls_token + its.pos_embed[:, :1]).expand(batch, -1, -1)
         whole = torch.cat([first, (patches + positions).flatten(1, 2)], dim=1)
         if mask is not None:
