@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -15,9 +15,7 @@ BESIDE = ("strong_head.", "weak_head.", "seq_model.", "predictor.", "head.", "at
 _MOST_NAMED = 5
 
 
-def load_tensors(
-    encoder: Encoder, state: Mapping[str, Tensor], origin: str, title: str, hint: str = ""
-) -> None:
+def load_tensors(encoder: Encoder, state: Mapping[str, Tensor], origin: str, title: str) -> None:
     """Load a file's tensors into an encoder, in its precision; warn of unknown ones that are left.
 
     Args:
@@ -25,28 +23,61 @@ def load_tensors(
         state: tensors under its names.
         origin: name of the file for messages.
         title: the encoder for messages.
-        hint: what else the message says.
 
     Raises:
         InputError: naming all tensors that are missing, have another shape or are not finite.
     """
     own = encoder.state_dict()
-    problems = []
-    for name, value in own.items():
-        problem = _problem(value, state.get(name))
-        if problem:
-            problems.append(f"{name} {problem}")
+    check_tensors(own, state, origin, title)
+    warn_of_rest(state, own, origin, title, encoder.unused)
+    encoder.load_state_dict({name: state[name] for name in own})
+
+
+def check_tensors(
+    expected: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    origin: str,
+    title: str,
+    hint: str = "",
+) -> None:
+    """Reject tensors that are not those of an encoder.
+
+    Args:
+        expected: tensors with the names and shapes that it has.
+        state, origin, title: see `load_tensors`.
+        hint: what else the message says.
+
+    Raises:
+        InputError: naming all tensors that are missing, have another shape or are not finite.
+    """
+    found = {name: _problem(value, state.get(name)) for name, value in expected.items()}
+    problems = [f"{name} {problem}" for name, problem in found.items() if problem]
     if problems:
         raise InputError.collect(problems, f"{origin}: not a complete {title}{hint}:")
-    known = (*BESIDE, *encoder.unused)
-    left = [name for name in state if name not in own and not name.startswith(known)]
+
+
+def warn_of_rest(
+    state: Mapping[str, Tensor],
+    used: Iterable[str],
+    origin: str,
+    title: str,
+    unused: tuple[str, ...] = (),
+) -> None:
+    """Warn of tensors that are neither used nor known to be unused.
+
+    Args:
+        state, origin, title: see `load_tensors`.
+        used: names that are.
+        unused: beginnings of names that are known not to be.
+    """
+    known = {*used}
+    left = [n for n in state if n not in known and not n.startswith((*BESIDE, *unused))]
     if left:
         more = ", ..." if len(left) > _MOST_NAMED else ""
         warn_once(
             f"{origin}: {count_of(len(left), 'tensor')} that {title} has no use for, ignored: "
             f"{', '.join(left[:_MOST_NAMED])}{more}"
         )
-    encoder.load_state_dict({name: state[name] for name in own})
 
 
 def _problem(own: Tensor, found: Tensor | None) -> str:
