@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from desed_task.encoders.vit.atst_frame import AtstFrame
+from desed_task.encoders.vit.blocks import BlockSizes
 from tests.in_process import run_main
 from tests.local.prep.download.http_server import Fault, Server
 
@@ -24,7 +25,9 @@ ATST = "ATST-F_strong_1.pt"
 def weights():
     """More than the blocks that a download is written in."""
     torch.manual_seed(0)
-    state = {f"model.atst.{k}": v for k, v in AtstFrame(64, 2048, 1, 250).state_dict().items()}
+    state = {
+        f"model.atst.{k}": v for k, v in AtstFrame(BlockSizes(64, 2048, 1)).state_dict().items()
+    }
     content = io.BytesIO()
     torch.save({**state, "strong_head.weight": torch.zeros(447, 64)}, content)
     return content.getvalue()

@@ -16,6 +16,7 @@ from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.registry import kinds
 from desed_task.encoders.released import RELEASED, released, usual_weights
 from desed_task.encoders.vit.atst_frame import AtstFrame
+from desed_task.encoders.vit.blocks import BlockSizes
 from desed_task.errors import InputError
 from local.prep.download.encoder_weights import fetch_weights
 from local.prep.download.resumable_download import RetryPolicy
@@ -38,7 +39,9 @@ SOON = RetryPolicy(tries=2, first_wait_s=0.0)
 def files(tmp_path_factory):
     """Small files of the published layouts: name -> bytes."""
     torch.manual_seed(3)
-    state = {f"model.atst.{k}": v for k, v in AtstFrame(64, 128, 2, 250).state_dict().items()}
+    state = {
+        f"model.atst.{k}": v for k, v in AtstFrame(BlockSizes(64, 128, 2)).state_dict().items()
+    }
     state |= {"strong_head.weight": torch.zeros(447, 64), "strong_head.bias": torch.zeros(447)}
     content = io.BytesIO()
     torch.save(state, content)
