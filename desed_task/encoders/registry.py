@@ -50,6 +50,7 @@ _KINDS: Final[dict[str, EncoderKind]] = {
         EncoderKind("m2d", "M2D", f"{_VIT}.m2d:M2d", "M2D_strong_1.pt"),
     )
 }
+BUILT_IN: Final = tuple(_KINDS.values())
 _registered: dict[str, EncoderKind] = {}
 
 
