@@ -48,6 +48,9 @@ ELSEWHERE = {
     "source .venv/bin/activate",
     "tensorboard --logdir exp/2024_baseline",
     "tensorboard --logdir exp/2024_baseline --port 6007",
+    # tests/test_encoders_page.py installs the encoder of the page.
+    "python extract_embeddings.py --set pretrained.model=mel_conv",
+    "python train_pretrained.py --set pretrained.model=mel_conv",
     # tests/test_installed.py builds and installs one.
     "python -m pip wheel . --no-deps --wheel-dir dist",
     "python -m pip install dist/desed_task-*.whl",
@@ -193,6 +196,7 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     """One after the other, on a network without embeddings and a recording of noise."""
     blocks = {page.name: page.blocks("python") for page in PAGES.values() if page.blocks("python")}
     assert len(blocks["README.md"]) == 1 and len(blocks["docs/predict.md"]) == 3
+    del blocks["docs/encoders.md"]  # tests/test_encoders_page.py runs them
     spec = small_spec(use_embeddings=False)
     run_folder = tmp_path / "exp/mini/version_0/checkpoints"
     run_folder.mkdir(parents=True)
