@@ -186,6 +186,7 @@ def site(tmp_path, monkeypatch):
             "gives tokens of shape (1, 25, 48) for 2 s, and n_tok",
         ),
         ("self.blocks = nn", "self.stack = nn", "missing"),
+        ("state, origin, cls.name)", "state, origin, cls.name).name", "from_weights gives str"),
         ("return mel.clamp", "return mel.clam", "fails on 2 s of silence: AttributeError"),
     ],
 )
@@ -196,6 +197,19 @@ def test_what_is_wrong_with_an_encoder_is_said(own, site, before, after, told):
     with pytest.raises(InputError) as error:
         load_encoder(own / "pretrained_models/mel_conv.pt", "mel_conv")
     assert told in str(error.value)
+
+
+def test_what_a_file_lacks_is_said(own, site, tmp_path):
+    install(site, {"mel_conv.py": own_module()}, own_entry_points())
+    whole = torch.load(own / "pretrained_models/mel_conv.pt", weights_only=True)
+    for lacking, told in (
+        ("blocks.1.norm.bias", "not a complete mel_conv:\n  - blocks.1.norm.bias is missing"),
+        ("patch.bias", "mel_conv cannot be made of these tensors: KeyError: 'patch.bias'"),
+    ):
+        torch.save({k: v for k, v in whole.items() if k != lacking}, tmp_path / "part.pt")
+        with pytest.raises(InputError) as error:
+            load_encoder(tmp_path / "part.pt")
+        assert told in str(error.value)
 
 
 def test_a_broken_package_does_not_break_other_encoders(site, tmp_path):

@@ -14,18 +14,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from desed_task.encoders.files.tensors import load_tensors as load_tensors
+    from desed_task.encoders.files.tensors import encoder_of_tensors as encoder_of_tensors
     from desed_task.encoders.interface import Encoder as Encoder
     from desed_task.encoders.loading import load_encoder as load_encoder
     from desed_task.encoders.registry import register as register
 
 _PLACES = {
     "Encoder": "interface",
+    "encoder_of_tensors": "files.tensors",
     "load_encoder": "loading",
-    "load_tensors": "files.tensors",
     "register": "registry",
 }
-__all__ = ["Encoder", "load_encoder", "load_tensors", "register"]
+__all__ = ["Encoder", "encoder_of_tensors", "load_encoder", "register"]
 
 
 def __getattr__(name: str) -> Any:

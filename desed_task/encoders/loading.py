@@ -14,7 +14,7 @@ from desed_task.encoders.files.recognition import (
     without_prefix,
 )
 from desed_task.encoders.interface import Encoder, EncoderWeights
-from desed_task.encoders.own import check_output
+from desed_task.encoders.own import check_output, made_of
 from desed_task.encoders.registry import BUILT_IN, kind_of
 from desed_task.encoders.weights_file import find_weights
 
@@ -74,4 +74,7 @@ def encoder_in(content: WeightsContent, recognised: Recognised) -> Encoder:
     prefix = recognised.prefix
     origin = f"{content.path}, below {prefix!r}" if prefix else str(content.path)
     weights = EncoderWeights(without_prefix(content.state, prefix), content.cfg, origin)
-    return encoder_class(recognised.kind).from_weights(weights)
+    kind_class = encoder_class(recognised.kind)
+    if recognised.kind in BUILT_IN:
+        return kind_class.from_weights(weights)
+    return made_of(kind_class, weights)

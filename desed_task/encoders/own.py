@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from desed_task.encoders.interface import Encoder
+from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.registry import EncoderKind
 from desed_task.errors import InputError
 
@@ -37,6 +37,28 @@ def check_class(kind: EncoderKind, found: object) -> type[Encoder]:
             "point one name"
         )
     return found
+
+
+def made_of(encoder: type[Encoder], weights: EncoderWeights) -> Encoder:
+    """The encoder of a file's tensors.
+
+    Raises:
+        InputError: its code fails with them, or does not give an encoder.
+    """
+    try:
+        made = encoder.from_weights(weights)
+    except InputError:
+        raise
+    except Exception as error:  # code of others can raise anything
+        raise InputError(
+            f"{weights.origin}: {encoder.name} cannot be made of these tensors: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, encoder):
+        raise InputError(
+            f"encoder {encoder.name}: from_weights gives {type(made).__name__}; {_GUIDE}"
+        )
+    return made
 
 
 def check_output(encoder: Encoder) -> None:
