@@ -44,6 +44,7 @@ class FetchedWeights:
         path: its place.
         fetched: whether it was fetched now, rather than there before.
         content: what it holds; "" after a failure.
+        n_classes: of its strong head, with which it is a detector; 0 if it has none.
         sha256: of the file; "" after a failure.
         problem: why it failed; "" if it did not.
     """
@@ -52,6 +53,7 @@ class FetchedWeights:
     path: Path
     fetched: bool = False
     content: str = ""
+    n_classes: int = 0
     sha256: str = ""
     problem: str = ""
 
@@ -173,17 +175,17 @@ def _finished(folder: Path, one: WeightsRow, arrival: _Arrival) -> FetchedWeight
     if arrival.problem:
         return replace(outcome, problem=arrival.problem)
     try:
-        content = _content(archive or target, one.weights, arrival.is_new)
+        content, n_classes = _content(archive or target, one.weights, arrival.is_new)
         if archive is not None:
             with explain_full_disk(target, f"{archive} is kept"):
                 os.replace(archive, target)
     except InputError as error:
         return replace(outcome, problem=str(error))
-    return replace(outcome, content=content, sha256=sha256_of(target))
+    return replace(outcome, content=content, n_classes=n_classes, sha256=sha256_of(target))
 
 
-def _content(path: Path, weights: ReleasedWeights, is_new: bool) -> str:
-    """What a file holds, in words.
+def _content(path: Path, weights: ReleasedWeights, is_new: bool) -> tuple[str, int]:
+    """What a file holds, in words, and the classes of its strong head.
 
     Raises:
         InputError: it holds no weights (then it is deleted, if it is new), those of another
@@ -205,13 +207,14 @@ def _content(path: Path, weights: ReleasedWeights, is_new: bool) -> str:
     except InputError as error:
         raise InputError(f"{error}; {_AGAIN}") from None
     head = found.state.get(_STRONG_HEAD)
-    classes = (
-        "" if head is None else f", with a strong head of {count_of(len(head), 'class', 'classes')}"
-    )
-    return (
+    n_classes = 0 if head is None else len(head)
+    words = (
         f"{recognised.kind.title}, {count_of(len(encoder.layers), 'block')} of "
-        f"{count_of(encoder.width, 'feature')}{classes}"
+        f"{count_of(encoder.width, 'feature')}"
     )
+    if n_classes:
+        words += f", with a strong head of {count_of(n_classes, 'class', 'classes')}"
+    return words, n_classes
 
 
 def _refuse_other_formats(path: Path) -> None:

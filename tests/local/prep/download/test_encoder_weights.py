@@ -191,6 +191,10 @@ def test_weights_arrive_and_are_opened(host, folder, files):
     )
     assert atst.next_command.endswith("extract_embeddings.py --set pretrained.model=atst_frame")
     assert beats.content == "BEATs, 2 blocks of 128 features"
+    last = atst.text.splitlines()[-1]
+    assert last.startswith("  or, without training: ")
+    assert last.endswith(f"predict.py --checkpoint '{folder / ATST}' RECORDING")
+    assert "without training" not in beats.text
     # Not the default file of BEATs, so it has to be named; as a shell takes it.
     assert beats.next_command.endswith(f"--set pretrained.checkpoint='{folder / BEATS}'")
     assert (folder / ATST).read_bytes() == files[ATST]
