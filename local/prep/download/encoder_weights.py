@@ -64,8 +64,14 @@ class FetchedWeights:
 
     @property
     def text(self) -> str:
-        """What the file holds, its checksum, and the command that uses it."""
-        return f"{self.path}: {self.content}\n  SHA-256 {self.sha256}\n  next: {self.next_command}"
+        """What the file holds, its checksum, and the commands that use it."""
+        lines = [f"{self.path}: {self.content}", f"  SHA-256 {self.sha256}"]
+        lines.append(f"  next: {self.next_command}")
+        if self.n_classes:
+            file = shlex.quote(self.path.as_posix())
+            detect = command_line("predict.py", f"--checkpoint {file} RECORDING")
+            lines.append(f"  or, without training: {detect}")
+        return "\n".join(lines)
 
     @property
     def next_command(self) -> str:
