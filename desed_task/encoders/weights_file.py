@@ -48,8 +48,8 @@ def find_weights(path: PathLike, name: str | None = "beats") -> Path:
         if candidate.is_file():
             return candidate
     kind = None if name is None else kind_of(name)
-    where, whose = looked_up_from(wanted), "" if kind is None else f"{kind.title} "
-    raise InputError(f"{wanted}: no such file of {whose}weights{where}; {_remedy(wanted, kind)}")
+    where, whose = looked_up_from(wanted), "encoder" if kind is None else kind.title
+    raise InputError(f"{wanted}: no such file of {whose} weights{where}; {_remedy(wanted, kind)}")
 
 
 def _remedy(wanted: Path, kind: EncoderKind | None) -> str:

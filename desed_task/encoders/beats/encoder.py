@@ -92,7 +92,8 @@ class PositionBias(nn.Module):
         # the table is trained: it would keep a graph, or what the table was. What is computed in
         # inference mode cannot be part of a training.
         table, inference = self.table.weight, torch.is_inference_mode_enabled()
-        key = (n_tokens, table.device, table.dtype, table._version, inference)
+        version = 0 if table.is_inference() else table._version
+        key = (n_tokens, table.device, table.dtype, version, inference)
         if self._last is not None and self._last[0] == key:
             return self._last[1]
         position = torch.arange(n_tokens, device=table.device)

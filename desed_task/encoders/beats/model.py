@@ -91,7 +91,7 @@ class Beats(Encoder):
         n_layers_of(list(numbered(state, "encoder.layers.")), origin)
         try:
             config = BeatsConfig.of(cfg) if cfg else sizes_from_shapes(state)
-            n_layers_of(range(config.encoder_layers), f"{origin}: its cfg")
+            n_layers_of([config.encoder_layers - 1], f"{origin}: its cfg")
             with torch.device("meta"):
                 expected = to_published(cls(config).state_dict(), config.encoder_layers)
         except KeyError as error:

@@ -249,6 +249,15 @@ def test_a_bias_of_inference_is_not_kept_for_training(files):
         assert not torch.equal(beats(noise(1, 9000)), first)
 
 
+def test_an_encoder_of_inference_mode(files):
+    """Loaded there, as programs that only predict do."""
+    for path in files.values():
+        with torch.inference_mode():
+            encoder = load_encoder(path)
+            first = encoder(noise(1, 9000))
+            assert torch.equal(encoder(noise(1, 9000)), first)
+
+
 def test_long_input_of_fpasst_and_atst_is_computed_in_pieces(loaded):
     """The first 250 tokens do not change with what follows after their frames."""
     for name in ("fpasst", "atst_frame"):

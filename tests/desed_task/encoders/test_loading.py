@@ -246,7 +246,9 @@ def test_files_before_pytorch_1_6(states, files, tmp_path):
 
 
 def test_an_absent_file(tmp_path):
-    with pytest.raises(InputError, match=r"no such file of weights; .*--only_encoders, or give"):
+    with pytest.raises(
+        InputError, match=r"no such file of encoder weights; .*--only_encoders, or give"
+    ):
         load_encoder(tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"no such file of M2D weights; .*--only_encoders m2d, or"):
         load_encoder(tmp_path / "x.pt", "m2d")

@@ -163,6 +163,8 @@ def test_another_kind_of_network_is_refused(checkpoint: Path, tmp_path: Path) ->
         load_beats(changed(checkpoint, tmp_path / "x.pt", layer_norm_first=True))
     with pytest.raises(InputError, match="weights do not fit its cfg"):
         load_beats(changed(checkpoint, tmp_path / "y.pt", embed_dim=32))
+    with pytest.raises(InputError, match="layer number 999999999999"):
+        load_beats(changed(checkpoint, tmp_path / "z.pt", encoder_layers=10**12))
     with pytest.raises(InputError, match=r"encoder\.layers\.2.* is missing"):
         load_beats(changed(checkpoint, tmp_path / "z.pt", encoder_layers=3))
 
