@@ -116,7 +116,7 @@ def _fetch_encoders(args: argparse.Namespace) -> int:
     for note in (*chosen.notes, *_without_effect(args)):
         print(note)
     if not chosen.rows:
-        print("nothing to fetch; --only_encoders NAME ... fetches others, all all")
+        print("nothing to fetch; to get other weights, name them with --only_encoders")
         return 0
     plan = plan_weights(chosen.rows, load_sources(args.sources), mirror=args.mirror)
     print(redact(plan.text()), flush=True)
