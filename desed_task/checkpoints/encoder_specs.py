@@ -1,7 +1,7 @@
 """The section `embedding` of a specification: the encoders that a detector was trained with.
 
     {"size": 1536, "encoders": [{"name": "beats", "width": 768, "checkpoint_sha256": "90d9...",
-                                 "n_blocks": 0}, {"name": "atst_frame", "width": 768, ...}]}
+                                 "n_blocks": 0, "n_tokens": 496}, {"name": "atst_frame", ...}]}
 
 Until schema 3 it was {"model": "BEATs", "size": 768, "checkpoint_sha256": ""}.
 """
@@ -28,12 +28,14 @@ class EncoderSpec(NamedTuple):
         width: features of its embeddings; 0 where it is not known.
         checkpoint_sha256: of its file of weights; "" if it is not known.
         n_blocks: blocks that were computed, from the input on; 0 for all.
+        n_tokens: frame embeddings of a clip; 0 where it is not known.
     """
 
     name: str = BEATS
     width: int = 0
     checkpoint_sha256: str = ""
     n_blocks: int = 0
+    n_tokens: int = 0
 
     @property
     def title(self) -> str:
@@ -87,6 +89,21 @@ def section_of_schema_3(embedding: Any) -> Any:
     known = ("model", "checkpoint_sha256")
     rest = {key: value for key, value in embedding.items() if key not in known}
     return {**rest, "encoders": [one]}
+
+
+def with_keys_of_schema_3(embedding: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with the keys `model` and `checkpoint_sha256` that it had until schema 3 besides.
+
+    Programs of others read them in the metadata of ONNX files. The SHA-256 is that of a single
+    encoder.
+    """
+    encoders = encoders_in(embedding)
+    digests = {one.checkpoint_sha256 for one in encoders}
+    return {
+        "model": "+".join(one.title for one in encoders),
+        "checkpoint_sha256": digests.pop() if len(encoders) == 1 else "",
+        **embedding,
+    }
 
 
 def name_of_model(model: str) -> str:

@@ -55,7 +55,7 @@ def encoder_of_checkpoint(
     if not wanted:
         return None
     if isinstance(given, EmbeddingModel):
-        refuse_other_encoders(given, wanted)
+        refuse_other_encoders(given, wanted, in_order=False)
         found = {part.name: (f"this {part.name}", part) for part in given.parts}
     elif isinstance(given, Mapping):
         found = {one.name: _load(given[one.name], one) for one in wanted if one.name in given}
@@ -204,8 +204,15 @@ def _cut(encoder: Encoder, one: EncoderSpec, origin: str) -> Encoder:
     return encoder.stop_after(one.n_blocks)
 
 
-def refuse_other_encoders(model: EmbeddingModel, wanted: Sequence[EncoderSpec]) -> None:
+def refuse_other_encoders(
+    model: EmbeddingModel, wanted: Sequence[EncoderSpec], *, in_order: bool = True
+) -> None:
     """Refuse a loaded model with other encoders, or other blocks, than a network was trained with.
+
+    Args:
+        model: one or several encoders.
+        wanted: the network's, in the order of their features.
+        in_order: whether the model's must be in that order.
 
     Raises:
         InputError: naming what it has and what the network takes.
@@ -213,6 +220,11 @@ def refuse_other_encoders(model: EmbeddingModel, wanted: Sequence[EncoderSpec]) 
     parts = {part.name: part for part in model.parts}
     for name, part in parts.items():
         _refuse_other(part, f"this {name}", wanted)
+    if in_order and len(parts) == len(wanted) and list(parts) != [one.name for one in wanted]:
+        raise InputError(
+            f"{model.name} was given, but the features of the network are in the order "
+            f"{'+'.join(one.name for one in wanted)}; join them in that order"
+        )
     for one in wanted:
         if one.name not in parts:
             raise InputError(

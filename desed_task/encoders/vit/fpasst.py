@@ -170,7 +170,7 @@ class FramePasst(Encoder):
         positions = self.time_new_pos_embed[..., : tokens.shape[1]] + self.freq_new_pos_embed
         extra = torch.cat([self.cls_token, self.dist_token], dim=1) + self.new_pos_embed
         positioned = tokens + positions[:, :, 0].transpose(1, 2)
-        whole = torch.cat([extra.expand(len(tokens), -1, -1), positioned], dim=1)
+        whole = torch.cat([extra.expand(tokens.shape[0], -1, -1), positioned], dim=1)
         if mask is not None:
             mask = functional.pad(mask, (N_EXTRA, 0), value=True)
         normed: Tensor = self.norm(self.run_blocks(whole, mask)[:, N_EXTRA:])

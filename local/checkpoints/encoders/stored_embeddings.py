@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from desed_task.checkpoints.encoder_specs import BEATS, EncoderSpec, in_words
 from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec
 from desed_task.dataio.embeddings import EmbeddingReader
 from local.config import RecipeConfig
+
+Value = TypeVar("Value", int, str)
 
 
 def encoders_of(
@@ -20,21 +22,25 @@ def encoders_of(
     for reader in filter(None, readers):
         for one in encoders_of_embeddings(reader):
             told.setdefault(one.name, set()).add(one)
-    encoders = []
-    for choice in config.pretrained.encoders:
-        widths = {one.width for one in told.get(choice.name, ())}
-        digests = {one.checkpoint_sha256 for one in told.get(choice.name, ())}
-        encoders.append(
-            EncoderSpec(
-                choice.name,
-                widths.pop() if len(widths) == 1 else 0,
-                digests.pop() if len(digests) == 1 else "",
-                choice.n_blocks or 0,
-            )
+    encoders = [
+        EncoderSpec(
+            choice.name,
+            _alike([one.width for one in told.get(choice.name, ())], 0),
+            _alike([one.checkpoint_sha256 for one in told.get(choice.name, ())], ""),
+            choice.n_blocks or 0,
+            _alike([one.n_tokens for one in told.get(choice.name, ())], 0),
         )
+        for choice in config.pretrained.encoders
+    ]
     if len(encoders) == 1:
         return [encoders[0]._replace(width=config.net.embedding_size)]
     return encoders
+
+
+def _alike(values: Iterable[Value], otherwise: Value) -> Value:
+    """The value of all, or what stands for an unknown one."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else otherwise
 
 
 def encoders_of_embeddings(reader: EmbeddingReader) -> tuple[EncoderSpec, ...]:
@@ -50,6 +56,7 @@ def encoders_of_embeddings(reader: EmbeddingReader) -> tuple[EncoderSpec, ...]:
             getattr(part, "size", 0),
             str(part.identity.get("checkpoint_sha256", "")),
             int(part.identity.get("n_blocks", 0)),
+            getattr(part, "n_tokens", 0),
         )
         for part in parts
     )

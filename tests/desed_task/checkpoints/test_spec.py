@@ -236,8 +236,8 @@ def test_specifications_of_earlier_schemas_mean_one_beats(schema: int, tmp_path:
 
 def two_encoders(**change: Any) -> dict[str, Any]:
     """A checkpoint of a network that takes 2 features of BEATs and 4 of ATST-Frame."""
-    beats = {"name": "beats", "width": 2, "checkpoint_sha256": "", "n_blocks": 0}
-    atst = {"name": "atst_frame", "width": 4, "checkpoint_sha256": "cd" * 32, "n_blocks": 10}
+    beats = EncoderSpec("beats", 2)._asdict()
+    atst = EncoderSpec("atst_frame", 4, "cd" * 32, 10)._asdict()
     content = ours(small_spec())
     content["detector"]["embedding"] = {"size": 6, "encoders": [beats, {**atst, **change}]}
     return content
