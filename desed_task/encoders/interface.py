@@ -46,7 +46,7 @@ class EncoderWeights(NamedTuple):
     Attributes:
         state: name -> tensor.
         cfg: the sizes that a file states, as those of BEATs do; empty in most.
-        origin: path of the file, for messages.
+        origin: path of the file and the prefix, for messages.
     """
 
     state: StateDict

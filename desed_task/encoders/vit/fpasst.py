@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import PREEMPHASIS, kaldi_mel_filters
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, power_spectrum
-from desed_task.encoders.state_loading import load_tensors
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
