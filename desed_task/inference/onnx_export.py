@@ -138,9 +138,9 @@ def export_waveform(
     metadata, exportable_model = _metadata(spec, role, "waveform"), None
     if encoder is not None:
         encoder = on_cpu(encoder)
+        _cache_constants(encoder, n_samples)
         exportable_model = exportable_encoder(encoder, n_samples)
         metadata |= _encoder_metadata(encoder, spec)
-        _cache_constants(encoder, n_samples)
     front_end, of_clips = on_cpu(detector.front_end), spec.net["embedding_type"] == "global"
     n_tokens = _n_tokens(spec, encoder)
     crnn = ExportableCRNN(network, n_frames=spec.grid.n_frames, n_tokens=n_tokens)

@@ -5,6 +5,9 @@ exported graphs only:
 
 - A GRU is traced step by step, 30 s for the CRNN's two layers and 2 minutes for 496 tokens; ONNX
   has an operator for the whole layer.
+- The STFT of ONNX's usual runtime is up to 0.02 off in the logarithm of faint bands where the
+  length is no power of two (M2D's 400 samples), and ten times slower than a product with the
+  cosines and sines, 1e-4 off.
 - Averaging 496 tokens to 156 frames has windows of different lengths, which no pooling operator of
   ONNX supports; it is a product with a constant matrix, and so is taking the nearest token.
 """
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 from desed_task.encoders.concatenated import ConcatenatedEncoders, align_tokens
 from desed_task.encoders.interface import ClipEmbeddings, EmbeddingModel
+from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum
 from desed_task.nnet import fusion
 from desed_task.nnet.CRNN import CRNN, Detection
 
@@ -130,6 +134,35 @@ def token_weights(aggregation: str, n_frames: int, n_tokens: int) -> Tensor | No
     return None if align is None else align(torch.eye(n_tokens)[None], n_frames)[0].T.contiguous()
 
 
+class SpectrumByProduct(nn.Module):
+    """`PowerSpectrum` as a convolution with windowed cosines and sines.
+
+    Args:
+        spectrum: the module to replace.
+    """
+
+    basis: Tensor
+
+    def __init__(self, spectrum: PowerSpectrum) -> None:
+        super().__init__()
+        self.n_fft = n_fft = spectrum.n_fft
+        window = spectrum.window.cpu().double()
+        before = (n_fft - len(window)) // 2
+        window = nn.functional.pad(window, (before, n_fft - len(window) - before))
+        steps = torch.arange(n_fft // 2 + 1)[:, None] * torch.arange(n_fft) % n_fft
+        angle = 2 * torch.pi / n_fft * steps.double()
+        basis = torch.cat([angle.cos() * window, angle.sin() * window])
+        self.register_buffer("basis", basis.float()[:, None])
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(batch, sample) to (batch, bin, frame)."""
+        half = self.n_fft // 2
+        padded = nn.functional.pad(waveform[:, None], (half, half), mode="reflect")
+        parts = nn.functional.conv1d(padded, self.basis, stride=HOP_SAMPLES).square()
+        power: Tensor = parts[:, : half + 1] + parts[:, half + 1 :]
+        return power
+
+
 class ExportableEncoders(nn.Module):
     """Several encoders joined, for clips of one length, in a form that exports well.
 
@@ -160,7 +193,16 @@ class ExportableEncoders(nn.Module):
 def exportable_encoder(
     model: EmbeddingModel, n_samples: int
 ) -> EmbeddingModel | ExportableEncoders:
-    """An encoder as it is, several joined ones in a form that exports well."""
+    """A copy of an encoder, or of several joined ones, in a form that exports well.
+
+    Args:
+        model: on the CPU; not changed.
+        n_samples: of a clip.
+    """
+    model = copy.deepcopy(model)
+    for name, part in list(model.named_modules()):
+        if isinstance(part, PowerSpectrum):
+            model.set_submodule(name, SpectrumByProduct(part))
     if isinstance(model, ConcatenatedEncoders):
         return ExportableEncoders(model, n_samples)
     return model
