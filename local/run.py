@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
-from desed_task.errors import InputError
 from local.checkpoints.initial_weights import (
     as_begun,
     check_origin,
@@ -83,7 +83,7 @@ def fit(
         config = shortened(config)
         options = options._replace(kept={**options.kept, FAST_KEY: True})
     check_loggers(config)
-    config = _sized(config, "fit")
+    config = decided_by_first(partial(with_embedding_size, config))
     if init_from is not None:
         config = with_initial_weights(config, init_from)
     # By the first process, as others may see a shared disk's folders later.
@@ -215,19 +215,6 @@ def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
     return folder
 
 
-def _sized(config: RecipeConfig, stage: str) -> RecipeConfig:
-    """The configuration with the number of features of its embeddings.
-
-    Raises:
-        InputError: there are no embeddings, with all that is wrong with the data.
-    """
-    found = decided_by_first(lambda: with_embedding_size(config))
-    if found.net.embedding_size is None:
-        SedDataModule(config).check(stage)
-        raise InputError("net.embedding_size: not known without embeddings; give it")
-    return found
-
-
 def shortened(config: RecipeConfig) -> RecipeConfig:
     """The configuration of a fast_dev_run: two epochs, a validation after each."""
     tree = config.dump()
@@ -306,7 +293,6 @@ def _of_checkpoint(
         options.threads.begin()
     check_loggers(config)
     checkpoint = load_safely(Path(path))
-    config = with_embedding_size(config)
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
     data, module = _prepare(config, options)

@@ -191,7 +191,10 @@ def changed_keys(before: Tree, now: Tree) -> list[str]:
         f"{section}.{key}"
         for section in RecipeConfig.model_fields
         for key in now[section]
-        if section != "logging" and before[section].get(key) != now[section][key]
+        if section != "logging"
+        and before[section].get(key) != now[section][key]
+        # Without a number it is that of the embeddings, whose encoders are compared.
+        and not (key == "embedding_size" and None in (before[section].get(key), now[section][key]))
     ]
 
 

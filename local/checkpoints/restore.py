@@ -27,6 +27,7 @@ from desed_task.errors import InputError, count_of
 from local.checkpoints.decoder_choice import choose_decoder, tell_decoder
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
+from local.stores.size import with_embedding_size
 
 # Key of the `data` section that chooses clips, not a path; so does `test_groups`.
 KEPT_CLIPS = "keep_clips_without_events"
@@ -39,6 +40,7 @@ def detector_spec(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
         config: configuration of a run.
         beats_sha256: SHA-256 of the BEATs weights that made the embeddings, if known.
     """
+    config = with_embedding_size(config)
     feats, data = config.feats, config.data
     net = config.net.model_dump(mode="json", exclude={"median_filter"})
     values = {
@@ -102,7 +104,7 @@ def config_of_checkpoint(
             UserWarning,
             stacklevel=2,
         )
-        checkpoint = {**checkpoint, "hyper_parameters": here.dump()}
+        checkpoint = {**checkpoint, "hyper_parameters": with_embedding_size(here).dump()}
     spec = DetectorSpec.of_checkpoint(checkpoint, origin)
     check_spec(spec, checkpoint["state_dict"], origin)
     tree = known_hyperparameters(checkpoint.get("hyper_parameters"), origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -242,10 +243,11 @@ def no_embeddings(config: RecipeConfig, needed: Sequence[Corpus]) -> list[str]:
     return found
 
 
-def guessed_folders(config: RecipeConfig) -> list[str]:
-    """A line for each folder of embeddings that was taken without the weights that name it."""
-    folders = folders_to_read(config.pretrained) if config.net.use_embeddings else ()
-    return [folder.note for folder in folders if folder.note]
+def warn_of_guesses(config: RecipeConfig) -> None:
+    """Warn of folders of embeddings that were taken without the weights that name them."""
+    for folder in folders_to_read(config.pretrained) if config.net.use_embeddings else ():
+        if folder.note:
+            warnings.warn(folder.note, UserWarning, stacklevel=3)
 
 
 def _flag(needed: Sequence[Corpus]) -> str:

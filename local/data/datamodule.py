@@ -33,7 +33,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     rounding_warning,
 )
-from local.data.corpus_checks import guessed_folders, no_embeddings, token_problems, truth_problems
+from local.data.corpus_checks import no_embeddings, token_problems, truth_problems, warn_of_guesses
 from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
@@ -119,9 +119,7 @@ class SedDataModule(pl.LightningDataModule):
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
-        if not self._told:
-            for note in guessed_folders(self.config):
-                warnings.warn(note, UserWarning, stacklevel=2)
+        warn_of_guesses(self.config)
         untold = [one for one in corpora.NEEDED_BY_STAGE[stage] if one.name not in self._told]
         for corpus in untold:
             self._told.add(corpus.name)

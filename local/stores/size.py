@@ -6,26 +6,31 @@ from pathlib import Path
 from typing import Final
 
 from desed_task.dataio.embeddings import FRAME
+from desed_task.encoders.weights_file import MINI_ATST, MINI_BEATS
 from desed_task.errors import InputError
 from desed_task.hdf5 import number_dataset, open_hdf5
 from local.config import RecipeConfig
+from local.schema.encoders import EncoderChoice
 from local.stores.folders import folders_to_read
 
-# Of a network without embeddings, which nothing reads; the published value.
-_UNUSED: Final = 768
+# Of the published weights, and of the mini corpus' random ones. A network without embeddings, too,
+# records a number.
+_PUBLISHED: Final = {"m2d": 3840}
+_MOST_PUBLISHED: Final = 768
+_MINI: Final = 128
 
 
 def with_embedding_size(config: RecipeConfig) -> RecipeConfig:
     """The configuration with the number of features of its embeddings in `net.embedding_size`.
 
     A number that is there stays; whether it is that of the embeddings is checked with the data.
-    Without embeddings of every encoder the configuration stays as it is.
+    Otherwise it is that of the stored embeddings and, before there are any, of published weights.
     """
     if config.net.embedding_size is not None:
         return config
-    size = stored_size(config) if config.net.use_embeddings else _UNUSED
+    size = stored_size(config) if config.net.use_embeddings else None
     if size is None:
-        return config
+        size = sum(map(_expected, config.pretrained.encoders))
     net = config.net.model_copy(update={"embedding_size": size})
     return config.model_copy(update={"net": net})
 
@@ -35,6 +40,12 @@ def stored_size(config: RecipeConfig) -> int | None:
     sizes = [_size_in(folder.path) for folder in folders_to_read(config.pretrained)]
     found = [size for size in sizes if size is not None]
     return sum(found) if len(found) == len(sizes) else None
+
+
+def _expected(choice: EncoderChoice) -> int:
+    if Path(choice.file).name in (MINI_BEATS, MINI_ATST):
+        return _MINI
+    return _PUBLISHED.get(choice.name, _MOST_PUBLISHED)
 
 
 def _size_in(folder: Path) -> int | None:
