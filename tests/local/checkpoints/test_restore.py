@@ -38,7 +38,7 @@ class Reader:
 
 def stored(*overrides, detector=True):
     """What a checkpoint of ours holds, from before it stored a specification or since."""
-    config = load_config(MINI, [*SMALL, *overrides])
+    config = load_sized(*overrides)
     content = {"state_dict": SEDTask4(config).state_dict(), "hyper_parameters": config.dump()}
     content[REVISION_KEY] = REVISION
     return {**content, "detector": detector_spec(config).to_dict()} if detector else content
