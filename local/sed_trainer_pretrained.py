@@ -31,6 +31,7 @@ from local.config import RecipeConfig
 from local.data.digests import DATA_KEY
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.tuned import tuned_thresholds
+from local.stores.size import with_embedding_size
 
 
 class SEDTask4(pl.LightningModule):
@@ -42,6 +43,7 @@ class SEDTask4(pl.LightningModule):
 
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
+        config = with_embedding_size(config)
         self.config = config
         # The loggers get them from `local.training.tracking.hparams`.
         self.save_hyperparameters(config.dump_public(), logger=False)

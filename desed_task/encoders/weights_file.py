@@ -19,6 +19,8 @@ MINI_BEATS: Final = "beats_mini.pt"
 MINI_ATST: Final = "atst_frame_mini.pt"
 # Both spellings of the published file's name are in use.
 _SPELLINGS = (PUBLISHED_BEATS, "BEATS_iter3_plus_AS2M.pt")
+DEFAULT_BEATS: Final = (*_SPELLINGS, MINI_BEATS)
+"""Names of files whose embeddings lie in beats/."""
 SOURCE: Final = (
     "get BEATs_iter3+ (AS2M), the self-supervised one, from the README of "
     "https://github.com/microsoft/unilm/tree/master/beats"

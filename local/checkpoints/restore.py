@@ -29,6 +29,7 @@ from local.checkpoints.encoders.choice import choose_encoders
 from local.checkpoints.encoders.stored_embeddings import encoders_of
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
+from local.stores.size import with_embedding_size
 
 # Key of the `data` section that chooses clips, not a path; so does `test_groups`.
 KEPT_CLIPS = "keep_clips_without_events"
@@ -43,6 +44,7 @@ def detector_spec(
         config: configuration of a run.
         readers: the embeddings, for what they tell of the encoders' weights.
     """
+    config = with_embedding_size(config)
     feats, data = config.feats, config.data
     net = config.net.model_dump(mode="json", exclude={"median_filter"})
     values = {
@@ -97,7 +99,7 @@ def config_of_checkpoint(
             UserWarning,
             stacklevel=2,
         )
-        checkpoint = {**checkpoint, "hyper_parameters": here.dump()}
+        checkpoint = {**checkpoint, "hyper_parameters": with_embedding_size(here).dump()}
     spec = DetectorSpec.of_checkpoint(checkpoint, origin)
     check_spec(spec, checkpoint["state_dict"], origin)
     tree = known_hyperparameters(checkpoint.get("hyper_parameters"), origin)

@@ -37,7 +37,7 @@ def count_macs(network: CRNN, config: RecipeConfig, clip_s: float = 10.0) -> Mac
     inputs: tuple[torch.Tensor, ...] = (torch.zeros(1, config.feats.n_mels, n_frames),)
     if config.net.use_embeddings:
         # BEATs computes 496 tokens per 10 s.
-        inputs += (torch.zeros(1, config.net.embedding_size, int(49.6 * clip_s)),)
+        inputs += (torch.zeros(1, network.embedding_size, int(49.6 * clip_s)),)
     macs, parameters = thop.profile(
         subject, inputs, custom_ops={GLU: _count_gate, ContextGating: _count_gate}, verbose=False
     )
