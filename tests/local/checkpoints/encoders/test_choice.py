@@ -11,7 +11,7 @@ from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
 
 MINI = Path(__file__).resolve().parents[4] / "confs" / "mini.yaml"
-SMALL = ["net.nb_filters=[4, 4, 4, 8]", "net.n_RNN_cell=8"]
+SMALL = ["net.nb_filters=[4, 4, 4, 8]", "net.n_RNN_cell=8", "net.embedding_size=128"]
 ATST = ["pretrained.model=atst_frame", "pretrained.checkpoint=weights/ätst.pt"]
 BOTH = ["pretrained.model=[beats, atst_frame]", "pretrained.checkpoint=[null, a.pt]"]
 
