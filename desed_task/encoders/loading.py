@@ -14,7 +14,8 @@ from desed_task.encoders.files.recognition import (
     without_prefix,
 )
 from desed_task.encoders.interface import Encoder, EncoderWeights
-from desed_task.encoders.registry import kind_of
+from desed_task.encoders.own import check_output
+from desed_task.encoders.registry import BUILT_IN, kind_of
 from desed_task.encoders.weights_file import find_weights
 
 __all__ = [
@@ -56,6 +57,8 @@ def load_encoder(
     content = read_weights(found)
     recognised = recognise(content, None if name is None else kind_of(name))
     encoder = encoder_in(content, recognised)
+    if recognised.kind not in BUILT_IN:
+        check_output(encoder)
     if n_blocks is not None:
         encoder.stop_after(n_blocks)
     encoder.sha256 = sha256_of(found)

@@ -12,6 +12,7 @@ from torch import Tensor
 from desed_task.encoders.files.reading import WeightsContent
 from desed_task.encoders.files.tensors import BESIDE
 from desed_task.encoders.interface import Encoder, StateDict
+from desed_task.encoders.own import check_class
 from desed_task.encoders.registry import EncoderKind, kinds
 from desed_task.errors import InputError, warn_once
 
@@ -48,14 +49,15 @@ def encoder_class(kind: EncoderKind) -> type[Encoder]:
     """The class of an encoder.
 
     Raises:
-        InputError: an entry point names a module or class that cannot be imported.
+        InputError: an entry point names a module or class that cannot be imported, or is not a
+            complete encoder.
     """
     module, _, name = kind.place.partition(":")
     try:
-        found: type[Encoder] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        found = getattr(import_module(module), name)
+    except Exception as error:  # code of others can raise anything
         raise InputError(f"encoder {kind.name}: {kind.place} cannot be imported: {error}") from None
-    return found
+    return check_class(kind, found)
 
 
 def recognise(content: WeightsContent, wanted: EncoderKind | None = None) -> Recognised:

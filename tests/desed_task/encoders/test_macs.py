@@ -8,6 +8,7 @@ from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import SMALL_CONFIG, Beats
 from desed_task.encoders.macs import encoder_macs, macs_counter
 from desed_task.encoders.vit.atst_frame import AtstFrame
+from desed_task.encoders.vit.blocks import BlockSizes
 
 CLIP = 160000
 
@@ -28,7 +29,7 @@ def test_macs_of_beats_are_those_of_its_formula():
 
 def test_macs_of_a_shape_without_memory_are_those_of_its_formula():
     with torch.device("meta"):
-        encoder = AtstFrame(768, 3072, 12, 250)
+        encoder = AtstFrame(BlockSizes(768, 3072, 12))
     tokens = 250
     block = 12 * tokens * 768**2 + 2 * tokens**2 * 768
     expected = 12 * block + tokens * 256 * 768 + 64 * 513 * 1001
@@ -50,7 +51,8 @@ def test_nothing_is_computed_and_nothing_changes(n_samples):
 
 
 def test_blocks_that_are_left_out_do_not_count():
-    whole, part = AtstFrame(64, 128, 3, 250), AtstFrame(64, 128, 3, 250).stop_after(2)
+    sizes = BlockSizes(64, 128, 3)
+    whole, part = AtstFrame(sizes), AtstFrame(sizes).stop_after(2)
     block = 250 * (4 * 64**2 + 2 * 64 * 128) + 2 * 250**2 * 64
     assert encoder_macs(whole, CLIP) - encoder_macs(part, CLIP) == block
 
