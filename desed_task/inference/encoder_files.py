@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -54,6 +54,24 @@ def encoder_of_checkpoint(
     wanted = spec.encoders
     if not wanted:
         return None
+    hyper_parameters = checkpoint.get("hyper_parameters")
+    encoders = load_encoders(wanted, given, lambda one: find_encoder(place, hyper_parameters, one))
+    return _joined(encoders, spec)
+
+
+def load_encoders(
+    wanted: Sequence[EncoderSpec], given: GivenEncoder, find: Callable[[EncoderSpec], PathLike]
+) -> list[Encoder]:
+    """The encoders of a network, in its order, on the CPU.
+
+    Args:
+        wanted: the network's.
+        given: see `GivenEncoder`.
+        find: gives the file of an encoder that was not given.
+
+    Raises:
+        InputError: see `encoder_of_checkpoint`.
+    """
     if isinstance(given, EmbeddingModel):
         refuse_other_encoders(given, wanted, in_order=False)
         found = {part.name: (f"this {part.name}", part) for part in given.parts}
@@ -62,11 +80,10 @@ def encoder_of_checkpoint(
     else:
         found = _recognised(_as_paths(given), wanted)
     _warn_of_other_weights(found, wanted)
-    hyper_parameters = checkpoint.get("hyper_parameters")
     for one in wanted:
         if one.name not in found:
-            found[one.name] = _load(find_encoder(place, hyper_parameters, one), one)
-    return _joined([found[one.name][1] for one in wanted], spec)
+            found[one.name] = _load(find(one), one)
+    return [found[one.name][1] for one in wanted]
 
 
 def find_encoder(checkpoint: PathLike, hyper_parameters: object, encoder: EncoderSpec) -> Path:
@@ -250,7 +267,7 @@ def _warn_of_other_weights(found: _Found, wanted: Sequence[EncoderSpec]) -> None
                 f"{origin}: not the weights that the network was trained with; its scores may be "
                 "meaningless",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

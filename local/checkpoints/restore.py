@@ -22,7 +22,7 @@ from desed_task.checkpoints.spec import (
     with_front_end,
 )
 from desed_task.checkpoints.state_names import is_bare
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import RowReader
 from desed_task.errors import InputError, count_of
 from local.checkpoints.decoder_choice import choose_decoder, tell_decoder
 from local.checkpoints.encoders.choice import choose_encoders
@@ -35,9 +35,7 @@ from local.stores.size import with_embedding_size
 KEPT_CLIPS = "keep_clips_without_events"
 
 
-def detector_spec(
-    config: RecipeConfig, readers: Sequence[EmbeddingReader | None] = ()
-) -> DetectorSpec:
+def detector_spec(config: RecipeConfig, readers: Sequence[RowReader | None] = ()) -> DetectorSpec:
     """The detector that a configuration describes.
 
     Args:

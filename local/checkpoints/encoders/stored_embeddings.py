@@ -8,15 +8,13 @@ from typing import Any, TypeVar
 
 from desed_task.checkpoints.encoder_specs import BEATS, EncoderSpec, in_words
 from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import ENCODER, N_BLOCKS, RowReader
 from local.config import RecipeConfig
 
 Value = TypeVar("Value", int, str)
 
 
-def encoders_of(
-    config: RecipeConfig, readers: Sequence[EmbeddingReader | None]
-) -> list[EncoderSpec]:
+def encoders_of(config: RecipeConfig, readers: Sequence[RowReader | None]) -> list[EncoderSpec]:
     """The encoders of a configuration, with what all embeddings say of them alike."""
     told: dict[str, set[EncoderSpec]] = {}
     for reader in filter(None, readers):
@@ -43,27 +41,26 @@ def _alike(values: Iterable[Value], otherwise: Value) -> Value:
     return found.pop() if len(found) == 1 else otherwise
 
 
-def encoders_of_embeddings(reader: EmbeddingReader) -> tuple[EncoderSpec, ...]:
+def encoders_of_embeddings(reader: RowReader) -> tuple[EncoderSpec, ...]:
     """What stored embeddings say of the encoders that made them; "" as name if nothing.
 
     Args:
         reader: of one store, or of several that are joined, its `parts`.
     """
-    parts: Sequence[EmbeddingReader] = getattr(reader, "parts", (reader,))
     return tuple(
         EncoderSpec(
-            str(part.identity.get("encoder", BEATS)) if part.identity else "",
-            getattr(part, "size", 0),
+            str(part.identity.get(ENCODER, BEATS)) if part.identity else "",
+            part.size,
             str(part.identity.get("checkpoint_sha256", "")),
-            int(part.identity.get("n_blocks", 0)),
-            getattr(part, "n_tokens", 0),
+            int(part.identity.get(N_BLOCKS, 0)),
+            part.n_tokens,
         )
-        for part in parts
+        for part in reader.parts
     )
 
 
 def warn_of_other_embeddings(
-    checkpoint: Mapping[str, Any], readers: Sequence[EmbeddingReader | None], origin: str
+    checkpoint: Mapping[str, Any], readers: Sequence[RowReader | None], origin: str
 ) -> None:
     """Warn if the embeddings are not those of the encoders and weights of training."""
     if SPEC_KEY not in checkpoint:

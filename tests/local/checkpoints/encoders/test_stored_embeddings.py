@@ -25,8 +25,10 @@ BOTH = [
 class Reader:
     """Stands for a file of embeddings."""
 
+    n_tokens = 496
+
     def __init__(self, size=128, **identity):
-        self.size, self.identity = size, identity
+        self.size, self.identity, self.parts = size, identity, (self,)
 
 
 class Joined:
@@ -42,17 +44,19 @@ def beats(digits="a1"):
 
 def atst(digits="c3", **more):
     values = {"encoder": "atst_frame", "n_blocks": 10, **more}
-    return Reader(64, checkpoint_sha256=digits * 32, **values)
+    reader = Reader(64, checkpoint_sha256=digits * 32, **values)
+    reader.n_tokens = 250
+    return reader
 
 
 def test_weights_are_known_where_all_embeddings_agree():
-    config, other = load_config(MINI), beats("b2")
+    config, other = load_config(MINI, ["net.embedding_size=128"]), beats("b2")
     size = config.net.embedding_size
-    known = [EncoderSpec("beats", size, "a1" * 32)]
+    known = [EncoderSpec("beats", size, "a1" * 32, n_tokens=496)]
     assert encoders_of(config, [beats(), None, beats()]) == known
     for readers in ([beats(), other], [beats(), Reader()], [Reader()], []):
         assert encoders_of(config, readers)[0].checkpoint_sha256 in ("", "a1" * 32)
-    assert encoders_of(config, [beats(), other]) == [EncoderSpec("beats", size)]
+    assert encoders_of(config, [beats(), other]) == [EncoderSpec("beats", size, n_tokens=496)]
     # A store of another encoder tells nothing of this one.
     assert encoders_of(config, [atst()]) == [EncoderSpec("beats", size)]
 
@@ -61,8 +65,8 @@ def test_every_part_of_joined_embeddings_is_known():
     config = load_config(MINI, BOTH)
     joined = Joined(beats(), atst())
     assert detector_spec(config, [joined]).encoders == (
-        EncoderSpec("beats", 128, "a1" * 32),
-        EncoderSpec("atst_frame", 64, "c3" * 32, 10),
+        EncoderSpec("beats", 128, "a1" * 32, 0, 496),
+        EncoderSpec("atst_frame", 64, "c3" * 32, 10, 250),
     )
     assert encoders_of_embeddings(Joined(Reader(), atst()))[0].name == ""
     # Without embeddings, widths are unknown, but the section is complete.
