@@ -172,6 +172,11 @@ class SoundEventDetector:
         for place in places:
             found = open_scorer(place, encoder=encoder, role=role, device=device, tuned=tuned)
             scorers.append(found)
+        if role is not None and not any(scorer.role for scorer in scorers):
+            raise InputError(
+                f"role {role!r}: {scorers[0].name} has one network, neither student nor teacher; "
+                "leave it out"
+            )
         return cls(
             scorers,
             hop_s=hop_s,

@@ -60,7 +60,7 @@ def chosen_weights(config: RecipeConfig, args: argparse.Namespace) -> str | None
 
 def open_detector(
     config: RecipeConfig,
-    checkpoint: str,
+    checkpoints: Sequence[str],
     *,
     beats: str | None,
     device: Device,
@@ -71,7 +71,7 @@ def open_detector(
 
     Args:
         config: gives the hop of windows.
-        checkpoint: the checkpoint of the networks.
+        checkpoints: files of the networks.
         beats: file of BEATs weights; None for the one that the checkpoint names.
         device: of this process.
         batch_size: windows at a time; None for the device's default.
@@ -83,7 +83,7 @@ def open_detector(
     if device.notice:
         print(device.notice)
     return SoundEventDetector.from_checkpoint(
-        checkpoint,
+        checkpoints,
         encoder=beats,
         device=device.torch_device,
         hop_s=config.predict.hop_s,
@@ -339,8 +339,8 @@ def _detect_recording(
     progress: Callable[[float], None],
 ) -> DetectionResult:
     """Detect the events of one recording by thresholds and rules, and write its files."""
-    blocks = stream_file(recording.path, detector.spec.sample_rate)
-    mel = MelImage(detector.spec.front_end) if "png" in output.formats else None
+    blocks = stream_file(recording.path, detector.sample_rate)
+    mel = MelImage(detector.mel_settings) if "png" in output.formats else None
     limits, rules = chosen
     page = None
     if "html" in output.formats:

@@ -42,7 +42,8 @@ def open_scorer(
         path: the file, or a run folder, which stands for its best checkpoint.
         encoder: see `SoundEventDetector.from_checkpoint`; a detector of AudioSet's classes has its
             own.
-        role: "student" or "teacher"; None for the network that `tuned` is for, or the student.
+        role: "student" or "teacher"; None for the network that `tuned` is for, or the student. A
+            detector of AudioSet's classes has one network, whatever it is.
         device: where to compute.
         tuned: values that were tuned for this checkpoint.
 
@@ -54,8 +55,6 @@ def open_scorer(
         tuned.check_checkpoint(sha256_of(place), str(place))
     content = read_safely(place)
     if is_event_file(content):
-        if role is not None:
-            raise InputError(f"{place}: has one network, neither student nor teacher; name no role")
         network, found = network_of(content, place)
         return AudioSetScorer(network, device=on, path=str(place), encoder=found.kind.title)
     if isinstance(content, dict) and not _may_be_ours(content):
