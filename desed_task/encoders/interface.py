@@ -71,6 +71,8 @@ class Encoder(nn.Module, ABC):
     name: ClassVar[str]
     # Where published files have the tensors, before their names ("model.atst."); "" for bare ones.
     prefixes: ClassVar[tuple[str, ...]] = ("",)
+    # Beginnings of names of tensors that files have and this code does not need.
+    unused: ClassVar[tuple[str, ...]] = ()
     sample_rate: ClassVar[int] = ENCODER_RATE
 
     width: int
@@ -145,23 +147,29 @@ class Encoder(nn.Module, ABC):
         Args:
             waveform: (batch, sample), float32 in [-1, 1], 16 kHz.
             n_samples: (batch,) samples of each clip before its padding, whose tokens then get no
-                attention; None for clips without padding, or padding that counts as silence.
+                attention; what the padding holds makes no difference to those of the clip. None
+                for clips without padding, or padding that counts as silence.
 
         Raises:
-            ValueError: a waveform too short for one token.
+            ValueError: a waveform too short for one token, or not of that shape.
         """
+        if waveform.ndim != 2:
+            raise ValueError(f"a waveform of shape {tuple(waveform.shape)}, not (batch, sample)")
         if not self.n_tokens(waveform.shape[-1]):
             raise ValueError(f"{waveform.shape[-1]} samples are too few for one token")
-        return self.tokens(self.front_end(waveform), self._mask(waveform, n_samples))
+        if n_samples is None:
+            return self.tokens(self.front_end(waveform))
+        place = torch.arange(waveform.shape[-1], device=waveform.device)
+        padding = place >= n_samples.to(waveform.device)[:, None]
+        features = self.front_end(waveform.masked_fill(padding, 0))
+        return self.tokens(features, self._mask(waveform, n_samples))
 
     def embed(self, waveform: Tensor) -> ClipEmbeddings:
         """Embeddings of clips; see `forward`."""
         tokens = self(waveform)
         return ClipEmbeddings(tokens.transpose(1, 2), tokens.mean(dim=1))
 
-    def _mask(self, waveform: Tensor, n_samples: Tensor | None) -> Tensor | None:
-        if n_samples is None:
-            return None
+    def _mask(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
         n_all = self.n_tokens(waveform.shape[-1])
         # Attention over nothing would not be a number.
         n_valid = [max(1, self.n_tokens(int(n))) for n in n_samples]

@@ -132,10 +132,7 @@ def recognise(content: WeightsContent, wanted: EncoderKind | None = None) -> Rec
     """
     found = []
     for kind in kinds().values():
-        try:
-            kind_class = encoder_class(kind)
-        except InputError:  # TODO(coordinator): fpasst, asit and m2d come with another branch
-            continue
+        kind_class = encoder_class(kind)
         for prefix in kind_class.prefixes:
             part = without_prefix(content.state, prefix)
             found.append(Recognised(kind, prefix, kind_class.is_in(part)))

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 HOP_SAMPLES: Final = 160
+# Slaney's scale at 1000 Hz, and the logarithm of a step above.
+_SLANEY_BEND: Final = 15.0
+_SLANEY_STEP: Final = math.log(6.4) / 27
 
 
 def power_spectrum(waveform: Tensor, window: Tensor, n_fft: int) -> Tensor:
@@ -18,7 +21,13 @@ def power_spectrum(waveform: Tensor, window: Tensor, n_fft: int) -> Tensor:
         waveform: (batch, sample).
         window: (sample of a frame,), centred in `n_fft`.
         n_fft: length of the Fourier transform.
+
+    Raises:
+        ValueError: a waveform too short to be reflected.
     """
+    if waveform.shape[-1] <= n_fft // 2:
+        least = n_fft // 2 + 1
+        raise ValueError(f"{waveform.shape[-1]} samples are too few to reflect; give {least}")
     spectrum = torch.stft(
         waveform,
         n_fft,
@@ -42,6 +51,29 @@ def htk_mel_filters(n_mels: int, n_fft: int, f_min: float, f_max: float, rate: i
     mels = torch.linspace(low, high, n_mels + 2, dtype=torch.float64)
     corners = 700 * (10 ** (mels / 2595) - 1)
     return triangles(corners, n_fft, rate).float()
+
+
+def slaney_mel_filters(n_mels: int, n_fft: int, f_min: float, f_max: float, rate: int) -> Tensor:
+    """Triangles of equal area, linear in Hz, corners equally spaced on Slaney's scale.
+
+    The scale is linear below 1000 Hz and logarithmic above; a triangle's height is 2 / its width
+    in Hz.
+
+    Returns:
+        (mel, bin), float32.
+    """
+    low, high = (_slaney_mel(hz) for hz in (f_min, f_max))
+    mels = torch.linspace(low, high, n_mels + 2, dtype=torch.float64)
+    above = 1000 * torch.exp((mels - _SLANEY_BEND) * _SLANEY_STEP)
+    corners = torch.where(mels < _SLANEY_BEND, mels * 200 / 3, above)
+    width = (corners[2:] - corners[:-2])[:, None]
+    return (triangles(corners, n_fft, rate) * 2 / width).float()
+
+
+def _slaney_mel(hz: float) -> float:
+    if hz < 1000:
+        return 3 * hz / 200
+    return _SLANEY_BEND + math.log(hz / 1000) / _SLANEY_STEP
 
 
 def triangles(corners_hz: Tensor, n_fft: int, rate: int) -> Tensor:

@@ -84,23 +84,22 @@ class PositionBias(nn.Module):
         super().__init__()
         self.config = config
         self.table = nn.Embedding(config.num_buckets, config.encoder_attention_heads)
-        self._last: Tensor | None = None
+        self._last: tuple[tuple[object, ...], Tensor] | None = None
 
     def forward(self, n_tokens: int) -> Tensor:
         """The bias of each query (row) on each key, (head, token, token)."""
         # Clips of a run have one length, so one result is kept, but not as a weight, and not where
-        # the table is trained.
-        last, table = self._last, self.table.weight
-        if (
-            last is None
-            or last.shape[-1] != n_tokens
-            or (last.device, last.dtype) != (table.device, table.dtype)
-        ):
-            position = torch.arange(n_tokens, device=table.device)
-            buckets = self._bucket(position[None, :] - position[:, None])
-            last = self.table(buckets).permute(2, 0, 1).contiguous()
-            self._last = None if last.requires_grad else last
-        return last
+        # the table is trained: it would keep a graph, or what the table was. What is computed in
+        # inference mode cannot be part of a training.
+        table, inference = self.table.weight, torch.is_inference_mode_enabled()
+        key = (n_tokens, table.device, table.dtype, table._version, inference)
+        if self._last is not None and self._last[0] == key:
+            return self._last[1]
+        position = torch.arange(n_tokens, device=table.device)
+        buckets = self._bucket(position[None, :] - position[:, None])
+        bias: Tensor = self.table(buckets).permute(2, 0, 1).contiguous()
+        self._last = None if table.requires_grad else (key, bias)
+        return bias
 
     def _bucket(self, distance: Tensor) -> Tensor:
         """Distances (key - query) to rows of the table.

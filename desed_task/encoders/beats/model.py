@@ -19,9 +19,15 @@ from torch import Tensor, nn
 
 from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.encoders.beats.encoder import BeatsConfig, BeatsTransformer, EncoderLayer
-from desed_task.encoders.beats.weight_names import from_published, to_published
+from desed_task.encoders.beats.weight_names import (
+    from_published,
+    sizes_from_shapes,
+    to_published,
+    with_old_weight_norm,
+)
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import KaldiFbank
+from desed_task.encoders.state_loading import check_tensors, warn_of_rest
 from desed_task.errors import InputError
 
 N_MELS = 128
@@ -75,19 +81,33 @@ class Beats(Encoder):
 
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> Beats:
-        """See `Encoder`; a file without `cfg` has the published sizes."""
+        """See `Encoder`; without `cfg`, sizes are those of the tensors, max_distance is 800."""
         cfg, origin = weights.cfg, weights.origin
         other = [f"{k} = {cfg[k]!r}" for k, v in _SUPPORTED.items() if k in cfg and cfg[k] != v]
         if other:
             raise InputError(f"{origin}: a kind of BEATs not supported ({', '.join(other)})")
+        state = with_old_weight_norm(weights.state)
         try:
-            config = BeatsConfig.of(cfg) if cfg else BeatsConfig()
-            model = cls(config)
-            model.load_state_dict(from_published(weights.state, config.encoder_layers))
+            config = BeatsConfig.of(cfg) if cfg else sizes_from_shapes(state)
+            with torch.device("meta"):
+                expected = to_published(cls(config).state_dict(), config.encoder_layers)
         except KeyError as error:
-            raise InputError(f"{origin}: {error} is missing: an incomplete BEATs") from None
+            raise InputError(f"{origin}: its cfg has no {error}: an incomplete BEATs") from None
+        except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+            raise InputError(f"{origin}: no BEATs has such sizes: {error}") from None
+        check_tensors(
+            expected, state, origin, "BEATs", ", or its weights do not fit its cfg" if cfg else ""
+        )
+        warn_of_rest(state, expected, origin, "BEATs")
+        model = cls(config)
+        try:
+            model.load_state_dict(
+                from_published({name: state[name] for name in expected}, config.encoder_layers)
+            )
         except RuntimeError as error:
-            raise InputError(f"{origin}: its weights do not fit its cfg: {error}") from None
+            raise InputError(f"{origin}: {error}; no published BEATs has that") from None
+        if not bool(model.encoder.pos_conv.weight.isfinite().all()):
+            raise InputError(f"{origin}: encoder.pos_conv.0: its weight norm divides by zero")
         return model
 
     @property
@@ -162,7 +182,18 @@ def write_random_beats(path: PathLike, *, seed: int, config: BeatsConfig = SMALL
         seed: of the weights.
         config: sizes.
     """
-    generator = torch.Generator().manual_seed(seed)
+    model = random_beats(config, torch.Generator().manual_seed(seed))
+    cfg = {**asdict(config), **_SUPPORTED, "finetuned_model": False}
+    state = to_published(model.state_dict(), config.encoder_layers)
+    # Through memory: saved to a path, the file would hold its temporary name.
+    content = io.BytesIO()
+    torch.save({"cfg": cfg, "model": state}, content)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+
+
+def random_beats(config: BeatsConfig, generator: torch.Generator) -> Beats:
+    """A BEATs with the weights that `write_random_beats` describes."""
     model = Beats(config).requires_grad_(False)
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("bias"):
@@ -171,13 +202,7 @@ def write_random_beats(path: PathLike, *, seed: int, config: BeatsConfig = SMALL
             parameter.normal_(std=parameter.shape[1] ** -0.5, generator=generator)
     _draw_patches(model.patch_embedding.weight, generator)
     _draw_encoder(model.encoder, generator)
-    cfg = {**asdict(config), **_SUPPORTED, "finetuned_model": False}
-    state = to_published(model.state_dict(), config.encoder_layers)
-    # Through memory: saved to a path, the file would hold its temporary name.
-    content = io.BytesIO()
-    torch.save({"cfg": cfg, "model": state}, content)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+    return model
 
 
 def _draw_patches(weight: Tensor, generator: torch.Generator) -> None:

@@ -1,20 +1,96 @@
-"""Convert the weights of a published BEATs to our names and back (see `encoder`)."""
+"""Convert the weights of a published BEATs to our names and back (see `encoder`); their sizes."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from desed_task.encoders.beats.encoder import BeatsConfig
+from desed_task.encoders.interface import numbered
+
 StateDict = dict[str, Tensor]
 
 _CONV = "encoder.pos_conv.0."
 _TABLE = "relative_attention_bias.weight"
+_LAYERS = "encoder.layers."
+# Names of the weight norm's two tensors since PyTorch 2.0, and those of before.
+_WEIGHT_NORM = {
+    f"{_CONV}parametrizations.weight.original0": f"{_CONV}weight_g",
+    f"{_CONV}parametrizations.weight.original1": f"{_CONV}weight_v",
+}
 
 
 def _attention(layer: int) -> str:
     return f"encoder.layers.{layer}.self_attn."
+
+
+def with_old_weight_norm(state: Mapping[str, Tensor]) -> StateDict:
+    """Tensors in float32, those of the weight norm under the names of Microsoft's files."""
+    return {
+        _WEIGHT_NORM.get(name, name): value.float() if value.is_floating_point() else value
+        for name, value in state.items()
+    }
+
+
+def with_new_weight_norm(state: Mapping[str, Tensor]) -> StateDict:
+    """Tensors under the names of PretrainedSED's files, without their prefix."""
+    new = {old: name for name, old in _WEIGHT_NORM.items()}
+    return {new.get(name, name): value for name, value in state.items()}
+
+
+def sizes_from_shapes(state: Mapping[str, Tensor]) -> BeatsConfig:
+    """The sizes of a BEATs without `cfg`: what most tensors say, published ones for the rest.
+
+    Args:
+        state: under the names of Microsoft's files.
+    """
+    published = BeatsConfig()
+    layers = list(numbered(state, _LAYERS))
+
+    def most(otherwise: int, *places: tuple[str, int]) -> int:
+        """The commonest length of these axes of tensors."""
+        found = [
+            state[name].shape[axis]
+            for name, axis in places
+            if name in state and -state[name].ndim <= axis < state[name].ndim
+        ]
+        return Counter(found).most_common(1)[0][0] if found else otherwise
+
+    def in_layers(name: str, axis: int) -> list[tuple[str, int]]:
+        return [(f"{_LAYERS}{layer}.{name}", axis) for layer in layers]
+
+    tables = f"self_attn.{_TABLE}"
+    norms = ("self_attn_layer_norm.bias", "final_layer_norm.bias", "fc2.bias")
+    width = most(
+        published.encoder_embed_dim, *(place for name in norms for place in in_layers(name, 0))
+    )
+    inside = most(0, (f"{_CONV}weight_v", 1))
+    return BeatsConfig(
+        encoder_layers=max(layers, default=published.encoder_layers - 1) + 1,
+        encoder_embed_dim=width,
+        encoder_ffn_embed_dim=most(
+            published.encoder_ffn_embed_dim, *in_layers("fc1.bias", 0), *in_layers("fc2.weight", 1)
+        ),
+        encoder_attention_heads=most(
+            published.encoder_attention_heads,
+            *in_layers(tables, 1),
+            *in_layers("self_attn.grep_a", 1),
+        ),
+        embed_dim=most(
+            published.embed_dim,
+            ("layer_norm.weight", 0),
+            ("layer_norm.bias", 0),
+            ("patch_embedding.weight", 0),
+            ("post_extract_proj.weight", 1),
+        ),
+        conv_pos=most(published.conv_pos, (f"{_CONV}weight_g", 2), (f"{_CONV}weight_v", 2)),
+        conv_pos_groups=width // inside if inside else published.conv_pos_groups,
+        num_buckets=most(published.num_buckets, *in_layers(tables, 0)),
+        conv_bias="patch_embedding.bias" in state,
+    )
 
 
 def from_published(state: Mapping[str, Tensor], n_layers: int) -> StateDict:

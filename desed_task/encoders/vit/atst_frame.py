@@ -14,13 +14,22 @@ from torch import Tensor, nn
 
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, htk_mel_filters, power_spectrum
-from desed_task.encoders.vit.blocks import NORM_EPS, block_sizes, load_tensors, make_blocks
-from desed_task.errors import InputError
+from desed_task.encoders.state_loading import load_tensors
+from desed_task.encoders.vit.blocks import (
+    NORM_EPS,
+    BlockSizes,
+    block_sizes,
+    make_blocks,
+    split_positions,
+)
 
 N_MELS: Final = 64
 N_FFT: Final = 1024
 F_MIN, F_MAX = 60.0, 7800.0
 PATCH_FRAMES: Final = 4
+# Tokens that fit, behind the first position, which is unused.
+N_POSITIONS: Final = 250
+TITLE: Final = "ATST-Frame"
 # Decibel below the loudest value of a clip, lower and upper limit, and the range that becomes
 # -1 to 1.
 RANGE_DB: Final = 80.0
@@ -49,19 +58,20 @@ class AtstFrame(Encoder):
 
     name = "atst_frame"
     prefixes = ("model.atst.", "", "model.teacher.encoder.", "encoder.encoder.")
+    unused = ("mask_embed", "cls_token")
     window: Tensor
     filters: Tensor
 
-    def __init__(self, width: int, inner: int, n_blocks: int, n_positions: int) -> None:
-        """Of these sizes; `n_positions` tokens fit, besides the first position, which is unused."""
+    def __init__(self, sizes: BlockSizes) -> None:
+        """Of these sizes."""
         super().__init__()
-        self.width, self.n_positions = width, n_positions
+        width = self.width = sizes.width
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
         filters = htk_mel_filters(N_MELS, N_FFT, F_MIN, F_MAX, self.sample_rate)
         self.register_buffer("filters", filters, persistent=False)
-        self.pos_embed = nn.Parameter(torch.zeros(1, n_positions + 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, N_POSITIONS + 1, width))
         self.patch_embed = _PatchEmbed(width)
-        self.blocks = make_blocks(width, inner, n_blocks, qkv_bias=False)
+        self.blocks = make_blocks(sizes, qkv_bias=False)
         self.norm_frame = nn.LayerNorm(width, eps=NORM_EPS)
 
     @classmethod
@@ -76,12 +86,10 @@ class AtstFrame(Encoder):
         for kind in ("weight", "bias"):  # the name in self-supervised originals
             if f"norm.{kind}" in state:
                 state.setdefault(f"norm_frame.{kind}", state[f"norm.{kind}"])
-        positions = state.get("pos_embed")
-        if positions is None or positions.ndim != 3:
-            raise InputError(f"{origin}: not a complete ATST-Frame: pos_embed is missing")
-        inner, n_blocks = block_sizes(state, origin)
-        model = cls(positions.shape[2], inner, n_blocks, positions.shape[1] - 1)
-        load_tensors(model, state, origin, "ATST-Frame")
+        for kind in ("weight", "bias"):
+            state.pop(f"norm.{kind}", None)
+        model = cls(block_sizes(state, origin, TITLE))
+        load_tensors(model, state, origin, TITLE)
         return model
 
     @property
@@ -115,11 +123,8 @@ class AtstFrame(Encoder):
 
     def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens of what `front_end` gives; see `Encoder`."""
-        tokens = self.patch_embed(features)
-        pieces = torch.split(tokens, self.n_positions, dim=1)
-        masks = [None] * len(pieces) if mask is None else torch.split(mask, self.n_positions, 1)
-        done = [self._piece(piece, its) for piece, its in zip(pieces, masks, strict=True)]
-        return torch.cat(done, dim=1)
+        pieces = split_positions(self.patch_embed(features), mask, N_POSITIONS)
+        return torch.cat([self._piece(*piece) for piece in pieces], dim=1)
 
     def _piece(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         tokens = tokens + self.pos_embed[:, 1 : tokens.shape[1] + 1]

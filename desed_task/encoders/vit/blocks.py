@@ -5,13 +5,15 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021. Names are those 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from desed_task.encoders.interface import StateDict, numbered
+from desed_task.encoders.interface import numbered
 from desed_task.errors import InputError
 
 NORM_EPS: Final = 1e-6
@@ -77,42 +79,76 @@ class Block(nn.Module):
         return out
 
 
-def make_blocks(width: int, inner: int, n_blocks: int, *, qkv_bias: bool = True) -> nn.ModuleList:
-    """`n_blocks` blocks."""
-    return nn.ModuleList(Block(width, inner, qkv_bias=qkv_bias) for _ in range(n_blocks))
+class BlockSizes(NamedTuple):
+    """Sizes of the blocks that a file holds.
+
+    Attributes:
+        width: features of a token.
+        inner: features inside the feed-forward.
+        n_blocks: number of blocks.
+    """
+
+    width: int
+    inner: int
+    n_blocks: int
 
 
-def block_sizes(state: Mapping[str, Tensor], origin: str) -> tuple[int, int]:
-    """Features inside the feed-forward, and the number of blocks, of a file's tensors.
+def block_sizes(
+    state: Mapping[str, Tensor], origin: str, title: str, prefix: str = "blocks."
+) -> BlockSizes:
+    """Sizes of a file's blocks: what most of its tensors say, so that a wrong one can be named.
+
+    Args:
+        state: tensors under the names of the encoder.
+        origin: name of the file for messages.
+        title: the encoder for messages.
+        prefix: what stands before the number of a block.
 
     Raises:
-        InputError: there are no blocks.
+        InputError: there are no blocks, or heads do not fit their width.
     """
-    first = state.get("blocks.0.mlp.fc1.bias")
-    numbers = list(numbered(state, "blocks."))
-    if first is None or first.ndim != 1 or not numbers:
-        raise InputError(f"{origin}: blocks.0.mlp.fc1.bias is missing: no transformer block")
-    return len(first), max(numbers) + 1
+    numbers = list(numbered(state, prefix))
+    widths: Counter[int] = Counter()
+    inners: Counter[int] = Counter()
+    for number in numbers:
+        for name in ("norm1.bias", "attn.proj.bias", "norm2.bias", "mlp.fc2.bias"):
+            widths.update(_length(state.get(f"{prefix}{number}.{name}")))
+        inners.update(_length(state.get(f"{prefix}{number}.mlp.fc1.bias")))
+        fc2 = state.get(f"{prefix}{number}.mlp.fc2.weight")
+        inners.update([fc2.shape[1]] if fc2 is not None and fc2.ndim == 2 else [])
+    if not widths or not inners:
+        raise InputError(
+            f"{origin}: not a complete {title}: {prefix}0.norm1.bias and other tensors of "
+            "transformer blocks are missing"
+        )
+    width = widths.most_common(1)[0][0]
+    if width % HEAD_WIDTH:
+        raise InputError(
+            f"{origin}: not {title}: tokens of {width} features; its heads have {HEAD_WIDTH} each"
+        )
+    return BlockSizes(width, inners.most_common(1)[0][0], max(numbers) + 1)
 
 
-def load_tensors(module: nn.Module, state: StateDict, origin: str, title: str) -> None:
-    """Load a file's tensors into a module; tensors that the module has no place for are left.
+def _length(tensor: Tensor | None) -> list[int]:
+    return [len(tensor)] if tensor is not None and tensor.ndim == 1 else []
 
-    Raises:
-        InputError: naming tensors that are missing, have another shape or are not finite.
+
+def make_blocks(sizes: BlockSizes, *, qkv_bias: bool = True) -> nn.ModuleList:
+    """Blocks of these sizes."""
+    blocks = (Block(sizes.width, sizes.inner, qkv_bias=qkv_bias) for _ in range(sizes.n_blocks))
+    return nn.ModuleList(blocks)
+
+
+def split_positions(
+    tokens: Tensor, mask: Tensor | None, n_positions: int
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Tokens in pieces for which there are positions, each with its mask.
+
+    Where a clip ends before a piece begins, its tokens get attention there, as attention over
+    nothing is not a number.
     """
-    own = module.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(value.shape)}"
-        for name, value in own.items()
-        if name in state and state[name].shape != value.shape
-    ]
-    problems += [
-        f"{name} is not finite"
-        for name in own
-        if name in state and not state[name].isfinite().all()
-    ]
-    if problems:
-        raise InputError.collect(problems, f"{origin}: not a complete {title}:")
-    module.load_state_dict({name: state[name] for name in own})
+    pieces = list(torch.split(tokens, n_positions, dim=1))
+    if mask is None:
+        return [(piece, None) for piece in pieces]
+    masks = [its | ~its.any(dim=1, keepdim=True) for its in torch.split(mask, n_positions, dim=1)]
+    return list(zip(pieces, masks, strict=True))

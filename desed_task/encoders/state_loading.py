@@ -1,0 +1,91 @@
+"""Load the tensors of a file into an encoder, and say what does not fit or is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from desed_task.encoders.interface import Encoder
+from desed_task.errors import InputError, count_of, warn_once
+
+# Tensors beside an encoder's in files without a prefix: heads, sequence models, front ends.
+BESIDE = ("strong_head.", "weak_head.", "seq_model.", "predictor.", "head.", "atst_mel.")
+_MOST_NAMED = 5
+
+
+def load_tensors(encoder: Encoder, state: Mapping[str, Tensor], origin: str, title: str) -> None:
+    """Load a file's tensors into an encoder, in its precision; warn of unknown ones that are left.
+
+    Args:
+        encoder: the encoder.
+        state: tensors under its names.
+        origin: name of the file for messages.
+        title: the encoder for messages.
+
+    Raises:
+        InputError: naming all tensors that are missing, have another shape or are not finite.
+    """
+    own = encoder.state_dict()
+    check_tensors(own, state, origin, title)
+    warn_of_rest(state, own, origin, title, encoder.unused)
+    encoder.load_state_dict({name: state[name] for name in own})
+
+
+def check_tensors(
+    expected: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    origin: str,
+    title: str,
+    hint: str = "",
+) -> None:
+    """Reject tensors that are not those of an encoder.
+
+    Args:
+        expected: tensors with the names and shapes that it has.
+        state, origin, title: see `load_tensors`.
+        hint: what else the message says.
+
+    Raises:
+        InputError: naming all tensors that are missing, have another shape or are not finite.
+    """
+    found = {name: _problem(value, state.get(name)) for name, value in expected.items()}
+    problems = [f"{name} {problem}" for name, problem in found.items() if problem]
+    if problems:
+        raise InputError.collect(problems, f"{origin}: not a complete {title}{hint}:")
+
+
+def warn_of_rest(
+    state: Mapping[str, Tensor],
+    used: Iterable[str],
+    origin: str,
+    title: str,
+    unused: tuple[str, ...] = (),
+) -> None:
+    """Warn of tensors that are neither used nor known to be unused.
+
+    Args:
+        state, origin, title: see `load_tensors`.
+        used: names that are.
+        unused: beginnings of names that are known not to be.
+    """
+    known = {*used}
+    left = [n for n in state if n not in known and not n.startswith((*BESIDE, *unused))]
+    if left:
+        more = ", ..." if len(left) > _MOST_NAMED else ""
+        warn_once(
+            f"{origin}: {count_of(len(left), 'tensor')} that {title} has no use for, ignored: "
+            f"{', '.join(left[:_MOST_NAMED])}{more}"
+        )
+
+
+def _problem(own: Tensor, found: Tensor | None) -> str:
+    """What is wrong with a tensor of a file; "" if nothing is."""
+    if found is None:
+        return "is missing"
+    if found.shape != own.shape:
+        return f"has shape {tuple(found.shape)}, not {tuple(own.shape)}"
+    if not found.is_floating_point():
+        return f"has type {str(found.dtype).removeprefix('torch.')}, not floating point"
+    return "" if bool(found.to(torch.float32).isfinite().all()) else "is not finite"

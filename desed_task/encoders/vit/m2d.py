@@ -1,0 +1,159 @@
+"""M2D: patches of 16 bands and 16 frames; the five bands of a moment are one token.
+
+Niizumi et al., "Masked Modeling Duo: Towards a Universal Audio Pre-Training Framework", TASLP 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from desed_task.encoders.interface import Encoder, EncoderWeights, StateDict
+from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, power_spectrum, slaney_mel_filters
+from desed_task.encoders.state_loading import load_tensors
+from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
+
+N_MELS: Final = 80
+N_FFT: Final = 400
+F_MIN, F_MAX = 50.0, 8000.0
+LEAST_POWER: Final = 2.0**-23
+# ln(power) to numbers around 0.
+SHIFT, SCALE = 7.1, 4.2
+PATCH: Final = 16
+N_BANDS: Final = N_MELS // PATCH
+# Longer inputs are computed in pieces of so many frames (10 s), of which the last one is dropped.
+PIECE_FRAMES: Final = 1001
+N_TIMES: Final = PIECE_FRAMES // PATCH
+TITLE: Final = "M2D"
+_BACKBONE = "backbone."
+_TELLING = ("norm_stats", "cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight")
+
+
+class _PatchEmbed(nn.Module):
+    """Patches of 16 bands and 16 frames."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, width, PATCH, stride=PATCH)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, band, frame) to (batch, band of patches, time, feature)."""
+        patches: Tensor = self.proj(features[:, None])
+        return patches.permute(0, 2, 3, 1)
+
+
+class _Backbone(nn.Module):
+    """The weights, under their published names."""
+
+    def __init__(self, sizes: BlockSizes) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, sizes.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + N_BANDS * N_TIMES, sizes.width))
+        self.patch_embed = _PatchEmbed(sizes.width)
+        self.blocks = make_blocks(sizes)
+        self.norm = nn.LayerNorm(sizes.width, eps=NORM_EPS)
+
+
+class M2d(Encoder):
+    """M2D. Inputs longer than 10 s are computed in pieces of 10 s, as published.
+
+    With `n_samples`, tokens do not depend on what lies behind a clip's end, but the last ones see
+    silence there, where a clip alone is reflected and then filled up with zeros.
+    """
+
+    name = "m2d"
+    prefixes = ("model.", "model.m2d.", "")
+    unused = (f"{_BACKBONE}norm_stats", "to_spec.", f"{_BACKBONE}to_spec.")
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, sizes: BlockSizes) -> None:
+        """Of these sizes; `width` is that of five tokens of the blocks."""
+        super().__init__()
+        self.width = N_BANDS * sizes.width
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+        filters = slaney_mel_filters(N_MELS, N_FFT, F_MIN, F_MAX, self.sample_rate)
+        self.register_buffer("filters", filters, persistent=False)
+        self.backbone = _Backbone(sizes)
+
+    @classmethod
+    def is_in(cls, state: Mapping[str, Tensor]) -> float:
+        """The share of its most telling names among the tensors."""
+        named = _with_backbone(state)
+        return sum(_BACKBONE + name in named for name in _TELLING) / len(_TELLING)
+
+    @classmethod
+    def from_weights(cls, weights: EncoderWeights) -> M2d:
+        """See `Encoder`."""
+        state, origin = _with_backbone(weights.state), weights.origin
+        model = cls(block_sizes(state, origin, TITLE, f"{_BACKBONE}blocks."))
+        load_tensors(model, state, origin, TITLE)
+        return model
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer's blocks, from the input on."""
+        return self.backbone.blocks
+
+    @property
+    def final_modules(self) -> Sequence[nn.Module]:
+        """The final norm."""
+        return (self.backbone.norm,)
+
+    @property
+    def token_rate(self) -> float:
+        """6.25 Hz."""
+        return self.sample_rate / HOP_SAMPLES / PATCH
+
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of a waveform of `n_samples`; none of fewer than the front end reflects."""
+        if n_samples <= N_FFT // 2:
+            return 0
+        pieces, rest = divmod(n_samples // HOP_SAMPLES + 1, PIECE_FRAMES)
+        return pieces * N_TIMES + -(-rest // PATCH)
+
+    def front_end(self, waveform: Tensor) -> Tensor:
+        """Log mel, (batch, band, frame), of (batch, sample)."""
+        power = power_spectrum(waveform, self.window, N_FFT)
+        with torch.autocast(waveform.device.type, enabled=False):
+            mel = self.filters @ power
+        return ((mel + LEAST_POWER).log() + SHIFT) / SCALE
+
+    def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Tokens of what `front_end` gives; see `Encoder`."""
+        rest = features.shape[2] % PIECE_FRAMES
+        whole = functional.pad(features, (0, -rest % PATCH))
+        pieces = torch.split(whole, PIECE_FRAMES, dim=2)
+        done, first = [], 0
+        for piece in pieces:
+            n = piece.shape[2] // PATCH
+            done.append(self._piece(piece, None if mask is None else mask[:, first : first + n]))
+            first += n
+        return torch.cat(done, dim=1)
+
+    def _piece(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        """Tokens of at most 1001 frames."""
+        its = self.backbone
+        patches = its.patch_embed(features)
+        batch, _, n_times, _ = patches.shape
+        positions = its.pos_embed[0, 1:].view(N_BANDS, N_TIMES, -1)[:, :n_times]
+        first = (its.cls_token + its.pos_embed[:, :1]).expand(batch, -1, -1)
+        whole = torch.cat([first, (patches + positions).flatten(1, 2)], dim=1)
+        if mask is not None:
+            # Attention over nothing is not a number; the class token always gets some.
+            mask = functional.pad(mask.repeat(1, N_BANDS), (1, 0), value=True)
+        normed = its.norm(self.run_blocks(whole, mask)[:, 1:])
+        # Band-major patches to moments with all their bands.
+        bands: Tensor = normed.unflatten(1, (N_BANDS, n_times)).transpose(1, 2)
+        return bands.flatten(2)
+
+
+def _with_backbone(state: Mapping[str, Tensor]) -> StateDict:
+    """The tensors as PretrainedSED names them; the original has them without `backbone.`."""
+    if any(name.startswith(_BACKBONE) for name in state):
+        return dict(state)
+    return {_BACKBONE + name: value for name, value in state.items()}
