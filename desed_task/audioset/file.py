@@ -79,10 +79,25 @@ def network_of(content: Any, path: Path) -> tuple[AudioSetNetwork, Recognised]:
         InputError: the encoder is not known, tensors are missing, have another shape or no place
             in the network, or its classes are not the 447.
     """
-    state = _state_of(content, path)
+    return network_in(_state_of(content, path), _cfg(content), path)
+
+
+def network_in(
+    state: StateDict, cfg: Mapping[str, Any], path: Path
+) -> tuple[AudioSetNetwork, Recognised]:
+    """The network of a file's tensors; see `network_of`.
+
+    Args:
+        state: the tensors, under the names that the file's code gives them.
+        cfg: sizes that the file states, as those of BEATs do.
+        path: the file, for messages.
+
+    Raises:
+        InputError: as `network_of`.
+    """
     _check_classes(state, path)
     rest = {k: v for k, v in state.items() if not k.startswith((*_HEADS, PREFIX))}
-    weights = WeightsContent(path, rest, _cfg(content))
+    weights = WeightsContent(path, rest, cfg)
     recognised = recognise(weights)
     encoder = encoder_in(weights, recognised)
     foreign = _foreign(rest, recognised.prefix, encoder)
@@ -161,8 +176,8 @@ def _head(state: StateDict, prefix: str, width: int, origin: str) -> nn.Linear |
     given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     if not given:
         return None
-    rows = given["weight"].shape if "weight" in given else (0,)
-    head = nn.Linear(width, rows[0] if len(rows) else 0, device="meta")
+    rows = (*(given["weight"].shape if "weight" in given else ()), 1)
+    head = nn.Linear(width, max(rows[0], 1), device="meta")
     load_named(head, given, prefix, origin)
     return head
 

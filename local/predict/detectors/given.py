@@ -17,6 +17,10 @@ from local.checkpoints.given import given_checkpoint, settle_arguments
 from local.config import RecipeConfig
 
 
+# Of files of weights, which no recording has.
+_ENDINGS = (".ckpt", ".pt", ".pth")
+
+
 def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
     """Check the arguments that name checkpoints and the configuration.
 
@@ -31,6 +35,12 @@ def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
         InputError: a file, folder or override that cannot be used, a released detector that is not
             there, a checkpoint given twice, and flags that do not go with these detectors.
     """
+    if checkpoints := [path for path in args.recordings if path.suffix in _ENDINGS]:
+        shown = escape_name(checkpoints[0])
+        raise InputError(
+            f"{shown}: a checkpoint among the recordings; repeat the flag, --checkpoint "
+            f"{escape_name(args.checkpoint)} --checkpoint {shown}, to average them, or give one"
+        )
     named = [_file_of(one) for one in args.checkpoints]
     args.checkpoint = named[0]
     config = settle_arguments(args)
