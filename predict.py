@@ -55,10 +55,11 @@ def predict(args: argparse.Namespace) -> int:
     if share is not None and not share.n_of_all:
         return share.finish_without_recordings()
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+        from local.checkpoints.encoders.given import chosen_weights
         from local.predict.decoding.choice import chosen_decoding
         from local.predict.decoding.settings import tuned_lines, unread_line
         from local.predict.detectors.settings import config_of_detectors, made_by_detectors
-        from local.predict.predict_all import Output, chosen_weights, open_detector, predict_all
+        from local.predict.predict_all import Output, open_detector, predict_all
         from local.processes.devices import device_of
 
     config = config or config_of_detectors(args)
@@ -75,7 +76,7 @@ def predict(args: argparse.Namespace) -> int:
     chosen = chosen_decoding(args, config)
     settings = {"device": device_of(args), "batch_size": args.batch_size, "role": args.model}
     settings |= chosen.of_detector
-    detector = open_detector(config, args.checkpoints, beats=weights, **settings)
+    detector = open_detector(config, args.checkpoints, encoder=weights, **settings)
     args.threads.begin()
     print("\n".join(detector.notes), end="\n" * bool(detector.notes))
     chosen = chosen.among(detector)

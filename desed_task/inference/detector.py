@@ -31,13 +31,14 @@ from desed_task.audio.windows import Waveform
 from desed_task.audioset.released_files import released_file
 from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.checkpoints.spec import Detector, DetectorSpec, FrontEnd
-from desed_task.encoders.interface import Encoder
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.encoders.weights_file import WEIGHTS_FOLDER
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import FrameScores
 from desed_task.inference.detection_result import DetectionResult as DetectionResult
 from desed_task.inference.detection_result import SoundEvent as SoundEvent
 from desed_task.inference.detection_result import one_clip, result_of
+from desed_task.inference.encoder_files import GivenEncoder
 from desed_task.inference.overlap_add import ScoreRows
 from desed_task.inference.scorers.class_columns import wanted_classes
 from desed_task.inference.scorers.crnn import CrnnScorer
@@ -100,7 +101,7 @@ class SoundEventDetector:
         self,
         detector: Detector | Scorer | Sequence[Scorer],
         *,
-        encoder: Encoder | None = None,
+        encoder: EmbeddingModel | None = None,
         role: str | None = None,
         device: torch.device | str = "cpu",
         hop_s: float = DEFAULT_HOP_S,
@@ -109,7 +110,7 @@ class SoundEventDetector:
         decoder: str | Mapping[str, Any] | None = None,
         calibrated: bool | None = None,
         classes: str | Sequence[str] | None = None,
-        beats: Encoder | None = None,
+        beats: EmbeddingModel | None = None,
     ) -> None:
         if isinstance(detector, Detector):
             role = role or (tuned.network if tuned else "") or ROLES[0]
@@ -132,7 +133,7 @@ class SoundEventDetector:
         cls,
         path: PathLike | Sequence[PathLike],
         *,
-        encoder: PathLike | Encoder | None = None,
+        encoder: GivenEncoder = None,
         role: str | None = None,
         device: torch.device | str = "cpu",
         hop_s: float = DEFAULT_HOP_S,
@@ -141,7 +142,7 @@ class SoundEventDetector:
         decoder: str | Mapping[str, Any] | None = None,
         calibrated: bool | None = None,
         classes: str | Sequence[str] | None = None,
-        beats: PathLike | Encoder | None = None,
+        beats: GivenEncoder = None,
     ) -> SoundEventDetector:
         """Load the detector of a checkpoint; no code of the file is run.
 
@@ -149,9 +150,9 @@ class SoundEventDetector:
             path: the checkpoint, ours or a published one; a run folder, which stands for its best
                 one; or the file of a detector of AudioSet's 447 classes (docs/predict.md). Several
                 of them are averaged.
-            encoder: file of the encoder's weights, or the encoder; None for the file that the
-                checkpoint names (`desed_task.inference.encoder_files`). Ignored if the network
-                takes no embeddings.
+            encoder: file of the encoder's weights, several where the network takes embeddings of
+                several, or the encoder; None for the files that the checkpoint names
+                (`desed_task.inference.encoder_files`). Ignored if the network takes no embeddings.
             role: of checkpoints that have a student and a teacher.
             device, hop_s, batch_size, decoder, calibrated, classes: see the class.
             tuned: values that were tuned for this checkpoint, by its SHA-256.
@@ -164,7 +165,8 @@ class SoundEventDetector:
         given = [path] if isinstance(path, str | os.PathLike) else list(path)
         places = [find_checkpoint(one) for one in given]
         encoder = beats if encoder is None else encoder
-        if len(places) > 1 and (tuned is not None or encoder is not None):
+        one_encoder = encoder is not None and not isinstance(encoder, Mapping)
+        if len(places) > 1 and (tuned is not None or one_encoder):
             what = "tuned values" if tuned is not None else "an encoder"
             raise InputError(f"{what} for one checkpoint, but {len(places)} are given")
         check_different([place for place in places if place.is_file()])
@@ -265,7 +267,7 @@ class SoundEventDetector:
         return self._crnn.front_end
 
     @property
-    def encoder(self) -> Encoder | None:
+    def encoder(self) -> EmbeddingModel | None:
         """The encoder of the checkpoint, likewise; None if its network takes no embeddings."""
         return self._crnn.encoder
 

@@ -18,6 +18,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from desed_task.encoders.concatenated import ConcatenatedEncoders, align_tokens
+from desed_task.encoders.interface import ClipEmbeddings, EmbeddingModel
 from desed_task.nnet import fusion
 from desed_task.nnet.CRNN import CRNN, Detection
 
@@ -97,7 +99,7 @@ class ExportableCRNN(nn.Module):
     Args:
         network: not changed; its copy on the CPU is used.
         n_frames: frames of its scores.
-        n_tokens: tokens of its embeddings.
+        n_tokens: tokens of its embeddings; 0 for a network without, or of clips.
     """
 
     token_weights: Tensor | None
@@ -108,8 +110,10 @@ class ExportableCRNN(nn.Module):
         for name, part in list(self.network.named_modules()):
             if isinstance(part, nn.GRU):
                 self.network.set_submodule(name, OnnxGRU(part))
-        weights = token_weights(network.aggregation_type, n_frames, n_tokens)
-        self.register_buffer("token_weights", weights if network.embedding_size else None)
+        weights = None
+        if network.embedding_size and n_tokens not in (0, n_frames):
+            weights = token_weights(network.aggregation_type, n_frames, n_tokens)
+        self.register_buffer("token_weights", weights)
 
     def forward(self, mel: Tensor, embeddings: Tensor | None = None) -> Detection:
         """Scores of (batch, mel, frame) and (batch, feature, token), equal to the network's own."""
@@ -124,3 +128,39 @@ def token_weights(aggregation: str, n_frames: int, n_tokens: int) -> Tensor | No
     """(token, frame) weight of each token in each frame; None if `aggregation` works otherwise."""
     align = {"pool1d": fusion.pool_tokens, "interpolate": fusion.nearest_tokens}.get(aggregation)
     return None if align is None else align(torch.eye(n_tokens)[None], n_frames)[0].T.contiguous()
+
+
+class ExportableEncoders(nn.Module):
+    """Several encoders joined, for clips of one length, in a form that exports well.
+
+    Args:
+        model: not changed; its encoders are used.
+        n_samples: of a clip.
+    """
+
+    def __init__(self, model: ConcatenatedEncoders, n_samples: int) -> None:
+        super().__init__()
+        self.encoders = model.encoders
+        for place, part in enumerate(model.parts):
+            tokens = torch.eye(part.n_tokens(n_samples))
+            weights = align_tokens(tokens, model.n_frames, model.aggregation)
+            self.register_buffer(f"weights{place}", weights)
+
+    def embed(self, waveform: Tensor) -> ClipEmbeddings:
+        """Embeddings of (batch, sample) clips, equal to the model's own."""
+        frames, clips = [], []
+        for place, part in enumerate(self.encoders):
+            assert isinstance(part, EmbeddingModel)
+            found = part.embed(waveform)
+            frames.append(found.frame @ self.get_buffer(f"weights{place}"))
+            clips.append(found.global_)
+        return ClipEmbeddings(torch.cat(frames, dim=1), torch.cat(clips, dim=1))
+
+
+def exportable_encoder(
+    model: EmbeddingModel, n_samples: int
+) -> EmbeddingModel | ExportableEncoders:
+    """An encoder as it is, several joined ones in a form that exports well."""
+    if isinstance(model, ConcatenatedEncoders):
+        return ExportableEncoders(model, n_samples)
+    return model

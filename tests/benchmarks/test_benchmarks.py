@@ -17,14 +17,13 @@ from benchmarks.__main__ import main, options_of, parse_args
 from benchmarks.absent import stand_in
 from benchmarks.bench import Bench, Options, Row, Work, row_of
 from benchmarks.machine import Machine, Peak
-from benchmarks.macs import beats_macs, network_macs
+from benchmarks.macs import network_macs
 from benchmarks.made import Made, Sizes, durations, maestro_names
 from benchmarks.projection import PUBLISHED, Parts, Schedule
 from benchmarks.scoring import event_bytes, random_scores
 from benchmarks.step import Step
 from benchmarks.timing import Stopwatch, Timing
 from benchmarks.training import Real
-from desed_task.encoders.beats.model import SMALL_CONFIG
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Detections
 from local import corpora
@@ -379,20 +378,6 @@ def test_macs_of_the_published_network_are_those_of_thop_but_for_batch_norm():
     network = SEDTask4(published).sed_student
     ours, theirs = network_macs(network, published, 496), count_macs(network, published).macs
     assert 0.98 < ours / theirs < 1.0
-
-
-def test_macs_of_beats_are_those_of_its_formula():
-    width, inner, tokens = SMALL_CONFIG.encoder_embed_dim, SMALL_CONFIG.encoder_ffn_embed_dim, 496
-    layers = SMALL_CONFIG.encoder_layers * (
-        4 * tokens * width**2 + 2 * tokens * width * inner + 2 * tokens**2 * width
-    )
-    patches = tokens * 256 * SMALL_CONFIG.embed_dim + tokens * SMALL_CONFIG.embed_dim * width
-    positions = (
-        (tokens + 1) * width * (width // SMALL_CONFIG.conv_pos_groups) * SMALL_CONFIG.conv_pos
-    )
-    filterbank = 998 * 257 * 128
-    expected = layers + patches + positions + filterbank
-    assert beats_macs(SMALL_CONFIG, 10.0) == pytest.approx(expected, rel=0.03)
 
 
 def test_parts_of_a_step_are_the_step_of_the_recipe(config, tmp_path):

@@ -12,9 +12,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, htk_mel_filters, power_spectrum
-from desed_task.encoders.state_loading import load_tensors
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -35,7 +35,7 @@ TITLE: Final = "ATST-Frame"
 RANGE_DB: Final = 80.0
 LIMITS_DB: Final = (-50.0, 80.0)
 LOWEST_DB, SPAN_DB = -79.6482, 130.3324
-_TELLING = ("patch_embed.patch_embed.weight", "mask_embed", "pos_embed", "norm_frame.weight")
+_TELLING = ("patch_embed.patch_embed.weight", "patch_embed.patch_embed.bias", "pos_embed")
 
 
 class _PatchEmbed(nn.Module):
@@ -77,7 +77,9 @@ class AtstFrame(Encoder):
     @classmethod
     def is_in(cls, state: Mapping[str, Tensor]) -> float:
         """The share of its most telling names among the tensors."""
-        return sum(name in state for name in _TELLING) / len(_TELLING)
+        n_found = sum(name in state for name in _TELLING)
+        n_found += "norm_frame.weight" in state or "norm.weight" in state
+        return n_found / (len(_TELLING) + 1)
 
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> AtstFrame:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import PREEMPHASIS, kaldi_mel_filters
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, power_spectrum
-from desed_task.encoders.state_loading import load_tensors
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -170,7 +170,7 @@ class FramePasst(Encoder):
         positions = self.time_new_pos_embed[..., : tokens.shape[1]] + self.freq_new_pos_embed
         extra = torch.cat([self.cls_token, self.dist_token], dim=1) + self.new_pos_embed
         positioned = tokens + positions[:, :, 0].transpose(1, 2)
-        whole = torch.cat([extra.expand(len(tokens), -1, -1), positioned], dim=1)
+        whole = torch.cat([extra.expand(tokens.shape[0], -1, -1), positioned], dim=1)
         if mask is not None:
             mask = functional.pad(mask, (N_EXTRA, 0), value=True)
         normed: Tensor = self.norm(self.run_blocks(whole, mask)[:, N_EXTRA:])

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights, StateDict
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, power_spectrum, slaney_mel_filters
-from desed_task.encoders.state_loading import load_tensors
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
 
 N_MELS: Final = 80
@@ -28,6 +28,7 @@ N_BANDS: Final = N_MELS // PATCH
 # Longer inputs are computed in pieces of so many frames (10 s), of which the last one is dropped.
 PIECE_FRAMES: Final = 1001
 N_TIMES: Final = PIECE_FRAMES // PATCH
+N_POSITIONS: Final = 1 + N_BANDS * N_TIMES
 TITLE: Final = "M2D"
 _BACKBONE = "backbone."
 _TELLING = ("norm_stats", "cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight")
@@ -52,7 +53,7 @@ class _Backbone(nn.Module):
     def __init__(self, sizes: BlockSizes) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, sizes.width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + N_BANDS * N_TIMES, sizes.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, N_POSITIONS, sizes.width))
         self.patch_embed = _PatchEmbed(sizes.width)
         self.blocks = make_blocks(sizes)
         self.norm = nn.LayerNorm(sizes.width, eps=NORM_EPS)
@@ -60,6 +61,9 @@ class _Backbone(nn.Module):
 
 class M2d(Encoder):
     """M2D. Inputs longer than 10 s are computed in pieces of 10 s, as published.
+
+    A last piece of 993 to 1000 frames, at which the published code fails, gives 62 tokens as one
+    of 1001 does.
 
     With `n_samples`, tokens do not depend on what lies behind a clip's end, but the last ones see
     silence there, where a clip alone is reflected and then filled up with zeros.
@@ -82,9 +86,12 @@ class M2d(Encoder):
 
     @classmethod
     def is_in(cls, state: Mapping[str, Tensor]) -> float:
-        """The share of its most telling names among the tensors."""
+        """The share of its names among the tensors; its number of positions counts as one."""
         named = _with_backbone(state)
-        return sum(_BACKBONE + name in named for name in _TELLING) / len(_TELLING)
+        n_found = sum(_BACKBONE + name in named for name in _TELLING)
+        positions = named.get(f"{_BACKBONE}pos_embed")
+        n_found += positions is not None and positions.shape[1:2] == (N_POSITIONS,)
+        return n_found / (len(_TELLING) + 1)
 
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> M2d:
@@ -114,7 +121,7 @@ class M2d(Encoder):
         if n_samples <= N_FFT // 2:
             return 0
         pieces, rest = divmod(n_samples // HOP_SAMPLES + 1, PIECE_FRAMES)
-        return pieces * N_TIMES + -(-rest // PATCH)
+        return pieces * N_TIMES + min(N_TIMES, -(-rest // PATCH))
 
     def front_end(self, waveform: Tensor) -> Tensor:
         """Log mel, (batch, band, frame), of (batch, sample)."""
@@ -126,8 +133,10 @@ class M2d(Encoder):
     def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens of what `front_end` gives; see `Encoder`."""
         rest = features.shape[2] % PIECE_FRAMES
-        whole = functional.pad(features, (0, -rest % PATCH))
-        pieces = torch.split(whole, PIECE_FRAMES, dim=2)
+        # As of a whole piece, what is behind the last position is dropped.
+        if rest <= N_TIMES * PATCH:
+            features = functional.pad(features, (0, -rest % PATCH))
+        pieces = torch.split(features, PIECE_FRAMES, dim=2)
         done, first = [], 0
         for piece in pieces:
             n = piece.shape[2] // PATCH

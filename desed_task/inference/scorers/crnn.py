@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from desed_task.checkpoints.spec import Detector
-from desed_task.encoders.interface import Encoder, check_encoder
+from desed_task.encoders.interface import EmbeddingModel, check_encoder
 from desed_task.errors import InputError, count_of
 from desed_task.inference.scorers.interface import Scorer
 
@@ -31,7 +31,7 @@ class CrnnScorer(Scorer):
         self,
         detector: Detector,
         *,
-        encoder: Encoder | None,
+        encoder: EmbeddingModel | None,
         role: str,
         device: torch.device,
         path: str = "",
@@ -74,7 +74,7 @@ class CrnnScorer(Scorer):
         return embedding
 
 
-def _fitting(encoder: Encoder | None, size: int, sample_rate: int) -> Encoder:
+def _fitting(encoder: EmbeddingModel | None, size: int, sample_rate: int) -> EmbeddingModel:
     """The encoder, after checking as far as possible that the network was trained with it."""
     if encoder is None:
         raise InputError(

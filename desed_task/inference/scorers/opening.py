@@ -5,7 +5,6 @@ What a file is follows from its content, whatever its name.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import torch
@@ -16,11 +15,8 @@ from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.checkpoints.safe_load import checked_content, read_safely
 from desed_task.checkpoints.spec import detector_of
 from desed_task.checkpoints.state_names import bare_state
-from desed_task.encoders.interface import Encoder
-from desed_task.encoders.loading import load_encoder
-from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError
-from desed_task.inference.encoder_files import find_encoder
+from desed_task.inference.encoder_files import GivenEncoder, encoder_of_checkpoint
 from desed_task.inference.scorers.audioset import AudioSetScorer
 from desed_task.inference.scorers.crnn import CrnnScorer
 from desed_task.inference.scorers.interface import Scorer
@@ -31,7 +27,7 @@ from desed_task.mean_teacher import ROLES
 def open_scorer(
     path: PathLike,
     *,
-    encoder: PathLike | Encoder | None = None,
+    encoder: GivenEncoder = None,
     role: str | None = None,
     device: torch.device | str = "cpu",
     tuned: TunedValues | None = None,
@@ -61,14 +57,7 @@ def open_scorer(
         refuse_weights(content, place)
     checkpoint = checked_content(content, place)
     loaded = detector_of(checkpoint, str(place))
-    model = encoder if isinstance(encoder, Encoder) else None
-    if loaded.spec.net["use_embeddings"] and not isinstance(encoder, Encoder):
-        sha256 = loaded.spec.embedding["checkpoint_sha256"]
-        if encoder is None:
-            encoder = find_encoder(place, checkpoint.get("hyper_parameters"), sha256)
-        else:
-            _warn_of_other_weights(encoder, sha256)
-        model = load_encoder(encoder)
+    model = encoder_of_checkpoint(place, checkpoint, loaded.spec, encoder)
     role = role or (tuned.network if tuned else "") or ROLES[0]
     return CrnnScorer(loaded, encoder=model, role=role, device=on, path=str(place))
 
@@ -76,17 +65,6 @@ def open_scorer(
 def _may_be_ours(content: dict[str, object]) -> bool:
     """Whether a file looks like a checkpoint of this recipe, which other checks are for."""
     return "hyper_parameters" in content or bare_state(content) is not None
-
-
-def _warn_of_other_weights(path: PathLike, trained_with: str) -> None:
-    """Warn if embeddings will differ from those of training; older checkpoints cannot tell."""
-    if trained_with and sha256_of(find_weights(path)) != trained_with:
-        warnings.warn(
-            f"{path}: not the weights that the network was trained with; its scores may be "
-            "meaningless",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def check_different(paths: list[Path]) -> None:

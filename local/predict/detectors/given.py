@@ -16,7 +16,6 @@ from desed_task.file_names import escape_name
 from local.checkpoints.given import given_checkpoint, settle_arguments
 from local.config import RecipeConfig
 
-
 # Of files of weights, which no recording has.
 _ENDINGS = (".ckpt", ".pt", ".pth")
 
