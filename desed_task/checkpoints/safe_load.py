@@ -26,6 +26,7 @@ from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
 from desed_task.checkpoints.state_names import (
     NETWORK_PREFIXES,
     bare_state,
+    has_event_head,
     usual_names,
     without_counters,
 )
@@ -78,6 +79,16 @@ def load_safely(path: Path) -> dict[str, Any]:
         InputError: for a file that is missing, damaged or smaller than its tensors, that asks for
             more than tensors and plain values, or that is not a checkpoint of a detector.
     """
+    return checked_content(read_safely(path), path)
+
+
+def read_safely(path: Path) -> Any:
+    """Whatever a file of torch.save holds, on the CPU; see `load_safely`.
+
+    Raises:
+        InputError: for a file that is missing or damaged, or that asks for more than tensors and
+            plain values.
+    """
     check_checkpoint_file(path)
     asked = _requested_names(_checked_pickle(path), path)
     foreign = sorted(name for name in asked if not _is_known(name))
@@ -88,10 +99,9 @@ def load_safely(path: Path) -> dict[str, Any]:
         )
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in _NUMPY.items()]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise whatever its bytes spell
         raise _unsafe(path, error) from None
-    return _checked_content(content, path)
 
 
 def _unsafe(path: Path, error: Exception) -> InputError:
@@ -187,9 +197,19 @@ def _is_known(name: str) -> bool:
     )
 
 
-def _checked_content(content: Any, path: Path) -> dict[str, Any]:
+def checked_content(content: Any, path: Path) -> dict[str, Any]:
+    """What `read_safely` gives, if it is a checkpoint of a detector of ours; see `load_safely`.
+
+    Raises:
+        InputError: it is another kind of file; the message says which, if it is known.
+    """
     if not isinstance(content, dict):
         raise InputError(f"{path}: contains a {type(content).__name__}, not a checkpoint; {REMEDY}")
+    if has_event_head(content):
+        raise InputError(
+            f"{path}: a detector of AudioSet's classes, which only {command_name('predict.py')} "
+            f"takes; give a checkpoint of {command_name('train_pretrained.py')} here"
+        )
     if {"cfg", "model"} <= set(content):
         raise InputError(
             f"{path}: contains weights of BEATs, not a detector; name it in "

@@ -22,6 +22,8 @@ _N_AVERAGED: Final = "n_averaged"
 _PLACES: Final = ("model_state_dict", "model")
 # A tensor that every CRNN has.
 _FIRST: Final = "cnn.cnn.conv0.weight"
+# A tensor of every detector of AudioSet's classes.
+EVENT_HEAD: Final = "strong_head.weight"
 
 
 def is_bare(checkpoint: Mapping[str, Any]) -> bool:
@@ -39,6 +41,21 @@ def bare_state(content: Mapping[str, Any]) -> dict[str, Any] | None:
         if isinstance(found, dict) and any(str(name).endswith(_FIRST) for name in found):
             return dict(found)
     return None
+
+
+def has_event_head(content: Mapping[str, Any]) -> bool:
+    """Whether a file holds an encoder with a head for events (`desed_task.audioset`).
+
+    Args:
+        content: of a file, or its state_dict.
+    """
+    places = (content, *(content.get(key) for key in (*_PLACES, "state_dict")))
+    return any(
+        str(name).endswith(EVENT_HEAD)
+        for found in places
+        if isinstance(found, dict) and not any(str(n).endswith(_FIRST) for n in found)
+        for name in found
+    )
 
 
 def usual_names(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:

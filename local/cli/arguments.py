@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -229,6 +230,9 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, float]:
     """One threshold for all classes, or label -> threshold.
 
+    Labels may contain commas: what stands before an equals sign, back to the number of the class
+    before, is one label.
+
     Args:
         text: the value on the command line.
         flag: its flag, for messages.
@@ -239,11 +243,13 @@ def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, f
     if "=" not in text:
         return _number(text, text, flag)
     named: dict[str, float] = {}
-    for part in text.split(","):
-        label, _, value = (piece.strip() for piece in part.partition("="))
-        if label in named:
+    rest, comma = text, ","
+    while comma:
+        label, _, rest = rest.partition("=")
+        value, comma, rest = rest.partition(",")
+        if (label := label.strip()) in named:
             raise InputError(f"{flag} {text}: names {label!r} twice; keep one of them")
-        named[label] = _number(value, text, flag)
+        named[label] = _number(value.strip(), text, flag)
     return named
 
 
@@ -260,6 +266,8 @@ def _number(value: str, text: str, flag: str) -> float:
 def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """New label -> the classes whose events it gets, from `NAME=CLASS+CLASS,NAME=CLASS+CLASS`.
 
+    Classes may contain commas, new names may not.
+
     Args:
         texts: the values of a flag that may be repeated.
 
@@ -268,7 +276,7 @@ def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """
     merged: dict[str, tuple[str, ...]] = {}
     for text in texts:
-        for part in text.split(","):
+        for part in re.split(r",(?=[^,=]*=)", text):
             name, equals, members = (piece.strip() for piece in part.partition("="))
             if not equals:
                 raise InputError(

@@ -7,7 +7,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from desed_task.audioset.classes import STRONG_SIZE
+from desed_task.audioset.released_files import detectors, fetching
 from desed_task.checkpoints.run_folders import runs_in
+from desed_task.encoders.released import released
+from desed_task.encoders.weights_file import WEIGHTS_FOLDER
 from desed_task.errors import command_line, command_name
 from desed_task.file_names import escape_name, looked_up_from
 
@@ -17,10 +21,12 @@ PUBLISHED = Path("../../data/baseline_pretrained_2024")
 PUBLISHED_WEIGHTS = Path("pretrained_models/BEATs_iter3_plus_AS2M.pt")
 WEIGHTS_ADDRESS = "https://github.com/microsoft/unilm/tree/master/beats"
 _TRAIN = "train_pretrained.py"
+# The detector of AudioSet's classes that is offered, if none is there.
+UNTRAINED = "atst_frame_strong"
 
 
 def without_checkpoint(recordings: Sequence[Path], arguments: str = "") -> str:
-    """A message in three lines: what is missing, and two ways to get it.
+    """A message in four lines: what is missing, and three ways to get it.
 
     Args:
         recordings: what the command is to process.
@@ -32,12 +38,21 @@ def without_checkpoint(recordings: Sequence[Path], arguments: str = "") -> str:
     what = escape_name(recordings[0]) if recordings else "an export"
     if recordings and not os.path.exists(recordings[0]):
         what += f" (no such file or folder{looked_up_from(recordings[0])})"
-    return "\n".join(
-        [
-            f"{what} needs a trained network: give its checkpoint or run folder with --checkpoint",
-            f"  {_trained_here(ours)}",
-            f"  {_published(ours)}",
-        ]
+    lines = [f"{what} needs a trained network: give its checkpoint or run folder with --checkpoint"]
+    if recordings:  # an export is of networks that were trained with this recipe
+        lines.append(f"  {_untrained(ours)}")
+    return "\n".join([*lines, f"  {_trained_here(ours)}", f"  {_published(ours)}"])
+
+
+def _untrained(ours: str) -> str:
+    """The first detector of AudioSet's classes that is there, or else `UNTRAINED`."""
+    there = [row for row in detectors() if Path(WEIGHTS_FOLDER, row.file).is_file()]
+    row = there[0] if there else released(UNTRAINED)
+    steps = [] if there else [fetching(row)]
+    steps.append(f"{ours} --checkpoint {row.name}")
+    return (
+        f"{STRONG_SIZE} classes of AudioSet, without training: {'; then '.join(steps)} (others: "
+        "--list_checkpoints)"
     )
 
 

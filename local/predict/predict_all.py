@@ -42,7 +42,7 @@ from local.processes.shared_progress import shared_progress
 
 def open_detector(
     config: RecipeConfig,
-    checkpoint: str,
+    checkpoints: Sequence[str],
     *,
     encoder: GivenEncoder,
     device: Device,
@@ -53,8 +53,8 @@ def open_detector(
 
     Args:
         config: gives the hop of windows.
-        checkpoint: the checkpoint of the networks.
-        encoder: files of the encoder's weights; None for those that the checkpoint names.
+        checkpoints: files of the networks.
+        encoder: files of the encoder's weights; None for those that the checkpoints name.
         device: of this process.
         batch_size: windows at a time; None for the device's default.
         decoding: other arguments of `SoundEventDetector.from_checkpoint`: network, decoder ...
@@ -65,7 +65,7 @@ def open_detector(
     if device.notice:
         print(device.notice)
     return SoundEventDetector.from_checkpoint(
-        checkpoint,
+        checkpoints,
         encoder=encoder,
         device=device.torch_device,
         hop_s=config.predict.hop_s,
@@ -321,8 +321,8 @@ def _detect_recording(
     progress: Callable[[float], None],
 ) -> DetectionResult:
     """Detect the events of one recording by thresholds and rules, and write its files."""
-    blocks = stream_file(recording.path, detector.spec.sample_rate)
-    mel = MelImage(detector.spec.front_end) if "png" in output.formats else None
+    blocks = stream_file(recording.path, detector.sample_rate)
+    mel = MelImage(detector.mel_settings) if "png" in output.formats else None
     limits, rules = chosen
     page = None
     if "html" in output.formats:
