@@ -13,7 +13,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from pathlib import Path
@@ -24,12 +24,15 @@ from torch import Tensor
 
 from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
 from desed_task.checkpoints.state_names import (
+    FIRST,
     NETWORK_PREFIXES,
     bare_state,
     has_event_head,
     usual_names,
     without_counters,
 )
+from desed_task.encoders.files.reading import WeightsContent
+from desed_task.encoders.files.recognition import recognise
 from desed_task.errors import InputError, command_name, count_of, loading_reason
 
 
@@ -60,6 +63,8 @@ _NUMPY: Final[dict[str, Callable[..., Any]]] = {
     "numpy.dtype": _Float64Type,
     "numpy.dtypes.Float64DType": _Float64Type,
 }
+# Keys under which files of encoders have their tensors.
+_PLACES: Final = ("state_dict", "model_state_dict", "model")
 _PLAIN: Final = {
     "collections.OrderedDict",
     "_codecs.encode",  # bytes, in the oldest of the pickle protocols that torch writes
@@ -210,11 +215,10 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
             f"{path}: a detector of AudioSet's classes, which only {command_name('predict.py')} "
             f"takes; give a checkpoint of {command_name('train_pretrained.py')} here"
         )
-    if {"cfg", "model"} <= set(content):
+    if title := _encoder_in(content, path):
         raise InputError(
-            f"{path}: contains weights of BEATs, not a detector; name it in "
-            "pretrained.beats_checkpoint and give a .ckpt of "
-            f"{command_name('train_pretrained.py')} here"
+            f"{path}: contains weights of {title}, not a detector; name it in "
+            f"pretrained.checkpoint and give a .ckpt of {command_name('train_pretrained.py')} here"
         )
     state = content.get("state_dict")
     if not isinstance(state, dict):
@@ -241,6 +245,22 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
         if isinstance(checked.get(key), dict):
             checked[key] = without_counters(checked[key])
     return checked
+
+
+def _encoder_in(content: Mapping[str, Any], path: Path) -> str:
+    """Title of the encoder whose weights a file holds; "" for detectors and unknown files."""
+    places = [content, *(content[key] for key in _PLACES if isinstance(content.get(key), dict))]
+    tensors = [
+        {name: value for name, value in place.items() if _is_tensor(name, value)}
+        for place in reversed(places)
+    ]
+    state = next(filter(None, tensors), {})
+    if not state or any(name.endswith(FIRST) for name in state):
+        return ""
+    try:
+        return recognise(WeightsContent(path, state, {})).kind.title
+    except InputError:
+        return ""
 
 
 def _is_tensor(name: object, value: object) -> bool:
