@@ -10,6 +10,7 @@ from torch import Tensor
 from desed_task.checkpoints.spec import Detector
 from desed_task.encoders.interface import EmbeddingModel, check_encoder
 from desed_task.errors import InputError, count_of
+from desed_task.inference.encoder_files import refuse_other_encoders
 from desed_task.inference.scorers.interface import Scorer
 
 
@@ -44,6 +45,7 @@ class CrnnScorer(Scorer):
         self.encoder = None
         if self.network.embedding_size:
             self.encoder = _fitting(encoder, self.network.embedding_size, self.spec.sample_rate)
+            refuse_other_encoders(self.encoder, self.spec.encoders)
             self.encoder.to(device)
         self.classes, self.grid = tuple(self.spec.classes), self.spec.grid
         self.median_filter, self.decoder = self.spec.median_filter, self.spec.decoder

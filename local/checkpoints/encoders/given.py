@@ -42,4 +42,5 @@ def chosen_weights(config: RecipeConfig, args: argparse.Namespace) -> GivenEncod
 
 def _paths(word: str) -> Sequence[str]:
     """The paths in a word, which commas separate unless they belong to the name of a file."""
-    return [word] if os.path.exists(word) else [path for path in word.split(",") if path]
+    paths = [] if os.path.exists(word) else [path for path in word.split(",") if path]
+    return paths or [word]

@@ -7,11 +7,13 @@ import torch
 
 from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.encoder_specs import EncoderSpec, embedding_section
+from desed_task.checkpoints.spec import build_detector
 from desed_task.encoders.concatenated import ConcatenatedEncoders
 from desed_task.encoders.loading import load_encoder
 from desed_task.errors import InputError
+from desed_task.inference.detector import SoundEventDetector
 from desed_task.inference.encoder_files import encoder_of_checkpoint, find_encoder
-from tests.desed_task.checkpoints.example_checkpoints import small_spec
+from tests.desed_task.checkpoints.example_checkpoints import small_spec, tensors
 from tests.desed_task.inference.example_encoders import write_tiny_atst, write_tiny_beats
 
 HYPER = {"pretrained": {"beats_checkpoint": "./weights/beats.pt"}}
@@ -252,3 +254,20 @@ def test_other_weights_are_warned_of_encoder_by_encoder(files, recwarn):
     assert len(found) == 1
     with pytest.warns(UserWarning, match=r"this atst_frame: not the weights that the network was"):
         opened(spec_of(other), load_encoder(files["atst_frame"]))
+
+
+@torch.no_grad()
+def test_a_detector_takes_no_encoder_for_another(files):
+    """Of the same size, its features would mean something else."""
+    spec = spec_of(EncoderSpec("m2d", 64))
+    detector = build_detector(spec, tensors(spec), "small")
+    with pytest.raises(InputError, match=r"holds ATST-Frame, but .* embeddings of M2D; give the"):
+        SoundEventDetector(detector, encoder=load_encoder(files["atst_frame"]))
+    spec = spec_of(ATST, BEATS)
+    detector = build_detector(spec, tensors(spec), "small")
+    both = opened(spec, list(files.values()))
+    found = SoundEventDetector(detector, encoder=both).detect(torch.zeros(32000).numpy(), 16000)
+    assert found.scores.shape[1] == 27
+    turned = ConcatenatedEncoders(both.parts[::-1], both.n_frames, both.aggregation)
+    with pytest.raises(InputError, match=r"in the order atst_frame.beats; join them in that order"):
+        SoundEventDetector(detector, encoder=turned)
