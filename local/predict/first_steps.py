@@ -39,9 +39,11 @@ def without_checkpoint(recordings: Sequence[Path], arguments: str = "") -> str:
     if recordings and not os.path.exists(recordings[0]):
         what += f" (no such file or folder{looked_up_from(recordings[0])})"
     lines = [f"{what} needs a trained network: give its checkpoint or run folder with --checkpoint"]
+    newest = _newest_run()
+    ways = [_trained_here(ours, newest), _published(ours)]
     if recordings:  # an export is of networks that were trained with this recipe
-        lines.append(f"  {_untrained(ours)}")
-    return "\n".join([*lines, f"  {_trained_here(ours)}", f"  {_published(ours)}"])
+        ways.insert(0 if newest is None else 1, _untrained(ours))
+    return "\n".join([*lines, *(f"  {way}" for way in ways)])
 
 
 def _untrained(ours: str) -> str:
@@ -56,11 +58,14 @@ def _untrained(ours: str) -> str:
     )
 
 
-def _trained_here(ours: str) -> str:
+def _newest_run() -> Path | None:
     places = [RUNS, *(sorted(RUNS.iterdir()) if RUNS.is_dir() else [])]
     found = [run for place in places if place.is_dir() for run in runs_in(place)]
-    if found:
-        newest = max(found, key=lambda run: (_changed(run), run))
+    return max(found, key=lambda run: (_changed(run), run), default=None)
+
+
+def _trained_here(ours: str, newest: Path | None) -> str:
+    if newest is not None:
         return f"the newest trained here: {ours} --checkpoint {shlex.quote(escape_name(newest))}"
     steps = "make demo"
     if command_name(_TRAIN) != _TRAIN or not Path("Makefile").is_file():

@@ -231,7 +231,7 @@ def _explain(
         keys.append(Line2D([], [], linestyle="none", label=text))
     if n_left_out:
         n_with_events = sum(row.excess > 0 for row in hidden)
-        left = count_of(n_left_out, "further class", "further classes")
+        left = count_of(n_left_out, "class", "classes")
         text = f"{left} left out, {n_with_events} of them with scores above their threshold"
         keys.append(Line2D([], [], linestyle="none", label=text))
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)

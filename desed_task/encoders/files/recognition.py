@@ -100,7 +100,7 @@ def _check_prefix(content: WeightsContent, found: Recognised) -> None:
         if kind != found.kind and found.prefix in other.prefixes and found.prefix not in own:
             raise InputError(
                 f"{content.path}: holds tensors of {found.kind.title} below {found.prefix!r}, "
-                f"where files have those of {kind.title}; name them {own[0]}..."
+                f"where files have those of {kind.title}; give them names that begin with {own[0]!r}"
             )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from desed_task.audioset.classes import strong_classes
 from desed_task.audioset.network import GRID, AudioSetNetwork
+from desed_task.errors import count_of
 from desed_task.inference.scorers.interface import Scorer
 from desed_task.postprocess.decoders import DecoderSettings
 
@@ -39,7 +40,9 @@ class AudioSetScorer(Scorer):
     def title(self) -> str:
         """Its encoder, and what it knows."""
         model = " with a GRU" if self.network.seq_model is not None else ""
-        return f"{self._encoder}{model}, {len(self.classes)} classes of AudioSet"
+        return (
+            f"{self._encoder}{model}, {count_of(len(self.classes), 'class', 'classes')} of AudioSet"
+        )
 
     def scores(self, waveform: Tensor) -> Tensor:
         """See `Scorer`."""

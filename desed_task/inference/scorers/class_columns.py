@@ -97,7 +97,7 @@ def wanted_classes(
     labels = [one.label for one in found]
     problems += [f"{flag}: names {one!r} twice" for one in {*labels} if labels.count(one) > 1]
     if not names:
-        problems.append(f"{flag}: {chosen!r} names no class; give at least one")
+        problems.append(f"{flag}: no class in {chosen!r}; give at least one")
     if problems:
         raise InputError.collect(problems)
     return found

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from desed_task.audio.windows import Waveform, Window, WindowGrid
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows
 from desed_task.inference.scorers.class_columns import ClassColumns, WantedClass
 from desed_task.inference.scorers.interface import Scorer
@@ -265,16 +265,15 @@ def _notes(members: Sequence[_Member], wanted: Sequence[WantedClass] | None) -> 
     if missing := [label for label, _ in wanted or () if label not in union]:
         notes.append(f"no detector has these classes: {_examples(missing)}")
     if len(members) > 1:
+        total = count_of(len(union), "class", "classes")
         shared = [label for label in members[0].columns.labels if all(label in o for o in own)]
-        shown = f"{len(shared)} of {len(union)} classes ({_examples(shared) or 'none'})"
+        shown = f"{len(shared)} of {total} ({_examples(shared) or 'none'})"
         notes.append(f"scores of {len(members)} detectors are averaged; all of them have {shown}")
         for name, labels in zip(names, own, strict=True):
             alone = labels - set().union(*(other for other in own if other is not labels))
             if alone:
                 ordered = [label for m in members for label in m.columns.labels if label in alone]
-                notes.append(
-                    f"{len(alone)} of {len(union)} classes by {name} alone: {_examples(ordered)}"
-                )
+                notes.append(f"{len(alone)} of {total} by {name} alone: {_examples(ordered)}")
     return notes
 
 

@@ -99,5 +99,5 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise InputError(
             f"{' and '.join(refused)}: {goes} with checkpoints of this recipe, but "
             f"{escape_name(of_audioset[0])} is a detector of AudioSet's classes, with one network "
-            "and its own encoder; leave it out"
+            f"and its own encoder; leave {agree(len(refused), 'it', 'them')} out"
         )

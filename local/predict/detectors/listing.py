@@ -56,8 +56,8 @@ def table() -> str:
             *lines,
             "PSDS1: published; on AudioSet's strong evaluation set (mean over 407 classes), of the "
             "baseline on DESED's validation set",
-            f"detectors of AudioSet's 447 classes need no training: {predict} NAME, and "
-            f"--classes {'|'.join(map_names())} for the classes of these corpora",
+            f"detectors of AudioSet need no training: {predict} NAME; --classes CORPUS maps their "
+            f"classes to those of {', '.join(map_names())}",
             f"several are averaged: {predict} NAME --checkpoint OTHER",
         ]
     )
