@@ -212,12 +212,15 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
 
 def test_what_is_inside_of_ours(resaved: Path, extracted: Path) -> None:
     rows = " ".join(info.format_checkpoint_info(resaved).split())
-    assert "kind ours, schema 3, training revision 2" in rows
+    assert "kind ours, schema 4, training revision 2" in rows
     assert f"torch {torch.__version__}" in rows
     assert "remark" not in rows
     stored = torch.load(resaved, weights_only=True)["detector"]["embedding"]
-    assert len(stored["checkpoint_sha256"]) == 64
-    assert f"weights with SHA-256 {stored['checkpoint_sha256']}" in rows
+    (encoder,) = stored["encoders"]
+    assert len(encoder["checkpoint_sha256"]) == 64
+    assert f"BEATs, frame embeddings of {stored['size']} features (weights with SHA-256 " in rows
+    assert f"weights with SHA-256 {encoder['checkpoint_sha256']}" in rows
+    assert encoder["n_tokens"] == 496
     assert stored["size"] == load_config(extracted).net.embedding_size
 
 
