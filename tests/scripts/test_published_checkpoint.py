@@ -23,6 +23,7 @@ from local.checkpoints.restore import config_of_checkpoint, load_networks
 from local.config import RecipeConfig, load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
+from local.stores.size import with_embedding_size
 from tests.in_process import run_main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,7 +222,7 @@ def test_what_is_inside_of_ours(resaved: Path, extracted: Path) -> None:
     assert f"BEATs, frame embeddings of {stored['size']} features (weights with SHA-256 " in rows
     assert f"weights with SHA-256 {encoder['checkpoint_sha256']}" in rows
     assert encoder["n_tokens"] == 496
-    assert stored["size"] == load_config(extracted).net.embedding_size
+    assert stored["size"] == with_embedding_size(load_config(extracted)).net.embedding_size
 
 
 def test_what_is_inside_says_what_is_wrong(resaved: Path, tmp_path: Path) -> None:
