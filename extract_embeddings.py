@@ -1,4 +1,4 @@
-"""Compute BEATs embeddings of every clip, one HDF5 file per set.
+"""Compute the embeddings of every clip with each encoder, one HDF5 file per set.
 
     python extract_embeddings.py                                       # the real data
     python extract_embeddings.py --conf_file confs/mini.yaml           # the mini corpus
@@ -6,9 +6,11 @@
     python extract_embeddings.py --eval_set --use_gpu --batch_size 64
     python extract_embeddings.py --devices all                         # one process per GPU
 
-Files are written to OUTPUT_DIR/beats/<set>.hdf5. If interrupted, run the same command again: it
-resumes and skips finished clips. Clips that cannot be read are named at the end, their sets stay
-unfinished (<set>.hdf5.part) and the exit status is 1: repair or remove the clips and run again.
+Files are written to OUTPUT_DIR/beats/<set>.hdf5; those of other encoders or weights than the
+default ones to OUTPUT_DIR/<encoder>-<8 digits of the SHA-256 of the weights>/<set>.hdf5. If
+interrupted, run the same command again: it resumes and skips finished clips. Clips that cannot be
+read are named at the end, their sets stay unfinished (<set>.hdf5.part) and the exit status is 1:
+repair or remove the clips and run again.
 """
 
 from __future__ import annotations
@@ -35,10 +37,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--output_dir",
         type=Path,
-        help="parent of the folder beats/ (default: pretrained.extracted_embeddings_dir, where "
-        "training looks for it)",
+        help="parent of the encoders' folders (default: pretrained.extracted_embeddings_dir, where "
+        "training looks for them)",
     )
-    arguments.add_weights(parser)
+    parser.add_argument(
+        "--pretrained_model",
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="file of weights, one for each encoder of pretrained.model, in its order; `beats` is "
+        "the configured file of any encoder (default)",
+    )
     parser.add_argument(
         "--use_gpu",
         type=arguments.use_gpu,
@@ -56,8 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("32", "bf16"),
         default="32",
-        help="precision of BEATs: bf16 is two to three times faster on a GPU and on CPUs with AMX, "
-        "and changes embeddings by about 1 %% (default: 32)",
+        help="precision of encoders: bf16 is two to three times faster on a GPU and on CPUs with "
+        "AMX, and changes embeddings by about 1 %% (default: 32)",
     )
     add_threads(parser, "batches at a time on the CPU")
     parser.add_argument("--eval_set", action="store_true", help="also extract the evaluation set")
@@ -70,41 +79,31 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def extract(args: argparse.Namespace) -> int:
     """Extract the chosen sets and return the exit status."""
     # Not before the number of threads is set.
-    from desed_task.encoders.weights_file import find_weights
     from local.config import load_config
     from local.extraction.sets import choose_sets, find_wavs
+    from local.extraction.weights import choose_weights
     from local.processes.decisions import decided_by_first
 
     config = load_config(args.conf_file, args.overrides)
-    named = args.pretrained_model
-    beats = Path(config.pretrained.beats_checkpoint if named == "beats" else named)
     sets = choose_sets(args.only, eval_set=args.eval_set)
     # Other processes are told of the files of a set when it begins.
     wavs = decided_by_first(lambda: find_wavs(config, sets), told=lambda of: {n: {} for n in of})
-    find_weights(beats)
+    choices = choose_weights(config.pretrained, args.pretrained_model)
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
-        from local.extraction.embedder import settled_precision
-        from local.extraction.extractor import Extractor
+        from local.extraction.all_encoders import extract_all, open_extractors
         from local.processes.devices import torch_device_of
 
     args.threads.begin()
-    device = torch_device_of(args)
-    output_dir = args.output_dir or Path(config.pretrained.extracted_embeddings_dir)
-    precision = decided_by_first(
-        lambda: settled_precision(args.precision, device, output_dir / "beats", beats)
-    )
-    extractor = Extractor.open(
-        beats,
-        output_dir,
-        clip_s=config.data.audio_max_len,
+    extractors = open_extractors(
+        config,
+        choices,
+        args.output_dir or Path(config.pretrained.extracted_embeddings_dir),
+        device=torch_device_of(args),
         batch_size=args.batch_size,
-        precision=precision,
-        device=device,
-        windows=config.windows,
+        precision=args.precision,
         overwrite=args.overwrite,
     )
-    extractor.check(wavs)
-    faults = [fault for name in wavs for fault in extractor.extract(name, wavs[name])]
+    faults = extract_all(config, extractors, wavs)
     if faults:
         print(f"error: {InputError.collect(faults, 'Clips not read:')}", file=sys.stderr)
     return 1 if faults else 0

@@ -69,6 +69,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="BEATs weights of the embeddings (default: the run's pretrained.beats_checkpoint)",
     )
+    parser.add_argument(
+        "--encoder",
+        metavar="FILE",
+        action="append",
+        type=Path,
+        default=[],
+        help="weights of an encoder of the embeddings; may be repeated (default: the run's)",
+    )
     arguments.add_overwrite(parser)
     args = parse_in_any_order(parser, argv, "runs", Path)
     if not args.runs and args.write_metadata is None:
@@ -91,13 +99,9 @@ def submit(args: argparse.Namespace) -> int:
     with interrupts.leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
         from local.submission.make import SubmissionSources, make_submission
 
+    also, encoders = tuple(args.also), tuple(args.encoder)
     sources = SubmissionSources(
-        tuple(args.runs),
-        args.metadata,
-        args.model,
-        tuple(args.also),
-        args.baseline,
-        args.beats,
+        tuple(args.runs), args.metadata, args.model, also, args.baseline, args.beats, encoders
     )
     make_submission(sources, args.output_dir, overwrite=args.overwrite)
     return 0

@@ -3,6 +3,7 @@
     python predict.py street.wav                                  # how to get a checkpoint
     python predict.py street.wav --checkpoint exp/mini/version_0  # a run folder or file
     python predict.py recordings/ more/talk.mp3 --checkpoint best.ckpt --output_dir events
+    python predict.py street.wav --checkpoint atst_frame_strong   # 447 classes, no training
     python predict.py street.wav --checkpoint best.ckpt --threshold "Speech=0.4,Dog=0.6"
     python predict.py street.wav --checkpoint best.ckpt --merge_gap 0.2 --min_duration 0.1
     python predict.py archive/ --checkpoint best.ckpt --shard 3/64  # a part, as an array's task
@@ -42,25 +43,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def predict(args: argparse.Namespace) -> int:
     """Detect events in the recordings, or export the network; return the exit status."""
     with leaving_at_once():
-        from local.checkpoints.given import settle_arguments  # not before threads are set
+        from local.predict.detectors.given import settle_detectors  # not before threads are set
         from local.predict.first_steps import without_checkpoint
         from local.predict.sharing import share_of
 
     if args.checkpoint is None:
         raise InputError(without_checkpoint(args.recordings, "--export onnx" * bool(args.export)))
     check_values(args)
-    config = settle_arguments(args)
+    config = settle_detectors(args)
     share = None if args.export else share_of(args)
     if share is not None and not share.n_of_all:
         return share.finish_without_recordings()
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
-        from local.checkpoints.stored_config import config_with_checkpoint
+        from local.checkpoints.encoders.given import chosen_weights
         from local.predict.decoding.choice import chosen_decoding
-        from local.predict.decoding.settings import described, tuned_lines, unread_line
-        from local.predict.predict_all import Output, chosen_weights, open_detector, predict_all
+        from local.predict.decoding.settings import tuned_lines, unread_line
+        from local.predict.detectors.settings import config_of_detectors, made_by_detectors
+        from local.predict.predict_all import Output, open_detector, predict_all
         from local.processes.devices import device_of
 
-    config = config or config_with_checkpoint(args.checkpoint, args.overrides)
+    config = config or config_of_detectors(args)
     weights = chosen_weights(config, args)
     if share is None:
         from local.predict.export_onnx import export_onnx
@@ -72,15 +74,17 @@ def predict(args: argparse.Namespace) -> int:
         export_onnx(*where, required=bool(args.pretrained_model), overwrite=args.overwrite)
         return 0
     chosen = chosen_decoding(args, config)
-    settings = {"device": device_of(args), "batch_size": args.batch_size, **chosen.of_detector}
-    detector = open_detector(config, args.checkpoint, beats=weights, **settings)
+    settings = {"device": device_of(args), "batch_size": args.batch_size, "role": args.model}
+    settings |= chosen.of_detector
+    detector = open_detector(config, args.checkpoints, encoder=weights, **settings)
     args.threads.begin()
+    print("\n".join(detector.notes), end="\n" * bool(detector.notes))
+    chosen = chosen.among(detector)
     if unread := unread_line(detector, args.overrides):
         print(unread)
     if chosen.tuned is not None:
         print(tuned_lines(detector, chosen.tuned, chosen.threshold, chosen.rules))
-    made_by = {"checkpoint": args.checkpoint, "model": chosen.role, "hop_s": config.predict.hop_s}
-    made_by |= described(detector, chosen.rules)
+    made_by = made_by_detectors(detector, chosen, config.predict.hop_s)
     output = Output(args.output_dir, args.formats, args.skip_existing, made_by, args.overwrite)
     if args.embed_mb is not None:
         output = output._replace(embedded_mb=args.embed_mb)
@@ -89,17 +93,20 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def list_or_merge(args: argparse.Namespace) -> int:
-    """List the recordings of an archive, or join its results; return the exit status."""
+    """List detectors or the recordings of an archive, or join its results; return the status."""
     with leaving_at_once():
         from local.predict.archives.commands import list_archive, merge_archive
+        from local.predict.detectors.listing import list_checkpoints
 
+    if args.list_checkpoints:
+        return list_checkpoints(args)
     return list_archive(args) if args.list else merge_archive(args)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status is 0, 1 for recordings that failed, 2 for wrong input."""
     args = parse_args(argv)
-    if args.list or args.merge:
+    if args.list or args.merge or args.list_checkpoints:
         return run_command(list_or_merge, args, computes=False)
     return run_in_processes(predict, args, __file__, argv)
 

@@ -34,6 +34,7 @@ from local.data.maestro_split import (
     MAESTRO_VALIDATION_RECORDINGS,
     scene_of,
 )
+from local.stores.size import with_embedding_size
 
 SEED = 42
 CLIP_S = 10.0
@@ -91,7 +92,7 @@ class Made:
 
     def __init__(self, config: RecipeConfig, sizes: Sizes, folder: Path) -> None:
         self.folder, self.sizes = folder, sizes
-        self.config = self._placed(config)
+        self.config = with_embedding_size(self._placed(config))
         self.n_samples = round(config.data.audio_max_len * config.data.fs)
         # As in BEATs: 62 patches in time times 8 in frequency for 10 s.
         self.n_tokens = int(49.6 * config.data.audio_max_len)

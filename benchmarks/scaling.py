@@ -19,6 +19,7 @@ from benchmarks.step import STEPS
 from desed_task.errors import count_of
 from desed_task.nnet.CRNN import CRNN
 from local.config import RecipeConfig, load_config
+from local.stores.size import with_embedding_size
 
 # docs/speed.md, On a GPU: one H200, published network, batches of 60 clips.
 CLIPS = 60
@@ -104,7 +105,7 @@ def all_reduce_s(n_bytes: float, n_gpus: int) -> float:
 
 def messages_of(config: RecipeConfig) -> Messages:
     """The messages of a step with the network of a configuration."""
-    network = CRNN(**config.net.model_dump(exclude={"median_filter"}))
+    network = CRNN(**with_embedding_size(config).net.model_dump(exclude={"median_filter"}))
     parameters = sum(one.numel() for one in network.parameters())
     channels = [m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     # Two sums per channel; forward with the number of values.

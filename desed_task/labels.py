@@ -6,6 +6,7 @@ Spelling (spaces, slash, underscores) is that of the annotation tables.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, overload
@@ -77,7 +78,8 @@ class Vocabulary(Sequence[str]):
         try:
             return self._index[label]
         except KeyError:
-            raise InputError(f"unknown label {label!r}; known: {', '.join(self.labels)}") from None
+            near = near_labels(label, self.labels)
+            raise InputError(f"unknown label {label!r}; {near}") from None
 
     def mask(self, labels: Iterable[str]) -> npt.NDArray[np.bool_]:
         """(class,) array, True at the classes named in `labels`."""
@@ -214,3 +216,41 @@ def active_runs(
     change = np.diff(padded, axis=1)
     label_index, first = np.nonzero(change == 1)
     return first, np.nonzero(change == -1)[1], label_index
+
+
+# More classes than this are not listed in a message.
+_MOST_LISTED: Final = 40
+
+
+def near_labels(label: str, known: Sequence[str]) -> str:
+    """For a message about an unknown label: those that are known, or of many the similar ones."""
+    if len(known) <= _MOST_LISTED:
+        return f"known: {', '.join(known)}"
+    folded = {one.casefold(): one for one in reversed(known)}
+    text = label.casefold()
+    close = [folded[one] for one in difflib.get_close_matches(text, folded, 3)]
+    close += [one for one in known if text and text in one.casefold()][:3]
+    if not close:
+        return f"none of the {len(known)} known ones is similar"
+    return f"similar: {'; '.join(dict.fromkeys(close))} (of {len(known)})"
+
+
+def split_labels(text: str, known: Sequence[str]) -> list[str]:
+    """The labels in a text with commas between, which labels may contain too.
+
+    At each place the longest known label counts; what is none ends at the next comma.
+    """
+    longest = sorted(known, key=len, reverse=True)
+    found, rest = [], text.strip()
+    while rest:
+        for label in longest:
+            after = rest[len(label) :].lstrip()
+            if rest.startswith(label) and after[:1] in ("", ","):
+                break
+        else:
+            label, comma, after = rest.partition(",")
+            label, after = label.strip(), comma + after
+        if label:
+            found.append(label)
+        rest = after[1:].lstrip()
+    return found

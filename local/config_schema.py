@@ -233,7 +233,9 @@ class Net(StrictModel):
     """batch, as published: time dropping and SpecAugment draw one run for the whole batch; clip:
     one per clip."""
     use_embeddings: bool = True
-    embedding_size: PositiveInt = 768
+    embedding_size: PositiveInt | None = None
+    """Features of an embedding; null for those of the stored embeddings, which is what runs and
+    checkpoints record."""
     embedding_type: Literal["frame", "global"] = "frame"
     aggregation_type: Literal["pool1d", "interpolate", "frame", "global"] = "pool1d"
     specaugm_t_p: float = Field(default=0.0, ge=0, le=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
+from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
 from local.checkpoints.initial_weights import (
     as_begun,
     check_origin,
     load_initial_weights,
     with_initial_weights,
 )
-from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
+from local.checkpoints.restore import config_of_checkpoint, load_networks
 from local.checkpoints.resume import (
     FAST_KEY,
     LAST_CHECKPOINT,
@@ -39,6 +41,7 @@ from local.processes.strategy import is_stopping
 from local.scoring import results
 from local.scoring.own.groups import read_groups
 from local.sed_trainer_pretrained import SEDTask4
+from local.stores.size import with_embedding_size
 from local.training.announcements import announce, tell_finished
 from local.training.computation import computation_of, with_usable_precision
 from local.training.feature_statistics import prepare_scaler
@@ -81,6 +84,7 @@ def fit(
         config = shortened(config)
         options = options._replace(kept={**options.kept, FAST_KEY: True})
     check_loggers(config)
+    config = decided_by_first(partial(with_embedding_size, config))
     if init_from is not None:
         config = with_initial_weights(config, init_from)
     # By the first process, as others may see a shared disk's folders later.

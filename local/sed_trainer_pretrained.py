@@ -24,13 +24,14 @@ from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_updat
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
 from local.checkpoints.callback_paths import restore_paths, store_names
-from local.checkpoints.restore import beats_sha256, detector_spec
+from local.checkpoints.restore import detector_spec
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
 from local.config import RecipeConfig
 from local.data.digests import DATA_KEY
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.tuned import tuned_thresholds
+from local.stores.size import with_embedding_size
 
 
 class SEDTask4(pl.LightningModule):
@@ -42,6 +43,7 @@ class SEDTask4(pl.LightningModule):
 
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
+        config = with_embedding_size(config)
         self.config = config
         # The loggers get them from `local.training.tracking.hparams`.
         self.save_hyperparameters(config.dump_public(), logger=False)
@@ -177,7 +179,7 @@ class SEDTask4(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the detector specification, versions, training revision and digests of the data."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
-        checkpoint[SPEC_KEY] = detector_spec(self.config, beats_sha256(readers)).to_dict()
+        checkpoint[SPEC_KEY] = detector_spec(self.config, readers).to_dict()
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
         checkpoint[DATA_KEY] = self.trainer.datamodule.digests("fit")

@@ -19,7 +19,7 @@ DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # Packages and loose modules of `local`, from below to above: none imports one of a later row.
 ORDER = (
     ("cli", "classes_dict", "pictures"),
-    ("corpora", "schema", "config_schema", "config", "processes"),
+    ("corpora", "schema", "config_schema", "config", "processes", "stores"),
     ("data", "extraction"),
     ("scoring", "doctor", "prep"),
     ("checkpoints", "error_report", "predict", "training"),

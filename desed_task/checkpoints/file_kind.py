@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from desed_task.errors import InputError
@@ -16,6 +17,28 @@ _SIGNATURES = {
     b"\x1f\x8b": "a gzip archive; unpack it and give the .ckpt file in it",
     b"RIFF": "an audio file; give a .ckpt file",
 }
+
+
+# Names of tensors: of a detector of AudioSet's classes (`desed_task.audioset`), and of every CRNN.
+_EVENT_HEAD, _CRNN = b"strong_head.weight", b"cnn.cnn.conv0.weight"
+# The pickle of a file of tensors holds their names and shapes; a larger one is something else.
+_MOST_PICKLE = 1 << 26
+
+
+def holds_event_head(path: Path) -> bool:
+    """Whether a file of torch.save names the head of a detector of AudioSet's classes.
+
+    Nothing is loaded: this tells kinds of files apart, and whoever loads one checks it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [one for one in archive.infolist() if one.filename.endswith("/data.pkl")]
+            if len(found) != 1 or found[0].file_size > _MOST_PICKLE:
+                return False
+            content = archive.read(found[0])
+    except Exception:  # zipfile raises whatever the bytes of a directory spell
+        return False
+    return _EVENT_HEAD in content and _CRNN not in content
 
 
 def check_checkpoint_file(path: Path) -> None:

@@ -13,7 +13,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from encodings import normalize_encoding
 from encodings.aliases import aliases
 from pathlib import Path
@@ -24,11 +24,15 @@ from torch import Tensor
 
 from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
 from desed_task.checkpoints.state_names import (
+    FIRST,
     NETWORK_PREFIXES,
     bare_state,
+    has_event_head,
     usual_names,
     without_counters,
 )
+from desed_task.encoders.files.reading import WeightsContent
+from desed_task.encoders.files.recognition import recognise
 from desed_task.errors import InputError, command_name, count_of, loading_reason
 
 
@@ -59,6 +63,8 @@ _NUMPY: Final[dict[str, Callable[..., Any]]] = {
     "numpy.dtype": _Float64Type,
     "numpy.dtypes.Float64DType": _Float64Type,
 }
+# Keys under which files of encoders have their tensors.
+_PLACES: Final = ("state_dict", "model_state_dict", "model")
 _PLAIN: Final = {
     "collections.OrderedDict",
     "_codecs.encode",  # bytes, in the oldest of the pickle protocols that torch writes
@@ -78,6 +84,16 @@ def load_safely(path: Path) -> dict[str, Any]:
         InputError: for a file that is missing, damaged or smaller than its tensors, that asks for
             more than tensors and plain values, or that is not a checkpoint of a detector.
     """
+    return checked_content(read_safely(path), path)
+
+
+def read_safely(path: Path) -> Any:
+    """Whatever a file of torch.save holds, on the CPU; see `load_safely`.
+
+    Raises:
+        InputError: for a file that is missing or damaged, or that asks for more than tensors and
+            plain values.
+    """
     check_checkpoint_file(path)
     asked = _requested_names(_checked_pickle(path), path)
     foreign = sorted(name for name in asked if not _is_known(name))
@@ -88,10 +104,9 @@ def load_safely(path: Path) -> dict[str, Any]:
         )
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in _NUMPY.items()]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise whatever its bytes spell
         raise _unsafe(path, error) from None
-    return _checked_content(content, path)
 
 
 def _unsafe(path: Path, error: Exception) -> InputError:
@@ -187,14 +202,23 @@ def _is_known(name: str) -> bool:
     )
 
 
-def _checked_content(content: Any, path: Path) -> dict[str, Any]:
+def checked_content(content: Any, path: Path) -> dict[str, Any]:
+    """What `read_safely` gives, if it is a checkpoint of a detector of ours; see `load_safely`.
+
+    Raises:
+        InputError: it is another kind of file; the message says which, if it is known.
+    """
     if not isinstance(content, dict):
         raise InputError(f"{path}: contains a {type(content).__name__}, not a checkpoint; {REMEDY}")
-    if {"cfg", "model"} <= set(content):
+    if has_event_head(content):
         raise InputError(
-            f"{path}: contains weights of BEATs, not a detector; name it in "
-            "pretrained.beats_checkpoint and give a .ckpt of "
-            f"{command_name('train_pretrained.py')} here"
+            f"{path}: a detector of AudioSet's classes, which only {command_name('predict.py')} "
+            f"takes; give a checkpoint of {command_name('train_pretrained.py')} here"
+        )
+    if title := _encoder_in(content, path):
+        raise InputError(
+            f"{path}: contains weights of {title}, not a detector; name it in "
+            f"pretrained.checkpoint and give a .ckpt of {command_name('train_pretrained.py')} here"
         )
     state = content.get("state_dict")
     if not isinstance(state, dict):
@@ -221,6 +245,22 @@ def _checked_content(content: Any, path: Path) -> dict[str, Any]:
         if isinstance(checked.get(key), dict):
             checked[key] = without_counters(checked[key])
     return checked
+
+
+def _encoder_in(content: Mapping[str, Any], path: Path) -> str:
+    """Title of the encoder whose weights a file holds; "" for detectors and unknown files."""
+    places = [content, *(content[key] for key in _PLACES if isinstance(content.get(key), dict))]
+    tensors = [
+        {name: value for name, value in place.items() if _is_tensor(name, value)}
+        for place in reversed(places)
+    ]
+    state = next(filter(None, tensors), {})
+    if not state or any(name.endswith(FIRST) for name in state):
+        return ""
+    try:
+        return recognise(WeightsContent(path, state, {})).kind.title
+    except InputError:
+        return ""
 
 
 def _is_tensor(name: object, value: object) -> bool:

@@ -21,7 +21,9 @@ _N_AVERAGED: Final = "n_averaged"
 # Keys under which other programs store a state_dict.
 _PLACES: Final = ("model_state_dict", "model")
 # A tensor that every CRNN has.
-_FIRST: Final = "cnn.cnn.conv0.weight"
+FIRST: Final = "cnn.cnn.conv0.weight"
+# A tensor of every detector of AudioSet's classes.
+EVENT_HEAD: Final = "strong_head.weight"
 
 
 def is_bare(checkpoint: Mapping[str, Any]) -> bool:
@@ -36,9 +38,24 @@ def bare_state(content: Mapping[str, Any]) -> dict[str, Any] | None:
         content: of a file without the key `state_dict`.
     """
     for found in (content, *(content.get(key) for key in _PLACES)):
-        if isinstance(found, dict) and any(str(name).endswith(_FIRST) for name in found):
+        if isinstance(found, dict) and any(str(name).endswith(FIRST) for name in found):
             return dict(found)
     return None
+
+
+def has_event_head(content: Mapping[str, Any]) -> bool:
+    """Whether a file holds an encoder with a head for events (`desed_task.audioset`).
+
+    Args:
+        content: of a file, or its state_dict.
+    """
+    places = (content, *(content.get(key) for key in (*_PLACES, "state_dict")))
+    return any(
+        str(name).endswith(EVENT_HEAD)
+        for found in places
+        if isinstance(found, dict) and not any(str(n).endswith(FIRST) for n in found)
+        for name in found
+    )
 
 
 def usual_names(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
@@ -61,10 +78,10 @@ def usual_names(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
         if short in named:
             raise InputError(f"{origin}: state_dict: contains {short} twice, once as {name}")
         named[short] = value
-    if _FIRST in named:
+    if FIRST in named:
         _tell(origin, "one network")
         return {f"{role}.{n}": value for role in NETWORK_PREFIXES for n, value in named.items()}
-    present = [role for role in NETWORK_PREFIXES if f"{role}.{_FIRST}" in named]
+    present = [role for role in NETWORK_PREFIXES if f"{role}.{FIRST}" in named]
     if len(present) == 1:
         (role,) = present
         (other,) = set(NETWORK_PREFIXES) - {role}

@@ -16,7 +16,7 @@ from desed_task.audio.files import read_clip, read_window
 from desed_task.audio.windows import LongClips, RowName, Span
 from desed_task.batch import SedBatch, Source
 from desed_task.dataio.annotations import EventTable, WeakTable
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import RowReader
 from desed_task.labels import FrameGrid
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class SedDataset(Dataset[SedBatch]):
         known: npt.NDArray[np.bool_],
         source: Source,
         *,
-        embeddings: EmbeddingReader | None,
+        embeddings: RowReader | None,
         embedding_type: str,
         sample_rate: int,
         clip_s: float,

@@ -21,7 +21,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,9 @@ FINISHED = "finished"
 _OF_WINDOWS = (WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, WINDOW_STARTS)
 # Attributes that extract_embeddings.py writes, and the one that no file of it lacks.
 CHECKPOINT_SHA256 = "checkpoint_sha256"
-_MADE_WITH = frozenset((CHECKPOINT_SHA256, "clip_s", "precision"))
+ENCODER = "encoder"  # absent: beats
+N_BLOCKS = "n_blocks"  # absent: all
+_MADE_WITH = frozenset((CHECKPOINT_SHA256, "clip_s", "precision", ENCODER, N_BLOCKS))
 EXTRACT_REMEDY = f"run {command_name('extract_embeddings.py')}"
 # Encoders normalise their output: BEATs stays below 100. The largest number of 16 bits is 65504.
 LARGEST = 1e5
@@ -227,6 +229,31 @@ def absurdity(values: Array) -> str:
     return f"reach {np.abs(values).max():.2g}, more than {LARGEST:g}"
 
 
+class RowReader(Protocol):
+    """Embeddings of one set, by clip: of one file, or of those of several encoders as one.
+
+    Attributes:
+        size: length of an embedding (features).
+        n_tokens: frame embeddings per clip.
+        alignment: how tokens of several encoders were brought to common ones; "" for one file.
+    """
+
+    path: Path
+    size: int
+    n_tokens: int
+    alignment: str
+
+    @property
+    def parts(self) -> tuple[EmbeddingReader, ...]:
+        """The files, in the order of their features."""
+
+    def frame(self, name: RowName) -> Array:
+        """Frame embeddings of a clip or window, (feature, token), float32."""
+
+    def global_(self, name: RowName) -> Array:
+        """The global embedding of a clip or window, (feature,), float32."""
+
+
 class EmbeddingReader:
     """Embeddings of one set, by clip.
 
@@ -241,6 +268,8 @@ class EmbeddingReader:
         identity: what they were computed with; empty in published files.
         windows: windows of longer clips that have embeddings of their own.
     """
+
+    alignment = ""
 
     def __init__(self, path: PathLike) -> None:
         """Read names and shapes.
@@ -268,6 +297,11 @@ class EmbeddingReader:
         self._stamp = store_stamp(self.path)
         self._handle: Any = None
         self._pid = -1
+
+    @property
+    def parts(self) -> tuple[EmbeddingReader, ...]:
+        """See `RowReader`."""
+        return (self,)
 
     def frame(self, name: RowName) -> Array:
         """Frame embeddings of a clip or window, (feature, token), float32.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from desed_task.atomic_files import atomic_path
 from desed_task.audio.files import check_rate, open_audio, read_window, to_mono
 from desed_task.audio.windows import LongClips, RowName, Span, WindowGrid, WindowKey
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import EmbeddingReader, RowReader
 from desed_task.dataio.packed_format import (
     MAGIC,
     FileStamp,
@@ -55,7 +55,7 @@ class ClipFiles(NamedTuple):
     title: str
     clip_ids: Sequence[str]
     wavs: Sequence[Path]
-    reader: EmbeddingReader | None
+    reader: RowReader | None
     long: LongClips | None = None
 
     @property
@@ -124,10 +124,16 @@ def _refuse_others(path: Path) -> None:
     )
 
 
-def embeddings_stamp(reader: EmbeddingReader | None) -> dict[str, Any]:
+def embeddings_stamp(reader: RowReader | None) -> dict[str, Any]:
     """The value of `PackedHeader.embeddings` for a reader; empty for None."""
     if reader is None:
         return {}
+    stamps = [_embeddings_stamp(part) for part in reader.parts]
+    # As JSON gives it back.
+    return stamps[0] if len(stamps) == 1 else {"parts": stamps, "alignment": reader.alignment}
+
+
+def _embeddings_stamp(reader: EmbeddingReader) -> dict[str, Any]:
     size, changed = file_stamp(reader.path)
     return {"size": size, "changed": changed, **reader.identity}
 
@@ -193,7 +199,7 @@ def _probe(path: Path, sample_rate: int) -> _Wav:
         return _Wav(sound.frames, sound.channels == 1 and sound.subtype in _FIT_INT16)
 
 
-def _embedding_shape(reader: EmbeddingReader | None, packing: Packing) -> tuple[int, ...]:
+def _embedding_shape(reader: RowReader | None, packing: Packing) -> tuple[int, ...]:
     if reader is None:
         return ()
     tokens = {"pooled": (packing.n_frames,), "frame": (reader.n_tokens,)}.get(packing.kind, ())
@@ -262,7 +268,7 @@ def _embedding_rows(files: ClipFiles, packing: Packing) -> Iterator[NDArray[Any]
     return prefetch(partial(_embedding, reader=files.reader, packing=packing), rows, 1)
 
 
-def _embedding(name: RowName, reader: EmbeddingReader, packing: Packing) -> NDArray[Any]:
+def _embedding(name: RowName, reader: RowReader, packing: Packing) -> NDArray[Any]:
     values = reader.global_(name) if packing.kind == "global" else reader.frame(name)
     if packing.kind == "pooled":
         # The network's own function, so that the values are the same.

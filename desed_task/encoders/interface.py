@@ -54,7 +54,41 @@ class EncoderWeights(NamedTuple):
     origin: str
 
 
-class Encoder(nn.Module, ABC):
+class EmbeddingModel(nn.Module, ABC):
+    """What gives the embeddings of clips: an `Encoder`, or several whose embeddings are joined.
+
+    Attributes:
+        name: of the encoder, in the registry and in `pretrained.model`; "a+b" for several.
+        width: features of an embedding.
+    """
+
+    name: str
+    width: int
+    sample_rate: ClassVar[int] = ENCODER_RATE
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Encoder, ...]:
+        """The encoders, in the order of their features."""
+
+    @abstractmethod
+    def n_tokens(self, n_samples: int) -> int:
+        """Tokens of a waveform of `n_samples`."""
+
+    @abstractmethod
+    def embed(self, waveform: Tensor) -> ClipEmbeddings:
+        """Embeddings of clips, (batch, sample), float32 in [-1, 1], 16 kHz.
+
+        Raises:
+            ValueError: a waveform too short for one token.
+        """
+
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class Encoder(EmbeddingModel):
     """Waveforms (batch, sample) at 16 kHz to tokens (batch, token, feature).
 
     Tokens are in the order of time, so the first `n_tokens(n)` of a clip's tokens are those of its
@@ -68,16 +102,12 @@ class Encoder(nn.Module, ABC):
         sha256: of the file that the weights are from; "" for others.
     """
 
-    name: ClassVar[str]
     # Where published files have the tensors, before their names ("model.atst."); "" for bare ones.
     prefixes: ClassVar[tuple[str, ...]] = ("",)
     # Names of tensors that no other encoder has all of; see `is_in`.
     telling: ClassVar[tuple[str, ...]] = ()
     # Beginnings of names of tensors that files have and this code does not need.
     unused: ClassVar[tuple[str, ...]] = ()
-    sample_rate: ClassVar[int] = ENCODER_RATE
-
-    width: int
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,10 +124,6 @@ class Encoder(nn.Module, ABC):
         Raises:
             InputError: naming tensors that are missing or have other shapes.
         """
-
-    @abstractmethod
-    def n_tokens(self, n_samples: int) -> int:
-        """Tokens of a waveform of `n_samples`."""
 
     @property
     @abstractmethod
@@ -142,6 +168,11 @@ class Encoder(nn.Module, ABC):
         return ()
 
     # ---- what all have
+
+    @property
+    def parts(self) -> tuple[Encoder, ...]:
+        """Itself."""
+        return (self,)
 
     @property
     def size(self) -> int:
@@ -220,10 +251,6 @@ class Encoder(nn.Module, ABC):
         rest = tuple(p for p in self.parameters() if id(p) not in known)
         return (*groups, LayerGroup("embedding", rest))
 
-    def n_parameters(self) -> int:
-        """Number of weights."""
-        return sum(parameter.numel() for parameter in self.parameters())
-
 
 def numbered(state: Mapping[str, Tensor], prefix: str) -> Iterator[int]:
     """The block numbers among names like `blocks.11.norm1.weight`, each once, ascending."""
@@ -231,7 +258,7 @@ def numbered(state: Mapping[str, Tensor], prefix: str) -> Iterator[int]:
     yield from sorted(int(number) for number in numbers if number.isdigit())
 
 
-def check_encoder(encoder: Encoder, *, size: int, sample_rate: int) -> None:
+def check_encoder(encoder: EmbeddingModel, *, size: int, sample_rate: int) -> None:
     """Reject an encoder that a network cannot have been trained with.
 
     Args:

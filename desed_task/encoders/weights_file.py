@@ -19,6 +19,8 @@ MINI_BEATS: Final = "beats_mini.pt"
 MINI_ATST: Final = "atst_frame_mini.pt"
 # Both spellings of the published file's name are in use.
 _SPELLINGS = (PUBLISHED_BEATS, "BEATS_iter3_plus_AS2M.pt")
+DEFAULT_BEATS: Final = (*_SPELLINGS, MINI_BEATS)
+"""Names of files whose embeddings lie in beats/."""
 # The self-supervised BEATs of another release.
 _RELEASED_BEATS = "BEATs_ssl.pt"
 SOURCE: Final = (

@@ -8,11 +8,10 @@ detector = SoundEventDetector.from_checkpoint("best.ckpt", tuned=tuned)
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
 
-from desed_task.checkpoints.spec import DetectorSpec
 from desed_task.errors import InputError, command_line, count_of
 from desed_task.postprocess.calibration import Calibration
 from desed_task.postprocess.decoders import (
@@ -107,6 +106,22 @@ class TunedValues:
             )
 
 
+class DecodedClasses(Protocol):
+    """Classes, and how their scores are decoded if nothing else is given."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in the order of the scores."""
+
+    @property
+    def median_filter(self) -> tuple[int, ...]:
+        """(class,) lengths in frames."""
+
+    @property
+    def decoder(self) -> Mapping[str, Any]:
+        """Plain settings of the decoder."""
+
+
 def _section(sections: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = sections.get(name)
     return found if isinstance(found, Mapping) else {}
@@ -132,9 +147,39 @@ class PostProcessing:
         """The decoder for these classes."""
         return decoder_of(self.settings, labels, median_filter=self.median_filter)
 
+    def among(self, classes: Sequence[str], labels: Sequence[str]) -> PostProcessing:
+        """That of some of the classes.
+
+        Args:
+            classes: all that it is for.
+            labels: those that are kept.
+        """
+        if tuple(labels) == tuple(classes):
+            return self
+        lengths = dict(zip(classes, self.median_filter, strict=True))
+        threshold = self.threshold
+        if isinstance(threshold, Mapping):
+            threshold = {label: value for label, value in threshold.items() if label in labels}
+        return replace(
+            self,
+            settings=DecoderSettings(**for_labels(self.settings.to_plain(), labels)),
+            median_filter=tuple(lengths[label] for label in labels),
+            threshold=threshold,
+        )
+
+
+def for_labels(decoder: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """Plain settings of a decoder without values of other classes."""
+    return {
+        key: {k: v for k, v in value.items() if k in labels}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in decoder.items()
+    }
+
 
 def post_processing(
-    spec: DetectorSpec,
+    spec: DecodedClasses,
     role: str,
     *,
     tuned: TunedValues | None = None,
@@ -144,7 +189,7 @@ def post_processing(
     """The post-processing of a checkpoint, or what was tuned for it.
 
     Args:
-        spec: the checkpoint's.
+        spec: classes and their decoding, as the checkpoint has them.
         role: "student" or "teacher".
         tuned: values that were tuned for the checkpoint.
         decoder: another kind of decoder, or other settings of it.

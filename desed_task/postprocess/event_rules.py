@@ -29,6 +29,7 @@ from typing import Any, Final
 import numpy as np
 
 from desed_task.errors import InputError
+from desed_task.labels import near_labels
 from desed_task.postprocess.ruled_events import ClassRules, Floats, Ints
 from desed_task.postprocess.thresholds import DEFAULT_THRESHOLD, Threshold, class_thresholds
 
@@ -131,7 +132,7 @@ class EventRules:
         for name, value in named.items():
             shown = f" for {name}" if isinstance(given, Mapping) else ""
             if name not in labels:
-                known = f"unknown label {name!r}; known: {', '.join(labels)}"
+                known = f"unknown label {name!r}; {near_labels(name, labels)}"
                 problems.append(
                     self._of_merged(key, name) if self._renames(name) else f"{key}: {known}"
                 )
@@ -153,8 +154,8 @@ class EventRules:
                 problems.append(f"{key}: {name} is made of no class; name at least one")
             for member in members:
                 if member not in labels:
-                    known = ", ".join(labels)
-                    problems.append(f"{key}: {name}: unknown label {member!r}; known: {known}")
+                    near = near_labels(member, labels)
+                    problems.append(f"{key}: {name}: unknown label {member!r}; {near}")
                 elif home.setdefault(member, name) != name:
                     problems.append(
                         f"{key}: {member} is in {home[member]} and in {name}; keep it in one of "

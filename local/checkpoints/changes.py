@@ -30,6 +30,7 @@ class Kind(Enum):
     VALIDATED = "validations"  # harmless up to the first validation that would differ
     PATIENCE = "patience"  # harmless unless the training would have ended before
     TRAINED = "clips"  # entries for the corpora that are trained on are fixed
+    ENCODER = "encoder"  # fixed where embeddings are used
     PACKED = "packed"  # fixed where embeddings are packed
     ROUNDED = "rounding"  # accepted; sums may differ in their last bits
     FREE = "free"  # computes nothing of a training
@@ -89,6 +90,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "data.packed_dir": Rule(Kind.ROUNDED, "packed embeddings are pooled before mixup"),
     "data.packed_dtype": Rule(Kind.PACKED, "float16 rounds packed embeddings"),
     "data.resident": Rule(Kind.FREE, "where packed sets are kept"),
+    "pretrained.model": Rule(Kind.ENCODER, "what the network is given"),
+    "pretrained.n_blocks": Rule(Kind.ENCODER, "what the network is given"),
     "pretrained.*": Rule(Kind.FREE, "paths; digests of the embeddings are compared"),
     "opt.*": Rule(Kind.FIXED, "optimizer"),
     "feats.*": Rule(Kind.FIXED, "features"),
@@ -188,7 +191,10 @@ def changed_keys(before: Tree, now: Tree) -> list[str]:
         f"{section}.{key}"
         for section in RecipeConfig.model_fields
         for key in now[section]
-        if section != "logging" and before[section].get(key) != now[section][key]
+        if section != "logging"
+        and before[section].get(key) != now[section][key]
+        # Without a number it is that of the embeddings, whose encoders are compared.
+        and not (key == "embedding_size" and None in (before[section].get(key), now[section][key]))
     ]
 
 
@@ -296,6 +302,11 @@ def _packed(before: Tree, now: Tree, progress: Progress | None) -> str | None:
     return None if old == new else ""
 
 
+def _encoder(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    used = before["net"]["use_embeddings"] and now["net"]["use_embeddings"]
+    return "the network was trained with that encoder's embeddings" if used else None
+
+
 def _rounded(before: Tree, now: Tree, progress: Progress | None) -> str | None:
     return _packed(before, now, progress)
 
@@ -306,6 +317,7 @@ _CHECKS: Final[Mapping[Kind, _Check]] = {
     Kind.VALIDATED: _validated,
     Kind.PATIENCE: _patience,
     Kind.TRAINED: _trained,
+    Kind.ENCODER: _encoder,
     Kind.PACKED: _packed,
     Kind.ROUNDED: _rounded,
     Kind.FREE: _accept,

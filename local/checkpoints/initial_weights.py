@@ -22,6 +22,7 @@ from desed_task.errors import InputError
 from desed_task.nnet.CRNN import CRNN
 from local.checkpoints.restore import detector_spec
 from local.config import RecipeConfig, check_config
+from local.stores.size import with_embedding_size
 
 # Arguments of the network that only act in training.
 REGULARISATION: Final = (
@@ -135,6 +136,7 @@ def _weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _networks(config: RecipeConfig) -> dict[str, Tensor]:
     """Tensors of the networks of a configuration by name; only their shapes exist."""
+    net = with_embedding_size(config).net
     with torch.device("meta"):
-        own = CRNN(**config.net.model_dump(exclude={"median_filter"})).state_dict()
+        own = CRNN(**net.model_dump(exclude={"median_filter"})).state_dict()
     return {f"{role}.{name}": value for role in NETWORK_PREFIXES for name, value in own.items()}

@@ -33,6 +33,7 @@ from local.checkpoints.run_claims import (
 from local.config import RecipeConfig
 from local.corpora import TEST
 from local.data.digests import DATA_KEY, DataDigests, data_changes
+from local.schema.encoders import BEATS
 from local.scoring import results
 
 # Keys of checkpoints and run.yaml: threads of the training, and the precision that was asked for
@@ -237,6 +238,7 @@ def _stored_values(
     """
     values = config_of_checkpoint(checkpoint, config, (), str(path)).dump()
     values["data"][KEPT_CLIPS] = []  # of a checkpoint from before the key
+    values["pretrained"].update(model=BEATS, n_blocks=None)  # the same
     hyper = checkpoint["hyper_parameters"]
     for section, keys in values.items():
         there = hyper.get(section, {})

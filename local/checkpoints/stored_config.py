@@ -46,8 +46,7 @@ def config_with_checkpoint(
         InputError: for an override or checkpoint that cannot be used.
     """
     content = load_safely(Path(checkpoint))
-    supplied = Path(DEFAULT_CONF_FILE)
-    supplied = supplied if supplied.is_file() else SHIPPED / supplied.name
+    supplied = supplied_config()
     shown = escape_name(checkpoint)
     hyper = content.get("hyper_parameters")
     if is_published(content) or not isinstance(hyper, dict):
@@ -66,6 +65,12 @@ def config_with_checkpoint(
             return other
     print(f"configuration: that of {shown}; --conf_file gives another one")
     return config
+
+
+def supplied_config() -> Path:
+    """The default configuration of the folder where a command is started, or the supplied one."""
+    here = Path(DEFAULT_CONF_FILE)
+    return here if here.is_file() else SHIPPED / here.name
 
 
 def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -74,6 +75,8 @@ def add_weights(
     parser: argparse.ArgumentParser,
     what: str = "pretrained.beats_checkpoint (default)",
     default: str | None = "beats",
+    *,
+    several: bool = False,
 ) -> None:
     """Add `--pretrained_model`.
 
@@ -81,9 +84,18 @@ def add_weights(
         parser: the command's.
         what: what `beats` stands for, in the help.
         default: its default.
+        several: whether it may be repeated; its value is a list then.
     """
     told = f"file of BEATs weights; `beats` is {what}"
-    parser.add_argument("--pretrained_model", default=default, help=told)
+    if several:
+        told = (
+            "file of the encoder's weights, several with commas between them or the flag repeated; "
+            f"`beats` is {what}"
+        )
+    action = "append" if several else "store"
+    parser.add_argument(
+        "--pretrained_model", metavar="FILE", action=action, default=default, help=told
+    )
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:
@@ -218,6 +230,9 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, float]:
     """One threshold for all classes, or label -> threshold.
 
+    Labels may contain commas: what stands before an equals sign, back to the number of the class
+    before, is one label.
+
     Args:
         text: the value on the command line.
         flag: its flag, for messages.
@@ -228,11 +243,13 @@ def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, f
     if "=" not in text:
         return _number(text, text, flag)
     named: dict[str, float] = {}
-    for part in text.split(","):
-        label, _, value = (piece.strip() for piece in part.partition("="))
-        if label in named:
+    rest, comma = text, ","
+    while comma:
+        label, _, rest = rest.partition("=")
+        value, comma, rest = rest.partition(",")
+        if (label := label.strip()) in named:
             raise InputError(f"{flag} {text}: names {label!r} twice; keep one of them")
-        named[label] = _number(value, text, flag)
+        named[label] = _number(value.strip(), text, flag)
     return named
 
 
@@ -249,6 +266,8 @@ def _number(value: str, text: str, flag: str) -> float:
 def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """New label -> the classes whose events it gets, from `NAME=CLASS+CLASS,NAME=CLASS+CLASS`.
 
+    Classes may contain commas, new names may not.
+
     Args:
         texts: the values of a flag that may be repeated.
 
@@ -257,7 +276,7 @@ def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """
     merged: dict[str, tuple[str, ...]] = {}
     for text in texts:
-        for part in text.split(","):
+        for part in re.split(r",(?=[^,=]*=)", text):
             name, equals, members = (piece.strip() for piece in part.partition("="))
             if not equals:
                 raise InputError(

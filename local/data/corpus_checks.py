@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from desed_task.audio.files import AudioInfo, count_formats, probe
 from desed_task.audio.windows import WindowKey
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.clip_names import found_elsewhere
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import EmbeddingReader, RowReader
 from desed_task.errors import InputError, agree, command_name, count_of
 from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
@@ -20,6 +21,14 @@ from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
 from local.corpora import EVALUATION, Corpus
 from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
+from local.stores.folders import (
+    StoreFolder,
+    any_embeddings,
+    folders_to_read,
+    others_of,
+    why_foreign,
+)
+from local.stores.joined import JoinedReader
 
 PREPARE_REMEDY = f"prepare the data with {command_name('generate_dcase_task4_2024.py')}"
 EXTRACT_HINT = f"run {command_name('extract_embeddings.py')}"
@@ -105,11 +114,6 @@ def _header(path: Path) -> AudioInfo | str:
         return str(error)
 
 
-def embeddings_path(corpus: Corpus, config: RecipeConfig) -> Path:
-    """The embeddings file of a corpus."""
-    return Path(config.pretrained.extracted_embeddings_dir) / "beats" / f"{corpus.name}.hdf5"
-
-
 def open_embeddings(
     corpus: Corpus,
     clip_ids: Sequence[str],
@@ -117,71 +121,138 @@ def open_embeddings(
     config: RecipeConfig,
     problems: list[str],
     windows: Sequence[WindowKey] = (),
-) -> tuple[EmbeddingReader | None, tuple[str, ...]]:
+) -> tuple[EmbeddingReader | JoinedReader | None, tuple[str, ...]]:
     """Open a corpus's embeddings; faults are reported in `problems`.
 
     Args:
         corpus: the corpus.
         clip_ids: clips that must have embeddings.
-        present: all clips on disk, by which names in the file are told apart.
-        config: folder of the embeddings and size that the network takes.
+        present: all clips on disk, by which names in the files are told apart.
+        config: encoders, folder of the embeddings and size that the network takes.
         problems: messages are appended to it.
         windows: windows of longer clips that must have embeddings, too.
 
     Returns:
-        The reader, None if the network uses no embeddings or the file cannot be read; and a line
-        about clips that the file names in another way, if there are any.
+        The reader, None if the network uses no embeddings or a file cannot be read; and a line
+        about clips that a file names in another way, for each such file.
     """
     if not config.net.use_embeddings:
         return None, ()
-    path = embeddings_path(corpus, config)
-    if not _any_embeddings(path.parent):
-        return None, ()  # `no_embeddings` says it once.
-    # The evaluation set is extracted only with this flag.
-    flag = " with --eval_set" if corpus == EVALUATION else ""
+    folders, present = folders_to_read(config.pretrained), list(present)
+    parts: list[EmbeddingReader] = []
+    notes: list[str] = []
+    for folder in folders:
+        if folder.problem or not any_embeddings(folder.path):
+            continue  # `no_embeddings` says it once.
+        reader = _open_part(corpus, folder, present, problems, notes)
+        if reader is not None:
+            problems += _lacking(corpus, reader, clip_ids, config, windows)
+            parts.append(reader)
+    if len(parts) < len(folders):
+        return None, tuple(notes)
+    problems += _size_problems(parts, config)
+    if len(parts) == 1:
+        return parts[0], tuple(notes)
+    joined = JoinedReader(parts, config.grid.n_frames, config.net.aggregation_type)
+    return joined, tuple(notes)
+
+
+def _open_part(
+    corpus: Corpus,
+    folder: StoreFolder,
+    present: Sequence[str],
+    problems: list[str],
+    notes: list[str],
+) -> EmbeddingReader | None:
+    """Open a corpus's embeddings of one encoder; None if they cannot be used."""
+    path = folder.file(corpus.name)
     try:
         reader = EmbeddingReader(path)
         note = found_elsewhere(reader.match(present))
     except InputError as error:
         # Names that could be several clips follow, one a line.
         head, *names = str(error).splitlines()
+        flag = _flag((corpus,))
         head = f"{head[:-1]}{flag}:" if names else head + flag
         problems.append("\n".join([head, *names]))
-        return None, ()
-    if reader.size != config.net.embedding_size:
-        problems.append(
-            f"{path}: embeddings have {count_of(reader.size, 'feature')}, the network takes "
-            f"net.embedding_size {config.net.embedding_size}; set it to {reader.size} or extract "
-            "embeddings with the BEATs model that the network was trained with"
-        )
-    missing = reader.missing(clip_ids)
+        return None
+    if foreign := why_foreign(folder, reader.identity):
+        problems.append(f"{path}: {foreign}; move it away and {EXTRACT_HINT}{_flag((corpus,))}")
+        return None
+    notes += [] if note is None else [f"{path}: {note}"]
+    return reader
+
+
+def _lacking(
+    corpus: Corpus,
+    reader: EmbeddingReader,
+    clip_ids: Sequence[str],
+    config: RecipeConfig,
+    windows: Sequence[WindowKey],
+) -> Iterator[str]:
+    """Messages about clips and windows without embeddings of one encoder."""
+    missing, flag = reader.missing(clip_ids), _flag((corpus,))
     if missing:
-        problems.append(
-            f"{path}: lacks the embeddings of {len(missing)} of "
+        yield (
+            f"{reader.path}: lacks the embeddings of {len(missing)} of "
             f"{count_of(len(clip_ids), 'clip')} ({examples(missing)}); {EXTRACT_HINT}{flag}"
         )
     lacking = reader.missing(windows)
     if lacking:
         clips = list(dict.fromkeys(window.clip_id for window in lacking))
-        problems.append(
-            f"{path}: lacks {count_of(len(lacking), 'window')} of {count_of(len(clips), 'clip')} "
-            f"longer than {config.data.audio_max_len:g} s ({examples(clips)}), which are scored "
-            f"in windows {config.predict.hop_s:g} s apart; {EXTRACT_HINT}{flag}"
+        yield (
+            f"{reader.path}: lacks {count_of(len(lacking), 'window')} of "
+            f"{count_of(len(clips), 'clip')} longer than {config.data.audio_max_len:g} s "
+            f"({examples(clips)}), which are scored in windows {config.predict.hop_s:g} s apart; "
+            f"{EXTRACT_HINT}{flag}"
         )
-    return reader, () if note is None else (f"{path}: {note}",)
+
+
+def _size_problems(parts: Sequence[EmbeddingReader], config: RecipeConfig) -> Iterator[str]:
+    """A message if the network takes another number of features."""
+    size, wanted = sum(part.size for part in parts), config.net.embedding_size
+    if wanted in (None, size):
+        return
+    shares = " + ".join(
+        f"{part.size} of {name}" for part, name in zip(parts, config.pretrained.names, strict=True)
+    )
+    several = f" ({shares})" if len(parts) > 1 else ""
+    yield (
+        f"{parts[0].path}: embeddings have {count_of(size, 'feature')}{several}, the network takes "
+        f"net.embedding_size {wanted}; leave the key out, which takes the embeddings' own number, "
+        "or extract embeddings with the encoder that the network was trained with"
+    )
 
 
 def no_embeddings(config: RecipeConfig, needed: Sequence[Corpus]) -> list[str]:
-    """One message if no set has embeddings, though the network takes them."""
-    folder = embeddings_path(needed[0], config).parent
-    if not config.net.use_embeddings or _any_embeddings(folder):
+    """A message for each encoder that no set has embeddings of, though the network takes them."""
+    if not config.net.use_embeddings:
         return []
-    flag = " with --eval_set" if EVALUATION in needed else ""
-    return [f"{folder}: contains no embeddings of any set; {EXTRACT_HINT}{flag}"]
+    flag, found = _flag(needed), []
+    for folder in folders_to_read(config.pretrained):
+        if folder.problem:
+            found.append(folder.problem + flag)
+        elif not any_embeddings(folder.path):
+            text = f"{folder.path}: contains no embeddings of any set; {EXTRACT_HINT}{flag}"
+            if others := others_of(folder):
+                text += (
+                    f", or name the weights of those in {', '.join(others)} "
+                    "(pretrained.checkpoint, pretrained.n_blocks)"
+                )
+            found.append(text)
+    return found
 
 
-def _any_embeddings(folder: Path) -> bool:
-    return next(folder.glob("*.hdf5*"), None) is not None
+def warn_of_guesses(config: RecipeConfig) -> None:
+    """Warn of folders of embeddings that were taken without the weights that name them."""
+    for folder in folders_to_read(config.pretrained) if config.net.use_embeddings else ():
+        if folder.note:
+            warnings.warn(folder.note, UserWarning, stacklevel=3)
+
+
+def _flag(needed: Sequence[Corpus]) -> str:
+    # The evaluation set is extracted only with this flag.
+    return " with --eval_set" if EVALUATION in needed else ""
 
 
 def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list[str]:
@@ -206,15 +277,20 @@ def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list
     return problems
 
 
-def token_problems(readers: Iterable[EmbeddingReader]) -> list[str]:
+def token_problems(readers: Iterable[RowReader]) -> list[str]:
     """A message if the number of tokens per clip differs between files, which a batch forbids."""
-    example = {reader.n_tokens: reader.path for reader in readers}
-    if len(example) < 2:
-        return []
-    found = ", ".join(
-        f"{count_of(n_tokens, 'token')} per clip in {path}" for n_tokens, path in example.items()
-    )
-    return [f"embeddings differ in length: {found}; delete the wrong files and {EXTRACT_HINT}"]
+    problems = []
+    for files in zip(*(reader.parts for reader in readers), strict=True):
+        example = {reader.n_tokens: reader.path for reader in files}
+        if len(example) < 2:
+            continue
+        found = ", ".join(
+            f"{count_of(n_tokens, 'token')} per clip in {path}"
+            for n_tokens, path in example.items()
+        )
+        remedy = f"delete the wrong files and {EXTRACT_HINT}"
+        problems.append(f"embeddings differ in length: {found}; {remedy}")
+    return problems
 
 
 def missing_text(title: str, folder: Path, missing: Sequence[str], n_listed: int) -> str:

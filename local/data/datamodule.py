@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from desed_task.batch import SedBatch, collate
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import RowReader
 from desed_task.dataio.packed_dataset import PackedBatches
 from desed_task.dataio.sampler import QuotaBatchSampler, batches_in_order, quota_problems
 from desed_task.distributed.collectives import n_processes
@@ -33,7 +33,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     rounding_warning,
 )
-from local.data.corpus_checks import no_embeddings, token_problems, truth_problems
+from local.data.corpus_checks import no_embeddings, token_problems, truth_problems, warn_of_guesses
 from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
@@ -77,7 +77,7 @@ class SedDataModule(pl.LightningDataModule):
         return self._loaded
 
     @property
-    def embedding_readers(self) -> list[EmbeddingReader | None]:
+    def embedding_readers(self) -> list[RowReader | None]:
         """The embeddings of each loaded corpus; None where it has none."""
         return [loaded.embeddings for loaded in self._loaded.values()]
 
@@ -119,6 +119,7 @@ class SedDataModule(pl.LightningDataModule):
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
+        warn_of_guesses(self.config)
         untold = [one for one in corpora.NEEDED_BY_STAGE[stage] if one.name not in self._told]
         for corpus in untold:
             self._told.add(corpus.name)

@@ -15,11 +15,12 @@ import numpy as np
 
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embedding_sources import read_sources
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import CHECKPOINT_SHA256, ENCODER, EmbeddingReader, RowReader
 from desed_task.evaluation.segments import clip_span
 from local.corpora import MAESTRO_VALIDATION, Corpus
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Truth
+from local.schema.encoders import BEATS
 
 # Corpus -> part (table, clips, ...) -> facts, plain values for YAML, JSON and checkpoints.
 DataDigests = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -37,8 +38,9 @@ def digest_corpus(loaded: LoadedCorpus, durations_s: Mapping[str, float]) -> dic
     Returns:
         Part -> its digest `sha256` and what a message says about it:
         table: `rows` that are used; clips: `clips`; audio: `hours`; durations: `rows`; embeddings:
-        `weights`, the SHA-256 of the encoder, and `sources`, a digest of the audio that they were
-        computed from, each "" if unknown.
+        `weights`, the SHA-256 of the encoder, `sources`, a digest of the audio that they were
+        computed from, each "" if unknown, and `encoder` unless it is BEATs; of several encoders
+        joined by +.
     """
     hours = round(sum(loaded.durations_s[c] for c in loaded.clip_ids) / 3600, 4)
     lengths = [(c, float(loaded.durations_s[c])) for c in loaded.clip_ids]
@@ -130,6 +132,9 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any], part: str) -> str:
 
 
 def _embeddings_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    encoders = [str(one.get("encoder", BEATS)) for one in (old, new)]
+    if encoders[0] != encoders[1]:
+        return f"embeddings of {encoders[0]} before, of {encoders[1]} now"
     if old.get("weights") != new.get("weights"):
         weights = [str(one.get("weights"))[:12] or "unknown" for one in (old, new)]
         return f"embeddings of other weights (SHA-256 {weights[0]} before, {weights[1]} now)"
@@ -148,7 +153,22 @@ def _place(corpus: Corpus, part: str) -> str:
     return f"data.{key or corpus.folder_key}"
 
 
-def _embeddings(reader: EmbeddingReader, clip_ids: Sequence[str]) -> dict[str, str]:
+def _embeddings(reader: RowReader, clip_ids: Sequence[str]) -> dict[str, str]:
+    parts = [_of_file(part, clip_ids) for part in reader.parts]
+    if len(parts) == 1:
+        return parts[0]
+    several = {
+        key: "+".join(part.get(key, BEATS) for part in parts) for key in ("weights", "encoder")
+    }
+    sources = [part["sources"] for part in parts]
+    return {
+        "sha256": _digest([part["sha256"] for part in parts], reader.alignment),
+        "sources": _digest(sources) if all(sources) else "",
+        **several,
+    }
+
+
+def _of_file(reader: EmbeddingReader, clip_ids: Sequence[str]) -> dict[str, str]:
     known = read_sources(reader.path, reader.clip_ids)
     complete = all(clip_id in known for clip_id in clip_ids)
     sampled: list[bytes] = []
@@ -158,11 +178,14 @@ def _embeddings(reader: EmbeddingReader, clip_ids: Sequence[str]) -> dict[str, s
         there = [clip_id for clip_id in clip_ids[::step] if not reader.missing([clip_id])]
         sampled = [reader.global_(clip_id).tobytes() for clip_id in there[:_N_SAMPLED]]
     identity = sorted((name, str(value)) for name, value in reader.identity.items())
-    return {
+    found = {
         "sha256": _digest(identity, (reader.size, reader.n_tokens), sampled),
-        "weights": str(reader.identity.get("checkpoint_sha256", "")),
+        "weights": str(reader.identity.get(CHECKPOINT_SHA256, "")),
         "sources": _digest([known[c].digest for c in clip_ids]) if complete else "",
     }
+    if ENCODER in reader.identity:  # Not of BEATs, as before.
+        found["encoder"] = str(reader.identity[ENCODER])
+    return found
 
 
 def _durations(names: Sequence[str], durations_s: Mapping[str, float]) -> dict[str, Any]:

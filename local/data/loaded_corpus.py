@@ -26,7 +26,7 @@ from desed_task.dataio.datasets import (
     TargetPolicy,
     WeakTargets,
 )
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import RowReader
 from desed_task.dataio.packed_clips import PackedClips
 from desed_task.errors import InputError, count_of
 from desed_task.evaluation.scores import check_durations
@@ -90,7 +90,7 @@ class LoadedCorpus:
     left_out: tuple[str, ...] = ()
     missing_recordings: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
-    embeddings: EmbeddingReader | None = None
+    embeddings: RowReader | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     packed: PackedClips | None = None

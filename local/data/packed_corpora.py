@@ -18,6 +18,8 @@ from local.config import RecipeConfig
 from local.corpora import Corpus
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.memory_placement import Placement, choose_placement
+from local.schema.encoders import BEATS
+from local.stores.folders import folders_to_read
 
 
 def choose_packing(config: RecipeConfig, grid: FrameGrid) -> Packing:
@@ -35,7 +37,14 @@ def choose_packing(config: RecipeConfig, grid: FrameGrid) -> Packing:
 def packed_path(corpus: Corpus, config: RecipeConfig, packing: Packing) -> Path:
     """Path of a corpus's packed set."""
     assert config.data.packed_dir is not None
-    return Path(config.data.packed_dir) / f"{corpus.name}.{packing.name}.packed"
+    encoders = "" if packing.kind == "none" else _encoders(config)
+    return Path(config.data.packed_dir) / f"{corpus.name}.{encoders}{packing.name}.packed"
+
+
+def _encoders(config: RecipeConfig) -> str:
+    """Part of a file's name, so that those of other encoders are not overwritten."""
+    names = [folder.path.name for folder in folders_to_read(config.pretrained)]
+    return "" if names == [BEATS] else f"{'+'.join(names)}."
 
 
 def pack_corpora(

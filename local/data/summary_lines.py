@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from desed_task.audio.windows import CROPPED_S
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import RowReader
 from desed_task.errors import command_name, count_of
 from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
@@ -32,7 +32,7 @@ def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
         embedding_identities(one.embeddings for one in sets if one.embeddings is not None)
     )
     if n_models > 1:
-        line += f"; embeddings with {n_models} different BEATs weights, clip lengths or precisions"
+        line += f"; embeddings with {n_models} different weights, clip lengths or precisions"
         line += ": extract them again"
     if absent or n_models > 1:
         line += f" (details: {command_name('generate_dcase_task4_2024.py')} --check)"
@@ -80,7 +80,7 @@ def long_clip_lines(sets: Iterable[LoadedCorpus], config: RecipeConfig) -> list[
     return lines
 
 
-def embedding_identities(readers: Iterable[EmbeddingReader]) -> list[dict[str, str | float]]:
+def embedding_identities(readers: Iterable[RowReader]) -> list[dict[str, str | float]]:
     """Distinct identities (weights, clip length, precision) of embeddings, where recorded."""
     found: list[dict[str, str | float]] = []
     for reader in readers:

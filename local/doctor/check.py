@@ -4,7 +4,7 @@
     print(report.text())
 
 Errors are those of `SedDataModule.problems`, which training would reject. Further checks find what
-it does not: silence, wrong lengths, embeddings of older audio or other BEATs weights.
+it does not: silence, wrong lengths, embeddings of older audio or other weights.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ from local.data.datamodule import SedDataModule
 from local.doctor.audio_files import inspect_files
 from local.doctor.corpus import CorpusInspection
 from local.doctor.embedding_files import (
+    check_encoders,
     checkpoint_findings,
-    checkpoint_report,
     embeddings_findings,
-    read_embeddings,
-    wanted_identity,
 )
 from local.doctor.report import REPORT_FILE, CorpusReport, DataReport, Finding, Level, is_report
 
@@ -95,25 +93,25 @@ def check_data(
         corpus: clip_files(getattr(config.data, corpus.folder_key)) for corpus in CHECKED_CORPORA
     }
     found = inspect_files(config, wavs, jobs=jobs or N_PROBES, progress=progress)
-    checkpoint = checkpoint_report(config)
-    readers = read_embeddings(config, CHECKED_CORPORA)
-    wanted = wanted_identity(config, checkpoint, readers)
+    checks = check_encoders(config, CHECKED_CORPORA)
     parts: list[CorpusReport] = []
     for corpus in CHECKED_CORPORA:
         loaded = data.loaded.get(corpus.name)
         part = CorpusInspection(corpus, config, wavs[corpus], found[corpus.name], loaded)
-        report = part.report(readers.get(corpus.name), wanted)
+        report = part.report(checks)
         findings += part.findings(report)
-        findings += embeddings_findings(corpus, report.embeddings, wanted, checkpoint)
+        for check, embeddings in zip(checks, report.all_embeddings, strict=True):
+            findings += embeddings_findings(corpus, embeddings, check)
         parts.append(report)
     coarse = [part.title for part in parts if is_16_bit(part.formats)]
     if coarse:
         findings.append(Finding("note", "", coarse_text(coarse)))
-    findings += checkpoint_findings(config, checkpoint, [part.embeddings for part in parts])
+    findings += checkpoint_findings(config, checks, parts)
     if nothing := corpora.nothing_there(CHECKED_CORPORA, config.data):
         findings = [Finding("error", "", nothing)]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))  # Stable: parts in order.
-    return DataReport(conf_file, tuple(parts), checkpoint, tuple(findings))
+    checkpoints = tuple(check.checkpoint for check in checks)
+    return DataReport(conf_file, tuple(parts), checkpoints, tuple(findings))
 
 
 def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:

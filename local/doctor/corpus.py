@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +33,8 @@ from local.doctor.audio_files import (
     original_files,
     wrong_lengths,
 )
-from local.doctor.embedding_files import Identity, embeddings_report
-from local.doctor.report import CorpusReport, Finding, Level
+from local.doctor.embedding_files import EncoderCheck, embeddings_report
+from local.doctor.report import CorpusReport, EmbeddingsReport, Finding, Level
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,14 @@ class CorpusInspection:
             return set()
         return {events.clip_ids[index] for index in np.unique(events.clip_index)}
 
-    def report(self, reader: EmbeddingReader | None, wanted: Identity) -> CorpusReport:
+    def report(self, checks: Sequence[EncoderCheck]) -> CorpusReport:
         """The full report of the corpus.
 
         Args:
-            reader: reader of the embeddings; None if there are none.
-            wanted: expected identity of the embeddings.
+            checks: the encoders of its embeddings.
         """
         rate, listed = self.config.data.fs, self.listed
-        reader = self._matched(reader)
+        embeddings = tuple(self._embeddings(check) for check in checks)
         by_table = self.corpus.table_key is not None and listed is not None
         unlisted = set(self.wavs).difference(listed or ()) if by_table else set()
         seconds = (self.examined[c].info.duration_s for c in self.used if c in self.examined)
@@ -150,8 +149,13 @@ class CorpusInspection:
             ),
             silent=tuple(c for c, seen in self.examined.items() if seen.silent),
             cancelling=tuple(c for c, seen in self.examined.items() if seen.cancels),
-            embeddings=embeddings_report(self.corpus, self.config, reader, self.used, wanted),
+            embeddings=embeddings[0],
+            further_embeddings=embeddings[1:],
         )
+
+    def _embeddings(self, check: EncoderCheck) -> EmbeddingsReport:
+        reader = self._matched(check.readers.get(self.corpus.name))
+        return embeddings_report(self.corpus, self.config, check, reader, self.used)
 
     def findings(self, report: CorpusReport) -> Iterator[Finding]:
         """Findings beyond those of training's own check."""

@@ -1,13 +1,15 @@
-"""Check that embeddings match the audio and the BEATs weights."""
+"""Check that embeddings match the audio and the weights of their encoders."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader
 from desed_task.encoders.loading import load_encoder
+from desed_task.encoders.registry import kind_of
 from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
@@ -16,77 +18,102 @@ from local.corpora import Corpus
 from local.data.corpus_checks import (
     EXTRACT_HINT,
     MIN_FILES_FOR_BAR,
-    embeddings_path,
     examples,
 )
-from local.doctor.report import CheckpointReport, EmbeddingsReport, Finding
-from local.extraction.up_to_date import compare_clips, identity_of
+from local.doctor.report import CheckpointReport, CorpusReport, EmbeddingsReport, Finding
+from local.extraction.up_to_date import compare_clips
+from local.schema.encoders import EncoderChoice
+from local.stores.folders import StoreFolder, folders_to_read, sha256_once, why_foreign
+from local.stores.identity import StoredIdentity, identity_of
 
-Identity = dict[str, str | float]
 _WHOLE = ("whole", "origin unknown", "unused")
 
 
-def checkpoint_report(config: RecipeConfig) -> CheckpointReport:
-    """Load the configured BEATs weights and report their state."""
-    named = config.pretrained.beats_checkpoint
-    if not config.net.use_embeddings:
-        return CheckpointReport(named, "unused")
-    try:
-        path = find_weights(named)
-    except InputError as error:
-        return CheckpointReport(named, "absent", reason=str(error))
-    sha256 = str(identity_of(path, config.data.audio_max_len)["checkpoint_sha256"])
-    size_bytes = path.stat().st_size
-    try:
-        encoder = load_encoder(path)
-    except InputError as error:
-        return CheckpointReport(str(path), "broken", sha256, size_bytes, reason=str(error))
-    n_layers = len(encoder.layers)
-    return CheckpointReport(str(path), "sound", sha256, size_bytes, encoder.width, n_layers)
+class EncoderCheck(NamedTuple):
+    """An encoder of the configuration, its weights and its embeddings.
+
+    Attributes:
+        folder: of the embeddings.
+        checkpoint: report on the weights.
+        readers: corpus -> reader, for corpora with a complete file of embeddings.
+        wanted: expected identity of embeddings: that of the weights, or else the most frequent one.
+    """
+
+    folder: StoreFolder
+    checkpoint: CheckpointReport
+    readers: Mapping[str, EmbeddingReader]
+    wanted: StoredIdentity
+
+    @property
+    def title(self) -> str:
+        """Of the encoder."""
+        return kind_of(self.folder.choice.name).title
 
 
-def read_embeddings(
-    config: RecipeConfig, corpora: tuple[Corpus, ...]
-) -> dict[str, EmbeddingReader]:
-    """Corpus -> reader, for corpora with a complete embeddings file."""
+def check_encoders(config: RecipeConfig, corpora: tuple[Corpus, ...]) -> tuple[EncoderCheck, ...]:
+    """Load the weights of each configured encoder and open its embeddings."""
+    return tuple(_check(config, folder, corpora) for folder in folders_to_read(config.pretrained))
+
+
+def _check(config: RecipeConfig, folder: StoreFolder, corpora: tuple[Corpus, ...]) -> EncoderCheck:
+    checkpoint = _checkpoint_report(config, folder.choice)
     readers = {}
     for corpus in corpora if config.net.use_embeddings else ():
         try:
-            readers[corpus.name] = EmbeddingReader(embeddings_path(corpus, config))
+            reader = EmbeddingReader(folder.file(corpus.name))
         except InputError:
             continue  # Reported by training's own check.
-    return readers
-
-
-def wanted_identity(
-    config: RecipeConfig, checkpoint: CheckpointReport, readers: Mapping[str, EmbeddingReader]
-) -> Identity:
-    """Expected identity of embeddings: that of the BEATs file, or else the most frequent one."""
-    made_with = [reader.identity.get("checkpoint_sha256") for reader in readers.values()]
+        if not why_foreign(folder, reader.identity):
+            readers[corpus.name] = reader
+    made_with = [reader.identity.get(CHECKPOINT_SHA256) for reader in readers.values()]
     votes = Counter(sha256 for sha256 in made_with if sha256)
     sha256 = checkpoint.sha256 if checkpoint.state == "sound" else ""
     if not sha256 and votes:
         sha256 = str(votes.most_common(1)[0][0])
-    return {"checkpoint_sha256": sha256, "clip_s": config.data.audio_max_len}
+    wanted = identity_of(folder.choice, sha256, config.data.audio_max_len)
+    return EncoderCheck(folder, checkpoint, readers, wanted)
+
+
+def _checkpoint_report(config: RecipeConfig, choice: EncoderChoice) -> CheckpointReport:
+    """Load weights and report their state."""
+    whose = {"encoder": choice.name}
+    if not config.net.use_embeddings:
+        return CheckpointReport(choice.file, "unused", **whose)
+    try:
+        path = find_weights(choice.file, choice.name)
+    except InputError as error:
+        return CheckpointReport(choice.file, "absent", reason=str(error), **whose)
+    sha256, size_bytes = sha256_once(path), path.stat().st_size
+    try:
+        encoder = load_encoder(path, choice.name, n_blocks=choice.n_blocks)
+    except InputError as error:
+        reason = str(error)
+        return CheckpointReport(str(path), "broken", sha256, size_bytes, reason=reason, **whose)
+    n_layers, n_parameters = len(encoder.layers), encoder.n_parameters()
+    return CheckpointReport(
+        *(str(path), "sound", sha256, size_bytes, encoder.width, n_layers),
+        n_parameters=n_parameters,
+        **whose,
+    )
 
 
 def embeddings_report(
     corpus: Corpus,
     config: RecipeConfig,
+    check: EncoderCheck,
     reader: EmbeddingReader | None,
     clips: Mapping[str, Path],
-    wanted: Identity,
 ) -> EmbeddingsReport:
-    """State of the embeddings file of a corpus.
+    """State of the embeddings file of a corpus and an encoder.
 
     Args:
         corpus: the corpus.
         config: the configuration.
+        check: the encoder.
         reader: reader of the file; None if it cannot be read.
         clips: clip -> file, for clips that training uses.
-        wanted: see `wanted_identity`.
     """
-    path = embeddings_path(corpus, config)
+    path = check.folder.file(corpus.name)
     if not config.net.use_embeddings:
         return EmbeddingsReport(str(path), "unused")
     if reader is None:
@@ -101,7 +128,7 @@ def embeddings_report(
         state = f"damaged {len(damaged)}"
     elif lacking:
         state = f"lack {len(lacking)}"
-    elif outdated or (reader.identity and not wanted.items() <= reader.identity.items()):
+    elif outdated or (reader.identity and not check.wanted.items() <= reader.identity.items()):
         state = "stale"
     else:
         state = "whole" if reader.identity else "origin unknown"
@@ -133,10 +160,10 @@ def _damaged(corpus: Corpus, reader: EmbeddingReader, clip_ids: Sequence[str]) -
 
 
 def embeddings_findings(
-    corpus: Corpus, report: EmbeddingsReport, wanted: Identity, checkpoint: CheckpointReport
+    corpus: Corpus, report: EmbeddingsReport, check: EncoderCheck
 ) -> Iterator[Finding]:
     """Findings about embeddings that are damaged or made from other audio, weights or lengths."""
-    again = f"{EXTRACT_HINT} to update them"
+    again, wanted = f"{EXTRACT_HINT} to update them", check.wanted
     if report.damaged:
         text = next(iter(report.damaged.values()))
         others = (
@@ -155,15 +182,13 @@ def embeddings_findings(
         )
     if not report.identity:
         if report.clips:
-            text = (
-                f"{report.path}: does not state which BEATs weights made it; published files do not"
-            )
-            yield Finding("note", corpus.name, text)
+            text = f"{report.path}: does not state which {check.title} weights made it; published "
+            yield Finding("note", corpus.name, f"{text}files do not")
         return
-    if report.identity.get("checkpoint_sha256") != wanted["checkpoint_sha256"]:
-        sound = checkpoint.state == "sound"
-        other = f"than {checkpoint.path}" if sound else "than most of the others"
-        text = f"{report.path}: made with other BEATs weights {other}; {again}"
+    if report.identity.get(CHECKPOINT_SHA256) != wanted[CHECKPOINT_SHA256]:
+        sound = check.checkpoint.state == "sound"
+        other = f"than {check.checkpoint.path}" if sound else "than most of the others"
+        text = f"{report.path}: made with other {check.title} weights {other}; {again}"
         yield Finding("warning", corpus.name, text)
     if report.identity.get("clip_s") != wanted["clip_s"]:
         yield Finding(
@@ -175,18 +200,26 @@ def embeddings_findings(
 
 
 def checkpoint_findings(
-    config: RecipeConfig, checkpoint: CheckpointReport, reports: list[EmbeddingsReport]
+    config: RecipeConfig, checks: Sequence[EncoderCheck], parts: Sequence[CorpusReport]
 ) -> Iterator[Finding]:
-    """Findings about the BEATs weights, which training itself does not read."""
-    if checkpoint.state == "absent":
-        needed = any(report.state not in _WHOLE for report in reports)
-        yield Finding("warning" if needed else "note", "", checkpoint.reason)
-    elif checkpoint.state == "broken":
-        yield Finding("warning", "", checkpoint.reason)
-    elif checkpoint.state == "sound" and checkpoint.n_features != config.net.embedding_size:
+    """Findings about the weights of encoders, which training itself does not read."""
+    for number, check in enumerate(checks):
+        checkpoint = check.checkpoint
+        if check.folder.note:
+            yield Finding("note", "", check.folder.note)
+        if checkpoint.state == "absent":
+            needed = any(part.all_embeddings[number].state not in _WHOLE for part in parts)
+            yield Finding("warning" if needed else "note", "", checkpoint.reason)
+        elif checkpoint.state == "broken":
+            yield Finding("warning", "", checkpoint.reason)
+    found = [check.checkpoint for check in checks]
+    n_features, wanted = sum(one.n_features for one in found), config.net.embedding_size
+    sound = all(one.state == "sound" for one in found)
+    if sound and wanted not in (None, n_features):
         yield Finding(
             "warning",
             "",
-            f"{checkpoint.path}: computes {checkpoint.n_features} features, net.embedding_size is "
-            f"{config.net.embedding_size}; make them agree before extracting",
+            f"{', '.join(one.path for one in found)}: "
+            f"{agree(len(found), 'computes', 'compute')} {n_features} features, "
+            f"net.embedding_size is {wanted}; make them agree before extracting",
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from desed_task.atomic_files import write_json_atomic
+from desed_task.encoders.registry import kind_of
 from desed_task.errors import InputError, count_of
 
 REPORT_FILE = "data_report.json"
@@ -41,7 +42,7 @@ class EmbeddingsReport:
         clips: number of clips with embeddings.
         lacking: clips on disk without embeddings.
         outdated: clips whose audio is newer than the file.
-        identity: weights, clip length and precision; empty in published files.
+        identity: encoder, weights, clip length and precision; empty in published files.
         damaged: clip -> what is wrong with its embeddings, which training refuses.
     """
 
@@ -56,15 +57,17 @@ class EmbeddingsReport:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """The file of BEATs weights.
+    """The file of an encoder's weights.
 
     Attributes:
         path: actual or expected path.
         state: sound, absent, broken or unused.
         sha256: hash of the file.
         size_bytes: size of the file.
-        n_features, n_layers: size of the network.
+        n_features, n_layers: size of the network, without blocks that are left out.
         reason: why the file cannot be used.
+        encoder: name of the encoder that it should hold.
+        n_parameters: number of weights, without those of blocks that are left out.
     """
 
     path: str
@@ -74,6 +77,8 @@ class CheckpointReport:
     n_features: int = 0
     n_layers: int = 0
     reason: str = ""
+    encoder: str = "beats"
+    n_parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,8 @@ class CorpusReport:
         wrong_length: clip -> its length and the reason.
         silent: clips that are digitally silent.
         cancelling: clips whose channels cancel each other in their mean, which is what is read.
-        embeddings: state of the embeddings.
+        embeddings: state of the embeddings, of the first encoder if there are several.
+        further_embeddings: the same of the other encoders, in their order.
     """
 
     name: str
@@ -124,6 +130,12 @@ class CorpusReport:
     silent: tuple[str, ...]
     cancelling: tuple[str, ...]
     embeddings: EmbeddingsReport
+    further_embeddings: tuple[EmbeddingsReport, ...] = ()
+
+    @property
+    def all_embeddings(self) -> tuple[EmbeddingsReport, ...]:
+        """State of the embeddings of each encoder."""
+        return (self.embeddings, *self.further_embeddings)
 
 
 @dataclass(frozen=True)
@@ -133,13 +145,13 @@ class DataReport:
     Attributes:
         conf_file: path of the configuration.
         parts: one report per corpus.
-        checkpoint: report on the BEATs weights.
+        checkpoints: one report per encoder on its weights.
         findings: all findings, errors first.
     """
 
     conf_file: str
     parts: tuple[CorpusReport, ...]
-    checkpoint: CheckpointReport
+    checkpoints: tuple[CheckpointReport, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -153,12 +165,15 @@ class DataReport:
         Raises:
             InputError: the file cannot be written.
         """
+        checkpoints = [asdict(checkpoint) for checkpoint in self.checkpoints]
         content = {
             "conf_file": self.conf_file,
             "training_would_fail": self.training_would_fail,
             "findings": [finding._asdict() for finding in self.findings],
             "parts": {part.name: asdict(part) for part in self.parts},
-            "checkpoint": asdict(self.checkpoint),
+            # The first is what earlier reports had.
+            "checkpoint": checkpoints[0] if checkpoints else None,
+            "checkpoints": checkpoints,
         }
         try:
             write_json_atomic(path, content)
@@ -175,7 +190,8 @@ class DataReport:
         """
         lines = [_COLUMNS.format(*_HEADS).rstrip()]
         lines += [_COLUMNS.format(*_cells(part)).rstrip() for part in self.parts]
-        lines += ["", f"BEATs: {_of_checkpoint(self.checkpoint)}", ""]
+        encoders = [f"{kind_of(c.encoder).title}: {_of_checkpoint(c)}" for c in self.checkpoints]
+        lines += ["", *encoders, ""]
         shown = [f"{level}: {message}" for level, _, message in self.findings]
         lines += shown if whole else shown[:_MOST_SHOWN]
         if len(shown) > _MOST_SHOWN and not whole:
@@ -220,7 +236,7 @@ def _cells(part: CorpusReport) -> Sequence[Any]:
         _bits(part.formats),
         len(part.wrong_length),
         len(part.silent),
-        part.embeddings.state,
+        " + ".join(report.state for report in part.all_embeddings),
     )
 
 
@@ -238,7 +254,8 @@ def _of_checkpoint(checkpoint: CheckpointReport) -> str:
         return f"{checkpoint.path}, {checkpoint.state}"
     return (
         f"{checkpoint.path}, {count_of(checkpoint.n_layers, 'layer')}, {checkpoint.n_features} "
-        f"features, {checkpoint.size_bytes / 1e6:.1f} MB, SHA-256 {checkpoint.sha256}"
+        f"features, {checkpoint.n_parameters / 1e6:.2f} M parameters, "
+        f"{checkpoint.size_bytes / 1e6:.1f} MB, SHA-256 {checkpoint.sha256}"
     )
 
 

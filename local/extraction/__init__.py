@@ -1,1 +1,1 @@
-"""Extraction of BEATs embeddings: `extract_embeddings.py`."""
+"""Extraction of embeddings: `extract_embeddings.py`."""

@@ -1,4 +1,4 @@
-"""Compute BEATs embeddings of many clips, on all CPU cores or on a GPU."""
+"""Compute embeddings of many clips, on all CPU cores or on a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from desed_task.atomic_files import sha256_of
 from desed_task.audio.files import read_clip, read_window
 from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, read_layout
@@ -21,6 +20,7 @@ from desed_task.encoders.weights_file import ENCODER_RATE, find_weights
 from desed_task.errors import InputError
 from desed_task.parallel import prefetch
 from local.cli.precision import SINGLE, usable_precision
+from local.stores.folders import sha256_once
 
 _READERS = 8
 Item = TypeVar("Item")
@@ -193,7 +193,7 @@ def _in_turn(first: Callable[[Item], Any], second: Callable[[Any], Result], item
 
 
 def settled_precision(
-    asked: Precision, device: torch.device, folder: Path, beats: Path
+    asked: Precision, device: torch.device, folder: Path, weights: Path, name: str = "beats"
 ) -> Precision:
     """The precision to extract with: float32 where a CPU is slower in bf16; says so.
 
@@ -204,21 +204,22 @@ def settled_precision(
         asked: the precision asked for.
         device: device that computes.
         folder: folder of the embedding files.
-        beats: file of BEATs weights.
+        weights: file of weights.
+        name: their encoder.
 
     Raises:
         InputError: the file of weights does not exist, or bf16 on a Mac's GPU.
     """
     if asked == "32" or device.type == "cuda":
         return asked
-    begun = _is_begun(folder, asked, find_weights(beats))
+    begun = _is_begun(folder, asked, find_weights(weights, name))
     used, line = usable_precision(asked, device.type, what="--precision", keep=begun)
     if line:
         print(line)
     return "32" if used == SINGLE else asked
 
 
-def _is_begun(folder: Path, precision: Precision, beats: Path) -> bool:
+def _is_begun(folder: Path, precision: Precision, weights: Path) -> bool:
     """Whether finished or unfinished files have embeddings of these weights in a precision."""
     digests = set()
     for path in folder.glob("*.hdf5*"):
@@ -228,4 +229,4 @@ def _is_begun(folder: Path, precision: Precision, beats: Path) -> bool:
                 if identity.get("precision") == precision:
                     digests.add(identity.get(CHECKPOINT_SHA256))
     # The digest of large weights takes a second.
-    return bool(digests) and sha256_of(beats) in digests
+    return bool(digests) and sha256_once(weights) in digests

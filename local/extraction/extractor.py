@@ -1,4 +1,4 @@
-"""Extract BEATs embeddings of a set, computing only those that are missing or outdated."""
+"""Extract embeddings of a set, computing only those that are missing or outdated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from desed_task.atomic_files import atomic_path
+from desed_task.atomic_files import PathLike, atomic_path
 from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
@@ -37,9 +37,12 @@ from local.extraction.embedder import Embedder, FileWindow, Precision
 from local.extraction.machines import check_shared, common_digest
 from local.extraction.parts import merge, take_over
 from local.extraction.sets import REPEATS
-from local.extraction.up_to_date import identity_of, tell_unrecorded, why_outdated
+from local.extraction.up_to_date import tell_unrecorded, why_outdated
 from local.processes.decisions import decided_by_first
 from local.processes.group import group_here
+from local.schema.encoders import BEATS, EncoderChoice
+from local.stores.folders import StoreFolder, folder_to_write, recorded, why_foreign
+from local.stores.identity import StoredIdentity, identity_of
 
 # Threads that read headers.
 _N_PROBES = 8
@@ -52,8 +55,9 @@ class Extractor:
 
     Attributes:
         embedder: computes the embeddings.
-        identity: stored with embeddings, which are comparable if it is equal: weights, clip length
-            and, if not float32, precision.
+        choice: the encoder, the file of its weights and the number of its blocks.
+        identity: stored with embeddings, which are comparable if it is equal: encoder, weights,
+            clip length and, if not float32, precision.
         folder: folder of the embedding files.
         progress: whether to show progress bars.
         windows: gives the windows that longer clips are scored in; None crops all clips.
@@ -61,7 +65,8 @@ class Extractor:
     """
 
     embedder: Embedder
-    identity: dict[str, str | float]
+    choice: EncoderChoice
+    identity: StoredIdentity
     folder: Path
     progress: bool = True
     windows: Callable[[], WindowGrid] | None = None
@@ -70,9 +75,11 @@ class Extractor:
     @classmethod
     def open(
         cls,
-        checkpoint: Path,
+        checkpoint: PathLike,
         output_dir: Path,
         *,
+        name: str = BEATS,
+        n_blocks: int | None = None,
         clip_s: float,
         device: torch.device,
         batch_size: int | None = None,
@@ -83,9 +90,13 @@ class Extractor:
     ) -> Extractor:
         """An extractor with the weights of `checkpoint` that writes below `output_dir`.
 
+        Collective call: every process must reach it.
+
         Args:
-            checkpoint: file of BEATs weights.
-            output_dir: parent of the folder `beats`.
+            checkpoint: file of weights.
+            output_dir: parent of the folder, see `folder_to_write`.
+            name: the encoder.
+            n_blocks: blocks that are computed; None for all.
             clip_s: length of a clip in seconds.
             device: device that computes.
             batch_size: see `Embedder`.
@@ -95,16 +106,23 @@ class Extractor:
             overwrite: whether to replace embedding files that this program did not write.
 
         Raises:
-            InputError: the checkpoint is missing or cannot be used.
+            InputError: the checkpoint is missing, holds another encoder or cannot be used.
         """
-        path = find_weights(checkpoint)
-        embedder = Embedder(
-            load_encoder(path, device=device), device, clip_s, batch_size, precision
-        )
-        identity = identity_of(path, clip_s, common_digest(path, device))
+        path = find_weights(checkpoint, name)
+        choice = EncoderChoice(name, str(checkpoint), n_blocks)
+        encoder = load_encoder(path, name, device)
+        if n_blocks is not None:
+            try:
+                encoder.stop_after(n_blocks)
+            except InputError as error:
+                raise InputError(f"pretrained.n_blocks: {error}") from None
+        embedder = Embedder(encoder, device, clip_s, batch_size, precision)
+        sha256 = common_digest(path, device)
+        identity = identity_of(choice, sha256, clip_s)
         if precision != "32":
             identity["precision"] = precision
-        return cls(embedder, identity, output_dir / "beats", progress, windows, overwrite)
+        folder = decided_by_first(lambda: folder_to_write(output_dir, choice, sha256))
+        return cls(embedder, choice, identity, folder, progress, windows, overwrite)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
@@ -220,6 +238,9 @@ class Extractor:
         path = self.path(name)
         if not os.path.lexists(path):
             return ""
+        foreign = why_foreign(StoreFolder(self.choice, self.folder), recorded(path) or {})
+        if foreign and not self.overwrite:
+            raise InputError(f"{path}: {foreign}; move it away, or replace it with --overwrite")
         reason, ours = why_outdated(path, clips, windows, self.embedder.shape, self.identity)
         if reason and not (ours or self.overwrite):
             raise InputError(

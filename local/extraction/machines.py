@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from desed_task.atomic_files import sha256_of
 from desed_task.dataio.embedding_writer import part_of, parts_of_others
 from desed_task.distributed.collectives import gathered
 from desed_task.errors import InputError
 from local.processes.decisions import decided_by_first
 from local.processes.group import Group, group_here
+from local.stores.folders import sha256_once
 
 # A network file system may show a new file to other machines after up to a minute.
 _SEEN_S, _PAUSE_S = 90.0, 0.05
@@ -27,7 +27,7 @@ def common_digest(weights: Path, device: torch.device) -> str:
     Collective call: every process must reach it.
 
     Args:
-        weights: file of BEATs weights.
+        weights: file of weights.
         device: device of this process.
 
     Raises:
@@ -35,9 +35,9 @@ def common_digest(weights: Path, device: torch.device) -> str:
     """
     group = group_here()
     if group is None:
-        return sha256_of(weights)
+        return sha256_once(weights)
     world = group.world
-    own = sha256_of(weights) if world.is_first_here else None
+    own = sha256_once(weights) if world.is_first_here else None
     found = gathered((str(world), platform.node(), device.type, own))
     _, node, kind, digest = found[0]
     for process, other, its_kind, its_digest in found[1:]:

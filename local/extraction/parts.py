@@ -63,7 +63,7 @@ def take_over(
     if n_discarded:
         print(
             f"{name}: dropped {count_of(n_discarded, 'embedding')} that an interrupted run has "
-            "computed with other BEATs weights, clip length or precision"
+            "computed with other weights, clip length or precision"
         )
     for donor in (writer.old, writer.path):
         if donor.exists() and _has_layout(donor):

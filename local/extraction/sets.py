@@ -46,11 +46,11 @@ def find_wavs(config: RecipeConfig, sets: Sequence[str]) -> dict[str, dict[str, 
     """The files of each set by clip, sorted by path; prints a line about each odd folder.
 
     Raises:
-        InputError: folders are missing or empty (all of them at once), or BEATs does not support
-            the sample rate.
+        InputError: folders are missing or empty (all of them at once), or encoders do not
+            support the sample rate.
     """
     if config.data.fs != ENCODER_RATE:
-        raise InputError(f"data.fs is {config.data.fs}; BEATs requires audio at {ENCODER_RATE} Hz")
+        raise InputError(f"data.fs is {config.data.fs}; encoders take audio at {ENCODER_RATE} Hz")
     needed = [corpus for corpus in CORPORA if corpus.name in {REPEATS.get(n, n) for n in sets}]
     if nothing := nothing_there(needed, config.data):
         raise InputError(nothing)

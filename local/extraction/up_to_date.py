@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from desed_task.atomic_files import sha256_of
 from desed_task.audio.windows import WindowKey
 from desed_task.dataio.embedding_sources import (
     ChangedClips,
@@ -13,21 +12,9 @@ from desed_task.dataio.embedding_sources import (
     note_new_times,
     read_sources,
 )
-from desed_task.dataio.embeddings import CHECKPOINT_SHA256, EmbeddingReader, made_with, read_layout
+from desed_task.dataio.embeddings import EmbeddingReader, made_with, read_layout
 from desed_task.errors import InputError, count_of
-
-Identity = dict[str, str | float]
-
-
-def identity_of(checkpoint: Path, clip_s: float, sha256: str | None = None) -> Identity:
-    """The identity of embeddings: the weights and the length of a clip.
-
-    Args:
-        checkpoint: file of the weights.
-        clip_s: length of a clip in seconds.
-        sha256: of the weights; None to read them.
-    """
-    return {CHECKPOINT_SHA256: sha256 or sha256_of(checkpoint), "clip_s": clip_s}
+from local.stores.identity import StoredIdentity
 
 
 def why_outdated(
@@ -35,7 +22,7 @@ def why_outdated(
     clips: Mapping[str, Path],
     windows: Iterable[WindowKey],
     shape: tuple[int, int],
-    identity: Identity,
+    identity: StoredIdentity,
 ) -> tuple[str | None, bool]:
     """Why a file must be extracted again (None if it need not), and whether we wrote it.
 
@@ -58,10 +45,10 @@ def why_outdated(
     except InputError as error:
         return f"extracted again: {error}", ours
     if (reader.size, reader.n_tokens) != shape:
-        return f"extracted again: {path} has another BEATs model or clip length", ours
+        return f"extracted again: {path} has embeddings of another size or clip length", ours
     # Published files are assumed to match.
     if ours and reader.identity != identity:
-        text = f"extracted again: {path} has other BEATs weights, clip length or precision"
+        text = f"extracted again: {path} has other weights, clip length or precision"
         return text, ours
     absent = reader.missing(clips)
     there = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in set(absent)}

@@ -18,10 +18,11 @@ TABLE_FORMATS = ("tsv", "parquet", "html")
 # Flags of how events are made of scores.
 OF_EVENTS = (
     *("tuned", "decoder", "threshold", "low_threshold", "merge_gap", "min_duration"),
-    *("merge_classes", "confidence"),
+    *("merge_classes", "confidence", "classes"),
 )
 # What `--set` can change of a prediction, and of an export; the rest is the checkpoint's.
-_READ = ("predict.", "decoder.", "pretrained.beats_checkpoint")
+_WEIGHTS = ("pretrained.beats_checkpoint", "pretrained.checkpoint", "pretrained.model")
+_READ = ("predict.", "decoder.", *_WEIGHTS)
 # `desed_task.postprocess.decoders.KINDS`, which takes seconds to import.
 DECODERS = ("median", "boxes", "threshold_boxes")
 
@@ -37,17 +38,10 @@ def parse_predict_args(
     """
     add = parser.add_argument
     add("recordings", nargs="*", type=Path, help="files and folders (with subfolders)")
-    told = "checkpoint, ours or a published one, or the run folder of a training"
-    add("--checkpoint", metavar="CKPT", help=told)
-    told = "configuration of hop, thresholds and BEATs weights (default: the checkpoint's)"
+    _add_detectors(parser)
+    told = "configuration of hop, thresholds and encoder weights (default: the checkpoint's)"
     arguments.add_conf_file(parser, told, default=None)
     add("--output_dir", type=Path, default=Path("./predictions"), help="folder of the results")
-    add(
-        "--model",
-        choices=("student", "teacher"),
-        help="network to use (default: the one that --tuned is for, or the student, whose "
-        "validation selected the checkpoint)",
-    )
     _add_decoding(parser)
     told = "files to write (default: tsv json txt png)"
     names = tuple(ENDINGS)
@@ -61,8 +55,8 @@ def parse_predict_args(
         help="html: size up to which the sound of a recording is a part of its page; larger ones "
         f"are linked (default: {EMBEDDED_MB:g})",
     )
-    told = "the configuration's pretrained.beats_checkpoint (default: the checkpoint's, if found)"
-    arguments.add_weights(parser, told, default=None)
+    told = "the configuration's pretrained.checkpoint (default: the checkpoint's, if found)"
+    arguments.add_weights(parser, told, default=None, several=True)
     arguments.add_gpus(parser)
     told = "windows at a time (default: 32 on a GPU, 4 per thread)"
     add("--batch_size", type=arguments.positive_int, help=told)
@@ -76,6 +70,37 @@ def parse_predict_args(
     args = parse_in_any_order(parser, argv, "recordings", Path, [formats])
     _check(parser, args)
     return args
+
+
+def _add_detectors(parser: argparse.ArgumentParser) -> None:
+    """Add what scores come from, and of which classes."""
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        metavar="CKPT",
+        action="append",
+        help="checkpoint, ours or a published one, the run folder of a training, or a detector of "
+        "AudioSet's 447 classes, as a file or by name (--list_checkpoints); may be repeated: "
+        "scores of several are averaged",
+    )
+    add(
+        "--list_checkpoints",
+        action="store_true",
+        help="only list detectors that can be had, with size, licence and published figures, and "
+        "the command that gets each",
+    )
+    add(
+        "--model",
+        choices=("student", "teacher"),
+        help="network to use (default: the one that --tuned is for, or the student, whose "
+        "validation selected the checkpoint)",
+    )
+    add(
+        "--classes",
+        metavar="CLASSES",
+        help="only these classes, with commas between, or a corpus that AudioSet's classes are "
+        "mapped to: desed, urban_sed or tut2017 (default: all)",
+    )
 
 
 def _add_decoding(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +184,10 @@ def _add_archives(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse flags that contradict each other, and a command without recordings."""
-    only = [f"--{name}" for name in ("merge", "list", "export") if getattr(args, name)]
+    args.checkpoints = args.checkpoint or []
+    args.checkpoint = args.checkpoints[0] if args.checkpoints else None
+    names = ("merge", "list", "export", "list_checkpoints")
+    only = [f"--{name}" for name in names if getattr(args, name)]
     if len(only) > 1:
         parser.error(f"{' and '.join(only)}: one thing at a time")
     if only and args.shard:
@@ -168,11 +196,12 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
                 "--merge": "--merge joins the results of all shards; leave out --shard",
                 "--list": "--list lists the recordings of all shards; leave out --shard",
                 "--export": "--export exports a network; leave out --shard",
+                "--list_checkpoints": "--list_checkpoints lists detectors; leave out --shard",
             }[only[0]]
         )
     if args.embed_mb is not None and not only and "html" not in args.formats:
         parser.error("--embed_mb is about the sound of pages; add html to --formats")
-    if not (args.recordings or args.export or args.merge):
+    if not (args.recordings or args.export or args.merge or args.list_checkpoints):
         parser.error(
             "give the recordings to list" if args.list else "give recordings, or --export onnx"
         )
@@ -190,7 +219,7 @@ def check_values(args: argparse.Namespace) -> None:
     arguments.parse_merged_classes(args.merge_classes or ())
     why, read = "detectors are as their checkpoints say", _READ
     if args.export:
-        why, read = "--export onnx writes the network without events", _READ[-1:]
+        why, read = "--export onnx writes the network without events", _WEIGHTS
         name_unused(args, why, OF_EVENTS)
     keys = [one.partition("=")[0].strip() for one in args.overrides]
     ignored = [f"--set {key}" for key in keys if not key.startswith(read)]

@@ -31,6 +31,8 @@ from local.scoring.figures import EVENT_BAR, SCORE_HEIGHT
 DETECTED_BAR, ANNOTATED_BAR = (0.66, 0.13), (0.82, 0.13)
 # A class without an event has a row if it comes this close to its threshold.
 NEAR = 0.5
+# Of more classes, those that come closest to their thresholds or exceed them most have rows.
+MOST_ROWS = 40
 WIDTH_IN = 13.0
 MEL_IN, ROW_IN, REST_IN = 2.2, 0.42, 1.4
 MAX_POINTS = 1500
@@ -80,7 +82,7 @@ def plot_timeline(
     below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
     below.tick_params(axis="y", length=0)
     _label_times(below, found.duration_s)
-    _explain(figure, len(rows) - len(labels), annotated=truth is not None)
+    _explain(figure, rows, labels, annotated=truth is not None)
     return figure
 
 
@@ -90,6 +92,16 @@ class _Row(NamedTuple):
     scores: ScoreRows  # (frame,)
     limit: float  # the lowest of its thresholds
     drawn: tuple[float, ...]  # thresholds that all of its classes have
+
+    @property
+    def excess(self) -> float:
+        """How far its highest score is above the threshold, if positive."""
+        return float(self.scores.max()) - self.limit
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it comes close to its threshold."""
+        return bool(self.scores.max() > NEAR * self.limit)
 
 
 def _rows_of(
@@ -116,11 +128,10 @@ def _rows_of(
 def _shown(rows: Mapping[str, _Row], truth: Sequence[SoundEvent]) -> list[str]:
     """Classes with events or scores near the threshold, in the order of the classes."""
     annotated = {event.label for event in truth}
-    return [
-        label
-        for label, row in rows.items()
-        if label in annotated or row.scores.max() > NEAR * row.limit
-    ]
+    near = [label for label, row in rows.items() if label in annotated or row.is_near]
+    # Annotated ones first, then by how far a score is above its threshold.
+    first = sorted(near, key=lambda one: (one not in annotated, -rows[one].excess))[:MOST_ROWS]
+    return [label for label in near if label in first]
 
 
 def _of_class(events: Sequence[SoundEvent], label: str) -> list[SoundEvent]:
@@ -201,7 +212,9 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def _explain(figure: Figure, n_hidden: int, *, annotated: bool) -> None:
+def _explain(
+    figure: Figure, rows: Mapping[str, _Row], shown: Sequence[str], *, annotated: bool
+) -> None:
     """Add a legend of the colours and a note on omitted classes."""
     keys = [Patch(color=palette.ANNOTATED, label="annotated")] if annotated else []
     keys += [
@@ -209,9 +222,16 @@ def _explain(figure: Figure, n_hidden: int, *, annotated: bool) -> None:
         Patch(color=palette.SCORE, alpha=0.75, label="score"),
         Line2D([], [], color=palette.THRESHOLD, linestyle=":", label="threshold"),
     ]
-    if n_hidden:
+    hidden = [row for label, row in rows.items() if label not in shown]
+    n_left_out = sum(row.is_near for row in hidden)
+    if n_hidden := len(hidden) - n_left_out:
         text = (
             f"{count_of(n_hidden, 'class', 'classes')} not shown: never above half their threshold"
         )
+        keys.append(Line2D([], [], linestyle="none", label=text))
+    if n_left_out:
+        n_with_events = sum(row.excess > 0 for row in hidden)
+        left = count_of(n_left_out, "class", "classes")
+        text = f"{left} left out, {n_with_events} of them with scores above their threshold"
         keys.append(Line2D([], [], linestyle="none", label=text))
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)

@@ -42,6 +42,12 @@ class Pretrained(StrictModel):
     n_blocks: PositiveInt | tuple[PositiveInt | None, ...] | None = None
     """Blocks of each encoder that are computed, from the input on; null for all."""
 
+    @field_validator("model", "checkpoint", "n_blocks")
+    @classmethod
+    def _one_without_a_list(cls, value: object) -> object:
+        """A list of one value is that value, so that both ways to write it are the same."""
+        return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
     @field_validator("model")
     @classmethod
     def _known(cls, model: str | tuple[str, ...]) -> str | tuple[str, ...]:

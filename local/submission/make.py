@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import atomic_folder
-from desed_task.encoders.loading import load_encoder
 from desed_task.errors import InputError, count_of
 from local.cli.own_files import OwnFiles, own_outputs
 from local.scoring import results
+from local.submission.encoders import EncoderCost, encoder_costs
 from local.submission.file_checks import (
     duration_problems,
     energy_problems,
@@ -57,6 +57,8 @@ class SubmissionSources:
         also: further run folders, of trainings and tests that are not beside their checkpoint.
         baseline: run folder of the baseline, trained and tested on the same machine.
         beats: weights of the BEATs that computed the embeddings; None for the configuration's.
+        encoders: weights of any encoders that computed them, recognised by what the files hold;
+            for others, the configuration's.
     """
 
     runs: tuple[Path, ...]
@@ -65,6 +67,7 @@ class SubmissionSources:
     also: tuple[Path, ...] = ()
     baseline: Path | None = None
     beats: Path | None = None
+    encoders: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -74,7 +77,7 @@ class _Checked:
     problems: list[str] = field(default_factory=list)
     form: MetadataForm | None = None
     runs: list[SubmittedRun] = field(default_factory=list)
-    embedding_parameters: int = 0
+    encoders: tuple[EncoderCost, ...] = ()
     baseline: dict[str, Path] = field(default_factory=dict)
 
     @contextmanager
@@ -113,7 +116,7 @@ def make_submission(sources: SubmissionSources, folder: Path, *, overwrite: bool
         checked.form,
         checked.runs,
         role=sources.role,
-        embedding_parameters=checked.embedding_parameters,
+        encoders=checked.encoders,
         baseline=checked.baseline,
     )
     with atomic_folder(folder / label) as place:
@@ -165,7 +168,8 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
             checked.problems += energy_problems(path)
     if checked.runs and checked.runs[0].config.net.use_embeddings:
         with checked.noting():
-            checked.embedding_parameters = _beats_parameters(sources, checked.runs[0])
+            run, given = checked.runs[0], (*sources.encoders, *filter(None, [sources.beats]))
+            checked.encoders = encoder_costs(run.config, given, run.network.clip_s)
     for run in checked.runs:  # last, as there may be many
         checked.problems += table_problems(run, sources.role)
     return checked
@@ -188,18 +192,6 @@ def _label_problems(folder: Path, checked: _Checked, role: str) -> list[str]:
             f"{MAX_SYSTEMS}"
         )
     return problems
-
-
-def _beats_parameters(sources: SubmissionSources, run: SubmittedRun) -> int:
-    path = sources.beats or Path(run.config.pretrained.beats_checkpoint)
-    try:
-        beats = load_encoder(path)
-    except InputError as error:
-        raise InputError(
-            f"{error}; or give the weights that computed the embeddings with --beats, because "
-            "their parameters count"
-        ) from None
-    return sum(parameter.numel() for parameter in beats.parameters())
 
 
 def _notices(checked: _Checked, folder: Path) -> Iterator[str]:

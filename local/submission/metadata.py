@@ -12,6 +12,7 @@ from typing import Any
 
 from desed_task.postprocess.decoders import BOXES, MEDIAN, THRESHOLD_BOXES
 from local.config import RecipeConfig
+from local.submission.encoders import EncoderCost, plain_costs, titles
 from local.submission.file_checks import REPORTED_METRICS, energy_kwh
 from local.submission.metadata_form import MetadataForm
 from local.submission.submitted_runs import SubmittedRun
@@ -30,7 +31,7 @@ def compose_metadata(
     runs: Sequence[SubmittedRun],
     *,
     role: str,
-    embedding_parameters: int,
+    encoders: Sequence[EncoderCost],
     baseline: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Return the metadata file as plain values.
@@ -39,7 +40,7 @@ def compose_metadata(
         form: the authors' form.
         runs: checked runs of the system.
         role: the network whose scores are submitted.
-        embedding_parameters: parameters of the embedding network, 0 without one.
+        encoders: of the embeddings; none without.
         baseline: stage -> codecarbon's table of the baseline on the same machine; may be empty.
     """
     filled = form.model_dump(mode="json")
@@ -50,10 +51,12 @@ def compose_metadata(
         "system": {
             "description": {**describe_system(runs[0].config), **told},
             "complexity": {
-                "total_parameters": network.parameters + embedding_parameters,
+                "total_parameters": network.parameters + sum(one.parameters for one in encoders),
                 "network_parameters": network.parameters,
                 "macs": network.macs,
+                "total_macs": network.macs + sum(one.macs for one in encoders),
                 "macs_of_seconds": network.clip_s,
+                "encoders": plain_costs(encoders) or None,
                 "energy_consumption": _energy(runs, baseline),
             },
             "external_datasets": filled["system"]["external_datasets"],
@@ -91,7 +94,7 @@ def describe_system(config: RecipeConfig) -> dict[str, Any]:
     return {
         "input_sampling_rate": config.feats.sample_rate / 1000,  # kHz
         "acoustic_features": "log-mel energies",
-        "embeddings": "BEATs" if net.use_embeddings else None,
+        "embeddings": titles(config) if net.use_embeddings else None,
         "data_augmentation": [name for name, used in augmentation.items() if used] or None,
         "machine_learning_method": "CRNN",
         "semi_supervised_learning": "mean teacher",

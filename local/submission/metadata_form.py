@@ -47,7 +47,7 @@ system:
     ensemble_method_subsystem_count:
     post_processing:
     decision_making:
-  external_datasets: # data and models outside the challenge's data
+  external_datasets: # data and models outside the challenge's data: each encoder of embeddings
     - name: BEATs_iter3+ (AS2M), pretrained on AudioSet
       url: https://github.com/microsoft/unilm/tree/master/beats
       total_audio_length: # optional, in minutes

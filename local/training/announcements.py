@@ -27,7 +27,7 @@ def announce(data: SedDataModule, stage: str, module: Any = None) -> None:
         if line is not None:
             print(line)
     if module is not None:
-        cost = count_macs(module.sed_student, module.config)
+        cost = count_macs(module.sed_student, module.config, readers=data.embedding_readers)
         print(
             f"network: {cost.parameters / 1e6:.2f} M parameters, "
             f"{cost.macs / 1e9:.2f} GMACs for {cost.clip_s:g} s of audio"

@@ -171,6 +171,8 @@ class RunDescription(Callback):
         folder = Path(run_folder)
         config = yaml.safe_dump(self.config.dump_public(), sort_keys=False)
         write_text_atomic(folder / "config.yaml", config)
+        readers = trainer.datamodule.embedding_readers
+        network = count_macs(pl_module.sed_student, self.config, readers=readers)
         record = {
             "stage": str(TrainerFn(stage).value),
             "command": redact(shlex.join(sys.argv)),
@@ -180,7 +182,7 @@ class RunDescription(Callback):
             **self.computation.record(),
             "seed": self.config.training.seed,
             REVISION_KEY: REVISION,
-            "network": count_macs(pl_module.sed_student, self.config)._asdict(),
+            "network": network._asdict(),
             "versions": versions(),
             DATA_KEY: trainer.datamodule.digests(stage),
             **self.kept,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -14,9 +15,12 @@ if sys.version_info >= (3, 12):
     import setuptools  # noqa: F401
 import thop
 
+from desed_task.dataio.embeddings import RowReader
 from desed_task.nnet.CNN import GLU, ContextGating
 from desed_task.nnet.CRNN import CRNN
 from local.config import RecipeConfig
+
+_BEATS_RATE = 49.6  # tokens per second of a clip of 10 s
 
 
 class Macs(NamedTuple):
@@ -27,8 +31,20 @@ class Macs(NamedTuple):
     clip_s: float
 
 
-def count_macs(network: CRNN, config: RecipeConfig, clip_s: float = 10.0) -> Macs:
+def count_macs(
+    network: CRNN,
+    config: RecipeConfig,
+    clip_s: float = 10.0,
+    *,
+    readers: Iterable[RowReader | None] = (),
+) -> Macs:
     """Operations of `network` for one clip of `clip_s` seconds, without computing embeddings.
+
+    Args:
+        network: the CRNN.
+        config: its configuration.
+        clip_s: length of the clip, seconds.
+        readers: of its embeddings, for their number of tokens; without any, that of BEATs.
 
     thop adds buffers to the module, which must not reach a checkpoint, so it gets a copy.
     """
@@ -36,8 +52,9 @@ def count_macs(network: CRNN, config: RecipeConfig, clip_s: float = 10.0) -> Mac
     n_frames = int(clip_s * config.feats.sample_rate) // config.feats.hop_length + 1
     inputs: tuple[torch.Tensor, ...] = (torch.zeros(1, config.feats.n_mels, n_frames),)
     if config.net.use_embeddings:
-        # BEATs computes 496 tokens per 10 s.
-        inputs += (torch.zeros(1, config.net.embedding_size, int(49.6 * clip_s)),)
+        rates = [reader.n_tokens / config.data.audio_max_len for reader in readers if reader]
+        n_tokens = max(1, round((rates[0] if rates else _BEATS_RATE) * clip_s))
+        inputs += (torch.zeros(1, network.embedding_size, n_tokens),)
     macs, parameters = thop.profile(
         subject, inputs, custom_ops={GLU: _count_gate, ContextGating: _count_gate}, verbose=False
     )

@@ -22,6 +22,7 @@ from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.revision import REVISION
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
+from local.schema.encoders import BEATS
 from local.tuning.search_space import DECODER_SECTION, TUNED_SECTIONS, Space, replace_values
 from local.tuning.storage import open_storage, storage_errors
 from local.tuning.study import SharedStudy
@@ -38,6 +39,8 @@ STARTUP_TRIALS = 5  # complete trials before any is pruned
 MACHINE_KEYS = {"training.num_workers", "training.enable_progress_bar"}
 # Attribute of a study: what its trials have in common.
 RULES = "training rules"
+# Follows from the embeddings, which may not be here.
+EMBEDDING_SIZE = "net.embedding_size"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,13 @@ class TuningPlan:
         flags = {"--objective": self.objective, "--fast_dev_run": self.fast_dev_run}
         flags["checkpoint"] = self.subject
         kept = {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}
-        return {**kept, **drawn, **flags, RULES: REVISION}
+        return {**kept, **drawn, **flags, **self._encoders, RULES: REVISION}
+
+    @property
+    def _encoders(self) -> dict[str, Any]:
+        """Encoders of the embeddings; nothing for BEATs, as in earlier studies."""
+        choices = [(one.name, one.n_blocks) for one in self.config.pretrained.encoders]
+        return {} if choices == [(BEATS, None)] else {"pretrained.model": dict(choices)}
 
     @property
     def pruner(self) -> BasePruner:
@@ -125,7 +134,7 @@ def open_study(plan: TuningPlan, *, make: bool = True) -> SharedStudy:
         pruner=plan.pruner,
     )
     # Results under older rules may be read, but not mixed with new trials.
-    ignored = () if make else (RULES,)
+    ignored = (EMBEDDING_SIZE, *(() if make else (RULES,)))
     remedy = "use those, or give another --study_name and --log_dir"
     study.agree_on(plan.basis, remedy, ignored)
     return study

@@ -23,6 +23,7 @@ from local.checkpoints.restore import config_of_checkpoint, load_networks
 from local.config import RecipeConfig, load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
+from local.stores.size import with_embedding_size
 from tests.in_process import run_main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,13 +213,16 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
 
 def test_what_is_inside_of_ours(resaved: Path, extracted: Path) -> None:
     rows = " ".join(info.format_checkpoint_info(resaved).split())
-    assert "kind ours, schema 3, training revision 2" in rows
+    assert "kind ours, schema 4, training revision 2" in rows
     assert f"torch {torch.__version__}" in rows
     assert "remark" not in rows
     stored = torch.load(resaved, weights_only=True)["detector"]["embedding"]
-    assert len(stored["checkpoint_sha256"]) == 64
-    assert f"weights with SHA-256 {stored['checkpoint_sha256']}" in rows
-    assert stored["size"] == load_config(extracted).net.embedding_size
+    (encoder,) = stored["encoders"]
+    assert len(encoder["checkpoint_sha256"]) == 64
+    assert f"BEATs, frame embeddings of {stored['size']} features (weights with SHA-256 " in rows
+    assert f"weights with SHA-256 {encoder['checkpoint_sha256']}" in rows
+    assert encoder["n_tokens"] == 496
+    assert stored["size"] == with_embedding_size(load_config(extracted)).net.embedding_size
 
 
 def test_what_is_inside_says_what_is_wrong(resaved: Path, tmp_path: Path) -> None:

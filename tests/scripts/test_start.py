@@ -60,6 +60,12 @@ MISTAKES: dict[str, list[str]] = {
         "a.wav --checkpoint a.ckpt --conf_file none.yaml",
         "a.wav --checkpoint a.ckpt --set predict=1",
         "a.wav --checkpoint a.ckpt --formats mp3",
+        "a.wav --checkpoint atst_frame_strong",
+        "a.wav --checkpoint atst_fram",
+        "a.wav --checkpoint m2d_ssl",
+        "a.wav --checkpoint a.ckpt --checkpoint ./a.ckpt",
+        "a.wav --checkpoint a.ckpt a.ckpt",
+        "--list_checkpoints --merge",
         "empty --checkpoint a.ckpt",
     ],
     "optuna_pretrained": [

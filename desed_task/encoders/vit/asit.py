@@ -119,7 +119,7 @@ class Asit(Encoder):
             positions = self._positions(features.shape[2])
         else:
             positions = self._positions_of_clips(features.shape[2], mask)
-        extra = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)
+        extra = (self.cls_token + self.pos_embed[:, :1]).expand(patches.shape[0], -1, -1)
         whole = torch.cat([extra, patches + positions], dim=1)
         normed: Tensor = self.norm(self.run_blocks(whole, mask))
         return normed

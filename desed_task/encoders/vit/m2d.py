@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights, StateDict
-from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, power_spectrum, slaney_mel_filters
+from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, slaney_mel_filters
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
 
 N_MELS: Final = 80
@@ -72,14 +72,13 @@ class M2d(Encoder):
     name = "m2d"
     prefixes = ("model.", "model.m2d.", "")
     unused = (f"{_BACKBONE}norm_stats", "to_spec.", f"{_BACKBONE}to_spec.")
-    window: Tensor
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:
         """Of these sizes; `width` is that of five tokens of the blocks."""
         super().__init__()
         self.width = N_BANDS * sizes.width
-        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+        self.power_spectrum = PowerSpectrum(torch.hann_window(N_FFT), N_FFT)
         filters = slaney_mel_filters(N_MELS, N_FFT, F_MIN, F_MAX, self.sample_rate)
         self.register_buffer("filters", filters, persistent=False)
         self.backbone = _Backbone(sizes)
@@ -124,7 +123,7 @@ class M2d(Encoder):
 
     def front_end(self, waveform: Tensor) -> Tensor:
         """Log mel, (batch, band, frame), of (batch, sample)."""
-        power = power_spectrum(waveform, self.window, N_FFT)
+        power: Tensor = self.power_spectrum(waveform)
         with torch.autocast(waveform.device.type, enabled=False):
             mel = self.filters @ power
         return ((mel + LEAST_POWER).log() + SHIFT) / SCALE

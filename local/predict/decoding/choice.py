@@ -7,13 +7,14 @@ decoder is that of the checkpoint if none of them gives another one.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError
 from desed_task.file_names import escape_name, looked_up_from
+from desed_task.inference.detector import SoundEventDetector
 from desed_task.inference.tuned_values import TunedValues
 from desed_task.mean_teacher import ROLES
 from desed_task.postprocess.event_rules import EventRules
@@ -43,6 +44,8 @@ class ChosenDecoding:
         tuned: values of `--tuned`.
         decoder: settings of the decoder that differ from the tuned ones or the checkpoint's.
         calibrated: see `SoundEventDetector`.
+        classes: see `SoundEventDetector`.
+        named: labels that flags name, which must be among the classes.
     """
 
     role: str
@@ -51,16 +54,34 @@ class ChosenDecoding:
     tuned: TunedValues | None = None
     decoder: Mapping[str, Any] = field(default_factory=dict)
     calibrated: bool | None = None
+    classes: str | None = None
+    named: frozenset[str] = frozenset()
 
     @property
     def of_detector(self) -> dict[str, Any]:
-        """Arguments of `SoundEventDetector`."""
+        """Arguments of `SoundEventDetector`, but for the network."""
         return {
-            "role": self.role,
             "tuned": self.tuned,
             "decoder": self.decoder,
             "calibrated": self.calibrated,
+            "classes": self.classes,
         }
+
+    def among(self, detector: SoundEventDetector) -> ChosenDecoding:
+        """The same without values that the configuration has for classes that are not chosen."""
+        dropped = {*detector.all_classes} - {*detector.labels} - self.named
+        if not dropped:
+            return self
+        merged = {
+            name: [one for one in members if one not in dropped]
+            for name, members in self.rules.merged_classes.items()
+        }
+        rules = replace(
+            self.rules,
+            **{key: _without(getattr(self.rules, key), dropped) for key in _RULES.values()},
+            merged_classes={name: members for name, members in merged.items() if members},
+        )
+        return replace(self, threshold=_without(self.threshold, dropped), rules=rules)
 
 
 def chosen_decoding(args: argparse.Namespace, config: RecipeConfig) -> ChosenDecoding:
@@ -81,7 +102,28 @@ def chosen_decoding(args: argparse.Namespace, config: RecipeConfig) -> ChosenDec
         tuned=tuned,
         decoder={**_configured(args, config, tuned), **_decoder(args)},
         calibrated=None if args.confidence is None else args.confidence == "calibrated",
+        classes=args.classes,
+        named=_named(args),
     )
+
+
+def _named(args: argparse.Namespace) -> frozenset[str]:
+    """The labels that flags name."""
+    found: set[str] = set()
+    for flag in ("threshold", *_RULES):
+        text = getattr(args, flag)
+        value = {} if text is None else parse_threshold(text, f"--{flag}")
+        found |= set(value) if isinstance(value, Mapping) else set()
+    for members in parse_merged_classes(args.merge_classes or ()).values():
+        found |= set(members)
+    return frozenset(found)
+
+
+def _without(value: Any, dropped: Collection[str]) -> Any:
+    """A value of all classes, or those of each class without some."""
+    if not isinstance(value, Mapping):
+        return value
+    return {label: one for label, one in value.items() if label not in dropped}
 
 
 def read_tuned(args: argparse.Namespace) -> TunedValues:

@@ -30,7 +30,7 @@ def described(detector: SoundEventDetector, rules: EventRules) -> dict[str, Any]
     found: dict[str, Any] = {}
     if chosen.settings.kind != MEDIAN:
         found["decoder"] = chosen.settings.to_plain()
-    if chosen.median_filter != detector.spec.median_filter:
+    if chosen.median_filter != detector.default_median_filter:
         found["median_filter"] = list(chosen.median_filter)
     return {**found, **rules.given}
 
@@ -115,7 +115,11 @@ def settings_in_words(
     ruled = detector.class_rules(threshold, rules)
     limits = dict(zip(ruled.labels, ruled.thresholds, strict=True))
     found = {**made_by, "threshold": limits, **described(detector, rules)}
-    found["checkpoint"] = sha256_of(found["checkpoint"])
+    if "checkpoint" in found:
+        found["checkpoint"] = sha256_of(found["checkpoint"])
+    if "checkpoints" in found:
+        networks = [(one["sha256"], one.get("model", "")) for one in found["checkpoints"]]
+        found["checkpoints"] = "; ".join(" ".join(one).rstrip() for one in networks)
     confidence = detector.confidence_is
     if confidence != MEAN_SCORE:
         calibration = detector.post_processing.calibration

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,16 @@ class PageRules:
                 for label in labels
                 if calibration is not None and label in known
             },
+        )
+
+    def among(self, labels: Collection[str]) -> PageRules:
+        """Those of some of the classes; merged ones whose members are not there are left out."""
+        return PageRules(
+            low={k: v for k, v in self.low.items() if k in labels},
+            merge_gap_s={k: v for k, v in self.merge_gap_s.items() if k in labels},
+            min_duration_s={k: v for k, v in self.min_duration_s.items() if k in labels},
+            merged={k: v for k, v in self.merged.items() if all(one in labels for one in v)},
+            calibration={k: v for k, v in self.calibration.items() if k in labels},
         )
 
 

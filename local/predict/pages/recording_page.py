@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from desed_task.errors import count_of
 from desed_task.file_names import escape_name
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
 from desed_task.postprocess.calibration import MEAN_SCORE
 from desed_task.postprocess.event_rules import NO_RULES, EventRules
+from desed_task.postprocess.ruled_events import ClassRules
 from local.predict.mel_image import MelImage
 from local.predict.pages import EMBEDDED_MB
 from local.predict.pages.content import MEL_COLUMNS, PageContent, PageRules
 from local.predict.pages.page import write_page
 from local.predict.pages.sound import SoundCopy, needs_copy, sound_of
+from local.predict.timeline import NEAR
+
+# A page of more classes has only those that come near their thresholds.
+MOST_CLASSES = 60
 
 
 class RecordingPage:
@@ -40,11 +46,10 @@ class RecordingPage:
     ) -> None:
         self._recording, self._embedded_mb = recording, embedded_mb
         self._detector, self._rules = detector, rules
-        spec = detector.spec
-        self._mel = MelImage(spec.front_end, most_columns=MEL_COLUMNS)
+        self._mel = MelImage(detector.mel_settings, most_columns=MEL_COLUMNS)
         self._copy = None
         if needs_copy(recording):
-            self._copy = SoundCopy(spec.sample_rate, embedded_mb * 1e6)
+            self._copy = SoundCopy(detector.sample_rate, embedded_mb * 1e6)
 
     def watch(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass blocks (sample,) through."""
@@ -68,26 +73,52 @@ class RecordingPage:
         """
         rules = self._detector.class_rules(thresholds, self._rules)
         calibration = self._detector.post_processing.calibration
+        columns = _shown_columns(found, rules)
+        labels = [found.labels[column] for column in columns]
+        facts = _facts(made_by, found.confidence_is)
+        if n_hidden := len(found.labels) - len(labels):
+            hidden = count_of(n_hidden, "other never comes", "others never come")
+            facts["classes"] = f"{len(labels)} shown; {hidden} above half their threshold"
         content = PageContent(
             name=escape_name(self._recording.name),
             duration_s=found.duration_s,
-            labels=found.labels,
+            labels=labels,
             boundaries_s=found.boundaries_s,
-            scores=found.scores,
+            scores=found.scores[:, columns],
             thresholds=thresholds,
             events=found.events,
             mel=self._mel,
             sound=sound_of(self._recording, path, embedded_mb=self._embedded_mb, copy=self._copy),
-            boxes=found.boxes or None,
-            rules=PageRules.of_classes(rules, self._rules, calibration),
-            facts=_facts(made_by, found.confidence_is),
+            boxes=[b for b in found.boxes if b.label in labels] if found.boxes else None,
+            rules=PageRules.of_classes(rules, self._rules, calibration).among(labels),
+            facts=facts,
         )
         write_page(path, content)
 
 
+def _shown_columns(found: DetectionResult, rules: ClassRules) -> list[int]:
+    """Columns of the classes that a page has: all, or of many those near their thresholds.
+
+    The others would fill most of the file and have no event at any threshold of interest. Merged
+    classes have all their members or none.
+    """
+    n_classes = len(found.labels)
+    if n_classes <= MOST_CLASSES or not len(found.scores):
+        return list(range(n_classes))
+    near = found.scores.max(axis=0) > NEAR * np.minimum(rules.thresholds, rules.low)
+    shown = set(rules.goes_to[near].tolist())
+    return [column for column, place in enumerate(rules.goes_to.tolist()) if place in shown]
+
+
 def _facts(made_by: Mapping[str, Any], confidence_is: str) -> dict[str, str]:
     """What a page says of the origin of its events, in short words; the JSON says all."""
-    facts = {name: str(made_by[name]) for name in ("checkpoint", "model") if name in made_by}
+    named = ("checkpoint", "model", "detector", "classes")
+    facts = {name: str(made_by[name]) for name in named if name in made_by}
+    if "classes" in facts:
+        facts["chosen"] = facts.pop("classes")
+    if "checkpoints" in made_by:
+        paths = [str(one.get("checkpoint", "")) for one in made_by["checkpoints"]]
+        facts["mean of"] = "; ".join(paths)
     if "decoder" in made_by:
         facts["decoder"] = str(made_by["decoder"]["kind"])
     for name in ("low_threshold", "merge_gap_s", "min_duration_s"):

@@ -23,7 +23,7 @@ import numpy as np
 
 from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.audio.resampling import Bits
-from desed_task.encoders.weights_file import MINI_BEATS
+from desed_task.encoders.weights_file import MINI_ATST, MINI_BEATS
 from desed_task.errors import InputError
 from desed_task.parallel import available_cores, track
 from local.cli.own_files import own_outputs
@@ -113,7 +113,7 @@ def make_mini_corpus(
 
     Args:
         basedir: base folder; created if missing.
-        seed: seed of all sounds, labels and the random BEATs.
+        seed: seed of all sounds, labels and the random encoders.
         bits: sample format of the 16 kHz files, see `desed_task.audio.resampling.resample_folder`.
         jobs: processes; None for one per usable core.
         progress: whether to show bars and report what was done.
@@ -133,8 +133,11 @@ def make_mini_corpus(
     if _begin(basedir, wanted) and all(path.is_file() for path in plan.products()):
         settled = settled_formats(plan.layout, bits)
         if settled is not None:
+            # Corpora of earlier versions lack it, and nothing else.
+            new = _write_atst(basedir / MINI_ATST, seed)
             if progress:
-                print(f"{basedir}: the mini corpus (seed {seed}) is complete, nothing to do")
+                what = f"{MINI_ATST} was missing and is made" if new else "nothing to do"
+                print(f"{basedir}: the mini corpus (seed {seed}) is complete, {what}")
                 _tell_of_16_bits(settled, bits)
             return
     _render([job for job in plan.jobs() if not job.path.is_file()], jobs, progress)
@@ -143,6 +146,7 @@ def make_mini_corpus(
         _write_tables(plan, sizes, seed)
     _prepare(plan.layout, bits, jobs, progress, overwrite)
     _write_beats(basedir / MINI_BEATS, seed)
+    _write_atst(basedir / MINI_ATST, seed)
     write_json_atomic(basedir / MINI_CORPUS_MARKER, {**wanted, "complete": True})
     if progress:
         print(f"{basedir}: the mini corpus (seed {seed}) is complete")
@@ -263,3 +267,13 @@ def _write_beats(path: Path, seed: int) -> None:
         from desed_task.encoders.beats.model import write_random_beats
 
         write_random_beats(path, seed=seed)
+
+
+def _write_atst(path: Path, seed: int) -> bool:
+    """Write a second encoder, with random weights, unless it is there; whether it was not."""
+    if path.is_file():
+        return False
+    from desed_task.encoders.random_weights import write_random_encoder
+
+    write_random_encoder(path, "atst_frame", seed=seed)
+    return True

@@ -18,6 +18,7 @@ import torch
 
 from desed_task.checkpoints.safe_load import load_safely, without_counters
 from desed_task.encoders.beats.model import write_random_beats
+from desed_task.encoders.random_weights import write_random_encoder
 from desed_task.errors import InputError
 from tests.desed_task.checkpoints.example_checkpoints import (
     Evil,
@@ -206,6 +207,17 @@ def as_script(path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path)
 
 
+def as_atst(path: Path) -> None:
+    write_random_encoder(path, "atst_frame", seed=0, width=64)
+
+
+def as_original_atst(path: Path) -> None:
+    as_atst(path)
+    state = torch.load(path, weights_only=True)
+    renamed = {name.replace("model.atst.", "model.teacher.encoder."): state[name] for name in state}
+    torch.save({"state_dict": renamed, "epoch": 1}, path)
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [
@@ -220,7 +232,9 @@ def as_script(path: Path) -> None:
         (as_download, "unpack it and give the checkpoint in it: baseline/epoch=259-step=30680"),
         (as_documents, "a zip archive, but not one of torch.save"),
         (as_script, "not a checkpoint that can be loaded safely"),
-        (lambda path: write_random_beats(path, seed=0), "contains weights of BEATs"),
+        (lambda path: write_random_beats(path, seed=0), "contains weights of BEATs, not a d"),
+        (as_atst, "contains weights of ATST-Frame, not a detector; name it in pretrained.check"),
+        (as_original_atst, "contains weights of ATST-Frame, not a detector"),
         (lambda path: torch.save([1], path), "contains a list, not a checkpoint"),
         (lambda path: torch.save({"a": 1}, path), "contains no state_dict"),
         (

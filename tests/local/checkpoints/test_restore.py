@@ -13,34 +13,31 @@ from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.spec import build_detector
 from desed_task.errors import InputError
 from local.checkpoints.restore import (
-    beats_sha256,
     config_of_checkpoint,
     detector_spec,
     load_networks,
-    warn_of_other_embeddings,
 )
 from local.checkpoints.resume import check_resumable
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
+from local.stores.size import with_embedding_size
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
 SMALL = ["net.nb_filters=[4, 4, 4, 8]", "net.n_RNN_cell=8"]
 
 
-class Reader:
-    """Stands for a file of embeddings."""
-
-    def __init__(self, **identity):
-        self.identity = identity
-
-
 def stored(*overrides, detector=True):
     """What a checkpoint of ours holds, from before it stored a specification or since."""
-    config = load_config(MINI, [*SMALL, *overrides])
+    config = load_sized(*overrides)
     content = {"state_dict": SEDTask4(config).state_dict(), "hyper_parameters": config.dump()}
     content[REVISION_KEY] = REVISION
     return {**content, "detector": detector_spec(config).to_dict()} if detector else content
+
+
+def load_sized(*overrides):
+    """With the number of features, as files have it."""
+    return with_embedding_size(load_config(MINI, [*SMALL, *overrides]))
 
 
 def test_the_decoder_is_that_of_the_file_unless_the_configuration_has_one(capsys):
@@ -135,7 +132,7 @@ def test_the_networks_of_the_file_the_paths_of_here_and_overrides_above_both(det
 
 def test_clips_without_events_are_kept_as_here_but_a_training_is_resumed_as_it_was(tmp_path):
     kept = "data.keep_clips_without_events=[synth_train, devtest]"
-    there, here = load_config(MINI, SMALL), load_config(MINI, [*SMALL, kept])
+    there, here = load_sized(), load_sized(kept)
     assert config_of_checkpoint(stored(), here, [], "a.ckpt") == here
     path = tmp_path / "last.ckpt"
     for overrides, same, other in (((), there, here), ((kept,), here, there)):
@@ -151,7 +148,7 @@ def test_clips_without_events_are_kept_as_here_but_a_training_is_resumed_as_it_w
 
 
 def test_a_configuration_survives_its_checkpoint():
-    config = load_config(MINI, SMALL)
+    config = load_sized()
     assert config_of_checkpoint(stored(), config, [], "a.ckpt") == config
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -164,7 +161,7 @@ def test_the_specification_wins_over_the_hyperparameters():
     hyper["net"].update(n_RNN_cell=99, median_filter=[1] * 27, activation="cg")
     hyper["feats"]["f_max"] = 4000
     hyper["scaler"]["normtype"] = "standard"
-    config = load_config(MINI, SMALL)
+    config = load_sized()
     assert config_of_checkpoint(file, config, [], "a.ckpt") == config
 
 
@@ -249,24 +246,6 @@ def test_every_tensor_that_does_not_fit_is_named():
     assert "weight: shape (3, 4) in the checkpoint, (3, 2) in the network" in text
     with pytest.raises(InputError, match=r"x.ckpt: its training had diverged"):
         load_networks(module, {"weight": torch.zeros(3, 2) / 0, "bias": torch.zeros(3)}, "x.ckpt")
-
-
-def test_which_beats_is_known_where_all_embeddings_agree():
-    one, other = Reader(checkpoint_sha256="a1"), Reader(checkpoint_sha256="b2")
-    assert beats_sha256([one, None, one]) == "a1"
-    assert beats_sha256([one, other]) == beats_sha256([Reader()]) == beats_sha256([]) == ""
-
-
-def test_embeddings_of_other_weights_are_warned_of():
-    config = load_config(MINI, SMALL)
-    file = {"detector": detector_spec(config, "a1" * 32).to_dict()}
-    with pytest.warns(UserWarning, match=r"SHA-256 a1a1a1a1a1a1\.\.\.\) than those here \(b2b2"):
-        warn_of_other_embeddings(file, [Reader(checkpoint_sha256="b2" * 32)], "a.ckpt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_of_other_embeddings(file, [Reader(checkpoint_sha256="a1" * 32)], "a.ckpt")
-        warn_of_other_embeddings(file, [Reader()], "a.ckpt")
-        warn_of_other_embeddings({}, [Reader(checkpoint_sha256="b2" * 32)], "a.ckpt")
 
 
 def test_a_broken_file_is_not_gone_on_from(tmp_path):

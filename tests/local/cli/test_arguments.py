@@ -18,6 +18,14 @@ from local.cli.arguments import non_negative_seconds, parse_threshold, positive_
         ("0.4", 0.4),
         ("Dog=0.6", {"Dog": 0.6}),
         ("Speech=0.4, door opens/closes=.25", {"Speech": 0.4, "door opens/closes": 0.25}),
+        (
+            "Accelerating, revving, vroom=0.3,Dog=0.4, Fire engine, fire truck (siren) = 1e-1",
+            {
+                "Accelerating, revving, vroom": 0.3,
+                "Dog": 0.4,
+                "Fire engine, fire truck (siren)": 0.1,
+            },
+        ),
     ],
 )
 def test_one_or_one_a_class(text, threshold):
@@ -30,6 +38,7 @@ def test_one_or_one_a_class(text, threshold):
         ("high", "'high' is not a number"),
         ("Dog=", "'' is not a number"),
         ("Dog=0.4,0.5", "'' is not a number"),
+        ("Dog=0.4,", "'' is not a number"),
         ("Dog=0.4,Dog=0.5", "names 'Dog' twice"),
         ("", "'' is not a number"),
     ],

@@ -75,7 +75,7 @@ def test_embeddings_of_two_models(line, extracted, tmp_path):
     with h5py.File(copy / "beats" / "devtest.hdf5", "r+") as file:
         file.attrs["checkpoint_sha256"] = "ab" * 32
     text, _ = line(f"pretrained.extracted_embeddings_dir={copy}")
-    models = "2 different BEATs weights, clip lengths or precisions"
+    models = "2 different weights, clip lengths or precisions"
     assert f"; embeddings with {models}: extract them again" in text
     assert text.endswith("(details: generate_dcase_task4_2024.py --check)")
 

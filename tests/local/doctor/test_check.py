@@ -137,13 +137,13 @@ def test_counts_hours_and_identity_are_those_of_the_files(corpus):
         assert part.listed in (None, len(seconds))
         assert part.embeddings.state == "whole"
         assert part.embeddings.clips == len(seconds)
-        assert part.embeddings.identity["checkpoint_sha256"] == report.checkpoint.sha256
+        assert part.embeddings.identity["checkpoint_sha256"] == report.checkpoints[0].sha256
     assert [part.name for part in report.parts if part.listed is None] == [
         "unlabeled_train",
         "eval",
     ]
-    assert (report.checkpoint.state, report.checkpoint.n_features) == ("sound", 128)
-    assert report.checkpoint.size_bytes == corpus.beats().stat().st_size
+    assert (report.checkpoints[0].state, report.checkpoints[0].n_features) == ("sound", 128)
+    assert report.checkpoints[0].size_bytes == corpus.beats().stat().st_size
 
 
 # ---- planted
@@ -297,7 +297,7 @@ def test_another_file_of_that_name_stays(corpus, text, monkeypatch):
         run_check(load_config(corpus.conf), str(corpus.conf), corpus.root)
     assert mine.read_text() == text
     monkeypatch.setattr(
-        "local.doctor.check.check_data", lambda *_, **__: DataReport("", (), None, ())
+        "local.doctor.check.check_data", lambda *_, **__: DataReport("", (), (), ())
     )
     monkeypatch.setattr(DataReport, "text", lambda _: "")
     monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
@@ -710,8 +710,8 @@ def test_absent_weights_matter_only_where_embeddings_are_to_be_made(corpus):
 
 def test_weights_of_another_width_than_the_network_s(corpus):
     write_random_beats(corpus.beats(), seed=1, config=replace(SMALL_CONFIG, encoder_embed_dim=64))
-    report = corpus.check()
-    assert report.checkpoint.n_features == 64
+    report = corpus.check("net.embedding_size=128")
+    assert report.checkpoints[0].n_features == 64
     assert "computes 64 features, net.embedding_size is 128" in told(report, "warning")[-1]
 
 
@@ -749,7 +749,7 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
 
 def test_a_report_that_cannot_be_written_is_printed(corpus, monkeypatch, capsys):
     (corpus.root / "file").write_text("")
-    report = DataReport("", (), None, tuple(Finding("note", "", f"n{i}") for i in range(40)))
+    report = DataReport("", (), (), tuple(Finding("note", "", f"n{i}") for i in range(40)))
     monkeypatch.setattr("local.doctor.check.check_data", lambda *_, **__: report)
     monkeypatch.setattr("local.doctor.report._of_checkpoint", lambda _: "absent")
     monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
@@ -765,7 +765,7 @@ def test_a_folder_that_cannot_be_opened_is_no_reason_to_check_nothing(corpus, mo
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", "data_report.json")
 
-    report = DataReport("", (), None, ())
+    report = DataReport("", (), (), ())
     monkeypatch.setattr("local.doctor.check.check_data", lambda *_, **__: report)
     monkeypatch.setattr("local.doctor.report._of_checkpoint", lambda _: "absent")
     monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
@@ -779,7 +779,7 @@ def test_a_folder_that_cannot_be_opened_is_no_reason_to_check_nothing(corpus, mo
 def test_of_many_findings_some_are_shown(corpus):
     report = corpus.check()
     many = tuple(Finding("warning", "", f"number {index}") for index in range(40))
-    text = DataReport("", report.parts, report.checkpoint, many).text()
+    text = DataReport("", report.parts, report.checkpoints, many).text()
     assert text.count("warning: number") == 30
     assert "... and 10 more, see data_report.json" in text
     assert text.endswith("training can start: 0 errors, 40 warnings, 0 notes")

@@ -41,8 +41,8 @@ def wavs(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def embedder(tmp_path: Path) -> Embedder:
-    write_random_beats(tmp_path / "beats.pt", seed=1, config=TINY)
-    return Embedder(load_beats(tmp_path / "beats.pt"), torch.device("cpu"), 1.0, 4)
+    write_random_beats(tmp_path / "beats_mini.pt", seed=1, config=TINY)
+    return Embedder(load_beats(tmp_path / "beats_mini.pt"), torch.device("cpu"), 1.0, 4)
 
 
 def in_batches(wavs: dict[str, Path]) -> list[NamedFiles]:
@@ -100,7 +100,7 @@ def test_bf16_is_near_and_known_by_its_identity(
             assert 1e-10 < error < 4e-4
     opened = [
         Extractor.open(
-            *(tmp_path / "beats.pt", tmp_path),
+            *(tmp_path / "beats_mini.pt", tmp_path),
             clip_s=1.0,
             device=torch.device("cpu"),
             precision=precision,
@@ -126,7 +126,7 @@ def test_a_cpu_that_is_slower_in_bf16_extracts_in_float32_what_is_not_begun(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    beats, cpu, folder = tmp_path / "beats.pt", torch.device("cpu"), tmp_path / "out" / "beats"
+    beats, cpu, folder = tmp_path / "beats_mini.pt", torch.device("cpu"), tmp_path / "out" / "beats"
     write_random_beats(beats, seed=1, config=TINY)
 
     def settled(asked: Precision = "bf16", device: torch.device = cpu) -> Precision:

@@ -65,8 +65,8 @@ def place(tmp_path: Path) -> Place:
     audio.mkdir()
     for number in range(6):
         write_wav(audio / f"Y{number}_0.000_10.000.wav", noise(number))
-    write_random_beats(tmp_path / "beats.pt", seed=1, config=TINY)
-    return Place(tmp_path / "beats.pt", audio, tmp_path / "out")
+    write_random_beats(tmp_path / "beats_mini.pt", seed=1, config=TINY)
+    return Place(tmp_path / "beats_mini.pt", audio, tmp_path / "out")
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_other_weights_or_lengths_compute_everything(
     write_random_beats(place.checkpoint, seed=2, config=TINY)
     extractor(place).extract("devtest", place.clips())
     assert sum(embedded_rows) == 12
-    assert "has other BEATs weights, clip length or precision" in capsys.readouterr().out
+    assert "has other weights, clip length or precision" in capsys.readouterr().out
     frame = EmbeddingReader(place.path("devtest")).frame("Y1_0.000_10.000")
     np.testing.assert_allclose(frame, expected(place, noise(1)[:, 0]), atol=1e-4)
     Extractor.open(place.checkpoint, place.out, clip_s=2.0, device=CPU, progress=False).extract(
@@ -311,7 +311,7 @@ def test_a_published_file_is_believed(place: Place, embedded_rows: list[int]) ->
     ("kind", "message"),
     [
         ("lacks clips", "2 new and 0 changed clips since"),
-        ("other clip length", "has another BEATs model or clip length"),
+        ("other clip length", "has embeddings of another size or clip length"),
         ("text", "not an HDF5 file"),
         ("cut short", "damaged or cut short"),
         ("link", "is a link"),

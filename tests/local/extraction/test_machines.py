@@ -40,7 +40,7 @@ def test_each_machine_reads_the_weights_once(
     assert common_digest(weights, CPU) == digest
     together(monkeypatch, 0, [("process 2 of 2", "here", "cpu", None)])
     assert common_digest(weights, CPU) == digest
-    monkeypatch.setattr(machines, "sha256_of", None)  # the second process does not read
+    monkeypatch.setattr(machines, "sha256_once", None)  # the second process does not read
     together(monkeypatch, 1, [("process 1 of 2", "here", "cpu", digest)])
     assert common_digest(weights, CPU) == digest
 

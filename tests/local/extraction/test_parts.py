@@ -290,7 +290,7 @@ def test_what_was_left_of_other_weights_is_dropped_and_counted(
         take_over("set", writer, clips, progress=False)
         assert len(writer.todo) == 170
     assert [found.name for found in path.parent.iterdir()] == ["set.hdf5.part"]
-    told = "set: dropped 30 embeddings that an interrupted run has computed with other BEATs"
+    told = "set: dropped 30 embeddings that an interrupted run has computed with other"
     assert told in capsys.readouterr().out
 
 

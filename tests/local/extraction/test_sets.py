@@ -70,7 +70,7 @@ def test_all_folders_that_are_missing_or_empty_are_named_at_once(tmp_path: Path)
 
 def test_another_sample_rate_is_refused(tmp_path: Path) -> None:
     config = load_config("confs/mini.yaml", ["data.fs=32000", "feats.sample_rate=32000"])
-    with pytest.raises(InputError, match=r"data.fs is 32000; BEATs requires audio at 16000 Hz"):
+    with pytest.raises(InputError, match=r"data.fs is 32000; encoders take audio at 16000 Hz"):
         find_wavs(config, ("devtest",))
 
 

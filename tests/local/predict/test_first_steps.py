@@ -19,12 +19,15 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv(STARTED_BY_CONSOLE, raising=False)
 
 
-def test_three_lines_say_what_is_missing_and_how_to_get_it():
+def test_four_lines_say_what_is_missing_and_how_to_get_it():
     Path("my street.wav").touch()
     told = without_checkpoint([Path("my street.wav")])
     assert told.splitlines() == [
         "my street.wav needs a trained network: give its checkpoint or run folder with "
         "--checkpoint",
+        "  447 classes of AudioSet, without training: python generate_dcase_task4_2024.py "
+        "--only_encoders atst_frame_strong; then python predict.py 'my street.wav' --checkpoint "
+        "atst_frame_strong (others: --list_checkpoints)",
         "  a small one for synthetic sounds, trained in minutes: python "
         "generate_dcase_task4_2024.py --mini && python extract_embeddings.py --conf_file "
         "confs/mini.yaml && python train_pretrained.py --conf_file confs/mini.yaml --log_dir "
@@ -62,16 +65,26 @@ def test_what_is_there_already_is_not_fetched_again():
     )
 
 
+def test_a_detector_without_training_that_is_there_needs_no_download():
+    PUBLISHED_WEIGHTS.parent.mkdir()
+    (PUBLISHED_WEIGHTS.parent / "M2D_strong_1.pt").touch()
+    assert without_checkpoint([Path("a.wav")]).splitlines()[1] == (
+        "  447 classes of AudioSet, without training: python predict.py a.wav --checkpoint "
+        "m2d_strong (others: --list_checkpoints)"
+    )
+
+
 def test_the_newest_run_is_named():
     for number, name in enumerate(("exp/mini/version_0", "exp/Größe 2/version_3", "exp/mini/x")):
         folder = Path(name, "checkpoints")
         folder.mkdir(parents=True)
         (folder / "last.ckpt").touch()
         os.utime(name, (number % 2, number % 2))
-    told = without_checkpoint([Path("a.wav")]).splitlines()[1]
-    assert told == (
+    told = without_checkpoint([Path("a.wav")]).splitlines()
+    assert told[1] == (
         "  the newest trained here: python predict.py a.wav --checkpoint 'exp/Größe 2/version_3'"
     )
+    assert "without training" in told[2]
 
 
 def test_the_command_says_it_and_ends_with_status_2(tmp_path):
@@ -79,10 +92,10 @@ def test_the_command_says_it_and_ends_with_status_2(tmp_path):
     done = run_main("predict.py", "street.wav", cwd=tmp_path)
     assert done.returncode == 2
     lines = done.stderr.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("error: street.wav needs a trained network")
     lines = run_main("predict.py", "absent.wav", cwd=tmp_path).stderr.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert f"absent.wav (no such file or folder (looked up from {tmp_path})) needs" in lines[0]
     done = run_main("predict.py", "--export", "onnx", cwd=tmp_path)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 3)

@@ -75,7 +75,9 @@ def trainer_of(folder: Path) -> SimpleNamespace:
         is_global_zero=True,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         datamodule=SimpleNamespace(
-            loaded={"eval": SimpleNamespace(durations_s=CLIPS_S)}, digests=lambda stage: {}
+            loaded={"eval": SimpleNamespace(durations_s=CLIPS_S)},
+            digests=lambda stage: {},
+            embedding_readers=[],
         ),
     )
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from sed_scores_eval.base_modules.io import read_sed_scores
 
+from desed_task.atomic_files import sha256_of
 from desed_task.encoders.beats.model import load_beats
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
@@ -151,6 +152,11 @@ def test_the_metadata_holds_means_and_standard_deviations(made, meta, beats, tmp
     weights = sum(parameter.numel() for parameter in load_beats(beats).parameters())
     assert system["complexity"]["total_parameters"] == network["parameters"] + weights
     assert system["complexity"]["macs"] == network["macs"]
+    (encoder,) = system["complexity"]["encoders"]
+    assert encoder["name"] == system["description"]["embeddings"] == "BEATs"
+    assert encoder["checkpoint_sha256"] == sha256_of(beats) and encoder["pretraining"] is None
+    assert encoder["parameters"] == weights and encoder["macs"] > network["macs"] / 100
+    assert system["complexity"]["total_macs"] == network["macs"] + encoder["macs"]
     assert system["description"]["input_sampling_rate"] == 16
     assert system["description"]["machine_learning_method"] == "CRNN with a large drum"
     assert system["description"]["data_augmentation"] is None
@@ -450,6 +456,7 @@ def test_without_embeddings_no_beats_is_asked_for(meta, tmp_path):
     tree = yaml.safe_load((tmp_path / "package" / LABEL / f"{LABEL}.meta.yaml").read_text())
     complexity = tree["system"]["complexity"]
     assert complexity["total_parameters"] == complexity["network_parameters"]
+    assert complexity["total_macs"] == complexity["macs"] and complexity["encoders"] is None
     assert tree["system"]["description"]["embeddings"] is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ CONF = Path(__file__).resolve().parents[3] / "confs" / "pretrained.yaml"
 
 @pytest.fixture(scope="module")
 def counted():
-    config = load_config(CONF)
+    config = load_config(CONF, ["net.embedding_size=768"])
     network = CRNN(**config.net.model_dump(exclude={"median_filter"}))
     before = set(network.state_dict())
     return network, before, count_macs(network, config)
@@ -32,3 +33,15 @@ def test_no_counter_stays_in_the_network(counted):
     network, before, _ = counted
     assert set(network.state_dict()) == before
     assert not any(hasattr(module, "total_ops") for module in network.modules())
+
+
+def test_tokens_are_those_of_the_stored_embeddings():
+    """A recurrent layer over them costs as much as they are."""
+    sets = ["net.embedding_size=64", "net.aggregation_type=frame"]
+    config = load_config(CONF, sets)
+    network = CRNN(**config.net.model_dump(exclude={"median_filter"}))
+    reader = SimpleNamespace(n_tokens=62)
+    few = count_macs(network, config, readers=[None, reader])
+    many = count_macs(network, config)
+    cells = 2 * 3 * 512 * (64 + 512)
+    assert many.macs - few.macs == pytest.approx((496 - 62) * cells, rel=0.02)

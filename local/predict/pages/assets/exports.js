@@ -16,9 +16,9 @@ function labelTrack(events) {
   return events.map((one) => `${times(one)}\t${one.label} ${fixed(one.confidence, 2)}\n`).join("");
 }
 
-/** The value of --threshold in a shell; null if a label has what separates its parts. */
+/** The value of --threshold in a shell; null if a label cannot be told from what is around it. */
 function thresholdFlag(labels, thresholds) {
-  if (labels.some((label) => /[,=]/.test(label) || label !== label.trim())) return null;
+  if (labels.some((label) => /=/.test(label) || label !== label.trim())) return null;
   const value = labels.map((label, c) => `${label}=${numeral(thresholds[c])}`).join(",");
   const quoted = /["$`\\!]/.test(value) ? `'${value.replaceAll("'", "'\\''")}'` : `"${value}"`;
   return `--threshold ${quoted}`;

@@ -154,6 +154,10 @@ def test_tuned_files_that_cannot_be_used(checkpoint, best, tmp_path):
             {"any door": ("door opens/closes", "B"), "x": ("C",)},
         ),
         (["a=A", "b=B"], {"a": ("A",), "b": ("B",)}),
+        (
+            ["a=Beep, bleep+Bell,new b = Buzz+Bee, wasp, etc."],
+            {"a": ("Beep, bleep", "Bell"), "new b": ("Buzz", "Bee, wasp, etc.")},
+        ),
         (["a="], {"a": ()}),
         ([], {}),
     ],

@@ -665,8 +665,8 @@ def test_texts_are_sorted_as_python_sorts_them(clip):
 
 
 def test_thresholds_of_labels_with_separators_are_given_as_yaml(clip):
-    labels = ["a, b", "c=d", "it's", '$x "y"', "- :#"]
-    values = [0.1, 0.2, 0.3, 0.4, 0.5]
+    labels = ["a, b", "c=d", "e, f", "it's", '$x "y"', "- :#"]
+    values = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     assert clip.js("return thresholdFlag(arguments[0], arguments[1])", labels, values) is None
     text = clip.js("return thresholdYaml(arguments[0], arguments[1])", labels, values)
     assert yaml.safe_load(text)["predict"]["threshold"] == dict(zip(labels, values, strict=True))

@@ -14,7 +14,8 @@ import pytest
 import soundfile as sf
 
 from desed_task.dataio.annotations import read_durations, read_strong_table, read_weak_table
-from desed_task.encoders.weights_file import MINI_BEATS
+from desed_task.encoders.loading import load_encoder
+from desed_task.encoders.weights_file import MINI_ATST, MINI_BEATS
 from desed_task.errors import InputError
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.cli.own_files import RECORD_FILE
@@ -152,6 +153,17 @@ def test_a_second_run_redoes_nothing_and_says_so(copy, capsys):
     out, err = capsys.readouterr()
     assert out == f"{copy}: the mini corpus (seed 42) is complete, nothing to do\n"
     assert not err
+
+
+def test_a_corpus_of_an_earlier_version_gets_the_second_encoder_alone(copy, corpus, capsys):
+    (copy / MINI_ATST).unlink()
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    make_mini_corpus(copy, sizes=SMALL)
+    now = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    assert now.pop(copy / MINI_ATST) and now == before
+    assert capsys.readouterr().out.endswith(f"is complete, {MINI_ATST} was missing and is made\n")
+    assert (copy / MINI_ATST).read_bytes() == (corpus / MINI_ATST).read_bytes()
+    assert load_encoder(copy / MINI_ATST).name == "atst_frame"
 
 
 def formats(folder: Path) -> set[str]:

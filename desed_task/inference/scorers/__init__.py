@@ -1,0 +1,1 @@
+"""What a detector's frame scores come from: networks, and several of them averaged."""

@@ -1,0 +1,1 @@
+"""The detectors of a command: checkpoints trained here, published ones, and those of AudioSet."""

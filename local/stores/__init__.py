@@ -1,0 +1,1 @@
+"""Folders of embeddings: one for each encoder, file of weights and number of blocks."""

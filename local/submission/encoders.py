@@ -1,0 +1,100 @@
+"""Size and cost of the encoders whose embeddings a submitted system takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from desed_task.atomic_files import sha256_of
+from desed_task.checkpoints.encoder_specs import BEATS, EncoderSpec
+from desed_task.encoders.interface import Encoder
+from desed_task.encoders.macs import encoder_macs
+from desed_task.encoders.registry import kind_of
+from desed_task.encoders.released import IN_WORDS, RELEASED
+from desed_task.encoders.weights_file import DEFAULT_BEATS, MINI_BEATS
+from desed_task.errors import InputError
+from desed_task.inference.encoder_files import load_encoders
+from local.config import RecipeConfig
+
+PUBLISHED_SPELLINGS = tuple(name for name in DEFAULT_BEATS if name != MINI_BEATS)
+
+
+class EncoderCost(NamedTuple):
+    """An encoder in the metadata of a submission.
+
+    Attributes:
+        name: its title, with its blocks if they are not all.
+        pretraining: what its weights were trained with; None if their file is not a known one.
+        checkpoint_sha256: of the weights.
+        parameters: number of weights that are used.
+        macs: multiply-accumulate operations for a clip.
+    """
+
+    name: str
+    pretraining: str | None
+    checkpoint_sha256: str
+    parameters: int
+    macs: int
+
+
+def encoder_costs(
+    config: RecipeConfig, given: Sequence[Path], clip_s: float
+) -> tuple[EncoderCost, ...]:
+    """The encoders of a configuration; none of a network without embeddings.
+
+    Args:
+        config: of the evaluation.
+        given: files of weights, for encoders whose configured file is elsewhere now.
+        clip_s: length of the clip that operations are counted for.
+
+    Raises:
+        InputError: weights are missing, or of other encoders.
+    """
+    if not config.net.use_embeddings:
+        return ()
+    choices = config.pretrained.encoders
+    wanted = [EncoderSpec(choice.name, n_blocks=choice.n_blocks or 0) for choice in choices]
+    files: dict[str, Path] = {choice.name: Path(choice.file) for choice in choices}
+    try:
+        encoders = load_encoders(wanted, list(given), lambda one: files[one.name])
+    except InputError as error:
+        raise InputError(
+            f"{error}; or give the weights that computed the embeddings with --encoder, because "
+            "their parameters count"
+        ) from None
+    return tuple(
+        _cost(encoder, one, clip_s, [*given, files[one.name]])
+        for encoder, one in zip(encoders, wanted, strict=True)
+    )
+
+
+def _cost(encoder: Encoder, one: EncoderSpec, clip_s: float, files: Sequence[Path]) -> EncoderCost:
+    macs = encoder_macs(encoder, round(clip_s * encoder.sample_rate))
+    told = (_pretraining(one.name, file) for file in files if _is_of(file, encoder))
+    pretraining = next(filter(None, told), None)
+    return EncoderCost(one.in_words, pretraining, encoder.sha256, encoder.n_parameters(), macs)
+
+
+def _is_of(file: Path, encoder: Encoder) -> bool:
+    """Whether an encoder was loaded from a file."""
+    return file.is_file() and sha256_of(file) == encoder.sha256
+
+
+def _pretraining(name: str, file: Path) -> str | None:
+    """What the weights of a file were trained with, by its published name."""
+    known = {row.file: row.pretraining for row in RELEASED if row.encoder == name}
+    if name == BEATS:
+        known |= dict.fromkeys(PUBLISHED_SPELLINGS, "ssl")
+    return IN_WORDS[known[file.name]] if file.name in known else None
+
+
+def plain_costs(costs: Sequence[EncoderCost]) -> list[dict[str, Any]]:
+    """The encoders as the metadata file lists them."""
+    return [cost._asdict() for cost in costs]
+
+
+def titles(config: RecipeConfig) -> str | list[str]:
+    """Titles of the encoders of a configuration."""
+    found = [kind_of(choice.name).title for choice in config.pretrained.encoders]
+    return found[0] if len(found) == 1 else found

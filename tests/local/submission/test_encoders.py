@@ -1,0 +1,64 @@
+"""Size, cost and pre-training of the encoders of a submission."""
+
+from pathlib import Path
+
+import pytest
+
+from desed_task.atomic_files import sha256_of
+from desed_task.encoders.loading import load_encoder
+from desed_task.encoders.macs import encoder_macs
+from desed_task.errors import InputError
+from local.config import load_config
+from local.submission.encoders import encoder_costs, titles
+from tests.desed_task.inference.example_encoders import write_tiny_atst, write_tiny_beats
+
+MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
+CLIP_S = 3.3
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    beats = write_tiny_beats(folder / "BEATS_iter3_plus_AS2M.pt")
+    return {"beats": beats, "atst_frame": write_tiny_atst(folder / "ATST-F_weak.pt")}
+
+
+def config_of(*sets):
+    return load_config(MINI, list(sets))
+
+
+def both(files):
+    return [
+        "pretrained.model=[beats, atst_frame]",
+        f"pretrained.checkpoint=[{files['beats']}, {files['atst_frame']}]",
+        "pretrained.n_blocks=[null, 1]",
+    ]
+
+
+def test_every_encoder_counts(files):
+    config = config_of(*both(files))
+    found = encoder_costs(config, (), CLIP_S)
+    assert [one.name for one in found] == ["BEATs", "ATST-Frame (1 block)"]
+    assert [one.pretraining for one in found] == ["self-supervised", "AudioSet, labels of clips"]
+    assert titles(config) == ["BEATs", "ATST-Frame"]
+    for one, path, n_blocks in zip(found, files.values(), (None, 1), strict=True):
+        encoder = load_encoder(path, n_blocks=n_blocks)
+        assert one.checkpoint_sha256 == sha256_of(path)
+        assert one.parameters == encoder.n_parameters()
+        assert one.macs == encoder_macs(encoder, 52800)
+
+
+def test_given_files_are_recognised_and_say_nothing_of_others(files, tmp_path):
+    moved = write_tiny_atst(tmp_path / "moved.pt", seed=7)
+    found = encoder_costs(config_of(*both(files)), (moved, files["beats"]), CLIP_S)
+    assert [one.pretraining for one in found] == ["self-supervised", None]
+    assert found[1].checkpoint_sha256 == sha256_of(moved)
+    with pytest.raises(InputError, match=r"holds ATST-Frame, but .* of BEATs.*with --encoder"):
+        encoder_costs(config_of(), (moved,), CLIP_S)
+
+
+def test_what_is_missing_is_named_with_the_flag(files):
+    sets = ["pretrained.model=atst_frame", "pretrained.checkpoint=weg/ä.pt"]
+    with pytest.raises(InputError, match=r"weg/ä.pt: no such file of ATST-Frame .* with --encoder"):
+        encoder_costs(config_of(*sets), (), CLIP_S)
+    assert encoder_costs(config_of("net.use_embeddings=false"), (), CLIP_S) == ()
