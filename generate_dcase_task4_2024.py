@@ -3,6 +3,7 @@
     python generate_dcase_task4_2024.py --mini                  # synthetic, without network
     python generate_dcase_task4_2024.py                         # all of it, below ../../data
     python generate_dcase_task4_2024.py --check                 # verify all data
+    python generate_dcase_task4_2024.py --only_encoders beats   # weights of an encoder
 
 Archives are downloaded from the addresses in confs/sources.yaml, verified and unpacked; AudioSet
 clips are cut from YouTube videos with yt-dlp and ffmpeg, and unavailable ones are listed with the
@@ -25,8 +26,8 @@ from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.config import load_config
-from local.prep.download.sources import FETCHED_PARTS, SOURCES_FILE
-from local.prep.generate import contradiction, generate
+from local.prep.download.sources import SOURCES_FILE
+from local.prep.generate import add_parts, contradiction, generate
 from local.prep.youtube.rate_limit import RateLimits
 
 
@@ -63,11 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     told = "files at a time (default: one per usable core; archives and videos four)"
     add("--jobs", type=arguments.positive_int, help=told)
     arguments.add_overwrite(parser)
-    only = parser.add_argument_group("fetch and prepare only (may be combined)")
-    for part, what in FETCHED_PARTS.items():
-        only.add_argument(
-            f"--only_{part}", dest="parts", action="append_const", const=part, help=what
-        )
+    add_parts(parser)
     args = parser.parse_args(argv)
     if problem := contradiction(args):
         parser.error(problem)

@@ -54,10 +54,11 @@ def predict(args: argparse.Namespace) -> int:
     if share is not None and not share.n_of_all:
         return share.finish_without_recordings()
     with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
+        from local.checkpoints.encoders.given import chosen_weights
         from local.checkpoints.stored_config import config_with_checkpoint
         from local.predict.decoding.choice import chosen_decoding
         from local.predict.decoding.settings import described, tuned_lines, unread_line
-        from local.predict.predict_all import Output, chosen_weights, open_detector, predict_all
+        from local.predict.predict_all import Output, open_detector, predict_all
         from local.processes.devices import device_of
 
     config = config or config_with_checkpoint(args.checkpoint, args.overrides)
@@ -73,7 +74,7 @@ def predict(args: argparse.Namespace) -> int:
         return 0
     chosen = chosen_decoding(args, config)
     settings = {"device": device_of(args), "batch_size": args.batch_size, **chosen.of_detector}
-    detector = open_detector(config, args.checkpoint, beats=weights, **settings)
+    detector = open_detector(config, args.checkpoint, encoder=weights, **settings)
     args.threads.begin()
     if unread := unread_line(detector, args.overrides):
         print(unread)

@@ -89,6 +89,7 @@ def benchmark(args: argparse.Namespace) -> int:
         import torch
 
         from benchmarks import report, running
+        from benchmarks.encoders import encoder_lines
         from benchmarks.threads import thread_lines
         from local.config import load_config
         from local.training.computation import with_usable_precision
@@ -121,7 +122,8 @@ def benchmark(args: argparse.Namespace) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     print(report.machine_line(found["machine"]))
     print("\n".join(report.projection_lines(found["projection"])))
-    print("".join(f"{line}\n" for line in thread_lines(found["rows"])), end="")
+    told = thread_lines(found["rows"]) + encoder_lines(found["rows"], config.data.audio_max_len)
+    print("".join(f"{line}\n" for line in told), end="")
     report.draw(bench.rows.values(), found["machine"], args.output.with_suffix(".png"))
     print(f"written: {args.output}, {args.output.with_suffix('.png')}")
     if other is not None:

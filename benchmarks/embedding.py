@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.bench import Bench, Row, Work
-from benchmarks.macs import beats_macs
 from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.macs import encoder_macs
 from desed_task.encoders.weights_file import ENCODER_RATE
 from local import corpora
 from local.cli.precision import usable_precision
@@ -42,7 +42,7 @@ def _run_beats(bench: Bench, precision: Precision, n_clips: int) -> None:
     clip_s = bench.config.data.audio_max_len
     n_samples = round(clip_s * ENCODER_RATE)
     waveform = 0.1 * torch.randn(n_clips, n_samples, device=bench.device)
-    macs = n_clips * beats_macs(beats.config, clip_s)
+    macs = n_clips * encoder_macs(beats, n_samples)
 
     def embed() -> None:
         half = precision == "bf16"
@@ -67,7 +67,7 @@ def _run_extraction(bench: Bench, precision: Precision, n_clips: int) -> None:
         precision=precision,
         progress=False,
     )
-    macs = len(wavs) * beats_macs(extractor.embedder.encoder.config, clip_s)
+    macs = len(wavs) * encoder_macs(extractor.embedder.encoder, round(clip_s * ENCODER_RATE))
 
     def fresh() -> None:
         extractor.path("unlabeled_train").unlink(missing_ok=True)

@@ -11,7 +11,17 @@ from typing import Any
 
 import torch
 
-from benchmarks import demo, embedding, loading, projection, scoring, step, threads, training
+from benchmarks import (
+    demo,
+    embedding,
+    encoders,
+    loading,
+    projection,
+    scoring,
+    step,
+    threads,
+    training,
+)
 from benchmarks.bench import Bench, Options, Row
 from benchmarks.machine import Machine
 from benchmarks.made import Made, Sizes
@@ -26,6 +36,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "epoch": training.run,
     "loading": loading.run,
     "beats": embedding.run,
+    "encoder": encoders.run,
     "metrics": scoring.run,
     "threads": threads.run,
     "demo": demo.run,
@@ -35,6 +46,7 @@ NAMES = (
     "loading",
     "beats",
     "extraction",
+    "encoder",
     "validation",
     "devtest",
     "scores",

@@ -13,13 +13,14 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
+from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
 from local.checkpoints.initial_weights import (
     as_begun,
     check_origin,
     load_initial_weights,
     with_initial_weights,
 )
-from local.checkpoints.restore import config_of_checkpoint, load_networks, warn_of_other_embeddings
+from local.checkpoints.restore import config_of_checkpoint, load_networks
 from local.checkpoints.resume import (
     FAST_KEY,
     LAST_CHECKPOINT,

@@ -24,7 +24,7 @@ from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_updat
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
 from local.checkpoints.callback_paths import restore_paths, store_names
-from local.checkpoints.restore import beats_sha256, detector_spec
+from local.checkpoints.restore import detector_spec
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
 from local.config import RecipeConfig
@@ -179,7 +179,7 @@ class SEDTask4(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the detector specification, versions, training revision and digests of the data."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
-        checkpoint[SPEC_KEY] = detector_spec(self.config, beats_sha256(readers)).to_dict()
+        checkpoint[SPEC_KEY] = detector_spec(self.config, readers).to_dict()
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
         checkpoint[DATA_KEY] = self.trainer.datamodule.digests("fit")

@@ -10,8 +10,8 @@ from tests.markdown_pages import DOCS, HELP, PAGES, README, ROOT, SPAN, TROUBLE,
 from tests.messages_in_code import is_in_code
 
 EXPECTED_DOCS = {
-    *("architecture", "checkpoints", "commands", "comparing_runs", "data", "method", "metrics"),
-    *("predict", "scaling", "speed", "submission", "training", "tuning"),
+    *("architecture", "checkpoints", "commands", "comparing_runs", "data", "encoders", "method"),
+    *("metrics", "predict", "scaling", "speed", "submission", "training", "tuning"),
 }
 LANGUAGES = {"bash", "python", "text"}
 SCRIPTS = tuple(path.stem for path in sorted(ROOT.glob("*.py")))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from desed_task.checkpoints.encoder_specs import EncoderSpec, embedding_section, encoders_named
 from desed_task.checkpoints.schema import as_plain, mismatches
 from desed_task.checkpoints.state_names import NETWORK_PREFIXES
 from desed_task.checkpoints.tensor_shapes import front_end_sizes, network_sizes
@@ -22,7 +23,7 @@ from desed_task.labels import CLASSES
 # The published detector, in the form of `DetectorSpec.to_dict`: defaults for values missing in a
 # file, and the pattern that every specification must match.
 PUBLISHED_SPEC: Final[dict[str, Any]] = {
-    "schema_version": 3,
+    "schema_version": 4,
     "classes": list(CLASSES),
     "clip_s": 10.0,
     "sample_rate": 16000,
@@ -67,7 +68,7 @@ PUBLISHED_SPEC: Final[dict[str, Any]] = {
         *(3, 9, 9, 5, 5, 5, 9, 7, 11, 9),
         *(7, 3, 9, 13, 7, 1, 13, 3, 13, 7, 5, 5, 1, 13, 17, 13, 15),
     ],
-    "embedding": {"model": "BEATs", "size": 768, "checkpoint_sha256": ""},
+    "embedding": embedding_section(768, [EncoderSpec()]),
 }
 
 # Key of a front end -> key of the configuration's `feats`.
@@ -122,8 +123,13 @@ def published_values(
         "scaler": _merged("scaler", said["scaler"], {})[0],
         "net": net,
         "median_filter": said["net"].get("median_filter", PUBLISHED_SPEC["median_filter"]),
-        "embedding": {**PUBLISHED_SPEC["embedding"], "size": net["embedding_size"]},
+        "embedding": embedding_section(net["embedding_size"], _encoders(hyper, net)),
     }
+
+
+def _encoders(hyper: Mapping[str, Any], net: Mapping[str, Any]) -> tuple[EncoderSpec, ...]:
+    """The encoders that a file names, of a network that takes embeddings."""
+    return encoders_named(hyper) if net["use_embeddings"] else (EncoderSpec(),)
 
 
 def _net_arguments(net: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 # Whole numbers that may be 0; all others are lengths, sizes and counts.
-_MAY_BE_ZERO: Final = {"padding", "dropstep_recurrent_len", "specaugm_t_l", "specaugm_f_l"}
+_MAY_BE_ZERO: Final = {
+    *("padding", "dropstep_recurrent_len", "specaugm_t_l", "specaugm_f_l"),
+    *("width", "n_blocks", "n_tokens"),
+}
 # Other numbers that must be positive.
 _POSITIVE: Final = {"clip_s", "f_max"}
 

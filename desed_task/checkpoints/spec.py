@@ -21,6 +21,13 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from desed_task.checkpoints.earlier_schemas import updated
+from desed_task.checkpoints.encoder_specs import (
+    EncoderSpec,
+    embedding_problems,
+    embedding_section,
+    encoders_in,
+)
 from desed_task.checkpoints.published import PUBLISHED_SPEC, published_values
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.schema import as_plain, mismatches
@@ -36,7 +43,6 @@ from desed_task.features import LogMel, Scaler
 from desed_task.labels import FrameGrid
 from desed_task.nnet.CRNN import CRNN
 from desed_task.postprocess.decoders import (
-    DEFAULTS,
     DecoderSettings,
     ScoreDecoder,
     decoder_of,
@@ -45,7 +51,7 @@ from desed_task.postprocess.decoders import (
 
 # Increased when the form changes, or constants of the code that no specification contains (floor
 # and range of the decibel, eps of the batch norm ...); older versions must stay readable.
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 SPEC_KEY: Final = "detector"
 
 
@@ -63,8 +69,8 @@ class DetectorSpec:
         net: all arguments of `CRNN`.
         median_filter: lengths in frames, one per class.
         decoder: settings of `desed_task.postprocess.decoders`; the median filters, by default.
-        embedding: `model` and `size` of the embeddings it takes, and the `checkpoint_sha256` of the
-            BEATs weights ("" if unknown).
+        embedding: `size` of the embeddings it takes, and the `encoders` that they come from
+            (`desed_task.checkpoints.encoder_specs`).
         schema_version: version of the stored form.
     """
 
@@ -85,6 +91,11 @@ class DetectorSpec:
         """The frames of a clip's scores."""
         hop_samples = self.front_end["hop_samples"]
         return FrameGrid.for_clip(self.clip_s, self.sample_rate, hop_samples, self.net_subsample)
+
+    @property
+    def encoders(self) -> tuple[EncoderSpec, ...]:
+        """The encoders of its embeddings, in the order of their features; none if it takes none."""
+        return encoders_in(self.embedding) if self.net["use_embeddings"] else ()
 
     @property
     def decode(self) -> ScoreDecoder:
@@ -115,7 +126,7 @@ class DetectorSpec:
                 f"{origin}: written by a newer version of this code (schema {version}; known: up "
                 f"to {SCHEMA_VERSION}); update this code to use it"
             )
-        stored, decoder = _updated(as_plain(stored))
+        stored, decoder = updated(as_plain(stored))
         problems = mismatches(stored, PUBLISHED_SPEC)
         if not problems and isinstance(stored, dict):
             values = {**stored, "classes": tuple(stored["classes"])}
@@ -176,12 +187,14 @@ class DetectorSpec:
                 "one; give a checkpoint of train_pretrained.py, which contains its values"
             ) from None
 
-    def with_embedding(self, checkpoint_sha256: str) -> DetectorSpec:
-        """A copy that names the BEATs weights its embeddings come from."""
-        return replace(self, embedding={**self.embedding, "checkpoint_sha256": checkpoint_sha256})
+    def with_embedding(self, *checkpoint_sha256: str) -> DetectorSpec:
+        """A copy that names the weights its embeddings come from, those of each encoder."""
+        encoders = zip(encoders_in(self.embedding), checkpoint_sha256, strict=True)
+        named = [encoder._replace(checkpoint_sha256=sha256) for encoder, sha256 in encoders]
+        return replace(self, embedding=embedding_section(self.embedding["size"], named))
 
     def _contradictions(self) -> list[str]:
-        net, problems = self.net, []
+        net, problems = self.net, embedding_problems(self.embedding, self.net)
         n_classes = {len(self.classes), net["nclass"], len(self.median_filter)}
         if len(n_classes) > 1:
             problems.append(
@@ -215,23 +228,6 @@ class DetectorSpec:
                 f"{self.front_end['n_mels']}"
             )
         return problems
-
-
-def _updated(stored: Any) -> tuple[Any, Any]:
-    """A specification of an earlier schema in the form of today, and its decoder.
-
-    Schema 2 added `net.dropstep_scope`, schema 3 `decoder`.
-    """
-    if not isinstance(stored, dict):
-        return stored, None
-    decoder = stored.get("decoder", {})
-    stored = {key: value for key, value in stored.items() if key != "decoder"}
-    version, net = stored.get("schema_version"), stored.get("net")
-    if version == 1 and isinstance(net, dict):
-        stored["net"] = {"dropstep_scope": "clip", **net}
-    if version in (1, 2):
-        stored["schema_version"] = SCHEMA_VERSION
-    return stored, {**DEFAULTS, **decoder} if isinstance(decoder, dict) else decoder
 
 
 class FrontEnd(nn.Module):

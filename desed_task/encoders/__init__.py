@@ -14,12 +14,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from desed_task.encoders.files.tensors import load_tensors as load_tensors
     from desed_task.encoders.interface import Encoder as Encoder
     from desed_task.encoders.loading import load_encoder as load_encoder
     from desed_task.encoders.registry import register as register
 
-_PLACES = {"Encoder": "interface", "load_encoder": "loading", "register": "registry"}
-__all__ = ["Encoder", "load_encoder", "register"]
+_PLACES = {
+    "Encoder": "interface",
+    "load_encoder": "loading",
+    "load_tensors": "files.tensors",
+    "register": "registry",
+}
+__all__ = ["Encoder", "load_encoder", "load_tensors", "register"]
 
 
 def __getattr__(name: str) -> Any:

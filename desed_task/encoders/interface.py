@@ -46,7 +46,7 @@ class EncoderWeights(NamedTuple):
     Attributes:
         state: name -> tensor.
         cfg: the sizes that a file states, as those of BEATs do; empty in most.
-        origin: path of the file, for messages.
+        origin: path of the file and the prefix, for messages.
     """
 
     state: StateDict
@@ -104,6 +104,8 @@ class Encoder(EmbeddingModel):
 
     # Where published files have the tensors, before their names ("model.atst."); "" for bare ones.
     prefixes: ClassVar[tuple[str, ...]] = ("",)
+    # Names of tensors that no other encoder has all of; see `is_in`.
+    telling: ClassVar[tuple[str, ...]] = ()
     # Beginnings of names of tensors that files have and this code does not need.
     unused: ClassVar[tuple[str, ...]] = ()
 
@@ -121,15 +123,6 @@ class Encoder(EmbeddingModel):
 
         Raises:
             InputError: naming tensors that are missing or have other shapes.
-        """
-
-    @classmethod
-    @abstractmethod
-    def is_in(cls, state: Mapping[str, Tensor]) -> float:
-        """How much these tensors look like those of this encoder, from 0 to 1.
-
-        Args:
-            state: tensors without their prefix; a file may lack one or hold others too.
         """
 
     @property
@@ -150,15 +143,29 @@ class Encoder(EmbeddingModel):
             mask: (batch, token) bool, True for tokens of the clip, False for those of padding.
         """
 
-    @property
-    @abstractmethod
-    def layers(self) -> nn.ModuleList:
-        """The transformer's blocks, from the input on."""
+    # ---- what some define
+
+    @classmethod
+    def is_in(cls, state: Mapping[str, Tensor]) -> float:
+        """How much these tensors look like those of this encoder, from 0 to 1: here `telling`.
+
+        Args:
+            state: tensors without their prefix; a file may lack one or hold others too.
+        """
+        return sum(name in state for name in cls.telling) / max(1, len(cls.telling))
 
     @property
-    @abstractmethod
+    def layers(self) -> nn.ModuleList:
+        """The blocks, from the input on; here the module list `blocks`."""
+        blocks = self._modules.get("blocks")
+        if not isinstance(blocks, nn.ModuleList):
+            raise TypeError(f"{self.name} has neither a module list `blocks` nor its own `layers`")
+        return blocks
+
+    @property
     def final_modules(self) -> Sequence[nn.Module]:
-        """Modules behind the last block: its norm, if there is one."""
+        """Modules behind the last block, such as its norm; here none."""
+        return ()
 
     # ---- what all have
 

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 HOP_SAMPLES: Final = 160
 # Slaney's scale at 1000 Hz, and the logarithm of a step above.
@@ -39,6 +39,26 @@ def power_spectrum(waveform: Tensor, window: Tensor, n_fft: int) -> Tensor:
         return_complex=True,
     )
     return torch.view_as_real(spectrum).square().sum(dim=-1)
+
+
+class PowerSpectrum(nn.Module):
+    """`power_spectrum` with its window; a module, so that exports can replace it.
+
+    Args:
+        window: (sample of a frame,).
+        n_fft: length of the Fourier transform.
+    """
+
+    window: Tensor
+
+    def __init__(self, window: Tensor, n_fft: int) -> None:
+        super().__init__()
+        self.n_fft = n_fft
+        self.register_buffer("window", window, persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(batch, sample) to (batch, bin, frame); see `power_spectrum`."""
+        return power_spectrum(waveform, self.window, self.n_fft)
 
 
 def htk_mel_filters(n_mels: int, n_fft: int, f_min: float, f_max: float, rate: int) -> Tensor:

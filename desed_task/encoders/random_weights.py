@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.atomic_files import PathLike, atomic_path
+from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import SMALL_CONFIG, random_beats
 from desed_task.encoders.beats.weight_names import to_published, with_new_weight_norm
 from desed_task.encoders.interface import Encoder, StateDict
@@ -92,6 +93,7 @@ def _drawn(
             encoder_ffn_embed_dim=2 * width,
             encoder_attention_heads=width // HEAD_WIDTH,
             embed_dim=width // 2,
+            conv_pos=BeatsConfig.conv_pos,
         )
         beats = random_beats(config, generator)
         return beats, with_new_weight_norm(to_published(beats.state_dict(), n_blocks))
@@ -134,14 +136,15 @@ def _mixtures(
     gains = 1 / (1 + torch.arange(float(n_bands))[:, None] + torch.arange(float(n_frames)))
     gains[0, 0] = mean
     drawn = torch.randn(n, n_bands, n_frames, generator=generator) * gains
-    mixed: Tensor = torch.matmul(over_bands.T @ drawn, over_frames)
-    return mixed * _PATCH_GAIN
+    mixed = over_bands.T @ drawn @ over_frames
+    mixtures: Tensor = mixed * _PATCH_GAIN
+    return mixtures
 
 
 def _cosines(size: int) -> Tensor:
     """Orthonormal cosines, (order, place)."""
     order = torch.arange(float(size))
-    cosines = torch.cos(math.pi / size * order[:, None] * (order + 0.5)) * (2 / size) ** 0.5
+    cosines: Tensor = torch.cos(math.pi / size * order[:, None] * (order + 0.5)) * (2 / size) ** 0.5
     cosines[0] *= 0.5**0.5
     return cosines
 

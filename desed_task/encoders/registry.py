@@ -6,13 +6,16 @@ Packages of others add theirs by an entry point of the group "desed_task.encoder
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Final
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, warn_once
 
 ENTRY_POINTS: Final = "desed_task.encoders"
+# The name becomes part of a folder's name and of a list in configurations.
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ _KINDS: Final[dict[str, EncoderKind]] = {
         EncoderKind("m2d", "M2D", f"{_VIT}.m2d:M2d", "M2D_strong_1.pt"),
     )
 }
+BUILT_IN: Final = tuple(_KINDS.values())
 _registered: dict[str, EncoderKind] = {}
 
 
@@ -54,20 +58,43 @@ def register(kind: EncoderKind) -> None:
     """Add an encoder for this process.
 
     Raises:
-        InputError: the name is taken by another one.
+        InputError: the name is taken by another one, or cannot be part of a folder's name.
     """
+    if problem := _unusable(kind):
+        raise InputError(f"encoder {kind.name!r}: {problem}")
     if kinds().get(kind.name, kind) != kind:
         raise InputError(f"there is an encoder {kind.name!r} already; choose another name")
     _registered[kind.name] = kind
 
 
 def kinds() -> dict[str, EncoderKind]:
-    """All encoders by name: those of this package, of installed ones, and registered ones."""
-    found = {
-        point.name: EncoderKind(point.name, point.name, point.value, f"{point.name}.pt")
-        for point in entry_points(group=ENTRY_POINTS)
-    }
+    """All encoders by name: those of this package, of installed ones, and registered ones.
+
+    Entry points with a name that is taken or unusable are left out with a warning.
+    """
+    found: dict[str, EncoderKind] = {}
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.value):
+        kind = EncoderKind(point.name, point.name, point.value, f"{point.name}.pt")
+        taken = _KINDS.get(kind.name) or found.get(kind.name)
+        problem = _unusable(kind)
+        if taken is not None and taken != kind:
+            problem = f"there is an encoder of that name already ({taken.place})"
+        if problem:
+            package = f" of the package {point.dist.name}" if point.dist else ""
+            warn_once(
+                f"encoder {kind.name!r}{package} ({kind.place}) is left out: {problem}; give its "
+                "entry point another name"
+            )
+        else:
+            found[kind.name] = kind
     return {**found, **_registered, **_KINDS}
+
+
+def _unusable(kind: EncoderKind) -> str:
+    """Why a name cannot be one of an encoder; "" if it can."""
+    if _NAME.fullmatch(kind.name):
+        return ""
+    return "folders are named after it, so use letters, digits, _ and - only"
 
 
 def kind_of(name: str) -> EncoderKind:

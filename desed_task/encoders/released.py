@@ -90,3 +90,19 @@ def released(name: str) -> ReleasedWeights:
     if found is None:
         raise InputError(f"no released weights {name!r}; known: {', '.join(known)}")
     return found
+
+
+def usual_weights(encoder: str) -> ReleasedWeights:
+    """The released weights that the recipe takes for an encoder if none are named.
+
+    Those of its default file; for BEATs, whose default file is not among them, the
+    self-supervised ones, as in the published baseline.
+
+    Raises:
+        InputError: there are none; the message lists all names.
+    """
+    of_encoder = [row for row in RELEASED if row.encoder == encoder]
+    default = kind_of(encoder).default_file if of_encoder else ""
+    usual = [row for row in of_encoder if row.file == default]
+    usual += [row for row in of_encoder if row.pretraining == "ssl"]
+    return usual[0] if usual else released(encoder)

@@ -21,6 +21,8 @@ MINI_ATST: Final = "atst_frame_mini.pt"
 _SPELLINGS = (PUBLISHED_BEATS, "BEATS_iter3_plus_AS2M.pt")
 DEFAULT_BEATS: Final = (*_SPELLINGS, MINI_BEATS)
 """Names of files whose embeddings lie in beats/."""
+# The self-supervised BEATs of another release.
+_RELEASED_BEATS = "BEATs_ssl.pt"
 SOURCE: Final = (
     "get BEATs_iter3+ (AS2M), the self-supervised one, from the README of "
     "https://github.com/microsoft/unilm/tree/master/beats"
@@ -60,5 +62,8 @@ def _remedy(wanted: Path, kind: EncoderKind) -> str:
         return f"make it, with the mini corpus, with {generate}"
     fetch = command_line("generate_dcase_task4_2024.py", f"--only_encoders {kind.name}")
     if wanted.name in _SPELLINGS:
+        other = Path(WEIGHTS_FOLDER) / _RELEASED_BEATS
+        if other.is_file():
+            return f"give the path of other weights, such as {other}, or {SOURCE} and put it there"
         return f"{SOURCE} and put it there, or name another file that {fetch} gets"
     return f"get weights with {fetch}, or give their path"

@@ -12,7 +12,6 @@ threshold.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
@@ -28,16 +27,18 @@ from desed_task.audio.streaming import stream_array
 from desed_task.audio.windows import Waveform, Window, WindowGrid
 from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.checkpoints.safe_load import load_safely
-from desed_task.checkpoints.spec import Detector, detector_of
-from desed_task.encoders.interface import Encoder, check_encoder
-from desed_task.encoders.loading import load_encoder
-from desed_task.encoders.weights_file import find_weights
+from desed_task.checkpoints.spec import Detector, DetectorSpec, detector_of
+from desed_task.encoders.interface import EmbeddingModel, check_encoder
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import FrameScores
 from desed_task.inference.detection_result import DetectionResult as DetectionResult
 from desed_task.inference.detection_result import SoundEvent as SoundEvent
 from desed_task.inference.detection_result import one_clip, result_of
-from desed_task.inference.encoder_files import find_encoder
+from desed_task.inference.encoder_files import (
+    GivenEncoder,
+    encoder_of_checkpoint,
+    refuse_other_encoders,
+)
 from desed_task.inference.overlap_add import OverlapAdd, ScoreRows
 from desed_task.inference.tuned_values import TunedValues, post_processing
 from desed_task.mean_teacher import ROLES
@@ -81,7 +82,7 @@ class SoundEventDetector:
         self,
         detector: Detector,
         *,
-        encoder: Encoder | None = None,
+        encoder: EmbeddingModel | None = None,
         role: str | None = None,
         device: torch.device | str = "cpu",
         hop_s: float = DEFAULT_HOP_S,
@@ -98,7 +99,7 @@ class SoundEventDetector:
         self.front_end = detector.front_end.eval().to(self.device)
         self.encoder = None
         if self.network.embedding_size:
-            self.encoder = _fitting(encoder, self.network.embedding_size, self.spec.sample_rate)
+            self.encoder = _fitting(encoder, self.network.embedding_size, self.spec)
             self.encoder.to(self.device)
         self.labels = tuple(self.spec.classes)
         self.windows = WindowGrid.with_hop(self.spec.grid, hop_s)
@@ -114,7 +115,7 @@ class SoundEventDetector:
         cls,
         path: PathLike,
         *,
-        encoder: PathLike | Encoder | None = None,
+        encoder: GivenEncoder = None,
         role: str | None = None,
         device: torch.device | str = "cpu",
         hop_s: float = DEFAULT_HOP_S,
@@ -127,9 +128,9 @@ class SoundEventDetector:
 
         Args:
             path: the checkpoint, or a run folder, which stands for its best one.
-            encoder: file of the encoder's weights, or the encoder; None for the file that the
-                checkpoint names (`desed_task.inference.encoder_files`). Ignored if the network
-                takes no embeddings.
+            encoder: file of the encoder's weights, several where the network takes embeddings of
+                several, or the encoder; None for the files that the checkpoint names
+                (`desed_task.inference.encoder_files`). Ignored if the network takes no embeddings.
             role, device, hop_s, batch_size, decoder, calibrated: see the class.
             tuned: values that were tuned for this checkpoint, by its SHA-256.
 
@@ -141,14 +142,7 @@ class SoundEventDetector:
             tuned.check_checkpoint(sha256_of(place), str(place))
         checkpoint = load_safely(place)
         loaded = detector_of(checkpoint, str(place))
-        model = encoder if isinstance(encoder, Encoder) else None
-        if loaded.spec.net["use_embeddings"] and not isinstance(encoder, Encoder):
-            sha256 = loaded.spec.embedding["checkpoint_sha256"]
-            if encoder is None:
-                encoder = find_encoder(place, checkpoint.get("hyper_parameters"), sha256)
-            else:
-                _warn_of_other_weights(encoder, sha256)
-            model = load_encoder(encoder)
+        model = encoder_of_checkpoint(place, checkpoint, loaded.spec, encoder)
         return cls(
             loaded,
             encoder=model,
@@ -278,26 +272,16 @@ class SoundEventDetector:
         return result_of(raw, decoded, duration_s, rules, self.post_processing.calibration)
 
 
-def _fitting(encoder: Encoder | None, size: int, sample_rate: int) -> Encoder:
+def _fitting(encoder: EmbeddingModel | None, size: int, spec: DetectorSpec) -> EmbeddingModel:
     """The encoder, after checking as far as possible that the network was trained with it."""
     if encoder is None:
         raise InputError(
             f"the network takes embeddings of {size} features; give the file of weights that "
             "they were extracted with"
         )
-    check_encoder(encoder, size=size, sample_rate=sample_rate)
+    refuse_other_encoders(encoder, spec.encoders)
+    check_encoder(encoder, size=size, sample_rate=spec.sample_rate)
     return encoder
-
-
-def _warn_of_other_weights(path: PathLike, trained_with: str) -> None:
-    """Warn if embeddings will differ from those of training; older checkpoints cannot tell."""
-    if trained_with and sha256_of(find_weights(path)) != trained_with:
-        warnings.warn(
-            f"{path}: not the weights that the network was trained with; its scores may be "
-            "meaningless",
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 def _batches(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:

@@ -2,7 +2,8 @@
 
     detector = load_detector(Path("best.ckpt"))
     export_crnn(detector, "student", "crnn_student.onnx")
-    export_waveform(detector, "student", "detector_student.onnx", beats=load_beats("BEATs....pt"))
+    encoder = load_encoder("pretrained_models/BEATs_iter3_plus_AS2M.pt")
+    export_waveform(detector, "student", "detector_student.onnx", encoder=encoder)
 
 The first file takes features and embeddings, the second waveforms. Clips have the length that the
 network was trained on; the number of clips is free. The file's metadata describe the scores
@@ -20,13 +21,25 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.atomic_files import PathLike
+from desed_task.checkpoints.encoder_specs import (
+    BEATS,
+    EncoderSpec,
+    in_words,
+    with_keys_of_schema_3,
+)
 from desed_task.checkpoints.spec import Detector, DetectorSpec
 from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import N_MELS, Beats
-from desed_task.encoders.interface import check_encoder
+from desed_task.encoders.interface import EmbeddingModel, check_encoder
 from desed_task.encoders.kaldi_fbank import KaldiFbank
 from desed_task.errors import InputError, count_of
-from desed_task.inference.onnx_modules import ExportableCRNN, on_cpu
+from desed_task.inference.encoder_files import refuse_other_encoders
+from desed_task.inference.onnx_modules import (
+    ExportableCRNN,
+    ExportableEncoders,
+    exportable_encoder,
+    on_cpu,
+)
 from desed_task.inference.verified_onnx import Inputs, check_packages, write_verified
 from desed_task.nnet.CRNN import CRNN, Detection
 
@@ -50,8 +63,9 @@ def export_crnn(
     role: str,
     target: PathLike,
     *,
-    beats: Beats | None = None,
+    encoder: EmbeddingModel | None = None,
     clip: Tensor | None = None,
+    beats: EmbeddingModel | None = None,
 ) -> ExportedFile:
     """Write a CRNN alone: `mel` and `embeddings` -> `strong` and `weak`.
 
@@ -63,25 +77,27 @@ def export_crnn(
         detector: as `desed_task.checkpoints.spec.load_detector` gives it.
         role: which of its networks.
         target: the file; written atomically.
-        beats: for real embeddings in the check; random ones otherwise.
+        encoder: for real embeddings in the check, and the number of tokens where the
+            specification does not tell it; random embeddings otherwise.
         clip: (sample,) waveform of one clip for the check; a synthesised one otherwise.
+        beats: former name of `encoder`.
 
     Raises:
-        InputError: for missing packages, an unknown role, a BEATs or clip that does not fit, and a
-            file whose scores differ from PyTorch's.
+        InputError: for missing packages, an unknown role, an encoder or clip that does not fit, and
+            a file whose scores differ from PyTorch's.
     """
     check_packages()
     network, spec = _network(detector, role), detector.spec
-    if beats is not None:
-        _check_beats(beats, network, spec)
+    encoder = _checked_encoder(beats if encoder is None else encoder, network, spec)
+    n_tokens = _n_tokens(spec, encoder)
     checks = _waveforms(spec, clip)
     front_end = on_cpu(detector.front_end)
     with torch.no_grad():
         given = {
-            kind: _crnn_inputs(waveform, front_end(waveform), network, spec, beats)
+            kind: _crnn_inputs(waveform, front_end(waveform), network, spec, encoder)
             for kind, waveform in checks.items()
         }
-    graph = ExportableCRNN(network, n_frames=spec.grid.n_frames, n_tokens=_n_tokens(spec))
+    graph = ExportableCRNN(network, n_frames=spec.grid.n_frames, n_tokens=n_tokens)
     metadata = _metadata(spec, role, "crnn")
     return ExportedFile(
         Path(target), write_verified(graph, on_cpu(network), given, metadata, target)
@@ -93,72 +109,97 @@ def export_waveform(
     role: str,
     target: PathLike,
     *,
-    beats: Beats | None = None,
+    encoder: EmbeddingModel | None = None,
     clip: Tensor | None = None,
+    beats: EmbeddingModel | None = None,
 ) -> ExportedFile:
-    """Write front end, BEATs and CRNN as one graph: `waveform` -> `strong` and `weak`.
+    """Write front end, encoder and CRNN as one graph: `waveform` -> `strong` and `weak`.
 
     `waveform` is (clip, sample), float32 in [-1, 1], at the network's rate and clip length: in the
     published detector, 160000 samples at 16 kHz.
 
     Args:
-        detector, role, target, clip: see `export_crnn`.
-        beats: the weights that the network was trained with; None for one without embeddings.
+        detector, role, target, clip, beats: see `export_crnn`.
+        encoder: the one that the network was trained with; None for one without embeddings.
 
     Raises:
-        InputError: as `export_crnn`, and for a missing BEATs.
+        InputError: as `export_crnn`, and for a missing encoder.
     """
     check_packages()
     network, spec = _network(detector, role), detector.spec
-    if not network.embedding_size:
-        beats = None
-    elif beats is None:
+    encoder = _checked_encoder(beats if encoder is None else encoder, network, spec)
+    if network.embedding_size and encoder is None:
         raise InputError(
-            f"the {role} takes embeddings, so its waveform graph needs the BEATs weights that it "
-            "was trained with; give them, or export the CRNN alone"
+            f"the {role} takes embeddings, so its waveform graph needs the weights of "
+            f"{in_words(spec.encoders)} that it was trained with; give them, or export the CRNN "
+            "alone"
         )
-    else:
-        _check_beats(beats, network, spec)
-        beats = on_cpu(beats)
-    front_end, n_tokens = on_cpu(detector.front_end), _n_tokens(spec)
-    exportable = ExportableCRNN(network, n_frames=spec.grid.n_frames, n_tokens=n_tokens)
-    of_clips = spec.net["embedding_type"] == "global"
-    graph, reference = (
-        WaveformGraph(front_end, crnn, beats, of_clips=of_clips)
-        for crnn in (exportable, on_cpu(network))
-    )
-    if beats is not None:
-        # Cached by the module, so that the graph contains the bias itself: the logarithm of another
-        # library could put a distance into the next bucket.
-        beats.encoder.position_bias(n_tokens)
-    metadata = _metadata(spec, role, "waveform")
-    if beats is not None:
-        metadata["beats"] = json.dumps(asdict(beats.config))
+    n_samples = _n_samples(spec)
+    metadata, exportable_model = _metadata(spec, role, "waveform"), None
+    if encoder is not None:
+        encoder = on_cpu(encoder)
+        _cache_constants(encoder, n_samples)
+        exportable_model = exportable_encoder(encoder, n_samples)
+        metadata |= _encoder_metadata(encoder, spec)
+    front_end, of_clips = on_cpu(detector.front_end), spec.net["embedding_type"] == "global"
+    n_tokens = _n_tokens(spec, encoder)
+    crnn = ExportableCRNN(network, n_frames=spec.grid.n_frames, n_tokens=n_tokens)
+    graph = WaveformGraph(front_end, crnn, exportable_model, of_clips=of_clips)
+    reference = WaveformGraph(front_end, on_cpu(network), encoder, of_clips=of_clips)
     given = {kind: {"waveform": waveform} for kind, waveform in _waveforms(spec, clip).items()}
     return ExportedFile(Path(target), write_verified(graph, reference, given, metadata, target))
 
 
+def _cache_constants(encoder: EmbeddingModel, n_samples: int) -> None:
+    """Let BEATs keep its position bias, so that the graph contains the bias itself.
+
+    The logarithm of another library could put a distance into the next bucket.
+    """
+    for part in encoder.parts:
+        if isinstance(part, Beats):
+            part.encoder.position_bias(part.n_tokens(n_samples))
+
+
+def _encoder_metadata(encoder: EmbeddingModel, spec: DetectorSpec) -> dict[str, str]:
+    """What the file says of the encoders in it, with the SHA-256 of their weights."""
+    n_samples = _n_samples(spec)
+    told = [
+        EncoderSpec(part.name, part.width, part.sha256, one.n_blocks, part.n_tokens(n_samples))
+        for part, one in zip(encoder.parts, spec.encoders, strict=True)
+    ]
+    values: dict[str, Any] = {"encoders": [one._asdict() for one in told]}
+    for part in encoder.parts:
+        if isinstance(part, Beats):
+            values["beats"] = asdict(part.config)
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
 class WaveformGraph(nn.Module):
-    """Front end, BEATs and CRNN of a detector in one.
+    """Front end, encoder and CRNN of a detector in one.
 
     Args:
         front_end: (batch, sample) -> (batch, mel, frame).
         crnn: takes its output and embeddings.
-        beats: None for a network without embeddings.
+        encoder: None for a network without embeddings.
         of_clips: whether it takes one embedding per clip.
     """
 
     def __init__(
-        self, front_end: nn.Module, crnn: nn.Module, beats: Beats | None, *, of_clips: bool
+        self,
+        front_end: nn.Module,
+        crnn: nn.Module,
+        encoder: EmbeddingModel | ExportableEncoders | None,
+        *,
+        of_clips: bool,
     ) -> None:
         super().__init__()
-        self.front_end, self.crnn, self.beats, self.of_clips = front_end, crnn, beats, of_clips
+        self.front_end, self.crnn, self.encoder, self.of_clips = front_end, crnn, encoder, of_clips
 
     def forward(self, waveform: Tensor) -> Detection:
         """Scores of (batch, sample) clips."""
         embeddings = None
-        if self.beats is not None:
-            found = self.beats.embed(waveform)
+        if self.encoder is not None:
+            found = self.encoder.embed(waveform)
             embeddings = found.global_ if self.of_clips else found.frame
         scores: Detection = self.crnn(self.front_end(waveform), embeddings)
         return scores
@@ -191,23 +232,53 @@ def _network(detector: Detector, role: str) -> CRNN:
     return detector.networks[role]
 
 
-def _check_beats(beats: Beats, network: CRNN, spec: DetectorSpec) -> None:
-    """Reject a BEATs whose embeddings the network cannot have been trained with."""
-    check_encoder(beats, size=network.embedding_size, sample_rate=spec.sample_rate)
-    theirs, own = beats.n_tokens(_n_samples(spec)), _n_tokens(spec)
-    if theirs != own:
+def _checked_encoder(
+    encoder: EmbeddingModel | None, network: CRNN, spec: DetectorSpec
+) -> EmbeddingModel | None:
+    """The encoder, None for a network without embeddings.
+
+    Raises:
+        InputError: the network cannot have been trained with its embeddings.
+    """
+    if encoder is None or not network.embedding_size:
+        return None
+    refuse_other_encoders(encoder, spec.encoders)
+    check_encoder(encoder, size=network.embedding_size, sample_rate=spec.sample_rate)
+    theirs, own = encoder.n_tokens(_n_samples(spec)), _known_tokens(spec)
+    if own not in (0, theirs):
         raise InputError(
-            f"this BEATs yields {count_of(theirs, 'token')} per clip, the network takes {own}; "
-            "give the weights that it was trained with"
+            f"this {encoder.name} yields {count_of(theirs, 'token')} per clip, the network takes "
+            f"{own}; give the weights that it was trained with"
         )
+    return encoder
 
 
 def _n_samples(spec: DetectorSpec) -> int:
     return int(spec.clip_s * spec.sample_rate)
 
 
-def _n_tokens(spec: DetectorSpec) -> int:
-    """Frame embeddings of a clip as the published BEATs makes them."""
+def _n_tokens(spec: DetectorSpec, encoder: EmbeddingModel | None) -> int:
+    """Frame embeddings of a clip.
+
+    Raises:
+        InputError: neither the specification nor an encoder tells.
+    """
+    found = encoder.n_tokens(_n_samples(spec)) if encoder is not None else _known_tokens(spec)
+    if not found and spec.encoders and spec.net["embedding_type"] != "global":
+        raise InputError(
+            f"how many tokens {in_words(spec.encoders)} has in a clip is not known without its "
+            "weights; give them"
+        )
+    return found
+
+
+def _known_tokens(spec: DetectorSpec) -> int:
+    """Frame embeddings of a clip as the specification tells them; 0 if it does not."""
+    if len(spec.encoders) > 1:
+        return spec.grid.n_frames
+    if not spec.encoders or spec.encoders[0].n_tokens or spec.encoders[0].name != BEATS:
+        return spec.encoders[0].n_tokens if spec.encoders else 0
+    # Specifications of schema 3 and published checkpoints.
     patch = BeatsConfig.input_patch_size
     return KaldiFbank(N_MELS).n_frames(_n_samples(spec)) // patch * (N_MELS // patch)
 
@@ -231,16 +302,16 @@ def _waveforms(spec: DetectorSpec, clip: Tensor | None) -> dict[str, Tensor]:
 
 
 def _crnn_inputs(
-    waveform: Tensor, mel: Tensor, network: CRNN, spec: DetectorSpec, beats: Beats | None
+    waveform: Tensor, mel: Tensor, network: CRNN, spec: DetectorSpec, encoder: EmbeddingModel | None
 ) -> Inputs:
     """Features of a waveform with its embeddings, or with random ones."""
     if not network.embedding_size:
         return {"mel": mel}
     of_clips = spec.net["embedding_type"] == "global"
-    if beats is not None:
-        found = on_cpu(beats).embed(waveform)
+    if encoder is not None:
+        found = on_cpu(encoder).embed(waveform)
         return {"mel": mel, "embeddings": found.global_ if of_clips else found.frame}
-    shape = (len(mel), network.embedding_size, *([] if of_clips else [_n_tokens(spec)]))
+    shape = (len(mel), network.embedding_size, *([] if of_clips else [_n_tokens(spec, None)]))
     return {
         "mel": mel,
         "embeddings": torch.randn(shape, generator=torch.Generator().manual_seed(2)),
@@ -259,7 +330,7 @@ def _metadata(spec: DetectorSpec, role: str, graph: str) -> dict[str, str]:
         "frame_s": spec.grid.frame_s,
         "median_filter": spec.median_filter,
         "decoder": spec.decoder,
-        "embedding": spec.embedding,
+        "embedding": with_keys_of_schema_3(spec.embedding),
         "schema_version": spec.schema_version,
         "detector": spec.to_dict(),
     }

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from desed_task.checkpoints.encoder_specs import EncoderSpec
 from desed_task.checkpoints.published import is_published
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec, check_spec
@@ -163,12 +164,21 @@ def _front_end(values: Mapping[str, Any]) -> str:
 def _embeddings(spec: DetectorSpec) -> str:
     if not spec.net["use_embeddings"]:
         return "none"
-    sha256 = spec.embedding["checkpoint_sha256"]
-    of = f"weights with SHA-256 {sha256}" if sha256 else "unknown weights"
-    return (
-        f"{spec.embedding['model']}, {spec.net['embedding_type']} embeddings of "
-        f"{spec.embedding['size']} features ({of}); aggregation {spec.net['aggregation_type']}"
-    )
+    kind, size = spec.net["embedding_type"], spec.embedding["size"]
+    if len(spec.encoders) == 1:
+        (one,) = spec.encoders
+        told = f"{one.in_words}, {kind} embeddings of {size} features ({_weights(one)})"
+    else:
+        of_each = ", ".join(
+            f"{one.in_words} {one.width or 'unknown'} ({_weights(one)})" for one in spec.encoders
+        )
+        told = f"{kind} embeddings of {size} features: {of_each}"
+    return f"{told}; aggregation {spec.net['aggregation_type']}"
+
+
+def _weights(encoder: EncoderSpec) -> str:
+    sha256 = encoder.checkpoint_sha256
+    return f"weights with SHA-256 {sha256}" if sha256 else "unknown weights"
 
 
 def _trained(checkpoint: Mapping[str, Any]) -> InfoRows:

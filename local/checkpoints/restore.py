@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from desed_task.checkpoints.encoder_specs import embedding_section
 from desed_task.checkpoints.spec import (
     SCHEMA_VERSION,
-    SPEC_KEY,
     DetectorSpec,
     check_spec,
     check_tensors,
@@ -25,6 +25,8 @@ from desed_task.checkpoints.state_names import is_bare
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError, count_of
 from local.checkpoints.decoder_choice import choose_decoder, tell_decoder
+from local.checkpoints.encoders.choice import choose_encoders
+from local.checkpoints.encoders.stored_embeddings import encoders_of
 from local.classes_dict import CLASSES
 from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
 from local.stores.size import with_embedding_size
@@ -33,12 +35,14 @@ from local.stores.size import with_embedding_size
 KEPT_CLIPS = "keep_clips_without_events"
 
 
-def detector_spec(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
+def detector_spec(
+    config: RecipeConfig, readers: Sequence[EmbeddingReader | None] = ()
+) -> DetectorSpec:
     """The detector that a configuration describes.
 
     Args:
         config: configuration of a run.
-        beats_sha256: SHA-256 of the BEATs weights that made the embeddings, if known.
+        readers: the embeddings, for what they tell of the encoders' weights.
     """
     config = with_embedding_size(config)
     feats, data = config.feats, config.data
@@ -62,19 +66,9 @@ def detector_spec(config: RecipeConfig, beats_sha256: str = "") -> DetectorSpec:
         "net": net,
         "median_filter": config.net.median_filter,
         "decoder": config.decoder.settings.to_plain(),
-        "embedding": {
-            "model": "BEATs",
-            "size": config.net.embedding_size,
-            "checkpoint_sha256": beats_sha256,
-        },
+        "embedding": embedding_section(config.net.embedding_size, encoders_of(config, readers)),
     }
     return DetectorSpec.from_dict(values, "the configuration")
-
-
-def beats_sha256(readers: Sequence[EmbeddingReader | None]) -> str:
-    """SHA-256 of the BEATs weights that made the embeddings; "" if unknown or mixed."""
-    found = {str(reader.identity.get("checkpoint_sha256", "")) for reader in readers if reader}
-    return found.pop() if len(found) == 1 else ""
 
 
 def config_of_checkpoint(
@@ -97,7 +91,8 @@ def config_of_checkpoint(
         InputError: its tensors do not match its detector, or its hyperparameters are missing or
             invalid.
     """
-    if is_bare(checkpoint):
+    bare = is_bare(checkpoint)
+    if bare:
         warnings.warn(
             f"{origin}: contains weights only; what their shapes do not tell (front end, pooling, "
             "median filters ...) is taken from the configuration",
@@ -116,7 +111,9 @@ def config_of_checkpoint(
     tree["data"] = {**paths, **kept_clips, **detector["data"]}
     tree["scaler"] = {**detector["scaler"], "savepath": mine["scaler"]["savepath"]}
     tree["decoder"] = dict(detector["decoder"])
-    tree["pretrained"] = mine["pretrained"]
+    tree["pretrained"] = choose_encoders(
+        spec, here, tree["pretrained"], overrides, "" if bare else origin
+    )
     for section in ("energy", "predict", "logging", "tuned"):
         tree[section] = mine[section]
     chosen = choose_decoder(tree, here, overrides, origin)
@@ -191,19 +188,3 @@ def load_networks(module: torch.nn.Module, state_dict: Mapping[str, Tensor], ori
     """
     check_tensors(module.state_dict(), state_dict, origin)
     module.load_state_dict(with_front_end(module, state_dict))
-
-
-def warn_of_other_embeddings(
-    checkpoint: Mapping[str, Any], readers: Sequence[EmbeddingReader | None], origin: str
-) -> None:
-    """Warn if the embeddings were made with other BEATs weights than those used in training."""
-    trained = checkpoint.get(SPEC_KEY, {}).get("embedding", {}).get("checkpoint_sha256", "")
-    found = beats_sha256(readers)
-    if trained and found and trained != found:
-        warnings.warn(
-            f"{origin} was trained on embeddings of other BEATs weights (SHA-256 "
-            f"{trained[:12]}...) than those here ({found[:12]}...); extract them again with the "
-            "same weights",
-            UserWarning,
-            stacklevel=2,
-        )

@@ -74,6 +74,8 @@ def add_weights(
     parser: argparse.ArgumentParser,
     what: str = "pretrained.beats_checkpoint (default)",
     default: str | None = "beats",
+    *,
+    several: bool = False,
 ) -> None:
     """Add `--pretrained_model`.
 
@@ -81,9 +83,18 @@ def add_weights(
         parser: the command's.
         what: what `beats` stands for, in the help.
         default: its default.
+        several: whether it may be repeated; its value is a list then.
     """
     told = f"file of BEATs weights; `beats` is {what}"
-    parser.add_argument("--pretrained_model", default=default, help=told)
+    if several:
+        told = (
+            "file of the encoder's weights, several with commas between them or the flag repeated; "
+            f"`beats` is {what}"
+        )
+    action = "append" if several else "store"
+    parser.add_argument(
+        "--pretrained_model", metavar="FILE", action=action, default=default, help=told
+    )
 
 
 def add_gpus(parser: argparse.ArgumentParser) -> None:

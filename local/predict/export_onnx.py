@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from desed_task.audio.streaming import stream_file
+from desed_task.checkpoints.encoder_specs import in_words
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import Detector, detector_of
-from desed_task.encoders.beats.model import Beats, load_beats
-from desed_task.encoders.weights_file import find_weights
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.errors import InputError
-from desed_task.inference.encoder_files import find_encoder
+from desed_task.inference.encoder_files import GivenEncoder, encoder_of_checkpoint
 from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform
 from desed_task.inference.verified_onnx import check_packages
 from local.cli.own_files import own_outputs
@@ -27,7 +27,7 @@ def export_onnx(
     checkpoint: str,
     output_dir: Path,
     role: str,
-    beats_file: str | None = None,
+    encoder: GivenEncoder = None,
     recordings: Sequence[Path] = (),
     *,
     required: bool = False,
@@ -35,14 +35,14 @@ def export_onnx(
 ) -> list[Path]:
     """Write `crnn_ROLE.onnx` and `detector_ROLE.onnx`, and print the results of their checks.
 
-    The second includes BEATs. If its weights are not found and not required, only the first is
-    written.
+    The second includes the encoder. If its weights are not found and not required, only the first
+    is written.
 
     Args:
         checkpoint: the checkpoint of the networks.
         output_dir: folder of the files.
         role: "student" or "teacher".
-        beats_file: file of BEATs weights; None for the one that the checkpoint names.
+        encoder: files of the encoder's weights; None for those that the checkpoint names.
         recordings: the files are checked on the beginning of the first one and on random input;
             without recordings on a synthesised clip.
         required: whether the user asked for these weights.
@@ -60,41 +60,31 @@ def export_onnx(
     with own_outputs(output_dir, [crnn, whole], overwrite=overwrite):
         content = load_safely(Path(checkpoint))
         detector = detector_of(content, checkpoint)
-        beats, reason = _beats(detector, content, checkpoint, beats_file, required)
+        model, reason = _encoder(detector, content, checkpoint, encoder, required)
         clip = _opening(recordings, detector) if recordings else None
-        files = [_announce(export_crnn(detector, role, crnn, beats=beats, clip=clip))]
-        if beats is None and _takes_embeddings(detector):
-            print(f"{whole}: not written, as it needs BEATs: {reason}")
+        files = [_announce(export_crnn(detector, role, crnn, encoder=model, clip=clip))]
+        if model is None and detector.spec.encoders:
+            needed = in_words(detector.spec.encoders)
+            print(f"{whole}: not written, as it needs {needed}: {reason}")
             return files
-        files.append(_announce(export_waveform(detector, role, whole, beats=beats, clip=clip)))
+        files.append(_announce(export_waveform(detector, role, whole, encoder=model, clip=clip)))
     return files
 
 
-def _takes_embeddings(detector: Detector) -> bool:
-    return any(network.embedding_size for network in detector.networks.values())
-
-
-def _beats(
+def _encoder(
     detector: Detector,
     content: Mapping[str, Any],
     checkpoint: str,
-    given: str | None,
+    given: GivenEncoder,
     required: bool,
-) -> tuple[Beats | None, str]:
-    """The given weights or the checkpoint's, and "" or why there are none."""
-    if not _takes_embeddings(detector):
-        return None, ""
-    sha256 = detector.spec.embedding["checkpoint_sha256"]
+) -> tuple[EmbeddingModel | None, str]:
+    """The encoder of the given weights or the checkpoint's, and "" or why there is none."""
     try:
-        if given is not None:
-            found = find_weights(given)
-        else:
-            found = find_encoder(checkpoint, content.get("hyper_parameters"), sha256)
+        return encoder_of_checkpoint(checkpoint, content, detector.spec, given), ""
     except InputError as error:
         if required:
             raise
         return None, str(error)
-    return load_beats(found), ""
 
 
 def _opening(recordings: Sequence[Path], detector: Detector) -> Tensor:

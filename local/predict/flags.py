@@ -21,7 +21,8 @@ OF_EVENTS = (
     *("merge_classes", "confidence"),
 )
 # What `--set` can change of a prediction, and of an export; the rest is the checkpoint's.
-_READ = ("predict.", "decoder.", "pretrained.beats_checkpoint")
+_WEIGHTS = ("pretrained.beats_checkpoint", "pretrained.checkpoint", "pretrained.model")
+_READ = ("predict.", "decoder.", *_WEIGHTS)
 # `desed_task.postprocess.decoders.KINDS`, which takes seconds to import.
 DECODERS = ("median", "boxes", "threshold_boxes")
 
@@ -39,7 +40,7 @@ def parse_predict_args(
     add("recordings", nargs="*", type=Path, help="files and folders (with subfolders)")
     told = "checkpoint, ours or a published one, or the run folder of a training"
     add("--checkpoint", metavar="CKPT", help=told)
-    told = "configuration of hop, thresholds and BEATs weights (default: the checkpoint's)"
+    told = "configuration of hop, thresholds and encoder weights (default: the checkpoint's)"
     arguments.add_conf_file(parser, told, default=None)
     add("--output_dir", type=Path, default=Path("./predictions"), help="folder of the results")
     add(
@@ -61,8 +62,8 @@ def parse_predict_args(
         help="html: size up to which the sound of a recording is a part of its page; larger ones "
         f"are linked (default: {EMBEDDED_MB:g})",
     )
-    told = "the configuration's pretrained.beats_checkpoint (default: the checkpoint's, if found)"
-    arguments.add_weights(parser, told, default=None)
+    told = "the configuration's pretrained.checkpoint (default: the checkpoint's, if found)"
+    arguments.add_weights(parser, told, default=None, several=True)
     arguments.add_gpus(parser)
     told = "windows at a time (default: 32 on a GPU, 4 per thread)"
     add("--batch_size", type=arguments.positive_int, help=told)
@@ -190,7 +191,7 @@ def check_values(args: argparse.Namespace) -> None:
     arguments.parse_merged_classes(args.merge_classes or ())
     why, read = "detectors are as their checkpoints say", _READ
     if args.export:
-        why, read = "--export onnx writes the network without events", _READ[-1:]
+        why, read = "--export onnx writes the network without events", _WEIGHTS
         name_unused(args, why, OF_EVENTS)
     keys = [one.partition("=")[0].strip() for one in args.overrides]
     ignored = [f"--set {key}" for key in keys if not key.startswith(read)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import sys
 import time
@@ -18,6 +17,7 @@ from desed_task.distributed.collectives import gathered, gathered_by_first, wait
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name, printable
 from desed_task.inference.detector import DetectionResult, SoundEventDetector
+from desed_task.inference.encoder_files import GivenEncoder
 from desed_task.parallel import Progress, progress_of
 from desed_task.postprocess import Threshold
 from desed_task.postprocess.event_rules import NO_RULES, EventRules
@@ -39,30 +39,12 @@ from local.predict.sharing import Share
 from local.processes.group import group_here
 from local.processes.shared_progress import shared_progress
 
-# The value of --pretrained_model that stands for the configuration's file, and that key.
-CONFIGURED, WEIGHTS_KEY = "beats", "pretrained.beats_checkpoint="
-
-
-def chosen_weights(config: RecipeConfig, args: argparse.Namespace) -> str | None:
-    """The file of BEATs weights that a command names; None to find that of the checkpoint.
-
-    Args:
-        config: the configuration.
-        args: `pretrained_model`, where "beats" stands for the configuration's; and `conf_file` and
-            `overrides`, which name them too if they are given.
-    """
-    if args.pretrained_model not in (None, CONFIGURED):
-        return str(args.pretrained_model)
-    overridden = any(one.startswith(WEIGHTS_KEY) for one in args.overrides)
-    asked = args.pretrained_model is not None or args.conf_file is not None or overridden
-    return config.pretrained.beats_checkpoint if asked else None
-
 
 def open_detector(
     config: RecipeConfig,
     checkpoint: str,
     *,
-    beats: str | None,
+    encoder: GivenEncoder,
     device: Device,
     batch_size: int | None,
     **decoding: Any,
@@ -72,7 +54,7 @@ def open_detector(
     Args:
         config: gives the hop of windows.
         checkpoint: the checkpoint of the networks.
-        beats: file of BEATs weights; None for the one that the checkpoint names.
+        encoder: files of the encoder's weights; None for those that the checkpoint names.
         device: of this process.
         batch_size: windows at a time; None for the device's default.
         decoding: other arguments of `SoundEventDetector.from_checkpoint`: network, decoder ...
@@ -84,7 +66,7 @@ def open_detector(
         print(device.notice)
     return SoundEventDetector.from_checkpoint(
         checkpoint,
-        encoder=beats,
+        encoder=encoder,
         device=device.torch_device,
         hop_s=config.predict.hop_s,
         batch_size=batch_size,

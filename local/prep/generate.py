@@ -4,30 +4,58 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from desed_task.encoders.weights_file import WEIGHTS_FOLDER
 from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import own_outputs
 from local.cli.redaction import redact
 from local.config import MINI_FOLDER, load_config
-from local.prep.download.sources import FETCHED_PARTS, load_sources
+from local.prep.download.sources import ENCODERS_PART, FETCHED_PARTS, load_sources
 from local.prep.layout import DATA_PARTS, DataLayout
 from local.prep.resample import PreparationStep
 from local.prep.youtube.rate_limit import RateLimits
+
+if TYPE_CHECKING:
+    from local.prep.download.encoder_weights import FetchedWeights
 
 # Default folder of the real data, without --basedir.
 REAL_BASEDIR = Path("../../data")
 # Further failures add nothing; the reasons for all clips are in their tables.
 _MOST_SHOWN = 50
+# Flags that weights of encoders have no use for.
+_FOR_DATA = ("basedir", "out_dir", "bits", "plot", "cookies", "retry_gone", "overwrite")
+
+
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """Add `--only_<part>`, whose parts become `parts`, and `--only_encoders`."""
+    only = parser.add_argument_group("fetch and prepare only (may be combined)")
+    for part, what in FETCHED_PARTS.items():
+        only.add_argument(
+            f"--only_{part}", dest="parts", action="append_const", const=part, help=what
+        )
+    only.add_argument(
+        f"--only_{ENCODERS_PART}",
+        dest="encoders",
+        nargs="*",
+        metavar="NAME",
+        help="weights of encoders into ./pretrained_models: of these names (beats, "
+        "atst_frame_strong, all ...; default: of the configuration's encoders)",
+    )
 
 
 def contradiction(args: argparse.Namespace) -> str:
     """Explain why arguments of the script exclude each other; "" if they do not."""
     fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
-    if args.mini and (args.parts or args.out_dir):
+    parts = args.parts or args.encoders is not None
+    if args.mini and (parts or args.out_dir):
         return "--mini makes the whole corpus in BASEDIR; leave out --only_* and --out_dir"
-    preparing = args.mini or args.parts or args.basedir or args.offline or args.bits
+    if args.offline and args.encoders is not None:
+        return "--offline fetches nothing; leave it out, or --only_encoders"
+    preparing = args.mini or parts or args.basedir or args.offline or args.bits
     if args.check and (preparing or fetching or args.plot is not None):
         return "--check reads all that --conf_file names; it goes with --out_dir and --jobs"
     if (args.mini or args.offline) and fetching:
@@ -48,13 +76,20 @@ def generate(args: argparse.Namespace) -> int:
             import local.prep.download.archives
             import local.prep.prepare
             import local.prep.youtube.plan  # noqa: F401
+
+            if args.encoders is not None and not args.dry_run:
+                import torch  # noqa: F401
     if args.mini:
         make_mini_corpus(basedir, bits=args.bits, jobs=args.jobs, overwrite=args.overwrite)
-    else:
+    if args.encoders is not None:
+        status = _fetch_encoders(args)
+        if not args.parts:
+            return status
+    if not args.mini:
         layout = DataLayout(load_config(args.conf_file).data, basedir, args.out_dir or basedir)
         if args.dry_run:
-            return _show_plan(args, layout)
-        status = _fetch_and_prepare(args, layout)
+            return max(status, _show_plan(args, layout))
+        status = max(status, _fetch_and_prepare(args, layout))
     if args.plot is not None:
         from local.prep.plots import plot_clips
 
@@ -63,6 +98,60 @@ def generate(args: argparse.Namespace) -> int:
             for path in plot_clips(basedir, folder):
                 print(f"drawn: {path}")
     return status
+
+
+def _fetch_encoders(args: argparse.Namespace) -> int:
+    """Fetch weights of encoders, or list them with `--dry_run`; return the exit status."""
+    from local.prep.download.encoder_weights import fetch_weights
+    from local.prep.download.weights_plan import (
+        plan_weights,
+        weights_of_configuration,
+        weights_of_names,
+    )
+
+    if args.encoders:
+        chosen = weights_of_names(args.encoders)
+    else:
+        chosen = weights_of_configuration(load_config(args.conf_file).pretrained.encoders)
+    for note in (*chosen.notes, *_without_effect(args)):
+        print(note)
+    if not chosen.rows:
+        print("nothing to fetch; --only_encoders NAME ... fetches others, all all")
+        return 0
+    plan = plan_weights(chosen.rows, load_sources(args.sources), mirror=args.mirror)
+    print(redact(plan.text()), flush=True)
+    if args.dry_run:
+        return 0 if plan.is_feasible else 1
+    outcomes: list[FetchedWeights] = []
+    try:
+        for outcome in fetch_weights(plan, jobs=args.jobs):
+            outcomes.append(outcome)
+    finally:  # also what was fetched before Ctrl-C
+        _print_outcomes(outcomes)
+    return 1 if any(outcome.problem for outcome in outcomes) else 0
+
+
+def _print_outcomes(outcomes: Sequence[FetchedWeights]) -> None:
+    width = max((len(outcome.weights.name) for outcome in outcomes), default=0) + 2
+    for outcome in outcomes:
+        print(f"{outcome.weights.name:<{width}}{outcome.state}")
+    for outcome in outcomes:
+        if not outcome.problem:
+            print(redact(outcome.text), flush=True)
+    for outcome in outcomes:
+        if outcome.problem:
+            print(redact(f"failed: {outcome.problem}"), file=sys.stderr)
+
+
+def _without_effect(args: argparse.Namespace) -> Iterator[str]:
+    """Flags that were given and do nothing for weights, in one line."""
+    flags = ("overwrite",) if args.parts else _FOR_DATA
+    given = [f"--{flag}" for flag in flags if getattr(args, flag) not in (None, False)]
+    if given:
+        yield (
+            f"{', '.join(given)}: without effect on weights, which go to ./{WEIGHTS_FOLDER} and "
+            "replace nothing"
+        )
 
 
 def _show_plan(args: argparse.Namespace, layout: DataLayout) -> int:

@@ -23,11 +23,12 @@ from desed_task.encoders.beats.weight_names import (
     from_published,
     sizes_from_shapes,
     to_published,
+    with_new_weight_norm,
     with_old_weight_norm,
 )
+from desed_task.encoders.files.tensors import check_encoder_tensors, warn_of_rest
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import KaldiFbank
-from desed_task.encoders.state_loading import check_tensors, warn_of_rest
 from desed_task.errors import InputError
 
 N_MELS = 128
@@ -95,19 +96,22 @@ class Beats(Encoder):
             raise InputError(f"{origin}: its cfg has no {error}: an incomplete BEATs") from None
         except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
             raise InputError(f"{origin}: no BEATs has such sizes: {error}") from None
-        check_tensors(
+        if any("parametrizations" in name for name in weights.state):
+            expected, state = with_new_weight_norm(expected), with_new_weight_norm(state)
+        check_encoder_tensors(
             expected, state, origin, "BEATs", ", or its weights do not fit its cfg" if cfg else ""
         )
         warn_of_rest(state, expected, origin, "BEATs")
         model = cls(config)
         try:
             model.load_state_dict(
-                from_published({name: state[name] for name in expected}, config.encoder_layers)
+                from_published(
+                    with_old_weight_norm({name: state[name] for name in expected}),
+                    config.encoder_layers,
+                )
             )
         except RuntimeError as error:
             raise InputError(f"{origin}: {error}; no published BEATs has that") from None
-        if not bool(model.encoder.pos_conv.weight.isfinite().all()):
-            raise InputError(f"{origin}: encoder.pos_conv.0: its weight norm divides by zero")
         return model
 
     @property

@@ -51,13 +51,15 @@ def sizes_from_shapes(state: Mapping[str, Tensor]) -> BeatsConfig:
     layers = list(numbered(state, _LAYERS))
 
     def most(otherwise: int, *places: tuple[str, int]) -> int:
-        """The commonest length of these axes of tensors."""
+        """The commonest length of these axes of tensors, the published one if several are."""
         found = [
             state[name].shape[axis]
             for name, axis in places
             if name in state and -state[name].ndim <= axis < state[name].ndim
         ]
-        return Counter(found).most_common(1)[0][0] if found else otherwise
+        counts = Counter(found).most_common()
+        commonest = [size for size, count in counts if count == counts[0][1]]
+        return otherwise if otherwise in commonest or not commonest else commonest[0]
 
     def in_layers(name: str, axis: int) -> list[tuple[str, int]]:
         return [(f"{_LAYERS}{layer}.{name}", axis) for layer in layers]
@@ -88,7 +90,6 @@ def sizes_from_shapes(state: Mapping[str, Tensor]) -> BeatsConfig:
         ),
         conv_pos=most(published.conv_pos, (f"{_CONV}weight_g", 2), (f"{_CONV}weight_v", 2)),
         conv_pos_groups=width // inside if inside else published.conv_pos_groups,
-        num_buckets=most(published.num_buckets, *in_layers(tables, 0)),
         conv_bias="patch_embedding.bias" in state,
     )
 
@@ -106,6 +107,8 @@ def from_published(state: Mapping[str, Tensor], n_layers: int) -> StateDict:
     ours = dict(state)
     gain, direction = ours.pop(_CONV + "weight_g"), ours.pop(_CONV + "weight_v")
     norm = direction.norm(dim=(0, 1), keepdim=True)
+    # In half precision, faint taps of a kernel may have become zeros; they have no direction.
+    norm = torch.where(norm > 0, norm, 1.0)
     ours["encoder.pos_conv.weight"] = direction * (gain / norm)
     ours["encoder.pos_conv.bias"] = ours.pop(_CONV + "bias")
     table = state[_attention(0) + _TABLE]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import KaldiFbank, kaldi_mel_filters
-from desed_task.encoders.state_loading import load_tensors
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
 
 N_MELS: Final = 128
@@ -27,8 +27,9 @@ N_BANDS: Final = N_MELS // PATCH
 N_TIMES: Final = 37
 TITLE: Final = "ASiT"
 _TELLING = ("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight")
-# Tensors of the other encoders of this form.
+# Tensors of the other encoders of this form, and the number of M2D's positions.
 _OTHERS = ("dist_token", "conv_in_1.weight", "norm_stats", "time_new_pos_embed")
+M2D_POSITIONS: Final = 311
 
 
 class _PatchEmbed(nn.Module):
@@ -75,7 +76,9 @@ class Asit(Encoder):
     def is_in(cls, state: Mapping[str, Tensor]) -> float:
         """The share of its names among the tensors; less for names that only others have."""
         share = sum(name in state for name in _TELLING) / len(_TELLING)
-        return share - 0.5 * any(name in state for name in _OTHERS)
+        positions = state.get("pos_embed")
+        other = positions is not None and positions.shape[1:2] == (M2D_POSITIONS,)
+        return share - 0.5 * (other or any(name in state for name in _OTHERS))
 
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> Asit:
@@ -116,7 +119,7 @@ class Asit(Encoder):
             positions = self._positions(features.shape[2])
         else:
             positions = self._positions_of_clips(features.shape[2], mask)
-        extra = (self.cls_token + self.pos_embed[:, :1]).expand(len(patches), -1, -1)
+        extra = (self.cls_token + self.pos_embed[:, :1]).expand(patches.shape[0], -1, -1)
         whole = torch.cat([extra, patches + positions], dim=1)
         normed: Tensor = self.norm(self.run_blocks(whole, mask))
         return normed

@@ -12,9 +12,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
-from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, htk_mel_filters, power_spectrum
-from desed_task.encoders.state_loading import load_tensors
+from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, htk_mel_filters
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -35,7 +35,7 @@ TITLE: Final = "ATST-Frame"
 RANGE_DB: Final = 80.0
 LIMITS_DB: Final = (-50.0, 80.0)
 LOWEST_DB, SPAN_DB = -79.6482, 130.3324
-_TELLING = ("patch_embed.patch_embed.weight", "mask_embed", "pos_embed", "norm_frame.weight")
+_TELLING = ("patch_embed.patch_embed.weight", "patch_embed.patch_embed.bias", "pos_embed")
 
 
 class _PatchEmbed(nn.Module):
@@ -59,14 +59,13 @@ class AtstFrame(Encoder):
     name = "atst_frame"
     prefixes = ("model.atst.", "", "model.teacher.encoder.", "encoder.encoder.")
     unused = ("mask_embed", "cls_token")
-    window: Tensor
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:
         """Of these sizes."""
         super().__init__()
         width = self.width = sizes.width
-        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+        self.power_spectrum = PowerSpectrum(torch.hann_window(N_FFT), N_FFT)
         filters = htk_mel_filters(N_MELS, N_FFT, F_MIN, F_MAX, self.sample_rate)
         self.register_buffer("filters", filters, persistent=False)
         self.pos_embed = nn.Parameter(torch.zeros(1, N_POSITIONS + 1, width))
@@ -77,7 +76,9 @@ class AtstFrame(Encoder):
     @classmethod
     def is_in(cls, state: Mapping[str, Tensor]) -> float:
         """The share of its most telling names among the tensors."""
-        return sum(name in state for name in _TELLING) / len(_TELLING)
+        n_found = sum(name in state for name in _TELLING)
+        n_found += "norm_frame.weight" in state or "norm.weight" in state
+        return n_found / (len(_TELLING) + 1)
 
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> AtstFrame:
@@ -113,7 +114,7 @@ class AtstFrame(Encoder):
 
     def front_end(self, waveform: Tensor) -> Tensor:
         """Mel decibel, (batch, band, frame), of (batch, sample); the floor is each clip's own."""
-        power = power_spectrum(waveform, self.window, N_FFT)
+        power = self.power_spectrum(waveform)
         with torch.autocast(waveform.device.type, enabled=False):
             mel = self.filters @ power
         decibel = 10 * mel.clamp(min=1e-10).log10()

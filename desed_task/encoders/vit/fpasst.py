@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import PREEMPHASIS, kaldi_mel_filters
-from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, power_spectrum
-from desed_task.encoders.state_loading import load_tensors
+from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -81,14 +81,13 @@ class FramePasst(Encoder):
     name = "fpasst"
     prefixes = ("model.", "model.fpasst.", "")
     unused = ("head.", "head_dist.", "mel.")
-    window: Tensor
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:
         """Of these sizes."""
         super().__init__()
         width = self.width = sizes.width
-        self.register_buffer("window", torch.hann_window(WINDOW_SAMPLES), persistent=False)
+        self.power_spectrum = PowerSpectrum(torch.hann_window(WINDOW_SAMPLES), N_FFT)
         filters = kaldi_mel_filters(
             N_MELS,
             N_FFT,
@@ -151,7 +150,7 @@ class FramePasst(Encoder):
         if not self.n_tokens(waveform.shape[-1]):
             raise ValueError(f"{waveform.shape[-1]} samples are too few; give {N_FFT // 2 + 2}")
         emphasised = waveform[..., 1:] - PREEMPHASIS * waveform[..., :-1]
-        power = power_spectrum(emphasised, self.window, N_FFT)
+        power: Tensor = self.power_spectrum(emphasised)
         with torch.autocast(waveform.device.type, enabled=False):
             mel = self.filters @ power[:, : N_FFT // 2]
         return (mel.clamp(min=LEAST_POWER).log() + SHIFT) / SCALE
@@ -170,7 +169,7 @@ class FramePasst(Encoder):
         positions = self.time_new_pos_embed[..., : tokens.shape[1]] + self.freq_new_pos_embed
         extra = torch.cat([self.cls_token, self.dist_token], dim=1) + self.new_pos_embed
         positioned = tokens + positions[:, :, 0].transpose(1, 2)
-        whole = torch.cat([extra.expand(len(tokens), -1, -1), positioned], dim=1)
+        whole = torch.cat([extra.expand(tokens.shape[0], -1, -1), positioned], dim=1)
         if mask is not None:
             mask = functional.pad(mask, (N_EXTRA, 0), value=True)
         normed: Tensor = self.norm(self.run_blocks(whole, mask)[:, N_EXTRA:])

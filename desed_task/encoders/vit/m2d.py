@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from desed_task.encoders.files.tensors import load_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights, StateDict
-from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, power_spectrum, slaney_mel_filters
-from desed_task.encoders.state_loading import load_tensors
+from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, slaney_mel_filters
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
 
 N_MELS: Final = 80
@@ -28,6 +28,7 @@ N_BANDS: Final = N_MELS // PATCH
 # Longer inputs are computed in pieces of so many frames (10 s), of which the last one is dropped.
 PIECE_FRAMES: Final = 1001
 N_TIMES: Final = PIECE_FRAMES // PATCH
+N_POSITIONS: Final = 1 + N_BANDS * N_TIMES
 TITLE: Final = "M2D"
 _BACKBONE = "backbone."
 _TELLING = ("norm_stats", "cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight")
@@ -52,7 +53,7 @@ class _Backbone(nn.Module):
     def __init__(self, sizes: BlockSizes) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, sizes.width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + N_BANDS * N_TIMES, sizes.width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, N_POSITIONS, sizes.width))
         self.patch_embed = _PatchEmbed(sizes.width)
         self.blocks = make_blocks(sizes)
         self.norm = nn.LayerNorm(sizes.width, eps=NORM_EPS)
@@ -61,6 +62,9 @@ class _Backbone(nn.Module):
 class M2d(Encoder):
     """M2D. Inputs longer than 10 s are computed in pieces of 10 s, as published.
 
+    A last piece of 993 to 1000 frames, at which the published code fails, gives 62 tokens as one
+    of 1001 does.
+
     With `n_samples`, tokens do not depend on what lies behind a clip's end, but the last ones see
     silence there, where a clip alone is reflected and then filled up with zeros.
     """
@@ -68,23 +72,25 @@ class M2d(Encoder):
     name = "m2d"
     prefixes = ("model.", "model.m2d.", "")
     unused = (f"{_BACKBONE}norm_stats", "to_spec.", f"{_BACKBONE}to_spec.")
-    window: Tensor
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:
         """Of these sizes; `width` is that of five tokens of the blocks."""
         super().__init__()
         self.width = N_BANDS * sizes.width
-        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+        self.power_spectrum = PowerSpectrum(torch.hann_window(N_FFT), N_FFT)
         filters = slaney_mel_filters(N_MELS, N_FFT, F_MIN, F_MAX, self.sample_rate)
         self.register_buffer("filters", filters, persistent=False)
         self.backbone = _Backbone(sizes)
 
     @classmethod
     def is_in(cls, state: Mapping[str, Tensor]) -> float:
-        """The share of its most telling names among the tensors."""
+        """The share of its names among the tensors; its number of positions counts as one."""
         named = _with_backbone(state)
-        return sum(_BACKBONE + name in named for name in _TELLING) / len(_TELLING)
+        n_found = sum(_BACKBONE + name in named for name in _TELLING)
+        positions = named.get(f"{_BACKBONE}pos_embed")
+        n_found += positions is not None and positions.shape[1:2] == (N_POSITIONS,)
+        return n_found / (len(_TELLING) + 1)
 
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> M2d:
@@ -114,11 +120,11 @@ class M2d(Encoder):
         if n_samples <= N_FFT // 2:
             return 0
         pieces, rest = divmod(n_samples // HOP_SAMPLES + 1, PIECE_FRAMES)
-        return pieces * N_TIMES + -(-rest // PATCH)
+        return pieces * N_TIMES + min(N_TIMES, -(-rest // PATCH))
 
     def front_end(self, waveform: Tensor) -> Tensor:
         """Log mel, (batch, band, frame), of (batch, sample)."""
-        power = power_spectrum(waveform, self.window, N_FFT)
+        power: Tensor = self.power_spectrum(waveform)
         with torch.autocast(waveform.device.type, enabled=False):
             mel = self.filters @ power
         return ((mel + LEAST_POWER).log() + SHIFT) / SCALE
@@ -126,8 +132,10 @@ class M2d(Encoder):
     def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens of what `front_end` gives; see `Encoder`."""
         rest = features.shape[2] % PIECE_FRAMES
-        whole = functional.pad(features, (0, -rest % PATCH))
-        pieces = torch.split(whole, PIECE_FRAMES, dim=2)
+        # As of a whole piece, what is behind the last position is dropped.
+        if rest <= N_TIMES * PATCH:
+            features = functional.pad(features, (0, -rest % PATCH))
+        pieces = torch.split(features, PIECE_FRAMES, dim=2)
         done, first = [], 0
         for piece in pieces:
             n = piece.shape[2] // PATCH

@@ -51,7 +51,7 @@ from local.prep.resample import PreparationStep
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Data servers limit the number of connections per address.
-_MOST_AT_ONCE = 4
+MOST_AT_ONCE = 4
 
 
 def plan_archives(
@@ -107,7 +107,10 @@ def fetch_archives(
     fetch = partial(
         _fetch, layout, overwrite=overwrite, stop=stop, progress=progress, policy=policy
     )
-    with _alone(layout), ThreadPoolExecutor(min(jobs or _MOST_AT_ONCE, len(plan.rows))) as pool:
+    with (
+        alone_in(downloads_folder(layout)),
+        ThreadPoolExecutor(min(jobs or MOST_AT_ONCE, len(plan.rows))) as pool,
+    ):
         try:
             return list(pool.map(fetch, plan.rows))
         except BaseException:
@@ -117,9 +120,13 @@ def fetch_archives(
 
 
 @contextmanager
-def _alone(layout: DataLayout) -> Iterator[None]:
-    """Lock the archive folder, so that one run at a time writes to it."""
-    lock = downloads_folder(layout) / ".lock"
+def alone_in(folder: Path) -> Iterator[None]:
+    """Lock a folder of archives, which is created, so that one run at a time writes to it.
+
+    Raises:
+        InputError: another run is fetching into it, or it cannot be written.
+    """
+    lock = folder / ".lock"
     with explain_full_disk(lock, "nothing was fetched"):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = lock.open("w")
@@ -152,8 +159,8 @@ def _fetch(
             raise InputError(row.problem)
         with explain_full_disk(downloads_folder(layout), "the partial file is kept"):
             for name, remote in row.remotes.items():
-                with _Bar(name, progress) as bar:
-                    _bring(downloads_folder(layout) / name, remote, policy, stop, bar)
+                with ByteBar(name, progress) as bar:
+                    bring(downloads_folder(layout) / name, remote, policy, stop, bar)
             _put(layout, row.source, tuple(row.remotes), overwrite, stop, progress)
     except InputError as error:
         return PreparationStep(
@@ -162,8 +169,12 @@ def _fetch(
     return PreparationStep(row.title, 1, 0)
 
 
-def _bring(
-    archive: Path, remote: RemoteFile, policy: RetryPolicy | None, stop: threading.Event, bar: _Bar
+def bring(
+    archive: Path,
+    remote: RemoteFile,
+    policy: RetryPolicy | None,
+    stop: threading.Event,
+    bar: ByteBar,
 ) -> None:
     """Download one file, unless a seemingly complete one is in the archive folder."""
     if archive.is_file():
@@ -245,20 +256,21 @@ def _put_one(
     return (UnpackedFile(archive.name, size),)
 
 
-class _Bar(DownloadProgress):
+class ByteBar(DownloadProgress):
     """A progress bar in bytes, with messages above it."""
 
     def __init__(self, name: str, shown: bool) -> None:
         self._shown = shown
         self._bar = byte_bar(name, None, shown)
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> ByteBar:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
     def at(self, done: int, total: int | None) -> None:
+        """Move the bar to the bytes received."""
         self._bar.total = total
         if done >= self._bar.n:
             self._bar.update(done - self._bar.n)
@@ -267,5 +279,6 @@ class _Bar(DownloadProgress):
             self._bar.update(done)
 
     def say(self, message: str) -> None:
+        """Print a message above the bar."""
         if self._shown:
             write_line(redact(message))

@@ -69,6 +69,11 @@ class DownloadPlanRow:
             return f"{100 * self.come // self.size} % there"
         return "to fetch"
 
+    @property
+    def size_text(self) -> str:
+        """Size to fetch, for people."""
+        return "" if self.there else "unknown" if self.size is None else format_bytes(self.size)
+
 
 @dataclass(frozen=True)
 class DownloadPlan:
@@ -107,8 +112,11 @@ class DownloadPlan:
         width = max([len(row.title) for row in self.rows] + [24]) + 2
         lines = [f"{'file':<{width}}{'part':<12}{'size':>10}  state"]
         for row in self.rows:
-            size = "" if row.there else "unknown" if row.size is None else format_bytes(row.size)
-            lines.append(f"{row.title:<{width}}{row.source.part:<12}{size:>10}  {row.state}")
+            licence = f"; licence: {row.source.licence}" if row.source.licence else ""
+            lines.append(
+                f"{row.title:<{width}}{row.source.part:<12}{row.size_text:>10}  "
+                f"{row.state}{licence}"
+            )
         unknown = any(row.size is None and not row.there for row in self.rows)
         left = format_bytes(self.left) + " and what is unknown" * unknown
         unpacked = "unpacked and with clips" if self.clips else "unpacked"
@@ -141,28 +149,31 @@ def _row(layout: DataLayout, table: SourceTable, source: DownloadSource) -> Down
         return DownloadPlanRow(
             source, True, names=tuple(r.name for r in records), edited=tuple(edited)
         )
+    return row_to_fetch(source, table, downloads_folder(layout))
+
+
+def row_to_fetch(source: DownloadSource, table: SourceTable, downloads: Path) -> DownloadPlanRow:
+    """The row of a source that is not complete: its files, sizes, and what is in `downloads`."""
     row, problem = DownloadPlanRow(source, False), ""
     try:
         found = remote_files(source, table)
         row = replace(row, remotes=found, names=tuple(found))
-        row = replace(row, come=sum(_come(layout, *item) for item in row.remotes.items()))
-        row = replace(row, remotes={n: _sized(layout, n, r) for n, r in row.remotes.items()})
+        row = replace(row, come=sum(_come(downloads / n, r) for n, r in row.remotes.items()))
+        row = replace(row, remotes={n: _sized(downloads / n, r) for n, r in row.remotes.items()})
     except InputError as error:
         problem = str(error)
     return replace(row, problem=problem)
 
 
-def _come(layout: DataLayout, name: str, remote: RemoteFile) -> int:
-    archive = downloads_folder(layout) / name
+def _come(archive: Path, remote: RemoteFile) -> int:
     if archive.is_file() and file_mismatch(archive, remote.size, None) is None:
         return archive.stat().st_size
     return PartialDownload(archive).resumable(remote.checksum is not None)
 
 
-def _sized(layout: DataLayout, name: str, remote: RemoteFile) -> RemoteFile:
+def _sized(archive: Path, remote: RemoteFile) -> RemoteFile:
     if remote.size is not None:
         return remote
-    archive = downloads_folder(layout) / name
     known = archive.stat().st_size if archive.is_file() else announced_size(remote.url)
     return replace(remote, size=known)
 

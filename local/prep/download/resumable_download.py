@@ -162,8 +162,9 @@ def explain_full_disk(path: Path, done: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise InputError(
-                f"{path}: no space left on the disk ({error.strerror}); {done}. Free some space or "
-                "give another --basedir, and run the same command again"
+                f"{path}: no space left on the disk ({error.strerror}); {done}. Free some space, "
+                "or use a folder on another disk (for data: --basedir), and run the same command "
+                "again"
             ) from None
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 

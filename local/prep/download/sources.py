@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from desed_task.atomic_files import read_text
+from desed_task.encoders.weights_file import WEIGHTS_FOLDER
 from desed_task.errors import InputError
 from local.cli.redaction import redact_address
 from local.config import find_shipped
@@ -19,6 +20,8 @@ SOURCES_FILE = "./confs/sources.yaml"
 # Downloaded, but not prepared any further.
 CHECKPOINT_PART = "checkpoint"
 FETCHED_PARTS = {**DATA_PARTS, CHECKPOINT_PART: "the published checkpoint"}
+# Fetched only when they are asked for, into another folder.
+ENCODERS_PART = "encoders"
 # Names in `DataLayout`; all others in `gives` and `made` are keys of the data section.
 _RECORDINGS = ("recordings_audio", "recordings_labels")
 _DIGITS = {"md5": 32, "sha256": 64}
@@ -28,7 +31,7 @@ class DownloadSource(StrictModel):
     """A file, or the files of one Zenodo record that match a pattern."""
 
     part: str
-    """Of `FETCHED_PARTS`."""
+    """Of `FETCHED_PARTS`, or `ENCODERS_PART`."""
     file: str = Field(min_length=1)
     url: str | None = Field(default=None, pattern="^https?://")
     record: PositiveInt | None = None
@@ -37,8 +40,10 @@ class DownloadSource(StrictModel):
     """In bytes."""
     checksum: str | None = None
     """md5:<32 hexadecimal digits> or sha256:<64>."""
-    into: str
-    """Folder below the base folder."""
+    licence: str | None = None
+    """In words."""
+    into: str = ""
+    """Folder below the base folder; weights of encoders have none, see `WEIGHTS_FOLDER`."""
     keep_from: tuple[str, ...] = ()
     """Folder names; an archive's paths start at the first of them."""
     flat: bool = False
@@ -56,8 +61,9 @@ class DownloadSource(StrictModel):
     @field_validator("part")
     @classmethod
     def _known_part(cls, part: str) -> str:
-        if part not in FETCHED_PARTS:
-            raise ValueError(f"no such part; known: {', '.join(FETCHED_PARTS)}")
+        known = (*FETCHED_PARTS, ENCODERS_PART)
+        if part not in known:
+            raise ValueError(f"no such part; known: {', '.join(known)}")
         return part
 
     @field_validator("file")
@@ -71,7 +77,7 @@ class DownloadSource(StrictModel):
     @classmethod
     def _below_the_base(cls, into: str) -> str:
         path = PurePosixPath(into)
-        if path.is_absolute() or ".." in path.parts or not path.parts:
+        if into and (path.is_absolute() or ".." in path.parts or not path.parts):
             raise ValueError("must be a folder below --basedir: no leading / and no ..")
         return into
 
@@ -89,6 +95,18 @@ class DownloadSource(StrictModel):
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: not a key of the data section")
         return keys
+
+    @model_validator(mode="after")
+    def _has_its_place(self) -> DownloadSource:
+        if self.part != ENCODERS_PART and not self.into:
+            raise ValueError(f"file {self.file}: give into, a folder below --basedir")
+        unpacked = (self.into, self.keep_from, self.flat, self.gives, self.made, self.is_pattern)
+        if self.part == ENCODERS_PART and any(unpacked):
+            raise ValueError(
+                f"file {self.file}: weights of encoders are single files in ./{WEIGHTS_FOLDER}; "
+                "leave out into, keep_from, flat, gives, made and patterns"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_an_address(self) -> DownloadSource:

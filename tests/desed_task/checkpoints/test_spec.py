@@ -15,6 +15,7 @@ from torch import Tensor
 
 from desed_task import features
 from desed_task.checkpoints import spec as spec_module
+from desed_task.checkpoints.encoder_specs import EncoderSpec
 from desed_task.checkpoints.published import PUBLISHED_SPEC
 from desed_task.checkpoints.spec import Detector, DetectorSpec, load_detector
 from desed_task.errors import InputError
@@ -183,7 +184,7 @@ def test_what_no_specification_holds_belongs_to_the_schema_version() -> None:
     """Whoever changes one of these raises SCHEMA_VERSION and keeps the old value for old files."""
     norm = cnn.CNN().cnn.get_submodule("batchnorm0")
     constants = (features.AMPLITUDE_FLOOR, features.DB_RANGE, features.SCALE_FLOOR, norm.eps)
-    assert (spec_module.SCHEMA_VERSION, constants) == (3, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
+    assert (spec_module.SCHEMA_VERSION, constants) == (4, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
 
 
 def test_a_specification_survives_its_file(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_specification_survives_its_file(tmp_path: Path) -> None:
     stored = spec.to_dict()
     path = saved(stored, tmp_path / "a.pt")
     assert DetectorSpec.from_dict(torch.load(path, weights_only=True), "a.pt") == spec
-    assert spec.embedding["checkpoint_sha256"] == "ab" * 32
+    assert [one.checkpoint_sha256 for one in spec.encoders] == ["ab" * 32]
     stored["net"]["nb_filters"].append(1)
     assert len(spec.net["nb_filters"]) == 2
 
@@ -217,6 +218,125 @@ def test_a_specification_of_schema_2_means_the_median_filters(tmp_path: Path) ->
     assert found == spec
     assert isinstance(found.decode, MedianDecoder)
     assert found.decode.smooth.lengths == spec.median_filter
+
+
+@pytest.mark.parametrize("schema", [1, 2, 3])
+def test_specifications_of_earlier_schemas_mean_one_beats(schema: int, tmp_path: Path) -> None:
+    content = ours(small_spec(dropstep_scope="clip").with_embedding("ab" * 32))
+    stored = content["detector"]
+    stored["schema_version"] = schema
+    stored["embedding"] = {"model": "BEATs", "size": 6, "checkpoint_sha256": "ab" * 32}
+    if schema == 1:
+        del stored["net"]["dropstep_scope"]
+    spec = load_detector(saved(content, tmp_path / "old.ckpt")).spec
+    assert spec.encoders == (EncoderSpec("beats", 6, "ab" * 32, 0),)
+    assert spec.to_dict()["schema_version"] == 4
+    assert "model" not in spec.to_dict()["embedding"]
+
+
+def two_encoders(**change: Any) -> dict[str, Any]:
+    """A checkpoint of a network that takes 2 features of BEATs and 4 of ATST-Frame."""
+    beats = EncoderSpec("beats", 2)._asdict()
+    atst = EncoderSpec("atst_frame", 4, "cd" * 32, 10)._asdict()
+    content = ours(small_spec())
+    content["detector"]["embedding"] = {"size": 6, "encoders": [beats, {**atst, **change}]}
+    return content
+
+
+def test_a_specification_names_several_encoders(tmp_path: Path) -> None:
+    spec = load_detector(saved(two_encoders(), tmp_path / "a.ckpt")).spec
+    assert spec.encoders == (EncoderSpec("beats", 2), EncoderSpec("atst_frame", 4, "cd" * 32, 10))
+    assert [one.in_words for one in spec.encoders] == ["BEATs", "ATST-Frame (10 blocks)"]
+    # Widths may be unknown, but those that are known must leave room.
+    spec = load_detector(saved(two_encoders(width=0), tmp_path / "a.ckpt")).spec
+    assert [one.width for one in spec.encoders] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"name": "pann\u00e4"},
+            "encoders.1.name: no encoder 'pann\u00e4' is installed (known: beats, ",
+        ),
+        ({"name": "os:system"}, "install the package that provides it"),
+        ({"name": "beats"}, "embedding.encoders: an encoder occurs twice"),
+        ({"name": 3}, "embedding.encoders.name: 3 is not allowed"),
+        ({"width": 5}, "widths of 2 + 5 features do not make embedding.size = 6"),
+        ({"width": -4}, "embedding.encoders.width: -4 is not allowed"),
+        ({"n_blocks": 2.5}, "embedding.encoders.n_blocks: 2.5 is not allowed"),
+        ({"n_blocks": None}, "embedding.encoders.n_blocks: None is not allowed"),
+        ({"checkpoint_sha256": "\x1b[2J"}, "'\\x1b[2J' is not a SHA-256 in 64 hexadecimal digits"),
+        ({"path": "x.pt"}, "embedding.encoders.path: unknown key"),
+    ],
+)
+def test_an_encoder_that_cannot_be_meant_is_named(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    assert message in refusal(two_encoders(**change), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "message"),
+    [
+        (None, "embedding: None is not a section"),
+        ({"size": 6, "encoders": []}, "embedding.encoders: [] is not a list of values"),
+        ({"size": 6, "encoders": "beats"}, "embedding.encoders: 'beats' is not a list"),
+        ({"size": 6, "encoders": ["beats"]}, "embedding.encoders: 'beats' is not a section"),
+        ({"size": 6}, "embedding.encoders: missing"),
+        ({"size": 0, "encoders": []}, "embedding.size: 0 is not allowed"),
+        (
+            {"size": 7, "encoders": [EncoderSpec()._asdict()]},
+            "embedding.size is 7, net.embedding_size 6",
+        ),
+        (
+            {"size": 6, "encoders": [EncoderSpec(n)._asdict() for n in ("beats", "m2d")] * 4},
+            "an encoder occurs twice",
+        ),
+    ],
+)
+def test_encoders_of_another_form_are_named(
+    embedding: object, message: str, tmp_path: Path
+) -> None:
+    content = ours(small_spec())
+    content["detector"]["embedding"] = embedding
+    assert message in refusal(content, tmp_path)
+
+
+def test_what_a_network_without_embeddings_says_of_encoders_does_not_matter(
+    tmp_path: Path,
+) -> None:
+    content = ours(small_spec(use_embeddings=False))
+    content["detector"]["embedding"]["encoders"][0]["name"] = "unknown"
+    assert load_detector(saved(content, tmp_path / "a.ckpt")).spec.encoders == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("beats", ["beats"]),
+        ("BEATs", ["beats"]),
+        ("atst_frame", ["atst_frame"]),
+        (["beats", "atst_frame"], ["beats", "atst_frame"]),
+    ],
+)
+def test_checkpoints_without_a_specification_name_encoders_in_hyper_parameters(
+    model: object, names: list[str], tmp_path: Path
+) -> None:
+    content = published(small_spec())
+    content["hyper_parameters"]["pretrained"] = {"model": model}
+    with pytest.warns(UserWarning, match="n_layers_RNN"):
+        spec = load_detector(saved(content, tmp_path / "a.ckpt")).spec
+    assert [one.name for one in spec.encoders] == names
+
+
+@pytest.mark.parametrize("model", [3, [], [None], {"beats": 1}, "panns"])
+@pytest.mark.filterwarnings("ignore:.*n_layers_RNN")
+def test_no_other_embeddings_are_taken_for_those_of_beats(model: object, tmp_path: Path) -> None:
+    content = published(small_spec())
+    content["hyper_parameters"]["pretrained"] = {"model": model}
+    text = refusal(content, tmp_path)
+    assert "pretrained.model is" in text or "no encoder 'panns' is installed" in text
 
 
 @pytest.mark.parametrize(
@@ -251,9 +371,9 @@ def test_the_published_values_are_those_of_the_recipe(parity: Parity) -> None:
 
 def test_a_newer_schema_is_refused_with_a_remedy(tmp_path: Path) -> None:
     content = ours(small_spec())
-    content["detector"].update(schema_version=4, ensemble=[1, 2])
+    content["detector"].update(schema_version=5, ensemble=[1, 2])
     text = refusal(content, tmp_path)
-    assert "newer version of this code (schema 4; known: up to 3); update this code" in text
+    assert "newer version of this code (schema 5; known: up to 4); update this code" in text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import torch
 from desed_task.encoders.beats.model import SMALL_CONFIG, Beats
 from desed_task.encoders.concatenated import ConcatenatedEncoders, align_tokens
 from desed_task.encoders.vit.atst_frame import AtstFrame
+from desed_task.encoders.vit.blocks import BlockSizes
 from desed_task.errors import InputError
 from desed_task.nnet.fusion import nearest_tokens, pool_tokens
 
@@ -15,7 +16,7 @@ ALIGNED = {"pool1d": pool_tokens, "interpolate": nearest_tokens, "global": pool_
 @pytest.fixture(scope="module")
 def encoders():
     torch.manual_seed(3)
-    return [one.eval() for one in (Beats(SMALL_CONFIG), AtstFrame(64, 128, 2, 250))]
+    return [one.eval() for one in (Beats(SMALL_CONFIG), AtstFrame(BlockSizes(64, 128, 2)))]
 
 
 @pytest.mark.parametrize("aggregation", ["pool1d", "interpolate", "frame", "global"])

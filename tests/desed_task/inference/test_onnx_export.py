@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from dataclasses import replace
@@ -13,12 +14,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from desed_task.checkpoints.spec import build_detector, load_detector
+from desed_task.atomic_files import sha256_of
+from desed_task.checkpoints.encoder_specs import EncoderSpec, embedding_section
+from desed_task.checkpoints.spec import DetectorSpec, build_detector, load_detector
 from desed_task.encoders.beats.model import load_beats
+from desed_task.encoders.concatenated import ConcatenatedEncoders
+from desed_task.encoders.loading import load_encoder
+from desed_task.encoders.mel_spectrogram import PowerSpectrum
+from desed_task.encoders.random_weights import write_random_encoder
 from desed_task.errors import InputError
 from desed_task.inference import onnx_export, verified_onnx
 from desed_task.inference.onnx_export import example_clip, export_crnn, export_waveform
-from desed_task.inference.onnx_modules import ExportableCRNN, OnnxGRU, on_cpu, token_weights
+from desed_task.inference.onnx_modules import (
+    ExportableCRNN,
+    OnnxGRU,
+    SpectrumByProduct,
+    exportable_encoder,
+    on_cpu,
+    token_weights,
+)
 from desed_task.inference.verified_onnx import ONNX_TOLERANCE, write_verified
 from desed_task.nnet import fusion
 from desed_task.nnet.CRNN import CRNN
@@ -146,11 +160,14 @@ def metadata(path) -> dict[str, str]:
     return session.get_modelmeta().custom_metadata_map
 
 
-def test_the_file_says_what_its_scores_mean(reference, exported, crnn_file):
+def test_the_file_says_what_its_scores_mean(parity, reference, exported, crnn_file):
     told = {key: value for key, value in metadata(exported.path).items() if key != "detector"}
     spec = reference.spec
     assert (told.pop("graph"), told.pop("role")) == ("waveform", "student")
     values = {key: json.loads(value) for key, value in told.items()}
+    (encoder,) = values.pop("encoders")
+    assert (encoder["name"], encoder["width"], encoder["n_tokens"]) == ("beats", 96, 496)
+    assert encoder["checkpoint_sha256"] == sha256_of(parity("beats_tiny.pt"))
     beats = values.pop("beats")
     assert (beats["encoder_layers"], beats["encoder_embed_dim"]) == (3, 96)
     assert values == {
@@ -161,7 +178,7 @@ def test_the_file_says_what_its_scores_mean(reference, exported, crnn_file):
         "frame_s": 0.064,
         "median_filter": list(spec.median_filter),
         "decoder": spec.decoder,
-        "embedding": spec.embedding,
+        "embedding": {"model": "BEATs", "checkpoint_sha256": "", **spec.embedding},
         "schema_version": spec.schema_version,
     }
     told = metadata(crnn_file)
@@ -263,7 +280,7 @@ def test_what_cannot_be_exported_is_refused_before_work(reference, beats, tmp_pa
     target = tmp_path / "x.onnx"
     with pytest.raises(InputError, match="no network 'pupil'; known: student, teacher"):
         export_crnn(reference, "pupil", target)
-    with pytest.raises(InputError, match=r"student takes embeddings, .* BEATs weights"):
+    with pytest.raises(InputError, match=r"student takes embeddings, .* weights of BEATs"):
         export_waveform(reference, "student", target)
     other = small(reference, embedding_size=768)
     with pytest.raises(InputError, match="embeddings of 96 features, the network takes 768"):
@@ -291,3 +308,110 @@ def test_the_example_clip_is_loud_in_places_and_silent_in_others():
     assert 0.5 < clip.abs().max() <= 1
     assert not clip[-16000:].any()
     assert torch.equal(clip, example_clip(N_SAMPLES, 16000))
+
+
+# ---- other encoders
+
+
+def detector_for(encoder, *, n_blocks=0, **net):
+    """A small detector of 2 s clips that takes an encoder's embeddings."""
+    parts = [EncoderSpec(part.name, part.width, "", n_blocks) for part in encoder.parts]
+    stored = small_spec(embedding_size=encoder.width, **net).to_dict()
+    stored |= {"clip_s": 2.0, "embedding": embedding_section(encoder.width, parts)}
+    spec = DetectorSpec.from_dict(stored, "small")
+    return build_detector(spec, tensors(spec), "small")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Encoders of 64 features in two blocks, by name; loaded once."""
+    folder = tmp_path_factory.mktemp("encoders")
+
+    @functools.cache
+    def load(name, n_blocks=None):
+        path = folder / f"{name}.pt"
+        if not path.exists():
+            write_random_encoder(path, name, seed=3, width=64)
+        return load_encoder(path, n_blocks=n_blocks)
+
+    return load
+
+
+@pytest.mark.parametrize("name", ["atst_frame", "fpasst", "asit", "m2d"])
+def test_every_encoder_is_in_its_waveform_graph(name, tiny, tmp_path):
+    encoder = tiny(name, 1)
+    detector = detector_for(encoder, n_blocks=1)
+    exported = export_waveform(detector, "student", tmp_path / "ä.onnx", encoder=encoder)
+    assert max(exported.differences.values()) < ONNX_TOLERANCE / 2
+    told = metadata(exported.path)
+    assert json.loads(told["encoders"]) == [
+        {
+            "name": name,
+            "width": encoder.width,
+            "checkpoint_sha256": encoder.sha256,
+            "n_blocks": 1,
+            "n_tokens": encoder.n_tokens(32000),
+        }
+    ]
+    assert json.loads(told["embedding"])["model"] == detector.spec.encoders[0].title
+    assert "beats" not in told
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("aggregation", ["pool1d", "interpolate", "global"])
+def test_joined_encoders_export_as_they_are(aggregation, tiny):
+    both = ConcatenatedEncoders([tiny("m2d"), tiny("atst_frame")], 31, aggregation)
+    clips = 0.1 * torch.randn(2, 32000)
+    found, wanted = exportable_encoder(both, 32000).embed(clips), both.embed(clips)
+    torch.testing.assert_close(found.frame, wanted.frame, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.global_, wanted.global_, rtol=0, atol=1e-5)
+    one = exportable_encoder(tiny("m2d"), 32000)
+    torch.testing.assert_close(one(clips), tiny("m2d")(clips), rtol=0, atol=1e-4)
+    assert isinstance(tiny("m2d").power_spectrum, PowerSpectrum)
+
+
+@pytest.mark.parametrize(("window", "n_fft"), [(400, 400), (400, 512), (1024, 1024)])
+def test_spectra_by_products_are_those_of_the_transform(window, n_fft):
+    spectrum = PowerSpectrum(torch.hann_window(window), n_fft)
+    clips = torch.randn(2, 4321)
+    found, wanted = SpectrumByProduct(spectrum)(clips), spectrum(clips)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.max()))
+
+
+def test_two_encoders_are_in_one_graph(tiny, tmp_path):
+    encoders = [tiny("beats"), tiny("m2d")]
+    n_frames = detector_for(ConcatenatedEncoders(encoders, 1, "pool1d")).spec.grid.n_frames
+    both = ConcatenatedEncoders(encoders, n_frames, "pool1d")
+    detector = detector_for(both)
+    exported = export_waveform(detector, "teacher", tmp_path / "both.onnx", encoder=both)
+    told = metadata(exported.path)
+    assert [one["name"] for one in json.loads(told["encoders"])] == ["beats", "m2d"]
+    assert json.loads(told["beats"])["encoder_layers"] == 2
+    assert json.loads(told["embedding"])["model"] == "BEATs+M2D"
+    clips = torch.stack([example_clip(32000, 16000), torch.zeros(32000)])
+    with torch.no_grad():
+        expected = detector.networks["teacher"](detector.front_end(clips), both.embed(clips).frame)
+    assert_same(run(exported.path, waveform=clips), expected, ONNX_TOLERANCE)
+    turned = ConcatenatedEncoders(encoders[::-1], n_frames, "pool1d")
+    with pytest.raises(InputError, match=r"network are in the order beats.m2d; join them in that"):
+        export_waveform(detector, "teacher", tmp_path / "both.onnx", encoder=turned)
+
+
+def test_the_crnn_alone_needs_the_number_of_tokens(tiny, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(onnx_export, "write_verified", lambda *a: given.append(a[2]) or {})
+    encoder = tiny("atst_frame")
+    detector = detector_for(encoder)
+    with pytest.raises(InputError, match="how many tokens ATST-Frame has in a clip is not known"):
+        export_crnn(detector, "student", tmp_path / "a.onnx")
+    export_crnn(detector, "student", tmp_path / "a.onnx", encoder=encoder)
+    one = detector.spec.encoders[0]._replace(n_tokens=encoder.n_tokens(32000))
+    spec = replace(detector.spec, embedding=embedding_section(64, [one]))
+    export_crnn(detector._replace(spec=spec), "student", tmp_path / "a.onnx")
+    shapes = [inputs["random"]["embeddings"].shape for inputs in given]
+    assert shapes == [(3, 64, 50), (3, 64, 50)]
+    with pytest.raises(InputError, match="this m2d: holds M2D, but the network was trained with"):
+        export_crnn(detector, "student", tmp_path / "a.onnx", encoder=tiny("m2d"))
+    spec = replace(spec, embedding=embedding_section(64, [one._replace(n_tokens=49)]))
+    with pytest.raises(InputError, match="yields 50 tokens per clip, the network takes 49"):
+        export_crnn(detector._replace(spec=spec), "student", tmp_path / "a", encoder=encoder)

@@ -13,11 +13,9 @@ from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.spec import build_detector
 from desed_task.errors import InputError
 from local.checkpoints.restore import (
-    beats_sha256,
     config_of_checkpoint,
     detector_spec,
     load_networks,
-    warn_of_other_embeddings,
 )
 from local.checkpoints.resume import check_resumable
 from local.checkpoints.revision import REVISION, REVISION_KEY
@@ -27,13 +25,6 @@ from local.stores.size import with_embedding_size
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
 SMALL = ["net.nb_filters=[4, 4, 4, 8]", "net.n_RNN_cell=8"]
-
-
-class Reader:
-    """Stands for a file of embeddings."""
-
-    def __init__(self, **identity):
-        self.identity = identity
 
 
 def stored(*overrides, detector=True):
@@ -255,24 +246,6 @@ def test_every_tensor_that_does_not_fit_is_named():
     assert "weight: shape (3, 4) in the checkpoint, (3, 2) in the network" in text
     with pytest.raises(InputError, match=r"x.ckpt: its training had diverged"):
         load_networks(module, {"weight": torch.zeros(3, 2) / 0, "bias": torch.zeros(3)}, "x.ckpt")
-
-
-def test_which_beats_is_known_where_all_embeddings_agree():
-    one, other = Reader(checkpoint_sha256="a1"), Reader(checkpoint_sha256="b2")
-    assert beats_sha256([one, None, one]) == "a1"
-    assert beats_sha256([one, other]) == beats_sha256([Reader()]) == beats_sha256([]) == ""
-
-
-def test_embeddings_of_other_weights_are_warned_of():
-    config = load_config(MINI, SMALL)
-    file = {"detector": detector_spec(config, "a1" * 32).to_dict()}
-    with pytest.warns(UserWarning, match=r"SHA-256 a1a1a1a1a1a1\.\.\.\) than those here \(b2b2"):
-        warn_of_other_embeddings(file, [Reader(checkpoint_sha256="b2" * 32)], "a.ckpt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_of_other_embeddings(file, [Reader(checkpoint_sha256="a1" * 32)], "a.ckpt")
-        warn_of_other_embeddings(file, [Reader()], "a.ckpt")
-        warn_of_other_embeddings({}, [Reader(checkpoint_sha256="b2" * 32)], "a.ckpt")
 
 
 def test_a_broken_file_is_not_gone_on_from(tmp_path):

@@ -33,7 +33,7 @@ def test_both_graphs_checked_on_a_recording(parity, checkpoint, tmp_path, capsys
         checkpoint,
         tmp_path / "out",
         role="teacher",
-        beats_file=str(parity("beats_tiny.pt")),
+        encoder=str(parity("beats_tiny.pt")),
         recordings=[recording],
     )
     assert [file.name for file in files] == ["crnn_teacher.onnx", "detector_teacher.onnx"]
@@ -47,7 +47,7 @@ def test_both_graphs_checked_on_a_recording(parity, checkpoint, tmp_path, capsys
 
 @pytest.mark.parametrize("beats_file", [None, "absent.pt"])
 def test_without_beats_only_the_crnn_is_written(beats_file, checkpoint, tmp_path, capsys):
-    (file,) = export_onnx(checkpoint, tmp_path, role="student", beats_file=beats_file)
+    (file,) = export_onnx(checkpoint, tmp_path, role="student", encoder=beats_file)
     assert list(tmp_path.glob("[!.]*")) == [file]
     told = capsys.readouterr().out
     assert "detector_student.onnx: not written, as it needs BEATs: " in told
@@ -63,7 +63,7 @@ def test_without_beats_only_the_crnn_is_written(beats_file, checkpoint, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"beats_file": "absent.pt", "required": True}, "absent.pt: no such file of BEATs weights"),
+        ({"encoder": "absent.pt", "required": True}, "absent.pt: no such file of BEATs weights"),
         ({"recordings": [Path("absent.wav")]}, "absent.wav: no such file or folder"),
         ({"role": "pupil"}, "no network 'pupil'"),
     ],

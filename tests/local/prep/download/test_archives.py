@@ -278,7 +278,10 @@ def test_nothing_is_begun_that_the_disk_cannot_hold(layout, server, monkeypatch)
 
 
 def test_two_runs_do_not_write_into_one_folder(layout, server):
-    with module._alone(layout), pytest.raises(InputError, match="another run is fetching"):
+    with (
+        module.alone_in(module.downloads_folder(layout)),
+        pytest.raises(InputError, match="another run is fetching"),
+    ):
         fetch(layout, server, ["strong"])
     assert outcome(fetch(layout, server, ["strong"])) == {"audioset_strong.tsv": "done"}
 

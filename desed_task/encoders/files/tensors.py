@@ -28,12 +28,12 @@ def load_tensors(encoder: Encoder, state: Mapping[str, Tensor], origin: str, tit
         InputError: naming all tensors that are missing, have another shape or are not finite.
     """
     own = encoder.state_dict()
-    check_tensors(own, state, origin, title)
+    check_encoder_tensors(own, state, origin, title)
     warn_of_rest(state, own, origin, title, encoder.unused)
     encoder.load_state_dict({name: state[name] for name in own})
 
 
-def check_tensors(
+def check_encoder_tensors(
     expected: Mapping[str, Tensor],
     state: Mapping[str, Tensor],
     origin: str,

@@ -1,0 +1,1 @@
+"""Files of weights: read them safely, recognise their layout, load their tensors."""

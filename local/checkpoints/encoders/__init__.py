@@ -1,0 +1,1 @@
+"""The encoders of a checkpoint, of a configuration and of stored embeddings."""
