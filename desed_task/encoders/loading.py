@@ -53,7 +53,7 @@ def load_encoder(
         InputError: the file is missing, not a file of weights, holds another or no known encoder,
             or tensors are missing or have other shapes (all are named).
     """
-    found = find_weights(path, name or "beats")
+    found = find_weights(path, name)
     content = read_weights(found)
     recognised = recognise(content, None if name is None else kind_of(name))
     encoder = encoder_in(content, recognised)

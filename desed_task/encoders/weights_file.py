@@ -34,12 +34,12 @@ def default_weights(name: str) -> str:
     return f"./{WEIGHTS_FOLDER}/{kind_of(name).default_file}"
 
 
-def find_weights(path: PathLike, name: str = "beats") -> Path:
+def find_weights(path: PathLike, name: str | None = "beats") -> Path:
     """The file of weights at `path`, or beside it under the file's other spelling.
 
     Args:
         path: the file.
-        name: the encoder that it is wanted for, for the message.
+        name: the encoder that it is wanted for, for the message; None for any.
 
     Raises:
         InputError: it is missing; the message states where to get it.
@@ -49,18 +49,17 @@ def find_weights(path: PathLike, name: str = "beats") -> Path:
     for candidate in (wanted, *(wanted.with_name(name) for name in names)):
         if candidate.is_file():
             return candidate
-    kind = kind_of(name)
-    where = looked_up_from(wanted)
-    raise InputError(
-        f"{wanted}: no such file of {kind.title} weights{where}; {_remedy(wanted, kind)}"
-    )
+    kind = None if name is None else kind_of(name)
+    where, whose = looked_up_from(wanted), "" if kind is None else f"{kind.title} "
+    raise InputError(f"{wanted}: no such file of {whose}weights{where}; {_remedy(wanted, kind)}")
 
 
-def _remedy(wanted: Path, kind: EncoderKind) -> str:
+def _remedy(wanted: Path, kind: EncoderKind | None) -> str:
     if wanted.name in (MINI_BEATS, MINI_ATST):
         generate = command_line("generate_dcase_task4_2024.py", "--mini")
         return f"make it, with the mini corpus, with {generate}"
-    fetch = command_line("generate_dcase_task4_2024.py", f"--only_encoders {kind.name}")
+    flag = "--only_encoders" if kind is None else f"--only_encoders {kind.name}"
+    fetch = command_line("generate_dcase_task4_2024.py", flag)
     if wanted.name in _SPELLINGS:
         other = Path(WEIGHTS_FOLDER) / _RELEASED_BEATS
         if other.is_file():

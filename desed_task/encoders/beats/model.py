@@ -26,8 +26,8 @@ from desed_task.encoders.beats.weight_names import (
     with_new_weight_norm,
     with_old_weight_norm,
 )
-from desed_task.encoders.files.tensors import check_encoder_tensors, warn_of_rest
-from desed_task.encoders.interface import Encoder, EncoderWeights
+from desed_task.encoders.files.tensors import check_encoder_tensors, n_layers_of, warn_of_rest
+from desed_task.encoders.interface import Encoder, EncoderWeights, numbered
 from desed_task.encoders.kaldi_fbank import KaldiFbank
 from desed_task.errors import InputError
 
@@ -88,8 +88,10 @@ class Beats(Encoder):
         if other:
             raise InputError(f"{origin}: a kind of BEATs not supported ({', '.join(other)})")
         state = with_old_weight_norm(weights.state)
+        n_layers_of(list(numbered(state, "encoder.layers.")), origin)
         try:
             config = BeatsConfig.of(cfg) if cfg else sizes_from_shapes(state)
+            n_layers_of(range(config.encoder_layers), f"{origin}: its cfg")
             with torch.device("meta"):
                 expected = to_published(cls(config).state_dict(), config.encoder_layers)
         except KeyError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,26 +12,49 @@ from desed_task.encoders.interface import Encoder
 from desed_task.errors import InputError, count_of, warn_once
 
 # Tensors beside an encoder's in files without a prefix: heads, sequence models, front ends.
-BESIDE = ("strong_head.", "weak_head.", "seq_model.", "predictor.", "head.", "atst_mel.")
-_MOST_NAMED = 5
+BESIDE: Final = ("strong_head.", "weak_head.", "seq_model.", "predictor.", "head.", "atst_mel.")
+_MOST_NAMED: Final = 5
+_MOST_LAYERS: Final = 256
+AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
 
 
-def load_tensors(encoder: Encoder, state: Mapping[str, Tensor], origin: str, title: str) -> None:
-    """Load a file's tensors into an encoder, in its precision; warn of unknown ones that are left.
+def encoder_of_tensors(
+    make: Callable[[], AnyEncoder], state: Mapping[str, Tensor], origin: str, title: str
+) -> AnyEncoder:
+    """An encoder with the tensors of a file, in its precision; unknown ones that are left are told.
 
     Args:
-        encoder: the encoder.
-        state: tensors under its names.
+        make: makes the encoder. It is called first without memory for values, as what a file says
+            of sizes may be wrong.
+        state: tensors under the encoder's names.
         origin: name of the file for messages.
         title: the encoder for messages.
 
     Raises:
         InputError: naming all tensors that are missing, have another shape or are not finite.
     """
-    own = encoder.state_dict()
+    with torch.device("meta"):
+        expected = make()
+    own = expected.state_dict()
     check_encoder_tensors(own, state, origin, title)
-    warn_of_rest(state, own, origin, title, encoder.unused)
+    warn_of_rest(state, own, origin, title, expected.unused)
+    encoder = make()
     encoder.load_state_dict({name: state[name] for name in own})
+    return encoder
+
+
+def n_layers_of(numbers: Collection[int], origin: str) -> int:
+    """Number of layers in a file, from their numbers in names of tensors.
+
+    Raises:
+        InputError: no encoder has so many; an odd name would otherwise fill the memory.
+    """
+    n_layers = max(numbers, default=-1) + 1
+    if n_layers > _MOST_LAYERS:
+        raise InputError(
+            f"{origin}: names a layer number {n_layers - 1}; encoders have at most {_MOST_LAYERS}"
+        )
+    return n_layers
 
 
 def check_encoder_tensors(
@@ -44,7 +68,7 @@ def check_encoder_tensors(
 
     Args:
         expected: tensors with the names and shapes that it has.
-        state, origin, title: see `load_tensors`.
+        state, origin, title: see `encoder_of_tensors`.
         hint: what else the message says.
 
     Raises:
@@ -66,7 +90,7 @@ def warn_of_rest(
     """Warn of tensors that are neither used nor known to be unused.
 
     Args:
-        state, origin, title: see `load_tensors`.
+        state, origin, title: see `encoder_of_tensors`.
         used: names that are.
         unused: beginnings of names that are known not to be.
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from desed_task.encoders.files.tensors import load_tensors
+from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import KaldiFbank, kaldi_mel_filters
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
@@ -83,9 +83,9 @@ class Asit(Encoder):
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> Asit:
         """See `Encoder`."""
-        model = cls(block_sizes(weights.state, weights.origin, TITLE))
-        load_tensors(model, weights.state, weights.origin, TITLE)
-        return model
+        state, origin = weights.state, weights.origin
+        sizes = block_sizes(state, origin, TITLE)
+        return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from desed_task.encoders.files.tensors import load_tensors
+from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, htk_mel_filters
 from desed_task.encoders.vit.blocks import (
@@ -89,9 +89,8 @@ class AtstFrame(Encoder):
                 state.setdefault(f"norm_frame.{kind}", state[f"norm.{kind}"])
         for kind in ("weight", "bias"):
             state.pop(f"norm.{kind}", None)
-        model = cls(block_sizes(state, origin, TITLE))
-        load_tensors(model, state, origin, TITLE)
-        return model
+        sizes = block_sizes(state, origin, TITLE)
+        return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 
     @property
     def layers(self) -> nn.ModuleList:

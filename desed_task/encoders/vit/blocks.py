@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from desed_task.encoders.files.tensors import n_layers_of
 from desed_task.encoders.interface import numbered
 from desed_task.errors import InputError
 
@@ -126,7 +127,7 @@ def block_sizes(
         raise InputError(
             f"{origin}: not {title}: tokens of {width} features; its heads have {HEAD_WIDTH} each"
         )
-    return BlockSizes(width, inners.most_common(1)[0][0], max(numbers) + 1)
+    return BlockSizes(width, inners.most_common(1)[0][0], n_layers_of(numbers, origin))
 
 
 def _length(tensor: Tensor | None) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from desed_task.encoders.files.tensors import load_tensors
+from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import PREEMPHASIS, kaldi_mel_filters
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum
@@ -118,9 +118,9 @@ class FramePasst(Encoder):
     @classmethod
     def from_weights(cls, weights: EncoderWeights) -> FramePasst:
         """See `Encoder`."""
-        model = cls(block_sizes(weights.state, weights.origin, TITLE))
-        load_tensors(model, weights.state, weights.origin, TITLE)
-        return model
+        state, origin = weights.state, weights.origin
+        sizes = block_sizes(state, origin, TITLE)
+        return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 
     @property
     def layers(self) -> nn.ModuleList:

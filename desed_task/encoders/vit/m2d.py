@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from desed_task.encoders.files.tensors import load_tensors
+from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights, StateDict
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, slaney_mel_filters
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
@@ -96,9 +96,8 @@ class M2d(Encoder):
     def from_weights(cls, weights: EncoderWeights) -> M2d:
         """See `Encoder`."""
         state, origin = _with_backbone(weights.state), weights.origin
-        model = cls(block_sizes(state, origin, TITLE, f"{_BACKBONE}blocks."))
-        load_tensors(model, state, origin, TITLE)
-        return model
+        sizes = block_sizes(state, origin, TITLE, f"{_BACKBONE}blocks.")
+        return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -226,6 +226,32 @@ def test_other_precisions_become_float32(name, dtype, states, files, saved):
         torch.testing.assert_close(value, expected.state_dict()[key], rtol=2e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_sizes_do_not_fill_the_memory(name, states, saved):
+    """A file of a megabyte that speaks of a terabyte is refused before memory is asked for."""
+    block = next(k for k in states[name] if "norm1.bias" in k or "final_layer_norm.bias" in k)
+    many = {block.replace(".0.", ".999999999."): torch.zeros(64)}
+    with pytest.raises(InputError, match="names a layer number 999999999"):
+        load_encoder(saved({**states[name], **many}), name)
+    ends = ("norm1.bias", "norm2.bias", "fc1.bias", "fc2.bias", "norm.bias", "proj.bias")
+    wide = {key: torch.zeros(128_000) for key in states[name] if key.endswith(ends)}
+    with pytest.raises(InputError, match=r"not a complete .*:\n"):
+        load_encoder(saved({**states[name], **wide}), name)
+
+
+def test_files_before_pytorch_1_6(states, files, tmp_path):
+    torch.save(states["asit"], tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    expected = load_encoder(files["asit"])(WAVEFORM)
+    assert torch.equal(load_encoder(tmp_path / "old.pt")(WAVEFORM), expected)
+
+
+def test_an_absent_file(tmp_path):
+    with pytest.raises(InputError, match=r"no such file of weights; .*--only_encoders, or give"):
+        load_encoder(tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"no such file of M2D weights; .*--only_encoders m2d, or"):
+        load_encoder(tmp_path / "x.pt", "m2d")
+
+
 def test_detectors_are_no_encoders(tmp_path, saved):
     state = {"sed_student.cnn.cnn.conv0.weight": torch.ones(3)}
     for content in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +15,7 @@ from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import Beats, load_beats, write_random_beats
 from desed_task.encoders.beats.weight_names import from_published, to_published
 from desed_task.errors import InputError
+from tests.desed_task.encoders.made_up_sounds import made_up_sounds
 
 Parity = Callable[[str], Path]
 RATE = 16000
@@ -124,29 +124,12 @@ def test_a_random_beats_tells_sounds_apart(checkpoint: Path) -> None:
     assert (nearest == torch.arange(4)).float().mean() >= 0.9
 
 
-def made_up_sounds(rng: np.random.Generator) -> Tensor:
-    """(sound, sample): pitches and levels vary, noise is always there."""
-    time_s = np.arange(2 * RATE) / RATE
-    pitch = rng.uniform(0.8, 1.25)
-    white = rng.normal(size=len(time_s))
-    sounds = [
-        np.sin(2 * math.pi * 1500 * pitch * time_s),
-        sum(np.sin(2 * math.pi * 180 * pitch * h * time_s) / h for h in range(1, 12)),
-        rng.normal(size=len(time_s)),
-        np.convolve(white, 0.95 ** np.arange(200), mode="same"),
-    ]
-    levels = 10 ** (rng.uniform(-26, -20, size=4) / 20)
-    rows = [level * sound / np.std(sound) for level, sound in zip(levels, sounds, strict=True)]
-    noise = 3e-4 * rng.normal(size=(4, len(time_s)))
-    return torch.tensor(np.stack(rows) + noise, dtype=torch.float32)
-
-
 def test_an_event_shows_where_it_is(checkpoint: Path) -> None:
     beats = load_beats(checkpoint)
     noise = 1e-3 * np.random.default_rng(0).normal(size=(1, 10 * RATE))
     beep = noise.copy()
     time_s = np.arange(RATE) / RATE
-    beep[0, 4 * RATE : 5 * RATE] += 0.05 * np.sin(2 * math.pi * 1000 * time_s)
+    beep[0, 4 * RATE : 5 * RATE] += 0.05 * np.sin(2 * np.pi * 1000 * time_s)
     without, with_beep = (beats.embed(torch.tensor(x).float()).frame for x in (noise, beep))
     change = (with_beep - without).norm(dim=1)[0].reshape(62, 8).sum(dim=1)
     inside = change[25:31].mean()  # tokens of 0.16 s
