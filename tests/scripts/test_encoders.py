@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from desed_task.atomic_files import sha256_of
+from desed_task.checkpoints.encoder_specs import encoders_in
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.dataio.packed_format import PackedSet
 from desed_task.encoders.weights_file import MINI_ATST, MINI_BEATS
@@ -98,13 +99,21 @@ def test_a_second_encoder_goes_through_the_whole_recipe(encoders, tmp_path, caps
     assert names == {encoders.store.name}
     best = next((folder / "checkpoints").glob("epoch*.ckpt"), folder / "checkpoints/last.ckpt")
     stored = torch.load(best, weights_only=True)
-    assert stored["detector"]["embedding"]["checkpoint_sha256"] == sha256_of(encoders.atst)
+    (kept,) = encoders_in(stored["detector"]["embedding"])
+    assert kept[:3] == ("atst_frame", 128, sha256_of(encoders.atst))
     tested = run.test(
         load_config(encoders.conf, [*encoders.one, *QUICK]),
         str(best),
         run.RunOptions(str(tmp_path / "tested")),
     )
     assert (tested / "metrics_test").is_dir()
+    clip = min(Path(load_config(encoders.conf).data.test_folder).glob("*.wav"))
+    events = tmp_path / "events"
+    done = run_main(
+        *("predict.py", clip, "--checkpoint", folder, "--output_dir", events), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (events / f"{clip.stem}.json").is_file()
     # Another encoder is no way to go on with it.
     capsys.readouterr()
     options = run.RunOptions(str(tmp_path / "other"))
@@ -121,6 +130,10 @@ def test_two_encoders_at_once(encoders, tmp_path):
     config = load_config(encoders.conf, [*encoders.both, *QUICK])
     folder = run.fit(config, run.RunOptions(str(tmp_path / "exp")), test=False)
     assert yaml.safe_load((folder / "config.yaml").read_text())["net"]["embedding_size"] == 256
+    content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    kept = encoders_in(content["detector"]["embedding"])
+    assert [(one.name, one.width) for one in kept] == [("beats", 128), ("atst_frame", 128)]
+    assert kept[1].checkpoint_sha256 == sha256_of(encoders.atst)
     options = run.RunOptions(str(tmp_path / "exp"))
     last = str(folder / "checkpoints/last.ckpt")
     turned = load_config(encoders.conf, [*encoders.turned, *QUICK])
