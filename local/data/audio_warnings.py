@@ -63,12 +63,16 @@ def mixed_text(folder: Path, formats: Mapping[str, int]) -> str:
 
 def _outdated(loaded: LoadedCorpus) -> tuple[int, int]:
     """Number of clips of other content than their embeddings, and of those of another time only."""
-    reader = loaded.embeddings
-    # Published files do not record what they were computed from; assume that they are current.
-    if reader is None or not reader.identity:
-        return 0, 0
-    there = set(reader.clip_ids)
-    pairs = zip(loaded.clip_ids, loaded.wavs, strict=True)
-    wavs = {clip_id: wav for clip_id, wav in pairs if clip_id in there}
-    found = compare_clips(wavs, reader, read=False)  # reading hours of audio would delay each start
-    return len(found.changed), len(found.touched)
+    changed: set[str] = set()
+    touched: set[str] = set()
+    pairs = dict(zip(loaded.clip_ids, loaded.wavs, strict=True))
+    for reader in () if loaded.embeddings is None else loaded.embeddings.parts:
+        # Published files do not record what they were computed from; assume that they are current.
+        if reader.identity:
+            there = set(reader.clip_ids)
+            wavs = {clip_id: wav for clip_id, wav in pairs.items() if clip_id in there}
+            # Reading hours of audio would delay each start.
+            found = compare_clips(wavs, reader, read=False)
+            changed.update(found.changed)
+            touched.update(found.touched)
+    return len(changed), len(touched - changed)

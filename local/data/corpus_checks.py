@@ -231,7 +231,8 @@ def no_embeddings(config: RecipeConfig, needed: Sequence[Corpus]) -> list[str]:
     flag, found = _flag(needed), []
     for folder in folders_to_read(config.pretrained):
         if folder.problem:
-            found.append(folder.problem + flag)
+            to_extract = folder.problem.endswith(EXTRACT_HINT)
+            found.append(folder.problem + (flag if to_extract else ""))
         elif not any_embeddings(folder.path):
             text = f"{folder.path}: contains no embeddings of any set; {EXTRACT_HINT}{flag}"
             if others := others_of(folder):

@@ -31,6 +31,7 @@ from local.doctor.embedding_files import (
     embeddings_findings,
 )
 from local.doctor.report import REPORT_FILE, CorpusReport, DataReport, Finding, Level, is_report
+from local.stores.size import with_stored_size
 
 CHECKED_CORPORA: tuple[Corpus, ...] = (*corpora.NEEDED_BY_STAGE["fit"], EVALUATION)
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
@@ -87,7 +88,7 @@ def check_data(
         jobs: number of threads.
         progress: whether to show a progress bar.
     """
-    data = SedDataModule(config)
+    data = SedDataModule(with_stored_size(config))
     findings = list(_findings_of_training(data))
     wavs = {
         corpus: clip_files(getattr(config.data, corpus.folder_key)) for corpus in CHECKED_CORPORA

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from shlex import quote
 from typing import Final
 
 from desed_task.encoders.weights_file import find_weights
@@ -56,5 +58,5 @@ def training_hint(
     if not folders_differ or tuple(choices) == configured.encoders:
         return ""
     files = [choice.file for choice in choices]
-    value = files[0] if len(files) == 1 else f"[{','.join(files)}]"
-    return f"to train on them: --set 'pretrained.checkpoint={value}'"
+    value = files[0] if len(files) == 1 else json.dumps(files, ensure_ascii=False)
+    return f"to train on them: --set {quote(f'pretrained.checkpoint={value}')}"

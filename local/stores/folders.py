@@ -180,8 +180,8 @@ def _without_weights(root: Path, choice: EncoderChoice) -> StoreFolder:
         return StoreFolder(
             choice,
             expected,
-            problem=f"{expected}: no embeddings of {title}; {EXTRACT_REMEDY} where its weights "
-            f"{choice.file} are",
+            problem=f"{expected}: no embeddings of {title}, and its weights {choice.file} are not "
+            f"here; {EXTRACT_REMEDY}",
         )
     names = ", ".join(path.name for path in found)
     return StoreFolder(
@@ -209,4 +209,6 @@ def _suffix(choice: EncoderChoice) -> str:
 
 
 def _of_blocks(n_blocks: float | str | None) -> str:
-    return "of all blocks" if n_blocks is None else f"of the first {int(n_blocks)} blocks"
+    if n_blocks is None:
+        return "of all blocks"
+    return f"of the first {count_of(int(n_blocks), 'block')}"

@@ -28,11 +28,22 @@ def with_embedding_size(config: RecipeConfig) -> RecipeConfig:
     """
     if config.net.embedding_size is not None:
         return config
-    size = stored_size(config) if config.net.use_embeddings else None
-    if size is None:
-        size = sum(map(_expected, config.pretrained.encoders))
-    net = config.net.model_copy(update={"embedding_size": size})
-    return config.model_copy(update={"net": net})
+    return with_published_size(with_stored_size(config))
+
+
+def with_published_size(config: RecipeConfig) -> RecipeConfig:
+    """The same, of published weights and the mini corpus' ones, whatever is stored."""
+    if config.net.embedding_size is not None:
+        return config
+    return _with_size(config, sum(map(_expected, config.pretrained.encoders)))
+
+
+def with_stored_size(config: RecipeConfig) -> RecipeConfig:
+    """The same, but without a number before there are embeddings, or if they are not used."""
+    if config.net.embedding_size is not None or not config.net.use_embeddings:
+        return config
+    size = stored_size(config)
+    return config if size is None else _with_size(config, size)
 
 
 def stored_size(config: RecipeConfig) -> int | None:
@@ -40,6 +51,11 @@ def stored_size(config: RecipeConfig) -> int | None:
     sizes = [_size_in(folder.path) for folder in folders_to_read(config.pretrained)]
     found = [size for size in sizes if size is not None]
     return sum(found) if len(found) == len(sizes) else None
+
+
+def _with_size(config: RecipeConfig, size: int) -> RecipeConfig:
+    net = config.net.model_copy(update={"embedding_size": size})
+    return config.model_copy(update={"net": net})
 
 
 def _expected(choice: EncoderChoice) -> int:

@@ -114,7 +114,7 @@ def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]
     for name, loaded in sorted(data.loaded.items()):
         files = [(wav.relative_to(loaded.folder).as_posix(), wav) for wav in loaded.wavs]
         if loaded.embeddings is not None:
-            files.append((loaded.embeddings.path.name, loaded.embeddings.path))
+            files += [(part.path.name, part.path) for part in loaded.embeddings.parts]
         for title, path in files:
             status = path.stat()
             line = f"{name}\t{title}\t{status.st_size}\t{status.st_mtime_ns}\n"

@@ -26,6 +26,7 @@ from desed_task.mean_teacher import ROLES
 from local.checkpoints.changes import result_keys
 from local.checkpoints.run_claims import holder_of
 from local.config import SHIPPED, RecipeConfig, check_config
+from local.stores.size import with_published_size
 from local.training.tracking.loggers import TensorBoardCurves
 
 FINAL: Final = "final"
@@ -176,7 +177,8 @@ def changed_values(config: RecipeConfig) -> dict[str, Any]:
 
 def result_values(config: RecipeConfig) -> dict[str, Any]:
     """Key -> value of all that results depend on: no paths, no machine."""
-    tree = config.dump()
+    # Runs record the number of features, supplied files leave it open.
+    tree = with_published_size(config).dump()
     pairs = (key.split(".", 1) for key in result_keys() if not key.startswith("initial_weights"))
     found = {f"{section}.{key}": tree[section][key] for section, key in pairs}
     return {**found, INITIAL: initial_weights_name(config)}

@@ -88,12 +88,30 @@ def another(value: Any) -> Any:
 
 @pytest.mark.parametrize("dotted", [key for key in keys() if rule_of(key).kind is Kind.FIXED])
 def test_what_computes_the_training_is_refused_at_any_time(dotted):
-    before = load_config(MINI, SCHEDULE).dump()
+    before = load_config(MINI, [*SCHEDULE, "net.embedding_size=128"]).dump()
     section, _, key = dotted.partition(".")
     now = {**before, section: {**before[section], key: another(before[section][key])}}
     for done in (0, 3):
         (line,) = compare(before, now, progress(done)).refused
         assert line.startswith(f"{dotted}: {before[section][key]!r} in the checkpoint, ")
+
+
+def test_another_encoder_is_refused_where_embeddings_are_used():
+    for value, key in (("m2d", "model"), ("3", "n_blocks")):
+        found = compared(f"pretrained.{key}={value}", progress=progress(1))
+        (line,) = found.refused
+        assert line.startswith(f"pretrained.{key}: ") and "with that encoder's embeddings" in line
+    unused = "net.use_embeddings=false"
+    before = load_config(MINI, [*SCHEDULE, unused]).dump()
+    now = load_config(MINI, [*SCHEDULE, unused, "pretrained.model=m2d"]).dump()
+    assert not compare(before, now, progress(1)).refused
+
+
+def test_an_open_number_of_features_is_that_of_the_training():
+    given = load_config(MINI, [*SCHEDULE, "net.embedding_size=128"]).dump()
+    left_open = load_config(MINI, SCHEDULE).dump()
+    for before, now in ((given, left_open), (left_open, given)):
+        assert compare(before, now, progress(1)) == ((), (), ())
 
 
 @pytest.mark.parametrize(
