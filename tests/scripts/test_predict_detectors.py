@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,14 @@ def test_every_format_has_the_classes_of_audioset(folder, tmp_path):
         *("--merge_classes", f"Krach={VROOM}+Beep, bleep"),
     )
     assert done.returncode == 0, done.stderr
+    rows = done.stdout.splitlines()
+    first = next(n for n, row in enumerate(rows) if row.startswith("class "))
     content = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    counts = Counter(event["label"] for event in content["events"])
+    n_others = sum(count for _, count in counts.most_common()[60:])
+    assert rows[first + 61] == (
+        f"... and {len(counts) - 60} more classes with {n_others} events, which the tables have"
+    )
     path = folder / "pretrained_models/ATST-F_strong_1.pt"
     assert content["checkpoint"] == "pretrained_models/ATST-F_strong_1.pt"
     assert content["sha256"] == sha256_of(path) and "model" not in content
