@@ -103,6 +103,7 @@ def test_a_wheel_holds_everything_and_no_package_local(wheel):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"desed_recipe", "desed_task"}
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "desed_task").rglob("*.py")}
+    wanted.add("desed_task/audioset/classes.json")
     recipe = [*(ROOT / "local").rglob("*.py"), *(ROOT / "confs").iterdir()]
     recipe += (ROOT / "local/predict/pages/assets").iterdir()
     recipe += [ROOT / script for script in CONSOLE_COMMANDS]

@@ -15,6 +15,7 @@ import soundfile as sf
 import yaml
 
 from desed_task.atomic_files import sha256_of
+from desed_task.encoders.random_weights import write_random_encoder
 from desed_task.errors import CONSOLE_COMMANDS
 from local import run
 from local.checkpoints import given, stored_config
@@ -195,12 +196,16 @@ def unmentioned(names: set[str]) -> list[str]:
 def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     """One after the other, on a network without embeddings and a recording of noise."""
     blocks = {page.name: page.blocks("python") for page in PAGES.values() if page.blocks("python")}
-    assert len(blocks["README.md"]) == 1 and len(blocks["docs/predict.md"]) == 3
+    assert len(blocks["README.md"]) == 1 and len(blocks["docs/predict.md"]) == 4
     del blocks["docs/encoders.md"]  # tests/test_encoders_page.py runs them
     spec = small_spec(use_embeddings=False)
     run_folder = tmp_path / "exp/mini/version_0/checkpoints"
     run_folder.mkdir(parents=True)
     checkpoint = saved(ours(spec), run_folder / "epoch=1.ckpt")
+    (tmp_path / "exp/mini/version_1").mkdir()
+    saved(ours(spec, more=1), tmp_path / "exp/mini/version_1/epoch=1.ckpt")
+    released = tmp_path / "pretrained_models/ATST-F_strong_1.pt"
+    write_random_encoder(released, "atst_frame", seed=1, width=64, n_classes=447)
     mark = {"checkpoint_sha256": sha256_of(checkpoint)}
     tuned = {"net": {"median_filter": [1] * 27}, "tuned": mark}
     (tmp_path / "best.yaml").write_text(json.dumps(tuned))  # JSON is YAML

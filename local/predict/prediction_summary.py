@@ -13,6 +13,8 @@ from local.predict.recordings import Recording
 from local.predict.timeline import duration_text
 
 _EXAMPLES = 3
+# Rows on the terminal; detectors may have hundreds of classes.
+_MOST_CLASSES = 60
 
 
 @dataclass
@@ -83,8 +85,13 @@ class PredictionSummary:
         """Format events per class and the speed."""
         width = max([len("class"), *map(len, self.events)])
         lines = [f"{'class':{width}}  events  seconds"] if self.events else ["no events"]
-        for label, count in self.events.most_common():
+        ranked = self.events.most_common()
+        for label, count in ranked[:_MOST_CLASSES]:
             lines.append(f"{label:{width}}  {count:6d}  {self.event_s[label]:7.1f}")
+        if others := ranked[_MOST_CLASSES:]:
+            events = count_of(sum(count for _, count in others), "event")
+            more = count_of(len(others), "more class", "more classes")
+            lines.append(f"... and {more} with {events}, which the tables have")
         skipped = f", {self._skipped_text()}" * bool(self.n_skipped)
         lines.append(
             f"{count_of(self.n_done, 'recording')}{skipped}, {duration_text(self.audio_s)} of audio"

@@ -117,9 +117,9 @@ def settings_in_words(
     found = {**made_by, "threshold": limits, **described(detector, rules)}
     if "checkpoint" in found:
         found["checkpoint"] = sha256_of(found["checkpoint"])
-    if "checkpoints" in found:
-        networks = [(one["sha256"], one.get("model", "")) for one in found["checkpoints"]]
-        found["checkpoints"] = "; ".join(" ".join(one).rstrip() for one in networks)
+    if several := found.pop("checkpoints", None):
+        networks = [f"{one['sha256']} {one.get('model', '')}".rstrip() for one in several]
+        found["checkpoint"] = "; ".join(networks)
     confidence = detector.confidence_is
     if confidence != MEAN_SCORE:
         calibration = detector.post_processing.calibration

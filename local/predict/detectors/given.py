@@ -9,6 +9,7 @@ from pathlib import Path
 
 from desed_task.audioset.released_files import detectors, released_file
 from desed_task.checkpoints.file_kind import holds_event_head
+from desed_task.checkpoints.run_folders import CHECKPOINT_FOLDER
 from desed_task.encoders.released import RELEASED
 from desed_task.encoders.weights_file import WEIGHTS_FOLDER
 from desed_task.errors import InputError, agree, count_of
@@ -34,7 +35,7 @@ def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
         InputError: a file, folder or override that cannot be used, a released detector that is not
             there, a checkpoint given twice, and flags that do not go with these detectors.
     """
-    if checkpoints := [path for path in args.recordings if path.suffix in _ENDINGS]:
+    if checkpoints := [path for path in args.recordings if _is_checkpoint(path)]:
         shown = escape_name(checkpoints[0])
         raise InputError(
             f"{shown}: a checkpoint among the recordings; repeat the flag, --checkpoint "
@@ -50,6 +51,12 @@ def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
     args.of_audioset = [holds_event_head(Path(one)) for one in args.checkpoints]
     _check_flags(args)
     return config
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether what was given as a recording is a checkpoint or the run folder of a training."""
+    in_run = path / CHECKPOINT_FOLDER
+    return path.suffix in _ENDINGS or (in_run.is_dir() and any(in_run.glob("*.ckpt")))
 
 
 def own_checkpoint(args: argparse.Namespace) -> str | None:

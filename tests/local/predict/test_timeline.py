@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from desed_task.inference.detector import DetectionResult, SoundEvent
 from desed_task.postprocess.event_rules import EventRules
 from local.predict.mel_image import MelImage
-from local.predict.timeline import MAX_POINTS, MAX_TICKS, duration_text, plot_timeline
+from local.predict.timeline import MAX_POINTS, MAX_TICKS, MOST_ROWS, duration_text, plot_timeline
 from local.scoring import figures
 from local.scoring.figures import SCORE_HEIGHT
 
@@ -183,3 +183,18 @@ def test_frequencies_stand_in_the_middle_of_their_bands():
 )
 def test_durations_in_words(seconds, text):
     assert duration_text(seconds) == text
+
+
+def test_of_hundreds_of_classes_a_bounded_number_has_rows():
+    labels = tuple(f"class, {number}" for number in range(447))
+    highest = np.linspace(0.0, 0.99, 447, dtype=np.float32)
+    scores = np.tile(highest, (25, 1))
+    found = DetectionResult(1.0, labels, np.arange(26) * 0.04, scores, scores, ())
+    figure = plot_timeline(found, mel_of(1), dict.fromkeys(labels, 0.9), title="street.wav")
+    assert rows(figure) == list(reversed(labels[-MOST_ROWS:]))
+    near, above = int((highest > 0.45).sum()), int((highest > 0.9).sum())
+    assert legend(figure)[-2:] == [
+        f"{447 - near} classes not shown: never above half their threshold",
+        f"{near - MOST_ROWS} classes left out, {above - MOST_ROWS} of them with scores above their "
+        "threshold",
+    ]

@@ -95,6 +95,15 @@ def test_what_does_not_go_is_told(flags, message):
         settled("--checkpoint", *flags)
 
 
+def test_a_pattern_that_matches_two_run_folders_is_told(files):
+    for number in (0, 1):
+        folder = files / f"exp/version_{number}/checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "last.ckpt").write_bytes((files / "own.ckpt").read_bytes())
+    with pytest.raises(InputError, match="exp/version_1: a checkpoint among the recordings"):
+        settled("--checkpoint", "exp/version_0", "exp/version_1")
+
+
 def test_the_network_of_a_checkpoint_of_ours_may_be_chosen():
     args = settled("--checkpoint", FILE, "--checkpoint", "own.ckpt", "--model", "teacher")
     assert args.of_audioset == [True, False] and own_checkpoint(args) == "own.ckpt"
