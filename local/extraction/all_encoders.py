@@ -57,10 +57,8 @@ def open_extractors(
             return settled_precision(precision, device, folder, path, choice.name)
 
         extractor = Extractor.open(
-            choice.file,
+            choice,
             output_dir,
-            name=choice.name,
-            n_blocks=choice.n_blocks,
             clip_s=config.data.audio_max_len,
             batch_size=batch_size,
             precision=decided_by_first(settle),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from desed_task.atomic_files import PathLike, atomic_path
+from desed_task.atomic_files import atomic_path
 from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
@@ -40,7 +40,7 @@ from local.extraction.sets import REPEATS
 from local.extraction.up_to_date import tell_unrecorded, why_outdated
 from local.processes.decisions import decided_by_first
 from local.processes.group import group_here
-from local.schema.encoders import BEATS, EncoderChoice
+from local.schema.encoders import EncoderChoice
 from local.stores.folders import StoreFolder, folder_to_write, recorded, why_foreign
 from local.stores.identity import StoredIdentity, identity_of
 
@@ -75,11 +75,9 @@ class Extractor:
     @classmethod
     def open(
         cls,
-        checkpoint: PathLike,
+        choice: EncoderChoice,
         output_dir: Path,
         *,
-        name: str = BEATS,
-        n_blocks: int | None = None,
         clip_s: float,
         device: torch.device,
         batch_size: int | None = None,
@@ -88,15 +86,13 @@ class Extractor:
         windows: Callable[[], WindowGrid] | None = None,
         overwrite: bool = False,
     ) -> Extractor:
-        """An extractor with the weights of `checkpoint` that writes below `output_dir`.
+        """An extractor of embeddings of an encoder that writes below `output_dir`.
 
         Collective call: every process must reach it.
 
         Args:
-            checkpoint: file of weights.
+            choice: encoder, file of its weights and blocks that are computed.
             output_dir: parent of the folder, see `folder_to_write`.
-            name: the encoder.
-            n_blocks: blocks that are computed; None for all.
             clip_s: length of a clip in seconds.
             device: device that computes.
             batch_size: see `Embedder`.
@@ -106,14 +102,13 @@ class Extractor:
             overwrite: whether to replace embedding files that this program did not write.
 
         Raises:
-            InputError: the checkpoint is missing, holds another encoder or cannot be used.
+            InputError: the file is missing, holds another encoder or cannot be used.
         """
-        path = find_weights(checkpoint, name)
-        choice = EncoderChoice(name, str(checkpoint), n_blocks)
-        encoder = load_encoder(path, name, device)
-        if n_blocks is not None:
+        path = find_weights(choice.file, choice.name)
+        encoder = load_encoder(path, choice.name, device)
+        if choice.n_blocks is not None:
             try:
-                encoder.stop_after(n_blocks)
+                encoder.stop_after(choice.n_blocks)
             except InputError as error:
                 raise InputError(f"pretrained.n_blocks: {error}") from None
         embedder = Embedder(encoder, device, clip_s, batch_size, precision)

@@ -37,7 +37,9 @@ def choose_weights(
             )
         pairs = zip(choices, named, strict=True)
         choices = tuple(
-            choice if file == CONFIGURED_FILE else choice._replace(file=file)
+            choice
+            if file in (CONFIGURED_FILE, choice.file)
+            else choice._replace(file=file, is_baselines=False)
             for choice, file in pairs
         )
     for choice in choices:

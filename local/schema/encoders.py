@@ -21,11 +21,13 @@ class EncoderChoice(NamedTuple):
         name: in the registry.
         file: of its weights.
         n_blocks: blocks that are kept; None for all.
+        is_baselines: whether the file is the BEATs of the baseline, as `beats_checkpoint` names it.
     """
 
     name: str
     file: str
     n_blocks: int | None
+    is_baselines: bool = False
 
 
 class Pretrained(StrictModel):
@@ -88,7 +90,9 @@ class Pretrained(StrictModel):
         files = files if isinstance(files, tuple) else (files,) * len(self.names)
         kept = kept if isinstance(kept, tuple) else (kept,) * len(self.names)
         return tuple(
-            EncoderChoice(name, file or self._default(name), n_blocks)
+            EncoderChoice(name, file, n_blocks)
+            if file
+            else EncoderChoice(name, self._default(name), n_blocks, name == BEATS)
             for name, file, n_blocks in zip(self.names, files, kept, strict=True)
         )
 

@@ -2,7 +2,8 @@
 
 Below `pretrained.extracted_embeddings_dir`:
 
-    beats/                            BEATs, weights under the name of the recipe's default file
+    beats/                            BEATs, the file that `pretrained.beats_checkpoint` names, or
+                                      one with the name of the recipe's default file
     <encoder>-<8 digits>/             all others; the digits begin the SHA-256 of the weights
     <encoder>-<8 digits>-first<n>/    the same, of the first n blocks only
 
@@ -144,7 +145,8 @@ def sha256_once(path: Path) -> str:
 
 
 def _is_default(choice: EncoderChoice) -> bool:
-    return _is_plain_beats(choice) and Path(choice.file).name in DEFAULT_BEATS
+    named = choice.is_baselines or Path(choice.file).name in DEFAULT_BEATS
+    return _is_plain_beats(choice) and named
 
 
 def _is_plain_beats(choice: EncoderChoice) -> bool:

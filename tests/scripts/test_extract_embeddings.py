@@ -30,7 +30,7 @@ TINY = replace(SMALL_CONFIG, encoder_layers=1, encoder_embed_dim=64)
 def command(work: Path, *arguments: str) -> list[str]:
     script = [sys.executable, str(ROOT / "extract_embeddings.py")]
     settings = [
-        f"pretrained.beats_checkpoint={work / 'beats_mini.pt'}",
+        f"pretrained.beats_checkpoint={work / 'beats.pt'}",
         f"pretrained.extracted_embeddings_dir={work / 'embeddings'}",
         f"data.audio_max_len={CLIP_S}",
         f"data.weak_folder={work / 'weak'}",
@@ -50,7 +50,7 @@ def run(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A folder of 200 clips (of three sounds), one of two clips, and weights."""
-    write_random_beats(tmp_path / "beats_mini.pt", seed=3, config=TINY)
+    write_random_beats(tmp_path / "beats.pt", seed=3, config=TINY)
     sounds = [0.1 * np.random.default_rng(seed).normal(size=CLIP_S * RATE) for seed in range(3)]
     for folder, n_clips in (("weak", N_CLIPS), ("test", 2)):
         (tmp_path / folder).mkdir()
@@ -91,7 +91,7 @@ def test_killed_and_run_again(work: Path) -> None:
     assert sorted(found.name for found in folder.iterdir()) == ["weak_train.hdf5", "weak_val.hdf5"]
     reader = EmbeddingReader(folder / "weak_val.hdf5")
     assert reader.clip_ids == tuple(f"clip{number:03d}" for number in range(N_CLIPS))
-    beats = load_beats(work / "beats_mini.pt")
+    beats = load_beats(work / "beats.pt")
     for number in range(3):
         samples, _ = sf.read(work / "weak" / f"clip{number:03d}.wav", dtype="float32")
         with torch.inference_mode():
@@ -138,7 +138,7 @@ def test_wrong_input(
 
     (tmp_path / "test").mkdir()
     sf.write(tmp_path / "test" / "a.wav", np.zeros(RATE), RATE)
-    write_random_beats(tmp_path / "beats_mini.pt", seed=0, config=TINY)
+    write_random_beats(tmp_path / "beats.pt", seed=0, config=TINY)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     default = () if "--only" in arguments else ("--only", "devtest")
     assert extract_embeddings.main(command(tmp_path, *default, *arguments)[2:]) == 2

@@ -33,7 +33,7 @@ SMALL = replace(SMALL_CONFIG, encoder_layers=4, encoder_embed_dim=128)
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """400 clips (of 5 sounds), a set of one longer clip and a short one, and weights."""
     work = tmp_path_factory.mktemp("dätä")
-    write_random_beats(work / "beats_mini.pt", seed=3, config=SMALL)
+    write_random_beats(work / "beats.pt", seed=3, config=SMALL)
     for folder in ("weak", "test"):
         (work / folder).mkdir()
     for number in range(6):
@@ -49,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(data: Path, out: Path, *arguments: str) -> list[str]:
     settings = {
-        "pretrained.beats_checkpoint": data / "beats_mini.pt",
+        "pretrained.beats_checkpoint": data / "beats.pt",
         "data.audio_max_len": CLIP_S,
         "data.weak_folder": data / "weak",
         "data.test_folder": data / "test",
@@ -156,7 +156,7 @@ def test_faults_of_all_processes_are_told_once_and_small_sets_are_divided(
     """Started by SLURM: two tasks on one machine, a set of one batch, and its repetition."""
     for name in ("weak", "test"):
         (tmp_path / name).mkdir()
-    shutil.copy2(data / "beats_mini.pt", tmp_path)
+    shutil.copy2(data / "beats.pt", tmp_path)
     for number in range(16):
         name = f"clïp{number:03d}.wav"
         shutil.copy2(data / "weak" / name, tmp_path / "weak" / name)

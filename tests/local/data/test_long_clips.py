@@ -76,7 +76,7 @@ def write_clips(folder: Path, clips_s: dict[str, float], seed: int = 0) -> Path:
 
 def extractor(config, out, **more) -> Extractor:
     return Extractor.open(
-        Path(config.pretrained.beats_checkpoint),
+        config.pretrained.encoders[0],
         out,
         clip_s=10.0,
         device=torch.device("cpu"),

@@ -21,9 +21,14 @@ from local.extraction.embedder import (
     settled_precision,
 )
 from local.extraction.extractor import Extractor
+from local.schema.encoders import EncoderChoice
 
 RATE = 16000
 TINY = replace(SMALL_CONFIG, encoder_layers=1, encoder_embed_dim=32, embed_dim=16, conv_pos=8)
+
+
+def chosen(weights: Path) -> EncoderChoice:
+    return EncoderChoice("beats", str(weights), None)
 
 
 @pytest.fixture
@@ -100,7 +105,7 @@ def test_bf16_is_near_and_known_by_its_identity(
             assert 1e-10 < error < 4e-4
     opened = [
         Extractor.open(
-            *(tmp_path / "beats_mini.pt", tmp_path),
+            *(chosen(tmp_path / "beats_mini.pt"), tmp_path),
             clip_s=1.0,
             device=torch.device("cpu"),
             precision=precision,
@@ -147,7 +152,11 @@ def test_a_cpu_that_is_slower_in_bf16_extracts_in_float32_what_is_not_begun(
     precisions: tuple[Precision, ...] = ("32", "bf16")
     for precision in precisions:
         extractor = Extractor.open(
-            *(beats, folder.parent), clip_s=1.0, device=cpu, precision=precision, progress=False
+            *(chosen(beats), folder.parent),
+            clip_s=1.0,
+            device=cpu,
+            precision=precision,
+            progress=False,
         )
         assert not extractor.extract(f"set_{precision}", readable)
         capsys.readouterr()

@@ -24,6 +24,7 @@ from desed_task.dataio.embeddings import FRAME, GLOBAL, EmbeddingReader
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from desed_task.errors import InputError
 from local.extraction.extractor import Extractor
+from local.schema.encoders import EncoderChoice
 
 RATE = 16000
 CLIP_S = 1.0
@@ -85,9 +86,13 @@ def embedded_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rows
 
 
+def chosen(place: Place) -> EncoderChoice:
+    return EncoderChoice("beats", str(place.checkpoint), None)
+
+
 def extractor(place: Place) -> Extractor:
     return Extractor.open(
-        place.checkpoint, place.out, clip_s=CLIP_S, device=CPU, batch_size=4, progress=False
+        chosen(place), place.out, clip_s=CLIP_S, device=CPU, batch_size=4, progress=False
     )
 
 
@@ -285,7 +290,7 @@ def test_other_weights_or_lengths_compute_everything(
     assert "has other weights, clip length or precision" in capsys.readouterr().out
     frame = EmbeddingReader(place.path("devtest")).frame("Y1_0.000_10.000")
     np.testing.assert_allclose(frame, expected(place, noise(1)[:, 0]), atol=1e-4)
-    Extractor.open(place.checkpoint, place.out, clip_s=2.0, device=CPU, progress=False).extract(
+    Extractor.open(chosen(place), place.out, clip_s=2.0, device=CPU, progress=False).extract(
         "devtest", place.clips()
     )
     assert sum(embedded_rows) == 18

@@ -48,6 +48,8 @@ def weights(path: Path, content: bytes = b"some weights") -> tuple[str, str]:
         (EncoderChoice("beats", "x/BEATs_iter3_plus_AS2M.pt", None), "beats"),
         (EncoderChoice("beats", "x/BEATS_iter3_plus_AS2M.pt", None), "beats"),
         (EncoderChoice("beats", "beats_mini.pt", None), "beats"),
+        (EncoderChoice("beats", "of any name.pt", None, True), "beats"),
+        (EncoderChoice("beats", "of any name.pt", 3, True), "beats-a1a1a1a1-first3"),
         (EncoderChoice("beats", "beats_mini.pt", 10), "beats-a1a1a1a1-first10"),
         (EncoderChoice("beats", "BEATs_strong_1.pt", None), "beats-a1a1a1a1"),
         # A file's name says nothing of another encoder.
