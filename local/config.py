@@ -40,7 +40,7 @@ from local.config_schema import (
     Training,
 )
 from local.schema.decoding import DecoderConfig, Predict, Tuned
-from local.schema.encoders import Pretrained
+from local.schema.encoders import BEATS, Pretrained
 from local.schema.strict import StrictModel
 
 UNREAD_KEYS: dict[str, str] = {
@@ -150,7 +150,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
         InputError: all errors in the file and the overrides.
     """
     found = find_shipped(path)
-    return merge_overrides(_read_tree(found), overrides, str(found))
+    config = merge_overrides(_read_tree(found), overrides, str(found))
+    given = any(one.partition("=")[0].strip() == "net.embedding_size" for one in overrides)
+    return config if given else _with_size_of_encoder(config)
+
+
+def _with_size_of_encoder(config: RecipeConfig) -> RecipeConfig:
+    """Without `net.embedding_size`, which files give for BEATs, where another encoder is chosen."""
+    if config.pretrained.names == (BEATS,):
+        return config
+    net = config.net.model_copy(update={"embedding_size": None})
+    return config.model_copy(update={"net": net})
 
 
 def find_shipped(

@@ -234,8 +234,8 @@ class Net(StrictModel):
     one per clip."""
     use_embeddings: bool = True
     embedding_size: PositiveInt | None = None
-    """Features of an embedding; null for those of the stored embeddings, which is what runs and
-    checkpoints record."""
+    """Features of an embedding; null for those of the stored embeddings. A file's number is about
+    BEATs alone, and null for other encoders. Runs and checkpoints record the stored number."""
     embedding_type: Literal["frame", "global"] = "frame"
     aggregation_type: Literal["pool1d", "interpolate", "frame", "global"] = "pool1d"
     specaugm_t_p: float = Field(default=0.0, ge=0, le=1)

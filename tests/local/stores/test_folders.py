@@ -186,9 +186,11 @@ def test_the_number_of_features_is_that_of_the_stores(tmp_path):
     store(tmp_path / "beats", "a.hdf5").write_bytes(b"damaged")
     store(tmp_path / "beats", "b.hdf5", n_features=6)
     store(tmp_path / "m2d-a1a1a1a1", n_features=20)
-    assert (size("pretrained"), size("mini")) == (6, 6)
-    assert size("mini", "pretrained.model=[m2d, beats]") == 26
-    assert size("mini", "net.embedding_size=5") == 5  # its own number is checked with the data
+    free = "net.embedding_size=null"
+    assert (size("pretrained", free), size("mini", free)) == (6, 6)
+    assert (size("pretrained"), size("mini")) == (768, 128)  # checked with the data
+    assert size("mini", "pretrained.model=[m2d, beats]") == 26  # a file's number is about BEATs
+    assert size("mini", "net.embedding_size=5", "pretrained.model=m2d") == 5
     assert size("mini", "net.use_embeddings=false") == 128
 
 
