@@ -171,7 +171,8 @@ class RunDescription(Callback):
         folder = Path(run_folder)
         config = yaml.safe_dump(self.config.dump_public(), sort_keys=False)
         write_text_atomic(folder / "config.yaml", config)
-        readers = trainer.datamodule.embedding_readers
+        # Batches of a program of one's own come without embedding files.
+        readers = getattr(trainer.datamodule, "embedding_readers", ())
         network = count_macs(pl_module.sed_student, self.config, readers=readers)
         record = {
             "stage": str(TrainerFn(stage).value),
