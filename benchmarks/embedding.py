@@ -14,6 +14,7 @@ from local import corpora
 from local.cli.precision import usable_precision
 from local.extraction.embedder import Precision
 from local.extraction.extractor import Extractor
+from local.schema.encoders import EncoderChoice
 
 PRECISIONS: tuple[Precision, ...] = ("32", "bf16")
 
@@ -60,7 +61,7 @@ def _run_extraction(bench: Bench, precision: Precision, n_clips: int) -> None:
     loaded = bench.data.loaded[corpora.UNLABELLED_TRAIN.name]
     wavs = {clip_id: loaded.files[clip_id] for clip_id in loaded.clip_ids[:n_clips]}
     extractor = Extractor.open(
-        bench.made.beats,
+        EncoderChoice("beats", str(bench.made.beats), None),
         bench.folder / "extracted",
         clip_s=clip_s,
         device=bench.device,
