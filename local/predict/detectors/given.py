@@ -7,8 +7,9 @@ import difflib
 import os
 from pathlib import Path
 
+from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.audioset.released_files import detectors, released_file
-from desed_task.checkpoints.file_kind import holds_event_head
+from desed_task.checkpoints.file_kind import holds_event_head, is_torch_file
 from desed_task.checkpoints.run_folders import CHECKPOINT_FOLDER
 from desed_task.encoders.released import RELEASED
 from desed_task.encoders.weights_file import WEIGHTS_FOLDER
@@ -19,6 +20,7 @@ from local.config import RecipeConfig
 
 # Of files of weights, which no recording has.
 _ENDINGS = (".ckpt", ".pt", ".pth")
+_NAMES = frozenset(name for row in RELEASED for name in (row.name, row.encoder))
 
 
 def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
@@ -54,9 +56,14 @@ def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether what was given as a recording is a checkpoint or the run folder of a training."""
-    in_run = path / CHECKPOINT_FOLDER
-    return path.suffix in _ENDINGS or (in_run.is_dir() and any(in_run.glob("*.ckpt")))
+    """Whether a recording is a checkpoint, a run folder or the name of a released detector."""
+    ending = path.suffix.lower()
+    if ending in AUDIO_SUFFIXES or ending in _ENDINGS:
+        return ending in _ENDINGS
+    if path.is_dir():
+        # Of a training that was stopped before its first checkpoint, too.
+        return any((path / CHECKPOINT_FOLDER).glob("*.ckpt")) or (path / "hparams.yaml").is_file()
+    return is_torch_file(path) or (str(path) in _NAMES and not os.path.lexists(path))
 
 
 def own_checkpoint(args: argparse.Namespace) -> str | None:
@@ -69,9 +76,8 @@ def _file_of(given: str) -> str:
     """The file that a released detector's name stands for; what is not such a name stays."""
     if os.path.lexists(given) or os.sep in given or os.path.splitext(given)[1] or not given:
         return given
-    names = {row.name for row in RELEASED} | {row.encoder for row in RELEASED}
-    if given not in names:
-        if difflib.get_close_matches(given, names, 1):
+    if given not in _NAMES:
+        if difflib.get_close_matches(given, _NAMES, 1):
             known = ", ".join(row.name for row in detectors())
             raise InputError(
                 f"--checkpoint {given}: no such file, and no released detector of that name; "
