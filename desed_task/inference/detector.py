@@ -344,7 +344,9 @@ class SoundEventDetector:
             rows.append(scores)
             if progress is not None:
                 progress(len(scores) * self.windows.grid.frame_s)
-        return self._found(np.concatenate(rows), sum(lengths), ruled)
+        joined = np.concatenate(rows)
+        rows.clear()  # of an hour with 447 classes 0.16 GB
+        return self._found(joined, sum(lengths), ruled)
 
     def score_blocks(self, blocks: Iterable[Waveform]) -> Iterator[ScoreRows]:
         """The networks' scores (frame, class), as soon as they are final; see `detect_blocks`."""

@@ -17,6 +17,7 @@ from desed_task.errors import InputError, agree, count_of
 from desed_task.file_names import escape_name
 from local.checkpoints.given import given_checkpoint, settle_arguments
 from local.config import RecipeConfig
+from local.predict.flags import ENCODER_KEYS
 
 # Of files of weights, which no recording has.
 _ENDINGS = (".ckpt", ".pt", ".pth")
@@ -114,3 +115,9 @@ def _check_flags(args: argparse.Namespace) -> None:
             f"{escape_name(of_audioset[0])} is a detector of AudioSet's classes, with one network "
             f"and its own encoder; leave {agree(len(refused), 'it', 'them')} out"
         )
+    keys = [one.partition("=")[0].strip() for one in args.overrides]
+    ignored = [f"--set {key}" for key in keys if key in ENCODER_KEYS]
+    if len(of_audioset) == len(args.checkpoints) and ignored:
+        used = agree(len(ignored), "is", "are")
+        shown = ", ".join(ignored)
+        print(f"detectors of AudioSet's classes have their encoders: {shown} {used} not used")

@@ -98,6 +98,17 @@ def test_what_does_not_go_is_told(flags, message):
         settled("--checkpoint", *flags)
 
 
+@pytest.mark.parametrize("keys", [["model"], ["checkpoint", "model"]])
+def test_encoders_of_the_configuration_are_named_where_they_are_not_used(keys, capsys):
+    overrides = [word for key in keys for word in ("--set", f"pretrained.{key}=m2d")]
+    settled("--checkpoint", FILE, *overrides)
+    shown = ", ".join(f"--set pretrained.{key}" for key in keys)
+    said = f"have their encoders: {shown} {'is' if len(keys) == 1 else 'are'} not used\n"
+    assert said in capsys.readouterr().out
+    settled("--checkpoint", FILE, "--checkpoint", "own.ckpt", *overrides)
+    assert "not used" not in capsys.readouterr().out
+
+
 def test_a_pattern_that_matches_two_run_folders_is_told(files):
     for number in (0, 1):
         folder = files / f"exp/version_{number}/checkpoints"
