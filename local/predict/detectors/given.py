@@ -96,14 +96,17 @@ def _is_among(path: str, others: list[str]) -> bool:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Refuse flags that are about one checkpoint, or one that was trained with this recipe."""
-    several = len(args.checkpoints) > 1
-    for flag, why in (
-        ("tuned", "its values were tuned for one checkpoint"),
-        ("pretrained_model", "it names the weights of one checkpoint, and each finds its own"),
-        ("export", "it exports one network"),
+    n_given = len(args.checkpoints)
+    finds = (
+        f"it names the weights of one checkpoint, and each finds its own, in {WEIGHTS_FOLDER} too"
+    )
+    for flag, why, n_meant in (
+        ("tuned", "its values were tuned for one checkpoint", n_given),
+        ("pretrained_model", finds, args.of_audioset.count(False)),
+        ("export", "it exports one network", n_given),
     ):
-        if several and getattr(args, flag) is not None:
-            given = count_of(len(args.checkpoints), "checkpoint")
+        if n_meant > 1 and getattr(args, flag) is not None:
+            given = count_of(n_meant, "checkpoint")
             raise InputError(f"--{flag}: {why}, but {given} are given; leave it out or give one")
     of_audioset = [path for path, of in zip(args.checkpoints, args.of_audioset, strict=True) if of]
     flags = ("tuned", "pretrained_model", "export", "model")

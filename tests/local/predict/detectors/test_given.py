@@ -23,6 +23,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a checkpoint of ours, and detectors of AudioSet's classes."""
     folder = tmp_path_factory.mktemp("files")
     saved(ours(small_spec(use_embeddings=False)), folder / "own.ckpt")
+    (folder / "other.ckpt").write_bytes((folder / "own.ckpt").read_bytes())
     (folder / "pretrained_models").mkdir()
     saved_detector(folder).rename(folder / "pretrained_models" / "ATST-F_strong_1.pt")
     return folder
@@ -74,7 +75,10 @@ def test_a_file_comes_before_a_name(files):
         ),
         (["own.ckpt", "--checkpoint", FILE, "--tuned", "x"], "--tuned: its values were tuned for"),
         (
-            ["own.ckpt", "--checkpoint", FILE, "--pretrained_model", "x.pt"],
+            [
+                *("own.ckpt", "--checkpoint", FILE, "--checkpoint", "other.ckpt"),
+                *("--pretrained_model", "x.pt"),
+            ],
             "--pretrained_model: it names the weights of one .* 2 checkpoints are given",
         ),
         (
@@ -96,6 +100,11 @@ def test_a_file_comes_before_a_name(files):
 def test_what_does_not_go_is_told(flags, message):
     with pytest.raises(InputError, match=message):
         settled("--checkpoint", *flags)
+
+
+def test_the_weights_of_the_only_checkpoint_of_ours_may_be_named():
+    args = settled("--checkpoint", FILE, "--checkpoint", "own.ckpt", "--pretrained_model", "x.pt")
+    assert args.pretrained_model == ["x.pt"] and own_checkpoint(args) == "own.ckpt"
 
 
 @pytest.mark.parametrize("keys", [["model"], ["checkpoint", "model"]])
