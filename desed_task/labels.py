@@ -227,6 +227,10 @@ def near_labels(label: str, known: Sequence[str]) -> str:
     if len(known) <= _MOST_LISTED:
         return f"known: {', '.join(known)}"
     folded = {one.casefold(): one for one in reversed(known)}
+    # "Accelerating" is how one remembers "Accelerating, revving, vroom".
+    for one in known:
+        for part in one.casefold().split(", "):
+            folded.setdefault(part, one)
     text = label.casefold()
     close = [folded[one] for one in difflib.get_close_matches(text, folded, 3)]
     close += [one for one in known if text and text in one.casefold()][:3]

@@ -132,6 +132,8 @@ def _cfg(content: Any) -> Mapping[str, Any]:
 def _state_of(content: Any, path: Path) -> StateDict:
     """The tensors, without what wrappers put before all names."""
     state = _tensors(content)
+    if not any(name.endswith(EVENT_HEAD) for name in state):
+        raise InputError(f"{path}: {EVENT_HEAD} is not a tensor; {REMEDY}")
     claimed = sum(value.numel() * value.element_size() for value in state.values())
     if claimed > _MOST_CLAIMED * path.stat().st_size:
         raise InputError(

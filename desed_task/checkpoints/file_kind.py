@@ -10,6 +10,7 @@ from desed_task.file_names import looked_up_from
 
 REMEDY = "get it again from its source, or train one"
 _OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_ZIP = b"PK\x03\x04"
 _SIGNATURES = {
     _OLD_FORMAT: "a file written by torch before 1.6; load it with the torch that wrote it and "
     "save it again with a newer one",
@@ -41,6 +42,21 @@ def holds_event_head(path: Path) -> bool:
     return _EVENT_HEAD in content and _CRNN not in content
 
 
+def is_torch_file(path: Path) -> bool:
+    """Whether a file was written by torch.save, whatever its name and however old torch was."""
+    if not path.is_file():  # to open a pipe would wait for its other end
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_OLD_FORMAT))
+        if not start.startswith(_ZIP):
+            return start == _OLD_FORMAT
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except Exception:  # zipfile raises whatever the bytes of a directory spell
+        return False
+
+
 def check_checkpoint_file(path: Path) -> None:
     """Reject what is not a zip archive, naming its type if its first bytes tell.
 
@@ -59,6 +75,6 @@ def check_checkpoint_file(path: Path) -> None:
     for signature, what in _SIGNATURES.items():
         if start.startswith(signature):
             raise InputError(f"{path}: not a checkpoint but {what}")
-    if not start.startswith(b"PK\x03\x04"):
+    if not start.startswith(_ZIP):
         what = "text" if start.isascii() and b"\0" not in start else "something else"
         raise InputError(f"{path}: not a checkpoint but {what}; give the path of a .ckpt file")

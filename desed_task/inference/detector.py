@@ -29,6 +29,7 @@ from desed_task.atomic_files import PathLike
 from desed_task.audio.streaming import stream_array
 from desed_task.audio.windows import Waveform
 from desed_task.audioset.released_files import released_file
+from desed_task.checkpoints.file_kind import holds_event_head
 from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.checkpoints.spec import Detector, DetectorSpec, FrontEnd
 from desed_task.encoders.interface import EmbeddingModel
@@ -160,15 +161,16 @@ class SoundEventDetector:
 
         Raises:
             InputError: for files that cannot be used or are not found, one file given twice, and
-                `encoder` or `tuned` with several files; see also the class.
+                `tuned` with several files or `encoder` with several of this recipe; see also the
+                class.
         """
         given = [path] if isinstance(path, str | os.PathLike) else list(path)
         places = [find_checkpoint(one) for one in given]
         encoder = beats if encoder is None else encoder
-        one_encoder = encoder is not None and not isinstance(encoder, Mapping)
-        if len(places) > 1 and (tuned is not None or one_encoder):
-            what = "tuned values" if tuned is not None else "an encoder"
-            raise InputError(f"{what} for one checkpoint, but {len(places)} are given")
+        if tuned is not None:
+            _refuse_several("tuned values", len(places))
+        if encoder is not None and not isinstance(encoder, Mapping):
+            _refuse_several("an encoder", sum(not holds_event_head(place) for place in places))
         check_different([place for place in places if place.is_file()])
         scorers: list[Scorer] = []
         for place in places:
@@ -344,7 +346,9 @@ class SoundEventDetector:
             rows.append(scores)
             if progress is not None:
                 progress(len(scores) * self.windows.grid.frame_s)
-        return self._found(np.concatenate(rows), sum(lengths), ruled)
+        joined = np.concatenate(rows)
+        rows.clear()  # of an hour with 447 classes 0.16 GB
+        return self._found(joined, sum(lengths), ruled)
 
     def score_blocks(self, blocks: Iterable[Waveform]) -> Iterator[ScoreRows]:
         """The networks' scores (frame, class), as soon as they are final; see `detect_blocks`."""
@@ -360,6 +364,11 @@ class SoundEventDetector:
         raw = FrameScores(unprocessed, grid.boundaries_s)
         decoded = self.decode(one_clip(raw, self.labels))
         return result_of(raw, decoded, duration_s, rules, self.post_processing.calibration)
+
+
+def _refuse_several(what: str, n_given: int) -> None:
+    if n_given > 1:
+        raise InputError(f"{what} for one checkpoint, but {n_given} are given")
 
 
 def _measured(blocks: Iterable[Waveform], lengths: list[int]) -> Iterator[Waveform]:

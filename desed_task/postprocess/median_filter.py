@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import median_filter
 
 from desed_task.errors import InputError, count_of
+
+# Scores that are filtered at a time, 16 MB, of which there are three copies meanwhile.
+_MOST_VALUES: Final = 1 << 22
 
 
 class ClassMedianFilter:
@@ -39,11 +42,15 @@ class ClassMedianFilter:
                 f"{count_of(values.shape[-1], 'class', 'classes')}; give one length per class"
             )
         filtered = np.array(values)
-        # Classes of one length are filtered together.
+        n_values = max(1, values.size // max(1, len(self.lengths)))
+        n_at_once = max(1, _MOST_VALUES // n_values)
+        # Classes of one length are filtered together, but not all of an hour's: copies are made.
         for length in set(self.lengths) - {1}:
-            rows = np.flatnonzero(np.equal(self.lengths, length))
-            signals = np.moveaxis(values[..., rows], -2, -1)
-            filtered[..., rows] = np.moveaxis(_median_filtered(signals, length), -1, -2)
+            alike = np.flatnonzero(np.equal(self.lengths, length))
+            for first in range(0, len(alike), n_at_once):
+                rows = alike[first : first + n_at_once]
+                signals = np.moveaxis(values[..., rows], -2, -1)
+                filtered[..., rows] = np.moveaxis(_median_filtered(signals, length), -1, -2)
         return filtered
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,7 +102,8 @@ def find_errors(
         scores: what events of a corpus are detected in.
         truth: its truth.
         labels: the classes that the corpus is annotated with; others cannot be judged.
-        threshold: one for all classes, or label -> threshold.
+        threshold: one for all classes, or label -> threshold; those of classes that the corpus
+            does not have are left out.
         role: the network.
 
     Raises:
@@ -111,6 +112,8 @@ def find_errors(
     scores, events, n_unscored = match_clips(scores, truth.events)
     events = events.within(truth.durations).merged()
     scores = scores.select(labels=labels)
+    if isinstance(threshold, Mapping):
+        threshold = {label: one for label, one in threshold.items() if label in labels}
     thresholds = class_thresholds(threshold, labels)
     duration_s = np.array([truth.durations[clip_id] for clip_id in scores.clip_ids])
     true = as_detections(events, scores.vocabulary)

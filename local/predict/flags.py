@@ -21,8 +21,8 @@ OF_EVENTS = (
     *("merge_classes", "confidence", "classes"),
 )
 # What `--set` can change of a prediction, and of an export; the rest is the checkpoint's.
-_WEIGHTS = ("pretrained.beats_checkpoint", "pretrained.checkpoint", "pretrained.model")
-_READ = ("predict.", "decoder.", *_WEIGHTS)
+ENCODER_KEYS = ("pretrained.beats_checkpoint", "pretrained.checkpoint", "pretrained.model")
+_READ = ("predict.", "decoder.", *ENCODER_KEYS)
 # `desed_task.postprocess.decoders.KINDS`, which takes seconds to import.
 DECODERS = ("median", "boxes", "threshold_boxes")
 
@@ -219,7 +219,7 @@ def check_values(args: argparse.Namespace) -> None:
     arguments.parse_merged_classes(args.merge_classes or ())
     why, read = "detectors are as their checkpoints say", _READ
     if args.export:
-        why, read = "--export onnx writes the network without events", _WEIGHTS
+        why, read = "--export onnx writes the network without events", ENCODER_KEYS
         name_unused(args, why, OF_EVENTS)
     keys = [one.partition("=")[0].strip() for one in args.overrides]
     ignored = [f"--set {key}" for key in keys if not key.startswith(read)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from desed_task.audioset.classes import class_map, map_names, strong_classes
 from desed_task.postprocess.calibration import calibration_problems
 from desed_task.postprocess.decoders import DecoderSettings
 from desed_task.postprocess.event_rules import EventRules
@@ -17,6 +19,12 @@ Seconds = Annotated[float, Field(ge=0)]
 # One for all classes, or label -> value.
 ClassNumber = float | dict[str, float]
 ClassLimit = float | None | dict[str, float | None]
+
+
+def detected_classes() -> tuple[str, ...]:
+    """Classes that predict.py can detect: the recipe's, AudioSet's, and those that these map to."""
+    mapped = [label for name in map_names() for label in class_map(name) or ()]
+    return tuple(dict.fromkeys([*CLASSES, *strong_classes(), *mapped]))
 
 
 class DecoderConfig(StrictModel):
@@ -53,7 +61,7 @@ class DecoderConfig(StrictModel):
 
 
 class Predict(StrictModel):
-    """Settings of predict.py."""
+    """Settings of predict.py; labels may be those of any detector that it takes."""
 
     hop_s: float = Field(default=5.12, gt=0)
     """Hop between windows in seconds, rounded to whole frames. Windows are as long as a training
@@ -77,7 +85,7 @@ class Predict(StrictModel):
     @classmethod
     def _of_known_classes(cls, given: Any) -> Any:
         named = given if isinstance(given, dict) else {}
-        unknown = [label for label in named if label not in CLASSES]
+        unknown = {*named} - {*CLASSES} and [one for one in named if one not in detected_classes()]
         if unknown:
             raise ValueError(f"names unknown classes: {', '.join(unknown)}")
         return given
@@ -85,7 +93,11 @@ class Predict(StrictModel):
     @field_validator("merged_classes")
     @classmethod
     def _can_be_merged(cls, merged: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        EventRules(merged_classes=merged).of_classes(CLASSES)
+        labels: Sequence[str] = CLASSES
+        if {one for members in merged.values() for one in members} - {*CLASSES}:
+            # Which of them the detector has is known when it is loaded.
+            labels = [label for label in detected_classes() if label not in merged]
+        EventRules(merged_classes=merged).of_classes(labels)
         return merged
 
 

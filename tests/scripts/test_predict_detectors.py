@@ -13,6 +13,7 @@ import soundfile as sf
 
 from desed_task.atomic_files import sha256_of
 from desed_task.audioset.classes import class_map, strong_classes
+from desed_task.encoders.random_weights import write_random_encoder
 from desed_task.labels import CLASSES
 from local.predict.result_names import ENDINGS
 from tests.desed_task.audioset.small_detectors import saved_detector
@@ -79,6 +80,19 @@ def test_every_format_has_the_classes_of_audioset(folder, tmp_path):
     shown = {label for label in ALL if arrays["postprocessed"][:, ALL.index(label)].max() > 0.25}
     assert shown | labels - {"Krach"} <= {*data["labels"]} and len(data["labels"]) < 447
     assert dict(data["facts"])["classes"].startswith(f"{len(data['labels'])} shown; ")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_weights_without_a_head_for_events_are_told(folder, tmp_path, first):
+    """The command says what they are, wherever they stand and whatever reads them first."""
+    weights = tmp_path / "ssl.pt"
+    write_random_encoder(weights, "m2d", seed=1, width=64)
+    names = (weights, "own.ckpt") if first else ("own.ckpt", weights)
+    flags = [word for name in names for word in ("--checkpoint", str(name))]
+    done = predict(folder, tmp_path / "out", *flags)
+    assert done.returncode == 2
+    assert "ssl.pt: holds weights of M2D without a head, not a detector" in done.stderr
+    assert "--only_encoders m2d_strong" in done.stderr
 
 
 @pytest.mark.parametrize("first", ["own.ckpt", "atst_frame"])

@@ -7,8 +7,9 @@ import difflib
 import os
 from pathlib import Path
 
+from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.audioset.released_files import detectors, released_file
-from desed_task.checkpoints.file_kind import holds_event_head
+from desed_task.checkpoints.file_kind import holds_event_head, is_torch_file
 from desed_task.checkpoints.run_folders import CHECKPOINT_FOLDER
 from desed_task.encoders.released import RELEASED
 from desed_task.encoders.weights_file import WEIGHTS_FOLDER
@@ -16,9 +17,11 @@ from desed_task.errors import InputError, agree, count_of
 from desed_task.file_names import escape_name
 from local.checkpoints.given import given_checkpoint, settle_arguments
 from local.config import RecipeConfig
+from local.predict.flags import ENCODER_KEYS
 
 # Of files of weights, which no recording has.
 _ENDINGS = (".ckpt", ".pt", ".pth")
+_NAMES = frozenset(name for row in RELEASED for name in (row.name, row.encoder))
 
 
 def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
@@ -54,9 +57,14 @@ def settle_detectors(args: argparse.Namespace) -> RecipeConfig | None:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether what was given as a recording is a checkpoint or the run folder of a training."""
-    in_run = path / CHECKPOINT_FOLDER
-    return path.suffix in _ENDINGS or (in_run.is_dir() and any(in_run.glob("*.ckpt")))
+    """Whether a recording is a checkpoint, a run folder or the name of a released detector."""
+    ending = path.suffix.lower()
+    if ending in AUDIO_SUFFIXES or ending in _ENDINGS:
+        return ending in _ENDINGS
+    if path.is_dir():
+        # Of a training that was stopped before its first checkpoint, too.
+        return any((path / CHECKPOINT_FOLDER).glob("*.ckpt")) or (path / "hparams.yaml").is_file()
+    return is_torch_file(path) or (str(path) in _NAMES and not os.path.lexists(path))
 
 
 def own_checkpoint(args: argparse.Namespace) -> str | None:
@@ -69,9 +77,8 @@ def _file_of(given: str) -> str:
     """The file that a released detector's name stands for; what is not such a name stays."""
     if os.path.lexists(given) or os.sep in given or os.path.splitext(given)[1] or not given:
         return given
-    names = {row.name for row in RELEASED} | {row.encoder for row in RELEASED}
-    if given not in names:
-        if difflib.get_close_matches(given, names, 1):
+    if given not in _NAMES:
+        if difflib.get_close_matches(given, _NAMES, 1):
             known = ", ".join(row.name for row in detectors())
             raise InputError(
                 f"--checkpoint {given}: no such file, and no released detector of that name; "
@@ -89,14 +96,17 @@ def _is_among(path: str, others: list[str]) -> bool:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Refuse flags that are about one checkpoint, or one that was trained with this recipe."""
-    several = len(args.checkpoints) > 1
-    for flag, why in (
-        ("tuned", "its values were tuned for one checkpoint"),
-        ("pretrained_model", "it names the weights of one checkpoint, and each finds its own"),
-        ("export", "it exports one network"),
+    n_given = len(args.checkpoints)
+    finds = (
+        f"it names the weights of one checkpoint, and each finds its own, in {WEIGHTS_FOLDER} too"
+    )
+    for flag, why, n_meant in (
+        ("tuned", "its values were tuned for one checkpoint", n_given),
+        ("pretrained_model", finds, args.of_audioset.count(False)),
+        ("export", "it exports one network", n_given),
     ):
-        if several and getattr(args, flag) is not None:
-            given = count_of(len(args.checkpoints), "checkpoint")
+        if n_meant > 1 and getattr(args, flag) is not None:
+            given = count_of(n_meant, "checkpoint")
             raise InputError(f"--{flag}: {why}, but {given} are given; leave it out or give one")
     of_audioset = [path for path, of in zip(args.checkpoints, args.of_audioset, strict=True) if of]
     flags = ("tuned", "pretrained_model", "export", "model")
@@ -108,3 +118,9 @@ def _check_flags(args: argparse.Namespace) -> None:
             f"{escape_name(of_audioset[0])} is a detector of AudioSet's classes, with one network "
             f"and its own encoder; leave {agree(len(refused), 'it', 'them')} out"
         )
+    keys = [one.partition("=")[0].strip() for one in args.overrides]
+    ignored = [f"--set {key}" for key in keys if key in ENCODER_KEYS]
+    if len(of_audioset) == len(args.checkpoints) and ignored:
+        used = agree(len(ignored), "is", "are")
+        shown = ", ".join(ignored)
+        print(f"detectors of AudioSet's classes have their encoders: {shown} {used} not used")

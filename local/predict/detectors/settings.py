@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from desed_task.audioset.file import refuse_weights
+from desed_task.checkpoints.safe_load import read_safely
+from desed_task.errors import InputError
 from desed_task.inference.detector import SoundEventDetector
 from local.checkpoints.stored_config import config_with_checkpoint, supplied_config
 from local.config import RecipeConfig, load_config
@@ -22,7 +26,12 @@ def config_of_detectors(args: argparse.Namespace) -> RecipeConfig:
     own = own_checkpoint(args)
     if own is None:
         return load_config(supplied_config(), args.overrides)
-    return config_with_checkpoint(own, args.overrides)
+    try:
+        return config_with_checkpoint(own, args.overrides)
+    except InputError:
+        # Of weights without a detector, it says more.
+        refuse_weights(read_safely(Path(own)), Path(own))
+        raise
 
 
 def made_by_detectors(

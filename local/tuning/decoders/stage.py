@@ -255,7 +255,12 @@ def _write_best(
         before = config.predict.threshold
         # Classes that are not named have 0.5.
         alike = {} if before == DEFAULT_THRESHOLD else dict.fromkeys(CLASSES, before)
-        others = before if isinstance(before, dict) else alike
+        others = (
+            # Not of detectors with other classes.
+            {label: one for label, one in before.items() if label in CLASSES}
+            if isinstance(before, dict)
+            else alike
+        )
         told["predict.threshold"] = {**others, **best.thresholds}
         told["tuned.threshold_metric"] = asked.threshold_metric
     objective = DecoderObjective(

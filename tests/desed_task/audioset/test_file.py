@@ -106,6 +106,7 @@ def broken(state, key, change):
         ("strong_head.weight", lambda w: w[:10], r"has shape \(10, 64\); names are known for"),
         ("strong_head.weight", lambda w: w[0], r"has shape \(64,\); names are known for"),
         ("strong_head.weight", lambda w: w * torch.nan, r"strong_head.weight is not finite"),
+        ("strong_head.weight", lambda _: "text", r"strong_head.weight is not a tensor"),
         ("strong_head.bias", lambda b: b.long(), r"strong_head.bias is not finite, or has no real"),
         ("weak_head.weight", None, r"weak_head.weight is missing"),
         ("weak_head.scale", lambda _: torch.ones(1), r"weak_head.scale has no place"),

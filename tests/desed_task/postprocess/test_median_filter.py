@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
@@ -9,6 +11,7 @@ from scipy.ndimage import median_filter
 
 from desed_task.errors import InputError
 from desed_task.postprocess import ClassMedianFilter, class_thresholds
+from desed_task.postprocess import median_filter as median_filter_module
 
 
 def test_it_equals_the_published_filter(parity):
@@ -41,6 +44,28 @@ def test_each_frame_has_the_median_of_its_surroundings(length, shape):
     if length < 20 <= shape[-2]:
         size = (*(1,) * (len(shape) - 2), length, 1)
         np.testing.assert_array_equal(found, median_filter(values, size=size))
+
+
+@pytest.mark.parametrize("most", [1, 50, 120, 10**6])
+@pytest.mark.parametrize("shape", [(40, 7), (3, 40, 7), (0, 40, 7)])
+def test_classes_are_filtered_in_parts_as_together(most, shape, monkeypatch):
+    lengths = [3, 5, 3, 1, 3, 5, 3]
+    values = np.random.default_rng(most).random(shape).astype(np.float32)
+    expected = ClassMedianFilter(lengths)(values)
+    monkeypatch.setattr(median_filter_module, "_MOST_VALUES", most)
+    np.testing.assert_array_equal(ClassMedianFilter(lengths)(values), expected)
+
+
+def test_many_frames_need_little_more_memory_than_two_copies():
+    """As an hour with 447 classes has."""
+    values = np.random.default_rng(0).random((50_000, 447), dtype=np.float32)
+    tracemalloc.start()
+    try:
+        filtered = ClassMedianFilter([9] * 447)(values)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * filtered.nbytes
 
 
 def test_lengths_that_do_not_fit():

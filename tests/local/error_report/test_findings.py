@@ -97,6 +97,14 @@ def test_thresholds_are_those_of_the_classes():
     assert errors.thresholds.tolist().count(0.5) == len(DEVTEST.known) - 1
 
 
+def test_thresholds_of_classes_that_the_set_does_not_have_are_left_out():
+    """As tuning writes them for all classes of the network, and for other detectors."""
+    limits = {"Dog": 0.3, "car": 0.9, "Beep, bleep": 0.2}
+    events = [("a", "Dog", 0.0, 1.0)]
+    found, alone = (errors_of(["a"], events, events, one) for one in (limits, {"Dog": 0.3}))
+    assert found.thresholds.tolist() == alone.thresholds.tolist() and 0.3 in found.thresholds
+
+
 def test_only_what_the_set_is_annotated_with_is_judged():
     errors = errors_of(("a",), [("a", "Speech", 1, 3)], [("a", "people talking", 1, 3)])
     assert errors.labels == DEVTEST.known

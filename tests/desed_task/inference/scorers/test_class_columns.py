@@ -82,4 +82,5 @@ def test_what_is_no_class_is_told(chosen, known, message):
 
 def test_similar_labels():
     assert near_labels("church bells", ALL) == "similar: Church bell (of 447)"
+    assert near_labels("acelerating", ALL).startswith("similar: Accelerating, revving, vroom; ")
     assert near_labels("x", ["a", "b"]) == "known: a, b"

@@ -210,7 +210,7 @@ def test_detectors_that_cannot_be_averaged(own, audioset, folder):
     with pytest.raises(InputError, match=r"copy.ckpt: the same as .*own.ckpt, by SHA-256"):
         SoundEventDetector.from_checkpoint([own, audioset, copy])
     with pytest.raises(InputError, match="an encoder for one checkpoint, but 2 are given"):
-        SoundEventDetector.from_checkpoint([own, audioset], beats="x.pt")
+        SoundEventDetector.from_checkpoint([own, audioset, copy], beats="x.pt")
     tuned = TunedValues("best.yaml", "0" * 64, (1,) * 27)
     with pytest.raises(InputError, match="tuned values for one checkpoint, but 2 are given"):
         SoundEventDetector.from_checkpoint([own, audioset], tuned=tuned)

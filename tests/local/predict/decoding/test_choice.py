@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from local.predict.decoding.choice import chosen_decoding
 from local.predict.decoding.settings import unread_line
 from local.predict.flags import DECODERS, check_values, parse_predict_args
 
+PER_CLASS = ("threshold", "low_threshold", "min_duration_s", "merge_gap_s")
 CONF = str(Path(__file__).resolve().parents[4] / "confs" / "mini.yaml")
 
 
@@ -187,9 +189,26 @@ def test_the_flag_knows_every_decoder():
     assert DECODERS == KINDS
 
 
+def test_a_configuration_may_name_classes_of_every_detector():
+    """AudioSet's and mapped ones, as pages export them; merged ones may have their names."""
+    names = ["Accelerating, revving, vroom", "Dog", "dog_bark", "people walking"]
+    members = ["Alarm clock", "Beep, bleep"]
+    overrides = [f"predict.{key}={json.dumps(dict.fromkeys(names, 0.25))}" for key in PER_CLASS]
+    merged = json.dumps({"Alarm_bell_ringing": members, "Krach": ["Dog"]})
+    config = load_config(CONF, [*overrides, f"predict.merged_classes={merged}"]).predict
+    assert all(list(getattr(config, key)) == names for key in PER_CLASS)
+    assert config.merged_classes["Alarm_bell_ringing"] == tuple(members)
+    # One of AudioSet's names for classes of the recipe, as before.
+    own = load_config(CONF, ["predict.merged_classes={Alarm: [Alarm_bell_ringing, Blender]}"])
+    assert own.predict.merged_classes["Alarm"] == ("Alarm_bell_ringing", "Blender")
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("predict.threshold={Beep: 0.3}", "names unknown classes: Beep"),
+        ("predict.merged_classes={x: [Beep]}", "x: unknown label 'Beep'; similar: .*Beep, bleep"),
+        ("predict.merged_classes={Cat: [Bark, Cat]}", "unknown label 'Cat'"),
         ("predict.min_duration_s=-1", "min_duration_s"),
         ("predict.merge_gap_s={Dgo: 1}", "names unknown classes: Dgo"),
         ("predict.low_threshold=1.5", "low_threshold"),
