@@ -40,6 +40,36 @@ class LayerGroup(NamedTuple):
     parameters: tuple[nn.Parameter, ...]
 
 
+class Origin(str):
+    """Where tensors are from, for messages: the path of a file, and the prefix of their names.
+
+    Attributes:
+        path: of the file.
+        prefix: what stands before the encoder's names in the file.
+        renamed: beginning of names of the encoder, and what the file has in its place.
+    """
+
+    path: object
+    prefix: str
+    renamed: tuple[str, str]
+
+    def __new__(cls, path: object, prefix: str = "", renamed: tuple[str, str] = ("", "")) -> Origin:
+        """See the class."""
+        origin = super().__new__(cls, f"{path}, below {prefix!r}" if prefix else str(path))
+        origin.path, origin.prefix, origin.renamed = path, prefix, renamed
+        return origin
+
+    def with_names(self, ours: str, theirs: str) -> Origin:
+        """The same where names that begin with `ours` begin with `theirs` in the file."""
+        return Origin(self.path, self.prefix, (ours, theirs))
+
+    def in_file(self, name: str) -> str:
+        """The name that a tensor of the encoder has in the file."""
+        ours, theirs = self.renamed
+        own = theirs + name.removeprefix(ours) if name.startswith(ours) else name
+        return self.prefix + own
+
+
 class EncoderWeights(NamedTuple):
     """Tensors of a file that belong to an encoder, without the prefix that they have there.
 
@@ -51,7 +81,7 @@ class EncoderWeights(NamedTuple):
 
     state: StateDict
     cfg: Mapping[str, Any]
-    origin: str
+    origin: Origin
 
 
 class EmbeddingModel(nn.Module, ABC):

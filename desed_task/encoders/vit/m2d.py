@@ -96,6 +96,8 @@ class M2d(Encoder):
     def from_weights(cls, weights: EncoderWeights) -> M2d:
         """See `Encoder`."""
         state, origin = _with_backbone(weights.state), weights.origin
+        if state.keys() != weights.state.keys():
+            origin = origin.with_names(_BACKBONE, "")
         sizes = block_sizes(state, origin, TITLE, f"{_BACKBONE}blocks.")
         return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 

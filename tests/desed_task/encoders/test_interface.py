@@ -99,6 +99,13 @@ def test_padding_makes_no_difference(name, n_all, loaded):
     torch.testing.assert_close(first[1], encoder(zeros[1:2])[0], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clip_too_short_for_a_token_among_others(name, loaded):
+    tokens = loaded[name](noise(2, 16000), torch.tensor([16000, 100]))
+    assert bool(tokens.isfinite().all())
+    assert torch.allclose(tokens[:1], loaded[name](noise(2, 16000)[:1]), atol=2e-5)
+
+
 @pytest.mark.parametrize("name", ["asit", "beats"])
 def test_a_clip_among_padding_is_the_clip_alone(name, loaded):
     """Where frames end with the clip and nothing is reflected."""
