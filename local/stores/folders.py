@@ -8,8 +8,8 @@ Below `pretrained.extracted_embeddings_dir`:
 
 Earlier versions wrote embeddings of any BEATs weights to beats/. They stay in use: beats/ is the
 folder of weights under another name, too, if it has embeddings of exactly these weights, or only
-published ones, which do not say what made them; not of released weights under their own names, which
-published embeddings are not of.
+published ones, which do not say what made them; not of released weights under their own names, as
+published embeddings are of others.
 """
 
 from __future__ import annotations
