@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from desed_task.encoders.weights_file import ENCODER_RATE
@@ -40,6 +41,36 @@ class LayerGroup(NamedTuple):
     parameters: tuple[nn.Parameter, ...]
 
 
+class Origin(str):
+    """Where tensors are from, for messages: the path of a file, and the prefix of their names.
+
+    Attributes:
+        path: of the file.
+        prefix: what stands before the encoder's names in the file.
+        renamed: beginning of names of the encoder, and what the file has in its place.
+    """
+
+    path: object
+    prefix: str
+    renamed: tuple[str, str]
+
+    def __new__(cls, path: object, prefix: str = "", renamed: tuple[str, str] = ("", "")) -> Origin:
+        """See the class."""
+        origin = super().__new__(cls, f"{path}, below {prefix!r}" if prefix else str(path))
+        origin.path, origin.prefix, origin.renamed = path, prefix, renamed
+        return origin
+
+    def with_names(self, ours: str, theirs: str) -> Origin:
+        """The same where names that begin with `ours` begin with `theirs` in the file."""
+        return Origin(self.path, self.prefix, (ours, theirs))
+
+    def in_file(self, name: str) -> str:
+        """The name that a tensor of the encoder has in the file."""
+        ours, theirs = self.renamed
+        own = theirs + name.removeprefix(ours) if name.startswith(ours) else name
+        return self.prefix + own
+
+
 class EncoderWeights(NamedTuple):
     """Tensors of a file that belong to an encoder, without the prefix that they have there.
 
@@ -51,7 +82,7 @@ class EncoderWeights(NamedTuple):
 
     state: StateDict
     cfg: Mapping[str, Any]
-    origin: str
+    origin: Origin
 
 
 class EmbeddingModel(nn.Module, ABC):
@@ -185,8 +216,8 @@ class Encoder(EmbeddingModel):
         Args:
             waveform: (batch, sample), float32 in [-1, 1], 16 kHz.
             n_samples: (batch,) samples of each clip before its padding, whose tokens then get no
-                attention; what the padding holds makes no difference to those of the clip. None
-                for clips without padding, or padding that counts as silence.
+                attention, so that those of the clip are the ones that it has alone. None for
+                clips without padding, or padding that counts as silence.
 
         Raises:
             ValueError: a waveform too short for one token, or not of that shape.
@@ -197,15 +228,32 @@ class Encoder(EmbeddingModel):
             raise ValueError(f"{waveform.shape[-1]} samples are too few for one token")
         if n_samples is None:
             return self.tokens(self.front_end(waveform))
-        place = torch.arange(waveform.shape[-1], device=waveform.device)
-        padding = place >= n_samples.to(waveform.device)[:, None]
-        features = self.front_end(waveform.masked_fill(padding, 0))
+        features = self._features_of_clips(waveform, n_samples)
         return self.tokens(features, self._mask(waveform, n_samples))
 
     def embed(self, waveform: Tensor) -> ClipEmbeddings:
         """Embeddings of clips; see `forward`."""
         tokens = self(waveform)
         return ClipEmbeddings(tokens.transpose(1, 2), tokens.mean(dim=1))
+
+    def _features_of_clips(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
+        """What `front_end` gives for each clip without its padding, and zeros behind.
+
+        Front ends reflect a waveform at its end, or have a floor below its loudest value. A clip
+        too short for a token counts as silence.
+        """
+        n_all = waveform.shape[-1]
+        clips_of: dict[int, list[int]] = {}
+        for clip, n in enumerate(n_samples.tolist()):
+            clips_of.setdefault(min(n, n_all) if self.n_tokens(n) else 0, []).append(clip)
+        silence = torch.zeros_like(waveform[:1])
+        features = self.front_end(silence).repeat(len(waveform), 1, 1)
+        for n, clips in clips_of.items():
+            if n:
+                own = self.front_end(waveform[clips, :n])
+                behind = features.shape[2] - own.shape[2]
+                features[clips] = functional.pad(own, (0, behind)).to(features.dtype)
+        return features
 
     def _mask(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
         n_all = self.n_tokens(waveform.shape[-1])

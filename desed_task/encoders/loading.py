@@ -13,7 +13,7 @@ from desed_task.encoders.files.recognition import (
     recognise,
     without_prefix,
 )
-from desed_task.encoders.interface import Encoder, EncoderWeights
+from desed_task.encoders.interface import Encoder, EncoderWeights, Origin
 from desed_task.encoders.own import check_output, made_of
 from desed_task.encoders.registry import BUILT_IN, kind_of
 from desed_task.encoders.weights_file import find_weights
@@ -72,8 +72,8 @@ def encoder_in(content: WeightsContent, recognised: Recognised) -> Encoder:
         InputError: tensors are missing or have other shapes.
     """
     prefix = recognised.prefix
-    origin = f"{content.path}, below {prefix!r}" if prefix else str(content.path)
-    weights = EncoderWeights(without_prefix(content.state, prefix), content.cfg, origin)
+    state = without_prefix(content.state, prefix)
+    weights = EncoderWeights(state, content.cfg, Origin(content.path, prefix))
     kind_class = encoder_class(recognised.kind)
     if recognised.kind in BUILT_IN:
         return kind_class.from_weights(weights)

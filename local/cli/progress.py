@@ -28,7 +28,8 @@ class EpochLines(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
-        self._started_s = 0.0
+        # None in an epoch that a resumed training finds at its end.
+        self._started_s: float | None = None
 
     def disable(self) -> None:
         """Stop printing; Lightning calls it in all processes but the first."""
@@ -43,10 +44,11 @@ class EpochLines(ProgressBar):
         self._started_s = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the line; the time includes validation."""
+        """Print the line; the time includes validation, and is left out where it is not known."""
         if not self._enabled:
             return
-        seconds = time.monotonic() - self._started_s
+        started_s, self._started_s = self._started_s, None
+        seconds = "" if started_s is None else f" in {time.monotonic() - started_s:.1f} s"
         validated = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
         shown = "".join(
             f", {name} {value:.4f}"
@@ -55,6 +57,6 @@ class EpochLines(ProgressBar):
         )
         print(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
-            f"{count_of(self.total_train_batches, 'batch', 'batches')} in {seconds:.1f} s{shown}",
+            f"{count_of(self.total_train_batches, 'batch', 'batches')}{seconds}{shown}",
             flush=True,
         )

@@ -45,8 +45,9 @@ def remedies_of(args: argparse.Namespace) -> Callable[[str], str]:
 def _with_flags(text: str, script: str, flags: str) -> str:
     """`text` with flags after each command line that begins with `script`."""
     names = "|".join(map(re.escape, (script, CONSOLE_COMMANDS[script])))
-    # "did not write it" is no remedy, and a check is one of any data.
-    command = rf"\b((?:run|with) (?:python \S*)?(?:{names}))(?! --(?:mini|check|conf_file))"
+    # "did not write it" is no remedy, a check is one of any data, and the mini corpus has no parts
+    # or other weights.
+    command = rf"\b((?:run|with) (?:python \S*)?(?:{names}))(?! --(?:mini|check|conf_file|only_))"
     return re.sub(command, lambda found: found[1] + flags, text)
 
 

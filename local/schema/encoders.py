@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from pydantic import PositiveInt, field_validator, model_validator
+from pydantic import PositiveInt, ValidationInfo, field_validator, model_validator
 
 from desed_task.encoders.registry import kind_of
 from desed_task.encoders.weights_file import PUBLISHED_BEATS, WEIGHTS_FOLDER, default_weights
@@ -12,6 +13,22 @@ from desed_task.errors import InputError, count_of
 from local.schema.strict import StrictModel
 
 BEATS = "beats"
+
+
+def _is_block_count(value: object) -> bool:
+    is_number = isinstance(value, int | str) and not isinstance(value, bool)
+    return value is None or (is_number and str(value).isdecimal() and int(str(value)) > 0)
+
+
+# Key -> what its value is, in words, and whether one is that.
+_VALUES: Final[dict[str, tuple[str, Callable[[object], bool]]]] = {
+    "model": ("the name of an encoder", lambda value: isinstance(value, str)),
+    "checkpoint": (
+        "a file of weights, null for the default one",
+        lambda value: value is None or isinstance(value, str),
+    ),
+    "n_blocks": ("a number of blocks from 1 on, null for all", _is_block_count),
+}
 
 
 class EncoderChoice(NamedTuple):
@@ -43,6 +60,16 @@ class Pretrained(StrictModel):
     """File of the weights of BEATs, where `checkpoint` names none."""
     n_blocks: PositiveInt | tuple[PositiveInt | None, ...] | None = None
     """Blocks of each encoder that are computed, from the input on; null for all."""
+
+    @field_validator("model", "checkpoint", "n_blocks", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
+        """Say what a value should be, where its types would name all alternatives."""
+        values = value if isinstance(value, list | tuple) else (value,)
+        what, fits = _VALUES[str(info.field_name)]
+        if not all(fits(one) for one in values):
+            raise ValueError(f"give {what}, or a list with one for each encoder")
+        return value
 
     @field_validator("model", "checkpoint", "n_blocks")
     @classmethod

@@ -9,7 +9,8 @@ Below `pretrained.extracted_embeddings_dir`:
 
 Earlier versions wrote embeddings of any BEATs weights to beats/. They stay in use: beats/ is the
 folder of weights under another name, too, if it has embeddings of exactly these weights, or only
-published ones, which do not say what made them.
+published ones, which do not say what made them; not of released weights under their own names, as
+published embeddings are of others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from desed_task.dataio.embeddings import (
     made_with,
 )
 from desed_task.encoders.registry import kind_of
+from desed_task.encoders.released import RELEASED
 from desed_task.encoders.weights_file import DEFAULT_BEATS, find_weights
 from desed_task.errors import InputError, count_of
 from desed_task.hdf5 import open_hdf5, read_attributes
@@ -159,7 +161,9 @@ def _was_default(beats: Path, choice: EncoderChoice, sha256: str) -> bool:
         return False
     found = [identity for identity in map(recorded, _files(beats)) if identity is not None]
     made = [identity for identity in found if identity]
-    return any(one.get(CHECKPOINT_SHA256) == sha256 for one in made) or bool(found and not made)
+    if found and not made:
+        return Path(choice.file).name not in {row.file for row in RELEASED}
+    return any(one.get(CHECKPOINT_SHA256) == sha256 for one in made)
 
 
 def _without_weights(root: Path, choice: EncoderChoice) -> StoreFolder:

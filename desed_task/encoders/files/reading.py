@@ -15,6 +15,8 @@ from desed_task.errors import InputError, command_line, command_name, count_of, 
 
 # Dictionaries that files keep their tensors in.
 _CONTAINERS: Final = ("model", "state_dict", "model_state_dict")
+# Of containers in containers.
+_DEEPEST: Final = 3
 # What names of a detector's tensors begin with, and a tensor that every one of ours has.
 _DETECTORS: Final = ("sed_student.", "sed_teacher.")
 _DETECTORS_FIRST: Final = "cnn.cnn.conv0.weight"
@@ -50,14 +52,34 @@ def read_weights(path: Path) -> WeightsContent:
     if not isinstance(content, dict):
         raise InputError(f"{path}: contains a {type(content).__name__}, not weights")
     cfg = content.get("cfg")
-    inside = [content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)]
-    state = next((found for found in map(_tensors, [*inside, content]) if found), {})
+    state = _state_of(content, path)
     if not state:
         raise InputError(f"{path}: contains no tensors; give a file of an encoder's weights")
     if any(n.startswith(_DETECTORS) or n.endswith(_DETECTORS_FIRST) for n in state):
         raise _is_detector(path)
     _check_memory(path, state)
     return WeightsContent(path, state, cfg if isinstance(cfg, dict) else {})
+
+
+def _state_of(content: Mapping[Any, Any], path: Path, depth: int = _DEEPEST) -> StateDict:
+    """The tensors of a dictionary, or of the one that it holds in their place; {} if none has any.
+
+    Raises:
+        InputError: several hold tensors, under names that do not say which to take.
+    """
+    inside = {key: value for key, value in content.items() if isinstance(value, dict) and depth}
+    for key in _CONTAINERS:
+        if key in inside and (found := _state_of(inside.pop(key), path, depth - 1)):
+            return found
+    if found := _tensors(content):
+        return found
+    others = {key: found for key, value in inside.items() if (found := _tensors(value))}
+    if len(others) > 1:
+        raise InputError(
+            f"{path}: holds tensors in {count_of(len(others), 'dictionary', 'dictionaries')} "
+            f"({', '.join(map(str, others))}); save the one of the encoder alone"
+        )
+    return next(iter(others.values()), {})
 
 
 def _tensors(content: Mapping[Any, Any]) -> StateDict:

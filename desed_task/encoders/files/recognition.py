@@ -101,7 +101,7 @@ def _check_prefix(content: WeightsContent, found: Recognised) -> None:
             raise InputError(
                 f"{content.path}: holds tensors of {found.kind.title} below {found.prefix!r}, "
                 f"where files have those of {kind.title}; give them names that begin with "
-                f"{own[0]!r}"
+                f"{next(filter(None, own), '')!r}"
             )
 
 

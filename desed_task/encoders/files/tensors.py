@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from desed_task.encoders.interface import Encoder
+from desed_task.encoders.interface import Encoder, Origin
 from desed_task.errors import InputError, count_of, warn_once
 
 # Tensors beside an encoder's in files without a prefix: heads, sequence models, front ends.
@@ -72,10 +72,12 @@ def check_encoder_tensors(
         hint: what else the message says.
 
     Raises:
-        InputError: naming all tensors that are missing, have another shape or are not finite.
+        InputError: naming all tensors that are missing, have another shape or are not finite, as
+            the file has them where `origin` is an `Origin`.
     """
     found = {name: _problem(value, state.get(name)) for name, value in expected.items()}
-    problems = [f"{name} {problem}" for name, problem in found.items() if problem]
+    in_file = origin.in_file if isinstance(origin, Origin) else str
+    problems = [f"{in_file(name)} {problem}" for name, problem in found.items() if problem]
     if problems:
         raise InputError.collect(problems, f"{origin}: not a complete {title}{hint}:")
 

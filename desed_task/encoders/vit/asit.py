@@ -137,12 +137,13 @@ class Asit(Encoder):
     def _positions_of_clips(self, n_frames: int, mask: Tensor) -> Tensor:
         """Positions of clips with padding, (batch, token, feature)."""
         n_all = n_frames // PATCH
-        lengths = [(n - 1) // N_BANDS for n in mask.sum(dim=1).tolist()]
+        # At least one, as the mask of a clip too short for a token lets one through.
+        lengths = [max(1, (n - 1) // N_BANDS) for n in mask.sum(dim=1).tolist()]
         known = {
             n: self._positions(n_frames if n == n_all else n * PATCH + 1) for n in {*lengths, n_all}
         }
         rows = []
         for n in lengths:
             # Tokens behind a clip's end get no attention, whatever their positions are.
-            rows.append(functional.pad(known[max(n, 1)][0], (0, 0, 0, (n_all - n) * N_BANDS)))
+            rows.append(functional.pad(known[n][0], (0, 0, 0, (n_all - n) * N_BANDS)))
         return torch.stack(rows)

@@ -85,10 +85,10 @@ class AtstFrame(Encoder):
         """See `Encoder`."""
         state, origin = dict(weights.state), weights.origin
         for kind in ("weight", "bias"):  # the name in self-supervised originals
-            if f"norm.{kind}" in state:
-                state.setdefault(f"norm_frame.{kind}", state[f"norm.{kind}"])
-        for kind in ("weight", "bias"):
-            state.pop(f"norm.{kind}", None)
+            norm = state.pop(f"norm.{kind}", None)
+            if norm is not None:
+                state.setdefault(f"norm_frame.{kind}", norm)
+                origin = origin.with_names("norm_frame.", "norm.")
         sizes = block_sizes(state, origin, TITLE)
         return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 

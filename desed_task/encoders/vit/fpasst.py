@@ -73,9 +73,7 @@ class _PatchEmbed(nn.Module):
 class FramePasst(Encoder):
     """fPaSST. Longer inputs than it has positions for (10 s) are computed in pieces.
 
-    The published code drops all tokens behind the first 250; those are the same here. With
-    `n_samples`, tokens do not depend on what lies behind a clip's end, but the last ones see
-    silence there, where a clip alone is reflected.
+    The published code drops all tokens behind the first 250; those are the same here.
     """
 
     name = "fpasst"
@@ -158,8 +156,14 @@ class FramePasst(Encoder):
     def tokens(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Tokens of what `front_end` gives; see `Encoder`."""
         maps = features[:, None]
+        n_columns = None if mask is None else _frames_of_clips(features, mask)
         for conv in (self.conv_in_1, self.conv_in_2, self.conv_in_3):
             maps = functional.gelu(conv(maps))
+            if n_columns is not None:
+                # The next one sees zeros behind the end of a clip, as if it were alone.
+                n_columns = (n_columns + conv.stride[1] - 1) // conv.stride[1]
+                place = torch.arange(maps.shape[3], device=maps.device)
+                maps = maps * (place < n_columns[:, None])[:, None, None]
         # (batch, channel, band, column): channels and bands become one axis.
         pieces = split_positions(self.patch_embed(maps.flatten(1, 2)), mask, N_POSITIONS)
         return torch.cat([self._piece(*piece) for piece in pieces], dim=1)
@@ -174,3 +178,16 @@ class FramePasst(Encoder):
             mask = functional.pad(mask, (N_EXTRA, 0), value=True)
         normed: Tensor = self.norm(self.run_blocks(whole, mask)[:, N_EXTRA:])
         return normed
+
+
+def _frames_of_clips(features: Tensor, mask: Tensor) -> Tensor:
+    """Frames of clips that have zeros behind their end, (batch,), as the mask counts tokens only.
+
+    Args:
+        features: (batch, band, frame).
+        mask: (batch, token) bool.
+    """
+    number = torch.arange(1, features.shape[2] + 1, device=features.device)
+    last = (features.ne(0).any(dim=1) * number).amax(dim=1)
+    most = mask.sum(dim=1) * FRAMES_PER_TOKEN
+    return torch.minimum(torch.maximum(last, most - FRAMES_PER_TOKEN + 1), most)

@@ -64,9 +64,6 @@ class M2d(Encoder):
 
     A last piece of 993 to 1000 frames, at which the published code fails, gives 62 tokens as one
     of 1001 does.
-
-    With `n_samples`, tokens do not depend on what lies behind a clip's end, but the last ones see
-    silence there, where a clip alone is reflected and then filled up with zeros.
     """
 
     name = "m2d"
@@ -96,6 +93,8 @@ class M2d(Encoder):
     def from_weights(cls, weights: EncoderWeights) -> M2d:
         """See `Encoder`."""
         state, origin = _with_backbone(weights.state), weights.origin
+        if state.keys() != weights.state.keys():
+            origin = origin.with_names(_BACKBONE, "")
         sizes = block_sizes(state, origin, TITLE, f"{_BACKBONE}blocks.")
         return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 

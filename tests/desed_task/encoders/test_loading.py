@@ -108,7 +108,7 @@ def test_any_missing_tensor_is_named(name, states, saved):
         state = {k: v for k, v in states[name].items() if k != prefix + key}
         with pytest.raises(InputError, match=rf"x.pt, below '{prefix}'") as refused:
             load_encoder(saved(state))
-        assert f"{key} is missing" in str(refused.value), key
+        assert f"- {prefix}{key} is missing" in str(refused.value), key
         assert f"not a complete {kind_of(name).title}" in str(refused.value)
 
 
@@ -121,8 +121,41 @@ def test_any_wrong_shape_is_named(name, states, saved):
         wrong = torch.cat([value, value[..., :1]], dim=-1)
         with pytest.raises(InputError) as refused:
             load_encoder(saved({**states[name], prefix + key: wrong}), name)
-        message = f"{key} has shape {tuple(wrong.shape)}, not {tuple(value.shape)}"
+        message = f"{prefix}{key} has shape {tuple(wrong.shape)}, not {tuple(value.shape)}"
         assert message in str(refused.value), (key, str(refused.value))
+
+
+def test_tensors_are_named_as_in_files_of_other_layouts(states, saved):
+    """Originals call the last norm of ATST-Frame and all of M2D otherwise than this code."""
+    own = bare(states["atst_frame"], "atst_frame")
+    prefix = "model.teacher.encoder."
+    original = {prefix + k.replace("norm_frame", "norm"): v for k, v in own.items()}
+    for kind in ("weight", "bias"):
+        without = {k: v for k, v in original.items() if k != f"{prefix}norm.{kind}"}
+        with pytest.raises(InputError, match=rf"- {prefix}norm\.{kind} is missing"):
+            load_encoder(saved({"state_dict": without}))
+    own = bare(states["m2d"], "m2d")
+    original = {k.removeprefix("backbone."): v for k, v in own.items()}
+    del original["blocks.0.mlp.fc1.bias"]
+    with pytest.raises(InputError, match=r"- blocks\.0\.mlp\.fc1\.bias is missing"):
+        load_encoder(saved({"model": original}))
+
+
+@pytest.mark.parametrize("name", ["beats", "m2d"])
+def test_dictionaries_in_dictionaries(name, states, files, saved):
+    own = bare(states[name], name)
+    expected = load_encoder(files[name])(WAVEFORM)
+    for content in (
+        {"state_dict": {"model": own, "epoch": 1}, "optimizer": {"state": {0: {"x": 1}}}},
+        {"encoder": own, "epoch": 3},
+    ):
+        assert torch.equal(load_encoder(saved(content))(WAVEFORM), expected)
+    with pytest.raises(InputError, match=r"2 dictionaries \(student, teacher\); save the one"):
+        load_encoder(saved({"student": own, "teacher": own}))
+    endless: dict[str, object] = {}
+    endless["model"] = endless
+    with pytest.raises(InputError, match="no tensors"):
+        load_encoder(saved(endless))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,7 +198,8 @@ def test_a_prefix_of_one_with_the_tensors_of_another(name, prefix, owner, states
     path = saved(renamed(states[name], name, prefix))
     title = kind_of(name).title
     for wanted in (None, name):
-        with pytest.raises(InputError, match=f"tensors of {title} below '{prefix}', .*{owner}"):
+        message = f"tensors of {title} below '{prefix}', .*{owner}; .* begin with 'model."
+        with pytest.raises(InputError, match=message):
             load_encoder(path, wanted)
 
 

@@ -37,5 +37,10 @@ def test_only_the_first_process_prints(capsys):
             assert printed.startswith("epoch 5/30: 118 batches in ")
             assert printed.endswith(" s, train/student/loss 0.5000, val/obj_metric 1.2500\n")
             trainer.current_epoch += 1
+            bar.on_train_epoch_start(trainer, None)
             bar.on_train_epoch_end(trainer, None)
             assert capsys.readouterr().out.endswith(" s, train/student/loss 0.5000\n")
+            # Lightning starts no epoch that a resumed training finds at its end.
+            trainer.current_epoch += 1
+            bar.on_train_epoch_end(trainer, None)
+            assert capsys.readouterr().out == "epoch 7/30: 118 batches, train/student/loss 0.5000\n"

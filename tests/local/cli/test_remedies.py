@@ -66,6 +66,7 @@ def test_console_commands_are_completed_too():
         "12 damaged (details: generate_dcase_task4_2024.py --check)",
         "make it with generate_dcase_task4_2024.py --mini",
         "run extract_embeddings.py --conf_file confs/mini.yaml",
+        "get weights with python /x/generate_dcase_task4_2024.py --only_encoders m2d, or give",
     ],
 )
 def test_what_is_no_remedy_or_is_complete_stays(text):

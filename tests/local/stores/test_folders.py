@@ -70,6 +70,8 @@ def test_embeddings_of_an_earlier_version_stay_in_use(tmp_path):
     assert folder_to_write(tmp_path, mine._replace(n_blocks=2), A).name == "beats-a1a1a1a1-first2"
     store(tmp_path / "published" / "beats")
     assert folder_to_write(tmp_path / "published", mine, B) == tmp_path / "published" / "beats"
+    strong = mine._replace(file="/models/BEATs_strong_1.pt")  # of which no published ones are
+    assert folder_to_write(tmp_path / "published", strong, B).name == "beats-b2b2b2b2"
     store(tmp_path / "begun" / "beats", "eval.hdf5.part", checkpoint_sha256=B, clip_s=10.0)
     assert folder_to_write(tmp_path / "begun", mine, B) == tmp_path / "begun" / "beats"
     assert folder_to_write(tmp_path / "begun", mine, A).name == "beats-a1a1a1a1"
@@ -229,7 +231,12 @@ def test_clips_of_joined_files_are_found_under_the_names_of_each(tmp_path):
         ({"checkpoint": ["a.pt", "b.pt"]}, "checkpoint has 2 values for 1 encoder"),
         ({"model": ["beats", "m2d"], "checkpoint": "a.pt"}, "checkpoint has 1 value for 2 enco"),
         ({"model": ["beats", "m2d"], "n_blocks": [1, 2, 3]}, "n_blocks has 3 values for 2"),
-        ({"n_blocks": 0}, "greater than 0"),
+        ({"n_blocks": 0}, "give a number of blocks from 1 on, null for all, or a list"),
+        ({"n_blocks": True}, "give a number of blocks"),
+        ({"model": ["beats", "m2d"], "n_blocks": [1, 1.5]}, "give a number of blocks"),
+        ({"model": None}, "give the name of an encoder, or a list"),
+        ({"model": ["beats", None]}, "give the name of an encoder, or a list"),
+        ({"checkpoint": 3}, "give a file of weights, null for the default one, or a list"),
     ],
 )
 def test_encoders_that_cannot_be_are_refused(values, told):
