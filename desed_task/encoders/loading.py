@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Final
+
 import torch
 
 from desed_task.atomic_files import PathLike, sha256_of
@@ -17,6 +20,11 @@ from desed_task.encoders.interface import Encoder, EncoderWeights, Origin
 from desed_task.encoders.own import check_output, made_of
 from desed_task.encoders.registry import BUILT_IN, kind_of
 from desed_task.encoders.weights_file import find_weights
+from desed_task.errors import count_of
+
+# Every published encoder has so many blocks and such tokens; no tensor tells of blocks that lack.
+PUBLISHED_BLOCKS: Final = 12
+PUBLISHED_WIDTHS: Final = (768, 3840)
 
 __all__ = [
     "Recognised",
@@ -75,6 +83,16 @@ def encoder_in(content: WeightsContent, recognised: Recognised) -> Encoder:
     state = without_prefix(content.state, prefix)
     weights = EncoderWeights(state, content.cfg, Origin(content.path, prefix))
     kind_class = encoder_class(recognised.kind)
-    if recognised.kind in BUILT_IN:
-        return kind_class.from_weights(weights)
-    return made_of(kind_class, weights)
+    if recognised.kind not in BUILT_IN:
+        return made_of(kind_class, weights)
+    encoder = kind_class.from_weights(weights)
+    n_blocks = len(encoder.layers)
+    if encoder.width in PUBLISHED_WIDTHS and n_blocks != PUBLISHED_BLOCKS:
+        warnings.warn(
+            f"{content.path}: holds {count_of(n_blocks, 'block')} of {recognised.kind.title}, of "
+            f"which published files have {PUBLISHED_BLOCKS}; without the others, embeddings are "
+            "not those of the published encoder",
+            UserWarning,
+            stacklevel=2,
+        )
+    return encoder

@@ -339,3 +339,12 @@ def test_unknown_and_ambiguous_files(states, saved):
         load_encoder(saved(two))
     assert load_encoder(saved(two), "atst_frame").name == "atst_frame"
     assert load_encoder(saved(two), "beats").name == "beats"
+
+
+def test_a_file_that_lacks_whole_blocks_is_told(tmp_path: Path) -> None:
+    """Sizes follow the file, so nothing else would notice that its last blocks are gone."""
+    path = tmp_path / "kürzer.pt"
+    write_random_encoder(path, "atst_frame", seed=1, width=768, n_blocks=1)
+    with pytest.warns(UserWarning, match=r"kürzer.pt: holds 1 block of ATST-Frame, .* have 12"):
+        encoder = load_encoder(path)
+    assert len(encoder.layers) == 1
