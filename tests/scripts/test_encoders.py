@@ -94,7 +94,7 @@ def test_a_second_encoder_goes_through_the_whole_recipe(encoders, tmp_path, caps
     done = run_main(*words, *sets(values), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = run_folder(log_dir)
-    assert load_config(folder / "config.yaml").net.embedding_size == 128
+    assert yaml.safe_load((folder / "config.yaml").read_text())["net"]["embedding_size"] == 128
     names = {path.name.split(".")[1] for path in (tmp_path / "packed").iterdir()}
     assert names == {encoders.store.name}
     best = next((folder / "checkpoints").glob("epoch*.ckpt"), folder / "checkpoints/last.ckpt")

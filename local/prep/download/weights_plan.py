@@ -135,7 +135,8 @@ def weights_of_configuration(choices: Sequence[EncoderChoice]) -> ChosenWeights:
         InputError: no weights of an encoder are released.
     """
     found, notes = [], []
-    for name, file, _ in choices:
+    for choice in choices:
+        name, file = choice.name, choice.file
         exact = [row for row in RELEASED if (row.encoder, row.file) == (name, Path(file).name)]
         if Path(file).is_file():
             notes.append(f"{name}: {file}, which the configuration names, is there")
