@@ -57,7 +57,7 @@ def write_random_encoder(
         n_classes: classes of a strong and a weak head; 0 for a file without heads.
 
     Raises:
-        InputError: there is no such layout, or the sizes do not fit.
+        InputError: no encoder of that name can be written, or the sizes do not fit.
     """
     if name not in PUBLISHED_PREFIXES:
         raise InputError(f"no layout of {name!r}; known: {', '.join(PUBLISHED_PREFIXES)}")

@@ -260,17 +260,17 @@ class SoundEventDetector:
 
     @property
     def network(self) -> nn.Module:
-        """The network of the checkpoint, likewise."""
+        """The network of the checkpoint; only a detector of one checkpoint has one."""
         return self._crnn.network
 
     @property
     def front_end(self) -> FrontEnd:
-        """The front end of the checkpoint, likewise."""
+        """The front end of the checkpoint; only a detector of one checkpoint has one."""
         return self._crnn.front_end
 
     @property
     def encoder(self) -> EmbeddingModel | None:
-        """The encoder of the checkpoint, likewise; None if its network takes no embeddings."""
+        """The encoder of the only checkpoint; None if its network takes no embeddings."""
         return self._crnn.encoder
 
     @property

@@ -93,11 +93,6 @@ class AtstFrame(Encoder):
         return encoder_of_tensors(lambda: cls(sizes), state, origin, TITLE)
 
     @property
-    def layers(self) -> nn.ModuleList:
-        """The transformer's blocks, from the input on."""
-        return self.blocks
-
-    @property
     def final_modules(self) -> Sequence[nn.Module]:
         """The final norm."""
         return (self.norm_frame,)

@@ -72,8 +72,8 @@ def wanted_classes(
 
     Args:
         chosen: the name of a corpus ("desed", "urban_sed", "tut2017") or of a class, several of
-            them with commas between, or a list. In a text with commas the longest class that it
-            goes on with is meant, so names may contain commas.
+            them with commas between, or a list. Names may contain commas: after a comma, the
+            longest known class that the text continues with is taken.
         known: all classes of the detectors.
         flag: what the classes were given with, for messages.
 

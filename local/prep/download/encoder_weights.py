@@ -135,7 +135,7 @@ class _Arrival:
     Attributes:
         archive: the file in the folder of downloads; None if the weights were in their place.
         is_new: whether this run has downloaded it, rather than the user put it there.
-        problem: why there is no file.
+        problem: why the file could not be fetched.
     """
 
     archive: Path | None = None
