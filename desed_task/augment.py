@@ -13,19 +13,12 @@ from typing import Final, Literal, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor
 
-from desed_task.batch import Source
+from desed_task.batch import SourceRoles
 from desed_task.errors import InputError
 
 Labels = Literal["soft", "hard"]
 RunScope = Literal["batch", "clip"]
 Draw = Literal["joint", "independent"]
-
-# Rows are mixed with rows of their own group only; unlabelled rows belong to none.
-MIXUP_GROUPS: Final = (
-    (Source.WEAK,),
-    (Source.SYNTHETIC, Source.STRONG_REAL),
-    (Source.MAESTRO_REAL,),
-)
 
 
 class BatchShare(NamedTuple):
@@ -123,6 +116,7 @@ class Mixup:
     """Mixup within groups of sources (Zhang et al. 2018; docs/method.md, Training).
 
     Attributes:
+        roles: tell which rows are mixed with each other; rows of no group are not mixed.
         alpha: both parameters of the Beta distribution of the shares, one share per group.
         probability: probability that a call mixes.
         labels: "soft" (weighted) or "hard" (summed).
@@ -134,6 +128,7 @@ class Mixup:
             [0, 1].
     """
 
+    roles: SourceRoles
     alpha: float = 0.2
     probability: float = 0.5
     labels: Labels = "soft"
@@ -169,7 +164,7 @@ class Mixup:
             mel: (batch, mel, frame) magnitudes, before the decibel step.
             embedding: (batch, feature, token); None or empty if there is none.
             target: (batch, class, frame) in [0, 1].
-            source: (batch,) of Source.
+            source: (batch,) the number of each row's corpus.
             generator: CPU generator; torch's default one if None.
             rows: which rows of a batch these are.
 
@@ -179,40 +174,43 @@ class Mixup:
         # As NumPy's number: nothing in a step may ask a tensor for its value, which on a GPU waits.
         if torch.rand((), generator=generator).numpy() >= self.probability:
             return mel, embedding, target
-        drawn = draw_mixup(source, self.alpha, generator, rows)
+        drawn = draw_mixup(source, self.roles, self.alpha, generator, rows)
         mel, target = drawn.blend(mel), drawn.label(target, self.labels)
         if embedding is None or not embedding.numel():
             return mel, embedding, target
         if self.draw == "independent":
-            drawn = draw_mixup(source, self.alpha, generator, rows)
+            drawn = draw_mixup(source, self.roles, self.alpha, generator, rows)
             target = drawn.label(target, self.labels)
         return mel, drawn.blend(embedding), target
 
 
 def draw_mixup(
     source: Tensor,
+    roles: SourceRoles,
     alpha: float,
     generator: Generator | None = None,
     rows: BatchShare = WHOLE_BATCH,
 ) -> MixupDraw:
-    """Draw a permutation within each of MIXUP_GROUPS and a share from Beta(alpha, alpha) per group.
+    """Draw a permutation within each group of mixup, and a share from Beta(alpha, alpha) per group.
 
     Runs on the device of `source` without synchronising with it.
 
     Args:
-        source: (batch,) of Source.
+        source: (batch,) the number of each row's corpus.
+        roles: give the groups.
         alpha: both parameters of the Beta distribution.
         generator: CPU generator.
         rows: which rows of a batch these are.
     """
     shuffled = _shuffled(len(source), generator, rows)
     # Beta(a, a) = X / (X + Y) with X, Y ~ Gamma(a); float64, as both are often near zero.
-    gamma = torch.full((len(MIXUP_GROUPS), 2), alpha, dtype=torch.float64)
+    n_groups = len(roles.mixup_groups)
+    gamma = torch.full((n_groups, 2), alpha, dtype=torch.float64)
     gamma = torch._standard_gamma(gamma, generator=generator)
     kept = torch.ones(1, dtype=torch.float64)
     shares = torch.cat([gamma[:, 0] / gamma.sum(1), kept]).float()
     device = source.device
-    group = _moved(_GROUP_OF_SOURCE, device)[source]
+    group = _moved(_group_of_source(roles), device)[source]
     shuffled = _moved(shuffled, device)
     # Both orders list the rows by group, the second one shuffled: that pairs rows within groups.
     ordered = group.argsort(stable=True)
@@ -220,7 +218,7 @@ def draw_mixup(
     return MixupDraw(
         partner=torch.empty_like(ordered).scatter(0, ordered, shuffled),
         share=_moved(shares, device)[group],
-        mixed=group < len(MIXUP_GROUPS),
+        mixed=group < n_groups,
     )
 
 
@@ -236,15 +234,12 @@ def _shuffled(n_rows: int, generator: Generator | None, rows: BatchShare) -> Ten
     return of_own[of_own >= 0]
 
 
-def _group_of_source() -> Tensor:
-    """(source,) index into MIXUP_GROUPS, or their number for sources that are not mixed."""
-    table = torch.full((max(Source) + 1,), len(MIXUP_GROUPS))
-    for group, sources in enumerate(MIXUP_GROUPS):
+def _group_of_source(roles: SourceRoles) -> Tensor:
+    """(source,) index of the group of mixup, or the number of groups for sources of none."""
+    table = torch.full((roles.n_sources,), len(roles.mixup_groups))
+    for group, sources in enumerate(roles.mixup_groups):
         table[list(sources)] = group
     return table
-
-
-_GROUP_OF_SOURCE: Final = _group_of_source()
 
 
 def _moved(x: Tensor, device: torch.device) -> Tensor:

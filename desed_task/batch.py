@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from desed_task.audio.windows import Span
@@ -12,16 +11,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Source(IntEnum):
-    """Where a row of a batch comes from; the first five in the order of a training batch."""
+class SourceRoles(NamedTuple):
+    """What the rows of each source of a training batch take part in.
 
-    MAESTRO_REAL = 0
-    SYNTHETIC = 1
-    STRONG_REAL = 2
-    WEAK = 3
-    UNLABELLED = 4
-    DEVTEST = 5
-    EVALUATION = 6
+    A source is the number of a corpus.
+
+    Attributes:
+        n_sources: number of sources; the numbers are below it.
+        strong: sources whose targets are events.
+        weak: sources whose targets say which classes a clip contains.
+        consistency: sources in the consistency loss.
+        mixup_groups: sources whose rows are mixed with each other; those of no group are not mixed.
+    """
+
+    n_sources: int
+    strong: tuple[int, ...]
+    weak: tuple[int, ...]
+    consistency: tuple[int, ...]
+    mixup_groups: tuple[tuple[int, ...], ...]
 
 
 class SedBatch(NamedTuple):
@@ -31,7 +38,7 @@ class SedBatch(NamedTuple):
         waveform: (batch, sample), float32 in [-1, 1].
         target: (batch, class, frame), float32 in [0, 1].
         known: (batch, class), bool: classes annotated in the row's corpus.
-        source: (batch,), the `Source` of each row.
+        source: (batch,), the number of each row's corpus.
         embedding: (batch, feature, token), or (batch, feature) for global ones.
         clip_id: the clip of each row.
         span: where each row lies in a clip that is scored in windows; None for a row that is all

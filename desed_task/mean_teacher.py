@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from desed_task.batch import Source
+from desed_task.batch import SourceRoles
 from desed_task.distributed.collectives import n_processes, summed
 from desed_task.nnet.CRNN import Detection, at_least_float32
-
-STRONG_SOURCES: Final = (Source.MAESTRO_REAL, Source.SYNTHETIC, Source.STRONG_REAL)
-WEAK_SOURCES: Final = (Source.WEAK,)
-CONSISTENCY_SOURCES: Final = (
-    Source.SYNTHETIC,
-    Source.STRONG_REAL,
-    Source.WEAK,
-    Source.UNLABELLED,
-)
 
 SelfSupLoss = Literal["mse", "bce"]
 
@@ -92,6 +83,7 @@ def detection_losses(
     target: Tensor,
     known: Tensor,
     source: Tensor,
+    roles: SourceRoles,
     *,
     weight: float,
     self_sup_loss: SelfSupLoss = "mse",
@@ -109,7 +101,8 @@ def detection_losses(
         teacher: scores of the teacher, masked in the same way; no gradient flows into them.
         target: (batch, class, frame) in [0, 1], after mixup.
         known: (batch, class) bool.
-        source: (batch,) of Source.
+        source: (batch,) the number of each row's corpus.
+        roles: which sources each term takes.
         weight: weight of the consistency terms, see `schedules.consistency_weight`.
         self_sup_loss: "mse" or "bce".
     """
@@ -117,10 +110,10 @@ def detection_losses(
     weak_target = (target > 0).any(-1).to(target.dtype)
     compare = _bce if self_sup_loss == "bce" else _mse
     terms = (
-        (_bce(student.strong, target), STRONG_SOURCES),
-        (_bce(student.weak, weak_target), WEAK_SOURCES),
-        (compare(student.strong, teacher.strong.detach()), CONSISTENCY_SOURCES),
-        (compare(student.weak, teacher.weak.detach()), CONSISTENCY_SOURCES),
+        (_bce(student.strong, target), roles.strong),
+        (_bce(student.weak, weak_target), roles.weak),
+        (compare(student.strong, teacher.strong.detach()), roles.consistency),
+        (compare(student.weak, teacher.weak.detach()), roles.consistency),
     )
     masks = [_rows_from(source, of_term) for _, of_term in terms]
     counts = summed(torch.stack([rows.sum() for rows in masks])).clamp(min=1)
@@ -133,8 +126,10 @@ def detection_losses(
     return DetectionLosses.of(*means, weight=weight)
 
 
-def _rows_from(source: Tensor, sources: Collection[Source]) -> Tensor:
+def _rows_from(source: Tensor, sources: Collection[int]) -> Tensor:
     """(batch,) bool, True for rows from one of `sources`."""
+    if not sources:
+        return torch.zeros_like(source, dtype=torch.bool)
     return torch.stack([source == one for one in sources]).any(0)
 
 

@@ -5,11 +5,9 @@ See docs/method.md, Classes and corpora. Labels are spelled as in the annotation
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from desed_task.dataio.aliases import add_aliases
 from desed_task.labels import CLASSES as CLASSES
 from desed_task.labels import DESED_CLASSES as DESED_CLASSES
 from desed_task.labels import MAESTRO_REAL_CLASSES, Vocabulary
@@ -63,20 +61,4 @@ def apply_aliases(table: EventTable) -> EventTable:
     Args:
         table: events whose vocabulary contains the DESED labels of the aliases.
     """
-    sources = [np.arange(len(table.label_index))]
-    labels = [table.label_index]
-    # Alias by alias, in the order of the published tables: later rows of a class overwrite earlier.
-    for maestro, desed in MAESTRO_ALIASES.items():
-        if maestro in table.vocabulary:
-            rows = np.flatnonzero(table.label_index == table.vocabulary.index(maestro))
-            sources.append(rows)
-            labels.append(np.full(len(rows), table.vocabulary.index(desed)))
-    order = np.concatenate(sources)
-    return replace(
-        table,
-        clip_index=table.clip_index[order],
-        onset_s=table.onset_s[order],
-        offset_s=table.offset_s[order],
-        label_index=np.concatenate(labels),
-        confidence=table.confidence[order],
-    )
+    return add_aliases(table, tuple(MAESTRO_ALIASES.items()))

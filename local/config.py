@@ -9,24 +9,20 @@ documents the keys; `confs/pretrained.yaml` contains the published values.
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, ValidationError, model_validator
 
-from desed_task.atomic_files import read_text
 from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
 from desed_task.postprocess.decoders import ScoreDecoder, decoder_of
-from local.classes_dict import CLASSES
 from local.cli.redaction import redact_tree
 from local.config_schema import (
     Data,
@@ -41,7 +37,12 @@ from local.config_schema import (
 )
 from local.schema.decoding import DecoderConfig, Predict, Tuned
 from local.schema.encoders import BEATS, Pretrained
+from local.schema.problems import PlacedError, validation_problems
+from local.schema.published_keys import TASK_KEYS
 from local.schema.strict import StrictModel
+from local.schema.yaml_files import read_yaml
+from local.task.reading import DEFAULT_TASK, expand_task, listed_classes, read_keys, task_of
+from local.task.task import Task
 
 UNREAD_KEYS: dict[str, str] = {
     "net.rnn_layers": "the published code never read it; set net.n_layers_RNN (published: 2)",
@@ -62,8 +63,12 @@ CONFIGURATIONS = ("pretrained.yaml", "mini.yaml", "optuna.yaml")
 # Where the mini corpus is made without --basedir.
 MINI_FOLDER = Path("data/mini")
 
+# Length in frames for classes without one.
+DEFAULT_MEDIAN_FILTER = 7
+
 # This section is read by optuna_pretrained.py only.
 TUNING_SECTION = "optuna"
+TASK_SECTION = "task"
 
 
 class RecipeConfig(StrictModel):
@@ -82,6 +87,50 @@ class RecipeConfig(StrictModel):
     logging: Logging = Logging()
     tuned: Tuned = Tuned()
     initial_weights: InitialWeights = InitialWeights()
+    task: dict[str, Any] = Field(default={})
+    """Description of the task (`local.schema.task`); empty: the DCASE 2024 task. In a file also the
+    name of a supplied description, or the path of one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _for_its_classes(cls, tree: Any) -> Any:
+        """Give the network one output and one median filter for each class of the task."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("net"), dict):
+            return tree
+        classes = listed_classes(tree.get("task"))
+        net = {"nclass": len(classes), **tree["net"]}
+        lengths = net.get("median_filter", DEFAULT_MEDIAN_FILTER)
+        if isinstance(lengths, int):
+            lengths = [lengths] * len(classes)
+        elif isinstance(lengths, dict) and {*lengths} <= {*classes}:
+            lengths = [lengths.get(label, DEFAULT_MEDIAN_FILTER) for label in classes]
+        return {**tree, "net": {**net, "median_filter": lengths}}
+
+    @model_validator(mode="after")
+    def _task_is_usable(self) -> RecipeConfig:
+        given = {"data": self.data.model_dump(), "training": self.training.model_dump()}
+        absent = [key for key in sorted(read_keys(self.task)) if _value_of(given, key) == ""]
+        problems = [f"{key}: missing; give it a value" for key in absent]
+        try:
+            task = self.detection_task
+        except InputError as error:
+            raise PlacedError([*problems, *str(error).splitlines()]) from None
+        n_classes, n_lengths = len(task.classes), len(self.net.median_filter)
+        if self.net.nclass != n_classes:
+            problems.append(
+                f"net.nclass: is {self.net.nclass}; the task has "
+                f"{count_of(n_classes, 'class', 'classes')}"
+            )
+        if n_lengths != n_classes:
+            problems.append(
+                f"net.median_filter: has {count_of(n_lengths, 'length')}; give one for each of "
+                f"{count_of(n_classes, 'class', 'classes')}, or one for all"
+            )
+        problems += self.decoder.settings.problems(task.classes)
+        problems += self.predict.problems(task.classes)
+        if problems:
+            raise PlacedError(problems)
+        return self
 
     @model_validator(mode="after")
     def _rates_agree(self) -> RecipeConfig:
@@ -109,6 +158,12 @@ class RecipeConfig(StrictModel):
         return self
 
     @property
+    def detection_task(self) -> Task:
+        """What is detected, in what, and how it is scored."""
+        sections = {"data": self.data.model_dump(), "training": self.training.model_dump()}
+        return task_of(self.task, sections)
+
+    @property
     def grid(self) -> FrameGrid:
         """The label grid."""
         data = self.data
@@ -119,7 +174,8 @@ class RecipeConfig(StrictModel):
     def score_decoder(self) -> ScoreDecoder:
         """The decoder of scores of all classes of the task."""
         lengths = self.net.median_filter
-        return decoder_of(self.decoder.settings, CLASSES, median_filter=lengths)
+        classes = self.detection_task.classes
+        return decoder_of(self.decoder.settings, classes, median_filter=lengths)
 
     def windows(self) -> WindowGrid:
         """Windows over recordings that are longer than a clip.
@@ -150,9 +206,40 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
         InputError: all errors in the file and the overrides.
     """
     found = find_shipped(path)
-    config = merge_overrides(_read_tree(found), overrides, str(found))
+    tree = _read_tree(found)
+    _expand_task(tree, overrides)
+    _warn_of_unread_keys(tree, str(found))
+    config = merge_overrides(tree, overrides, str(found))
     given = any(one.partition("=")[0].strip() == "net.embedding_size" for one in overrides)
     return config if given else _with_size_of_encoder(config)
+
+
+def _expand_task(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Replace a task that is the name or path of a description by its content."""
+    chosen = [one.partition("=")[2] for one in overrides if one.partition("=")[0].strip() == "task"]
+    given = chosen[-1].strip() if chosen else tree.get("task") or None
+    if given is None and any(one.lstrip().startswith("task.") for one in overrides):
+        given = DEFAULT_TASK
+    tree["task"] = expand_task(given)
+
+
+def _warn_of_unread_keys(tree: dict[str, Any], origin: str) -> None:
+    """Warn of keys about the corpora of the published task that another one does not read."""
+    read = read_keys(tree["task"])
+    given = {f"{name}.{key}" for name in ("data", "training") for key in tree.get(name) or ()}
+    unread = sorted((given & TASK_KEYS) - read)
+    if unread:
+        warnings.warn(
+            f"{origin}: the task does not read {', '.join(unread)}; delete "
+            f"{'it' if len(unread) == 1 else 'them'}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _value_of(sections: Mapping[str, Mapping[str, Any]], dotted: str) -> Any:
+    section, _, key = dotted.partition(".")
+    return sections.get(section, {}).get(key)
 
 
 def _with_size_of_encoder(config: RecipeConfig) -> RecipeConfig:
@@ -208,7 +295,8 @@ def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str)
         InputError: all errors in the tree and the overrides.
     """
     for override in overrides:
-        apply_override(tree, override)
+        if override.partition("=")[0].strip() != TASK_SECTION:  # `load_config` has read that one.
+            apply_override(tree, override)
     return check_config(tree, origin)
 
 
@@ -237,35 +325,6 @@ def _read_tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def read_yaml(path: Path) -> Any:
-    """The plain values of a YAML file without duplicate keys.
-
-    Raises:
-        InputError: the file is not valid YAML, has a duplicate key or an unknown encoding.
-    """
-    try:
-        return yaml.load(read_text(path), _UniqueKeys)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as YAML: {reason}") from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Rejects duplicate keys in a mapping, of which PyYAML silently uses the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                raise yaml.YAMLError(
-                    f"{key.value!r} appears in line {lines[key.value]} and again in line {line}; "
-                    "keep one of them"
-                )
-            lines[key.value] = line
-        return super().construct_mapping(node, deep)
-
-
 def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one `section.key=value` in a tree of plain values, without validating it.
 
@@ -282,8 +341,14 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         hint = "; write a list without spaces, or in quotes" if text.strip()[:1] == "[" else ""
         raise InputError(f"--set {override}: the value is not YAML: {error}{hint}") from None
     branch = tree[section] = {} if tree.get(section) is None else tree[section]
+    if section == TASK_SECTION:
+        *above, key = key.split(".")
+        for name in above:
+            branch = branch.get(name) if isinstance(branch, dict) else None
+            if isinstance(branch, str) and name == "table":
+                branch = None
     if not isinstance(branch, dict):
-        raise InputError(f"--set {override}: {section} is not a section")
+        raise InputError(f"--set {override}: {dotted.strip().rpartition('.')[0]} is not a section")
     branch[key] = value
 
 
@@ -303,38 +368,3 @@ def _drop_unread(tree: dict[str, Any], origin: str) -> dict[str, Any]:
                 message = f"{origin}: nothing reads {section}.{key}: {hint}"
                 warnings.warn(message, UserWarning, stacklevel=4)
     return kept
-
-
-def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One message with the dotted path for each error that `model` found."""
-    problems = []
-    for mistake in error.errors(include_url=False):
-        where = ".".join(str(part) for part in mistake["loc"]) or "configuration"
-        if mistake["type"] == "extra_forbidden":
-            what = f"unknown key (value {mistake['input']!r}); {_suggest(mistake['loc'], model)}"
-        elif mistake["type"] == "missing":
-            what = "missing; give it a value"
-        else:
-            what = mistake["msg"].removeprefix("Value error, ")
-            if not isinstance(mistake["input"], dict | BaseModel):
-                what += f" (value {mistake['input']!r})"
-        problems.append(f"{where}: {what}")
-    return problems
-
-
-def _suggest(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    fields = model.model_fields
-    for part in (str(part) for part in loc[:-1] if isinstance(part, str)):
-        # A mapping's key is not a field; its values have the model found so far.
-        if part in fields:
-            fields = next(_fields_in(fields[part].annotation), {})
-    near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
-
-
-def _fields_in(annotation: Any) -> Iterator[dict[str, FieldInfo]]:
-    """Fields of the models in a type, including those inside lists and mappings."""
-    if hasattr(annotation, "model_fields"):
-        yield annotation.model_fields
-    for inner in get_args(annotation):
-        yield from _fields_in(inner)

@@ -8,34 +8,20 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from desed_task.errors import count_of
-from local.classes_dict import CLASSES
+from local.schema.published_keys import PublishedPaths, PublishedTraining
 from local.schema.strict import StrictModel
 
-# Corpora in `local.corpora` with strong labels.
-StrongCorpus = Literal[
-    "maestro_real_train",
-    "synth_train",
-    "strong_train",
-    "synth_val",
-    "devtest",
-    "maestro_real_dev",
-]
 
-
-class Training(StrictModel):
+class Training(PublishedTraining):
     """Schedule, batches, losses and the metric that the best checkpoint is chosen by."""
 
-    batch_size: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (
-        12,
-        6,
-        6,
-        12,
-        24,
-    )
-    """Rows per batch: MAESTRO real, synthetic, strong real + synthetic, weak, unlabelled."""
+    batch_size: tuple[NonNegativeInt, ...] | None = None
+    """Rows per batch of each corpus of the task that has rows, in its order, 0 to leave one out;
+    null: as the task says. DCASE 2024: MAESTRO real, synthetic, strong real + synthetic, weak,
+    unlabelled."""
     batch_scope: Literal["total", "process"] = "total"
     """Whether these are the rows of all processes together, or of each process."""
     batch_size_val: PositiveInt = 24
@@ -58,10 +44,6 @@ class Training(StrictModel):
     self_sup_loss: Literal["mse", "bce"] = "mse"
     validation_interval: PositiveInt = 10
     """Epochs from one validation to the next."""
-    weak_split: float = Field(default=0.9, gt=0, lt=1)
-    maestro_split: float = Field(default=0.9, gt=0, lt=1)
-    """Share of each scene's MAESTRO recordings used for training, rounded down; the others are held
-    out for validation."""
     seed: int = Field(default=42, ge=0)
     deterministic: bool = False
     precision: Literal[32, 16, "32", "tf32", "16", "bf16", "16-mixed", "bf16-mixed", "32-true"] = 32
@@ -73,8 +55,6 @@ class Training(StrictModel):
     """joint: one permutation and weight for features, embeddings and labels; independent, as
     published: a second draw for the embeddings, and labels mixed by both."""
     enable_progress_bar: bool = True
-    obj_metric_synth_type: Literal["intersection", "collar", "psds"] = "intersection"
-    obj_metric_maestro_type: Literal["fmo", "mauc", "mpauc"] = "fmo"
 
     @model_validator(mode="after")
     def _warm_up_ends_in_time(self) -> Training:
@@ -123,43 +103,15 @@ class ClipColumn(StrictModel):
     column: str = Field(min_length=1)
 
 
-class Data(StrictModel):
+class Data(PublishedPaths):
     """Folders and tables; a `*_44k` folder holds what was downloaded, its sibling 16 kHz audio."""
 
-    synth_folder: str
-    synth_folder_44k: str
-    synth_tsv: str
-    strong_folder: str
-    strong_folder_44k: str
-    strong_tsv: str
-    real_maestro_train_folder: str
-    real_maestro_train_folder_44k: str
-    real_maestro_train_tsv: str
-    real_maestro_val_folder: str
-    real_maestro_val_folder_44k: str
-    real_maestro_val_tsv: str
-    real_maestro_val_dur: str
-    weak_folder: str
-    weak_folder_44k: str
-    weak_tsv: str
-    unlabeled_folder: str
-    unlabeled_folder_44k: str
-    synth_val_folder: str
-    synth_val_folder_44k: str
-    synth_val_tsv: str
-    synth_val_dur: str
-    test_folder: str
-    test_folder_44k: str
-    test_tsv: str
-    test_dur: str
-    eval_folder: str
-    eval_folder_44k: str
     audio_max_len: float = Field(default=10.0, gt=0)
     """Length of a training clip in seconds."""
     fs: PositiveInt = 16000
     net_subsample: PositiveInt = 4
     """STFT hops averaged into one frame of the network's output."""
-    keep_clips_without_events: tuple[StrongCorpus, ...] = ()
+    keep_clips_without_events: tuple[str, ...] = ()
     """Corpora whose clips without events (rows without onset, offset and label) are used: as
     negative examples in training, and scored in tests. Those of other corpora are left out, as
     published; only the hours in psds_eval's rates include them."""
@@ -243,24 +195,8 @@ class Net(StrictModel):
     specaugm_f_p: float = Field(default=0.0, ge=0, le=1)
     specaugm_f_l: int = Field(default=10, ge=0)
     median_filter: tuple[PositiveInt, ...]
-    """Length in frames, one per class, in the order of `local.classes_dict.CLASSES`."""
-
-    @field_validator("median_filter")
-    @classmethod
-    def _one_length_a_class(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
-        if len(lengths) != len(CLASSES):
-            raise ValueError(
-                f"has {count_of(len(lengths), 'length')}; give one for each of {len(CLASSES)} "
-                "classes"
-            )
-        return lengths
-
-    @field_validator("nclass")
-    @classmethod
-    def _classes_of_the_task(cls, nclass: int) -> int:
-        if nclass != len(CLASSES):
-            raise ValueError(f"is {nclass}; the task has {len(CLASSES)} classes")
-        return nclass
+    """Length in frames, one per class, in the order of the task's classes; in a file also one for
+    all, or {label: length}, with 7 for the others."""
 
     @model_validator(mode="after")
     def _lists_fit(self) -> Net:

@@ -61,6 +61,8 @@ class SEDTask4(pl.LightningModule):
         self.scaler = Scaler(scaler.statistic, scaler.normtype, scaler.dims)
         self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
         self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
+        self.roles = config.detection_task.roles
+        self.rows_per_batch = sum(part.rows for part in config.detection_task.batch)
         self.mixup = mixup_of(config)
         # For mixup and masks; seeded for each batch, so no state has to be saved.
         self.draws = torch.Generator()
@@ -94,6 +96,7 @@ class SEDTask4(pl.LightningModule):
             target,
             batch.known,
             batch.source,
+            self.roles,
             weight=self._consistency_weight(),
             self_sup_loss=self.config.training.self_sup_loss,
         )
@@ -106,7 +109,7 @@ class SEDTask4(pl.LightningModule):
         training, size = self.config.training, n_processes()
         if size == 1 or training.batch_scope == "process":
             return WHOLE_BATCH
-        return BatchShare(self.global_rank, size, sum(training.batch_size))
+        return BatchShare(self.global_rank, size, self.rows_per_batch)
 
     def on_train_batch_start(self, batch: SedBatch, batch_idx: int) -> None:
         """Make random numbers depend only on seed, epoch and batch, and in several processes on
@@ -240,4 +243,9 @@ def mixup_of(config: RecipeConfig) -> Mixup | None:
     training = config.training
     if training.mixup is None:
         return None
-    return Mixup(probability=training.mixup_prob, labels=training.mixup, draw=training.mixup_draw)
+    return Mixup(
+        config.detection_task.roles,
+        probability=training.mixup_prob,
+        labels=training.mixup,
+        draw=training.mixup_draw,
+    )

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from desed_task.audio.files import read_clip, read_window
 from desed_task.audio.windows import LongClips, RowName, Span
-from desed_task.batch import SedBatch, Source
+from desed_task.batch import SedBatch
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embeddings import RowReader
 from desed_task.labels import FrameGrid
@@ -133,7 +133,7 @@ class SedDataset(Dataset[SedBatch]):
         wavs: (clip,) their 16 kHz files.
         targets: the policy for their targets.
         known: (class,) bool, the classes that the corpus annotates.
-        source: `Source` of the rows.
+        source: number of the corpus.
         embeddings: reader of their embeddings; None gives rows an empty tensor.
         embedding_type: "frame" (feature, token) or "global" (feature,).
         sample_rate: of the files, Hz.
@@ -148,7 +148,7 @@ class SedDataset(Dataset[SedBatch]):
         wavs: Sequence[Path],
         targets: TargetPolicy,
         known: npt.NDArray[np.bool_],
-        source: Source,
+        source: int,
         *,
         embeddings: RowReader | None,
         embedding_type: str,
@@ -161,7 +161,7 @@ class SedDataset(Dataset[SedBatch]):
         self.wavs = tuple(wavs)
         self.targets = targets
         self.known = torch.from_numpy(known)
-        self.source = torch.tensor(int(source))
+        self.source = torch.tensor(source)
         self.embeddings = embeddings
         self.embedding_type = embedding_type
         self.sample_rate = sample_rate

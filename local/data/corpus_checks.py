@@ -17,10 +17,8 @@ from desed_task.dataio.embeddings import EmbeddingReader, RowReader
 from desed_task.errors import InputError, agree, command_name, count_of
 from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
-from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import EVALUATION, Corpus
-from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
+from local.data.truth import TRUE_CONFIDENCE, Stage, Truth, no_event_remedy, scored_classes
 from local.stores.folders import (
     StoreFolder,
     any_embeddings,
@@ -29,6 +27,7 @@ from local.stores.folders import (
     why_foreign,
 )
 from local.stores.joined import JoinedReader
+from local.task.corpus import Corpus
 
 PREPARE_REMEDY = f"prepare the data with {command_name('generate_dcase_task4_2024.py')}"
 EXTRACT_HINT = f"run {command_name('extract_embeddings.py')}"
@@ -40,16 +39,17 @@ MIN_FILES_FOR_BAR = 2000
 
 def label_problems(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
     """A message if a table has no events, or labels that the corpus is not annotated with."""
+    vocabulary = table.vocabulary
     if isinstance(table, WeakTable):
         used = table.target.any(axis=0)
     else:
-        used = np.bincount(table.label_index, minlength=len(VOCABULARY)) > 0
+        used = np.bincount(table.label_index, minlength=len(vocabulary)) > 0
     if not used.any():
         return [f"{table.path}: lists clips but no event; get or prepare the data again"]
-    foreign = np.flatnonzero(used & ~VOCABULARY.mask(corpus.known))
+    foreign = np.flatnonzero(used & ~vocabulary.mask(corpus.known))
     if not len(foreign):
         return []
-    names = ", ".join(repr(VOCABULARY[int(index)]) for index in foreign)
+    names = ", ".join(repr(vocabulary[int(index)]) for index in foreign)
     return [
         f"{table.path}: labels that this corpus ({corpus.title}) does not have: {names}; "
         f"known: {', '.join(corpus.known)}"
@@ -165,7 +165,7 @@ def _open_part(
     notes: list[str],
 ) -> EmbeddingReader | None:
     """Open a corpus's embeddings of one encoder; None if they cannot be used."""
-    path = folder.file(corpus.name)
+    path = folder.file(corpus.stem)
     try:
         reader = EmbeddingReader(path)
         note = found_elsewhere(reader.match(present))
@@ -253,26 +253,23 @@ def warn_of_guesses(config: RecipeConfig) -> None:
 
 def _flag(needed: Sequence[Corpus]) -> str:
     # The evaluation set is extracted only with this flag.
-    return " with --eval_set" if EVALUATION in needed else ""
+    return " with --eval_set" if any(one.split == "evaluation" for one in needed) else ""
 
 
-def truth_problems(desed: EventTable, maestro: EventTable, stage: Stage) -> list[str]:
-    """A message for each corpus of a stage whose truth has no event of a scored class.
+def truth_problems(truths: Iterable[Truth], stage: Stage) -> list[str]:
+    """A message for each truth of a stage without an event of a scored class.
 
     Args:
-        desed: events of the clips on disk.
-        maestro: events of the clips on disk, soft labels as confidence.
+        truths: of the clips on disk.
         stage: "val" or "test".
     """
-    certain = maestro.rows(maestro.confidence > TRUE_CONFIDENCE)
-    parts = (
-        (desed, DESED_CLASSES, "check the table"),
-        (certain, MAESTRO_SCORED_CLASSES, MAESTRO_REMEDIES[stage]),
-    )
     problems = []
-    for events, classes, remedy in parts:
+    for truth in truths:
+        events = truth.events
+        if truth.part.kind == "segments":
+            events = events.rows(events.confidence > TRUE_CONFIDENCE)
         try:
-            scored_classes(events, classes, remedy)
+            scored_classes(events, truth.part.classes, no_event_remedy(truth.part, stage))
         except InputError as error:
             problems.append(str(error))
     return problems

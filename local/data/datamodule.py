@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from desed_task.batch import SedBatch, collate
+from desed_task.dataio.aliases import add_aliases
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import RowReader
@@ -22,10 +23,7 @@ from desed_task.dataio.packed_dataset import PackedBatches
 from desed_task.dataio.sampler import QuotaBatchSampler, batches_in_order, quota_problems
 from desed_task.distributed.collectives import n_processes
 from desed_task.errors import InputError
-from local import corpora
-from local.classes_dict import apply_aliases
 from local.config import RecipeConfig
-from local.corpora import Corpus
 from local.data.audio_warnings import warn_of_audio
 from local.data.clip_ends import (
     late_ends,
@@ -39,15 +37,16 @@ from local.data.loaded_corpus import (
     LoadedCorpus,
     load_corpus,
     no_clips_text,
-    split_weak,
     table_durations,
     warn_of_missing,
     warn_of_names,
 )
-from local.data.maestro_split import split_train_files
 from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.presence import nothing_there
+from local.data.splits import divide
 from local.data.summary_lines import long_clip_lines
 from local.data.truth import Stage, Truth
+from local.task.corpus import Corpus
 
 
 class SedDataModule(pl.LightningDataModule):
@@ -63,6 +62,7 @@ class SedDataModule(pl.LightningDataModule):
     def __init__(self, config: RecipeConfig) -> None:
         super().__init__()
         self.config = config
+        self.task = config.detection_task
         self.first_epoch = 0
         self.grid = config.grid
         self._loaded: dict[str, LoadedCorpus] = {}
@@ -93,12 +93,12 @@ class SedDataModule(pl.LightningDataModule):
 
     @property
     def missing_recordings(self) -> dict[str, tuple[str, ...]]:
-        """Corpus -> recordings of MAESTRO's published split without any clip."""
+        """Corpus -> expected recordings without any clip."""
         return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
 
     def digests(self, stage: str) -> DataDigests:
         """Digests of the loaded corpora of a stage (see `digest_corpus`), by name."""
-        names = [c.name for c in corpora.NEEDED_BY_STAGE[stage] if c.name in self._loaded]
+        names = [c.name for c in self.task.needed_by(stage) if c.name in self._loaded]
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
         return {name: self._digests[name] for name in names}
@@ -113,14 +113,14 @@ class SedDataModule(pl.LightningDataModule):
             InputError: all faults of tables, audio, embeddings and quotas, or one message if there
                 is no data at all.
         """
-        if nothing := corpora.nothing_there(corpora.NEEDED_BY_STAGE[stage], self.config.data):
+        if nothing := nothing_there(self.task.needed_by(stage), self.config):
             raise InputError(f"{stage}: {nothing}")
         problems = [problem for found in self.problems(stage).values() for problem in found]
         if problems:
             self._loaded.clear()
             raise InputError.collect(problems, f"{stage}: the data cannot be used:")
         warn_of_guesses(self.config)
-        untold = [one for one in corpora.NEEDED_BY_STAGE[stage] if one.name not in self._told]
+        untold = [one for one in self.task.needed_by(stage) if one.name not in self._told]
         for corpus in untold:
             self._told.add(corpus.name)
             warn_of_missing(self._loaded[corpus.name])
@@ -145,16 +145,13 @@ class SedDataModule(pl.LightningDataModule):
             Corpus -> messages, for corpora loaded by this call; "" -> faults that concern several.
         """
         found: dict[str, list[str]] = {}
-        for corpus in corpora.NEEDED_BY_STAGE[stage]:
+        for corpus in self.task.needed_by(stage):
             if corpus.name not in self._loaded:
                 found[corpus.name] = self._load(corpus)
         readers = (loaded.embeddings for loaded in self._loaded.values())
         found[""] = token_problems(reader for reader in readers if reader is not None)
-        found[""] += no_embeddings(self.config, corpora.NEEDED_BY_STAGE[stage])
-        try:
-            found[""] += self._split_problems(stage)
-        except InputError as error:
-            found[""].append(f"data.{corpora.MAESTRO_TRAIN.table_key}: {error}")
+        found[""] += no_embeddings(self.config, self.task.needed_by(stage))
+        found[""] += self._split_problems(stage)
         if not any(found.values()):
             found[""] += self._truth_problems(stage)
         return found
@@ -168,7 +165,7 @@ class SedDataModule(pl.LightningDataModule):
             try:
                 self._durations[corpus.name] = table_durations(loaded, self.config)
             except InputError as error:
-                problems.append(f"data.{corpus.duration_key}: {error}")
+                problems.append(f"{corpus.durations_key}: {error}")
             self._loaded[corpus.name] = self._without_late_events(loaded, problems)
         return problems
 
@@ -180,7 +177,7 @@ class SedDataModule(pl.LightningDataModule):
         try:
             return replace(loaded, events=leave_out_late_events(loaded.events, durations_s))
         except InputError as error:
-            problems.append(f"data.{loaded.corpus.table_key}: {error}")
+            problems.append(f"{loaded.corpus.table_key}: {error}")
             return loaded
 
     def late_ends_line(self) -> str | None:
@@ -200,34 +197,46 @@ class SedDataModule(pl.LightningDataModule):
             "validate": ("val",),
             "test": ("test",),
         }
-        problems = []
-        for part in stages.get(stage, ()):
-            desed, maestro = self.truths(part)
-            problems += truth_problems(desed.events, maestro.events, part)
-        return problems
+        return [
+            problem
+            for part in stages.get(stage, ())
+            for problem in truth_problems(self.truths(part), part)
+        ]
 
     def _split_problems(self, stage: str) -> list[str]:
         """Faults of loaded sets that are too small to be split or sampled."""
         problems: list[str] = []
-        splits = {
-            corpora.WEAK_TRAIN: self._weak_split,
-            corpora.MAESTRO_TRAIN: self._maestro_split,
-        }
-        for corpus, split in splits.items():
-            if stage in ("fit", "validate") and corpus.name in self._loaded:
-                train, held_out = split()
-                parts = {"held out for validation": held_out}
-                parts |= {"to train on": train} if stage == "fit" else {}
-                problems += [no_clips_text(*part) for part in parts.items() if not part[1].clip_ids]
-        if stage == "fit" and all(corpus.name in self._loaded for corpus in corpora.TRAINING):
+        for corpus in self.task.needed_by(stage):
+            if corpus.is_divided and corpus.name in self._loaded:
+                try:
+                    problems += self._empty_parts(corpus, stage)
+                except InputError as error:
+                    problems.append(f"{corpus.table_key}: {error}")
+        if problems or stage != "fit":
+            return problems
+        if all(corpus.name in self._loaded for corpus in self.task.trained_on):
             lengths = {name: len(dataset) for name, dataset in self._training_sets().items()}
-            quotas = dict(zip(lengths, self.config.training.batch_size, strict=True))
-            # Empty sets have been reported above.
-            lengths = {name: length for name, length in lengths.items() if length}
+            quotas = [part.rows for part in self.task.batch]
             world = self.trainer.world_size if self.trainer else n_processes()
-            found = [quotas[name] for name in lengths]
-            problems += quota_problems(lengths, found, world, self.config.training.batch_scope)
+            scope = self.config.training.batch_scope
+            problems += quota_problems(lengths, quotas, world, scope)
         return problems
+
+    def _empty_parts(self, corpus: Corpus, stage: str) -> list[str]:
+        """A message for each part of a divided corpus that a stage needs and that has no clip."""
+        parts = {"test": "to test on"} if stage in ("fit", "test") else {}
+        parts |= {"validation": "held out for validation"} if stage != "test" else {}
+        parts |= {"train": "to train on"} if stage == "fit" else {}
+        uses = {
+            "train": self.task.trained_on,
+            "validation": self.task.scored_corpora("val"),
+            "test": self.task.scored_corpora("test"),
+        }
+        return [
+            no_clips_text(which, part)
+            for use, which in reversed(parts.items())
+            if corpus in uses[use] and not (part := self.part(corpus, use)).clip_ids
+        ]
 
     def prepare_data(self) -> None:
         """Pack the corpora of the stage (Lightning's hook, in one process per machine)."""
@@ -255,28 +264,43 @@ class SedDataModule(pl.LightningDataModule):
 
     def _unpacked(self, stage: str) -> list[LoadedCorpus]:
         """Loaded corpora of a stage; empty if its packed sets are open already or not used."""
-        if any(corpus.name not in self._loaded for corpus in corpora.NEEDED_BY_STAGE[stage]):
+        if any(corpus.name not in self._loaded for corpus in self.task.needed_by(stage)):
             self.check(stage)
-        needed = [self._loaded[corpus.name] for corpus in corpora.NEEDED_BY_STAGE[stage]]
+        needed = [self._loaded[corpus.name] for corpus in self.task.needed_by(stage)]
         if self.config.data.packed_dir is None or all(one.packed is not None for one in needed):
             return []
         return [replace(one, packed=None) for one in needed]
 
-    def truths(self, stage: str) -> tuple[Truth, Truth]:
-        """Truth of the DESED and of the MAESTRO part of a stage ("val" or "test")."""
-        if stage == "test":
-            return self._truth(corpora.DEVTEST), self._truth(corpora.MAESTRO_VALIDATION)
-        held_out = self._maestro_split()[1]
-        maestro = Truth(held_out.corpus.source, _events(held_out), held_out.durations_s)
-        return self._truth(corpora.SYNTHETIC_VALIDATION), maestro
+    def truths(self, stage: Stage) -> tuple[Truth, ...]:
+        """Truths of what a stage scores with events or segments, in the order of the task."""
+        use = "validation" if stage == "val" else "test"
+        found = []
+        for scored in self.task.scored(stage):
+            corpus, loaded = scored.corpus, self.part(scored.corpus, use)
+            if loaded.events is not None:
+                durations = self._durations[corpus.name]
+                if corpus.is_divided and not corpus.cut_from_recordings:
+                    own = (*loaded.clip_ids, *loaded.left_out)
+                    durations = {c: durations[c] for c in own if c in durations}
+                found.append(Truth(scored, loaded.events, durations, loaded.left_out))
+        return tuple(found)
 
     def scored(self, stage: Literal["val", "test", "predict"]) -> tuple[LoadedCorpus, ...]:
         """The clips that a stage scores, in the order of its loader."""
-        if stage == "val":
-            synthetic = self._loaded[corpora.SYNTHETIC_VALIDATION.name]
-            return synthetic, self._weak_split()[1], self._maestro_split()[1]
-        parts = corpora.TEST if stage == "test" else (corpora.EVALUATION,)
-        return tuple(self._loaded[corpus.name] for corpus in parts)
+        if stage == "predict":
+            return tuple(self._loaded[corpus.name] for corpus in self.task.evaluated)
+        use = "validation" if stage == "val" else "test"
+        return tuple(self.part(corpus, use) for corpus in self.task.scored_corpora(stage))
+
+    def part(self, corpus: Corpus, use: str) -> LoadedCorpus:
+        """The clips of a loaded corpus for "train", "validation" or "test"."""
+        loaded = self._loaded[corpus.name]
+        if not corpus.is_divided:
+            return loaded
+        divided = divide(corpus, loaded.listed, self.config.training.seed, self.task.fold)
+        clip_ids = divided.of(use)
+        left_out = tuple(clip_id for clip_id in loaded.left_out if clip_id in set(clip_ids))
+        return replace(loaded.select(clip_ids), left_out=left_out)
 
     def long_clip_lines(self, stage: str) -> list[str]:
         """Lines that count the longer clips among those scored; `stage` as of `check`."""
@@ -289,11 +313,6 @@ class SedDataModule(pl.LightningDataModule):
         scored = [one for part in parts[stage] for one in self.scored(part)]
         return long_clip_lines(scored, self.config)
 
-    def _truth(self, corpus: Corpus) -> Truth:
-        loaded = self._loaded[corpus.name]
-        durations = self._durations[corpus.name]
-        return Truth(corpus.source, _events(loaded), durations, loaded.left_out)
-
     # ---- loaders
 
     def train_dataloader(self) -> DataLoader[SedBatch]:
@@ -302,7 +321,7 @@ class SedDataModule(pl.LightningDataModule):
         trainer = self.trainer
         sampler = QuotaBatchSampler(
             {name: len(dataset) for name, dataset in sets.items()},
-            self.config.training.batch_size,
+            [part.rows for part in self.task.batch],
             seed=self.config.training.seed,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
@@ -313,43 +332,29 @@ class SedDataModule(pl.LightningDataModule):
         return self._loader(JoinedDataset(list(sets.values())), {"batch_sampler": sampler})
 
     def val_dataloader(self) -> DataLoader[SedBatch]:
-        """Synthetic validation, held-out weak and held-out MAESTRO clips."""
+        """What validations score."""
         return self._in_order(*self.scored("val"))
 
     def test_dataloader(self) -> DataLoader[SedBatch]:
-        """DESED dev-test and MAESTRO validation clips."""
+        """What tests score."""
         return self._in_order(*self.scored("test"))
 
     def predict_dataloader(self) -> DataLoader[SedBatch]:
-        """The evaluation set."""
+        """The evaluation sets."""
         return self._in_order(*self.scored("predict"))
 
     def _training_sets(self) -> dict[str, JoinedDataset]:
-        """Set name -> clips, in the order of `training.batch_size`."""
-        maestro = self._maestro_split()[0]
-        maestro = replace(maestro, events=apply_aliases(_events(maestro)))
-        synthetic = self._loaded[corpora.SYNTHETIC_TRAIN.name]
-        strong = self._loaded[corpora.STRONG_TRAIN.name]
+        """Part of a batch -> its clips, in the order of the rows."""
         return {
-            corpora.MAESTRO_TRAIN.title: self._joined(maestro),
-            corpora.SYNTHETIC_TRAIN.title: self._joined(synthetic),
-            "strong real + synthetic": self._joined(strong, synthetic),
-            corpora.WEAK_TRAIN.title: self._joined(self._weak_split()[0]),
-            corpora.UNLABELLED_TRAIN.title: self._joined(
-                self._loaded[corpora.UNLABELLED_TRAIN.name]
-            ),
+            part.title: self._joined(*map(self._to_train_on, part.corpora))
+            for part in self.task.batch
         }
 
-    def _weak_split(self) -> tuple[LoadedCorpus, LoadedCorpus]:
-        training = self.config.training
-        weak = self._loaded[corpora.WEAK_TRAIN.name]
-        return split_weak(weak, training.weak_split, training.seed)
-
-    def _maestro_split(self) -> tuple[LoadedCorpus, LoadedCorpus]:
-        training = self.config.training
-        loaded = self._loaded[corpora.MAESTRO_TRAIN.name]
-        parts = split_train_files(loaded.listed, training.maestro_split, training.seed)
-        return loaded.select(parts[0]), loaded.select(parts[1])
+    def _to_train_on(self, corpus: Corpus) -> LoadedCorpus:
+        part = self.part(corpus, "train")
+        if part.events is None or not corpus.aliases:
+            return part
+        return replace(part, events=add_aliases(part.events, corpus.aliases))
 
     def _joined(self, *parts: LoadedCorpus, scored: bool = False) -> JoinedDataset:
         return JoinedDataset(

@@ -17,10 +17,10 @@ from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embedding_sources import read_sources
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, ENCODER, EmbeddingReader, RowReader
 from desed_task.evaluation.segments import clip_span
-from local.corpora import MAESTRO_VALIDATION, Corpus
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Truth
 from local.schema.encoders import BEATS
+from local.task.corpus import Corpus
 
 # Corpus -> part (table, clips, ...) -> facts, plain values for YAML, JSON and checkpoints.
 DataDigests = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -54,7 +54,7 @@ def digest_corpus(loaded: LoadedCorpus, durations_s: Mapping[str, float]) -> dic
     elif loaded.weak is not None:
         rows = _weak_rows(loaded.weak)
         found["table"] = {"sha256": _digest(loaded.listed, rows), "rows": len(rows)}
-    if loaded.corpus.duration_key is not None:
+    if loaded.corpus.durations is not None:
         found["durations"] = _durations(_scored_names(loaded), durations_s)
     if loaded.embeddings is not None:
         found["embeddings"] = _embeddings(loaded.embeddings, loaded.clip_ids)
@@ -73,7 +73,7 @@ def digest_truth(truth: Truth, clip_ids: Sequence[str]) -> dict[str, Any]:
     """
     rows = sorted(event_rows(truth.events.select(clip_ids)))
     names = {*clip_ids, *truth.left_out}
-    if truth.source == MAESTRO_VALIDATION.source:
+    if truth.part.corpus.cut_from_recordings:
         names = {_recording(clip_id) for clip_id in clip_ids}
     known = sorted(name for name in names if name in truth.durations)
     return {
@@ -149,8 +149,8 @@ def _place(corpus: Corpus, part: str) -> str:
     """The key of the configuration that names the file or folder."""
     if part == "embeddings":
         return corpus.name
-    key = {"table": corpus.table_key, "durations": corpus.duration_key}.get(part)
-    return f"data.{key or corpus.folder_key}"
+    key = {"table": corpus.table_key, "durations": corpus.durations_key}.get(part)
+    return key or corpus.folder_key
 
 
 def _embeddings(reader: RowReader, clip_ids: Sequence[str]) -> dict[str, str]:
@@ -195,7 +195,7 @@ def _durations(names: Sequence[str], durations_s: Mapping[str, float]) -> dict[s
 
 def _scored_names(loaded: LoadedCorpus) -> list[str]:
     """Clips, or the recordings that are scored in their place, whose durations matter."""
-    if loaded.corpus == MAESTRO_VALIDATION:
+    if loaded.corpus.cut_from_recordings:
         return sorted({_recording(clip_id) for clip_id in loaded.clip_ids})
     return sorted((*loaded.clip_ids, *loaded.left_out))
 

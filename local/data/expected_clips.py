@@ -1,14 +1,13 @@
-"""Clips that tables and published splits list, and which of them are on disk.
+"""Clips that tables list and recordings that a corpus should have, and which of them are on disk.
 
-Training uses every unlabelled file in the folder, but a table next to that of the weak clips lists
-them. MAESTRO's tables are made from the recordings on disk, so only the published split tells which
-recordings are missing.
+Tables of clips that were cut from recordings are made from the recordings on disk, so only the
+task's description tells which recordings are missing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from desed_task.dataio.annotations import read_durations
@@ -16,31 +15,19 @@ from desed_task.dataio.clip_names import last_part, match_names
 from desed_task.dataio.tables import clip_ids as ids_of_rows
 from desed_task.dataio.tables import read_text_table
 from desed_task.errors import InputError
-from local.config import RecipeConfig
-from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, UNLABELLED_TRAIN, Corpus
-from local.data.maestro_split import (
-    MAESTRO_TRAIN_RECORDINGS,
-    MAESTRO_VALIDATION_RECORDINGS,
-    first_of_each_scene,
-)
+from local.data.splits import group_of
+from local.task.corpus import Corpus
 
-UNLABELLED_TABLE = "unlabel_in_domain.tsv"
-_RECORDINGS = {
-    MAESTRO_TRAIN.name: MAESTRO_TRAIN_RECORDINGS,
-    MAESTRO_VALIDATION.name: MAESTRO_VALIDATION_RECORDINGS,
-}
 # File in a mini corpus's folder that states its sizes.
 MINI_CORPUS_MARKER = "mini_corpus.json"
 
 
-def table_path(corpus: Corpus, config: RecipeConfig) -> Path | None:
+def table_path(corpus: Corpus) -> Path | None:
     """The table that lists a corpus's clips, or None."""
-    if corpus.table_key is not None:
-        return Path(getattr(config.data, corpus.table_key))
-    if corpus.name == UNLABELLED_TRAIN.name:
-        path = Path(config.data.weak_tsv).with_name(UNLABELLED_TABLE)
-        return path if path.is_file() else None
-    return None
+    if corpus.table is not None:
+        return Path(corpus.table.path)
+    path = None if corpus.listed is None else Path(corpus.listed)
+    return path if path is not None and path.is_file() else None
 
 
 def listed_clips(path: Path) -> tuple[str, ...]:
@@ -53,35 +40,44 @@ def listed_clips(path: Path) -> tuple[str, ...]:
 
 
 def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> tuple[str, ...]:
-    """Recordings of MAESTRO's published split without any clip; empty for other corpora.
+    """Recordings that a corpus should have and that have no clip; empty where none are expected.
 
     Args:
         corpus: any corpus.
         folder: folder of its clips; inside a mini corpus only that corpus's recordings count.
         clip_ids: all clips listed or on disk.
     """
-    expected = _RECORDINGS.get(corpus.name, ())
-    planned = _mini_recordings(folder) if expected else None
+    expected = corpus.recordings.expected
+    if not expected:
+        return ()
+    expected = _of_mini_corpus(corpus, folder)
     there = {last_part(clip_id).rsplit("-", 2)[0] for clip_id in clip_ids}
-    return tuple(
-        name for name in expected if name not in there and (planned is None or name in planned)
-    )
+    return tuple(name for name in expected if name not in there)
 
 
-def _mini_recordings(folder: Path) -> set[str] | None:
-    """The recordings of the mini corpus that contains a folder; None outside a mini corpus."""
+def _of_mini_corpus(corpus: Corpus, folder: Path) -> tuple[str, ...]:
+    """The expected recordings, inside a mini corpus the first ones of each group."""
+    expected = corpus.recordings.expected
     markers = (parent / MINI_CORPUS_MARKER for parent in folder.resolve().parents)
     marker = next((path for path in markers if path.is_file()), None)
     if marker is None:
-        return None
+        return expected
     try:
         sizes = json.loads(marker.read_text(encoding="utf-8"))["sizes"]
-        return {
-            *first_of_each_scene(MAESTRO_TRAIN_RECORDINGS, sizes["train_recordings"]),
-            *first_of_each_scene(MAESTRO_VALIDATION_RECORDINGS, sizes["validation_recordings"]),
-        }
+        used = "validation" if corpus.split == "test" else "train"
+        return first_of_groups(expected, corpus.recordings.groups, sizes[f"{used}_recordings"])
     except (ValueError, KeyError, TypeError):
-        return None  # Damaged or from another version: expect the published split.
+        return expected  # Damaged or from another version.
+
+
+def first_of_groups(recordings: Iterable[str], groups: Sequence[str], n: int) -> tuple[str, ...]:
+    """The first `n` recordings of each group, as in a mini corpus."""
+    names = tuple(recordings)
+    return tuple(
+        name
+        for group in groups
+        for name in [one for one in names if group_of(one, groups) == group][:n]
+    )
 
 
 def names_on_disk(

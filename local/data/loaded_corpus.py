@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from desed_task.audio.clip_files import ClipFolder, find_clips
 from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips
@@ -32,9 +30,7 @@ from desed_task.errors import InputError, count_of
 from desed_task.evaluation.scores import check_durations
 from desed_task.evaluation.segments import clip_span
 from desed_task.labels import FrameGrid
-from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, SCORED_IN_WINDOWS, Corpus
 from local.data.clip_ends import (
     check_clip_durations,
     check_recordings,
@@ -56,6 +52,8 @@ from local.data.expected_clips import (
     names_on_disk,
     table_path,
 )
+from local.schema.task import SplitDescription
+from local.task.corpus import Corpus
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class LoadedCorpus:
         weak: weak labels of `clip_ids`, if it has any.
         listed: every clip of the table in its order, on disk or not.
         left_out: listed clips without events that are not used, on disk or not.
-        missing_recordings: recordings of MAESTRO's published split without any clip.
+        missing_recordings: recordings that are expected and have no clip.
         formats: sample format, e.g. "32-bit float" -> files.
         embeddings: reader of the embeddings; None if the network uses none.
         files: clip -> file, of every clip on disk, listed or not.
@@ -124,27 +122,29 @@ class LoadedCorpus:
         )
 
     def dataset(self, config: RecipeConfig, grid: FrameGrid, *, scored: bool = False) -> SedDataset:
-        """A dataset of the clips: `scored`, longer ones in windows, else each as one row."""
+        """A dataset of the clips: longer ones in windows if they are `scored`, or trained on so."""
+        vocabulary = config.detection_task.vocabulary
+        in_windows = scored or self.corpus.trains_on_windows
         return SedDataset(
             self.clip_ids,
             self.wavs,
-            self._targets(grid),
-            VOCABULARY.mask(self.corpus.known),
-            self.corpus.source,
+            self._targets(grid, len(vocabulary)),
+            vocabulary.mask(self.corpus.known),
+            self.corpus.number,
             embeddings=self.embeddings,
             embedding_type=config.net.embedding_type,
             sample_rate=config.data.fs,
             clip_s=config.data.audio_max_len,
             packed=self.packed,
-            long=self.long if scored else None,
+            long=self.long if in_windows else None,
         )
 
-    def _targets(self, grid: FrameGrid) -> TargetPolicy:
+    def _targets(self, grid: FrameGrid, n_classes: int) -> TargetPolicy:
         if self.events is not None:
             return StrongTargets(self.events, grid)
         if self.weak is not None:
             return WeakTargets(self.weak, grid)
-        return NoTargets(len(VOCABULARY), grid)
+        return NoTargets(n_classes, grid)
 
 
 def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> LoadedCorpus | None:
@@ -158,11 +158,11 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     Returns:
         None if there are no usable clips or labels.
     """
-    folder = Path(getattr(config.data, corpus.folder_key))
+    folder = Path(corpus.folder)
     try:
         found = find_clips(folder)
     except InputError as error:
-        problems.append(f"data.{corpus.folder_key}: {error}, or {PREPARE_REMEDY}")
+        problems.append(f"{corpus.folder_key}: {error}, or {PREPARE_REMEDY}")
         found = ClipFolder(folder, {})
     present = found.files
     loaded = _labelled(corpus, config, folder, tuple(present), problems)
@@ -193,23 +193,23 @@ def _labelled(
     problems: list[str],
 ) -> LoadedCorpus | None:
     """The corpus with labels of the clips on disk; None if its table cannot be used."""
-    if corpus.table_key is None:
-        listed = _listed_only(corpus, config, present)
+    if corpus.table is None:
+        listed = _listed_only(corpus, present)
         return LoadedCorpus(corpus, folder, present, {}, listed=listed)
-    path = Path(getattr(config.data, corpus.table_key))
+    path, vocabulary = Path(corpus.table.path), config.detection_task.vocabulary
     try:
         table: EventTable | WeakTable = (
-            read_weak_table(path, VOCABULARY)
+            read_weak_table(path, vocabulary)
             if corpus.labels == "weak"
-            else read_strong_table(path, VOCABULARY)
+            else read_strong_table(path, vocabulary)
         )
         names = names_on_disk(path, table.clip_ids, folder, present)
         table = table.renamed(names)
     except InputError as error:
-        problems.append(f"data.{corpus.table_key}: {error}")
+        problems.append(f"{corpus.table_key}: {error}")
         return None
     problems += label_problems(corpus, table)
-    left_out = _left_out(corpus, table, config)
+    left_out = _left_out(corpus, table)
     there, wanted = set(present), [clip_id for clip_id in table.clip_ids if clip_id not in left_out]
     clip_ids = [clip_id for clip_id in wanted if clip_id in there]
     if present and wanted and not clip_ids:
@@ -231,23 +231,20 @@ def _labelled(
     return replace(whole, events=table).select(clip_ids)
 
 
-def _left_out(
-    corpus: Corpus, table: EventTable | WeakTable, config: RecipeConfig
-) -> dict[str, None]:
+def _left_out(corpus: Corpus, table: EventTable | WeakTable) -> dict[str, None]:
     """Clips without events that are not used, in table order."""
-    kept = corpus.name in config.data.keep_clips_without_events
-    if kept or isinstance(table, WeakTable):
+    if corpus.keeps_clips_without_events or isinstance(table, WeakTable):
         return {}
     return dict.fromkeys(clip_id for clip_id in table.clip_ids if clip_id in table.eventless)
 
 
-def _listed_only(corpus: Corpus, config: RecipeConfig, present: Sequence[str]) -> tuple[str, ...]:
+def _listed_only(corpus: Corpus, present: Sequence[str]) -> tuple[str, ...]:
     """The clips of a table that training does not need; warns if it is damaged."""
-    path = table_path(corpus, config)
+    path = table_path(corpus)
     try:
         if path is None:
             return ()
-        return listed_on_disk(path, Path(getattr(config.data, corpus.folder_key)), present)
+        return listed_on_disk(path, Path(corpus.folder), present)
     except InputError as error:
         warnings.warn(f"{error}; the table is ignored", UserWarning, stacklevel=2)
         return ()
@@ -257,7 +254,7 @@ def _long_clips(
     corpus: Corpus, durations_s: Mapping[str, float], config: RecipeConfig, problems: list[str]
 ) -> LongClips | None:
     """The clips of a corpus that are scored in windows; None if there are none."""
-    if corpus not in SCORED_IN_WINDOWS:
+    if not corpus.scored_in_windows:
         return None
     try:
         return LongClips.among(durations_s, config.data.audio_max_len, config.windows)
@@ -285,15 +282,15 @@ def table_durations(loaded: LoadedCorpus, config: RecipeConfig) -> dict[str, flo
 
     Returns:
         clip -> seconds, of clips on disk, of left-out clips as far as known, and of further entries
-        of the table (MAESTRO's recordings).
+        of the table (recordings that clips were cut from).
 
     Raises:
         InputError: the table cannot be used, differs from the audio or does not list a recording
             that clips were cut from; or a left-out clip that it does not list is unreadable.
     """
     durations_s = dict(loaded.durations_s)
-    if loaded.corpus.duration_key is not None:
-        path = Path(getattr(config.data, loaded.corpus.duration_key))
+    if loaded.corpus.durations is not None:
+        path = Path(loaded.corpus.durations)
         table = durations_of(path, _timed(loaded), loaded.folder)
         untold = {c: loaded.files[c] for c in loaded.left_out if c in loaded.files}
         durations_s |= {c: probe(wav).duration_s for c, wav in untold.items() if c not in table}
@@ -316,7 +313,7 @@ def _check_table(
     check_clip_durations(path, table, files_s)
     unmeasured = [clip_id for clip_id in loaded.left_out if not files_s.get(clip_id)]
     check_unmeasured_clips(path, table, unmeasured, max(clip_s, *files_s.values(), 0.0))
-    if loaded.corpus == MAESTRO_VALIDATION:
+    if loaded.corpus.cut_from_recordings:
         # Scored by recording, not by clip.
         recordings = _timed(loaded)
         check_durations(recordings, table)
@@ -325,32 +322,18 @@ def _check_table(
 
 
 def _timed(loaded: LoadedCorpus) -> list[str]:
-    """What a durations table lists: MAESTRO's recordings, or clips."""
-    if loaded.corpus == MAESTRO_VALIDATION:
+    """What a durations table lists: the recordings that clips were cut from, or clips."""
+    if loaded.corpus.cut_from_recordings:
         return sorted({clip_span(clip_id).recording for clip_id in loaded.clip_ids})
     return [*dict.fromkeys((*loaded.clip_ids, *loaded.listed, *loaded.left_out))]
 
 
-def split_weak(
-    loaded: LoadedCorpus, fraction: float, seed: int
-) -> tuple[LoadedCorpus, LoadedCorpus]:
-    """Split the weak clips into training and validation as `pandas.DataFrame.sample` would.
-
-    It samples the whole table, so missing clips do not change which others are held out.
-    """
-    n_clips = len(loaded.listed)
-    drawn = np.random.RandomState(seed).choice(n_clips, round(fraction * n_clips), replace=False)
-    chosen = set(drawn.tolist())
-    held_out = [clip_id for row, clip_id in enumerate(loaded.listed) if row not in chosen]
-    return loaded.select([loaded.listed[row] for row in drawn]), loaded.select(held_out)
-
-
 def no_clips_text(which: str, part: LoadedCorpus) -> str:
     """Message about an empty part of a split training set."""
-    remedy = "add clips"
-    if part.corpus == MAESTRO_TRAIN:
+    remedy, split = "add clips", part.corpus.split
+    if isinstance(split, SplitDescription) and split.by == "recording":
         remedy = (
-            "add recordings: at least one per scene is held out, so a scene with a single "
+            "add recordings: at least one per group is held out, so a group with a single "
             "recording has none to train on"
         )
-    return f"data.{part.corpus.table_key}: none of the clips {which} is in {part.folder}; {remedy}"
+    return f"{part.corpus.table_key}: none of the clips {which} is in {part.folder}; {remedy}"

@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.batch import Source
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError, count_of
+from local.schema.task import ScoreKind
+from local.task.task import ScoredPart
+from local.task.task import Stage as Stage
 
-Stage = Literal["val", "test"]
 # An annotated soft label above this counts as an event.
 TRUE_CONFIDENCE = 0.5
-# Remedy if no scored class has an event.
-MAESTRO_REMEDIES: dict[Stage, str] = {
-    "test": "check the table",
-    "val": (
-        "check the table, or hold out other recordings for validation (training.maestro_split, "
-        "training.seed)"
-    ),
-}
 
 
 class Truth(NamedTuple):
-    """Ground truth of a corpus.
+    """Ground truth of what a stage scores with events or segments.
 
     Attributes:
-        source: corpus of the clips.
+        part: the corpus, the kind of scores and the classes.
         events: events of the clips that are scored.
-        durations: clip (or MAESTRO recording) -> seconds.
+        durations: clip (or recording, of clips that are scored by recording) -> seconds.
         left_out: listed clips without events, which are not scored.
     """
 
-    source: Source
+    part: ScoredPart
     events: EventTable
     durations: dict[str, float]
     left_out: tuple[str, ...] = ()
@@ -43,6 +36,21 @@ class Truth(NamedTuple):
     def left_out_s(self) -> float:
         """Total duration of left-out clips whose durations are known."""
         return sum(self.durations.get(clip_id, 0.0) for clip_id in self.left_out)
+
+
+def truth_of(truths: Sequence[Truth], kind: ScoreKind) -> Truth | None:
+    """The truth of a kind of scores; None if a stage has none."""
+    return next((truth for truth in truths if truth.part.kind == kind), None)
+
+
+def no_event_remedy(part: ScoredPart, stage: Stage) -> str:
+    """Remedy if no scored class has an event."""
+    if stage == "val" and part.corpus.is_divided:
+        return (
+            "check the table, or hold out other clips for validation (the split of the corpus, "
+            "training.seed)"
+        )
+    return "check the table"
 
 
 def scored_classes(

@@ -60,7 +60,7 @@ def _check(config: RecipeConfig, folder: StoreFolder, corpora: tuple[Corpus, ...
     readers = {}
     for corpus in corpora if config.net.use_embeddings else ():
         try:
-            reader = EmbeddingReader(folder.file(corpus.name))
+            reader = EmbeddingReader(folder.file(corpus.stem))
         except InputError:
             continue  # Reported by training's own check.
         if not why_foreign(folder, reader.identity):

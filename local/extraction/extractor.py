@@ -23,7 +23,6 @@ from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError, command_name, count_of
 from desed_task.parallel import progress_of, thread_map
-from local.corpora import SCORED_IN_WINDOWS
 from local.extraction.batches import (
     Batch,
     SetWork,
@@ -46,7 +45,6 @@ from local.stores.identity import StoredIdentity, identity_of
 
 # Threads that read headers.
 _N_PROBES = 8
-_WINDOWED = {corpus.name for corpus in SCORED_IN_WINDOWS}
 
 
 @dataclass(frozen=True)

@@ -9,37 +9,44 @@ from desed_task.audio.clip_files import find_clips
 from desed_task.encoders.weights_file import ENCODER_RATE
 from desed_task.errors import InputError
 from local.config import RecipeConfig
-from local.corpora import EVALUATION, SYNTHETIC_VALIDATION, TEST, TRAINING, nothing_there
+from local.data.presence import nothing_there
 
-CORPORA = (*TRAINING, SYNTHETIC_VALIDATION, *TEST, EVALUATION)
-# Set (the name of its file) -> its folder's key in the configuration's `data` section.
-FOLDER_KEYS: dict[str, str] = {corpus.name: corpus.folder_key for corpus in CORPORA}
 # Sets published a second time under another name; the weak clips are split in training.
 REPEATS: dict[str, str] = {"weak_val": "weak_train"}
-SETS: tuple[str, ...] = (*FOLDER_KEYS, *REPEATS)
 
 
-def choose_sets(only: Sequence[str] | None, *, eval_set: bool) -> tuple[str, ...]:
+def sets_of(config: RecipeConfig) -> tuple[str, ...]:
+    """Names of the sets of a configuration, which their files have too."""
+    names = [corpus.stem for corpus in config.detection_task.used]
+    return (*names, *(name for name, of in REPEATS.items() if of in names))
+
+
+def choose_sets(
+    config: RecipeConfig, only: Sequence[str] | None, *, eval_set: bool
+) -> tuple[str, ...]:
     """The sets to extract; a set comes before its repetition.
 
     Args:
+        config: gives the sets.
         only: names of sets, with commas or as several words; None for all but the evaluation set.
         eval_set: whether to add the evaluation set.
 
     Raises:
         InputError: a name is not that of a set.
     """
+    sets = sets_of(config)
     if only is not None:
         only = [name.strip() for word in only for name in word.split(",") if name.strip()]
         if not only:
-            raise InputError(f"--only names no set; known: {', '.join(SETS)}")
-    unknown = [name for name in only or () if name not in SETS]
+            raise InputError(f"--only names no set; known: {', '.join(sets)}")
+    unknown = [name for name in only or () if name not in sets]
     if unknown:
-        raise InputError(f"--only {' '.join(unknown)}: no such set; known: {', '.join(SETS)}")
-    wanted = set(only or set(SETS) - {EVALUATION.name})
-    wanted |= {EVALUATION.name} if eval_set else set()
+        raise InputError(f"--only {' '.join(unknown)}: no such set; known: {', '.join(sets)}")
+    evaluated = {corpus.stem for corpus in config.detection_task.evaluated}
+    wanted = set(only or set(sets) - evaluated)
+    wanted |= evaluated if eval_set else set()
     wanted |= {REPEATS[name] for name in wanted if name in REPEATS}
-    return tuple(name for name in SETS if name in wanted)
+    return tuple(name for name in sets if name in wanted)
 
 
 def find_wavs(config: RecipeConfig, sets: Sequence[str]) -> dict[str, dict[str, Path]]:
@@ -51,18 +58,19 @@ def find_wavs(config: RecipeConfig, sets: Sequence[str]) -> dict[str, dict[str, 
     """
     if config.data.fs != ENCODER_RATE:
         raise InputError(f"data.fs is {config.data.fs}; encoders take audio at {ENCODER_RATE} Hz")
-    needed = [corpus for corpus in CORPORA if corpus.name in {REPEATS.get(n, n) for n in sets}]
-    if nothing := nothing_there(needed, config.data):
+    by_name = {corpus.stem: corpus for corpus in config.detection_task.used}
+    needed = [by_name[name] for name in dict.fromkeys(REPEATS.get(n, n) for n in sets)]
+    if nothing := nothing_there(needed, config):
         raise InputError(nothing)
     wavs: dict[str, dict[str, Path]] = {}
     problems = []
     for name in sets:
-        key = FOLDER_KEYS[REPEATS.get(name, name)]
+        corpus = by_name[REPEATS.get(name, name)]
         try:
-            found = find_clips(getattr(config.data, key))
+            found = find_clips(corpus.folder)
         except InputError as error:
             if name not in REPEATS:
-                problems.append(f"data.{key}: {error}")
+                problems.append(f"{corpus.folder_key}: {error}")
             continue
         wavs[name] = found.files
         for note in () if name in REPEATS else found.notes:

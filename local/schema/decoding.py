@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from desed_task.audioset.classes import class_map, map_names, strong_classes
+from desed_task.errors import InputError
 from desed_task.postprocess.calibration import calibration_problems
 from desed_task.postprocess.decoders import DecoderSettings
 from desed_task.postprocess.event_rules import EventRules
-from local.classes_dict import CLASSES
 from local.schema.strict import StrictModel
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -21,10 +21,10 @@ ClassNumber = float | dict[str, float]
 ClassLimit = float | None | dict[str, float | None]
 
 
-def detected_classes() -> tuple[str, ...]:
-    """Classes that predict.py can detect: the recipe's, AudioSet's, and those that these map to."""
+def detected_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Classes that predict.py can detect: a task's, AudioSet's, and those that these map to."""
     mapped = [label for name in map_names() for label in class_map(name) or ()]
-    return tuple(dict.fromkeys([*CLASSES, *strong_classes(), *mapped]))
+    return tuple(dict.fromkeys([*classes, *strong_classes(), *mapped]))
 
 
 class DecoderConfig(StrictModel):
@@ -46,13 +46,6 @@ class DecoderConfig(StrictModel):
     merge_abs; null for no limit. If both are null, no boxes are merged."""
     threshold: ClassNumber = 0.5
     """Of the boxes of threshold_boxes. The thresholds of events are those of `predict`."""
-
-    @model_validator(mode="after")
-    def _usable(self) -> DecoderConfig:
-        problems = self.settings.problems(CLASSES)
-        if problems:
-            raise ValueError("; ".join(one.removeprefix("decoder.") for one in problems))
-        return self
 
     @property
     def settings(self) -> DecoderSettings:
@@ -81,24 +74,30 @@ class Predict(StrictModel):
     merged_classes: dict[str, tuple[str, ...]] = Field(default={})
     """New label -> classes whose events are written under it, joined where they overlap."""
 
-    @field_validator("threshold", "low_threshold", "min_duration_s", "merge_gap_s")
-    @classmethod
-    def _of_known_classes(cls, given: Any) -> Any:
-        named = given if isinstance(given, dict) else {}
-        unknown = {*named} - {*CLASSES} and [one for one in named if one not in detected_classes()]
-        if unknown:
-            raise ValueError(f"names unknown classes: {', '.join(unknown)}")
-        return given
+    def problems(self, classes: Sequence[str]) -> list[str]:
+        """What is wrong with values by class, for a task or any detector that predict.py takes.
 
-    @field_validator("merged_classes")
-    @classmethod
-    def _can_be_merged(cls, merged: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        labels: Sequence[str] = CLASSES
-        if {one for members in merged.values() for one in members} - {*CLASSES}:
+        Args:
+            classes: of the task.
+        """
+        found = []
+        for key in ("threshold", "low_threshold", "min_duration_s", "merge_gap_s"):
+            given = getattr(self, key)
+            named = given if isinstance(given, dict) else {}
+            unknown = {*named} - {*classes} and {*named} - {*detected_classes(classes)}
+            if unknown:
+                names = ", ".join(one for one in named if one in unknown)
+                found.append(f"predict.{key}: names unknown classes: {names}")
+        labels: Sequence[str] = classes
+        merged = self.merged_classes
+        if {one for members in merged.values() for one in members} - {*classes}:
             # Which of them the detector has is known when it is loaded.
-            labels = [label for label in detected_classes() if label not in merged]
-        EventRules(merged_classes=merged).of_classes(labels)
-        return merged
+            labels = [label for label in detected_classes(classes) if label not in merged]
+        try:
+            EventRules(merged_classes=merged).of_classes(labels)
+        except InputError as error:
+            found.append(f"predict.merged_classes: {error}")
+        return found
 
 
 class Tuned(StrictModel):

@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import InputError, command_name
 from desed_task.file_names import looked_up_from
-from local.config import read_yaml, validation_problems
+from local.schema.problems import validation_problems
 from local.schema.strict import StrictModel
+from local.schema.yaml_files import read_yaml
 
 _NAME = r"[^\W_]+(?:-[^\W_]+)*"
 LABEL = re.compile(rf"{_NAME}_{_NAME}_task4_[1-4]")

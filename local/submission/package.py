@@ -26,7 +26,7 @@ import yaml
 from desed_task.atomic_files import atomic_path, write_text_atomic
 from desed_task.dataio.clip_names import last_part
 from desed_task.parallel import track
-from local.config import read_yaml
+from local.schema.yaml_files import read_yaml
 from local.scoring.score_files import SCORE_KINDS, score_folder
 from local.submission.metadata_form import LABEL
 from local.submission.submitted_runs import SubmittedRun

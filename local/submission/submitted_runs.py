@@ -17,7 +17,8 @@ from typing import Any
 from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError, command_name
 from desed_task.file_names import looked_up_from
-from local.config import RecipeConfig, load_config, read_yaml
+from local.config import RecipeConfig, load_config
+from local.schema.yaml_files import read_yaml
 from local.scoring import results
 from local.scoring.score_files import EVALUATION_FILE
 from local.training.macs import Macs

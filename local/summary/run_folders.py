@@ -16,9 +16,10 @@ from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint, was_fast_dev_run
-from local.config import RecipeConfig, load_config, read_yaml
+from local.config import RecipeConfig, load_config
 from local.corpora import TEST, Corpus
 from local.data.corpus_checks import examples
+from local.schema.yaml_files import read_yaml
 from local.scoring import results
 from local.scoring.conditions import (
     CHECKPOINT,

@@ -1,0 +1,1 @@
+"""The task: classes, corpora, batches, and what is scored, read from a description."""

@@ -1,0 +1,154 @@
+"""Read the description of a task: supplied, from a file, or in the configuration.
+
+A configuration without `task:` has the supplied one of the DCASE 2024 task, whose paths are the
+published keys of its `data` section. Descriptions may refer to other keys as ${section.key}.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from desed_task.atomic_files import read_text
+from desed_task.audioset.classes import strong_classes
+from desed_task.errors import InputError, count_of
+from desed_task.file_names import looked_up_from
+from local.schema.problems import validation_problems
+from local.schema.task import ClassesFile, TaskDescription
+from local.schema.yaml_files import read_yaml
+from local.task.build import TaskBuilder
+from local.task.references import UnknownReferenceError, references_in, resolved
+from local.task.task import Task
+
+TASKS: Final = Path(__file__).resolve().parents[2] / "confs" / "tasks"
+"""Folder of the supplied descriptions."""
+DEFAULT_TASK: Final = "dcase2024"
+
+
+def supplied_tasks() -> tuple[str, ...]:
+    """Names of the supplied descriptions."""
+    return tuple(sorted(path.stem for path in TASKS.glob("*.yaml")))
+
+
+def expand_task(given: Any) -> dict[str, Any]:
+    """The description that a configuration's `task` means, as plain values.
+
+    Args:
+        given: a mapping, the name of a supplied description, the path of a file, or None.
+
+    Returns:
+        The description, with classes of files listed; {} for None: the default task.
+
+    Raises:
+        InputError: there is no such file, or it or the file of its classes cannot be used.
+    """
+    if given is None:
+        return {}
+    tree = _read_description(given) if isinstance(given, str) else copy.deepcopy(given)
+    if not isinstance(tree, dict):
+        raise InputError(f"task: is {given!r}; give a description or the path of one")
+    if isinstance(tree.get("task"), dict) and "corpora" not in tree:
+        tree = tree["task"]  # A whole configuration was named.
+    tree["classes"] = _classes_of_file(tree.get("classes"), str(tree.get("root", ".")))
+    return tree
+
+
+def task_of(raw: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> Task:
+    """The task of a configuration.
+
+    Args:
+        raw: from `expand_task`.
+        sections: the other sections of the configuration, which references name.
+
+    Raises:
+        InputError: everything that is wrong with the description.
+    """
+    tree = raw or default_description()
+    try:
+        plain = resolved(tree, sections)
+        description = TaskDescription.model_validate(plain)
+    except UnknownReferenceError as error:
+        raise InputError(f"task: {error}") from None
+    except ValidationError as error:
+        problems = validation_problems(error, TaskDescription)
+        raise InputError("\n".join(f"task.{problem}" for problem in problems)) from None
+    builder = TaskBuilder(
+        description,
+        tree,
+        sections["training"]["batch_size"],
+        sections["data"]["keep_clips_without_events"],
+    )
+    task = builder.build()
+    if builder.problems:
+        raise InputError("\n".join(dict.fromkeys(builder.problems)))
+    return task
+
+
+def listed_classes(raw: Any) -> tuple[str, ...]:
+    """The classes of a description that may be faulty otherwise; none if it lists none."""
+    tree = raw if isinstance(raw, Mapping) and raw else default_description()
+    classes = tree.get("classes")
+    if isinstance(classes, Mapping):
+        groups = [group for group in classes.values() if isinstance(group, list | tuple)]
+        return tuple(str(label) for group in groups for label in group)
+    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
+
+
+def read_keys(raw: Mapping[str, Any]) -> set[str]:
+    """Dotted keys of the configuration that a description refers to."""
+    return references_in(raw or default_description())
+
+
+@lru_cache(maxsize=1)
+def default_description() -> dict[str, Any]:
+    """The supplied description of the DCASE 2024 task; not to be changed."""
+    tree: dict[str, Any] = read_yaml(TASKS / f"{DEFAULT_TASK}.yaml")
+    return tree
+
+
+def _read_description(given: str) -> Any:
+    path = Path(given)
+    if not path.is_file():
+        supplied = TASKS / f"{path.name.removesuffix('.yaml')}.yaml"
+        if path.parent not in (Path(), Path("tasks"), Path("confs/tasks")) or (
+            not supplied.is_file()
+        ):
+            raise InputError(
+                f"task: {given}: no such file{looked_up_from(given)}; supplied: "
+                f"{', '.join(supplied_tasks())}"
+            )
+        path = supplied
+    return read_yaml(path)
+
+
+def _classes_of_file(given: Any, root: str) -> Any:
+    """Classes as a list, where they are those of a file or a named list."""
+    if not isinstance(given, dict) or not ({"file", "named"} & {*given}):
+        return given
+    if any(isinstance(value, list) for value in given.values()):
+        return given  # groups of these names
+    try:
+        source = ClassesFile.model_validate(given)
+    except ValidationError as error:
+        problems = validation_problems(error, ClassesFile)
+        raise InputError("\n".join(f"task.classes.{one}" for one in problems)) from None
+    if source.named is not None:
+        return list(strong_classes())
+    path = Path(root) / str(source.file)
+    if not path.is_file():
+        raise InputError(f"task.classes: {path}: no such file{looked_up_from(path)}")
+    separator = "," if path.suffix.lower() == ".csv" else "\t"
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    rows = [line.split(separator) for line in lines[int(source.header) :]]
+    short = [row for row in rows if len(row) <= source.column]
+    if short or not rows:
+        raise InputError(
+            f"task.classes: {path}: {count_of(len(short), 'line')} of {len(rows)} without column "
+            f"{source.column}; give the number of the column of class names, from 0 on"
+        )
+    return [row[source.column].strip() for row in rows]
