@@ -28,7 +28,7 @@ _PACKED = """
 from local.config import load_config
 from local.corpora import NEEDED_BY_STAGE
 from local.data.datamodule import SedDataModule
-from local.data.packed_corpora import pack_corpora
+from local.data.loading.packed_corpora import pack_corpora
 config = load_config("inputs/mini.yaml", ["data.packed_dir=out"])
 data = SedDataModule(config)
 for stage in ("fit", "predict"):

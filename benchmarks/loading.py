@@ -14,7 +14,7 @@ from desed_task.dataio.datasets import ItemKey, JoinedDataset
 from desed_task.dataio.packed_dataset import PackedBatches
 from local import corpora
 from local.config import check_config
-from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.loading.packed_corpora import open_packed, pack_corpora
 
 NAME = "loading"
 

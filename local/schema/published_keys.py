@@ -58,3 +58,6 @@ TASK_KEYS: Final = frozenset(
     | {f"training.{key}" for key in PublishedTraining.model_fields}
 )
 """Dotted keys that only descriptions refer to."""
+
+REPEATED_SETS: Final[dict[str, str]] = {"weak_val": "weak_train"}
+"""Sets of embeddings that are published a second time under another name."""

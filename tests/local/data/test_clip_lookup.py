@@ -18,7 +18,7 @@ from local.config import load_config
 from local.data.datamodule import SedDataModule
 from local.data.loaded_corpus import load_corpus, table_durations
 from local.data.maestro_split import split_train_files
-from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.loading.packed_corpora import open_packed, pack_corpora
 from local.summary.rescoring import read_truth
 
 RATE = 16000

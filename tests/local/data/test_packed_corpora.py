@@ -23,8 +23,8 @@ from local import corpora, run
 from local.config import load_config
 from local.data import packed_corpora
 from local.data.datamodule import SedDataModule
-from local.data.memory_placement import Placement
-from local.data.packed_corpora import choose_packing
+from local.data.loading.memory_placement import Placement
+from local.data.loading.packed_corpora import choose_packing
 from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).resolve().parents[3]
