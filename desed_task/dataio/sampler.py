@@ -108,7 +108,7 @@ def quota_problems(
         f"{place}: {count_of(quota, 'row')} of {name}"
         + (f" for each of {world_size} processes" if each else "")
         + f", but the set has {count_of(length, 'clip')}; lower the quota or add clips "
-        + f"({f'at most {length // times} fit' if length >= times else 'none fits'})"
+        + f"({_most(length // times)})"
         for (name, length), quota, place in zip(lengths.items(), quotas, places, strict=True)
         if quota * times > length
     ]
@@ -138,3 +138,7 @@ def batches_in_order(
     starts = range(0, n_items, batch_size)
     own = starts[rank::world_size] or starts[:1]
     return [list(range(start, min(start + batch_size, n_items))) for start in own]
+
+
+def _most(n_rows: int) -> str:
+    return f"at most {count_of(n_rows, 'fits', 'fit')}" if n_rows else "none fits"

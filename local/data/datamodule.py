@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from desed_task.batch import SedBatch
-from desed_task.dataio.aliases import add_aliases
+from desed_task.dataio.label_files.aliases import add_aliases
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import RowReader
