@@ -194,6 +194,11 @@ class TaskBuilder:
         total = (split.train or 0) + (split.validation or 0) + split.test
         if total > 1 + 1e-9:
             self.problems.append(f"{place}: the shares add up to {total:g}; give at most 1")
+        elif split.train is not None and split.validation is not None and total < 1 - 1e-9:
+            self.problems.append(
+                f"{place}: the shares add up to {total:g}; raise one, or leave out train or "
+                "validation, which then takes the rest"
+            )
 
     def _label_rules(self, given: CorpusDescription, place: str) -> LabelRules:
         targets = {
