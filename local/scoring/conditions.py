@@ -13,7 +13,6 @@ from typing import Any
 from desed_task.errors import count_of
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.postprocess.decoders import MEDIAN, THRESHOLD_BOXES
-from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig
 from local.data.truth import TRUE_CONFIDENCE
 from local.scoring.own.criteria import (
@@ -24,6 +23,7 @@ from local.scoring.own.criteria import (
     OWN,
     OWN_VERSION,
 )
+from local.task.corpus import Corpus
 
 CHECKPOINT, TRAINED, SCORED_ON, SCORING = (
     "checkpoint_sha256",
@@ -76,7 +76,7 @@ _NAMES = {
 
 
 def tuned_on(config: RecipeConfig, checkpoint_sha256: str, *, trained_here: bool) -> dict[str, str]:
-    """For results.json, that the decoder was tuned on dev-test; empty if it was not.
+    """For results.json, that the decoder was tuned on the test set; empty if it was not.
 
     Args:
         config: of the test.
@@ -91,19 +91,21 @@ def tuned_on(config: RecipeConfig, checkpoint_sha256: str, *, trained_here: bool
     return {TUNED_ON: tuned.objective} if used and tuned.objective == "devtest" else {}
 
 
-def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[str, Any]:
+def scoring_settings(config: RecipeConfig, in_windows: Sequence[Corpus] = ()) -> dict[str, Any]:
     """Every setting that test metrics depend on, as plain values.
 
     Args:
         config: the configuration.
-        in_windows: whether some clips were scored in windows, on whose distance scores depend.
+        in_windows: corpora of which some clips were scored in windows, on whose distance scores
+            depend.
     """
+    task = config.detection_task
     return {
-        **({"hop_s": config.predict.hop_s} if in_windows else {}),
+        **_hops(config, in_windows),
         "n_thresholds": config.training.n_test_thresholds,
         "decoder": decoder_settings(config),
-        "classes": list(CLASSES),
-        "scored_classes": [*DESED_CLASSES, *MAESTRO_SCORED_CLASSES],
+        "classes": list(task.classes),
+        "scored_classes": [label for part in task.test for label in part.classes],
         "clip_s": config.data.audio_max_len,
         "frame_s": config.grid.frame_s,
         "precision": str(config.training.precision),
@@ -120,17 +122,26 @@ def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[
     }
 
 
+def _hops(config: RecipeConfig, in_windows: Sequence[Corpus]) -> dict[str, Any]:
+    """The distance of windows in seconds; of corpora with one of their own, too."""
+    common = config.predict.hop_s
+    own = {corpus.name: corpus.hop_s for corpus in in_windows if corpus.hop_s not in (None, common)}
+    found: dict[str, Any] = {"hop_s": common} if len(in_windows) > len(own) else {}
+    return {**found, "hops_s": own} if own else found
+
+
 def decoder_settings(config: RecipeConfig) -> dict[str, Any]:
     """The decoder of a test: its name and all values that its kind reads, per class."""
-    lengths = {"frames": dict(zip(CLASSES, config.net.median_filter, strict=True))}
+    classes = config.detection_task.classes
+    lengths = {"frames": dict(zip(classes, config.net.median_filter, strict=True))}
     settings = config.decoder.settings
     if settings.kind == MEDIAN:
         return {"name": "median_filter", **lengths}
     if settings.kind == THRESHOLD_BOXES:
-        thresholds = dict(zip(CLASSES, settings.thresholds(CLASSES).tolist(), strict=True))
+        thresholds = dict(zip(classes, settings.thresholds(classes).tolist(), strict=True))
         return {"name": settings.kind, "threshold": thresholds, **lengths}
     # Segments are those of filtered frames whatever the decoder.
-    of_class = zip(CLASSES, settings.of_boxes(CLASSES), strict=True)
+    of_class = zip(classes, settings.of_boxes(classes), strict=True)
     return {"name": settings.kind, "boxes": {c: asdict(one) for c, one in of_class}, **lengths}
 
 

@@ -23,6 +23,7 @@ from desed_task.evaluation.segments import SEGMENT_S, segment_weights
 from desed_task.file_names import looked_up_from
 from desed_task.labels import Vocabulary
 from desed_task.parallel import track
+from local.task.task import Task
 
 EVALUATION_FILE = "evaluation.json"
 SCORE_KINDS = ("unprocessed", "postprocessed")
@@ -109,6 +110,24 @@ class BoxScores:
             values = of_boxes.values[box]
             values[:, columns] = means[segment]
             yield FrameScores(values, boundaries_s)
+
+
+def classes_by_segment(task: Task) -> tuple[str, ...]:
+    """Classes that are annotated where segments are scored, and that no events are scored of.
+
+    Submissions have the means of segments for them.
+    """
+    parts = task.test or task.validation
+    of = {
+        kind: {
+            label
+            for part in parts
+            if part.kind == kind
+            for label in (part.classes if kind == "events" else part.corpus.known)
+        }
+        for kind in ("events", "segments")
+    }
+    return tuple(one for one in task.classes if one in of["segments"] - of["events"])
 
 
 def score_folder(run_folder: Path, role: str, kind: str) -> Path:
