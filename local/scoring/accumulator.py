@@ -25,12 +25,13 @@ from desed_task.postprocess import ClassMedianFilter
 from desed_task.postprocess.decoders import MEDIAN
 from local.config import RecipeConfig
 from local.data.truth import TRUE_CONFIDENCE, Stage, Truth, truth_of
-from local.scoring.metrics import event_test_metrics, event_validation_metrics, segment_metrics
+from local.scoring.metrics import event_test_metrics, event_validation_metrics
 from local.scoring.objective import obj_metric
 from local.scoring.own.criteria import is_of_group
 from local.scoring.own.groups import read_groups
 from local.scoring.own.tuned import TunedThresholds
 from local.scoring.report import CorpusMetrics
+from local.scoring.segment_metrics import segment_metrics
 from local.scoring.tags import ClipScores, tag_metrics
 from local.task.corpus import Corpus
 from local.task.task import ScoredPart

@@ -1,8 +1,8 @@
-"""Compute named metrics from scores, for student and teacher (docs/method.md, Validation, Test)."""
+"""Metrics of events, for student and teacher (docs/method.md, Validation, Test)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,22 +22,17 @@ from desed_task.evaluation.scores import (
     detect_at,
     match_clips,
 )
-from local.data.truth import (
-    TRUE_CONFIDENCE,
-    Stage,
-    Truth,
-    no_event_remedy,
-    scored_classes,
-)
-from local.schema.published_keys import SEGMENT_TABLES
+from local.data.truth import TRUE_CONFIDENCE, Truth, scored_classes
 from local.scoring.own import metrics as own
-from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR
+from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION
+from local.scoring.own.criteria import MAX_FPR as MAX_FPR
 from local.scoring.own.groups import ClipGroups
 from local.scoring.own.tuned import TunedThresholds, add_tuned_metrics
-from local.scoring.report import CorpusMetrics, MetricTable, format_fscore, format_segment_scores
+from local.scoring.report import CorpusMetrics, MetricTable, format_fscore
+from local.scoring.segment_metrics import segment_metrics as segment_metrics
+from local.scoring.segment_metrics import segment_part as segment_part
 from local.task.task import ScoredPart
 
-SEGMENTS_FILE = "segments.txt"
 # In this metric a class without a true positive has no value; in the others it has 0.
 HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
 
@@ -152,7 +147,7 @@ def event_part(scores: Decoded, truth: Truth) -> EventPart:
     """
     scores, events, unscored = match_clips(scores, truth.events)
     check_durations(events.clip_ids, truth.durations)
-    events = events.within(truth.durations).merged()
+    events = events.rows(events.confidence > TRUE_CONFIDENCE).within(truth.durations).merged()
     labels, not_scored = scored_classes(events, truth.part.classes)
     scores = scores.select(labels=labels)
     with_events = clips_with_events(events, scores.vocabulary)
@@ -226,113 +221,3 @@ def _from_detections(
         ),
         "segment_f1.txt": format_fscore(f"Segment-based F1, 1 s segments{at}", by_segment),
     }
-
-
-def segment_metrics(scores: Scores, truth: Truth, *, stage: Stage, role: str) -> CorpusMetrics:
-    """One-second segment metrics over the scored classes (docs/method.md, Test).
-
-    A test averages the frames of a segment and the overlapping clips of a recording. A validation
-    takes the maximum of the frames in a segment, on each clip with an event of a scored class, up
-    to the clip's end; the published code stops at its last event.
-
-    Args:
-        scores: post-processed scores of clips in the truth.
-        truth: of the segments part, soft labels as confidence.
-        stage: "val" or "test".
-        role: "student" or "teacher".
-
-    Raises:
-        InputError: clips lack truth or duration, scores are not finite, or the truth has no event
-            of a scored class.
-    """
-    part = segment_part(scores, truth, stage)
-    pieces, labels = part.segments(part.scores), part.scores.vocabulary.labels
-    found = segments.segment_scores(pieces, labels, max_fpr=MAX_FPR)
-    table = MetricTable(stage, role, truth.part.classes)
-    for name, value, per_class in (
-        ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
-        ("segment_mauc", found.auc, found.auc_per_class),
-        ("segment_mpauc", found.partial_auc, found.partial_auc_per_class),
-    ):
-        table.put(name, "sed_scores_eval", value, per_class)
-    if stage == "test":
-        own.add_segment_metrics(table, pieces, labels)
-    name = SEGMENT_TABLES.get(truth.part.corpus.scores_stem, SEGMENTS_FILE)
-    return CorpusMetrics(
-        truth.part,
-        table.metrics,
-        table.per_class,
-        part.not_scored,
-        texts={name: format_segment_scores(found)},
-        n_clips=len(part.scores.clip_ids),
-        unscored_clips=part.unscored_clips,
-    )
-
-
-class SegmentPart(NamedTuple):
-    """Input of the segment metrics.
-
-    Attributes:
-        stage: "val" or "test", which determines how segments are made.
-        scores: scores of the chosen clips, for the classes that occur.
-        events: events above the confidence threshold, by recording (test) or clip (val).
-        durations: recording (test) or clip (val) -> seconds.
-        not_scored: classes that do not occur.
-        unscored_clips: number of clips with truth but without scores.
-    """
-
-    stage: Stage
-    scores: Scores
-    events: EventTable
-    durations: Mapping[str, float]
-    not_scored: tuple[str, ...]
-    unscored_clips: int
-
-    def metrics(self, scores: Scores) -> segments.SegmentScores:
-        """Segment metrics of `self.scores` or of a post-processed version of them.
-
-        Args:
-            scores: scores of the same clips, for some of the classes.
-        """
-        pieces = self.segments(scores)
-        return segments.segment_scores(pieces, scores.vocabulary.labels, max_fpr=MAX_FPR)
-
-    def segments(self, scores: Scores) -> segments.Segments:
-        """Segments of `self.scores` or of a post-processed version of them."""
-        truth = as_detections(self.events, scores.vocabulary)
-        duration_s = np.array([self.durations[clip_id] for clip_id in self.events.clip_ids])
-        if self.stage == "val":
-            return segments.clip_segments(scores, truth, duration_s)
-        pieces = segments.overlap_add(scores, self.durations)
-        whole = [pieces[recording] for recording in self.events.clip_ids]
-        return segments.recording_segments(whole, truth, duration_s)
-
-
-def segment_part(scores: Scores, truth: Truth, stage: Stage) -> SegmentPart:
-    """Choose clips, events and classes for segment metrics; arguments as of `segment_metrics`.
-
-    Raises:
-        InputError: see `segment_metrics`.
-    """
-    durations, classes = truth.durations, truth.part.classes
-    scores, events, unscored = match_clips(scores, truth.events)
-    certain = events.rows(events.confidence > TRUE_CONFIDENCE)
-    # An event of a recording is listed in every clip that covers it.
-    whole = segments.on_recordings(certain).joined() if stage == "test" else certain.merged()
-    check_durations(whole.clip_ids, durations)
-    whole = whole.within(durations)
-    if stage == "val":
-        read_s = float(np.ceil(scores.boundaries_s[-1]))
-        # The part of longer clips that was not read is not scored.
-        durations = {clip_id: min(durations[clip_id], read_s) for clip_id in whole.clip_ids}
-        whole = _with_scored_events(whole.rows(whole.onset_s < read_s), classes)
-        scores = scores.select(whole.clip_ids)
-    labels, not_scored = scored_classes(whole, classes, no_event_remedy(truth.part, stage))
-    return SegmentPart(stage, scores.select(labels=labels), whole, durations, not_scored, unscored)
-
-
-def _with_scored_events(events: EventTable, classes: Sequence[str]) -> EventTable:
-    """Clips with an event of a scored class; all if there are none, which raises an error later."""
-    scored = np.flatnonzero(events.vocabulary.mask(classes))
-    clips = np.unique(events.clip_index[np.isin(events.label_index, scored)])
-    return events.select([events.clip_ids[index] for index in clips]) if len(clips) else events

@@ -9,7 +9,7 @@ from typing import Any
 
 from desed_task.evaluation.curves.precision_recall import BestF1
 from desed_task.evaluation.curves.tagging import TagCounts
-from desed_task.evaluation.fscores import FScore
+from desed_task.evaluation.fscores import ErrorRate, FScore
 from desed_task.evaluation.psds import Psds
 from desed_task.evaluation.scores import Floats
 from desed_task.evaluation.segments import SegmentScores
@@ -85,6 +85,27 @@ def format_fscore(title: str, score: FScore) -> str:
     ]
     heading = f"{title}\nmacro {score.macro:.4f}   micro {score.micro:.4f}\n\n"
     return heading + _format_table(("event label", "F1", "TP", "FP", "FN"), rows)
+
+
+def format_error_rate(title: str, score: FScore, errors: ErrorRate) -> str:
+    """F1 and error rate of all classes, and one line per class."""
+    rows = [
+        (
+            label,
+            f1,
+            errors.per_class[label],
+            score.true_positives[label],
+            score.false_positives[label],
+            score.references[label] - score.true_positives[label],
+        )
+        for label, f1 in score.per_class.items()
+    ]
+    heading = (
+        f"{title}\nmicro F1 {score.micro:.4f}   error rate {errors.rate:.4f} (substitutions "
+        f"{errors.substitutions}, deletions {errors.deletions}, insertions {errors.insertions}, "
+        f"of {errors.references} active)\n\n"
+    )
+    return heading + _format_table(("event label", "F1", "ER", "TP", "FP", "FN"), rows)
 
 
 def format_segment_scores(score: SegmentScores) -> str:

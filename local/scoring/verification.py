@@ -16,21 +16,19 @@ from desed_task.errors import InputError
 from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import Scores
-from desed_task.evaluation.segments import overlap_add
 from local.cli.versions import versions
 from local.data.truth import Truth
 from local.scoring.metrics import (
     COLLAR,
     F1_THRESHOLD,
     INTERSECTION,
-    MAX_FPR,
     event_part,
-    segment_part,
 )
-from local.scoring.own.criteria import OWN, PI_LENGTHS
+from local.scoring.own.criteria import MAX_FPR, OWN, PI_LENGTHS
 from local.scoring.own.metrics import filtered
 from local.scoring.report import CorpusMetrics, MetricTable
 from local.scoring.results import RESULTS_FILE, VERIFICATION
+from local.scoring.segment_metrics import segment_part
 
 PACKAGE = "sed_scores_eval"
 TOLERANCE = 1e-9
@@ -192,7 +190,7 @@ def segment_package_metrics(scores: Decoded, truth: Truth, *, role: str) -> Metr
     assert isinstance(scores, Scores)
     part = segment_part(scores, truth, "test")
     vocabulary = part.scores.vocabulary
-    pieces = overlap_add(part.scores, part.durations)
+    pieces = part.means(part.scores)
     frames = package.segment_frames(pieces, part.durations, vocabulary.labels)
     events = package.truth_events(part.events, vocabulary)
     found = package.package_segment_scores(frames, events, part.durations, max_fpr=MAX_FPR)

@@ -1,6 +1,7 @@
 """The metrics of a corpus with the stage as an argument, for tests that compare stages."""
 
-from local.scoring.metrics import event_test_metrics, event_validation_metrics, segment_metrics
+from local.scoring.metrics import event_test_metrics, event_validation_metrics
+from local.scoring.segment_metrics import segment_metrics
 from tests.published_task import made_up_truth
 
 
