@@ -53,6 +53,7 @@ from local.training.tracking.loggers import check_loggers, closing
 from local.training.trainer import RunOptions, make_trainer
 
 FAST_EPOCHS = 2
+NO_TEST = "the task scores nothing in tests (task.scored)"
 
 
 def fit(
@@ -86,6 +87,8 @@ def fit(
         config = shortened(config)
         options = options._replace(kept={**options.kept, FAST_KEY: True})
     check_loggers(config)
+    if options.verify_metrics and not config.detection_task.test:
+        raise InputError(f"--verify_metrics: {NO_TEST}; leave the flag out")
     config = decided_by_first(partial(with_embedding_size, config))
     if init_from is not None:
         config = with_initial_weights(config, init_from)
@@ -178,8 +181,10 @@ def _train_and_test(
     trainer = make_trainer(config, options, folder, callbacks)
     with closing(trainer.loggers):
         best = _train(trainer, module, data, checkpoint)
-        if test:
+        if test and data.task.test:
             _test(trainer, module, data, best)
+        elif test:
+            print(f"run folder: {folder}\nno test: {NO_TEST}")
 
 
 def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
@@ -306,6 +311,15 @@ def _of_checkpoint(
     checkpoint = load_safely(Path(path))
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
+    if stage == "test" and not config.detection_task.test:
+        raise InputError(
+            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
+        )
+    if stage == "predict" and not config.detection_task.evaluated:
+        raise InputError(
+            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
+            "or score recordings with predict.py"
+        )
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)

@@ -251,12 +251,14 @@ class _Cells(NamedTuple):
 
 def _active_cells(found: Detections, truth: Detections, n_classes: int, segment_s: float) -> _Cells:
     """The cells that events touch."""
-    cells = []
-    for events in (found, truth):
-        event, segment = touched_segments(events, segment_s)
-        cell = events.clip_index[event] * MAX_SEGMENTS + segment
-        cells.append(np.unique(cell * n_classes + events.label_index[event]))
-    return _Cells(np.intersect1d(*cells, assume_unique=True), np.setdiff1d(*cells), cells[1])
+    detected, true = (_touched_cells(events, n_classes, segment_s) for events in (found, truth))
+    return _Cells(np.intersect1d(detected, true), np.setdiff1d(detected, true), true)
+
+
+def _touched_cells(events: Detections, n_classes: int, segment_s: float) -> Ints:
+    event, segment = touched_segments(events, segment_s)
+    cell = events.clip_index[event] * MAX_SEGMENTS + segment
+    return np.unique(cell * n_classes + events.label_index[event])
 
 
 def pairs_matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.int32]:

@@ -1,8 +1,8 @@
 """One-second segments of clips or of whole recordings: F-score, AUC and partial AUC.
 
 Frame scores become segment scores in one of two ways (docs/method.md, Validation and Test): a test
-averages them in each segment, a validation takes the maximum, clip by clip. A test overlap-adds clips
-that were cut from recordings; these are named `{recording}-{onset}-{offset}`, times in
+averages them in each segment, a validation takes the maximum, clip by clip. Clips that were cut
+from recordings are overlap-added in a test; they are named `{recording}-{onset}-{offset}`, times in
 centiseconds.
 """
 

@@ -6,12 +6,14 @@ same settings and conventions.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from desed_task.errors import count_of
 from desed_task.evaluation.psds import PSDS1, PSDS2
+from desed_task.labels import Vocabulary
 from desed_task.postprocess.decoders import MEDIAN, THRESHOLD_BOXES
 from local.config import RecipeConfig
 from local.data.truth import TRUE_CONFIDENCE
@@ -23,7 +25,9 @@ from local.scoring.own.criteria import (
     OWN,
     OWN_VERSION,
 )
+from local.scoring.tags import ClipScores
 from local.task.corpus import Corpus
+from local.task.task import ScoredPart
 
 CHECKPOINT, TRAINED, SCORED_ON, SCORING = (
     "checkpoint_sha256",
@@ -120,6 +124,34 @@ def scoring_settings(config: RecipeConfig, in_windows: Sequence[Corpus] = ()) ->
             "true_confidence": TRUE_CONFIDENCE,
         },
     }
+
+
+def digest_tags(found: ClipScores, part: ScoredPart, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What scores of tags were compared with, whatever the order of clips.
+
+    Args:
+        found: scores and presence for all classes.
+        part: the scored classes.
+        vocabulary: all classes.
+
+    Returns:
+        `clips` and `truth`: SHA-256; `n_clips`, and `n_events`, the number of tags.
+    """
+    columns = [(label, vocabulary.index(label)) for label in part.classes]
+    rows = sorted(
+        (clip_id, [label for label, column in columns if present[column]])
+        for clip_id, present in zip(found.clip_ids, found.present.tolist(), strict=True)
+    )
+    return {
+        "clips": _sha256([clip_id for clip_id, _ in rows]),
+        "truth": _sha256(rows),
+        "n_clips": len(rows),
+        "n_events": sum(len(labels) for _, labels in rows),
+    }
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 def _hops(config: RecipeConfig, in_windows: Sequence[Corpus]) -> dict[str, Any]:

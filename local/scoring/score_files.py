@@ -23,6 +23,7 @@ from desed_task.evaluation.segments import SEGMENT_S, segment_weights
 from desed_task.file_names import looked_up_from
 from desed_task.labels import Vocabulary
 from desed_task.parallel import track
+from local.scoring.tags import ClipScores
 from local.task.task import Task
 
 EVALUATION_FILE = "evaluation.json"
@@ -46,6 +47,18 @@ def write_scores(path: Path, raw: Scores, decoded: Decoded) -> None:
         arrays[name] = values.astype(np.float32) if filtered else values
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays, **raw.layout)
+
+
+def write_tag_scores(path: Path, found: ClipScores, vocabulary: Vocabulary) -> None:
+    """Write the scores of clips to one compressed file, atomically: arrays scores and present (clip,
+    class), clip_ids and event_labels.
+    """
+    arrays = {"scores": found.scores, "present": found.present > 0}
+    names = {"clip_ids": found.clip_ids, "event_labels": vocabulary.labels}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary, **arrays, **{key: np.array(value) for key, value in names.items()}
+        )
 
 
 def read_scores(path: Path, kind: str) -> Decoded:

@@ -35,6 +35,7 @@ from local.scoring.conditions import (
     SCORED_ON,
     SCORING,
     TRAINED,
+    digest_tags,
     scoring_settings,
     tuned_on,
 )
@@ -46,8 +47,10 @@ from local.scoring.score_files import (
     score_folder,
     write_score_tables,
     write_scores,
+    write_tag_scores,
 )
 from local.task.corpus import Corpus
+from local.task.task import Task
 from local.training.callbacks import tensorboard_writer
 from local.training.clip_timeline import plot_clip_timeline
 
@@ -82,7 +85,7 @@ class ResultWriter(Callback):
         folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
         if not trainer.is_global_zero:
             return
-        truths = data.truths("test")
+        truths = [truth for truth in data.truths("test") if truth.part.kind != "tags"]
         corpora = {truth.part.corpus.name: truth.part.corpus for truth in truths}
         stored = {
             (role, name): _Stored(
@@ -99,6 +102,16 @@ class ResultWriter(Callback):
                     write_scores, _place(folder, role) / _scores_file(corpora[name]), *scores
                 )
                 for (role, name), scores in stored.items()
+            ]
+            written += [
+                pool.submit(
+                    write_tag_scores,
+                    _place(folder, role) / f"tags_{corpus.scores_stem}.npz",
+                    accumulator.clip_scores(role, corpus),
+                    data.task.vocabulary,
+                )
+                for role in ROLES
+                for corpus in _tagged(data)
             ]
             for role in ROLES:
                 place = _place(folder, role)
@@ -122,7 +135,7 @@ class ResultWriter(Callback):
             missing_recordings=data.missing_recordings,
             left_out=data.left_out,
             checkpoint=pl_module.tested_checkpoint.name,
-            conditions=_conditions(stored, truths, pl_module, folder),
+            conditions=_conditions(stored, truths, data.task, pl_module, folder),
         )
         if self.verify:
             _verify(folder, accumulator, stored, truths)
@@ -150,6 +163,10 @@ def _place(folder: Path, role: str) -> Path:
     return folder / "metrics_test" / role
 
 
+def _tagged(data: SedDataModule) -> list[Corpus]:
+    return [part.corpus for part in data.task.scored("test") if part.kind == "tags"]
+
+
 def _scores_file(corpus: Corpus) -> str:
     return f"scores_{corpus.scores_stem}.npz"
 
@@ -167,6 +184,7 @@ def _show_png(writer: SummaryWriter, tag: str, path: Path, trainer: pl.Trainer) 
 def _conditions(
     stored: _AllStored,
     truths: Sequence[Truth],
+    task: Task,
     pl_module: pl.LightningModule,
     folder: Path,
 ) -> dict[str, Any]:
@@ -176,12 +194,15 @@ def _conditions(
     scored = {truth.part.corpus.name: truth for truth in truths}
     raw = {name: stored[ROLES[0], name].raw for name in scored}
     in_windows = [truth.part.corpus for name, truth in scored.items() if raw[name].longer]
+    scored_on = {name: digest_truth(truth, raw[name].clip_ids) for name, truth in scored.items()}
+    for part in task.scored("test"):
+        if part.kind == "tags" and part.corpus.name not in scored_on:
+            found = pl_module.score_accumulator.clip_scores(ROLES[0], part.corpus)
+            scored_on[part.corpus.name] = digest_tags(found, part, task.vocabulary)
     return {
         CHECKPOINT: checkpoint,
         TRAINED: pl_module.training_revision,
-        SCORED_ON: {
-            name: digest_truth(truth, raw[name].clip_ids) for name, truth in scored.items()
-        },
+        SCORED_ON: scored_on,
         SCORING: scoring_settings(pl_module.config, in_windows),
         **tuned_on(pl_module.config, checkpoint, trained_here=trained_here),
     }
