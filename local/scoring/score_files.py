@@ -50,7 +50,7 @@ def write_scores(path: Path, raw: Scores, decoded: Decoded) -> None:
 
 
 def write_tag_scores(path: Path, found: ClipScores, vocabulary: Vocabulary) -> None:
-    """Write the scores of clips to one compressed file, atomically: arrays scores and present (clip,
+    """Write scores of clips to one compressed file, atomically: arrays scores and present (clip,
     class), clip_ids and event_labels.
     """
     arrays = {"scores": found.scores, "present": found.present > 0}

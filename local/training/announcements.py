@@ -6,11 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from local.checkpoints.resume import changes_since_training
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
+from local.data.loaded_corpus import LoadedCorpus
 from local.data.summary_lines import data_summary, left_out_line
-from local.data.truth import Stage
+from local.data.truth import TRUE_CONFIDENCE, Stage
 from local.scoring import results
 from local.task.corpus import Corpus
 from local.training.macs import count_macs
@@ -60,7 +63,8 @@ def unscored_lines(data: SedDataModule, stage: str) -> Iterator[str]:
     stages: dict[str, tuple[Stage, ...]] = {"fit": ("val", "test"), "test": ("test",)}
     for one in stages.get(stage, ()):
         for part in data.task.scored(one):
-            absent = [label for label in part.classes if label not in data.occurring(part, one)]
+            there = _occurring(data.part(part.corpus, "validation" if one == "val" else "test"))
+            absent = [label for label in part.classes if label not in there]
             if not absent:
                 continue
             names = ", ".join(absent[:MOST_NAMES])
@@ -71,6 +75,17 @@ def unscored_lines(data: SedDataModule, stage: str) -> Iterator[str]:
                 f"{f' and {more} more' if more > 0 else ''}, so {part.kind} of "
                 f"{'it' if len(absent) == 1 else 'them'} are not scored in {where}"
             )
+
+
+def _occurring(loaded: LoadedCorpus) -> set[str]:
+    """The classes of a corpus's labels that count as true."""
+    if loaded.weak is not None:
+        used = np.flatnonzero(loaded.weak.target.any(axis=0))
+        return {loaded.weak.vocabulary[index] for index in used}
+    if loaded.events is None:
+        return set()
+    certain = loaded.events.label_index[loaded.events.confidence > TRUE_CONFIDENCE]
+    return {loaded.events.vocabulary[index] for index in np.unique(certain)}
 
 
 def tell_finished(folder: Path, config: RecipeConfig) -> None:
