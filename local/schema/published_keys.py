@@ -53,6 +53,8 @@ class PublishedTraining(StrictModel):
     obj_metric_maestro_type: Literal["fmo", "mauc", "mpauc"] = "fmo"
 
 
+SEGMENT_TABLES: Final = {"maestro_real": "maestro_segment_f1.txt"}
+"""`Corpus.scores_stem` -> the text table of its segments, where that has a published name."""
 TASK_KEYS: Final = frozenset(
     {f"data.{key}" for key in PublishedPaths.model_fields}
     | {f"training.{key}" for key in PublishedTraining.model_fields}
