@@ -17,10 +17,13 @@ from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from local.config_schema import Data
-from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.prep import maestro_clips
 from local.prep.durations import complete_durations
 from local.prep.layout import DATA_PARTS, FOLDERS, TABLES, DataLayout
+from local.prep.maestro_recordings import (
+    MAESTRO_TRAIN_RECORDINGS,
+    MAESTRO_VALIDATION_RECORDINGS,
+)
 from local.prep.resample import (
     FileFailures,
     PreparationStep,
