@@ -65,10 +65,14 @@ class PreparationResult:
     Attributes:
         steps: one per folder, in the order done.
         absent: (title, expected path) of everything that is not on disk.
+        remedy: what can be done about it.
+        sources: where it comes from, one line each.
     """
 
     steps: tuple[PreparationStep, ...]
     absent: tuple[tuple[str, str], ...]
+    remedy: str = "Run again to fetch what can be fetched, or put it there"
+    sources: tuple[str, ...] = ()
 
     @property
     def failed(self) -> FileFailures:
@@ -96,7 +100,8 @@ class PreparationResult:
             lines += ["", f"{'not on disk':<34}belongs to"]
             lines += [f"{what:<34}{where}" for what, where in self.absent]
             where = looked_up_from(self.absent[0][1])
-            lines.append(f"Run again to fetch what can be fetched, or put it there{where}.")
+            lines.append(f"{self.remedy}{where}.")
+            lines += self.sources
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)
