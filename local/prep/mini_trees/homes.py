@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from local.config import SHIPPED, load_config
-from local.prep.layout import DataLayout
+from local.prep.layout import UNLABELLED_TABLE, DataLayout
 from local.prep.mini_corpus.sets import MINI_CLIP_SETS, MiniSizes, plan_set, table_text
 from local.prep.mini_corpus.synthesis import Rng, uniform
 from local.prep.mini_trees.plans import MiniTree, TreeClip, comma_lines, plan_clips, tab_lines
@@ -62,7 +62,7 @@ def desed(seed: int) -> MiniTree:
         else:
             names = [("filename",), *((one.name,) for one in planned)]
             weak = layout.made("weak_tsv").relative_to(root)
-            texts[weak.with_name("unlabel_in_domain.tsv").as_posix()] = tab_lines(names)
+            texts[weak.with_name(UNLABELLED_TABLE).as_posix()] = tab_lines(names)
     return MiniTree(_DESED_ROOT, tuple(clips), texts, (2, 2, 2))
 
 
