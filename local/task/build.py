@@ -202,7 +202,8 @@ class TaskBuilder:
         }
         for label, to in targets.items():
             self.chosen(to, f"{place}.label_map.{label}")
-        return LabelRules(tuple(targets.items()), given.other_labels == "ignore")
+        names = self._optional(given.label_names)
+        return LabelRules(tuple(targets.items()), given.other_labels == "ignore", names)
 
     def _aliases(self, given: CorpusDescription, place: str) -> Iterator[tuple[str, str]]:
         for label, containing in given.aliases.items():
