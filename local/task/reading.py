@@ -35,27 +35,35 @@ def supplied_tasks() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in TASKS.glob("*.yaml")))
 
 
-def expand_task(given: Any) -> dict[str, Any]:
+def expand_task(given: Any, *, keep_default: bool = False) -> dict[str, Any]:
     """The description that a configuration's `task` means, as plain values.
 
     Args:
         given: a mapping, the name of a supplied description, the path of a file, or None.
+        keep_default: list the default task instead of returning {}, so that keys can be set.
 
     Returns:
-        The description, with classes of files listed; {} for None: the default task.
+        The description, with classes of files listed; {} for the default task.
 
     Raises:
         InputError: there is no such file, or it or the file of its classes cannot be used.
     """
-    if given is None:
-        return {}
-    tree = _read_description(given) if isinstance(given, str) else copy.deepcopy(given)
+    if given is None or given == {}:
+        return copy.deepcopy(default_description()) if keep_default else {}
+    tree, seen = copy.deepcopy(given), []
+    while isinstance(tree, str) or (isinstance(tree, dict) and "task" in tree):
+        if isinstance(tree, dict):
+            tree = tree["task"]  # A whole configuration was named.
+            continue
+        seen.append(tree)
+        if seen.count(tree) > 1:
+            raise InputError(f"task: {' names '.join(seen)}; give a description")
+        tree = _read_description(tree)
     if not isinstance(tree, dict):
-        raise InputError(f"task: is {given!r}; give a description or the path of one")
-    if isinstance(tree.get("task"), dict) and "corpora" not in tree:
-        tree = tree["task"]  # A whole configuration was named.
-    tree["classes"] = _classes_of_file(tree.get("classes"), str(tree.get("root", ".")))
-    return tree
+        raise InputError(f"task: is {tree!r}; give a description, or the name or path of one")
+    if "classes" in tree:
+        tree["classes"] = _classes_of_file(tree["classes"], str(tree.get("root", ".")))
+    return {} if tree == default_description() and not keep_default else tree
 
 
 def task_of(raw: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> Task:
