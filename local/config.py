@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from desed_task.audio.windows import WindowGrid
-from desed_task.errors import InputError, agree, count_of
+from desed_task.errors import InputError, count_of
 from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
 from desed_task.postprocess.decoders import ScoreDecoder, decoder_of
@@ -36,27 +36,16 @@ from local.config_schema import (
 )
 from local.schema.decoding import DecoderConfig, Predict, Tuned
 from local.schema.encoders import BEATS, Pretrained
-from local.schema.overrides import TASK_SECTION, apply_override, changes_task, chosen_task
+from local.schema.overrides import TASK_SECTION, chosen_task
+from local.schema.overrides import apply_override as apply_override
 from local.schema.problems import PlacedError, validation_problems
-from local.schema.published_keys import TASK_KEYS
+from local.schema.published_keys import TASK_KEYS, UNREAD_KEYS
 from local.schema.strict import StrictModel
 from local.schema.yaml_files import read_yaml
 from local.task.checks import lengths_by_class, published_rows, task_problems
-from local.task.reading import DEFAULT_TASK, expand_task, listed_classes, read_keys, task_of
+from local.task.merging import apply_overrides
+from local.task.reading import listed_classes, read_keys, task_of
 from local.task.task import Task
-
-UNREAD_KEYS: dict[str, str] = {
-    "net.rnn_layers": "the published code never read it; set net.n_layers_RNN (published: 2)",
-    "training.val_thresholds": "validation uses the threshold 0.5 that its metrics' names state",
-    "training.backend": "choose the device with --gpus",
-    "feats.n_filters": "it repeated the window length; set feats.n_window",
-    "data.synth_maestro_train": "MAESTRO synth is not trained on",
-    "data.synth_maestro_train_44k": "MAESTRO synth is not trained on",
-    "data.synth_maestro_tsv": "MAESTRO synth is not trained on",
-    "pretrained.e2e": "embeddings are always extracted beforehand",
-    "pretrained.freezed": "embeddings are always extracted beforehand, so encoders are frozen",
-}
-
 
 SHIPPED = Path(__file__).resolve().parents[1] / "confs"
 """Folder of the supplied files."""
@@ -114,17 +103,13 @@ class RecipeConfig(StrictModel):
 
     @model_validator(mode="after")
     def _task_is_usable(self) -> RecipeConfig:
-        problems = [
-            *task_problems(self.task, self.model_dump(include={"data", "training", "net"})),
-            *self._problems_by_class(),
-        ]
+        sections = self.model_dump(include={"data", "training", "net"})
+        problems = task_problems(self.task, sections)
+        classes = listed_classes(self.task)
+        problems += [*self.decoder.settings.problems(classes), *self.predict.problems(classes)]
         if problems:
             raise PlacedError(problems)
         return self
-
-    def _problems_by_class(self) -> list[str]:
-        classes = listed_classes(self.task)
-        return [*self.decoder.settings.problems(classes), *self.predict.problems(classes)]
 
     @model_validator(mode="after")
     def _rates_agree(self) -> RecipeConfig:
@@ -274,49 +259,8 @@ def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str)
     Raises:
         InputError: all errors in the tree and the overrides.
     """
-    is_chosen, chosen = chosen_task(overrides)
-    _expand_task(tree, chosen if is_chosen else tree.get(TASK_SECTION), overrides)
-    if is_chosen:
-        _without_numbers_by_class(tree, overrides, origin)
-    for override in overrides:
-        if override.partition("=")[0].strip() != TASK_SECTION:
-            apply_override(tree, override)
+    apply_overrides(tree, overrides, origin)
     return check_config(tree, origin)
-
-
-def _expand_task(tree: dict[str, Any], given: Any, overrides: Sequence[str]) -> None:
-    """Replace a task that is the name or path of a description by its content."""
-    if not given and any(map(changes_task, overrides)):
-        given = DEFAULT_TASK
-    tree[TASK_SECTION] = expand_task(given, keep_default=any(map(changes_task, overrides)))
-
-
-def _without_numbers_by_class(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> None:
-    """Leave out what a file says for each class or corpus, if --set chooses a task with others."""
-    n_classes = len(listed_classes(tree[TASK_SECTION]))
-    left_out = []
-    for section, key, fits in (
-        ("net", "nclass", lambda value: value == n_classes),
-        ("net", "median_filter", lambda value: _is_length_of(value, n_classes)),
-        ("training", "batch_size", lambda value: value is None),
-    ):
-        branch = tree.get(section)
-        given = f"{section}.{key}"
-        is_set = any(one.partition("=")[0].strip() == given for one in overrides)
-        if isinstance(branch, dict) and key in branch and not is_set and not fits(branch[key]):
-            tree[section] = {name: value for name, value in branch.items() if name != key}
-            left_out.append(given)
-    if left_out:
-        warnings.warn(
-            f"{origin}: {', '.join(left_out)} {agree(len(left_out), 'is', 'are')} for another task "
-            "than that of --set, and left out; set what the task's own values should not be",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-def _is_length_of(value: Any, n_classes: int) -> bool:
-    return not isinstance(value, list | tuple | dict) or len(value) == n_classes
 
 
 def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
@@ -339,18 +283,32 @@ def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
 
 
 def _hidden_problems(tree: dict[str, Any]) -> list[str]:
-    """Problems of the task, which validation does not look for where a section is faulty."""
+    """Problems with the task and its classes, not looked for where any section is faulty."""
     task = tree.get(TASK_SECTION) or {}
-    sections = {name: tree.get(name) or {} for name in ("data", "training", "net")}
-    if not all(isinstance(one, dict) for one in (task, *sections.values())):
+    given = {name: tree.get(name) or {} for name in ("data", "training", "net")}
+    if not all(isinstance(one, dict) for one in (task, *given.values())):
         return []
-    is_whole = True
-    for name, model in (("data", Data), ("training", Training)):
-        try:
-            sections[name] = model.model_validate(sections[name]).model_dump()
-        except ValidationError:
-            is_whole = False
-    return task_problems(task, sections, is_whole=is_whole)
+    valid = {
+        name: _section(model, tree.get(name))
+        for name, model in (
+            ("data", Data),
+            ("training", Training),
+            ("decoder", DecoderConfig),
+            ("predict", Predict),
+        )
+    }
+    valued = {name: valid[name].model_dump() for name in ("data", "training") if valid[name]}
+    problems = task_problems(task, {**given, **valued}, is_whole=len(valued) == 2)
+    classes, decoder, predict = listed_classes(task), valid["decoder"], valid["predict"]
+    problems += decoder.settings.problems(classes) if isinstance(decoder, DecoderConfig) else []
+    return problems + (predict.problems(classes) if isinstance(predict, Predict) else [])
+
+
+def _section(model: type[StrictModel], given: Any) -> StrictModel | None:
+    try:
+        return model.model_validate(given or {})
+    except ValidationError:
+        return None
 
 
 def _read_tree(path: Path) -> dict[str, Any]:

@@ -23,12 +23,16 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         InputError: if `override` is not of that form.
     """
     place, key, value = _parts(override)
+    is_corpus = place == TASK_SECTION and key.startswith("corpora.") and key.count(".") == 1
     branch = tree[place] = {} if tree.get(place) is None else tree[place]
     if place == TASK_SECTION:
         branch, key = _inside_task(branch, key, override)
     if not isinstance(branch, dict):
         raise InputError(f"--set {override}: {place} is not a section")
-    branch[key] = value
+    if value is None and is_corpus:
+        branch.pop(key, None)
+    else:
+        branch[key] = value
 
 
 def chosen_task(overrides: Sequence[str]) -> tuple[bool, Any]:

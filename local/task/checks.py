@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from desed_task.errors import InputError, count_of
+from local.schema.published_keys import TASK_KEYS
 from local.task.reading import default_description, listed_classes, read_keys, task_of
 
 # Length in frames for classes without one.
@@ -22,7 +23,7 @@ def task_problems(
         sections: `data`, `training` and `net` of the configuration.
         is_whole: whether `data` and `training` are valid; otherwise the description is not built.
     """
-    absent = [key for key in sorted(read_keys(raw)) if _value_of(sections, key) == ""]
+    absent = [key for key in sorted(read_keys(raw) & TASK_KEYS) if not _is_given(sections, key)]
     problems = [f"{key}: missing; give it a value" for key in absent]
     if is_whole:
         try:
@@ -72,9 +73,9 @@ def _wrong_counts(classes: Sequence[str], net: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _value_of(sections: Mapping[str, Mapping[str, Any]], dotted: str) -> Any:
+def _is_given(sections: Mapping[str, Mapping[str, Any]], dotted: str) -> bool:
     section, _, key = dotted.partition(".")
-    return sections.get(section, {}).get(key, "" if section == "data" else None)
+    return section != "data" or sections[section].get(key, "") != ""
 
 
 def _repeats(problem: str, absent: Sequence[str]) -> bool:
