@@ -207,15 +207,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     """
     found = find_shipped(path)
     tree = _read_tree(found)
-    _expand_task(tree, overrides)
+    choose_task(tree, overrides)
     _warn_of_unread_keys(tree, str(found))
     config = merge_overrides(tree, overrides, str(found))
     given = any(one.partition("=")[0].strip() == "net.embedding_size" for one in overrides)
     return config if given else _with_size_of_encoder(config)
 
 
-def _expand_task(tree: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Replace a task that is the name or path of a description by its content."""
+def choose_task(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put the description into a tree of plain values that it or `--set task=...` names.
+
+    Args:
+        tree: sections of keys; modified in place.
+        overrides: entries `section.key=value`; those below `task` are applied later.
+
+    Raises:
+        InputError: there is no such description.
+    """
     chosen = [one.partition("=")[2] for one in overrides if one.partition("=")[0].strip() == "task"]
     given = chosen[-1].strip() if chosen else tree.get("task") or None
     if given is None and any(one.lstrip().startswith("task.") for one in overrides):

@@ -53,6 +53,9 @@ class PublishedTraining(StrictModel):
     obj_metric_maestro_type: Literal["fmo", "mauc", "mpauc"] = "fmo"
 
 
+EARLIER_OBJECTIVES: Final = {"devtest": "test"}
+"""What tuning is for, as earlier versions called it -> as it is called now."""
+
 TASK_KEYS: Final = frozenset(
     {f"data.{key}" for key in PublishedPaths.model_fields}
     | {f"training.{key}" for key in PublishedTraining.model_fields}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from desed_task.mean_teacher import ROLES
 from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint, was_fast_dev_run
-from local.config import RecipeConfig, load_config
-from local.corpora import TEST, Corpus
+from local.config import SHIPPED, RecipeConfig, load_config
 from local.data.corpus_checks import examples
+from local.schema.task import ScoreKind
 from local.schema.yaml_files import read_yaml
 from local.scoring import results
 from local.scoring.conditions import (
@@ -32,9 +33,14 @@ from local.scoring.conditions import (
 )
 from local.scoring.metrics import HIT_ONLY
 from local.scoring.own.criteria import is_own
+from local.task.corpus import Corpus
+from local.task.task import ScoredPart, Task
 
-# Metrics that every test writes and a summary shows first.
-MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
+# Kind of scores -> metrics that every test of it writes and a summary shows first.
+MAIN_METRICS: dict[ScoreKind, tuple[str, ...]] = {
+    "events": ("psds1/psds_eval", "psds1/sed_scores_eval"),
+    "segments": ("segment_mpauc/sed_scores_eval",),
+}
 RETEST_REMEDY = (
     f"test them on the same data with {command_name('train_pretrained.py')} --test_from_checkpoint"
 )
@@ -49,7 +55,7 @@ class FinishedRun:
         content: content of its results.json.
         config: resolved configuration; None if it cannot be read.
         energy_kwh: stage -> estimated energy, for measured stages.
-        clip_ids: test corpus -> scored clips, if the scores exist.
+        clip_ids: name of a test corpus -> scored clips, if the scores exist.
         checkpoint_sha256: SHA-256 of the tested checkpoint; "" if unknown.
         lacking: full names of metrics that other runs of the summary have and its test has not;
             their value is None.
@@ -59,13 +65,35 @@ class FinishedRun:
     content: dict[str, Any]
     config: RecipeConfig | None = None
     energy_kwh: dict[str, float] = field(default_factory=dict)
-    clip_ids: dict[Corpus, tuple[str, ...]] = field(default_factory=dict)
+    clip_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
     checkpoint_sha256: str = ""
     lacking: frozenset[str] = frozenset()
 
+    @cached_property
+    def task(self) -> Task:
+        """The task of the test; the default one if the configuration cannot be read."""
+        return _default_task() if self.config is None else self.config.detection_task
+
+    @property
+    def parts(self) -> tuple[ScoredPart, ...]:
+        """What was scored."""
+        return self.task.scored("test")
+
+    @property
+    def main_metrics(self) -> tuple[str, ...]:
+        """Metrics that a summary shows first, without stage and network."""
+        kinds = {part.kind for part in self.parts}
+        return tuple(name for kind, of in MAIN_METRICS.items() if kind in kinds for name in of)
+
+    @property
+    def of_default_task(self) -> bool:
+        """Whether its results can be held against published ones."""
+        default = _default_task()
+        return (self.task.name, self.task.classes) == (default.name, default.classes)
+
     def scores_path(self, role: str, corpus: Corpus) -> Path:
         """Path of a network's scores on a test corpus."""
-        return self.folder / "metrics_test" / role / f"scores_{corpus.source.name.lower()}.npz"
+        return self.folder / "metrics_test" / role / f"scores_{corpus.scores_stem}.npz"
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -105,15 +133,15 @@ def open_run(folder: Path) -> FinishedRun:
         raise InputError(_unfinished(folder))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        run = FinishedRun(folder, content)
+        run = FinishedRun(folder, content, _config(folder))
         _ = run.sed_scores_eval, content["clips"].items()
-        for name in (f"test/{role}/{needed}" for role in ROLES for needed in MAIN_METRICS):
+        for name in (f"test/{role}/{needed}" for role in ROLES for needed in run.main_metrics):
             _ = run.metrics[name], run.per_class[name].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
     sha256 = str(content.get(CHECKPOINT) or _tested_checkpoint(folder))
     clip_ids = _scored_clips(run)
-    return FinishedRun(folder, content, _config(folder), _energy(folder), clip_ids, sha256)
+    return replace(run, energy_kwh=_energy(folder), clip_ids=clip_ids, checkpoint_sha256=sha256)
 
 
 def _unfinished(folder: Path) -> str:
@@ -130,6 +158,11 @@ def _config(folder: Path) -> RecipeConfig | None:
         return load_config(str(folder / "config.yaml"))
     except (InputError, OSError):
         return None
+
+
+@lru_cache(maxsize=1)
+def _default_task() -> Task:
+    return load_config(SHIPPED / "pretrained.yaml").detection_task
 
 
 def _tested_checkpoint(folder: Path) -> str:
@@ -161,13 +194,13 @@ def _energy(folder: Path) -> dict[str, float]:
     return found
 
 
-def _scored_clips(run: FinishedRun) -> dict[Corpus, tuple[str, ...]]:
+def _scored_clips(run: FinishedRun) -> dict[str, tuple[str, ...]]:
     found = {}
-    for corpus in TEST:
+    for corpus in dict.fromkeys(part.corpus for part in run.parts):
         path = run.scores_path("student", corpus)
         try:
             with np.load(path, allow_pickle=False) as stored:
-                found[corpus] = tuple(stored["clip_ids"].tolist())
+                found[corpus.name] = tuple(stored["clip_ids"].tolist())
         except (OSError, ValueError, KeyError, EOFError):
             continue
     return found
@@ -212,7 +245,7 @@ def _tuned_notes(runs: Sequence[FinishedRun]) -> list[str]:
     if not tuned:
         return []
     return [
-        f"oracle: the decoder of {examples(tuned)} was tuned on dev-test, which is scored here, so "
+        f"oracle: the decoder of {examples(tuned)} was tuned on the clips that are scored here, so "
         "no metric of it is a result to report"
     ]
 
@@ -274,14 +307,15 @@ def _scored_labels(values: dict[str, float | None]) -> set[str]:
 
 def _clip_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
     problems = []
-    for corpus in TEST:
-        counts = [one.content["clips"].get(corpus.name, 0) for one in (first, run)]
+    titles = {part.corpus.name: part.corpus.title for part in (*first.parts, *run.parts)}
+    for name, title in titles.items():
+        counts = [one.content["clips"].get(name, 0) for one in (first, run)]
         heading = (
-            f"{run.folder}: tested on {count_of(counts[1], 'clip')} of {corpus.title}, "
+            f"{run.folder}: tested on {count_of(counts[1], 'clip')} of {title}, "
             f"{first.folder} on {counts[0]}"
         )
-        if corpus in first.clip_ids and corpus in run.clip_ids:
-            differing = sorted(set(first.clip_ids[corpus]) ^ set(run.clip_ids[corpus]))
+        if name in first.clip_ids and name in run.clip_ids:
+            differing = sorted(set(first.clip_ids[name]) ^ set(run.clip_ids[name]))
             if differing:
                 counted = count_of(len(differing), "clip differs", "clips differ")
                 named = f"{counted} ({examples(differing)})"
