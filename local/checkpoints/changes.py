@@ -194,7 +194,7 @@ def compare(before: Tree, now: Tree, progress: Progress | None = None) -> Change
         progress: how far it has come; None treats every change that is not free as refused.
     """
     accepted, refused, of_result = [], [], []
-    for dotted, (old, new) in changed_values(before, now).items():
+    for dotted, (old, new) in differing_values(before, now).items():
         kind = rule_of(dotted).kind
         reason = _CHECKS[kind](before, now, progress)
         if reason is not None:
@@ -204,12 +204,12 @@ def compare(before: Tree, now: Tree, progress: Progress | None = None) -> Change
         rounded = kind is Kind.ROUNDED and (old is None) != (new is None)
         remark = "; sums may differ in their last bits" if rounded else ""
         accepted.append(f"{dotted}: {old!r} -> {new!r}{remark}")
-        if kind not in (Kind.FREE, Kind.ROUNDED):
+        if kind not in (Kind.FREE, Kind.ROUNDED, Kind.WINDOWS):
             of_result.append(accepted[-1])
     return ChangedValues(tuple(accepted), tuple(refused), tuple(of_result))
 
 
-def changed_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
+def differing_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> values before and now, of those that differ, in the order of the schema.
 
     Keys of loggers are not read.
@@ -248,7 +248,7 @@ def result_keys() -> list[str]:
         f"{section}.{key}"
         for section, field in RecipeConfig.model_fields.items()
         for key in getattr(field.annotation, "model_fields", {})
-        if rule_of(f"{section}.{key}").kind not in (Kind.FREE, Kind.ROUNDED)
+        if rule_of(f"{section}.{key}").kind not in (Kind.FREE, Kind.ROUNDED, Kind.WINDOWS)
     ]
 
 
@@ -323,7 +323,7 @@ def depends_on_progress(before: Tree, now: Tree) -> bool:
     later = (Kind.SCHEDULE, Kind.VALIDATED, Kind.PATIENCE)
     return all(
         kind in later or _CHECKS[kind](before, now, None) is None
-        for kind in (rule_of(dotted).kind for dotted in changed_values(before, now))
+        for kind in (rule_of(dotted).kind for dotted in differing_values(before, now))
     )
 
 

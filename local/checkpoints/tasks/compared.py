@@ -7,7 +7,7 @@ classes, means the same as one that does not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Final
 
 from local.schema.task import SplitDescription
@@ -89,7 +89,7 @@ def _corpus_values(corpus: Corpus, fold: int) -> Iterator[tuple[str, Any]]:
         if hasattr(value, "model_dump"):
             value = value.model_dump(mode="json")
         elif one.name == "label_rules":
-            value = asdict(value)
+            value = value._asdict()
         if one.name == "recordings":
             del value["expected"]  # only messages name them
         if one.name == "split" and isinstance(corpus.split, SplitDescription):

@@ -25,7 +25,8 @@ from local.scoring.score_files import read_scores
 from local.summary import bootstrap, figures, rescoring
 from local.summary import report as summary_report
 from local.summary.resampled_metrics import resample_metrics
-from local.summary.run_folders import check_comparable, open_run
+from local.summary.comparable import check_comparable
+from local.summary.run_folders import open_run
 from local.summary.summarize import summarize_folders, write_summary
 from local.summary.summary import summarize
 from local.summary.systems import Spread, SystemRuns
