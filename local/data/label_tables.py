@@ -22,7 +22,7 @@ from desed_task.dataio.label_files.events import (
     weak_labels_of_rows,
 )
 from desed_task.dataio.label_files.forms import ANNOTATOR, COLLECTOR, CONFIDENCE, LabelForm
-from desed_task.dataio.label_files.label_map import LabelMap
+from desed_task.dataio.label_files.label_map import LabelMap, read_label_names
 from desed_task.dataio.label_files.per_clip import is_per_clip, label_files
 from desed_task.dataio.label_files.rows import LabelRows, read_clip_rows, read_table_rows
 from desed_task.errors import InputError, agree, count_of, warn_once
@@ -72,7 +72,7 @@ def read_label_set(corpus: Corpus, vocabulary: Vocabulary, present: Mapping[str,
         return LabelSet(read(Path(table.path), vocabulary))
     form, path = form_of(corpus), Path(table.path)
     rows = _rows_of(corpus, form, present)
-    labels = _label_map(corpus.label_rules, vocabulary)
+    labels = label_map_of(corpus.label_rules, vocabulary)
     if corpus.labels == "weak":
         found = LabelSet(weak_labels_of_rows(rows, labels, path=path))
     else:
@@ -135,8 +135,14 @@ def form_of(corpus: Corpus) -> LabelForm:
     )
 
 
-def _label_map(rules: LabelRules, vocabulary: Vocabulary) -> LabelMap:
-    return LabelMap(vocabulary, dict(rules.targets), rules.ignores_others)
+def label_map_of(rules: LabelRules, vocabulary: Vocabulary) -> LabelMap:
+    """What the labels of a corpus stand for.
+
+    Raises:
+        InputError: the table of names cannot be used.
+    """
+    names = {} if rules.names is None else read_label_names(Path(rules.names))
+    return LabelMap(vocabulary, dict(rules.targets), names, rules.ignores_others)
 
 
 # ---- one file, or one per clip
