@@ -216,7 +216,7 @@ def _labelled(
     except InputError as error:
         problems.append(f"{corpus.table_key}: {error}")
         return None
-    problems += label_problems(corpus, table)
+    problems += label_problems(corpus, table if annotated is None else annotated.table)
     left_out = _left_out(corpus, table)
     wanted = [clip_id for clip_id in table.clip_ids if clip_id not in left_out]
     clip_ids = [clip_id for clip_id in wanted if clip_id in present]
