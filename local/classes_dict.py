@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from desed_task.dataio.aliases import add_aliases
+from desed_task.dataio.label_files.aliases import add_aliases
 from desed_task.labels import CLASSES as CLASSES
 from desed_task.labels import DESED_CLASSES as DESED_CLASSES
 from desed_task.labels import MAESTRO_REAL_CLASSES, Vocabulary

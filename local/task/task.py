@@ -144,6 +144,19 @@ class Task:
         return tuple(corpus for corpus in self.corpora if corpus in needed)
 
     @property
+    def unused(self) -> tuple[Corpus, ...]:
+        """Corpora of the description that no stage needs."""
+        used = set(self.used)
+        return tuple(corpus for corpus in self.corpora if corpus not in used)
+
+    @property
+    def untrained_classes(self) -> tuple[str, ...]:
+        """Classes that no corpus with labels in a training batch is annotated with."""
+        labelled = (corpus.known for corpus in self.trained_on if corpus.labels != "none")
+        known = {label for labels in labelled for label in labels}
+        return tuple(label for label in self.classes if label not in known)
+
+    @property
     def roles(self) -> SourceRoles:
         """What the rows of each corpus take part in."""
         trained = self.trained_on
