@@ -153,7 +153,7 @@ def _resume(
         print(f"{checkpoint}: {line}")
     data, module = _prepare(config, options)
     data.check("fit")
-    check_same_data(checkpoint, found.digests, data.digests("fit"))
+    check_same_data(checkpoint, found.digests, data.digests("fit"), data.task)
     check_groups(config, data)
     announce(data, "fit", module)
     log_dir, moves = Path(options.log_dir), options.moves

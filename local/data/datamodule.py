@@ -14,10 +14,10 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from desed_task.batch import SedBatch
-from desed_task.dataio.label_files.aliases import add_aliases
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import RowReader
+from desed_task.dataio.label_files.aliases import add_aliases
 from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.distributed.collectives import n_processes
 from desed_task.errors import InputError

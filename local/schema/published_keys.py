@@ -55,6 +55,9 @@ class PublishedTraining(StrictModel):
 
 SEGMENT_TABLES: Final = {"maestro_real": "maestro_segment_f1.txt"}
 """`Corpus.scores_stem` -> the text table of its segments, where that has a published name."""
+EARLIER_OBJECTIVES: Final = {"devtest": "test"}
+"""What tuning is for, as earlier versions called it -> as it is called now."""
+
 TASK_KEYS: Final = frozenset(
     {f"data.{key}" for key in PublishedPaths.model_fields}
     | {f"training.{key}" for key in PublishedTraining.model_fields}

@@ -92,7 +92,7 @@ def tuned_on(config: RecipeConfig, checkpoint_sha256: str, *, trained_here: bool
     tuned = config.tuned
     used = trained_here or tuned.checkpoint_sha256 == checkpoint_sha256
     used = used or config.decoder.kind != MEDIAN
-    return {TUNED_ON: tuned.objective} if used and tuned.objective == "devtest" else {}
+    return {TUNED_ON: tuned.objective} if used and tuned.is_oracle else {}
 
 
 def scoring_settings(config: RecipeConfig, in_windows: Sequence[Corpus] = ()) -> dict[str, Any]:

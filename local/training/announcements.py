@@ -100,5 +100,5 @@ def tell_finished(folder: Path, config: RecipeConfig) -> None:
             f"used: {problems[0]}"
         )
         return
-    for line in changes_since_training(folder, data.digests("fit")):
+    for line in changes_since_training(folder, data.digests("fit"), data.task):
         print(line)

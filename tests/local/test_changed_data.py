@@ -13,7 +13,7 @@ import yaml
 
 from desed_task.dataio.embedding_sources import DIGEST
 from desed_task.errors import InputError
-from local import corpora, run
+from local import run
 from local.checkpoints.resume import check_same_data
 from local.config import load_config
 from local.data.datamodule import SedDataModule
