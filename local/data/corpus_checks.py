@@ -19,7 +19,7 @@ from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.data.clips.windows import hop_of
-from local.data.truth import TRUE_CONFIDENCE, Stage, Truth, no_event_remedy, scored_classes
+from local.data.truth import Stage, Truth, no_event_remedy, scored_classes
 from local.stores.folders import (
     StoreFolder,
     any_embeddings,
@@ -266,11 +266,8 @@ def truth_problems(truths: Iterable[Truth], stage: Stage) -> list[str]:
     """
     problems = []
     for truth in truths:
-        events = truth.events
-        if truth.part.kind == "segments":
-            events = events.rows(events.confidence > TRUE_CONFIDENCE)
         try:
-            scored_classes(events, truth.part.classes, no_event_remedy(truth.part, stage))
+            scored_classes(truth.certain, truth.part.classes, no_event_remedy(truth.part, stage))
         except InputError as error:
             problems.append(str(error))
     return problems

@@ -34,6 +34,11 @@ class Truth(NamedTuple):
     left_out: tuple[str, ...] = ()
 
     @property
+    def certain(self) -> EventTable:
+        """The events that count as true."""
+        return self.events.rows(self.events.confidence > TRUE_CONFIDENCE)
+
+    @property
     def left_out_s(self) -> float:
         """Total duration of left-out clips whose durations are known."""
         return sum(self.durations.get(clip_id, 0.0) for clip_id in self.left_out)
