@@ -29,7 +29,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     rounding_warning,
 )
-from local.data.corpus_checks import no_embeddings, token_problems, truth_problems, warn_of_guesses
+from local.data.corpus_checks import no_embeddings, scored_problems, token_problems, warn_of_guesses
 from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
@@ -199,8 +199,10 @@ class SedDataModule(pl.LightningDataModule):
         }
         return [
             problem
-            for part in stages.get(stage, ())
-            for problem in truth_problems(self.truths(part), part)
+            for one in stages.get(stage, ())
+            for problem in scored_problems(
+                self.task, one, self.truths(one), {p.corpus.name: p.weak for p in self.scored(one)}
+            )
         ]
 
     def _split_problems(self, stage: str) -> list[str]:

@@ -39,8 +39,8 @@ def scored_parts(
     # Without a test, a training ends with its best checkpoint.
     if stage == "validation" and not any(given.validation for given in description.scores.values()):
         problems.append(
-            "task.scored: no kind has a corpus for the validation, so that no best checkpoint could "
-            "be chosen; name one, e.g. events: {validation: NAME}"
+            "task.scored: no kind has a corpus for the validation, so that no best checkpoint "
+            "could be chosen; name one, e.g. events: {validation: NAME}"
         )
     stems: dict[str, Corpus] = {}
     for part in parts:
