@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from desed_task.errors import agree
 from local.checkpoints.resume import changes_since_training
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
@@ -69,11 +70,14 @@ def unscored_lines(data: SedDataModule, stage: str) -> Iterator[str]:
                 continue
             names = ", ".join(absent[:MOST_NAMES])
             more = len(absent) - MOST_NAMES
-            where = "validations" if one == "val" else "the test"
+            what = "clip" if part.kind == "tags" else "event"
+            effect = f"{part.kind} of {agree(len(absent), 'it', 'them')} are not scored in "
+            effect += "validations" if one == "val" else "the test"
+            if one == "val" and part.kind == "tags":
+                effect = f"{agree(len(absent), 'it counts', 'they count')} as 0 in validations"
             yield (
-                f"{part.corpus.title}: no {'clip' if part.kind == 'tags' else 'event'} of {names}"
-                f"{f' and {more} more' if more > 0 else ''}, so {part.kind} of "
-                f"{'it' if len(absent) == 1 else 'them'} are not scored in {where}"
+                f"{part.corpus.title}: no {what} of {names}"
+                f"{f' and {more} more' if more > 0 else ''}, so {effect}"
             )
 
 
