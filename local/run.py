@@ -310,6 +310,25 @@ def _check_verifiable(config: RecipeConfig, options: RunOptions) -> None:
         )
 
 
+def _check_scorable(config: RecipeConfig, options: RunOptions, path: str, stage: str) -> None:
+    """Refuse a stage in which the task scores nothing.
+
+    Raises:
+        InputError: it is one.
+    """
+    task = config.detection_task
+    if stage == "test" and not task.test:
+        raise InputError(
+            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
+        )
+    if stage == "predict" and not task.evaluated:
+        raise InputError(
+            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
+            "or score recordings with predict.py"
+        )
+    _check_verifiable(config, options)
+
+
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
     check_log_dir(Path(options.log_dir))
     keep_freed_memory()
@@ -327,17 +346,7 @@ def _of_checkpoint(
     checkpoint = load_safely(Path(path))
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
-    if stage == "test" and not config.detection_task.test:
-        raise InputError(
-            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
-        )
-    if stage == "predict" and not config.detection_task.evaluated:
-        raise InputError(
-            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
-            "or score recordings with predict.py"
-        )
-    if stage == "test":
-        _check_verifiable(config, options)
+    _check_scorable(config, options, path, stage)
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
