@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +63,27 @@ def unscored_lines(data: SedDataModule, stage: str) -> Iterator[str]:
     """
     stages: dict[str, tuple[Stage, ...]] = {"fit": ("val", "test"), "test": ("test",)}
     for one in stages.get(stage, ()):
+        where = "validations" if one == "val" else "the test"
+        alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for part in data.task.scored(one):
             there = _occurring(data.part(part.corpus, "validation" if one == "val" else "test"))
-            absent = [label for label in part.classes if label not in there]
-            if not absent:
-                continue
-            names = ", ".join(absent[:MOST_NAMES])
-            more = len(absent) - MOST_NAMES
-            what = "clip" if part.kind == "tags" else "event"
-            effect = f"{part.kind} of {agree(len(absent), 'it', 'them')} are not scored in "
-            effect += "validations" if one == "val" else "the test"
-            if one == "val" and part.kind == "tags":
-                effect = f"{agree(len(absent), 'it counts', 'they count')} as 0 in validations"
+            absent = tuple(label for label in part.classes if label not in there)
+            if absent and one == "val" and part.kind == "tags":
+                they = agree(len(absent), "it counts", "they count")
+                yield f"{part.corpus.title}: no clip of {_some(absent)}, so {they} as 0 in {where}"
+            elif absent:
+                alike.setdefault((part.corpus.title, absent), []).append(part.kind)
+        for (title, absent), kinds in alike.items():
+            what = "clip" if kinds == ["tags"] else "event"
             yield (
-                f"{part.corpus.title}: no {what} of {names}"
-                f"{f' and {more} more' if more > 0 else ''}, so {effect}"
+                f"{title}: no {what} of {_some(absent)}, so {' and '.join(kinds)} of "
+                f"{agree(len(absent), 'it', 'them')} are not scored in {where}"
             )
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = len(labels) - MOST_NAMES
+    return ", ".join(labels[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _occurring(loaded: LoadedCorpus) -> set[str]:
