@@ -22,7 +22,14 @@ from desed_task.labels import Vocabulary
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.data.clips.windows import hop_of
-from local.data.truth import Stage, Truth, no_event_remedy, scored_classes, truth_of
+from local.data.truth import (
+    Stage,
+    Truth,
+    no_event_remedy,
+    scored_classes,
+    true_classes,
+    truth_of,
+)
 from local.stores.folders import (
     StoreFolder,
     any_embeddings,
@@ -262,7 +269,10 @@ def _flag(needed: Sequence[Corpus]) -> str:
 
 
 def scored_problems(
-    task: Task, stage: Stage, truths: Sequence[Truth], weak: Mapping[str, WeakTable | None]
+    task: Task,
+    stage: Stage,
+    truths: Sequence[Truth],
+    labels: Mapping[str, EventTable | WeakTable | None],
 ) -> list[str]:
     """A message for each part of a stage in which no scored class occurs, or whose figure in the
     objective is not defined.
@@ -271,7 +281,7 @@ def scored_problems(
         task: the task.
         stage: "val" or "test".
         truths: of the clips on disk.
-        weak: corpus -> weak labels of its scored clips.
+        labels: corpus -> labels of its scored clips, which tags are scored with.
     """
     problems = []
     for truth in truths:
@@ -280,8 +290,8 @@ def scored_problems(
         except InputError as error:
             problems.append(str(error))
     for part in task.scored(stage):
-        table = weak.get(part.corpus.name)
-        if table is not None and not table.target[:, table.vocabulary.mask(part.classes)].any():
+        table = labels.get(part.corpus.name)
+        if part.kind == "tags" and table is not None and not true_classes(table) & {*part.classes}:
             problems.append(
                 f"{table.path or part.corpus.title}: none of the scored classes "
                 f"({', '.join(part.classes)}) is in any of its "

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from desed_task.batch import SedBatch
-from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import RowReader
 from desed_task.dataio.label_files.aliases import add_aliases
@@ -200,10 +200,12 @@ class SedDataModule(pl.LightningDataModule):
         return [
             problem
             for one in stages.get(stage, ())
-            for problem in scored_problems(
-                self.task, one, self.truths(one), {p.corpus.name: p.weak for p in self.scored(one)}
-            )
+            for problem in scored_problems(self.task, one, self.truths(one), self._labels(one))
         ]
+
+    def _labels(self, stage: Stage) -> dict[str, EventTable | WeakTable | None]:
+        """Corpus -> labels of the clips that a stage scores."""
+        return {one.corpus.name: one.labels for one in self.scored(stage)}
 
     def _split_problems(self, stage: str) -> list[str]:
         """Faults of loaded sets that are too small to be split or sampled."""
