@@ -62,6 +62,8 @@ class _Stored(NamedTuple):
 
     raw: Scores
     decoded: Decoded
+    # Beside boxes of events, if segments are scored, too.
+    filtered: Scores | None = None
 
 
 # Network, name of a corpus -> its scores.
@@ -89,7 +91,9 @@ class ResultWriter(Callback):
         corpora = {truth.part.corpus.name: truth.part.corpus for truth in truths}
         stored = {
             (role, name): _Stored(
-                accumulator.scores(role, corpus), accumulator.decoded(role, corpus)
+                accumulator.scores(role, corpus),
+                accumulator.decoded(role, corpus),
+                accumulator.filtered_beside(role, corpus),
             )
             for role in ROLES
             for name, corpus in corpora.items()
@@ -257,7 +261,8 @@ def _timeline(
     scores = stored[results.TIMELINE_ROLE, corpus.name]
     try:
         loaded = data.part(corpus, "test")
-        yield results.TIMELINE, plot_clip_timeline(*scores, loaded, accumulator.config)
+        timeline = plot_clip_timeline(scores.raw, scores.decoded, loaded, accumulator.config)
+        yield results.TIMELINE, timeline
     except InputError as error:
         warnings.warn(f"no timeline of a clip is drawn: {error}", UserWarning, stacklevel=2)
 

@@ -15,6 +15,7 @@ from desed_task.audio.windows import WindowGrid
 from desed_task.batch import SedBatch
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
+from desed_task.evaluation.boxes import Boxes
 from desed_task.evaluation.scores import detect
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
@@ -23,7 +24,12 @@ from local.data.truth import Truth
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.conditions import digest_tags, scoring_settings
 from local.scoring.results import RESULTS_FILE, format_results, write_results
-from local.scoring.score_files import classes_by_segment, write_tag_scores
+from local.scoring.score_files import (
+    classes_by_segment,
+    read_scored,
+    write_scores,
+    write_tag_scores,
+)
 from local.scoring.segment_metrics import segment_metrics
 from local.scoring.tags import ClipScores, tag_metrics
 from local.scoring.verification import package_metrics
@@ -227,7 +233,7 @@ def test_a_task_of_one_class():
     assert math.isfinite(tested["test/student/psds2/psds_eval"])
 
 
-def test_boxes_of_a_corpus_with_events_and_segments():
+def test_boxes_of_a_corpus_with_events_and_segments(tmp_path):
     config = config_of(kinds=("segments", "events"))
     tree = config.dump()
     tree["decoder"]["kind"] = "boxes"
@@ -236,6 +242,14 @@ def test_boxes_of_a_corpus_with_events_and_segments():
     of_boxes, of_median = (one.test_metrics(truths) for one in (boxes, median))
     same = "test/student/segment_mauc/sed_scores_eval"
     assert of_boxes[same] == of_median[same]
+    corpus = truths[0].part.corpus
+    assert median.filtered_beside("student", corpus) is None
+    stored = [getattr(boxes, name)("student", corpus) for name in ("scores", "decoded")]
+    write_scores(tmp_path / "x.npz", *stored, boxes.filtered_beside("student", corpus))
+    for kind in ("events", "segments"):
+        assert isinstance(read_scored(tmp_path / "x.npz", kind), Boxes) == (kind == "events")
+    again = read_scored(tmp_path / "x.npz", "segments")
+    np.testing.assert_array_equal(again.values, median.smoothed("student", corpus).values)
     other = "test/student/false_events_per_hour_thres05/desed_task"
     assert of_boxes[other] != of_median[other]
 
