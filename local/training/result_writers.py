@@ -227,9 +227,12 @@ def _figures(
                 f"psd_roc_{name}",
                 figures.plot_psd_roc(psds, title=title, max_efpr=PSDS1.max_efpr),
             )
-    for truth in {truth.part.corpus.name: truth for truth in truths}.values():
-        scores = stored[role, truth.part.corpus.name].decoded
+    drawn: set[str] = set()
+    for corpus, truth in {truth.part.corpus.name: truth for truth in truths}.items():
+        scores = stored[role, corpus].decoded
         for clip_id, name in flat_names(_clips_to_draw(truth)).items():
+            name = f"{corpus}_{name}" if name in drawn else name  # Two sets may have one name.
+            drawn.add(name)
             values, boundaries_s = scores.of(clip_id)
             title = f"{clip_id}, {role}"
             yield (
