@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from local.corpora import DEVTEST, TEST
 
 from desed_task.dataio.annotations import EventTable, write_strong_table
 from desed_task.evaluation.scores import Scores
@@ -15,7 +16,6 @@ from desed_task.mean_teacher import ROLES
 from local.checkpoints.revision import REVISION
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig, load_config
-from local.corpora import DEVTEST, TEST
 from local.data.digests import digest_truth
 from local.scoring import results
 from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
