@@ -263,6 +263,19 @@ def _number(value: str, text: str, flag: str) -> float:
         ) from None
 
 
+def add_initial_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a training that starts from the weights of another one."""
+    parser.add_argument(
+        "--init_from_checkpoint", metavar="CKPT", help="start a new training from its weights"
+    )
+    parser.add_argument(
+        "--init_classes",
+        metavar="CLASS=ITS",
+        nargs="+",
+        help="classes whose rows the checkpoint has under another name, e.g. dog=Dog",
+    )
+
+
 def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """New label -> the classes whose events it gets, from `NAME=CLASS+CLASS,NAME=CLASS+CLASS`.
 
