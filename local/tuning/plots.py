@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.atomic_files import atomic_path
 from local.pictures import palette
+from local.pictures.labels import shown_label
 from local.pictures.log_axes import label_log_axis
 
 TARGET_NAME = "objective"
@@ -121,7 +122,7 @@ def _slice(axes: Axes, path: str, trials: Sequence[FrozenTrial]) -> None:
     axes.scatter(
         values, [trial.value for trial in trials], c=ages, cmap=palette.AGES, edgecolors="grey"
     )
-    axes.set_title(path, fontsize="small")
+    axes.set_title(shown_label(path), fontsize="small")
 
 
 def plot_median_curves(
@@ -149,7 +150,7 @@ def plot_median_curves(
             length = marked[name][label]
             if length in of:
                 axes.plot(length, of[length], marker, color=colour, label=name)
-        axes.set_title(label, fontsize="small")
+        axes.set_title(shown_label(label), fontsize="small")
         axes.set_ylabel("partial AUC" if label in segment_labels else "PSDS1", fontsize="x-small")
         axes.tick_params(labelsize="x-small")
         axes.margins(y=0.2)
