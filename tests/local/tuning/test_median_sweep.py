@@ -50,7 +50,7 @@ def made_up(config, part) -> TeacherScores:
     return TeacherScores(stage, *found, data.truths(stage))
 
 
-@pytest.fixture(scope="module", params=["held_out", "devtest"])
+@pytest.fixture(scope="module", params=["held_out", "test"])
 def judged(request, extracted):
     part = made_up(load_config(extracted), request.param)
     return part, MedianFilterObjective(part)
@@ -77,12 +77,12 @@ def test_lengths_are_worth_what_the_metrics_of_a_run_say(judged):
     assert value.psds1 > 0.02 and value.mpauc > 0.1
     assert value.total == sum(facts.values())
     # Each length of a class is filtered and counted once.
-    assert len(objective._rocs) == len(objective.desed_labels)
+    assert len(objective._rocs) == len(objective.event_labels)
 
 
 def test_the_sweep_finds_the_best_of_all_combinations(judged):
     _, objective = judged
-    desed, maestro = objective.desed_labels[:3], objective.maestro_labels[:2]
+    desed, maestro = objective.event_labels[:3], objective.segment_labels[:2]
     candidates = dict.fromkeys((*desed, *maestro), (1, 5, 11))
     best = sweep_lengths(objective, START, candidates)
     changed = [CLASSES.index(label) for label in candidates]
@@ -132,7 +132,7 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys)
     said = capsys.readouterr().out
     config = load_config(best)
     objective = MedianFilterObjective(
-        teacher_scores(config, checkpoint, "devtest", plan.log_dir / "scores", CPU)
+        teacher_scores(config, checkpoint, "test", plan.log_dir / "scores", CPU)
     )
     value = objective(config.net.median_filter)
     assert f"{value.psds1:.4f} {value.mpauc:7.4f} {value.total:7.4f}\ntuned on: held_out" in said
@@ -209,15 +209,15 @@ def test_scores_are_computed_again_when_what_they_are_of_has_changed(
 
 
 def test_scores_of_dev_test_are_of_the_clips_with_events(plan, checkpoint, tmp_path, capsys):
-    found = teacher_scores(plan.config, checkpoint, "devtest", tmp_path, CPU)
+    found = teacher_scores(plan.config, checkpoint, "test", tmp_path, CPU)
     assert "clips without events, left out: 1 of DESED dev-test" in capsys.readouterr().out
     truth = found.truths[0]
     assert len(truth.left_out) == 1
     assert set(found.desed.clip_ids) == set(truth.events.clip_ids)
     tree = plan.config.dump()
-    tree["data"]["keep_clips_without_events"] = ["devtest"]
+    tree["data"]["keep_clips_without_events"] = ["test"]
     kept = check_config(tree, "kept")
-    more = teacher_scores(kept, checkpoint, "devtest", tmp_path, CPU)
+    more = teacher_scores(kept, checkpoint, "test", tmp_path, CPU)
     assert set(more.desed.clip_ids) - set(found.desed.clip_ids) == set(truth.left_out)
     # Worth is computed from scores, which never count them.
     assert MedianFilterObjective(more)(START) == MedianFilterObjective(found)(START)

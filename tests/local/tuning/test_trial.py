@@ -110,7 +110,7 @@ def test_on_dev_test_it_is_the_published_sum(make_job, monkeypatch):
         (job.folder / "results.json").write_text(json.dumps({"metrics": metrics}))
         return job.folder
 
-    job = make_job("devtest")
+    job = make_job("test")
     metrics = {
         "test/teacher/psds1/sed_scores_eval": 0.25,
         "test/teacher/segment_mpauc/sed_scores_eval": 0.5,

@@ -130,7 +130,7 @@ def test_a_search_without_steps_has_no_cross_fitting(plan, checkpoint, capsys):
 
 
 def test_what_is_tuned_on_dev_test_is_called_an_oracle(plan, checkpoint, capsys):
-    plan = replace(plan, objective="devtest")
+    plan = replace(plan, objective="test")
     asked = DecoderTuning("boxes", MEDIANS, True, "intersection", 0, 0)
     best = tune_decoder(plan, checkpoint, (), asked, CPU)
     assert "PSDS1 on devtest (oracle): " in best.read_text().splitlines()[0]
@@ -139,7 +139,7 @@ def test_what_is_tuned_on_dev_test_is_called_an_oracle(plan, checkpoint, capsys)
         load_config(best), str(checkpoint), run.RunOptions(str(plan.log_dir / "test"))
     )
     content = json.loads((tested / "results.json").read_text())
-    assert content["tuned_on"] == "devtest"
+    assert content["tuned_on"] == "test"
     assert "oracle: the decoder was tuned on dev-test" in capsys.readouterr().out
     metrics = content["metrics"]
     assert "test/teacher/collar_f1_macro_tuned_oracle/desed_task" in metrics
