@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from desed_task.audio.windows import WindowGrid
@@ -37,25 +36,16 @@ from local.config_schema import (
 )
 from local.schema.decoding import DecoderConfig, Predict, Tuned
 from local.schema.encoders import BEATS, Pretrained
+from local.schema.overrides import TASK_SECTION, chosen_task
+from local.schema.overrides import apply_override as apply_override
 from local.schema.problems import PlacedError, validation_problems
-from local.schema.published_keys import TASK_KEYS
+from local.schema.published_keys import TASK_KEYS, UNREAD_KEYS
 from local.schema.strict import StrictModel
 from local.schema.yaml_files import read_yaml
-from local.task.reading import DEFAULT_TASK, expand_task, listed_classes, read_keys, task_of
+from local.task.checks import lengths_by_class, published_rows, task_problems
+from local.task.merging import apply_overrides
+from local.task.reading import listed_classes, read_keys, task_of
 from local.task.task import Task
-
-UNREAD_KEYS: dict[str, str] = {
-    "net.rnn_layers": "the published code never read it; set net.n_layers_RNN (published: 2)",
-    "training.val_thresholds": "validation uses the threshold 0.5 that its metrics' names state",
-    "training.backend": "choose the device with --gpus",
-    "feats.n_filters": "it repeated the window length; set feats.n_window",
-    "data.synth_maestro_train": "MAESTRO synth is not trained on",
-    "data.synth_maestro_train_44k": "MAESTRO synth is not trained on",
-    "data.synth_maestro_tsv": "MAESTRO synth is not trained on",
-    "pretrained.e2e": "embeddings are always extracted beforehand",
-    "pretrained.freezed": "embeddings are always extracted beforehand, so encoders are frozen",
-}
-
 
 SHIPPED = Path(__file__).resolve().parents[1] / "confs"
 """Folder of the supplied files."""
@@ -63,12 +53,8 @@ CONFIGURATIONS = ("pretrained.yaml", "mini.yaml", "optuna.yaml")
 # Where the mini corpus is made without --basedir.
 MINI_FOLDER = Path("data/mini")
 
-# Length in frames for classes without one.
-DEFAULT_MEDIAN_FILTER = 7
-
 # This section is read by optuna_pretrained.py only.
 TUNING_SECTION = "optuna"
-TASK_SECTION = "task"
 
 
 class RecipeConfig(StrictModel):
@@ -77,10 +63,10 @@ class RecipeConfig(StrictModel):
     pretrained: Pretrained = Pretrained()
     training: Training = Training()
     scaler: ScalerConfig = ScalerConfig()
-    data: Data
+    data: Data = Data()
     opt: Opt = Opt()
     feats: Feats = Feats()
-    net: Net
+    net: Net = Net()
     decoder: DecoderConfig = DecoderConfig()
     predict: Predict = Predict()
     energy: Energy = Energy()
@@ -93,41 +79,34 @@ class RecipeConfig(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _for_its_classes(cls, tree: Any) -> Any:
+    def _for_its_task(cls, tree: Any) -> Any:
         """Give the network one output and one median filter for each class of the task."""
-        if not isinstance(tree, dict) or not isinstance(tree.get("net"), dict):
+        if not isinstance(tree, dict):
             return tree
-        classes = listed_classes(tree.get("task"))
-        net = {"nclass": len(classes), **tree["net"]}
-        lengths = net.get("median_filter", DEFAULT_MEDIAN_FILTER)
-        if isinstance(lengths, int):
-            lengths = [lengths] * len(classes)
-        elif isinstance(lengths, dict) and {*lengths} <= {*classes}:
-            lengths = [lengths.get(label, DEFAULT_MEDIAN_FILTER) for label in classes]
-        return {**tree, "net": {**net, "median_filter": lengths}}
+        task, training, net = (tree.get(name) for name in (TASK_SECTION, "training", "net"))
+        classes = listed_classes(task)
+        if isinstance(net, dict | None) and classes:
+            lengths = (net or {}).get("median_filter")
+            tree = {
+                **tree,
+                "net": {
+                    "nclass": len(classes),
+                    **(net or {}),
+                    "median_filter": lengths_by_class(lengths, classes),
+                },
+            }
+        if not task and isinstance(training, dict | None):
+            given = (training or {}).get("batch_size")
+            rows = published_rows() if given is None else given
+            tree = {**tree, "training": {**(training or {}), "batch_size": rows}}
+        return tree
 
     @model_validator(mode="after")
     def _task_is_usable(self) -> RecipeConfig:
-        given = {"data": self.data.model_dump(), "training": self.training.model_dump()}
-        absent = [key for key in sorted(read_keys(self.task)) if _value_of(given, key) == ""]
-        problems = [f"{key}: missing; give it a value" for key in absent]
-        try:
-            task = self.detection_task
-        except InputError as error:
-            raise PlacedError([*problems, *str(error).splitlines()]) from None
-        n_classes, n_lengths = len(task.classes), len(self.net.median_filter)
-        if self.net.nclass != n_classes:
-            problems.append(
-                f"net.nclass: is {self.net.nclass}; the task has "
-                f"{count_of(n_classes, 'class', 'classes')}"
-            )
-        if n_lengths != n_classes:
-            problems.append(
-                f"net.median_filter: has {count_of(n_lengths, 'length')}; give one for each of "
-                f"{count_of(n_classes, 'class', 'classes')}, or one for all"
-            )
-        problems += self.decoder.settings.problems(task.classes)
-        problems += self.predict.problems(task.classes)
+        sections = self.model_dump(include={"data", "training", "net"})
+        problems = task_problems(self.task, sections)
+        classes = listed_classes(self.task)
+        problems += [*self.decoder.settings.problems(classes), *self.predict.problems(classes)]
         if problems:
             raise PlacedError(problems)
         return self
@@ -207,33 +186,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     """
     found = find_shipped(path)
     tree = _read_tree(found)
-    choose_task(tree, overrides)
-    _warn_of_unread_keys(tree, str(found))
     config = merge_overrides(tree, overrides, str(found))
+    if not chosen_task(overrides)[0]:
+        _warn_of_unread_keys(tree, str(found))
     given = any(one.partition("=")[0].strip() == "net.embedding_size" for one in overrides)
     return config if given else _with_size_of_encoder(config)
 
 
-def choose_task(tree: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Put the description into a tree of plain values that it or `--set task=...` names.
-
-    Args:
-        tree: sections of keys; modified in place.
-        overrides: entries `section.key=value`; those below `task` are applied later.
-
-    Raises:
-        InputError: there is no such description.
-    """
-    chosen = [one.partition("=")[2] for one in overrides if one.partition("=")[0].strip() == "task"]
-    given = chosen[-1].strip() if chosen else tree.get("task") or None
-    if given is None and any(one.lstrip().startswith("task.") for one in overrides):
-        given = DEFAULT_TASK
-    tree["task"] = expand_task(given)
-
-
 def _warn_of_unread_keys(tree: dict[str, Any], origin: str) -> None:
     """Warn of keys about the corpora of the published task that another one does not read."""
-    read = read_keys(tree["task"])
+    read = read_keys(tree[TASK_SECTION])
     given = {f"{name}.{key}" for name in ("data", "training") for key in tree.get(name) or ()}
     unread = sorted((given & TASK_KEYS) - read)
     if unread:
@@ -243,11 +205,6 @@ def _warn_of_unread_keys(tree: dict[str, Any], origin: str) -> None:
             UserWarning,
             stacklevel=3,
         )
-
-
-def _value_of(sections: Mapping[str, Mapping[str, Any]], dotted: str) -> Any:
-    section, _, key = dotted.partition(".")
-    return sections.get(section, {}).get(key)
 
 
 def _with_size_of_encoder(config: RecipeConfig) -> RecipeConfig:
@@ -296,15 +253,13 @@ def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str)
 
     Args:
         tree: values of a file, or of a checkpoint and a file; modified in place.
-        overrides: entries `section.key=value`, the value in YAML.
+        overrides: entries `section.key=value`, the value in YAML; `task=NAME` chooses another task.
         origin: where the tree came from, for messages.
 
     Raises:
         InputError: all errors in the tree and the overrides.
     """
-    for override in overrides:
-        if override.partition("=")[0].strip() != TASK_SECTION:  # `load_config` has read that one.
-            apply_override(tree, override)
+    apply_overrides(tree, overrides, origin)
     return check_config(tree, origin)
 
 
@@ -323,7 +278,37 @@ def check_config(tree: dict[str, Any], origin: str) -> RecipeConfig:
         return RecipeConfig.model_validate(tree)
     except ValidationError as error:
         problems = validation_problems(error, RecipeConfig)
+        problems += [one for one in _hidden_problems(tree) if one not in problems]
         raise InputError.collect(problems, f"{origin} cannot be used:") from None
+
+
+def _hidden_problems(tree: dict[str, Any]) -> list[str]:
+    """Problems with the task and its classes, not looked for where any section is faulty."""
+    task = tree.get(TASK_SECTION) or {}
+    given = {name: tree.get(name) or {} for name in ("data", "training", "net")}
+    if not all(isinstance(one, dict) for one in (task, *given.values())):
+        return []
+    valid = {
+        name: _section(model, tree.get(name))
+        for name, model in (
+            ("data", Data),
+            ("training", Training),
+            ("decoder", DecoderConfig),
+            ("predict", Predict),
+        )
+    }
+    valued = {name: valid[name].model_dump() for name in ("data", "training") if valid[name]}
+    problems = task_problems(task, {**given, **valued}, is_whole=len(valued) == 2)
+    classes, decoder, predict = listed_classes(task), valid["decoder"], valid["predict"]
+    problems += decoder.settings.problems(classes) if isinstance(decoder, DecoderConfig) else []
+    return problems + (predict.problems(classes) if isinstance(predict, Predict) else [])
+
+
+def _section(model: type[StrictModel], given: Any) -> StrictModel | None:
+    try:
+        return model.model_validate(given or {})
+    except ValidationError:
+        return None
 
 
 def _read_tree(path: Path) -> dict[str, Any]:
@@ -331,33 +316,6 @@ def _read_tree(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise InputError(f"{path}: contains no sections (net:, training:, data: ...)")
     return tree
-
-
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one `section.key=value` in a tree of plain values, without validating it.
-
-    Raises:
-        InputError: if `override` is not of that form.
-    """
-    dotted, equals, text = override.partition("=")
-    section, dot, key = dotted.strip().partition(".")
-    if not (equals and dot and section and key):
-        raise InputError(f"--set {override}: write it as section.key=value, e.g. net.dropout=0.3")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        hint = "; write a list without spaces, or in quotes" if text.strip()[:1] == "[" else ""
-        raise InputError(f"--set {override}: the value is not YAML: {error}{hint}") from None
-    branch = tree[section] = {} if tree.get(section) is None else tree[section]
-    if section == TASK_SECTION:
-        *above, key = key.split(".")
-        for name in above:
-            branch = branch.get(name) if isinstance(branch, dict) else None
-            if isinstance(branch, str) and name == "table":
-                branch = None
-    if not isinstance(branch, dict):
-        raise InputError(f"--set {override}: {dotted.strip().rpartition('.')[0]} is not a section")
-    branch[key] = value
 
 
 def _drop_unread(tree: dict[str, Any], origin: str) -> dict[str, Any]:

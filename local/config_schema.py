@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from desed_task.errors import count_of
 from local.schema.published_keys import PublishedPaths, PublishedTraining
@@ -20,8 +20,7 @@ class Training(PublishedTraining):
 
     batch_size: tuple[NonNegativeInt, ...] | None = None
     """Rows per batch of each corpus of the task that has rows, in its order, 0 to leave one out;
-    null: as the task says. DCASE 2024: MAESTRO real, synthetic, strong real + synthetic, weak,
-    unlabelled."""
+    null: as the task says."""
     batch_scope: Literal["total", "process"] = "total"
     """Whether these are the rows of all processes together, or of each process."""
     batch_size_val: PositiveInt = 24
@@ -194,9 +193,16 @@ class Net(StrictModel):
     specaugm_t_l: int = Field(default=5, ge=0)
     specaugm_f_p: float = Field(default=0.0, ge=0, le=1)
     specaugm_f_l: int = Field(default=10, ge=0)
-    median_filter: tuple[PositiveInt, ...]
+    median_filter: tuple[PositiveInt, ...] = ()
     """Length in frames, one per class, in the order of the task's classes; in a file also one for
     all, or {label: length}, with 7 for the others."""
+
+    @field_validator("median_filter", mode="before")
+    @classmethod
+    def _of_classes(cls, lengths: Any) -> Any:
+        if isinstance(lengths, dict):  # Those of classes have become a list.
+            raise ValueError(f"names unknown classes: {', '.join(map(str, lengths))}")
+        return lengths
 
     @model_validator(mode="after")
     def _lists_fit(self) -> Net:

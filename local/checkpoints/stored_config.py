@@ -16,7 +16,6 @@ from local.config import (
     SHIPPED,
     TASK_SECTION,
     RecipeConfig,
-    choose_task,
     load_config,
     merge_overrides,
 )
@@ -62,7 +61,6 @@ def config_with_checkpoint(
         return load_config(supplied, overrides)
     below = load_config(supplied)
     tree = _over(below.dump(), known_hyperparameters(hyper, checkpoint))
-    choose_task(tree, overrides)
     config = merge_overrides(tree, overrides, f"hyperparameters of {checkpoint}")
     if stage is None:
         return config
@@ -110,5 +108,4 @@ def trained_config(checkpoint: str, overrides: Sequence[str]) -> RecipeConfig:
         return load_config(DEFAULT_CONF_FILE, overrides)
     print(f"configuration: that of {escape_name(checkpoint)}; --conf_file gives another one")
     tree = known_hyperparameters(stored, checkpoint)
-    choose_task(tree, overrides)
     return merge_overrides(tree, overrides, f"hyperparameters of {checkpoint}")

@@ -18,10 +18,10 @@ from desed_task.errors import InputError
 from desed_task.evaluation.segments import clip_span
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
-from local.corpora import MAESTRO_TRAIN, MAESTRO_VALIDATION, SCORED_IN_WINDOWS, TRAINING, Corpus
 from local.data.expected_clips import durations_of
+from local.task.corpus import Corpus
 
-# Names of MAESTRO's clips truncate times to 0.01 s; resampling rounds to samples.
+# Names of clips cut from recordings truncate times to 0.01 s; resampling rounds to samples.
 _EXACT_S = 0.015
 # A clip downloaded again may differ slightly in length from that in a published table.
 _TABLE_S = 0.1
@@ -29,6 +29,8 @@ _TABLE_S = 0.1
 _EVENT_S = 0.5
 # Plausible length of a clip without further information, as a share of `data.audio_max_len`.
 _SHORTEST, _LONGEST = 0.1, 1.5
+# The shorter limit holds where half of the clips are at least this long.
+_USUAL = 0.5
 
 
 class FileInspection(NamedTuple):
@@ -43,9 +45,11 @@ class FileInspection(NamedTuple):
     original_s: float | None
 
 
-def original_files(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], tuple[str, ...]]:
+def original_files(corpus: Corpus, clips: Iterable[str]) -> tuple[dict[str, Path], tuple[str, ...]]:
     """Clip -> its file in the folder of originals, and originals that are none of the clips'."""
-    files, clips = clip_files(folder), tuple(clips)
+    if not corpus.originals:
+        return {}, ()
+    files, clips = clip_files(corpus.originals), tuple(clips)
     try:
         names = match_names(clips, files)
     except InputError:
@@ -56,7 +60,6 @@ def original_files(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path],
 
 
 def inspect_files(
-    config: RecipeConfig,
     wavs: Mapping[Corpus, Mapping[str, Path]],
     *,
     jobs: int | None,
@@ -65,7 +68,7 @@ def inspect_files(
     """Read every file in threads: corpus -> clip -> result."""
     work: list[tuple[Path, Path | None]] = []
     for corpus, clips in wavs.items():
-        originals, _ = original_files(Path(getattr(config.data, f"{corpus.folder_key}_44k")), clips)
+        originals, _ = original_files(corpus, clips)
         work += [(path, originals.get(clip_id)) for clip_id, path in clips.items()]
     bar = "reading audio"
     results = iter(list(thread_map(_inspect, work, jobs=jobs, desc=bar, progress=progress)))
@@ -100,43 +103,48 @@ def wrong_lengths(
     config: RecipeConfig,
     found: Mapping[str, FileInspection],
     events: EventTable | None,
+    *,
+    any_length: bool,
 ) -> dict[str, str]:
     """Clips of wrong length -> their length and the reason.
 
-    A clip must be as long as its original, its row in a durations table and, for MAESTRO, its name
-    say, and events must not end after it. It must also last 0.1 to 1.5 times `data.audio_max_len`,
-    or longer if it is only scored, in windows; AudioSet has clips shorter than 10 s.
+    A clip must be as long as its original, its row in a durations table and, if it was cut from a
+    recording, its name say, and events must not end after it. It must also last at most 1.5 times
+    `data.audio_max_len` and, where most clips of the corpus are so long, at least 0.1 times that;
+    AudioSet has clips shorter than 10 s.
+
+    Args:
+        corpus: the corpus.
+        config: of the data.
+        found: clip -> result of inspecting it.
+        events: of the corpus, if it has any.
+        any_length: whether long clips are trained on and scored in windows.
     """
     infos = {c: f.examined.info for c, f in found.items() if isinstance(f.examined, AudioContent)}
-    rules = tuple(_rules(corpus, config, found))
+    rules = tuple(_rules(corpus, found))
     ends = {} if events is None else _last_offsets(events)
     clip_s = config.data.audio_max_len
-    longest_s = math.inf if is_only_scored(corpus) else _LONGEST * clip_s
+    lengths_s = [info.duration_s for info in infos.values()]
+    usual = bool(lengths_s) and float(np.median(lengths_s)) >= _USUAL * clip_s
+    shortest_s = _SHORTEST * clip_s if usual else 0.0
+    longest_s = math.inf if any_length else _LONGEST * clip_s
     wrong = {}
     for clip_id, info in infos.items():
         reason = _disagrees(clip_id, info, rules) or _unlikely(
-            info.duration_s, ends.get(clip_id, 0.0), clip_s, longest_s
+            info.duration_s, ends.get(clip_id, 0.0), (shortest_s, longest_s), clip_s
         )
         if reason:
             wrong[clip_id] = f"{info.duration_s:.2f} s, {reason}"
     return wrong
 
 
-def is_only_scored(corpus: Corpus) -> bool:
-    """Whether a corpus is scored in windows and not trained on: its clips may have any length."""
-    return corpus in SCORED_IN_WINDOWS and corpus not in TRAINING
-
-
-def _rules(
-    corpus: Corpus, config: RecipeConfig, found: Mapping[str, FileInspection]
-) -> Iterator[_Rule]:
-    if corpus in (MAESTRO_TRAIN, MAESTRO_VALIDATION):
+def _rules(corpus: Corpus, found: Mapping[str, FileInspection]) -> Iterator[_Rule]:
+    if corpus.cut_from_recordings:
         yield _Rule(_named_s, _EXACT_S, "by its name")
     yield _Rule(lambda clip_id: found[clip_id].original_s, _EXACT_S, "like its original")
-    if corpus.duration_key is not None and corpus != MAESTRO_VALIDATION:
+    if not corpus.cut_from_recordings and corpus.durations:
         try:
-            path = Path(getattr(config.data, corpus.duration_key))
-            table = durations_of(path, found, Path(getattr(config.data, corpus.folder_key)))
+            table = durations_of(Path(corpus.durations), found, Path(corpus.folder))
         except InputError:
             return  # Reported by training's own check.
         yield _Rule(table.get, _TABLE_S, "by its durations table")
@@ -158,10 +166,12 @@ def _disagrees(clip_id: str, info: AudioInfo, rules: Sequence[_Rule]) -> str:
     return ""
 
 
-def _unlikely(duration_s: float, last_offset_s: float, clip_s: float, longest_s: float) -> str:
+def _unlikely(
+    duration_s: float, last_offset_s: float, limits_s: tuple[float, float], clip_s: float
+) -> str:
     if last_offset_s > duration_s + _EVENT_S:
         return f"but has an event until {last_offset_s:.2f} s"
-    if not _SHORTEST * clip_s <= duration_s <= longest_s:
+    if not limits_s[0] <= duration_s <= limits_s[1]:
         return f"a clip has some {clip_s:g} s"
     return ""
 

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from desed_task.audio.clip_files import clip_files
 from desed_task.errors import InputError, forget_warnings
-from local import corpora
 from local.cli.own_files import OwnFiles
 from local.config import RecipeConfig
-from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import coarse_text, is_16_bit
 from local.data.corpus_checks import N_PROBES
 from local.data.datamodule import SedDataModule
+from local.data.presence import nothing_there
 from local.doctor.audio_files import inspect_files
 from local.doctor.corpus import CorpusInspection
 from local.doctor.embedding_files import (
@@ -33,7 +32,6 @@ from local.doctor.embedding_files import (
 from local.doctor.report import REPORT_FILE, CorpusReport, DataReport, Finding, Level, is_report
 from local.stores.size import with_stored_size
 
-CHECKED_CORPORA: tuple[Corpus, ...] = (*corpora.NEEDED_BY_STAGE["fit"], EVALUATION)
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 EXIT_TRAINING_WOULD_FAIL = 1
 _ONLY_EVALUATION = "(needed only to score the evaluation set: --eval_set, --eval_from_checkpoint)"
@@ -90,15 +88,20 @@ def check_data(
     """
     data = SedDataModule(with_stored_size(config))
     findings = list(_findings_of_training(data))
-    wavs = {
-        corpus: clip_files(getattr(config.data, corpus.folder_key)) for corpus in CHECKED_CORPORA
-    }
-    found = inspect_files(config, wavs, jobs=jobs or N_PROBES, progress=progress)
-    checks = check_encoders(config, CHECKED_CORPORA)
+    checked, trained_on = data.task.used, data.task.trained_on
+    wavs = {corpus: clip_files(corpus.folder) for corpus in checked}
+    found = inspect_files(wavs, jobs=jobs or N_PROBES, progress=progress)
+    checks = check_encoders(config, checked)
     parts: list[CorpusReport] = []
-    for corpus in CHECKED_CORPORA:
-        loaded = data.loaded.get(corpus.name)
-        part = CorpusInspection(corpus, config, wavs[corpus], found[corpus.name], loaded)
+    for corpus in checked:
+        part = CorpusInspection(
+            corpus,
+            config,
+            wavs[corpus],
+            found[corpus.name],
+            data.loaded.get(corpus.name),
+            is_trained_on=corpus in trained_on,
+        )
         report = part.report(checks)
         findings += part.findings(report)
         for check, embeddings in zip(checks, report.all_embeddings, strict=True):
@@ -108,7 +111,7 @@ def check_data(
     if coarse:
         findings.append(Finding("note", "", coarse_text(coarse)))
     findings += checkpoint_findings(config, checks, parts)
-    if nothing := corpora.nothing_there(CHECKED_CORPORA, config.data):
+    if nothing := nothing_there(checked, config):
         findings = [Finding("error", "", nothing)]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))  # Stable: parts in order.
     checkpoints = tuple(check.checkpoint for check in checks)
@@ -121,15 +124,19 @@ def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
         refused = data.problems("fit")
-        at_evaluation = data.problems("predict")
+        evaluated = data.task.evaluated
+        at_evaluation = data.problems("predict") if evaluated else {}
     if line := data.late_ends_line():
         yield Finding("note", "", line)
     for name, problems in refused.items():
         yield from (Finding("error", name, problem) for problem in problems)
     # Training does not need the evaluation set.
-    for problem in (*at_evaluation[EVALUATION.name], *at_evaluation[""]):
-        if problem not in refused[""]:
-            yield Finding("warning", EVALUATION.name, f"{problem} {_ONLY_EVALUATION}")
+    for name, problems in at_evaluation.items():
+        yield from (
+            Finding("warning", name or evaluated[0].name, f"{problem} {_ONLY_EVALUATION}")
+            for problem in problems
+            if name or problem not in refused[""]
+        )
     for warning in told:
         if issubclass(warning.category, UserWarning):
             yield Finding("warning", "", str(warning.message))

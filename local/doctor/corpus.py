@@ -15,7 +15,6 @@ from desed_task.dataio.annotations import read_durations
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError, agree, count_of
 from local.config import RecipeConfig
-from local.corpora import EVALUATION, Corpus
 from local.data.audio_warnings import mixed_text
 from local.data.clip_ends import check_clip_durations
 from local.data.corpus_checks import (
@@ -27,14 +26,10 @@ from local.data.corpus_checks import (
 )
 from local.data.expected_clips import absent_recordings, listed_on_disk, table_path
 from local.data.loaded_corpus import LoadedCorpus
-from local.doctor.audio_files import (
-    FileInspection,
-    is_only_scored,
-    original_files,
-    wrong_lengths,
-)
+from local.doctor.audio_files import FileInspection, original_files, wrong_lengths
 from local.doctor.embedding_files import EncoderCheck, embeddings_report
 from local.doctor.report import CorpusReport, EmbeddingsReport, Finding, Level
+from local.task.corpus import Corpus
 
 
 @dataclass(frozen=True)
@@ -47,6 +42,7 @@ class CorpusInspection:
         wavs: clip -> file, for every file in the folder.
         found: clip -> result of inspecting it.
         loaded: the corpus as training loads it; None if it cannot be loaded.
+        is_trained_on: whether training batches have rows of it.
     """
 
     corpus: Corpus
@@ -54,21 +50,23 @@ class CorpusInspection:
     wavs: Mapping[str, Path]
     found: Mapping[str, FileInspection]
     loaded: LoadedCorpus | None
+    is_trained_on: bool
 
     @property
     def folder(self) -> Path:
         """Folder of the 16 kHz audio."""
-        return Path(getattr(self.config.data, self.corpus.folder_key))
+        return Path(self.corpus.folder)
 
     @property
-    def originals(self) -> Path:
-        """Folder of the audio that the 16 kHz files are made from."""
-        return Path(getattr(self.config.data, f"{self.corpus.folder_key}_44k"))
+    def any_length(self) -> bool:
+        """Whether its clips may be of any length: longer ones are used in windows."""
+        trained_in_windows = self.corpus.trains_on_windows or not self.is_trained_on
+        return self.corpus.scored_in_windows and trained_in_windows
 
     @cached_property
     def listed(self) -> tuple[str, ...] | None:
         """Clips that the table lists, even with wrong labels; None without a usable table."""
-        path = table_path(self.corpus, self.config)
+        path = table_path(self.corpus)
         try:
             return None if path is None else listed_on_disk(path, self.folder, self.wavs)
         except InputError:
@@ -88,7 +86,7 @@ class CorpusInspection:
     @cached_property
     def used(self) -> dict[str, Path]:
         """Clips that training uses: needed and on disk, or all if it needs no table."""
-        if self.corpus.table_key is None:
+        if self.corpus.table is None:
             return dict(self.wavs)
         return {clip_id: self.wavs[clip_id] for clip_id in self.needed if clip_id in self.wavs}
 
@@ -118,11 +116,11 @@ class CorpusInspection:
         """
         rate, listed = self.config.data.fs, self.listed
         embeddings = tuple(self._embeddings(check) for check in checks)
-        by_table = self.corpus.table_key is not None and listed is not None
+        by_table = self.corpus.table is not None and listed is not None
         unlisted = set(self.wavs).difference(listed or ()) if by_table else set()
         seconds = (self.examined[c].info.duration_s for c in self.used if c in self.examined)
         rates = {clip_id: seen.info.sample_rate for clip_id, seen in self.examined.items()}
-        table = table_path(self.corpus, self.config)
+        table = table_path(self.corpus)
         return CorpusReport(
             self.corpus.name,
             self.corpus.title,
@@ -136,7 +134,7 @@ class CorpusInspection:
             missing_recordings=absent_recordings(
                 self.corpus, self.folder, (*(listed or ()), *self.wavs)
             ),
-            unprepared=original_files(self.originals, self.wavs)[1],
+            unprepared=original_files(self.corpus, self.wavs)[1],
             unlisted=tuple(c for c in self.wavs if c in unlisted),
             unreadable={
                 c: f.examined for c, f in self.found.items() if isinstance(f.examined, str)
@@ -145,7 +143,11 @@ class CorpusInspection:
             wrong_rate={c: found for c, found in rates.items() if found != rate},
             formats=count_formats(seen.info for seen in self.examined.values()),
             wrong_length=wrong_lengths(
-                self.corpus, self.config, self.found, self.loaded.events if self.loaded else None
+                self.corpus,
+                self.config,
+                self.found,
+                self.loaded.events if self.loaded else None,
+                any_length=self.any_length,
             ),
             silent=tuple(c for c, seen in self.examined.items() if seen.silent),
             cancelling=tuple(c for c, seen in self.examined.items() if seen.cancels),
@@ -166,8 +168,8 @@ class CorpusInspection:
         yield from self._absent(report)
         yield from self._unused_but_extracted(report)
         if report.not_finite:
-            # The evaluation set is not trained on.
-            level: Level = "warning" if self.corpus == EVALUATION else "error"
+            # An evaluation set is not trained on.
+            level: Level = "warning" if self.corpus.split == "evaluation" else "error"
             some = self._share(report.not_finite, "contain")
             text = f"{some} samples that are not finite or absurd"
             yield self._say(level, f"{text} ({examples(report.not_finite)}); replace them")
@@ -178,9 +180,10 @@ class CorpusInspection:
             text = f"{self._share(wrong, 'have')} the wrong length ({examples(wrong)})"
             yield self._say("warning", f"{text}; {PREPARE_REMEDY}, or fetch them again")
         long = None if self.loaded is None else self.loaded.long
-        if long is not None and is_only_scored(self.corpus):
+        if long is not None and self.any_length:
             some = f"{self._share(long.spans, 'are')} longer than a clip"
-            yield self._say("note", f"{some} ({examples(list(long.spans))}); scored in windows")
+            how = "trained on and scored" if self.is_trained_on else "scored"
+            yield self._say("note", f"{some} ({examples(list(long.spans))}); {how} in windows")
         yield from self._silence(report)
 
     def _matched(self, reader: EmbeddingReader | None) -> EmbeddingReader | None:
@@ -204,13 +207,13 @@ class CorpusInspection:
     def _behind_the_table(self) -> Iterator[Finding]:
         """Faults of durations, audio and embeddings of a corpus whose table cannot be loaded."""
         problems: list[str] = []
-        if self.corpus.duration_key is not None:
-            path = Path(getattr(self.config.data, self.corpus.duration_key))
+        if self.corpus.durations is not None:
+            path = Path(self.corpus.durations)
             files_s = {clip_id: seen.info.duration_s for clip_id, seen in self.examined.items()}
             try:
                 check_clip_durations(path, read_durations(path), files_s)
             except InputError as error:
-                problems.append(f"data.{self.corpus.duration_key}: {error}")
+                problems.append(f"{self.corpus.durations_key}: {error}")
         if self.used:
             read_headers(self.corpus, self.used, self.config.data.fs, problems)
             open_embeddings(self.corpus, list(self.used), self.wavs, self.config, problems)
@@ -223,18 +226,18 @@ class CorpusInspection:
             text = missing_text(self.corpus.title, self.folder, report.missing, n_listed)
             n_originals = len(set(report.missing).intersection(report.unprepared))
             if n_originals:
-                text += f"; {n_originals} of them are in {self.originals}: {PREPARE_REMEDY}"
+                text += f"; {n_originals} of them are in {self.corpus.originals}: {PREPARE_REMEDY}"
             yield Finding("warning", self.corpus.name, text)
         if report.unprepared and self.listed is None and self.used:
             some = f"{len(report.unprepared)} ({examples(report.unprepared)})"
-            text = f"originals in {self.originals} without a 16 kHz file here: {some}"
+            text = f"originals in {self.corpus.originals} without a 16 kHz file here: {some}"
             yield self._say("warning", f"{text}; {PREPARE_REMEDY}")
         if report.missing_recordings and self.used:
             recordings = report.missing_recordings
             text = (
                 f"has no clip of {count_of(len(recordings), 'recording')} ({examples(recordings)})"
             )
-            yield self._say("warning", f"{text}; get MAESTRO real and {PREPARE_REMEDY}")
+            yield self._say("warning", f"{text}; get them and {PREPARE_REMEDY}")
         if report.unlisted:
             text = f"{self._share(report.unlisted, 'are')} not listed in a table and not used"
             yield self._say("note", f"{text} ({examples(report.unlisted)})")

@@ -14,7 +14,6 @@ from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
-from local.corpora import Corpus
 from local.data.corpus_checks import (
     EXTRACT_HINT,
     MIN_FILES_FOR_BAR,
@@ -25,6 +24,7 @@ from local.extraction.up_to_date import compare_clips
 from local.schema.encoders import EncoderChoice
 from local.stores.folders import StoreFolder, folders_to_read, sha256_once, why_foreign
 from local.stores.identity import StoredIdentity, identity_of
+from local.task.corpus import Corpus
 
 _WHOLE = ("whole", "origin unknown", "unused")
 
@@ -113,7 +113,7 @@ def embeddings_report(
         reader: reader of the file; None if it cannot be read.
         clips: clip -> file, for clips that training uses.
     """
-    path = check.folder.file(corpus.name)
+    path = check.folder.file(corpus.stem)
     if not config.net.use_embeddings:
         return EmbeddingsReport(str(path), "unused")
     if reader is None:

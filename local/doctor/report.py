@@ -96,7 +96,7 @@ class CorpusReport:
         hours: their total duration.
         left_out: listed clips without events that are not used, on disk or not.
         missing: listed clips, not left out, that are not on disk.
-        missing_recordings: recordings of MAESTRO without any clip.
+        missing_recordings: expected recordings without any clip.
         unprepared: clips without a 16 kHz file whose original exists.
         unlisted: clips on disk that are not listed.
         unreadable: clip -> fault of its file.

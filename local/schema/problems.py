@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+
+_IN_QUOTES: Final = "YAML reads numbers, yes, no, on and off as other values: write it in quotes"
 
 
 class PlacedError(ValueError):
@@ -39,16 +41,28 @@ def validation_problems(error: ValidationError, model: type[BaseModel]) -> list[
             what = mistake["msg"].removeprefix("Value error, ")
             if not isinstance(mistake["input"], dict | BaseModel):
                 what += f" (value {mistake['input']!r})"
+            if mistake["type"] == "string_type" and isinstance(
+                mistake["input"], bool | int | float
+            ):
+                what += f"; {_IN_QUOTES}"
         problems.append(f"{where}: {what}")
     return problems
 
 
+def as_text(values: Sequence[Any]) -> str:
+    """Message about values that YAML does not read as text, as they are not in quotes."""
+    return f"{', '.join(map(repr, values))}: not text; {_IN_QUOTES}"
+
+
 def _suggest(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    fields = model.model_fields
+    fields, is_key = model.model_fields, False
     for part in (str(part) for part in loc[:-1] if isinstance(part, str)):
         # A mapping's key is not a field; its values have the model found so far.
-        if part in fields:
-            fields = next(_fields_in(fields[part].annotation), {})
+        if part in fields and not is_key:
+            annotation = fields[part].annotation
+            fields, is_key = next(_fields_in(annotation), {}), get_origin(annotation) is dict
+        else:
+            is_key = False
     near = difflib.get_close_matches(str(loc[-1]), fields, n=1)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(fields)}"
 

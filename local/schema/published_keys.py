@@ -1,4 +1,4 @@
-"""Published keys about the corpora of the DCASE 2024 task, which its description refers to."""
+"""Published keys: those that the DCASE 2024 task's description refers to, and unread ones."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ class PublishedTraining(StrictModel):
     obj_metric_maestro_type: Literal["fmo", "mauc", "mpauc"] = "fmo"
 
 
+SEGMENT_TABLES: Final = {"maestro_real": "maestro_segment_f1.txt"}
+"""`Corpus.scores_stem` -> the text table of its segments, where that has a published name."""
 EARLIER_OBJECTIVES: Final = {"devtest": "test"}
 """What tuning is for, as earlier versions called it -> as it is called now."""
 
@@ -61,3 +63,19 @@ TASK_KEYS: Final = frozenset(
     | {f"training.{key}" for key in PublishedTraining.model_fields}
 )
 """Dotted keys that only descriptions refer to."""
+
+REPEATED_SETS: Final[dict[str, str]] = {"weak_val": "weak_train"}
+"""Sets of embeddings that are published a second time under another name."""
+
+UNREAD_KEYS: Final[dict[str, str]] = {
+    "net.rnn_layers": "the published code never read it; set net.n_layers_RNN (published: 2)",
+    "training.val_thresholds": "validation uses the threshold 0.5 that its metrics' names state",
+    "training.backend": "choose the device with --gpus",
+    "feats.n_filters": "it repeated the window length; set feats.n_window",
+    "data.synth_maestro_train": "MAESTRO synth is not trained on",
+    "data.synth_maestro_train_44k": "MAESTRO synth is not trained on",
+    "data.synth_maestro_tsv": "MAESTRO synth is not trained on",
+    "pretrained.e2e": "embeddings are always extracted beforehand",
+    "pretrained.freezed": "embeddings are always extracted beforehand, so encoders are frozen",
+}
+"""Keys of the published configuration that nothing reads -> why, and what to use instead."""

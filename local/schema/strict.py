@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -28,6 +29,10 @@ class StrictModel(BaseModel):
 def _spelt_out(value: Any, kind: Any) -> Any:
     if type(None) in get_args(kind) and (value is False or value in ("None", "none", "off")):
         return None
+    # A list that may be null; other unions take the text itself.
+    kinds = [one for one in get_args(kind) if one is not type(None)]
+    if get_origin(kind) in (Union, UnionType) and len(kinds) == 1:
+        kind = kinds[0]
     if get_origin(kind) is not tuple or not isinstance(value, str | int | float):
         return value
     try:

@@ -6,10 +6,19 @@ docs/own_data.md explains them. A path that is not absolute starts from `root`.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from local.schema.problems import as_text, validation_problems
 from local.schema.strict import StrictModel
 
 LabelKind = Literal["strong", "soft", "weak", "none"]
@@ -17,6 +26,8 @@ ScoreKind = Literal["events", "segments", "tags"]
 AnnotatorRule = Literal[
     "mean", "weighted", "majority", "union", "intersection", "random", "collector"
 ]
+_USES = ("train", "validation", "test", "evaluation")
+_COLUMNS = ("filename", "onset", "offset", "label", "confidence", "annotator")
 
 
 class TableDescription(StrictModel):
@@ -38,6 +49,19 @@ class TableDescription(StrictModel):
     """Of onset and offset."""
     where: dict[str, tuple[str, ...]] = Field(default={})
     """Column (a name or a number) -> values; rows with other values are not read."""
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _names_or_numbers(cls, given: Any) -> Any:
+        for key, column in given.items() if isinstance(given, dict) else ():
+            if key not in _COLUMNS:
+                raise ValueError(f"{key}: unknown column; known: {', '.join(_COLUMNS)}")
+            is_number = isinstance(column, int) and not isinstance(column, bool) and column >= 0
+            if not (is_number or (isinstance(column, str) and column)):
+                raise ValueError(
+                    f"{key}: give a column's name, or its number from 0 on, not {column!r}"
+                )
+        return given
 
     @field_validator("where", mode="before")
     @classmethod
@@ -74,6 +98,17 @@ class RecordingsDescription(StrictModel):
     expected: tuple[str, ...] = ()
     """Names of the recordings that a complete corpus has; absent ones are named."""
 
+    @field_validator("pattern")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        try:
+            groups = 1 if pattern is None else re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        if not groups:
+            raise ValueError("has no group; put brackets around the recording's name")
+        return pattern
+
 
 class CorpusDescription(StrictModel):
     """A set of clips, its labels, and its part in training and scoring."""
@@ -99,6 +134,9 @@ class CorpusDescription(StrictModel):
     """How labels of several annotators (column annotator) become one: docs/own_data.md."""
     known: tuple[str, ...] | None = None
     """Classes (or groups of classes) that are annotated in it; null: all."""
+    label_names: str | None = None
+    """Table without a header: label of the table, tab (in *.csv: comma), its name, which stands for
+    it before label_map does; null: labels are names."""
     label_map: dict[str, str | tuple[str, ...] | None] = Field(default={})
     """Label of the table -> the class, several classes, or null for labels to be ignored."""
     other_labels: Literal["refuse", "ignore"] = "refuse"
@@ -129,6 +167,32 @@ class CorpusDescription(StrictModel):
     licence: str = ""
     """Line about licence and source, printed when the corpus is used."""
 
+    @field_validator("split", mode="before")
+    @classmethod
+    def _use_or_shares(cls, given: Any) -> Any:
+        """Say what a split should be, where pydantic would list the faults of both kinds."""
+        if isinstance(given, dict):
+            try:
+                return SplitDescription.model_validate(given)
+            except ValidationError as error:
+                faults = validation_problems(error, SplitDescription)
+                raise ValueError("; ".join(faults)) from None
+        if given not in _USES and not isinstance(given, SplitDescription):
+            raise ValueError(
+                f"give {', '.join(_USES[:-1])} or {_USES[-1]}, or shares of the clips, e.g. "
+                "{validation: 0.2, test: 0.2}"
+            )
+        return given
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _labels_to_classes(cls, given: Any) -> Any:
+        for label, to in given.items() if isinstance(given, dict) else ():
+            several = to if isinstance(to, list | tuple) else [to]
+            if not_text := [one for one in [label, *several] if not isinstance(one, str | None)]:
+                raise ValueError(f"{label}: {as_text(not_text)}")
+        return given
+
     @field_validator("table", mode="before")
     @classmethod
     def _path_alone(cls, given: Any) -> Any:
@@ -156,6 +220,12 @@ class ClassesFile(StrictModel):
     named: Literal["audioset_strong"] | None = None
     """Instead of a file: the 447 classes of AudioSet's strong labels."""
 
+    @model_validator(mode="after")
+    def _one_source(self) -> ClassesFile:
+        if (self.file is None) is (self.named is None):
+            raise ValueError("give `file` or `named`")
+        return self
+
 
 class TaskDescription(StrictModel):
     """Classes, corpora, batches, and what is scored."""
@@ -169,12 +239,38 @@ class TaskDescription(StrictModel):
     classes: tuple[str, ...] | dict[str, tuple[str, ...]]
     """Labels in the order of the network's outputs, or groups of them: name -> labels."""
     corpora: dict[str, CorpusDescription]
+    """Name -> corpus; names begin those of files."""
     mixup_groups: tuple[tuple[str, ...], ...] | None = None
     """Corpora whose rows are mixed with each other; null: those with strong and soft labels, and
     those with weak labels."""
-    scored: dict[ScoreKind, ScoredDescription]
+    scored: dict[ScoreKind, ScoredDescription | None]
     """events (PSDS, F-scores), segments (F1, AUC, pAUC) and tags (F1, average precision)."""
     objective: dict[ScoreKind, str] = Field(default={})
     """Figures of the student's validation whose sum chooses the best checkpoint: events:
     intersection, collar or psds; segments: fmo, mauc or mpauc; tags: f1. Empty: one for each kind
     that is scored in validations."""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _labels_or_groups(cls, given: Any) -> Any:
+        """Say what classes should be, where pydantic would list the faults of both kinds."""
+        groups = given if isinstance(given, dict) else {"": given}
+        for name, labels in groups.items():
+            if not isinstance(labels, list | tuple):
+                group = f"group {name}: " if name else ""
+                raise ValueError(f"{group}give a list of labels, e.g. [Dog, Cat]")
+            if not_text := [one for one in [name, *labels] if not isinstance(one, str)]:
+                raise ValueError(as_text(not_text))
+        return given
+
+    @field_validator("corpora", mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if isinstance(given, dict) and (not_text := [n for n in given if not isinstance(n, str)]):
+            raise ValueError(as_text(not_text))
+        return given
+
+    @property
+    def scores(self) -> dict[ScoreKind, ScoredDescription]:
+        """Kinds of scores that are not null."""
+        return {kind: given for kind, given in self.scored.items() if given is not None}

@@ -8,23 +8,15 @@ from typing import Any, Final
 
 from desed_task.errors import count_of
 from desed_task.labels import near_labels
-from local.schema.task import (
-    CorpusDescription,
-    ScoreKind,
-    SplitDescription,
-    TableDescription,
-    TaskDescription,
-)
+from local.schema.task import CorpusDescription, SplitDescription, TableDescription, TaskDescription
+from local.task.class_names import ClassNames, some_classes
 from local.task.corpus import Corpus, LabelRules
 from local.task.references import only_reference
-from local.task.task import BatchPart, ObjectivePart, ScoredPart, Task
+from local.task.score_parts import has_part, objective_parts, scored_parts
+from local.task.task import BatchPart, Task
 
-# Kind -> figures that may choose the best checkpoint, the default one first.
-FIGURES: Final[dict[ScoreKind, tuple[str, ...]]] = {
-    "events": ("intersection", "collar", "psds"),
-    "tags": ("f1",),
-    "segments": ("fmo", "mauc", "mpauc"),
-}
+# Names of corpora begin names of files.
+_LONGEST_NAME: Final = 80
 
 
 class TaskBuilder:
@@ -50,79 +42,44 @@ class TaskBuilder:
         self.batch_size = batch_size
         self.kept = kept
         self.problems: list[str] = []
-        groups = description.classes if isinstance(description.classes, dict) else {}
-        self.groups: Mapping[str, tuple[str, ...]] = groups
-        listed = description.classes
-        self.classes = (
-            tuple(label for group in groups.values() for label in group)
-            if isinstance(listed, dict)
-            else listed
-        )
+        self.names = ClassNames(description.classes)
 
     def build(self) -> Task:
         """The task; what is wrong is in `problems`."""
-        self._check_classes()
+        self.problems += self.names.problems()
+        described = self.description.corpora
         corpora = tuple(
-            self._corpus(name, number, one)
-            for number, (name, one) in enumerate(self.description.corpora.items())
+            self._corpus(name, number, one) for number, (name, one) in enumerate(described.items())
         )
         by_name = {corpus.name: corpus for corpus in corpora}
         batch_names, batch = self._batch(by_name)
         mixup = self._mixup_groups(corpora)
-        validation, test = (tuple(self._scored(stage, by_name)) for stage in ("validation", "test"))
-        if not validation:
-            self.problems.append(
-                "task.scored: no kind has a corpus for `validation`, so that no best checkpoint "
-                "could be chosen; name one, e.g. events: {validation: NAME}"
-            )
+        validation, test = (
+            scored_parts(self.description, stage, by_name, self.names, self.problems)
+            for stage in ("validation", "test")
+        )
+        objective = tuple(objective_parts(self.description, validation, self.problems))
+        fold = self.description.fold
         task = Task(
             self.description.name,
-            self.classes,
+            self.names.classes,
             corpora,
             batch,
             batch_names,
             mixup,
             validation,
             test,
-            tuple(self._objective(validation)),
-            self.description.fold,
+            objective,
+            fold,
         )
+        self._check_shared_names(corpora)
+        self._check_known(corpora)
+        self._check_fold()
         self._check_kept(by_name)
         return task
 
-    # ---- classes
-
-    def _check_classes(self) -> None:
-        twice = sorted({label for label in self.classes if self.classes.count(label) > 1})
-        if twice:
-            self.problems.append(f"task.classes: given twice: {', '.join(map(repr, twice))}")
-        if not self.classes:
-            self.problems.append("task.classes: names no class; give at least one")
-        odd = [
-            one for one in self.classes if one != one.strip() or not one or not one.isprintable()
-        ]
-        self.problems += [
-            f"task.classes: {label!r} is empty, begins or ends with a blank or contains a control "
-            "character; correct it here, and map the tables' spelling with label_map"
-            for label in odd
-        ]
-        clash = [name for name in self.groups if name in self.classes]
-        self.problems += [
-            f"task.classes: {name!r} is a group and a class; rename the group" for name in clash
-        ]
-
-    def chosen(self, names: Iterable[str] | None, place: str) -> tuple[str, ...]:
-        """The classes of some names of classes and groups, each once; all for None."""
-        if names is None:
-            return self.classes
-        names = tuple(names)
-        unknown = [one for one in names if one not in self.classes and one not in self.groups]
-        known = (*self.groups, *self.classes)
-        self.problems += [
-            f"{place}: unknown class {name!r}; {near_labels(name, known)}" for name in unknown
-        ]
-        labels = (label for name in names for label in self.groups.get(name, (name,)))
-        return tuple(label for label in dict.fromkeys(labels) if label in self.classes)
+    def _chosen(self, names: Iterable[str] | None, place: str) -> tuple[str, ...]:
+        return self.names.chosen(names, place, self.problems)
 
     # ---- corpora
 
@@ -130,6 +87,9 @@ class TaskBuilder:
         place = f"task.corpora.{name}"
         self._check_name(name, place)
         self._check_labels(given, place)
+        known = self._chosen(given.known, f"{place}.known")
+        if given.labels != "none" and not known and self.names.classes:
+            self.problems.append(f"{place}.known: names no class; name some, or leave it out")
         raw = self.raw.get("corpora", {}).get(name, {})
         split = given.split
         if isinstance(split, SplitDescription):
@@ -137,18 +97,24 @@ class TaskBuilder:
         table = given.table
         table_raw = raw.get("table")
         table_path = table_raw.get("path") if isinstance(table_raw, dict) else table_raw
+        folder_key = only_reference(raw.get("audio")) or f"{place}.audio"
+        table_key = only_reference(table_path) or f"{place}.table"
+        if not given.audio:
+            self.problems.append(f"{folder_key}: is empty; give the folder of the audio")
+        if table is not None and not table.path:
+            self.problems.append(f"{table_key}: is empty; give the path of the table")
         return Corpus(
             name=name,
             number=number,
             title=given.title or name,
             folder=self._path(given.audio),
-            folder_key=only_reference(raw.get("audio")) or f"{place}.audio",
+            folder_key=folder_key,
             labels=given.labels,
-            known=self.chosen(given.known, f"{place}.known"),
+            known=known,
             stem=given.embeddings or name,
             scores_stem=given.scores_name or name,
             table=None if table is None else self._table(table),
-            table_key=only_reference(table_path) or f"{place}.table",
+            table_key=table_key,
             durations=self._optional(given.durations),
             durations_key=only_reference(raw.get("durations")) or f"{place}.durations",
             originals=self._optional(given.originals),
@@ -156,7 +122,7 @@ class TaskBuilder:
             clips=self._optional(given.clips),
             pattern=given.pattern,
             annotators=given.annotators,
-            label_rules=self._label_rules(given, place),
+            label_rules=self._label_rules(given, known, place),
             aliases=tuple(self._aliases(given, place)),
             split=split,
             consistency=given.consistency,
@@ -169,9 +135,13 @@ class TaskBuilder:
         )
 
     def _check_name(self, name: str, place: str) -> None:
-        if not name or not all(letter.isalnum() or letter in "_-." for letter in name):
+        if not name or not all(letter.isalnum() or letter in "_-" for letter in name):
             self.problems.append(
-                f"{place}: {name!r} names files, so it takes letters, digits, _, - and . only"
+                f"{place}: {name!r} names files, so it takes letters, digits, _ and - only"
+            )
+        if len(name) > _LONGEST_NAME:
+            self.problems.append(
+                f"{place}: has {len(name)} characters; give at most {_LONGEST_NAME}"
             )
 
     def _check_labels(self, given: CorpusDescription, place: str) -> None:
@@ -183,6 +153,11 @@ class TaskBuilder:
             )
         if given.annotators is not None and given.labels not in ("strong", "soft"):
             self.problems.append(f"{place}.annotators: needs strong or soft labels")
+        if given.labels == "none" and (given.label_map or given.aliases):
+            self.problems.append(f"{place}: labels: none has no use for label_map or aliases")
+        for key in ("embeddings", "scores_name"):
+            if (stem := getattr(given, key)) is not None:
+                self._check_name(stem, f"{place}.{key}")
 
     def _check_split(self, split: SplitDescription, place: str) -> None:
         if split.folds is not None and (split.test or split.train is not None):
@@ -192,22 +167,34 @@ class TaskBuilder:
                 f"task.fold: {self.description.fold} of {count_of(split.folds, 'fold')}"
             )
         total = (split.train or 0) + (split.validation or 0) + split.test
-        if total > 1 + 1e-9:
-            self.problems.append(f"{place}: the shares add up to {total:g}; give at most 1")
+        whole = split.train is not None and split.validation is not None
+        if total > 1 + 1e-9 or (whole and total < 1 - 1e-9):
+            wanted = "give shares that add up to 1" if whole else "give at most 1"
+            self.problems.append(f"{place}: the shares add up to {total:g}; {wanted}")
 
-    def _label_rules(self, given: CorpusDescription, place: str) -> LabelRules:
-        targets = {
-            label: (to,) if isinstance(to, str) else tuple(to or ())
-            for label, to in given.label_map.items()
-        }
-        for label, to in targets.items():
-            self.chosen(to, f"{place}.label_map.{label}")
-        return LabelRules(tuple(targets.items()), given.other_labels == "ignore")
+    def _label_rules(
+        self, given: CorpusDescription, known: tuple[str, ...], place: str
+    ) -> LabelRules:
+        targets = []
+        for label, to in given.label_map.items():
+            named = (to,) if isinstance(to, str) else to or ()
+            classes = self._chosen(named, f"{place}.label_map.{label}")
+            targets.append((label, classes))
+            if unknown := [one for one in classes if one not in known]:
+                self.problems.append(
+                    f"{place}.label_map.{label}: {some_classes(unknown)} "
+                    f"{'is' if len(unknown) == 1 else 'are'} not in the corpus's `known`; add "
+                    "it there, or map the label to null"
+                )
+        names = self._optional(given.label_names)
+        return LabelRules(tuple(targets), given.other_labels == "ignore", names)
 
     def _aliases(self, given: CorpusDescription, place: str) -> Iterator[tuple[str, str]]:
         for label, containing in given.aliases.items():
             for one in (label, containing):
-                self.chosen((one,), f"{place}.aliases")
+                if one not in self.names.classes:
+                    near = near_labels(one, self.names.classes)
+                    self.problems.append(f"{place}.aliases: unknown class {one!r}; {near}")
             yield label, containing
 
     def _table(self, table: TableDescription) -> TableDescription:
@@ -227,11 +214,7 @@ class TaskBuilder:
     def _batch(
         self, by_name: Mapping[str, Corpus]
     ) -> tuple[tuple[str, ...], tuple[BatchPart, ...]]:
-        drawn = {
-            name: one
-            for name, one in self.description.corpora.items()
-            if one.rows and (one.split == "train" or isinstance(one.split, SplitDescription))
-        }
+        drawn = {name: one for name, one in self.description.corpora.items() if one.rows}
         rows = [one.rows for one in drawn.values()]
         if self.batch_size is not None:
             if len(self.batch_size) == len(drawn):
@@ -244,10 +227,10 @@ class TaskBuilder:
                 )
         parts = []
         for (name, given), number in zip(drawn.items(), rows, strict=True):
-            place = f"task.corpora.{name}.drawn_with"
-            others = [by_name[one] for one in self._known(given.drawn_with, by_name, place)]
+            corpora = (by_name[name], *self._drawn_with(name, given, by_name))
+            for one in corpora:
+                self._check_trained(one, name)
             if number:
-                corpora = (by_name[name], *others)
                 title = " + ".join(one.title for one in corpora)
                 parts.append(BatchPart(title, corpora, number))
         if not any(corpus.labels != "none" for part in parts for corpus in part.corpora):
@@ -255,6 +238,28 @@ class TaskBuilder:
                 "task.corpora: no corpus with labels has rows in a training batch; give one `rows`"
             )
         return tuple(drawn), tuple(parts)
+
+    def _drawn_with(
+        self, name: str, given: CorpusDescription, by_name: Mapping[str, Corpus]
+    ) -> list[Corpus]:
+        place = f"task.corpora.{name}.drawn_with"
+        others = self._known(given.drawn_with, by_name, place)
+        repeated = [one for one in dict.fromkeys(others) if one == name or others.count(one) > 1]
+        if repeated:
+            self.problems.append(f"{place}: names {', '.join(repeated)} again; leave it out")
+        return [by_name[one] for one in dict.fromkeys(others) if one != name]
+
+    def _check_trained(self, corpus: Corpus, drawn_by: str) -> None:
+        """Refuse to train on clips that are for something else."""
+        if has_part(corpus, "train"):
+            return
+        place = f"task.corpora.{corpus.name}"
+        key = f"{place}.rows" if corpus.name == drawn_by else f"task.corpora.{drawn_by}.drawn_with"
+        split = corpus.split if isinstance(corpus.split, str) else "without a share of training"
+        self.problems.append(
+            f"{key}: {corpus.name} would be trained on, but its split is {split}; leave it out "
+            f"here, or change {place}.split"
+        )
 
     def _known(self, names: Iterable[str], known: Mapping[str, Corpus], place: str) -> list[str]:
         names = list(names)
@@ -279,58 +284,46 @@ class TaskBuilder:
             self.problems.append(f"task.mixup_groups: in two groups: {', '.join(twice)}")
         return tuple(tuple(self._known(one, by_name, "task.mixup_groups")) for one in given)
 
-    # ---- scores
+    # ---- corpora together
 
-    def _scored(self, stage: str, by_name: Mapping[str, Corpus]) -> Iterator[ScoredPart]:
-        for kind, given in self.description.scored.items():
-            name, place = getattr(given, stage), f"task.scored.{kind}.{stage}"
-            classes = self.chosen(given.classes, f"task.scored.{kind}.classes")
-            if name is None or not self._known((name,), by_name, place):
-                continue
-            corpus = by_name[name]
-            if corpus.labels == "none" or (corpus.labels == "weak" and kind != "tags"):
+    def _check_shared_names(self, corpora: Sequence[Corpus]) -> None:
+        """Names of files and messages that would mean two corpora."""
+        stems: dict[str, Corpus] = {}
+        titles: dict[str, Corpus] = {}
+        for corpus in corpora:
+            other = stems.setdefault(corpus.stem, corpus)
+            if Path(other.folder) != Path(corpus.folder):
                 self.problems.append(
-                    f"{place}: {name} has {'no' if corpus.labels == 'none' else 'weak'} labels, "
-                    f"which {kind} cannot be scored with"
+                    f"task.corpora.{corpus.name}.embeddings: {corpus.stem!r} is also that of "
+                    f"{other.name}, whose audio is in another folder; give another name"
                 )
-            if not self._has(corpus, stage):
+            other = titles.setdefault(corpus.title, corpus)
+            if other != corpus:
                 self.problems.append(
-                    f"{place}: no clip of {name} is for {stage}: its split is {corpus.split!r}"
-                    if isinstance(corpus.split, str)
-                    else f"{place}: the split of {name} leaves nothing for the {stage}"
+                    f"task.corpora.{corpus.name}.title: {corpus.title!r} is also that of "
+                    f"{other.name}; give another title"
                 )
-            yield ScoredPart(kind, corpus, tuple(one for one in classes if one in corpus.known))
 
-    @staticmethod
-    def _has(corpus: Corpus, stage: str) -> bool:
-        split = corpus.split
-        if isinstance(split, str):
-            return split == stage
-        if stage == "test":
-            return split.folds is not None or split.test > 0
-        if split.validation is not None:
-            return split.validation > 0
-        return split.train is not None and split.train + split.test < 1
+    def _check_known(self, corpora: Sequence[Corpus]) -> None:
+        annotated = {
+            label for corpus in corpora if corpus.labels != "none" for label in corpus.known
+        }
+        never = [label for label in dict.fromkeys(self.names.classes) if label not in annotated]
+        if corpora and never:
+            self.problems.append(
+                f"task.classes: known to no corpus with labels: {some_classes(never)}; remove "
+                f"{'it' if len(never) == 1 else 'them'}, or add to the `known` of a corpus"
+            )
 
-    def _objective(self, validation: Sequence[ScoredPart]) -> Iterator[ObjectivePart]:
-        there = [part.kind for part in validation]
-        given = self.description.objective or {kind: FIGURES[kind][0] for kind in there}
-        # In the order in which the published code sums them: tags, events, segments.
-        for kind in ("tags", "events", "segments"):
-            figure = given.get(kind)
-            if figure is None:
-                continue
-            if figure not in FIGURES[kind]:
-                self.problems.append(
-                    f"task.objective.{kind}: unknown figure {figure!r}; known: "
-                    f"{', '.join(FIGURES[kind])}"
-                )
-            if kind not in there:
-                self.problems.append(
-                    f"task.objective.{kind}: no validation scores {kind}; remove it, or name a "
-                    f"corpus in task.scored.{kind}.validation"
-                )
-            yield ObjectivePart(kind, figure)
+    def _check_fold(self) -> None:
+        described = self.description.corpora.values()
+        splits = [one.split for one in described if isinstance(one.split, SplitDescription)]
+        has_folds = any(split.folds for split in splits) or "{fold}" in str(self.raw)
+        if self.description.fold > 1 and not has_folds:
+            self.problems.append(
+                f"task.fold: is {self.description.fold}, but no corpus has folds and no path "
+                "{fold}; leave it out"
+            )
 
     def _check_kept(self, by_name: Mapping[str, Corpus]) -> None:
         strong = [name for name, corpus in by_name.items() if corpus.is_strong]

@@ -7,6 +7,7 @@ published keys of its `data` section. Descriptions may refer to other keys as ${
 from __future__ import annotations
 
 import copy
+import csv
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -35,27 +36,51 @@ def supplied_tasks() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in TASKS.glob("*.yaml")))
 
 
-def expand_task(given: Any) -> dict[str, Any]:
+def read_task(given: Any) -> dict[str, Any]:
     """The description that a configuration's `task` means, as plain values.
 
     Args:
         given: a mapping, the name of a supplied description, the path of a file, or None.
 
     Returns:
-        The description, with classes of files listed; {} for None: the default task.
+        A copy of the description; for None or {} the default one.
 
     Raises:
-        InputError: there is no such file, or it or the file of its classes cannot be used.
+        InputError: there is no such file, or it is not a description.
     """
-    if given is None:
-        return {}
-    tree = _read_description(given) if isinstance(given, str) else copy.deepcopy(given)
+    tree, seen = copy.deepcopy(given), []
+    while isinstance(tree, str) or (isinstance(tree, dict) and "task" in tree):
+        if isinstance(tree, dict):
+            tree = tree["task"]  # A whole configuration was named.
+            continue
+        seen.append(tree)
+        if seen.count(tree) > 1:
+            raise InputError(f"task: {' names '.join(seen)}; give a description")
+        tree = _read_description(tree)
+    if tree is None or tree == {}:
+        return copy.deepcopy(default_description())
     if not isinstance(tree, dict):
-        raise InputError(f"task: is {given!r}; give a description or the path of one")
-    if isinstance(tree.get("task"), dict) and "corpora" not in tree:
-        tree = tree["task"]  # A whole configuration was named.
-    tree["classes"] = _classes_of_file(tree.get("classes"), str(tree.get("root", ".")))
+        raise InputError(f"task: is {tree!r}; give a description, or the name or path of one")
     return tree
+
+
+def finish_task(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The description as configurations keep it.
+
+    Args:
+        tree: from `read_task`, with overrides.
+
+    Returns:
+        The description, with the classes of a file listed; {} for the default task.
+
+    Raises:
+        InputError: the file of the classes cannot be used.
+    """
+    if tree == default_description():
+        return {}
+    if "classes" not in tree:
+        return dict(tree)
+    return {**tree, "classes": _classes_of_file(tree["classes"], str(tree.get("root", ".")))}
 
 
 def task_of(raw: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -> Task:
@@ -69,11 +94,12 @@ def task_of(raw: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -
         InputError: everything that is wrong with the description.
     """
     tree = raw or default_description()
+    sections = {name: sections[name] for name in ("data", "training")}
     try:
         plain = resolved(tree, sections)
         description = TaskDescription.model_validate(plain)
     except UnknownReferenceError as error:
-        raise InputError(f"task: {error}") from None
+        raise InputError(str(error)) from None
     except ValidationError as error:
         problems = validation_problems(error, TaskDescription)
         raise InputError("\n".join(f"task.{problem}" for problem in problems)) from None
@@ -113,17 +139,15 @@ def default_description() -> dict[str, Any]:
 
 def _read_description(given: str) -> Any:
     path = Path(given)
-    if not path.is_file():
-        supplied = TASKS / f"{path.name.removesuffix('.yaml')}.yaml"
-        if path.parent not in (Path(), Path("tasks"), Path("confs/tasks")) or (
-            not supplied.is_file()
-        ):
-            raise InputError(
-                f"task: {given}: no such file{looked_up_from(given)}; supplied: "
-                f"{', '.join(supplied_tasks())}"
-            )
-        path = supplied
-    return read_yaml(path)
+    supplied = TASKS / f"{path.name.removesuffix('.yaml')}.yaml"
+    if path.is_file():
+        return read_yaml(path)
+    if path.parent in (Path(), Path("tasks"), Path("confs/tasks")) and supplied.is_file():
+        return read_yaml(supplied)
+    reason = "is a folder" if path.is_dir() else "no such file"
+    raise InputError(
+        f"task: {given}: {reason}{looked_up_from(given)}; supplied: {', '.join(supplied_tasks())}"
+    )
 
 
 def _classes_of_file(given: Any, root: str) -> Any:
@@ -143,10 +167,12 @@ def _classes_of_file(given: Any, root: str) -> Any:
     if not path.is_file():
         raise InputError(f"task.classes: {path}: no such file{looked_up_from(path)}")
     separator = "," if path.suffix.lower() == ".csv" else "\t"
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    rows = [line.split(separator) for line in lines[int(source.header) :]]
-    short = [row for row in rows if len(row) <= source.column]
-    if short or not rows:
+    # Names in a table with commas may contain some, in quotes.
+    lines = csv.reader(read_text(path).splitlines(), delimiter=separator)
+    rows = [row for row in lines if "".join(row).strip()][int(source.header) :]
+    if not rows:
+        raise InputError(f"task.classes: {path}: lists no class")
+    if short := [row for row in rows if len(row) <= source.column]:
         raise InputError(
             f"task.classes: {path}: {count_of(len(short), 'line')} of {len(rows)} without column "
             f"{source.column}; give the number of the column of class names, from 0 on"

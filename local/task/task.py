@@ -119,6 +119,11 @@ class Task:
         """What a stage scores in one way; None if nothing."""
         return next((one for one in self.scored(stage) if one.kind == kind), None)
 
+    def kinds(self, corpus: Corpus) -> frozenset[ScoreKind]:
+        """The ways in which a corpus is scored by any stage."""
+        parts = (*self.validation, *self.test)
+        return frozenset(part.kind for part in parts if part.corpus.number == corpus.number)
+
     def scored_corpora(self, stage: Stage) -> tuple[Corpus, ...]:
         """The corpora that a stage scores, each once, in the order of its loader."""
         return tuple(dict.fromkeys(part.corpus for part in self.scored(stage)))
@@ -137,6 +142,19 @@ class Task:
         """Corpora that any stage needs, in the description's order."""
         needed = {*self.needed_by("fit"), *self.evaluated}
         return tuple(corpus for corpus in self.corpora if corpus in needed)
+
+    @property
+    def unused(self) -> tuple[Corpus, ...]:
+        """Corpora of the description that no stage needs."""
+        used = set(self.used)
+        return tuple(corpus for corpus in self.corpora if corpus not in used)
+
+    @property
+    def untrained_classes(self) -> tuple[str, ...]:
+        """Classes that no corpus with labels in a training batch is annotated with."""
+        labelled = (corpus.known for corpus in self.trained_on if corpus.labels != "none")
+        known = {label for labels in labelled for label in labels}
+        return tuple(label for label in self.classes if label not in known)
 
     @property
     def roles(self) -> SourceRoles:

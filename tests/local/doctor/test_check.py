@@ -23,7 +23,6 @@ from desed_task.encoders.weights_file import MINI_BEATS
 from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
-from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.doctor.check import check_data, run_check
 from local.doctor.report import DataReport, Finding
 
@@ -99,6 +98,10 @@ def corpus(extracted: Path, mini_root: Path, tmp_path: Path) -> Copy:
 
 def part_of(report: DataReport, name: str):
     return next(part for part in report.parts if part.name == name)
+
+
+def expected(corpus: Copy, name: str) -> tuple[str, ...]:
+    return corpus.load().detection_task.corpus(name).recordings.expected
 
 
 def told(report: DataReport, *levels: str) -> list[str]:
@@ -552,11 +555,11 @@ def test_recordings_that_maestro_s_split_has(corpus):
     ).unlink()  # No mini corpus any more: all of them should be there.
     report = corpus.check()
     absent = part_of(report, "maestro_real_train").missing_recordings
-    assert len(absent) == len(MAESTRO_TRAIN_RECORDINGS) - 10
+    assert len(absent) == len(expected(corpus, "maestro_real_train")) - 10
     assert not {"cafe_restaurant_00", "cafe_restaurant_06"} & set(absent)
     assert "cafe_restaurant_07" in absent
     assert len(told(report, "warning")) == 2
-    n_absent = len(MAESTRO_VALIDATION_RECORDINGS) - 5
+    n_absent = len(expected(corpus, "maestro_real_dev")) - 5
     assert f"has no clip of {n_absent} recordings" in told(report)[1]
 
 
@@ -744,7 +747,8 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
     assert "no data in nowhere" in line and "none of the 9 corpora is there" in line
     assert report.training_would_fail
     # No line of its own, but in the report.
-    assert part_of(report, "maestro_real_dev").missing_recordings == MAESTRO_VALIDATION_RECORDINGS
+    absent = part_of(report, "maestro_real_dev").missing_recordings
+    assert absent == expected(corpus, "maestro_real_dev")
 
 
 def test_a_report_that_cannot_be_written_is_printed(corpus, monkeypatch, capsys):
