@@ -59,8 +59,8 @@ def _tuned_notes(runs: Sequence[FinishedRun]) -> list[str]:
     if not tuned:
         return []
     return [
-        f"oracle: the decoder of {examples(tuned)} was tuned on the clips that are scored here, so "
-        "no metric of it is a result to report"
+        f"oracle: the decoder of {examples(tuned)} was tuned on the test set, which is scored "
+        "here, so no metric of it is a result to report"
     ]
 
 

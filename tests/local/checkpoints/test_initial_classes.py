@@ -147,7 +147,9 @@ def test_weights_alone_do_not_name_classes(tmp_path):
     torch.save(content["state_dict"], path)
     module, before = started(of_classes("other", "names"), path)
     assert rows_taken(module, before, path) == [0, 1]
-    with pytest.raises(InputError, match=r"shape \(2, 16\) in the checkpoint, \(1, 16\) in the net"):
+    with pytest.raises(
+        InputError, match=r"shape \(2, 16\) in the checkpoint, \(1, 16\) in"
+    ):
         with_initial_weights(of_classes("one"), path)
     with pytest.raises(InputError, match=r"contains weights only and does not name its classes"):
         with_initial_weights(with_init_classes(of_classes("b"), ["b=one"]), path)
