@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from desed_task.errors import InputError, count_of
+from desed_task.errors import InputError
 from desed_task.labels import near_labels
 from local.checkpoints.tasks.class_names import FLAG
 from local.data.corpus_checks import examples
@@ -136,9 +136,8 @@ def rows_in_words(rows: ClassRows, weights: Mapping[str, Tensor]) -> Iterator[st
             yield f"classes: rows of {len(random)} are random ({examples(random)})"
     else:
         yield (
-            f"classes: none of the {count_of(n_classes, 'class', 'classes')} has the name of one "
-            f"of the checkpoint's {len(rows.known)}, so that only the trunk is taken and all rows "
-            "of the heads are random"
+            f"classes: none has the name of one of the checkpoint's {len(rows.known)}, so that only "
+            "the trunk is taken and all rows of the heads are random"
         )
     if unused:
         yield f"classes: {len(unused)} of the checkpoint's are not used ({examples(unused)})"

@@ -17,7 +17,7 @@ from desed_task.postprocess.decoders import BOXES, KINDS, MEDIAN, THRESHOLD_BOXE
 from desed_task.postprocess.event_boxes import BoxSettings
 from local.classes_dict import DESED_CLASSES
 from local.config import check_config, load_config
-from local.scoring.metrics import desed_part
+from local.scoring.metrics import event_part
 from local.scoring.own.criteria import COLLAR, INTERSECTION
 from local.tuning.decoders import objective
 from local.tuning.decoders.ascent import best_candidates
@@ -97,7 +97,7 @@ def test_a_class_alone_is_decoded_as_by_the_configuration(kind, config):
     both = tuned.score_decoder()(part.events[0])
     truth = part.scores.truths[0]
     for decoded in (whole, both):
-        found = desed_part(decoded, truth.events, truth.durations)
+        found = event_part(decoded, truth)
         scores = found.scores.select(found.with_events)
         true = as_detections(found.events.select(scores.clip_ids), scores.vocabulary)
         seconds = sum(truth.durations[one] for one in scores.clip_ids)
@@ -133,7 +133,7 @@ def test_thresholds_are_the_best_of_all(kind, metric, config):
     decoded = decoded_events(own, part.events[0])
     limits = best_thresholds(part, decoded, Method(kind, own, {}, metric))
     truth = part.scores.truths[0]
-    found = desed_part(decoded, truth.events, truth.durations)
+    found = event_part(decoded, truth)
     scores = found.scores.select(found.with_events)
     labels = scores.vocabulary.labels
     true = as_detections(found.events.select(scores.clip_ids), scores.vocabulary)
