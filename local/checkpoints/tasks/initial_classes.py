@@ -136,8 +136,8 @@ def rows_in_words(rows: ClassRows, weights: Mapping[str, Tensor]) -> Iterator[st
             yield f"classes: rows of {len(random)} are random ({examples(random)})"
     else:
         yield (
-            f"classes: none has the name of one of the checkpoint's {len(rows.known)}, so that only "
-            "the trunk is taken and all rows of the heads are random"
+            f"classes: none has the name of one of the checkpoint's {len(rows.known)}, so only the "
+            "trunk is taken and all rows of the heads are random"
         )
     if unused:
         yield f"classes: {len(unused)} of the checkpoint's are not used ({examples(unused)})"

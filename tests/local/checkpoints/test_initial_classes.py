@@ -120,9 +120,7 @@ def test_without_a_shared_name_only_the_trunk_is_taken_and_a_line_says_so(tmp_pa
     module, before = started(of_classes("two"), path)
     assert rows_taken(module, before, path) == [None]
     told = capsys.readouterr().out
-    assert (
-        "classes: none has the name of one of the checkpoint's 1, so that only the trunk is" in told
-    )
+    assert "classes: none has the name of one of the checkpoint's 1, so only the trunk is" in told
 
 
 def test_a_published_checkpoint_names_its_classes_too(tmp_path, capsys):
