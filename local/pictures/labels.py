@@ -1,15 +1,15 @@
-"""Names of classes in pictures."""
+"""Names of classes as pictures show them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-LONGEST: Final = 40
-_END: Final = 12
+# In pictures whose layout is made by hand.
+LONGEST_LABEL: Final = 28
+# Beside one panel that fills its picture.
+LONGEST_OF_PANEL: Final = 48
 
 
-def shown_label(label: str, longest: int = LONGEST) -> str:
-    """A class's name for Matplotlib: without its middle if it is long, and never a formula."""
-    if len(label) > longest:
-        label = f"{label[: longest - _END - 3]}...{label[-_END:]}"
-    return label.replace("$", r"\$")
+def short_label(label: str, longest: int = LONGEST_LABEL) -> str:
+    """A class as pictures show it: of a longer name, the beginning."""
+    return label if len(label) <= longest else f"{label[: longest - 1]}…"

@@ -242,9 +242,12 @@ def test_scores_of_dev_test_are_of_the_clips_with_events(plan, checkpoint, tmp_p
 def test_figures_stand_side_by_side():
     from local.tuning.median_sweep import ObjectiveValue
 
-    text = format_comparison(
-        {"before": [ObjectiveValue(0.1, 0.2), ObjectiveValue(0.3, 0.4)]}, "held_out"
-    )
+    both = {"held_out": ObjectiveValue(0.1, 0.2), "test": ObjectiveValue(0.3, 0.4)}
+    text = format_comparison({"before": both}, "held_out")
     assert text.splitlines()[1].split() == ["before", "0.1000", "0.2000", "0.3000", "0.3000",
                                             "0.4000", "0.7000"]  # fmt: skip
     assert text.splitlines()[2] == "tuned on: held_out"
+    # Of a task without segments, and one without a test.
+    text = format_comparison({"before": {"held_out": ObjectiveValue(0.1, None)}}, "held_out")
+    assert text.splitlines()[0].split() == ["teacher", "held_out", "PSDS1", "mpAUC", "sum"]
+    assert text.splitlines()[1].split() == ["before", "0.1000", "-", "0.1000"]
