@@ -263,3 +263,6 @@ class InitialWeights(StrictModel):
     checkpoint: str = ""
     """The file that the training started from."""
     checkpoint_sha256: str = ""
+    classes: dict[str, str | None] = Field(default={})
+    """Class of the task -> class of the file whose rows of the heads it starts from, or null for
+    random ones; other classes start from those of their name (--init_classes)."""
