@@ -142,7 +142,7 @@ def _left_out(listing: Listing, n_odd: int) -> list[str]:
         lines.append(f"left out: {len(reasons) - _N_EXAMPLES} more files and folders")
     if n_odd:
         lines.append(
-            f"left out: {count_of(n_odd, 'recording')}: names that are not UTF-8 or contain control "
+            f"left out: {count_of(n_odd, 'recording')} by name: not UTF-8, or with control "
             f"characters; rename {agree(n_odd, 'it', 'them')}"
         )
     return lines

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -246,7 +247,7 @@ def _times(
         return {"onset": onset, "offset": offset}
     if named:  # Other numbers of a table with names, e.g. a duration, are no times.
         return {}
-    for first, second in zip(numeric, numeric[1:], strict=False):
+    for first, second in pairwise(numeric):
         pairs = list(zip(by_column[first], by_column[second], strict=True))
         values = [(number(a) or 0.0, number(b) or 0.0) for a, b in pairs]
         in_order = sum(a <= b for a, b in values)

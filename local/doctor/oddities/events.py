@@ -16,7 +16,7 @@ _CERTAIN = 0.5
 
 
 def events_by_class(table: EventTable | WeakTable | None) -> dict[str, int]:
-    """Class -> its events (soft ones above 0.5) or, of weak labels, clips; without those of none."""
+    """Class -> its events (soft ones above 0.5) or, of weak labels, its clips; none left out."""
     if table is None:
         return {}
     vocabulary = table.vocabulary
