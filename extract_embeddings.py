@@ -85,7 +85,7 @@ def extract(args: argparse.Namespace) -> int:
     from local.processes.decisions import decided_by_first
 
     config = load_config(args.conf_file, args.overrides)
-    sets = choose_sets(args.only, eval_set=args.eval_set)
+    sets = choose_sets(config, args.only, eval_set=args.eval_set)
     # Other processes are told of the files of a set when it begins.
     wavs = decided_by_first(lambda: find_wavs(config, sets), told=lambda of: {n: {} for n in of})
     choices = choose_weights(config.pretrained, args.pretrained_model)

@@ -4,6 +4,7 @@
     python generate_dcase_task4_2024.py                         # all of it, below ../../data
     python generate_dcase_task4_2024.py --check                 # verify all data
     python generate_dcase_task4_2024.py --only_encoders beats   # weights of an encoder
+    python generate_dcase_task4_2024.py --conf_file urban_sed   # prepare the data of another task
 
 Archives are downloaded from the addresses in confs/sources.yaml, verified and unpacked; AudioSet
 clips are cut from YouTube videos with yt-dlp and ffmpeg, and unavailable ones are listed with the
@@ -26,9 +27,7 @@ from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.config import load_config
-from local.prep.download.sources import SOURCES_FILE
-from local.prep.generate import add_parts, contradiction, generate
-from local.prep.youtube.rate_limit import RateLimits
+from local.prep.generate import add_fetching, add_parts, contradiction, generate
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,6 +35,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = arguments.command_parser(__doc__)
     add = parser.add_argument
     add("--mini", action="store_true", help="generate the mini corpus in BASEDIR")
+    told = "with --mini: the mini tree of this supplied task, in BASEDIR (default: data/mini_NAME)"
+    add("--task", metavar="NAME", help=told)
     told = "draw a few clips (waveform, mel, labels) into DIR (default: BASEDIR/plots)"
     add("--plot", metavar="DIR", nargs="?", const="", help=told)
     add("--basedir", type=Path, help="default: ../../data, with --mini ./data/mini")
@@ -53,8 +54,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "clipped at full scale); files with other bits are rewritten (default: 32, or 16 in a "
         "folder of 16-bit files)",
     )
-    arguments.add_conf_file(parser, "configuration that names the folders")
-    _add_fetching(parser)
+    arguments.add_conf_file(parser, "configuration that names the folders, or describes a task")
+    arguments.add_overrides(parser, "task.root=/data/URBAN-SED_v2.0.0")
     add(
         "--check",
         action="store_true",
@@ -64,6 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     told = "files at a time (default: one per usable core; archives and videos four)"
     add("--jobs", type=arguments.positive_int, help=told)
     arguments.add_overwrite(parser)
+    add_fetching(parser)
     add_parts(parser)
     args = parser.parse_args(argv)
     if problem := contradiction(args):
@@ -71,31 +73,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def _add_fetching(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("fetching").add_argument
-    add("--sources", default=SOURCES_FILE, help="table of downloads (default: %(default)s)")
-    add("--mirror", metavar="URL", help="download archives from here, by file name")
-    add("--cookies", metavar="FILE", type=Path, help="cookies of a YouTube account")
-    add(
-        "--pause",
-        metavar="SECONDS",
-        type=arguments.non_negative_seconds,
-        default=RateLimits.pause_s,
-        help="time between requests to YouTube (default: %(default)g, its limit for guests)",
-    )
-    add("--retry_gone", action="store_true", help="retry clips that were unavailable")
-    add("--offline", action="store_true", help="download nothing, only prepare")
-    add(
-        "--dry_run",
-        action="store_true",
-        help="write nothing; list the downloads; the exit status is 1 if the disk lacks room",
-    )
-
-
 def prepare_or_check(args: argparse.Namespace) -> int:
     """Generate, download and prepare the data, or check it; return the exit status."""
     if args.check:
-        config = load_config(args.conf_file)
+        config = load_config(args.conf_file, args.overrides)
         with leaving_at_once():  # PyTorch takes seconds to import
             from local.doctor.check import run_check
 

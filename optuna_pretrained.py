@@ -23,6 +23,7 @@ from typing import Any
 from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.threads import add_threads
+from local.schema.published_keys import EARLIER_OBJECTIVES
 from local.tuning.decoders.flags import DECODER_FLAGS
 
 FLAGS: dict[str, dict[str, Any]] = {
@@ -53,7 +54,8 @@ FLAGS: dict[str, dict[str, Any]] = {
     },
     "--study_name": {"help": "name (default: tuning_train; stage two: tuning_postprocessing)"},
     "--objective": {
-        "choices": ("held_out", "devtest"),
+        "type": lambda given: EARLIER_OBJECTIVES.get(given, given),
+        "choices": ("held_out", "test"),
         "default": "held_out",
         "help": "data on which PSDS1 + mean pAUC is computed (default: held_out)",
     },

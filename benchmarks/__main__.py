@@ -92,6 +92,7 @@ def benchmark(args: argparse.Namespace) -> int:
         from benchmarks.encoders import encoder_lines
         from benchmarks.threads import thread_lines
         from local.config import load_config
+        from local.task.reading import DEFAULT_TASK
         from local.training.computation import with_usable_precision
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; the benchmarks need it") from None
@@ -106,6 +107,11 @@ def benchmark(args: argparse.Namespace) -> int:
     other = report.read(args.compare) if args.compare else None
     precision = [f"training.precision={args.precision}"] if args.precision else []
     config = load_config(args.conf_file, [*args.overrides, *precision])
+    if config.detection_task.name != DEFAULT_TASK:
+        raise InputError(
+            f"{args.conf_file}: describes the task {config.detection_task.name}; the benchmarks "
+            "have the sizes of the published one: leave out `task`"
+        )
     config = with_usable_precision(config, args.device)
     if ABSENT:
         print(f"not installed, so some rows are skipped: {', '.join(ABSENT)}")

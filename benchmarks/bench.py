@@ -17,7 +17,6 @@ from benchmarks.machine import Machine, Peak
 from benchmarks.made import Made
 from benchmarks.timing import Stopwatch, Timing
 from desed_task.labels import FrameGrid
-from local import corpora
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
 
@@ -225,13 +224,3 @@ def row_of(name: str, work: Work, timing: Timing, peaks: Sequence[Peak]) -> Row:
         bound,
         least_s / timing.median_s,
     )
-
-
-# Rows of a training batch come from these, in this order.
-BATCH_CORPORA = (
-    corpora.MAESTRO_TRAIN,
-    corpora.SYNTHETIC_TRAIN,
-    corpora.STRONG_TRAIN,
-    corpora.WEAK_TRAIN,
-    corpora.UNLABELLED_TRAIN,
-)

@@ -10,12 +10,12 @@ from benchmarks.bench import Bench, Row, Work
 from desed_task.encoders.beats.model import load_beats
 from desed_task.encoders.macs import encoder_macs
 from desed_task.encoders.weights_file import ENCODER_RATE
-from local import corpora
 from local.cli.precision import usable_precision
 from local.extraction.embedder import Precision
 from local.extraction.extractor import Extractor
 from local.schema.encoders import EncoderChoice
 
+_CORPUS = "unlabeled_train"
 PRECISIONS: tuple[Precision, ...] = ("32", "bf16")
 
 
@@ -58,7 +58,7 @@ def _run_beats(bench: Bench, precision: Precision, n_clips: int) -> None:
 
 def _run_extraction(bench: Bench, precision: Precision, n_clips: int) -> None:
     clip_s = bench.config.data.audio_max_len
-    loaded = bench.data.loaded[corpora.UNLABELLED_TRAIN.name]
+    loaded = bench.data.loaded[_CORPUS]
     wavs = {clip_id: loaded.files[clip_id] for clip_id in loaded.clip_ids[:n_clips]}
     extractor = Extractor.open(
         EncoderChoice("beats", str(bench.made.beats), None),
@@ -71,9 +71,9 @@ def _run_extraction(bench: Bench, precision: Precision, n_clips: int) -> None:
     macs = len(wavs) * encoder_macs(extractor.embedder.encoder, round(clip_s * ENCODER_RATE))
 
     def fresh() -> None:
-        extractor.path("unlabeled_train").unlink(missing_ok=True)
+        extractor.path(_CORPUS).unlink(missing_ok=True)
 
     def extract(_: Path | None) -> None:
-        extractor.extract("unlabeled_train", wavs)
+        extractor.extract(_CORPUS, wavs)
 
     bench.time(f"extraction/{precision}", Work(len(wavs), macs), extract, fresh)

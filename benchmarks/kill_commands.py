@@ -26,14 +26,13 @@ make_mini_corpus(Path("out"), sizes=MiniSizes.small())
 """
 _PACKED = """
 from local.config import load_config
-from local.corpora import NEEDED_BY_STAGE
 from local.data.datamodule import SedDataModule
-from local.data.packed_corpora import pack_corpora
+from local.data.loading.packed_corpora import pack_corpora
 config = load_config("inputs/mini.yaml", ["data.packed_dir=out"])
 data = SedDataModule(config)
 for stage in ("fit", "predict"):
     data.check(stage)
-    pack_corpora([data.loaded[one.name] for one in NEEDED_BY_STAGE[stage]], config, data.grid,
+    pack_corpora([data.loaded[one.name] for one in data.task.needed_by(stage)], config, data.grid,
                  progress=True)
 """
 _SPACE = {

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.bench import Bench, Work
+from benchmarks.made import batch_rows
 from desed_task.batch import SedBatch, collate
 from desed_task.dataio.datasets import ItemKey, JoinedDataset
 from desed_task.dataio.packed_dataset import PackedBatches
-from local import corpora
 from local.config import check_config
-from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.loading.packed_corpora import open_packed, pack_corpora
 
 NAME = "loading"
+# A corpus with strong labels, whose targets take the most time.
+_STRONG = "synth_train"
 
 
 class Store(NamedTuple):
@@ -55,7 +57,7 @@ def run(bench: Bench) -> None:
 
 def _run(bench: Bench, store: Store, names: Sequence[str]) -> None:
     get, length = reader(bench, store)
-    n_rows = sum(bench.config.training.batch_size)
+    n_rows = sum(batch_rows(bench.config))
     keys = _keys(length)
     row = get([next(keys)])
     # Minimum traffic: the row is read from somewhere and written to the batch.
@@ -84,8 +86,7 @@ def _keys(length: int) -> Iterator[ItemKey]:
 def reader(bench: Bench, store: Store) -> tuple[Callable[[list[Any]], SedBatch], int]:
     """Return a function from keys to a batch, and the number of rows."""
     data, config = bench.data, bench.made.config
-    # A corpus with strong labels, whose targets take the most time.
-    loaded = data.loaded[corpora.SYNTHETIC_TRAIN.name]
+    loaded = data.loaded[_STRONG]
     if not store.data:
         joined = JoinedDataset([loaded.dataset(config, data.grid)])
         return lambda keys: collate([joined[key] for key in keys]), len(joined)

@@ -25,16 +25,15 @@ from desed_task.encoders.beats.encoder import BeatsConfig
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
 from desed_task.errors import InputError
 from desed_task.hdf5 import allocate_numbers, create_hdf5
-from local import corpora
 from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_KNOWN
 from local.config import RecipeConfig, check_config
-from local.corpora import Corpus
-from local.data.maestro_split import (
+from local.prep.maestro_recordings import (
     MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION_RECORDINGS,
     scene_of,
 )
 from local.stores.size import with_embedding_size
+from local.task.corpus import Corpus
 
 SEED = 42
 CLIP_S = 10.0
@@ -42,7 +41,7 @@ _DISTINCT = 32
 _TRAIN_HOP_S, _VALIDATION_HOP_S = 1, 5
 # Recordings: the first int(0.9 n) of the 6 or 7 of each scene.
 _TRAINED_ON = sum(int(0.9 * n) for n in Counter(map(scene_of, MAESTRO_TRAIN_RECORDINGS)).values())
-_MAESTRO = (corpora.MAESTRO_TRAIN, corpora.MAESTRO_VALIDATION)
+_MAESTRO = ("maestro_real_train", "maestro_real_dev")
 
 
 @dataclass(frozen=True)
@@ -128,17 +127,19 @@ class Made:
     def _make(self) -> None:
         sounds = self._write_sounds()
         counts = {
-            corpora.MAESTRO_TRAIN: self.sizes.maestro_train,
-            corpora.SYNTHETIC_TRAIN: self.sizes.synthetic_train,
-            corpora.STRONG_TRAIN: self.sizes.strong_train,
-            corpora.WEAK_TRAIN: self.sizes.weak_train,
-            corpora.UNLABELLED_TRAIN: self.sizes.unlabelled,
-            corpora.SYNTHETIC_VALIDATION: self.sizes.synthetic_validation,
-            corpora.DEVTEST: self.sizes.devtest,
-            corpora.MAESTRO_VALIDATION: self.sizes.maestro_validation,
+            "maestro_real_train": self.sizes.maestro_train,
+            "synth_train": self.sizes.synthetic_train,
+            "strong_train": self.sizes.strong_train,
+            "weak_train": self.sizes.weak_train,
+            "unlabeled_train": self.sizes.unlabelled,
+            "synth_val": self.sizes.synthetic_validation,
+            "devtest": self.sizes.devtest,
+            "maestro_real_dev": self.sizes.maestro_validation,
         }
-        for corpus, n_clips in counts.items():
-            names = maestro_names(corpus, n_clips) if corpus in _MAESTRO else plain(corpus, n_clips)
+        task = self.config.detection_task
+        for name, n_clips in counts.items():
+            corpus, cut = task.corpus(name), name in _MAESTRO
+            names = maestro_names(name, n_clips) if cut else plain(name, n_clips)
             self._write_corpus(corpus, names, sounds)
             self._write_embeddings(corpus, names)
 
@@ -175,17 +176,16 @@ class Made:
             file.create_dataset(NAMES, data=list(names), dtype=h5py.string_dtype())
 
     def _write_corpus(self, corpus: Corpus, names: Sequence[str], sounds: Sequence[Path]) -> None:
-        data = self.config.data
-        folder = Path(getattr(data, corpus.folder_key))
+        folder = Path(corpus.folder)
         folder.mkdir(parents=True, exist_ok=True)
         for number, name in enumerate(names):
             os.link(sounds[number % len(sounds)], folder / f"{name}.wav")
-        if corpus.table_key is not None:
+        if corpus.table is not None:
             header, lines = self._table(corpus, names)
-            _write_table(Path(getattr(data, corpus.table_key)), header, lines)
-        if corpus.duration_key is not None:
-            lines = [f"{name}.wav\t{length_s}" for name, length_s in durations(corpus, names)]
-            _write_table(Path(getattr(data, corpus.duration_key)), "filename\tduration", lines)
+            _write_table(Path(corpus.table.path), header, lines)
+        if corpus.durations is not None:
+            lines = [f"{name}.wav\t{length_s}" for name, length_s in durations(corpus.name, names)]
+            _write_table(Path(corpus.durations), "filename\tduration", lines)
 
     def _table(self, corpus: Corpus, names: Sequence[str]) -> tuple[str, list[str]]:
         if corpus.labels == "weak":
@@ -193,7 +193,7 @@ class Made:
             lines = [f"{name}.wav\t{','.join(row)}" for name, row in zip(names, rows, strict=True)]
             return "filename\tevent_labels", lines
         header = "filename\tonset\toffset\tevent_label"
-        if corpus not in _MAESTRO:
+        if corpus.name not in _MAESTRO:
             return header, [line for name in names for line in self._events(name, 4)]
         return f"{header}\tconfidence", [line for name in names for line in self._soft(name)]
 
@@ -215,14 +215,20 @@ class Made:
         return lines
 
 
-def plain(corpus: Corpus, n_clips: int) -> list[str]:
+def batch_rows(config: RecipeConfig) -> list[int]:
+    """Rows of each part of a training batch, also those of 0 rows."""
+    task = config.detection_task
+    return list(config.training.batch_size or (part.rows for part in task.batch))
+
+
+def plain(corpus: str, n_clips: int) -> list[str]:
     """Names of DESED clips."""
-    return [f"{corpus.name}_{number:05d}" for number in range(n_clips)]
+    return [f"{corpus}_{number:05d}" for number in range(n_clips)]
 
 
-def maestro_names(corpus: Corpus, n_clips: int) -> list[str]:
+def maestro_names(corpus: str, n_clips: int) -> list[str]:
     """Names of clips cut from the published recordings, distributed evenly."""
-    training = corpus == corpora.MAESTRO_TRAIN
+    training = corpus == _MAESTRO[0]
     recordings = MAESTRO_TRAIN_RECORDINGS if training else MAESTRO_VALIDATION_RECORDINGS
     hop_s = _TRAIN_HOP_S if training else _VALIDATION_HOP_S
     names = []
@@ -232,9 +238,9 @@ def maestro_names(corpus: Corpus, n_clips: int) -> list[str]:
     return names
 
 
-def durations(corpus: Corpus, names: Iterable[str]) -> list[tuple[str, float]]:
+def durations(corpus: str, names: Iterable[str]) -> list[tuple[str, float]]:
     """Durations of clips, or of MAESTRO's recordings."""
-    if corpus != corpora.MAESTRO_VALIDATION:
+    if corpus != _MAESTRO[1]:
         return [(name, CLIP_S) for name in names]
     last: dict[str, float] = {}
     for name in names:

@@ -24,7 +24,7 @@ from benchmarks import (
 )
 from benchmarks.bench import Bench, Options, Row
 from benchmarks.machine import Machine
-from benchmarks.made import Made, Sizes
+from benchmarks.made import Made, Sizes, batch_rows
 from benchmarks.report import line
 from benchmarks.timing import ClockName, Stopwatch
 from desed_task.errors import InputError, count_of
@@ -79,7 +79,7 @@ def open_bench(
     # As in `local.run`, for the parts that are timed without it.
     rough = on_gpu and config.training.precision == "tf32"
     torch.set_float32_matmul_precision("high" if rough else "highest")
-    quotas = config.training.batch_size
+    quotas = batch_rows(config)
     steps, share = (2, 0.01) if options.quick else (_STEPS, 1.0)
     if on_gpu and not options.quick:
         steps = 90  # enough unlabelled clips for the extraction
@@ -140,7 +140,7 @@ def result(bench: Bench, projected: dict[str, Any]) -> dict[str, Any]:
         "machine": bench.machine.describe(),
         "sizes": {
             "quick": bench.options.quick,
-            "batch": list(bench.config.training.batch_size),
+            "batch": batch_rows(bench.config),
             "precision": str(bench.config.training.precision),
             "packed": bench.options.packed,
         },
@@ -181,7 +181,7 @@ def with_batch(config: RecipeConfig, n_clips: int) -> RecipeConfig:
     Raises:
         InputError: for fewer clips than there are sets.
     """
-    quotas = config.training.batch_size
+    quotas = batch_rows(config)
     if n_clips < len(quotas):
         raise InputError(
             f"--clips {n_clips}: a batch needs a clip of each of {count_of(len(quotas), 'set')}; "

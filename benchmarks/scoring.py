@@ -114,7 +114,7 @@ def _package_metrics(bench: Bench, stage: str, accumulator: ScoreAccumulator) ->
     """What --verify_metrics adds to a test."""
     truths = bench.data.truths(stage)
     for role in ROLES:
-        scores = [accumulator.smoothed(role, truth.source) for truth in truths]
+        scores = [accumulator.smoothed(role, truth.part.corpus) for truth in truths]
         verification.package_metrics(scores, truths, role)
 
 
@@ -180,8 +180,10 @@ class _Input(NamedTuple):
 
     @classmethod
     def of(cls, accumulator: ScoreAccumulator, truth: Truth) -> _Input:
-        """Prepare the student's DESED scores."""
-        scores, table, _ = match_clips(accumulator.smoothed("student", truth.source), truth.events)
+        """Prepare the student's scores."""
+        scores, table, _ = match_clips(
+            accumulator.smoothed("student", truth.part.corpus), truth.events
+        )
         table = table.merged()
         scores = scores.select(labels=scored_classes(table, DESED_CLASSES)[0])
         clips = clips_with_events(table, scores.vocabulary)
@@ -197,11 +199,11 @@ class _Input(NamedTuple):
 def _run_metrics(bench: Bench) -> None:
     accumulator = _filled(bench, _found_in(bench, "test"))
     desed, maestro = bench.data.truths("test")
-    raw = accumulator.scores("student", desed.source).values
+    raw = accumulator.scores("student", desed.part.corpus).values
     test = _Input.of(accumulator, desed)
     all_classes = Work(len(raw), n_bytes=2 * raw.nbytes)
     bench.time("scores/median-filter", all_classes, lambda: accumulator.smooth(raw))
-    unfiltered = accumulator.scores("student", desed.source).select(labels=DESED_CLASSES)
+    unfiltered = accumulator.scores("student", desed.part.corpus).select(labels=DESED_CLASSES)
     boxes = decoder_of(DecoderSettings(BOXES), DESED_CLASSES, median_filter=[1] * 10)
     ten_classes = Work(len(raw), n_bytes=unfiltered.values.nbytes)
     bench.time("scores/event-boxes", ten_classes, lambda: boxes(unfiltered))
@@ -212,8 +214,8 @@ def _run_metrics(bench: Bench) -> None:
     _run_tuning(bench, accumulator)
     _run_psds(bench, test, work, detect_at(test.scores, thresholds))
     _run_f1(bench, test, work)
-    _run_further(bench, test, work, accumulator.scores("student", desed.source))
-    smoothed = accumulator.smoothed("student", maestro.source)
+    _run_further(bench, test, work, accumulator.scores("student", desed.part.corpus))
+    smoothed = accumulator.smoothed("student", maestro.part.corpus)
     n_bytes = smoothed.values.nbytes * len(MAESTRO_SCORED_CLASSES) // smoothed.values.shape[-1]
     bench.time(
         "metrics/maestro-segments",
@@ -225,8 +227,8 @@ def _run_metrics(bench: Bench) -> None:
 def _run_tuning(bench: Bench, accumulator: ScoreAccumulator) -> None:
     """Time sweeps of decoders over all classes of dev-test, from the scores in memory on."""
     truths = bench.data.truths("test")
-    desed, maestro = (accumulator.scores("student", truth.source) for truth in truths)
-    part = TeacherScores("test", desed, maestro, truths)
+    scores = tuple(accumulator.scores("student", truth.part.corpus) for truth in truths)
+    part, desed = TeacherScores("test", scores, truths), scores[0]
     for kind in (MEDIAN, BOXES):
         space = Space.load(DEFAULT_FILE, "postprocessing", kind)
         grid = candidates_of(kind, space, bench.config)
@@ -329,5 +331,5 @@ def _of_package(test: _Input, function: Callable[..., Any], **arguments: Any) ->
 
 def _maestro(smoothed: Scores, truth: Truth) -> Any:
     """Time segment metrics of whole recordings, from the score tables on."""
-    part = metrics.segment_part(smoothed, truth.events, truth.durations, "test")
+    part = metrics.segment_part(smoothed, truth, "test")
     return part.metrics(part.scores)

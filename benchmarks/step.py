@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.bench import BATCH_CORPORA, Bench, Work
+from benchmarks.bench import Bench, Work
 from benchmarks.macs import network_macs
 from desed_task.batch import SedBatch
 from desed_task.mean_teacher import detection_losses, ema_update
 from desed_task.nnet.CRNN import Detection
-from local.classes_dict import VOCABULARY
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.freed_memory import keep_freed_memory
 from local.training.trainer import PRECISIONS
@@ -125,6 +124,7 @@ class Step:
             self.inputs[2],
             self.batch.known,
             self.batch.source,
+            self.config.detection_task.roles,
             weight=1.0,
             self_sup_loss=self.config.training.self_sup_loss,
         ).loss
@@ -152,20 +152,22 @@ class Step:
 
 def random_batch(bench: Bench) -> SedBatch:
     """Create a training batch of noise on the device, with the configured rows of each set."""
-    data = bench.config.data
-    known = [VOCABULARY.mask(corpus.known) for corpus in BATCH_CORPORA]
-    quotas = torch.tensor(bench.config.training.batch_size)
+    data, vocabulary = bench.config.data, bench.config.detection_task.vocabulary
+    parts = bench.config.detection_task.batch
+    drawn = [part.corpora[0] for part in parts]
+    known = [vocabulary.mask(corpus.known) for corpus in drawn]
+    quotas = torch.tensor([part.rows for part in parts])
     rows = int(quotas.sum())
     generator = torch.Generator().manual_seed(1)
     known_rows = torch.stack([torch.from_numpy(one) for one in known]).repeat_interleave(quotas, 0)
-    target = torch.rand(rows, len(VOCABULARY), bench.grid.n_frames, generator=generator) > 0.9
+    target = torch.rand(rows, len(vocabulary), bench.grid.n_frames, generator=generator) > 0.9
     shape = (rows, bench.config.net.embedding_size, bench.made.n_tokens)
     n_samples = round(data.audio_max_len * data.fs)
     batch = SedBatch(
         waveform=0.1 * torch.randn(rows, n_samples, generator=generator),
         target=target.float() * known_rows.unsqueeze(-1),
         known=known_rows,
-        source=torch.tensor([int(one.source) for one in BATCH_CORPORA]).repeat_interleave(quotas),
+        source=torch.tensor([one.number for one in drawn]).repeat_interleave(quotas),
         embedding=torch.randn(shape, generator=generator),
         clip_id=tuple(map(str, range(rows))),
     )

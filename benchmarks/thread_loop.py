@@ -40,13 +40,13 @@ def _serve(path: Path) -> None:
 
     from benchmarks.bench import Bench, Options
     from benchmarks.machine import Machine
-    from benchmarks.made import Made, Sizes
+    from benchmarks.made import Made, Sizes, batch_rows
     from benchmarks.step import Step
     from benchmarks.timing import Stopwatch
     from local.config import load_config
 
     config, watch = load_config(path, ()), Stopwatch(torch.device("cpu"))
-    made = Made(config, Sizes.of_steps(1, config.training.batch_size, 0.01), path.parent)
+    made = Made(config, Sizes.of_steps(1, batch_rows(config), 0.01), path.parent)
     machine = Machine(watch, small=True)
     step = Step(Bench(Options(), watch, machine, config, made, path.parent, lambda row: None))
     for _ in range(WARM_UP):

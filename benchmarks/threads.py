@@ -17,6 +17,7 @@ import yaml
 
 from benchmarks.bench import Bench, Row
 from benchmarks.macs import network_macs
+from benchmarks.made import batch_rows
 from benchmarks.quota import QuotaError, cpu_quota_group
 from benchmarks.thread_processes import Limits, Loops, Setting, busy_processes
 from desed_task.atomic_files import write_text_atomic
@@ -78,7 +79,7 @@ class _Timed:
         self.path = bench.folder / f"{NAME}_{network}.yaml"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomic(self.path, yaml.safe_dump(config.dump()))
-        self.n_clips = sum(config.training.batch_size)
+        self.n_clips = sum(batch_rows(config))
         student = SEDTask4(config).sed_student
         self.macs = 4 * self.n_clips * network_macs(student, config, bench.made.n_tokens)
 

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from benchmarks.bench import Bench, Row, Work, row_of
 from benchmarks.macs import network_macs
-from benchmarks.made import Made, Sizes
+from benchmarks.made import Made, Sizes, batch_rows
 from benchmarks.timing import Stopwatch, Timing
 from local import run as recipe
 from local.cli.devices import CPU, Device
@@ -101,7 +101,7 @@ def _run(bench: Bench) -> None:
     before = bench.machine.sample()
     real = train(bench, "epoch", phases)
     peaks = (before, bench.machine.sample())
-    quotas = bench.config.training.batch_size
+    quotas = batch_rows(bench.config)
     network = SEDTask4(bench.config).sed_student
     macs = 4 * sum(quotas) * network_macs(network, bench.config, bench.made.n_tokens)
     steps = phases.spans("step begins", "step ends")[1:]
@@ -145,7 +145,7 @@ def train(bench: Bench, name: str, phases: Phases) -> Real:
         phases: records the times.
     """
     options = bench.options
-    quotas = bench.config.training.batch_size
+    quotas = batch_rows(bench.config)
     sizes = Sizes.of_steps(options.n_steps, quotas, options.share)
     made = Made(bench.config, sizes, bench.folder / "trained_on")
     made.make()

@@ -14,7 +14,7 @@ from setuptools.command.build_py import build_py
 HOME = "desed_recipe"
 MOVED = ("local", "confs")
 # Files beside modules: package -> patterns.
-DATA = {"confs": ["*.yaml"], "local.predict.pages": ["assets/*"]}
+DATA = {"confs": ["*.yaml", "tasks/*.yaml"], "local.predict.pages": ["assets/*"]}
 
 
 class BuildPy(build_py):

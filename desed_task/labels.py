@@ -1,58 +1,27 @@
-"""Class names and the grid of label frames (docs/method.md, Audio and labels).
-
-A published checkpoint stores no class names; its outputs are `CLASSES`, in this order.
-Spelling (spaces, slash, underscores) is that of the annotation tables.
-"""
+"""Class labels and the grid of label frames (docs/method.md, Audio and labels)."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, overload
+from typing import Any, Final, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from desed_task import published_classes
 from desed_task.errors import InputError
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
-DESED_CLASSES: Final[tuple[str, ...]] = (
-    "Alarm_bell_ringing",
-    "Blender",
-    "Cat",
-    "Dishes",
-    "Dog",
-    "Electric_shaver_toothbrush",
-    "Frying",
-    "Running_water",
-    "Speech",
-    "Vacuum_cleaner",
-)
 
-MAESTRO_REAL_CLASSES: Final[tuple[str, ...]] = (
-    "cutlery and dishes",
-    "furniture dragging",
-    "people talking",
-    "children voices",
-    "coffee machine",
-    "footsteps",
-    "large_vehicle",
-    "car",
-    "brakes_squeaking",
-    "cash register beeping",
-    "announcement",
-    "shopping cart",
-    "metro leaving",
-    "metro approaching",
-    "door opens/closes",
-    "wind_blowing",
-    "birds_singing",
-)
-
-CLASSES: Final[tuple[str, ...]] = DESED_CLASSES + MAESTRO_REAL_CLASSES
+def __getattr__(name: str) -> Any:
+    """The names of `desed_task.published_classes`, which stood here in earlier versions."""
+    if not name.startswith("_") and name.isupper() and hasattr(published_classes, name):
+        return getattr(published_classes, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Vocabulary(Sequence[str]):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from desed_task.dataio.aliases import add_aliases
-from desed_task.labels import CLASSES as CLASSES
-from desed_task.labels import DESED_CLASSES as DESED_CLASSES
-from desed_task.labels import MAESTRO_REAL_CLASSES, Vocabulary
+from desed_task.dataio.label_files.aliases import add_aliases
+from desed_task.labels import Vocabulary
+from desed_task.published_classes import CLASSES as CLASSES
+from desed_task.published_classes import DESED_CLASSES as DESED_CLASSES
+from desed_task.published_classes import MAESTRO_REAL_CLASSES
 
 if TYPE_CHECKING:
     from desed_task.dataio.annotations import EventTable

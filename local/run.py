@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
+from desed_task.errors import InputError
 from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
 from local.checkpoints.initial_weights import (
     as_begun,
@@ -36,6 +37,7 @@ from local.checkpoints.run_places import begun_run, best_beside, resumed_run, ta
 from local.cli.exit_status import StoppedError
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
+from local.data.truth import truth_of
 from local.processes.decisions import decided_by_first
 from local.processes.strategy import is_stopping
 from local.scoring import results
@@ -46,11 +48,12 @@ from local.training.announcements import announce, tell_finished
 from local.training.computation import computation_of, with_usable_precision
 from local.training.feature_statistics import prepare_scaler
 from local.training.freed_memory import keep_freed_memory
-from local.training.result_writers import ScoreWriter
+from local.training.result_writers import ScoreWriter, check_evaluated
 from local.training.tracking.loggers import check_loggers, closing
 from local.training.trainer import RunOptions, make_trainer
 
 FAST_EPOCHS = 2
+NO_TEST = "the task scores nothing in tests (task.scored)"
 
 
 def fit(
@@ -84,6 +87,8 @@ def fit(
         config = shortened(config)
         options = options._replace(kept={**options.kept, FAST_KEY: True})
     check_loggers(config)
+    if options.verify_metrics and not config.detection_task.test:
+        raise InputError(f"--verify_metrics: {NO_TEST}; leave the flag out")
     config = decided_by_first(partial(with_embedding_size, config))
     if init_from is not None:
         config = with_initial_weights(config, init_from)
@@ -148,7 +153,7 @@ def _resume(
         print(f"{checkpoint}: {line}")
     data, module = _prepare(config, options)
     data.check("fit")
-    check_same_data(checkpoint, found.digests, data.digests("fit"))
+    check_same_data(checkpoint, found.digests, data.digests("fit"), data.task)
     check_groups(config, data)
     announce(data, "fit", module)
     log_dir, moves = Path(options.log_dir), options.moves
@@ -176,8 +181,10 @@ def _train_and_test(
     trainer = make_trainer(config, options, folder, callbacks)
     with closing(trainer.loggers):
         best = _train(trainer, module, data, checkpoint)
-        if test:
+        if test and data.task.test:
             _test(trainer, module, data, best)
+        elif test:
+            print(f"run folder: {folder}\nno test: {NO_TEST}")
 
 
 def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
@@ -207,6 +214,7 @@ def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
         InputError: for a checkpoint or data that cannot be used.
     """
     config, options, data, module = _of_checkpoint(config, path, options, "predict")
+    check_evaluated(data)
     module.tested_checkpoint = Path(path)
     with _run_folder(config, options) as folder:
         trainer = make_trainer(config, options, folder, (ScoreWriter(),))
@@ -275,8 +283,15 @@ def check_groups(config: RecipeConfig, data: SedDataModule) -> None:
     Raises:
         InputError: see `read_groups`.
     """
-    if config.data.test_groups is not None:
-        read_groups(config, data.truths("test")[0].events.clip_ids)
+    if config.data.test_groups is None:
+        return
+    truth = truth_of(data.truths("test"), "events")
+    if truth is None:
+        raise InputError(
+            "data.test_groups: PSDS by group needs a test of events; name a corpus in "
+            "task.scored.events.test, or set data.test_groups to null"
+        )
+    read_groups(config, truth.events.clip_ids)
 
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
@@ -296,6 +311,15 @@ def _of_checkpoint(
     checkpoint = load_safely(Path(path))
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
+    if stage == "test" and not config.detection_task.test:
+        raise InputError(
+            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
+        )
+    if stage == "predict" and not config.detection_task.evaluated:
+        raise InputError(
+            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
+            "or score recordings with predict.py"
+        )
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)

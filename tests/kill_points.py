@@ -46,7 +46,7 @@ NEVER = "no such moment"
 # Imported before any fork, as they take seconds.
 HEAVY = (
     *("local.run", "local.prep.prepare", "local.prep.mini_corpus.make", "local.submission.make"),
-    *("local.extraction.extractor", "local.data.packed_corpora", "local.tuning.report"),
+    *("local.extraction.extractor", "local.data.loading.packed_corpora", "local.tuning.report"),
     *("local.tuning.training_stage", "local.tuning.median_stage", "codecarbon"),
     "desed_task.encoders.beats.model",
 )

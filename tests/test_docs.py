@@ -11,7 +11,7 @@ from tests.messages_in_code import is_in_code
 
 EXPECTED_DOCS = {
     *("architecture", "checkpoints", "commands", "comparing_runs", "data", "encoders", "method"),
-    *("metrics", "predict", "scaling", "speed", "submission", "training", "tuning"),
+    *("metrics", "predict", "scaling", "speed", "submission", "tasks", "training", "tuning"),
 }
 LANGUAGES = {"bash", "python", "text"}
 SCRIPTS = tuple(path.stem for path in sorted(ROOT.glob("*.py")))

@@ -104,7 +104,7 @@ def test_a_wheel_holds_everything_and_no_package_local(wheel):
     assert {top for top in tops if not top.endswith(".dist-info")} == {"desed_recipe", "desed_task"}
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "desed_task").rglob("*.py")}
     wanted.add("desed_task/audioset/classes.json")
-    recipe = [*(ROOT / "local").rglob("*.py"), *(ROOT / "confs").iterdir()]
+    recipe = [*(ROOT / "local").rglob("*.py"), *(ROOT / "confs").rglob("*.yaml")]
     recipe += (ROOT / "local/predict/pages/assets").iterdir()
     recipe += [ROOT / script for script in CONSOLE_COMMANDS]
     wanted |= {f"desed_recipe/{path.relative_to(ROOT).as_posix()}" for path in recipe}

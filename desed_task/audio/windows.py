@@ -72,8 +72,13 @@ class WindowGrid:
     hop_frames: int
 
     @classmethod
-    def with_hop(cls, grid: FrameGrid, hop_s: float) -> WindowGrid:
+    def with_hop(cls, grid: FrameGrid, hop_s: float, key: str = "predict.hop_s") -> WindowGrid:
         """Windows about `hop_s` seconds apart, rounded to whole frames.
+
+        Args:
+            grid: frames of a window.
+            hop_s: seconds from one window to the next.
+            key: where the configuration gives them, for messages.
 
         Raises:
             InputError: for a hop below one frame or longer than the frames of a window.
@@ -81,7 +86,7 @@ class WindowGrid:
         hop_frames = round(hop_s / grid.frame_s)
         if not 1 <= hop_frames <= grid.n_frames:
             raise InputError(
-                f"predict.hop_s = {hop_s:g}: windows must be at least one frame "
+                f"{key} = {hop_s:g}: windows must be at least one frame "
                 f"({grid.frame_s:g} s) and at most {grid.n_frames * grid.frame_s:g} s apart"
             )
         return cls(grid, hop_frames)

@@ -18,7 +18,7 @@ from desed_task.checkpoints.schema import as_plain, mismatches
 from desed_task.checkpoints.state_names import NETWORK_PREFIXES
 from desed_task.checkpoints.tensor_shapes import front_end_sizes, network_sizes
 from desed_task.errors import InputError
-from desed_task.labels import CLASSES
+from desed_task.published_classes import CLASSES
 
 # The published detector, in the form of `DetectorSpec.to_dict`: defaults for values missing in a
 # file, and the pattern that every specification must match.
@@ -115,7 +115,7 @@ def published_values(
     data = said["data"]
     return {
         "schema_version": PUBLISHED_SPEC["schema_version"],
-        "classes": PUBLISHED_SPEC["classes"],
+        "classes": _classes(hyper),
         "clip_s": data.get("audio_max_len", PUBLISHED_SPEC["clip_s"]),
         "sample_rate": data.get("fs", front_end["sample_rate"]),
         "net_subsample": data.get("net_subsample", PUBLISHED_SPEC["net_subsample"]),
@@ -125,6 +125,15 @@ def published_values(
         "median_filter": said["net"].get("median_filter", PUBLISHED_SPEC["median_filter"]),
         "embedding": embedding_section(net["embedding_size"], _encoders(hyper, net)),
     }
+
+
+def _classes(hyper: Mapping[str, Any]) -> Any:
+    """The classes that a configuration's task lists, in groups or not; else the published ones."""
+    task = hyper.get("task")
+    listed = task.get("classes") if isinstance(task, Mapping) else None
+    if isinstance(listed, Mapping):
+        return [label for group in listed.values() for label in group]
+    return PUBLISHED_SPEC["classes"] if listed is None else listed
 
 
 def _encoders(hyper: Mapping[str, Any], net: Mapping[str, Any]) -> tuple[EncoderSpec, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -12,6 +12,7 @@ from desed_task.dataio.datasets import ItemKey
 from desed_task.errors import InputError, count_of
 
 BatchScope = Literal["total", "process"]
+_KEY: Final = "training.batch_size"
 
 
 class QuotaBatchSampler(Sampler[list[ItemKey]]):
@@ -92,15 +93,23 @@ def quota_problems(
     quotas: Sequence[int],
     world_size: int = 1,
     scope: BatchScope = "total",
+    keys: Sequence[str] | None = None,
 ) -> list[str]:
-    """A message for each set that is too small for one step, and one for too many processes."""
+    """A message for each set that is too small for one step, and one for too many processes.
+
+    Args:
+        lengths, quotas, world_size, scope: as of `QuotaBatchSampler`.
+        keys: where the configuration gives each quota; None: all in `training.batch_size`.
+    """
     each = scope == "process" and world_size > 1
     times = world_size if each else 1
+    places = keys or [_KEY] * len(quotas)
     problems = [
-        f"training.batch_size: {count_of(quota, 'row')} of {name}"
+        f"{place}: {count_of(quota, 'row')} of {name}"
         + (f" for each of {world_size} processes" if each else "")
-        + f", but the set has {count_of(length, 'clip')}; lower the quota or add clips"
-        for (name, length), quota in zip(lengths.items(), quotas, strict=True)
+        + f", but the set has {count_of(length, 'clip')}; lower the quota or add clips "
+        + f"({_most(length // times)})"
+        for (name, length), quota, place in zip(lengths.items(), quotas, places, strict=True)
         if quota * times > length
     ]
     if scope == "total" and sum(quotas) < world_size:
@@ -129,3 +138,7 @@ def batches_in_order(
     starts = range(0, n_items, batch_size)
     own = starts[rank::world_size] or starts[:1]
     return [list(range(start, min(start + batch_size, n_items))) for start in own]
+
+
+def _most(n_rows: int) -> str:
+    return f"at most {count_of(n_rows, 'fits', 'fit')}" if n_rows else "none fits"

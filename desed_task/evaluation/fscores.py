@@ -20,9 +20,8 @@ from desed_task.evaluation.intersection import EventPairs, intersection_counts, 
 from desed_task.evaluation.scores import Detections, Floats, Ints
 from desed_task.evaluation.segments import touched_segments
 
-# Radices of the numbers that stand for (clip, segment, class).
+# Radix of the numbers that stand for (clip, segment).
 MAX_SEGMENTS = 1 << 20
-MAX_CLASSES = 1 << 10
 SED_SCORES_EVAL_DECIMALS = 6
 
 
@@ -182,21 +181,84 @@ def segment_fscore(
         labels: classes, in the order of the label indices.
         segment_s: length of a segment in seconds.
     """
-    n_classes = len(labels)
-    found_cells, true_cells = (_active_cells(events, segment_s) for events in (found, truth))
-    hit = np.intersect1d(found_cells, true_cells)
+    cells = _active_cells(found, truth, len(labels), segment_s)
     hit, false, true = (
-        np.bincount(cells % MAX_CLASSES, minlength=n_classes)
-        for cells in (hit, np.setdiff1d(found_cells, true_cells), true_cells)
+        np.bincount(of_kind % len(labels), minlength=len(labels))
+        for of_kind in (cells.hit, cells.false, cells.true)
     )
     return _fscore(hit, false, true, labels)
 
 
-def _active_cells(events: Detections, segment_s: float) -> Ints:
-    """A number for each (clip, segment, class) that an event touches, each once, sorted."""
+class ErrorRate(NamedTuple):
+    """Errors in segments as shares of the segments with events (Mesaros et al. 2016).
+
+    Attributes:
+        rate: of all classes: substitutions, deletions and insertions.
+        substitutions: missed classes in whose segment another one was wrongly detected.
+        deletions: other missed classes.
+        insertions: other wrongly detected classes.
+        references: segments of all classes with events.
+        per_class: class -> its misses and false detections as a share of its segments; NaN for a
+            class without events.
+    """
+
+    rate: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    references: int
+    per_class: dict[str, float]
+
+
+def segment_error_rate(
+    found: Detections, truth: Detections, labels: Sequence[str], *, segment_s: float
+) -> ErrorRate:
+    """Segment-based error rate of given detections; arguments as of `segment_fscore`."""
+    n_classes = len(labels)
+    cells = _active_cells(found, truth, n_classes, segment_s)
+    missed = np.setdiff1d(cells.true, cells.hit, assume_unique=True)
+    segments, place = np.unique(
+        np.concatenate([missed, cells.false]) // n_classes, return_inverse=True
+    )
+    n_missed, n_false = (
+        np.bincount(of, minlength=len(segments))
+        for of in (place[: len(missed)], place[len(missed) :])
+    )
+    swapped, references = np.minimum(n_missed, n_false), len(cells.true)
+    wrong, true = (
+        np.bincount(of % n_classes, minlength=n_classes)
+        for of in (np.concatenate([missed, cells.false]), cells.true)
+    )
+    per_class = np.divide(wrong, true, out=np.full(n_classes, np.nan), where=true > 0)
+    total = int((n_missed + n_false - swapped).sum())
+    return ErrorRate(
+        total / references if references else float("nan"),
+        int(swapped.sum()),
+        int((n_missed - swapped).sum()),
+        int((n_false - swapped).sum()),
+        references,
+        dict(zip(labels, per_class.tolist(), strict=True)),
+    )
+
+
+class _Cells(NamedTuple):
+    """Numbers of (clip, segment, class), each once, sorted; `number % n_classes` is the class."""
+
+    hit: Ints
+    false: Ints
+    true: Ints
+
+
+def _active_cells(found: Detections, truth: Detections, n_classes: int, segment_s: float) -> _Cells:
+    """The cells that events touch."""
+    detected, true = (_touched_cells(events, n_classes, segment_s) for events in (found, truth))
+    return _Cells(np.intersect1d(detected, true), np.setdiff1d(detected, true), true)
+
+
+def _touched_cells(events: Detections, n_classes: int, segment_s: float) -> Ints:
     event, segment = touched_segments(events, segment_s)
     cell = events.clip_index[event] * MAX_SEGMENTS + segment
-    return np.unique(cell * MAX_CLASSES + events.label_index[event])
+    return np.unique(cell * n_classes + events.label_index[event])
 
 
 def pairs_matched(one: Ints, other: Ints, shape: tuple[int, int]) -> npt.NDArray[np.int32]:

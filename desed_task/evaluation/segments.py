@@ -1,9 +1,9 @@
 """One-second segments of clips or of whole recordings: F-score, AUC and partial AUC.
 
-Clips cut from a recording are named `{recording}-{onset}-{offset}`, times in centiseconds. Frame
-scores become segment scores in one of two ways (docs/method.md, Validation and Test): a test
-averages them in each segment and overlap-adds clips to recordings, a validation takes the maximum,
-clip by clip.
+Frame scores become segment scores in one of two ways (docs/method.md, Validation and Test): a test
+averages them in each segment, a validation takes the maximum, clip by clip. Clips that were cut
+from recordings are overlap-added in a test; they are named `{recording}-{onset}-{offset}`, times in
+centiseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,14 @@ import numpy.typing as npt
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError, command_name
 from desed_task.evaluation.psds import area, staircase
-from desed_task.evaluation.scores import Detections, Floats, Ints, Scores, check_durations
+from desed_task.evaluation.scores import (
+    Detections,
+    Floats,
+    FrameScores,
+    Ints,
+    Scores,
+    check_durations,
+)
 
 SEGMENT_S = 1.0
 # Decimals to which times of frames are rounded before they are compared with segments.
@@ -95,25 +102,63 @@ def clip_segments(scores: Scores, truth: Detections, duration_s: Floats) -> Segm
         truth: events, their indices those of `scores`.
         duration_s: (clip,) seconds; segments begin before it.
     """
-    boundaries_s = np.round(scores.boundaries_s, _DECIMALS)
     n_segments = np.ceil(duration_s / SEGMENT_S).astype(np.int64)
+    values = [
+        _maxima(block, n_segments[first : first + len(block.values)])
+        for first, block in scores.blocks
+    ]
+    return _annotated(np.concatenate(values), truth, n_segments)
+
+
+def _maxima(block: FrameScores, n_segments: Ints) -> Floats:
+    """(segment, class): of clips of one length (clip, frame, class), one after the other."""
+    boundaries_s = np.round(block.boundaries_s, _DECIMALS)
     longest = int(n_segments.max(initial=0))
-    n_clips, _, n_classes = scores.values.shape
+    n_clips, _, n_classes = block.values.shape
     values = np.zeros((n_clips, longest, n_classes))
     for number in range(longest):
         onset_s, offset_s = number * SEGMENT_S, (number + 1) * SEGMENT_S
         frames = (boundaries_s[1:] > onset_s) & (boundaries_s[:-1] < offset_s)
         if frames.any():
-            values[:, number] = scores.values[:, frames].max(axis=1)
-    there = np.arange(longest) < n_segments[:, None]
-    return _annotated(values[there], truth, n_segments)
+            values[:, number] = block.values[:, frames].max(axis=1)
+    found: Floats = values[np.arange(longest) < n_segments[:, None]]
+    return found
+
+
+def clip_means(scores: Scores, duration_s: Floats) -> list[Floats]:
+    """(segment, class) of each clip: time-weighted means of the frame scores in its segments.
+
+    A clip's last segment ends with the clip. Segments without a frame score 0.
+
+    Args:
+        scores: of clips of any lengths.
+        duration_s: (clip,) seconds.
+    """
+    return [
+        _means(*of_clip, float(end_s))
+        for of_clip, end_s in zip(scores.each(), duration_s, strict=True)
+    ]
+
+
+def _means(values: npt.NDArray[Any], boundaries_s: Floats, end_s: float) -> Floats:
+    """Means of a step function between whole seconds, from its integral."""
+    end_s = round(end_s, _DECIMALS)
+    edges_s = np.append(np.arange(int(np.ceil(end_s / SEGMENT_S))) * SEGMENT_S, end_s)
+    # Between boundaries the integral rises evenly; before the first and after the last, it stays.
+    steps = values.astype(np.float64) * np.diff(boundaries_s)[:, None]
+    integral = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(steps, axis=0)])
+    at_edges = np.stack([np.interp(edges_s, boundaries_s, one) for one in integral.T], axis=1)
+    heard_s = np.diff(np.clip(edges_s, boundaries_s[0], boundaries_s[-1]))[:, None]
+    sums = np.diff(at_edges, axis=0)
+    means: Floats = np.divide(sums, heard_s, out=np.zeros_like(sums), where=heard_s > 0)
+    return means
 
 
 def recording_segments(pieces: Sequence[Floats], truth: Detections, duration_s: Floats) -> Segments:
-    """Segments of recordings whose scores are known by segment.
+    """Segments of recordings, or clips, whose scores are known by segment.
 
     Args:
-        pieces: (segment, class) of each recording, from `overlap_add`.
+        pieces: (segment, class) of each, from `overlap_add` or `clip_means`.
         truth: events, their clips the recordings in this order.
         duration_s: (recording,) seconds.
     """

@@ -14,12 +14,14 @@ from typing import Any, Final, NamedTuple
 
 from desed_task.errors import count_of
 from desed_task.schedules import LEAST_LR, consistency_weight, lr_scale, ramp_up
-from local.config import RecipeConfig
-from local.corpora import SYNTHETIC_VALIDATION, TRAINING
-
-Tree = Mapping[str, Mapping[str, Any]]
-# Corpora that weights and the choice of the best checkpoint depend on.
-TRAINED_ON = (*TRAINING, SYNTHETIC_VALIDATION)
+from local.checkpoints.tasks.compared import (
+    Tree,
+    changed_task_values,
+    chosen_on,
+    task_in,
+    task_values,
+)
+from local.config import TASK_SECTION, RecipeConfig
 
 
 class Kind(Enum):
@@ -30,6 +32,7 @@ class Kind(Enum):
     VALIDATED = "validations"  # harmless up to the first validation that would differ
     PATIENCE = "patience"  # harmless unless the training would have ended before
     TRAINED = "clips"  # entries for the corpora that are trained on are fixed
+    WINDOWS = "windows"  # fixed where training takes windows of long clips at this distance
     ENCODER = "encoder"  # fixed where embeddings are used
     PACKED = "packed"  # fixed where embeddings are packed
     ROUNDED = "rounding"  # accepted; sums may differ in their last bits
@@ -97,12 +100,35 @@ RULES: Final[Mapping[str, Rule]] = {
     "feats.*": Rule(Kind.FIXED, "features"),
     "net.*": Rule(Kind.FIXED, "network; validations filter its scores"),
     "decoder.*": Rule(Kind.FIXED, "validations decode scores with it"),
-    "predict.*": Rule(Kind.FREE, "predictions, and windows over clips that are too long"),
+    "predict.hop_s": Rule(Kind.WINDOWS, "windows over clips that are too long"),
+    "predict.*": Rule(Kind.FREE, "predictions"),
     "energy.*": Rule(Kind.FREE, "a measurement"),
     "logging.*": Rule(Kind.FREE, "display"),
     "tuned.*": Rule(Kind.FREE, "only tests use it"),
     "initial_weights.checkpoint": Rule(Kind.FREE, "the SHA-256 of the file is compared"),
     "initial_weights.checkpoint_sha256": Rule(Kind.FIXED, "weights at the beginning"),
+    "task.name": Rule(Kind.FREE, "display"),
+    "task.classes": Rule(Kind.FIXED, "outputs of the network"),
+    "task.rows": Rule(Kind.FIXED, "steps and losses"),
+    "task.mixup_groups": Rule(Kind.FIXED, "which rows are mixed"),
+    "task.objective": Rule(Kind.FIXED, "which epoch is the best"),
+    "task.scored.validation": Rule(Kind.FIXED, "which epoch is the best"),
+    "task.scored.test": Rule(Kind.FREE, "only tests use it"),
+    "task.others.*": Rule(Kind.FREE, "corpora that are neither trained on nor validated"),
+    **{
+        f"task.corpora.*.{key}": Rule(Kind.FREE, "display")
+        for key in ("title", "licence", "scores_stem")
+    },
+    **{
+        f"task.corpora.*.{key}": Rule(
+            Kind.FREE, "digests of tables, clips, durations and embeddings are compared"
+        )
+        for key in (
+            *("folder", "originals", "pattern", "clips", "listed"),
+            *("table", "durations", "stem"),
+        )
+    },
+    "task.corpora.*": Rule(Kind.FIXED, "which clips are trained on, with which labels"),
 }
 
 
@@ -168,9 +194,7 @@ def compare(before: Tree, now: Tree, progress: Progress | None = None) -> Change
         progress: how far it has come; None treats every change that is not free as refused.
     """
     accepted, refused, of_result = [], [], []
-    for dotted in changed_keys(before, now):
-        section, _, key = dotted.partition(".")
-        old, new = before[section][key], now[section][key]
+    for dotted, (old, new) in differing_values(before, now).items():
         kind = rule_of(dotted).kind
         reason = _CHECKS[kind](before, now, progress)
         if reason is not None:
@@ -180,22 +204,37 @@ def compare(before: Tree, now: Tree, progress: Progress | None = None) -> Change
         rounded = kind is Kind.ROUNDED and (old is None) != (new is None)
         remark = "; sums may differ in their last bits" if rounded else ""
         accepted.append(f"{dotted}: {old!r} -> {new!r}{remark}")
-        if kind not in (Kind.FREE, Kind.ROUNDED):
+        if kind not in (Kind.FREE, Kind.ROUNDED, Kind.WINDOWS):
             of_result.append(accepted[-1])
     return ChangedValues(tuple(accepted), tuple(refused), tuple(of_result))
 
 
-def changed_keys(before: Tree, now: Tree) -> list[str]:
-    """Dotted keys whose values differ, in the order of the schema; keys of loggers are not read."""
-    return [
-        f"{section}.{key}"
+def differing_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> values before and now, of those that differ, in the order of the schema.
+
+    Keys of loggers are not read.
+    """
+    found = {
+        f"{section}.{key}": (before[section].get(key), value)
         for section in RecipeConfig.model_fields
-        for key in now[section]
-        if section != "logging"
-        and before[section].get(key) != now[section][key]
+        for key, value in now[section].items()
+        if section not in ("logging", TASK_SECTION)
+        and before[section].get(key) != value
         # Without a number it is that of the embeddings, whose encoders are compared.
-        and not (key == "embedding_size" and None in (before[section].get(key), now[section][key]))
-    ]
+        and not (key == "embedding_size" and None in (before[section].get(key), value))
+    }
+    return found | changed_task_values(before, now)
+
+
+def task_of_result(tree: Tree) -> dict[str, Any]:
+    """Dotted key -> value, of all of a task that a training's result depends on; nothing for the
+    default task, however it is described."""
+    default = {**tree, TASK_SECTION: {}}
+    changed = changed_task_values(default, tree)
+    if all(rule_of(key).kind is Kind.FREE for key in changed):
+        return {}
+    values = task_values(task_in(tree))
+    return {key: one for key, one in values.items() if rule_of(key).kind is not Kind.FREE}
 
 
 def same_training(before: RecipeConfig, now: RecipeConfig) -> bool:
@@ -209,7 +248,7 @@ def result_keys() -> list[str]:
         f"{section}.{key}"
         for section, field in RecipeConfig.model_fields.items()
         for key in getattr(field.annotation, "model_fields", {})
-        if rule_of(f"{section}.{key}").kind not in (Kind.FREE, Kind.ROUNDED)
+        if rule_of(f"{section}.{key}").kind not in (Kind.FREE, Kind.ROUNDED, Kind.WINDOWS)
     ]
 
 
@@ -284,14 +323,25 @@ def depends_on_progress(before: Tree, now: Tree) -> bool:
     later = (Kind.SCHEDULE, Kind.VALIDATED, Kind.PATIENCE)
     return all(
         kind in later or _CHECKS[kind](before, now, None) is None
-        for kind in (rule_of(dotted).kind for dotted in changed_keys(before, now))
+        for kind in (rule_of(dotted).kind for dotted in differing_values(before, now))
     )
 
 
 def _trained(before: Tree, now: Tree, progress: Progress | None) -> str | None:
-    names = {corpus.name for corpus in TRAINED_ON}
+    names = {corpus.name for corpus in chosen_on(task_in(now))}
     old, new = (names & {*tree["data"]["keep_clips_without_events"]} for tree in (before, now))
     return None if old == new else ""
+
+
+def _windows(before: Tree, now: Tree, progress: Progress | None) -> str | None:
+    names = [
+        corpus.name
+        for corpus in task_in(now).trained_on
+        if corpus.trains_on_windows and corpus.hop_s is None
+    ]
+    if not names:
+        return None
+    return f"long clips of {', '.join(names)} are trained on in windows at this distance"
 
 
 def _packed(before: Tree, now: Tree, progress: Progress | None) -> str | None:
@@ -317,6 +367,7 @@ _CHECKS: Final[Mapping[Kind, _Check]] = {
     Kind.VALIDATED: _validated,
     Kind.PATIENCE: _patience,
     Kind.TRAINED: _trained,
+    Kind.WINDOWS: _windows,
     Kind.ENCODER: _encoder,
     Kind.PACKED: _packed,
     Kind.ROUNDED: _rounded,

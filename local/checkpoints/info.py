@@ -18,9 +18,11 @@ from desed_task.checkpoints.published import is_published
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec, check_spec
 from desed_task.errors import InputError, count_of
-from desed_task.labels import CLASSES
 from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.revision import revision_of
+from local.config import TASK_SECTION
+from local.schema.task import TaskDescription
+from local.task.reading import default_description, listed_classes
 
 WIDTH = 100
 INDENT = 17
@@ -36,6 +38,7 @@ TRAINING_KEYS = (
     *("training.obj_metric_synth_type", "training.obj_metric_maestro_type"),
 )
 
+OWN_NAME = TaskDescription.model_fields["name"].default
 _AXES = {1: "mel bands", 2: "frames"}
 InfoRows = Iterator[tuple[str, str]]
 
@@ -62,7 +65,7 @@ def format_checkpoint_info(path: Path) -> str:
     rows = [
         ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),
         *_origin(checkpoint),
-        *_detector(spec, checkpoint["state_dict"]),
+        *_detector(spec, checkpoint),
         *_trained(checkpoint),
         *_state(spec, checkpoint["state_dict"], str(path)),
         *(("remark", str(w.message).removeprefix(f"{path}: ")) for w in remarks),
@@ -114,10 +117,12 @@ def _best(callbacks: Any) -> InfoRows:
             yield "best score", f"{state['monitor']} {float(score):.4f}, of {best}"
 
 
-def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
+def _detector(spec: DetectorSpec, checkpoint: Mapping[str, Any]) -> InfoRows:
     """Classes, network, embeddings, front end, frames and scaler."""
     net, grid, scaler = spec.net, spec.grid, spec.scaler
-    of_task = " (those of the task)" if spec.classes == CLASSES else ""
+    state = checkpoint["state_dict"]
+    name, classes = _task(checkpoint)
+    of_task = f" (those of the task {name})" if spec.classes == classes else ""
     lengths = zip(spec.classes, spec.median_filter, strict=True)
     filtered = ", ".join(f"{label} {n}".replace(" ", _UNBROKEN) for label, n in lengths)
     yield (
@@ -142,6 +147,14 @@ def _detector(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
     axes = " and ".join(_AXES.get(axis, "?") for axis in scaler["dims"])
     kept = ", with its statistics in the file" if "scaler.shift" in state else ""
     yield "scaler", f"{scaler['normtype']} of each {scaler['statistic']} over {axes}{kept}"
+
+
+def _task(checkpoint: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Name and classes of the task that a checkpoint was trained on."""
+    hyper = checkpoint.get("hyper_parameters")
+    stored = hyper.get(TASK_SECTION) if isinstance(hyper, dict) else None
+    raw = stored if isinstance(stored, dict) and stored else default_description()
+    return str(raw.get("name", OWN_NAME)), listed_classes(raw)
 
 
 def _n_parameters(state: Mapping[str, Tensor]) -> int:

@@ -27,8 +27,8 @@ from desed_task.errors import InputError, count_of
 from local.checkpoints.decoder_choice import choose_decoder, tell_decoder
 from local.checkpoints.encoders.choice import choose_encoders
 from local.checkpoints.encoders.stored_embeddings import encoders_of
-from local.classes_dict import CLASSES
-from local.config import UNREAD_KEYS, RecipeConfig, merge_overrides
+from local.config import TASK_SECTION, UNREAD_KEYS, RecipeConfig, merge_overrides
+from local.data.corpus_checks import examples
 from local.stores.size import with_embedding_size
 
 # Key of the `data` section that chooses clips, not a path; so does `test_groups`.
@@ -47,7 +47,7 @@ def detector_spec(config: RecipeConfig, readers: Sequence[RowReader | None] = ()
     net = config.net.model_dump(mode="json", exclude={"median_filter"})
     values = {
         "schema_version": SCHEMA_VERSION,
-        "classes": CLASSES,
+        "classes": config.detection_task.classes,
         "clip_s": data.audio_max_len,
         "sample_rate": data.fs,
         "net_subsample": data.net_subsample,
@@ -79,7 +79,8 @@ def config_of_checkpoint(
     Args:
         checkpoint: as `load_safely` gives it.
         here: the configuration of this run. Its paths, `keep_clips_without_events`, `test_groups`,
-            workers, progress bar, windows (`predict`), loggers and energy settings take precedence,
+            workers, progress bar, windows (`predict`), loggers, energy settings and task (of the
+            same classes) take precedence,
             and so do median filters and a decoder that were tuned for this file. Another decoder
             than the default one takes precedence too, in one line.
         overrides: entries `section.key=value`, which take precedence over both.
@@ -102,6 +103,7 @@ def config_of_checkpoint(
     check_spec(spec, checkpoint["state_dict"], origin)
     tree = known_hyperparameters(checkpoint.get("hyper_parameters"), origin)
     mine = here.dump()
+    _check_classes(spec, here, origin)
     paths = {key: value for key, value in mine["data"].items() if isinstance(value, str)}
     kept_clips = {key: mine["data"][key] for key in (KEPT_CLIPS, "test_groups")}
     detector = _sections_of(spec, origin)
@@ -116,7 +118,11 @@ def config_of_checkpoint(
         tree[section] = mine[section]
     chosen = choose_decoder(tree, here, overrides, origin)
     machine = {key: mine["training"][key] for key in ("num_workers", "enable_progress_bar")}
+    if tree[TASK_SECTION] != mine[TASK_SECTION]:
+        # Rows of other corpora, which a test does not draw.
+        machine["batch_size"] = mine["training"]["batch_size"]
     tree["training"] = {**tree["training"], **machine}
+    tree[TASK_SECTION] = mine[TASK_SECTION]
     config = merge_overrides(tree, overrides, f"hyperparameters of {origin}")
     if not chosen:
         tell_decoder(config.decoder, detector["decoder"], here.decoder.kind, origin)
@@ -130,11 +136,6 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
         raise InputError(
             f"{origin}: its FFT has {front_end['n_fft']} samples and a window of "
             f"{front_end['win']}; in this recipe they have the same length"
-        )
-    if spec.classes != CLASSES:
-        raise InputError(
-            f"{origin}: its {count_of(len(spec.classes), 'class', 'classes')} are not those of "
-            "this task in their order; give a checkpoint that was trained with them"
         )
     return {
         "net": {**copy.deepcopy(spec.net), "median_filter": list(spec.median_filter)},
@@ -154,6 +155,31 @@ def _sections_of(spec: DetectorSpec, origin: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def _check_classes(spec: DetectorSpec, here: RecipeConfig, origin: str) -> None:
+    """Refuse a detector whose classes are not those of the configuration's task in their order."""
+    task = here.detection_task
+    if spec.classes == task.classes:
+        return
+    if {*spec.classes} == {*task.classes}:
+        what = "has the classes of the task in another order"
+    else:
+        own = [label for label in spec.classes if label not in task.classes]
+        other = [label for label in task.classes if label not in spec.classes]
+        differing = [
+            f"{name} {count_of(len(labels), 'class', 'classes')} ({examples(labels)})"
+            for name, labels in (("it alone has", own), ("only the task has", other))
+            if labels
+        ]
+        what = (
+            f"has {count_of(len(spec.classes), 'class', 'classes')}, the task "
+            f"{len(task.classes)}: {'; '.join(differing)}"
+        )
+    raise InputError(
+        f"{origin}: {what}; task {task.name}: give the configuration of its training with "
+        "--conf_file, or leave that out where a command takes the checkpoint's own"
+    )
+
+
 def known_hyperparameters(stored: Any, origin: str) -> dict[str, Any]:
     """Stored hyperparameters without unknown keys, of which it warns."""
     if not isinstance(stored, dict):
@@ -168,6 +194,9 @@ def known_hyperparameters(stored: Any, origin: str) -> dict[str, Any]:
             raise InputError(
                 f"{origin}: hyper_parameters.{name} is {branch!r}, not a section of keys"
             )
+        if name == TASK_SECTION:
+            tree[name] = copy.deepcopy(branch)
+            continue
         tree[name] = {key: copy.deepcopy(branch[key]) for key in branch if key in keys}
         unknown += [f"{name}.{key}" for key in branch if key not in keys]
     unknown = [key for key in unknown if key not in UNREAD_KEYS]

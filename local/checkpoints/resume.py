@@ -13,7 +13,6 @@ from desed_task.checkpoints.run_folders import LAST_CHECKPOINT
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from local.checkpoints.changes import (
-    TRAINED_ON,
     ChangedValues,
     Kind,
     Progress,
@@ -30,11 +29,12 @@ from local.checkpoints.run_claims import (
     refuse_if_held,
     stored_config,
 )
-from local.config import RecipeConfig
-from local.corpora import TEST
+from local.checkpoints.tasks.compared import chosen_on
+from local.config import TASK_SECTION, RecipeConfig
 from local.data.digests import DATA_KEY, DataDigests, data_changes
 from local.schema.encoders import BEATS
 from local.scoring import results
+from local.task.task import Task
 
 # Keys of checkpoints and run.yaml: threads of the training, and the precision that was asked for
 # where the CPU computed with another one.
@@ -240,7 +240,13 @@ def _stored_values(
     values["data"][KEPT_CLIPS] = []  # of a checkpoint from before the key
     values["pretrained"].update(model=BEATS, n_blocks=None)  # the same
     hyper = checkpoint["hyper_parameters"]
+    # Those of a test are the configuration's, as its corpora may lie elsewhere.
+    values[TASK_SECTION] = hyper.get(TASK_SECTION) or {}
+    stored = hyper.get("training", {})
+    values["training"]["batch_size"] = stored.get("batch_size", values["training"]["batch_size"])
     for section, keys in values.items():
+        if section == TASK_SECTION:
+            continue
         there = hyper.get(section, {})
         for key in keys:
             if key in there and rule_of(f"{section}.{key}").kind is not Kind.FIXED:
@@ -248,13 +254,14 @@ def _stored_values(
     return values
 
 
-def check_same_data(path: Path, before: DataDigests | None, now: DataDigests) -> None:
+def check_same_data(path: Path, before: DataDigests | None, now: DataDigests, task: Task) -> None:
     """Reject a checkpoint that was trained on other data; print what else is to be said.
 
     Args:
         path: the checkpoint.
         before: digests of its data; None if it stores none.
         now: digests of the data here.
+        task: says which corpora are trained on, validated and tested.
 
     Raises:
         InputError: the data for training or validation is not the same.
@@ -262,22 +269,31 @@ def check_same_data(path: Path, before: DataDigests | None, now: DataDigests) ->
     if before is None:
         print(f"{path}: {_UNKNOWN_DATA}")
         return
-    if changes := data_changes(before, now, TRAINED_ON):
+    if changes := data_changes(before, now, chosen_on(task)):
         heading = (
             f"{path} was trained on other data; restore the data to resume it, or "
             f"{FROM_WEIGHTS.format(path=path)}:"
         )
         raise InputError.collect(changes, heading)
-    for change in data_changes(before, now, TEST):
+    for change in data_changes(before, now, task.scored_corpora("test")):
         print(f"{path}: the test data has changed since; the test uses it as it is now: {change}")
 
 
-def changes_since_training(folder: Path, now: DataDigests) -> list[str]:
-    """Lines about a finished run whose data has changed since; empty if it has not."""
+def changes_since_training(folder: Path, now: DataDigests, task: Task) -> list[str]:
+    """Lines about a finished run whose data has changed since; empty if it has not.
+
+    Args:
+        folder: of the run.
+        now: digests of the data here.
+        task: of the run.
+    """
     before = digests_in(_last_training(folder))
     if before is None:
         return [f"{folder}: {_UNKNOWN_DATA}"]
-    trained, tested = (data_changes(before, now, corpora) for corpora in (TRAINED_ON, TEST))
+    trained, tested = (
+        data_changes(before, now, corpora)
+        for corpora in (chosen_on(task), task.scored_corpora("test"))
+    )
     lines = [f"{folder}: the data has changed since: {line}" for line in (*trained, *tested)]
     if trained:
         lines.append(

@@ -12,8 +12,14 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.file_names import escape_name
 from local.checkpoints.restore import known_hyperparameters
 from local.cli.arguments import DEFAULT_CONF_FILE
-from local.config import SHIPPED, RecipeConfig, load_config, merge_overrides
-from local.corpora import NEEDED_BY_STAGE, is_there
+from local.config import (
+    SHIPPED,
+    TASK_SECTION,
+    RecipeConfig,
+    load_config,
+    merge_overrides,
+)
+from local.data.presence import is_there
 
 
 def config_of_training(args: argparse.Namespace) -> RecipeConfig:
@@ -53,12 +59,13 @@ def config_with_checkpoint(
         if stage is not None:
             print(f"configuration: {supplied}, as {shown} contains none of this recipe")
         return load_config(supplied, overrides)
-    below = load_config(supplied).dump()
-    tree = _over(below, known_hyperparameters(hyper, checkpoint))
+    below = load_config(supplied)
+    tree = _over(below.dump(), known_hyperparameters(hyper, checkpoint))
     config = merge_overrides(tree, overrides, f"hyperparameters of {checkpoint}")
     if stage is None:
         return config
-    if not _has_data(config, stage):
+    same_classes = below.detection_task.classes == config.detection_task.classes
+    if same_classes and not _has_data(config, stage):
         other = load_config(supplied, overrides)
         if _has_data(other, stage):
             print(f"configuration: {supplied}, as the data of {shown} is not here")
@@ -74,12 +81,14 @@ def supplied_config() -> Path:
 
 
 def _over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections of `below`, with the keys that `above` has taken from it."""
-    return {name: {**section, **above.get(name, {})} for name, section in below.items()}
+    """Sections of `below`, with the keys that `above` has taken from it; the task is that of
+    `above`, where none is the default one."""
+    merged = {name: {**section, **above.get(name, {})} for name, section in below.items()}
+    return {**merged, TASK_SECTION: above.get(TASK_SECTION, {})}
 
 
 def _has_data(config: RecipeConfig, stage: str) -> bool:
-    return any(is_there(corpus, config.data) for corpus in NEEDED_BY_STAGE[stage])
+    return any(map(is_there, config.detection_task.needed_by(stage)))
 
 
 def trained_config(checkpoint: str, overrides: Sequence[str]) -> RecipeConfig:
@@ -98,5 +107,5 @@ def trained_config(checkpoint: str, overrides: Sequence[str]) -> RecipeConfig:
         # `check_resumable` tells what else is wrong with it.
         return load_config(DEFAULT_CONF_FILE, overrides)
     print(f"configuration: that of {escape_name(checkpoint)}; --conf_file gives another one")
-    origin = f"hyperparameters of {checkpoint}"
-    return merge_overrides(known_hyperparameters(stored, checkpoint), overrides, origin)
+    tree = known_hyperparameters(stored, checkpoint)
+    return merge_overrides(tree, overrides, f"hyperparameters of {checkpoint}")

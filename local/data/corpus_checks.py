@@ -18,6 +18,7 @@ from desed_task.errors import InputError, agree, command_name, count_of
 from desed_task.file_names import escape_name
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
+from local.data.clips.windows import hop_of
 from local.data.truth import TRUE_CONFIDENCE, Stage, Truth, no_event_remedy, scored_classes
 from local.stores.folders import (
     StoreFolder,
@@ -203,7 +204,7 @@ def _lacking(
         yield (
             f"{reader.path}: lacks {count_of(len(lacking), 'window')} of "
             f"{count_of(len(clips), 'clip')} longer than {config.data.audio_max_len:g} s "
-            f"({examples(clips)}), which are scored in windows {config.predict.hop_s:g} s apart; "
+            f"({examples(clips)}), which are read in windows {hop_of(config, corpus):g} s apart; "
             f"{EXTRACT_HINT}{flag}"
         )
 

@@ -11,16 +11,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from desed_task.batch import SedBatch, collate
-from desed_task.dataio.aliases import add_aliases
+from desed_task.batch import SedBatch
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import RowReader
-from desed_task.dataio.packed_dataset import PackedBatches
-from desed_task.dataio.sampler import QuotaBatchSampler, batches_in_order, quota_problems
+from desed_task.dataio.label_files.aliases import add_aliases
+from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
 from desed_task.distributed.collectives import n_processes
 from desed_task.errors import InputError
 from local.config import RecipeConfig
@@ -41,12 +39,14 @@ from local.data.loaded_corpus import (
     warn_of_missing,
     warn_of_names,
 )
-from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.loading.loaders import loader_in_order, loader_of
+from local.data.loading.packed_corpora import open_packed, pack_corpora
 from local.data.presence import nothing_there
 from local.data.splits import divide
 from local.data.summary_lines import long_clip_lines
-from local.data.truth import Stage, Truth
+from local.data.truth import Stage, Truth, recording_name
 from local.task.corpus import Corpus
+from local.task.task import BatchPart
 
 
 class SedDataModule(pl.LightningDataModule):
@@ -206,27 +206,44 @@ class SedDataModule(pl.LightningDataModule):
     def _split_problems(self, stage: str) -> list[str]:
         """Faults of loaded sets that are too small to be split or sampled."""
         problems: list[str] = []
+        undivided = False
         for corpus in self.task.needed_by(stage):
             if corpus.is_divided and corpus.name in self._loaded:
                 try:
                     problems += self._empty_parts(corpus, stage)
                 except InputError as error:
                     problems.append(f"{corpus.table_key}: {error}")
-        if problems or stage != "fit":
+                    undivided = True
+        loaded = all(corpus.name in self._loaded for corpus in self.task.trained_on)
+        if stage != "fit" or undivided or not loaded:
             return problems
-        if all(corpus.name in self._loaded for corpus in self.task.trained_on):
-            lengths = {name: len(dataset) for name, dataset in self._training_sets().items()}
-            quotas = [part.rows for part in self.task.batch]
-            world = self.trainer.world_size if self.trainer else n_processes()
-            scope = self.config.training.batch_scope
-            problems += quota_problems(lengths, quotas, world, scope)
-        return problems
+        return problems + self._quota_problems()
+
+    def _quota_problems(self) -> list[str]:
+        """A message for each part of a batch that has too few clips."""
+        sets = zip(self._training_sets().items(), self.task.batch, strict=True)
+        # Empty sets have been reported already.
+        filled = [(name, len(rows), part) for (name, rows), part in sets if len(rows)]
+        world = self.trainer.world_size if self.trainer else n_processes()
+        return quota_problems(
+            {name: length for name, length, _ in filled},
+            [part.rows for _, _, part in filled],
+            world,
+            self.config.training.batch_scope,
+            keys=[self._rows_key(part) for _, _, part in filled],
+        )
+
+    def _rows_key(self, part: BatchPart) -> str:
+        """Where the configuration gives the rows of a part of a batch."""
+        if self.config.training.batch_size is not None:
+            return "training.batch_size"
+        return f"task.corpora.{part.corpora[0].name}.rows"
 
     def _empty_parts(self, corpus: Corpus, stage: str) -> list[str]:
         """A message for each part of a divided corpus that a stage needs and that has no clip."""
-        parts = {"test": "to test on"} if stage in ("fit", "test") else {}
-        parts |= {"validation": "held out for validation"} if stage != "test" else {}
+        parts = {"validation": "held out for validation"} if stage != "test" else {}
         parts |= {"train": "to train on"} if stage == "fit" else {}
+        parts |= {"test": "to test on"} if stage in ("fit", "test") else {}
         uses = {
             "train": self.task.trained_on,
             "validation": self.task.scored_corpora("val"),
@@ -234,7 +251,7 @@ class SedDataModule(pl.LightningDataModule):
         }
         return [
             no_clips_text(which, part)
-            for use, which in reversed(parts.items())
+            for use, which in parts.items()
             if corpus in uses[use] and not (part := self.part(corpus, use)).clip_ids
         ]
 
@@ -276,14 +293,21 @@ class SedDataModule(pl.LightningDataModule):
         use = "validation" if stage == "val" else "test"
         found = []
         for scored in self.task.scored(stage):
-            corpus, loaded = scored.corpus, self.part(scored.corpus, use)
-            if loaded.events is not None:
-                durations = self._durations[corpus.name]
-                if corpus.is_divided and not corpus.cut_from_recordings:
-                    own = (*loaded.clip_ids, *loaded.left_out)
-                    durations = {c: durations[c] for c in own if c in durations}
+            loaded = self.part(scored.corpus, use)
+            if loaded.events is not None and scored.kind != "tags":
+                durations = self._own_durations(loaded)
                 found.append(Truth(scored, loaded.events, durations, loaded.left_out))
         return tuple(found)
+
+    def _own_durations(self, loaded: LoadedCorpus) -> dict[str, float]:
+        """Durations of a part of a corpus: of its clips and of the recordings they were cut from"""
+        durations = self._durations[loaded.corpus.name]
+        if not loaded.corpus.is_divided:
+            return durations
+        own = (*loaded.clip_ids, *loaded.left_out)
+        if loaded.corpus.cut_from_recordings:
+            own = (*own, *sorted({recording_name(clip_id) for clip_id in own}))
+        return {name: durations[name] for name in own if name in durations}
 
     def scored(self, stage: Literal["val", "test", "predict"]) -> tuple[LoadedCorpus, ...]:
         """The clips that a stage scores, in the order of its loader."""
@@ -329,7 +353,8 @@ class SedDataModule(pl.LightningDataModule):
         )
         # Workers are given their first batches before Lightning sets the epoch.
         sampler.set_epoch(self.first_epoch)
-        return self._loader(JoinedDataset(list(sets.values())), {"batch_sampler": sampler})
+        joined = JoinedDataset(list(sets.values()))
+        return loader_of(joined, self.config, trainer, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[SedBatch]:
         """What validations score."""
@@ -345,9 +370,14 @@ class SedDataModule(pl.LightningDataModule):
 
     def _training_sets(self) -> dict[str, JoinedDataset]:
         """Part of a batch -> its clips, in the order of the rows."""
-        return {
-            part.title: self._joined(*map(self._to_train_on, part.corpora))
+        titles = [part.title for part in self.task.batch]
+        names = [
+            part.title if titles.count(part.title) == 1 else part.corpora[0].name
             for part in self.task.batch
+        ]
+        return {
+            name: self._joined(*map(self._to_train_on, part.corpora))
+            for name, part in zip(names, self.task.batch, strict=True)
         }
 
     def _to_train_on(self, corpus: Corpus) -> LoadedCorpus:
@@ -363,40 +393,8 @@ class SedDataModule(pl.LightningDataModule):
 
     def _in_order(self, *parts: LoadedCorpus) -> DataLoader[SedBatch]:
         """A loader of every clip once, or of this process's share of the batches."""
-        dataset = self._joined(*(part for part in parts if part.clip_ids), scored=True)
-        trainer, batch_size = self.trainer, self.config.training.batch_size_val
-        if trainer is None or trainer.world_size == 1:
-            return self._loader(dataset, {"batch_size": batch_size})
-        share = batches_in_order(
-            len(dataset), batch_size, rank=trainer.global_rank, world_size=trainer.world_size
-        )
-        return self._loader(dataset, {"batch_sampler": share})
-
-    def _loader(self, joined: JoinedDataset, order: dict[str, Any]) -> DataLoader[SedBatch]:
-        workers, trainer = self.config.training.num_workers, self.trainer
-        dataset: Dataset[SedBatch] = joined
-        packed = joined.leaves[0].packed
-        if packed is not None:
-            dataset = PackedBatches(joined)
-            # If everything is in memory, workers would only copy batches between processes.
-            workers = 0 if packed.resident else workers
-        on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
-            dataset,
-            collate_fn=collate if packed is None else _identity,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=on_gpu and (packed is None or packed.device.type == "cpu"),
-            # Its own generator: drawing from the global one when a loader starts would make a
-            # resumed run differ.
-            generator=torch.Generator(),
-            **order,
-        )
-
-
-def _identity(batch: SedBatch) -> SedBatch:
-    """Collate function for a dataset whose items are whole batches."""
-    return batch
+        joined = self._joined(*(part for part in parts if part.clip_ids), scored=True)
+        return loader_in_order(joined, self.config, self.trainer)
 
 
 def _events(loaded: LoadedCorpus) -> EventTable:

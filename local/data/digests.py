@@ -16,9 +16,8 @@ import numpy as np
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embedding_sources import read_sources
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, ENCODER, EmbeddingReader, RowReader
-from desed_task.evaluation.segments import clip_span
 from local.data.loaded_corpus import LoadedCorpus
-from local.data.truth import Truth
+from local.data.truth import Truth, recording_name
 from local.schema.encoders import BEATS
 from local.task.corpus import Corpus
 
@@ -74,7 +73,7 @@ def digest_truth(truth: Truth, clip_ids: Sequence[str]) -> dict[str, Any]:
     rows = sorted(event_rows(truth.events.select(clip_ids)))
     names = {*clip_ids, *truth.left_out}
     if truth.part.corpus.cut_from_recordings:
-        names = {_recording(clip_id) for clip_id in clip_ids}
+        names = {recording_name(clip_id) for clip_id in clip_ids}
     known = sorted(name for name in names if name in truth.durations)
     return {
         "clips": _digest(sorted(clip_ids), sorted(truth.left_out)),
@@ -196,15 +195,8 @@ def _durations(names: Sequence[str], durations_s: Mapping[str, float]) -> dict[s
 def _scored_names(loaded: LoadedCorpus) -> list[str]:
     """Clips, or the recordings that are scored in their place, whose durations matter."""
     if loaded.corpus.cut_from_recordings:
-        return sorted({_recording(clip_id) for clip_id in loaded.clip_ids})
+        return sorted({recording_name(clip_id) for clip_id in loaded.clip_ids})
     return sorted((*loaded.clip_ids, *loaded.left_out))
-
-
-def _recording(clip_id: str) -> str:
-    try:
-        return clip_span(clip_id).recording
-    except ValueError:
-        return clip_id
 
 
 def _weak_rows(weak: WeakTable) -> list[tuple[str, list[str]]]:

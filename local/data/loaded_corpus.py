@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from desed_task.audio.clip_files import ClipFolder, find_clips
+from desed_task.audio.clip_files import ClipFolder
 from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips
 from desed_task.dataio.annotations import (
@@ -38,6 +38,8 @@ from local.data.clip_ends import (
     header_durations,
     windows_of,
 )
+from local.data.clips.files import clips_of
+from local.data.clips.windows import takes_windows, windows_of_corpus
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
     label_problems,
@@ -75,7 +77,7 @@ class LoadedCorpus:
         files: clip -> file, of every clip on disk, listed or not.
         notes: one line each on subfolders and on clips that are named in another way.
         packed: the packed set (audio and embeddings); None if it is not packed.
-        long: clips that are scored in windows; None if there are none.
+        long: clips that have windows; None if there are none.
     """
 
     corpus: Corpus
@@ -160,7 +162,7 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     """
     folder = Path(corpus.folder)
     try:
-        found = find_clips(folder)
+        found = clips_of(corpus)
     except InputError as error:
         problems.append(f"{corpus.folder_key}: {error}, or {PREPARE_REMEDY}")
         found = ClipFolder(folder, {})
@@ -253,11 +255,12 @@ def _listed_only(corpus: Corpus, present: Sequence[str]) -> tuple[str, ...]:
 def _long_clips(
     corpus: Corpus, durations_s: Mapping[str, float], config: RecipeConfig, problems: list[str]
 ) -> LongClips | None:
-    """The clips of a corpus that are scored in windows; None if there are none."""
-    if not corpus.scored_in_windows:
+    """The clips of a corpus that have windows; None if there are none."""
+    if not takes_windows(config.detection_task, corpus):
         return None
+    windows = windows_of_corpus(config, corpus)
     try:
-        return LongClips.among(durations_s, config.data.audio_max_len, config.windows)
+        return LongClips.among(durations_s, config.data.audio_max_len, windows)
     except InputError as error:
         problems.append(f"{corpus.title} has clips that are scored in windows: {error}")
         return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError, count_of
+from desed_task.evaluation.segments import clip_span
 from local.schema.task import ScoreKind
 from local.task.task import ScoredPart
 from local.task.task import Stage as Stage
@@ -70,3 +71,11 @@ def scored_classes(
             f"{count_of(len(events.clip_ids), 'clip')}; {remedy}"
         )
     return labels, tuple(label for label in classes if label not in there)
+
+
+def recording_name(clip_id: str) -> str:
+    """The recording that a clip was cut from; the clip itself if its name tells none."""
+    try:
+        return clip_span(clip_id).recording
+    except ValueError:
+        return clip_id

@@ -26,6 +26,7 @@ from desed_task.evaluation.scores import (
 )
 from desed_task.postprocess import Threshold, class_thresholds
 from local.data.truth import Truth
+from local.task.corpus import Corpus
 
 MOST_WORST_CLIPS = 10
 
@@ -36,6 +37,7 @@ class FoundErrors:
 
     Attributes:
         role: "student" or "teacher".
+        corpus: of the clips.
         scores: what events are detected in: filtered scores or boxes of the scored clips, for the
             classes that the set is annotated with.
         thresholds: (class,) scores above them are detections.
@@ -53,6 +55,7 @@ class FoundErrors:
     """
 
     role: str
+    corpus: Corpus
     scores: Decoded
     thresholds: Floats
     duration_s: Floats
@@ -128,6 +131,7 @@ def find_errors(
     missed_s, false_s = wrong_seconds(found_inside, true_inside, len(scores.clip_ids))
     return FoundErrors(
         role,
+        truth.part.corpus,
         scores,
         thresholds,
         duration_s,

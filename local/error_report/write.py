@@ -13,7 +13,6 @@ from desed_task.evaluation.boxes import Decoded
 from desed_task.file_names import printable
 from desed_task.mean_teacher import ROLES
 from local.config import RecipeConfig
-from local.corpora import DEVTEST
 from local.data.corpus_checks import examples
 from local.data.truth import Truth
 from local.error_report.clip_pages import CLIPS_FOLDER, PAGE_SUFFIX, write_clip_pages
@@ -44,8 +43,8 @@ def report_test(
 
     Args:
         run_folder: the run folder.
-        scores: what events of dev-test are detected in, of the network that reports are of.
-        truth: its truth.
+        scores: what events are detected in, of the network that reports are of.
+        truth: of the events part of the test.
         files, config, checkpoint: as of `write_error_report`.
 
     Returns:
@@ -56,7 +55,8 @@ def report_test(
             _remove_report(error_report_folder(run_folder, role))
     try:
         threshold = config.predict.threshold
-        errors = find_errors(scores, truth, DEVTEST.known, threshold, role=TIMELINE_ROLE)
+        labels = truth.part.corpus.known
+        errors = find_errors(scores, truth, labels, threshold, role=TIMELINE_ROLE)
         return write_error_report(run_folder, errors, files, config, checkpoint=checkpoint)
     except Exception as error:
         folder = error_report_folder(run_folder, TIMELINE_ROLE)
@@ -125,9 +125,9 @@ def write_error_report(
             f"{target} contains what no report does ({examples(others)}); move it away and write "
             "the report again (summarize_runs.py --error_report)"
         )
-    rows, worst = event_verdicts(errors), errors.worst_clips().tolist()
+    rows, worst, corpus = event_verdicts(errors), errors.worst_clips().tolist(), errors.corpus
     decoder = config.decoder.kind
-    facts = {"test set": DEVTEST.title, "network": errors.role, "checkpoint": checkpoint}
+    facts = {"test set": corpus.title, "network": errors.role, "checkpoint": checkpoint}
     facts["decoder"] = decoder
     drawn = dict(zip(PICTURES, (plot_classes, plot_confusions, plot_boundaries), strict=True))
     with atomic_folder(target) as folder:
@@ -138,12 +138,12 @@ def write_error_report(
         for name, figure in figures.items():
             save_figure(figure, folder / name)
         write_text_atomic(folder / EVENTS_FILE, format_events(errors, rows))
-        run = {"corpus": DEVTEST.name, "checkpoint": checkpoint, "decoder": decoder}
+        run = {"corpus": corpus.name, "checkpoint": checkpoint, "decoder": decoder}
         write_json_atomic(folder / JSON_FILE, errors_as_json(errors, pages, run))
         page = index_html(
             errors,
             rows,
-            title=f"What goes wrong: {errors.role} on {DEVTEST.title}",
+            title=f"What goes wrong: {errors.role} on {corpus.title}",
             facts=facts,
             pictures={name: (folder / name).read_bytes() for name in figures},
             pages=pages,

@@ -13,6 +13,7 @@ from local.config import RecipeConfig
 from local.extraction.embedder import Precision, settled_precision
 from local.extraction.extractor import Extractor
 from local.extraction.machines import common_digest
+from local.extraction.sets import windows_of_sets
 from local.extraction.weights import training_hint
 from local.processes.decisions import decided_by_first
 from local.schema.encoders import BEATS, EncoderChoice
@@ -45,7 +46,7 @@ def open_extractors(
     Raises:
         InputError: a file holds another encoder, or cannot be used.
     """
-    found = []
+    found, windows = [], windows_of_sets(config)
     for choice in choices:
         path = find_weights(choice.file, choice.name)
         digest = common_digest(path, device)
@@ -63,7 +64,7 @@ def open_extractors(
             batch_size=batch_size,
             precision=decided_by_first(settle),
             device=device,
-            windows=config.windows,
+            windows=windows,
             overwrite=overwrite,
         )
         found.append(extractor)

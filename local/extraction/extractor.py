@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -35,11 +35,11 @@ from local.extraction.batches import (
 from local.extraction.embedder import Embedder, FileWindow, Precision
 from local.extraction.machines import check_shared, common_digest
 from local.extraction.parts import merge, take_over
-from local.extraction.sets import REPEATS
 from local.extraction.up_to_date import tell_unrecorded, why_outdated
 from local.processes.decisions import decided_by_first
 from local.processes.group import group_here
 from local.schema.encoders import EncoderChoice
+from local.schema.published_keys import REPEATED_SETS
 from local.stores.folders import StoreFolder, folder_to_write, recorded, why_foreign
 from local.stores.identity import StoredIdentity, identity_of
 
@@ -58,7 +58,7 @@ class Extractor:
             clip length and, if not float32, precision.
         folder: folder of the embedding files.
         progress: whether to show progress bars.
-        windows: gives the windows that longer clips are scored in; None crops all clips.
+        windows: set -> what gives the windows of its longer clips; those of other sets are cropped.
         overwrite: whether to replace embedding files that this program did not write.
     """
 
@@ -67,7 +67,7 @@ class Extractor:
     identity: StoredIdentity
     folder: Path
     progress: bool = True
-    windows: Callable[[], WindowGrid] | None = None
+    windows: Mapping[str, Callable[[], WindowGrid]] = field(default_factory=dict)
     overwrite: bool = False
 
     @classmethod
@@ -81,7 +81,7 @@ class Extractor:
         batch_size: int | None = None,
         precision: Precision = "32",
         progress: bool = True,
-        windows: Callable[[], WindowGrid] | None = None,
+        windows: Mapping[str, Callable[[], WindowGrid]] | None = None,
         overwrite: bool = False,
     ) -> Extractor:
         """An extractor of embeddings of an encoder that writes below `output_dir`.
@@ -115,7 +115,7 @@ class Extractor:
         if precision != "32":
             identity["precision"] = precision
         folder = decided_by_first(lambda: folder_to_write(output_dir, choice, sha256))
-        return cls(embedder, choice, identity, folder, progress, windows, overwrite)
+        return cls(embedder, choice, identity, folder, progress, windows or {}, overwrite)
 
     def path(self, name: str) -> Path:
         """The file of a set."""
@@ -148,7 +148,7 @@ class Extractor:
 
         A complete and current file is left alone. Otherwise embeddings of clips that are new or
         have changed are computed and the others reused; with other weights all are computed.
-        Clips that are scored in windows get a row for every window.
+        Clips that have windows get a row for every window.
         If a clip cannot be read, the set stays unfinished, since training would not notice a
         missing or made-up embedding.
 
@@ -198,7 +198,7 @@ class Extractor:
             return None
         if reason:
             print(f"{name}: {reason}")
-        if name in REPEATS:
+        if name in REPEATED_SETS:
             self._repeat(name)
             return None
         layout = EmbeddingLayout(
@@ -211,8 +211,9 @@ class Extractor:
         return SetWork(layout, files, counted, "clip" if long is None else "window")
 
     def _long_clips(self, name: str, clips: Mapping[str, Path]) -> LongClips | None:
-        """The clips of a set that are scored in windows; unreadable files are not."""
-        if self.windows is None or REPEATS.get(name, name) not in _WINDOWED:
+        """The clips of a set that have windows; unreadable files have none."""
+        windows = self.windows.get(name)
+        if windows is None:
             return None
         look = thread_map(
             _duration_s,
@@ -222,7 +223,7 @@ class Extractor:
             progress=False,
         )
         durations_s = dict(zip(clips, look, strict=True))
-        return LongClips.among(durations_s, self.embedder.clip_s, self.windows)
+        return LongClips.among(durations_s, self.embedder.clip_s, windows)
 
     def _why_not_current(
         self, name: str, clips: Mapping[str, Path], windows: Iterable[WindowKey]
@@ -244,7 +245,7 @@ class Extractor:
 
     def _repeat(self, name: str) -> None:
         """Hard-link another set's file under this name; copy it if links are not supported."""
-        source = self.path(REPEATS[name])
+        source = self.path(REPEATED_SETS[name])
         if not source.exists():
             return  # that set's faults are reported under its own name
         with atomic_path(self.path(name)) as temporary:
@@ -253,7 +254,7 @@ class Extractor:
                 os.link(source, temporary)
             except OSError:
                 shutil.copy2(source, temporary)
-        print(f"{name}: the same as {REPEATS[name]}")
+        print(f"{name}: the same as {REPEATED_SETS[name]}")
 
     def _writer(self, name: str, work: SetWork, number: int) -> EmbeddingWriter:
         """The writer of a process, counted from 1."""

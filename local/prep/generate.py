@@ -10,14 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from desed_task.encoders.weights_file import WEIGHTS_FOLDER
+from desed_task.errors import InputError, agree
+from local.cli import arguments
 from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import own_outputs
 from local.cli.redaction import redact
-from local.config import MINI_FOLDER, load_config
-from local.prep.download.sources import ENCODERS_PART, FETCHED_PARTS, load_sources
+from local.config import MINI_FOLDER, RecipeConfig, load_config
+from local.prep.download.sources import (
+    ENCODERS_PART,
+    FETCHED_PARTS,
+    SOURCES_FILE,
+    load_sources,
+)
 from local.prep.layout import DATA_PARTS, DataLayout
 from local.prep.resample import PreparationStep
 from local.prep.youtube.rate_limit import RateLimits
+from local.task.reading import default_description
 
 if TYPE_CHECKING:
     from local.prep.download.encoder_weights import FetchedWeights
@@ -26,7 +34,8 @@ if TYPE_CHECKING:
 REAL_BASEDIR = Path("../../data")
 # Further failures add nothing; the reasons for all clips are in their tables.
 _MOST_SHOWN = 50
-# Flags that weights of encoders have no use for.
+# Flags about the corpora of the published task, and flags that weights of encoders have no use for.
+_FOR_PUBLISHED = ("basedir", "out_dir", "plot", "mirror", "cookies", "retry_gone", "dry_run")
 _FOR_DATA = ("basedir", "out_dir", "bits", "plot", "cookies", "retry_gone", "overwrite")
 
 
@@ -47,6 +56,28 @@ def add_parts(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_fetching(parser: argparse.ArgumentParser) -> None:
+    """Add the flags about downloads."""
+    add = parser.add_argument_group("fetching").add_argument
+    add("--sources", default=SOURCES_FILE, help="table of downloads (default: %(default)s)")
+    add("--mirror", metavar="URL", help="download archives from here, by file name")
+    add("--cookies", metavar="FILE", type=Path, help="cookies of a YouTube account")
+    add(
+        "--pause",
+        metavar="SECONDS",
+        type=arguments.non_negative_seconds,
+        default=RateLimits.pause_s,
+        help="time between requests to YouTube (default: %(default)g, its limit for guests)",
+    )
+    add("--retry_gone", action="store_true", help="retry clips that were unavailable")
+    add("--offline", action="store_true", help="download nothing, only prepare")
+    add(
+        "--dry_run",
+        action="store_true",
+        help="write nothing; list the downloads; the exit status is 1 if the disk lacks room",
+    )
+
+
 def contradiction(args: argparse.Namespace) -> str:
     """Explain why arguments of the script exclude each other; "" if they do not."""
     fetching = args.mirror or args.dry_run or args.cookies or args.retry_gone
@@ -61,11 +92,26 @@ def contradiction(args: argparse.Namespace) -> str:
     if (args.mini or args.offline) and fetching:
         which = "--mini" if args.mini else "--offline"
         return f"{which} fetches nothing; leave out --mirror, --dry_run and the like"
+    return _contradiction_of_mini(args)
+
+
+def _contradiction_of_mini(args: argparse.Namespace) -> str:
+    if args.task is not None and not args.mini:
+        return (
+            f"--task {args.task} makes a mini tree, with --mini; the data of a supplied task is "
+            f"prepared with --conf_file confs/tasks/{args.task}.yaml"
+        )
+    if args.mini and args.overrides:
+        return "--mini takes no --set: what it makes has its own configuration"
+    if args.task is not None and args.plot is not None:
+        return "--plot draws clips of the mini corpus; leave it out, or --task"
     return ""
 
 
 def generate(args: argparse.Namespace) -> int:
     """Run everything but --check; return the exit status."""
+    if args.mini and args.task is not None:
+        return _make_mini_tree(args)
     basedir = args.basedir or (MINI_FOLDER if args.mini else REAL_BASEDIR)
     status = 0
     # Imported where needed: synthesis and plots use libraries that are slow to load.
@@ -86,7 +132,10 @@ def generate(args: argparse.Namespace) -> int:
         if not args.parts:
             return status
     if not args.mini:
-        layout = DataLayout(load_config(args.conf_file).data, basedir, args.out_dir or basedir)
+        config = load_config(args.conf_file, args.overrides)
+        if config.task and config.task != default_description():
+            return max(status, _prepare_task(args, config))
+        layout = DataLayout(config.data, basedir, args.out_dir or basedir)
         if args.dry_run:
             return max(status, _show_plan(args, layout))
         status = max(status, _fetch_and_prepare(args, layout))
@@ -98,6 +147,33 @@ def generate(args: argparse.Namespace) -> int:
             for path in plot_clips(basedir, folder):
                 print(f"drawn: {path}")
     return status
+
+
+def _make_mini_tree(args: argparse.Namespace) -> int:
+    with leaving_at_once():
+        from local.prep.mini_trees.make import make_mini_tree, mini_folder
+    folder = args.basedir or mini_folder(args.task)
+    make_mini_tree(args.task, folder, bits=args.bits, jobs=args.jobs, overwrite=args.overwrite)
+    return 0
+
+
+def _prepare_task(args: argparse.Namespace, config: RecipeConfig) -> int:
+    """Prepare the corpora of a task that is not the published one; return the exit status."""
+    from local.prep.own_task import prepare_task
+
+    given = [f"--{flag}" for flag in _FOR_PUBLISHED if getattr(args, flag) not in (None, False)]
+    given += [f"--only_{part}" for part in args.parts or ()]
+    if given:
+        raise InputError(
+            f"{', '.join(given)}: without meaning for the task {config.detection_task.name}, whose "
+            "folders are those of its description and are not downloaded; leave "
+            f"{agree(len(given), 'it', 'them')} out"
+        )
+    outcome = prepare_task(config, bits=args.bits, jobs=args.jobs, overwrite=args.overwrite)
+    print(redact(outcome.summary()))
+    if outcome.failed:
+        print(redact(outcome.failures()), file=sys.stderr)
+    return 1 if outcome.failed else 0
 
 
 def _fetch_encoders(args: argparse.Namespace) -> int:
@@ -112,7 +188,9 @@ def _fetch_encoders(args: argparse.Namespace) -> int:
     if args.encoders:
         chosen = weights_of_names(args.encoders)
     else:
-        chosen = weights_of_configuration(load_config(args.conf_file).pretrained.encoders)
+        chosen = weights_of_configuration(
+            load_config(args.conf_file, args.overrides).pretrained.encoders
+        )
     for note in (*chosen.notes, *_without_effect(args)):
         print(note)
     if not chosen.rows:

@@ -20,6 +20,8 @@ DATA_PARTS = {
     "maestro": "MAESTRO real",
     "eval": "the evaluation clips",
 }
+# Beside the table of weak labels: names of the unlabelled clips.
+UNLABELLED_TABLE = "unlabel_in_domain.tsv"
 RECORDINGS_AUDIO = "maestro_real/development_audio"
 RECORDINGS_LABELS = "maestro_real/development_annotation"
 

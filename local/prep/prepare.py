@@ -17,10 +17,13 @@ from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from local.config_schema import Data
-from local.data.maestro_split import MAESTRO_TRAIN_RECORDINGS, MAESTRO_VALIDATION_RECORDINGS
 from local.prep import maestro_clips
 from local.prep.durations import complete_durations
 from local.prep.layout import DATA_PARTS, FOLDERS, TABLES, DataLayout
+from local.prep.maestro_recordings import (
+    MAESTRO_TRAIN_RECORDINGS,
+    MAESTRO_VALIDATION_RECORDINGS,
+)
 from local.prep.resample import (
     FileFailures,
     PreparationStep,
@@ -62,10 +65,14 @@ class PreparationResult:
     Attributes:
         steps: one per folder, in the order done.
         absent: (title, expected path) of everything that is not on disk.
+        remedy: what can be done about it.
+        sources: where it comes from, one line each.
     """
 
     steps: tuple[PreparationStep, ...]
     absent: tuple[tuple[str, str], ...]
+    remedy: str = "Run again to fetch what can be fetched, or put it there"
+    sources: tuple[str, ...] = ()
 
     @property
     def failed(self) -> FileFailures:
@@ -93,7 +100,8 @@ class PreparationResult:
             lines += ["", f"{'not on disk':<34}belongs to"]
             lines += [f"{what:<34}{where}" for what, where in self.absent]
             where = looked_up_from(self.absent[0][1])
-            lines.append(f"Run again to fetch what can be fetched, or put it there{where}.")
+            lines.append(f"{self.remedy}{where}.")
+            lines += self.sources
         if self.notes:
             lines += ["", *(f"note: {note}" for note in self.notes)]
         return "\n".join(lines)

@@ -83,29 +83,53 @@ def resample_parts(
         if not source.is_dir():
             yield from _without_source(layout, folder, bits)
             continue
-        target = layout.made(folder.key)
-        try:
-            with own_audio(target, overwrite=overwrite):
-                report = resample_folder(
-                    source,
-                    target,
-                    sample_rate=layout.data.fs,
-                    bits=bits,
-                    jobs=jobs,
-                    progress=progress,
-                )
-        except InputError as error:
-            yield PreparationStep(folder.title, 0, 0, ((source, str(error)),))
-            continue
-        yield PreparationStep(
+        yield resample_step(
             folder.title,
-            report.done,
-            report.skipped,
-            report.failed,
-            tuple(_notes(report, source, target)),
-            bits is None and report.bits == 16,
-            report.converted,
+            source,
+            layout.made(folder.key),
+            sample_rate=layout.data.fs,
+            bits=bits,
+            jobs=jobs,
+            progress=progress,
+            overwrite=overwrite,
         )
+
+
+def resample_step(
+    title: str,
+    source: Path,
+    target: Path,
+    *,
+    sample_rate: int,
+    bits: Bits | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> PreparationStep:
+    """Resample a folder; what makes that impossible is its failure.
+
+    Args:
+        title: of the step.
+        source: folder of originals.
+        target: folder of their copies at `sample_rate` (Hz).
+        Others: as of `resample_parts`.
+    """
+    try:
+        with own_audio(target, overwrite=overwrite):
+            report = resample_folder(
+                source, target, sample_rate=sample_rate, bits=bits, jobs=jobs, progress=progress
+            )
+    except InputError as error:
+        return PreparationStep(title, 0, 0, ((source, str(error)),))
+    return PreparationStep(
+        title,
+        report.done,
+        report.skipped,
+        report.failed,
+        tuple(_notes(report, source, target)),
+        bits is None and report.bits == 16,
+        report.converted,
+    )
 
 
 def own_audio(folder: Path, *, overwrite: bool) -> AbstractContextManager[object]:

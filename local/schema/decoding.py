@@ -12,6 +12,7 @@ from desed_task.errors import InputError
 from desed_task.postprocess.calibration import calibration_problems
 from desed_task.postprocess.decoders import DecoderSettings
 from desed_task.postprocess.event_rules import EventRules
+from local.schema.published_keys import EARLIER_OBJECTIVES
 from local.schema.strict import StrictModel
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -109,13 +110,23 @@ class Tuned(StrictModel):
     own."""
     network: Literal["student", "teacher", ""] = ""
     """The network whose scores they were tuned on; empty if unknown. predict.py --tuned uses it."""
-    objective: Literal["held_out", "devtest", ""] = ""
-    """What they were tuned on; devtest: an oracle's on dev-test. Empty: unknown."""
+    objective: Literal["held_out", "test", ""] = ""
+    """What they were tuned on; test: an oracle's, on the clips of tests. Empty: unknown."""
     threshold_metric: Literal["collar", "intersection", ""] = ""
     """The F1 that predict.threshold was tuned for; empty: not tuned."""
     calibration: dict[str, Any] | None = None
     """Of the confidence of events, fitted on held-out clips, as
     `desed_task.postprocess.calibration` stores it."""
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether the values were tuned on the clips of tests."""
+        return self.objective == "test"
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _as_called_now(cls, given: Any) -> Any:
+        return EARLIER_OBJECTIVES.get(given, given) if isinstance(given, str) else given
 
     @field_validator("calibration")
     @classmethod

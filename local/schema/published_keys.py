@@ -53,11 +53,19 @@ class PublishedTraining(StrictModel):
     obj_metric_maestro_type: Literal["fmo", "mauc", "mpauc"] = "fmo"
 
 
+SEGMENT_TABLES: Final = {"maestro_real": "maestro_segment_f1.txt"}
+"""`Corpus.scores_stem` -> the text table of its segments, where that has a published name."""
+EARLIER_OBJECTIVES: Final = {"devtest": "test"}
+"""What tuning is for, as earlier versions called it -> as it is called now."""
+
 TASK_KEYS: Final = frozenset(
     {f"data.{key}" for key in PublishedPaths.model_fields}
     | {f"training.{key}" for key in PublishedTraining.model_fields}
 )
 """Dotted keys that only descriptions refer to."""
+
+REPEATED_SETS: Final[dict[str, str]] = {"weak_val": "weak_train"}
+"""Sets of embeddings that are published a second time under another name."""
 
 UNREAD_KEYS: Final[dict[str, str]] = {
     "net.rnn_layers": "the published code never read it; set net.n_layers_RNN (published: 2)",

@@ -134,6 +134,9 @@ class CorpusDescription(StrictModel):
     """How labels of several annotators (column annotator) become one: docs/own_data.md."""
     known: tuple[str, ...] | None = None
     """Classes (or groups of classes) that are annotated in it; null: all."""
+    label_names: str | None = None
+    """Table without a header: label of the table, tab (in *.csv: comma), its name, which stands for
+    it before label_map does; null: labels are names."""
     label_map: dict[str, str | tuple[str, ...] | None] = Field(default={})
     """Label of the table -> the class, several classes, or null for labels to be ignored."""
     other_labels: Literal["refuse", "ignore"] = "refuse"

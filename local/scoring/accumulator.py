@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import multilabel_f1_score
 
 from desed_task.audio.windows import Span, WindowGrid
-from desed_task.batch import SedBatch, Source
+from desed_task.batch import SedBatch
 from desed_task.distributed.collectives import gathered_by_first, process_rank, told_by_first
 from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.scores import FrameScores, Scores
@@ -24,22 +23,18 @@ from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from desed_task.postprocess import ClassMedianFilter
 from desed_task.postprocess.decoders import MEDIAN
-from local.classes_dict import VOCABULARY
 from local.config import RecipeConfig
-from local.data.truth import Stage, Truth
-from local.scoring.metrics import (
-    desed_test_metrics,
-    desed_validation_metrics,
-    maestro_metrics,
-)
+from local.data.truth import TRUE_CONFIDENCE, Stage, Truth, truth_of
+from local.scoring.metrics import event_test_metrics, event_validation_metrics
 from local.scoring.objective import obj_metric
 from local.scoring.own.criteria import is_of_group
 from local.scoring.own.groups import read_groups
 from local.scoring.own.tuned import TunedThresholds
 from local.scoring.report import CorpusMetrics
-
-# Corpora whose metrics are those of segments.
-SEGMENT_SOURCES = (Source.MAESTRO_REAL,)
+from local.scoring.segment_metrics import segment_metrics
+from local.scoring.tags import ClipScores, tag_metrics
+from local.task.corpus import Corpus
+from local.task.task import ScoredPart
 
 RowArray = NDArray[np.float32]
 
@@ -47,123 +42,151 @@ RowArray = NDArray[np.float32]
 class ScoreAccumulator:
     """Student and teacher scores of one epoch over a validation, test or evaluation set.
 
+    Of each corpus, it keeps what the task scores it with: scores of frames for events and segments,
+    scores of clips for tags. Of those that are not scored, evaluation sets, it keeps frames.
+
     If several processes have scored it, the first one gathers the scores and computes the metrics.
 
     Args:
-        config: the configuration; gives decoder, label grid and parts of val/obj_metric.
+        config: the configuration; gives task, decoder and label grid.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
         self.config = config
+        self.task = config.detection_task
         self.grid = config.grid
         self.smooth = ClassMedianFilter(config.net.median_filter)
         self.decode = config.score_decoder()
         # Thresholds that were tuned for the tested checkpoint.
         self.tuned: TunedThresholds | None = None
         self.reports: dict[str, list[CorpusMetrics]] = {}
+        # By number of a corpus.
+        self._kinds = [self.task.kinds(corpus) for corpus in self.task.corpora]
         self.clear()
 
     def clear(self) -> None:
         """Delete all scores and reports."""
-        self._strong: dict[tuple[str, Source], ScoreCollector] = defaultdict(
-            lambda: ScoreCollector(VOCABULARY, self.grid, self.config.windows)
-        )
-        # Rows of (scores, target).
-        self._weak: dict[str, RowCollector] = defaultdict(
-            lambda: RowCollector((2, len(VOCABULARY)), self.config.windows)
-        )
-        self._smoothed: dict[tuple[str, Source], Scores] = {}
-        self._decoded: dict[tuple[str, Source], Decoded] = {}
+        self._frames: dict[tuple[str, int], ScoreCollector] = {}
+        # Rows of (scores, presence).
+        self._clips: dict[tuple[str, int], RowCollector] = {}
+        self._smoothed: dict[tuple[str, int], Scores] = {}
+        self._decoded: dict[tuple[str, int], Decoded] = {}
         self.reports = {}
 
     def add(self, role: str, batch: SedBatch, found: Detection) -> None:
         """Add the scores of a batch by the network `role`."""
         strong, weak, target = found.strong.cpu(), found.weak.cpu(), batch.target.cpu()
         spans = batch.span or (None,) * len(batch.clip_id)
-        for source in batch.source.unique().tolist():
-            rows = (batch.source == source).nonzero().squeeze(1).tolist()
+        for number in batch.source.unique().tolist():
+            rows = (batch.source == number).nonzero().squeeze(1).tolist()
             of_rows = [batch.clip_id[row] for row in rows], [spans[row] for row in rows]
-            if source == Source.WEAK:
-                present = (target[rows] > 0).any(-1).float()
+            corpus = self.task.of_number(number)
+            if self._has_frames(corpus):
+                self._frames_of(role, corpus).add(of_rows[0], strong[rows], of_rows[1])
+            if self._has_clips(corpus):
+                least = 0.0 if corpus.labels == "weak" else TRUE_CONFIDENCE
+                present = (target[rows] > least).any(-1).float()
                 values = torch.stack([weak[rows].float(), present], dim=1)
-                self._weak[role].add(of_rows[0], values, of_rows[1])
-            else:
-                self._strong[role, Source(source)].add(of_rows[0], strong[rows], of_rows[1])
+                self._clips_of(role, corpus).add(of_rows[0], values, of_rows[1])
 
-    def gather(self, sources: Sequence[Source], *, weak: bool = False) -> None:
-        """Gather the scores of all processes in the first one; every process must call it.
+    def _has_frames(self, corpus: Corpus) -> bool:
+        return self._kinds[corpus.number] != {"tags"}
 
-        Args:
-            sources: corpora with frame scores.
-            weak: whether there are clip scores, too.
-        """
+    def _has_clips(self, corpus: Corpus) -> bool:
+        return "tags" in self._kinds[corpus.number]
+
+    def _windows(self, corpus: Corpus) -> WindowGrid:
+        """The windows that longer clips of a corpus are scored in."""
+        return WindowGrid.with_hop(self.grid, corpus.hop_s or self.config.predict.hop_s)
+
+    def _frames_of(self, role: str, corpus: Corpus) -> ScoreCollector:
+        key = role, corpus.number
+        if key not in self._frames:
+            windows = partial(self._windows, corpus)
+            self._frames[key] = ScoreCollector(self.task.vocabulary, self.grid, windows)
+        return self._frames[key]
+
+    def _clips_of(self, role: str, corpus: Corpus) -> RowCollector:
+        key = role, corpus.number
+        if key not in self._clips:
+            windows = partial(self._windows, corpus)
+            self._clips[key] = RowCollector((2, len(self.task.classes)), windows)
+        return self._clips[key]
+
+    def gather(self, corpora: Sequence[Corpus]) -> None:
+        """Gather the scores of all processes in the first one; every process must call it."""
         for role in ROLES:
-            for source in sources:
-                self._strong[role, source].collect()
-            if weak:
-                self._weak[role].collect()
+            for corpus in corpora:
+                if self._has_frames(corpus):
+                    self._frames_of(role, corpus).collect()
+                if self._has_clips(corpus):
+                    self._clips_of(role, corpus).collect()
 
-    def scores(self, role: str, source: Source) -> Scores:
+    def scores(self, role: str, corpus: Corpus) -> Scores:
         """Unfiltered scores of all clips of a corpus."""
-        return self._strong[role, source].scores()
+        return self._frames_of(role, corpus).scores()
 
-    def smoothed(self, role: str, source: Source) -> Scores:
+    def smoothed(self, role: str, corpus: Corpus) -> Scores:
         """Scores of all clips of a corpus after the median filters, whatever the decoder.
 
         Segments, which have means of frames and no borders, are scored from them.
         """
-        if (role, source) not in self._smoothed:
-            self._smoothed[role, source] = self.scores(role, source).map(self.smooth)
-        return self._smoothed[role, source]
+        key = role, corpus.number
+        if key not in self._smoothed:
+            self._smoothed[key] = self.scores(role, corpus).map(self.smooth)
+        return self._smoothed[key]
 
-    def decoded(self, role: str, source: Source) -> Decoded:
-        """What events of a corpus are detected in: filtered scores or boxes."""
-        if self.config.decoder.kind == MEDIAN or source in SEGMENT_SOURCES:
-            return self.smoothed(role, source)
-        if (role, source) not in self._decoded:
-            self._decoded[role, source] = self.decode(self.scores(role, source))
-        return self._decoded[role, source]
+    def decoded(self, role: str, corpus: Corpus) -> Decoded:
+        """What events of a corpus are detected in: filtered scores or boxes.
 
-    def validation_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
+        Of a corpus that only segments are scored of, filtered scores.
+        """
+        kinds, key = self._kinds[corpus.number], (role, corpus.number)
+        if self.config.decoder.kind == MEDIAN or (kinds and "events" not in kinds):
+            return self.smoothed(role, corpus)
+        if key not in self._decoded:
+            self._decoded[key] = self.decode(self.scores(role, corpus))
+        return self._decoded[key]
+
+    def clip_scores(self, role: str, corpus: Corpus) -> ClipScores:
+        """Scores and presence of the classes in each clip of a corpus that tags are scored of."""
+        collector = self._clips_of(role, corpus)
+        clip_ids, whole = collector.collect()
+        recordings = collector.recordings()
+        # A class is as likely in a clip as in the window of it that it is likeliest in.
+        longer = [rows.max(axis=0) for _, rows in recordings.values()]
+        rows = np.concatenate([whole, *(row[None] for row in longer)])
+        return ClipScores((*clip_ids, *recordings), rows[:, 0], rows[:, 1])
+
+    def validation_metrics(self, truths: Sequence[Truth]) -> dict[str, float]:
         """Metric name -> value for both networks, and val/obj_metric; collective.
 
         Args:
-            truths: truth of the DESED and the MAESTRO part; see `SedDataModule.truths`.
+            truths: see `SedDataModule.truths`.
         """
-        self.gather([truth.source for truth in truths], weak=True)
+        self.gather(self.task.scored_corpora("val"))
         return told_by_first(self._validation_metrics(truths) if process_rank() == 0 else {})
 
-    def _validation_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
-        desed, maestro = truths
+    def _validation_metrics(self, truths: Sequence[Truth]) -> dict[str, float]:
         metrics: dict[str, float] = {}
-        training = self.config.training
         for role in ROLES:
-            decoded = self.decoded(role, desed.source)
-            self.reports[role] = [
-                desed_validation_metrics(decoded, desed.events, desed.durations, role=role),
-                self._maestro(maestro, "val", role),
-            ]
-            metrics[f"val/{role}/weak_f1_macro_thres05/torchmetrics"] = self._weak_f1(role)
+            self.reports[role] = self._reports(role, "val", truths)
             for report in self.reports[role]:
                 metrics.update(report.metrics)
-        metrics["val/obj_metric"] = obj_metric(
-            metrics,
-            synth_type=training.obj_metric_synth_type,
-            maestro_type=training.obj_metric_maestro_type,
-        )
+        metrics["val/obj_metric"] = obj_metric(metrics, self.task)
         return metrics
 
-    def test_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
+    def test_metrics(self, truths: Sequence[Truth]) -> dict[str, float]:
         """Metric name -> value for both networks; collective.
 
         Args:
-            truths: see `validation_metrics`.
+            truths: see `SedDataModule.truths`.
         """
-        self.gather([truth.source for truth in truths])
+        self.gather(self.task.scored_corpora("test"))
         return told_by_first(self._test_metrics(truths) if process_rank() == 0 else {})
 
-    def _test_metrics(self, truths: tuple[Truth, Truth]) -> dict[str, float]:
-        self.reports = {role: self._test_reports(role, truths) for role in ROLES}
+    def _test_metrics(self, truths: Sequence[Truth]) -> dict[str, float]:
+        self.reports = {role: self._reports(role, "test", truths) for role in ROLES}
         return {
             name: value
             for reports in self.reports.values()
@@ -173,35 +196,32 @@ class ScoreAccumulator:
             if not is_of_group(name)
         }
 
-    def _test_reports(self, role: str, truths: tuple[Truth, Truth]) -> list[CorpusMetrics]:
-        desed, maestro = truths
-        of_desed = desed_test_metrics(
-            self.decoded(role, desed.source),
-            desed.events,
-            desed.durations,
+    def _reports(self, role: str, stage: Stage, truths: Sequence[Truth]) -> list[CorpusMetrics]:
+        return [self._report(role, stage, part, truths) for part in self.task.scored(stage)]
+
+    def _report(
+        self, role: str, stage: Stage, part: ScoredPart, truths: Sequence[Truth]
+    ) -> CorpusMetrics:
+        corpus = part.corpus
+        if part.kind == "tags":
+            found = self.clip_scores(role, corpus)
+            return tag_metrics(found, part, self.task.vocabulary, stage=stage, role=role)
+        truth = truth_of(truths, part.kind)
+        assert truth is not None, part
+        if part.kind == "segments":
+            return segment_metrics(self.smoothed(role, corpus), truth, stage=stage, role=role)
+        decoded = self.decoded(role, corpus)
+        if stage == "val":
+            return event_validation_metrics(decoded, truth, role=role)
+        return event_test_metrics(
+            decoded,
+            truth,
             role=role,
             n_thresholds=self.config.training.n_test_thresholds,
-            left_out_s=desed.left_out_s,
-            raw=self.scores(role, desed.source),
-            groups=read_groups(self.config, desed.events.clip_ids),
+            raw=self.scores(role, corpus),
+            groups=read_groups(self.config, truth.events.clip_ids),
             tuned=self.tuned,
         )
-        return [of_desed, self._maestro(maestro, "test", role)]
-
-    def _maestro(self, truth: Truth, stage: Stage, role: str) -> CorpusMetrics:
-        smoothed = self.smoothed(role, truth.source)
-        return maestro_metrics(smoothed, truth.events, truth.durations, stage=stage, role=role)
-
-    def _weak_f1(self, role: str) -> float:
-        collector = self._weak[role]
-        # A class is as likely in a clip as in the window of it that it is likeliest in.
-        longer = [rows.max(axis=0) for _, rows in collector.recordings().values()]
-        rows = np.concatenate([collector.collect()[1], *(row[None] for row in longer)])
-        scores, target = torch.from_numpy(rows).unbind(1)
-        value = multilabel_f1_score(
-            scores, target.int(), num_labels=len(VOCABULARY), average="macro", threshold=0.5
-        )
-        return float(value)
 
 
 class _Row(NamedTuple):

@@ -6,14 +6,15 @@ same settings and conventions.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from desed_task.errors import count_of
 from desed_task.evaluation.psds import PSDS1, PSDS2
+from desed_task.labels import Vocabulary
 from desed_task.postprocess.decoders import MEDIAN, THRESHOLD_BOXES
-from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig
 from local.data.truth import TRUE_CONFIDENCE
 from local.scoring.own.criteria import (
@@ -24,6 +25,9 @@ from local.scoring.own.criteria import (
     OWN,
     OWN_VERSION,
 )
+from local.scoring.tags import ClipScores
+from local.task.corpus import Corpus
+from local.task.task import ScoredPart
 
 CHECKPOINT, TRAINED, SCORED_ON, SCORING = (
     "checkpoint_sha256",
@@ -76,7 +80,7 @@ _NAMES = {
 
 
 def tuned_on(config: RecipeConfig, checkpoint_sha256: str, *, trained_here: bool) -> dict[str, str]:
-    """For results.json, that the decoder was tuned on dev-test; empty if it was not.
+    """For results.json, that the decoder was tuned on the test set; empty if it was not.
 
     Args:
         config: of the test.
@@ -88,22 +92,24 @@ def tuned_on(config: RecipeConfig, checkpoint_sha256: str, *, trained_here: bool
     tuned = config.tuned
     used = trained_here or tuned.checkpoint_sha256 == checkpoint_sha256
     used = used or config.decoder.kind != MEDIAN
-    return {TUNED_ON: tuned.objective} if used and tuned.objective == "devtest" else {}
+    return {TUNED_ON: tuned.objective} if used and tuned.is_oracle else {}
 
 
-def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[str, Any]:
+def scoring_settings(config: RecipeConfig, in_windows: Sequence[Corpus] = ()) -> dict[str, Any]:
     """Every setting that test metrics depend on, as plain values.
 
     Args:
         config: the configuration.
-        in_windows: whether some clips were scored in windows, on whose distance scores depend.
+        in_windows: corpora of which some clips were scored in windows, on whose distance scores
+            depend.
     """
+    task = config.detection_task
     return {
-        **({"hop_s": config.predict.hop_s} if in_windows else {}),
+        **_hops(config, in_windows),
         "n_thresholds": config.training.n_test_thresholds,
         "decoder": decoder_settings(config),
-        "classes": list(CLASSES),
-        "scored_classes": [*DESED_CLASSES, *MAESTRO_SCORED_CLASSES],
+        "classes": list(task.classes),
+        "scored_classes": [label for part in task.test for label in part.classes],
         "clip_s": config.data.audio_max_len,
         "frame_s": config.grid.frame_s,
         "precision": str(config.training.precision),
@@ -120,17 +126,54 @@ def scoring_settings(config: RecipeConfig, *, in_windows: bool = False) -> dict[
     }
 
 
+def digest_tags(found: ClipScores, part: ScoredPart, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What scores of tags were compared with, whatever the order of clips.
+
+    Args:
+        found: scores and presence for all classes.
+        part: the scored classes.
+        vocabulary: all classes.
+
+    Returns:
+        `clips` and `truth`: SHA-256; `n_clips`, and `n_events`, the number of tags.
+    """
+    columns = [(label, vocabulary.index(label)) for label in part.classes]
+    rows = sorted(
+        (clip_id, [label for label, column in columns if present[column]])
+        for clip_id, present in zip(found.clip_ids, found.present.tolist(), strict=True)
+    )
+    return {
+        "clips": _sha256([clip_id for clip_id, _ in rows]),
+        "truth": _sha256(rows),
+        "n_clips": len(rows),
+        "n_events": sum(len(labels) for _, labels in rows),
+    }
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def _hops(config: RecipeConfig, in_windows: Sequence[Corpus]) -> dict[str, Any]:
+    """The distance of windows in seconds; of corpora with one of their own, too."""
+    common = config.predict.hop_s
+    own = {corpus.name: corpus.hop_s for corpus in in_windows if corpus.hop_s not in (None, common)}
+    found: dict[str, Any] = {"hop_s": common} if len(in_windows) > len(own) else {}
+    return {**found, "hops_s": own} if own else found
+
+
 def decoder_settings(config: RecipeConfig) -> dict[str, Any]:
     """The decoder of a test: its name and all values that its kind reads, per class."""
-    lengths = {"frames": dict(zip(CLASSES, config.net.median_filter, strict=True))}
+    classes = config.detection_task.classes
+    lengths = {"frames": dict(zip(classes, config.net.median_filter, strict=True))}
     settings = config.decoder.settings
     if settings.kind == MEDIAN:
         return {"name": "median_filter", **lengths}
     if settings.kind == THRESHOLD_BOXES:
-        thresholds = dict(zip(CLASSES, settings.thresholds(CLASSES).tolist(), strict=True))
+        thresholds = dict(zip(classes, settings.thresholds(classes).tolist(), strict=True))
         return {"name": settings.kind, "threshold": thresholds, **lengths}
     # Segments are those of filtered frames whatever the decoder.
-    of_class = zip(CLASSES, settings.of_boxes(CLASSES), strict=True)
+    of_class = zip(classes, settings.of_boxes(classes), strict=True)
     return {"name": settings.kind, "boxes": {c: asdict(one) for c, one in of_class}, **lengths}
 
 

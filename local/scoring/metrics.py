@@ -1,4 +1,4 @@
-"""Compute named metrics from scores, for student and teacher (docs/method.md, Validation, Test)."""
+"""Metrics of events, for student and teacher (docs/method.md, Validation, Test)."""
 
 from __future__ import annotations
 
@@ -22,77 +22,73 @@ from desed_task.evaluation.scores import (
     detect_at,
     match_clips,
 )
-from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
-from local.data.truth import MAESTRO_REMEDIES, TRUE_CONFIDENCE, Stage, scored_classes
+from local.data.truth import TRUE_CONFIDENCE, Truth, scored_classes
 from local.scoring.own import metrics as own
-from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR
+from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION
+from local.scoring.own.criteria import MAX_FPR as MAX_FPR
 from local.scoring.own.groups import ClipGroups
 from local.scoring.own.tuned import TunedThresholds, add_tuned_metrics
-from local.scoring.report import CorpusMetrics, MetricTable, format_fscore, format_segment_scores
+from local.scoring.report import CorpusMetrics, MetricTable, format_fscore
+from local.scoring.segment_metrics import segment_metrics as segment_metrics
+from local.scoring.segment_metrics import segment_part as segment_part
+from local.task.task import ScoredPart
 
 # In this metric a class without a true positive has no value; in the others it has 0.
 HIT_ONLY = "intersection_f1_macro_thres05/psds_eval"
 
 
-def desed_validation_metrics(
-    scores: Decoded, events: EventTable, durations: Mapping[str, float], *, role: str
-) -> CorpusMetrics:
-    """PSDS1 and event-based F-scores over the 10 DESED classes, on clips with events.
+def event_validation_metrics(scores: Decoded, truth: Truth, *, role: str) -> CorpusMetrics:
+    """PSDS1 and event-based F-scores over the scored classes, on clips with events.
 
     Args:
-        scores: post-processed scores of clips in `events`.
-        events: the truth.
-        durations: clip -> seconds.
+        scores: post-processed scores of clips in the truth.
+        truth: of the events part of a validation.
         role: "student" or "teacher".
 
     Raises:
-        InputError: clips lack truth or duration, scores are not finite, or the truth has no DESED
-            event.
+        InputError: clips lack truth or duration, scores are not finite, or the truth has no event
+            of a scored class.
     """
-    part = desed_part(scores, events, durations)
-    table = MetricTable("val", role, DESED_CLASSES)
-    curves = _from_scores(table, part, durations, {"psds1": PSDS1})
+    part = event_part(scores, truth)
+    table = MetricTable("val", role, truth.part.classes)
+    curves = _from_scores(table, part, truth.durations, {"psds1": PSDS1})
     return part.report(table.metrics, table.per_class, curves)
 
 
-def desed_test_metrics(
+def event_test_metrics(
     scores: Decoded,
-    events: EventTable,
-    durations: Mapping[str, float],
+    truth: Truth,
     *,
     role: str,
     n_thresholds: int,
-    left_out_s: float = 0.0,
     raw: Scores | None = None,
     groups: ClipGroups | None = None,
     tuned: TunedThresholds | None = None,
 ) -> CorpusMetrics:
-    """PSDS1, PSDS2 and event-based F-scores over the 10 DESED classes, as defined by each package;
+    """PSDS1, PSDS2 and event-based F-scores over the scored classes, as defined by each package;
     then our own metrics (docs/metrics.md).
 
     Metrics of sed_scores_eval leave out clips without events; those of psds_eval and sed_eval use
     all scored clips.
 
     Args:
-        scores: post-processed scores of clips in `events`.
-        events: the truth.
-        durations: clip -> seconds.
+        scores: post-processed scores of clips in the truth.
+        truth: of the events part of a test. The duration of clips that it leaves out is included
+            in the hours of psds_eval's false positive rates.
         role: "student" or "teacher".
         n_thresholds: number of thresholds of psds_eval's PSDS.
-        left_out_s: total duration of clips in the set that are not scored, which psds_eval's
-            false positive rates include.
         raw: scores before the decoder, for piPSDS, which is left out without them.
         groups: of the clips, for PSDS by group.
         tuned: thresholds for a further F1.
 
     Raises:
-        InputError: see `desed_validation_metrics`.
+        InputError: see `event_validation_metrics`.
     """
-    part = desed_part(scores, events, durations)
-    detected, table = (MetricTable("test", role, DESED_CLASSES) for _ in range(2))
+    part, durations = event_part(scores, truth), truth.durations
+    detected, table, further = (MetricTable("test", role, truth.part.classes) for _ in range(3))
     curves = _from_scores(table, part, durations, {"psds1": PSDS1, "psds2": PSDS2})
-    texts = _from_detections(detected, part, durations, n_thresholds, left_out_s)
-    further, told = MetricTable("test", role, DESED_CLASSES), {}
+    texts = _from_detections(detected, part, durations, n_thresholds, truth.left_out_s)
+    told = {}
     found = own.EventInput(part.scores, part.events, part.with_events, durations)
     texts |= own.add_event_metrics(further, found, curves, raw)
     if tuned is not None:
@@ -104,10 +100,11 @@ def desed_test_metrics(
     return replace(part.report(metrics, per_class, curves, texts), groups=told)
 
 
-class DesedPart(NamedTuple):
-    """Input of the DESED metrics.
+class EventPart(NamedTuple):
+    """Input of the metrics of events.
 
     Attributes:
+        part: what is scored.
         scores: filtered scores or boxes of the clips with truth, for the classes that occur in it.
         events: events of the same clips.
         with_events: the clips with events, which metrics of sed_scores_eval take.
@@ -115,6 +112,7 @@ class DesedPart(NamedTuple):
         unscored_clips: number of clips with truth but without scores.
     """
 
+    part: ScoredPart
     scores: Decoded
     events: EventTable
     with_events: list[str]
@@ -130,6 +128,7 @@ class DesedPart(NamedTuple):
     ) -> CorpusMetrics:
         """The report of the given metrics."""
         return CorpusMetrics(
+            self.part,
             metrics,
             per_class,
             self.not_scored,
@@ -140,24 +139,24 @@ class DesedPart(NamedTuple):
         )
 
 
-def desed_part(scores: Decoded, events: EventTable, durations: Mapping[str, float]) -> DesedPart:
-    """Choose clips, events and classes for metrics; arguments as of `desed_validation_metrics`.
+def event_part(scores: Decoded, truth: Truth) -> EventPart:
+    """Choose clips, events and classes for metrics; arguments as of `event_validation_metrics`.
 
     Raises:
-        InputError: see `desed_validation_metrics`.
+        InputError: see `event_validation_metrics`.
     """
-    scores, events, unscored = match_clips(scores, events)
-    check_durations(events.clip_ids, durations)
-    events = events.within(durations).merged()
-    labels, not_scored = scored_classes(events, DESED_CLASSES)
+    scores, events, unscored = match_clips(scores, truth.events)
+    check_durations(events.clip_ids, truth.durations)
+    events = events.rows(events.confidence > TRUE_CONFIDENCE).within(truth.durations).merged()
+    labels, not_scored = scored_classes(events, truth.part.classes)
     scores = scores.select(labels=labels)
     with_events = clips_with_events(events, scores.vocabulary)
-    return DesedPart(scores, events, with_events, not_scored, unscored)
+    return EventPart(truth.part, scores, events, with_events, not_scored, unscored)
 
 
 def _from_scores(
     table: MetricTable,
-    part: DesedPart,
+    part: EventPart,
     durations: Mapping[str, float],
     specs: Mapping[str, PsdsSpec],
 ) -> dict[str, Psds]:
@@ -183,7 +182,7 @@ def _from_scores(
 
 def _from_detections(
     table: MetricTable,
-    part: DesedPart,
+    part: EventPart,
     durations: Mapping[str, float],
     n_thresholds: int,
     left_out_s: float,
@@ -222,120 +221,3 @@ def _from_detections(
         ),
         "segment_f1.txt": format_fscore(f"Segment-based F1, 1 s segments{at}", by_segment),
     }
-
-
-def maestro_metrics(
-    scores: Scores,
-    events: EventTable,
-    durations: Mapping[str, float],
-    *,
-    stage: Stage,
-    role: str,
-) -> CorpusMetrics:
-    """One-second segment metrics over the 11 scored MAESTRO classes (docs/method.md, Test).
-
-    A test averages the frames of a segment and the overlapping clips of a recording. A validation
-    takes the maximum of the frames in a segment, on each clip with an event of a scored class, up
-    to the clip's end; the published code stops at its last event.
-
-    Args:
-        scores: post-processed scores of clips in `events`.
-        events: the truth, soft labels as confidence.
-        durations: recording (test) or clip (val) -> seconds.
-        stage: "val" or "test".
-        role: "student" or "teacher".
-
-    Raises:
-        InputError: clips lack truth or duration, scores are not finite, or the truth has no event
-            of a scored class.
-    """
-    part = segment_part(scores, events, durations, stage)
-    pieces, labels = part.segments(part.scores), part.scores.vocabulary.labels
-    found = segments.segment_scores(pieces, labels, max_fpr=MAX_FPR)
-    table = MetricTable(stage, role, MAESTRO_SCORED_CLASSES)
-    for name, value, per_class in (
-        ("segment_f1_macro_thresopt", found.f1, found.f1_per_class),
-        ("segment_mauc", found.auc, found.auc_per_class),
-        ("segment_mpauc", found.partial_auc, found.partial_auc_per_class),
-    ):
-        table.put(name, "sed_scores_eval", value, per_class)
-    if stage == "test":
-        own.add_segment_metrics(table, pieces, labels)
-    return CorpusMetrics(
-        table.metrics,
-        table.per_class,
-        part.not_scored,
-        texts={"maestro_segment_f1.txt": format_segment_scores(found)},
-        n_clips=len(part.scores.clip_ids),
-        unscored_clips=part.unscored_clips,
-    )
-
-
-class SegmentPart(NamedTuple):
-    """Input of the segment metrics.
-
-    Attributes:
-        stage: "val" or "test", which determines how segments are made.
-        scores: scores of the chosen clips, for the classes that occur.
-        events: events above the confidence threshold, by recording (test) or clip (val).
-        durations: recording (test) or clip (val) -> seconds.
-        not_scored: classes that do not occur.
-        unscored_clips: number of clips with truth but without scores.
-    """
-
-    stage: Stage
-    scores: Scores
-    events: EventTable
-    durations: Mapping[str, float]
-    not_scored: tuple[str, ...]
-    unscored_clips: int
-
-    def metrics(self, scores: Scores) -> segments.SegmentScores:
-        """Segment metrics of `self.scores` or of a post-processed version of them.
-
-        Args:
-            scores: scores of the same clips, for some of the classes.
-        """
-        pieces = self.segments(scores)
-        return segments.segment_scores(pieces, scores.vocabulary.labels, max_fpr=MAX_FPR)
-
-    def segments(self, scores: Scores) -> segments.Segments:
-        """Segments of `self.scores` or of a post-processed version of them."""
-        truth = as_detections(self.events, scores.vocabulary)
-        duration_s = np.array([self.durations[clip_id] for clip_id in self.events.clip_ids])
-        if self.stage == "val":
-            return segments.clip_segments(scores, truth, duration_s)
-        pieces = segments.overlap_add(scores, self.durations)
-        whole = [pieces[recording] for recording in self.events.clip_ids]
-        return segments.recording_segments(whole, truth, duration_s)
-
-
-def segment_part(
-    scores: Scores, events: EventTable, durations: Mapping[str, float], stage: Stage
-) -> SegmentPart:
-    """Choose clips, events and classes for segment metrics; arguments as of `maestro_metrics`.
-
-    Raises:
-        InputError: see `maestro_metrics`.
-    """
-    scores, events, unscored = match_clips(scores, events)
-    certain = events.rows(events.confidence > TRUE_CONFIDENCE)
-    # An event of a recording is listed in every clip that covers it.
-    whole = segments.on_recordings(certain).joined() if stage == "test" else certain.merged()
-    check_durations(whole.clip_ids, durations)
-    whole = whole.within(durations)
-    if stage == "val":
-        read_s = float(np.ceil(scores.boundaries_s[-1]))
-        # The part of longer clips that was not read is not scored.
-        durations = {clip_id: min(durations[clip_id], read_s) for clip_id in whole.clip_ids}
-        whole = _with_scored_events(whole.rows(whole.onset_s < read_s))
-        scores = scores.select(whole.clip_ids)
-    labels, not_scored = scored_classes(whole, MAESTRO_SCORED_CLASSES, MAESTRO_REMEDIES[stage])
-    return SegmentPart(stage, scores.select(labels=labels), whole, durations, not_scored, unscored)
-
-
-def _with_scored_events(events: EventTable) -> EventTable:
-    """Clips with an event of a scored class; all if there are none, which raises an error later."""
-    classes = np.flatnonzero(events.vocabulary.mask(MAESTRO_SCORED_CLASSES))
-    clips = np.unique(events.clip_index[np.isin(events.label_index, classes)])
-    return events.select([events.clip_ids[index] for index in clips]) if len(clips) else events

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from desed_task.evaluation.curves.precision_recall import BestF1
-from desed_task.evaluation.fscores import FScore
+from desed_task.evaluation.curves.tagging import TagCounts
+from desed_task.evaluation.fscores import ErrorRate, FScore
 from desed_task.evaluation.psds import Psds
+from desed_task.evaluation.scores import Floats
 from desed_task.evaluation.segments import SegmentScores
+from local.task.task import ScoredPart
 
 
 @dataclass(frozen=True)
 class CorpusMetrics:
-    """Metrics of one network on one corpus.
+    """Metrics of one network on one corpus, of one kind.
 
     Attributes:
+        part: the kind, the corpus and the classes.
         metrics: full name -> value.
         per_class: full name -> class -> value; None if the class is not scored or has no value
             (psds_eval's F-score without a true positive, an AUC without a negative segment).
@@ -30,6 +34,7 @@ class CorpusMetrics:
             if none were.
     """
 
+    part: ScoredPart
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float | None]]
     not_scored: tuple[str, ...] = ()
@@ -82,6 +87,27 @@ def format_fscore(title: str, score: FScore) -> str:
     return heading + _format_table(("event label", "F1", "TP", "FP", "FN"), rows)
 
 
+def format_error_rate(title: str, score: FScore, errors: ErrorRate) -> str:
+    """F1 and error rate of all classes, and one line per class."""
+    rows = [
+        (
+            label,
+            f1,
+            errors.per_class[label],
+            score.true_positives[label],
+            score.false_positives[label],
+            score.references[label] - score.true_positives[label],
+        )
+        for label, f1 in score.per_class.items()
+    ]
+    heading = (
+        f"{title}\nmicro F1 {score.micro:.4f}   error rate {errors.rate:.4f} (substitutions "
+        f"{errors.substitutions}, deletions {errors.deletions}, insertions {errors.insertions}, "
+        f"of {errors.references} active)\n\n"
+    )
+    return heading + _format_table(("event label", "F1", "ER", "TP", "FP", "FN"), rows)
+
+
 def format_segment_scores(score: SegmentScores) -> str:
     """One line per class: F1 at its best threshold, areas, and that threshold."""
     rows = [
@@ -95,6 +121,33 @@ def format_segment_scores(score: SegmentScores) -> str:
         for label, threshold in score.threshold_per_class.items()
     ]
     return _format_table(("event label", "best F1", "AUC", "pAUC", "threshold"), rows)
+
+
+def format_tags(
+    labels: Sequence[str],
+    counts: TagCounts,
+    precision: Floats,
+    ranking: Floats,
+    threshold: float,
+) -> str:
+    """One line per class: F1 and counts at a threshold, average precision, ranking precision.
+
+    Args:
+        labels: the classes.
+        counts: at the threshold.
+        precision: (class,) average precision.
+        ranking: (class,) label-ranking average precision.
+        threshold: of F1 and counts.
+    """
+    missed = counts.references - counts.true_positives
+    columns = (counts.f1, precision, ranking, *counts[:2], missed)
+    rows = zip(labels, *(column.tolist() for column in columns), strict=True)
+    heading = (
+        f"Tags of clips, threshold {threshold} of F1\nmacro {counts.f1.mean():.4f}   micro "
+        f"{counts.micro_f1:.4f}\n\n"
+    )
+    head = ("event label", "F1", "AP", "lwlrap", "TP", "FP", "FN")
+    return heading + _format_table(head, rows)
 
 
 def format_best_f1(found: Mapping[str, Mapping[str, BestF1]], threshold: float) -> str:

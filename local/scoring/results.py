@@ -34,8 +34,8 @@ ORACLE_NOTE = (
     "oracle, thresopt: thresholds chosen on the clips that are scored; an upper bound, not a result"
 )
 TUNED_NOTE = (
-    "oracle: the decoder was tuned on dev-test, which is scored here; no metric of this test is a "
-    "result to report"
+    "oracle: the decoder was tuned on the test set, which is scored here; no metric of this test "
+    "is a result to report"
 )
 # Network of the picture of a clip, and the picture's name without its ending.
 TIMELINE_ROLE, TIMELINE = "student", "timeline"
@@ -47,7 +47,6 @@ def write_results(
     folder: Path,
     reports: Mapping[str, Sequence[CorpusMetrics]],
     *,
-    corpora: Sequence[str],
     missing: Mapping[str, Sequence[str]],
     missing_recordings: Mapping[str, Sequence[str]],
     left_out: Mapping[str, Sequence[str]],
@@ -60,17 +59,17 @@ def write_results(
 
     Args:
         folder: the run folder.
-        reports: role -> reports of the corpora.
-        corpora: names of the corpora, in the same order.
+        reports: role -> reports of what is scored.
         missing: corpus -> listed clips that are not on disk.
-        missing_recordings: corpus -> recordings of MAESTRO without any clip.
+        missing_recordings: corpus -> expected recordings without any clip.
         left_out: corpus -> listed clips without events that were not used.
         checkpoint: file name of the tested checkpoint.
         conditions: what was scored, on what and with which settings (see
             `local.scoring.conditions`); further keys of results.json.
     """
     every = [report for role in ROLES for report in reports[role]]
-    scored = dict(zip(corpora, reports[ROLES[0]], strict=True))  # the same clips for both
+    # The same clips for both networks, and for each kind of scores of a corpus.
+    scored = {report.part.corpus.name: report for report in reports[ROLES[0]]}
     content = {
         "metrics": {name: _number(v) for report in every for name, v in report.metrics.items()},
         "per_class": {

@@ -23,6 +23,8 @@ from desed_task.evaluation.segments import SEGMENT_S, segment_weights
 from desed_task.file_names import looked_up_from
 from desed_task.labels import Vocabulary
 from desed_task.parallel import track
+from local.scoring.tags import ClipScores
+from local.task.task import Task
 
 EVALUATION_FILE = "evaluation.json"
 SCORE_KINDS = ("unprocessed", "postprocessed")
@@ -45,6 +47,18 @@ def write_scores(path: Path, raw: Scores, decoded: Decoded) -> None:
         arrays[name] = values.astype(np.float32) if filtered else values
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays, **raw.layout)
+
+
+def write_tag_scores(path: Path, found: ClipScores, vocabulary: Vocabulary) -> None:
+    """Write scores of clips to one compressed file, atomically: arrays scores and present (clip,
+    class), clip_ids and event_labels.
+    """
+    arrays = {"scores": found.scores, "present": found.present > 0}
+    names = {"clip_ids": found.clip_ids, "event_labels": vocabulary.labels}
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary, **arrays, **{key: np.array(value) for key, value in names.items()}
+        )
 
 
 def read_scores(path: Path, kind: str) -> Decoded:
@@ -109,6 +123,24 @@ class BoxScores:
             values = of_boxes.values[box]
             values[:, columns] = means[segment]
             yield FrameScores(values, boundaries_s)
+
+
+def classes_by_segment(task: Task) -> tuple[str, ...]:
+    """Classes that are annotated where segments are scored, and that no events are scored of.
+
+    Submissions have the means of segments for them.
+    """
+    parts = task.test or task.validation
+    of = {
+        kind: {
+            label
+            for part in parts
+            if part.kind == kind
+            for label in (part.classes if kind == "events" else part.corpus.known)
+        }
+        for kind in ("events", "segments")
+    }
+    return tuple(one for one in task.classes if one in of["segments"] - of["events"])
 
 
 def score_folder(run_folder: Path, role: str, kind: str) -> Path:

@@ -11,28 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import write_json_atomic
-from desed_task.dataio.annotations import EventTable
 from desed_task.distributed.collectives import process_rank
 from desed_task.errors import InputError
 from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.psds import PSDS1, PSDS2
 from desed_task.evaluation.scores import Scores
-from desed_task.evaluation.segments import overlap_add
-from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.cli.versions import versions
 from local.data.truth import Truth
 from local.scoring.metrics import (
     COLLAR,
     F1_THRESHOLD,
     INTERSECTION,
-    MAX_FPR,
-    desed_part,
-    segment_part,
+    event_part,
 )
-from local.scoring.own.criteria import OWN, PI_LENGTHS
+from local.scoring.own.criteria import MAX_FPR, OWN, PI_LENGTHS
 from local.scoring.own.metrics import filtered
 from local.scoring.report import CorpusMetrics, MetricTable
 from local.scoring.results import RESULTS_FILE, VERIFICATION
+from local.scoring.segment_metrics import segment_part
 
 PACKAGE = "sed_scores_eval"
 TOLERANCE = 1e-9
@@ -71,10 +67,11 @@ def add_verification(
     Args:
         folder: the run folder, which results.json has been written to, so that no error of the
             package loses results.
-        reports: role -> reports of the DESED and the MAESTRO part.
-        scores: role -> post-processed scores of the same.
-        truths: truth of the same.
-        raw: role -> scores of the DESED part before the decoder; without them piPSDS is not
+        reports: role -> reports of what is scored. Those of tags, which the package does not
+            score, are not compared.
+        scores: role -> post-processed scores of each truth.
+        truths: of events and segments.
+        raw: role -> scores of the events part before the decoder; without them piPSDS is not
             compared.
     """
     raw = raw or {}
@@ -85,10 +82,10 @@ def add_verification(
         pairs = [
             pair
             for role, of_role in reports.items()
-            for report, theirs in zip(
-                of_role, package_metrics(scores[role], truths, role, raw.get(role)), strict=True
+            for truth, theirs in zip(
+                truths, package_metrics(scores[role], truths, role, raw.get(role)), strict=True
             )
-            for pair in figures(report, theirs)
+            for pair in figures(_report_of(of_role, truth), theirs)
         ]
         found["figures"] = len(pairs)
         found["differing"] = {
@@ -124,57 +121,57 @@ def exit_status(folder: Path, *, asked: bool) -> int:
     return 0 if equal else EXIT_DIFFERENT
 
 
+def _report_of(reports: Sequence[CorpusMetrics], truth: Truth) -> CorpusMetrics:
+    return next(one for one in reports if one.part.kind == truth.part.kind)
+
+
 def package_metrics(
     scores: Sequence[Decoded], truths: Sequence[Truth], role: str, raw: Scores | None = None
-) -> tuple[MetricTable, MetricTable]:
-    """The package's own metrics of the DESED and the MAESTRO part of a test.
+) -> list[MetricTable]:
+    """The package's own metrics of a test: of each truth.
 
     Args:
-        scores: what the decoder gives, of both parts.
-        truths: truth of both parts.
+        scores: what the decoder gives for each truth; filtered scores for segments.
+        truths: of events and segments.
         role: "student" or "teacher".
-        raw: scores of the DESED part before the decoder, for piPSDS.
+        raw: scores of the events part before the decoder, for piPSDS.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
     """
-    desed, maestro = truths
-    return (
-        desed_package_metrics(scores[0], desed.events, desed.durations, role=role, raw=raw),
-        maestro_package_metrics(scores[1], maestro.events, maestro.durations, role=role),
-    )
+    return [
+        event_package_metrics(one, truth, role=role, raw=raw)
+        if truth.part.kind == "events"
+        else segment_package_metrics(one, truth, role=role)
+        for one, truth in zip(scores, truths, strict=True)
+    ]
 
 
-def desed_package_metrics(
-    scores: Decoded,
-    events: EventTable,
-    durations: Mapping[str, float],
-    *,
-    role: str,
-    raw: Scores | None = None,
+def event_package_metrics(
+    scores: Decoded, truth: Truth, *, role: str, raw: Scores | None = None
 ) -> MetricTable:
-    """What `desed_test_metrics` reports under the package's name, and what else it knows.
+    """What `event_test_metrics` reports under the package's name, and what else it knows.
 
     Of piPSDS, for which the package needs many times as long, the first one; with `raw` only.
     """
     from desed_task.evaluation import sed_scores_eval_metrics as package
 
-    part = desed_part(scores, events, durations)
+    part, durations = event_part(scores, truth), truth.durations
     chosen = part.events.select(part.with_events)
-    truth = package.truth_events(chosen, part.scores.vocabulary)
+    events = package.truth_events(chosen, part.scores.vocabulary)
     frames = package.as_frames(part.scores.select(part.with_events))
-    table = MetricTable("test", role, DESED_CLASSES)
+    table = MetricTable("test", role, truth.part.classes)
     for name, spec in (("psds1", PSDS1), ("psds2", PSDS2)):
-        psds = package.psds(frames, truth, durations, spec)
+        psds = package.psds(frames, events, durations, spec)
         table.put(name, PACKAGE, psds.value, psds.per_class)
     at = {"threshold": F1_THRESHOLD}
-    by_intersection = package.intersection_f1(frames, truth, **at, **INTERSECTION)
+    by_intersection = package.intersection_f1(frames, events, **at, **INTERSECTION)
     table.put("intersection_f1_macro_thres05", PACKAGE, *by_intersection)
-    by_collar = package.collar_f1(frames, truth, **at, **COLLAR)
+    by_collar = package.collar_f1(frames, events, **at, **COLLAR)
     table.put("collar_f1_macro_thres05", PACKAGE, *by_collar)
     of_kinds = (
-        ("intersection", package.intersection_curve(frames, truth, **INTERSECTION)),
-        ("collar", package.collar_curve(frames, truth, **COLLAR)),
+        ("intersection", package.intersection_curve(frames, events, **INTERSECTION)),
+        ("collar", package.collar_curve(frames, events, **COLLAR)),
     )
     for kind, (precision, best) in of_kinds:
         table.put(f"{kind}_map", OWN, *precision)
@@ -182,27 +179,26 @@ def desed_package_metrics(
     if raw is not None:
         chosen = raw.select(part.with_events).select(labels=part.scores.vocabulary.labels)
         members = [frames, *(package.as_frames(filtered(chosen, n)) for n in PI_LENGTHS)]
-        table.put("pipsds1", OWN, *package.union_psds(members, truth, durations, PSDS1))
+        table.put("pipsds1", OWN, *package.union_psds(members, events, durations, PSDS1))
     return table
 
 
-def maestro_package_metrics(
-    scores: Scores, events: EventTable, durations: Mapping[str, float], *, role: str
-) -> MetricTable:
-    """What `maestro_metrics` reports in a test, by the package."""
+def segment_package_metrics(scores: Decoded, truth: Truth, *, role: str) -> MetricTable:
+    """What `segment_metrics` reports in a test, by the package."""
     from desed_task.evaluation import sed_scores_eval_metrics as package
 
-    part = segment_part(scores, events, durations, "test")
+    assert isinstance(scores, Scores)
+    part = segment_part(scores, truth, "test")
     vocabulary = part.scores.vocabulary
-    pieces = overlap_add(part.scores, part.durations)
+    pieces = part.means(part.scores)
     frames = package.segment_frames(pieces, part.durations, vocabulary.labels)
-    truth = package.truth_events(part.events, vocabulary)
-    found = package.package_segment_scores(frames, truth, part.durations, max_fpr=MAX_FPR)
-    table = MetricTable("test", role, MAESTRO_SCORED_CLASSES)
+    events = package.truth_events(part.events, vocabulary)
+    found = package.package_segment_scores(frames, events, part.durations, max_fpr=MAX_FPR)
+    table = MetricTable("test", role, truth.part.classes)
     table.put("segment_f1_macro_thresopt", PACKAGE, found.f1, found.f1_per_class)
     table.put("segment_mauc", PACKAGE, found.auc, found.auc_per_class)
     table.put("segment_mpauc", PACKAGE, found.partial_auc, found.partial_auc_per_class)
-    table.put("segment_map", OWN, *package.segment_precision(frames, truth, part.durations))
+    table.put("segment_map", OWN, *package.segment_precision(frames, events, part.durations))
     return table
 
 

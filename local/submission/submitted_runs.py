@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.atomic_files import sha256_of
-from desed_task.errors import InputError, command_name
+from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
+from desed_task.published_classes import CLASSES
 from local.config import RecipeConfig, load_config
 from local.schema.yaml_files import read_yaml
 from local.scoring import results
@@ -97,6 +98,8 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
         )
     if training is None or test is None:
         raise InputError.collect(problems)
+    config = load_config(folder / "config.yaml")
+    _check_task(config, folder)
     return SubmittedRun(
         folder,
         training,
@@ -106,10 +109,21 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
         seed=record["seed"],
         sessions=sum(one["stage"] == "fit" for one in stage_records(training)),
         network=Macs(**record["network"]),
-        config=load_config(folder / "config.yaml"),
+        config=config,
         clips=_read_json(folder / EVALUATION_FILE)["clips"],
         results=_read_json(test / results.RESULTS_FILE),
     )
+
+
+def _check_task(config: RecipeConfig, folder: Path) -> None:
+    """Refuse an evaluation of other classes than the challenge's."""
+    task = config.detection_task
+    if task.classes != CLASSES:
+        raise InputError(
+            f"{folder}: is of the task {task.name} "
+            f"({count_of(len(task.classes), 'class', 'classes')}); the challenge takes systems "
+            f"that detect its {len(CLASSES)} classes, in their order"
+        )
 
 
 def stage_records(folder: Path) -> list[dict[str, Any]]:

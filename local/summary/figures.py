@@ -15,14 +15,15 @@ from desed_task.mean_teacher import ROLES
 from local.pictures import palette
 from local.scoring.own.criteria import is_share
 from local.summary.bootstrap import CONFIDENCE_LEVEL
+from local.summary.resampled_metrics import unit_of
 from local.summary.run_folders import MAIN_METRICS
 from local.summary.summary import RunSummary
 from local.summary.systems import Spread, SystemRuns
 
-# The per-class metric shown for each corpus.
+# The per-class metric that is shown of each kind of scores.
 CLASS_METRICS = {
-    MAIN_METRICS[0]: "PSDS1 of DESED's classes, psds_eval",
-    MAIN_METRICS[2]: "partial AUC of MAESTRO's classes",
+    MAIN_METRICS["events"][0]: "PSDS1, psds_eval",
+    MAIN_METRICS["segments"][0]: "partial AUC of segments",
 }
 # Rows are one unit high; systems are this far from the row's centre.
 OFFSET = 0.17
@@ -54,14 +55,17 @@ def metrics_figure(summary: RunSummary) -> Figure:
                     )
         _finish(axes, [name.replace("_macro", "") for name in names], role)
     drawn = bool(summary.resampled.n_units)
-    _explain(
-        figure,
-        summary,
-        f"{100 * CONFIDENCE_LEVEL:g} % interval over clips (MAESTRO: recordings)"
-        if drawn
-        else None,
-    )
+    level = f"{100 * CONFIDENCE_LEVEL:g} % interval over {_drawn_units(summary)}"
+    _explain(figure, summary, level if drawn else None)
     return figure
+
+
+def _drawn_units(summary: RunSummary) -> str:
+    units = {part: unit_of(part) for part in summary.resampled.n_units}
+    if len({*units.values()}) == 1:
+        return f"{next(iter(units.values()))}s"
+    whole = [part.corpus.title for part, unit in units.items() if unit == "recording"]
+    return f"clips ({', '.join(whole)}: recordings)"
 
 
 def classes_figure(summary: RunSummary) -> Figure:
@@ -74,6 +78,7 @@ def classes_figure(summary: RunSummary) -> Figure:
             if spread.mean is not None
         ]
         for metric in CLASS_METRICS
+        if f"test/{ROLES[0]}/{metric}" in first
     }
     heights = [len(of) + 1.5 for of in labels.values()]
     figure = Figure(figsize=(11, 1 + ROW_INCH * sum(heights)), layout="constrained")

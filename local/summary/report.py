@@ -9,23 +9,23 @@ from typing import Any
 from desed_task.errors import count_of
 from desed_task.file_names import escape_name, printable
 from desed_task.mean_teacher import ROLES
-from local.corpora import DEVTEST, MAESTRO_VALIDATION
 from local.scoring import results
 from local.scoring.metrics import HIT_ONLY
 from local.scoring.own.criteria import is_own, is_share
 from local.summary.bootstrap import CONFIDENCE_LEVEL
 from local.summary.own.completed import PUBLISHED_KWH
+from local.summary.resampled_metrics import unit_of
 from local.summary.run_folders import MAIN_METRICS
 from local.summary.summary import Difference, Interval, RunSummary
 from local.summary.systems import Spread, SystemRuns
 
+_NAMES = [name for of in MAIN_METRICS.values() for name in of]
 # Results of the published baseline on the challenge's data (docs/metrics.md).
-PUBLISHED_METRICS = dict(
-    zip(MAIN_METRICS, ((0.48, 0.003), (0.49, 0.004), (0.73, 0.007)), strict=True)
-)
+PUBLISHED_METRICS = dict(zip(_NAMES, ((0.48, 0.003), (0.49, 0.004), (0.73, 0.007)), strict=True))
 # Out of 1,168; the others have no event and are left out.
 PUBLISHED_CLIPS = 1153
-MAIN_METRIC_HEADS = ("PSDS1, `psds_eval`", "PSDS1, `sed_scores_eval`", "mean pAUC on MAESTRO")
+_HEADS = ("PSDS1, `psds_eval`", "PSDS1, `sed_scores_eval`", "mean pAUC of segments")
+MAIN_METRIC_HEADS = dict(zip(_NAMES, _HEADS, strict=True))
 STAGE_NAMES = {"training": "training", "test": "test", "eval": "evaluation"}
 EMPTY_CELL = "-"
 
@@ -90,7 +90,7 @@ def format_summary(summary: RunSummary, *, per_class: bool = True) -> str:
     parts = [
         "# Summary of runs",
         _runs(summary),
-        "## In the form of the published table",
+        "## In the form of the published table" if _compares(summary) else "## Main metrics",
         _published(summary),
         "## All metrics",
         _metrics(summary, own=False),
@@ -132,22 +132,28 @@ def _seed(seed: int | None) -> str:
     return EMPTY_CELL if seed is None else str(seed)
 
 
+def _compares(summary: RunSummary) -> bool:
+    """Whether the runs are of the task that the published figures are of."""
+    return summary.systems[0].runs[0].of_default_task
+
+
 def _published(summary: RunSummary) -> str:
-    head = ["", *MAIN_METRIC_HEADS, *(f"{stage}, kWh" for stage in PUBLISHED_KWH)]
+    shown = summary.systems[0].runs[0].main_metrics
+    heads = [MAIN_METRIC_HEADS[name] for name in shown]
+    head = ["", *heads, *(f"{stage}, kWh" for stage in PUBLISHED_KWH)]
     rows = [
         [
             name,
-            *(
-                format_spread(system.metrics.get(f"test/{role}/{metric}"))
-                for metric in MAIN_METRICS
-            ),
+            *(format_spread(system.metrics.get(f"test/{role}/{metric}")) for metric in shown),
             # A run trains and tests both networks at once.
             *(_format_kwh(system.energy_kwh(stage)) for stage in PUBLISHED_KWH),
         ]
         for name, system, role in _columns(summary)
     ]
-    figures = [f"{mean:.2f} ± {deviation:.3f}" for mean, deviation in PUBLISHED_METRICS.values()]
-    rows.append(["published", *figures, *(f"{kwh:.3f}" for kwh in PUBLISHED_KWH.values())])
+    if _compares(summary):
+        published = (PUBLISHED_METRICS[name] for name in shown)
+        figures = [f"{mean:.2f} ± {deviation:.3f}" for mean, deviation in published]
+        rows.append(["published", *figures, *(f"{kwh:.3f}" for kwh in PUBLISHED_KWH.values())])
     return markdown_table(head, rows)
 
 
@@ -249,12 +255,15 @@ def reading_notes(summary: RunSummary) -> list[str]:
         notes += _resampling_notes(summary)
     elif not summary.n_resamples:
         notes.append("No intervals were requested (--resamples 0).")
-    clips = summary.systems[0].runs[0].content["clips"].get(DEVTEST.name)
-    if clips != PUBLISHED_CLIPS:
-        notes.append(
-            f"Published figures are of {PUBLISHED_CLIPS} clips of {DEVTEST.title}, those with "
-            f"events; these are of {clips}."
-        )
+    first = summary.systems[0].runs[0]
+    part = first.task.part("test", "events")
+    if part is not None and _compares(summary):
+        clips = first.content["clips"].get(part.corpus.name)
+        if clips != PUBLISHED_CLIPS:
+            notes.append(
+                f"Published figures are of {PUBLISHED_CLIPS} clips of {part.corpus.title}, those "
+                f"with events; these are of {clips}."
+            )
     if _missed_classes(summary):
         notes.append(
             f"{EMPTY_CELL} for a class in {HIT_ONLY}: no true positive in one of the runs; "
@@ -291,16 +300,19 @@ def _missed_classes(summary: RunSummary) -> bool:
 
 
 def _resampling_notes(summary: RunSummary) -> list[str]:
-    kinds = {DEVTEST: "clips", MAESTRO_VALIDATION: "recordings"}
     drawn = " and ".join(
-        f"{count} {kinds[corpus]} of {corpus.title}"
-        for corpus, count in summary.resampled.n_units.items()
+        f"{count_of(count, unit_of(part))} of {part.corpus.title}"
+        for part, count in summary.resampled.n_units.items()
+    )
+    by_recording = [part for part in summary.resampled.n_units if unit_of(part) == "recording"]
+    why = "".join(
+        f" {part.corpus.title} is resampled by recording, because its clips overlap."
+        for part in by_recording
     )
     notes = [
         f"[low, high]: {100 * CONFIDENCE_LEVEL:g} % intervals by the bootstrap, "
         f"{count_of(summary.n_resamples, 'resample')} of {drawn}, seed {summary.seed}; normal, "
-        "with the bootstrap's bias removed, so an interval is not centred on its value. MAESTRO "
-        "is resampled by recording, because its clips overlap.",
+        f"with the bootstrap's bias removed, so an interval is not centred on its value.{why}",
         "Each metric is computed from the resampled clips as in a test: PSDS of psds_eval from its "
         "thresholds, that of sed_scores_eval from all, F1 at its best threshold from the best "
         "of the resample. Runs are not resampled: an interval is that of the mean over these runs "
@@ -332,9 +344,19 @@ def as_json(summary: RunSummary) -> dict[str, Any]:
             "level": CONFIDENCE_LEVEL,
             "resamples": summary.n_resamples,
             "seed": summary.seed,
-            "units": {corpus.name: n for corpus, n in summary.resampled.n_units.items()},
+            "units": _units(summary),
         },
         "notes": reading_notes(summary),
+    }
+
+
+def _units(summary: RunSummary) -> dict[str, int]:
+    """Corpus -> units; with the kind of scores where one corpus has two kinds."""
+    parts = summary.resampled.n_units
+    names = [part.corpus.name for part in parts]
+    return {
+        name if names.count(name) == 1 else f"{name}, {part.kind}": n
+        for name, (part, n) in zip(names, parts.items(), strict=True)
     }
 
 

@@ -13,7 +13,6 @@ from desed_task.evaluation.scores import Floats
 from desed_task.mean_teacher import ROLES
 from desed_task.parallel import Progress, progress_of
 from local.config import RecipeConfig
-from local.corpora import DEVTEST, TEST, Corpus
 from local.data.digests import digest_truth
 from local.data.truth import Truth
 from local.scoring.conditions import GROUPS, SCORED_ON, SCORING
@@ -26,6 +25,7 @@ from local.summary.own.completed import energy_weights
 from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_truth
 from local.summary.run_folders import FinishedRun
 from local.summary.systems import SystemRuns
+from local.task.task import ScoredPart
 
 # A recomputed value may differ by rounding only.
 METRIC_TOLERANCE = 1e-6
@@ -42,13 +42,19 @@ class ResampledMetrics:
 
     Attributes:
         values: system -> full metric name -> (resample,) means over the system's runs.
-        n_units: test corpus -> clips, or recordings, that were drawn from.
+        n_units: what was tested -> clips, or recordings, that were drawn from.
         notes: why there are no intervals of a corpus.
     """
 
     values: dict[str, dict[str, Floats]] = field(default_factory=dict)
-    n_units: dict[Corpus, int] = field(default_factory=dict)
+    n_units: dict[ScoredPart, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def unit_of(part: ScoredPart) -> str:
+    """What is drawn: clips, or recordings where clips overlap."""
+    whole = part.kind == "segments" and part.corpus.cut_from_recordings
+    return "recording" if whole else "clip"
 
 
 def resample_metrics(
@@ -62,16 +68,22 @@ def resample_metrics(
     found = ResampledMetrics({system.name: {} for system in systems})
     runs = [run for system in systems for run in system.runs]
     networks = len(runs) * len(ROLES)
-    total = networks * len(TEST) * n_resamples
+    parts = [part for part in runs[0].parts if part.kind in COUNT_FUNCTIONS]
+    found.notes += [
+        f"No intervals of {part.kind} of {part.corpus.title}: there are none of {part.kind}."
+        for part in runs[0].parts
+        if part not in parts
+    ]
+    total = networks * len(parts) * n_resamples
     with progress_of("resampling", total, unit="resample") as bar:
-        for number, corpus in enumerate(TEST):
+        for number, part in enumerate(parts):
             try:
-                recounts = _unit_counts(corpus, runs, config, bar, found.notes)
+                recounts = _unit_counts(part, runs, config, bar, found.notes)
             except InputError as error:
-                found.notes.append(f"No intervals of {corpus.title}: {error}.")
+                found.notes.append(f"No intervals of {part.corpus.title}: {error}.")
                 bar.update(networks * n_resamples)
                 continue
-            found.n_units[corpus] = n_units = len(recounts[runs[0].folder, ROLES[0]].units)
+            found.n_units[part] = n_units = len(recounts[runs[0].folder, ROLES[0]].units)
             weights = bootstrap.draw_resamples(n_units, n_resamples, (seed, number))
             for system in systems:
                 _draw_system(found.values[system.name], system, recounts, weights, bar)
@@ -79,7 +91,7 @@ def resample_metrics(
 
 
 def _unit_counts(
-    corpus: Corpus,
+    part: ScoredPart,
     runs: Sequence[FinishedRun],
     config: RecipeConfig | None,
     bar: Progress,
@@ -90,19 +102,19 @@ def _unit_counts(
     Raises:
         InputError: if they differ or cannot be computed.
     """
-    truth = tested_truth(corpus, runs, config)
+    truth, of_events = tested_truth(part, runs, config), part.kind == "events"
     recounts = {}
     for run in runs:
-        check_tested_truth(corpus, truth, run)
+        check_tested_truth(truth, run)
         n_thresholds = _n_thresholds(run)
-        groups = _groups(truth, run, config, notes) if corpus is DEVTEST else None
+        groups = _groups(truth, run, config, notes) if of_events else None
         for role in ROLES:
-            bar.set_description(f"{corpus.title}, {run.folder.name}, {role}: counting")
-            path = run.scores_path(role, corpus)
+            bar.set_description(f"{part.corpus.title}, {run.folder.name}, {role}: counting")
+            path = run.scores_path(role, part.corpus)
             scores = read_scores(path, SCORE_KINDS[1])
-            raw = read_scores(path, SCORE_KINDS[0]) if corpus is DEVTEST else None
-            tuned = _tuned(run) if corpus is DEVTEST else None
-            count = COUNT_FUNCTIONS[corpus]
+            raw = read_scores(path, SCORE_KINDS[0]) if of_events else None
+            tuned = _tuned(run) if of_events else None
+            count = COUNT_FUNCTIONS[part.kind]
             recount = count(scores, truth, n_thresholds, raw, groups, tuned)
             recount = _of_test(recount, run, role)
             _check_values(recount, run, role)
@@ -149,19 +161,22 @@ def _is_told(full: str, run: FinishedRun) -> bool:
     return not is_own(full) or (full in run.metrics and full not in run.lacking)
 
 
-def tested_truth(corpus: Corpus, runs: Sequence[FinishedRun], config: RecipeConfig | None) -> Truth:
+def tested_truth(
+    part: ScoredPart, runs: Sequence[FinishedRun], config: RecipeConfig | None
+) -> Truth:
     """Load the ground truth by the first configuration whose tables exist.
 
     That all runs were tested on it is checked with their results.
     """
-    clip_ids = next((run.clip_ids[corpus] for run in runs if corpus in run.clip_ids), None)
+    name = part.corpus.name
+    clip_ids = next((run.clip_ids[name] for run in runs if name in run.clip_ids), None)
     if clip_ids is None:
         raise InputError("the scores of the runs are missing; test the runs again")
     configs = [run.config for run in runs if run.config is not None]
     first: InputError | None = None
     for one in configs if config is None else [config]:
         try:
-            return read_truth(corpus, one, clip_ids)
+            return read_truth(part, one, clip_ids)
         except InputError as error:
             first = first or error
     raise InputError(
@@ -178,12 +193,13 @@ def _n_thresholds(run: FinishedRun) -> int:
     return N_THRESHOLDS if run.config is None else run.config.training.n_test_thresholds
 
 
-def check_tested_truth(corpus: Corpus, truth: Truth, run: FinishedRun) -> None:
+def check_tested_truth(truth: Truth, run: FinishedRun) -> None:
     """Refuse tables that are not those of the run's test, if it says which they were."""
+    corpus = truth.part.corpus
     stored = (run.content.get(SCORED_ON) or {}).get(corpus.name)
-    if stored is None or corpus not in run.clip_ids:
+    if stored is None or corpus.name not in run.clip_ids:
         return
-    now = digest_truth(truth, run.clip_ids[corpus])
+    now = digest_truth(truth, run.clip_ids[corpus.name])
     other = [name for name in ("truth", "durations") if stored.get(name) != now[name]]
     if other:
         raise InputError(

@@ -25,9 +25,7 @@ from desed_task.evaluation.scores import (
     match_clips,
 )
 from desed_task.evaluation.weighted_metrics import WeightedMetric
-from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import RecipeConfig
-from local.corpora import DEVTEST, MAESTRO_VALIDATION, Corpus
 from local.data.clip_ends import (
     check_scored_lengths,
     header_durations,
@@ -36,12 +34,16 @@ from local.data.clip_ends import (
 )
 from local.data.expected_clips import durations_of, names_on_disk
 from local.data.loaded_corpus import LoadedCorpus, table_durations
+from local.data.splits import divide
 from local.data.truth import Truth, scored_classes
+from local.schema.task import ScoreKind
 from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
 from local.scoring.own.groups import ClipGroups
 from local.scoring.own.metrics import EventInput
 from local.scoring.own.tuned import TunedThresholds
 from local.summary.own import counts as own
+from local.task.corpus import Corpus
+from local.task.task import ScoredPart, Task
 
 # Boxes do not tell how long the frames were that they come from.
 LONGEST_FRAME_S = 0.1
@@ -62,7 +64,7 @@ class MetricCounts(NamedTuple):
 class UnitCounts(NamedTuple):
     """Counts of one network on one corpus, per unit."""
 
-    units: tuple[str, ...]  # clips of DESED, recordings of MAESTRO
+    units: tuple[str, ...]  # clips, or recordings that clips were cut from
     counted: list[MetricCounts]
 
     @property
@@ -75,43 +77,45 @@ class UnitCounts(NamedTuple):
         return [value for counted in self.counted for value in counted.metric.values(weights)]
 
 
-def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) -> Truth:
+def read_truth(part: ScoredPart, config: RecipeConfig, clip_ids: Sequence[str]) -> Truth:
     """Load the ground truth of a test, for the clips that were scored.
 
     Args:
-        corpus: a test corpus.
-        config: gives the paths of its tables; where the audio is there, its headers are read.
+        part: what was scored.
+        config: gives the paths of its corpus; where the audio is there, its headers are read.
         clip_ids: the scored clips, which were those on disk.
 
     Raises:
         InputError: for missing or unusable tables, and durations that differ from the audio.
     """
-    table = Path(getattr(config.data, corpus.table_key))
-    folder = Path(getattr(config.data, corpus.folder_key))
-    events = read_strong_table(table, VOCABULARY)
+    task = config.detection_task
+    corpus = _corpus_of(part, task)
+    assert corpus.table is not None, corpus.name
+    table, folder = Path(corpus.table.path), Path(corpus.folder)
+    events = read_strong_table(table, task.vocabulary)
     files, there = clip_files(folder), set(clip_ids)
     names = names_on_disk(table, events.clip_ids, folder, clip_ids)
     others = [clip_id for clip_id in events.clip_ids if clip_id not in names]
     names |= names_on_disk(table, others, folder, (c for c in files if c not in there))
     events = events.renamed(names)
-    # The scores show which clips without events the test left out, by whatever rule.
     listed = events.clip_ids
-    left_out = tuple(c for c in listed if c in events.eventless and c not in there)
+    own_share = listed
+    if corpus.is_divided:
+        own_share = divide(corpus, listed, config.training.seed, task.fold).test
+    # The scores show which clips without events the test left out, by whatever rule.
+    left_out = tuple(c for c in own_share if c in events.eventless and c not in there)
     events = events.select([clip_id for clip_id in listed if clip_id in there])
-    # MAESTRO is scored by recording, so the length of its clips does not matter.
-    asked = () if corpus == MAESTRO_VALIDATION else events.clip_ids
-    durations = Path(getattr(config.data, corpus.duration_key))
-    known = durations_of(durations, asked, folder)
+    # Of recordings that are scored whole the length of clips does not matter.
+    asked = () if corpus.cut_from_recordings else events.clip_ids
+    known = {}
+    if corpus.durations is not None:
+        known = durations_of(Path(corpus.durations), asked, folder)
     own = header_durations({c: files[c] for c in events.clip_ids if c in files})
     untold = [c for c in asked if c not in known and c not in own]
     own |= {c: probe(files[c]).duration_s for c in untold if c in files}
     lost = [c for c in untold if c not in files]
     if lost:
-        raise InputError(
-            f"{durations}: lacks {count_of(len(lost), 'clip that is', 'clips that are')} not in "
-            f"{folder} either (e.g. {lost[0]}); add their durations to the table or put their "
-            "audio there"
-        )
+        raise InputError(_lost_text(corpus, folder, lost))
     loaded = LoadedCorpus(
         corpus,
         folder,
@@ -124,14 +128,38 @@ def read_truth(corpus: Corpus, config: RecipeConfig, clip_ids: Sequence[str]) ->
     )
     durations_s = table_durations(loaded, config)
     ends_s: Mapping[str, float] = durations_s
-    if corpus == MAESTRO_VALIDATION:
+    if corpus.cut_from_recordings:
         # Without audio, the names of clips tell where they end, cropped or not.
         ends_s = windows_of(files, own, events.clip_ids, clip_s=math.inf).length_s
     events = leave_out_late_events(events, ends_s)
-    return Truth(corpus.source, events, durations_s, left_out)
+    return Truth(part._replace(corpus=corpus), events, durations_s, left_out)
 
 
-def count_desed(
+def _corpus_of(part: ScoredPart, task: Task) -> Corpus:
+    """The corpus of a part where a task has it; its table says what the test's did."""
+    try:
+        return task.corpus(part.corpus.name)
+    except KeyError:
+        raise InputError(
+            f"the configuration's task {task.name} has no corpus {part.corpus.name}, which was "
+            "tested on; give --conf_file with the task of the runs"
+        ) from None
+
+
+def _lost_text(corpus: Corpus, folder: Path, lost: Sequence[str]) -> str:
+    counted = count_of(len(lost), "clip that is", "clips that are")
+    if corpus.durations is None:
+        return (
+            f"{folder}: lacks {count_of(len(lost), 'clip')} (e.g. {lost[0]}), whose durations are "
+            f"needed; put their audio there, or name a table of durations in {corpus.durations_key}"
+        )
+    return (
+        f"{corpus.durations}: lacks {counted} not in {folder} either (e.g. {lost[0]}); add their "
+        "durations to the table or put their audio there"
+    )
+
+
+def count_events(
     scores: Decoded,
     truth: Truth,
     n_thresholds: int,
@@ -139,19 +167,19 @@ def count_desed(
     groups: ClipGroups | None = None,
     tuned: TunedThresholds | None = None,
 ) -> UnitCounts:
-    """Count for all metrics of `desed_test_metrics`, whose arguments the last three are.
+    """Count for all metrics of `event_test_metrics`, whose arguments the last three are.
 
     Units are the clips of the set: those without scores, left out because they have no event, only
     add their durations to psds_eval's hours.
     """
     scores, events, _ = match_clips(scores, truth.events)
     ends_s = dict(zip(scores.clip_ids, scores.end_s.tolist(), strict=True))
-    name, frame_s = f"data.{DEVTEST.duration_key}", LONGEST_FRAME_S
+    name, frame_s = truth.part.corpus.durations_key, LONGEST_FRAME_S
     if isinstance(scores, Scores):
         frame_s = float(scores.boundaries_s[1])
     check_scored_lengths(name, ends_s, truth.durations, frame_s=frame_s)
     events = events.within(truth.durations).merged()
-    chosen = scores.select(labels=scored_classes(events, DESED_CLASSES)[0])
+    chosen = scores.select(labels=scored_classes(events, truth.part.classes)[0])
     labels = chosen.vocabulary
     clip_ids = (*chosen.clip_ids, *(c for c in truth.left_out if c in truth.durations))
     duration_s = np.array([truth.durations[clip_id] for clip_id in clip_ids])
@@ -193,7 +221,7 @@ def count_desed(
     return UnitCounts(clip_ids, [MetricCounts(*one) for one in counted])
 
 
-def count_maestro(
+def count_segments(
     scores: Scores,
     truth: Truth,
     n_thresholds: int,
@@ -201,11 +229,12 @@ def count_maestro(
     groups: ClipGroups | None = None,
     tuned: TunedThresholds | None = None,
 ) -> UnitCounts:
-    """Count for all metrics of `maestro_metrics` in a test; units are recordings.
+    """Count for all metrics of `segment_metrics` in a test; units are recordings, or clips that
+    were not cut from any.
 
     Clips of one recording overlap, and their scores are averaged, so clips cannot be units.
     """
-    part = segment_part(scores, truth.events, truth.durations, "test")
+    part = segment_part(scores, truth, "test")
     recordings = part.events.clip_ids
     names = ("segment_f1_macro_thresopt", "segment_mauc", "segment_mpauc")
     metric = clip_counts.segments_by_unit(
@@ -215,7 +244,7 @@ def count_maestro(
     return UnitCounts(recordings, [published, MetricCounts(*own.segment_counts(metric))])
 
 
-COUNT_FUNCTIONS: dict[Corpus, Callable[..., UnitCounts]] = {
-    DEVTEST: count_desed,
-    MAESTRO_VALIDATION: count_maestro,
+COUNT_FUNCTIONS: dict[ScoreKind, Callable[..., UnitCounts]] = {
+    "events": count_events,
+    "segments": count_segments,
 }

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from desed_task.atomic_files import read_text
-from desed_task.errors import InputError, command_name, count_of
+from desed_task.errors import InputError, command_name
 from desed_task.file_names import looked_up_from
 from desed_task.mean_teacher import ROLES
-from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint, was_fast_dev_run
-from local.config import RecipeConfig, load_config
-from local.corpora import TEST, Corpus
-from local.data.corpus_checks import examples
+from local.checkpoints.resume import LAST_CHECKPOINT, resume_hint
+from local.config import SHIPPED, RecipeConfig, load_config
+from local.schema.task import ScoreKind
 from local.schema.yaml_files import read_yaml
 from local.scoring import results
 from local.scoring.conditions import (
     CHECKPOINT,
-    FREE_KEYS,
-    TRAINING_SECTIONS,
-    TUNED_ON,
     definition_of,
-    differing_conditions,
-    has_conditions,
 )
-from local.scoring.metrics import HIT_ONLY
-from local.scoring.own.criteria import is_own
+from local.task.corpus import Corpus
+from local.task.task import ScoredPart, Task
 
-# Metrics that every test writes and a summary shows first.
-MAIN_METRICS = ("psds1/psds_eval", "psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
+# Kind of scores -> metrics that every test of it writes and a summary shows first.
+MAIN_METRICS: dict[ScoreKind, tuple[str, ...]] = {
+    "events": ("psds1/psds_eval", "psds1/sed_scores_eval"),
+    "segments": ("segment_mpauc/sed_scores_eval",),
+}
 RETEST_REMEDY = (
     f"test them on the same data with {command_name('train_pretrained.py')} --test_from_checkpoint"
 )
@@ -49,7 +46,7 @@ class FinishedRun:
         content: content of its results.json.
         config: resolved configuration; None if it cannot be read.
         energy_kwh: stage -> estimated energy, for measured stages.
-        clip_ids: test corpus -> scored clips, if the scores exist.
+        clip_ids: name of a test corpus -> scored clips, if the scores exist.
         checkpoint_sha256: SHA-256 of the tested checkpoint; "" if unknown.
         lacking: full names of metrics that other runs of the summary have and its test has not;
             their value is None.
@@ -59,13 +56,35 @@ class FinishedRun:
     content: dict[str, Any]
     config: RecipeConfig | None = None
     energy_kwh: dict[str, float] = field(default_factory=dict)
-    clip_ids: dict[Corpus, tuple[str, ...]] = field(default_factory=dict)
+    clip_ids: dict[str, tuple[str, ...]] = field(default_factory=dict)
     checkpoint_sha256: str = ""
     lacking: frozenset[str] = frozenset()
 
+    @cached_property
+    def task(self) -> Task:
+        """The task of the test; the default one if the configuration cannot be read."""
+        return _default_task() if self.config is None else self.config.detection_task
+
+    @property
+    def parts(self) -> tuple[ScoredPart, ...]:
+        """What was scored."""
+        return self.task.scored("test")
+
+    @property
+    def main_metrics(self) -> tuple[str, ...]:
+        """Metrics that a summary shows first, without stage and network."""
+        kinds = {part.kind for part in self.parts}
+        return tuple(name for kind, of in MAIN_METRICS.items() if kind in kinds for name in of)
+
+    @property
+    def of_default_task(self) -> bool:
+        """Whether its results can be held against published ones."""
+        default = _default_task()
+        return (self.task.name, self.task.classes) == (default.name, default.classes)
+
     def scores_path(self, role: str, corpus: Corpus) -> Path:
         """Path of a network's scores on a test corpus."""
-        return self.folder / "metrics_test" / role / f"scores_{corpus.source.name.lower()}.npz"
+        return self.folder / "metrics_test" / role / f"scores_{corpus.scores_stem}.npz"
 
     @property
     def metrics(self) -> dict[str, float | None]:
@@ -105,15 +124,15 @@ def open_run(folder: Path) -> FinishedRun:
         raise InputError(_unfinished(folder))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        run = FinishedRun(folder, content)
+        run = FinishedRun(folder, content, _config(folder))
         _ = run.sed_scores_eval, content["clips"].items()
-        for name in (f"test/{role}/{needed}" for role in ROLES for needed in MAIN_METRICS):
+        for name in (f"test/{role}/{needed}" for role in ROLES for needed in run.main_metrics):
             _ = run.metrics[name], run.per_class[name].items()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
     sha256 = str(content.get(CHECKPOINT) or _tested_checkpoint(folder))
     clip_ids = _scored_clips(run)
-    return FinishedRun(folder, content, _config(folder), _energy(folder), clip_ids, sha256)
+    return replace(run, energy_kwh=_energy(folder), clip_ids=clip_ids, checkpoint_sha256=sha256)
 
 
 def _unfinished(folder: Path) -> str:
@@ -130,6 +149,11 @@ def _config(folder: Path) -> RecipeConfig | None:
         return load_config(str(folder / "config.yaml"))
     except (InputError, OSError):
         return None
+
+
+@lru_cache(maxsize=1)
+def _default_task() -> Task:
+    return load_config(SHIPPED / "pretrained.yaml").detection_task
 
 
 def _tested_checkpoint(folder: Path) -> str:
@@ -161,227 +185,13 @@ def _energy(folder: Path) -> dict[str, float]:
     return found
 
 
-def _scored_clips(run: FinishedRun) -> dict[Corpus, tuple[str, ...]]:
+def _scored_clips(run: FinishedRun) -> dict[str, tuple[str, ...]]:
     found = {}
-    for corpus in TEST:
+    for corpus in dict.fromkeys(part.corpus for part in run.parts):
         path = run.scores_path("student", corpus)
         try:
             with np.load(path, allow_pickle=False) as stored:
-                found[corpus] = tuple(stored["clip_ids"].tolist())
+                found[corpus.name] = tuple(stored["clip_ids"].tolist())
         except (OSError, ValueError, KeyError, EOFError):
             continue
     return found
-
-
-def check_comparable(*systems: Sequence[FinishedRun]) -> list[str]:
-    """Refuse runs whose results are not comparable.
-
-    Args:
-        systems: the runs of each system.
-
-    Returns:
-        Notes for the reader of a table of these runs.
-
-    Raises:
-        InputError: for a run given twice; for tests of other metrics, classes, clips, truth,
-            durations, settings or conventions; or, within a system, for other decoders, precisions
-            or training revisions.
-    """
-    runs = [run for system in systems for run in system]
-    problems, known = [], set()
-    for run in runs:
-        if run.folder.resolve() in known:
-            problems.append(f"{run.folder} is given twice; give each run once")
-        known.add(run.folder.resolve())
-    for system in systems:
-        first = system[0]
-        if first is not runs[0]:
-            problems += _problems(runs[0], first, one_system=False)
-        for run in system[1:]:
-            problems += _problems(first, run, one_system=True)
-    if problems:
-        raise InputError.collect(problems, "these runs cannot be summarised together:")
-    notes = _version_notes(runs) + _earlier_notes(runs) + _untold_notes(runs) + _twin_notes(runs)
-    notes += _fast_notes(runs) + _tuned_notes(runs)
-    return notes + [n for system in systems for n in _seed_notes(system) + _config_notes(system)]
-
-
-def _tuned_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    """Name tests whose decoder was tuned on the clips that they score."""
-    tuned = [str(run.folder) for run in runs if TUNED_ON in run.content]
-    if not tuned:
-        return []
-    return [
-        f"oracle: the decoder of {examples(tuned)} was tuned on dev-test, which is scored here, so "
-        "no metric of it is a result to report"
-    ]
-
-
-def without_repetitions(runs: Sequence[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
-    """The runs of one system without further tests of a checkpoint, and a note on each of these.
-
-    Tests of one checkpoint are one run: counted several times, they would narrow the deviation.
-    """
-    kept: dict[str, FinishedRun] = {}
-    notes = []
-    for run in runs:
-        first = kept.setdefault(run.checkpoint_sha256 or str(run.folder.resolve()), run)
-        if first is not run:
-            notes.append(
-                f"{run.folder}: a test of the same checkpoint as {first.folder} (SHA-256 "
-                f"{run.checkpoint_sha256[:12]}...), so not counted again"
-            )
-    return list(kept.values()), notes
-
-
-def _problems(first: FinishedRun, run: FinishedRun, *, one_system: bool) -> list[str]:
-    found = _class_problems(first, run) or _clip_problems(first, run)
-    return found or [
-        f"{run.folder}: scored otherwise than {first.folder}, {text}; {RETEST_REMEDY}"
-        for text in differing_conditions(first.content, run.content, one_system=one_system)
-    ]
-
-
-def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
-    # Runs may lack metrics of our own, which earlier versions did not have.
-    names, others = ({n for n in one.metrics if not is_own(n)} for one in (first, run))
-    other = sorted(names ^ others)
-    if other:
-        return [
-            f"{run.folder}: other metrics than {first.folder}, "
-            f"{count_of(len(other), 'differs', 'differ')} ({examples(other)}); test both with "
-            "one version of the recipe"
-        ]
-    differing = {
-        label
-        for name, values in first.per_class.items()
-        # Which classes have a value there depends on the network's detections.
-        if not name.endswith(HIT_ONLY) and not is_own(name)
-        for label in _scored_labels(values) ^ _scored_labels(run.per_class[name])
-    }
-    if not differing:
-        return []
-    return [
-        f"{run.folder}: other scored classes than {first.folder}, "
-        f"{count_of(len(differing), 'differs', 'differ')} ({examples(sorted(differing))}), so "
-        f"means over classes cannot be compared; {RETEST_REMEDY}"
-    ]
-
-
-def _scored_labels(values: dict[str, float | None]) -> set[str]:
-    return {label for label, value in values.items() if value is not None}
-
-
-def _clip_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
-    problems = []
-    for corpus in TEST:
-        counts = [one.content["clips"].get(corpus.name, 0) for one in (first, run)]
-        heading = (
-            f"{run.folder}: tested on {count_of(counts[1], 'clip')} of {corpus.title}, "
-            f"{first.folder} on {counts[0]}"
-        )
-        if corpus in first.clip_ids and corpus in run.clip_ids:
-            differing = sorted(set(first.clip_ids[corpus]) ^ set(run.clip_ids[corpus]))
-            if differing:
-                counted = count_of(len(differing), "clip differs", "clips differ")
-                named = f"{counted} ({examples(differing)})"
-                problems.append(f"{heading}: {named}; {RETEST_REMEDY}")
-        elif counts[0] != counts[1]:
-            problems.append(f"{heading}; {RETEST_REMEDY}")
-    return problems
-
-
-def _version_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    versions = sorted({run.sed_scores_eval for run in runs})
-    if len(versions) == 1:
-        return [f"sed_scores_eval {versions[0]}"]
-    users = {v: [str(run.folder) for run in runs if run.sed_scores_eval == v] for v in versions}
-    by = ", ".join(f"{version} ({examples(folders)})" for version, folders in users.items())
-    return [
-        f"sed_scores_eval differs between the runs: {by}; conventions of partial AUC differ "
-        f"between versions, so {RETEST_REMEDY}"
-    ]
-
-
-def _earlier_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    """Find runs whose psds_eval F1 has classes at 0, which tests no longer write."""
-    earlier = [
-        str(run.folder)
-        for run in runs
-        if any(
-            value == 0
-            for name, values in run.per_class.items()
-            if name.endswith(HIT_ONLY)
-            for value in values.values()
-        )
-    ]
-    if not earlier:
-        return []
-    return [
-        f"{examples(earlier)}: tested by an earlier version of the recipe, which counted classes "
-        f"without a true positive as 0 in {HIT_ONLY}; psds_eval leaves them out, so {RETEST_REMEDY}"
-    ]
-
-
-def _twin_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    """Find runs with identical results, which show no spread."""
-    by_metrics: dict[str, list[FinishedRun]] = {}
-    for run in runs:
-        by_metrics.setdefault(json.dumps(run.metrics, sort_keys=True), []).append(run)
-    return [
-        f"{', '.join(str(run.folder) for run in twins)} have identical results (seeds: "
-        f"{', '.join(str(run.seed) for run in twins)}); give each run its own seed with --set "
-        "training.seed=..."
-        for twins in by_metrics.values()
-        if len(twins) > 1
-    ]
-
-
-def _fast_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    """Find runs that were only trained to see whether everything runs."""
-    fast = [str(run.folder) for run in runs if was_fast_dev_run(run.folder)]
-    if not fast:
-        return []
-    return [f"{examples(fast)}: trained with --fast_dev_run, so its results mean nothing"]
-
-
-def _seed_notes(system: Sequence[FinishedRun]) -> list[str]:
-    """Find different trainings of one system with the same seed; twins have a note already."""
-    by_seed: dict[int, dict[str, FinishedRun]] = {}
-    for run in system:
-        if run.seed is not None:
-            results_of = json.dumps(run.metrics, sort_keys=True)
-            by_seed.setdefault(run.seed, {}).setdefault(results_of, run)
-    return [
-        f"{', '.join(str(run.folder) for run in found.values())} have the same seed ({seed}), so "
-        "their spread is not that over seeds; give each run its own with --set training.seed=..."
-        for seed, found in by_seed.items()
-        if len({run.checkpoint_sha256 or run.folder for run in found.values()}) > 1
-    ]
-
-
-def _untold_notes(runs: Sequence[FinishedRun]) -> list[str]:
-    untold = [str(run.folder) for run in runs if not has_conditions(run.content)]
-    if not untold:
-        return []
-    return [
-        f"{examples(untold)}: tested by an earlier version of the recipe, which did not store what "
-        "was scored and how; compared by metrics, classes and clips only"
-    ]
-
-
-def _config_notes(system: Sequence[FinishedRun]) -> list[str]:
-    """Values of the training that the runs of one system do not share."""
-    notes = []
-    trees = {run.folder: run.config.dump() for run in system if run.config is not None}
-    for section in TRAINING_SECTIONS:
-        for key in {key: None for tree in trees.values() for key in tree[section]}:
-            values = {str(folder): tree[section][key] for folder, tree in trees.items()}
-            if (section, key) in FREE_KEYS or len({repr(one) for one in values.values()}) < 2:
-                continue
-            named = ", ".join(f"{value!r} ({folder})" for folder, value in values.items())
-            notes.append(
-                f"{section}.{key} differs between the runs: {named}; their mean is not that of one "
-                "system over seeds"
-            )
-    return notes

@@ -8,7 +8,6 @@ from pathlib import Path
 from desed_task.audio.clip_files import clip_files
 from desed_task.errors import InputError
 from local.config import RecipeConfig
-from local.corpora import DEVTEST
 from local.error_report.findings import find_errors
 from local.error_report.write import write_error_report
 from local.scoring.results import INDEX_FILE, error_report_folder
@@ -51,11 +50,16 @@ def _report(run: FinishedRun, config: RecipeConfig | None, role: str) -> Path:
             f"{run.folder}: its config.yaml is missing or cannot be read, so thresholds are not "
             "known; restore it, or test the run again"
         )
-    scores = read_scores(run.scores_path(role, DEVTEST), SCORE_KINDS[1])
-    truth = tested_truth(DEVTEST, [run], config)
-    check_tested_truth(DEVTEST, truth, run)
-    errors = find_errors(scores, truth, DEVTEST.known, own.predict.threshold, role=role)
-    files = clip_files(given.data.test_folder)
+    part = run.task.part("test", "events")
+    if part is None:
+        raise InputError(
+            f"{run.folder}: no events were scored in its test, so there are no errors of events"
+        )
+    scores = read_scores(run.scores_path(role, part.corpus), SCORE_KINDS[1])
+    truth = tested_truth(part, [run], config)
+    check_tested_truth(truth, run)
+    errors = find_errors(scores, truth, part.classes, own.predict.threshold, role=role)
+    files = clip_files(truth.part.corpus.folder)
     checkpoint = str(run.content.get("checkpoint", "unknown"))
     write_error_report(run.folder, errors, files, own, checkpoint=checkpoint)
     return error_report_folder(run.folder, role) / INDEX_FILE

@@ -11,8 +11,9 @@ from local.config import RecipeConfig
 from local.scoring import figures
 from local.summary import figures as summary_figures
 from local.summary import report
+from local.summary.comparable import check_comparable, without_repetitions
 from local.summary.own.completed import completed
-from local.summary.run_folders import FinishedRun, check_comparable, open_run, without_repetitions
+from local.summary.run_folders import FinishedRun, open_run
 from local.summary.summary import RunSummary, summarize
 from local.summary.systems import SystemRuns
 

@@ -186,7 +186,8 @@ class TaskBuilder:
                     f"{'is' if len(unknown) == 1 else 'are'} not in the corpus's `known`; add "
                     "it there, or map the label to null"
                 )
-        return LabelRules(tuple(targets), given.other_labels == "ignore")
+        names = self._optional(given.label_names)
+        return LabelRules(tuple(targets), given.other_labels == "ignore", names)
 
     def _aliases(self, given: CorpusDescription, place: str) -> Iterator[tuple[str, str]]:
         for label, containing in given.aliases.items():

@@ -21,10 +21,12 @@ class LabelRules(NamedTuple):
         targets: label of the table -> classes; none if it is ignored.
         ignores_others: whether labels that are neither classes nor in `targets` are ignored;
             otherwise they are refused.
+        names: table of labels and their names, which stand for them; None if labels are names.
     """
 
     targets: tuple[tuple[str, tuple[str, ...]], ...] = ()
     ignores_others: bool = False
+    names: str | None = None
 
 
 @dataclass(frozen=True)

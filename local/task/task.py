@@ -119,6 +119,11 @@ class Task:
         """What a stage scores in one way; None if nothing."""
         return next((one for one in self.scored(stage) if one.kind == kind), None)
 
+    def kinds(self, corpus: Corpus) -> frozenset[ScoreKind]:
+        """The ways in which a corpus is scored by any stage."""
+        parts = (*self.validation, *self.test)
+        return frozenset(part.kind for part in parts if part.corpus.number == corpus.number)
+
     def scored_corpora(self, stage: Stage) -> tuple[Corpus, ...]:
         """The corpora that a stage scores, each once, in the order of its loader."""
         return tuple(dict.fromkeys(part.corpus for part in self.scored(stage)))

@@ -17,7 +17,6 @@ from desed_task.features import LogMel, Scaler
 from desed_task.parallel import track
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.config import RecipeConfig
-from local.corpora import TRAINING
 from local.data.digests import DATA_KEY, DataDigests
 
 
@@ -73,7 +72,7 @@ def _made_from(config: RecipeConfig, data: DataDigests) -> dict[str, Any]:
         corpus.name: {
             part: value for part, value in data.get(corpus.name, {}).items() if part in parts
         }
-        for corpus in TRAINING
+        for corpus in config.detection_task.trained_on
     }
     # The revision determines which clips are used for training.
     return {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,19 +16,17 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from desed_task.atomic_files import sha256_of, write_json_atomic, write_text_atomic
-from desed_task.batch import Source
 from desed_task.dataio.clip_names import flat_names
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.evaluation.boxes import Decoded
 from desed_task.evaluation.psds import PSDS1
 from desed_task.evaluation.scores import Scores
 from desed_task.file_names import LONGEST_NAME, shorten_name
-from desed_task.labels import MAESTRO_REAL_CLASSES
 from desed_task.mean_teacher import ROLES
-from local import corpora
+from local.data.corpus_checks import examples
 from local.data.datamodule import SedDataModule
 from local.data.digests import digest_truth
-from local.data.truth import Truth
+from local.data.truth import Truth, truth_of
 from local.error_report.write import report_test
 from local.scoring import figures, results, verification
 from local.scoring.accumulator import ScoreAccumulator
@@ -37,6 +35,7 @@ from local.scoring.conditions import (
     SCORED_ON,
     SCORING,
     TRAINED,
+    digest_tags,
     scoring_settings,
     tuned_on,
 )
@@ -44,14 +43,29 @@ from local.scoring.score_files import (
     EVALUATION_FILE,
     SCORE_KINDS,
     BoxScores,
+    classes_by_segment,
     score_folder,
     write_score_tables,
     write_scores,
+    write_tag_scores,
 )
+from local.task.corpus import Corpus
+from local.task.task import Task
 from local.training.callbacks import tensorboard_writer
 from local.training.clip_timeline import plot_clip_timeline
 
 ROLLS_PER_CORPUS = 4
+
+
+class _Stored(NamedTuple):
+    """Scores of one network for the clips of a corpus."""
+
+    raw: Scores
+    decoded: Decoded
+
+
+# Network, name of a corpus -> its scores.
+_AllStored = Mapping[tuple[str, str], _Stored]
 
 
 class ResultWriter(Callback):
@@ -71,31 +85,44 @@ class ResultWriter(Callback):
         folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
         if not trainer.is_global_zero:
             return
+        truths = [truth for truth in data.truths("test") if truth.part.kind != "tags"]
+        corpora = {truth.part.corpus.name: truth.part.corpus for truth in truths}
         stored = {
-            (role, truth.source): (
-                accumulator.scores(role, truth.source),
-                accumulator.decoded(role, truth.source),
+            (role, name): _Stored(
+                accumulator.scores(role, corpus), accumulator.decoded(role, corpus)
             )
             for role in ROLES
-            for truth in data.truths("test")
+            for name, corpus in corpora.items()
         }
         writer = tensorboard_writer(trainer)
         # Compressing scores takes as long as drawing, and the interpreter's lock is free meanwhile.
         with ThreadPoolExecutor(2) as pool:
             written = [
-                pool.submit(write_scores, _place(folder, role) / _scores_file(source), *scores)
-                for (role, source), scores in stored.items()
+                pool.submit(
+                    write_scores, _place(folder, role) / _scores_file(corpora[name]), *scores
+                )
+                for (role, name), scores in stored.items()
+            ]
+            written += [
+                pool.submit(
+                    write_tag_scores,
+                    _place(folder, role) / f"tags_{corpus.scores_stem}.npz",
+                    accumulator.clip_scores(role, corpus),
+                    data.task.vocabulary,
+                )
+                for role in ROLES
+                for corpus in _tagged(data)
             ]
             for role in ROLES:
                 place = _place(folder, role)
                 for report in accumulator.reports[role]:
                     for name, text in report.texts.items():
                         write_text_atomic(place / name, text)
-                for name, figure in _figures(accumulator, data, role, stored):
+                for name, figure in _figures(accumulator, data, truths, role, stored):
                     figures.save_figure(figure, place / f"{name}.png")
                     if writer is not None:
                         _show_png(writer, f"test/{role}/{name}", place / f"{name}.png", trainer)
-            for name, path in _error_report(folder, stored, pl_module, data).items():
+            for name, path in _error_report(folder, stored, pl_module, data, truths).items():
                 if writer is not None:
                     tag = f"test/{results.TIMELINE_ROLE}/{results.ERROR_REPORT}/{name}"
                     _show_png(writer, tag, path, trainer)
@@ -104,26 +131,44 @@ class ResultWriter(Callback):
         results.write_results(
             folder,
             accumulator.reports,
-            corpora=[corpus.name for corpus in corpora.TEST],
             missing=data.missing,
             missing_recordings=data.missing_recordings,
             left_out=data.left_out,
             checkpoint=pl_module.tested_checkpoint.name,
-            conditions=_conditions(stored, data, pl_module, folder),
+            conditions=_conditions(stored, truths, data.task, pl_module, folder),
         )
         if self.verify:
-            truths = data.truths("test")
-            decoded = {role: [stored[role, of.source][1] for of in truths] for role in ROLES}
-            raw = {role: stored[role, truths[0].source][0] for role in ROLES}
-            verification.add_verification(folder, accumulator.reports, decoded, truths, raw)
+            _verify(folder, accumulator, stored, truths)
+
+
+def _verify(
+    folder: Path, accumulator: ScoreAccumulator, stored: _AllStored, truths: Sequence[Truth]
+) -> None:
+    """Compare the metrics with those of the package."""
+    decoded = {
+        role: [
+            accumulator.smoothed(role, truth.part.corpus)
+            if truth.part.kind == "segments"
+            else stored[role, truth.part.corpus.name].decoded
+            for truth in truths
+        ]
+        for role in ROLES
+    }
+    events = truth_of(truths, "events")
+    raw = {role: stored[role, events.part.corpus.name].raw for role in ROLES} if events else {}
+    verification.add_verification(folder, accumulator.reports, decoded, truths, raw)
 
 
 def _place(folder: Path, role: str) -> Path:
     return folder / "metrics_test" / role
 
 
-def _scores_file(source: Source) -> str:
-    return f"scores_{source.name.lower()}.npz"
+def _tagged(data: SedDataModule) -> list[Corpus]:
+    return [part.corpus for part in data.task.scored("test") if part.kind == "tags"]
+
+
+def _scores_file(corpus: Corpus) -> str:
+    return f"scores_{corpus.scores_stem}.npz"
 
 
 def _show_png(writer: SummaryWriter, tag: str, path: Path, trainer: pl.Trainer) -> None:
@@ -137,25 +182,28 @@ def _show_png(writer: SummaryWriter, tag: str, path: Path, trainer: pl.Trainer) 
 
 
 def _conditions(
-    stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
-    data: SedDataModule,
+    stored: _AllStored,
+    truths: Sequence[Truth],
+    task: Task,
     pl_module: pl.LightningModule,
     folder: Path,
 ) -> dict[str, Any]:
     """The checkpoint, what it was scored on and the settings, for results.json."""
-    truths = zip(corpora.TEST, data.truths("test"), strict=True)
     checkpoint = sha256_of(pl_module.tested_checkpoint)
     trained_here = folder.resolve() in pl_module.tested_checkpoint.resolve().parents
+    scored = {truth.part.corpus.name: truth for truth in truths}
+    raw = {name: stored[ROLES[0], name].raw for name in scored}
+    in_windows = [truth.part.corpus for name, truth in scored.items() if raw[name].longer]
+    scored_on = {name: digest_truth(truth, raw[name].clip_ids) for name, truth in scored.items()}
+    for part in task.scored("test"):
+        if part.kind == "tags" and part.corpus.name not in scored_on:
+            found = pl_module.score_accumulator.clip_scores(ROLES[0], part.corpus)
+            scored_on[part.corpus.name] = digest_tags(found, part, task.vocabulary)
     return {
         CHECKPOINT: checkpoint,
         TRAINED: pl_module.training_revision,
-        SCORED_ON: {
-            corpus.name: digest_truth(truth, stored[ROLES[0], truth.source][0].clip_ids)
-            for corpus, truth in truths
-        },
-        SCORING: scoring_settings(
-            pl_module.config, in_windows=any(raw.longer for raw, _ in stored.values())
-        ),
+        SCORED_ON: scored_on,
+        SCORING: scoring_settings(pl_module.config, in_windows),
         **tuned_on(pl_module.config, checkpoint, trained_here=trained_here),
     }
 
@@ -163,8 +211,9 @@ def _conditions(
 def _figures(
     accumulator: ScoreAccumulator,
     data: SedDataModule,
+    truths: Sequence[Truth],
     role: str,
-    stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
+    stored: _AllStored,
 ) -> Iterator[tuple[str, Figure]]:
     """File name without suffix and figure, for all figures of one network."""
     for report in accumulator.reports[role]:
@@ -174,8 +223,8 @@ def _figures(
                 f"psd_roc_{name}",
                 figures.plot_psd_roc(psds, title=title, max_efpr=PSDS1.max_efpr),
             )
-    for truth in data.truths("test"):
-        scores = stored[role, truth.source][1]
+    for truth in {truth.part.corpus.name: truth for truth in truths}.values():
+        scores = stored[role, truth.part.corpus.name].decoded
         for clip_id, name in flat_names(_clips_to_draw(truth)).items():
             values, boundaries_s = scores.of(clip_id)
             title = f"{clip_id}, {role}"
@@ -191,32 +240,46 @@ def _figures(
                 ),
             )
     if role == results.TIMELINE_ROLE:
-        yield from _timeline(accumulator, data, stored[role, corpora.DEVTEST.source])
+        yield from _timeline(accumulator, data, truths, stored)
 
 
 def _timeline(
-    accumulator: ScoreAccumulator, data: SedDataModule, stored: tuple[Scores, Decoded]
+    accumulator: ScoreAccumulator,
+    data: SedDataModule,
+    truths: Sequence[Truth],
+    stored: _AllStored,
 ) -> Iterator[tuple[str, Figure]]:
-    """The timeline of a clip; none if its file has vanished since its scores were computed."""
+    """The timeline of a clip, if events are scored; none if its file has vanished since then."""
+    truth = truth_of(truths, "events")
+    if truth is None:
+        return
+    corpus = truth.part.corpus
+    scores = stored[results.TIMELINE_ROLE, corpus.name]
     try:
-        corpus = data.loaded[corpora.DEVTEST.name]
-        yield results.TIMELINE, plot_clip_timeline(*stored, corpus, accumulator.config)
+        loaded = data.part(corpus, "test")
+        yield results.TIMELINE, plot_clip_timeline(*scores, loaded, accumulator.config)
     except InputError as error:
         warnings.warn(f"no timeline of a clip is drawn: {error}", UserWarning, stacklevel=2)
 
 
 def _error_report(
     folder: Path,
-    stored: dict[tuple[str, Source], tuple[Scores, Decoded]],
+    stored: _AllStored,
     pl_module: pl.LightningModule,
     data: SedDataModule,
+    truths: Sequence[Truth],
 ) -> dict[str, Path]:
-    """Write the error report of the test; its pictures by name, none if it cannot be written."""
+    """Write the error report of the test; its pictures by name, none if there is no report."""
+    truth = truth_of(truths, "events")
+    if truth is None:
+        print("no events are scored in this test, so it has no timeline and no error report")
+        return {}
+    corpus = truth.part.corpus
     return report_test(
         folder,
-        stored[results.TIMELINE_ROLE, corpora.DEVTEST.source][1],
-        data.truths("test")[0],
-        data.loaded[corpora.DEVTEST.name].files,
+        stored[results.TIMELINE_ROLE, corpus.name].decoded,
+        truth,
+        data.loaded[corpus.name].files,
         pl_module.config,
         checkpoint=pl_module.tested_checkpoint.name,
     )
@@ -240,25 +303,43 @@ class ScoreWriter(Callback):
         """
         accumulator: ScoreAccumulator = pl_module.score_accumulator
         folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
-        accumulator.gather([Source.EVALUATION])
+        evaluated = accumulator.task.evaluated
+        accumulator.gather(evaluated)
         if not trainer.is_global_zero:
             return
-        durations_s = _durations(trainer)
-        for role in ROLES:
-            found = accumulator.scores(role, Source.EVALUATION), _postprocessed(accumulator, role)
-            for kind, scores in zip(SCORE_KINDS, found, strict=True):
-                write_score_tables(score_folder(folder, role, kind), scores, durations_s)
+        durations_s: dict[str, float] = {}
+        for corpus in evaluated:
+            of_corpus = trainer.datamodule.loaded[corpus.name].durations_s
+            durations_s |= of_corpus
+            for role in ROLES:
+                found = accumulator.scores(role, corpus), _postprocessed(accumulator, role, corpus)
+                for kind, scores in zip(SCORE_KINDS, found, strict=True):
+                    write_score_tables(score_folder(folder, role, kind), scores, of_corpus)
         write_json_atomic(folder / EVALUATION_FILE, {"clips": durations_s})
 
 
-def _postprocessed(accumulator: ScoreAccumulator, role: str) -> Scores | BoxScores:
-    """Decoded scores of the evaluation set, in the form of tables."""
-    decoded = accumulator.decoded(role, Source.EVALUATION)
+def _postprocessed(accumulator: ScoreAccumulator, role: str, corpus: Corpus) -> Scores | BoxScores:
+    """Decoded scores of an evaluation set, in the form of tables."""
+    decoded = accumulator.decoded(role, corpus)
     if isinstance(decoded, Scores):
         return decoded
-    smoothed = accumulator.smoothed(role, Source.EVALUATION)
-    return BoxScores(decoded, smoothed, MAESTRO_REAL_CLASSES)
+    smoothed = accumulator.smoothed(role, corpus)
+    return BoxScores(decoded, smoothed, classes_by_segment(accumulator.task))
 
 
-def _durations(trainer: pl.Trainer) -> dict[str, float]:
-    return trainer.datamodule.loaded[corpora.EVALUATION.name].durations_s
+def check_evaluated(data: SedDataModule) -> None:
+    """Refuse evaluation sets whose clips' tables would overwrite each other.
+
+    Raises:
+        InputError: naming clips that several sets have.
+    """
+    sets = [data.loaded[corpus.name] for corpus in data.task.evaluated]
+    for number, one in enumerate(sets):
+        for other in sets[:number]:
+            same = [clip_id for clip_id in one.clip_ids if clip_id in other.durations_s]
+            if same:
+                raise InputError(
+                    f"{other.corpus.folder_key}, {one.corpus.folder_key}: both have "
+                    f"{count_of(len(same), 'clip')} of one name ({examples(same)}), whose scores "
+                    "would be written to one file; rename them, or evaluate the sets one by one"
+                )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,13 +22,16 @@ from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
 from local.data.summary_lines import left_out_line
 from local.data.truth import Stage, Truth
+from local.schema.published_keys import EARLIER_OBJECTIVES
+from local.schema.task import ScoreKind
 from local.sed_trainer_pretrained import SEDTask4
+from local.task.corpus import Corpus
 from local.tuning.workers.messages import Objective
 
 ROLE = "teacher"
 STAGES_OF_OBJECTIVE: dict[Objective, tuple[Stage, Literal["validate", "test"]]] = {
     "held_out": ("val", "validate"),
-    "devtest": ("test", "test"),
+    "test": ("test", "test"),
 }
 
 
@@ -37,15 +40,19 @@ class TeacherScores(NamedTuple):
 
     Attributes:
         stage: how it is scored.
-        desed: the network's DESED scores (clip, frame, class).
-        maestro: the network's MAESTRO scores (clip, frame, class).
-        truths: ground truths of both, in this order.
+        scores: the network's scores (clip, frame, class), one for each truth.
+        truths: ground truths of the corpora that are scored with events or segments, in the
+            order of the task.
     """
 
     stage: Stage
-    desed: Scores
-    maestro: Scores
-    truths: tuple[Truth, Truth]
+    scores: tuple[Scores, ...]
+    truths: tuple[Truth, ...]
+
+    def of(self, kind: ScoreKind) -> tuple[Scores, Truth] | None:
+        """Scores and truth of a kind of scores; None if the stage has none of it."""
+        pairs = zip(self.scores, self.truths, strict=True)
+        return next((one for one in pairs if one[1].part.kind == kind), None)
 
 
 def teacher_scores(
@@ -56,7 +63,7 @@ def teacher_scores(
     Args:
         config: configuration of the checkpoint, with the paths of this machine.
         checkpoint: path of the checkpoint.
-        part: "held_out" or "devtest".
+        part: "held_out" or "test".
         folder: the cache, with one file per corpus.
         device: device that computes missing scores.
 
@@ -72,16 +79,26 @@ def teacher_scores(
             print(line)
     truths = data.truths(stage)
     identity = _identity(checkpoint, data, truths)
-    paths = [folder / f"{part}_{truth.source.name.lower()}.npz" for truth in truths]
-    kept = [_read(path, identity) for path in paths]
-    if any(scores is None for scores in kept):
-        kept = list(_compute(config, checkpoint, part, data, device))
-        for path, scores in zip(paths, kept, strict=True):
+    corpora = tuple(dict.fromkeys(truth.part.corpus for truth in truths))
+    kept = {corpus: _kept(folder, part, corpus, identity) for corpus in corpora}
+    if any(scores is None for scores in kept.values()):
+        kept = dict(_compute(config, checkpoint, part, data, corpora, device))
+        for corpus, scores in kept.items():
             assert scores is not None
-            _write(path, scores, identity)
-    desed, maestro = kept
-    assert desed is not None and maestro is not None
-    return TeacherScores(stage, desed, maestro, truths)
+            _write(_path(folder, part, corpus), scores, identity)
+    found = [kept[truth.part.corpus] for truth in truths]
+    return TeacherScores(stage, tuple(one for one in found if one is not None), truths)
+
+
+def _path(folder: Path, part: str, corpus: Corpus) -> Path:
+    return folder / f"{part}_{corpus.scores_stem}.npz"
+
+
+def _kept(folder: Path, part: Objective, corpus: Corpus, identity: str) -> Scores | None:
+    """Cached scores of a corpus, also under the names of earlier versions."""
+    earlier = [old for old, now in EARLIER_OBJECTIVES.items() if now == part]
+    found = (_read(_path(folder, name, corpus), identity) for name in (part, *earlier))
+    return next((scores for scores in found if scores is not None), None)
 
 
 def _compute(
@@ -89,9 +106,10 @@ def _compute(
     checkpoint: Path,
     part: Objective,
     data: SedDataModule,
+    corpora: Iterable[Corpus],
     device: torch.device,
-) -> Iterable[Scores]:
-    """Compute scores of DESED and MAESTRO; as in a run, a validation masks unknown classes."""
+) -> Iterator[tuple[Corpus, Scores]]:
+    """Compute scores of corpora; as in a run, a validation masks unknown classes."""
     module = SEDTask4(config)
     load_networks(module, load_safely(checkpoint)["state_dict"], str(checkpoint))
     module = module.eval().to(device)
@@ -101,13 +119,11 @@ def _compute(
     with torch.inference_mode():
         for batch in track(loader, f"scores of {part}", len(loader), unit="batch"):
             step(module.transfer_batch_to_device(batch, device, 0), 0)
-    return [
-        module.score_accumulator.scores(ROLE, t.source)
-        for t in data.truths(STAGES_OF_OBJECTIVE[part][0])
-    ]
+    for corpus in corpora:
+        yield corpus, module.score_accumulator.scores(ROLE, corpus)
 
 
-def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, Truth]) -> str:
+def _identity(checkpoint: Path, data: SedDataModule, truths: tuple[Truth, ...]) -> str:
     """Identify the inputs of scores: checkpoint, frame times, clips and embeddings."""
     digest = hashlib.sha256(sha256_of(checkpoint).encode())
     digest.update(data.grid.boundaries_s.tobytes())

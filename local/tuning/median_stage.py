@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import torch
 
@@ -15,12 +16,13 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError, command_line
 from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.restore import config_of_checkpoint
-from local.classes_dict import CLASSES
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
 from local.data.digests import digest_truth, overall_digest
+from local.data.truth import Truth
+from local.task.task import Task
 from local.tuning import report
-from local.tuning.cached_scores import ROLE, teacher_scores
+from local.tuning.cached_scores import ROLE, STAGES_OF_OBJECTIVE, teacher_scores
 from local.tuning.decoders.candidates import class_of, values_of
 from local.tuning.decoders.objective import ObjectiveValue
 from local.tuning.median_sweep import Lengths, MedianFilterObjective, sweep_lengths
@@ -42,10 +44,11 @@ from local.tuning.training_stage import (
     open_study,
 )
 from local.tuning.workers.messages import DATA_FACT, Objective, TrialOutcome
+from local.tuning.workers.objective_metrics import METRICS
 
 TABLE_FILE = "medians.tsv"
 CURVES_FILE = "medians.png"
-OBJECTIVES: tuple[Objective, Objective] = ("held_out", "devtest")
+OBJECTIVES: tuple[Objective, Objective] = ("held_out", "test")
 
 Evaluate = Callable[[RecipeConfig], TrialOutcome]
 
@@ -80,17 +83,18 @@ def tune_medians(
     folder = plan.log_dir / SCORES_FOLDER
     objectives = {
         part: MedianFilterObjective(teacher_scores(config, checkpoint, part, folder, device))
-        for part in OBJECTIVES
+        for part in parts_to_compare(config.detection_task, plan.objective)
     }
     objective = objectives[plan.objective]
     best = _swept(plan, objective) if swept else _searched(plan, objective)
     compared = {"before": config.net.median_filter, "after": best}
     values = {
-        name: [objectives[part](each) for part in OBJECTIVES] for name, each in compared.items()
+        name: {part: one(each) for part, one in objectives.items()}
+        for name, each in compared.items()
     }
     print(format_comparison(values, plan.objective))
     path = plan.log_dir / BEST_FILE
-    drawn = {f"{MEDIAN_PREFIX}{label}": n for label, n in zip(CLASSES, best, strict=True)}
+    drawn = {f"{MEDIAN_PREFIX}{label}": n for label, n in zip(objective.classes, best, strict=True)}
     told = told_objective(plan.objective)
     heading = f"median filters of {checkpoint.name}, {told}: {objective(best).total:.6f}"
     write_config(path, config, drawn, heading)
@@ -132,7 +136,7 @@ def config_to_tune(
 
 
 def check_untuned(here: RecipeConfig) -> None:
-    """Refuse to begin from values that were tuned on dev-test.
+    """Refuse to begin from values that were tuned on the clips of tests.
 
     They are tried like all others, and stay where nothing is better, so that they would reach
     what is shown as tuned on other clips than those that are scored.
@@ -141,21 +145,41 @@ def check_untuned(here: RecipeConfig) -> None:
         here: the configuration that is tuned.
 
     Raises:
-        InputError: it says that it was tuned on dev-test.
+        InputError: it says that it was tuned on them.
     """
-    if here.tuned.objective == "devtest":
+    if here.tuned.is_oracle:
         raise InputError(
-            "tuned.objective devtest: the values of this configuration were tuned on dev-test, "
-            "whose clips are scored here; give --conf_file the configuration that they were tuned "
-            "from"
+            "tuned.objective test: the values of this configuration were tuned on the clips that "
+            "are scored here; give --conf_file the configuration that they were tuned from"
         )
+
+
+def parts_to_compare(task: Task, objective: Objective) -> tuple[Objective, ...]:
+    """What has events or segments: the objective, and the other one if it has any.
+
+    Raises:
+        InputError: the task scores neither at the stage of the objective.
+    """
+    found = []
+    for part in OBJECTIVES:
+        stage = STAGES_OF_OBJECTIVE[part][0]
+        if any(task.part(stage, kind) is not None for kind in METRICS):
+            found.append(part)
+        elif part == objective:
+            raise InputError(
+                f"--objective {objective}: the task {task.name} scores neither events nor segments "
+                f"there, so that nothing can be tuned; name a corpus in task.scored, or give the "
+                "other --objective"
+            )
+        else:
+            print(f"{part}: the task {task.name} scores neither events nor segments there")
+    return tuple(found)
 
 
 def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
     """Return the best lengths of Optuna's trials, or the checkpoint's if none is better."""
 
-    truths = {t.source.name: digest_truth(t, t.events.clip_ids) for t in objective.part.truths}
-    data = {DATA_FACT: overall_digest(truths)}
+    data = {DATA_FACT: overall_digest(truth_digests(objective.part.truths))}
 
     def evaluate(config: RecipeConfig) -> TrialOutcome:
         value = objective(config.net.median_filter)
@@ -173,24 +197,26 @@ def _searched(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
 
 def _swept(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
     """Return the best lengths of a full sweep; write each length's value to a table."""
-    candidates = {class_of(one): lengths_of(one) for one in plan.space.dimensions}
+    classes = objective.classes
+    candidates = {class_of(one, classes): lengths_of(one) for one in plan.space.dimensions}
     before = plan.config.net.median_filter
     best = sweep_lengths(objective, before, candidates)
     values = {
         label: {length: objective.alone(label, length) for length in candidates[label]}
-        for label in (*objective.desed_labels, *objective.maestro_labels)
+        for label in dict.fromkeys((*objective.event_labels, *objective.segment_labels))
         if label in candidates
     }
     rows = ["event_label\tmetric\tlength\tvalue"]
     for label, of in values.items():
-        metric = "pauc" if label in objective.maestro_labels else "psds1"
+        metric = "psds1" if label in objective.event_labels else "pauc"
         rows += [f"{label}\t{metric}\t{length}\t{value:.6f}" for length, value in of.items()]
     folder = plan.log_dir / MEDIAN_REPORT_FOLDER
     write_text_atomic(folder / TABLE_FILE, "\n".join(rows) + "\n")
-    marked = {"before": dict(zip(CLASSES, before, strict=True))}
-    marked["chosen"] = dict(zip(CLASSES, best, strict=True))
+    marked = {"before": dict(zip(classes, before, strict=True))}
+    marked["chosen"] = dict(zip(classes, best, strict=True))
+    segments_only = {*objective.segment_labels} - {*objective.event_labels}
     with atomic_path(folder / CURVES_FILE) as temporary:
-        plot_median_curves(values, objective.maestro_labels, marked).savefig(
+        plot_median_curves(values, segments_only, marked).savefig(
             temporary, format="png", dpi=CURVES_DPI
         )
     return best
@@ -201,24 +227,37 @@ def lengths_of(one: Dimension) -> list[int]:
     return [int(length) for length in values_of(one)]
 
 
-def format_comparison(values: dict[str, list[ObjectiveValue]], objective: Objective) -> str:
+def format_comparison(
+    values: Mapping[str, Mapping[Objective, ObjectiveValue]], objective: Objective
+) -> str:
     """Format the values of lengths on each part."""
-    lines = [
-        f"{'teacher':<8}" + "".join(f"{part:>12} PSDS1   mpAUC     sum" for part in OBJECTIVES)
-    ]
-    for name, parts in values.items():
-        cells = (f"{one.psds1:>18.4f} {one.mpauc:>7.4f} {one.total:>7.4f}" for one in parts)
+    parts = next(iter(values.values()))
+    lines = [f"{'teacher':<8}" + "".join(f"{part:>12} PSDS1   mpAUC     sum" for part in parts)]
+    for name, of in values.items():
+        cells = (
+            f"{_cell(one.psds1):>18} {_cell(one.mpauc):>7} {_cell(one.total):>7}"
+            for one in of.values()
+        )
         lines.append(f"{name:<8}" + "".join(cells))
     return "\n".join([*lines, f"tuned on: {told_objective(objective)}"])
 
 
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def truth_digests(truths: Sequence[Truth]) -> dict[str, Any]:
+    """Digests of truths, by the names that studies of earlier versions gave them."""
+    return {
+        truth.part.corpus.scores_stem.upper(): digest_truth(truth, truth.events.clip_ids)
+        for truth in truths
+    }
+
+
 def told_objective(objective: Objective) -> str:
     """What was tuned on, in words."""
-    return (
-        "devtest (oracle: tuned on the clips that are scored)"
-        if objective == "devtest"
-        else objective
-    )
+    oracle = " (oracle: tuned on the clips that are scored)" if objective == "test" else ""
+    return f"{objective}{oracle}"
 
 
 def search_lengths(

@@ -126,17 +126,17 @@ def _slice(axes: Axes, path: str, trials: Sequence[FrozenTrial]) -> None:
 
 def plot_median_curves(
     values: Mapping[str, Mapping[int, float]],
-    maestro_labels: Collection[str],
+    segment_labels: Collection[str],
     marked: Mapping[str, Mapping[str, int]],
 ) -> Figure:
-    """One panel per class: PSDS1 (DESED) or partial AUC (MAESTRO) over the length in frames.
+    """One panel per class: PSDS1 of events or partial AUC of segments over the length in frames.
 
-    The chosen length of a DESED class may differ from its peak: PSDS1 also penalises the deviation
+    The chosen length of a class may differ from its peak: PSDS1 also penalises the deviation
     between classes.
 
     Args:
         values: class -> length -> value.
-        maestro_labels: classes of MAESTRO.
+        segment_labels: classes whose value is a partial AUC.
         marked: "before" and "chosen" -> class -> length.
     """
     columns = min(PANELS_PER_ROW, len(values))
@@ -150,7 +150,7 @@ def plot_median_curves(
             if length in of:
                 axes.plot(length, of[length], marker, color=colour, label=name)
         axes.set_title(label, fontsize="small")
-        axes.set_ylabel("partial AUC" if label in maestro_labels else "PSDS1", fontsize="x-small")
+        axes.set_ylabel("partial AUC" if label in segment_labels else "PSDS1", fontsize="x-small")
         axes.tick_params(labelsize="x-small")
         axes.margins(y=0.2)
     for axes in panels[len(values) :]:

@@ -27,7 +27,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from desed_task.errors import InputError
 from local.checkpoints.run_claims import is_alive
-from local.tuning.search_space import Space, Value
+from local.tuning.search.lines import Value
+from local.tuning.search_space import Space
 from local.tuning.workers.messages import OutcomeKind, TrialOutcome
 
 HEARTBEAT_S = 30.0

@@ -19,11 +19,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from desed_task.errors import InputError, agree, count_of
 from desed_task.parallel import Progress, progress_of, write_line
 from desed_task.postprocess.decoders import MEDIAN
+from local.checkpoints.changes import task_of_result
 from local.checkpoints.revision import REVISION
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
 from local.schema.encoders import BEATS
-from local.tuning.search_space import DECODER_SECTION, TUNED_SECTIONS, Space, replace_values
+from local.schema.published_keys import EARLIER_OBJECTIVES
+from local.tuning.search.lines import DECODER_SECTION, TUNED_SECTIONS
+from local.tuning.search_space import Space, replace_values
 from local.tuning.storage import open_storage, storage_errors
 from local.tuning.study import SharedStudy
 from local.tuning.study_log import StudyLog
@@ -87,10 +90,14 @@ class TuningPlan:
             for key, value in tree[section].items()
         }
         drawn = {path: f"drawn from {bounds}" for path, bounds in tuned.items()}
-        flags = {"--objective": self.objective, "--fast_dev_run": self.fast_dev_run}
+        # As studies of earlier versions call it.
+        earlier = {now: old for old, now in EARLIER_OBJECTIVES.items()}
+        objective = earlier.get(self.objective, self.objective)
+        flags = {"--objective": objective, "--fast_dev_run": self.fast_dev_run}
         flags["checkpoint"] = self.subject
         kept = {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}
-        return {**kept, **drawn, **flags, **self._encoders, RULES: REVISION}
+        of_task = task_of_result(tree)
+        return {**kept, **of_task, **drawn, **flags, **self._encoders, RULES: REVISION}
 
     @property
     def _encoders(self) -> dict[str, Any]:

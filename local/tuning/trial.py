@@ -1,9 +1,9 @@
 """Run a trial of stage one in a worker process: train, and score the best checkpoint.
 
-By default dev-test is not used: the objective is the teacher's PSDS1 + mean pAUC on the clips that
-validation holds out from training (synthetic validation, and MAESTRO clips of the training set),
-at the epoch of the best `val/obj_metric`. With `devtest` it is the same sum on dev-test and MAESTRO
-validation, as published, which flatters what is reported there afterwards.
+By default the test sets are not used: the objective is the teacher's PSDS1 of events + mean pAUC of
+segments on the clips that validations score, at the epoch of the best `val/obj_metric`. With `test`
+it is the same sum on the test sets, as published, which flatters what is reported there afterwards.
+A task that scores only one of them has that one, one that scores only tags their F1.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from local.cli.devices import choose_device
 from local.config import check_config
 from local.data.digests import overall_digest
 from local.scoring import results
+from local.task.task import Stage, Task
 from local.training.tracking.hparams import MONITOR, write_row
 from local.tuning.workers.messages import (
     DATA_FACT,
@@ -35,9 +36,9 @@ from local.tuning.workers.messages import (
     TrialJob,
     TrialOutcome,
 )
+from local.tuning.workers.objective_metrics import objective_metrics
 
-OBJECTIVE_METRICS = ("teacher/psds1/sed_scores_eval", "teacher/segment_mpauc/sed_scores_eval")
-STAGE_OF_OBJECTIVE: dict[Objective, str] = {"held_out": "val", "devtest": "test"}
+STAGE_OF_OBJECTIVE: dict[Objective, Stage] = {"held_out": "val", "test": "test"}
 VALUE_KEY = "objective"
 
 
@@ -135,7 +136,8 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
     options = run.RunOptions(
         job.log_dir, choose_device(None), job.fast_dev_run, name=job.folder.name
     )
-    devtest = job.objective == "devtest"
+    task = config.detection_task
+    tested = job.objective == "test"
     last = job.folder / "checkpoints" / LAST_CHECKPOINT
     try:
         folder = run.fit(
@@ -143,7 +145,7 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
             options,
             resume_from=str(last) if last.is_file() else None,
             callbacks=[watch],
-            test=devtest,
+            test=tested,
         )
     except RunInUseError:
         raise  # this trial alone fails
@@ -155,28 +157,29 @@ def train(job: TrialJob, report: ReportProgress) -> TrialOutcome:
         if any(text in str(error) for text in NO_SCORES):
             raise LossError(f"NaN loss: the network's scores are not finite ({error})") from error
         raise
-    metrics = _tested(folder) if devtest else watch.best
-    value, facts = objective_value(metrics, job.objective)
+    metrics = _tested(folder) if tested else watch.best
+    value, facts = objective_value(metrics, task, job.objective)
     data = {DATA_FACT: overall_digest(data_of_training(folder))}
     write_row(folder, job.overrides, {VALUE_KEY: value, MONITOR: watch.best_value})
     return TrialOutcome("complete", value, facts=facts | data)
 
 
 def objective_value(
-    metrics: dict[str, float], objective: Objective
+    metrics: dict[str, float], task: Task, objective: Objective
 ) -> tuple[float, dict[str, float]]:
     """Compute the objective and the metrics that it is the sum of.
 
     Raises:
         InputError: for a metric that is undefined on the data.
     """
-    facts = {f"{STAGE_OF_OBJECTIVE[objective]}/{part}": math.nan for part in OBJECTIVE_METRICS}
-    facts = {name: metrics.get(name, math.nan) for name in facts}
+    stage = STAGE_OF_OBJECTIVE[objective]
+    names = [f"{stage}/{name}" for name in objective_metrics(task, stage).values()]
+    facts = {name: metrics.get(name, math.nan) for name in names}
     undefined = [name for name, value in facts.items() if not math.isfinite(value)]
     if undefined:
         raise InputError(
-            f"{', '.join(undefined)}: not defined on this data, so trials cannot be compared; in "
-            "its segments no class may be present, or absent, throughout"
+            f"{', '.join(undefined)}: not defined on this data, so trials cannot be compared; a "
+            "class has to occur, and in segments no class may be present, or absent, throughout"
         )
     return sum(facts.values()), facts
 

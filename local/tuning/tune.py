@@ -23,7 +23,8 @@ from local.tuning.decoders.flags import (
     check_decoder_flags,
     compares_decoders,
 )
-from local.tuning.search_space import Space, TuningStage, read_tuning_config
+from local.tuning.search.lines import TuningStage
+from local.tuning.search_space import Space, read_tuning_config
 
 if TYPE_CHECKING:
     from local.tuning.training_stage import TuningPlan
@@ -55,9 +56,10 @@ def tune(args: argparse.Namespace) -> int:
     _check_flags(args)
     origin = str(find_shipped(args.space) if args.space else conf_file)
     decoder = args.decoder or MEDIAN
-    space = Space.load(origin, stage, decoder)
+    task = config.detection_task
+    space = Space.load(origin, stage, decoder, task)
     space.check(config, origin)
-    medians = space if stage == "training" else Space.load(origin, stage)
+    medians = space if stage == "training" else Space.load(origin, stage, task=task)
     medians.check(config, origin)
     n_trials = FAST_TRIALS if args.fast_dev_run else read_tuning_config(origin).n_trials
     with leaving_at_once():

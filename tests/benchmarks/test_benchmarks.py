@@ -28,12 +28,11 @@ from desed_task.encoders.macs import encoder_macs
 from desed_task.encoders.registry import kinds
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Detections
-from local import corpora
 from local.config import load_config
 from local.data.datamodule import SedDataModule
-from local.data.maestro_split import split_train_files
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.macs import count_macs
+from tests.local.prep.test_maestro_clips import split_train_files
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -437,9 +436,9 @@ def test_made_corpora_are_what_training_reads(config, tmp_path):
         warnings.simplefilter("error", UserWarning)  # As published, e.g. 32-bit float.
         data.check("fit")
     lengths = {name: len(one.clip_ids) for name, one in data.loaded.items()}
-    assert lengths[corpora.SYNTHETIC_VALIDATION.name] == 50
-    assert lengths[corpora.DEVTEST.name] == 23
-    assert lengths[corpora.MAESTRO_VALIDATION.name] == 18
+    assert lengths["synth_val"] == 50
+    assert lengths["devtest"] == 23
+    assert lengths["maestro_real_dev"] == 18
     assert len(data.train_dataloader()) == 3
     batch = next(iter(data.train_dataloader()))
     assert batch.waveform.shape == (8, 160000) and batch.embedding.shape == (8, 128, 496)
@@ -447,7 +446,7 @@ def test_made_corpora_are_what_training_reads(config, tmp_path):
     with pytest.raises(InputError, match="created with other sizes"):
         Made(config, replace(sizes, devtest=24), tmp_path).make()
     # The first rows are written, the others are holes that take no space.
-    reader = data.loaded[corpora.SYNTHETIC_VALIDATION.name].embeddings
+    reader = data.loaded["synth_val"].embeddings
     for place in (0, 31, 32, 49):
         deviation = reader.frame(reader.clip_ids[place]).std()
         assert deviation == pytest.approx(1 if place < 32 else 0, abs=0.02)
@@ -455,12 +454,12 @@ def test_made_corpora_are_what_training_reads(config, tmp_path):
 
 
 def test_names_and_durations_of_maestro_clips():
-    names = maestro_names(corpora.MAESTRO_VALIDATION, 20)
+    names = maestro_names("maestro_real_dev", 20)
     assert names[0] == "cafe_restaurant_04-000000-001000"
     assert names[16] == "cafe_restaurant_04-000500-001500"
-    lengths = dict(durations(corpora.MAESTRO_VALIDATION, names))
+    lengths = dict(durations("maestro_real_dev", names))
     assert lengths["cafe_restaurant_04"] == 15.0 and lengths["residential_area_12"] == 10.0
-    assert durations(corpora.DEVTEST, ["a"]) == [("a", 10.0)]
+    assert durations("devtest", ["a"]) == [("a", 10.0)]
 
 
 def test_sizes_of_a_published_epoch():
@@ -472,7 +471,7 @@ def test_sizes_of_a_published_epoch():
         900,
     )
     assert sizes.unlabelled // 24 == sizes.synthetic_train // 6 == 118
-    names = maestro_names(corpora.MAESTRO_TRAIN, sizes.maestro_train)
+    names = maestro_names("maestro_real_train", sizes.maestro_train)
     assert min(len(split_train_files(names, 0.9, seed)[0]) // 12 for seed in range(5)) >= 118
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from desed_task.augment import MIXUP_GROUPS, Mixup, draw_mixup, zero_runs
-from desed_task.batch import Source
+from desed_task import augment
+from desed_task.augment import MixupDraw, zero_runs
+from desed_task.batch import SourceRoles
 from desed_task.errors import InputError
 
+UNLABELLED = 4
+ROLES = SourceRoles(
+    n_sources=5,
+    strong=(0, 1, 2),
+    weak=(3,),
+    consistency=(1, 2, 3, 4),
+    mixup_groups=((3,), (1, 2), (0,)),
+)
 BATCH = torch.tensor([*[0] * 4, *[1] * 3, *[2] * 3, *[3] * 4, *[4] * 6])
 
 
@@ -26,8 +37,16 @@ def batch(source: Tensor = BATCH) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def groups(source: Tensor) -> Tensor:
     """(batch,) name of the group each row may be mixed within; unlabelled rows have their own."""
-    names = {one: name for name, sources in enumerate(MIXUP_GROUPS) for one in sources}
-    return torch.tensor([names.get(Source(int(one)), 99) for one in source])
+    names = {one: name for name, sources in enumerate(ROLES.mixup_groups) for one in sources}
+    return torch.tensor([names.get(int(one), 99) for one in source])
+
+
+def mixup(**arguments: Any) -> augment.Mixup:
+    return augment.Mixup(ROLES, **arguments)
+
+
+def draw_mixup(source: Tensor, alpha: float, generator: Generator) -> MixupDraw:
+    return augment.draw_mixup(source, ROLES, alpha, generator)
 
 
 def runs_of_zeroes(x: Tensor) -> tuple[int, int]:
@@ -123,7 +142,7 @@ def test_a_group_shares_one_share_drawn_from_beta() -> None:
 
 def test_a_joint_draw_mixes_the_three_tensors_alike() -> None:
     mel, embedding, target, source = batch()
-    mixed = Mixup(probability=1.0)(mel, embedding, target, source, seeded(1))
+    mixed = mixup(probability=1.0)(mel, embedding, target, source, seeded(1))
     numbers = [x.flatten(1)[:, 0] for x in mixed]
     torch.testing.assert_close(numbers[0], numbers[1])
     torch.testing.assert_close(numbers[0], numbers[2])
@@ -142,8 +161,8 @@ def after_coin(generator: Generator) -> Generator:
 
 def test_an_independent_draw_mixes_labels_by_both() -> None:
     mel, embedding, target, source = batch()
-    mixup = Mixup(probability=1.0, draw="independent")
-    mixed = mixup(mel, embedding, target, source, seeded(1))
+    mixing = mixup(probability=1.0, draw="independent")
+    mixed = mixing(mel, embedding, target, source, seeded(1))
     generator = after_coin(seeded(1))
     first, second = draw_mixup(source, 0.2, generator), draw_mixup(source, 0.2, generator)
     torch.testing.assert_close(mixed[0], first.blend(mel))
@@ -157,7 +176,7 @@ def test_without_embeddings_there_is_no_second_draw(shape: tuple[int] | None) ->
     mel, _, target, source = batch()
     absent = None if shape is None else mel.new_empty(len(mel), *shape)
     joint, independent = (
-        Mixup(probability=1.0, draw=draw)(mel, absent, target, source, seeded(1))
+        mixup(probability=1.0, draw=draw)(mel, absent, target, source, seeded(1))
         for draw in ("joint", "independent")
     )
     assert torch.equal(joint[0], independent[0]) and torch.equal(joint[2], independent[2])
@@ -167,15 +186,15 @@ def test_without_embeddings_there_is_no_second_draw(shape: tuple[int] | None) ->
 @pytest.mark.parametrize("draw", ["joint", "independent"])
 def test_unlabelled_rows_stay(labels: str, draw: str) -> None:
     mel, embedding, target, source = batch()
-    mixed = Mixup(probability=1.0, labels=labels, draw=draw)(mel, embedding, target, source)
+    mixed = mixup(probability=1.0, labels=labels, draw=draw)(mel, embedding, target, source)
     for before, after in zip((mel, embedding, target), mixed, strict=True):
-        assert torch.equal(before[source == Source.UNLABELLED], after[source == Source.UNLABELLED])
+        assert torch.equal(before[source == UNLABELLED], after[source == UNLABELLED])
 
 
 def test_hard_labels_are_summed_and_clamped() -> None:
     mel, embedding, target, source = batch()
     generator = seeded(2)
-    mixed = Mixup(probability=1.0, labels="hard")(mel, embedding, target, source, generator)[2]
+    mixed = mixup(probability=1.0, labels="hard")(mel, embedding, target, source, generator)[2]
     drawn = draw_mixup(source, 0.2, after_coin(seeded(2)))
     expected = (target + target[drawn.partner]).clamp(max=1)[:14]
     torch.testing.assert_close(mixed[:14], expected)
@@ -184,18 +203,18 @@ def test_hard_labels_are_summed_and_clamped() -> None:
 
 def test_batches_without_embeddings_or_with_one_source_mix() -> None:
     mel, _, target, source = batch(torch.tensor([3, 3, 3]))
-    mixed, none, _ = Mixup(probability=1.0)(mel, None, target, source, seeded(1))
+    mixed, none, _ = mixup(probability=1.0)(mel, None, target, source, seeded(1))
     assert none is None
     assert not torch.equal(mixed, mel)
-    alone = Mixup(probability=1.0)(mel[:1], None, target[:1], source[:1], seeded(1))
+    alone = mixup(probability=1.0)(mel[:1], None, target[:1], source[:1], seeded(1))
     torch.testing.assert_close(alone[0], mel[:1])
 
 
 def test_the_probability_is_that_of_mixing_a_step() -> None:
     inputs, generator = batch(), seeded()
-    mixed = [Mixup(probability=0.3)(*inputs, generator)[0] is not inputs[0] for _ in range(1000)]
+    mixed = [mixup(probability=0.3)(*inputs, generator)[0] is not inputs[0] for _ in range(1000)]
     assert sum(mixed) / 1000 == pytest.approx(0.3, abs=0.04)
-    assert Mixup(probability=0.0)(*inputs, generator)[0] is inputs[0]
+    assert mixup(probability=0.0)(*inputs, generator)[0] is inputs[0]
 
 
 @pytest.mark.parametrize(
@@ -209,4 +228,4 @@ def test_the_probability_is_that_of_mixing_a_step() -> None:
 )
 def test_unknown_mixups_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Mixup(**arguments)
+        mixup(**arguments)

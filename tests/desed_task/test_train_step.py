@@ -17,6 +17,7 @@ from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN
 from desed_task.schedules import RampedScheduler, consistency_weight
+from tests.published_task import TASK
 
 # Batch norm takes away whatever the bias of the convolution before it adds, so that its gradient
 # is rounding noise, which Adam's first step turns into plus or minus the learning rate.
@@ -46,7 +47,7 @@ class Step:
     def compute_losses(self, given: dict[str, Any]) -> DetectionLosses:
         """Mel -> student and teacher -> losses."""
         rows = torch.tensor(given["batch_size"])
-        source = torch.arange(len(rows)).repeat_interleave(rows)  # a batch is in Source's order
+        source = torch.arange(len(rows)).repeat_interleave(rows)  # in the published order
         front_end, known = LogMel(), given["valid_class_mask"]
         log_mel = front_end.to_db(front_end(given["waveform_int16"].float() / 32768))
         inputs = (Scaler()(log_mel), given["embeddings"].float(), known)
@@ -54,7 +55,9 @@ class Step:
         with torch.no_grad():
             teacher = self.teacher(*inputs)
         weight = consistency_weight(self.scheduler.ramp, 0, const_max=2, epoch_decay=1)
-        return detection_losses(student, teacher, given["labels"], known, source, weight=weight)
+        return detection_losses(
+            student, teacher, given["labels"], known, source, TASK.roles, weight=weight
+        )
 
     @property
     def gradients(self) -> dict[str, Tensor]:
@@ -163,10 +166,10 @@ def test_a_step_needs_no_doubles_on_the_device(
     with _WithoutDoubles() as seen:
         mel, source = front_end(waveform), torch.arange(5).to("meta")
         target = torch.rand(5, 27, mel.shape[-1] // 4, device="meta")
-        mel, embedding, target = Mixup(probability=1.0)(mel, embedding, target, source)
+        mel, embedding, target = Mixup(TASK.roles, probability=1.0)(mel, embedding, target, source)
         features = scaler(front_end.to_db(mel))
         student, teacher = (network(features, embedding, known) for network in networks)
-        losses = detection_losses(student, teacher, target, known, source, weight=1.0)
+        losses = detection_losses(student, teacher, target, known, source, TASK.roles, weight=1.0)
         losses.loss.backward()
         optimizer.step()
         ema_update(*networks, 3, 0.999)

@@ -13,7 +13,7 @@ import yaml
 
 from desed_task.dataio.embedding_sources import DIGEST
 from desed_task.errors import InputError
-from local import corpora, run
+from local import run
 from local.checkpoints.resume import check_same_data
 from local.config import load_config
 from local.data.datamodule import SedDataModule
@@ -213,7 +213,7 @@ def test_moved_and_copied_data_is_the_same(place, extracted):
     moved.config = load_config(path)
     now = moved.digests()
     assert now == before
-    assert data_changes(before, now, corpora.NEEDED_BY_STAGE["fit"]) == []
+    assert data_changes(before, now, place.config.detection_task.needed_by("fit")) == []
 
 
 def test_a_moved_run_is_resumed_where_it_is(place):

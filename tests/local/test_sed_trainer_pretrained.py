@@ -11,11 +11,12 @@ import torch
 from torch import Generator, Tensor
 
 from desed_task.augment import Mixup
-from desed_task.batch import SedBatch, Source
+from desed_task.batch import SedBatch
 from desed_task.mean_teacher import detection_losses
 from desed_task.nnet.CRNN import Detection
 from local.config import check_config, load_config
 from local.sed_trainer_pretrained import SEDTask4
+from tests.published_task import NUMBER, TASK
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 RAMP = 0.25
@@ -48,7 +49,7 @@ def make_batch() -> SedBatch:
     target = target * (torch.rand(10, 27, 1, generator=generator) < 0.2)
     return SedBatch(
         0.1 * torch.randn(10, 16000, generator=generator),
-        target.masked_fill((source == Source.UNLABELLED)[:, None, None], 0.0),
+        target.masked_fill((source == NUMBER["unlabeled_train"])[:, None, None], 0.0),
         torch.arange(27) < N_KNOWN.repeat_interleave(2)[:, None],
         source,
         torch.randn(10, 128, 60, generator=generator),
@@ -77,7 +78,7 @@ def test_a_step_is_its_parts_in_their_order(labels, probability, draw, self_sup_
     loss = module.training_step(batch, 0)
     mel, embedding, target = module.mel_spec(batch.waveform), batch.embedding, batch.target
     if labels is not None:
-        mixup = Mixup(probability=probability, labels=labels, draw=draw)
+        mixup = Mixup(TASK.roles, probability=probability, labels=labels, draw=draw)
         mel, embedding, target = mixup(mel, embedding, target, batch.source, draws)
     features = module.scaler(module.mel_spec.to_db(mel))
     student, teacher = (
@@ -90,6 +91,7 @@ def test_a_step_is_its_parts_in_their_order(labels, probability, draw, self_sup_
         target,
         batch.known,
         batch.source,
+        TASK.roles,
         weight=3.0 * RAMP,
         self_sup_loss=self_sup_loss,
     )

@@ -14,11 +14,12 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader
 
-from desed_task.batch import SedBatch, Source
+from desed_task.batch import SedBatch
 from local import sed_trainer_pretrained
 from local.config import RecipeConfig, check_config, load_config
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.trainer import RunOptions, make_trainer
+from tests.published_task import NUMBER
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 N_BATCHES = 5
@@ -29,7 +30,7 @@ def make_batch(seed: int) -> SedBatch:
     generator = torch.Generator().manual_seed(seed)
     source = torch.arange(5).repeat_interleave(2)
     target = (torch.rand(10, 27, 156, generator=generator) < 0.05).float()
-    target[source == Source.UNLABELLED] = 0
+    target[source == NUMBER["unlabeled_train"]] = 0
     return SedBatch(
         0.1 * torch.randn(10, 160000, generator=generator),
         target,

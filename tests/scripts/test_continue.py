@@ -15,7 +15,8 @@ from desed_task.errors import InputError
 from local import run
 from local.checkpoints import info
 from local.config import load_config
-from local.summary.run_folders import check_comparable, open_run
+from local.summary.comparable import check_comparable
+from local.summary.run_folders import open_run
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 

@@ -172,7 +172,7 @@ def test_joined_embeddings_are_those_of_each_on_the_network_s_frames(
 
 def test_packed_sets_follow_the_encoders_and_their_order(encoders, tmp_path):
     """Several can lie in one folder, and one whose embeddings changed is written again."""
-    from local.data.packed_corpora import pack_corpora
+    from local.data.loading.packed_corpora import pack_corpora
 
     def packs(*values: str) -> tuple[list[str], set[str]]:
         config = load_config(encoders.conf, [*values, f"data.packed_dir={tmp_path}"])

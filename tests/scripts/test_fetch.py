@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from desed_task.audio.files import list_wavs
-from local.data.expected_clips import UNLABELLED_TABLE
+from local.prep.layout import UNLABELLED_TABLE
 from tests.in_process import run_main
 from tests.local.prep.download.published import RECORDS, publish, tar
 

@@ -19,7 +19,6 @@ from desed_task.inference.tuned_values import TunedValues
 from desed_task.mean_teacher import ROLES
 from desed_task.postprocess.event_rules import EventRules
 from desed_task.postprocess.thresholds import Threshold
-from local.classes_dict import CLASSES
 from local.cli.arguments import parse_merged_classes, parse_threshold
 from local.config import RecipeConfig, apply_override, load_config
 from local.schema.decoding import DecoderConfig
@@ -154,7 +153,8 @@ def _threshold(
     if not isinstance(given, dict) or tuned is None:
         return given
     # Classes that are not named keep their tuned thresholds.
-    others = below if isinstance(below, Mapping) else dict.fromkeys(CLASSES, below)
+    classes = load_config(args.tuned).detection_task.classes
+    others = below if isinstance(below, Mapping) else dict.fromkeys(classes, below)
     return {**others, **given}
 
 

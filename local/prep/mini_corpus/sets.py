@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from local.data.maestro_split import (
+from local.data.expected_clips import first_of_groups
+from local.prep.maestro_recordings import (
     MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION_RECORDINGS,
     SCENES,
-    first_of_each_scene,
     scene_of,
 )
 from local.prep.mini_corpus.clip_plans import (
@@ -147,7 +147,7 @@ def plan_recordings(sizes: MiniSizes, seed: int) -> Iterator[PlannedRecording]:
         (MAESTRO_TRAIN_RECORDINGS, sizes.train_recordings, sizes.train_s),
         (MAESTRO_VALIDATION_RECORDINGS, sizes.validation_recordings, sizes.validation_s),
     ):
-        chosen = first_of_each_scene(names, n_recordings)
+        chosen = first_of_groups(names, SCENES, n_recordings)
         for scene in SCENES:
             of_scene = [name for name in chosen if scene_of(name) == scene]
             for turn, name in enumerate(of_scene):

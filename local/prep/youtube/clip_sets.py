@@ -13,8 +13,7 @@ from desed_task.dataio.clip_names import clip_id_of, match_names
 from desed_task.dataio.tables import read_text_table
 from desed_task.errors import InputError
 from desed_task.parallel import thread_map
-from local.data.expected_clips import UNLABELLED_TABLE
-from local.prep.layout import DataLayout, rebase
+from local.prep.layout import UNLABELLED_TABLE, DataLayout, rebase
 
 
 class AudiosetClips(NamedTuple):

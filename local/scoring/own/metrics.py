@@ -185,7 +185,7 @@ def group_clips(found: EventInput, groups: ClipGroups, value: str) -> tuple[list
 def add_segment_metrics(
     table: MetricTable, pieces: segments.Segments, labels: Sequence[str]
 ) -> None:
-    """Add average precision and further areas of MAESTRO's segments.
+    """Add average precision and further areas of segments.
 
     Args:
         table: gets the metrics.

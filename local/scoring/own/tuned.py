@@ -48,7 +48,7 @@ def tuned_thresholds(config: RecipeConfig, checkpoint: Path | None) -> TunedThre
         return None
     if not checkpoint.is_file() or sha256_of(checkpoint) != tuned.checkpoint_sha256:
         return None
-    return TunedThresholds(given, ORACLE_SUFFIX if tuned.objective == "devtest" else SUFFIX)
+    return TunedThresholds(given, ORACLE_SUFFIX if tuned.is_oracle else SUFFIX)
 
 
 def thresholds_of_test(

@@ -117,6 +117,8 @@ def _with_energy(run: FinishedRun) -> FinishedRun:
     metrics = dict(run.metrics)
     for role in ROLES:
         for one in energy_weights(run.energy_kwh):
+            if f"test/{role}/{one.metric}" not in metrics:
+                continue  # No events were scored.
             psds = metrics[f"test/{role}/{one.metric}"]
             metrics[f"test/{role}/{one.name}"] = None if psds is None else psds * one.factor
     return replace(run, content={**run.content, "metrics": metrics})

@@ -36,6 +36,8 @@ FINAL_METRICS: Final = tuple(
     for role in ROLES
     for name in ("psds1/sed_scores_eval", "segment_mpauc/sed_scores_eval")
 )
+# Of tasks whose tests score tags.
+TAG_METRICS: Final = tuple(f"test/{role}/tag_map/desed_task" for role in ROLES)
 SEED: Final = "training.seed"
 INITIAL: Final = "initial_weights"
 ROW_FILE: Final = "row.json"
@@ -79,7 +81,9 @@ class RunHyperparameters(Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the metrics of the test."""
         found = trainer.callback_metrics
-        self._metrics |= {name: float(found[name]) for name in FINAL_METRICS if name in found}
+        self._metrics |= {
+            name: float(found[name]) for name in (*FINAL_METRICS, *TAG_METRICS) if name in found
+        }
         self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:

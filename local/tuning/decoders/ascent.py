@@ -32,12 +32,15 @@ def best_candidates(
 
     Args:
         objective: objective of the part that is tuned on.
-        start: candidate of each DESED class; a class without candidates keeps its own.
+        start: candidate of each class that is scored in events; one without candidates keeps its
+            own.
         candidates: class -> candidates to try.
         most_starts: begin from so many of the candidates for all classes alike, the best ones;
             None for all.
     """
-    begin = {label: start[label] for label in objective.desed_labels}
+    begin = {label: start[label] for label in objective.event_labels}
+    if not begin:
+        return {}
     tried = {
         label: tuple(dict.fromkeys((own, *candidates.get(label, ()))))
         for label, own in begin.items()

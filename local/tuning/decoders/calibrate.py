@@ -11,8 +11,7 @@ import numpy as np
 from desed_task.atomic_files import write_text_atomic
 from desed_task.evaluation.scores import as_detections, match_clips
 from desed_task.postprocess.calibration_quality import CalibrationRow, fit_and_measure
-from local.classes_dict import DESED_CLASSES
-from local.tuning.decoders.candidates import decoded_desed
+from local.tuning.decoders.candidates import decoded_events
 from local.tuning.decoders.fit import Fit, own_thresholds
 from local.tuning.decoders.flags import CALIBRATION_FILE
 from local.tuning.decoders.parts import Part
@@ -30,12 +29,12 @@ def calibrated(kind: str, best: Fit, part: Part, folder: Path) -> dict[str, Any]
     Raises:
         InputError: if there is no event to fit to.
     """
-    truth = part.scores.truths[0]
-    decoded = decoded_desed(best.config, part.scores.desed)
+    scores, truth = part.events
+    decoded = decoded_events(best.config, scores)
     chosen, events, _ = match_clips(decoded, truth.events)
     events = events.within(truth.durations).merged()
     thresholds = best.thresholds or own_thresholds(best.config)
-    limits = np.array([thresholds[label] for label in DESED_CLASSES])
+    limits = np.array([thresholds[label] for label in decoded.vocabulary])
     found = fit_and_measure(
         chosen,
         as_detections(events, chosen.vocabulary),

@@ -13,6 +13,7 @@ import numpy as np
 
 from desed_task.evaluation.boxes import Boxes, Decoded
 from desed_task.evaluation.scores import FrameScores, Scores
+from desed_task.inference.tuned_values import for_labels
 from desed_task.postprocess import ClassMedianFilter
 from desed_task.postprocess.decoders import (
     BOXES,
@@ -24,8 +25,8 @@ from desed_task.postprocess.decoders import (
     decoder_of,
 )
 from desed_task.postprocess.event_boxes import BoxSettings, StepBoxes, find_step_boxes
-from local.classes_dict import CLASSES, DESED_CLASSES
 from local.config import RecipeConfig
+from local.tuning.search.lines import event_classes
 from local.tuning.search_space import Dimension, Space
 
 Candidate = int | float | BoxSettings
@@ -92,35 +93,38 @@ def class_decoder(kind: str, config: RecipeConfig) -> ClassDecoder:
         return filtered_class
     if kind == BOXES:
         return BoxesOfClass()
-    return ThresholdBoxesOfClass(dict(zip(CLASSES, config.net.median_filter, strict=True)))
+    return ThresholdBoxesOfClass(length_of_classes(config))
 
 
-def decoded_desed(config: RecipeConfig, scores: Scores) -> Decoded:
-    """The DESED classes of scores, decoded as a configuration says."""
-    plain: dict[str, Any] = {
-        key: {label: one for label, one in value.items() if label in DESED_CLASSES}
-        if isinstance(value, Mapping)
-        else value
-        for key, value in config.decoder.settings.to_plain().items()
-    }
-    lengths = config.net.median_filter[: len(DESED_CLASSES)]
-    decode = decoder_of(DecoderSettings(**plain), DESED_CLASSES, median_filter=lengths)
-    return decode(scores.select(labels=DESED_CLASSES))
+def length_of_classes(config: RecipeConfig) -> dict[str, int]:
+    """Class -> length of its median filter in frames."""
+    classes = config.detection_task.classes
+    return dict(zip(classes, config.net.median_filter, strict=True))
+
+
+def decoded_events(config: RecipeConfig, scores: Scores) -> Decoded:
+    """The classes of scores whose events are scored, decoded as a configuration says."""
+    classes, of = event_classes(config.detection_task), length_of_classes(config)
+    settings = DecoderSettings(**for_labels(config.decoder.settings.to_plain(), classes))
+    lengths = tuple(of[label] for label in classes)
+    decode = decoder_of(settings, classes, median_filter=lengths)
+    return decode(scores.select(labels=classes))
 
 
 def own_candidates(kind: str, config: RecipeConfig) -> dict[str, Candidate]:
-    """What a configuration gives each DESED class.
+    """What a configuration gives each class whose events are scored.
 
     Values of another decoder's section count too: those that are not named have defaults.
     """
-    settings = config.decoder.settings
+    settings, classes = config.decoder.settings, event_classes(config.detection_task)
     if kind == MEDIAN:
-        own: Iterable[Candidate] = config.net.median_filter[: len(DESED_CLASSES)]
+        of = length_of_classes(config)
+        own: Iterable[Candidate] = [of[label] for label in classes]
     elif kind == BOXES:
-        own = settings.of_boxes(DESED_CLASSES)
+        own = settings.of_boxes(classes)
     else:
-        own = settings.thresholds(DESED_CLASSES).tolist()
-    return dict(zip(DESED_CLASSES, own, strict=True))
+        own = settings.thresholds(classes).tolist()
+    return dict(zip(classes, own, strict=True))
 
 
 def overrides_of(
@@ -131,7 +135,7 @@ def overrides_of(
     Args:
         kind: the decoder.
         config: the configuration to change.
-        chosen: DESED class -> candidate.
+        chosen: class -> candidate.
         lengths: frames of the median filters, one per class of the task.
     """
     found: dict[str, Any] = {"net.median_filter": list(lengths), "decoder.kind": kind}
@@ -152,7 +156,7 @@ def _for_others(config: RecipeConfig, key: str, values: dict[str, Any]) -> dict[
     default = type(config.decoder)()
     if before == getattr(default, key):
         return values
-    return {**dict.fromkeys(CLASSES, before), **values}
+    return {**dict.fromkeys(config.detection_task.classes, before), **values}
 
 
 def candidates_of(kind: str, space: Space, config: RecipeConfig) -> dict[str, list[Any]]:
@@ -170,10 +174,13 @@ def candidates_of(kind: str, space: Space, config: RecipeConfig) -> dict[str, li
         InputError: for a line without a step, which has no end of values.
     """
     if kind == MEDIAN:
-        return {class_of(one): [int(n) for n in values_of(one)] for one in space.dimensions}
+        classes = config.detection_task.classes
+        return {
+            class_of(one, classes): [int(n) for n in values_of(one)] for one in space.dimensions
+        }
     keys: dict[str, dict[str, list[Any]]] = {}
     for one in space.dimensions:
-        _, key, label = one.path.split(".")
+        _, key, label = one.path.split(".", 2)
         keys.setdefault(label, {})[key] = values_of(one)
     if kind == THRESHOLD_BOXES:
         return {label: of["threshold"] for label, of in keys.items()}
@@ -197,10 +204,10 @@ def values_of(one: Dimension) -> list[Any]:
     return [value for value in one.steps() if value is not None]
 
 
-def class_of(one: Dimension) -> str:
-    """The class that a line of the space names."""
-    name = one.path.rpartition(".")[2]
-    return CLASSES[int(name)] if name.isdigit() else name
+def class_of(one: Dimension, classes: Sequence[str]) -> str:
+    """The class of the task that a line of the space names, by itself or its number."""
+    name = one.path.split(".", 2)[2]
+    return classes[int(name)] if name not in classes and name.isdigit() else name
 
 
 def order_of(candidate: Any) -> tuple[float, ...]:

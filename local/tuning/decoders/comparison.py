@@ -1,4 +1,4 @@
-"""Compare decoders on dev-test: tuned on held-out clips, cross-fitted, and as an oracle."""
+"""Compare decoders on the test set: tuned on held-out clips, cross-fitted, and as an oracle."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from desed_task.evaluation.scores import Floats
 from desed_task.parallel import Progress, progress_of
 from desed_task.postprocess.decoders import MEDIAN
 from local.summary import bootstrap
+from local.task.corpus import Corpus
 from local.tuning.decoders.figures import (
     DrawnFigures,
     Figures,
@@ -30,12 +31,12 @@ SEED: Final = 0
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """One way of decoding dev-test.
+    """One way of decoding the test set.
 
     Attributes:
         system: the decoder, or that the settings are the checkpoint's own.
         tuned: where its parameters come from.
-        figures: of dev-test.
+        figures: of the test set.
         fits: with what it is decoded: one, or one per fold.
     """
 
@@ -64,12 +65,19 @@ class Comparison:
         resampled: of each row; empty without a bootstrap.
         n_resamples: number of resamples.
         n_folds: number of folds; 0 without cross-fitting.
+        corpus: the test set; None in made-up comparisons.
     """
 
     rows: list[ComparedRow] = field(default_factory=list)
     resampled: list[DrawnFigures] = field(default_factory=list)
     n_resamples: int = 0
     n_folds: int = 0
+    corpus: Corpus | None = None
+
+    @property
+    def title(self) -> str:
+        """The test set, for readers."""
+        return "the test set" if self.corpus is None else self.corpus.title
 
     def interval(self, number: int, name: str) -> tuple[float, float] | None:
         """The interval of a row's figure; None without one."""
@@ -106,9 +114,9 @@ def rows_of(
     Args:
         method: how it is tuned.
         held_out: its fit to held-out clips; None if there is none.
-        part: dev-test.
+        part: the test set.
         folds: its folds; none for no cross-fitting.
-        oracle: its fit to dev-test; None if there is none.
+        oracle: its fit to the test set; None if there is none.
         bar: progress, one step per fold.
     """
     system = method.kind

@@ -72,7 +72,9 @@ class CurveCache:
         return f"curves-{self.kind}-"
 
     def _path(self, part: TeacherScores) -> Path:
-        scores, truth = part.desed, part.truths[0]
+        found = part.of("events")
+        assert found is not None, part.stage
+        scores, truth = found
         events, durations = truth.events, sorted(truth.durations.items())
         about = (REVISION, self.kind, self.settings, part.stage, scores.clip_ids, events.clip_ids)
         digest = hashlib.sha256(repr((*about, durations, events.vocabulary.labels)).encode())

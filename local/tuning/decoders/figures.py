@@ -22,10 +22,10 @@ from desed_task.evaluation.scores import Detections, Floats, as_detections, dete
 from desed_task.evaluation.weighted_metrics import WeightedF1, WeightedMetric
 from desed_task.parallel import Progress
 from desed_task.postprocess import ClassMedianFilter, class_thresholds
-from local.scoring.metrics import desed_part, segment_part
+from local.scoring.metrics import event_part, segment_part
 from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION
 from local.summary import bootstrap
-from local.tuning.decoders.candidates import decoded_desed
+from local.tuning.decoders.candidates import decoded_events
 from local.tuning.decoders.fit import Fit
 from local.tuning.decoders.parts import Part, joined_clips, joined_scores
 
@@ -43,7 +43,7 @@ class Figures:
 
     Attributes:
         values: name -> figure, of the clips with events; NaN where it is not defined.
-        per_class: DESED class -> PSDS1.
+        per_class: class -> PSDS1.
         metrics: name -> figure of weighted clips, of those that get intervals.
         clip_ids: the clips with events, in the order of the weights.
     """
@@ -72,9 +72,9 @@ def figures_of(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> Figures:
         part: the whole set.
         pieces: fits, and the clips of the set that are decoded with them.
     """
-    truth = part.scores.truths[0]
-    decoded = joined_clips([decoded_desed(fit.config, one.scores.desed) for fit, one in pieces])
-    chosen = desed_part(decoded, truth.events, truth.durations)
+    truth = part.truth
+    decoded = joined_clips([decoded_events(fit.config, one.events[0]) for fit, one in pieces])
+    chosen = event_part(decoded, truth)
     scores: Decoded = chosen.scores.select(chosen.with_events)
     events = chosen.events.select(scores.clip_ids)
     true, labels = as_detections(events, scores.vocabulary), scores.vocabulary.labels
@@ -95,7 +95,8 @@ def figures_of(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> Figures:
     for name, metric in metrics.items():
         if name not in values:
             (values[name],) = metric.values(ones)
-    values[MPAUC] = _mpauc(part, pieces)
+    if part.scores.of("segments") is not None:
+        values[MPAUC] = _mpauc(part, pieces)
     return Figures(values, found[0].per_class, metrics, scores.clip_ids)
 
 
@@ -115,7 +116,7 @@ def _detected(scores: Decoded, pieces: Sequence[tuple[Fit, Part]]) -> Detections
     labels = scores.vocabulary.labels
     place = {clip_id: row for row, clip_id in enumerate(scores.clip_ids)}
     for fit, part in pieces:
-        own = set(part.scores.desed.clip_ids)
+        own = set(part.events[0].clip_ids)
         chosen = scores.select([clip_id for clip_id in scores.clip_ids if clip_id in own])
         of_labels = {label: fit.thresholds[label] for label in labels}
         found = detect(chosen, class_thresholds(of_labels, labels))
@@ -125,17 +126,16 @@ def _detected(scores: Decoded, pieces: Sequence[tuple[Fit, Part]]) -> Detections
 
 
 def _mpauc(part: Part, pieces: Sequence[tuple[Fit, Part]]) -> float:
-    """Mean partial area of MAESTRO's classes; NaN where it is not defined."""
-    truth = part.scores.truths[1]
-    smoothed = [
-        one.scores.maestro.map(ClassMedianFilter(fit.config.net.median_filter))
-        for fit, one in pieces
-        if one.scores.maestro.clip_ids
-    ]
+    """Mean partial area of segments; NaN where it is not defined."""
+    found = part.scores.of("segments")
+    assert found is not None, part.name
+    smoothed = []
+    for fit, one in pieces:
+        own = one.scores.of("segments")
+        if own is not None and own[0].clip_ids:
+            smoothed.append(own[0].map(ClassMedianFilter(fit.config.net.median_filter)))
     try:
-        whole = segment_part(
-            joined_scores(smoothed), truth.events, truth.durations, part.scores.stage
-        )
+        whole = segment_part(joined_scores(smoothed), found[1], part.scores.stage)
     except InputError:
         return float("nan")
     return whole.metrics(whole.scores).partial_auc

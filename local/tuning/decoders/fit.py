@@ -16,16 +16,16 @@ from desed_task.evaluation.exact_psds import Changes, changes_of, found_of_class
 from desed_task.evaluation.scores import as_detections
 from desed_task.postprocess import class_thresholds
 from desed_task.postprocess.decoders import MEDIAN
-from local.classes_dict import CLASSES, DESED_CLASSES, MAESTRO_SCORED_CLASSES
 from local.config import RecipeConfig, check_config
-from local.scoring.metrics import desed_part
+from local.scoring.metrics import event_part
 from local.scoring.own.criteria import COLLAR, INTERSECTION
 from local.tuning.cached_scores import TeacherScores
 from local.tuning.decoders.ascent import best_candidates
 from local.tuning.decoders.candidates import (
     Candidates,
     class_decoder,
-    decoded_desed,
+    decoded_events,
+    length_of_classes,
     overrides_of,
     own_candidates,
 )
@@ -33,6 +33,7 @@ from local.tuning.decoders.curve_cache import CurveCache
 from local.tuning.decoders.objective import DecoderObjective
 from local.tuning.decoders.parts import Part, Unit
 from local.tuning.median_sweep import best_segment_lengths
+from local.tuning.search.lines import event_classes
 from local.tuning.search_space import replace_values
 
 # Starts of an ascent; more hardly find anything better.
@@ -75,8 +76,8 @@ class Fit:
 
     Attributes:
         config: decodes with it.
-        chosen: DESED class -> candidate.
-        thresholds: DESED class -> threshold; empty if they are not tuned.
+        chosen: class whose events are scored -> candidate.
+        thresholds: likewise -> threshold; empty if they are not tuned.
         units: what it was tuned on; empty for values that were not tuned.
         notes: classes that keep what they had, and why.
     """
@@ -96,7 +97,7 @@ def fit_decoder(part: Part, method: Method) -> Fit:
     """Tune a decoder, then thresholds, on a part.
 
     Raises:
-        InputError: if no DESED class has an event in it.
+        InputError: if no class has an event in it.
     """
     own = own_candidates(method.kind, method.config)
     chosen, lengths, notes = dict(own), list(method.config.net.median_filter), []
@@ -116,18 +117,22 @@ def fit_decoder(part: Part, method: Method) -> Fit:
 def _lengths(
     objective: DecoderObjective, chosen: Mapping[str, Any], method: Method
 ) -> tuple[list[int], list[str]]:
-    """Lengths of all classes; those of MAESTRO are tuned too."""
-    of: dict[str, Any] = dict(zip(CLASSES, method.config.net.median_filter, strict=True))
-    of.update(chosen)
+    """Lengths of all classes; those that are scored in segments only are tuned too."""
+    of: dict[str, Any] = {**length_of_classes(method.config), **chosen}
     notes = []
+    segments = objective.part.of("segments")
     try:
-        of.update(best_segment_lengths(objective, of, method.candidates))
-        absent = [one for one in MAESTRO_SCORED_CLASSES if one not in objective.maestro_labels]
-        tuned = [label for label in absent if label in method.candidates]
+        found = best_segment_lengths(objective, of, method.candidates)
+        of.update({label: length for label, length in found.items() if label not in chosen})
+        scored = () if segments is None else segments[1].part.classes
+        absent = [one for one in scored if one not in objective.segment_labels]
+        tuned = [one for one in absent if one in method.candidates and one not in chosen]
         notes += [_kept("median filter", tuned)] if tuned else []
     except InputError as error:
-        notes.append(f"the median filters of MAESTRO's classes stay as they were: {error}")
-    return [of[label] for label in CLASSES], notes
+        notes.append(
+            f"the median filters of classes that are scored in segments stay as they were: {error}"
+        )
+    return list(of.values()), notes
 
 
 def _kept(what: str, labels: Any) -> str:
@@ -151,10 +156,9 @@ def fit_thresholds(
     told = list(notes or [])
     thresholds: dict[str, float] = {}
     if method.threshold_metric is not None:
-        found = best_thresholds(part, decoded_desed(config, part.scores.desed), method)
-        own = own_thresholds(config)
-        thresholds = {label: found.get(label, own[label]) for label in DESED_CLASSES}
-        lost = [label for label in DESED_CLASSES if label not in found]
+        found = best_thresholds(part, decoded_events(config, part.events[0]), method)
+        thresholds = {label: found.get(label, own) for label, own in own_thresholds(config).items()}
+        lost = [label for label in thresholds if label not in found]
         if lost:
             told.append(
                 "without an event that any threshold finds, so that their threshold stays as it "
@@ -165,12 +169,12 @@ def fit_thresholds(
 
 
 def own_thresholds(config: RecipeConfig) -> dict[str, float]:
-    """DESED class -> threshold of a configuration."""
-    given = config.predict.threshold
+    """Class whose events are scored -> threshold of a configuration."""
+    given, classes = config.predict.threshold, event_classes(config.detection_task)
     if isinstance(given, dict):
-        given = {label: one for label, one in given.items() if label in DESED_CLASSES}
-    limits = class_thresholds(given, DESED_CLASSES)
-    return dict(zip(DESED_CLASSES, limits.tolist(), strict=True))
+        given = {label: one for label, one in given.items() if label in classes}
+    limits = class_thresholds(given, classes)
+    return dict(zip(classes, limits.tolist(), strict=True))
 
 
 def best_thresholds(part: Part, decoded: Decoded, method: Method) -> dict[str, float]:
@@ -184,8 +188,7 @@ def best_thresholds(part: Part, decoded: Decoded, method: Method) -> dict[str, f
         decoded: what its scores are decoded to.
         method: names the F1.
     """
-    truth = part.scores.truths[0]
-    chosen = desed_part(decoded, truth.events, truth.durations)
+    chosen = event_part(decoded, part.truth)
     scores: Decoded = chosen.scores.select(chosen.with_events)
     true = as_detections(chosen.events.select(scores.clip_ids), scores.vocabulary)
     n_true = np.bincount(true.label_index, minlength=len(scores.vocabulary)).tolist()

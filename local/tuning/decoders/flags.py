@@ -30,8 +30,8 @@ DECODER_FLAGS: dict[str, dict[str, Any]] = {
     },
     "--folds": {
         "type": int,
-        "help": "in stage two, cross-fit on dev-test in so many folds (default: 5 with --decoder "
-        "boxes or threshold_boxes or --threshold_metric); 0: do not",
+        "help": "in stage two, cross-fit on the test set in so many folds (default: 5 with "
+        "--decoder boxes or threshold_boxes or --threshold_metric); 0: do not",
     },
     "--resamples": {
         "type": int,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from local.tuning.cached_scores import TeacherScores
 from local.tuning.workers.messages import Objective
 
 FOLD_SEED = 0
-Unit = tuple[str, str]  # corpus, and clip (of MAESTRO's recordings in a test: recording)
+Unit = tuple[str, str]  # corpus, and clip (or recording, where whole recordings are scored)
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,10 @@ class Part:
     Attributes:
         name: the set.
         scores: scores and truth of these clips.
-        folder: of the audio of DESED's clips; clips of one folder and name are the same in any set.
     """
 
     name: Objective
     scores: TeacherScores
-    folder: str = ""
 
     @cached_property
     def units(self) -> frozenset[Unit]:
@@ -44,6 +43,18 @@ class Part:
         return frozenset(
             (self.corpus_of(one), unit) for one in self.scores.truths for unit in self.units_of(one)
         )
+
+    @property
+    def events(self) -> tuple[Scores, Truth]:
+        """Scores and truth of the clips whose events are scored, which decoders are tuned on."""
+        found = self.scores.of("events")
+        assert found is not None, self.name
+        return found
+
+    @property
+    def truth(self) -> Truth:
+        """Truth of the clips whose events are scored."""
+        return self.events[1]
 
     def units_of(self, truth: Truth) -> list[str]:
         """The distinct clips of a corpus, or recordings where whole recordings are scored."""
@@ -54,9 +65,9 @@ class Part:
 
     def only(self, units: Collection[Unit]) -> Part:
         """The part of some of its clips and recordings."""
-        stage, desed, maestro, truths = self.scores
+        stage, scores, truths = self.scores
         chosen, kept = [], []
-        for one, truth in zip((desed, maestro), truths, strict=True):
+        for one, truth in zip(scores, truths, strict=True):
             names = {unit for corpus, unit in units if corpus == self.corpus_of(truth)}
             recordings = self._scores_recordings(truth)
             clip_ids = [
@@ -68,18 +79,19 @@ class Part:
             chosen.append(one.select([clip_id for clip_id in one.clip_ids if clip_id in there]))
             durations = {unit: s for unit, s in truth.durations.items() if unit in names}
             events = truth.events.select(clip_ids)
-            kept.append(Truth(truth.source, events, durations))
-        scores = TeacherScores(stage, chosen[0], chosen[1], (kept[0], kept[1]))
-        return replace(self, scores=scores)
+            kept.append(Truth(truth.part, events, durations))
+        return replace(self, scores=TeacherScores(stage, tuple(chosen), tuple(kept)))
 
     def corpus_of(self, truth: Truth) -> str:
-        """Names of clips may be those of another set's too."""
-        if self.folder and truth.source == self.scores.truths[0].source:
-            return self.folder
-        return f"{self.name}/{truth.source.name}"
+        """The folder of a corpus: clips of one folder and name are the same in any set, and names
+        of clips may be those of another folder's too."""
+        corpus = truth.part.corpus
+        return str(Path(corpus.folder).resolve()) if corpus.folder else f"{self.name}/{corpus.name}"
 
     def _scores_recordings(self, truth: Truth) -> bool:
-        return truth.source == self.scores.truths[1].source and self.scores.stage == "test"
+        part = truth.part
+        whole = part.kind == "segments" and part.corpus.cut_from_recordings
+        return whole and self.scores.stage == "test"
 
 
 @dataclass(frozen=True)
@@ -91,24 +103,24 @@ class Fold:
 
 
 def split_folds(part: Part, n_folds: int) -> list[Fold]:
-    """Split the clips, and MAESTRO's recordings, into folds.
+    """Split the clips, or recordings where whole recordings are scored, into folds.
 
     The sorted names are shuffled by numpy's generator of seed 0 and cut into near-equal pieces.
 
     Raises:
         InputError: for fewer than two folds, more folds than clips, or a fold without whose clips
-            no DESED class has an event.
+            no class has an event.
     """
     if n_folds < 2:
         raise InputError(f"--folds {n_folds}: give 2 or more, or 0 for no cross-fitting")
     pieces: list[set[Unit]] = [set() for _ in range(n_folds)]
     for truth in part.scores.truths:
         names = sorted(part.units_of(truth))
-        # MAESTRO has few recordings, which only median filters are tuned on.
-        if truth is part.scores.truths[0] and len(names) < n_folds:
+        # There may be few recordings of segments, which only median filters are tuned on.
+        if truth.part.kind == "events" and len(names) < n_folds:
             raise InputError(
-                f"--folds {n_folds}: {part.name} has only {count_of(len(names), 'clip')} of DESED; "
-                "give fewer folds"
+                f"--folds {n_folds}: {truth.part.corpus.title} has only "
+                f"{count_of(len(names), 'clip')}; give fewer folds"
             )
         np.random.RandomState(FOLD_SEED).shuffle(names)
         for piece, names_of in zip(pieces, np.array_split(np.array(names), n_folds), strict=True):
@@ -116,11 +128,11 @@ def split_folds(part: Part, n_folds: int) -> list[Fold]:
     whole = set().union(*pieces)
     folds = [Fold(part.only(piece), part.only(whole - piece)) for piece in pieces]
     for number, fold in enumerate(folds, 1):
-        desed = fold.others.scores.truths[0]
-        if not len(desed.events.within(desed.durations)):
+        truth = fold.others.truth
+        if not len(truth.events.within(truth.durations)):
             raise InputError(
-                f"--folds {n_folds}: all events of DESED in {part.name} are in fold {number}, so "
-                "that the others give it no parameters; give another number, or 0 for no "
+                f"--folds {n_folds}: all events of {truth.part.corpus.title} are in fold {number}, "
+                "so that the others give it no parameters; give another number, or 0 for no "
                 "cross-fitting"
             )
     return folds

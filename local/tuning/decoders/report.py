@@ -53,9 +53,9 @@ def shown_names(comparison: Comparison) -> list[str]:
 
 
 def format_comparison_rows(comparison: Comparison) -> list[str]:
-    """The figures on dev-test, one line per decoder and way of tuning."""
+    """The figures on the test set, one line per decoder and way of tuning."""
     names = shown_names(comparison)
-    lines = ["", "teacher on dev-test, by where the parameters come from"]
+    lines = ["", f"teacher on {comparison.title}, by where the parameters come from"]
     for name in names:
         lines.append(f"{TITLES[name]}:")
         for number, row in enumerate(comparison.rows):
@@ -132,7 +132,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         for row, name, found in comparison.differences()
     ]
     return {
-        "set": "devtest",
+        "set": "" if comparison.corpus is None else comparison.corpus.name,
         "network": "teacher",
         "folds": comparison.n_folds,
         "resamples": comparison.n_resamples,
@@ -168,7 +168,7 @@ def draw_comparison(comparison: Comparison) -> Figure:
     told = f"hollow: {ORACLE}, tuned on the clips that are scored"
     if comparison.resampled:
         told = f"lines: {100 * CONFIDENCE_LEVEL:g} % intervals over clips; {told}"
-    figure.supxlabel(f"teacher on dev-test; {told}", fontsize="small")
+    figure.supxlabel(f"teacher on {comparison.title}; {told}", fontsize="small")
     return figure
 
 

@@ -14,15 +14,16 @@ from desed_task.errors import InputError, command_line
 from desed_task.parallel import Progress, progress_of
 from desed_task.postprocess import DEFAULT_THRESHOLD
 from desed_task.postprocess.decoders import MEDIAN
-from local.classes_dict import CLASSES
 from local.config import RecipeConfig
-from local.data.digests import digest_truth, overall_digest
+from local.data.digests import overall_digest
+from local.task.task import Stage, Task
 from local.tuning import report as study_report
 from local.tuning.cached_scores import teacher_scores
 from local.tuning.decoders.calibrate import calibrated
 from local.tuning.decoders.candidates import (
     candidates_of,
     class_decoder,
+    length_of_classes,
     overrides_of,
     own_candidates,
 )
@@ -52,6 +53,7 @@ from local.tuning.median_stage import (
     check_untuned,
     config_to_tune,
     search_lengths,
+    truth_digests,
 )
 from local.tuning.search_space import Space
 from local.tuning.study_log import BEST_FILE, SCORES_FOLDER, report_folder_of, write_config
@@ -68,7 +70,7 @@ class DecoderTuning:
         medians: search space of the median filters that it is compared with.
         swept: whether to try every candidate of every class instead of searching.
         threshold_metric: F1 that thresholds are tuned for; None leaves them alone.
-        n_folds: folds of dev-test; 0 for no cross-fitting, None for the default.
+        n_folds: folds of the test set; 0 for no cross-fitting, None for the default.
         n_resamples: of the bootstrap; 0 for none, None for the default.
         calibration: kind of the calibration; None for none.
     """
@@ -89,7 +91,7 @@ def tune_decoder(
     asked: DecoderTuning,
     device: torch.device,
 ) -> Path:
-    """Tune a decoder, and print its figures on dev-test beside those of median filters.
+    """Tune a decoder, and print its figures on the test set beside those of median filters.
 
     Args:
         plan: the tuning plan; its configuration names the folders.
@@ -105,34 +107,36 @@ def tune_decoder(
         InputError: for an unusable checkpoint, data or search space.
     """
     check_untuned(plan.config)
+    _check_events(plan.config.detection_task)
     before = config_to_tune(plan.config, checkpoint, overrides, plan.objective, None)
     config = config_to_tune(plan.config, checkpoint, overrides, plan.objective, asked.kind)
     plan = replace(plan, config=config, subject=config.tuned.checkpoint_sha256, pruning=False)
     candidates = _grid(asked, plan.space, config)
     scores = plan.log_dir / SCORES_FOLDER
     parts = {
-        name: Part(name, teacher_scores(config, checkpoint, name, scores, device), folder)
-        for name, folder in _folders(config).items()
+        name: Part(name, teacher_scores(config, checkpoint, name, scores, device))
+        for name in OBJECTIVES
     }
-    folds = _folds(asked, parts["devtest"], candidates)
+    folds = _folds(asked, parts["test"], candidates)
     methods = _methods(asked, config, candidates, scores)
     method = methods[-1]
     folder = plan.log_dir / report_folder_of(asked.kind)
     best = None if asked.swept else _searched(plan, method, parts[plan.objective])
     comparison = Comparison(n_folds=len(folds))
-    comparison.rows.append(row_of(OWN, "", parts["devtest"], [(Fit(before, {}), parts["devtest"])]))
+    comparison.rows.append(row_of(OWN, "", parts["test"], [(Fit(before, {}), parts["test"])]))
     total = len(methods) * (2 + len(folds))
     with progress_of("tuning", total, unit="fit") as bar:
         for one in methods:
             fits = _fits(parts, one, best if one is method else None, plan.objective, bar)
             comparison.rows += rows_of(
-                *(one, fits.get("held_out"), parts["devtest"], folds, fits.get("devtest"), bar)
+                *(one, fits.get("held_out"), parts["test"], folds, fits.get("test"), bar)
             )
             if one.cache is not None:
                 one.cache.tidy()
         best = fits[plan.objective]
     add_resamples(comparison, DEFAULT_RESAMPLES if asked.n_resamples is None else asked.n_resamples)
     _write_candidates(parts[plan.objective], method, folder)
+    comparison.corpus = parts["test"].truth.part.corpus
     about = {"checkpoint_sha256": plan.subject, "tuned_on": plan.objective, "search": _how(asked)}
     write_comparison(comparison, folder, about)
     path = _write_best(plan, asked, best, parts)
@@ -156,11 +160,20 @@ def _methods(
     return [Method(MEDIAN, as_median, lengths, asked.threshold_metric, cache), method]
 
 
-def _folders(config: RecipeConfig) -> dict[Objective, str]:
-    """The folder of DESED's clips of each part."""
-    data = config.data
-    folders: dict[Objective, str] = {"held_out": data.synth_val_folder, "devtest": data.test_folder}
-    return {name: str(Path(folder).resolve()) for name, folder in folders.items()}
+def _check_events(task: Task) -> None:
+    """Refuse a task without events in validations or tests, on which decoders are compared.
+
+    Raises:
+        InputError: naming the stage.
+    """
+    stages: dict[Stage, str] = {"val": "validation", "test": "test"}
+    for stage, told in stages.items():
+        if task.part(stage, "events") is None:
+            raise InputError(
+                f"the task {task.name} scores no events in its {told}, on which decoders, "
+                f"thresholds and calibrations are tuned and compared; name a corpus in "
+                f"task.scored.events.{told}, or leave the flags out to tune median filters alone"
+            )
 
 
 def _how(asked: DecoderTuning) -> str:
@@ -211,12 +224,10 @@ def _searched(plan: TuningPlan, method: Method, part: Part) -> Fit:
     """The best of Optuna's trials, or the checkpoint's own values if none is better."""
     kind, config = method.kind, method.config
     objective = DecoderObjective(part.scores, class_decoder(kind, config))
-    truths = {t.source.name: digest_truth(t, t.events.clip_ids) for t in part.scores.truths}
-    data = {DATA_FACT: overall_digest(truths)}
+    data = {DATA_FACT: overall_digest(truth_digests(part.scores.truths))}
 
     def value_of(config: RecipeConfig) -> Any:
-        lengths = dict(zip(CLASSES, config.net.median_filter, strict=True))
-        return objective.value(own_candidates(kind, config), lengths)
+        return objective.value(own_candidates(kind, config), length_of_classes(config))
 
     def evaluate(config: RecipeConfig) -> TrialOutcome:
         value = value_of(config)
@@ -237,7 +248,7 @@ def _write_candidates(part: Part, method: Method, folder: Path) -> None:
     objective = method.objective(part.scores)
     values = {
         label: {one: objective.alone(label, one) for one in method.candidates[label]}
-        for label in objective.desed_labels
+        for label in objective.event_labels
         if label in method.candidates
     }
     write_candidates(values, folder)
@@ -254,10 +265,11 @@ def _write_best(
     if best.thresholds:
         before = config.predict.threshold
         # Classes that are not named have 0.5.
-        alike = {} if before == DEFAULT_THRESHOLD else dict.fromkeys(CLASSES, before)
+        classes = config.detection_task.classes
+        alike = {} if before == DEFAULT_THRESHOLD else dict.fromkeys(classes, before)
         others = (
             # Not of detectors with other classes.
-            {label: one for label, one in before.items() if label in CLASSES}
+            {label: one for label, one in before.items() if label in classes}
             if isinstance(before, dict)
             else alike
         )
@@ -266,8 +278,8 @@ def _write_best(
     objective = DecoderObjective(
         parts[plan.objective].scores, class_decoder(asked.kind, best.config)
     )
-    value = objective.psds1({one: best.chosen[one] for one in objective.desed_labels})
-    oracle = f" ({ORACLE})" if plan.objective == "devtest" else ""
+    value = objective.psds1({one: best.chosen[one] for one in objective.event_labels})
+    oracle = f" ({ORACLE})" if plan.objective == "test" else ""
     heading = f"{asked.kind} of the checkpoint, PSDS1 on {plan.objective}{oracle}: {value:.6f}"
     path = plan.log_dir / BEST_FILE
     # Before the calibration, which may not be possible.

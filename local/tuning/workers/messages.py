@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 # Key of a trial's facts: a digest of the data that it ran on.
 DATA_FACT = "data_sha256"
-Objective = Literal["held_out", "devtest"]
+Objective = Literal["held_out", "test"]
 # complete: has a value; pruned: clearly bad; failed: its own error; refused: failed before it
 # began or for want of space, as every trial would; lost: its process exited; stopped: by the user.
 OutcomeKind = Literal["complete", "pruned", "failed", "refused", "lost", "stopped"]

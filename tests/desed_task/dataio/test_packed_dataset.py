@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from desed_task.batch import Source, collate
+from desed_task.batch import collate
 from desed_task.dataio import packed_writer
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.datasets import (
@@ -106,16 +106,16 @@ def datasets(files, clips, embedding_type="frame"):
         VOCABULARY,
     )
     parts = (
-        (weak_ids, WeakTargets(WeakTable(weak_ids, target, VOCABULARY), GRID), Source.WEAK),
-        (CLIPS, StrongTargets(events, GRID), Source.STRONG_REAL),
-        (CLIPS, NoTargets(2, GRID), Source.UNLABELLED),
+        (weak_ids, WeakTargets(WeakTable(weak_ids, target, VOCABULARY), GRID), 3),
+        (CLIPS, StrongTargets(events, GRID), 2),
+        (CLIPS, NoTargets(2, GRID), 4),
     )
     made = [
         SedDataset(
             clip_ids,
             [files.wavs[0].with_name(f"{clip_id}.wav") for clip_id in clip_ids],
             policy,
-            VOCABULARY.mask(["Dog"] if source == Source.WEAK else ["Dog", "Cat"]),
+            VOCABULARY.mask(["Dog"] if source == 3 else ["Dog", "Cat"]),
             source,
             embeddings=files.reader,
             embedding_type=embedding_type,

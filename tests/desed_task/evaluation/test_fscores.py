@@ -12,6 +12,7 @@ from dcase_util.containers import MetaDataContainer
 from desed_task.evaluation.fscores import (
     collar_fscore,
     intersection_fscore,
+    segment_error_rate,
     segment_fscore,
     threshold_grid,
 )
@@ -93,6 +94,40 @@ def test_collar_and_segment_f1_equal_sed_eval_s(seed):
     segments = segment_fscore(found, truth, LABELS, segment_s=1.0)
     theirs = by_segment.results_class_wise_average_metrics()["f_measure"]["f_measure"]
     assert segments.macro == pytest.approx(theirs)
+    overall = by_segment.results_overall_metrics()
+    assert segments.micro == pytest.approx(overall["f_measure"]["f_measure"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_error_rate_is_that_of_sed_eval(seed):
+    rng = np.random.default_rng(seed)
+    truth, found = random_events(rng, 5), random_events(rng, 3 + 2 * seed)
+    by_segment = sed_eval.sound_event.SegmentBasedMetrics(list(LABELS), time_resolution=1.0)
+    true, estimated = container(truth), container(found)
+    for name in true.unique_files:
+        one, other = (of.filter(filename=name) for of in (true, estimated))
+        by_segment.evaluate(reference_event_list=one, estimated_event_list=other)
+    listed = [int(name.removesuffix(".wav")) for name in true.unique_files]
+    found = found.rows(np.isin(found.clip_index, listed))
+    ours = segment_error_rate(found, truth, LABELS, segment_s=1.0)
+    theirs = by_segment.results_overall_metrics()["error_rate"]
+    assert ours.rate == pytest.approx(theirs["error_rate"])
+    kinds = ("substitution", "deletion", "insertion")
+    shares = [theirs[f"{kind}_rate"] for kind in kinds]
+    assert [n / ours.references for n in ours[1:4]] == pytest.approx(shares)
+    assert min(ours[1:4]) > 0
+    for label, of_class in by_segment.results_class_wise_metrics().items():
+        assert ours.per_class[label] == pytest.approx(of_class["error_rate"]["error_rate"])
+
+
+def test_more_classes_than_a_thousand_are_told_apart():
+    labels = tuple(f"class {number}" for number in range(1200))
+    truth, found = events((0, 3, 0, 1)), events((0, 1027, 0, 1))
+    score = segment_fscore(found, truth, labels, segment_s=1.0)
+    assert score.micro == 0 and score.false_positives["class 1027"] == 1
+    errors = segment_error_rate(found, truth, labels, segment_s=1.0)
+    assert (errors.rate, errors.substitutions) == (1.0, 1)
+    assert np.isnan(errors.per_class["class 1027"])
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -8,9 +8,10 @@ import pytest
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
 from desed_task.evaluation import sed_scores_eval_metrics as package
-from desed_task.evaluation.scores import Detections, Scores, as_detections
+from desed_task.evaluation.scores import Detections, FrameScores, Scores, as_detections
 from desed_task.evaluation.segments import (
     Segments,
+    clip_means,
     clip_segments,
     clip_span,
     on_recordings,
@@ -167,6 +168,51 @@ def test_maxima_are_sed_scores_eval_s_own_of_frame_scores(grid, decimals):
         for name, value in theirs._asdict().items():
             assert getattr(ours, name) == pytest.approx(value, abs=1e-9, nan_ok=True), name
         assert 0.4 < ours.f1 < 0.9 and 0.4 < ours.auc < 0.9 and 0.02 < ours.partial_auc < 0.7
+
+
+def with_longer(lengths_s, seed=0):
+    """Scores of clips of the grid's length, and of longer ones that were scored in windows."""
+    rng, grid = np.random.default_rng(seed), FrameGrid()
+    short = [length_s for length_s in lengths_s if length_s <= grid.clip_s]
+    longer = []
+    for length_s in lengths_s[len(short) :]:
+        n_frames = int(np.ceil(length_s / grid.frame_s))
+        boundaries_s = np.minimum(np.arange(n_frames + 1) * grid.frame_s, length_s)
+        longer.append(FrameScores(rng.random((n_frames, 2)), boundaries_s))
+    values = rng.random((len(short), grid.n_frames, 2))
+    names = tuple(f"clip {number}" for number in range(len(lengths_s)))
+    return Scores(names, values, grid.boundaries_s, VOCABULARY, tuple(longer))
+
+
+MIXED_S = (10.0, 3.3, 0.4, 12.5, 61.0)
+
+
+def test_means_weigh_frames_by_the_time_they_share_up_to_the_clip_s_end():
+    scores = with_longer(MIXED_S)
+    found = clip_means(scores, np.array(MIXED_S))
+    assert [len(values) for values in found] == [10, 4, 1, 13, 61]
+    for (values, boundaries_s), of_clip, end_s in zip(scores.each(), found, MIXED_S, strict=True):
+        for number, mean in enumerate(of_clip):
+            low, high = number, min(number + 1, end_s)
+            share = np.minimum(boundaries_s[1:], high) - np.maximum(boundaries_s[:-1], low)
+            share = share.clip(min=0)
+            np.testing.assert_allclose(mean, share @ values / share.sum(), atol=1e-12)
+    # What was not read scores nothing.
+    (values,) = clip_means(with_longer((10.0,)), np.array([12.2]))
+    assert len(values) == 13 and not values[10:].any() and values[:10].all()
+
+
+def test_maxima_of_longer_clips_are_those_of_their_own_frames():
+    scores = with_longer(MIXED_S)
+    found = clip_segments(scores, NOTHING, np.array(MIXED_S))
+    assert np.bincount(found.unit).tolist() == [10, 4, 1, 13, 61]
+    values, boundaries_s = scores.of("clip 4")
+    rows = found.values[found.unit == 4]
+    for number in (0, 17, 60):
+        frames = (boundaries_s[1:] > number) & (boundaries_s[:-1] < number + 1)
+        assert rows[number].tolist() == values[frames].max(axis=0).tolist()
+    alone = clip_segments(scores.select(["clip 4"]), NOTHING, np.array(MIXED_S[-1:]))
+    np.testing.assert_array_equal(alone.values, rows)
 
 
 RECORDINGS_S = (12.0, 0.4, 7.0000001, 30.0, 3.25, 1.0)

@@ -18,7 +18,8 @@ from local.checkpoints.changes import (
     rule_of,
     same_training,
 )
-from local.config import RecipeConfig, check_config, load_config
+from local.checkpoints.tasks.compared import task_values
+from local.config import TASK_SECTION, RecipeConfig, check_config, load_config
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
 SCHEDULE = ["training.n_epochs=12", "training.epoch_decay=8", "training.n_epochs_warmup=2"]
@@ -29,19 +30,24 @@ def keys() -> list[str]:
     return [
         f"{section}.{key}"
         for section, field in RecipeConfig.model_fields.items()
+        if section != TASK_SECTION
         for key in field.annotation.model_fields
     ]
 
 
+def task_keys() -> list[str]:
+    return [*task_values(load_config(MINI).detection_task)]
+
+
 def test_every_key_of_the_schema_is_classified_with_a_reason():
-    assert len(keys()) > 100
-    assert all(rule_of(key).why for key in keys())
+    assert len(keys()) > 100 and len(task_keys()) > 100
+    assert all(rule_of(key).why for key in (*keys(), *task_keys()))
     with pytest.raises(KeyError, match=r"training\.brand_new: classify it"):
         rule_of("training.brand_new")
 
 
 def test_every_rule_is_of_a_key():
-    used = {id(rule_of(key)) for key in keys()}
+    used = {id(rule_of(key)) for key in (*keys(), *task_keys())}
     assert [pattern for pattern, rule in RULES.items() if id(rule) not in used] == []
 
 

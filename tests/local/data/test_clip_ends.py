@@ -17,16 +17,17 @@ from desed_task.dataio.annotations import EventTable, read_durations, read_stron
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid, Vocabulary
-from local import corpora
-from local.classes_dict import DESED_CLASSES, VOCABULARY
 from local.config import load_config
 from local.data import clip_ends
 from local.data.datamodule import SedDataModule
+from local.data.truth import Truth
 from local.summary.rescoring import count_desed, count_maestro, read_truth
 from local.training.announcements import announce
 from local.tuning.cached_scores import TeacherScores, teacher_scores
 from local.tuning.median_sweep import MedianFilterObjective
 from tests.conftest import ROOT
+from tests.local.data.published import TASK, VOCABULARY
+from tests.local.data.published import corpus as of
 from tests.local.scoring.by_stage import score_desed
 
 HEAD = "filename\tonset\toffset\tevent_label"
@@ -242,7 +243,7 @@ def test_a_summary_refuses_lies_with_the_audio_or_with_the_scores(stored, lie):
     config, clips, _ = stored(test_dur=change)
 
     def count(config):
-        truth = read_truth(corpora.DEVTEST, config, clips["devtest"])
+        truth = read_truth(of("devtest", config), config, clips["devtest"])
         return count_desed(random_scores(truth), truth, 2)
 
     with pytest.raises(InputError, match=r"test_dur(\.tsv)?: wrong durations of 1 clip"):
@@ -256,10 +257,10 @@ def test_a_summary_refuses_lies_with_the_audio_or_with_the_scores(stored, lie):
 def test_a_summary_names_clips_of_unknown_duration(stored):
     config, clips, where = stored(test_dur=lambda rows: rows[1:])
     if where == "with audio":
-        assert read_truth(corpora.DEVTEST, config, clips["devtest"]).durations
+        assert read_truth(of("devtest", config), config, clips["devtest"]).durations
         return
     with pytest.raises(InputError, match=r"test_dur\.tsv: lacks 1 clip that is not in nowhere"):
-        read_truth(corpora.DEVTEST, config, clips["devtest"])
+        read_truth(of("devtest", config), config, clips["devtest"])
 
 
 def test_a_summary_refuses_lies_about_recordings(stored):
@@ -269,7 +270,7 @@ def test_a_summary_refuses_lies_about_recordings(stored):
             return [row if lie is None else row.split("\t")[0] + f"\t{lie}" for row in rows]
 
         config, clips, _ = stored(real_maestro_val_dur=change)
-        arguments = corpora.MAESTRO_VALIDATION, config, clips["maestro_real_dev"]
+        arguments = of("maestro_real_dev", config), config, clips["maestro_real_dev"]
         if refused:
             with pytest.raises(InputError, match=r"wrong durations of \d recordings"):
                 read_truth(*arguments)
@@ -287,7 +288,7 @@ def test_a_summary_without_audio_keeps_the_events_of_cropped_maestro_clips(corpu
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             config = corpus.config(*short, *place)
-            found.append(read_truth(corpora.MAESTRO_VALIDATION, config, clips).events)
+            found.append(read_truth(of("maestro_real_dev", config), config, clips).events)
     np.testing.assert_array_equal(found[0].onset_s, found[1].onset_s)
     assert found[0].onset_s.max() > 5
 
@@ -404,7 +405,7 @@ def test_real_annotations_stay_as_they_are(parity):
     """16 events reach beyond their clip, 0.115 s at most; none begins there. 15 rows name none."""
     durations = read_durations(parity("real_desed/validation_durations.tsv"))
     table = read_strong_table(
-        parity("real_desed/validation.tsv"), Vocabulary(DESED_CLASSES)
+        parity("real_desed/validation.tsv"), Vocabulary(TASK.part("test", "events").classes)
     ).select(durations)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -451,11 +452,13 @@ def test_metrics_do_not_count_them(tmp_path):
         MedianFilterObjective(
             TeacherScores(
                 "test",
-                scores,
-                of_recording,
+                (scores, of_recording),
                 tuple(
-                    SimpleNamespace(events=of, durations=seconds)
-                    for of, seconds in ((events, durations), (maestro, {"r": 10.0}))
+                    Truth(TASK.part("test", kind), *rows)
+                    for kind, rows in (
+                        ("events", (events, durations)),
+                        ("segments", (maestro, {"r": 10.0})),
+                    )
                 ),
             )
         )
@@ -473,7 +476,7 @@ def test_a_summary_leaves_out_what_the_test_left_out(stored):
 
     config, clips, _ = stored(test_tsv=late, real_maestro_val_tsv=late)
     plain, _, _ = stored(test_tsv=lambda rows: rows, real_maestro_val_tsv=lambda rows: rows)
-    for corpus in corpora.TEST:
-        found, expected = (read_truth(corpus, of, clips[corpus.name]) for of in (config, plain))
+    for name in ("devtest", "maestro_real_dev"):
+        found, expected = (read_truth(of(name, c), c, clips[name]) for c in (config, plain))
         assert found.events.clip_ids == expected.events.clip_ids
         np.testing.assert_array_equal(found.events.onset_s, expected.events.onset_s)

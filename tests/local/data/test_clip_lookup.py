@@ -12,14 +12,13 @@ import torch
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.evaluation.segments import clip_span
-from local import corpora
-from local.classes_dict import VOCABULARY
 from local.config import load_config
 from local.data.datamodule import SedDataModule
 from local.data.loaded_corpus import load_corpus, table_durations
-from local.data.maestro_split import split_train_files
-from local.data.packed_corpora import open_packed, pack_corpora
+from local.data.loading.packed_corpora import open_packed, pack_corpora
+from local.data.splits import divide
 from local.summary.rescoring import read_truth
+from tests.local.data.published import TASK, VOCABULARY
 
 RATE = 16000
 CPU = torch.device("cpu")
@@ -77,7 +76,7 @@ class Place:
     def load(self, table, *more, embeddings=False):
         problems = []
         config = self.config(table, *more, embeddings=embeddings)
-        loaded = load_corpus(corpora.DEVTEST, config, problems)
+        loaded = load_corpus(config.detection_task.corpus("devtest"), config, problems)
         return loaded, "\n".join(problems)
 
 
@@ -178,13 +177,13 @@ def test_durations_are_those_of_the_clips(place, trial):
     own = place.table("filename\tduration\nx/1.wav\t1.05\ny/1.wav\t0.95\n", "durations.tsv")
     config = place.config(table, f"data.test_dur={own}")
     assert table_durations(loaded, config) == {"x/1": 1.05, "y/1": 0.95}
-    truth = read_truth(corpora.DEVTEST, config, ["x/1", "y/1"])
+    truth = read_truth(config.detection_task.corpus("devtest"), config, ["x/1", "y/1"])
     assert truth.durations == {"x/1": 1.05, "y/1": 0.95}
     place.table("filename\tduration\n1.wav\t3\n", "durations.tsv")
     with pytest.raises(InputError, match="x/1 and y/1 may all be 1"):
         table_durations(loaded, config)
     with pytest.raises(InputError, match="x/1 and y/1 may all be 1"):
-        read_truth(corpora.DEVTEST, config, ["x/1", "y/1"])
+        read_truth(config.detection_task.corpus("devtest"), config, ["x/1", "y/1"])
 
 
 def test_published_durations_of_files_in_folders(place):
@@ -196,7 +195,7 @@ def test_published_durations_of_files_in_folders(place):
     config = place.config(table, f"data.test_dur={own}")
     expected = {"x/1": 1.05, "y/2": 1.0, "9": 9.0, "empty/3": 1.0}
     assert table_durations(loaded, config) == expected
-    truth = read_truth(corpora.DEVTEST, config, ["x/1", "y/2"])
+    truth = read_truth(config.detection_task.corpus("devtest"), config, ["x/1", "y/2"])
     assert (truth.durations, truth.left_out) == (expected, ("empty/3",))
     assert truth.events.clip_ids == ("x/1", "y/2")
 
@@ -234,7 +233,7 @@ def test_an_ambiguous_store_of_the_evaluation_set_needs_its_flag(place):
     store = store.rename(store.with_name("eval.hdf5"))
     config = place.config(None, f"data.eval_folder={place.folder}", embeddings=True)
     problems = []
-    load_corpus(corpora.EVALUATION, config, problems)
+    load_corpus(config.detection_task.corpus("eval"), config, problems)
     assert problems == [
         f"{store}: has names that could be several clips; run extract_embeddings.py again with "
         "--eval_set:\n  - x/1 and y/1 may all be 1"
@@ -275,16 +274,16 @@ def test_packed_sets_tell_folders_apart(place, trial):
             (place.folder / old).rename(place.folder / new)
 
 
-# ---- MAESTRO
+# ---- clips of recordings
 
 
 def test_windows_in_subfolders_belong_to_their_recordings():
     flat = [f"cafe_restaurant_0{n}-00{k}000-00{k + 1}000" for n in range(4) for k in range(3)]
     nested = [f"part-{number % 2}/{name}" for number, name in enumerate(flat)]
-    parts = split_train_files(flat, 0.7, seed=3)
-    assert [[c.partition("/")[2] for c in p] for p in split_train_files(nested, 0.7, seed=3)] == [
-        list(part) for part in parts
-    ]
+    corpus = TASK.corpus("maestro_real_train")
+    parts, same = divide(corpus, flat, 3), divide(corpus, nested, 3)
+    assert [[c.partition("/")[2] for c in part] for part in same] == [list(part) for part in parts]
+    assert parts.validation and parts.train
     assert clip_span(nested[1]).recording == "part-1/cafe_restaurant_00"
     assert clip_span(nested[1]).onset_s == 10.0
 

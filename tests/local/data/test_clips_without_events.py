@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ import soundfile as sf
 import torch
 
 from desed_task.audio.clip_files import clip_files
-from desed_task.batch import Source
 from desed_task.dataio.annotations import read_durations, read_strong_table
 from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores
@@ -21,11 +19,7 @@ from desed_task.labels import FrameGrid
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from desed_task.postprocess import ClassMedianFilter
-from local import corpora
-from local.classes_dict import VOCABULARY
 from local.config import load_config
-from local.config_schema import StrongCorpus
-from local.corpora import Corpus
 from local.data.datamodule import SedDataModule
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.summary_lines import left_out_line
@@ -34,14 +28,12 @@ from local.scoring import accumulator as scoring
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.criteria import is_own
 from local.summary.rescoring import count_desed, read_truth
+from local.task.corpus import Corpus
+from tests.local.data.published import TASK, VOCABULARY
 from tests.local.scoring.by_stage import score_desed
 
-STRONG = tuple(corpus for corpus in corpora.NEEDED_BY_STAGE["fit"] if corpus.labels == "strong")
+STRONG = tuple(corpus for corpus in TASK.needed_by("fit") if corpus.is_strong)
 TEST = {"stage": "test", "role": "student", "n_thresholds": 50}
-
-
-def test_the_switch_knows_the_corpora_with_strong_labels():
-    assert get_args(StrongCorpus) == tuple(corpus.name for corpus in STRONG)
 
 
 # ---- what is read
@@ -54,7 +46,7 @@ class Emptied:
         self.conf, self.overrides = conf, []
         self.clips: dict[str, set[str]] = {}
         for corpus in STRONG:
-            table = Path(getattr(load_config(conf).data, corpus.table_key))
+            table = Path(load_config(conf).detection_task.corpus(corpus.name).table.path)
             head, *rows = table.read_text().splitlines()
             names = list(dict.fromkeys(row.split("\t")[0] for row in rows))
             already = {row.split("\t")[0] for row in rows if row.split("\t")[1] == ""}
@@ -64,7 +56,7 @@ class Emptied:
             table = folder / f"{corpus.name}.tsv"
             table.write_text("\n".join([head, *kept]) + "\n")
             self.clips[corpus.name] = {name.removesuffix(".wav") for name in {chosen, *already}}
-            self.overrides.append(f"data.{corpus.table_key}={table}")
+            self.overrides.append(f"{corpus.table_key}={table}")
 
     def load(self, *kept: str, stage: str = "fit", more: tuple[str, ...] = ()) -> SedDataModule:
         switch = f"data.keep_clips_without_events=[{', '.join(kept)}]"
@@ -83,13 +75,13 @@ def clips_of(data: SedDataModule, corpus: Corpus) -> dict[str, set[str]]:
     """Clips of a corpus by what is done with them."""
     leaves = [leaf for joined in data._training_sets().values() for leaf in joined.leaves]
     return {
-        "trained on": {c for leaf in leaves if leaf.source == corpus.source for c in leaf.clip_ids},
-        "validated": rows_of(data.val_dataloader(), corpus.source),
-        "tested": rows_of(data.test_dataloader(), corpus.source),
+        "trained on": {c for leaf in leaves if leaf.source == corpus.number for c in leaf.clip_ids},
+        "validated": rows_of(data.val_dataloader(), corpus.number),
+        "tested": rows_of(data.test_dataloader(), corpus.number),
     }
 
 
-def rows_of(loader, source: Source) -> set[str]:
+def rows_of(loader, source: int) -> set[str]:
     return {
         clip_id
         for batch in loader
@@ -123,7 +115,7 @@ def test_the_switch_is_one_of_each_corpus(emptied, corpus):
 
 
 def test_kept_clips_are_trained_on_as_negatives(emptied):
-    part = emptied.load("synth_train")._training_sets()[corpora.SYNTHETIC_TRAIN.title].leaves[0]
+    part = emptied.load("synth_train")._training_sets()["synthetic training"].leaves[0]
     (eventless,) = emptied.clips["synth_train"]
     row = part.clip_ids.index(eventless)
     assert not part.targets.target(row, 0.0).any()
@@ -135,10 +127,10 @@ def test_kept_clips_are_trained_on_as_negatives(emptied):
 def test_an_unknown_corpus_is_refused_with_those_that_are_known(extracted):
     with pytest.raises(InputError) as error:
         load_config(extracted, ["data.keep_clips_without_events=[weak_train]"])
-    assert "data.keep_clips_without_events.0: " in str(error.value)
-    for corpus in STRONG:
-        assert f"'{corpus.name}'" in str(error.value)
-    assert "(value 'weak_train')" in str(error.value)
+    known = ", ".join(corpus.name for corpus in STRONG)
+    assert (
+        "data.keep_clips_without_events: 'weak_train' is no corpus with events; known: " + known
+    ) in str(error.value)
 
 
 def test_one_line_tells_how_many_of_which_corpora(emptied):
@@ -203,14 +195,14 @@ def test_durations_of_clips_left_out_are_the_table_s_and_else_the_file_s(extract
     sf.write(tmp_path / "c.wav", np.zeros(8000), 16000)
     sf.write(tmp_path / "b.wav", np.zeros(7 * 16000), 16000)
     loaded = LoadedCorpus(
-        *(corpora.DEVTEST, tmp_path, ("a",), {"a": 9.0}),
+        *(config.detection_task.corpus("devtest"), tmp_path, ("a",), {"a": 9.0}),
         left_out=("b", "c", "nowhere"),
         files=clip_files(tmp_path),
     )
     found = table_durations(loaded, config)
     assert found == {"a": 9.5, "b": 7.0, "c": 0.5}
     table_of = read_strong_table_of(tmp_path, "a.wav\t0\t1\tDog\n")
-    assert Truth(Source.DEVTEST, table_of, found, loaded.left_out).left_out_s == 7.5
+    assert Truth(TASK.part("test", "events"), table_of, found, loaded.left_out).left_out_s == 7.5
     (tmp_path / "c.wav").write_bytes(b"RIFF")
     with pytest.raises(InputError, match=r"c\.wav: is not readable"):
         table_durations(loaded, config)
@@ -223,6 +215,10 @@ def read_strong_table_of(folder: Path, rows: str):
 
 
 # ---- what is scored
+
+
+def devtest(published):
+    return published["config"].detection_task.corpus("devtest")
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +273,7 @@ def test_published_figures_leave_them_out_and_count_their_hours(published):
     events = published["events"]
     assert len(events.eventless) == 3
     with_events = [c for c in events.clip_ids if c not in events.eventless]
-    truth = read_truth(corpora.DEVTEST, published["config"], with_events)
+    truth = read_truth(devtest(published), published["config"], with_events)
     assert set(truth.left_out) == events.eventless
     assert truth.left_out_s == pytest.approx(sum(truth.durations[c] for c in truth.left_out))
     scores = published["scores"].select(with_events)
@@ -294,7 +290,7 @@ def test_published_figures_leave_them_out_and_count_their_hours(published):
 
 def test_kept_clips_are_where_detections_are_false(published):
     """What psds_eval and sed_eval count; those computed from scores never look at them."""
-    truth = read_truth(corpora.DEVTEST, published["config"], published["events"].clip_ids)
+    truth = read_truth(devtest(published), published["config"], published["events"].clip_ids)
     assert (truth.left_out, truth.left_out_s) == ((), 0)
     report = score_desed(published["scores"], truth.events, truth.durations, **TEST)
     for name, value in report.metrics.items():
@@ -328,6 +324,6 @@ def assert_recounted(scores: Scores, truth: Truth, report) -> None:
 def test_clips_left_out_may_not_be_scored(published):
     events = published["events"]
     rest = replace(events.select([c for c in events.clip_ids if c not in events.eventless]))
-    durations = read_truth(corpora.DEVTEST, published["config"], events.clip_ids).durations
+    durations = read_truth(devtest(published), published["config"], events.clip_ids).durations
     with pytest.raises(InputError, match=r"3 scored clips .* are not in"):
         score_desed(published["scores"], rest, durations, **TEST)

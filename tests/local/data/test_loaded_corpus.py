@@ -16,10 +16,11 @@ import soundfile as sf
 
 from desed_task.dataio.embedding_sources import SIZE
 from desed_task.errors import InputError
-from local import corpora
 from local.config import load_config
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import LoadedCorpus, split_weak, table_durations
+from local.data.loaded_corpus import LoadedCorpus, table_durations
+from local.data.splits import split_clips
+from tests.local.data.published import TASK
 
 
 @pytest.fixture
@@ -244,15 +245,16 @@ def test_one_recording_of_each_scene_is_held_out_and_trains_on_none(refused, dat
     text = refused(f"data.real_maestro_train_tsv={table}")
     assert "data.real_maestro_train_tsv: none of the clips to train on is in " in text
     folder = Path(data.real_maestro_train_folder)
-    assert f"{folder}; add recordings: at least one per scene is held out" in text
-    assert "a scene with a single recording has none to train on" in text
+    assert f"{folder}; add recordings: at least one per group is held out" in text
+    assert "a group with a single recording has none to train on" in text
     assert "training.batch_size" not in text  # what is wrong is said once
 
 
 def test_no_held_out_recording_on_disk(refused, extracted, data, tmp_path):
     whole = SedDataModule(load_config(extracted))
     whole.check()
-    trained_on, held_out = whole._maestro_split()
+    corpus = whole.task.corpus("maestro_real_train")
+    trained_on, held_out = whole.part(corpus, "train"), whole.part(corpus, "validation")
     folder = tmp_path / "clips"
     folder.mkdir()
     for clip_id in trained_on.clip_ids:
@@ -274,7 +276,7 @@ def test_a_maestro_clip_of_no_scene_is_told_with_the_rest(refused, data, tmp_pat
         f"data.real_maestro_train_tsv={table}",
         "data.test_folder=nowhere",
     )
-    assert "data.real_maestro_train_tsv: 'kitchen_00': names no MAESTRO scene" in text
+    assert "data.real_maestro_train_tsv: 'kitchen_00': is of no group of recordings" in text
     assert "data.test_folder: nowhere: no such folder" in text
 
 
@@ -418,7 +420,9 @@ def test_durations_are_the_table_s_and_else_the_file_s(extracted, tmp_path):
     table.write_text("filename\tduration\na.wav\t9.5\ngone.wav\t8.0\nrecording.wav\t200\n")
     config = load_config(extracted, [f"data.test_dur={table}"])
     loaded = LoadedCorpus(
-        corpora.DEVTEST, Path(), ("a", "b"), {"a": 9.0, "b": 7.0}, listed=("a", "gone", "b")
+        config.detection_task.corpus("devtest"),
+        *(Path(), ("a", "b"), {"a": 9.0, "b": 7.0}),
+        listed=("a", "gone", "b"),
     )
     assert table_durations(loaded, config) == {"a": 9.5, "b": 7.0, "recording": 200.0}
 
@@ -436,13 +440,17 @@ def test_a_recording_without_a_duration(refused, data, tmp_path):
 def weak_corpus(n_clips, absent=()):
     listed = tuple(f"clip{number}" for number in range(n_clips))
     there = {name: 10.0 for name in listed if name not in absent}
-    return LoadedCorpus(corpora.WEAK_TRAIN, Path(), tuple(there), there, listed=listed)
+    return LoadedCorpus(TASK.corpus("weak_train"), Path(), tuple(there), there, listed=listed)
+
+
+def split_weak(loaded, seed):
+    return [loaded.select(part) for part in split_clips(loaded.listed, 0.9, seed)]
 
 
 @pytest.mark.parametrize("n_clips", [10, 15, 157, 1578])
 def test_the_weak_split_is_pandas_s(n_clips):
     loaded = weak_corpus(n_clips)
-    train, held_out = split_weak(loaded, 0.9, 42)
+    train, held_out = split_weak(loaded, 42)
     frame = pd.DataFrame({"filename": loaded.listed})
     expected = frame.sample(frac=0.9, random_state=42)
     assert list(train.clip_ids) == expected["filename"].tolist()
@@ -452,7 +460,7 @@ def test_the_weak_split_is_pandas_s(n_clips):
 def test_absent_clips_do_not_change_who_is_held_out():
     whole, part = weak_corpus(50), weak_corpus(50, absent=("clip3", "clip7"))
     assert part.missing == ("clip3", "clip7")
-    for one, other in zip(split_weak(whole, 0.9, 1), split_weak(part, 0.9, 1), strict=True):
+    for one, other in zip(split_weak(whole, 1), split_weak(part, 1), strict=True):
         left = [name for name in one.clip_ids if name not in part.missing]
         assert left == list(other.clip_ids)
     assert replace(part, listed=()).missing == ()

@@ -15,16 +15,16 @@ import torch
 from torch.nn import functional as F
 
 from desed_task.audio.clip_files import clip_files
-from desed_task.batch import Source
 from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.dataio.embeddings import EmbeddingReader
 from desed_task.errors import InputError
 from desed_task.inference.detector import SoundEventDetector
 from desed_task.nnet.CRNN import Detection
-from local import corpora, run
+from local import run
 from local.checkpoints.restore import detector_spec
 from local.config import load_config
+from local.data.clips.windows import takes_windows
 from local.data.datamodule import SedDataModule
 from local.extraction.extractor import Extractor
 from local.run import RunOptions
@@ -34,6 +34,7 @@ from local.sed_trainer_pretrained import SEDTask4
 from local.submission.file_checks import table_fault
 from local.training import result_writers
 from local.tuning.cached_scores import teacher_scores
+from tests.local.data.published import TASK
 from tests.local.data.test_packed_corpora import opened
 
 RATE = 16000
@@ -81,7 +82,7 @@ def extractor(config, out, **more) -> Extractor:
         clip_s=10.0,
         device=torch.device("cpu"),
         progress=False,
-        **{"windows": config.windows, **more},
+        **{"windows": dict.fromkeys(SETS, config.windows), **more},
     )
 
 
@@ -161,7 +162,7 @@ def data(place):
 
 @pytest.fixture(scope="module")
 def scores(checkpoint, data):
-    return scored(checkpoint, data).score_accumulator.scores("student", Source.DEVTEST)
+    return scored(checkpoint, data).score_accumulator.scores("student", TASK.corpus("devtest"))
 
 
 def test_scores_are_those_of_the_detector(place, checkpoint, scores):
@@ -199,7 +200,7 @@ def test_scores_are_those_of_the_detector(place, checkpoint, scores):
 def test_scores_do_not_depend_on_how_clips_are_read(place, checkpoint, scores, overrides):
     more = [one.replace("PACKED", str(place.folder / "packed")) for one in overrides]
     data = opened(place.conf, "test", *place.overrides, *more)
-    found = scored(checkpoint, data).score_accumulator.scores("student", Source.DEVTEST)
+    found = scored(checkpoint, data).score_accumulator.scores("student", TASK.corpus("devtest"))
     assert found.clip_ids == scores.clip_ids
     np.testing.assert_allclose(found.values, scores.values, atol=1e-5)
     for one, other in zip(found.longer, scores.longer, strict=True):
@@ -322,19 +323,19 @@ def test_a_run_of_tests_and_its_files(place, checkpoint, tmp_path, capsys, monke
     stored = read_scores(
         folder / "metrics_test" / "teacher" / "scores_devtest.npz", "postprocessed"
     )
-    smoothed = module.score_accumulator.smoothed("teacher", Source.DEVTEST)
+    smoothed = module.score_accumulator.smoothed("teacher", TASK.corpus("devtest"))
     assert stored.clip_ids == smoothed.clip_ids
     for one, other in zip(stored.longer, smoothed.longer, strict=True):
         np.testing.assert_allclose(one.values, other.values, atol=1e-6)
         np.testing.assert_array_equal(one.boundaries_s, other.boundaries_s)
     for _ in range(2):  # computed, then from the cache
         cached = teacher_scores(config, checkpoint, "devtest", tmp_path / "c", torch.device("cpu"))
-        for one, other in zip(cached.desed.longer, module_scores(module), strict=True):
+        for one, other in zip(cached.of("events")[0].longer, module_scores(module), strict=True):
             np.testing.assert_allclose(one.values, other.values, atol=1e-6)
 
 
 def module_scores(module):
-    return module.score_accumulator.scores("teacher", Source.DEVTEST).longer
+    return module.score_accumulator.scores("teacher", TASK.corpus("devtest")).longer
 
 
 def test_an_evaluation_writes_all_of_a_recording(place, checkpoint, tmp_path, scores):
@@ -393,8 +394,8 @@ def test_other_windows_than_those_extracted_are_refused(place):
 
 
 def test_maestro_and_training_clips_are_cropped_as_before(place, data):
-    for corpus in (corpora.MAESTRO_TRAIN, corpora.MAESTRO_VALIDATION, corpora.SYNTHETIC_TRAIN):
-        assert corpus not in corpora.SCORED_IN_WINDOWS
+    windowed = {one.name for one in TASK.corpora if takes_windows(TASK, one)}
+    assert windowed == {"synth_val", "weak_train", "devtest", "eval"}
     weak = opened(place.conf, "fit", *place.overrides).loaded["weak_train"]
     assert len(weak.dataset(data.config, data.grid)) == len(CLIPS_S)
     n_rows = len(weak.dataset(data.config, data.grid, scored=True))

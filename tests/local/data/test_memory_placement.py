@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from desed_task.errors import InputError
-from local.data import memory_placement
-from local.data.memory_placement import GPU_MARGIN, RAM_MARGIN, choose_placement, free_memory
+from local.data.loading import memory_placement
+from local.data.loading.memory_placement import (
+    GPU_MARGIN,
+    RAM_MARGIN,
+    choose_placement,
+    free_memory,
+)
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 SIZE = 10**10

@@ -19,13 +19,14 @@ from torch.nn import functional as F
 from desed_task.dataio.datasets import ItemKey
 from desed_task.dataio.packed_dataset import PackedBatches
 from desed_task.errors import InputError
-from local import corpora, run
+from local import run
 from local.config import load_config
-from local.data import packed_corpora
 from local.data.datamodule import SedDataModule
-from local.data.memory_placement import Placement
-from local.data.packed_corpora import choose_packing
+from local.data.loading import packed_corpora
+from local.data.loading.memory_placement import Placement
+from local.data.loading.packed_corpora import choose_packing
 from local.sed_trainer_pretrained import SEDTask4
+from tests.local.data.published import TASK
 
 ROOT = Path(__file__).resolve().parents[3]
 TWO_PROCESSES = Path(__file__).with_name("two_processes.py")
@@ -100,9 +101,9 @@ def test_packed_once_and_again_when_a_clip_has_changed(extracted, packed_dir, ca
     data = opened(extracted, "validate", *where)
     said = capsys.readouterr().out
     assert "packed " not in said.replace("packed sets", "")
-    names = [corpus.name for corpus in corpora.NEEDED_BY_STAGE["validate"]]
+    names = [corpus.name for corpus in data.task.needed_by("validate")]
     assert f"; not written again, as they are current: {', '.join(names)}\n" in said
-    loaded = data.loaded[corpora.WEAK_TRAIN.name]
+    loaded = data.loaded["weak_train"]
     wav = loaded.folder / f"{loaded.clip_ids[0]}.wav"
     before = wav.stat()
     try:
@@ -137,7 +138,7 @@ def test_names_in_any_script_and_clips_of_any_length(extracted, tmp_path):
     )
     files = opened(extracted, "fit", *overrides)
     data = opened(extracted, "fit", *overrides, f"data.packed_dir={tmp_path / 'packed'}")
-    title = corpora.SYNTHETIC_TRAIN.title
+    title = "synthetic training"
     rows, packed = (one._training_sets()[title] for one in (files, data))
     packed = PackedBatches(packed)
     targets = {name: set() for name in names}
@@ -161,7 +162,7 @@ def test_sets_that_hold_clips_without_events_serve_runs_that_leave_them_out(
     data = opened(extracted, "test", *where)
     assert "packed " not in capsys.readouterr().out.replace("packed sets", "")
     assert_pooled(batches(data.test_dataloader()), batches(plain.test_dataloader()))
-    name = corpora.DEVTEST.name
+    name = "devtest"
     assert len(kept.loaded[name].clip_ids) == len(data.loaded[name].clip_ids) + 1
 
 
@@ -172,7 +173,7 @@ def test_validating_and_then_training_brings_all_to_one_place(extracted, packed_
     ]
     monkeypatch.setattr(packed_corpora, "choose_placement", lambda *_: places.pop(0))
     data = opened(extracted, "validate", f"data.packed_dir={packed_dir}")
-    assert data.loaded[corpora.WEAK_TRAIN.name].packed.resident
+    assert data.loaded["weak_train"].packed.resident
     data.trainer.state.fn = TrainerFn.FITTING
     data.prepare_data()
     data.setup("fit")
@@ -249,7 +250,7 @@ def test_three_processes_share_packed_batches(extracted, tmp_path):
     packed = f"data.packed_dir={tmp_path / 'sets'}"
     *parts, printed = functions["run"](extracted, tmp_path, 3, packed)
     assert printed.count("packed sets: ") == 1
-    assert len(list((tmp_path / "sets").iterdir())) == len(corpora.NEEDED_BY_STAGE["fit"])
+    assert len(list((tmp_path / "sets").iterdir())) == len(TASK.needed_by("fit"))
     # One process with the original files.
     (tmp_path / "one").mkdir()
     alone, _ = functions["run"](extracted, tmp_path / "one", 1)

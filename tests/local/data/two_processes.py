@@ -14,8 +14,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from desed_task.batch import SedBatch, Source
-from local.classes_dict import VOCABULARY
+from desed_task.batch import SedBatch
 from local.cli import arguments
 from local.cli.threads import add_threads
 from local.config import load_config
@@ -34,13 +33,13 @@ def child_environment() -> dict[str, str]:
 class Recorder(pl.LightningModule):
     """Remembers the clips of its batches; collects the targets as if they were scores."""
 
-    def __init__(self, grid) -> None:
+    def __init__(self, grid, task) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(1, 1)
         self.seen = {"train": defaultdict(list), "seen": []}
         self.collectors = {
-            source: ScoreCollector(VOCABULARY, grid)
-            for source in (Source.SYNTHETIC, Source.WEAK, Source.MAESTRO_REAL)
+            corpus.number: ScoreCollector(task.vocabulary, grid)
+            for corpus in task.scored_corpora("val")
         }
 
     def training_step(self, batch: SedBatch, _):
@@ -60,7 +59,7 @@ class Recorder(pl.LightningModule):
 
 def train(args: argparse.Namespace) -> int:
     data = SedDataModule(load_config(args.config, args.overrides))
-    module = Recorder(data.grid)
+    module = Recorder(data.grid, data.task)
     of_processes, plugins = process_arguments("cpu")
     trainer = pl.Trainer(
         **of_processes,
@@ -77,7 +76,7 @@ def train(args: argparse.Namespace) -> int:
         enable_model_summary=False,
     )
     trainer.fit(module, data)
-    scores = {source.name: c.scores() for source, c in module.collectors.items()}
+    scores = {number: c.scores() for number, c in module.collectors.items()}
     collected = {
         name: [found.clip_ids, found.values.sum(1).tolist()] for name, found in scores.items()
     }

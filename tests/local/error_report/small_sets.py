@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from desed_task.batch import Source
 from desed_task.dataio.annotations import EventTable
 from desed_task.evaluation.scores import FrameScores, Scores
 from desed_task.labels import FrameGrid
 from local.classes_dict import VOCABULARY
-from local.corpora import DEVTEST
 from local.data.truth import Truth
 from local.error_report.findings import FoundErrors, find_errors
+from tests.published_task import DEVTEST, TASK
 
 GRID = FrameGrid()
 Event = tuple[str, str, float, float]  # clip, class, onset, offset
@@ -31,7 +30,8 @@ def truth_of(clip_ids: Sequence[str], events: Sequence[Event], **other: object) 
         np.ones(len(events), dtype=np.float32),
         VOCABULARY,
     )
-    return Truth(Source.DEVTEST, table, **{"durations": dict.fromkeys(clip_ids, 10.0), **other})
+    part = TASK.part("test", "events")
+    return Truth(part, table, **{"durations": dict.fromkeys(clip_ids, 10.0), **other})
 
 
 def scores_of(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from desed_task.file_names import unescape_name
-from local.corpora import DEVTEST
 from local.error_report import tables
 from local.error_report.tables import CAUSES, ERROR_EDGES_S, class_rows, event_verdicts, histogram
 from tests.local.error_report.small_sets import errors_of, random_errors
+from tests.published_task import DEVTEST
 
 CLIPS = ("b/日本", "a", "c\t1", "e\udcff", "d")
 

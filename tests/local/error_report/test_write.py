@@ -19,12 +19,12 @@ from desed_task.errors import InputError
 from desed_task.evaluation.boxes import Boxes
 from local.classes_dict import VOCABULARY
 from local.config import load_config
-from local.corpora import DEVTEST
 from local.error_report import write
 from local.error_report.findings import find_errors
 from local.error_report.write import report_test, write_error_report
 from local.scoring.results import error_report_folder, print_results
 from tests.local.error_report.small_sets import errors_of, random_errors, scores_of, truth_of
+from tests.published_task import DEVTEST
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
 CONFIG = load_config(MINI)

@@ -11,7 +11,10 @@ import torch
 from desed_task.errors import InputError
 from local.cli.devices import choose_torch_device
 from local.config import RecipeConfig, load_config
-from local.extraction.sets import SETS, choose_sets, find_wavs
+from local.extraction.sets import choose_sets, find_wavs, sets_of
+
+CONFIG = load_config("confs/pretrained.yaml")
+SETS = sets_of(CONFIG)
 
 
 def test_the_sets_are_the_published_ones() -> None:
@@ -22,27 +25,27 @@ def test_the_sets_are_the_published_ones() -> None:
 
 
 def test_the_evaluation_set_is_asked_for() -> None:
-    assert set(SETS) - set(choose_sets(None, eval_set=False)) == {"eval"}
-    assert set(choose_sets(None, eval_set=True)) == set(SETS)
-    assert choose_sets(["eval"], eval_set=False) == ("eval",)
+    assert set(SETS) - set(choose_sets(CONFIG, None, eval_set=False)) == {"eval"}
+    assert set(choose_sets(CONFIG, None, eval_set=True)) == set(SETS)
+    assert choose_sets(CONFIG, ["eval"], eval_set=False) == ("eval",)
 
 
 def test_a_repeated_set_comes_after_what_it_repeats() -> None:
-    assert choose_sets(["weak_val"], eval_set=False) == ("weak_train", "weak_val")
+    assert choose_sets(CONFIG, ["weak_val"], eval_set=False) == ("weak_train", "weak_val")
 
 
 def test_an_unknown_set_is_named() -> None:
     with pytest.raises(InputError, match=r"--only weak: no such set; known: .*weak_train"):
-        choose_sets(["devtest", "weak"], eval_set=False)
+        choose_sets(CONFIG, ["devtest", "weak"], eval_set=False)
 
 
 def test_commas_separate_sets_too() -> None:
     for only in (["devtest,weak_val"], ["devtest", "weak_val"], ["devtest,", "weak_val"]):
-        assert choose_sets(only, eval_set=False) == ("weak_train", "devtest", "weak_val")
+        assert choose_sets(CONFIG, only, eval_set=False) == ("weak_train", "devtest", "weak_val")
     with pytest.raises(InputError, match="--only weak: no such set"):
-        choose_sets(["devtest,weak"], eval_set=False)
+        choose_sets(CONFIG, ["devtest,weak"], eval_set=False)
     with pytest.raises(InputError, match="--only names no set; known: "):
-        choose_sets([","], eval_set=False)
+        choose_sets(CONFIG, [","], eval_set=False)
 
 
 def config_in(folder: Path) -> RecipeConfig:

@@ -10,13 +10,16 @@ import soundfile as sf
 
 from desed_task.errors import InputError
 from local.cli.own_files import RECORD_FILE
-from local.data.maestro_split import (
-    SCENES,
-    scene_of,
-    split_train_files,
-)
+from local.config import SHIPPED, load_config
+from local.data.splits import recording_of, split_recordings
 from local.prep import maestro_clips
 from local.prep.maestro_clips import clip_name, cut_recordings, windows
+from local.prep.maestro_recordings import (
+    MAESTRO_TRAIN_RECORDINGS,
+    MAESTRO_VALIDATION_RECORDINGS,
+    SCENES,
+    scene_of,
+)
 
 RATE = 1000  # Windows do not depend on the rate, and small files are quick.
 
@@ -224,6 +227,13 @@ def test_wrong_folders_say_what_belongs_there(tree):
         cut(tree, ["city_center_05"])
 
 
+def split_train_files(clip_ids, fraction, seed):
+    """The published task's split of its training clips, with another share."""
+    task = load_config(SHIPPED / "pretrained.yaml").detection_task
+    recording = recording_of(task.corpus("maestro_real_train"))
+    return split_recordings(tuple(dict.fromkeys(clip_ids)), fraction, seed, recording, SCENES)
+
+
 def clip_ids(scenes, n_recordings, n_clips=2):
     return [
         f"{scene}_{number:02d}-{100 * clip:06d}-{100 * clip + 1000:06d}"
@@ -235,6 +245,12 @@ def clip_ids(scenes, n_recordings, n_clips=2):
 
 def recordings_of(ids):
     return {clip_id.split("-")[0] for clip_id in ids}
+
+
+def test_the_recordings_are_those_published(parity):
+    split = json.loads(parity("maestro_split.json").read_text())
+    assert list(MAESTRO_TRAIN_RECORDINGS) == split["train"]
+    assert list(MAESTRO_VALIDATION_RECORDINGS) == split["validation"]
 
 
 @pytest.mark.parametrize("case", range(3))

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from desed_task.batch import SedBatch, Source
+from desed_task.batch import SedBatch
 from desed_task.distributed.collectives import n_processes, process_rank, summed
 from desed_task.nnet.synced_norm import sync_batch_norms
 from local.cli import arguments
@@ -26,6 +26,7 @@ from local.config import load_config
 from local.processes.launch import run_in_processes
 from local.processes.strategy import process_arguments
 from local.sed_trainer_pretrained import SEDTask4
+from tests.published_task import NUMBER
 
 ROOT = Path(__file__).resolve().parents[3]
 N_STEPS, N_BATCHES, N_ROWS = 20, 4, 6
@@ -36,7 +37,7 @@ def make_batch(seed: int) -> SedBatch:
     generator = torch.Generator().manual_seed(seed)
     source = torch.tensor([0, 1, 2, 3, 3, 4])
     target = (torch.rand(N_ROWS, 27, 156, generator=generator) < 0.05).float()
-    target[source == Source.UNLABELLED] = 0
+    target[source == NUMBER["unlabeled_train"]] = 0
     loudness = torch.logspace(-3, 0, N_ROWS).unsqueeze(1)
     return SedBatch(
         loudness * torch.randn(N_ROWS, 160000, generator=generator),

@@ -22,8 +22,10 @@ from local.data.truth import scored_classes
 from local.scoring.metrics import HIT_ONLY
 from local.scoring.objective import obj_metric
 from local.scoring.own.criteria import is_own
-from local.scoring.verification import desed_package_metrics, figures, maestro_package_metrics
+from local.scoring.verification import event_package_metrics, figures, segment_package_metrics
+from local.task.task import ObjectivePart
 from tests.local.scoring.by_stage import score_desed, score_maestro
+from tests.published_task import TASK, made_up_truth
 
 CONF = Path(__file__).resolve().parents[3] / "confs" / "pretrained.yaml"
 TEST = {"stage": "test", "role": "student", "n_thresholds": 50}
@@ -141,6 +143,11 @@ def assert_as_package(report, theirs):
         assert ours == pytest.approx(value, abs=1e-9), name
 
 
+def of_package(kind, scores, events, durations):
+    score = event_package_metrics if kind == "events" else segment_package_metrics
+    return score(scores, made_up_truth("test", kind, events, durations), role="student")
+
+
 @pytest.mark.parametrize("kind", ["as it is", "tied", "sparse", "float64", "one class"])
 def test_a_test_and_a_validation_have_the_figures_of_sed_scores_eval(published, kind):
     scores, events, durations = (published[f"desed{part}"] for part in ("_scores", "", "_s"))
@@ -156,7 +163,7 @@ def test_a_test_and_a_validation_have_the_figures_of_sed_scores_eval(published, 
         score_desed(scores, events, durations, stage=stage, role="student", n_thresholds=50)
         for stage in ("test", "val")
     )
-    assert_as_package(test, desed_package_metrics(scores, events, durations, role="student"))
+    assert_as_package(test, of_package("events", scores, events, durations))
     assert len(val.metrics) == len(FROM_SCORES)
     for part in ("metrics", "per_class"):
         for name in FROM_SCORES:
@@ -185,7 +192,7 @@ def test_segments_of_a_test_have_the_figures_of_sed_scores_eval(published, kind)
         ends_s = [moved.offset_s[moved.clip_index == k].max() for k in range(len(moved.clip_ids))]
         durations = dict(zip(moved.clip_ids, ends_s, strict=True))
     report = score_maestro(scores, events, durations, **TEST)
-    theirs = maestro_package_metrics(scores, events, durations, role="student")
+    theirs = of_package("segments", scores, events, durations)
     assert_as_package(report, theirs)
     auc = report.per_class["test/student/segment_mauc/sed_scores_eval"]["car"]
     assert (auc is None) == (kind == "everywhere")
@@ -222,7 +229,7 @@ def test_events_at_the_collar_count_as_in_sed_scores_eval():
         for stage in ("test", "val")
     )
     name = "student/collar_f1_macro_thres05"
-    package = desed_package_metrics(scores, events, dict.fromkeys(names, 10.0), role="student")
+    package = of_package("events", scores, events, dict.fromkeys(names, 10.0))
     assert package.metrics[f"test/{name}/sed_scores_eval"] == 1.0
     assert val.metrics[f"val/{name}/sed_scores_eval"] == 1.0
     assert test.metrics[f"test/{name}/sed_scores_eval"] == 1.0
@@ -254,7 +261,7 @@ def on_the_grid(n_clips, seed):
 def test_shares_that_just_meet_their_criterion_count_as_in_sed_scores_eval(seed):
     arguments = on_the_grid(40, seed)
     test = score_desed(*arguments, **TEST)
-    assert_as_package(test, desed_package_metrics(*arguments, role="student"))
+    assert_as_package(test, of_package("events", *arguments))
     # psds_eval does not round, so that the example tells the two rules apart.
     by_intersection = "test/student/intersection_f1_macro_thres05"
     exact = test.metrics[f"{by_intersection}/sed_scores_eval"]
@@ -435,7 +442,7 @@ def test_a_class_that_never_pauses_has_no_area_and_leaves_the_mean_alone():
         assert both.per_class[name]["car"] is None
     f1 = "val/student/segment_f1_macro_thresopt/sed_scores_eval"
     assert both.per_class[f1]["car"] == 1.0
-    assert both.texts["maestro_segment_f1.txt"].split()[7:11] == ["car", "1.0000", "-", "-"]
+    assert both.texts["segments.txt"].split()[7:11] == ["car", "1.0000", "-", "-"]
     assert set(alone.not_scored) - set(both.not_scored) == {"car"}
 
 
@@ -505,7 +512,13 @@ def test_a_validation_without_a_scored_event_says_what_to_do():
     told = str(caught.value)
     assert "truth.tsv: none of the scored classes (birds_singing, car, " in told
     assert "has an event above 0.5 in its 4 clips; check the table, or hold out other" in told
-    assert "training.maestro_split" in told
+    assert "the split of the corpus" in told
+
+
+def with_objective(**figures):
+    """The published task with other figures; tags come first, whatever the order."""
+    named = {"tags": "f1", **figures}
+    return replace(TASK, objective=tuple(ObjectivePart(*one) for one in named.items()))
 
 
 def test_the_objective_says_when_it_does_not_exist():
@@ -515,9 +528,13 @@ def test_the_objective_says_when_it_does_not_exist():
         "val/student/psds1/sed_scores_eval": 0.5,
         **report.metrics,
     }
-    with pytest.raises(InputError, match=r"val/student/segment_mpauc.* cannot be computed.*fmo"):
-        obj_metric(metrics, synth_type="psds", maestro_type="mpauc")
-    assert obj_metric(metrics, synth_type="psds", maestro_type="fmo") == 2.0
+    told = (
+        r"val/student/segment_mpauc.* cannot be computed.*set task.objective.segments to fmo, or "
+        "correct data.real_maestro_train_tsv"
+    )
+    with pytest.raises(InputError, match=told):
+        obj_metric(metrics, with_objective(events="psds", segments="mpauc"))
+    assert obj_metric(metrics, with_objective(events="psds", segments="fmo")) == 2.0
 
 
 def test_events_after_the_end_of_a_clip_are_left_out_with_one_warning():
@@ -539,5 +556,5 @@ def test_the_objective_takes_what_its_name_says():
     }
     for synth, first in (("intersection", 10), ("collar", 20), ("psds", 30)):
         for maestro, second in (("fmo", 100), ("mauc", 200), ("mpauc", 300)):
-            value = obj_metric(metrics, synth_type=synth, maestro_type=maestro)
+            value = obj_metric(metrics, with_objective(events=synth, segments=maestro))
             assert value == 1 + first + second

@@ -13,7 +13,7 @@ from desed_task.postprocess.decoders import BOXES
 from local.classes_dict import DESED_CLASSES
 from local.config import check_config, load_config
 from local.scoring.conditions import tuned_on
-from local.scoring.metrics import desed_part
+from local.scoring.metrics import event_part
 from local.scoring.own.metrics import EventInput
 from local.scoring.own.tuned import (
     TunedThresholds,
@@ -71,7 +71,7 @@ def test_counts_of_clips_give_the_metrics(kind):
     part = made_up_part(seed=3, n_clips=14)
     truth = part.scores.truths[0]
     decoded = decoded_desed(config_of(decoder={"kind": kind}), part.scores.desed)
-    chosen = desed_part(decoded, truth.events, truth.durations)
+    chosen = event_part(decoded, truth)
     found = EventInput(chosen.scores, chosen.events, chosen.with_events, truth.durations)
     tuned = TunedThresholds(GIVEN, "tuned")
     table = MetricTable("test", "teacher", DESED_CLASSES)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from desed_task.batch import Source
 from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError
 from desed_task.evaluation import sed_scores_eval_metrics as package
@@ -16,11 +15,11 @@ from desed_task.evaluation.scores import Scores
 from desed_task.labels import FrameGrid
 from desed_task.postprocess.decoders import DecoderSettings, decoder_of
 from local.classes_dict import VOCABULARY
-from local.data.truth import Truth
 from local.scoring import verification
 from local.scoring.results import RESULTS_FILE, format_results
 from local.scoring.verification import add_verification, exit_status
 from tests.local.scoring.by_stage import score_desed, score_maestro
+from tests.published_task import made_up_truth
 from train_pretrained import main
 
 N_CLIPS = 8
@@ -34,10 +33,7 @@ def tested():
     grid, n_events = FrameGrid(), 2 * N_CLIPS
     onset_s = rng.uniform(0, 8, n_events)
     scores, truths = [], []
-    for source, labels in (
-        (Source.DEVTEST, ("Dog", "Speech")),
-        (Source.MAESTRO_REAL, ("car", "footsteps")),
-    ):
+    for kind, labels in (("events", ("Dog", "Speech")), ("segments", ("car", "footsteps"))):
         names = tuple(f"r{k % 2}-{500 * k:06d}-{500 * k + 1000:06d}" for k in range(N_CLIPS))
         label = np.array([VOCABULARY.index(labels[k % 2]) for k in range(n_events)])
         clip = np.arange(n_events) // 2
@@ -50,7 +46,7 @@ def tested():
         )
         durations = dict.fromkeys((*names, "r0", "r1"), 10.0) | {"r0": 40.0, "r1": 45.0}
         scores.append(Scores(names, values, grid.boundaries_s, VOCABULARY))
-        truths.append(Truth(source, events, durations))
+        truths.append(made_up_truth("test", kind, events, durations))
     reports = {
         role: [
             score(

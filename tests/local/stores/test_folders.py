@@ -11,7 +11,6 @@ import pytest
 
 from desed_task.dataio.embeddings import FRAME, GLOBAL, NAMES, EmbeddingReader
 from local.config import load_config
-from local.corpora import EVALUATION
 from local.data.corpus_checks import no_embeddings
 from local.schema.encoders import EncoderChoice, Pretrained
 from local.stores import folders
@@ -159,7 +158,7 @@ def test_no_embeddings_of_an_encoder_is_said_once_with_what_there_is_instead(tmp
     store(tmp_path / "beats-a1a1a1a1")
     values = (f"pretrained.extracted_embeddings_dir={tmp_path}", "pretrained.model=[beats, m2d]")
     config = load_config(ROOT / "confs" / "pretrained.yaml", values)
-    beats, m2d = no_embeddings(config, [EVALUATION])
+    beats, m2d = no_embeddings(config, config.detection_task.evaluated)
     assert beats == (
         f"{tmp_path / 'beats'}: contains no embeddings of any set; run extract_embeddings.py with "
         "--eval_set, or name the weights of those in beats-a1a1a1a1 (pretrained.checkpoint, "
@@ -167,7 +166,8 @@ def test_no_embeddings_of_an_encoder_is_said_once_with_what_there_is_instead(tmp
     )
     assert m2d.startswith(f"{tmp_path / 'm2d-????????'}: no embeddings of M2D, and its ")
     assert m2d.endswith("run extract_embeddings.py with --eval_set")
-    assert not no_embeddings(config.model_copy(update={"net": unused(config)}), [EVALUATION])
+    unused_by = config.model_copy(update={"net": unused(config)})
+    assert not no_embeddings(unused_by, config.detection_task.evaluated)
 
 
 def unused(config):

@@ -12,20 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
 
 from desed_task.errors import InputError
 from desed_task.evaluation.boxes import Boxes
 from desed_task.file_names import unescape_name
 from local.config import load_config
-from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
 from local.scoring.conditions import differing_conditions
 from local.scoring.metrics import HIT_ONLY
 from local.scoring.own.criteria import is_own, is_share, is_shifted
 from local.scoring.score_files import read_scores
 from local.summary import bootstrap, figures, rescoring
 from local.summary import report as summary_report
+from local.summary.comparable import check_comparable
 from local.summary.resampled_metrics import resample_metrics
-from local.summary.run_folders import check_comparable, open_run
+from local.summary.run_folders import open_run
 from local.summary.summarize import summarize_folders, write_summary
 from local.summary.summary import summarize
 from local.summary.systems import Spread, SystemRuns

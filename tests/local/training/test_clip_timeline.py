@@ -14,9 +14,9 @@ from desed_task.errors import InputError
 from desed_task.evaluation.scores import Scores
 from local.classes_dict import VOCABULARY
 from local.config import load_config
-from local.corpora import DEVTEST
 from local.data.loaded_corpus import LoadedCorpus
 from local.training.clip_timeline import eventful_clip, plot_clip_timeline
+from tests.published_task import DEVTEST
 
 CONFIG = load_config(Path(__file__).resolve().parents[3] / "confs" / "mini.yaml")
 GRID = CONFIG.grid

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from local.classes_dict import MAESTRO_SCORED_CLASSES
-from local.data.maestro_split import MAESTRO_VALIDATION_RECORDINGS
+from local.prep.maestro_recordings import MAESTRO_VALIDATION_RECORDINGS
 from local.prep.maestro_soft_labels import read_soft_labels
 from local.prep.mini_corpus.annotators import (
     Annotator,

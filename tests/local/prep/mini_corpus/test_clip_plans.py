@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from local.classes_dict import DESED_CLASSES, MAESTRO_REAL_CLASSES, MAESTRO_SCORED_CLASSES
-from local.data.maestro_split import (
+from local.prep.maestro_recordings import (
     MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION_RECORDINGS,
     SCENES,

@@ -21,7 +21,6 @@ from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.cli.own_files import RECORD_FILE
 from local.config import load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
-from local.data.maestro_split import split_train_files
 from local.prep.layout import FOLDERS, DataLayout
 from local.prep.mini_corpus import make
 from local.prep.mini_corpus.annotators import soft_labels
@@ -29,6 +28,7 @@ from local.prep.mini_corpus.clip_plans import SCENE_CLASSES
 from local.prep.mini_corpus.make import make_mini_corpus
 from local.prep.mini_corpus.sets import MINI_CLIP_SETS, MiniSizes, plan_recordings, plan_set
 from local.prep.plots import plot_clips
+from tests.local.prep.test_maestro_clips import split_train_files
 
 CONFIG = Path(__file__).parents[4] / "confs" / "pretrained.yaml"
 SMALL = MiniSizes.small()

@@ -10,8 +10,7 @@ import yaml
 
 from desed_task.errors import InputError
 from local.config import load_config
-from local.corpora import DEVTEST
-from local.scoring.metrics import desed_test_metrics
+from local.scoring.metrics import event_test_metrics
 from local.scoring.own.groups import read_groups
 from local.scoring.results import RESULTS_FILE, format_results
 from local.scoring.score_files import read_scores
@@ -20,6 +19,7 @@ from local.summary.rescoring import read_truth
 from local.summary.run_folders import open_run
 from local.summary.summarize import summarize_folders
 from tests.local.summary.synthetic_runs import CLIPS, fabricate_run, fabricate_truth
+from tests.published_task import DEVTEST
 
 COLUMN = "gerät | place"
 # 27 clips each; in the first one nothing, in the last ones too few events.
@@ -54,10 +54,9 @@ def test_a_group_is_scored_as_if_there_were_no_other(folders):
     scores = read_scores(run.scores_path("teacher", DEVTEST), "postprocessed")
     for value in ("ü/1", "b c"):
         clips = [clip for clip, own in zip(CLIPS, VALUES, strict=True) if own == value]
-        alone = desed_test_metrics(
+        alone = event_test_metrics(
             scores.select(clips),
-            truth.events.select(clips),
-            truth.durations,
+            truth._replace(events=truth.events.select(clips)),
             role="teacher",
             n_thresholds=5,
         )

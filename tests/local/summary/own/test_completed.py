@@ -179,4 +179,4 @@ def test_a_decoder_that_was_tuned_on_dev_test_is_noted(folders, tmp_path):
     told = f"oracle: the decoder of {run} was tuned on dev-test"
     notes = summarized(folders["new1"], against=[run], n_resamples=0).notes
     assert any(note.startswith(told) for note in notes)
-    assert "oracle: the decoder was tuned on dev-test" in format_results(content)
+    assert "oracle: the decoder was tuned on the test set" in format_results(content)

@@ -140,7 +140,7 @@ def test_what_is_tuned_on_dev_test_is_called_an_oracle(plan, checkpoint, capsys)
     )
     content = json.loads((tested / "results.json").read_text())
     assert content["tuned_on"] == "devtest"
-    assert "oracle: the decoder was tuned on dev-test" in capsys.readouterr().out
+    assert "oracle: the decoder was tuned on the test set" in capsys.readouterr().out
     metrics = content["metrics"]
     assert "test/teacher/collar_f1_macro_tuned_oracle/desed_task" in metrics
     assert "test/teacher/collar_f1_macro_tuned/desed_task" not in metrics

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from local.config import SHIPPED, load_config
-from local.corpora import EVALUATION, NEEDED_BY_STAGE, is_mini, nothing_there
+from local.data.presence import is_mini, nothing_there
 from tests.in_process import run_main
 
-MINI, REAL = (load_config(SHIPPED / name).data for name in ("mini.yaml", "pretrained.yaml"))
-FIT = NEEDED_BY_STAGE["fit"]
+MINI, REAL = (load_config(SHIPPED / name) for name in ("mini.yaml", "pretrained.yaml"))
+
+
+def told_of(config):
+    return nothing_there(config.detection_task.needed_by("fit"), config)
 
 
 @pytest.fixture(autouse=True)
@@ -19,43 +22,43 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 def test_the_mini_corpus_is_made_where_its_configuration_is_used():
-    assert is_mini(MINI) and not is_mini(REAL)
-    assert nothing_there(FIT, MINI) == (
+    assert is_mini(MINI.detection_task.corpora) and not is_mini(REAL.detection_task.corpora)
+    assert told_of(MINI) == (
         f"no data in data/mini/dcase/dataset (looked up from {Path.cwd()}): none of the 8 corpora "
         "is there; make it with generate_dcase_task4_2024.py --mini"
     )
 
 
 def test_the_real_data_is_prepared_or_the_mini_corpus_used():
-    told = nothing_there(FIT, REAL)
+    told = told_of(REAL)
     assert "prepare it with generate_dcase_task4_2024.py, or try the mini corpus: " in told
     assert told.endswith("generate_dcase_task4_2024.py --mini, then --conf_file confs/mini.yaml")
     Path("data/mini").mkdir(parents=True)
-    assert nothing_there(FIT, REAL).endswith(
+    assert told_of(REAL).endswith(
         "or use the mini corpus in data/mini with --conf_file confs/mini.yaml"
     )
 
 
 def test_paths_need_have_nothing_in_common():
-    data = MINI.model_copy(update={"weak_folder": "/somewhere/else"})
-    assert nothing_there(FIT, data).startswith("no data in data/mini/dcase/dataset/audio/maestro")
+    config = load_config(SHIPPED / "mini.yaml", ["data.weak_folder=/somewhere/else"])
+    assert told_of(config).startswith("no data in data/mini/dcase/dataset/audio/maestro")
 
 
 @pytest.mark.parametrize("there", ["weak_folder", "weak_tsv", "unlabeled_folder"])
 def test_a_single_table_or_file_is_data_whose_faults_are_named(there):
-    path = Path(getattr(MINI, there))
+    path = Path(getattr(MINI.data, there))
     path.parent.mkdir(parents=True)
     if there.endswith("folder"):
         path.mkdir()
-        assert nothing_there(FIT, MINI) is not None  # An empty folder is nothing.
+        assert told_of(MINI) is not None  # An empty folder is nothing.
         (path / "x.wav").touch()
     else:
         path.touch()
-    assert nothing_there(FIT, MINI) is None
+    assert told_of(MINI) is None
 
 
 def test_a_single_set_is_named_by_its_path():
-    assert nothing_there([EVALUATION], MINI) is None
+    assert nothing_there(MINI.detection_task.evaluated, MINI) is None
 
 
 @pytest.mark.parametrize(

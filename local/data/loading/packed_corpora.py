@@ -16,7 +16,7 @@ from desed_task.labels import FrameGrid
 from desed_task.parallel import progress_of
 from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
-from local.data.memory_placement import Placement, choose_placement
+from local.data.loading.memory_placement import Placement, choose_placement
 from local.schema.encoders import BEATS
 from local.stores.folders import folders_to_read
 from local.task.corpus import Corpus
@@ -38,7 +38,7 @@ def packed_path(corpus: Corpus, config: RecipeConfig, packing: Packing) -> Path:
     """Path of a corpus's packed set."""
     assert config.data.packed_dir is not None
     encoders = "" if packing.kind == "none" else _encoders(config)
-    return Path(config.data.packed_dir) / f"{corpus.stem}.{encoders}{packing.name}.packed"
+    return Path(config.data.packed_dir) / f"{corpus.name}.{encoders}{packing.name}.packed"
 
 
 def _encoders(config: RecipeConfig) -> str:

@@ -1,0 +1,1 @@
+"""Label files of any form, labels of several annotators, and labels that training adds."""

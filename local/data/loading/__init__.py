@@ -1,0 +1,1 @@
+"""Packed sets of corpora, where their memory lies, and the loaders of batches."""

@@ -1,0 +1,1 @@
+"""The search space as it is written in files."""
