@@ -44,12 +44,22 @@ from local.schema.strict import StrictModel
 from local.schema.yaml_files import read_yaml
 from local.task.checks import lengths_by_class, published_rows, task_problems
 from local.task.merging import apply_overrides
-from local.task.reading import listed_classes, read_keys, task_of
+from local.task.reading import (
+    DEFAULT_TASK,
+    TASKS,
+    listed_classes,
+    read_keys,
+    supplied_tasks,
+    task_of,
+)
 from local.task.task import Task
 
 SHIPPED = Path(__file__).resolve().parents[1] / "confs"
 """Folder of the supplied files."""
 CONFIGURATIONS = ("pretrained.yaml", "mini.yaml", "optuna.yaml")
+# Supplied configurations with a task of their own, and where they are looked for.
+_TASK_FILES = tuple(name for name in supplied_tasks() if name != DEFAULT_TASK)
+_TASK_PARENTS = (Path(), Path("tasks"), Path("confs/tasks"))
 # Where the mini corpus is made without --basedir.
 MINI_FOLDER = Path("data/mini")
 
@@ -224,7 +234,8 @@ def find_shipped(
 
     Relative paths start from the folder in which the command was started. A supplied file is found
     from everywhere, as `confs/mini.yaml`, `mini.yaml` or `mini`; one in `confs` of that folder
-    takes precedence. If it is not the file at the path, a line says which was taken.
+    takes precedence. So is that of a supplied task, as `confs/tasks/urban_sed.yaml` or `urban_sed`.
+    If it is not the file at the path, a line says which was taken.
 
     Args:
         path: path or name of the file.
@@ -238,13 +249,19 @@ def find_shipped(
     if given.is_file():
         return given
     name = given.name if given.suffix else f"{given.name}.yaml"
+    places: tuple[Path, ...] = ()
     if name in supplied and given.parent in (Path(), Path("confs")):
-        for found in (given.parent / name, Path("confs") / name, SHIPPED / name):
-            if found.is_file():
-                print(f"using {printable(str(found))} (there is no {given} in {current_folder()})")
-                return found
+        places = (given.parent / name, Path("confs") / name, SHIPPED / name)
+    elif supplied is CONFIGURATIONS and Path(name).stem in _TASK_FILES:
+        places = (TASKS / name,) if given.parent in _TASK_PARENTS else ()
+    for found in places:
+        if found.is_file():
+            print(f"using {printable(str(found))} (there is no {given} in {current_folder()})")
+            return found
     reason = f"{missing}, but a folder" if given.is_dir() else missing
     names = ", ".join(f"confs/{one}" for one in supplied)
+    if supplied is CONFIGURATIONS:
+        names += "; of tasks: " + ", ".join(f"confs/tasks/{one}.yaml" for one in _TASK_FILES)
     raise InputError(f"{path}: {reason}{looked_up_from(path)}; supplied: {names}")
 
 
@@ -315,6 +332,11 @@ def _read_tree(path: Path) -> dict[str, Any]:
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: contains no sections (net:, training:, data: ...)")
+    if {"classes", "corpora"} <= tree.keys():
+        raise InputError(
+            f"{path}: is the description of a task alone; put it below `task:` of a configuration, "
+            f"or give a configuration and --set task={path}"
+        )
     return tree
 
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 from desed_task.dataio.clip_names import clip_id_of, last_part, match_names
 from desed_task.errors import InputError
 from local.describe.recordings import Recordings
-from local.describe.table_layout import TableLayout, layout_of, names_clip, number
+from local.describe.table_layout import TableLayout, guess_layout, names_clip, number
 
 # Endings of text files that may hold labels.
 LABEL_ENDINGS: Final = (".txt", ".tsv", ".csv", ".ann", ".lab", ".label", ".labels", ".annotation")
@@ -108,7 +108,7 @@ def find_labels(found: Recordings) -> FoundLabels:
     unread = []
     is_clip = names_clip(_stems(found))
     for path in sorted(rest):
-        layout = layout_of(path, is_clip, of_clip=False, longest_s=longest_s)
+        layout = guess_layout(path, is_clip, of_clip=False, longest_s=longest_s)
         below = os.fspath(path.relative_to(found.folder))
         if layout is None or (table := _read_table(found, path, layout)) is None:
             unread.append(below)
@@ -153,7 +153,7 @@ def _per_clip(
     # A single file that has the name of a recording by chance may as well be a table of all.
     for pattern in [one for one, files in patterns.items() if len(files) == 1 < len(found.files)]:
         path = next(iter(patterns[pattern].values()))
-        if layout_of(path, names_clip(_stems(found)), of_clip=False, longest_s=1.0) is not None:
+        if guess_layout(path, names_clip(_stems(found)), of_clip=False, longest_s=1.0) is not None:
             rest.append(path)
             del patterns[pattern]
     return patterns, rest
@@ -203,7 +203,7 @@ def _read_files(
     is_clip = names_clip(_stems(found))
     events, faulty, layouts = [], [], []
     for clip_id, path in files.items():
-        layout = layout_of(path, is_clip, of_clip=True, longest_s=longest_s)
+        layout = guess_layout(path, is_clip, of_clip=True, longest_s=longest_s)
         if layout is None:
             if path.stat().st_size and path.read_bytes().strip():
                 faulty.append(os.fspath(path.relative_to(found.folder)))

@@ -79,7 +79,7 @@ class TableLayout:
         return row[place].strip() if place < len(row) else ""
 
 
-def layout_of(
+def guess_layout(
     path: Path, is_clip: Callable[[str], bool], *, of_clip: bool, longest_s: float
 ) -> TableLayout | None:
     """The layout of a file that holds labels; None for any other text.
