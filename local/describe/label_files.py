@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -87,10 +87,12 @@ class FoundLabels:
     Attributes:
         labels: forms of labels, the best first: with times, of most recordings.
         unread: text files that are no labels, by their paths below the folder.
+        without_audio: files that look like labels of one recording that is not there.
     """
 
     labels: tuple[Labels, ...]
-    unread: tuple[str, ...] = field(default=())
+    unread: tuple[str, ...] = ()
+    without_audio: tuple[str, ...] = ()
 
 
 def find_labels(found: Recordings) -> FoundLabels:
@@ -105,17 +107,20 @@ def find_labels(found: Recordings) -> FoundLabels:
             rest += files.values()
         else:
             labels.append(one)
-    unread = []
+    unread, without_audio = [], []
     is_clip = names_clip(_stems(found))
     for path in sorted(rest):
         layout = guess_layout(path, is_clip, of_clip=False, longest_s=longest_s)
         below = os.fspath(path.relative_to(found.folder))
-        if layout is None or (table := _read_table(found, path, layout)) is None:
-            unread.append(below)
-        else:
+        table = None if layout is None else _read_table(found, path, layout)
+        if table is not None:
             labels.append(table)
+            continue
+        alone = guess_layout(path, is_clip, of_clip=True, longest_s=longest_s)
+        is_lone = alone is not None and alone.is_strong
+        (without_audio if is_lone else unread).append(below)
     labels.sort(key=lambda one: (not one.layout.is_strong, -len(one.clips), one.path))
-    return FoundLabels(tuple(labels), tuple(unread))
+    return FoundLabels(tuple(labels), tuple(unread), tuple(without_audio))
 
 
 def _may_hold_labels(path: Path) -> bool:

@@ -17,6 +17,8 @@ from desed_task.parallel import thread_map
 
 _N_EXAMPLES = 3
 _N_THREADS = 8
+# A bar is shown from this many files on.
+_MANY = 500
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ def look_for_recordings(folder: Path) -> Recordings:
     odd = _left_out(listing, len(listing.files) - len(plain))
     if not files:
         raise InputError(_nothing(folder, listing, odd))
-    looked = list(
-        thread_map(_probe, list(files.values()), jobs=_N_THREADS, desc="reading audio headers")
-    )
+    paths = list(files.values())
+    bar = {"desc": "reading audio headers", "progress": len(paths) > _MANY}
+    looked = list(thread_map(_probe, paths, jobs=_N_THREADS, **bar))
     infos = {c: one for c, one in zip(files, looked, strict=True) if isinstance(one, AudioInfo)}
     faults = {c: one for c, one in zip(files, looked, strict=True) if isinstance(one, str)}
     if not infos:

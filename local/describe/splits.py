@@ -61,7 +61,7 @@ def uses_by_folder(clips: Sequence[str]) -> list[UseOf]:
         UseOf(
             "train" if not trains and _is_dev(folder) else use,
             tuple(members),
-            f"{folder}/*",
+            f"{folder}/**",
         )
         for (folder, use), members in found.items()
     ]
@@ -107,9 +107,9 @@ def recordings_of_clips(clips: Iterable[str]) -> str | None:
     for mark in _MARKS:
         units = [name.partition(mark)[0] for name in names if mark in name]
         is_cut = all(name.partition(mark)[2][:1].isdigit() for name in names if mark in name)
-        if len(units) == len(names) and is_cut and 2 < len({*units}):
-            if len(names) >= _LEAST_PER_UNIT * len({*units}):
-                return rf"([^/{mark}]+){mark}[^/]*$"
+        is_named = len(units) == len(names) and is_cut and len({*units}) > 2
+        if is_named and len(names) >= _LEAST_PER_UNIT * len({*units}):
+            return rf"([^/{mark}]+){mark}[^/]*$"
     return None
 
 
