@@ -114,7 +114,7 @@ def recordings_of_clips(clips: Iterable[str]) -> str | None:
 
 
 def _word(part: str) -> UseOfClips | None:
-    """The use that a folder's name or a cell says, also as `audio_train` or `FSD50K.dev_audio`."""
+    """The use that a folder's name or a cell says, also as `audio_train` or `Birds.dev`."""
     text = part.casefold()
     for mark in ".- ":
         text = text.replace(mark, "_")

@@ -44,7 +44,8 @@ class TableDescription(StrictModel):
     """Whether the first line names the columns."""
     columns: dict[str, str | NonNegativeInt] = Field(default={})
     """filename, onset, offset, label (of weak labels: a list of labels), confidence, annotator ->
-    the column's name, or its number from 0 on. Without it, the names of DESED's tables."""
+    the column's name, or its number from 0 on. Without it, the published names:
+    filename, onset, offset, event_label (of weak labels event_labels), confidence."""
     unit: Literal["s", "ms"] = "s"
     """Of onset and offset."""
     where: dict[str, tuple[str, ...]] = Field(default={})

@@ -93,7 +93,7 @@ def _few_events(
             part = parts.get((scored.corpus, use))
             there = {} if part is None else events_by_class(part.events or part.weak)
             absent = [label for label in scored.classes if label not in there]
-            if there and absent:
+            if there and absent and scored.kind != "tags":  # Tags of all classes are scored.
                 labels = some_classes(absent, _MOST_CLASSES)
                 yield Finding(
                     "note",
