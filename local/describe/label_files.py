@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -206,14 +206,17 @@ def _read_files(
 ) -> Labels | None:
     """The labels of one file per recording; None if the files are no labels."""
     is_clip = names_clip(_stems(found))
-    events, faulty, layouts = [], [], []
+    events, faulty, layouts = [], [], {}
     for clip_id, path in files.items():
         layout = guess_layout(path, is_clip, of_clip=True, longest_s=longest_s)
-        if layout is None:
-            if path.stat().st_size and path.read_bytes().strip():
-                faulty.append(os.fspath(path.relative_to(found.folder)))
-            continue
-        layouts.append(layout)
+        if layout is not None:
+            layouts[clip_id] = layout
+        elif path.stat().st_size and path.read_bytes().strip():
+            faulty.append(os.fspath(path.relative_to(found.folder)))
+    in_ms = 2 * sum(one.in_ms for one in layouts.values()) > len(layouts)
+    layouts = {clip: replace(one, in_ms=in_ms) for clip, one in layouts.items()}
+    for clip_id, layout in layouts.items():
+        path = files[clip_id]
         for row, line in zip(layout.rows, layout.lines, strict=True):
             event = _event(layout, row, clip_id, clip_id)
             if event is None:
@@ -222,17 +225,19 @@ def _read_files(
                 events += event
     if not layouts or len(faulty) > len(events):
         return None
-    form = Counter((one.separator, one.header, tuple(one.columns.items())) for one in layouts)
-    usual = form.most_common(1)[0][0]
-    layout = next(
-        one for one in layouts if (one.separator, one.header, tuple(one.columns.items())) == usual
-    )
+    forms = Counter(map(_form, layouts.values()))
+    usual = forms.most_common(1)[0][0]
+    layout = next(one for one in layouts.values() if _form(one) == usual)
     is_track = layout.separator == "tab" and not layout.header
     is_track = is_track and layout.columns == {"onset": 0, "offset": 1, "label": 2}
     clips = tuple(clip for clip in files if clip in found.infos)
     return Labels(
         pattern, layout, tuple(events), clips, (), tuple(faulty), is_track and not layout.in_ms
     )
+
+
+def _form(layout: TableLayout) -> tuple[object, ...]:
+    return layout.separator, layout.header, tuple(sorted(layout.columns.items()))
 
 
 # ---- tables

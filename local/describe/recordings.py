@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from desed_task.audio.clip_files import clip_id_below
 from desed_task.audio.files import AudioInfo, probe
 from desed_task.audio.listing import HIDDEN, OTHER_ENDING, Listing, list_audio
 from desed_task.errors import InputError, agree, count_of
@@ -118,7 +116,7 @@ def _by_clip(folder: Path, paths: list[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     twice: list[str] = []
     for path in paths:
-        clip_id = clip_id_below(os.fspath(path.relative_to(folder)))
+        clip_id = path.relative_to(folder).with_suffix("").as_posix()
         if clip_id in files:
             twice.append(f"{files[clip_id].name} and {path.name}")
         files[clip_id] = path

@@ -96,11 +96,13 @@ def guess_layout(
         return None
     finally:
         forget_warnings()  # Of the encoding: the file may be no table, and is read again.
-    for name, separator in SEPARATORS.items():
-        layout = _layout(text, name, separator, is_clip, of_clip=of_clip, longest_s=longest_s)
-        if layout is not None:
-            return layout
-    return None
+    layouts = [
+        layout
+        for name, separator in SEPARATORS.items()
+        if (layout := _layout(text, name, separator, is_clip, of_clip=of_clip, longest_s=longest_s))
+    ]
+    # A line that another separator does not divide would be a label.
+    return next((one for one in layouts if one.is_strong), next(iter(layouts), None))
 
 
 def names_clip(known: Mapping[str, str]) -> Callable[[str], bool]:
@@ -225,6 +227,10 @@ def _columns(
             found[role] = places[0]
             taken.add(places[0])
     label = _label_column(by_column, named, taken, numeric)
+    behind = found.get("offset", width) + 1
+    if label is None and not header and behind < width:
+        label = behind  # Labels that are numbers.
+        found.pop("confidence", None)
     if label is None:
         return None
     found["label"] = label
@@ -288,5 +294,7 @@ def _in_ms(rows: Sequence[Sequence[str]], columns: Mapping[str, int], longest_s:
         return False
     texts = [row[columns["offset"]] for row in rows if columns["offset"] < len(row)]
     values = sorted(value for text in texts if (value := number(text)) is not None)
-    middle = values[len(values) // 2] if values else 0.0
-    return middle > 3 * longest_s and middle / 1000 <= longest_s
+    if not values or any(value != int(value) for value in values):
+        return False
+    middle = values[len(values) // 2]
+    return middle > max(3 * longest_s, 100) and middle / 1000 <= longest_s

@@ -166,7 +166,7 @@ def _classes_of_file(given: Any, root: str) -> Any:
     path = Path(root) / str(source.file)
     if not path.is_file():
         raise InputError(
-            f"task.classes: {path}: no such file{looked_up_from(path)}; check task.classes.file and "
+            f"task.classes: {path}: no such file{looked_up_from(path)}; check classes.file and "
             "task.root"
         )
     separator = "," if path.suffix.lower() == ".csv" else "\t"
