@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from desed_task.batch import SedBatch
-from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import RowReader
 from desed_task.dataio.sampler import QuotaBatchSampler
@@ -28,7 +28,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     rounding_warning,
 )
-from local.data.corpus_checks import no_embeddings, token_problems, truth_problems, warn_of_guesses
+from local.data.corpus_checks import no_embeddings, scored_problems, token_problems, warn_of_guesses
 from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
@@ -198,9 +198,13 @@ class SedDataModule(pl.LightningDataModule):
         }
         return [
             problem
-            for part in stages.get(stage, ())
-            for problem in truth_problems(self.truths(part), part)
+            for one in stages.get(stage, ())
+            for problem in scored_problems(self.task, one, self.truths(one), self._labels(one))
         ]
+
+    def _labels(self, stage: Stage) -> dict[str, EventTable | WeakTable | None]:
+        """Corpus -> labels of the clips that a stage scores."""
+        return {one.corpus.name: one.labels for one in self.scored(stage)}
 
     def _split_problems(self, stage: str) -> list[str]:
         """Faults of loaded sets that are too small to be split or sampled."""

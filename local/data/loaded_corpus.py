@@ -110,6 +110,11 @@ class LoadedCorpus:
         there = {*self.clip_ids, *self.left_out}
         return tuple(clip_id for clip_id in self.listed if clip_id not in there)
 
+    @property
+    def labels(self) -> EventTable | WeakTable | None:
+        """Its labels, of either kind; None without any."""
+        return self.events if self.weak is None else self.weak
+
     def select(self, clip_ids: Sequence[str]) -> LoadedCorpus:
         """A copy with only those of `clip_ids` that are on disk, in the order given."""
         clip_ids = [clip_id for clip_id in clip_ids if clip_id in self.durations_s]

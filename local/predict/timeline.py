@@ -24,6 +24,7 @@ from desed_task.inference.detector import DetectionResult, SoundEvent
 from desed_task.inference.overlap_add import ScoreRows
 from desed_task.postprocess.event_rules import NO_RULES, EventRules
 from local.pictures import palette
+from local.pictures.labels import LONGEST_OF_PANEL, short_label
 from local.predict.mel_image import MelImage
 from local.scoring.figures import EVENT_BAR, SCORE_HEIGHT
 
@@ -79,7 +80,8 @@ def plot_timeline(
         if truth is not None:
             _draw_events(below, place, ANNOTATED_BAR, palette.ANNOTATED, _of_class(truth, label))
     below.set(xlim=(0, found.duration_s), ylim=(0, max(len(labels), 1)))
-    below.set_yticks(np.arange(len(labels)) + 0.45, list(reversed(labels)))
+    names = [short_label(label, LONGEST_OF_PANEL) for label in reversed(labels)]
+    below.set_yticks(np.arange(len(labels)) + 0.45, names)
     below.tick_params(axis="y", length=0)
     _label_times(below, found.duration_s)
     _explain(figure, rows, labels, annotated=truth is not None)
