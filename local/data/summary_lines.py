@@ -59,7 +59,7 @@ def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
 
 
 def long_clip_lines(
-    sets: Iterable[LoadedCorpus], config: RecipeConfig, *, what: str = "scored"
+    sets: Iterable[LoadedCorpus], config: RecipeConfig, *, what: str = "scored in windows"
 ) -> list[str]:
     """Lines that count clips longer than the network's input.
 
@@ -83,8 +83,7 @@ def long_clip_lines(
     if cropped:
         lines.append(f"clips longer than {clip_s:g} s, cropped: {', '.join(cropped)}")
     lines += [
-        f"clips longer than {clip_s + CROPPED_S:g} s, {what} in windows {hop_s:g} s apart: "
-        f"{', '.join(counts)}"
+        f"clips longer than {clip_s + CROPPED_S:g} s, {what} {hop_s:g} s apart: {', '.join(counts)}"
         for hop_s, counts in windowed.items()
         if counts
     ]
