@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from local.corpora import DEVTEST, TEST
 
 from desed_task.dataio.annotations import EventTable, write_strong_table
 from desed_task.evaluation.scores import Scores
