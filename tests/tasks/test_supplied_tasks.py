@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from local.config import SHIPPED, load_config
-from local.task.reading import DEFAULT_TASK, TASKS, supplied_tasks
+from local.config import load_config
 from tests.in_process import run_main
-from tests.markdown_pages import DOCS
 
 GENERATE, EXTRACT = "generate_dcase_task4_2024.py", "extract_embeddings.py"
 TRAIN, PREDICT = "train_pretrained.py", "predict.py"
@@ -89,7 +86,7 @@ def check_predictions(cwd: Path, conf: Path, run_folder: Path) -> None:
     audio = sorted(Path(task.scored_corpora("test")[0].folder).rglob("*.wav"))[0]
     out = cwd / "out"
     run(PREDICT, audio, "--checkpoint", run_folder, "--output", out, "--threshold", 0, cwd=cwd)
-    tables = [path for path in out.rglob("*.tsv")]
+    tables = list(out.rglob("*.tsv"))
     assert tables
     labels = {line.split("\t")[2] for line in tables[0].read_text().splitlines()[1:] if line}
     assert labels <= set(task.classes)

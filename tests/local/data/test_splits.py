@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from desed_task.errors import InputError
-from local.data.splits import divide, recording_finder, split_recordings
+from local.data.splits import divide, recording_in, split_recordings
 from local.schema.task import RecordingsDescription, SplitDescription
 from tests.local.data.published import TASK
 
@@ -30,7 +30,7 @@ def recordings_of(ids):
 
 
 def split_train_files(ids, fraction, seed):
-    return split_recordings(dict.fromkeys(ids), fraction, seed, recording_finder(CORPUS), SCENES)
+    return split_recordings(dict.fromkeys(ids), fraction, seed, recording_in(CORPUS), SCENES)
 
 
 def test_the_recordings_are_those_published(parity):
@@ -121,7 +121,7 @@ def test_no_recording_is_in_two_parts_and_each_clip_in_one(seed, groups):
     clips = [*cut(20, 3), *(cut(7, 2, "haus") if "haus" in groups else ())]
     corpus = own(SHARES, **BY_NAME, groups=groups)
     parts = divide(corpus, clips, seed)
-    name = recording_finder(corpus)
+    name = recording_in(corpus)
     recordings = [set(map(name, part)) for part in parts]
     for one, other in itertools.combinations(recordings, 2):
         assert not one & other
@@ -141,7 +141,7 @@ def test_folds_test_every_clip_once(split, n_folds):
     clips = cut(11, 2)
     folds = [divide(corpus, clips, 3, fold) for fold in range(1, n_folds + 1)]
     assert sorted(itertools.chain(*(fold.test for fold in folds))) == sorted(clips)
-    sizes = [len({recording_finder(corpus)(c) for c in fold.test}) for fold in folds]
+    sizes = [len({recording_in(corpus)(c) for c in fold.test}) for fold in folds]
     if split["by"] == "recording":
         assert max(sizes) - min(sizes) <= 1
     for fold in folds:
@@ -167,6 +167,6 @@ def test_few_clips_leave_something_to_train_on(n_clips):
 
 def test_a_clip_whose_name_has_no_recording_is_its_own():
     clips = ["a_teil1", "a_teil2", "einzeln", "b_teil1"]
-    assert recording_finder(own(SHARES, **BY_NAME))("einzeln") == "einzeln"
+    assert recording_in(own(SHARES, **BY_NAME))("einzeln") == "einzeln"
     parts = divide(own({"by": "recording", "validation": 0.4}, **BY_NAME), clips, 0)
     assert sorted(itertools.chain(*parts)) == sorted(clips)
