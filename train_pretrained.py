@@ -48,9 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set"
     )
     start.add_argument("--checkpoint_info", metavar="CKPT", help="only print a summary of it")
-    parser.add_argument(
-        "--init_from_checkpoint", metavar="CKPT", help="start a new training from its weights"
-    )
+    arguments.add_initial_weights(parser)
     arguments.add_gpus(parser)
     parser.add_argument(
         "--fast_dev_run", action="store_true", help="20 training batches per epoch, 2 epochs"

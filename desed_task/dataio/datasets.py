@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,13 +50,23 @@ class TargetPolicy(ABC):
 
     Attributes:
         moves_with_crop: whether it depends on which part of the clip is read.
+        is_drawn: whether it depends on the draw.
     """
 
     moves_with_crop = False
+    is_drawn = False
 
     @abstractmethod
-    def target(self, index: int, crop_onset_s: float) -> Target:
-        """Target (class, frame) of clip `index`, of which the part from `crop_onset_s` is read."""
+    def target(
+        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+    ) -> Target:
+        """Target (class, frame) of a clip.
+
+        Args:
+            index: the clip.
+            crop_onset_s: where the part begins that is read.
+            draw: seed, epoch and row, in training.
+        """
 
 
 class StrongTargets(TargetPolicy):
@@ -80,7 +91,9 @@ class StrongTargets(TargetPolicy):
         # Events of clip i lie between entries i and i + 1.
         self._start = np.searchsorted(table.clip_index[order], np.arange(len(table.clip_ids) + 1))
 
-    def target(self, index: int, crop_onset_s: float) -> Target:
+    def target(
+        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+    ) -> Target:
         """See `TargetPolicy`; entries are the events' confidence."""
         rows = slice(self._start[index], self._start[index + 1])
         shift_s = round(crop_onset_s, 3)
@@ -96,6 +109,46 @@ class StrongTargets(TargetPolicy):
         )
 
 
+class DrawnTargets(TargetPolicy):
+    """Events by one of the annotators of a clip, drawn anew in each epoch.
+
+    Which one depends on seed, epoch and clip alone, so that windows of a clip have the same, and a
+    resumed training draws as an uninterrupted one.
+
+    Args:
+        table: one clip for each clip of the dataset and annotator.
+        spans: (clip,) the place of a clip's first one in the table, and their number.
+        clip_ids: names of the dataset's clips.
+        grid: grid of label frames.
+    """
+
+    moves_with_crop = True
+    is_drawn = True
+
+    def __init__(
+        self,
+        table: EventTable,
+        spans: Sequence[tuple[int, int]],
+        clip_ids: Sequence[str],
+        grid: FrameGrid,
+    ) -> None:
+        self._of_each = StrongTargets(table, grid)
+        self._spans = tuple(spans)
+        self._keys = tuple(zlib.crc32(clip_id.encode()) for clip_id in clip_ids)
+
+    def target(
+        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+    ) -> Target:
+        """See `TargetPolicy`; without a draw, the events by the first annotator."""
+        first, number = self._spans[index]
+        if not number:
+            return np.zeros((self._of_each.n_classes, self._of_each.grid.n_frames), np.float32)
+        chosen = 0
+        if draw is not None:
+            chosen = int(np.random.default_rng((*draw[:2], self._keys[index])).integers(number))
+        return self._of_each.target(first + chosen, crop_onset_s)
+
+
 class WeakTargets(TargetPolicy):
     """1 in frame 0 of the classes present.
 
@@ -108,7 +161,9 @@ class WeakTargets(TargetPolicy):
         self.grid = grid
         self._present = table.target
 
-    def target(self, index: int, crop_onset_s: float) -> Target:
+    def target(
+        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+    ) -> Target:
         """See `TargetPolicy`."""
         present = np.flatnonzero(self._present[index])
         return self.grid.encode_weak(present, self._present.shape[1])
@@ -120,7 +175,9 @@ class NoTargets(TargetPolicy):
     def __init__(self, n_classes: int, grid: FrameGrid) -> None:
         self._shape = (n_classes, grid.n_frames)
 
-    def target(self, index: int, crop_onset_s: float) -> Target:
+    def target(
+        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+    ) -> Target:
         """See `TargetPolicy`."""
         return np.zeros(self._shape, dtype=np.float32)
 
@@ -188,7 +245,7 @@ class SedDataset(Dataset[SedBatch]):
         waveform, onset_s = self._read(row, crop_seed)
         return SedBatch(
             waveform=torch.from_numpy(waveform),
-            target=torch.from_numpy(self.targets.target(clip, onset_s)),
+            target=torch.from_numpy(self.targets.target(clip, onset_s, crop_seed)),
             known=self.known,
             source=self.source,
             embedding=self._embedding(self.row_name(row)),

@@ -53,7 +53,7 @@ class PackedBatches(Dataset[SedBatch]):
         index = index.to(self._device, non_blocking=True)
         batch = self._empty(len(keys))
         for run, here in zip(runs, where, strict=True):
-            self._parts[run.part].fill(batch, run.rows, here, index[:3, run.rows])
+            self._parts[run.part].fill(batch, run, here, index[:3, run.rows])
         return batch._replace(
             known=self._known.index_select(0, index[-1]),
             source=self._source.index_select(0, index[-1]),
@@ -144,22 +144,26 @@ class _PackedPart:
             return 0
         return int(np.random.default_rng(key.crop_seed).integers(surplus + 1))
 
-    def fill(self, batch: SedBatch, rows: slice, where: _RowLocations, index: Tensor) -> None:
-        """Write `rows` of a batch: those at `where`, which is `index` (3, row) on the device."""
+    def fill(self, batch: SedBatch, run: _Run, where: _RowLocations, index: Tensor) -> None:
+        """Write the rows of a run: those at `where`, which is `index` (3, row) on the device."""
         row, packed_row, start = index
+        rows = run.rows
         self.clips.put_waveforms(batch.waveform[rows], start)
         if self.clips.embeddings is not None:
             self.clips.put_embeddings(batch.embedding[rows], packed_row)
         target = batch.target[rows]
         torch.index_select(self.targets, 0, row, out=target)
         if self.dataset.targets.moves_with_crop:
-            self._shift_targets(target, where)
+            self._shift_targets(target, where, run.keys)
 
-    def _shift_targets(self, out: Tensor, where: _RowLocations) -> None:
-        """Write the targets of clips that are not read from their beginning."""
+    def _shift_targets(self, out: Tensor, where: _RowLocations, keys: Sequence[ItemKey]) -> None:
+        """Write the targets of clips that are not read from their beginning, or that are drawn."""
         crops = where.start - self.clips.offsets[where.packed_row]
-        for place in np.flatnonzero(crops):
+        drawn = self.dataset.targets.is_drawn
+        for place in range(len(crops)) if drawn else np.flatnonzero(crops):
+            row = int(where.row[place])
             onset_s = int(crops[place]) / self.dataset.sample_rate
-            clip = self.dataset.rows[int(where.row[place])].clip
-            target = self.dataset.targets.target(clip, onset_s)
+            onset_s += self.dataset.window_onset_s(row)
+            clip = self.dataset.rows[row].clip
+            target = self.dataset.targets.target(clip, onset_s, keys[int(place)].crop_seed)
             out[place].copy_(torch.from_numpy(target), non_blocking=True)

@@ -107,6 +107,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "tuned.*": Rule(Kind.FREE, "only tests use it"),
     "initial_weights.checkpoint": Rule(Kind.FREE, "the SHA-256 of the file is compared"),
     "initial_weights.checkpoint_sha256": Rule(Kind.FIXED, "weights at the beginning"),
+    "initial_weights.classes": Rule(Kind.FIXED, "weights at the beginning"),
     "task.name": Rule(Kind.FREE, "display"),
     "task.classes": Rule(Kind.FIXED, "outputs of the network"),
     "task.rows": Rule(Kind.FIXED, "steps and losses"),

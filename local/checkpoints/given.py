@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from desed_task.checkpoints.file_kind import check_checkpoint_file
 from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.errors import InputError
 from desed_task.file_names import escape_name
+from local.checkpoints.tasks.class_names import parse_init_classes
 from local.cli.arguments import DEFAULT_CONF_FILE
-from local.config import RecipeConfig, apply_override, load_config
+from local.config import RecipeConfig, apply_override, check_config, load_config
 
 # Arguments that take a checkpoint of which the command uses the best; and the last, to resume.
 BEST = ("checkpoint", "checkpoint_info", "test_from_checkpoint", "eval_from_checkpoint")
 LAST = "resume_from_checkpoint"
 INITIAL = "init_from_checkpoint"  # whose weights only are used
+INITIAL_CLASSES = "init_classes"  # the names of its classes, where they differ
 NEWEST_RUN = "auto"  # the value of LAST that names none
 
 
@@ -34,6 +37,18 @@ def given_checkpoint(path: str, *, last: bool = False) -> str:
     if found != Path(path):
         print(f"checkpoint: {escape_name(found)}")
     return str(found)
+
+
+def with_init_classes(config: RecipeConfig, entries: Sequence[str]) -> RecipeConfig:
+    """The configuration with the entries of `--init_classes`.
+
+    Raises:
+        InputError: an entry cannot be read, or names a class that the task does not have.
+    """
+    named = parse_init_classes(entries, config.detection_task.classes)
+    tree = config.dump()
+    tree["initial_weights"]["classes"] |= named
+    return check_config(tree, f"--{INITIAL_CLASSES}")
 
 
 def settle_arguments(args: argparse.Namespace) -> RecipeConfig | None:
@@ -55,13 +70,17 @@ def settle_arguments(args: argparse.Namespace) -> RecipeConfig | None:
     named = {name: path for name, path in named.items() if path not in (None, NEWEST_RUN)}
     if initial is not None and named:
         raise InputError(f"--{INITIAL} starts a new training; leave out --{next(iter(named))}")
+    named_classes = getattr(args, INITIAL_CLASSES, None)
+    if named_classes and initial is None:
+        raise InputError(f"--{INITIAL_CLASSES} belongs to --{INITIAL}; give that too")
     if initial is not None:
         setattr(args, INITIAL, given_checkpoint(initial))
     for name, path in named.items():
         setattr(args, name, given_checkpoint(path, last=name == LAST))
     if args.conf_file is not None or not named:
         conf_file = DEFAULT_CONF_FILE if args.conf_file is None else args.conf_file
-        return load_config(conf_file, args.overrides)
+        config = load_config(conf_file, args.overrides)
+        return with_init_classes(config, named_classes) if named_classes else config
     for override in args.overrides:
         apply_override({}, override)
     return None

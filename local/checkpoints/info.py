@@ -21,8 +21,9 @@ from desed_task.errors import InputError, count_of
 from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.revision import revision_of
 from local.config import TASK_SECTION
+from local.schema.published_keys import TASK_KEYS
 from local.schema.task import TaskDescription
-from local.task.reading import default_description, listed_classes
+from local.task.reading import default_description, listed_classes, read_keys
 
 WIDTH = 100
 INDENT = 17
@@ -151,10 +152,23 @@ def _detector(spec: DetectorSpec, checkpoint: Mapping[str, Any]) -> InfoRows:
 
 def _task(checkpoint: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """Name and classes of the task that a checkpoint was trained on."""
+    raw = _description(checkpoint)
+    return str(raw.get("name", OWN_NAME)), listed_classes(raw)
+
+
+def _description(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The stored description of the task; the default one in older files and published ones."""
     hyper = checkpoint.get("hyper_parameters")
     stored = hyper.get(TASK_SECTION) if isinstance(hyper, dict) else None
-    raw = stored if isinstance(stored, dict) and stored else default_description()
-    return str(raw.get("name", OWN_NAME)), listed_classes(raw)
+    return stored if isinstance(stored, dict) and stored else default_description()
+
+
+def _rows(raw: Mapping[str, Any]) -> str:
+    """Rows of a batch as a description states them."""
+    corpora = raw.get("corpora")
+    named = corpora.items() if isinstance(corpora, dict) else ()
+    rows = [f"{one['rows']} of {name}" for name, one in named if dict(one or {}).get("rows")]
+    return ", ".join(rows) or "of the task"
 
 
 def _n_parameters(state: Mapping[str, Tensor]) -> int:
@@ -197,12 +211,18 @@ def _weights(encoder: EncoderSpec) -> str:
 def _trained(checkpoint: Mapping[str, Any]) -> InfoRows:
     """Hyperparameters of the training."""
     hyper = checkpoint.get("hyper_parameters")
+    raw = _description(checkpoint)
+    unread = TASK_KEYS - read_keys(raw)
     found = []
     for dotted in TRAINING_KEYS:
         section, _, key = dotted.partition(".")
         branch = hyper.get(section) if isinstance(hyper, dict) else None
-        if isinstance(branch, dict) and key in branch:
-            found.append(f"{key} {branch[key]}".replace("None", "off"))
+        if not isinstance(branch, dict) or key not in branch or dotted in unread:
+            continue
+        if key == "batch_size" and branch[key] is None:
+            found.append(f"{key} {_rows(raw)}")
+            continue
+        found.append(f"{key} {branch[key]}".replace("None", "off"))
     if found:
         yield "training", "; ".join(found)
     began = hyper.get("initial_weights") if isinstance(hyper, dict) else None

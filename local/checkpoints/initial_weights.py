@@ -1,8 +1,9 @@
 """Start a new training from the weights of a checkpoint: `--init_from_checkpoint`.
 
 Student starts from student and teacher from teacher; optimizer, schedules, epochs and the step
-count of the teacher's averaging start anew. The network must be the same. What regularises its
-training, the features and the data may differ.
+count of the teacher's averaging start anew. The network must be the same, but for its classes: each
+takes the rows of the heads of its name (`local.checkpoints.tasks.initial_classes`). What
+regularises its training, the features and the data may differ.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ from desed_task.checkpoints.state_names import NETWORK_PREFIXES, is_bare
 from desed_task.errors import InputError
 from desed_task.nnet.CRNN import CRNN
 from local.checkpoints.restore import detector_spec
+from local.checkpoints.tasks.initial_classes import (
+    KEY,
+    ClassRows,
+    class_rows,
+    rows_in_words,
+    with_class_rows,
+)
 from local.config import RecipeConfig, check_config
 from local.stores.size import with_embedding_size
 
@@ -40,7 +48,7 @@ def with_initial_weights(config: RecipeConfig, path: Path) -> RecipeConfig:
     check_initial_weights(load_safely(path), config, str(path))
     tree = config.dump()
     origin = {"checkpoint": str(path.absolute()), "checkpoint_sha256": sha256_of(path)}
-    tree["initial_weights"] = origin
+    tree["initial_weights"] |= origin
     return check_config(tree, "the configuration")
 
 
@@ -66,20 +74,27 @@ def check_origin(config: RecipeConfig) -> None:
         )
 
 
-def check_initial_weights(checkpoint: Mapping[str, Any], config: RecipeConfig, origin: str) -> None:
+def check_initial_weights(
+    checkpoint: Mapping[str, Any], config: RecipeConfig, origin: str
+) -> ClassRows:
     """Reject a checkpoint of another network than the configuration's.
+
+    Returns:
+        The rows of its heads that the classes of the configuration's task start from.
 
     Raises:
         InputError: naming the keys of `net` that differ, or each tensor that does not fit, with
-            both shapes and the keys that they follow from.
+            both shapes and the keys that they follow from; or classes of the configuration's
+            `initial_weights.classes` that do not exist.
     """
+    here, known = detector_spec(config), ()
     if not is_bare(checkpoint):
-        there = DetectorSpec.of_checkpoint(checkpoint, origin).net
-        here = detector_spec(config).net
+        there = DetectorSpec.of_checkpoint(checkpoint, origin)
+        known = there.classes
         differing = [
-            f"net.{key}: {there[key]!r} in the checkpoint, {here[key]!r} here"
-            for key in here
-            if key not in REGULARISATION and there[key] != here[key]
+            f"net.{key}: {there.net[key]!r} in the checkpoint, {here.net[key]!r} here"
+            for key in here.net
+            if key not in (*REGULARISATION, "nclass") and there.net[key] != here.net[key]
         ]
         if differing:
             heading = (
@@ -87,8 +102,16 @@ def check_initial_weights(checkpoint: Mapping[str, Any], config: RecipeConfig, o
                 "start from another checkpoint:"
             )
             raise InputError.collect(differing, heading)
+    named = config.initial_weights.classes
+    if named and not known:
+        raise InputError(
+            f"{KEY}: {origin} contains weights only and does not name its classes; leave it out"
+        )
+    rows = class_rows(here.classes, known, named, origin)
+    own = _networks(config)
     fault = "does not fit the network that the configuration describes"
-    check_tensors(_networks(config), _weights(checkpoint), origin, fault)
+    check_tensors(own, with_class_rows(_weights(checkpoint), own, rows), origin, fault)
+    return rows
 
 
 def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> dict[str, Any]:
@@ -106,10 +129,12 @@ def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> dict[
     """
     origin = config.initial_weights.checkpoint
     checkpoint = load_safely(Path(origin))
-    check_initial_weights(checkpoint, config, origin)
-    module.load_state_dict(_weights(checkpoint), strict=False)
+    rows, weights = check_initial_weights(checkpoint, config, origin), _weights(checkpoint)
+    module.load_state_dict(with_class_rows(weights, module.state_dict(), rows), strict=False)
     sha256 = config.initial_weights.checkpoint_sha256[:12]
     print(f"initial weights: {origin} (SHA-256 {sha256}...), student and teacher")
+    if not rows.are_all:
+        print("\n".join(rows_in_words(rows, weights)))
     if config.scaler.statistic == "instance":
         return checkpoint
     scaler = {n: v for n, v in checkpoint["state_dict"].items() if n.startswith("scaler.")}

@@ -161,7 +161,7 @@ def _check_classes(spec: DetectorSpec, here: RecipeConfig, origin: str) -> None:
     if spec.classes == task.classes:
         return
     if {*spec.classes} == {*task.classes}:
-        what = "has the classes of the task in another order"
+        what = f"has the classes of the task {task.name} in another order"
     else:
         own = [label for label in spec.classes if label not in task.classes]
         other = [label for label in task.classes if label not in spec.classes]
@@ -171,12 +171,12 @@ def _check_classes(spec: DetectorSpec, here: RecipeConfig, origin: str) -> None:
             if labels
         ]
         what = (
-            f"has {count_of(len(spec.classes), 'class', 'classes')}, the task "
+            f"has {count_of(len(spec.classes), 'class', 'classes')}, the task {task.name} has "
             f"{len(task.classes)}: {'; '.join(differing)}"
         )
     raise InputError(
-        f"{origin}: {what}; task {task.name}: give the configuration of its training with "
-        "--conf_file, or leave that out where a command takes the checkpoint's own"
+        f"{origin}: {what}; give the configuration of its training with --conf_file, or leave the "
+        "flag out, which means the checkpoint's own"
     )
 
 

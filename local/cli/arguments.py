@@ -230,8 +230,8 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, float]:
     """One threshold for all classes, or label -> threshold.
 
-    Labels may contain commas: what stands before an equals sign, back to the number of the class
-    before, is one label.
+    Labels may contain commas and equals signs: what stands before the last one before a number,
+    back to the number of the class before, is one label.
 
     Args:
         text: the value on the command line.
@@ -247,6 +247,9 @@ def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, f
     while comma:
         label, _, rest = rest.partition("=")
         value, comma, rest = rest.partition(",")
+        if "=" in value:  # of the label
+            more, _, value = value.rpartition("=")
+            label = f"{label}={more}"
         if (label := label.strip()) in named:
             raise InputError(f"{flag} {text}: names {label!r} twice; keep one of them")
         named[label] = _number(value.strip(), text, flag)
@@ -261,6 +264,19 @@ def _number(value: str, text: str, flag: str) -> float:
             f"{flag} {text}: {value!r} is not a number; give one for all classes (0.4) or "
             "one per class (Speech=0.4,Dog=0.6)"
         ) from None
+
+
+def add_initial_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a training that starts from the weights of another one."""
+    parser.add_argument(
+        "--init_from_checkpoint", metavar="CKPT", help="start a new training from its weights"
+    )
+    parser.add_argument(
+        "--init_classes",
+        metavar="CLASS=ITS",
+        nargs="+",
+        help="classes whose rows the checkpoint has under another name, e.g. dog=Dog",
+    )
 
 
 def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -287,5 +303,10 @@ def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
                 raise InputError(
                     f"--merge_classes {text}: names {name!r} twice; give all its classes at once"
                 )
-            merged[name] = tuple(one.strip() for one in members.split("+") if one.strip())
+            merged[name] = tuple(one.strip() for one in members.split("+"))
+            if not all(merged[name]) and members.strip():
+                raise InputError(
+                    f"--merge_classes {text}: {members!r} has a + too many; classes with + in "
+                    "their names can be named in predict.merged_classes of a configuration"
+                )
     return merged

@@ -10,14 +10,10 @@ from pathlib import Path
 from desed_task.audio.clip_files import ClipFolder
 from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips
-from desed_task.dataio.annotations import (
-    EventTable,
-    WeakTable,
-    read_strong_table,
-    read_weak_table,
-)
+from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.datasets import (
+    DrawnTargets,
     NoTargets,
     SedDataset,
     StrongTargets,
@@ -25,8 +21,10 @@ from desed_task.dataio.datasets import (
     WeakTargets,
 )
 from desed_task.dataio.embeddings import RowReader
+from desed_task.dataio.label_files.aliases import add_aliases
+from desed_task.dataio.label_files.annotators import AnnotatedEvents
 from desed_task.dataio.packed_clips import PackedClips
-from desed_task.errors import InputError, count_of
+from desed_task.errors import InputError, agree, count_of
 from desed_task.evaluation.scores import check_durations
 from desed_task.evaluation.segments import clip_span
 from desed_task.labels import FrameGrid
@@ -38,10 +36,11 @@ from local.data.clip_ends import (
     header_durations,
     windows_of,
 )
-from local.data.clips.files import clips_of
+from local.data.clips.files import absent_clips, clips_of
 from local.data.clips.windows import takes_windows, windows_of_corpus
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
+    examples,
     label_problems,
     missing_text,
     open_embeddings,
@@ -54,6 +53,8 @@ from local.data.expected_clips import (
     names_on_disk,
     table_path,
 )
+from local.data.label_tables import read_label_set
+from local.data.presence import audio_remedy
 from local.schema.task import SplitDescription
 from local.task.corpus import Corpus
 
@@ -78,6 +79,7 @@ class LoadedCorpus:
         notes: one line each on subfolders and on clips that are named in another way.
         packed: the packed set (audio and embeddings); None if it is not packed.
         long: clips that have windows; None if there are none.
+        annotated: events of each annotator, of which training draws; None without.
     """
 
     corpus: Corpus
@@ -95,6 +97,7 @@ class LoadedCorpus:
     notes: tuple[str, ...] = ()
     packed: PackedClips | None = None
     long: LongClips | None = None
+    annotated: AnnotatedEvents | None = None
 
     @property
     def wavs(self) -> list[Path]:
@@ -135,7 +138,7 @@ class LoadedCorpus:
         return SedDataset(
             self.clip_ids,
             self.wavs,
-            self._targets(grid, len(vocabulary)),
+            self._targets(grid, len(vocabulary), scored=scored),
             vocabulary.mask(self.corpus.known),
             self.corpus.number,
             embeddings=self.embeddings,
@@ -146,7 +149,12 @@ class LoadedCorpus:
             long=self.long if in_windows else None,
         )
 
-    def _targets(self, grid: FrameGrid, n_classes: int) -> TargetPolicy:
+    def _targets(self, grid: FrameGrid, n_classes: int, *, scored: bool) -> TargetPolicy:
+        if self.annotated is not None and not scored:
+            within = self.annotated.within(self.durations_s)
+            table, spans = within.alternatives(self.clip_ids)
+            table = add_aliases(table, self.corpus.aliases)
+            return DrawnTargets(table, spans, self.clip_ids, grid)
         if self.events is not None:
             return StrongTargets(self.events, grid)
         if self.weak is not None:
@@ -169,10 +177,11 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
     try:
         found = clips_of(corpus)
     except InputError as error:
-        problems.append(f"{corpus.folder_key}: {error}, or {PREPARE_REMEDY}")
+        remedy = audio_remedy(corpus, config) if config.task else f", or {PREPARE_REMEDY}"
+        problems.append(f"{corpus.folder_key}: {error}{remedy}")
         found = ClipFolder(folder, {})
     present = found.files
-    loaded = _labelled(corpus, config, folder, tuple(present), problems)
+    loaded = _labelled(corpus, config, present, problems)
     if loaded is None or not present:
         return None
     wavs = {clip_id: present[clip_id] for clip_id in loaded.clip_ids}
@@ -195,30 +204,27 @@ def load_corpus(corpus: Corpus, config: RecipeConfig, problems: list[str]) -> Lo
 def _labelled(
     corpus: Corpus,
     config: RecipeConfig,
-    folder: Path,
-    present: tuple[str, ...],
+    present: Mapping[str, Path],
     problems: list[str],
 ) -> LoadedCorpus | None:
     """The corpus with labels of the clips on disk; None if its table cannot be used."""
+    folder = Path(corpus.folder)
     if corpus.table is None:
-        listed = _listed_only(corpus, present)
-        return LoadedCorpus(corpus, folder, present, {}, listed=listed)
+        listed = _listed_only(corpus, tuple(present))
+        return LoadedCorpus(corpus, folder, tuple(present), {}, listed=listed)
     path, vocabulary = Path(corpus.table.path), config.detection_task.vocabulary
     try:
-        table: EventTable | WeakTable = (
-            read_weak_table(path, vocabulary)
-            if corpus.labels == "weak"
-            else read_strong_table(path, vocabulary)
-        )
+        table, annotated = read_label_set(corpus, vocabulary, present)
         names = names_on_disk(path, table.clip_ids, folder, present)
         table = table.renamed(names)
+        _warn_of_the_list(corpus, table.clip_ids, present)
     except InputError as error:
         problems.append(f"{corpus.table_key}: {error}")
         return None
     problems += label_problems(corpus, table)
     left_out = _left_out(corpus, table)
-    there, wanted = set(present), [clip_id for clip_id in table.clip_ids if clip_id not in left_out]
-    clip_ids = [clip_id for clip_id in wanted if clip_id in there]
+    wanted = [clip_id for clip_id in table.clip_ids if clip_id not in left_out]
+    clip_ids = [clip_id for clip_id in wanted if clip_id in present]
     if present and wanted and not clip_ids:
         problems.append(
             f"{path}: none of its {count_of(len(wanted), 'clip')} is in {folder} (e.g. "
@@ -226,10 +232,12 @@ def _labelled(
         )
     if present and not clip_ids:
         return None
-    listed = table.clip_ids
-    everything = dict.fromkeys(listed, 0.0)
+    everything = dict.fromkeys(table.clip_ids, 0.0)
     whole = LoadedCorpus(
-        corpus, folder, listed, everything, listed=listed, left_out=tuple(left_out)
+        *(corpus, folder, table.clip_ids, everything),
+        listed=table.clip_ids,
+        left_out=tuple(left_out),
+        annotated=None if annotated is None else annotated.renamed(names),
     )
     if note := found_elsewhere(names):
         whole = replace(whole, notes=(f"{path}: {note}",))
@@ -238,10 +246,30 @@ def _labelled(
     return replace(whole, events=table).select(clip_ids)
 
 
+def _warn_of_the_list(corpus: Corpus, labelled: Sequence[str], present: Mapping[str, Path]) -> None:
+    """Warn of clips of a corpus's list that have no labels, on disk or not."""
+    if corpus.clips is None:
+        return
+    there = {*labelled}
+    absent = [name for name in absent_clips(corpus, present) if name not in there]
+    without = sorted({*present, *absent} - there)
+    if without:
+        n, of = len(without), count_of(len(present) + len(absent), "clip")
+        warnings.warn(
+            f"{corpus.clips}: {n} of {of} {agree(n, 'has', 'have')} no labels and "
+            f"{agree(n, 'is', 'are')} left out ({examples(without)})",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def _left_out(corpus: Corpus, table: EventTable | WeakTable) -> dict[str, None]:
     """Clips without events that are not used, in table order."""
-    if corpus.keeps_clips_without_events or isinstance(table, WeakTable):
+    if corpus.keeps_clips_without_events:
         return {}
+    if isinstance(table, WeakTable):
+        empty = zip(table.clip_ids, table.target.any(axis=1), strict=True)
+        return {clip_id: None for clip_id, any_label in empty if not any_label}
     return dict.fromkeys(clip_id for clip_id in table.clip_ids if clip_id in table.eventless)
 
 
@@ -250,7 +278,8 @@ def _listed_only(corpus: Corpus, present: Sequence[str]) -> tuple[str, ...]:
     path = table_path(corpus)
     try:
         if path is None:
-            return ()
+            absent = absent_clips(corpus, present)
+            return (*present, *absent) if corpus.clips is not None else ()
         return listed_on_disk(path, Path(corpus.folder), present)
     except InputError as error:
         warnings.warn(f"{error}; the table is ignored", UserWarning, stacklevel=2)

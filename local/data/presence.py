@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from desed_task.audio.clip_files import clip_files
 from desed_task.errors import command_name, count_of
 from desed_task.file_names import escape_name
 from local.config import MINI_FOLDER, RecipeConfig
@@ -68,3 +69,17 @@ def _alike(folders: Sequence[Path]) -> bool:
 def is_mini(needed: Sequence[Corpus]) -> bool:
     """Whether corpora are those of the mini corpus, wherever it lies."""
     return any(_MINI_PATH in pairwise(Path(corpus.folder).parts) for corpus in needed)
+
+
+def audio_remedy(corpus: Corpus, config: RecipeConfig) -> str:
+    """How to get the audio of a described corpus; "" for one of the published keys, or if there is
+    audio in its folder."""
+    if not config.task or clip_files(corpus.folder):
+        return ""
+    generate = f"{command_name('generate_dcase_task4_2024.py')} --conf_file (the same file)"
+    if corpus.originals is not None:
+        return f"; {generate} resamples it from {escape_name(corpus.originals)}"
+    return (
+        f"; if its audio is not at {config.data.fs} Hz, name it as task.corpora.{corpus.name}."
+        f"originals, which {generate} resamples"
+    )

@@ -46,12 +46,12 @@ def divide(corpus: Corpus, clip_ids: Iterable[str], seed: int, fold: int = 1) ->
         fold: which fold is tested on, from 1 on.
 
     Raises:
-        InputError: a split by recording has groups, and a clip is of none.
+        InputError: a split by recording has groups, and a recording is of none.
     """
     split, clip_ids = corpus.split, tuple(dict.fromkeys(clip_ids))
     assert isinstance(split, SplitDescription)
-    recording = recording_of(corpus) if split.by == "recording" else str
-    test = _tested(split, clip_ids, recording, fold)
+    recording = recording_in(corpus) if split.by == "recording" else str
+    test = _tested(split, clip_ids, recording, corpus.recordings.groups, fold)
     rest = [clip_id for clip_id in clip_ids if clip_id not in test]
     share = _train_share(split)
     if split.by == "clip":
@@ -75,15 +75,35 @@ def _tested(
     split: SplitDescription,
     clip_ids: Sequence[str],
     recording: Callable[[str], str],
+    groups: Sequence[str],
     fold: int,
 ) -> set[str]:
-    units = sorted({recording(clip_id) for clip_id in clip_ids})
-    np.random.RandomState(TEST_SEED).shuffle(units)
-    if split.folds:
-        chosen = {str(unit) for unit in np.array_split(np.array(units), split.folds)[fold - 1]}
-    else:
-        chosen = set(units[: round(split.test * len(units))])
+    """Clips of the test, which depend on neither the seed nor the order of the table."""
+    if not split.folds and not split.test:
+        return set()
+    # Group by group, so that each has its share.
+    members: dict[str, list[str]] = {}
+    of_group = _groups_of(sorted(clip_ids), recording, groups if split.by == "recording" else ())
+    for unit, group in of_group.items():
+        members.setdefault(group, []).append(unit)
+    generator = np.random.RandomState(TEST_SEED)
+    chosen: set[str] = set()
+    dealt = 0
+    for _, units in sorted(members.items()):
+        shuffled = sorted(units)
+        generator.shuffle(shuffled)
+        if split.folds:
+            # Dealt out over the groups, so that folds differ by one recording at most.
+            chosen.update(shuffled[(fold - 1 - dealt) % split.folds :: split.folds])
+            dealt += len(shuffled)
+        else:
+            chosen.update(shuffled[: _tested_of(len(shuffled), split.test)])
     return {clip_id for clip_id in clip_ids if recording(clip_id) in chosen}
+
+
+def _tested_of(n_units: int, share: float) -> int:
+    """How many clips or recordings are tested on: one at least, but not all of them."""
+    return min(max(round(share * n_units), 1), max(n_units - 1, 0))
 
 
 def split_clips(
@@ -125,11 +145,13 @@ def split_recordings(
         Training clips and held-out clips: group by group, each in table order.
 
     Raises:
-        InputError: a clip's name begins like that of no group.
+        InputError: a recording's first clip has a name that begins like that of no group.
     """
+    clip_ids = list(clip_ids)
+    of_group = _groups_of(clip_ids, recording, groups)
     members: dict[str, list[str]] = {group: [] for group in groups or ("",)}
     for clip_id in clip_ids:
-        members[group_of(last_part(clip_id), groups)].append(clip_id)
+        members[of_group[recording(clip_id)]].append(clip_id)
     generator = np.random.RandomState(seed)
     train: list[str] = []
     held_out: list[str] = []
@@ -142,7 +164,19 @@ def split_recordings(
     return tuple(train), tuple(held_out)
 
 
-def recording_of(corpus: Corpus) -> Callable[[str], str]:
+def _groups_of(
+    clip_ids: Iterable[str], recording: Callable[[str], str], groups: Sequence[str]
+) -> dict[str, str]:
+    """Recording -> group, that of its first clip, so that no recording is of two groups."""
+    found: dict[str, str] = {}
+    for clip_id in clip_ids:
+        name = recording(clip_id)
+        if name not in found:
+            found[name] = group_of(last_part(clip_id), groups)
+    return found
+
+
+def recording_in(corpus: Corpus) -> Callable[[str], str]:
     """What gives the recording of a clip of a corpus."""
     if corpus.recordings.pattern is None:
         return _up_to_hyphen
@@ -169,8 +203,9 @@ def group_of(name: str, groups: Sequence[str]) -> str:
     Raises:
         InputError: the name begins like that of no group.
     """
-    for group in groups:
-        if name.startswith(f"{group}_"):
+    # Of groups that begin alike, the longest.
+    for group in sorted(groups, key=len, reverse=True):
+        if name.startswith(group):
             return group
     if not groups:
         return ""

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from desed_task.audio.windows import WindowGrid
+from desed_task.dataio.clip_names import match_names
 from desed_task.encoders.weights_file import ENCODER_RATE
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.data.clips.files import clips_of
 from local.data.clips.windows import hop_of, takes_windows, windows_of_corpus
-from local.data.presence import nothing_there
+from local.data.label_tables import labelled_clips
+from local.data.presence import audio_remedy, nothing_there
 from local.schema.published_keys import REPEATED_SETS
 from local.task.corpus import Corpus
 
@@ -94,7 +96,7 @@ def find_wavs(config: RecipeConfig, sets: Sequence[str]) -> dict[str, dict[str, 
     problems: list[str] = []
     for name in originals:
         try:
-            found[name] = _files_of(corpora[name])
+            found[name] = _files_of(corpora[name], config)
         except InputError as error:
             problems.append(str(error))
     if problems:
@@ -125,7 +127,7 @@ def windows_of_sets(config: RecipeConfig) -> dict[str, Callable[[], WindowGrid]]
     return found | {name: found[of] for name, of in REPEATED_SETS.items() if of in found}
 
 
-def _files_of(corpora: Sequence[Corpus]) -> dict[str, Path]:
+def _files_of(corpora: Sequence[Corpus], config: RecipeConfig) -> dict[str, Path]:
     """Clip -> file of all corpora of a set; prints a line about what is odd."""
     files: dict[str, Path] = {}
     notes: list[str] = []
@@ -134,9 +136,12 @@ def _files_of(corpora: Sequence[Corpus]) -> dict[str, Path]:
         try:
             clips = clips_of(corpus)
         except InputError as error:
-            problems.append(f"{corpus.folder_key}: {error}")
+            problems.append(f"{corpus.folder_key}: {error}{audio_remedy(corpus, config)}")
             continue
-        files |= clips.files
+        try:
+            files |= _labelled(corpus, clips.files)
+        except InputError as error:
+            problems.append(f"{corpus.table_key}: {error}")
         notes += clips.notes
     if problems:
         raise InputError("\n".join(dict.fromkeys(problems)))
@@ -144,3 +149,12 @@ def _files_of(corpora: Sequence[Corpus]) -> dict[str, Path]:
         print(note)
     # In the order of the paths, whatever that of the corpora.
     return dict(sorted(files.items(), key=lambda clip: clip[1].parts))
+
+
+def _labelled(corpus: Corpus, files: dict[str, Path]) -> dict[str, Path]:
+    """The files of a corpus, without those whose rows its table does not choose."""
+    chosen = labelled_clips(corpus)
+    if chosen is None:
+        return files
+    there = set(match_names(chosen, files).values())
+    return {clip_id: file for clip_id, file in files.items() if clip_id in there}

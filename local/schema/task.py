@@ -27,7 +27,7 @@ AnnotatorRule = Literal[
     "mean", "weighted", "majority", "union", "intersection", "random", "collector"
 ]
 _USES = ("train", "validation", "test", "evaluation")
-_COLUMNS = ("filename", "onset", "offset", "label", "confidence", "annotator")
+_COLUMNS = ("filename", "onset", "offset", "label", "confidence", "annotator", "collector")
 
 
 class TableDescription(StrictModel):
@@ -43,8 +43,10 @@ class TableDescription(StrictModel):
     header: bool = True
     """Whether the first line names the columns."""
     columns: dict[str, str | NonNegativeInt] = Field(default={})
-    """filename, onset, offset, label (of weak labels: a list of labels), confidence, annotator ->
-    the column's name, or its number from 0 on. Without it, the names of DESED's tables."""
+    """filename, onset, offset, label (of weak labels: a list of labels), confidence, annotator,
+    collector (whether the annotator made the recording) -> the column's name, or its number from 0
+    on. Without it, the published names: filename, onset, offset, event_label (of weak labels
+    event_labels), confidence."""
     unit: Literal["s", "ms"] = "s"
     """Of onset and offset."""
     where: dict[str, tuple[str, ...]] = Field(default={})

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from desed_task.errors import InputError, count_of
+from local.checkpoints.changes import Kind, rule_of
 from local.checkpoints.resume import was_fast_dev_run
+from local.checkpoints.tasks.compared import changed_task_values
 from local.data.corpus_checks import examples
 from local.scoring.conditions import (
     FREE_KEYS,
@@ -59,8 +63,8 @@ def _tuned_notes(runs: Sequence[FinishedRun]) -> list[str]:
     if not tuned:
         return []
     return [
-        f"oracle: the decoder of {examples(tuned)} was tuned on the clips that are scored here, so "
-        "no metric of it is a result to report"
+        f"oracle: the decoder of {examples(tuned)} was tuned on the test set, which is scored "
+        "here, so no metric of it is a result to report"
     ]
 
 
@@ -232,4 +236,19 @@ def _config_notes(system: Sequence[FinishedRun]) -> list[str]:
                 f"{section}.{key} differs between the runs: {named}; their mean is not that of one "
                 "system over seeds"
             )
-    return notes
+    return notes + _task_notes(trees)
+
+
+def _task_notes(trees: Mapping[Path, Mapping[str, Any]]) -> list[str]:
+    """What of the task a training depends on and the runs of one system do not share."""
+    found = []
+    (first, before), *others = trees.items() if trees else [(Path(), {})]
+    for folder, tree in others:
+        changed = changed_task_values(before, tree)
+        keys = [key for key in changed if rule_of(key).kind is not Kind.FREE]
+        if keys:
+            found.append(
+                f"the task of {folder} differs from that of {first} ({examples(keys)}); their mean "
+                "is not that of one system over seeds"
+            )
+    return found

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from desed_task.errors import count_of
 from desed_task.mean_teacher import ROLES
 from local.pictures import palette
+from local.pictures.labels import LONGEST_OF_PANEL, short_label
 from local.scoring.own.criteria import is_share
 from local.summary.bootstrap import CONFIDENCE_LEVEL
 from local.summary.resampled_metrics import unit_of
@@ -89,7 +90,11 @@ def classes_figure(summary: RunSummary) -> Figure:
                 values = system.per_class[f"test/{role}/{metric}"]
                 spreads = [values[label] for label in of]
                 _draw(axes, _places(len(of), number, summary), spreads, number, deviation=True)
-            _finish(axes, of, f"{CLASS_METRICS[metric]}: {role}")
+            _finish(
+                axes,
+                [short_label(one, LONGEST_OF_PANEL) for one in of],
+                f"{CLASS_METRICS[metric]}: {role}",
+            )
     several = any(len(system.runs) > 1 for system in summary.systems)
     _explain(figure, summary, "standard deviation over runs" if several else None)
     return figure

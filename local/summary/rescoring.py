@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.audio.clip_files import clip_files
 from desed_task.audio.files import probe
-from desed_task.dataio.annotations import read_strong_table
+from desed_task.dataio.annotations import EventTable
 from desed_task.errors import InputError, count_of
 from desed_task.evaluation import clip_counts, fscores
 from desed_task.evaluation.boxes import Decoded
@@ -32,7 +31,9 @@ from local.data.clip_ends import (
     leave_out_late_events,
     windows_of,
 )
+from local.data.clips.files import clips_of
 from local.data.expected_clips import durations_of, names_on_disk
+from local.data.label_tables import read_labels
 from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.splits import divide
 from local.data.truth import Truth, scored_classes
@@ -89,23 +90,9 @@ def read_truth(part: ScoredPart, config: RecipeConfig, clip_ids: Sequence[str]) 
     Raises:
         InputError: for missing or unusable tables, and durations that differ from the audio.
     """
-    task = config.detection_task
-    corpus = _corpus_of(part, task)
-    assert corpus.table is not None, corpus.name
-    table, folder = Path(corpus.table.path), Path(corpus.folder)
-    events = read_strong_table(table, task.vocabulary)
-    files, there = clip_files(folder), set(clip_ids)
-    names = names_on_disk(table, events.clip_ids, folder, clip_ids)
-    others = [clip_id for clip_id in events.clip_ids if clip_id not in names]
-    names |= names_on_disk(table, others, folder, (c for c in files if c not in there))
-    events = events.renamed(names)
-    listed = events.clip_ids
-    own_share = listed
-    if corpus.is_divided:
-        own_share = divide(corpus, listed, config.training.seed, task.fold).test
-    # The scores show which clips without events the test left out, by whatever rule.
-    left_out = tuple(c for c in own_share if c in events.eventless and c not in there)
-    events = events.select([clip_id for clip_id in listed if clip_id in there])
+    corpus = _corpus_of(part, config.detection_task)
+    files, folder = _files(corpus), Path(corpus.folder)
+    events, listed, left_out = _tested_events(part, corpus, config, files, clip_ids)
     # Of recordings that are scored whole the length of clips does not matter.
     asked = () if corpus.cut_from_recordings else events.clip_ids
     known = {}
@@ -134,6 +121,44 @@ def read_truth(part: ScoredPart, config: RecipeConfig, clip_ids: Sequence[str]) 
         ends_s = windows_of(files, own, events.clip_ids, clip_s=math.inf).length_s
     events = leave_out_late_events(events, ends_s)
     return Truth(part._replace(corpus=corpus), events, durations_s, left_out)
+
+
+def _tested_events(
+    part: ScoredPart,
+    corpus: Corpus,
+    config: RecipeConfig,
+    files: Mapping[str, Path],
+    clip_ids: Sequence[str],
+) -> tuple[EventTable, tuple[str, ...], tuple[str, ...]]:
+    """Events of the scored clips; every clip of the labels; those that the test left out."""
+    assert corpus.table is not None, corpus.name
+    task, there = config.detection_task, set(clip_ids)
+    table, folder = Path(corpus.table.path), Path(corpus.folder)
+    # Without audio, the scores tell which clips there were.
+    present = {**{clip_id: folder / f"{clip_id}.wav" for clip_id in clip_ids}, **files}
+    events = read_labels(corpus, task.vocabulary, present)
+    assert isinstance(events, EventTable), corpus.name
+    names = names_on_disk(table, events.clip_ids, folder, clip_ids)
+    others = [clip_id for clip_id in events.clip_ids if clip_id not in names]
+    names |= names_on_disk(table, others, folder, (c for c in files if c not in there))
+    events = events.renamed(names)
+    listed, left_out = events.clip_ids, ()
+    if not part.corpus.keeps_clips_without_events:
+        own_share = listed
+        if corpus.is_divided:
+            own_share = divide(corpus, listed, config.training.seed, task.fold).test
+        # The scores show which clips without events the test left out, by whatever rule.
+        left_out = tuple(c for c in own_share if c in events.eventless and c not in there)
+    events = events.select([clip_id for clip_id in listed if clip_id in there])
+    return events, listed, left_out
+
+
+def _files(corpus: Corpus) -> Mapping[str, Path]:
+    """The clips of a corpus on disk; none if its audio is not there."""
+    try:
+        return clips_of(corpus).files
+    except InputError:
+        return {}
 
 
 def _corpus_of(part: ScoredPart, task: Task) -> Corpus:

@@ -58,7 +58,7 @@ def _report(run: FinishedRun, config: RecipeConfig | None, role: str) -> Path:
     scores = read_scores(run.scores_path(role, part.corpus), SCORE_KINDS[1])
     truth = tested_truth(part, [run], config)
     check_tested_truth(truth, run)
-    errors = find_errors(scores, truth, part.classes, own.predict.threshold, role=role)
+    errors = find_errors(scores, truth, truth.part.corpus.known, own.predict.threshold, role=role)
     files = clip_files(truth.part.corpus.folder)
     checkpoint = str(run.content.get("checkpoint", "unknown"))
     write_error_report(run.folder, errors, files, own, checkpoint=checkpoint)

@@ -26,7 +26,7 @@ from local.tuning.cached_scores import ROLE, STAGES_OF_OBJECTIVE, teacher_scores
 from local.tuning.decoders.candidates import class_of, values_of
 from local.tuning.decoders.objective import ObjectiveValue
 from local.tuning.median_sweep import Lengths, MedianFilterObjective, sweep_lengths
-from local.tuning.plots import CURVES_DPI, plot_median_curves
+from local.tuning.plots import CURVES_DPI, plot_median_curves, save_plot
 from local.tuning.search_space import Dimension, replace_values
 from local.tuning.storage import storage_errors
 from local.tuning.study_log import (
@@ -216,9 +216,8 @@ def _swept(plan: TuningPlan, objective: MedianFilterObjective) -> Lengths:
     marked["chosen"] = dict(zip(classes, best, strict=True))
     segments_only = {*objective.segment_labels} - {*objective.event_labels}
     with atomic_path(folder / CURVES_FILE) as temporary:
-        plot_median_curves(values, segments_only, marked).savefig(
-            temporary, format="png", dpi=CURVES_DPI
-        )
+        curves = plot_median_curves(values, segments_only, marked)
+        save_plot(curves, temporary, dpi=CURVES_DPI)
     return best
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.atomic_files import atomic_path
 from local.pictures import palette
+from local.pictures.labels import short_label
 from local.pictures.log_axes import label_log_axis
 
 TARGET_NAME = "objective"
@@ -57,13 +59,22 @@ def draw_plots(study: Study, folder: Path) -> list[str]:
             drawn["importances"] = (plot_importances(found), page)
         for name, (figure, on_page) in drawn.items():
             with atomic_path(folder / f"{name}.png") as picture:
-                figure.savefig(picture, bbox_inches="tight", dpi=DPI)
+                save_plot(figure, picture, bbox_inches="tight", dpi=DPI)
             with atomic_path(folder / f"{name}.html") as file:
                 # One copy of plotly's script for all pages, which open without a network.
                 on_page(study, target_name=TARGET_NAME).write_html(
                     file, include_plotlyjs="directory"
                 )
     return list(drawn)
+
+
+def save_plot(figure: Figure, path: Path, **how: Any) -> None:
+    """Save a plot; names of classes are no formulas, and boxes stand for what the font lacks."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, format="png", **how)
 
 
 def plot_history(trials: Sequence[FrozenTrial]) -> Figure:
@@ -121,7 +132,7 @@ def _slice(axes: Axes, path: str, trials: Sequence[FrozenTrial]) -> None:
     axes.scatter(
         values, [trial.value for trial in trials], c=ages, cmap=palette.AGES, edgecolors="grey"
     )
-    axes.set_title(path, fontsize="small")
+    axes.set_title(short_label(path), fontsize="small")
 
 
 def plot_median_curves(
@@ -149,7 +160,7 @@ def plot_median_curves(
             length = marked[name][label]
             if length in of:
                 axes.plot(length, of[length], marker, color=colour, label=name)
-        axes.set_title(label, fontsize="small")
+        axes.set_title(short_label(label), fontsize="small")
         axes.set_ylabel("partial AUC" if label in segment_labels else "PSDS1", fontsize="x-small")
         axes.tick_params(labelsize="x-small")
         axes.margins(y=0.2)

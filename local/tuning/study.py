@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from desed_task.errors import InputError
 from local.checkpoints.run_claims import is_alive
+from local.schema.published_keys import EARLIER_OBJECTIVES
 from local.tuning.search.lines import Value
 from local.tuning.search_space import Space
 from local.tuning.workers.messages import OutcomeKind, TrialOutcome
@@ -36,6 +37,7 @@ GRACE_S = 300.0  # without a heartbeat from another machine
 STARTING_S = 10.0  # between the creation of a trial and its owner's name
 MAX_ATTEMPTS = 2
 OWNER, HEARTBEAT, ATTEMPT, REASON, TRIED_AGAIN = "owner", "beat", "attempt", "reason", "tried_again"
+OBJECTIVE_FLAG = "--objective"
 RETRY_OF, HOME, BASIS, FAILED_BY = "retry_of", "home", "basis", "failed_by"
 
 
@@ -108,6 +110,9 @@ class SharedStudy:
         if before is None:
             self.study.set_user_attr(BASIS, dict(basis))
             return
+        told = before.get(OBJECTIVE_FLAG)
+        if told in EARLIER_OBJECTIVES:
+            before = {**before, OBJECTIVE_FLAG: EARLIER_OBJECTIVES[told]}
         differing = [
             f"{key}: {before.get(key)!r} in the study, {basis.get(key)!r} here"
             for key in sorted({*before, *basis}.difference(ignored))

@@ -24,11 +24,10 @@ from local.checkpoints.revision import REVISION
 from local.cli.redaction import redact_address
 from local.config import RecipeConfig, check_config
 from local.schema.encoders import BEATS
-from local.schema.published_keys import EARLIER_OBJECTIVES
 from local.tuning.search.lines import DECODER_SECTION, TUNED_SECTIONS
 from local.tuning.search_space import Space, replace_values
 from local.tuning.storage import open_storage, storage_errors
-from local.tuning.study import SharedStudy
+from local.tuning.study import OBJECTIVE_FLAG, SharedStudy
 from local.tuning.study_log import StudyLog
 from local.tuning.workers.device_slots import DeviceSlot
 from local.tuning.workers.messages import Objective, TrialJob, TrialOutcome, ValidationProgress
@@ -90,10 +89,7 @@ class TuningPlan:
             for key, value in tree[section].items()
         }
         drawn = {path: f"drawn from {bounds}" for path, bounds in tuned.items()}
-        # As studies of earlier versions call it.
-        earlier = {now: old for old, now in EARLIER_OBJECTIVES.items()}
-        objective = earlier.get(self.objective, self.objective)
-        flags = {"--objective": objective, "--fast_dev_run": self.fast_dev_run}
+        flags = {OBJECTIVE_FLAG: self.objective, "--fast_dev_run": self.fast_dev_run}
         flags["checkpoint"] = self.subject
         kept = {key: value for key, value in fixed.items() if key not in MACHINE_KEYS}
         of_task = task_of_result(tree)

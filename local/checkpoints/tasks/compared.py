@@ -45,9 +45,12 @@ def changed_task_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
     """
     if before.get("task", {}) == now.get("task", {}):
         return {}
+    # Where it says the same to both, it overrides the rows of both.
+    rows = now["training"]["batch_size"]
+    rows = rows if before["training"].get("batch_size") == rows else None
     sections = {
         "data": {**now["data"], "keep_clips_without_events": []},
-        "training": {**now["training"], "batch_size": None},
+        "training": {**now["training"], "batch_size": rows},
     }
     old, new = (task_values(task_of(tree.get("task", {}), sections)) for tree in (before, now))
     return {

@@ -56,6 +56,10 @@ class Part:
         """Truth of the clips whose events are scored."""
         return self.events[1]
 
+    def unit_of(self, truth: Truth) -> str:
+        """What a truth's labels belong to: clip or recording."""
+        return "recording" if self._scores_recordings(truth) else "clip"
+
     def units_of(self, truth: Truth) -> list[str]:
         """The distinct clips of a corpus, or recordings where whole recordings are scored."""
         clip_ids = truth.events.clip_ids
@@ -77,7 +81,8 @@ class Part:
             ]
             there = set(clip_ids)
             chosen.append(one.select([clip_id for clip_id in one.clip_ids if clip_id in there]))
-            durations = {unit: s for unit, s in truth.durations.items() if unit in names}
+            known = truth.durations.items()
+            durations = {unit: s for unit, s in known if unit in names or unit in there}
             events = truth.events.select(clip_ids)
             kept.append(Truth(truth.part, events, durations))
         return replace(self, scores=TeacherScores(stage, tuple(chosen), tuple(kept)))
@@ -89,9 +94,8 @@ class Part:
         return str(Path(corpus.folder).resolve()) if corpus.folder else f"{self.name}/{corpus.name}"
 
     def _scores_recordings(self, truth: Truth) -> bool:
-        part = truth.part
-        whole = part.kind == "segments" and part.corpus.cut_from_recordings
-        return whole and self.scores.stage == "test"
+        # Of events too: their clips overlap, so that those of a recording stay together.
+        return truth.part.corpus.cut_from_recordings and self.scores.stage == "test"
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def split_folds(part: Part, n_folds: int) -> list[Fold]:
         if truth.part.kind == "events" and len(names) < n_folds:
             raise InputError(
                 f"--folds {n_folds}: {truth.part.corpus.title} has only "
-                f"{count_of(len(names), 'clip')}; give fewer folds"
+                f"{count_of(len(names), part.unit_of(truth))}; give fewer folds"
             )
         np.random.RandomState(FOLD_SEED).shuffle(names)
         for piece, names_of in zip(pieces, np.array_split(np.array(names), n_folds), strict=True):

@@ -102,9 +102,7 @@ def path_problems(path: str, stage: TuningStage, task: Task) -> list[str]:
         hint = f"did you mean {section}.{near[0]}?" if near else f"known: {', '.join(keys)}"
         return [f"no such key in {section}; {hint}"]
     if label and key == "median_filter" and not _names_a_class(label, task.classes):
-        return [
-            f"{label!r} is not a class; use *, or one that is {near_labels(label, task.classes)}"
-        ]
+        return [f"{label!r} is not a class; * means all; {near_labels(label, task.classes)}"]
     return []
 
 
@@ -117,8 +115,8 @@ def _decoder_problems(key: str, label: str, task: Task) -> list[str]:
         return []
     near = near_labels(label, scored)
     if label in task.classes:
-        return [f"no events of {label} are scored, which a decoder changes; use *, or one {near}"]
-    return [f"{label!r} is not a class; use decoder.{key}.*, or one {near}"]
+        return [f"no events of {label} are scored, so no decoder matters; {near}"]
+    return [f"{label!r} is not a class; decoder.{key}.* means every class; {near}"]
 
 
 def _names_a_class(name: str, classes: Sequence[str]) -> bool:

@@ -226,7 +226,7 @@ def test_detectors_that_this_recipe_cannot_test_are_refused():
     other = copy.deepcopy(file)
     other["detector"]["classes"].reverse()
     with pytest.raises(
-        InputError, match="its 27 classes are not those of this task in their order"
+        InputError, match="has the classes of the task dcase2024 in another order; give"
     ):
         config_of_checkpoint(other, load_config(MINI), [], "a.ckpt")
     other = copy.deepcopy(file)

@@ -15,7 +15,6 @@ from desed_task.mean_teacher import ROLES
 from local.checkpoints.revision import REVISION
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
 from local.config import RecipeConfig, load_config
-from local.corpora import DEVTEST, TEST
 from local.data.digests import digest_truth
 from local.scoring import results
 from local.scoring.conditions import CHECKPOINT, SCORED_ON, SCORING, TRAINED, scoring_settings
@@ -23,8 +22,10 @@ from local.scoring.own.groups import read_groups
 from local.scoring.score_files import write_scores
 from local.summary.rescoring import read_truth
 from tests.local.scoring.by_stage import score_desed, score_maestro
+from tests.published_task import TASK
 
 ROOT = Path(__file__).resolve().parents[3]
+EVENTS, SEGMENTS = PARTS = TASK.scored("test")
 SCORE = (score_desed, score_maestro)
 CLIPS = tuple(f"Y{number:03d}_0.000_10.000" for number in range(60))
 # What is detected in the padding of a shorter clip does not count.
@@ -93,22 +94,22 @@ def fabricate_run(
     config = load_config(str(conf_file), [f"training.seed={seed}", f"decoder.kind={decoder}"])
     rng = np.random.default_rng(seed)
     reports, scored_on = {role: [] for role in ROLES}, {}
-    for corpus, score in zip(TEST, SCORE, strict=True):
-        listed = (CLIPS, PIECES)[TEST.index(corpus)]
+    for part, score in zip(PARTS, SCORE, strict=True):
+        corpus, listed = part.corpus, (CLIPS, PIECES)[PARTS.index(part)]
         scored = [clip for clip in listed[: len(listed) - without] if clip not in left_out]
-        truth = read_truth(corpus, config, scored)
+        truth = read_truth(part, config, scored)
         scored_on[corpus.name] = digest_truth(truth, scored)
-        groups = read_groups(config, truth.events.clip_ids) if corpus is DEVTEST else None
+        groups = read_groups(config, truth.events.clip_ids) if part is EVENTS else None
         if truth.left_out:
-            score = partial(score, left_out_s=truth.left_out_s)
+            score = partial(score, left_out=truth.left_out)
         for role in ROLES:
             scores = _scores(truth.events, config, rng, quality)
-            name = f"scores_{corpus.source.name.lower()}.npz"
+            name = f"scores_{corpus.scores_stem}.npz"
             raw = scores
-            if decoder != "median" and corpus is TEST[0]:
+            if decoder != "median" and part is EVENTS:
                 scores = config.score_decoder()(raw)
             write_scores(folder / "metrics_test" / role / name, raw, scores)
-            more = {"raw": raw, "groups": groups} if corpus is DEVTEST else {}
+            more = {"raw": raw, "groups": groups} if part is EVENTS else {}
             reports[role].append(
                 score(
                     scores,
@@ -123,7 +124,6 @@ def fabricate_run(
     results.write_results(
         folder,
         reports,
-        corpora=[corpus.name for corpus in TEST],
         missing={},
         missing_recordings={},
         left_out={},

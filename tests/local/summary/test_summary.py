@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from local.corpora import DEVTEST, MAESTRO_VALIDATION, TEST
 
 from desed_task.errors import InputError
 from desed_task.evaluation.boxes import Boxes
@@ -31,9 +30,22 @@ from local.summary.summarize import summarize_folders, write_summary
 from local.summary.summary import summarize
 from local.summary.systems import Spread, SystemRuns
 from tests.local.scoring.by_stage import score_desed
-from tests.local.summary.synthetic_runs import CLIPS, RECORDINGS, fabricate_run, fabricate_truth
+from tests.local.summary.synthetic_runs import (
+    CLIPS,
+    EVENTS,
+    PARTS,
+    RECORDINGS,
+    SEGMENTS,
+    fabricate_run,
+    fabricate_truth,
+)
 
 N = 100
+
+
+def units_of(summary) -> dict[str, int]:
+    """Name of a test corpus -> units that were drawn."""
+    return {part.corpus.name: n for part, n in summary.resampled.n_units.items()}
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +111,10 @@ def test_boxes_and_median_filters_compare_as_two_systems(folders, tmp_path):
     conf_file = folders["conf"]
     boxes = fabricate_run(tmp_path / "b", conf_file, seed=0, quality=0.9, decoder="boxes")
     run = open_run(boxes)
-    truth = rescoring.read_truth(DEVTEST, run.config, run.clip_ids[DEVTEST])
-    scores = read_scores(run.scores_path("teacher", DEVTEST), "postprocessed")
+    truth = rescoring.read_truth(EVENTS, run.config, run.clip_ids[EVENTS.corpus.name])
+    scores = read_scores(run.scores_path("teacher", EVENTS.corpus), "postprocessed")
     assert isinstance(scores, Boxes)
-    again = rescoring.count_desed(scores, truth, 50)
+    again = rescoring.count_events(scores, truth, 50)
     values = dict(zip(again.names, again.values(np.ones(len(again.units))), strict=True))
     expected = {name: run.metrics[f"test/teacher/{name}"] for name in values}
     assert values == pytest.approx(expected, abs=1e-9)
@@ -119,11 +131,11 @@ def test_boxes_and_median_filters_compare_as_two_systems(folders, tmp_path):
 def test_counts_give_every_number_of_the_test(folders, name):
     run = open_run(folders[name])
     found = {}
-    for corpus in TEST:
-        truth = rescoring.read_truth(corpus, run.config, run.clip_ids[corpus])
+    for part in PARTS:
+        truth = rescoring.read_truth(part, run.config, run.clip_ids[part.corpus.name])
         for role in ("student", "teacher"):
-            scores = read_scores(run.scores_path(role, corpus), "postprocessed")
-            again = rescoring.COUNT_FUNCTIONS[corpus](scores, truth, 50, scores)
+            scores = read_scores(run.scores_path(role, part.corpus), "postprocessed")
+            again = rescoring.COUNT_FUNCTIONS[part.kind](scores, truth, 50, scores)
             values = again.values(np.ones(len(again.units)))
             found |= {f"test/{role}/{n}": v for n, v in zip(again.names, values, strict=True)}
     assert found == pytest.approx(run.metrics, abs=1e-9)
@@ -132,11 +144,11 @@ def test_counts_give_every_number_of_the_test(folders, name):
 
 
 def test_clips_are_drawn_of_desed_and_recordings_of_maestro(folders, both):
-    assert both.resampled.n_units == {DEVTEST: len(CLIPS), MAESTRO_VALIDATION: len(RECORDINGS)}
+    assert units_of(both) == {"devtest": len(CLIPS), "maestro_real_dev": len(RECORDINGS)}
     run = open_run(folders["good0"])
-    truth = rescoring.read_truth(MAESTRO_VALIDATION, run.config, run.clip_ids[MAESTRO_VALIDATION])
-    scores = read_scores(run.scores_path("student", MAESTRO_VALIDATION), "postprocessed")
-    assert rescoring.count_maestro(scores, truth, 50).units == RECORDINGS
+    truth = rescoring.read_truth(SEGMENTS, run.config, run.clip_ids[SEGMENTS.corpus.name])
+    scores = read_scores(run.scores_path("student", SEGMENTS.corpus), "postprocessed")
+    assert rescoring.count_segments(scores, truth, 50).units == RECORDINGS
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +176,10 @@ def with_empty(folders, tmp_path_factory):
 @pytest.mark.parametrize("name", ["new", "old"])
 def test_clips_without_events_are_units_of_the_set_scored_or_not(with_empty, name):
     found = summarized(with_empty[name], n_resamples=N)
-    assert found.resampled.n_units[DEVTEST] == len(CLIPS)
+    assert units_of(found)["devtest"] == len(CLIPS)
     assert not any("No intervals" in note for note in found.notes)
     run = open_run(with_empty[name])
-    assert len(run.clip_ids[DEVTEST]) == len(CLIPS) - (3 if name == "new" else 0)
+    assert len(run.clip_ids[EVENTS.corpus.name]) == len(CLIPS) - (3 if name == "new" else 0)
 
 
 def test_runs_of_both_rules_are_not_put_together(with_empty):
@@ -185,8 +197,8 @@ def test_a_clip_without_a_listed_duration_is_measured(folders, tmp_path):
     table.write_text("\n".join(lines[:-1]) + "\n")
     config = load_config(str(folders["conf"]), [f"data.test_dur={table}"])
     with pytest.raises(InputError, match=rf"durations\.tsv: lacks 1 .*no_audio .*{CLIPS[-1]}\)"):
-        rescoring.read_truth(DEVTEST, config, CLIPS)
-    known = rescoring.read_truth(DEVTEST, config, CLIPS[:-1])
+        rescoring.read_truth(EVENTS, config, CLIPS)
+    known = rescoring.read_truth(EVENTS, config, CLIPS[:-1])
     assert set(known.durations) == set(CLIPS[:-1])
 
 
@@ -454,8 +466,8 @@ def test_a_test_by_an_earlier_version_is_told(folders, copy):
 def test_a_recount_knows_classes_without_a_true_positive(copy):
     """Silence in one class: what its test would have written is what is counted again."""
     run = open_run(copy())
-    truth = rescoring.read_truth(DEVTEST, run.config, CLIPS)
-    path = run.scores_path("student", DEVTEST)
+    truth = rescoring.read_truth(EVENTS, run.config, CLIPS)
+    path = run.scores_path("student", EVENTS.corpus)
     scores = read_scores(path, "postprocessed")
     silent = scores.values.copy()
     silent[..., scores.vocabulary.index("Dog")] = 0.0
@@ -463,7 +475,7 @@ def test_a_recount_knows_classes_without_a_true_positive(copy):
     report = score_desed(
         scores, truth.events, truth.durations, stage="test", role="student", n_thresholds=50
     )
-    again = rescoring.count_desed(scores, truth, 50)
+    again = rescoring.count_events(scores, truth, 50)
     values = dict(zip(again.names, again.values(np.ones(len(CLIPS))), strict=True))
     for name, value in values.items():
         assert value == pytest.approx(report.metrics[f"test/student/{name}"], abs=1e-9), name
@@ -505,7 +517,7 @@ def test_a_damaged_file_of_scores_is_named(folders, copy):
     path = run / "metrics_test" / "teacher" / "scores_devtest.npz"
     path.write_bytes(path.read_bytes()[:1000])
     found = summarized(run, n_resamples=N)
-    assert set(found.resampled.n_units) == {MAESTRO_VALIDATION}
+    assert set(units_of(found)) == {"maestro_real_dev"}
     assert any(f"{path}: not scores of a test" in note for note in found.notes)
 
 
@@ -515,11 +527,11 @@ def test_tables_that_are_gone_are_told_and_may_be_given(folders, copy):
     config["data"]["test_tsv"] = "gone.tsv"
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     found = summarized(run, n_resamples=N)
-    assert set(found.resampled.n_units) == {MAESTRO_VALIDATION}
+    assert set(units_of(found)) == {"maestro_real_dev"}
     (note,) = [note for note in found.notes if "No intervals" in note]
     assert "gone.tsv" in note and "give --conf_file" in note
     given = summarized(run, n_resamples=N, config=load_config(str(folders["conf"])))
-    assert set(given.resampled.n_units) == set(TEST)
+    assert set(units_of(given)) == {"devtest", "maestro_real_dev"}
 
 
 def test_a_truth_that_was_changed_since_is_seen(folders, copy, tmp_path):
@@ -527,7 +539,7 @@ def test_a_truth_that_was_changed_since_is_seen(folders, copy, tmp_path):
     (tmp_path / "changed.tsv").write_text("\n".join(lines[:-3]) + "\n")
     config = load_config(str(folders["conf"]), [f"data.test_tsv={tmp_path / 'changed.tsv'}"])
     found = summarized(folders["good0"], n_resamples=N, config=config)
-    assert set(found.resampled.n_units) == {MAESTRO_VALIDATION}
+    assert set(units_of(found)) == {"maestro_real_dev"}
     # The clip of the last three lines is scored, but not in the table any more.
     assert any("No intervals of DESED dev-test" in note for note in found.notes)
     other = [line.replace("\tDog\t", "\tCat\t") for line in lines]
@@ -688,4 +700,4 @@ def test_the_number_of_thresholds_is_that_of_the_test(folders, copy):
     tree["training"]["n_test_thresholds"] = 7
     (run / "config.yaml").write_text(yaml.safe_dump(tree))
     found = summarized(run, n_resamples=N)
-    assert DEVTEST in found.resampled.n_units
+    assert "devtest" in units_of(found)

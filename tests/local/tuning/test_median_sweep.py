@@ -15,7 +15,9 @@ from desed_task.postprocess import ClassMedianFilter
 from local import run
 from local.classes_dict import CLASSES, VOCABULARY
 from local.config import check_config, load_config
+from local.data import datamodule
 from local.data.datamodule import SedDataModule
+from local.data.splits import DividedClips, divide
 from local.tuning import cached_scores as scores_module
 from local.tuning.cached_scores import STAGES_OF_OBJECTIVE, TeacherScores, teacher_scores
 from local.tuning.median_stage import format_comparison, lengths_of, search_lengths, tune_medians
@@ -47,10 +49,10 @@ def made_up(config, part) -> TeacherScores:
             frames = slice(*np.searchsorted(grid.boundaries_s, [onset_s, offset_s]))
             values[clip, frames, label] += draws.uniform(0, 0.7, values[clip, frames, label].shape)
         found.append(Scores(events.clip_ids, values, grid.boundaries_s, VOCABULARY))
-    return TeacherScores(stage, *found, data.truths(stage))
+    return TeacherScores(stage, tuple(found), data.truths(stage))
 
 
-@pytest.fixture(scope="module", params=["held_out", "devtest"])
+@pytest.fixture(scope="module", params=["held_out", "test"])
 def judged(request, extracted):
     part = made_up(load_config(extracted), request.param)
     return part, MedianFilterObjective(part)
@@ -61,7 +63,7 @@ def test_lengths_are_worth_what_the_metrics_of_a_run_say(judged):
     lengths = np.random.default_rng(5).choice([1, 3, 5, 9], len(CLASSES)).tolist()
     value, smooth = objective(lengths), ClassMedianFilter(lengths)
     metrics = {}
-    both = ((score_desed, part.desed), (score_maestro, part.maestro))
+    both = zip((score_desed, score_maestro), part.scores, strict=True)
     for (score, scores), truth in zip(both, part.truths, strict=True):
         report = score(
             scores.map(smooth),
@@ -77,12 +79,12 @@ def test_lengths_are_worth_what_the_metrics_of_a_run_say(judged):
     assert value.psds1 > 0.02 and value.mpauc > 0.1
     assert value.total == sum(facts.values())
     # Each length of a class is filtered and counted once.
-    assert len(objective._rocs) == len(objective.desed_labels)
+    assert len(objective._rocs) == len(objective.event_labels)
 
 
 def test_the_sweep_finds_the_best_of_all_combinations(judged):
     _, objective = judged
-    desed, maestro = objective.desed_labels[:3], objective.maestro_labels[:2]
+    desed, maestro = objective.event_labels[:3], objective.segment_labels[:2]
     candidates = dict.fromkeys((*desed, *maestro), (1, 5, 11))
     best = sweep_lengths(objective, START, candidates)
     changed = [CLASSES.index(label) for label in candidates]
@@ -132,7 +134,7 @@ def test_best_yaml_gives_in_a_test_what_the_tuner_said(plan, checkpoint, capsys)
     said = capsys.readouterr().out
     config = load_config(best)
     objective = MedianFilterObjective(
-        teacher_scores(config, checkpoint, "devtest", plan.log_dir / "scores", CPU)
+        teacher_scores(config, checkpoint, "test", plan.log_dir / "scores", CPU)
     )
     value = objective(config.net.median_filter)
     assert f"{value.psds1:.4f} {value.mpauc:7.4f} {value.total:7.4f}\ntuned on: held_out" in said
@@ -175,24 +177,37 @@ def test_scores_are_computed_again_when_what_they_are_of_has_changed(
     first = teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     again = teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     assert len(calls) == 1
-    assert np.array_equal(first.desed.values, again.desed.values)
-    assert first.maestro.clip_ids == again.maestro.clip_ids
+    assert np.array_equal(first.of("events")[0].values, again.of("events")[0].values)
+    assert first.of("segments")[0].clip_ids == again.of("segments")[0].clip_ids
     kept = folder / "held_out_synthetic.npz"
     kept.write_bytes(kept.read_bytes()[:100])
     teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     assert len(calls) == 2
+    # Of earlier versions, which called the test sets otherwise.
+    tested = teacher_scores(plan.config, checkpoint, "test", folder, CPU)
+    assert len(calls) == 3
+    for path in folder.glob("test_*.npz"):
+        path.rename(path.with_name(path.name.replace("test_", "devtest_", 1)))
+    again = teacher_scores(plan.config, checkpoint, "test", folder, CPU)
+    assert again.of("segments")[0].clip_ids == tested.of("segments")[0].clip_ids
+    assert len(calls) == 3
+    calls.pop()
     copy = tmp_path / "other.ckpt"
     copy.write_bytes(checkpoint.read_bytes())
     teacher_scores(plan.config, copy, "held_out", folder, CPU)
     assert len(calls) == 2  # the same file under another name
+
     # As a version that split MAESTRO otherwise left them: of the same files, but other clips.
-    split = scores_module.SedDataModule._maestro_split
-    swapped = lambda self: split(self)[::-1]  # noqa: E731
+    def swapped(corpus, *arguments):
+        found = divide(corpus, *arguments)
+        held_out = corpus.cut_from_recordings
+        return DividedClips(found.validation, found.train) if held_out else found
+
     with monkeypatch.context() as patched:
-        patched.setattr(scores_module.SedDataModule, "_maestro_split", swapped)
+        patched.setattr(datamodule, "divide", swapped)
         other = teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
         assert len(calls) == 3
-        assert not set(other.maestro.clip_ids) & set(first.maestro.clip_ids)
+        assert not set(other.of("segments")[0].clip_ids) & set(first.of("segments")[0].clip_ids)
     teacher_scores(plan.config, checkpoint, "held_out", folder, CPU)
     assert len(calls) == 4
     data = SedDataModule(plan.config)
@@ -209,16 +224,17 @@ def test_scores_are_computed_again_when_what_they_are_of_has_changed(
 
 
 def test_scores_of_dev_test_are_of_the_clips_with_events(plan, checkpoint, tmp_path, capsys):
-    found = teacher_scores(plan.config, checkpoint, "devtest", tmp_path, CPU)
+    found = teacher_scores(plan.config, checkpoint, "test", tmp_path, CPU)
     assert "clips without events, left out: 1 of DESED dev-test" in capsys.readouterr().out
     truth = found.truths[0]
     assert len(truth.left_out) == 1
-    assert set(found.desed.clip_ids) == set(truth.events.clip_ids)
+    assert set(found.of("events")[0].clip_ids) == set(truth.events.clip_ids)
     tree = plan.config.dump()
     tree["data"]["keep_clips_without_events"] = ["devtest"]
     kept = check_config(tree, "kept")
-    more = teacher_scores(kept, checkpoint, "devtest", tmp_path, CPU)
-    assert set(more.desed.clip_ids) - set(found.desed.clip_ids) == set(truth.left_out)
+    more = teacher_scores(kept, checkpoint, "test", tmp_path, CPU)
+    of_all, of_some = (set(one.of("events")[0].clip_ids) for one in (more, found))
+    assert of_all - of_some == set(truth.left_out)
     # Worth is computed from scores, which never count them.
     assert MedianFilterObjective(more)(START) == MedianFilterObjective(found)(START)
 
@@ -226,9 +242,12 @@ def test_scores_of_dev_test_are_of_the_clips_with_events(plan, checkpoint, tmp_p
 def test_figures_stand_side_by_side():
     from local.tuning.median_sweep import ObjectiveValue
 
-    text = format_comparison(
-        {"before": [ObjectiveValue(0.1, 0.2), ObjectiveValue(0.3, 0.4)]}, "held_out"
-    )
+    both = {"held_out": ObjectiveValue(0.1, 0.2), "test": ObjectiveValue(0.3, 0.4)}
+    text = format_comparison({"before": both}, "held_out")
     assert text.splitlines()[1].split() == ["before", "0.1000", "0.2000", "0.3000", "0.3000",
                                             "0.4000", "0.7000"]  # fmt: skip
     assert text.splitlines()[2] == "tuned on: held_out"
+    # Of a task without segments, and one without a test.
+    text = format_comparison({"before": {"held_out": ObjectiveValue(0.1, None)}}, "held_out")
+    assert text.splitlines()[0].split() == ["teacher", "held_out", "PSDS1", "mpAUC", "sum"]
+    assert text.splitlines()[1].split() == ["before", "0.1000", "-", "0.1000"]

@@ -139,7 +139,7 @@ def test_every_mistake_of_a_space_is_told_at_once(written):
         "net.dropot: no such key in net; did you mean net.dropout?",
         "data.fs: data is not a section that can be tuned; use one of training,",
         "training.seed: cannot be tuned: it determines which clips are held out",
-        "net.median_filter.Dgo: 'Dgo' is not a class; use one of Alarm_bell_ringing,",
+        "net.median_filter.Dgo: 'Dgo' is not a class; * means all; known: Alarm_bell_ringing,",
         "net.dropout: low (0.5) must be below high (0.1)",
         "opt.lr: steps of 0.0005 from 0.0001 do not reach high (0.005); give 0.0046 or 0.0051",
         "net.specaugm_t_p: with log, low (0) must be above 0",

@@ -197,10 +197,10 @@ def test_a_study_of_something_else_is_not_gone_on_with(make_plan):
     tune(plan)
     other = Space((Dimension("opt.lr", "float", 1e-4, 5e-2), *plan.space.dimensions[1:]))
     with pytest.raises(InputError) as error:
-        tune(make_plan(space=other, objective="devtest"))
+        tune(make_plan(space=other, objective="test"))
     text = str(error.value)
     assert "the study tuning_train was begun with other values; use those, or give" in text
-    assert "--objective: 'held_out' in the study, 'devtest' here" in text
+    assert "--objective: 'held_out' in the study, 'test' here" in text
     assert "opt.lr: \"drawn from ['float', 0.0001, 0.01" in text
     with pytest.raises(InputError, match=r"contains trials of another study than other in sqlite"):
         tune(make_plan(study_name="other"))

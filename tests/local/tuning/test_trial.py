@@ -22,10 +22,13 @@ from local.data.datamodule import SedDataModule
 from local.data.digests import overall_digest
 from local.sed_trainer_pretrained import SEDTask4
 from local.tuning.search_space import Dimension, Space, replace_values
-from local.tuning.trial import OBJECTIVE_METRICS, LossError, TrialWatch, objective_value, train
+from local.tuning.trial import LossError, TrialWatch, objective_value, train
 from local.tuning.workers.messages import DATA_FACT, PrunedError, RefusedError, TrialJob
+from local.tuning.workers.objective_metrics import objective_metrics
 from local.tuning.workers.process import failure_reason
+from tests.published_task import TASK
 
+OBJECTIVE_METRICS = tuple(objective_metrics(TASK, "val").values())
 ROOT = Path(__file__).resolve().parents[3]
 QUIET = {"energy.enabled": False}
 
@@ -110,7 +113,7 @@ def test_on_dev_test_it_is_the_published_sum(make_job, monkeypatch):
         (job.folder / "results.json").write_text(json.dumps({"metrics": metrics}))
         return job.folder
 
-    job = make_job("devtest")
+    job = make_job("test")
     metrics = {
         "test/teacher/psds1/sed_scores_eval": 0.25,
         "test/teacher/segment_mpauc/sed_scores_eval": 0.5,
@@ -157,7 +160,33 @@ def test_wrong_data_is_refused_before_anything_is_trained(make_job, tmp_path):
 def test_an_objective_that_the_data_does_not_define_is_named():
     metrics = {f"val/{OBJECTIVE_METRICS[0]}": 0.5, f"val/{OBJECTIVE_METRICS[1]}": float("nan")}
     with pytest.raises(InputError, match="val/teacher/segment_mpauc/sed_scores_eval: not defined"):
-        objective_value(metrics, "held_out")
+        objective_value(metrics, TASK, "held_out")
+
+
+TAGS = "teacher/weak_f1_macro_thres05/torchmetrics"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ("events segments tags", [*OBJECTIVE_METRICS]),
+        ("events tags", [OBJECTIVE_METRICS[0]]),
+        ("segments", [OBJECTIVE_METRICS[1]]),
+        ("tags", [TAGS]),
+    ],
+)
+def test_the_objective_is_of_what_the_task_scores(kinds, expected):
+    scored = tuple(part for part in TASK.validation if part.kind in kinds.split())
+    task = replace(TASK, validation=scored)
+    metrics = {f"val/{name}": 0.25 * n for n, name in enumerate((*OBJECTIVE_METRICS, TAGS), 1)}
+    value, facts = objective_value(metrics, task, "held_out")
+    assert facts == {f"val/{name}": metrics[f"val/{name}"] for name in expected}
+    assert value == sum(facts.values())
+
+
+def test_a_task_without_a_test_has_no_objective_there():
+    with pytest.raises(InputError, match=r"dcase2024: tests score nothing.*events: {test: NAME}"):
+        objective_value({}, replace(TASK, test=()), "test")
 
 
 @pytest.mark.parametrize(

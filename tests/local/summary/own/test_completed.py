@@ -176,7 +176,7 @@ def test_a_decoder_that_was_tuned_on_dev_test_is_noted(folders, tmp_path):
     content = json.loads((run / "results.json").read_text())
     content["tuned_on"] = "devtest"
     (run / "results.json").write_text(json.dumps(content))
-    told = f"oracle: the decoder of {run} was tuned on dev-test"
+    told = f"oracle: the decoder of {run} was tuned on the test set"
     notes = summarized(folders["new1"], against=[run], n_resamples=0).notes
     assert any(note.startswith(told) for note in notes)
     assert "oracle: the decoder was tuned on the test set" in format_results(content)

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from desed_task.batch import Source
 from desed_task.dataio.annotations import EventTable
 from desed_task.evaluation.scores import Scores
 from local.classes_dict import DESED_CLASSES, MAESTRO_SCORED_CLASSES, VOCABULARY
+from local.config import SHIPPED, load_config
 from local.data.truth import Truth
 from local.tuning.cached_scores import TeacherScores
 from local.tuning.decoders.parts import Part
 
+TASK = load_config(SHIPPED / "mini.yaml").detection_task
 CLIP_S, HOP_S = 10.0, 0.1
 # Names that sort in another order than they were made, not all of them ASCII.
 CLIP_NAMES = ("Hündin {:02}", "b-{:02}", "a {:02}")
@@ -46,7 +47,7 @@ def blurred(events: EventTable, draws, dtype) -> Scores:
     return Scores(events.clip_ids, np.round(values, 2).astype(dtype), boundaries_s, VOCABULARY)
 
 
-def made_up_part(name="devtest", seed=0, n_clips=22, n_classes=4, dtype=np.float32) -> Part:
+def made_up_part(name="test", seed=0, n_clips=22, n_classes=4, dtype=np.float32) -> Part:
     """A part in which only the first classes occur, and some clips have no event."""
     draws = np.random.default_rng(seed)
     found = []
@@ -66,17 +67,17 @@ def made_up_part(name="devtest", seed=0, n_clips=22, n_classes=4, dtype=np.float
         if (clip // 2 + label) % 4
     ]
     found.append(table(pieces, rows, scored))
-    stage = "test" if name == "devtest" else "val"
+    stage = "test" if name == "test" else "val"
     durations = dict.fromkeys(clip_ids, CLIP_S)
     of_recordings = (
         dict.fromkeys(RECORDINGS, 15.0) if stage == "test" else dict.fromkeys(pieces, CLIP_S)
     )
     truths = (
-        Truth(Source.DEVTEST, found[0], durations),
-        Truth(Source.MAESTRO_REAL, found[1], of_recordings),
+        Truth(TASK.part(stage, "events"), found[0], durations),
+        Truth(TASK.part(stage, "segments"), found[1], of_recordings),
     )
-    scores = [blurred(events, draws, dtype) for events in found]
-    return Part(name, TeacherScores(stage, *scores, truths))
+    scores = tuple(blurred(events, draws, dtype) for events in found)
+    return Part(name, TeacherScores(stage, scores, truths))
 
 
 def with_permuted_labels(part: Part, clip_ids=None, seed=7) -> Part:
@@ -91,4 +92,4 @@ def with_permuted_labels(part: Part, clip_ids=None, seed=7) -> Part:
         labels = events.label_index.copy()
         labels[own] = draws.permutation(labels[own])
         truths.append(truth._replace(events=replace(events, label_index=labels)))
-    return replace(part, scores=part.scores._replace(truths=(truths[0], truths[1])))
+    return replace(part, scores=part.scores._replace(truths=tuple(truths)))

@@ -17,14 +17,14 @@ from desed_task.postprocess.decoders import BOXES, KINDS, MEDIAN, THRESHOLD_BOXE
 from desed_task.postprocess.event_boxes import BoxSettings
 from local.classes_dict import DESED_CLASSES
 from local.config import check_config, load_config
-from local.scoring.metrics import desed_part
+from local.scoring.metrics import event_part
 from local.scoring.own.criteria import COLLAR, INTERSECTION
 from local.tuning.decoders import objective
 from local.tuning.decoders.ascent import best_candidates
 from local.tuning.decoders.candidates import (
     candidates_of,
     class_decoder,
-    decoded_desed,
+    decoded_events,
     name_of,
     overrides_of,
     own_candidates,
@@ -93,16 +93,16 @@ def test_a_class_alone_is_decoded_as_by_the_configuration(kind, config):
     tuned = check_config(tree, "")
     assert own_candidates(kind, tuned) == chosen
     objective = DecoderObjective(part.scores, class_decoder(kind, config))
-    whole = decoded_desed(tuned, part.scores.desed)
-    both = tuned.score_decoder()(part.scores.desed)
+    whole = decoded_events(tuned, part.events[0])
+    both = tuned.score_decoder()(part.events[0])
     truth = part.scores.truths[0]
     for decoded in (whole, both):
-        found = desed_part(decoded, truth.events, truth.durations)
+        found = event_part(decoded, truth)
         scores = found.scores.select(found.with_events)
         true = as_detections(found.events.select(scores.clip_ids), scores.vocabulary)
         seconds = sum(truth.durations[one] for one in scores.clip_ids)
         psds = exact_psds(scores, true, dataset_s=seconds, spec=PSDS1)
-        assert objective.psds1({one: chosen[one] for one in objective.desed_labels}) == psds.value
+        assert objective.psds1({one: chosen[one] for one in objective.event_labels}) == psds.value
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,7 +113,7 @@ def test_the_ascent_finds_the_best_of_all_combinations(kind, config):
     grid = {label: of[::4] for label, of in grid_of(kind, config).items()}
     own = own_candidates(kind, config)
     best = best_candidates(objective, own, grid, most_starts=3)
-    labels = objective.desed_labels
+    labels = objective.event_labels
     values = [
         objective.psds1(dict(zip(labels, of, strict=True)))
         for of in itertools.product(*((own[label], *grid[label]) for label in labels))
@@ -130,10 +130,10 @@ def test_thresholds_are_the_best_of_all(kind, metric, config):
     tree = config.dump()
     tree["decoder"]["kind"] = kind
     own = check_config(tree, "")
-    decoded = decoded_desed(own, part.scores.desed)
+    decoded = decoded_events(own, part.events[0])
     limits = best_thresholds(part, decoded, Method(kind, own, {}, metric))
     truth = part.scores.truths[0]
-    found = desed_part(decoded, truth.events, truth.durations)
+    found = event_part(decoded, truth)
     scores = found.scores.select(found.with_events)
     labels = scores.vocabulary.labels
     true = as_detections(found.events.select(scores.clip_ids), scores.vocabulary)
@@ -160,10 +160,10 @@ def test_thresholds_are_the_best_of_all(kind, metric, config):
 def test_thresholds_lie_between_scores_and_not_below_0(config):
     part = made_up_part(seed=5, n_clips=4, n_classes=2)
     whole = Method(BOXES, config, {}, "intersection")
-    silent = part.scores.desed.map(np.zeros_like)
-    assert best_thresholds(part, decoded_desed(config, silent), whole) == {}
-    loud = part.scores.desed.map(np.ones_like)
-    limits = best_thresholds(part, decoded_desed(config, loud), whole)
+    silent = part.events[0].map(np.zeros_like)
+    assert best_thresholds(part, decoded_events(config, silent), whole) == {}
+    loud = part.events[0].map(np.ones_like)
+    limits = best_thresholds(part, decoded_events(config, loud), whole)
     assert all(0 <= limit < 1 for limit in limits.values())
 
 
@@ -188,7 +188,7 @@ def test_boxes_of_pieces_are_joined_in_order(config):
     tree = config.dump()
     tree["decoder"]["kind"] = BOXES
     own = check_config(tree, "")
-    whole = decoded_desed(own, part.scores.desed)
+    whole = decoded_events(own, part.events[0])
     ids = whole.clip_ids
     again = joined_clips([whole.select(ids[3:]), whole.select(ids[:3])]).select(ids)
     for clip_id in ids:

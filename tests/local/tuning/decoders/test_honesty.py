@@ -61,10 +61,18 @@ def permuted_clips(part: Part) -> set[str]:
     return {clip_id for truth in part.scores.truths for clip_id in truth.events.clip_ids}
 
 
+def in_folder(part: Part, folder: str) -> Part:
+    """The part with the clips of its events in a folder."""
+    events, *others = part.scores.truths
+    corpus = replace(events.part.corpus, folder=folder)
+    truths = (events._replace(part=events.part._replace(corpus=corpus)), *others)
+    return replace(part, scores=part.scores._replace(truths=truths))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_labels_of_the_scored_clips_change_no_parameter(kind, methods):
     method = methods[kind]
-    held_out, devtest = made_up_part("held_out", 1), made_up_part("devtest", 2)
+    held_out, devtest = made_up_part("held_out", 1), made_up_part("test", 2)
     other = with_permuted_labels(devtest)
     rows, others = (
         list(rows_of(method, fit_decoder(held_out, method), part, split_folds(part, 3),
@@ -80,7 +88,7 @@ def test_other_labels_of_the_scored_clips_change_no_parameter(kind, methods):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_labels_of_a_fold_do_not_change_its_parameters(kind, methods):
-    method, devtest = methods[kind], made_up_part("devtest", 3)
+    method, devtest = methods[kind], made_up_part("test", 3)
     folds = split_folds(devtest, 3)
     before = [parameters(fit_decoder(fold.others, method)) for fold in folds]
     changed = 0
@@ -93,9 +101,9 @@ def test_other_labels_of_a_fold_do_not_change_its_parameters(kind, methods):
 
 
 def test_a_fold_contains_nothing_of_the_others_clips():
-    devtest = made_up_part("devtest", 4, n_clips=23)
+    devtest = made_up_part("test", 4, n_clips=23)
     folds = split_folds(devtest, 5)
-    sizes = [len(fold.scored.scores.desed.clip_ids) for fold in folds]
+    sizes = [len(fold.scored.events[0].clip_ids) for fold in folds]
     assert sorted(sizes) == [4, 4, 5, 5, 5]
     for fold in folds:
         assert not fold.scored.units & fold.others.units
@@ -103,43 +111,43 @@ def test_a_fold_contains_nothing_of_the_others_clips():
         for part in (fold.scored, fold.others):
             desed, maestro = part.scores.truths
             own = set(desed.events.clip_ids)
-            assert set(part.scores.desed.clip_ids) == own == set(desed.durations)
-            assert set(part.scores.maestro.clip_ids) == set(maestro.events.clip_ids)
+            assert set(part.events[0].clip_ids) == own == set(desed.durations)
+            assert set(part.scores.of("segments")[0].clip_ids) == set(maestro.events.clip_ids)
             assert set(desed.left_out) | set(maestro.left_out) == set()
         # Whole recordings, though their clips overlap.
         recordings = {c.rpartition("-")[0].rpartition("-")[0] for c in
-                      fold.scored.scores.maestro.clip_ids}  # fmt: skip
+                      fold.scored.scores.of("segments")[0].clip_ids}  # fmt: skip
         assert set(fold.scored.scores.truths[1].durations) == recordings
     assert {len(fold.others.scores.truths[1].durations) for fold in folds} == {3, 4}
     assert len(RECORDINGS) == 4
 
 
 def test_folds_are_those_of_the_sorted_names_shuffled_by_seed_0():
-    devtest = made_up_part("devtest", 4, n_clips=12)
-    names = sorted(devtest.scores.desed.clip_ids)
+    devtest = made_up_part("test", 4, n_clips=12)
+    names = sorted(devtest.events[0].clip_ids)
     np.random.RandomState(0).shuffle(names)
     pieces = [set(piece.tolist()) for piece in np.array_split(np.array(names), 5)]
-    found = [set(fold.scored.scores.desed.clip_ids) for fold in split_folds(devtest, 5)]
+    found = [set(fold.scored.events[0].clip_ids) for fold in split_folds(devtest, 5)]
     assert found == pieces
 
 
 @pytest.mark.parametrize(("n_folds", "told"), [(1, "give 2 or more"), (13, "only 12 clips")])
 def test_folds_that_cannot_be_made(n_folds, told):
     with pytest.raises(InputError, match=told):
-        split_folds(made_up_part("devtest", 4, n_clips=12), n_folds)
+        split_folds(made_up_part("test", 4, n_clips=12), n_folds)
 
 
 def test_a_fold_with_all_events_has_no_parameters():
-    part = made_up_part("devtest", 4, n_clips=4)
+    part = made_up_part("test", 4, n_clips=4)
     desed, maestro = part.scores.truths
     one = desed.events.rows(desed.events.clip_index == 2)
     truths = desed._replace(events=one), maestro
-    with pytest.raises(InputError, match="--folds 2: all events of DESED in devtest are in fold"):
+    with pytest.raises(InputError, match="--folds 2: all events of DESED dev-test are in fold"):
         split_folds(replace(part, scores=part.scores._replace(truths=truths)), 2)
 
 
 def test_a_fit_to_scored_clips_is_an_oracle_s_whatever_it_is_called(methods):
-    method, devtest = methods[BOXES], made_up_part("devtest", 5)
+    method, devtest = methods[BOXES], made_up_part("test", 5)
     cheating = fit_decoder(devtest, method)
     first, *_ = rows_of(method, cheating, devtest, (), cheating, Bar())
     assert first.tuned == ORACLE
@@ -147,9 +155,9 @@ def test_a_fit_to_scored_clips_is_an_oracle_s_whatever_it_is_called(methods):
     held_out = made_up_part("held_out", 5)
     assert not fit_decoder(held_out, method).is_oracle(devtest)
     # But not if both sets have the audio of one folder.
-    one, other = (replace(part, folder="audio/validation") for part in (held_out, devtest))
+    one, other = (in_folder(part, "audio/validation") for part in (held_out, devtest))
     assert fit_decoder(one, method).is_oracle(other)
-    assert not fit_decoder(one, method).is_oracle(replace(devtest, folder="audio/other"))
+    assert not fit_decoder(one, method).is_oracle(in_folder(devtest, "audio/other"))
 
 
 def test_a_class_without_an_event_keeps_its_values_and_is_named(methods, config):
