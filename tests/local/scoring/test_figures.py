@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.image
+import matplotlib.text
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
