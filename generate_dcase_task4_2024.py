@@ -5,6 +5,7 @@
     python generate_dcase_task4_2024.py --check                 # verify all data
     python generate_dcase_task4_2024.py --only_encoders beats   # weights of an encoder
     python generate_dcase_task4_2024.py --conf_file urban_sed   # prepare the data of another task
+    python generate_dcase_task4_2024.py --describe FOLDER       # own recordings: write a task
 
 Archives are downloaded from the addresses in confs/sources.yaml, verified and unpacked; AudioSet
 clips are cut from YouTube videos with yt-dlp and ffmpeg, and unavailable ones are listed with the
@@ -27,6 +28,7 @@ from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.config import load_config
+from local.describe.flags import add_describing, describing_contradiction
 from local.prep.generate import add_fetching, add_parts, contradiction, generate
 
 
@@ -67,14 +69,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     arguments.add_overwrite(parser)
     add_fetching(parser)
     add_parts(parser)
+    add_describing(parser)
     args = parser.parse_args(argv)
-    if problem := contradiction(args):
+    if problem := describing_contradiction(args, parser) or contradiction(args):
         parser.error(problem)
     return args
 
 
 def prepare_or_check(args: argparse.Namespace) -> int:
-    """Generate, download and prepare the data, or check it; return the exit status."""
+    """Generate, download, describe and prepare the data, or check it; return the exit status."""
+    if args.describe is not None:
+        with leaving_at_once():
+            from local.describe.describe import describe_folder
+
+        describe_folder(args.describe, args.out, overwrite=args.overwrite)
+        return 0
     if args.check:
         config = load_config(args.conf_file, args.overrides)
         with leaving_at_once():  # PyTorch takes seconds to import

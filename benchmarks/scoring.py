@@ -40,6 +40,7 @@ from local.data.truth import Truth, scored_classes
 from local.scoring import metrics, report, verification
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own import metrics as own
+from local.scoring.segment_metrics import segment_part
 from local.sed_trainer_pretrained import SEDTask4
 from local.summary.own.counts import event_counts
 from local.tuning.cached_scores import TeacherScores
@@ -331,5 +332,5 @@ def _of_package(test: _Input, function: Callable[..., Any], **arguments: Any) ->
 
 def _maestro(smoothed: Scores, truth: Truth) -> Any:
     """Time segment metrics of whole recordings, from the score tables on."""
-    part = metrics.segment_part(smoothed, truth, "test")
+    part = segment_part(smoothed, truth, "test")
     return part.metrics(part.scores)

@@ -44,12 +44,21 @@ from local.schema.strict import StrictModel
 from local.schema.yaml_files import read_yaml
 from local.task.checks import lengths_by_class, published_rows, task_problems
 from local.task.merging import apply_overrides
-from local.task.reading import listed_classes, read_keys, task_of
+from local.task.reading import (
+    DEFAULT_TASK,
+    listed_classes,
+    read_keys,
+    supplied_tasks,
+    task_of,
+)
 from local.task.task import Task
 
 SHIPPED = Path(__file__).resolve().parents[1] / "confs"
 """Folder of the supplied files."""
-CONFIGURATIONS = ("pretrained.yaml", "mini.yaml", "optuna.yaml")
+CONFIGURATIONS = (
+    *("pretrained.yaml", "mini.yaml", "optuna.yaml"),
+    *(f"tasks/{name}.yaml" for name in supplied_tasks() if name != DEFAULT_TASK),
+)
 # Where the mini corpus is made without --basedir.
 MINI_FOLDER = Path("data/mini")
 
@@ -230,8 +239,9 @@ def find_shipped(
     """The file at a path or, if there is none, the supplied one of that name.
 
     Relative paths start from the folder in which the command was started. A supplied file is found
-    from everywhere, as `confs/mini.yaml`, `mini.yaml` or `mini`; one in `confs` of that folder
-    takes precedence. If it is not the file at the path, a line says which was taken.
+    from everywhere, as `confs/mini.yaml`, `mini.yaml` or `mini`, one of `confs/tasks` as
+    `confs/tasks/fsd50k.yaml` or `fsd50k`; one in `confs` of that folder takes precedence. If it is
+    not the file at the path, a line says which was taken.
 
     Args:
         path: path or name of the file.
@@ -245,8 +255,9 @@ def find_shipped(
     if given.is_file():
         return given
     name = given.name if given.suffix else f"{given.name}.yaml"
-    if name in supplied and given.parent in (Path(), Path("confs")):
-        for found in (given.parent / name, Path("confs") / name, SHIPPED / name):
+    place = next((one for one in supplied if Path(one).name == name), None)
+    if place is not None and given.parent in (Path(), Path("confs", place).parent):
+        for found in (given.parent / name, Path("confs") / place, SHIPPED / place):
             if found.is_file():
                 print(f"using {printable(str(found))} (there is no {given} in {current_folder()})")
                 return found
@@ -322,6 +333,11 @@ def _read_tree(path: Path) -> dict[str, Any]:
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: contains no sections (net:, training:, data: ...)")
+    if "corpora" in tree and TASK_SECTION not in tree:
+        raise InputError(
+            f"{path}: describes a task and is no configuration; give it with --set task={path}, or "
+            "write it below `task:`"
+        )
     return tree
 
 

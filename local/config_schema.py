@@ -115,7 +115,8 @@ class Data(PublishedPaths):
     negative examples in training, and scored in tests. Those of other corpora are left out, as
     published; only the hours in psds_eval's rates include them."""
     test_groups: ClipColumn | None = None
-    """Groups of dev-test's clips, for PSDS by group: a column of a table; null: none."""
+    """Groups of the clips whose events a test scores, for PSDS by group: a column of a table;
+    null: none."""
     packed_dir: str | None = None
     """Folder of packed sets, which a run writes if they are missing or WAV files or embeddings have
     changed; null reads WAV files and embeddings directly."""

@@ -42,6 +42,7 @@ from local.processes.decisions import decided_by_first
 from local.processes.strategy import is_stopping
 from local.scoring import results
 from local.scoring.own.groups import read_groups
+from local.scoring.verification import PACKAGE
 from local.sed_trainer_pretrained import SEDTask4
 from local.stores.size import with_embedding_size
 from local.training.announcements import announce, tell_finished
@@ -87,8 +88,7 @@ def fit(
         config = shortened(config)
         options = options._replace(kept={**options.kept, FAST_KEY: True})
     check_loggers(config)
-    if options.verify_metrics and not config.detection_task.test:
-        raise InputError(f"--verify_metrics: {NO_TEST}; leave the flag out")
+    _check_verifiable(config, options)
     config = decided_by_first(partial(with_embedding_size, config))
     if init_from is not None:
         config = with_initial_weights(config, init_from)
@@ -294,6 +294,41 @@ def check_groups(config: RecipeConfig, data: SedDataModule) -> None:
     read_groups(config, truth.events.clip_ids)
 
 
+def _check_verifiable(config: RecipeConfig, options: RunOptions) -> None:
+    """Refuse to verify metrics that the package does not have.
+
+    Raises:
+        InputError: the task scores neither events nor segments in tests.
+    """
+    kinds = {part.kind for part in config.detection_task.test}
+    if options.verify_metrics and not kinds - {"tags"}:
+        raise InputError(
+            f"--verify_metrics: {NO_TEST}; leave the flag out"
+            if not kinds
+            else f"--verify_metrics: {PACKAGE} scores neither events nor segments of this task's "
+            "test; leave the flag out"
+        )
+
+
+def _check_scorable(config: RecipeConfig, options: RunOptions, path: str, stage: str) -> None:
+    """Refuse a stage in which the task scores nothing.
+
+    Raises:
+        InputError: it is one.
+    """
+    task = config.detection_task
+    if stage == "test" and not task.test:
+        raise InputError(
+            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
+        )
+    if stage == "predict" and not task.evaluated:
+        raise InputError(
+            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
+            "or score recordings with predict.py"
+        )
+    _check_verifiable(config, options)
+
+
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
     check_log_dir(Path(options.log_dir))
     keep_freed_memory()
@@ -311,15 +346,7 @@ def _of_checkpoint(
     checkpoint = load_safely(Path(path))
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
-    if stage == "test" and not config.detection_task.test:
-        raise InputError(
-            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
-        )
-    if stage == "predict" and not config.detection_task.evaluated:
-        raise InputError(
-            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
-            "or score recordings with predict.py"
-        )
+    _check_scorable(config, options, path, stage)
     data, module = _prepare(config, options)
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,12 @@ class ClipFolder:
         return tuple(lines)
 
 
-def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFolder:
+def find_clips(
+    folder: PathLike,
+    *,
+    without: PathLike | None = None,
+    suffixes: Collection[str] = (_ENDING,),
+) -> ClipFolder:
     """The WAV files (`.wav` in any case) of a folder and its subfolders.
 
     Hidden files and folders are left out; half-written files are hidden. Files whose names no table
@@ -107,6 +112,7 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
     Args:
         folder: where to look.
         without: a folder that is not searched, if it lies inside.
+        suffixes: endings of other files that are clips, for folders that are not trained on.
 
     Raises:
         InputError: the folder is missing, cannot be opened or contains no WAV file, or two files
@@ -116,14 +122,14 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
     if not folder.is_dir():
         where = looked_up_from(folder)
         raise InputError(f"{folder}: no such folder{where}; check the path or put the audio there")
-    listing = list_audio(folder, (_ENDING,), follow_links=False, without=without)
+    listing = list_audio(folder, suffixes, follow_links=False, without=without)
     left_out: dict[str, list[str]] = {}
     wavs = [str(path.relative_to(folder)) for path in listing.files]
     for path, reason in listing.left_out:
         name = str(path.relative_to(folder))
         if reason == UNREADABLE:
             raise InputError(f"{path}: cannot be read; correct its permissions")
-        if reason in (BROKEN_LINK, LINK_LOOP) and name.lower().endswith(_ENDING):
+        if reason in (BROKEN_LINK, LINK_LOOP) and name.lower().endswith(tuple(suffixes)):
             wavs.append(name)
         else:
             left_out.setdefault(reason, []).append(name)
@@ -138,7 +144,8 @@ def find_clips(folder: PathLike, *, without: PathLike | None = None) -> ClipFold
         if others:
             but += f" but {_counts(others)}"
             remedy = "convert it to WAV, for example with ffmpeg"
-        raise InputError(f"{folder}: contains no WAV file{but}; {remedy}")
+        what = "WAV file" if tuple(suffixes) == (_ENDING,) else "audio file"
+        raise InputError(f"{folder}: contains no {what}{but}; {remedy}")
     files = {clip_id_below(name): folder / name for name in wavs}
     _check_ids(folder, wavs, files)
     broken = [n for why in (BROKEN_LINK, LINK_LOOP, SPECIAL) for n in left_out.get(why, ())]
@@ -163,8 +170,8 @@ def clip_files(folder: PathLike) -> dict[str, Path]:
 
 
 def clip_id_below(name: str | Path) -> str:
-    """The clip id of a WAV file, from its path below the corpus folder."""
-    return os.fspath(name).replace(os.sep, "/")[: -len(_ENDING)]
+    """The clip id of an audio file, from its path below the corpus folder."""
+    return os.fspath(name).replace(os.sep, "/").rpartition(".")[0]
 
 
 def _check_ids(folder: Path, names: Sequence[str], files: dict[str, Path]) -> None:

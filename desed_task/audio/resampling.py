@@ -7,7 +7,7 @@ a folder is resampled in threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -110,6 +110,7 @@ def resample_folder(
     bits: Bits | None = None,
     jobs: int | None = None,
     progress: bool = True,
+    suffixes: Collection[str] = (".wav",),
 ) -> ResampleReport:
     """Resample every WAV file below `source` to the same place below `target`, channels kept.
 
@@ -127,13 +128,14 @@ def resample_folder(
             completes a folder of 16-bit files in 16 bits and any other in floats.
         jobs: files at a time; None for one per processor.
         progress: show a bar.
+        suffixes: endings of the files to resample; the copies are WAV files.
 
     Raises:
         InputError: `source` is missing, empty or the same folder as `target`, or two of its files
             are one clip.
     """
     source, target = Path(source), Path(target)
-    found_clips = find_clips(source, without=target)
+    found_clips = find_clips(source, without=target, suffixes=suffixes)
     if target.resolve() == source.resolve():
         raise InputError(f"{target}: is the source itself; give another folder for the result")
     remove_stale_wavs(target)

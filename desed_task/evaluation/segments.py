@@ -182,6 +182,21 @@ def _annotated(values: Floats, truth: Detections, n_segments: Ints) -> Segments:
     return Segments(values, active, np.repeat(np.arange(len(n_segments)), n_segments))
 
 
+def pausing(truth: Detections, duration_s: Floats, n_classes: int) -> npt.NDArray[np.bool_]:
+    """(class,) whether any segment is without the class, so that an area is defined.
+
+    Args:
+        truth: events of clips.
+        duration_s: (clip,) seconds.
+        n_classes: that label indices count.
+    """
+    n_segments = np.ceil(duration_s / SEGMENT_S).astype(np.int64)
+    scores = np.zeros((int(n_segments.sum()), n_classes))
+    active = _annotated(scores, truth, n_segments).active
+    found: npt.NDArray[np.bool_] = np.any(~active, axis=0)
+    return found
+
+
 def overlap_add(scores: Scores, durations: Mapping[str, float]) -> dict[str, Floats]:
     """Segment scores of recordings: the mean over the clips that cover a segment.
 

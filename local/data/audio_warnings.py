@@ -11,7 +11,7 @@ from desed_task.audio.resampling import SAMPLE_FORMATS
 from desed_task.errors import command_name, count_of
 from local.data.corpus_checks import EXTRACT_HINT
 from local.data.loaded_corpus import LoadedCorpus
-from local.extraction.up_to_date import compare_clips
+from local.stores.up_to_date import compare_clips
 
 _REWRITE = f"{command_name('generate_dcase_task4_2024.py')} --bits 32"
 

@@ -15,11 +15,21 @@ from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.clip_names import found_elsewhere
 from desed_task.dataio.embeddings import EmbeddingReader, RowReader
 from desed_task.errors import InputError, agree, command_name, count_of
+from desed_task.evaluation.scores import as_detections, clips_with_events
+from desed_task.evaluation.segments import pausing
 from desed_task.file_names import escape_name
+from desed_task.labels import Vocabulary
 from desed_task.parallel import thread_map
 from local.config import RecipeConfig
 from local.data.clips.windows import hop_of
-from local.data.truth import TRUE_CONFIDENCE, Stage, Truth, no_event_remedy, scored_classes
+from local.data.truth import (
+    Stage,
+    Truth,
+    no_event_remedy,
+    scored_classes,
+    true_classes,
+    truth_of,
+)
 from local.stores.folders import (
     StoreFolder,
     any_embeddings,
@@ -29,6 +39,7 @@ from local.stores.folders import (
 )
 from local.stores.joined import JoinedReader
 from local.task.corpus import Corpus
+from local.task.task import Task
 
 PREPARE_REMEDY = f"prepare the data with {command_name('generate_dcase_task4_2024.py')}"
 EXTRACT_HINT = f"run {command_name('extract_embeddings.py')}"
@@ -257,23 +268,58 @@ def _flag(needed: Sequence[Corpus]) -> str:
     return " with --eval_set" if any(one.split == "evaluation" for one in needed) else ""
 
 
-def truth_problems(truths: Iterable[Truth], stage: Stage) -> list[str]:
-    """A message for each truth of a stage without an event of a scored class.
+def scored_problems(
+    task: Task,
+    stage: Stage,
+    truths: Sequence[Truth],
+    labels: Mapping[str, EventTable | WeakTable | None],
+) -> list[str]:
+    """A message for each part of a stage in which no scored class occurs, or whose figure in the
+    objective is not defined.
 
     Args:
-        truths: of the clips on disk.
+        task: the task.
         stage: "val" or "test".
+        truths: of the clips on disk.
+        labels: corpus -> labels of its scored clips, which tags are scored with.
     """
     problems = []
     for truth in truths:
-        events = truth.events
-        if truth.part.kind == "segments":
-            events = events.rows(events.confidence > TRUE_CONFIDENCE)
         try:
-            scored_classes(events, truth.part.classes, no_event_remedy(truth.part, stage))
+            scored_classes(truth.certain, truth.part.classes, no_event_remedy(truth.part, stage))
         except InputError as error:
             problems.append(str(error))
-    return problems
+    for part in task.scored(stage):
+        table = labels.get(part.corpus.name)
+        if part.kind == "tags" and table is not None and not true_classes(table) & {*part.classes}:
+            problems.append(
+                f"{table.path or part.corpus.title}: none of the scored classes "
+                f"({', '.join(part.classes)}) is in any of its "
+                f"{count_of(len(table.clip_ids), 'clip')} to score; "
+                f"{no_event_remedy(part, stage)}"
+            )
+    return problems if problems or stage == "test" else _area_problems(task, truths)
+
+
+def _area_problems(task: Task, truths: Sequence[Truth]) -> list[str]:
+    """A message if the objective takes an area that the truth of a validation does not define."""
+    truth = truth_of(truths, "segments")
+    figures = [one.figure for one in task.objective if one.kind == "segments"]
+    if truth is None or not {*figures} & {"mauc", "mpauc"}:
+        return []
+    labels = Vocabulary(truth.part.classes)
+    # A validation takes the clips with events.
+    chosen = truth.certain.select(clips_with_events(truth.certain, labels))
+    duration_s = np.array([truth.durations[clip_id] for clip_id in chosen.clip_ids])
+    found = as_detections(chosen, labels)
+    there = np.bincount(found.label_index, minlength=len(labels)) > 0
+    if (there & pausing(found, duration_s, len(labels))).any():
+        return []
+    return [
+        f"task.objective.segments: {figures[0]} cannot be computed, so the best checkpoint could "
+        f"not be chosen: in the validation clips of {truth.part.corpus.title} no class is absent "
+        f"from any segment; set it to fmo, or correct {truth.part.corpus.table_key}"
+    ]
 
 
 def token_problems(readers: Iterable[RowReader]) -> list[str]:

@@ -14,11 +14,10 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from desed_task.batch import SedBatch
-from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.datasets import JoinedDataset
 from desed_task.dataio.embeddings import RowReader
-from desed_task.dataio.label_files.aliases import add_aliases
-from desed_task.dataio.sampler import QuotaBatchSampler, quota_problems
+from desed_task.dataio.sampler import QuotaBatchSampler
 from desed_task.distributed.collectives import n_processes
 from desed_task.errors import InputError
 from local.config import RecipeConfig
@@ -29,7 +28,7 @@ from local.data.clip_ends import (
     leave_out_late_events,
     rounding_warning,
 )
-from local.data.corpus_checks import no_embeddings, token_problems, truth_problems, warn_of_guesses
+from local.data.corpus_checks import no_embeddings, scored_problems, token_problems, warn_of_guesses
 from local.data.digests import DataDigests, digest_corpus
 from local.data.loaded_corpus import (
     LoadedCorpus,
@@ -41,12 +40,12 @@ from local.data.loaded_corpus import (
 )
 from local.data.loading.loaders import loader_in_order, loader_of
 from local.data.loading.packed_corpora import open_packed, pack_corpora
+from local.data.loading.training_sets import too_small_sets, training_sets
 from local.data.presence import nothing_there
 from local.data.splits import divide
 from local.data.summary_lines import long_clip_lines
 from local.data.truth import Stage, Truth, recording_name
 from local.task.corpus import Corpus
-from local.task.task import BatchPart
 
 
 class SedDataModule(pl.LightningDataModule):
@@ -199,9 +198,13 @@ class SedDataModule(pl.LightningDataModule):
         }
         return [
             problem
-            for part in stages.get(stage, ())
-            for problem in truth_problems(self.truths(part), part)
+            for one in stages.get(stage, ())
+            for problem in scored_problems(self.task, one, self.truths(one), self._labels(one))
         ]
+
+    def _labels(self, stage: Stage) -> dict[str, EventTable | WeakTable | None]:
+        """Corpus -> labels of the clips that a stage scores."""
+        return {one.corpus.name: one.labels for one in self.scored(stage)}
 
     def _split_problems(self, stage: str) -> list[str]:
         """Faults of loaded sets that are too small to be split or sampled."""
@@ -217,27 +220,8 @@ class SedDataModule(pl.LightningDataModule):
         loaded = all(corpus.name in self._loaded for corpus in self.task.trained_on)
         if stage != "fit" or undivided or not loaded:
             return problems
-        return problems + self._quota_problems()
-
-    def _quota_problems(self) -> list[str]:
-        """A message for each part of a batch that has too few clips."""
-        sets = zip(self._training_sets().items(), self.task.batch, strict=True)
-        # Empty sets have been reported already.
-        filled = [(name, len(rows), part) for (name, rows), part in sets if len(rows)]
         world = self.trainer.world_size if self.trainer else n_processes()
-        return quota_problems(
-            {name: length for name, length, _ in filled},
-            [part.rows for _, _, part in filled],
-            world,
-            self.config.training.batch_scope,
-            keys=[self._rows_key(part) for _, _, part in filled],
-        )
-
-    def _rows_key(self, part: BatchPart) -> str:
-        """Where the configuration gives the rows of a part of a batch."""
-        if self.config.training.batch_size is not None:
-            return "training.batch_size"
-        return f"task.corpora.{part.corpora[0].name}.rows"
+        return problems + too_small_sets(self._training_sets(), self.task, self.config, world)
 
     def _empty_parts(self, corpus: Corpus, stage: str) -> list[str]:
         """A message for each part of a divided corpus that a stage needs and that has no clip."""
@@ -327,7 +311,8 @@ class SedDataModule(pl.LightningDataModule):
         return replace(loaded.select(clip_ids), left_out=left_out)
 
     def long_clip_lines(self, stage: str) -> list[str]:
-        """Lines that count the longer clips among those scored; `stage` as of `check`."""
+        """Lines that count the longer clips among those that are scored, and those that training
+        reads in windows; `stage` as of `check`."""
         parts: dict[str, tuple[Literal["val", "test", "predict"], ...]] = {
             "fit": ("val", "test"),
             "validate": ("val",),
@@ -335,7 +320,12 @@ class SedDataModule(pl.LightningDataModule):
             "predict": ("predict",),
         }
         scored = [one for part in parts[stage] for one in self.scored(part)]
-        return long_clip_lines(scored, self.config)
+        lines = long_clip_lines(scored, self.config)
+        if stage == "fit":
+            trained = [self.part(one, "train") for one in self.task.trained_on]
+            in_windows = [one for one in trained if one.long and one.corpus.trains_on_windows]
+            lines += long_clip_lines(in_windows, self.config, what="trained on")
+        return lines
 
     # ---- loaders
 
@@ -370,21 +360,7 @@ class SedDataModule(pl.LightningDataModule):
 
     def _training_sets(self) -> dict[str, JoinedDataset]:
         """Part of a batch -> its clips, in the order of the rows."""
-        titles = [part.title for part in self.task.batch]
-        names = [
-            part.title if titles.count(part.title) == 1 else part.corpora[0].name
-            for part in self.task.batch
-        ]
-        return {
-            name: self._joined(*map(self._to_train_on, part.corpora))
-            for name, part in zip(names, self.task.batch, strict=True)
-        }
-
-    def _to_train_on(self, corpus: Corpus) -> LoadedCorpus:
-        part = self.part(corpus, "train")
-        if part.events is None or not corpus.aliases:
-            return part
-        return replace(part, events=add_aliases(part.events, corpus.aliases))
+        return training_sets(self.task, lambda corpus: self.part(corpus, "train"), self.config)
 
     def _joined(self, *parts: LoadedCorpus, scored: bool = False) -> JoinedDataset:
         return JoinedDataset(

@@ -49,7 +49,8 @@ def digest_corpus(loaded: LoadedCorpus, durations_s: Mapping[str, float]) -> dic
     }
     if loaded.events is not None:
         rows = event_rows(loaded.events)
-        found["table"] = {"sha256": _digest(loaded.listed, rows), "rows": len(rows)}
+        drawn = () if loaded.annotated is None else (event_rows(loaded.annotated.table),)
+        found["table"] = {"sha256": _digest(loaded.listed, rows, *drawn), "rows": len(rows)}
     elif loaded.weak is not None:
         rows = _weak_rows(loaded.weak)
         found["table"] = {"sha256": _digest(loaded.listed, rows), "rows": len(rows)}

@@ -110,6 +110,11 @@ class LoadedCorpus:
         there = {*self.clip_ids, *self.left_out}
         return tuple(clip_id for clip_id in self.listed if clip_id not in there)
 
+    @property
+    def labels(self) -> EventTable | WeakTable | None:
+        """Its labels, of either kind; None without any."""
+        return self.events if self.weak is None else self.weak
+
     def select(self, clip_ids: Sequence[str]) -> LoadedCorpus:
         """A copy with only those of `clip_ids` that are on disk, in the order given."""
         clip_ids = [clip_id for clip_id in clip_ids if clip_id in self.durations_s]
@@ -212,7 +217,7 @@ def _labelled(
         table, annotated = read_label_set(corpus, vocabulary, present)
         names = names_on_disk(path, table.clip_ids, folder, present)
         table = table.renamed(names)
-        listed = (*table.clip_ids, *_unlabelled(corpus, table.clip_ids, present))
+        _warn_of_the_list(corpus, table.clip_ids, present)
     except InputError as error:
         problems.append(f"{corpus.table_key}: {error}")
         return None
@@ -230,7 +235,7 @@ def _labelled(
     everything = dict.fromkeys(table.clip_ids, 0.0)
     whole = LoadedCorpus(
         *(corpus, folder, table.clip_ids, everything),
-        listed=listed,
+        listed=table.clip_ids,
         left_out=tuple(left_out),
         annotated=None if annotated is None else annotated.renamed(names),
     )
@@ -241,23 +246,21 @@ def _labelled(
     return replace(whole, events=table).select(clip_ids)
 
 
-def _unlabelled(
-    corpus: Corpus, labelled: Sequence[str], present: Mapping[str, Path]
-) -> tuple[str, ...]:
-    """Clips of a corpus's list that are absent; warns of those on disk without labels."""
+def _warn_of_the_list(corpus: Corpus, labelled: Sequence[str], present: Mapping[str, Path]) -> None:
+    """Warn of clips of a corpus's list that have no labels, on disk or not."""
     if corpus.clips is None:
-        return ()
-    without = sorted(present.keys() - {*labelled})
+        return
+    there = {*labelled}
+    absent = [name for name in absent_clips(corpus, present) if name not in there]
+    without = sorted({*present, *absent} - there)
     if without:
-        n, of = len(without), count_of(len(present), "clip")
+        n, of = len(without), count_of(len(present) + len(absent), "clip")
         warnings.warn(
-            f"{corpus.clips}: {n} of {of} {agree(n, 'has', 'have')} no labels in "
-            f"{corpus.table_key} and {agree(n, 'is', 'are')} left out ({examples(without)})",
+            f"{corpus.clips}: {n} of {of} {agree(n, 'has', 'have')} no labels and "
+            f"{agree(n, 'is', 'are')} left out ({examples(without)})",
             UserWarning,
             stacklevel=2,
         )
-    there = {*labelled}
-    return tuple(name for name in absent_clips(corpus, present) if name not in there)
 
 
 def _left_out(corpus: Corpus, table: EventTable | WeakTable) -> dict[str, None]:

@@ -50,7 +50,7 @@ def divide(corpus: Corpus, clip_ids: Iterable[str], seed: int, fold: int = 1) ->
     """
     split, clip_ids = corpus.split, tuple(dict.fromkeys(clip_ids))
     assert isinstance(split, SplitDescription)
-    recording = recording_of(corpus) if split.by == "recording" else str
+    recording = recording_in(corpus) if split.by == "recording" else str
     test = _tested(split, clip_ids, recording, corpus.recordings.groups, fold)
     rest = [clip_id for clip_id in clip_ids if clip_id not in test]
     share = _train_share(split)
@@ -176,7 +176,7 @@ def _groups_of(
     return found
 
 
-def recording_of(corpus: Corpus) -> Callable[[str], str]:
+def recording_in(corpus: Corpus) -> Callable[[str], str]:
     """What gives the recording of a clip of a corpus."""
     if corpus.recordings.pattern is None:
         return _up_to_hyphen

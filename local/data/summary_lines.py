@@ -8,6 +8,7 @@ from desed_task.audio.windows import CROPPED_S
 from desed_task.dataio.embeddings import RowReader
 from desed_task.errors import command_name, count_of
 from local.config import RecipeConfig
+from local.data.clips.windows import hop_of
 from local.data.loaded_corpus import LoadedCorpus
 
 
@@ -57,26 +58,36 @@ def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
     )
 
 
-def long_clip_lines(sets: Iterable[LoadedCorpus], config: RecipeConfig) -> list[str]:
-    """Lines that count clips longer than the network's input, of clips that are scored."""
+def long_clip_lines(
+    sets: Iterable[LoadedCorpus], config: RecipeConfig, *, what: str = "scored"
+) -> list[str]:
+    """Lines that count clips longer than the network's input.
+
+    Args:
+        sets: parts of corpora.
+        config: length of a clip and distance of windows.
+        what: what is done with their windows.
+    """
     clip_s = config.data.audio_max_len
     cropped: list[str] = []
-    windowed: list[str] = []
+    windowed: dict[float, list[str]] = {}
     for one in sets:
         in_windows = {} if one.long is None else one.long.spans
         longer = [clip_id for clip_id in one.clip_ids if one.durations_s[clip_id] > clip_s]
         n_long = sum(clip_id in in_windows for clip_id in longer)
-        for n_clips, counts in ((len(longer) - n_long, cropped), (n_long, windowed)):
+        of_hop = windowed.setdefault(hop_of(config, one.corpus), [])
+        for n_clips, counts in ((len(longer) - n_long, cropped), (n_long, of_hop)):
             if n_clips:
                 counts.append(f"{n_clips} of {one.corpus.title} ({one.corpus.name})")
     lines = []
     if cropped:
         lines.append(f"clips longer than {clip_s:g} s, cropped: {', '.join(cropped)}")
-    if windowed:
-        lines.append(
-            f"clips longer than {clip_s + CROPPED_S:g} s, scored in windows "
-            f"{config.predict.hop_s:g} s apart: {', '.join(windowed)}"
-        )
+    lines += [
+        f"clips longer than {clip_s + CROPPED_S:g} s, {what} in windows {hop_s:g} s apart: "
+        f"{', '.join(counts)}"
+        for hop_s, counts in windowed.items()
+        if counts
+    ]
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.errors import InputError, count_of
 from desed_task.evaluation.segments import clip_span
 from local.schema.task import ScoreKind
@@ -34,6 +34,11 @@ class Truth(NamedTuple):
     left_out: tuple[str, ...] = ()
 
     @property
+    def certain(self) -> EventTable:
+        """The events that count as true."""
+        return self.events.rows(self.events.confidence > TRUE_CONFIDENCE)
+
+    @property
     def left_out_s(self) -> float:
         """Total duration of left-out clips whose durations are known."""
         return sum(self.durations.get(clip_id, 0.0) for clip_id in self.left_out)
@@ -42,6 +47,17 @@ class Truth(NamedTuple):
 def truth_of(truths: Sequence[Truth], kind: ScoreKind) -> Truth | None:
     """The truth of a kind of scores; None if a stage has none."""
     return next((truth for truth in truths if truth.part.kind == kind), None)
+
+
+def true_classes(labels: EventTable | WeakTable | None) -> set[str]:
+    """The classes of labels that count as true."""
+    if labels is None:
+        return set()
+    if isinstance(labels, WeakTable):
+        used = np.flatnonzero(labels.target.any(axis=0))
+    else:
+        used = np.unique(labels.label_index[labels.confidence > TRUE_CONFIDENCE])
+    return {labels.vocabulary[int(index)] for index in used}
 
 
 def no_event_remedy(part: ScoredPart, stage: Stage) -> str:

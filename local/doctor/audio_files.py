@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from desed_task.audio.clip_files import clip_files
+from desed_task.audio.clip_files import clip_files, find_clips
 from desed_task.audio.files import AudioInfo, probe
+from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.audio.inspection import AudioContent, inspect_audio
 from desed_task.dataio.annotations import EventTable
 from desed_task.dataio.clip_names import match_names
@@ -49,7 +51,11 @@ def original_files(corpus: Corpus, clips: Iterable[str]) -> tuple[dict[str, Path
     """Clip -> its file in the folder of originals, and originals that are none of the clips'."""
     if not corpus.originals:
         return {}, ()
-    files, clips = clip_files(corpus.originals), tuple(clips)
+    files = clip_files(corpus.originals)
+    if not files:
+        with suppress(InputError):
+            files = find_clips(corpus.originals, suffixes=AUDIO_SUFFIXES).files
+    clips = tuple(clips)
     try:
         names = match_names(clips, files)
     except InputError:

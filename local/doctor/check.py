@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from desed_task.audio.clip_files import clip_files
 from desed_task.errors import InputError, forget_warnings
 from local.cli.own_files import OwnFiles
 from local.config import RecipeConfig
 from local.data.audio_warnings import coarse_text, is_16_bit
+from local.data.clips.files import clips_of
 from local.data.corpus_checks import N_PROBES
 from local.data.datamodule import SedDataModule
 from local.data.presence import nothing_there
@@ -29,8 +29,10 @@ from local.doctor.embedding_files import (
     checkpoint_findings,
     embeddings_findings,
 )
+from local.doctor.oddities.findings import odd_findings
 from local.doctor.report import REPORT_FILE, CorpusReport, DataReport, Finding, Level, is_report
 from local.stores.size import with_stored_size
+from local.task.corpus import Corpus
 
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 EXIT_TRAINING_WOULD_FAIL = 1
@@ -89,7 +91,7 @@ def check_data(
     data = SedDataModule(with_stored_size(config))
     findings = list(_findings_of_training(data))
     checked, trained_on = data.task.used, data.task.trained_on
-    wavs = {corpus: clip_files(corpus.folder) for corpus in checked}
+    wavs = {corpus: _files_of(corpus) for corpus in checked}
     found = inspect_files(wavs, jobs=jobs or N_PROBES, progress=progress)
     checks = check_encoders(config, checked)
     parts: list[CorpusReport] = []
@@ -111,11 +113,20 @@ def check_data(
     if coarse:
         findings.append(Finding("note", "", coarse_text(coarse)))
     findings += checkpoint_findings(config, checks, parts)
+    findings += odd_findings(data, jobs=jobs or N_PROBES, progress=progress)
     if nothing := nothing_there(checked, config):
         findings = [Finding("error", "", nothing)]
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))  # Stable: parts in order.
     checkpoints = tuple(check.checkpoint for check in checks)
     return DataReport(conf_file, tuple(parts), checkpoints, tuple(findings))
+
+
+def _files_of(corpus: Corpus) -> dict[str, Path]:
+    """Clip -> file, of all that the corpus may use."""
+    try:
+        return clips_of(corpus).files
+    except InputError:
+        return {}  # Told by training's own check.
 
 
 def _findings_of_training(data: SedDataModule) -> Iterator[Finding]:

@@ -12,7 +12,9 @@ import numpy as np
 from desed_task.audio.files import count_formats
 from desed_task.audio.inspection import AudioContent
 from desed_task.dataio.annotations import read_durations
+from desed_task.dataio.clip_names import match_names
 from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.label_files.per_clip import is_per_clip, label_files
 from desed_task.errors import InputError, agree, count_of
 from local.config import RecipeConfig
 from local.data.audio_warnings import mixed_text
@@ -66,8 +68,13 @@ class CorpusInspection:
     @cached_property
     def listed(self) -> tuple[str, ...] | None:
         """Clips that the table lists, even with wrong labels; None without a usable table."""
+        if self.loaded is not None:
+            return self.loaded.listed or None
         path = table_path(self.corpus)
         try:
+            if path is not None and is_per_clip(str(path)):
+                names = match_names(label_files(str(path)), self.wavs)
+                return tuple(names.values()) or None
             return None if path is None else listed_on_disk(path, self.folder, self.wavs)
         except InputError:
             return None  # Reported by training's own check.

@@ -20,10 +20,10 @@ from local.data.corpus_checks import (
     examples,
 )
 from local.doctor.report import CheckpointReport, CorpusReport, EmbeddingsReport, Finding
-from local.extraction.up_to_date import compare_clips
 from local.schema.encoders import EncoderChoice
 from local.stores.folders import StoreFolder, folders_to_read, sha256_once, why_foreign
 from local.stores.identity import StoredIdentity, identity_of
+from local.stores.up_to_date import compare_clips
 from local.task.corpus import Corpus
 
 _WHOLE = ("whole", "origin unknown", "unused")

@@ -14,8 +14,9 @@ from desed_task.errors import count_of
 from desed_task.evaluation.scores import Detections, Floats
 from desed_task.file_names import escape_name, shorten_name
 from local.error_report.findings import FoundErrors
-from local.error_report.pictures import LEFT_IN, RIGHT_IN, TOP_IN, WIDTH_IN, short_label
+from local.error_report.pictures import LEFT_IN, RIGHT_IN, TOP_IN, WIDTH_IN
 from local.pictures import palette
+from local.pictures.labels import short_label
 from local.predict.timeline import ANNOTATED_BAR, DETECTED_BAR, MAX_POINTS
 from local.scoring.figures import SCORE_HEIGHT
 

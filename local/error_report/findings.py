@@ -112,7 +112,7 @@ def find_errors(
     Raises:
         InputError: clips lack truth or scores are not finite.
     """
-    scores, events, n_unscored = match_clips(scores, truth.events)
+    scores, events, n_unscored = match_clips(scores, truth.certain)
     events = events.within(truth.durations).merged()
     scores = scores.select(labels=labels)
     if isinstance(threshold, Mapping):

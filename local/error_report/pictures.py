@@ -20,14 +20,13 @@ from local.error_report.tables import (
     total_row,
 )
 from local.pictures import palette
+from local.pictures.labels import short_label
 
 COLOURS = (palette.RIGHT, palette.INEXACT, palette.CONFUSED, palette.NOTHING_THERE)
 # Inches; by hand, as a layout engine draws a figure several times.
 WIDTH_IN = 13.0
 LEFT_IN, GAP_IN, RIGHT_IN, TOP_IN, BOTTOM_IN = 2.5, 0.3, 0.15, 0.4, 0.95
 BAR_IN, HISTOGRAM_IN, CELL_IN = 0.34, 0.46, 0.36
-# Room for labels of classes, of which longer ones are short_label.
-LONGEST_LABEL = 28
 _BAR = 0.72
 NOTHING = "nothing"
 
@@ -181,11 +180,6 @@ def _draw_histogram(axes: Axes, place: int, error_s: Floats) -> None:
     shown = float(np.clip(median_s, *ERROR_EDGES_S[[0, -1]]))
     axes.plot([shown, shown], [place, place + 0.9], color="black", linewidth=1.2)
     axes.text(right_s, place + 0.35, f"{signed(median_s)} s ({len(error_s)})", **at)
-
-
-def short_label(label: str) -> str:
-    """A class as pictures show it."""
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 
 
 def signed(seconds: float) -> str:

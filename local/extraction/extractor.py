@@ -35,13 +35,13 @@ from local.extraction.batches import (
 from local.extraction.embedder import Embedder, FileWindow, Precision
 from local.extraction.machines import check_shared, common_digest
 from local.extraction.parts import merge, take_over
-from local.extraction.up_to_date import tell_unrecorded, why_outdated
 from local.processes.decisions import decided_by_first
 from local.processes.group import group_here
 from local.schema.encoders import EncoderChoice
 from local.schema.published_keys import REPEATED_SETS
 from local.stores.folders import StoreFolder, folder_to_write, recorded, why_foreign
 from local.stores.identity import StoredIdentity, identity_of
+from local.stores.up_to_date import tell_unrecorded, why_outdated
 
 # Threads that read headers.
 _N_PROBES = 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.audio.resampling import Bits
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import looked_up_from
@@ -58,6 +59,7 @@ def prepare_task(
                     jobs=jobs,
                     progress=progress,
                     overwrite=overwrite,
+                    suffixes=AUDIO_SUFFIXES,
                 )
             )
         steps += _durations(corpus, source, jobs, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +105,7 @@ def resample_step(
     jobs: int | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    suffixes: Collection[str] = (".wav",),
 ) -> PreparationStep:
     """Resample a folder; what makes that impossible is its failure.
 
@@ -112,12 +113,19 @@ def resample_step(
         title: of the step.
         source: folder of originals.
         target: folder of their copies at `sample_rate` (Hz).
+        suffixes: endings of the originals.
         Others: as of `resample_parts`.
     """
     try:
         with own_audio(target, overwrite=overwrite):
             report = resample_folder(
-                source, target, sample_rate=sample_rate, bits=bits, jobs=jobs, progress=progress
+                source,
+                target,
+                sample_rate=sample_rate,
+                bits=bits,
+                jobs=jobs,
+                progress=progress,
+                suffixes=suffixes,
             )
     except InputError as error:
         return PreparationStep(title, 0, 0, ((source, str(error)),))

@@ -45,7 +45,8 @@ class TableDescription(StrictModel):
     columns: dict[str, str | NonNegativeInt] = Field(default={})
     """filename, onset, offset, label (of weak labels: a list of labels), confidence, annotator,
     collector (whether the annotator made the recording) -> the column's name, or its number from 0
-    on. Without it, the names of DESED's tables."""
+    on. Without it, the published names: filename, onset, offset, event_label (of weak labels
+    event_labels), confidence."""
     unit: Literal["s", "ms"] = "s"
     """Of onset and offset."""
     where: dict[str, tuple[str, ...]] = Field(default={})

@@ -148,6 +148,13 @@ class ScoreAccumulator:
             self._decoded[key] = self.decode(self.scores(role, corpus))
         return self._decoded[key]
 
+    def filtered_beside(self, role: str, corpus: Corpus) -> Scores | None:
+        """Filtered scores that segments of a corpus are scored from, if its events are boxes."""
+        of_segments = "segments" in self._kinds[corpus.number]
+        if not of_segments or isinstance(self.decoded(role, corpus), Scores):
+            return None
+        return self.smoothed(role, corpus)
+
     def clip_scores(self, role: str, corpus: Corpus) -> ClipScores:
         """Scores and presence of the classes in each clip of a corpus that tags are scored of."""
         collector = self._clips_of(role, corpus)

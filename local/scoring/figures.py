@@ -22,6 +22,7 @@ from desed_task.evaluation.psds import Psds, Roc
 from desed_task.evaluation.scores import Floats
 from desed_task.file_names import printable
 from local.pictures import palette
+from local.pictures.labels import LONGEST_OF_PANEL, short_label
 
 # An event roll shows annotated classes, then the highest-scoring ones: at least MIN_ROWS, and up to
 # MAX_ROWS while they reach VISIBLE_SCORE.
@@ -59,7 +60,7 @@ def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
     axes.fill_between(x, y, color="black", alpha=0.08, linewidth=0)
     for number, (label, roc) in enumerate(psds.class_rocs.items()):
         x, y = _steps(roc, max_efpr)
-        name = f"{label} ({psds.per_class[label]:.2f})"
+        name = f"{short_label(label, LONGEST_OF_PANEL)} ({psds.per_class[label]:.2f})"
         style = palette.line_style(number)
         axes.plot(x, y, **style, linewidth=1.2, alpha=0.8, label=name)
     axes.set(
@@ -113,7 +114,8 @@ def plot_event_roll(
         xlabel="seconds",
         title=title,
     )
-    axes.set_yticks(np.arange(len(rows)) + 0.45, [labels[label] for label in reversed(rows)])
+    names = [short_label(labels[label], LONGEST_OF_PANEL) for label in reversed(rows)]
+    axes.set_yticks(np.arange(len(rows)) + 0.45, names)
     axes.tick_params(axis="y", length=0)
     _explain(figure, threshold)
     return figure

@@ -22,15 +22,12 @@ from desed_task.evaluation.scores import (
     detect_at,
     match_clips,
 )
-from local.data.truth import TRUE_CONFIDENCE, Truth, scored_classes
+from local.data.truth import Truth, scored_classes
 from local.scoring.own import metrics as own
 from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION
-from local.scoring.own.criteria import MAX_FPR as MAX_FPR
 from local.scoring.own.groups import ClipGroups
 from local.scoring.own.tuned import TunedThresholds, add_tuned_metrics
 from local.scoring.report import CorpusMetrics, MetricTable, format_fscore
-from local.scoring.segment_metrics import segment_metrics as segment_metrics
-from local.scoring.segment_metrics import segment_part as segment_part
 from local.task.task import ScoredPart
 
 # In this metric a class without a true positive has no value; in the others it has 0.
@@ -145,9 +142,9 @@ def event_part(scores: Decoded, truth: Truth) -> EventPart:
     Raises:
         InputError: see `event_validation_metrics`.
     """
-    scores, events, unscored = match_clips(scores, truth.events)
+    scores, events, unscored = match_clips(scores, truth.certain)
     check_durations(events.clip_ids, truth.durations)
-    events = events.rows(events.confidence > TRUE_CONFIDENCE).within(truth.durations).merged()
+    events = events.within(truth.durations).merged()
     labels, not_scored = scored_classes(events, truth.part.classes)
     scores = scores.select(labels=labels)
     with_events = clips_with_events(events, scores.vocabulary)

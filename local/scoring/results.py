@@ -142,10 +142,14 @@ def format_results(content: Mapping[str, Any]) -> str:
     width = max(len(metric) for metric in rows)
     published = {metric: values for metric, values in rows.items() if not is_own(metric)}
     own = {metric: values for metric, values in rows.items() if is_own(metric)}
-    lines = _table("test", published, width)
+    lines = _table("test", published, width) if published else []
     if own:
         version = content.get(DEFINITIONS, {}).get(OWN)
-        lines += ["", *_table(f"further, definitions {version}", own, width), ""]
+        lines += [
+            *([""] if lines else []),
+            *_table(f"further, definitions {version}", own, width),
+            "",
+        ]
     if any(map(is_oracle, rows)):
         lines.append(ORACLE_NOTE)
     if TUNED_ON in content:

@@ -23,28 +23,33 @@ from desed_task.evaluation.segments import SEGMENT_S, segment_weights
 from desed_task.file_names import looked_up_from
 from desed_task.labels import Vocabulary
 from desed_task.parallel import track
+from local.schema.task import ScoreKind
 from local.scoring.tags import ClipScores
 from local.task.task import Task
 
 EVALUATION_FILE = "evaluation.json"
 SCORE_KINDS = ("unprocessed", "postprocessed")
+# Filtered scores of clips that segments are scored of, too, beside the boxes of their events.
+FILTERED = "filtered"
 # Shorter remainders of a frame would be lost by rounding when a table is written.
 _SHORTEST_FRAME_S = 1e-5
 
 
-def write_scores(path: Path, raw: Scores, decoded: Decoded) -> None:
+def write_scores(path: Path, raw: Scores, decoded: Decoded, filtered: Scores | None = None) -> None:
     """Write the scores of a corpus to one compressed file, atomically: arrays unprocessed and
     postprocessed (clip, frame, class), clip_ids, event_labels and boundaries_s; for the last of
     clip_ids, if scored in windows, long_unprocessed, long_postprocessed (frame, class),
     long_n_frames (clip,) and long_boundaries_s, one clip after the other. Of boxes there are
-    postprocessed_boxes_* instead of postprocessed (`Boxes.arrays`).
+    postprocessed_boxes_* instead of postprocessed (`Boxes.arrays`), and filtered if given.
     """
     arrays = {
         name: values.astype(np.float32) for name, values in raw.arrays(SCORE_KINDS[0]).items()
     }
-    filtered = isinstance(decoded, Scores)
+    of_frames = isinstance(decoded, Scores)
     for name, values in decoded.arrays(SCORE_KINDS[1]).items():
-        arrays[name] = values.astype(np.float32) if filtered else values
+        arrays[name] = values.astype(np.float32) if of_frames else values
+    if filtered is not None:
+        arrays |= {n: v.astype(np.float32) for n, v in filtered.arrays(FILTERED).items()}
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays, **raw.layout)
 
@@ -79,6 +84,18 @@ def read_scores(path: Path, kind: str) -> Decoded:
         raise InputError(f"{path}: no such file{where}; test the run again") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not scores of a test ({error}); test the run again") from None
+
+
+def read_scored(path: Path, kind: ScoreKind) -> Decoded:
+    """What a test scored in one way: scores or boxes of events, filtered scores of segments.
+
+    Raises:
+        InputError: as `read_scores`.
+    """
+    decoded = read_scores(path, SCORE_KINDS[1])
+    return (
+        decoded if kind == "events" or isinstance(decoded, Scores) else read_scores(path, FILTERED)
+    )
 
 
 @dataclass(frozen=True)

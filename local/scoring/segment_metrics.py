@@ -18,7 +18,7 @@ from desed_task.evaluation.scores import (
     detect,
     match_clips,
 )
-from local.data.truth import TRUE_CONFIDENCE, Stage, Truth, no_event_remedy, scored_classes
+from local.data.truth import Stage, Truth, no_event_remedy, scored_classes
 from local.schema.published_keys import SEGMENT_TABLES
 from local.scoring.own.criteria import F1_THRESHOLD, MAX_FPR, OWN
 from local.scoring.own.metrics import add_segment_metrics
@@ -137,10 +137,9 @@ def segment_part(scores: Scores, truth: Truth, stage: Stage) -> SegmentPart:
     """
     durations, classes = truth.durations, truth.part.classes
     by_recording = stage == "test" and truth.part.corpus.cut_from_recordings
-    scores, events, unscored = match_clips(scores, truth.events)
-    certain = events.rows(events.confidence > TRUE_CONFIDENCE)
+    scores, events, unscored = match_clips(scores, truth.certain)
     # An event of a recording is listed in every clip that covers it.
-    whole = segments.on_recordings(certain).joined() if by_recording else certain.merged()
+    whole = segments.on_recordings(events).joined() if by_recording else events.merged()
     check_durations(whole.clip_ids, durations)
     whole = whole.within(durations)
     if not by_recording:

@@ -19,7 +19,7 @@ from local.scoring.conditions import GROUPS, SCORED_ON, SCORING
 from local.scoring.own.criteria import is_own
 from local.scoring.own.groups import ClipGroups, read_groups
 from local.scoring.own.tuned import TunedThresholds, thresholds_of_test
-from local.scoring.score_files import SCORE_KINDS, read_scores
+from local.scoring.score_files import SCORE_KINDS, read_scored, read_scores
 from local.summary import bootstrap
 from local.summary.own.completed import energy_weights
 from local.summary.rescoring import COUNT_FUNCTIONS, UnitCounts, read_truth
@@ -111,7 +111,7 @@ def _unit_counts(
         for role in ROLES:
             bar.set_description(f"{part.corpus.title}, {run.folder.name}, {role}: counting")
             path = run.scores_path(role, part.corpus)
-            scores = read_scores(path, SCORE_KINDS[1])
+            scores = read_scored(path, part.kind)
             raw = read_scores(path, SCORE_KINDS[0]) if of_events else None
             tuned = _tuned(run) if of_events else None
             count = COUNT_FUNCTIONS[part.kind]

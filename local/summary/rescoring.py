@@ -38,10 +38,11 @@ from local.data.loaded_corpus import LoadedCorpus, table_durations
 from local.data.splits import divide
 from local.data.truth import Truth, scored_classes
 from local.schema.task import ScoreKind
-from local.scoring.metrics import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR, segment_part
+from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION, MAX_FPR
 from local.scoring.own.groups import ClipGroups
 from local.scoring.own.metrics import EventInput
 from local.scoring.own.tuned import TunedThresholds
+from local.scoring.segment_metrics import segment_part
 from local.summary.own import counts as own
 from local.task.corpus import Corpus
 from local.task.task import ScoredPart, Task
@@ -197,7 +198,7 @@ def count_events(
     Units are the clips of the set: those without scores, left out because they have no event, only
     add their durations to psds_eval's hours.
     """
-    scores, events, _ = match_clips(scores, truth.events)
+    scores, events, _ = match_clips(scores, truth.certain)
     ends_s = dict(zip(scores.clip_ids, scores.end_s.tolist(), strict=True))
     name, frame_s = truth.part.corpus.durations_key, LONGEST_FRAME_S
     if isinstance(scores, Scores):

@@ -165,7 +165,10 @@ def _classes_of_file(given: Any, root: str) -> Any:
         return list(strong_classes())
     path = Path(root) / str(source.file)
     if not path.is_file():
-        raise InputError(f"task.classes: {path}: no such file{looked_up_from(path)}")
+        raise InputError(
+            f"task.classes: {path}: no such file{looked_up_from(path)}; get the corpus it belongs "
+            "to, or correct task.root"
+        )
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     # Names in a table with commas may contain some, in quotes.
     lines = csv.reader(read_text(path).splitlines(), delimiter=separator)

@@ -36,14 +36,11 @@ def scored_parts(
         problems: messages are appended to it.
     """
     parts = tuple(_parts(description, stage, corpora, names, problems))
-    if not any(getattr(given, stage) for given in description.scores.values()):
-        why = {
-            "validation": "so that no best checkpoint could be chosen",
-            "test": "with which a training ends",
-        }[stage]
+    # Without a test, a training ends with its best checkpoint.
+    if stage == "validation" and not any(given.validation for given in description.scores.values()):
         problems.append(
-            f"task.scored: no kind has a corpus for the {stage}, {why}; name one, e.g. events: "
-            f"{{{stage}: NAME}}"
+            "task.scored: no kind has a corpus for the validation, so that no best checkpoint "
+            "could be chosen; name one, e.g. events: {validation: NAME}"
         )
     stems: dict[str, Corpus] = {}
     for part in parts:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from desed_task.errors import agree
 from local.checkpoints.resume import changes_since_training
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
-from local.data.loaded_corpus import LoadedCorpus
 from local.data.summary_lines import data_summary, left_out_line
-from local.data.truth import TRUE_CONFIDENCE, Stage
+from local.data.truth import Stage, true_classes
 from local.scoring import results
 from local.task.corpus import Corpus
 from local.training.macs import count_macs
@@ -62,30 +60,28 @@ def unscored_lines(data: SedDataModule, stage: str) -> Iterator[str]:
     """
     stages: dict[str, tuple[Stage, ...]] = {"fit": ("val", "test"), "test": ("test",)}
     for one in stages.get(stage, ()):
+        where = "validations" if one == "val" else "the test"
+        alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for part in data.task.scored(one):
-            there = _occurring(data.part(part.corpus, "validation" if one == "val" else "test"))
-            absent = [label for label in part.classes if label not in there]
-            if not absent:
-                continue
-            names = ", ".join(absent[:MOST_NAMES])
-            more = len(absent) - MOST_NAMES
-            where = "validations" if one == "val" else "the test"
+            loaded = data.part(part.corpus, "validation" if one == "val" else "test")
+            there = true_classes(loaded.labels)
+            absent = tuple(label for label in part.classes if label not in there)
+            if absent and one == "val" and part.kind == "tags":
+                they = agree(len(absent), "it counts", "they count")
+                yield f"{part.corpus.title}: no clip of {_some(absent)}, so {they} as 0 in {where}"
+            elif absent:
+                alike.setdefault((part.corpus.title, absent), []).append(part.kind)
+        for (title, absent), kinds in alike.items():
+            what = "clip" if kinds == ["tags"] else "event"
             yield (
-                f"{part.corpus.title}: no {'clip' if part.kind == 'tags' else 'event'} of {names}"
-                f"{f' and {more} more' if more > 0 else ''}, so {part.kind} of "
-                f"{'it' if len(absent) == 1 else 'them'} are not scored in {where}"
+                f"{title}: no {what} of {_some(absent)}, so {' and '.join(kinds)} of "
+                f"{agree(len(absent), 'it', 'them')} are not scored in {where}"
             )
 
 
-def _occurring(loaded: LoadedCorpus) -> set[str]:
-    """The classes of a corpus's labels that count as true."""
-    if loaded.weak is not None:
-        used = np.flatnonzero(loaded.weak.target.any(axis=0))
-        return {loaded.weak.vocabulary[index] for index in used}
-    if loaded.events is None:
-        return set()
-    certain = loaded.events.label_index[loaded.events.confidence > TRUE_CONFIDENCE]
-    return {loaded.events.vocabulary[index] for index in np.unique(certain)}
+def _some(labels: Sequence[str]) -> str:
+    more = len(labels) - MOST_NAMES
+    return ", ".join(labels[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def tell_finished(folder: Path, config: RecipeConfig) -> None:

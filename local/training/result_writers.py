@@ -62,6 +62,8 @@ class _Stored(NamedTuple):
 
     raw: Scores
     decoded: Decoded
+    # Beside boxes of events, if segments are scored, too.
+    filtered: Scores | None = None
 
 
 # Network, name of a corpus -> its scores.
@@ -89,7 +91,9 @@ class ResultWriter(Callback):
         corpora = {truth.part.corpus.name: truth.part.corpus for truth in truths}
         stored = {
             (role, name): _Stored(
-                accumulator.scores(role, corpus), accumulator.decoded(role, corpus)
+                accumulator.scores(role, corpus),
+                accumulator.decoded(role, corpus),
+                accumulator.filtered_beside(role, corpus),
             )
             for role in ROLES
             for name, corpus in corpora.items()
@@ -223,9 +227,12 @@ def _figures(
                 f"psd_roc_{name}",
                 figures.plot_psd_roc(psds, title=title, max_efpr=PSDS1.max_efpr),
             )
-    for truth in {truth.part.corpus.name: truth for truth in truths}.values():
-        scores = stored[role, truth.part.corpus.name].decoded
+    drawn: set[str] = set()
+    for corpus, truth in {truth.part.corpus.name: truth for truth in truths}.items():
+        scores = stored[role, corpus].decoded
         for clip_id, name in flat_names(_clips_to_draw(truth)).items():
+            name = f"{corpus}_{name}" if name in drawn else name  # Two sets may have one name.
+            drawn.add(name)
             values, boundaries_s = scores.of(clip_id)
             title = f"{clip_id}, {role}"
             yield (
@@ -257,7 +264,8 @@ def _timeline(
     scores = stored[results.TIMELINE_ROLE, corpus.name]
     try:
         loaded = data.part(corpus, "test")
-        yield results.TIMELINE, plot_clip_timeline(*scores, loaded, accumulator.config)
+        timeline = plot_clip_timeline(scores.raw, scores.decoded, loaded, accumulator.config)
+        yield results.TIMELINE, timeline
     except InputError as error:
         warnings.warn(f"no timeline of a clip is drawn: {error}", UserWarning, stacklevel=2)
 

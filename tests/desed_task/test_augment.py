@@ -229,3 +229,16 @@ def test_the_probability_is_that_of_mixing_a_step() -> None:
 def test_unknown_mixups_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         mixup(**arguments)
+
+
+@pytest.mark.parametrize("groups", [(), ((0, 1, 2, 3, 4),), ((2,), (0,))])
+def test_there_may_be_any_number_of_groups(groups: tuple[tuple[int, ...], ...]) -> None:
+    mel, embedding, target, source = batch()
+    roles = ROLES._replace(mixup_groups=groups)
+    for labels in ("soft", "hard"):
+        mixing = augment.Mixup(roles, probability=1.0, labels=labels, draw="independent")
+        mixed = mixing(mel, embedding, target, source, seeded(1))
+        of_groups = torch.isin(source, torch.tensor([one for group in groups for one in group]))
+        for before, after in zip((mel, embedding, target), mixed, strict=True):
+            assert torch.equal(before[~of_groups], after[~of_groups])
+            assert not groups or not torch.equal(before[of_groups], after[of_groups])

@@ -116,6 +116,24 @@ def test_sources_that_are_absent_give_zero(source: int) -> None:
     assert (losses.tot_self_loss > 0) == (source in ROLES.consistency)
 
 
+@pytest.mark.parametrize("kind", ["strong", "weak", "consistency"])
+def test_a_task_may_have_no_rows_of_a_kind(kind: str) -> None:
+    batch = make_batch(BATCH)
+    whole = detection_losses(**batch, weight=1.0)
+    batch["student"].strong.requires_grad_()
+    without = detection_losses(**{**batch, "roles": ROLES._replace(**{kind: ()})}, weight=1.0)
+    terms = {
+        "strong": ("loss_strong",),
+        "weak": ("loss_weak",),
+        "consistency": ("strong_self_sup_loss", "weak_self_sup_loss", "tot_self_loss"),
+    }
+    for name in (name for of_kind in terms.values() for name in of_kind):
+        value = getattr(without, name)
+        assert value.item() == (0.0 if name in terms[kind] else getattr(whole, name).item()), name
+    without.loss.backward()
+    assert torch.isfinite(batch["student"].strong.grad).all()
+
+
 def test_labels_of_unknown_classes_do_not_count() -> None:
     batch = make_batch(BATCH)
     cleared = {**batch, "target": batch["target"] * batch["known"][..., None]}

@@ -22,6 +22,7 @@ from local.config import (
 from local.prep.download.sources import load_sources
 from local.prep.maestro_soft_labels import read_soft_labels
 from local.submission.file_checks import SCORE_COLUMNS, table_fault
+from local.task.reading import DEFAULT_TASK
 
 ROOT = Path(__file__).resolve().parents[2]
 # The table of sources has a shape, and tests, of its own.
@@ -188,6 +189,20 @@ def test_supplied_files_are_found_from_anywhere(here, name, capsys):
     assert find_shipped(name) == SHIPPED / "mini.yaml"
 
 
+@pytest.mark.parametrize("name", ["urban_sed", "urban_sed.yaml", "confs/tasks/urban_sed.yaml"])
+def test_configurations_of_tasks_are_found_from_anywhere(here, name):
+    assert find_shipped(name) == SHIPPED / "tasks" / "urban_sed.yaml"
+    mine = here / "confs" / "tasks" / "urban_sed.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    assert find_shipped(name).samefile(mine)
+
+
+def test_a_description_is_no_configuration():
+    with pytest.raises(InputError, match=r"describes a task and is no configuration; give it with"):
+        load_config(SHIPPED / "tasks" / f"{DEFAULT_TASK}.yaml")
+
+
 def test_a_file_of_the_users_takes_precedence(here, capsys):
     mine = here / "confs" / "mini.yaml"
     mine.parent.mkdir()
@@ -221,7 +236,8 @@ def test_an_absolute_path_is_not_replaced(here):
 
 
 def test_every_file_of_confs_is_known():
-    assert {path.name for path in SHIPPED.glob("*.yaml")} == {*CONFIGURATIONS, "sources.yaml"}
+    there = {path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.yaml")}
+    assert there == {*CONFIGURATIONS, "sources.yaml", f"tasks/{DEFAULT_TASK}.yaml"}
     assert load_config("pretrained") == load_config(SHIPPED / "pretrained.yaml")
 
 

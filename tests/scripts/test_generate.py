@@ -284,7 +284,7 @@ def test_check_tells_that_all_is_there(extracted, tmp_path):
     assert run.returncode == 0, run.stderr
     rows = {line.split("  ")[0]: line.split() for line in run.stdout.splitlines()}
     assert rows["DESED dev-test"][2:4] == ["6", "5"]
-    assert "training can start: 0 errors, 0 warnings, 2 notes" in run.stdout
+    assert "training can start: 0 errors, 0 warnings, 3 notes" in run.stdout
     assert "72/72" in run.stderr
     report = json.loads((tmp_path / "o" / "data_report.json").read_text())
     assert report["training_would_fail"] is False

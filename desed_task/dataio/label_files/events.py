@@ -62,7 +62,7 @@ def events_of_rows(
     if numbers.commas is not None:
         warn_once(f"{rows.places[numbers.commas]}: decimal commas are read as points")
     classes = [
-        (labels.indices(label) if label else None) if there else ()
+        (labels.indices(label) if label or label in labels.targets else None) if there else ()
         for label, there in zip(texts[2], used, strict=True)
     ]
     faults = _faults(rows, form, used, onset_s, offset_s)

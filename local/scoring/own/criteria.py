@@ -43,5 +43,7 @@ def is_tuned(name: str) -> bool:
 
 
 def is_share(name: str) -> bool:
-    """Whether a metric lies in [0, 1]; the others are in seconds, per hour or per kWh."""
-    return not (is_own(name) and any(unit in name for unit in ("error_s", "per_hour", "_energy_")))
+    """Whether a metric lies in [0, 1]; the others are in seconds, per hour or per kWh, or rates of
+    errors."""
+    units = ("error_s", "error_rate", "per_hour", "_energy_")
+    return not (is_own(name) and any(unit in name for unit in units))

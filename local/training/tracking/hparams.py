@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -81,9 +82,9 @@ class RunHyperparameters(Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the metrics of the test."""
         found = trainer.callback_metrics
-        self._metrics |= {
-            name: float(found[name]) for name in (*FINAL_METRICS, *TAG_METRICS) if name in found
-        }
+        final = {n: float(found[n]) for n in (*FINAL_METRICS, *TAG_METRICS) if n in found}
+        # An area may not be defined, which JSON has no number for.
+        self._metrics |= {name: value for name, value in final.items() if math.isfinite(value)}
         self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:

@@ -31,7 +31,7 @@ def calibrated(kind: str, best: Fit, part: Part, folder: Path) -> dict[str, Any]
     """
     scores, truth = part.events
     decoded = decoded_events(best.config, scores)
-    chosen, events, _ = match_clips(decoded, truth.events)
+    chosen, events, _ = match_clips(decoded, truth.certain)
     events = events.within(truth.durations).merged()
     thresholds = best.thresholds or own_thresholds(best.config)
     limits = np.array([thresholds[label] for label in decoded.vocabulary])

@@ -22,8 +22,9 @@ from desed_task.evaluation.scores import Detections, Floats, as_detections, dete
 from desed_task.evaluation.weighted_metrics import WeightedF1, WeightedMetric
 from desed_task.parallel import Progress
 from desed_task.postprocess import ClassMedianFilter, class_thresholds
-from local.scoring.metrics import event_part, segment_part
+from local.scoring.metrics import event_part
 from local.scoring.own.criteria import COLLAR, F1_THRESHOLD, INTERSECTION
+from local.scoring.segment_metrics import segment_part
 from local.summary import bootstrap
 from local.tuning.decoders.candidates import decoded_events
 from local.tuning.decoders.fit import Fit

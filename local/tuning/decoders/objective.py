@@ -19,7 +19,7 @@ from desed_task.evaluation.exact_psds import exact_psds
 from desed_task.evaluation.psds import PSDS1, Roc, psds_of_rocs
 from desed_task.evaluation.scores import Scores, as_detections, clips_with_events, match_clips
 from local.data.truth import scored_classes
-from local.scoring import metrics
+from local.scoring.segment_metrics import SegmentPart, segment_part
 from local.tuning.cached_scores import TeacherScores
 from local.tuning.decoders.candidates import ClassDecoder, filtered_class, order_of
 from local.tuning.workers.objective_metrics import METRICS
@@ -78,7 +78,7 @@ class DecoderObjective:
             )
         if (found := part.of("events")) is not None:
             scores, truth = found
-            scores, events, _ = match_clips(scores, truth.events)
+            scores, events, _ = match_clips(scores, truth.certain)
             events = events.within(truth.durations).merged()
             self.event_labels, self.absent_labels = scored_classes(events, truth.part.classes)
             chosen = scores.select(labels=self.event_labels)
@@ -96,9 +96,9 @@ class DecoderObjective:
         return self._rocs
 
     @cached_property
-    def _segments(self) -> metrics.SegmentPart | None:
+    def _segments(self) -> SegmentPart | None:
         found = self.part.of("segments")
-        return None if found is None else metrics.segment_part(*found, self.part.stage)
+        return None if found is None else segment_part(*found, self.part.stage)
 
     @property
     def segment_labels(self) -> tuple[str, ...]:

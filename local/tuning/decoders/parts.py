@@ -133,7 +133,7 @@ def split_folds(part: Part, n_folds: int) -> list[Fold]:
     folds = [Fold(part.only(piece), part.only(whole - piece)) for piece in pieces]
     for number, fold in enumerate(folds, 1):
         truth = fold.others.truth
-        if not len(truth.events.within(truth.durations)):
+        if not len(truth.certain.within(truth.durations)):
             raise InputError(
                 f"--folds {n_folds}: all events of {truth.part.corpus.title} are in fold {number}, "
                 "so that the others give it no parameters; give another number, or 0 for no "

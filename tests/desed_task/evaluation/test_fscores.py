@@ -18,7 +18,7 @@ from desed_task.evaluation.fscores import (
 )
 from desed_task.evaluation.scores import Detections, Scores, detect
 from desed_task.labels import FrameGrid, Vocabulary
-from local.scoring.metrics import COLLAR
+from local.scoring.own.criteria import COLLAR
 
 LABELS = ("Dog", "Cat", "Speech")
 

@@ -14,7 +14,7 @@ from desed_task.evaluation.psds import PSDS1, PSDS2, psds_from_thresholds
 from desed_task.evaluation.scores import Detections, as_detections
 from desed_task.labels import Vocabulary
 from local.classes_dict import DESED_CLASSES
-from local.scoring.metrics import COLLAR
+from local.scoring.own.criteria import COLLAR
 
 VOCABULARY = Vocabulary(DESED_CLASSES)
 

@@ -18,3 +18,8 @@ def corpus(name, config=CONFIG):
 def number(name):
     """What rows of a corpus have as their source."""
     return TASK.corpus(name).number
+
+
+def scored(name):
+    """What is scored of a corpus in a test."""
+    return next(part for part in TASK.test if part.corpus.name == name)

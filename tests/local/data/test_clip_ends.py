@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,14 +20,14 @@ from local.config import load_config
 from local.data import clip_ends
 from local.data.datamodule import SedDataModule
 from local.data.truth import Truth
-from local.summary.rescoring import count_desed, count_maestro, read_truth
+from local.summary.rescoring import count_events, count_segments, read_truth
 from local.training.announcements import announce
 from local.tuning.cached_scores import TeacherScores, teacher_scores
 from local.tuning.median_sweep import MedianFilterObjective
 from tests.conftest import ROOT
-from tests.local.data.published import TASK, VOCABULARY
-from tests.local.data.published import corpus as of
+from tests.local.data.published import TASK, VOCABULARY, scored
 from tests.local.scoring.by_stage import score_desed
+from tests.published_task import made_up_truth
 
 HEAD = "filename\tonset\toffset\tevent_label"
 NO_EMBEDDINGS = "net.use_embeddings=false"
@@ -208,7 +207,7 @@ def test_the_tuning_of_median_filters_is_refused_too(corpus, tmp_path):
     def lie(rows):
         return [rows[0].split("\t")[0] + "\t100000", *rows[1:]]
 
-    for part, key in (("devtest", "test_dur"), ("held_out", "synth_val_dur")):
+    for part, key in (("test", "test_dur"), ("held_out", "synth_val_dur")):
         config = corpus.config(**{key: lie})
         with pytest.raises(InputError, match="wrong durations of 1 clip"):
             teacher_scores(config, tmp_path / "no.ckpt", part, tmp_path, torch.device("cpu"))
@@ -243,8 +242,8 @@ def test_a_summary_refuses_lies_with_the_audio_or_with_the_scores(stored, lie):
     config, clips, _ = stored(test_dur=change)
 
     def count(config):
-        truth = read_truth(of("devtest", config), config, clips["devtest"])
-        return count_desed(random_scores(truth), truth, 2)
+        truth = read_truth(scored("devtest"), config, clips["devtest"])
+        return count_events(random_scores(truth), truth, 2)
 
     with pytest.raises(InputError, match=r"test_dur(\.tsv)?: wrong durations of 1 clip"):
         count(config)
@@ -257,10 +256,10 @@ def test_a_summary_refuses_lies_with_the_audio_or_with_the_scores(stored, lie):
 def test_a_summary_names_clips_of_unknown_duration(stored):
     config, clips, where = stored(test_dur=lambda rows: rows[1:])
     if where == "with audio":
-        assert read_truth(of("devtest", config), config, clips["devtest"]).durations
+        assert read_truth(scored("devtest"), config, clips["devtest"]).durations
         return
     with pytest.raises(InputError, match=r"test_dur\.tsv: lacks 1 clip that is not in nowhere"):
-        read_truth(of("devtest", config), config, clips["devtest"])
+        read_truth(scored("devtest"), config, clips["devtest"])
 
 
 def test_a_summary_refuses_lies_about_recordings(stored):
@@ -270,13 +269,13 @@ def test_a_summary_refuses_lies_about_recordings(stored):
             return [row if lie is None else row.split("\t")[0] + f"\t{lie}" for row in rows]
 
         config, clips, _ = stored(real_maestro_val_dur=change)
-        arguments = of("maestro_real_dev", config), config, clips["maestro_real_dev"]
+        arguments = scored("maestro_real_dev"), config, clips["maestro_real_dev"]
         if refused:
             with pytest.raises(InputError, match=r"wrong durations of \d recordings"):
                 read_truth(*arguments)
         else:
             truth = read_truth(*arguments)
-            assert count_maestro(random_scores(truth), truth, 2).units
+            assert count_segments(random_scores(truth), truth, 2).units
 
 
 def test_a_summary_without_audio_keeps_the_events_of_cropped_maestro_clips(corpus):
@@ -288,7 +287,7 @@ def test_a_summary_without_audio_keeps_the_events_of_cropped_maestro_clips(corpu
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             config = corpus.config(*short, *place)
-            found.append(read_truth(of("maestro_real_dev", config), config, clips).events)
+            found.append(read_truth(scored("maestro_real_dev"), config, clips).events)
     np.testing.assert_array_equal(found[0].onset_s, found[1].onset_s)
     assert found[0].onset_s.max() > 5
 
@@ -383,7 +382,7 @@ def test_a_clip_s_end_is_its_own_and_not_the_network_s(corpus, extracted, tmp_pa
     loaded = data.loaded["synth_train"]
     assert short.stem in loaded.clip_ids and loaded.left_out == ()
     row = loaded.clip_ids.index(short.stem)
-    assert not loaded._targets(data.grid).target(row, 0.0).any()
+    assert not loaded.dataset(data.config, data.grid).targets.target(row, 0.0).any()
 
 
 @pytest.mark.parametrize("key", ["strong_tsv", "test_tsv", "real_maestro_val_tsv"])
@@ -440,9 +439,7 @@ def test_metrics_do_not_count_them(tmp_path):
         assert here.metrics == pytest.approx(there.metrics, rel=0, abs=0, nan_ok=True)
         assert here.per_class == there.per_class
     counts = [
-        count_desed(scores, SimpleNamespace(events=e, durations=durations, left_out=()), 5).values(
-            np.ones(3)
-        )
+        count_events(scores, made_up_truth("test", "events", e, durations), 5).values(np.ones(3))
         for e in (plain, more)
     ]
     np.testing.assert_array_equal(counts[0], counts[1])
@@ -477,6 +474,6 @@ def test_a_summary_leaves_out_what_the_test_left_out(stored):
     config, clips, _ = stored(test_tsv=late, real_maestro_val_tsv=late)
     plain, _, _ = stored(test_tsv=lambda rows: rows, real_maestro_val_tsv=lambda rows: rows)
     for name in ("devtest", "maestro_real_dev"):
-        found, expected = (read_truth(of(name, c), c, clips[name]) for c in (config, plain))
+        found, expected = (read_truth(scored(name), c, clips[name]) for c in (config, plain))
         assert found.events.clip_ids == expected.events.clip_ids
         np.testing.assert_array_equal(found.events.onset_s, expected.events.onset_s)

@@ -18,7 +18,7 @@ from local.data.loaded_corpus import load_corpus, table_durations
 from local.data.loading.packed_corpora import open_packed, pack_corpora
 from local.data.splits import divide
 from local.summary.rescoring import read_truth
-from tests.local.data.published import TASK, VOCABULARY
+from tests.local.data.published import TASK, VOCABULARY, scored
 
 RATE = 16000
 CPU = torch.device("cpu")
@@ -173,29 +173,29 @@ def test_two_files_of_one_clip_are_refused(place):
 def test_durations_are_those_of_the_clips(place, trial):
     place.audio("x/1.wav", "y/1.wav")
     table = trial("same_name_two_dirs.tsv")
-    loaded, _ = place.load(table)
     own = place.table("filename\tduration\nx/1.wav\t1.05\ny/1.wav\t0.95\n", "durations.tsv")
+    loaded, _ = place.load(table, f"data.test_dur={own}")
     config = place.config(table, f"data.test_dur={own}")
     assert table_durations(loaded, config) == {"x/1": 1.05, "y/1": 0.95}
-    truth = read_truth(config.detection_task.corpus("devtest"), config, ["x/1", "y/1"])
+    truth = read_truth(scored("devtest"), config, ["x/1", "y/1"])
     assert truth.durations == {"x/1": 1.05, "y/1": 0.95}
     place.table("filename\tduration\n1.wav\t3\n", "durations.tsv")
     with pytest.raises(InputError, match="x/1 and y/1 may all be 1"):
         table_durations(loaded, config)
     with pytest.raises(InputError, match="x/1 and y/1 may all be 1"):
-        read_truth(config.detection_task.corpus("devtest"), config, ["x/1", "y/1"])
+        read_truth(scored("devtest"), config, ["x/1", "y/1"])
 
 
 def test_published_durations_of_files_in_folders(place):
     place.audio("x/1.wav", "y/2.WAV", "empty/3.wav")
     table = place.table(HEAD + "1.wav\t0\t1\tDog\n2.wav\t0\t1\tDog\n3.wav\t\t\t\n")
-    loaded, _ = place.load(table)
-    assert loaded.clip_ids == ("x/1", "y/2") and loaded.left_out == ("empty/3",)
     own = place.table("filename\tduration\n1.wav\t1.05\n9.wav\t9\n", "durations.tsv")
+    loaded, _ = place.load(table, f"data.test_dur={own}")
+    assert loaded.clip_ids == ("x/1", "y/2") and loaded.left_out == ("empty/3",)
     config = place.config(table, f"data.test_dur={own}")
     expected = {"x/1": 1.05, "y/2": 1.0, "9": 9.0, "empty/3": 1.0}
     assert table_durations(loaded, config) == expected
-    truth = read_truth(config.detection_task.corpus("devtest"), config, ["x/1", "y/2"])
+    truth = read_truth(scored("devtest"), config, ["x/1", "y/2"])
     assert (truth.durations, truth.left_out) == (expected, ("empty/3",))
     assert truth.events.clip_ids == ("x/1", "y/2")
 
@@ -231,7 +231,7 @@ def test_an_ambiguous_store_of_the_evaluation_set_needs_its_flag(place):
     place.audio("x/1.wav", "y/1.wav")
     store = place.store("1")
     store = store.rename(store.with_name("eval.hdf5"))
-    config = place.config(None, f"data.eval_folder={place.folder}", embeddings=True)
+    config = place.config("none.tsv", f"data.eval_folder={place.folder}", embeddings=True)
     problems = []
     load_corpus(config.detection_task.corpus("eval"), config, problems)
     assert problems == [

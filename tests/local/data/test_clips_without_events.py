@@ -27,9 +27,9 @@ from local.data.truth import Truth
 from local.scoring import accumulator as scoring
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.criteria import is_own
-from local.summary.rescoring import count_desed, read_truth
+from local.summary.rescoring import count_events, read_truth
 from local.task.corpus import Corpus
-from tests.local.data.published import TASK, VOCABULARY
+from tests.local.data.published import TASK, VOCABULARY, scored
 from tests.local.scoring.by_stage import score_desed
 
 STRONG = tuple(corpus for corpus in TASK.needed_by("fit") if corpus.is_strong)
@@ -217,10 +217,6 @@ def read_strong_table_of(folder: Path, rows: str):
 # ---- what is scored
 
 
-def devtest(published):
-    return published["config"].detection_task.corpus("devtest")
-
-
 @pytest.fixture(scope="module")
 def published(parity, tmp_path_factory):
     """The published scores, and the table in which the rows of some clips are emptied."""
@@ -251,11 +247,11 @@ def published(parity, tmp_path_factory):
 def test_a_test_counts_their_hours(emptied, monkeypatch):
     """The score accumulator asks for the durations of dev-test's, and of no other's."""
     data, asked = emptied.load(stage="test"), []
-    score = scoring.desed_test_metrics
+    score = scoring.event_test_metrics
     monkeypatch.setattr(
         scoring,
-        "desed_test_metrics",
-        lambda *a, **k: asked.append(k["left_out_s"]) or score(*a, **k),
+        "event_test_metrics",
+        lambda *a, **k: asked.append(a[1].left_out_s) or score(*a, **k),
     )
     accumulator, draws = ScoreAccumulator(data.config), torch.Generator().manual_seed(0)
     for batch in data.test_dataloader():
@@ -273,11 +269,11 @@ def test_published_figures_leave_them_out_and_count_their_hours(published):
     events = published["events"]
     assert len(events.eventless) == 3
     with_events = [c for c in events.clip_ids if c not in events.eventless]
-    truth = read_truth(devtest(published), published["config"], with_events)
+    truth = read_truth(scored("devtest"), published["config"], with_events)
     assert set(truth.left_out) == events.eventless
     assert truth.left_out_s == pytest.approx(sum(truth.durations[c] for c in truth.left_out))
     scores = published["scores"].select(with_events)
-    report = score_desed(scores, truth.events, truth.durations, **TEST, left_out_s=truth.left_out_s)
+    report = score_desed(scores, truth.events, truth.durations, **TEST, left_out=truth.left_out)
     expected = {name: v for name, v in published["results"].items() if "segment" not in name}
     figures = {name: value for name, value in report.metrics.items() if not is_own(name)}
     assert figures == pytest.approx(expected, abs=1e-6)
@@ -290,7 +286,7 @@ def test_published_figures_leave_them_out_and_count_their_hours(published):
 
 def test_kept_clips_are_where_detections_are_false(published):
     """What psds_eval and sed_eval count; those computed from scores never look at them."""
-    truth = read_truth(devtest(published), published["config"], published["events"].clip_ids)
+    truth = read_truth(scored("devtest"), published["config"], published["events"].clip_ids)
     assert (truth.left_out, truth.left_out_s) == ((), 0)
     report = score_desed(published["scores"], truth.events, truth.durations, **TEST)
     for name, value in report.metrics.items():
@@ -306,7 +302,7 @@ def test_kept_clips_are_where_detections_are_false(published):
 
 
 def assert_recounted(scores: Scores, truth: Truth, report) -> None:
-    recount = count_desed(scores, truth, TEST["n_thresholds"])
+    recount = count_events(scores, truth, TEST["n_thresholds"])
     assert len(recount.units) == 32
     found = dict(zip(recount.names, recount.values(np.ones(len(recount.units))), strict=True))
     stated = {name.removeprefix("test/student/"): v for name, v in report.metrics.items()}
@@ -324,6 +320,6 @@ def assert_recounted(scores: Scores, truth: Truth, report) -> None:
 def test_clips_left_out_may_not_be_scored(published):
     events = published["events"]
     rest = replace(events.select([c for c in events.clip_ids if c not in events.eventless]))
-    durations = read_truth(devtest(published), published["config"], events.clip_ids).durations
+    durations = read_truth(scored("devtest"), published["config"], events.clip_ids).durations
     with pytest.raises(InputError, match=r"3 scored clips .* are not in"):
         score_desed(published["scores"], rest, durations, **TEST)

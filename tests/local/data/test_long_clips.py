@@ -246,7 +246,8 @@ def test_a_perfect_detector_misses_nothing(place):
     assert metrics["val/teacher/psds1/sed_scores_eval"] == pytest.approx(1.0)
     assert metrics["val/teacher/collar_f1_macro_thres05/sed_scores_eval"] == 1.0
     held_out = data.scored("val")[1].clip_ids
-    assert len(accumulator._weak["student"].recordings()) == len(set(held_out) & set(WINDOWED)) > 0
+    of_weak = accumulator._clips_of("student", TASK.corpus("weak_train"))
+    assert len(of_weak.recordings()) == len(set(held_out) & set(WINDOWED)) > 0
     # A mean over 27 classes, of which two are present and found.
     assert metrics["val/student/weak_f1_macro_thres05/torchmetrics"] == pytest.approx(2 / 27)
 
@@ -329,7 +330,7 @@ def test_a_run_of_tests_and_its_files(place, checkpoint, tmp_path, capsys, monke
         np.testing.assert_allclose(one.values, other.values, atol=1e-6)
         np.testing.assert_array_equal(one.boundaries_s, other.boundaries_s)
     for _ in range(2):  # computed, then from the cache
-        cached = teacher_scores(config, checkpoint, "devtest", tmp_path / "c", torch.device("cpu"))
+        cached = teacher_scores(config, checkpoint, "test", tmp_path / "c", torch.device("cpu"))
         for one, other in zip(cached.of("events")[0].longer, module_scores(module), strict=True):
             np.testing.assert_allclose(one.values, other.values, atol=1e-6)
 

@@ -11,7 +11,7 @@ import soundfile as sf
 from desed_task.errors import InputError
 from local.cli.own_files import RECORD_FILE
 from local.config import SHIPPED, load_config
-from local.data.splits import recording_of, split_recordings
+from local.data.splits import recording_in, split_recordings
 from local.prep import maestro_clips
 from local.prep.maestro_clips import clip_name, cut_recordings, windows
 from local.prep.maestro_recordings import (
@@ -230,7 +230,7 @@ def test_wrong_folders_say_what_belongs_there(tree):
 def split_train_files(clip_ids, fraction, seed):
     """The published task's split of its training clips, with another share."""
     task = load_config(SHIPPED / "pretrained.yaml").detection_task
-    recording = recording_of(task.corpus("maestro_real_train"))
+    recording = recording_in(task.corpus("maestro_real_train"))
     return split_recordings(tuple(dict.fromkeys(clip_ids)), fraction, seed, recording, SCENES)
 
 

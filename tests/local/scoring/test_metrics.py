@@ -442,7 +442,7 @@ def test_a_class_that_never_pauses_has_no_area_and_leaves_the_mean_alone():
         assert both.per_class[name]["car"] is None
     f1 = "val/student/segment_f1_macro_thresopt/sed_scores_eval"
     assert both.per_class[f1]["car"] == 1.0
-    assert both.texts["segments.txt"].split()[7:11] == ["car", "1.0000", "-", "-"]
+    assert both.texts["maestro_segment_f1.txt"].split()[7:11] == ["car", "1.0000", "-", "-"]
     assert set(alone.not_scored) - set(both.not_scored) == {"car"}
 
 

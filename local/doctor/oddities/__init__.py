@@ -1,0 +1,1 @@
+"""What is odd about a corpus, though training would take it."""
