@@ -23,6 +23,7 @@ from desed_task.dataio.label_files.events import (
 )
 from desed_task.dataio.label_files.forms import ANNOTATOR, COLLECTOR, CONFIDENCE, LabelForm
 from desed_task.dataio.label_files.label_map import LabelMap
+from desed_task.dataio.label_files.label_names import read_label_names
 from desed_task.dataio.label_files.per_clip import is_per_clip, label_files
 from desed_task.dataio.label_files.rows import LabelRows, read_clip_rows, read_table_rows
 from desed_task.errors import InputError, agree, count_of, warn_once
@@ -136,7 +137,8 @@ def form_of(corpus: Corpus) -> LabelForm:
 
 
 def _label_map(rules: LabelRules, vocabulary: Vocabulary) -> LabelMap:
-    return LabelMap(vocabulary, dict(rules.targets), rules.ignores_others)
+    names = {} if rules.names is None else read_label_names(Path(rules.names))
+    return LabelMap(vocabulary, dict(rules.targets), rules.ignores_others, names)
 
 
 # ---- one file, or one per clip

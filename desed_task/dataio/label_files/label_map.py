@@ -24,12 +24,14 @@ class LabelMap:
         targets: label -> classes; none if it is ignored.
         ignores_others: whether labels that are neither mapped nor classes are ignored; otherwise
             they are refused.
-        ignored: ignored labels and how often each was met.
+        names: label of a table -> its name, which stands for it everywhere else.
+        ignored: ignored labels, by name, and how often each was met.
     """
 
     vocabulary: Vocabulary
     targets: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ignores_others: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
 
     @cached_property
@@ -47,17 +49,20 @@ class LabelMap:
 
     def indices(self, label: str) -> tuple[int, ...] | None:
         """The classes of a label, none of one that is ignored; None for one that is refused."""
-        found = self._indices.get(label, () if self.ignores_others else None)
+        name = self.names.get(label, label)
+        found = self._indices.get(name, () if self.ignores_others else None)
         if found == ():
-            self.ignored[label] += 1
+            self.ignored[name] += 1
         return found
 
     def refusal(self, label: str) -> str:
         """Message about a label that is refused."""
         if not label:
             return "no label; correct the row"
-        text = f"unknown label {label!r}; {near_labels(label, self.known)}"
-        same = [one for one in self.known if one.casefold().split() == label.casefold().split()]
+        name = self.names.get(label, label)
+        which = repr(label) if name == label else f"{label!r} ({name})"
+        text = f"unknown label {which}; {near_labels(name, self.known)}"
+        same = [one for one in self.known if one.casefold().split() == name.casefold().split()]
         return f"{text}; it may be {same[0]!r}: map it with label_map" if same else text
 
     def labels_in(self, text: str) -> list[str]:
@@ -66,7 +71,7 @@ class LabelMap:
         They are separated by commas, which labels may contain too, or by ; or | if that makes all
         of them known.
         """
-        known = self.known
+        known = (*self.names, *self.known)
         found = split_labels(text, known)
         if all(label in known for label in found):
             return found
