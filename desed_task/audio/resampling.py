@@ -131,8 +131,7 @@ def resample_folder(
         suffixes: endings of the files to resample.
 
     Raises:
-        InputError: `source` is missing, empty or the same folder as `target`, or two of its files
-            are one clip.
+        InputError: `source` is missing, empty or `target`, or two of its files are one clip.
     """
     source, target = Path(source), Path(target)
     found_clips = find_clips(source, without=target, suffixes=suffixes)
