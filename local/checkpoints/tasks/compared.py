@@ -48,8 +48,10 @@ def changed_task_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
     # Where it says the same to both, it overrides the rows of both.
     rows = now["training"]["batch_size"]
     rows = rows if before["training"].get("batch_size") == rows else None
+    # Paths of a task that is not this one may be empty.
+    data = {key: key if value == "" else value for key, value in now["data"].items()}
     sections = {
-        "data": {**now["data"], "keep_clips_without_events": []},
+        "data": {**data, "keep_clips_without_events": []},
         "training": {**now["training"], "batch_size": rows},
     }
     old, new = (task_values(task_of(tree.get("task", {}), sections)) for tree in (before, now))
