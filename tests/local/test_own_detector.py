@@ -71,7 +71,7 @@ def own(tmp_path_factory) -> Path:
         "root": str(root),
         "classes": list(CLASSES),
         "corpora": {"töne": corpus},
-        "scored": {"events": both, "segments": both},
+        "scored": {"events": both, "segments": both, "tags": both},
     }
     for dotted in TASK_KEYS:
         section, _, key = dotted.partition(".")
@@ -145,6 +145,25 @@ def test_runs_are_summarised_with_intervals_of_clips(tested, tmp_path):
     content = json.loads((tmp_path / "summary.json").read_text())
     assert content["bootstrap"]["units"] == {"töne, events": n_clips, "töne, segments": n_clips}
     assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_with_tags_alone_is_summarised(tested, tmp_path):
+    folder = tmp_path / "version_0"
+    folder.mkdir()
+    tree = yaml.safe_load((tested / "config.yaml").read_text(encoding="utf-8"))
+    tree["task"]["scored"] = {"tags": tree["task"]["scored"]["tags"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    content = json.loads((tested / "results.json").read_text())
+    for key in ("metrics", "per_class"):
+        content[key] = {name: one for name, one in content[key].items() if "/tag_" in name}
+    (folder / "results.json").write_text(json.dumps(content))
+    found = summarize_folders([str(folder)], [], config=None, n_resamples=100, seed=1)
+    text = format_summary(found)
+    assert "| macro F1 of tags | mean AP of tags |" in " ".join(text.split())
+    assert "No intervals of tags of meine Töne: there are none of tags." in text
+    write_summary(found, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["published"] == {}
+    assert (tmp_path / "classes.png").is_file() and (tmp_path / "metrics.png").is_file()
 
 
 def test_the_errors_of_stored_scores_are_reported(tested):
