@@ -189,8 +189,11 @@ def _energy(folder: Path) -> dict[str, float]:
 
 def _scored_clips(run: FinishedRun) -> dict[str, tuple[str, ...]]:
     found = {}
-    for corpus in dict.fromkeys(part.corpus for part in run.parts):
+    for part in run.parts:
+        corpus = part.corpus
         path = run.scores_path("student", corpus)
+        if part.kind == "tags":
+            path = path.with_name(f"tags_{corpus.scores_stem}.npz")
         try:
             with np.load(path, allow_pickle=False) as stored:
                 found[corpus.name] = tuple(stored["clip_ids"].tolist())

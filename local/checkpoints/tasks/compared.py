@@ -61,8 +61,14 @@ def changed_task_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
 
 
 def task_values(task: Task) -> dict[str, Any]:
-    """Dotted key below `task` -> plain value, of all that a task is."""
-    return {f"task.{key}": value for key, value in _values(task)}
+    """Dotted key below `task` -> plain value as JSON has it, of all that a task is."""
+    return {f"task.{key}": _plain(value) for key, value in _values(task)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _values(task: Task) -> Iterator[tuple[str, Any]]:
