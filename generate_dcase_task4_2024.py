@@ -37,7 +37,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = arguments.command_parser(__doc__)
     add = parser.add_argument
     add("--mini", action="store_true", help="generate the mini corpus in BASEDIR")
-    told = "with --mini: the mini tree of this supplied task, in BASEDIR (default: data/mini_NAME)"
+    told = "with --mini: the mini tree of this supplied task, or `own` recordings, in BASEDIR "
+    told += "(default: data/mini_NAME)"
     add("--task", metavar="NAME", help=told)
     told = "draw a few clips (waveform, mel, labels) into DIR (default: BASEDIR/plots)"
     add("--plot", metavar="DIR", nargs="?", const="", help=told)

@@ -240,7 +240,7 @@ def find_shipped(
 
     Relative paths start from the folder in which the command was started. A supplied file is found
     from everywhere, as `confs/mini.yaml`, `mini.yaml` or `mini`, one of `confs/tasks` as
-    `confs/tasks/fsd50k.yaml` or `fsd50k`; one in `confs` of that folder takes precedence. If it is
+    `confs/tasks/NAME.yaml` or `NAME`; one in `confs` of that folder takes precedence. If it is
     not the file at the path, a line says which was taken.
 
     Args:

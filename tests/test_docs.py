@@ -6,12 +6,14 @@ import re
 import pytest
 
 from local.config import RecipeConfig
+from local.schema.task import TaskDescription
 from tests.markdown_pages import DOCS, HELP, PAGES, README, ROOT, SPAN, TROUBLE, Page, tree_of
 from tests.messages_in_code import is_in_code
 
 EXPECTED_DOCS = {
     *("architecture", "checkpoints", "commands", "comparing_runs", "data", "encoders", "method"),
-    *("metrics", "predict", "scaling", "speed", "submission", "tasks", "training", "tuning"),
+    *("metrics", "own_data", "predict", "scaling", "speed", "submission", "tasks", "training"),
+    "tuning",
 }
 LANGUAGES = {"bash", "python", "text"}
 SCRIPTS = tuple(path.stem for path in sorted(ROOT.glob("*.py")))
@@ -172,6 +174,7 @@ def test_flags_in_text_exist(page, capsys):
 def test_keys_exist(page):
     """Each `section.key` of the text is one of the configuration."""
     fields = {name: field.annotation for name, field in RecipeConfig.model_fields.items()}
+    fields["task"] = TaskDescription
     pattern = re.compile(rf"(?<![\w./])({'|'.join(fields)})\.([a-zA-Z_]\w*)\b(?![./(])")
     unknown = {
         f"{section}.{key}"

@@ -99,10 +99,7 @@ class ClipFolder:
 
 
 def find_clips(
-    folder: PathLike,
-    *,
-    without: PathLike | None = None,
-    suffixes: Collection[str] = (_ENDING,),
+    folder: PathLike, *, without: PathLike | None = None, suffixes: Collection[str] = (_ENDING,)
 ) -> ClipFolder:
     """The WAV files (`.wav` in any case) of a folder and its subfolders.
 

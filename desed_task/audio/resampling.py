@@ -121,18 +121,17 @@ def resample_folder(
 
     Args:
         source: folder of audio at any rate.
-        target: folder for files of the same names, with the ending `.wav`; created if missing.
-            Inside `source`, it is not taken for a part of it.
+        target: folder for WAV files of the same names; created if missing. Inside `source`, it is
+            not taken for a part of it.
         sample_rate: of the target, in Hz.
         bits: 32 for floats, 16 for integers; files in another format are written again. None
             completes a folder of 16-bit files in 16 bits and any other in floats.
         jobs: files at a time; None for one per processor.
         progress: show a bar.
-        suffixes: endings of the files to resample; the copies are WAV files.
+        suffixes: endings of the files to resample.
 
     Raises:
-        InputError: `source` is missing, empty or the same folder as `target`, or two of its files
-            are one clip.
+        InputError: `source` is missing, empty or `target`, or two of its files are one clip.
     """
     source, target = Path(source), Path(target)
     found_clips = find_clips(source, without=target, suffixes=suffixes)
@@ -140,22 +139,21 @@ def resample_folder(
         raise InputError(f"{target}: is the source itself; give another folder for the result")
     remove_stale_wavs(target)
     headers = folder_headers(target, jobs=jobs, progress=progress)
-    before = count_formats(headers.values())
-    bits = choose_bits(before, bits)
+    bits = choose_bits(before := count_formats(headers.values()), bits)
     target_of = {wav: target / f"{clip_id}.wav" for clip_id, wav in found_clips.files.items()}
     known = {source / name: one for name, one in read_source_index(target).items()}
     work = partial(_resample_or_explain, target_of, headers, known, sample_rate, bits)
-    desc = f"{source.parent.name}/{source.name}"
-    results = thread_map(work, list(target_of), jobs=jobs, desc=desc, progress=progress)
+    name = f"{source.parent.name}/{source.name}"
+    results = thread_map(work, list(target_of), jobs=jobs, desc=name, progress=progress)
     found = dict(zip(target_of, results, strict=True))
     outcomes = {wav: one for wav, one in found.items() if isinstance(one, _Outcome)}
     _keep_sources(source, target, known, outcomes)
     written = {target_of[wav]: one for wav, one in outcomes.items() if one.result.written}
-    other, targets = of_other_format(headers, bits), set(target_of.values())
+    other, targets = of_other_format(headers, bits), {*target_of.values()}
     return ResampleReport(
         len(written),
         len(outcomes) - len(written),
-        tuple((wav, reason) for wav, reason in found.items() if isinstance(reason, str)),
+        tuple((wav, one) for wav, one in found.items() if isinstance(one, str)),
         bits,
         before,
         sum(path in other for path in written),

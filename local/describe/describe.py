@@ -158,7 +158,11 @@ def _next_steps(out: Path, *, prepared: bool, embeddings: bool) -> str:
     steps.append(("generate_dcase_task4_2024.py", f"--conf_file {file} --check"))
     if embeddings:
         steps.append(("extract_embeddings.py", f"--conf_file {file}"))
-    steps.append(("train_pretrained.py", f"--conf_file {file}"))
+    runs = Path("exp") / out.stem
+    log_dir = shlex.quote(str(runs))
+    steps.append(("train_pretrained.py", f"--conf_file {file} --log_dir {log_dir}"))
+    version = len(list(runs.glob("version_*")))
+    run = shlex.quote(str(runs / f"version_{version}"))
+    steps.append(("predict.py", f"new_recording.wav --checkpoint {run}"))
     lines = [f"  {command_line(script, arguments)}" for script, arguments in steps]
-    lines.append(f"  {command_line('predict.py', 'new_recording.wav --checkpoint RUN_FOLDER')}")
     return "\n".join(["", f"wrote {out}; look at it, then:", *lines])

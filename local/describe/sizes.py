@@ -21,7 +21,7 @@ FRAME_S: Final = 0.064
 # Fewer training clips get the small network.
 _MANY: Final = 2000
 # Batches of a training: fewer epochs for more clips.
-_STEPS: Final = (1000, 20000)
+_STEPS: Final = (600, 20000)
 _MOST_ROWS: Final = (16, 24)
 _MOST_EPOCHS: Final = 200
 # Share of an event's usual length that the median filter is long.

@@ -51,13 +51,17 @@ def configuration_text(
         with_embeddings: whether an encoder's weights are there.
         lists: where lists of recordings lie, for corpora that need one.
     """
-    lines = [f"{MARK} {quoted(str(folder))}", "# docs/own_data.md explains every key.", "task:"]
+    lines = [
+        f"{MARK} {yaml_scalar(str(folder))}",
+        "# docs/own_data.md explains every key.",
+        "task:",
+    ]
     lines += _indented(_task(plan, sizes, folder, prepared=prepared, lists=lists))
     lines += ["", *_sections(sizes, with_embeddings=with_embeddings)]
     return "\n".join(lines) + "\n"
 
 
-def quoted(value: object) -> str:
+def yaml_scalar(value: object) -> str:
     """A value as YAML in one line, in quotes where it would be read as anything else."""
     if value is None:
         return "null"
@@ -69,12 +73,12 @@ def quoted(value: object) -> str:
 
 
 def _listed(values: Sequence[object]) -> str:
-    return f"[{', '.join(quoted(value) for value in values)}]"
+    return f"[{', '.join(yaml_scalar(value) for value in values)}]"
 
 
 def _mapped(values: Mapping[str, object]) -> str:
     inner = (
-        f"{quoted(key)}: {_listed(v) if isinstance(v, list | tuple) else quoted(v)}"
+        f"{yaml_scalar(key)}: {_listed(v) if isinstance(v, list | tuple) else yaml_scalar(v)}"
         for key, v in values.items()
     )
     return f"{{{', '.join(inner)}}}"
@@ -86,10 +90,10 @@ def _indented(lines: Iterator[str]) -> Iterator[str]:
 
 def _task(plan: Plan, sizes: Sizes, folder: Path, *, prepared: bool, lists: Path) -> Iterator[str]:
     root = folder.parent
-    yield f"name: {quoted(_name_of(folder))}"
-    yield f"root: {quoted(os.fspath(root))} # paths below start from here"
+    yield f"name: {yaml_scalar(_name_of(folder))}"
+    yield f"root: {yaml_scalar(os.fspath(root))} # paths below start from here"
     yield "classes:"
-    yield from (f"  - {quoted(label)}" for label in plan.classes)
+    yield from (f"  - {yaml_scalar(label)}" for label in plan.classes)
     yield "corpora:"
     for corpus in plan.corpora:
         yield f"  {corpus.name}:"
@@ -107,15 +111,15 @@ def _corpus(
 ) -> Iterator[str]:
     name = folder.name
     if prepared:
-        yield f"audio: {quoted(name)} # at 16 kHz already"
+        yield f"audio: {yaml_scalar(name)} # at 16 kHz already"
     else:
-        yield f"audio: {quoted(f'{name}_16k')} # 16 kHz, made from `originals` by the next command"
-        yield f"originals: {quoted(name)}"
+        yield f"audio: {yaml_scalar(f'{name}_16k')} # 16 kHz, made by the next command"
+        yield f"originals: {yaml_scalar(name)}"
     if corpus.pattern is not None:
-        yield f"pattern: {quoted(corpus.pattern)}"
+        yield f"pattern: {yaml_scalar(corpus.pattern)}"
     if corpus.list_file:
         relative = os.path.relpath(lists.parent / list_name(lists, corpus.name), folder.parent)
-        yield f"clips: {quoted(relative)}"
+        yield f"clips: {yaml_scalar(relative)}"
     if corpus.labels is None:
         yield "labels: none # recordings without labels, for the consistency loss only"
     else:
@@ -141,13 +145,13 @@ def _table(corpus: PlannedCorpus, name: str) -> Iterator[str]:
     labels = corpus.labels
     assert labels is not None
     yield "table:"
-    yield f"  path: {quoted(f'{name}/{labels.path}')}"
+    yield f"  path: {yaml_scalar(f'{name}/{labels.path}')}"
     if labels.is_audacity:
         yield "  format: audacity"
         return
     layout = labels.layout
     yield f"  separator: {layout.separator}"
-    yield f"  header: {quoted(bool(layout.header))}"
+    yield f"  header: {yaml_scalar(bool(layout.header))}"
     columns = layout.described()
     if labels.per_clip and "filename" in columns and not layout.header:
         columns.pop("filename")
@@ -172,7 +176,7 @@ def _labels(corpus: PlannedCorpus, plan: Plan) -> Iterator[str]:
     mapped = {label: to for label, to in plan.label_map.items() if label in met}
     if mapped:
         yield "label_map: # as it is written: the class; null: left out"
-        yield from (f"  {quoted(label)}: {quoted(to)}" for label, to in mapped.items())
+        yield from (f"  {yaml_scalar(label)}: {yaml_scalar(to)}" for label, to in mapped.items())
 
 
 def _scored(plan: Plan) -> Iterator[str]:
@@ -207,9 +211,9 @@ def _sections(sizes: Sizes, *, with_embeddings: bool) -> Iterator[str]:
     else:
         yield ""
         yield "net:"
-    yield f"  use_embeddings: {quoted(with_embeddings)}{_about_embeddings(with_embeddings)}"
+    yield f"  use_embeddings: {yaml_scalar(with_embeddings)}{_about_embeddings(with_embeddings)}"
     yield f"  median_filter: # frames of {FRAME_S} s, a third of the usual length of an event"
-    yield from (f"    {quoted(label)}: {n}" for label, n in sizes.filters.items())
+    yield from (f"    {yaml_scalar(label)}: {n}" for label, n in sizes.filters.items())
 
 
 def _about_embeddings(with_embeddings: bool) -> str:

@@ -136,9 +136,7 @@ def plot_confusions(errors: FoundErrors) -> Figure:
     return figure
 
 
-def _draw_confusions(
-    axes: Axes, counts: Ints, drawn: Sequence[int], labels: Sequence[str]
-) -> None:
+def _draw_confusions(axes: Axes, counts: Ints, drawn: Sequence[int], labels: Sequence[str]) -> None:
     """Draw counts as shades of their share of the row; the diagonal is inexact."""
     shares = counts / np.maximum(counts.sum(axis=1), 1)[:, None]
     shown = np.ix_(drawn, [*drawn, counts.shape[1] - 1])

@@ -152,7 +152,11 @@ def generate(args: argparse.Namespace) -> int:
 def _make_mini_tree(args: argparse.Namespace) -> int:
     with leaving_at_once():
         from local.prep.mini_trees.make import make_mini_tree, mini_folder
+        from local.prep.mini_trees.own import OWN, make_own_recordings
     folder = args.basedir or mini_folder(args.task)
+    if args.task == OWN:
+        make_own_recordings(folder, overwrite=args.overwrite)
+        return 0
     make_mini_tree(args.task, folder, bits=args.bits, jobs=args.jobs, overwrite=args.overwrite)
     return 0
 
