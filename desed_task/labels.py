@@ -140,15 +140,24 @@ class FrameGrid:
         label_index: Ints,
         confidence: Floats,
         n_classes: int,
+        first_frame: int = 0,
     ) -> npt.NDArray[np.float32]:
         """Strong target (class, frame) of events, one array entry per event.
 
         An event fills the frames from the one with its onset to the one with its offset; a later
         event overwrites an earlier one of its class.
+
+        Args:
+            onset_s, offset_s: (event,) seconds from the beginning of the recording.
+            label_index: (event,) classes.
+            confidence: (event,) values.
+            n_classes: number of classes.
+            first_frame: the frame of the recording that the target begins with.
         """
         target = np.zeros((n_classes, self.n_frames), dtype=np.float32)
-        first = np.clip(self._frames(onset_s).astype(int), 0, self.n_frames)
-        last = np.clip(np.ceil(self._frames(offset_s)).astype(int), 0, self.n_frames)
+        first = np.clip(self._frames(onset_s).astype(int) - first_frame, 0, self.n_frames)
+        last = np.ceil(self._frames(offset_s)).astype(int) - first_frame
+        last = np.clip(last, 0, self.n_frames)
         for row, start, stop, value in zip(label_index, first, last, confidence, strict=True):
             target[row, start:stop] = value
         return target

@@ -39,7 +39,7 @@ from local.schema.encoders import BEATS, Pretrained
 from local.schema.overrides import TASK_SECTION, chosen_task
 from local.schema.overrides import apply_override as apply_override
 from local.schema.problems import PlacedError, validation_problems
-from local.schema.published_keys import TASK_KEYS, UNREAD_KEYS
+from local.schema.published_keys import TASK_KEYS, UNREAD_KEYS, PublishedPaths, PublishedTraining
 from local.schema.strict import StrictModel
 from local.schema.yaml_files import read_yaml
 from local.task.checks import lengths_by_class, published_rows, task_problems
@@ -205,7 +205,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
 def _warn_of_unread_keys(tree: dict[str, Any], origin: str) -> None:
     """Warn of keys about the corpora of the published task that another one does not read."""
     read = read_keys(tree[TASK_SECTION])
-    given = {f"{name}.{key}" for name in ("data", "training") for key in tree.get(name) or ()}
+    # Defaults, which the configuration of a run folder has too, mean nothing.
+    default = {"data": PublishedPaths().model_dump(), "training": PublishedTraining().model_dump()}
+    given = {
+        f"{name}.{key}"
+        for name, values in default.items()
+        for key, value in (tree.get(name) or {}).items()
+        if key in values and value != values[key]
+    }
     unread = sorted((given & TASK_KEYS) - read)
     if unread:
         warnings.warn(

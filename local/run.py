@@ -37,12 +37,11 @@ from local.checkpoints.run_places import begun_run, best_beside, resumed_run, ta
 from local.cli.exit_status import StoppedError
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
-from local.data.truth import truth_of
 from local.processes.decisions import decided_by_first
 from local.processes.strategy import is_stopping
 from local.scoring import results
-from local.scoring.own.groups import read_groups
-from local.scoring.verification import PACKAGE
+from local.scoring.own.groups import check_groups
+from local.scoring.verification import NO_TEST, check_verifiable
 from local.sed_trainer_pretrained import SEDTask4
 from local.stores.size import with_embedding_size
 from local.training.announcements import announce, tell_finished
@@ -54,7 +53,6 @@ from local.training.tracking.loggers import check_loggers, closing
 from local.training.trainer import RunOptions, make_trainer
 
 FAST_EPOCHS = 2
-NO_TEST = "the task scores nothing in tests (task.scored)"
 
 
 def fit(
@@ -88,7 +86,8 @@ def fit(
         config = shortened(config)
         options = options._replace(kept={**options.kept, FAST_KEY: True})
     check_loggers(config)
-    _check_verifiable(config, options)
+    if options.verify_metrics:
+        check_verifiable(config.detection_task)
     config = decided_by_first(partial(with_embedding_size, config))
     if init_from is not None:
         config = with_initial_weights(config, init_from)
@@ -121,7 +120,7 @@ def _begin(
     """Train from random or initial weights; the arguments are those of `fit`."""
     data, module = _prepare(config, options)
     data.check("fit")
-    check_groups(config, data)
+    check_groups(config, data.truths("test"))
     announce(data, "fit", module)
     if config.initial_weights.checkpoint:
         stored, readers = load_initial_weights(module, config), data.embedding_readers
@@ -154,7 +153,7 @@ def _resume(
     data, module = _prepare(config, options)
     data.check("fit")
     check_same_data(checkpoint, found.digests, data.digests("fit"), data.task)
-    check_groups(config, data)
+    check_groups(config, data.truths("test"))
     announce(data, "fit", module)
     log_dir, moves = Path(options.log_dir), options.moves
     place = decided_by_first(lambda: resumed_run(checkpoint, found, log_dir, elsewhere=moves))
@@ -277,39 +276,6 @@ def _run_folder(
         yield told_by_first(folder)
 
 
-def check_groups(config: RecipeConfig, data: SedDataModule) -> None:
-    """Refuse groups of test clips that cannot be used, before anything is computed.
-
-    Raises:
-        InputError: see `read_groups`.
-    """
-    if config.data.test_groups is None:
-        return
-    truth = truth_of(data.truths("test"), "events")
-    if truth is None:
-        raise InputError(
-            "data.test_groups: PSDS by group needs a test of events; name a corpus in "
-            "task.scored.events.test, or set data.test_groups to null"
-        )
-    read_groups(config, truth.events.clip_ids)
-
-
-def _check_verifiable(config: RecipeConfig, options: RunOptions) -> None:
-    """Refuse to verify metrics that the package does not have.
-
-    Raises:
-        InputError: the task scores neither events nor segments in tests.
-    """
-    kinds = {part.kind for part in config.detection_task.test}
-    if options.verify_metrics and not kinds - {"tags"}:
-        raise InputError(
-            f"--verify_metrics: {NO_TEST}; leave the flag out"
-            if not kinds
-            else f"--verify_metrics: {PACKAGE} scores neither events nor segments of this task's "
-            "test; leave the flag out"
-        )
-
-
 def _check_scorable(config: RecipeConfig, options: RunOptions, path: str, stage: str) -> None:
     """Refuse a stage in which the task scores nothing.
 
@@ -326,7 +292,8 @@ def _check_scorable(config: RecipeConfig, options: RunOptions, path: str, stage:
             f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
             "or score recordings with predict.py"
         )
-    _check_verifiable(config, options)
+    if options.verify_metrics:
+        check_verifiable(task)
 
 
 def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
@@ -352,7 +319,7 @@ def _of_checkpoint(
     module.training_revision = revision_of(checkpoint)
     data.check(stage)
     if stage == "test":
-        check_groups(config, data)
+        check_groups(config, data.truths("test"))
     announce(data, stage)
     warn_of_other_embeddings(checkpoint, data.embedding_readers, path)
     if checkpoint.get(FAST_KEY):

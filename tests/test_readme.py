@@ -125,9 +125,10 @@ def test_commands_are_understood(line, monkeypatch):
 
 
 def known_sets() -> tuple[str, ...]:
-    from local.extraction.sets import SETS
+    from local.config import load_config
+    from local.extraction.sets import sets_of
 
-    return tuple(SETS)
+    return sets_of(load_config("confs/pretrained.yaml"))
 
 
 @pytest.fixture

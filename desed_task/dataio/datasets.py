@@ -58,7 +58,11 @@ class TargetPolicy(ABC):
 
     @abstractmethod
     def target(
-        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+        self,
+        index: int,
+        crop_onset_s: float,
+        draw: tuple[int, ...] | None = None,
+        first_frame: int | None = None,
     ) -> Target:
         """Target (class, frame) of a clip.
 
@@ -66,6 +70,8 @@ class TargetPolicy(ABC):
             index: the clip.
             crop_onset_s: where the part begins that is read.
             draw: seed, epoch and row, in training.
+            first_frame: the first frame of a window, whose frames are those of the clip; None for a
+                part that begins anywhere.
         """
 
 
@@ -92,10 +98,24 @@ class StrongTargets(TargetPolicy):
         self._start = np.searchsorted(table.clip_index[order], np.arange(len(table.clip_ids) + 1))
 
     def target(
-        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+        self,
+        index: int,
+        crop_onset_s: float,
+        draw: tuple[int, ...] | None = None,
+        first_frame: int | None = None,
     ) -> Target:
         """See `TargetPolicy`; entries are the events' confidence."""
         rows = slice(self._start[index], self._start[index + 1])
+        if first_frame is not None:
+            # Not shifted in seconds, whose rounding could move an event by a frame.
+            return self.grid.encode(
+                self._events.onset_s[rows],
+                self._events.offset_s[rows],
+                self._events.label_index[rows],
+                self._events.confidence[rows],
+                self.n_classes,
+                first_frame,
+            )
         shift_s = round(crop_onset_s, 3)
         onset_s = np.clip(self._events.onset_s[rows] - shift_s, 0.0, self.grid.clip_s)
         offset_s = np.clip(self._events.offset_s[rows] - shift_s, 0.0, self.grid.clip_s)
@@ -137,7 +157,11 @@ class DrawnTargets(TargetPolicy):
         self._keys = tuple(zlib.crc32(clip_id.encode()) for clip_id in clip_ids)
 
     def target(
-        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+        self,
+        index: int,
+        crop_onset_s: float,
+        draw: tuple[int, ...] | None = None,
+        first_frame: int | None = None,
     ) -> Target:
         """See `TargetPolicy`; without a draw, the events by the first annotator."""
         first, number = self._spans[index]
@@ -146,7 +170,7 @@ class DrawnTargets(TargetPolicy):
         chosen = 0
         if draw is not None:
             chosen = int(np.random.default_rng((*draw[:2], self._keys[index])).integers(number))
-        return self._of_each.target(first + chosen, crop_onset_s)
+        return self._of_each.target(first + chosen, crop_onset_s, first_frame=first_frame)
 
 
 class WeakTargets(TargetPolicy):
@@ -162,7 +186,11 @@ class WeakTargets(TargetPolicy):
         self._present = table.target
 
     def target(
-        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+        self,
+        index: int,
+        crop_onset_s: float,
+        draw: tuple[int, ...] | None = None,
+        first_frame: int | None = None,
     ) -> Target:
         """See `TargetPolicy`."""
         present = np.flatnonzero(self._present[index])
@@ -176,7 +204,11 @@ class NoTargets(TargetPolicy):
         self._shape = (n_classes, grid.n_frames)
 
     def target(
-        self, index: int, crop_onset_s: float, draw: tuple[int, ...] | None = None
+        self,
+        index: int,
+        crop_onset_s: float,
+        draw: tuple[int, ...] | None = None,
+        first_frame: int | None = None,
     ) -> Target:
         """See `TargetPolicy`."""
         return np.zeros(self._shape, dtype=np.float32)
@@ -245,13 +277,21 @@ class SedDataset(Dataset[SedBatch]):
         waveform, onset_s = self._read(row, crop_seed)
         return SedBatch(
             waveform=torch.from_numpy(waveform),
-            target=torch.from_numpy(self.targets.target(clip, onset_s, crop_seed)),
+            target=torch.from_numpy(self.target_of(row, onset_s, crop_seed)),
             known=self.known,
             source=self.source,
             embedding=self._embedding(self.row_name(row)),
             clip_id=(self.clip_ids[clip],),
             span=() if span is None else (span,),
         )
+
+    def target_of(
+        self, row: int, crop_onset_s: float = 0.0, draw: tuple[int, ...] | None = None
+    ) -> Target:
+        """Target (class, frame) of a row; see `TargetPolicy.target`."""
+        clip, span = self.rows[row]
+        first_frame = None if span is None else span.first
+        return self.targets.target(clip, crop_onset_s, draw, first_frame)
 
     def row_name(self, row: int) -> RowName:
         """The name of a row in embeddings and packed files."""

@@ -119,15 +119,14 @@ class _PackedPart:
         self.dataset = dataset
         self.clips = dataset.packed
         self._rows = self.clips.packed.rows(map(dataset.row_name, range(len(dataset))))
-        self._surplus = np.maximum(self.clips.lengths[self._rows] - dataset.n_samples, 0)
+        surplus = np.maximum(self.clips.lengths[self._rows] - dataset.n_samples, 0)
+        # A clip's first window lies where the clip does, and is not cropped at random.
+        self._surplus = np.where([row.span is None for row in dataset.rows], surplus, 0)
         self.targets = self._whole_targets()
 
     def _whole_targets(self) -> Tensor:
         """(row, class, frame) targets of rows that are not cropped at random, on the device."""
-        policy, dataset = self.dataset.targets, self.dataset
-        onsets_s = map(dataset.window_onset_s, range(len(dataset)))
-        clips = (row.clip for row in dataset.rows)
-        targets = np.stack([policy.target(*one) for one in zip(clips, onsets_s, strict=True)])
+        targets = np.stack([self.dataset.target_of(row) for row in range(len(self.dataset))])
         return torch.from_numpy(targets).to(self.clips.device)
 
     def where(self, keys: Sequence[ItemKey]) -> _RowLocations:
@@ -163,7 +162,5 @@ class _PackedPart:
         for place in range(len(crops)) if drawn else np.flatnonzero(crops):
             row = int(where.row[place])
             onset_s = int(crops[place]) / self.dataset.sample_rate
-            onset_s += self.dataset.window_onset_s(row)
-            clip = self.dataset.rows[row].clip
-            target = self.dataset.targets.target(clip, onset_s, keys[int(place)].crop_seed)
+            target = self.dataset.target_of(row, onset_s, keys[int(place)].crop_seed)
             out[place].copy_(torch.from_numpy(target), non_blocking=True)

@@ -25,9 +25,9 @@ from local.checkpoints.restore import detector_spec
 from local.checkpoints.tasks.initial_classes import (
     KEY,
     ClassRows,
-    class_rows,
+    initial_rows,
     rows_in_words,
-    with_class_rows,
+    with_initial_rows,
 )
 from local.config import RecipeConfig, check_config
 from local.stores.size import with_embedding_size
@@ -107,10 +107,10 @@ def check_initial_weights(
         raise InputError(
             f"{KEY}: {origin} contains weights only and does not name its classes; leave it out"
         )
-    rows = class_rows(here.classes, known, named, origin)
+    rows = initial_rows(here.classes, known, named, origin)
     own = _networks(config)
     fault = "does not fit the network that the configuration describes"
-    check_tensors(own, with_class_rows(_weights(checkpoint), own, rows), origin, fault)
+    check_tensors(own, with_initial_rows(_weights(checkpoint), own, rows), origin, fault)
     return rows
 
 
@@ -130,7 +130,7 @@ def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> dict[
     origin = config.initial_weights.checkpoint
     checkpoint = load_safely(Path(origin))
     rows, weights = check_initial_weights(checkpoint, config, origin), _weights(checkpoint)
-    module.load_state_dict(with_class_rows(weights, module.state_dict(), rows), strict=False)
+    module.load_state_dict(with_initial_rows(weights, module.state_dict(), rows), strict=False)
     sha256 = config.initial_weights.checkpoint_sha256[:12]
     print(f"initial weights: {origin} (SHA-256 {sha256}...), student and teacher")
     if not rows.are_all:

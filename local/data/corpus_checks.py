@@ -56,6 +56,9 @@ def label_problems(corpus: Corpus, table: EventTable | WeakTable) -> list[str]:
         used = table.target.any(axis=0)
     else:
         used = np.bincount(table.label_index, minlength=len(vocabulary)) > 0
+    if not used.any() and corpus.annotators is not None:
+        rule = f"task.corpora.{corpus.name}.annotators: {corpus.annotators}"
+        return [f"{table.path}: {rule} leaves no event; choose another rule"]
     if not used.any():
         return [f"{table.path}: lists clips but no event; get or prepare the data again"]
     foreign = np.flatnonzero(used & ~vocabulary.mask(corpus.known))

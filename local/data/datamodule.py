@@ -324,7 +324,7 @@ class SedDataModule(pl.LightningDataModule):
         if stage == "fit":
             trained = [self.part(one, "train") for one in self.task.trained_on]
             in_windows = [one for one in trained if one.long and one.corpus.trains_on_windows]
-            lines += long_clip_lines(in_windows, self.config, what="trained on")
+            lines += long_clip_lines(in_windows, self.config, trained_on=True)
         return lines
 
     # ---- loaders

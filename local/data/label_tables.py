@@ -23,11 +23,11 @@ from desed_task.dataio.label_files.events import (
 )
 from desed_task.dataio.label_files.forms import ANNOTATOR, COLLECTOR, CONFIDENCE, LabelForm
 from desed_task.dataio.label_files.label_map import LabelMap, read_label_names
-from desed_task.dataio.label_files.per_clip import is_per_clip, label_files
+from desed_task.dataio.label_files.per_clip import files_by_clip, is_per_clip
 from desed_task.dataio.label_files.rows import LabelRows, read_clip_rows, read_table_rows
 from desed_task.errors import InputError, agree, count_of, warn_once
 from desed_task.labels import Vocabulary
-from local.data.clips.files import fits, listed_names
+from local.data.clips.files import clips_in_list, fits
 from local.schema.task import TableDescription
 from local.task.corpus import Corpus, LabelRules
 
@@ -153,7 +153,7 @@ def _rows_of(corpus: Corpus, form: LabelForm, present: Mapping[str, Path]) -> La
     path = corpus.table.path
     if not form.of_clip:
         return read_table_rows(Path(path), form)
-    files = label_files(path)
+    files = files_by_clip(path)
     names = _names(path, files, present)
     named = {names.get(clip_id, clip_id): file for clip_id, file in files.items()}
     without = [clip_id for clip_id in present if clip_id not in named]
@@ -204,7 +204,7 @@ def _of_chosen_clips(corpus: Corpus, labels: LabelSet, present: Mapping[str, Pat
     on_disk = match_names(clip_ids, present)
     listed = None
     if corpus.clips is not None:
-        listed = match_names(clip_ids, listed_names(Path(corpus.clips)))
+        listed = match_names(clip_ids, clips_in_list(Path(corpus.clips)))
     chosen = [
         clip_id
         for clip_id in clip_ids

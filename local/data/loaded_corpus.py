@@ -36,7 +36,7 @@ from local.data.clip_ends import (
     header_durations,
     windows_of,
 )
-from local.data.clips.files import absent_clips, clips_of
+from local.data.clips.files import clips_not_found, clips_of
 from local.data.clips.windows import takes_windows, windows_of_corpus
 from local.data.corpus_checks import (
     PREPARE_REMEDY,
@@ -221,7 +221,7 @@ def _labelled(
     except InputError as error:
         problems.append(f"{corpus.table_key}: {error}")
         return None
-    problems += label_problems(corpus, table)
+    problems += label_problems(corpus, table if annotated is None else annotated.table)
     left_out = _left_out(corpus, table)
     wanted = [clip_id for clip_id in table.clip_ids if clip_id not in left_out]
     clip_ids = [clip_id for clip_id in wanted if clip_id in present]
@@ -251,7 +251,7 @@ def _warn_of_the_list(corpus: Corpus, labelled: Sequence[str], present: Mapping[
     if corpus.clips is None:
         return
     there = {*labelled}
-    absent = [name for name in absent_clips(corpus, present) if name not in there]
+    absent = [name for name in clips_not_found(corpus, present) if name not in there]
     without = sorted({*present, *absent} - there)
     if without:
         n, of = len(without), count_of(len(present) + len(absent), "clip")
@@ -278,7 +278,7 @@ def _listed_only(corpus: Corpus, present: Sequence[str]) -> tuple[str, ...]:
     path = table_path(corpus)
     try:
         if path is None:
-            absent = absent_clips(corpus, present)
+            absent = clips_not_found(corpus, present)
             return (*present, *absent) if corpus.clips is not None else ()
         return listed_on_disk(path, Path(corpus.folder), present)
     except InputError as error:

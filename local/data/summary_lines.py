@@ -59,14 +59,14 @@ def left_out_line(loaded: Mapping[str, LoadedCorpus]) -> str | None:
 
 
 def long_clip_lines(
-    sets: Iterable[LoadedCorpus], config: RecipeConfig, *, what: str = "scored"
+    sets: Iterable[LoadedCorpus], config: RecipeConfig, *, trained_on: bool = False
 ) -> list[str]:
     """Lines that count clips longer than the network's input.
 
     Args:
         sets: parts of corpora.
         config: length of a clip and distance of windows.
-        what: what is done with their windows.
+        trained_on: whether they are trained on, and not scored.
     """
     clip_s = config.data.audio_max_len
     cropped: list[str] = []
@@ -82,12 +82,17 @@ def long_clip_lines(
     lines = []
     if cropped:
         lines.append(f"clips longer than {clip_s:g} s, cropped: {', '.join(cropped)}")
-    lines += [
-        f"clips longer than {clip_s + CROPPED_S:g} s, {what} in windows {hop_s:g} s apart: "
-        f"{', '.join(counts)}"
-        for hop_s, counts in windowed.items()
-        if counts
-    ]
+    limit_s = clip_s + CROPPED_S
+    for hop_s, counts in windowed.items():
+        names = ", ".join(counts)
+        if names and trained_on:
+            lines.append(
+                f"clips longer than {limit_s:g} s, trained on in windows {hop_s:g} s apart: {names}"
+            )
+        elif names:
+            lines.append(
+                f"clips longer than {limit_s:g} s, scored in windows {hop_s:g} s apart: {names}"
+            )
     return lines
 
 

@@ -29,6 +29,24 @@ LEFT_IN, GAP_IN, RIGHT_IN, TOP_IN, BOTTOM_IN = 2.5, 0.3, 0.15, 0.4, 0.95
 BAR_IN, HISTOGRAM_IN, CELL_IN = 0.34, 0.46, 0.36
 _BAR = 0.72
 NOTHING = "nothing"
+# Of more classes, those with the most errors are drawn; the tables have all.
+MOST_DRAWN = 40
+
+
+def drawn_classes(errors: FoundErrors) -> list[int]:
+    """The classes that pictures show, by index: all, or of many those with the most errors."""
+    if len(errors.labels) <= MOST_DRAWN:
+        return list(range(len(errors.labels)))
+    counts = errors.counts
+    wrong = counts.misses.sum(axis=1) + counts.false_alarms.sum(axis=1)
+    most = np.argsort(-wrong, kind="stable")[:MOST_DRAWN]
+    return sorted(int(index) for index in most if wrong[index] or counts.events[index])
+
+
+def _of_many(errors: FoundErrors, drawn: Sequence[int]) -> str:
+    """What a title adds where some classes are not drawn."""
+    left_out = len(errors.labels) - len(drawn)
+    return f" ({len(drawn)} of {len(errors.labels)} classes)" if left_out else ""
 
 
 def plot_classes(errors: FoundErrors) -> Figure:
@@ -36,12 +54,13 @@ def plot_classes(errors: FoundErrors) -> Figure:
 
     What is neither is coloured by its cause.
     """
-    rows = [*class_rows(errors), total_row(errors)]
+    drawn, of_all = drawn_classes(errors), class_rows(errors)
+    rows = [*(of_all[index] for index in drawn), total_row(errors)]
     labels = [short_label(row.label) for row in rows]
     figure, (left, right) = _two_panels(BAR_IN * len(rows))
     _draw_shares(left, [(row.hits, *row.missed) for row in rows])
     _draw_shares(right, [(row.right, *row.false) for row in rows])
-    left.set_title("true events: hits, and misses by cause")
+    left.set_title(f"true events: hits, and misses by cause{_of_many(errors, drawn)}")
     right.set_title("detections: right ones, and false alarms by cause")
     left.set_yticks(np.arange(len(rows)), labels)
     keys = [Patch(color=palette.RIGHT, label="hit, or right")]
@@ -95,7 +114,8 @@ def _draw_shares(axes: Axes, counts: Sequence[tuple[int, ...]]) -> None:
 
 def plot_confusions(errors: FoundErrors) -> Figure:
     """Plot what was detected where events were missed, and annotated where detections are false."""
-    labels = [short_label(label) for label in errors.labels]
+    drawn = drawn_classes(errors)
+    labels = [short_label(errors.labels[index]) for index in drawn]
     n_classes = len(labels)
     # Wide enough for the titles.
     side_in = max(CELL_IN * (n_classes + 1), 3.6)
@@ -109,16 +129,18 @@ def plot_confusions(errors: FoundErrors) -> Figure:
         )
         for begin_in in (LEFT_IN - RIGHT_IN, 2 * LEFT_IN + side_in - RIGHT_IN)
     )
-    _draw_confusions(left, errors.counts.misses, labels)
-    _draw_confusions(right, errors.counts.false_alarms, labels)
-    left.set_title("misses: what was detected there")
+    _draw_confusions(left, errors.counts.misses, drawn, labels)
+    _draw_confusions(right, errors.counts.false_alarms, drawn, labels)
+    left.set_title(f"misses: what was detected there{_of_many(errors, drawn)}")
     right.set_title("false alarms: what is annotated there")
     return figure
 
 
-def _draw_confusions(axes: Axes, counts: Ints, labels: Sequence[str]) -> None:
+def _draw_confusions(axes: Axes, counts: Ints, drawn: Sequence[int], labels: Sequence[str]) -> None:
     """Draw counts as shades of their share of the row; the diagonal is inexact."""
     shares = counts / np.maximum(counts.sum(axis=1), 1)[:, None]
+    shown = np.ix_(drawn, [*drawn, counts.shape[1] - 1])
+    counts, shares = counts[shown], shares[shown]
     axes.imshow(shares, cmap=palette.AGES, vmin=0, vmax=1, aspect="auto")
     size = "small" if len(labels) <= 12 else "xx-small"
     for row, column in np.argwhere(counts):
@@ -141,9 +163,10 @@ def _draw_confusions(axes: Axes, counts: Ints, labels: Sequence[str]) -> None:
 def plot_boundaries(errors: FoundErrors) -> Figure:
     """Plot histograms of onset and offset errors, of each class and of all."""
     label = errors.truth.label_index
-    chosen = [label == index for index in range(len(errors.labels))]
+    drawn = drawn_classes(errors)
+    chosen = [label == index for index in drawn]
     chosen.append(np.ones(len(label), dtype=np.bool_))
-    names = [*(short_label(name) for name in errors.labels), "all classes"]
+    names = [*(short_label(errors.labels[index]) for index in drawn), "all classes"]
     figure, panels = _two_panels(HISTOGRAM_IN * len(names))
     for axes, error_s, what in zip(
         panels,

@@ -22,23 +22,10 @@ from local.task.corpus import Corpus
 
 
 def corpora_of_sets(config: RecipeConfig) -> dict[str, tuple[Corpus, ...]]:
-    """Set -> the corpora whose embeddings its file has, in the order of the description.
-
-    Raises:
-        InputError: corpora of one set lie in different folders.
-    """
+    """Set -> the corpora whose embeddings its file has, in the order of the description."""
     found: dict[str, tuple[Corpus, ...]] = {}
     for corpus in config.detection_task.used:
         found[corpus.stem] = (*found.get(corpus.stem, ()), corpus)
-    problems = [
-        f"task.corpora.{other.name}.embeddings: {stem!r} is also that of {first.name}, whose audio "
-        f"lies in another folder ({first.folder}, not {other.folder}); give another name"
-        for stem, (first, *others) in found.items()
-        for other in others
-        if Path(other.folder) != Path(first.folder)
-    ]
-    if problems:
-        raise InputError.collect(problems)
     return found
 
 

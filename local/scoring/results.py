@@ -37,6 +37,8 @@ TUNED_NOTE = (
     "oracle: the decoder was tuned on the test set, which is scored here; no metric of this test "
     "is a result to report"
 )
+# Of more classes that are not scored, a few are listed.
+_MOST_LISTED, _FEW = 40, 10
 # Network of the picture of a clip, and the picture's name without its ending.
 TIMELINE_ROLE, TIMELINE = "student", "timeline"
 # Folder of the error report of that network, and its page (`local.error_report`).
@@ -133,6 +135,13 @@ def error_report_folder(run_folder: Path, role: str) -> Path:
     return run_folder / (ERROR_REPORT if role == TIMELINE_ROLE else f"{ERROR_REPORT}_{role}")
 
 
+def _some(labels: Sequence[str]) -> str:
+    """Class names; of a task with hundreds of classes, the first few."""
+    if len(labels) <= _MOST_LISTED:
+        return ", ".join(labels)
+    return f"{', '.join(labels[:_FEW])} and {len(labels) - _FEW} more, see {RESULTS_FILE}"
+
+
 def format_results(content: Mapping[str, Any]) -> str:
     """Format results.json as a table: metric, student, teacher."""
     rows: dict[str, dict[str, float | None]] = {}
@@ -156,7 +165,7 @@ def format_results(content: Mapping[str, Any]) -> str:
         lines.append(TUNED_NOTE)
     lines.append(f"clips: {', '.join(f'{n} {corpus}' for corpus, n in content['clips'].items())}")
     if content["not_scored"]:
-        lines.append(f"not scored, no event in the truth: {', '.join(content['not_scored'])}")
+        lines.append(f"not scored, no event in the truth: {_some(content['not_scored'])}")
     for corpus, count in content["unscored_clips"].items():
         if count:
             lines.append(f"{corpus}: listed clips that were not scored: {count}")

@@ -29,10 +29,12 @@ from local.scoring.own.metrics import filtered
 from local.scoring.report import CorpusMetrics, MetricTable
 from local.scoring.results import RESULTS_FILE, VERIFICATION
 from local.scoring.segment_metrics import segment_part
+from local.task.task import Task
 
 PACKAGE = "sed_scores_eval"
 TOLERANCE = 1e-9
 EXIT_DIFFERENT = 1
+NO_TEST = "the task scores nothing in tests (task.scored)"
 
 
 def check_installed() -> None:
@@ -53,6 +55,22 @@ def check_installed() -> None:
         f"--verify_metrics: {PACKAGE} {fault}; install it (in the folder of this code: pip install "
         "--editable '.[verify]'), or test without the flag, which does not need it"
     )
+
+
+def check_verifiable(task: Task) -> None:
+    """Check that a test has metrics of the package.
+
+    Raises:
+        InputError: it scores neither events nor segments.
+    """
+    kinds = {part.kind for part in task.test}
+    if not kinds:
+        raise InputError(f"--verify_metrics: {NO_TEST}; leave the flag out")
+    if kinds == {"tags"}:
+        raise InputError(
+            f"--verify_metrics: {PACKAGE} scores neither events nor segments of this task's test; "
+            "leave the flag out"
+        )
 
 
 def add_verification(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,36 +88,20 @@ class ResultWriter(Callback):
         folder = Path(str(trainer.log_dir))  # collective call: every process must reach it
         if not trainer.is_global_zero:
             return
-        truths = [truth for truth in data.truths("test") if truth.part.kind != "tags"]
-        corpora = {truth.part.corpus.name: truth.part.corpus for truth in truths}
+        truths = data.truths("test")
         stored = {
-            (role, name): _Stored(
+            (role, corpus.name): _Stored(
                 accumulator.scores(role, corpus),
                 accumulator.decoded(role, corpus),
                 accumulator.filtered_beside(role, corpus),
             )
             for role in ROLES
-            for name, corpus in corpora.items()
+            for corpus in (truth.part.corpus for truth in truths)
         }
         writer = tensorboard_writer(trainer)
         # Compressing scores takes as long as drawing, and the interpreter's lock is free meanwhile.
         with ThreadPoolExecutor(2) as pool:
-            written = [
-                pool.submit(
-                    write_scores, _place(folder, role) / _scores_file(corpora[name]), *scores
-                )
-                for (role, name), scores in stored.items()
-            ]
-            written += [
-                pool.submit(
-                    write_tag_scores,
-                    _place(folder, role) / f"tags_{corpus.scores_stem}.npz",
-                    accumulator.clip_scores(role, corpus),
-                    data.task.vocabulary,
-                )
-                for role in ROLES
-                for corpus in _tagged(data)
-            ]
+            written = [pool.submit(*job) for job in _score_files(folder, accumulator, stored)]
             for role in ROLES:
                 place = _place(folder, role)
                 for report in accumulator.reports[role]:
@@ -167,12 +152,21 @@ def _place(folder: Path, role: str) -> Path:
     return folder / "metrics_test" / role
 
 
-def _tagged(data: SedDataModule) -> list[Corpus]:
-    return [part.corpus for part in data.task.scored("test") if part.kind == "tags"]
+def _score_files(
+    folder: Path, accumulator: ScoreAccumulator, stored: _AllStored
+) -> Iterator[tuple[Any, ...]]:
+    """What writes each file of scores of a test: a function and its arguments."""
+    task = accumulator.task
+    for (role, name), scores in stored.items():
+        yield write_scores, _place(folder, role) / _file_of(task.corpus(name), "scores"), *scores
+    tagged = [part.corpus for part in task.scored("test") if part.kind == "tags"]
+    for role, corpus in product(ROLES, tagged):
+        path = _place(folder, role) / _file_of(corpus, "tags")
+        yield write_tag_scores, path, accumulator.clip_scores(role, corpus), task.vocabulary
 
 
-def _scores_file(corpus: Corpus) -> str:
-    return f"scores_{corpus.scores_stem}.npz"
+def _file_of(corpus: Corpus, kind: str) -> str:
+    return f"{kind}_{corpus.scores_stem}.npz"
 
 
 def _show_png(writer: SummaryWriter, tag: str, path: Path, trainer: pl.Trainer) -> None:

@@ -167,12 +167,12 @@ def parts_to_compare(task: Task, objective: Objective) -> tuple[Objective, ...]:
             found.append(part)
         elif part == objective:
             raise InputError(
-                f"--objective {objective}: the task {task.name} scores neither events nor segments "
-                f"there, so that nothing can be tuned; name a corpus in task.scored, or give the "
-                "other --objective"
+                f"--objective {objective}: neither events nor segments are scored there by the "
+                f"task {task.name}, so that nothing can be tuned; name a corpus in task.scored, or "
+                "give the other --objective"
             )
         else:
-            print(f"{part}: the task {task.name} scores neither events nor segments there")
+            print(f"{part}: neither events nor segments are scored there by the task {task.name}")
     return tuple(found)
 
 

@@ -20,6 +20,7 @@ from desed_task.inference.detector import SoundEventDetector
 from local import run
 from local.checkpoints.stored_config import config_with_checkpoint
 from local.config import check_config, load_config
+from local.schema.published_keys import TASK_KEYS
 from local.submission.submitted_runs import find_run
 from local.summary.report import format_summary
 from local.summary.stored_errors import report_stored_errors
@@ -72,6 +73,9 @@ def own(tmp_path_factory) -> Path:
         "corpora": {"töne": corpus},
         "scored": {"events": both, "segments": both},
     }
+    for dotted in TASK_KEYS:
+        section, _, key = dotted.partition(".")
+        tree[section].pop(key, None)
     tree["training"].update(batch_size=None, n_epochs=1, n_epochs_warmup=1, epoch_decay=1)
     tree["training"].update(validation_interval=1, num_workers=0)
     tree["energy"] = {"enabled": False}

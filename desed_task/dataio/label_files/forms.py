@@ -136,8 +136,8 @@ class LabelForm:
         if named:
             role, name = next(iter(named.items()))
             raise InputError(
-                f"columns.{role} names a column ({name!r}), but the table has no header; give "
-                "numbers from 0 on, or set header: true"
+                f"columns.{role}: is {name!r}, but the table has no header; give numbers from 0 "
+                "on, or set header: true"
             )
         return {role: int(one) for role, one in self.columns.items()}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from desed_task.atomic_files import read_text
-from desed_task.errors import InputError, count_of
+from desed_task.errors import InputError, agree, count_of
 from desed_task.file_names import looked_up_from
 from desed_task.labels import Vocabulary, near_labels, split_labels
 
@@ -110,7 +110,8 @@ class LabelMap:
         names = ", ".join(f"{label!r} ({n}){self._likeness(label)}" for label, n in most)
         more = f" and {len(self.ignored) - len(most)} more" if len(self.ignored) > len(most) else ""
         n_ignored = sum(self.ignored.values())
-        return f"{n_ignored} of {n_labels} labels are ignored: {names}{more}"
+        are = agree(n_ignored, "is", "are")
+        return f"{n_ignored} of {count_of(n_labels, 'label')} {are} ignored: {names}{more}"
 
 
 def read_label_names(path: Path) -> dict[str, str]:

@@ -33,7 +33,7 @@ def label_file_of(template: str, clip_id: str) -> Path:
     return Path(_PLACE.sub(lambda match: values[match[1]], template))
 
 
-def label_files(template: str) -> dict[str, Path]:
+def files_by_clip(template: str) -> dict[str, Path]:
     """Clip -> label file, of every file that fits a template, sorted by clip.
 
     Raises:

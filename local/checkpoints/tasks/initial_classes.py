@@ -47,7 +47,7 @@ class ClassRows(NamedTuple):
         return tuple(label for label, row in pairs if row is not None)
 
 
-def class_rows(
+def initial_rows(
     classes: Sequence[str], known: Sequence[str], named: Mapping[str, str | None], origin: str
 ) -> ClassRows:
     """Find the rows.
@@ -79,7 +79,7 @@ def class_rows(
     return ClassRows(tuple(classes), tuple(known), sources)
 
 
-def with_class_rows(
+def with_initial_rows(
     weights: Mapping[str, Tensor], own: Mapping[str, Tensor], rows: ClassRows
 ) -> dict[str, Tensor]:
     """Tensors of a checkpoint with the heads of another task.

@@ -42,7 +42,7 @@ def clips_of(corpus: Corpus) -> ClipFolder:
     return found if files is found.files else replace(found, files=files)
 
 
-def absent_clips(corpus: Corpus, present: Iterable[str]) -> tuple[str, ...]:
+def clips_not_found(corpus: Corpus, present: Iterable[str]) -> tuple[str, ...]:
     """Clips that the list of a corpus names and that are not on disk.
 
     Raises:
@@ -50,13 +50,13 @@ def absent_clips(corpus: Corpus, present: Iterable[str]) -> tuple[str, ...]:
     """
     if corpus.clips is None:
         return ()
-    names = listed_names(Path(corpus.clips))
+    names = clips_in_list(Path(corpus.clips))
     there = match_names(names, present)
     return tuple(name for name in names if name not in there)
 
 
 def _on_disk(clips: str, folder: str, files: Iterable[str]) -> dict[str, str]:
-    names = listed_names(Path(clips))
+    names = clips_in_list(Path(clips))
     try:
         found = match_names(names, files)
     except InputError as error:
@@ -71,7 +71,7 @@ def _on_disk(clips: str, folder: str, files: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def listed_names(path: Path) -> tuple[str, ...]:
+def clips_in_list(path: Path) -> tuple[str, ...]:
     """The clips that a list names: one a line, or in the first or the named column of a table.
 
     Args:
@@ -84,11 +84,11 @@ def listed_names(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise InputError(f"{path}: no such list of clips{looked_up_from(path)}")
     stat = path.stat()
-    return _listed_names(path, (stat.st_mtime_ns, stat.st_size))
+    return _clips_in_list(path, (stat.st_mtime_ns, stat.st_size))
 
 
 @lru_cache(maxsize=16)
-def _listed_names(path: Path, stamp: tuple[int, int]) -> tuple[str, ...]:
+def _clips_in_list(path: Path, stamp: tuple[int, int]) -> tuple[str, ...]:
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     lines = [(n, line) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     column = 0

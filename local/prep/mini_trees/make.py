@@ -160,6 +160,8 @@ def _configuration(task: str, folder: Path, tree: MiniTree) -> str:
     sections["pretrained"]["beats_checkpoint"] = (folder / MINI_BEATS).as_posix()
     sections["training"]["batch_size"] = list(tree.batch_size)
     sections["net"]["median_filter"] = 7
+    for name, split in tree.splits.items():
+        described["corpora"][name]["split"] = dict(split)
     described["root"] = (folder / tree.root).as_posix()
     text = yaml.safe_dump({"task": described, **sections}, sort_keys=False, allow_unicode=True)
     return f"# The task {task} on its mini tree, with the small network of confs/mini.yaml.\n{text}"

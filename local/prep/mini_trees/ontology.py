@@ -90,7 +90,8 @@ def audioset_strong(seed: int) -> MiniTree:
         header = ("segment_id", *_TIMES, "label")
         texts[f"audioset_{split}_strong.tsv"] = tab_lines([header, *rows])
     texts["mid_to_display_name.tsv"] = tab_lines(sorted((*_AUDIOSET.values(), _NO_CLASS)))
-    return MiniTree("", tuple(clips), texts, (4,))
+    quarter = {"by": "clip", "validation": 0.25}
+    return MiniTree("", tuple(clips), texts, (4,), {"audioset_train": quarter})
 
 
 def _segment(rng: np.random.Generator) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from local.prep.mini_corpus.clip_plans import plan_recording
@@ -48,12 +49,14 @@ class MiniTree(NamedTuple):
         clips: files of audio.
         texts: path below the root -> content of a table.
         batch_size: rows of a training batch for which there are enough clips.
+        splits: corpus -> its split, where that of the real corpus would leave nothing.
     """
 
     root: str
     clips: tuple[TreeClip, ...]
     texts: Mapping[str, str]
     batch_size: tuple[int, ...]
+    splits: Mapping[str, Mapping[str, object]] = MappingProxyType({})
 
 
 def plan_clips(

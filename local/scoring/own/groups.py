@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from desed_task.dataio.tables import read_text_table, row_location
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name
 from local.config import RecipeConfig
+from local.data.truth import Truth, truth_of
 
 _EXAMPLES = 3
 
@@ -60,6 +61,27 @@ class ClipGroups:
             "clips_in_no_group": len(self.clips("")),
             "left_out": {value: list(labels) for value, labels in left_out.items()},
         }
+
+
+def check_groups(config: RecipeConfig, truths: Sequence[Truth]) -> None:
+    """Refuse groups of test clips that cannot be used, before anything is computed.
+
+    Args:
+        config: gives table and column.
+        truths: of the test.
+
+    Raises:
+        InputError: the test scores no events, or as `read_groups`.
+    """
+    if config.data.test_groups is None:
+        return
+    truth = truth_of(truths, "events")
+    if truth is None:
+        raise InputError(
+            "data.test_groups: PSDS by group needs a test of events; name a corpus in "
+            "task.scored.events.test, or set data.test_groups to null"
+        )
+    read_groups(config, truth.events.clip_ids)
 
 
 def read_groups(config: RecipeConfig, clip_ids: Iterable[str]) -> ClipGroups | None:

@@ -170,7 +170,7 @@ def _check_events(task: Task) -> None:
     for stage, told in stages.items():
         if task.part(stage, "events") is None:
             raise InputError(
-                f"the task {task.name} scores no events in its {told}, on which decoders, "
+                f"no events are scored in the {told} of the task {task.name}, on which decoders, "
                 f"thresholds and calibrations are tuned and compared; name a corpus in "
                 f"task.scored.events.{told}, or leave the flags out to tune median filters alone"
             )

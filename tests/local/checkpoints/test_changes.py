@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from local.checkpoints.changes import (
     result_keys,
     rule_of,
     same_training,
+    task_of_result,
 )
 from local.checkpoints.tasks.compared import task_values
 from local.config import TASK_SECTION, RecipeConfig, check_config, load_config
+from local.task.reading import default_description
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
 SCHEDULE = ["training.n_epochs=12", "training.epoch_decay=8", "training.n_epochs_warmup=2"]
@@ -261,3 +264,96 @@ def test_results_depend_on_no_path():
     found = set(result_keys())
     assert {"training.seed", "net.dropout", "training.n_epochs", "data.packed_dtype"} <= found
     assert not any(key.endswith(("_folder", "_tsv", "_dir", "savepath")) for key in found)
+
+
+# ---- tasks
+
+
+def with_task(**changes: Any) -> dict[str, Any]:
+    """The mini configuration with the shipped description inline, of which values are changed."""
+    tree = load_config(MINI, SCHEDULE).dump()
+    tree["task"] = copy.deepcopy(default_description())
+    for path, value in changes.items():
+        *above, key = path.split("__")
+        branch = tree["task"]
+        for name in above:
+            branch = branch[name]
+        branch[key] = value
+    return check_config(tree, "a test").dump()
+
+
+def test_the_default_task_may_be_described_in_any_way():
+    plain = load_config(MINI, SCHEDULE).dump()
+    groups = with_task()["task"]["classes"]
+    told = with_task(
+        # What follows from the rest, or is the default.
+        classes=[label for group in groups.values() for label in group],
+        corpora__synth_train__known=groups["desed"],
+        corpora__synth_val__known=groups["desed"],
+        corpora__strong_train__known=groups["desed"],
+        corpora__weak_train__known=groups["desed"],
+        corpora__unlabeled_train__known=groups["desed"],
+        corpora__devtest__known=groups["desed"],
+        corpora__maestro_real_train__known=[*groups["maestro"], "Speech", "Dog", "Dishes"],
+        corpora__maestro_real_dev__known=[*groups["maestro"], "Speech", "Dog", "Dishes"],
+        corpora__synth_train__consistency=True,
+        scored__events={"classes": groups["desed"], "validation": "synth_val", "test": "devtest"},
+    )
+    for before, now in ((plain, told), (told, plain)):
+        assert compare(before, now) == ((), (), ())
+    assert same_training(check_config(told, ""), load_config(MINI, SCHEDULE))
+    assert task_of_result(told) == {} and task_of_result(plain) == {}
+
+
+FIXED_IN_TASK = {
+    "corpora__synth_train__consistency": (False, "task.corpora.synth_train.consistency: True"),
+    "corpora__weak_train__split": ({"by": "clip", "train": 0.5}, "task.corpora.weak_train.split:"),
+    "corpora__unlabeled_train__known": (["Dog"], "task.corpora.unlabeled_train.known: ('Alarm"),
+    "corpora__synth_train__aliases": ({"Dog": "Cat"}, "task.corpora.synth_train.aliases: "),
+    "corpora__synth_train__label_map": ({"dog": "Dog"}, "task.corpora.synth_train.label_rules: "),
+    "corpora__synth_train__long": ("windows", "task.corpora.synth_train.trains_on_windows: False"),
+    "corpora__strong_train__drawn_with": ([], "task.rows: "),
+    "mixup_groups": ([["weak_train"]], "task.mixup_groups: "),
+    "scored__tags": ({"classes": ["Dog"], "validation": "weak_train"}, "task.scored.validation: "),
+    "objective": ({"events": "psds"}, "task.objective: "),
+}
+
+
+@pytest.mark.parametrize("path", FIXED_IN_TASK)
+def test_what_of_a_task_computes_the_training_is_refused(path):
+    value, line = FIXED_IN_TASK[path]
+    found = compare(with_task(), with_task(**{path: value}), progress(1))
+    assert [one for one in found.refused if one.startswith(line)], found
+
+
+FREE_IN_TASK = {
+    "name": ("mine", "task.name: 'dcase2024' -> 'mine'"),
+    "corpora__weak_train__title": ("x", "task.corpora.weak_train.title: 'weak' -> 'x'"),
+    "corpora__weak_train__audio": ("moved", "task.corpora.weak_train.folder: "),
+    "corpora__devtest__clips_without_events": ("keep", "task.others.devtest.keeps_clips_with"),
+    "corpora__weak_train__licence": ("x", "task.corpora.weak_train.licence: '' -> 'x'"),
+}
+
+
+@pytest.mark.parametrize("path", FREE_IN_TASK)
+def test_what_of_a_task_computes_nothing_is_accepted_and_named(path):
+    value, line = FREE_IN_TASK[path]
+    found = compare(with_task(), with_task(**{path: value}), progress(11))
+    assert (found.refused, found.of_result) == ((), ())
+    assert len(found.accepted) == 1 and found.accepted[0].startswith(line)
+
+
+def test_another_task_is_another_study_and_training():
+    other = with_task(corpora__synth_train__consistency=False)
+    assert task_of_result(other)["task.corpora.synth_train.consistency"] is False
+    assert not same_training(check_config(other, ""), load_config(MINI, SCHEDULE))
+
+
+def test_the_hop_of_windows_matters_where_training_takes_windows():
+    before = with_task(corpora__synth_train__long="windows")
+    now = {**before, "predict": {**before["predict"], "hop_s": 1.28}}
+    (line,) = compare(before, now, progress(3)).refused
+    assert line.startswith("predict.hop_s: ") and "long clips of synth_train" in line
+    given = with_task(corpora__synth_train__long="windows", corpora__synth_train__hop_s=2.56)
+    now = {**given, "predict": {**given["predict"], "hop_s": 1.28}}
+    assert not compare(given, now, progress(3)).refused

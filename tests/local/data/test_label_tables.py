@@ -300,7 +300,7 @@ WRONG = {
         {"path": "t.csv", "header": False},
         "filename,onset,offset,label\na.wav,0,1,dog\n",
     ),
-    "columns.onset names a column ('start'), but the table has no header": (
+    "columns.onset: is 'start', but the table has no header": (
         {"path": "t.csv", "header": False, "columns": {"onset": "start"}},
         "a.wav,0,1,dog\n",
     ),

@@ -1,4 +1,4 @@
-"""MAESTRO: windows, clips, tables, and the split of the training clips."""
+"""MAESTRO: windows, clips, and tables."""
 
 import json
 import os
@@ -10,14 +10,11 @@ import soundfile as sf
 
 from desed_task.errors import InputError
 from local.cli.own_files import RECORD_FILE
-from local.config import SHIPPED, load_config
-from local.data.splits import recording_in, split_recordings
 from local.prep import maestro_clips
 from local.prep.maestro_clips import clip_name, cut_recordings, windows
 from local.prep.maestro_recordings import (
     MAESTRO_TRAIN_RECORDINGS,
     MAESTRO_VALIDATION_RECORDINGS,
-    SCENES,
     scene_of,
 )
 
@@ -227,52 +224,10 @@ def test_wrong_folders_say_what_belongs_there(tree):
         cut(tree, ["city_center_05"])
 
 
-def split_train_files(clip_ids, fraction, seed):
-    """The published task's split of its training clips, with another share."""
-    task = load_config(SHIPPED / "pretrained.yaml").detection_task
-    recording = recording_in(task.corpus("maestro_real_train"))
-    return split_recordings(tuple(dict.fromkeys(clip_ids)), fraction, seed, recording, SCENES)
-
-
-def clip_ids(scenes, n_recordings, n_clips=2):
-    return [
-        f"{scene}_{number:02d}-{100 * clip:06d}-{100 * clip + 1000:06d}"
-        for scene in scenes
-        for number in range(n_recordings)
-        for clip in range(n_clips)
-    ]
-
-
-def recordings_of(ids):
-    return {clip_id.split("-")[0] for clip_id in ids}
-
-
 def test_the_recordings_are_those_published(parity):
     split = json.loads(parity("maestro_split.json").read_text())
     assert list(MAESTRO_TRAIN_RECORDINGS) == split["train"]
     assert list(MAESTRO_VALIDATION_RECORDINGS) == split["validation"]
-
-
-@pytest.mark.parametrize("case", range(3))
-def test_whole_recordings_are_held_out_as_published(parity, case):
-    published = json.loads(parity("maestro_train_split.json").read_text())
-    expected = published["cases"][case]
-    parts = split_train_files(published["clips"], published["fraction"], expected["seed"])
-    for part, name in zip(parts, ("train", "held_out"), strict=True):
-        assert list(part) == expected[f"{name}_clips"]
-        assert recordings_of(part) == set(expected[f"{name}_recordings"])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_recording_is_both_trained_on_and_held_out(seed):
-    train, held_out = split_train_files(clip_ids(SCENES, 7, 5), 0.9, seed)
-    assert not recordings_of(train) & recordings_of(held_out)
-    assert (len(recordings_of(train)), len(recordings_of(held_out))) == (30, 5)
-
-
-def test_a_scene_with_one_recording_is_held_out():
-    train, held_out = split_train_files(clip_ids(SCENES[:2], 1), 0.9, 42)
-    assert (train, len(held_out)) == ((), 4)
 
 
 def test_the_hops_are_those_published():

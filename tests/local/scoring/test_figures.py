@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.image
+import matplotlib.text
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -99,3 +100,20 @@ def test_a_figure_may_show_any_name(name, tmp_path, recwarn):
     figures.save_figure(figure, tmp_path / f"{name}.png")
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not recwarn.list
+
+
+def test_names_of_classes_leave_room_for_the_axes(tmp_path, recwarn):
+    """Other names than the published ones may be of any length and script, and contain dollars."""
+    names = ("door opens/closes", 'say "$x_1$"', "🐕", "x" * 200)
+    curve = roc([0, 10, 40], [0.0, 0.2, 0.5])
+    psds = Psds(0.3, dict.fromkeys(names, 0.3), curve, dict.fromkeys(names, curve))
+    scores = np.full((156, len(names)), 0.6)
+    for name, figure in (
+        ("roc", figures.plot_psd_roc(psds, title="PSDS1")),
+        ("roll", figures.plot_event_roll(scores, BOUNDARIES_S, events(), names, title="clip")),
+    ):
+        figures.save_figure(figure, tmp_path / f"{name}.png")
+        assert figure.axes[0].get_position().width > 0.3, name
+        shown = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+        assert any(text.startswith("xxx") and "…" in text for text in shown)
+    assert not [one for one in recwarn if "constrained_layout" in str(one.message)]

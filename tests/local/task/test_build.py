@@ -106,7 +106,7 @@ REFUSED = {
     f"{CORPUS}.known=[]": f"{CORPUS}.known: names no class; name some, or leave it out",
     f"{CORPUS}.known=Dgo": f"{CORPUS}.known: unknown class 'Dgo'; known: Dog, Cat, Bell",
     # scores
-    "task.scored.events.validation=null": "task.scored: no kind has a corpus for the validation, so",
+    "task.scored.events.validation=null": "task.scored: no kind has a corpus for the validation",
     "task.scored.events.validation=x": "scored.events.validation: unknown corpus 'x'; known: clips",
     "task.scored.events.test=more": "scored.events.test: more has weak labels, which events cannot",
     "task.scored.segments.test=street": "the segments of street are scored by recording (cut_from_"
