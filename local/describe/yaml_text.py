@@ -12,7 +12,7 @@ from typing import Final
 import yaml
 
 from local.describe.plan import Plan, PlannedCorpus
-from local.describe.sizes import FRAME_S, Sizes
+from local.describe.sizes import CLIP_S, FRAME_S, Sizes
 
 MARK: Final = "# Written by generate_dcase_task4_2024.py --describe"
 _PLAIN: Final = re.compile(r"[\w][\w ./+-]*", re.ASCII)
@@ -207,6 +207,9 @@ def _sections(sizes: Sizes, *, with_embeddings: bool) -> Iterator[str]:
     yield f"  audio_max_len: {sizes.clip_s} # length of a training clip in seconds"
     if sizes.is_small:
         yield "  net_subsample: 2"
+    if sizes.clip_s != CLIP_S:
+        yield from ("", "predict:", f"  hop_s: {sizes.clip_s / 2:g} # seconds between windows")
+    if sizes.is_small:
         yield from _SMALL_NETWORK.rstrip().splitlines()
     else:
         yield ""

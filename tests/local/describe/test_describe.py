@@ -216,7 +216,9 @@ def test_long_recordings_have_windows(folder):
 
 def test_short_ones_need_no_long_clips(folder):
     write(folder, tracks(CLIPS))
-    assert described(folder).data.audio_max_len == 2
+    config = described(folder)
+    assert config.data.audio_max_len == 2
+    assert config.predict.hop_s == 1 and config.windows() is not None  # For predict.py.
 
 
 def test_batches_are_no_larger_than_the_sets(folder):
