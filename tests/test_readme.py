@@ -41,6 +41,7 @@ SCRIPTS = {
 }
 # What another command of the section writes -> what stands for it here.
 WRITTEN = dict.fromkeys(("exp/tuning/best.yaml", "exp/boxes/best.yaml"), "confs/mini.yaml")
+WRITTEN["data/mini_urban_sed/urban_sed.yaml"] = "confs/tasks/urban_sed.yaml"
 # Shown by others: by there being an environment at all, by the sequence, by test_loggers, and by
 # test_audioset, where the code recommends it word by word.
 ELSEWHERE = {

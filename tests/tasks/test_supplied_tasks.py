@@ -217,7 +217,7 @@ def check_events(conf: Path, run_folder: Path, run: Run, folder: Path) -> None:
 
 @pytest.fixture
 def undrawn(request, monkeypatch):
-    """Pictures are empty files but for the task with the most classes: they take most of the time."""
+    """Pictures are empty files, as drawing takes most of the time; not for the most classes."""
     if request.node.callspec.params["task"] != "audioset_strong":
         for module in (figures, write):
             monkeypatch.setattr(module, "save_figure", lambda _, path: path.write_bytes(b"PNG"))
