@@ -123,7 +123,7 @@ def no_labels_text(found: Recordings, labels: FoundLabels) -> str:
 def _told_of_labels(labels: FoundLabels, found: Recordings) -> list[str]:
     lines = []
     for number, one in enumerate(labels.labels):
-        form = "label tracks of Audacity" if one.is_audacity else f"{one.kind} labels"
+        form = "label tracks of Audacity" if one.is_audacity else f"labels ({one.kind})"
         per = "one file per recording" if one.per_clip else "one table"
         lines.append(
             f"{one.path}: {form}, {per}, {count_of(len(one.events), 'row')} of "

@@ -11,6 +11,7 @@ from typing import Final
 
 import yaml
 
+from desed_task.errors import count_of
 from local.describe.plan import Plan, PlannedCorpus
 from local.describe.sizes import CLIP_S, FRAME_S, Sizes
 
@@ -191,8 +192,9 @@ def _scored(plan: Plan) -> Iterator[str]:
 
 def _sections(sizes: Sizes, *, with_embeddings: bool) -> Iterator[str]:
     warm_up = max(sizes.n_epochs // 10, 1)
+    batches = count_of(sizes.steps, "batch", "batches")
     yield "training:"
-    yield f"  n_epochs: {sizes.n_epochs} # of {sizes.steps} batches or so"
+    yield f"  n_epochs: {sizes.n_epochs} # each of about {batches}"
     yield f"  n_epochs_warmup: {warm_up} # the learning rate rises up to this epoch"
     yield f"  epoch_decay: {max(sizes.n_epochs // 2, warm_up)} # from this epoch on it falls"
     yield f"  validation_interval: {sizes.interval} # epochs"
