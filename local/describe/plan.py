@@ -19,7 +19,7 @@ from local.describe.splits import (
     uses_by_folder,
 )
 from local.doctor.oddities.events import alike
-from local.task.class_names import LONGEST_CLASS, RESERVED_CLASSES
+from local.task.class_names import LONGEST_CLASS, RESERVED_CLASSES, is_hidden
 
 # Shares of the clips that are held out, where no folder or column says which.
 HELD_OUT: Final = 0.2
@@ -260,8 +260,5 @@ def _classes(
 def _usable(label: str) -> str:
     """A label without what names of classes must not have."""
     text = unicodedata.normalize("NFC", label)
-    kept = "".join(
-        one if unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else " "
-        for one in text
-    ).strip()[:LONGEST_CLASS]
+    kept = "".join(" " if is_hidden(one) else one for one in text).strip()[:LONGEST_CLASS].strip()
     return f"{kept}_class" if kept in RESERVED_CLASSES else kept or "unnamed"

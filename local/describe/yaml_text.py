@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +69,7 @@ def yaml_scalar(value: object) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if _PLAIN.fullmatch(value) and value == value.strip() and yaml.safe_load(value) == value:
         return value
-    return json.dumps(value, ensure_ascii=not value.isprintable())
+    return str(yaml.safe_dump(value, allow_unicode=True, default_style='"', width=2**31)).rstrip()
 
 
 def _listed(values: Sequence[object]) -> str:
