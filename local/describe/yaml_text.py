@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Final
 
 import yaml
 
+from desed_task.errors import count_of
 from local.describe.plan import Plan, PlannedCorpus
 from local.describe.sizes import CLIP_S, FRAME_S, Sizes
 
@@ -69,7 +69,7 @@ def yaml_scalar(value: object) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if _PLAIN.fullmatch(value) and value == value.strip() and yaml.safe_load(value) == value:
         return value
-    return json.dumps(value, ensure_ascii=not value.isprintable())
+    return str(yaml.safe_dump(value, allow_unicode=True, default_style='"', width=2**31)).rstrip()
 
 
 def _listed(values: Sequence[object]) -> str:
@@ -191,8 +191,9 @@ def _scored(plan: Plan) -> Iterator[str]:
 
 def _sections(sizes: Sizes, *, with_embeddings: bool) -> Iterator[str]:
     warm_up = max(sizes.n_epochs // 10, 1)
+    batches = count_of(sizes.steps, "batch", "batches")
     yield "training:"
-    yield f"  n_epochs: {sizes.n_epochs} # of {sizes.steps} batches or so"
+    yield f"  n_epochs: {sizes.n_epochs} # each of about {batches}"
     yield f"  n_epochs_warmup: {warm_up} # the learning rate rises up to this epoch"
     yield f"  epoch_decay: {max(sizes.n_epochs // 2, warm_up)} # from this epoch on it falls"
     yield f"  validation_interval: {sizes.interval} # epochs"

@@ -160,7 +160,7 @@ def test_the_doctor_tells_what_is_odd_in_a_described_task(tmp_path, monkeypatch)
         ("warning", "1 clip of train (training) is in test (test) too, by audio (train/0 = test/3"),
         (
             "note",
-            "classes with fewer than 10 events or labelled clips in training: cat (1), dog (3",
+            "classes with fewer than 10 events or labelled clips in training: cat (1), dog",
         ),
         ("note", "validation: no events of 'cat', 'bird' in the validation, so that they are not"),
         ("note", "rec/{clip}.txt: events of one class overlap in 1 clip (train/1: dog); they are"),
