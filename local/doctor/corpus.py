@@ -189,8 +189,8 @@ class CorpusInspection:
         long = None if self.loaded is None else self.loaded.long
         if long is not None and self.any_length:
             some = f"{self._share(long.spans, 'are')} longer than a clip"
-            how = "trained on and scored" if self.is_trained_on else "scored"
-            yield self._say("note", f"{some} ({examples(list(long.spans))}); {how} in windows")
+            how = f"{'trained on and ' * self.is_trained_on}scored in windows"
+            yield self._say("note", f"{some} ({examples(list(long.spans))}); {how}")
         yield from self._silence(report)
 
     def _matched(self, reader: EmbeddingReader | None) -> EmbeddingReader | None:
