@@ -156,8 +156,8 @@ class TaskBuilder:
             self.problems.append(f"{place}.annotators: needs strong or soft labels")
         if given.annotators in ("mean", "weighted") and given.labels == "strong":
             self.problems.append(
-                f"{place}.annotators: {given.annotators} makes soft labels, the share of annotators; "
-                "set labels: soft, or take majority, union or intersection"
+                f"{place}.annotators: {given.annotators} gives a share of annotators, which is "
+                "a soft label; set labels: soft, or take majority, union or intersection"
             )
         if given.labels == "none" and (given.label_map or given.aliases):
             self.problems.append(f"{place}: labels: none has no use for label_map or aliases")

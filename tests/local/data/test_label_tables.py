@@ -445,7 +445,7 @@ def test_several_annotators_become_one(place, rule, expected):
 
 
 def test_shares_of_annotators_are_soft_labels(place):
-    with pytest.raises(AssertionError, match=r"own\.annotators: weighted makes soft labels"):
+    with pytest.raises(AssertionError, match=r"own\.annotators: weighted gives a share of"):
         place.corpus(RAW, annotators="weighted")
 
 
