@@ -137,9 +137,8 @@ def _report(
         )
     size = "small" if sizes.is_small else "published"
     lines.append(
-        f"{size} network, {count_of(sizes.n_epochs, 'epoch')} of {count_of(sizes.steps, 'batch')}"
-        if sizes.steps == 1
-        else f"{size} network, {count_of(sizes.n_epochs, 'epoch')} of {sizes.steps} batches"
+        f"{size} network, {count_of(sizes.n_epochs, 'epoch')} of "
+        f"{count_of(sizes.steps, 'batch', 'batches')}"
     )
 
     return "\n".join(lines)

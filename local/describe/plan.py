@@ -19,7 +19,7 @@ from local.describe.splits import (
     uses_by_folder,
 )
 from local.doctor.oddities.events import alike
-from local.task.class_names import LONGEST_CLASS, RESERVED_CLASSES
+from local.task.class_names import LONGEST_CLASS, RESERVED_CLASSES, is_hidden
 
 # Shares of the clips that are held out, where no folder or column says which.
 HELD_OUT: Final = 0.2
@@ -96,11 +96,14 @@ def make_plan(found: Recordings, labels: FoundLabels) -> Plan:
     decisions: list[str] = []
     best = labels.labels[0]
     by_column = uses_by_column(best)
+    if by_column is not None:
+        told = {clip for group in by_column for clip in group.clips}
+        labelled = {clip for one in labels.labels for clip in one.clips}
+        # Of several tables, one with such a column may be about some of the recordings only.
+        by_column = by_column if told == labelled else None
     groups = by_column or uses_by_folder(tuple(found.infos))
-    decisions += _told_of_labels(labels, found)
-    corpora = []
-    for group in groups:
-        corpora += _corpora_of(group, labels.labels)
+    corpora = [corpus for group in groups for corpus in _corpora_of(group, labels.labels)]
+    decisions += _told_of_labels(labels, {id(one.labels) for one in corpora})
     corpora = _divided(corpora, decisions)
     if by_column:
         decisions.append(f"split by the column {next(iter(groups[0].rows))!r} of {best.path}")
@@ -120,21 +123,22 @@ def no_labels_text(found: Recordings, labels: FoundLabels) -> str:
     )
 
 
-def _told_of_labels(labels: FoundLabels, found: Recordings) -> list[str]:
+def _told_of_labels(labels: FoundLabels, used: set[int]) -> list[str]:
+    """One line for each form of labels that is used, and one on the others."""
     lines = []
-    for number, one in enumerate(labels.labels):
-        form = "label tracks of Audacity" if one.is_audacity else f"{one.kind} labels"
+    for one in (one for one in labels.labels if id(one) in used):
+        form = "label tracks of Audacity" if one.is_audacity else f"labels ({one.kind})"
         per = "one file per recording" if one.per_clip else "one table"
         lines.append(
             f"{one.path}: {form}, {per}, {count_of(len(one.events), 'row')} of "
             f"{count_of(len(one.clips), 'recording')}"
-            + ("" if number == 0 else "; only for recordings without better labels")
         )
         if one.layout.in_ms:
             lines.append(f"{one.path}: times are taken for milliseconds")
+    if others := [one.path for one in labels.labels if id(one) not in used]:
+        lines.append(f"not used, as others are labels of the same recordings: {some(others)}")
     if labels.unread:
         lines.append(f"not labels, as far as can be told: {some(labels.unread)}")
-
     return lines
 
 
@@ -260,8 +264,5 @@ def _classes(
 def _usable(label: str) -> str:
     """A label without what names of classes must not have."""
     text = unicodedata.normalize("NFC", label)
-    kept = "".join(
-        one if unicodedata.category(one) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else " "
-        for one in text
-    ).strip()[:LONGEST_CLASS]
+    kept = "".join(" " if is_hidden(one) else one for one in text).strip()[:LONGEST_CLASS].strip()
     return f"{kept}_class" if kept in RESERVED_CLASSES else kept or "unnamed"

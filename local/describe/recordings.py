@@ -139,7 +139,8 @@ def _left_out(listing: Listing, n_odd: int) -> list[str]:
     reasons = [one for one in listing.left_out if one.reason not in (OTHER_ENDING, HIDDEN)]
     lines = [f"left out: {escape_name(path)}: {reason}" for path, reason in reasons[:_N_EXAMPLES]]
     if len(reasons) > _N_EXAMPLES:
-        lines.append(f"left out: {len(reasons) - _N_EXAMPLES} more files and folders")
+        more = count_of(len(reasons) - _N_EXAMPLES, "further file or folder", "further ones")
+        lines.append(f"left out: {more}")
     if n_odd:
         lines.append(
             f"left out: {count_of(n_odd, 'recording')} by name: not UTF-8, or with control "

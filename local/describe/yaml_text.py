@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +10,9 @@ from typing import Final
 
 import yaml
 
+from desed_task.errors import count_of
 from local.describe.plan import Plan, PlannedCorpus
-from local.describe.sizes import FRAME_S, Sizes
+from local.describe.sizes import CLIP_S, FRAME_S, Sizes
 
 MARK: Final = "# Written by generate_dcase_task4_2024.py --describe"
 _PLAIN: Final = re.compile(r"[\w][\w ./+-]*", re.ASCII)
@@ -69,7 +69,7 @@ def yaml_scalar(value: object) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if _PLAIN.fullmatch(value) and value == value.strip() and yaml.safe_load(value) == value:
         return value
-    return json.dumps(value, ensure_ascii=not value.isprintable())
+    return str(yaml.safe_dump(value, allow_unicode=True, default_style='"', width=2**31)).rstrip()
 
 
 def _listed(values: Sequence[object]) -> str:
@@ -191,8 +191,9 @@ def _scored(plan: Plan) -> Iterator[str]:
 
 def _sections(sizes: Sizes, *, with_embeddings: bool) -> Iterator[str]:
     warm_up = max(sizes.n_epochs // 10, 1)
+    batches = count_of(sizes.steps, "batch", "batches")
     yield "training:"
-    yield f"  n_epochs: {sizes.n_epochs} # of {sizes.steps} batches or so"
+    yield f"  n_epochs: {sizes.n_epochs} # each of about {batches}"
     yield f"  n_epochs_warmup: {warm_up} # the learning rate rises up to this epoch"
     yield f"  epoch_decay: {max(sizes.n_epochs // 2, warm_up)} # from this epoch on it falls"
     yield f"  validation_interval: {sizes.interval} # epochs"
@@ -207,6 +208,9 @@ def _sections(sizes: Sizes, *, with_embeddings: bool) -> Iterator[str]:
     yield f"  audio_max_len: {sizes.clip_s} # length of a training clip in seconds"
     if sizes.is_small:
         yield "  net_subsample: 2"
+    if sizes.clip_s != CLIP_S:
+        yield from ("", "predict:", f"  hop_s: {sizes.clip_s / 2:g} # seconds between windows")
+    if sizes.is_small:
         yield from _SMALL_NETWORK.rstrip().splitlines()
     else:
         yield ""

@@ -14,7 +14,7 @@ from desed_task.audio.inspection import AudioContent
 from desed_task.dataio.annotations import read_durations
 from desed_task.dataio.clip_names import match_names
 from desed_task.dataio.embeddings import EmbeddingReader
-from desed_task.dataio.label_files.per_clip import is_per_clip, label_files
+from desed_task.dataio.label_files.per_clip import files_by_clip, is_per_clip
 from desed_task.errors import InputError, agree, count_of
 from local.config import RecipeConfig
 from local.data.audio_warnings import mixed_text
@@ -73,7 +73,7 @@ class CorpusInspection:
         path = table_path(self.corpus)
         try:
             if path is not None and is_per_clip(str(path)):
-                names = match_names(label_files(str(path)), self.wavs)
+                names = match_names(files_by_clip(str(path)), self.wavs)
                 return tuple(names.values()) or None
             return None if path is None else listed_on_disk(path, self.folder, self.wavs)
         except InputError:
@@ -189,8 +189,8 @@ class CorpusInspection:
         long = None if self.loaded is None else self.loaded.long
         if long is not None and self.any_length:
             some = f"{self._share(long.spans, 'are')} longer than a clip"
-            how = "trained on and scored" if self.is_trained_on else "scored"
-            yield self._say("note", f"{some} ({examples(list(long.spans))}); {how} in windows")
+            how = f"{'trained on and ' * self.is_trained_on}scored in windows"
+            yield self._say("note", f"{some} ({examples(list(long.spans))}); {how}")
         yield from self._silence(report)
 
     def _matched(self, reader: EmbeddingReader | None) -> EmbeddingReader | None:

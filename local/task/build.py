@@ -137,7 +137,8 @@ class TaskBuilder:
     def _check_name(self, name: str, place: str) -> None:
         if not name or not all(letter.isalnum() or letter in "_-" for letter in name):
             self.problems.append(
-                f"{place}: {name!r} names files, so it takes letters, digits, _ and - only"
+                f"{place}: {name!r}: files are named after it, so it takes letters, digits, _ "
+                "and - only"
             )
         if len(name) > _LONGEST_NAME:
             self.problems.append(
@@ -149,10 +150,15 @@ class TaskBuilder:
             self.problems.append(f"{place}: labels: none does not go with a table; remove one")
         if given.labels != "none" and given.table is None:
             self.problems.append(
-                f"{place}: {given.labels} labels need a table; name it, or set labels: none"
+                f"{place}: labels: {given.labels} needs a table; name it, or set labels: none"
             )
         if given.annotators is not None and given.labels not in ("strong", "soft"):
             self.problems.append(f"{place}.annotators: needs strong or soft labels")
+        if given.annotators in ("mean", "weighted") and given.labels == "strong":
+            self.problems.append(
+                f"{place}.annotators: {given.annotators} makes soft labels, the share of annotators; "
+                "set labels: soft, or take majority, union or intersection"
+            )
         if given.labels == "none" and (given.label_map or given.aliases):
             self.problems.append(f"{place}: labels: none has no use for label_map or aliases")
         for key in ("embeddings", "scores_name"):

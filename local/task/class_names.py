@@ -44,7 +44,7 @@ class ClassNames:
 
     def _odd(self) -> Iterator[str]:
         for label in dict.fromkeys(self.classes):
-            if not label or label != label.strip() or _hidden(label):
+            if not label or label != label.strip() or any(map(is_hidden, label)):
                 yield (
                     f"task.classes: {label!r} is empty, begins or ends with a blank or contains a "
                     "control character; correct it here, and map the tables' spelling with "
@@ -113,7 +113,7 @@ def some_classes(labels: Sequence[str], n_shown: int = 5) -> str:
     return shown if more <= 0 else f"{shown} and {count_of(more, 'more class', 'more classes')}"
 
 
-def _hidden(label: str) -> bool:
-    """Whether a label contains characters that no one sees or that end lines and columns."""
-    kinds = (unicodedata.category(one) for one in label if one not in _JOINERS)
-    return any(kind in ("Cc", "Cf", "Cs", "Zl", "Zp") for kind in kinds)
+def is_hidden(character: str) -> bool:
+    """Whether no one sees a character, or it ends a line or a column."""
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS

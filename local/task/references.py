@@ -69,7 +69,7 @@ def _value(match: re.Match[str], sections: Mapping[str, Mapping[str, Any]], plac
     if key not in sections.get(section, {}):
         known = [f"{name}.{one}" for name, keys in sections.items() for one in keys]
         raise UnknownReferenceError(
-            f"{place}: {match[0]} names no key of {' or '.join(sections)}; "
+            f"{place}: {match[0]}: no such key of {' or '.join(sections)}; "
             f"{near_labels(match['key'], known)}"
         )
     found = sections[section][key]

@@ -81,11 +81,9 @@ def _parts(
 
 def _unfit(kind: ScoreKind, corpus: Corpus, stage: str, place: str) -> Iterator[str]:
     """Why a stage cannot score a corpus so."""
+    there = "no labels" if corpus.labels == "none" else "only weak labels"
     if corpus.labels == "none" or (corpus.labels == "weak" and kind != "tags"):
-        yield (
-            f"{place}: {corpus.name} has {'no' if corpus.labels == 'none' else 'weak'} labels, "
-            f"which {kind} cannot be scored with"
-        )
+        yield (f"{place}: {corpus.name} has {there}, which {kind} cannot be scored with")
     if not has_part(corpus, stage):
         remedy = f"set it to {stage}, or divide the corpus (split: {{{stage}: SHARE}})"
         yield (

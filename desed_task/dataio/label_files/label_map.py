@@ -78,6 +78,13 @@ class LabelMap:
         same = [one for one in self.known if one.casefold().split() == name.casefold().split()]
         return f"{text}; it may be {same[0]!r}: map it with label_map" if same else text
 
+    def _likeness(self, label: str) -> str:
+        """A hint at a class that an ignored label may be, by its spelling."""
+        form = label.casefold().split()
+        same = [one for one in self.vocabulary if one.casefold().split() == form]
+        asked = same and label not in self.targets
+        return f", which may be {same[0]!r}: map it with label_map" if asked else ""
+
     def labels_in(self, text: str) -> list[str]:
         """The labels of a list of labels.
 
@@ -100,7 +107,7 @@ class LabelMap:
         if not self.ignored:
             return None
         most = self.ignored.most_common(_EXAMPLES)
-        names = ", ".join(f"{label!r} ({n})" for label, n in most)
+        names = ", ".join(f"{label!r} ({n}){self._likeness(label)}" for label, n in most)
         more = f" and {len(self.ignored) - len(most)} more" if len(self.ignored) > len(most) else ""
         n_ignored = sum(self.ignored.values())
         are = agree(n_ignored, "is", "are")

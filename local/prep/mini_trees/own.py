@@ -68,5 +68,5 @@ def make_own_recordings(
             write_text_atomic(path, tab_lines(rows))
     if progress:
         n = count_of(N_RECORDINGS, "recording")
-        print(f"{folder / RECORDINGS}: {n} with labels; {folder / NEW_RECORDING}: one without")
+        print(f"{folder / RECORDINGS}: {n}, labelled; {folder / NEW_RECORDING}: a new one")
     return folder / RECORDINGS

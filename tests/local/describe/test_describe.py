@@ -216,7 +216,9 @@ def test_long_recordings_have_windows(folder):
 
 def test_short_ones_need_no_long_clips(folder):
     write(folder, tracks(CLIPS))
-    assert described(folder).data.audio_max_len == 2
+    config = described(folder)
+    assert config.data.audio_max_len == 2
+    assert config.predict.hop_s == 1 and config.windows() is not None  # For predict.py.
 
 
 def test_batches_are_no_larger_than_the_sets(folder):
@@ -226,8 +228,8 @@ def test_batches_are_no_larger_than_the_sets(folder):
 
 
 def test_odd_names_of_classes_are_kept_or_mapped(folder):
-    names = ['say "hi"', "a, b", "door opens/closes", "🐕", "ünï", "yes", "1", "- x: y #", "onset"]
-    names += ["x" * 250]
+    names = ['say "hi"', "a, b", "door opens/closes", "🐕", "👨\u200d👩", "yes", "1", "- x: y #"]
+    names += ["onset", "x" * 250]
     texts = {f"{clip}.txt": f"0.1\t0.9\t{name}\n" for clip, name in zip(CLIPS, names, strict=True)}
     write(folder, texts)
     config = described(folder)
@@ -252,6 +254,26 @@ def test_spellings_of_a_label_become_one_class(folder, capsys):
 def test_one_class_is_enough(folder):
     write(folder, {f"{clip}.txt": "0.1\t0.9\tdog\n" for clip in CLIPS})
     assert described(folder).detection_task.classes == ("dog",)
+
+
+def test_an_encoder_s_weights_are_looked_for(folder, capsys):
+    write(folder, tracks(CLIPS))
+    assert not described(folder).net.use_embeddings
+    assert "extract_embeddings.py" not in capsys.readouterr().out
+    write(Path(), {"pretrained_models/BEATs_iter3_plus_AS2M.pt": "some weights"})
+    assert described(folder, overwrite=True).net.use_embeddings
+    assert "extract_embeddings.py --conf_file rec.yaml" in capsys.readouterr().out
+
+
+def test_names_of_folders_that_shells_and_yaml_read_otherwise(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("it's #1: ü")
+    for clip in CLIPS[:4]:
+        record(folder / f"{clip}.wav", rate=44100)
+    write(folder, tracks(CLIPS[:4]))
+    corpus = described(folder).detection_task.corpus("clips")
+    assert (corpus.originals, corpus.folder) == (str(folder), f"{folder}_16k")
+    assert "--conf_file 'it'\"'\"'s #1: ü.yaml'\n" in capsys.readouterr().out
 
 
 # ---- what is odd

@@ -81,7 +81,7 @@ REFUSED = {
     "task.fold=2": "task.fold: is 2, but no corpus has folds and no path {fold}; leave it out",
     # labels
     f"{CORPUS}.labels=none": f"{CORPUS}: labels: none does not go with a table; remove one",
-    f"{CORPUS}.table=null": f"{CORPUS}: strong labels need a table; name it, or set labels: none",
+    f"{CORPUS}.table=null": f"{CORPUS}: labels: strong needs a table; name it, or set labels: none",
     "task.corpora.more.annotators=mean": "more.annotators: needs strong or soft labels",
     f"{CORPUS}.annotators=median": f"{CORPUS}.annotators: Input should be 'mean', 'weighted', ",
     f"{CORPUS}.table.columns.labl=x": f"{CORPUS}.table.columns: labl: unknown column; known: filen",
@@ -108,7 +108,7 @@ REFUSED = {
     # scores
     "task.scored.events.validation=null": "task.scored: no kind has a corpus for the validation",
     "task.scored.events.validation=x": "scored.events.validation: unknown corpus 'x'; known: clips",
-    "task.scored.events.test=more": "scored.events.test: more has weak labels, which events cannot",
+    "task.scored.events.test=more": "scored.events.test: more has only weak labels, which",
     "task.scored.segments.test=street": "the segments of street are scored by recording (cut_from_"
     "recordings), which needs the durations of the recordings; give task.corpora.street.durations",
     "task.scored.evnts.test=clips": "task.scored.evnts.[key]: Input should be 'events', 'segments'",
@@ -122,9 +122,9 @@ REFUSED = {
     # names and paths
     "task.corpora.more.embeddings=clips": "corpora.more.embeddings: 'clips' is also that of clips,",
     "task.corpora.more.title=clips": "corpora.more.title: 'clips' is also that of clips; give",
-    "task.corpora.more.embeddings=a/b": "embeddings: 'a/b' names files, so it takes letters",
+    "task.corpora.more.embeddings=a/b": "embeddings: 'a/b': files are named after it, so",
     f"{CORPUS}.audio=''": f"{CORPUS}.audio: is empty; give the folder of the audio",
-    f"{CORPUS}.audio=${{data.weak_foldr}}": "${data.weak_foldr} names no key of data or training;",
+    f"{CORPUS}.audio=${{data.weak_foldr}}": "${data.weak_foldr}: no such key of data or training;",
     f"{CORPUS}.audio=${{data.weak": f"{CORPUS}.audio: '${{data.weak': is not a complete reference",
     f"{CORPUS}.audio=${{data.weak_folder}}": "data.weak_folder: missing; give it a value",
     "net.nclass=4": "net.nclass: is 4; the task has 3 classes",
