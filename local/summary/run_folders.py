@@ -188,7 +188,7 @@ def _energy(folder: Path) -> dict[str, float]:
 
 
 def _scored_clips(run: FinishedRun) -> dict[str, tuple[str, ...]]:
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for part in run.parts:
         corpus = part.corpus
         path = run.scores_path("student", corpus)
@@ -196,7 +196,7 @@ def _scored_clips(run: FinishedRun) -> dict[str, tuple[str, ...]]:
             path = path.with_name(f"tags_{corpus.scores_stem}.npz")
         try:
             with np.load(path, allow_pickle=False) as stored:
-                found[corpus.name] = tuple(stored["clip_ids"].tolist())
+                found.setdefault(corpus.name, tuple(stored["clip_ids"].tolist()))
         except (OSError, ValueError, KeyError, EOFError):
             continue
     return found
