@@ -238,7 +238,7 @@ def test_trained_through_the_scripts(tmp_path, run_script):
     check_events(conf, run_folder, run_script, tmp_path)
     before = json.loads((run_folder / "results.json").read_text())["metrics"]
     given = ("--test_from_checkpoint", run_folder, "--conf_file", conf, "--gpus", 0)
-    succeeded(run_script(TRAIN, *given, "--log_dir", tmp_path / "test", cwd=tmp_path))
+    succeeded(run_main(TRAIN, *given, "--log_dir", tmp_path / "test", cwd=tmp_path))
     (again,) = (tmp_path / "test").rglob("results.json")
     assert json.loads(again.read_text())["metrics"] == before
 
