@@ -41,13 +41,27 @@ SCRIPTS = {
 }
 # What another command of the section writes -> what stands for it here.
 WRITTEN = dict.fromkeys(("exp/tuning/best.yaml", "exp/boxes/best.yaml"), "confs/mini.yaml")
+# Described by a command of the section, or by the reader -> what stands for it here.
+DESCRIBED = {"recordings.yaml", "own.yaml", "data/mini_urban_sed/urban_sed.yaml"}
+DESCRIPTION = """
+task:
+  classes: [bark, people talking, Cat]
+  corpora:
+    clips:
+      audio: recordings_16k
+      table: {path: "recordings/{clip}.txt", format: audacity}
+      split: {by: recording, validation: 0.2, test: 0.2}
+      rows: 4
+  scored: {events: {validation: clips, test: clips}}
+"""
+# Its classes are in a file of the corpus.
+VOCABULARY = {"confs/tasks/fsd50k.yaml": "confs/tasks/tut2017.yaml"}
 # Shown by others: by there being an environment at all, by the sequence, by test_loggers, and by
 # test_audioset, where the code recommends it word by word.
 ELSEWHERE = {
     "pip install --upgrade 'yt-dlp[default]'",
     "pip install -e '.[wandb,mlflow]'",
     "source .venv/bin/activate",
-    "tensorboard --logdir exp/2024_baseline",
     "tensorboard --logdir exp/2024_baseline --port 6007",
     # tests/test_encoders_page.py installs the encoder of the page.
     "python extract_embeddings.py --set pretrained.model=mel_conv",
@@ -94,10 +108,13 @@ def test_make_targets_exist(line, tmp_path):
 
 
 @pytest.mark.parametrize("line", lines(PARSED))
-def test_commands_are_understood(line, monkeypatch):
+def test_commands_are_understood(line, monkeypatch, tmp_path):
     """By the script's own parser and, with what --set changes, the check of the configuration."""
     monkeypatch.chdir(ROOT)
-    words = [WRITTEN.get(word, word) for word in shlex.split(line)]
+    own = tmp_path / "own.yaml"
+    own.write_text(DESCRIPTION, encoding="utf-8")
+    stand_ins = {**WRITTEN, **VOCABULARY, **dict.fromkeys(DESCRIBED, str(own))}
+    words = [stand_ins.get(word, word) for word in shlex.split(line)]
     program, *arguments = [CONSOLE[words[0]], *words[1:]] if words[0] in CONSOLE else words[1:]
     if program == "-c":
         subprocess.run([sys.executable, "-c", *arguments], check=True)

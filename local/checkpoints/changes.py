@@ -23,6 +23,9 @@ from local.checkpoints.tasks.compared import (
 )
 from local.config import TASK_SECTION, RecipeConfig
 
+# Letters of a value in a message.
+LONGEST_SHOWN: Final = 1000
+
 
 class Kind(Enum):
     """What a key means for a training that is resumed."""
@@ -200,14 +203,23 @@ def compare(before: Tree, now: Tree, progress: Progress | None = None) -> Change
         reason = _CHECKS[kind](before, now, progress)
         if reason is not None:
             why = f" ({reason})" if reason else ""
-            refused.append(f"{dotted}: {old!r} in the checkpoint, {new!r} here{why}")
+            refused.append(f"{dotted}: {_shown(old)} in the checkpoint, {_shown(new)} here{why}")
             continue
         rounded = kind is Kind.ROUNDED and (old is None) != (new is None)
         remark = "; sums may differ in their last bits" if rounded else ""
-        accepted.append(f"{dotted}: {old!r} -> {new!r}{remark}")
+        accepted.append(f"{dotted}: {_shown(old)} -> {_shown(new)}{remark}")
         if kind not in (Kind.FREE, Kind.ROUNDED, Kind.WINDOWS):
             of_result.append(accepted[-1])
     return ChangedValues(tuple(accepted), tuple(refused), tuple(of_result))
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; of long lists of classes, the ends."""
+    text = repr(value)
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    half = (LONGEST_SHOWN - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def differing_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:

@@ -66,6 +66,11 @@ def check_origin(config: RecipeConfig) -> None:
         InputError: naming them.
     """
     there = config.initial_weights
+    if there.classes and not there.checkpoint_sha256:
+        raise InputError(
+            f"{KEY}: is about the classes of a checkpoint; name it with --init_from_checkpoint, or "
+            "delete the key"
+        )
     if there.checkpoint_sha256:
         raise InputError(
             "initial_weights: this configuration belongs to a training that started from "

@@ -38,6 +38,7 @@ from local.stores.folders import (
     why_foreign,
 )
 from local.stores.joined import JoinedReader
+from local.task.class_names import some_classes
 from local.task.corpus import Corpus
 from local.task.task import Task
 
@@ -297,7 +298,7 @@ def scored_problems(
         if part.kind == "tags" and table is not None and not true_classes(table) & {*part.classes}:
             problems.append(
                 f"{table.path or part.corpus.title}: none of the scored classes "
-                f"({', '.join(part.classes)}) is in any of its "
+                f"({some_classes(part.classes)}) is in any of its "
                 f"{count_of(len(table.clip_ids), 'clip')} to score; "
                 f"{no_event_remedy(part, stage)}"
             )

@@ -222,7 +222,9 @@ def _labelled(
         problems.append(f"{corpus.table_key}: {error}")
         return None
     problems += label_problems(corpus, table if annotated is None else annotated.table)
-    left_out = _left_out(corpus, table)
+    # What anybody heard is drawn in training.
+    heard = table if annotated is None else annotated.table.renamed(names)
+    left_out = _left_out(corpus, heard)
     wanted = [clip_id for clip_id in table.clip_ids if clip_id not in left_out]
     clip_ids = [clip_id for clip_id in wanted if clip_id in present]
     if present and wanted and not clip_ids:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from desed_task.errors import count_of
 from desed_task.evaluation.scores import Floats, Ints
 from local.error_report.findings import FoundErrors
 from local.error_report.tables import (
@@ -46,7 +47,8 @@ def drawn_classes(errors: FoundErrors) -> list[int]:
 def _of_many(errors: FoundErrors, drawn: Sequence[int]) -> str:
     """What a title adds where some classes are not drawn."""
     left_out = len(errors.labels) - len(drawn)
-    return f" ({len(drawn)} of {len(errors.labels)} classes)" if left_out else ""
+    total = count_of(len(errors.labels), "class", "classes")
+    return f" ({len(drawn)} of {total})" if left_out else ""
 
 
 def plot_classes(errors: FoundErrors) -> Figure:

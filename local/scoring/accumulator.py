@@ -155,6 +155,15 @@ class ScoreAccumulator:
             return None
         return self.smoothed(role, corpus)
 
+    def in_windows(self, corpus: Corpus) -> bool:
+        """Whether any clip of a corpus was scored in windows."""
+        role, found = ROLES[0], []
+        if self._has_frames(corpus):
+            found.append(self._frames_of(role, corpus))
+        if self._has_clips(corpus):
+            found.append(self._clips_of(role, corpus))
+        return any(collector.recordings() for collector in found)
+
     def clip_scores(self, role: str, corpus: Corpus) -> ClipScores:
         """Scores and presence of the classes in each clip of a corpus that tags are scored of."""
         collector = self._clips_of(role, corpus)

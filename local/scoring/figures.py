@@ -29,6 +29,8 @@ from local.pictures.labels import LONGEST_OF_PANEL, short_label
 MIN_ROWS = 3
 MAX_ROWS = 10
 VISIBLE_SCORE = 0.5
+# Classes beside the curve of all: as many as a legend has lines.
+MAX_CURVES = 20
 # Within each row of height 1, scores are below and annotations above.
 SCORE_HEIGHT = 0.62
 EVENT_BAR = (0.68, 0.22)
@@ -58,8 +60,9 @@ def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
     x, y = _steps(psds.roc, max_efpr)
     axes.plot(x, y, color="black", linewidth=2.5, zorder=3, label=f"all ({psds.value:.3f})")
     axes.fill_between(x, y, color="black", alpha=0.08, linewidth=0)
-    for number, (label, roc) in enumerate(psds.class_rocs.items()):
-        x, y = _steps(roc, max_efpr)
+    drawn = _classes_drawn(psds)
+    for number, label in enumerate(drawn):
+        x, y = _steps(psds.class_rocs[label], max_efpr)
         name = f"{short_label(label, LONGEST_OF_PANEL)} ({psds.per_class[label]:.2f})"
         style = palette.line_style(number)
         axes.plot(x, y, **style, linewidth=1.2, alpha=0.8, label=name)
@@ -71,8 +74,19 @@ def plot_psd_roc(psds: Psds, *, title: str, max_efpr: float = 100.0) -> Figure:
         title=title,
     )
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small", frameon=False, title="class (area)")
+    head = "class (area)"
+    if len(drawn) < len(psds.class_rocs):
+        head = f"class (area): {len(drawn)} of {len(psds.class_rocs)}, the largest"
+    figure.legend(loc="outside right upper", fontsize="small", frameon=False, title=head)
     return figure
+
+
+def _classes_drawn(psds: Psds) -> list[str]:
+    """All classes, or of many those with the largest areas."""
+    labels = list(psds.class_rocs)
+    if len(labels) <= MAX_CURVES:
+        return labels
+    return sorted(labels, key=lambda label: -psds.per_class[label])[:MAX_CURVES]
 
 
 def _steps(roc: Roc, max_efpr: float) -> tuple[Floats, Floats]:

@@ -15,6 +15,7 @@ from desed_task.labels import Vocabulary
 from local.data.truth import Stage
 from local.scoring.own.criteria import F1_THRESHOLD, OWN
 from local.scoring.report import CorpusMetrics, MetricTable, format_tags
+from local.task.class_names import some_classes
 from local.task.task import ScoredPart
 
 TAGS_FILE = "tags.txt"
@@ -60,7 +61,7 @@ def tag_metrics(
     scored = [label for label in part.classes if found.present[:, vocabulary.index(label)].any()]
     if not scored:
         raise InputError(
-            f"{part.corpus.title}: none of the scored classes ({', '.join(part.classes)}) is in "
+            f"{part.corpus.title}: none of the scored classes ({some_classes(part.classes)}) is in "
             f"any clip; correct {part.corpus.table_key}"
         )
     table, text = _own_metrics(found, part, vocabulary, scored, role)

@@ -25,6 +25,7 @@ from local.summary.systems import Spread, SystemRuns
 CLASS_METRICS = {
     MAIN_METRICS["events"][0]: "PSDS1, psds_eval",
     MAIN_METRICS["segments"][0]: "partial AUC of segments",
+    MAIN_METRICS["tags"][1]: "average precision of tags",
 }
 # Rows are one unit high; systems are this far from the row's centre.
 OFFSET = 0.17
@@ -83,7 +84,9 @@ def classes_figure(summary: RunSummary) -> Figure:
     }
     heights = [len(of) + 1.5 for of in labels.values()]
     figure = Figure(figsize=(11, 1 + ROW_INCH * sum(heights)), layout="constrained")
-    panels = figure.subplots(len(labels), len(ROLES), sharey="row", height_ratios=heights)
+    panels = figure.subplots(
+        len(labels), len(ROLES), sharey="row", height_ratios=heights, squeeze=False
+    )
     for row, (metric, of) in zip(panels, labels.items(), strict=True):
         for axes, role in zip(row, ROLES, strict=True):
             for number, system in enumerate(summary.systems):

@@ -24,6 +24,7 @@ from local.scoring.conditions import (
     CHECKPOINT,
     definition_of,
 )
+from local.scoring.own.criteria import OWN
 from local.task.corpus import Corpus
 from local.task.task import ScoredPart, Task
 
@@ -31,6 +32,7 @@ from local.task.task import ScoredPart, Task
 MAIN_METRICS: dict[ScoreKind, tuple[str, ...]] = {
     "events": ("psds1/psds_eval", "psds1/sed_scores_eval"),
     "segments": ("segment_mpauc/sed_scores_eval",),
+    "tags": (f"tag_f1_macro_thres05/{OWN}", f"tag_map/{OWN}"),
 }
 RETEST_REMEDY = (
     f"test them on the same data with {command_name('train_pretrained.py')} --test_from_checkpoint"
@@ -187,8 +189,11 @@ def _energy(folder: Path) -> dict[str, float]:
 
 def _scored_clips(run: FinishedRun) -> dict[str, tuple[str, ...]]:
     found = {}
-    for corpus in dict.fromkeys(part.corpus for part in run.parts):
+    for part in run.parts:
+        corpus = part.corpus
         path = run.scores_path("student", corpus)
+        if part.kind == "tags":
+            path = path.with_name(f"tags_{corpus.scores_stem}.npz")
         try:
             with np.load(path, allow_pickle=False) as stored:
                 found[corpus.name] = tuple(stored["clip_ids"].tolist())

@@ -154,6 +154,11 @@ class TaskBuilder:
             )
         if given.annotators is not None and given.labels not in ("strong", "soft"):
             self.problems.append(f"{place}.annotators: needs strong or soft labels")
+        if given.annotators in ("mean", "weighted") and given.labels == "strong":
+            self.problems.append(
+                f"{place}.annotators: {given.annotators} makes soft labels, the share of annotators; "
+                "set labels: soft, or take majority, union or intersection"
+            )
         if given.labels == "none" and (given.label_map or given.aliases):
             self.problems.append(f"{place}: labels: none has no use for label_map or aliases")
         for key in ("embeddings", "scores_name"):

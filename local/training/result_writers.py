@@ -191,11 +191,12 @@ def _conditions(
     trained_here = folder.resolve() in pl_module.tested_checkpoint.resolve().parents
     scored = {truth.part.corpus.name: truth for truth in truths}
     raw = {name: stored[ROLES[0], name].raw for name in scored}
-    in_windows = [truth.part.corpus for name, truth in scored.items() if raw[name].longer]
+    accumulator = pl_module.score_accumulator
+    in_windows = [one for one in task.scored_corpora("test") if accumulator.in_windows(one)]
     scored_on = {name: digest_truth(truth, raw[name].clip_ids) for name, truth in scored.items()}
     for part in task.scored("test"):
         if part.kind == "tags" and part.corpus.name not in scored_on:
-            found = pl_module.score_accumulator.clip_scores(ROLES[0], part.corpus)
+            found = accumulator.clip_scores(ROLES[0], part.corpus)
             scored_on[part.corpus.name] = digest_tags(found, part, task.vocabulary)
     return {
         CHECKPOINT: checkpoint,

@@ -15,9 +15,11 @@ import soundfile as sf
 import torch
 import yaml
 
+from desed_task.checkpoints.safe_load import load_safely
 from desed_task.errors import InputError
 from desed_task.inference.detector import SoundEventDetector
 from local import run
+from local.checkpoints.restore import config_of_checkpoint
 from local.checkpoints.stored_config import config_with_checkpoint
 from local.config import check_config, load_config
 from local.schema.published_keys import TASK_KEYS
@@ -71,7 +73,7 @@ def own(tmp_path_factory) -> Path:
         "root": str(root),
         "classes": list(CLASSES),
         "corpora": {"töne": corpus},
-        "scored": {"events": both, "segments": both},
+        "scored": {"events": both, "segments": both, "tags": both},
     }
     for dotted in TASK_KEYS:
         section, _, key = dotted.partition(".")
@@ -116,6 +118,14 @@ def test_without_a_configuration_the_task_is_the_checkpoints(checkpoint, tmp_pat
     assert changed.task["corpora"]["töne"]["rows"] == 2
 
 
+def test_weights_alone_are_of_the_classes_of_the_configuration(own, checkpoint, tmp_path):
+    bare = tmp_path / "weights.ckpt"
+    torch.save(torch.load(checkpoint, weights_only=True)["state_dict"], bare)
+    with pytest.warns(UserWarning, match="contains weights only"):
+        found = config_of_checkpoint(load_safely(bare), load_config(own), (), str(bare))
+    assert found.detection_task.classes == CLASSES and found.net.nclass == 3
+
+
 def test_another_task_is_refused_with_its_classes(checkpoint):
     with pytest.raises(InputError) as refused:
         run.test(load_config(MINI), str(checkpoint), run.RunOptions("unused"))
@@ -147,6 +157,25 @@ def test_runs_are_summarised_with_intervals_of_clips(tested, tmp_path):
     assert (tmp_path / "classes.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_with_tags_alone_is_summarised(tested, tmp_path):
+    folder = tmp_path / "version_0"
+    folder.mkdir()
+    tree = yaml.safe_load((tested / "config.yaml").read_text(encoding="utf-8"))
+    tree["task"]["scored"] = {"tags": tree["task"]["scored"]["tags"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    content = json.loads((tested / "results.json").read_text())
+    for key in ("metrics", "per_class"):
+        content[key] = {name: one for name, one in content[key].items() if "/tag_" in name}
+    (folder / "results.json").write_text(json.dumps(content))
+    found = summarize_folders([str(folder)], [], config=None, n_resamples=100, seed=1)
+    text = format_summary(found)
+    assert "| macro F1 of tags | mean AP of tags |" in " ".join(text.split())
+    assert "No intervals of tags of meine Töne: there are none of tags." in text
+    write_summary(found, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["published"] == {}
+    assert (tmp_path / "classes.png").is_file() and (tmp_path / "metrics.png").is_file()
+
+
 def test_the_errors_of_stored_scores_are_reported(tested):
     (page,) = report_stored_errors([str(tested)], None, "student")
     assert "meine Töne" in page.read_text(encoding="utf-8")
@@ -175,7 +204,7 @@ def test_median_filters_are_tuned_for_events_and_segments(own, checkpoint, tmp_p
     assert [len(row) for row in rows] == [7, 7] and float(rows[1][3]) >= float(rows[0][3])
     assert (tmp_path / "report_medians" / "medians.png").is_file()
     # Again, from the scores and the study of that time.
-    again = tune_medians(plan, checkpoint, (), swept=False, device=CPU)
+    again = [tune_medians(plan, checkpoint, (), swept=False, device=CPU) for _ in range(2)][-1]
     assert load_config(again).tuned.checkpoint_sha256 == tuned.tuned.checkpoint_sha256
 
 

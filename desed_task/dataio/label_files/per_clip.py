@@ -88,7 +88,7 @@ def _clip_of(match: re.Match[str]) -> str:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """Files of a folder and its subfolders that are not hidden."""
-    for root, folders, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):

@@ -62,8 +62,8 @@ class LabelRows:
     def add(self, clip_id: str, place: RowPlace, cells: Mapping[str, str]) -> None:
         """Append a row."""
         for role in cells:
-            # Of files that had no such column.
-            self.cells.setdefault(role, [""] * len(self.clips))
+            if role not in self.cells:  # earlier files had no such column
+                self.cells[role] = [""] * len(self.clips)
         for role, column in self.cells.items():
             column.append(cells.get(role, ""))
         self.clips.append(clip_id)
@@ -79,11 +79,14 @@ def read_table_rows(path: Path, form: LabelForm) -> LabelRows:
             `faults` of the result.
     """
     rows = LabelRows()
+    known: dict[str, str] = {}
     for place, cells in _rows_of(path, form, rows.faults):
+        name = cells.pop(FILENAME)
         try:
-            rows.add(clip_id_of(cells[FILENAME]), place, cells)
+            if name not in known:
+                known[name] = clip_id_of(name)
+            rows.add(known[name], place, cells)
         except InputError as error:
-            name = cells[FILENAME]
             rows.faults.append(f"{place}: {error if name else 'no file name; correct the row'}")
     if not rows.clips and not rows.faults:
         raise InputError(f"{path}: table without rows; get or prepare the data again")

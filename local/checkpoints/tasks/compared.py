@@ -48,8 +48,10 @@ def changed_task_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
     # Where it says the same to both, it overrides the rows of both.
     rows = now["training"]["batch_size"]
     rows = rows if before["training"].get("batch_size") == rows else None
+    # Paths of a task that is not this one may be empty.
+    data = {key: key if value == "" else value for key, value in now["data"].items()}
     sections = {
-        "data": {**now["data"], "keep_clips_without_events": []},
+        "data": {**data, "keep_clips_without_events": []},
         "training": {**now["training"], "batch_size": rows},
     }
     old, new = (task_values(task_of(tree.get("task", {}), sections)) for tree in (before, now))
@@ -59,8 +61,14 @@ def changed_task_values(before: Tree, now: Tree) -> dict[str, tuple[Any, Any]]:
 
 
 def task_values(task: Task) -> dict[str, Any]:
-    """Dotted key below `task` -> plain value, of all that a task is."""
-    return {f"task.{key}": value for key, value in _values(task)}
+    """Dotted key below `task` -> plain value as JSON has it, of all that a task is."""
+    return {f"task.{key}": _plain(value) for key, value in _values(task)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _values(task: Task) -> Iterator[tuple[str, Any]]:

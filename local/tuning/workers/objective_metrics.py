@@ -13,7 +13,10 @@ METRICS: Final[dict[ScoreKind, str]] = {
     "events": "teacher/psds1/sed_scores_eval",
     "segments": "teacher/segment_mpauc/sed_scores_eval",
 }
-_TAGS: Final[dict[ScoreKind, str]] = {"tags": "teacher/weak_f1_macro_thres05/torchmetrics"}
+_TAGS: Final[dict[Stage, str]] = {
+    "val": "teacher/weak_f1_macro_thres05/torchmetrics",
+    "test": "teacher/tag_f1_macro_thres05/desed_task",
+}
 
 
 def objective_metrics(task: Task, stage: Stage) -> dict[ScoreKind, str]:
@@ -25,7 +28,7 @@ def objective_metrics(task: Task, stage: Stage) -> dict[ScoreKind, str]:
     kinds = [part.kind for part in task.scored(stage)]
     found = {kind: name for kind, name in METRICS.items() if kind in kinds}
     if not found and "tags" in kinds:
-        return dict(_TAGS)
+        return {"tags": _TAGS[stage]}
     if not found:
         which = "validations score" if stage == "val" else "tests score"
         raise InputError(

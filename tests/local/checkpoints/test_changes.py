@@ -308,7 +308,7 @@ def test_the_default_task_may_be_described_in_any_way():
 FIXED_IN_TASK = {
     "corpora__synth_train__consistency": (False, "task.corpora.synth_train.consistency: True"),
     "corpora__weak_train__split": ({"by": "clip", "train": 0.5}, "task.corpora.weak_train.split:"),
-    "corpora__unlabeled_train__known": (["Dog"], "task.corpora.unlabeled_train.known: ('Alarm"),
+    "corpora__unlabeled_train__known": (["Dog"], "task.corpora.unlabeled_train.known: ['Alarm"),
     "corpora__synth_train__aliases": ({"Dog": "Cat"}, "task.corpora.synth_train.aliases: "),
     "corpora__synth_train__label_map": ({"dog": "Dog"}, "task.corpora.synth_train.label_rules: "),
     "corpora__synth_train__long": ("windows", "task.corpora.synth_train.trains_on_windows: False"),

@@ -9,7 +9,12 @@ import pytest
 
 from desed_task.errors import InputError
 from local.cli import arguments
-from local.cli.arguments import non_negative_seconds, parse_threshold, positive_int
+from local.cli.arguments import (
+    non_negative_seconds,
+    parse_merged_classes,
+    parse_threshold,
+    positive_int,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +99,11 @@ def test_help_calls_commands_as_they_were_started(monkeypatch):
     parser = arguments.command_parser(text)
     assert parser.description == "Doc.\n\n    desed-predict a.wav\n\nSee desed-train."
     assert parser.format_usage().startswith("usage: desed-predict ")
+
+
+def test_classes_of_ones_own_may_have_signs_in_their_names():
+    assert parse_threshold("a=b=.3,x, y=0.4,c=1=.5") == {"a=b": 0.3, "x, y": 0.4, "c=1": 0.5}
+    assert parse_merged_classes(["m=a=b+dog"]) == {"m": ("a=b", "dog")}
+    # A class that is a sign itself would be lost without a word.
+    with pytest.raises(InputError, match=r"'dog\+\+' has a \+ too many; .*predict.merged_classes"):
+        parse_merged_classes(["m=dog++"])

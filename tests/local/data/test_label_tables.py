@@ -444,6 +444,11 @@ def test_several_annotators_become_one(place, rule, expected):
     assert events.eventless == ({"b"} if rule in ("intersection", "collector") else set())
 
 
+def test_shares_of_annotators_are_soft_labels(place):
+    with pytest.raises(AssertionError, match=r"own\.annotators: weighted makes soft labels"):
+        place.corpus(RAW, annotators="weighted")
+
+
 def test_one_annotator_of_each_clip_is_there_to_be_drawn(place):
     place.write("raw.csv", ANNOTATED)
     corpus = place.corpus(RAW, annotators="random")

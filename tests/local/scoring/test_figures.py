@@ -102,6 +102,17 @@ def test_a_figure_may_show_any_name(name, tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_of_many_classes_the_largest_curves_are_drawn(tmp_path):
+    names = [f"class {number}" for number in range(60)]
+    areas = {name: (number * 7 % 60) / 60 for number, name in enumerate(names)}
+    curve = roc([0, 10, 40], [0.0, 0.2, 0.5])
+    figure = figures.plot_psd_roc(Psds(0.3, areas, curve, dict.fromkeys(names, curve)), title="x")
+    legend = figure.legends[0]
+    assert legend.get_title().get_text() == "class (area): 20 of 60, the largest"
+    drawn = [text.get_text().rpartition(" (")[0] for text in legend.get_texts()[1:]]
+    assert drawn == sorted(names, key=lambda name: -areas[name])[:20]
+
+
 def test_names_of_classes_leave_room_for_the_axes(tmp_path, recwarn):
     """Other names than the published ones may be of any length and script, and contain dollars."""
     names = ("door opens/closes", 'say "$x_1$"', "🐕", "x" * 200)

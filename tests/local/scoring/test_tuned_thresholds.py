@@ -23,7 +23,7 @@ from local.scoring.own.tuned import (
 )
 from local.scoring.report import MetricTable
 from local.summary.own.counts import tuned_counts
-from local.tuning.decoders.candidates import decoded_desed
+from local.tuning.decoders.candidates import decoded_events
 from tests.local.tuning.decoders.made_up_parts import made_up_part
 
 ROOT = Path(__file__).parents[3]
@@ -69,8 +69,8 @@ def test_those_of_a_test_are_found_by_its_metrics():
 @pytest.mark.parametrize("kind", ["median", BOXES])
 def test_counts_of_clips_give_the_metrics(kind):
     part = made_up_part(seed=3, n_clips=14)
-    truth = part.scores.truths[0]
-    decoded = decoded_desed(config_of(decoder={"kind": kind}), part.scores.desed)
+    scores, truth = part.scores.of("events")
+    decoded = decoded_events(config_of(decoder={"kind": kind}), scores)
     chosen = event_part(decoded, truth)
     found = EventInput(chosen.scores, chosen.events, chosen.with_events, truth.durations)
     tuned = TunedThresholds(GIVEN, "tuned")
@@ -94,7 +94,7 @@ def test_counts_of_clips_give_the_metrics(kind):
 def test_who_used_what_was_tuned_on_dev_test():
     mark = {"checkpoint_sha256": "a" * 64, "objective": "devtest"}
     config = config_of(tuned=mark)
-    told = {"tuned_on": "devtest"}
+    told = {"tuned_on": "test"}
     assert tuned_on(config, "a" * 64, trained_here=False) == told
     # Of another checkpoint: its own median filters, unless it was trained with these.
     assert tuned_on(config, "b" * 64, trained_here=False) == {}

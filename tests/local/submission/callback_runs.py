@@ -15,7 +15,7 @@ from codecarbon.output_methods.emissions_data import EmissionsData
 from pytorch_lightning.trainer.states import TrainerFn
 
 from desed_task.atomic_files import sha256_of
-from desed_task.batch import SedBatch, Source
+from desed_task.batch import SedBatch
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.config import RecipeConfig, load_config
@@ -24,6 +24,7 @@ from local.sed_trainer_pretrained import SEDTask4
 from local.submission.file_checks import REPORTED_METRICS
 from local.training.callbacks import RunDescription
 from local.training.result_writers import ScoreWriter
+from tests.published_task import NUMBER, TASK
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIPS_S = {"a": 10.0, "b": 4.3}
@@ -75,6 +76,7 @@ def trainer_of(folder: Path) -> SimpleNamespace:
         is_global_zero=True,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         datamodule=SimpleNamespace(
+            task=TASK,
             loaded={"eval": SimpleNamespace(durations_s=CLIPS_S)},
             digests=lambda stage: {},
             embedding_readers=[],
@@ -103,7 +105,7 @@ def write_scores(folder: Path, module: SEDTask4, seed: int) -> None:
         waveform=torch.zeros(2, 1),
         target=torch.zeros(shape),
         known=torch.ones(2, 27, dtype=torch.bool),
-        source=torch.full((2,), int(Source.EVALUATION)),
+        source=torch.full((2,), NUMBER["eval"]),
         embedding=torch.zeros(2, 0),
         clip_id=tuple(CLIPS_S),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -14,10 +15,11 @@ from optuna.trial import TrialState
 
 from desed_task.errors import InputError
 from local.checkpoints.run_claims import is_alive
-from local.config import load_config
+from local.config import check_config, load_config
+from local.task.reading import default_description
 from local.tuning.search_space import Dimension, Space
-from local.tuning.study import ATTEMPT, OWNER, REASON, RETRY_OF, TRIED_AGAIN
-from local.tuning.training_stage import Tuner, TuningPlan, open_study_log
+from local.tuning.study import ATTEMPT, BASIS, OWNER, REASON, RETRY_OF, TRIED_AGAIN
+from local.tuning.training_stage import Tuner, TuningPlan, open_study, open_study_log
 from local.tuning.workers.device_slots import choose_slots
 from tests.local.tuning.fake_training import TARGET
 
@@ -204,6 +206,30 @@ def test_a_study_of_something_else_is_not_gone_on_with(make_plan):
     assert "opt.lr: \"drawn from ['float', 0.0001, 0.01" in text
     with pytest.raises(InputError, match=r"contains trials of another study than other in sqlite"):
         tune(make_plan(study_name="other"))
+
+
+def test_a_study_of_an_earlier_version_on_the_test_set_goes_on(make_plan):
+    plan = make_plan(objective="test")
+    study = open_study(plan).study
+    # As the published task has it, of which nothing is told beyond the sections of then.
+    assert not [key for key in study.user_attrs[BASIS] if key.startswith("task.")]
+    study.set_user_attr(BASIS, {**study.user_attrs[BASIS], "--objective": "devtest"})
+    open_study(plan)
+    with pytest.raises(InputError, match="--objective: 'test' in the study, 'held_out' here"):
+        open_study(make_plan())
+
+
+def test_a_study_of_another_task_is_another_one_and_goes_on(make_plan):
+    tree = load_config(ROOT / "confs" / "mini.yaml").dump()
+    tree["task"] = copy.deepcopy(default_description())
+    same = make_plan(config=check_config(tree, ""))
+    assert same.basis == make_plan().basis
+    tree["task"]["corpora"]["synth_train"]["consistency"] = False
+    other = make_plan(config=check_config(tree, ""))
+    open_study(other)
+    open_study(other)  # from what the storage has made of it
+    with pytest.raises(InputError, match=r"task.classes: .'Alarm_bell_ringing', .* None here"):
+        open_study(make_plan())
 
 
 def test_two_processes_share_a_journal(make_plan, tmp_path):

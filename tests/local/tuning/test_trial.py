@@ -184,6 +184,12 @@ def test_the_objective_is_of_what_the_task_scores(kinds, expected):
     assert value == sum(facts.values())
 
 
+def test_tags_of_a_test_have_another_name():
+    tags = replace(TASK, test=(TASK.part("val", "tags"),))
+    name = "test/teacher/tag_f1_macro_thres05/desed_task"
+    assert objective_value({name: 0.5}, tags, "test") == (0.5, {name: 0.5})
+
+
 def test_a_task_without_a_test_has_no_objective_there():
     with pytest.raises(InputError, match=r"dcase2024: tests score nothing.*events: {test: NAME}"):
         objective_value({}, replace(TASK, test=()), "test")

@@ -19,7 +19,7 @@ from local.summary.rescoring import read_truth
 from local.summary.run_folders import open_run
 from local.summary.summarize import summarize_folders
 from tests.local.summary.synthetic_runs import CLIPS, fabricate_run, fabricate_truth
-from tests.published_task import DEVTEST
+from tests.published_task import DEVTEST, TASK
 
 COLUMN = "gerät | place"
 # 27 clips each; in the first one nothing, in the last ones too few events.
@@ -50,7 +50,7 @@ def content_of(folder):
 
 def test_a_group_is_scored_as_if_there_were_no_other(folders):
     run = open_run(folders["run"])
-    truth = read_truth(DEVTEST, run.config, run.clip_ids[DEVTEST])
+    truth = read_truth(TASK.part("test", "events"), run.config, run.clip_ids[DEVTEST.name])
     scores = read_scores(run.scores_path("teacher", DEVTEST), "postprocessed")
     for value in ("ü/1", "b c"):
         clips = [clip for clip, own in zip(CLIPS, VALUES, strict=True) if own == value]

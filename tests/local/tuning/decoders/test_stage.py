@@ -145,7 +145,7 @@ def test_what_is_tuned_on_dev_test_is_called_an_oracle(plan, checkpoint, capsys)
     assert "test/teacher/collar_f1_macro_tuned_oracle/desed_task" in metrics
     assert "test/teacher/collar_f1_macro_tuned/desed_task" not in metrics
     # What is tuned begins from the values of the configuration.
-    told = r"tuned\.objective devtest: the values of this configuration"
+    told = r"tuned\.objective test: the values of this configuration"
     with pytest.raises(InputError, match=told):
         tune_decoder(replace(plan, config=load_config(best)), checkpoint, (), asked, CPU)
     again = replace(plan, config=load_config(best), objective="held_out", space=MEDIANS)
