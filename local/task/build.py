@@ -156,7 +156,7 @@ class TaskBuilder:
             self.problems.append(f"{place}.annotators: needs strong or soft labels")
         if given.annotators in ("mean", "weighted") and given.labels == "strong":
             self.problems.append(
-                f"{place}.annotators: {given.annotators} makes soft labels, the share of annotators; "
+                f"{place}.annotators: {given.annotators} makes soft labels (shares); "
                 "set labels: soft, or take majority, union or intersection"
             )
         if given.labels == "none" and (given.label_map or given.aliases):
