@@ -109,6 +109,7 @@ def test_events_are_read_whatever_the_form(folder, form):
     assert task.classes == ("cat", "dog")
     corpus = task.corpus("clips")
     assert corpus.labels == "strong" and Path(corpus.folder) == folder
+    assert corpus.table.unit == ("ms" if form == "milliseconds" else "s")
     assert counted(config) == {"cat": N_CATS, "dog": N_DOGS}
     assert [(p.kind, p.corpus.name) for p in (*task.validation, *task.test)] == [
         ("events", "clips"),
