@@ -18,6 +18,7 @@ from local.checkpoints.resume import check_same_data
 from local.config import load_config
 from local.data.datamodule import SedDataModule
 from local.data.digests import DATA_KEY, data_changes
+from tests.published_task import TASK
 
 TABLES = ("synth_tsv", "strong_tsv", "weak_tsv", "real_maestro_train_tsv", "synth_val_tsv")
 TABLES += ("synth_val_dur", "test_tsv", "test_dur")
@@ -190,7 +191,7 @@ def test_other_test_data_does_not_keep_a_training_from_going_on(place, capsys):
     before = place.digests()
     place.edit("test_tsv", halve)
     place.edit("test_dur", longer)
-    check_same_data(Path("last.ckpt"), before, place.digests())
+    check_same_data(Path("last.ckpt"), before, place.digests(), TASK)
     out = capsys.readouterr().out
     assert "the test data has changed since; the test uses it as it is now: DESED dev-test" in out
 
