@@ -32,7 +32,7 @@ from local.config import load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.macs import count_macs
-from tests.local.prep.test_maestro_clips import split_train_files
+from tests.local.data.test_splits import split_train_files
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

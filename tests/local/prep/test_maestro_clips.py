@@ -1,6 +1,5 @@
 """MAESTRO: windows, clips, and tables."""
 
-import json
 import os
 import re
 
@@ -12,11 +11,7 @@ from desed_task.errors import InputError
 from local.cli.own_files import RECORD_FILE
 from local.prep import maestro_clips
 from local.prep.maestro_clips import clip_name, cut_recordings, windows
-from local.prep.maestro_recordings import (
-    MAESTRO_TRAIN_RECORDINGS,
-    MAESTRO_VALIDATION_RECORDINGS,
-    scene_of,
-)
+from local.prep.maestro_recordings import scene_of
 
 RATE = 1000  # Windows do not depend on the rate, and small files are quick.
 
@@ -222,12 +217,6 @@ def test_wrong_folders_say_what_belongs_there(tree):
     next(tree.root.rglob("*.txt")).unlink()
     with pytest.raises(InputError, match=r"labels: contains no \*.txt annotations"):
         cut(tree, ["city_center_05"])
-
-
-def test_the_recordings_are_those_published(parity):
-    split = json.loads(parity("maestro_split.json").read_text())
-    assert list(MAESTRO_TRAIN_RECORDINGS) == split["train"]
-    assert list(MAESTRO_VALIDATION_RECORDINGS) == split["validation"]
 
 
 def test_the_hops_are_those_published():

@@ -28,7 +28,7 @@ from local.prep.mini_corpus.clip_plans import SCENE_CLASSES
 from local.prep.mini_corpus.make import make_mini_corpus
 from local.prep.mini_corpus.sets import MINI_CLIP_SETS, MiniSizes, plan_recordings, plan_set
 from local.prep.plots import plot_clips
-from tests.local.prep.test_maestro_clips import split_train_files
+from tests.local.data.test_splits import split_train_files
 
 CONFIG = Path(__file__).parents[4] / "confs" / "pretrained.yaml"
 SMALL = MiniSizes.small()
