@@ -205,8 +205,8 @@ class TaskBuilder:
                     self.problems.append(f"{place}.aliases: unknown class {one!r}; {near}")
                 elif one not in known:
                     self.problems.append(
-                        f"{place}.aliases: {one!r} is not in the corpus's `known`; add it there, or "
-                        "remove it here"
+                        f"{place}.aliases: {one!r} is not in the corpus's `known`; add it there, "
+                        "or remove it here"
                     )
             if label == containing:
                 self.problems.append(f"{place}.aliases: {label!r} is itself; remove it")
