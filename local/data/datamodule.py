@@ -43,7 +43,7 @@ from local.data.loading.packed_corpora import open_packed, pack_corpora
 from local.data.loading.training_sets import too_small_sets, training_sets
 from local.data.presence import nothing_there
 from local.data.splits import divide
-from local.data.summary_lines import long_clip_lines
+from local.data.summary_lines import long_clip_lines, trained_and_scored_lines
 from local.data.truth import Stage, Truth, recording_name
 from local.task.corpus import Corpus
 
@@ -126,6 +126,12 @@ class SedDataModule(pl.LightningDataModule):
             self._warn_of_durations(self._loaded[corpus.name])
             warn_of_names(self._loaded[corpus.name])
         warn_of_audio(self._loaded[corpus.name] for corpus in untold)
+        if stage == "fit" and untold:
+            trained = [self.part(corpus, "train") for corpus in self.task.trained_on]
+            for line in trained_and_scored_lines(
+                trained, (*self.scored("val"), *self.scored("test"))
+            ):
+                warnings.warn(line, UserWarning, stacklevel=2)
 
     def _warn_of_durations(self, loaded: LoadedCorpus) -> None:
         """Warn if a durations table differs from the audio by more than rounding."""

@@ -15,7 +15,7 @@ from desed_task.dataio.clip_names import last_part, match_names
 from desed_task.dataio.tables import clip_ids as ids_of_rows
 from desed_task.dataio.tables import read_text_table
 from desed_task.errors import InputError
-from local.data.splits import group_of
+from local.data.splits import group_of, recording_in
 from local.task.corpus import Corpus
 
 # File in a mini corpus's folder that states its sizes.
@@ -51,8 +51,14 @@ def absent_recordings(corpus: Corpus, folder: Path, clip_ids: Iterable[str]) -> 
     if not expected:
         return ()
     expected = _of_mini_corpus(corpus, folder)
-    there = {last_part(clip_id).rsplit("-", 2)[0] for clip_id in clip_ids}
+    # Onset and offset are the last two parts of a name; a recording's own may have hyphens.
+    recording = recording_in(corpus) if corpus.recordings.pattern else _without_times
+    there = set(map(recording, clip_ids))
     return tuple(name for name in expected if name not in there)
+
+
+def _without_times(clip_id: str) -> str:
+    return last_part(clip_id).rsplit("-", 2)[0]
 
 
 def _of_mini_corpus(corpus: Corpus, folder: Path) -> tuple[str, ...]:

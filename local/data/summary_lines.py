@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from desed_task.audio.windows import CROPPED_S
 from desed_task.dataio.embeddings import RowReader
-from desed_task.errors import command_name, count_of
+from desed_task.errors import agree, command_name, count_of
+from desed_task.file_names import escape_name
 from local.config import RecipeConfig
 from local.data.clips.windows import hop_of
 from local.data.loaded_corpus import LoadedCorpus
+
+_EXAMPLES: Final = 3
 
 
 def data_summary(loaded: Mapping[str, LoadedCorpus]) -> str:
@@ -94,6 +99,39 @@ def long_clip_lines(
                 f"clips longer than {limit_s:g} s, scored in windows {hop_s:g} s apart: {names}"
             )
     return lines
+
+
+def trained_and_scored_lines(
+    trained: Iterable[LoadedCorpus], scored: Iterable[LoadedCorpus]
+) -> list[str]:
+    """Lines that name clips which are trained on as one corpus and scored as another.
+
+    Args:
+        trained: parts of corpora that are trained on.
+        scored: parts that are scored by validations and tests.
+    """
+    files = [(one, _files_of(one)) for one in trained]
+    lines: dict[str, None] = {}
+    for one in scored:
+        there = _files_of(one)
+        for other, trained_on in files:
+            clips = [clip for file, clip in there.items() if file in trained_on]
+            if clips and other.corpus != one.corpus:
+                more = ", ..." if len(clips) > _EXAMPLES else ""
+                lines[
+                    f"{count_of(len(clips), 'clip')} of {one.corpus.title} "
+                    f"({', '.join(map(escape_name, clips[:_EXAMPLES]))}{more}) "
+                    f"{agree(len(clips), 'is', 'are')} scored, but trained on in "
+                    f"{other.corpus.title}: scores will be too good; take "
+                    f"{agree(len(clips), 'it', 'them')} out of one of the two (`pattern`, `clips`)"
+                ] = None
+    return list(lines)
+
+
+def _files_of(loaded: LoadedCorpus) -> dict[str, str]:
+    """Path without ending, whatever leads to its folder -> clip."""
+    folder = os.path.realpath(loaded.folder)
+    return {os.path.join(folder, clip): clip for clip in loaded.clip_ids}
 
 
 def embedding_identities(readers: Iterable[RowReader]) -> list[dict[str, str | float]]:

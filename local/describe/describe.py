@@ -44,6 +44,7 @@ def describe_folder(folder: Path, out: Path | None = None, *, overwrite: bool = 
     found = look_for_recordings(folder)
     if folder.resolve() == Path(folder.resolve().anchor):
         raise InputError(f"{folder}: is the root of the file system; give the folder of recordings")
+    _check_name(folder)
     out = _out(folder, out)
     labels = find_labels(found)
     plan = make_plan(found, labels)
@@ -83,6 +84,15 @@ def _out(folder: Path, out: Path | None) -> Path:
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; make it")
     return out
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a folder whose name a description would read as something else."""
+    path = str(_as_given(folder))
+    if meant := [one for one in ("${", "{clip}", "{folder}", "{name}", "{fold}") if one in path]:
+        raise InputError(
+            f"{folder}: {meant[0]} stands for something else in a description; rename the folder"
+        )
 
 
 def _as_given(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from desed_task.errors import InputError, agree, count_of
@@ -17,6 +17,7 @@ from local.describe.splits import (
     recordings_of_clips,
     uses_by_column,
     uses_by_folder,
+    uses_by_table,
 )
 from local.doctor.oddities.events import alike
 from local.task.class_names import LONGEST_CLASS, RESERVED_CLASSES, is_hidden
@@ -39,6 +40,7 @@ class PlannedCorpus:
         pattern: see `UseOf`.
         where: see `UseOf.rows`.
         split: shares of a divided corpus.
+        recordings: regular expression of the recording that a clip was cut from; None if none was.
         list_file: whether a list of its recordings is written, as nothing else tells them.
     """
 
@@ -49,6 +51,7 @@ class PlannedCorpus:
     pattern: str | None = None
     where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     split: Mapping[str, Any] = field(default_factory=dict)
+    recordings: str | None = None
     list_file: bool = False
 
     @property
@@ -102,18 +105,23 @@ def make_plan(found: Recordings, labels: FoundLabels) -> Plan:
         # Of several tables, one with such a column may be about some of the recordings only.
         by_column = by_column if told == labelled else None
     groups = by_column or uses_by_folder(tuple(found.infos))
+    by_table = None if len(groups) > 1 else uses_by_table(labels.labels, tuple(found.infos))
+    groups = by_table or groups
     corpora = [corpus for group in groups for corpus in _corpora_of(group, labels.labels)]
     decisions += _told_of_labels(labels, {id(one.labels) for one in corpora})
     corpora = _divided(corpora, decisions)
     if by_column:
         decisions.append(f"split by the column {next(iter(groups[0].rows))!r} of {best.path}")
+    if by_table:
+        decisions.append("split by the names of the tables")
     classes, label_map = _classes([one for c in corpora for one in c.events], decisions)
     return Plan(tuple(corpora), classes, label_map, tuple(decisions))
 
 
 def no_labels_text(found: Recordings, labels: FoundLabels) -> str:
     """The message about a folder without labels."""
-    read = f" (no labels in {some(labels.unread)})" if labels.unread else ""
+    texts = [*labels.unread, *labels.without_audio]
+    read = f" (no labels in {some(texts)})" if texts else ""
     return (
         f"{found.folder}: {count_of(len(found.files), 'recording')}, but no labels{read}. A label "
         "file has the name of its recording and lies beside it or in a folder of its own (a label "
@@ -133,6 +141,8 @@ def _told_of_labels(labels: FoundLabels, used: set[int]) -> list[str]:
             f"{one.path}: {form}, {per}, {count_of(len(one.events), 'row')} of "
             f"{count_of(len(one.clips), 'recording')}"
         )
+        if one.layout.unused:
+            lines.append(f"{one.path}: columns that are not used: {some(one.layout.unused, 8)}")
         if one.layout.in_ms:
             lines.append(f"{one.path}: times are taken for milliseconds")
     if others := [one.path for one in labels.labels if id(one) not in used]:
@@ -187,24 +197,9 @@ def _divided(corpora: list[PlannedCorpus], decisions: list[str]) -> list[Planned
         return corpora
     pattern = recordings_of_clips(best.clips)
     split = _shares(best, lacking, pattern, decisions)
-    changed = PlannedCorpus(
-        best.name, None, best.clips, best.labels, best.pattern, best.where, split, best.list_file
-    )
+    changed = replace(best, use=None, split=split, recordings=pattern)
     # Further labelled recordings, e.g. with weak labels, are for training.
-    return [
-        changed
-        if one is best
-        else PlannedCorpus(
-            one.name,
-            one.use or "train",
-            one.clips,
-            one.labels,
-            one.pattern,
-            one.where,
-            list_file=one.list_file,
-        )
-        for one in corpora
-    ]
+    return [changed if one is best else replace(one, use=one.use or "train") for one in corpora]
 
 
 def _shares(

@@ -60,8 +60,8 @@ class Recordings:
         if self.unreadable:
             reasons = [f"{escape_name(clip)}: {why}" for clip, why in self.unreadable.items()]
             lines.append(
-                f"{count_of(len(self.unreadable), 'recording')} cannot be read and "
-                f"{agree(len(self.unreadable), 'is', 'are')} left out ({some(reasons)})"
+                f"{count_of(len(self.unreadable), 'recording')} cannot be read "
+                f"({some(reasons)}); training refuses those with labels"
             )
         rates = Counter(info.sample_rate for info in self.infos.values())
         if len(rates) > 1:

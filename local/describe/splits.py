@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Final, Literal, NamedTuple
 
 from desed_task.dataio.clip_names import last_part
@@ -61,7 +63,7 @@ def uses_by_folder(clips: Sequence[str]) -> list[UseOf]:
         UseOf(
             "train" if not trains and _is_dev(folder) else use,
             tuple(members),
-            f"{folder}/**",
+            f"{glob.escape(folder)}/**",
         )
         for (folder, use), members in found.items()
     ]
@@ -91,6 +93,30 @@ def uses_by_column(labels: Labels) -> list[UseOf] | None:
         if chosen:
             groups.append(UseOf(use, clips, None, {column: chosen}))
     return groups
+
+
+def uses_by_table(labels: Sequence[Labels], clips: Sequence[str]) -> list[UseOf] | None:
+    """The recordings by tables named train.csv, test.csv and the like.
+
+    None unless every table is named so, for two uses or more.
+
+    Args:
+        labels: of the folder.
+        clips: its recordings; those of no table are for training.
+    """
+    words = [None if one.per_clip else _word(PurePath(one.path).stem) for one in labels]
+    if None in words or len({*words}) < 2:
+        return None
+    trains = "train" in words
+    found: dict[UseOfClips, dict[str, None]] = {}
+    for one, word in zip(labels, words, strict=True):
+        assert word is not None
+        use = "train" if not trains and _is_dev(PurePath(one.path).stem) else word
+        found.setdefault(use, {}).update(dict.fromkeys(one.clips))
+    named = {clip for members in found.values() for clip in members}
+    if rest := [clip for clip in clips if clip not in named]:
+        found.setdefault("train", {}).update(dict.fromkeys(rest))
+    return [UseOf(use, tuple(found[use])) for use in USES if use in found]
 
 
 def recordings_of_clips(clips: Iterable[str]) -> str | None:

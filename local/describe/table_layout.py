@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -34,7 +35,13 @@ _LABELS: Final = (
 _CONFIDENCES: Final = ("confidence", "score", "value", "probability", "prob", "certainty", "soft")
 _ANNOTATORS: Final = ("annotator", "annotator_id", "rater", "worker", "worker_id", "labeller")
 _SPLITS: Final = ("split", "subset", "set", "partition", "fold_name")
+# Behind the name of a column: onset_ms, Begin Time (s).
+_UNIT: Final = re.compile(r"_(?:(s|secs?|seconds?)|(ms|msecs?|milliseconds?))$")
+# A line that begins like that is a row of times, and no label.
+_TIMES: Final = re.compile(r"\s*[-+]?\d+(?:[.,]\d+)?[\s;,]+[-+]?\d+(?:[.,]\d+)?(?:[\s;,]|$)")
 _MOST_ROWS_SNIFFED: Final = 2000
+# Share of the rows whose times are in order, from which on two columns are onset and offset.
+_IN_ORDER: Final = 0.5
 # Share of the rows that name a recording, from which on a column is that of file names.
 _NAMED: Final = 0.5
 
@@ -72,6 +79,12 @@ class TableLayout:
             for role, place in self.columns.items()
             if role != "split"
         }
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of columns that are not read; none without a header."""
+        used = {*self.columns.values()}
+        return tuple(name for place, name in enumerate(self.header) if name and place not in used)
 
     def cell(self, row: Sequence[str], role: str) -> str:
         """The text of a row in the column of a role; "" if there is none."""
@@ -156,7 +169,7 @@ def _layout(
             name,
             tuple(header),
             columns,
-            _in_ms(rows, columns, longest_s),
+            _in_ms(rows, columns, header, longest_s),
             tuple(tuple(row) for _, row in body),
             tuple(line for line, _ in body),
         )
@@ -207,7 +220,9 @@ def _columns(
 ) -> dict[str, int] | None:
     """Which column is which; None if this is no table of labels."""
     by_column = [[row[i] if i < len(row) else "" for row in rows] for i in range(width)]
-    named = {text.casefold().replace(" ", "_"): place for place, text in enumerate(header)}
+    named: dict[str, int] = {}
+    for place, text in enumerate(header):
+        named.setdefault(_UNIT.sub("", _plain(text)), place)
     found: dict[str, int] = {}
     shares = [sum(map(is_clip, cells)) / len(rows) for cells in by_column]
     if max(shares) >= _NAMED:
@@ -238,28 +253,31 @@ def _columns(
         rest = [i for i in numeric if i not in taken]
         if rest and _is_share(by_column[rest[-1]]):
             found["confidence"] = rest[-1]
-    if of_clip and "onset" not in found and width > 1 and "filename" not in found:
-        return None  # Any text: only times, or one label a line, say that these are labels.
+    # Any text: only times, or one label a line, say that these are labels.
+    is_list = width == 1 and not any(map(_TIMES.match, by_column[0]))
+    if of_clip and "onset" not in found and "filename" not in found and not is_list:
+        return None
     return found
 
 
 def _times(
     by_column: Sequence[Sequence[str]], numeric: Sequence[int], named: Mapping[str, int]
 ) -> dict[str, int]:
-    """Columns of onset and offset: by their names, or the first two that are in order."""
+    """Columns of onset and offset: by their names, or the two that are most often in order."""
     onset = next((named[one] for one in _ONSETS if one in named and named[one] in numeric), None)
     offset = next((named[one] for one in _OFFSETS if one in named and named[one] in numeric), None)
     if onset is not None and offset is not None:
         return {"onset": onset, "offset": offset}
     if named:  # Other numbers of a table with names, e.g. a duration, are no times.
         return {}
+    best, times = _IN_ORDER, {}
     for first, second in pairwise(numeric):
         pairs = list(zip(by_column[first], by_column[second], strict=True))
         values = [(number(a) or 0.0, number(b) or 0.0) for a, b in pairs]
-        in_order = sum(a <= b for a, b in values)
-        if in_order >= 0.9 * len(values) and any(a < b for a, b in values):
-            return {"onset": first, "offset": second}
-    return {}
+        in_order = sum(a <= b for a, b in values) / len(values)
+        if in_order > best and any(a < b for a, b in values):
+            best, times = in_order, {"onset": first, "offset": second}
+    return times
 
 
 def _label_column(
@@ -288,10 +306,24 @@ def _is_share(cells: Sequence[str]) -> bool:
     return all(value is not None and 0 <= value <= 1 for value in values)
 
 
-def _in_ms(rows: Sequence[Sequence[str]], columns: Mapping[str, int], longest_s: float) -> bool:
-    """Whether times are in milliseconds: whole numbers that are far beyond the recordings."""
+def _plain(text: str) -> str:
+    """The name of a column in small letters, with an underscore for all that is no letter."""
+    return re.sub(r"\W+", "_", text.casefold()).strip("_")
+
+
+def _in_ms(
+    rows: Sequence[Sequence[str]],
+    columns: Mapping[str, int],
+    header: Sequence[str],
+    longest_s: float,
+) -> bool:
+    """Whether times are in milliseconds: by the column's name, or by whole numbers that are far
+    beyond the recordings.
+    """
     if "offset" not in columns:
         return False
+    if header and (unit := _UNIT.search(_plain(header[columns["offset"]]))):
+        return unit[2] is not None
     texts = [row[columns["offset"]] for row in rows if columns["offset"] < len(row)]
     values = sorted(value for text in texts if (value := number(text)) is not None)
     if not values or any(value != int(value) for value in values):

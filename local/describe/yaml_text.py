@@ -128,6 +128,9 @@ def _corpus(
     if corpus.use in (None, "train"):
         if corpus.split:
             yield f"split: {_mapped(corpus.split)} # shares; the others are trained on"
+        if corpus.recordings is not None:
+            yield "recordings: # the first group is the recording that a clip was cut from"
+            yield f"  pattern: {yaml_scalar(corpus.recordings)}"
         yield f"rows: {sizes.rows[corpus.name]} # in a training batch"
     else:
         yield f"split: {corpus.use}"

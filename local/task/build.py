@@ -123,7 +123,7 @@ class TaskBuilder:
             pattern=given.pattern,
             annotators=given.annotators,
             label_rules=self._label_rules(given, known, place),
-            aliases=tuple(self._aliases(given, place)),
+            aliases=tuple(self._aliases(given, known, place)),
             split=split,
             consistency=given.consistency,
             trains_on_windows=given.long == "windows",
@@ -195,12 +195,21 @@ class TaskBuilder:
         names = self._optional(given.label_names)
         return LabelRules(tuple(targets), given.other_labels == "ignore", names)
 
-    def _aliases(self, given: CorpusDescription, place: str) -> Iterator[tuple[str, str]]:
+    def _aliases(
+        self, given: CorpusDescription, known: Sequence[str], place: str
+    ) -> Iterator[tuple[str, str]]:
         for label, containing in given.aliases.items():
             for one in (label, containing):
                 if one not in self.names.classes:
                     near = near_labels(one, self.names.classes)
                     self.problems.append(f"{place}.aliases: unknown class {one!r}; {near}")
+                elif one not in known:
+                    self.problems.append(
+                        f"{place}.aliases: {one!r} is not in the corpus's `known`; add it there, "
+                        "or remove it here"
+                    )
+            if label == containing:
+                self.problems.append(f"{place}.aliases: {label!r} is itself; remove it")
             yield label, containing
 
     def _table(self, table: TableDescription) -> TableDescription:

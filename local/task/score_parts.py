@@ -65,6 +65,10 @@ def _parts(
         classes = names.chosen(given.classes, f"task.scored.{kind}.classes", problems)
         if name is None:
             continue
+        if given.classes == ():
+            problems.append(
+                f"task.scored.{kind}.classes: names no class; name some, or write null for all"
+            )
         if name not in corpora:
             problems.append(f"{place}: unknown corpus {name!r}; {near_labels(name, [*corpora])}")
             continue

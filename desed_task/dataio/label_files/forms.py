@@ -118,7 +118,7 @@ class LabelForm:
                 defaults = _WEAK_NAMES
             for name in defaults if given is None else (given,):
                 place = name if isinstance(name, int) else self.place_of(name, first)
-                if place is None:
+                if place is None or place >= len(first):
                     continue
                 if isinstance(name, str) and names.count(name) > 1:
                     raise InputError(f"has several columns {name!r}; rename all but one")
@@ -139,7 +139,15 @@ class LabelForm:
                 f"columns.{role}: is {name!r}, but the table has no header; give numbers from 0 "
                 "on, or set header: true"
             )
-        return {role: int(one) for role, one in self.columns.items()}
+        places = {role: int(one) for role, one in self.columns.items()}
+        beyond = {role: place for role, place in places.items() if place >= len(first)}
+        if beyond and not self.of_clip:  # Those of one clip may all have an empty label.
+            role, place = next(iter(beyond.items()))
+            raise InputError(
+                f"columns.{role}: is {place}, but the table has "
+                f"{count_of(len(first), 'column')}, counted from 0 on"
+            )
+        return places
 
     def _guessed(self, first: Sequence[str]) -> dict[str, int]:
         """The columns of a table without header of which nothing is said."""

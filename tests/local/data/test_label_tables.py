@@ -304,6 +304,18 @@ WRONG = {
         {"path": "t.csv", "header": False, "columns": {"onset": "start"}},
         "a.wav,0,1,dog\n",
     ),
+    "columns.label: is 4, but the table has 4 columns, counted from 0 on": (
+        {
+            "path": "t.csv",
+            "header": False,
+            "columns": {"filename": 0, "onset": 1, "offset": 2, "label": 4},
+        },
+        "a.wav,0,1,dog\n",
+    ),
+    "lacks the columns 9 (has filename, onset, offset, event_label)": (
+        {"path": "t.csv", "columns": {"onset": 9}},
+        "filename,onset,offset,event_label\na.wav,0,1,dog\n",
+    ),
     "has 3 columns and no header; without `columns` there are 4 (filename, onset": (
         {"path": "t.csv", "header": False},
         "a.wav,0,1\n",

@@ -367,3 +367,21 @@ def batch_of(data, epoch):
         loader.batch_sampler.set_epoch(epoch)
     (batch,) = loader
     return batch
+
+
+def test_clips_that_are_trained_on_and_scored_are_named(small_tree, folder, recwarn):
+    task = copy.deepcopy(TASK)
+    task["corpora"]["train"]["pattern"] = "[lz]*"
+    task["corpora"]["val"]["pattern"] = "y/*"
+    module_of(tree_of(small_tree, folder, task))
+    assert not [one for one in recwarn if "are scored, but" in str(one.message)]
+    task["corpora"]["train"]["pattern"] = "**"
+    task["corpora"]["test"]["audio"] = "x/../audio"
+    (folder / "x").mkdir(exist_ok=True)
+    with pytest.warns(UserWarning, match="scores will be too good") as told:
+        module_of(tree_of(small_tree, folder, task))
+    told = [str(one.message) for one in told if "too good" in str(one.message)]
+    assert [one.partition(": ")[0] for one in told] == [
+        "1 clip of val (y/25) is scored, but trained on in train",
+        "2 clips of test (x/10.4, x/zehn) are scored, but trained on in train",
+    ]

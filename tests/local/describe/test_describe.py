@@ -297,7 +297,7 @@ def test_what_is_odd_is_told(folder, capsys):
     describe_folder(folder)
     out = capsys.readouterr().out
     for text in (
-        "1 recording cannot be read and is left out (broken: ",
+        "1 recording cannot be read (broken: ",
         "sample rates differ: 9 at 16000 Hz, 1 at 8000 Hz; all are resampled",
         "1 recording is below 16000 Hz (a 08)",
         "1 label file without a recording: lost.txt",

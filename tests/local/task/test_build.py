@@ -54,6 +54,13 @@ def refusal(tmp_path: Path, *overrides: str, **changes: Any) -> str:
     return str(error.value)
 
 
+def test_aliases_are_known_to_the_corpus(tmp_path):
+    corpora = copy.deepcopy(TASK["corpora"])
+    corpora["clips"] |= {"known": ["Dog", "Cat"], "aliases": {"Dog": "Bell"}}
+    message = refusal(tmp_path, corpora=corpora)
+    assert f"{CORPUS}.aliases: 'Bell' is not in the corpus's `known`; add it there, or" in message
+
+
 def test_a_description_alone_is_a_configuration(tmp_path):
     config = loaded(tmp_path)
     task = config.detection_task
@@ -76,6 +83,8 @@ REFUSED = {
     "its split is train",
     f"{CORPUS}.split=test": f"{CORPUS}.rows: clips would be trained on, but its split is test",
     f"{CORPUS}.drawn_with=[street]": f"{CORPUS}.drawn_with: street would be trained on, but",
+    "task.scored.events.classes=[]": "task.scored.events.classes: names no class; name some, or",
+    f"{CORPUS}.aliases.Dog=Dog": f"{CORPUS}.aliases: 'Dog' is itself; remove it",
     f"{CORPUS}.drawn_with=[clips]": f"{CORPUS}.drawn_with: names clips again; leave it out",
     f"{CORPUS}.drawn_with=[x]": f"{CORPUS}.drawn_with: unknown corpus 'x'; known: clips, more",
     "task.fold=2": "task.fold: is 2, but no corpus has folds and no path {fold}; leave it out",
