@@ -303,8 +303,9 @@ def parse_merged_classes(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
                 raise InputError(
                     f"--merge_classes {text}: names {name!r} twice; give all its classes at once"
                 )
-            merged[name] = tuple(one.strip() for one in members.split("+"))
-            if not all(merged[name]) and members.strip():
+            found = tuple(one.strip() for one in members.split("+")) if members else ()
+            merged[name] = found
+            if not all(found):
                 raise InputError(
                     f"--merge_classes {text}: {members!r} has a + too many; classes with + in "
                     "their names can be named in predict.merged_classes of a configuration"

@@ -101,7 +101,7 @@ def test_a_training_from_weights_is_a_new_one_and_says_so_everywhere(
     assert all(torch.equal(value, start.state[name]) for name, value in weights.items())
     assert (start.step, start.epoch) == (1, 0)
     assert f"initial weights: {best} (SHA-256 {sha256_of(best)[:12]}...)" in capsys.readouterr().out
-    origin = {"checkpoint": str(best), "checkpoint_sha256": sha256_of(best)}
+    origin = {"checkpoint": str(best), "checkpoint_sha256": sha256_of(best), "classes": {}}
     assert yaml.safe_load((folder / "config.yaml").read_text())["initial_weights"] == origin
     last = folder / "checkpoints/last.ckpt"
     assert stored(folder)["hyper_parameters"]["initial_weights"] == origin

@@ -79,9 +79,9 @@ def test_global_embeddings(extracted):
 
 def test_the_third_set_is_strong_real_and_synthetic_as_one(data):
     sets = data._training_sets()
-    parts = [part.source.item() for part in sets["strong real + synthetic"].parts]
+    parts = [part.source.item() for part in sets["strong real + synthetic training"].parts]
     assert parts == [number("strong_train"), number("synth_train")]
-    joined = len(sets["strong real + synthetic"])
+    joined = len(sets["strong real + synthetic training"])
     synthetic, strong = (
         len(data._loaded[name].clip_ids) for name in ("synth_train", "strong_train")
     )

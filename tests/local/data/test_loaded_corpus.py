@@ -99,7 +99,7 @@ def test_a_truth_that_is_never_certain(key, refused, data, tmp_path):
     assert f"{tmp_path / 'unsure.tsv'}: none of the scored classes (birds_singing" in text
     assert "has an event above 0.5 in its" in text
     held_out = key == "real_maestro_train_tsv"
-    assert ("hold out other recordings for validation" in text) == held_out
+    assert ("hold out other clips for validation" in text) == held_out
 
 
 def test_a_label_of_another_corpus(refused, data, tmp_path):
