@@ -197,7 +197,7 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
         "written with pytorch-lightning 1.9.5",
         "trained to the end of epoch 259 (counted from 0), 30680 steps",
         "best score val/obj_metric 0.2857, of b.ckpt",
-        "27 (those of the task dcase2024), with their median filters in frames: Alarm_bell_ringing 3,",
+        "27 (those of the task dcase2024), with their median filters in frames: Alarm_bell_ringing",
         "4 blocks of 4, 4, 4, 8 filters, glu; GRU of 2 layers, 8 cells per direction",
         "embeddings of 128 features (unknown weights); aggregation pool1d",
         "16000 Hz; FFT 1024, window 1024, hop 512 samples; 64 mel bands, 0 to 8000 Hz",
