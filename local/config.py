@@ -36,7 +36,7 @@ from local.config_schema import (
 )
 from local.schema.decoding import DecoderConfig, Predict, Tuned
 from local.schema.encoders import BEATS, Pretrained
-from local.schema.overrides import TASK_SECTION, chosen_task
+from local.schema.overrides import TASK_SECTION
 from local.schema.overrides import apply_override as apply_override
 from local.schema.problems import PlacedError, validation_problems
 from local.schema.published_keys import TASK_KEYS, UNREAD_KEYS, PublishedPaths, PublishedTraining
@@ -95,15 +95,12 @@ class RecipeConfig(StrictModel):
         task, training, net = (tree.get(name) for name in (TASK_SECTION, "training", "net"))
         classes = listed_classes(task)
         if isinstance(net, dict | None) and classes:
-            lengths = (net or {}).get("median_filter")
-            tree = {
-                **tree,
-                "net": {
-                    "nclass": len(classes),
-                    **(net or {}),
-                    "median_filter": lengths_by_class(lengths, classes),
-                },
-            }
+            net = {"nclass": len(classes), **(net or {})}
+            # The published lengths of the default task are not those that others begin with.
+            if task or net.get("median_filter") is not None:
+                lengths = lengths_by_class(net.get("median_filter"), classes)
+                net = {**net, "median_filter": lengths}
+            tree = {**tree, "net": net}
         if not task and isinstance(training, dict | None):
             given = (training or {}).get("batch_size")
             rows = published_rows() if given is None else given
@@ -196,8 +193,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
     found = find_shipped(path)
     tree = _read_tree(found)
     config = merge_overrides(tree, overrides, str(found))
-    if not chosen_task(overrides)[0]:
-        _warn_of_unread_keys(tree, str(found))
+    _warn_of_unread_keys(tree, str(found))
     given = any(one.partition("=")[0].strip() == "net.embedding_size" for one in overrides)
     return config if given else _with_size_of_encoder(config)
 

@@ -97,6 +97,12 @@ def _class_problems(first: FinishedRun, run: FinishedRun) -> list[str]:
     # Runs may lack metrics of our own, which earlier versions did not have.
     names, others = ({n for n in one.metrics if not is_own(n)} for one in (first, run))
     other = sorted(names ^ others)
+    kinds, others_kinds = (", ".join(part.kind for part in one.parts) for one in (first, run))
+    if other and kinds != others_kinds:
+        return [
+            f"{run.folder}: its test scores {others_kinds}, that of {first.folder} {kinds}; "
+            "summarise runs of one task together"
+        ]
     if other:
         return [
             f"{run.folder}: other metrics than {first.folder}, "

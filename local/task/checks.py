@@ -30,7 +30,14 @@ def task_problems(
             task_of(raw, sections)
         except InputError as error:
             problems += [one for one in str(error).splitlines() if not _repeats(one, absent)]
-    return [*problems, *_wrong_counts(listed_classes(raw), sections["net"])]
+    net = sections["net"]
+    if not raw and net.get("median_filter", ()) == ():
+        return [
+            *problems,
+            "net.median_filter: missing; give one length for each class, as confs/pretrained.yaml "
+            "does, or one for all",
+        ]
+    return [*problems, *_wrong_counts(listed_classes(raw), net)]
 
 
 def lengths_by_class(given: Any, classes: Sequence[str]) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from desed_task.errors import agree
 from local.schema.overrides import TASK_SECTION, apply_override, changes_task, chosen_task
-from local.task.reading import finish_task, listed_classes, read_task
+from local.schema.published_keys import TASK_KEYS
+from local.task.reading import finish_task, listed_classes, read_keys, read_task
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> None:
@@ -26,6 +27,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str)
     named = read_task(tree.get(TASK_SECTION))
     task = read_task(chosen) if is_chosen else named
     if task != named:
+        _without_unread_keys(tree, task)
         _without_numbers_by_class(tree, finish_task(task), overrides, origin)
     elif any(_sets_rows(one) for one in overrides):
         _rows_into_task(tree, task)
@@ -34,6 +36,18 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str)
         if override.partition("=")[0].strip() != TASK_SECTION:
             apply_override(tree, override)
     tree[TASK_SECTION] = finish_task(tree[TASK_SECTION])
+
+
+def _without_unread_keys(tree: dict[str, Any], task: dict[str, Any]) -> None:
+    """Leave out a file's keys about the corpora of its own task, which --set replaces.
+
+    The configuration of the run would otherwise name corpora that it has nothing to do with.
+    """
+    for dotted in TASK_KEYS - read_keys(task):
+        section, _, key = dotted.partition(".")
+        branch = tree.get(section)
+        if isinstance(branch, dict) and key in branch:
+            tree[section] = {name: value for name, value in branch.items() if name != key}
 
 
 def _without_numbers_by_class(

@@ -87,7 +87,7 @@ def task_of(raw: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -
     """The task of a configuration.
 
     Args:
-        raw: from `expand_task`.
+        raw: from `finish_task`; {} means the default task.
         sections: the other sections of the configuration, which references name.
 
     Raises:

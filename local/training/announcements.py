@@ -9,11 +9,13 @@ from typing import Any
 from desed_task.errors import agree
 from local.checkpoints.resume import changes_since_training
 from local.config import RecipeConfig
+from local.data.corpus_checks import examples
 from local.data.datamodule import SedDataModule
 from local.data.summary_lines import data_summary, left_out_line
 from local.data.truth import Stage, true_classes
 from local.scoring import results
 from local.task.corpus import Corpus
+from local.task.task import Task
 from local.training.macs import count_macs
 
 MOST_NAMES = 10
@@ -32,6 +34,7 @@ def announce(data: SedDataModule, stage: str, module: Any = None) -> None:
         left_out_line(data.loaded),
         data.late_ends_line(),
         *data.long_clip_lines(stage),
+        *(untrained_lines(data.task) if stage == "fit" else ()),
         *unscored_lines(data, stage),
         *licence_lines(data.task.needed_by(stage)),
     )
@@ -49,6 +52,15 @@ def announce(data: SedDataModule, stage: str, module: Any = None) -> None:
 def licence_lines(used: Iterable[Corpus]) -> list[str]:
     """A line for each licence or source that the descriptions of corpora name."""
     return [f"licence: {line}" for line in dict.fromkeys(c.licence for c in used if c.licence)]
+
+
+def untrained_lines(task: Task) -> list[str]:
+    """A line that names the classes that no corpus in the rows of a batch has labels of."""
+    labelled = {one for c in task.trained_on if c.labels != "none" for one in c.known}
+    never = [label for label in task.classes if label not in labelled]
+    if not never:
+        return []
+    return [f"not trained, as no corpus of a training batch has labels of them: {examples(never)}"]
 
 
 def unscored_lines(data: SedDataModule, stage: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import statistics
+from copy import deepcopy as copy_of
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from local.summary.run_folders import open_run
 from local.summary.summarize import summarize_folders, write_summary
 from local.summary.summary import summarize
 from local.summary.systems import Spread, SystemRuns
+from local.task.reading import default_description
 from tests.local.scoring.by_stage import score_desed
 from tests.local.summary.synthetic_runs import (
     CLIPS,
@@ -433,6 +435,20 @@ def test_other_classes_or_metrics_are_refused(folders, copy):
     metrics = {**content["metrics"], "test/student/new": 1.0}
     with pytest.raises(InputError, match=r"1 differs \(test/student/new\)"):
         summarized(folders["good1"], copy(folder="other", metrics=metrics))
+
+
+def test_runs_of_tasks_that_score_other_things_are_refused(folders, copy):
+    run = copy()
+    content = json.loads((run / "results.json").read_text())
+    content["metrics"] = {k: v for k, v in content["metrics"].items() if "segment_" not in k}
+    (run / "results.json").write_text(json.dumps(content))
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    tree["task"] = copy_of(default_description())
+    del tree["task"]["scored"]["segments"]["test"]
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    found = r"its test scores events, that of .*good1 events, segments; summarise runs of one task"
+    with pytest.raises(InputError, match=found):
+        summarized(folders["good1"], run)
 
 
 NAMES = tuple(f"test/{role}/{HIT_ONLY}" for role in ("student", "teacher"))

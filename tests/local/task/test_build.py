@@ -283,6 +283,29 @@ def test_published_keys_that_a_task_does_not_read_are_told(tmp_path):
         load_config(path)
 
 
+def test_a_task_that_set_chooses_leaves_nothing_of_the_other_one(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"task": TASK}))
+    with pytest.warns(UserWarning, match="are for another task than the one that --set names"):
+        config = load_config(MINI, [f"task={path}"])
+    assert config.data.weak_tsv == config.data.test_folder == ""
+    stored = tmp_path / "config.yaml"
+    stored.write_text(yaml.safe_dump(config.dump()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_config(stored) == config
+    with pytest.warns(UserWarning, match=r"the task does not read data\.weak_tsv; delete it"):
+        load_config(MINI, [f"task={path}", "data.weak_tsv=x.tsv"])
+
+
+@pytest.mark.parametrize("net", [None, {}, {"dropout": 0.3}])
+def test_median_filters_of_the_published_task_are_not_guessed(tmp_path, net):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(MINI.read_text("utf-8")), "net": net}))
+    with pytest.raises(InputError, match=r"net\.median_filter: missing; give one length"):
+        load_config(path)
+
+
 def test_descriptions_name_others(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded(tmp_path)
