@@ -19,7 +19,7 @@ from tests.in_process import run_main
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dropout and mixup are on, so that a resumed training has to draw what an uninterrupted one does.
-SETTINGS = ("training.n_epochs=4", "training.mixup=soft", "training.mixup_prob=1")
+SETTINGS = ("training.n_epochs=3", "training.mixup=soft", "training.mixup_prob=1")
 
 
 def command(conf: Path, log_dir: Path, *more: str) -> list[str]:
@@ -79,7 +79,7 @@ def test_one_run_folder_and_every_line_once(whole):
     assert [path.name for path in run.parent.iterdir() if path.is_dir()] == [run.name]
     for text in ("computing on the CPU, in 2 processes", "data: ", "best checkpoint: ", "test  "):
         assert out.count(text) == 1, out
-    assert out.count("epoch 4/4") == 1
+    assert out.count("epoch 3/3") == 1
     records = yaml.safe_load((run / "run.yaml").read_text())
     assert [record["processes"] for record in records] == [2, 2]
 
