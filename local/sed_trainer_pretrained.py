@@ -61,8 +61,9 @@ class SEDTask4(pl.LightningModule):
         self.scaler = Scaler(scaler.statistic, scaler.normtype, scaler.dims)
         self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
         self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
-        self.roles = config.detection_task.roles
-        self.rows_per_batch = sum(part.rows for part in config.detection_task.batch)
+        task = config.detection_task
+        self.roles = task.roles
+        self.rows_per_batch = sum(part.rows for part in task.batch)
         self.mixup = mixup_of(config)
         # For mixup and masks; seeded for each batch, so no state has to be saved.
         self.draws = torch.Generator()

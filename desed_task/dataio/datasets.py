@@ -130,7 +130,7 @@ class StrongTargets(TargetPolicy):
 
 
 class DrawnTargets(TargetPolicy):
-    """Events by one of the annotators of a clip, drawn anew in each epoch.
+    """Events that one annotator of a clip marked; each epoch draws the annotator again.
 
     Which one depends on seed, epoch and clip alone, so that windows of a clip have the same, and a
     resumed training draws as an uninterrupted one.
@@ -163,7 +163,7 @@ class DrawnTargets(TargetPolicy):
         draw: tuple[int, ...] | None = None,
         first_frame: int | None = None,
     ) -> Target:
-        """See `TargetPolicy`; without a draw, the events by the first annotator."""
+        """See `TargetPolicy`; without a draw, the events of the first annotator."""
         first, number = self._spans[index]
         if not number:
             return np.zeros((self._of_each.n_classes, self._of_each.grid.n_frames), np.float32)

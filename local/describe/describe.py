@@ -150,7 +150,6 @@ def _report(
         f"{size} network, {count_of(sizes.n_epochs, 'epoch')} of "
         f"{count_of(sizes.steps, 'batch', 'batches')}"
     )
-
     return "\n".join(lines)
 
 

@@ -73,9 +73,9 @@ def uses_by_folder(clips: Sequence[str]) -> list[UseOf]:
 
 
 def uses_by_column(labels: Labels) -> list[UseOf] | None:
-    """The recordings by a column split of a table, whose values are train, val, test and the like.
+    """The recordings of each split, by the column `split` of a table (train, val, test and the like).
 
-    None if there is no such column, or it has other values.
+    None if the table has no such column, or the column has other values.
     """
     if "split" not in labels.layout.columns or not labels.layout.header:
         return None

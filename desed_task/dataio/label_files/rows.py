@@ -162,7 +162,7 @@ def _without_header(
     places: Mapping[str, int],
     records: Sequence[tuple[RowPlace, list[str]]],
 ) -> bool:
-    """Whether the first line is a row, by what is said of the table and what it looks like."""
+    """Whether the first line is a row: by the description of the table, and by its cells."""
     times = [_cell(records[0][1], places[role]) for role in (ONSET, OFFSET) if role in places]
     if form.header:
         # Columns are given by number, or they would not have been found.

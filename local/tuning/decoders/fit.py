@@ -77,7 +77,7 @@ class Fit:
     Attributes:
         config: decodes with it.
         chosen: class whose events are scored -> candidate.
-        thresholds: likewise -> threshold; empty if they are not tuned.
+        thresholds: class whose events are scored -> threshold; empty if they are not tuned.
         units: what it was tuned on; empty for values that were not tuned.
         notes: classes that keep what they had, and why.
     """

@@ -32,7 +32,7 @@ class ObjectiveValue(NamedTuple):
 
     Attributes:
         psds1: of events; None for a task that scores none.
-        mpauc: mean partial AUC of segments, likewise.
+        mpauc: mean partial AUC of segments; None for a task that scores none.
     """
 
     psds1: float | None
@@ -151,7 +151,7 @@ class DecoderObjective:
 
         Args:
             of: class -> candidate; classes that do not occur in events are ignored.
-            lengths: class -> length of its median filter; those without segments, likewise.
+            lengths: class -> length of its median filter; classes without segments are ignored.
         """
         psds1 = mpauc = None
         if self._segments is not None:
