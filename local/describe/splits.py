@@ -73,7 +73,7 @@ def uses_by_folder(clips: Sequence[str]) -> list[UseOf]:
 
 
 def uses_by_column(labels: Labels) -> list[UseOf] | None:
-    """The recordings of each split, by the column `split` of a table (train, val, test and the like).
+    """The recordings of each split, by a table's column `split` (train, val, test and the like).
 
     None if the table has no such column, or the column has other values.
     """
