@@ -34,8 +34,10 @@ from local.config_schema import (
     ScalerConfig,
     Training,
 )
+from local.schema.augment import Augment
 from local.schema.decoding import DecoderConfig, Predict, Tuned
 from local.schema.encoders import BEATS, Pretrained
+from local.schema.losses import Losses
 from local.schema.overrides import TASK_SECTION
 from local.schema.overrides import apply_override as apply_override
 from local.schema.problems import PlacedError, validation_problems
@@ -74,6 +76,8 @@ class RecipeConfig(StrictModel):
     scaler: ScalerConfig = ScalerConfig()
     data: Data = Data()
     opt: Opt = Opt()
+    losses: Losses = Losses()
+    augment: Augment = Augment()
     feats: Feats = Feats()
     net: Net = Net()
     decoder: DecoderConfig = DecoderConfig()
@@ -147,6 +151,11 @@ class RecipeConfig(StrictModel):
         """What is detected, in what, and how it is scored."""
         sections = {"data": self.data.model_dump(), "training": self.training.model_dump()}
         return task_of(self.task, sections)
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether the network is given embeddings that were extracted beforehand."""
+        return self.net.use_embeddings and not self.pretrained.e2e
 
     @property
     def grid(self) -> FrameGrid:

@@ -53,6 +53,11 @@ class Training(PublishedTraining):
     mixup_draw: Literal["joint", "independent"] = "independent"
     """joint: one permutation and weight for features, embeddings and labels; independent, as
     published: a second draw for the embeddings, and labels mixed by both."""
+    consistency: Literal["mean_teacher", "ict"] = "mean_teacher"
+    """What the student is compared with: the teacher's scores of the same input, or, in steps that
+    `augment.mixup_prob` mixes, its interpolated scores of the unmixed input."""
+    pseudo_labels: str | None = None
+    """Folder of pseudo-labels (extract_embeddings.py --pseudo_labels)."""
     enable_progress_bar: bool = True
 
     @model_validator(mode="after")
@@ -136,9 +141,26 @@ class Data(PublishedPaths):
 
 
 class Opt(StrictModel):
-    """The optimizer, Adam."""
+    """The optimizer, its learning rates, and how they rise and fall."""
 
     lr: float = Field(default=1e-3, gt=0)
+    """Of everything that has none of its own."""
+    lr_cnn: float | None = Field(default=None, gt=0)
+    lr_rnn: float | None = Field(default=None, gt=0)
+    """Of the fusion and the GRU."""
+    lr_heads: float | None = Field(default=None, gt=0)
+    lr_encoder: float = Field(default=1e-4, gt=0)
+    """Of the last layers of an encoder that is fine-tuned."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Ratio of an encoder's learning rates from one layer to the one below it."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup: Literal["exp", "linear"] = "exp"
+    warmup_steps: PositiveInt | None = None
+    """Steps of the warm-up; null: training.n_epochs_warmup epochs."""
+    annealing: Literal["quarter_cosine", "half_cosine"] = "quarter_cosine"
+    """quarter_cosine, as published: from training.epoch_decay on; half_cosine: from the end of the
+    warm-up on, to 0."""
 
 
 class Feats(StrictModel):

@@ -16,12 +16,13 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from desed_task.augment import WHOLE_BATCH, BatchShare, Mixup
+from desed_task.augment.step import AugmentedStep, StepInputs
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.distributed.collectives import n_processes, summed
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
-from desed_task.nnet.CRNN import CRNN
+from desed_task.nnet.CRNN import CRNN, Detection
 from desed_task.schedules import RampedScheduler, consistency_weight
 from local.checkpoints.callback_paths import restore_paths, store_names
 from local.checkpoints.restore import detector_spec
@@ -81,21 +82,16 @@ class SEDTask4(pl.LightningModule):
     # ---- training
 
     def training_step(self, batch: SedBatch, batch_idx: int) -> Tensor:
-        """Mel -> mixup -> student and teacher -> losses."""
-        mel, embedding, target = self.mel_spec(batch.waveform), batch.embedding, batch.target
-        if self.mixup is not None:
-            mixed = self.mixup(mel, embedding, target, batch.source, self.draws, self.rows)
-            mel, embedding, target = mixed
-        features = self.scaler(self.mel_spec.to_db(mel))
-        draws = {"generator": self.draws, "rows": self.rows}
-        student = self.sed_student(features, embedding, batch.known, **draws)
+        """Mel -> augmentation -> student and teacher -> losses."""
+        step = self._augmented(self._inputs(batch), batch.source)
+        student = self._scores("student", step.student)
         with torch.no_grad():
-            teacher = self.sed_teacher(features, embedding, batch.known, **draws)
+            teacher = self._scores("teacher", step.teacher)
         losses = detection_losses(
             student,
             teacher,
-            target,
-            batch.known,
+            step.student.target,
+            step.student.known,
             batch.source,
             self.roles,
             weight=self._consistency_weight(),
@@ -103,6 +99,26 @@ class SEDTask4(pl.LightningModule):
         )
         self._log_losses(losses, len(batch.clip_id))
         return losses.loss
+
+    def _inputs(self, batch: SedBatch) -> StepInputs:
+        """What the networks are given without augmentation."""
+        mel = self.mel_spec(batch.waveform)
+        return StepInputs(mel, (), batch.embedding, batch.target, None, batch.known)
+
+    def _augmented(self, inputs: StepInputs, source: Tensor) -> AugmentedStep:
+        """What student and teacher are given."""
+        if self.mixup is not None:
+            tensors = inputs.mel, inputs.embedding, inputs.target
+            mel, embedding, target = self.mixup(*tensors, source, self.draws, self.rows)
+            inputs = inputs._replace(mel=mel, embedding=embedding, target=target)
+        return AugmentedStep(inputs, inputs)
+
+    def _scores(self, role: str, inputs: StepInputs) -> Detection:
+        """Scores of a network in training."""
+        features = self.scaler(self.mel_spec.to_db(inputs.mel))
+        draws = {"generator": self.draws, "rows": self.rows}
+        found: Detection = self.networks[role](features, inputs.embedding, inputs.known, **draws)
+        return found
 
     @property
     def rows(self) -> BatchShare:

@@ -31,7 +31,7 @@ ORDER = (
 )
 LEVEL = {name: level for level, row in enumerate(ORDER) for name in row}
 # Modules that stand in no package, without those of the last version's places.
-LOOSE = {"local": 5, "desed_task": 12}
+LOOSE = {"local": 5, "desed_task": 11}
 MOST_IN_A_FOLDER = 12
 # What only the recipe knows; `lightning` and its parts are PyTorch Lightning under other names.
 RECIPE_ONLY = {"pytorch_lightning", "lightning", "lightning_fabric", "pydantic", "yaml", "local"}

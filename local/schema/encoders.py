@@ -60,6 +60,13 @@ class Pretrained(StrictModel):
     """File of the weights of BEATs, where `checkpoint` names none."""
     n_blocks: PositiveInt | tuple[PositiveInt | None, ...] | None = None
     """Blocks of each encoder that are computed, from the input on; null for all."""
+    e2e: bool = False
+    """Whether encoders run inside the training step, on augmented audio; otherwise embeddings are
+    extracted beforehand."""
+    freezed: bool = True
+    """Whether encoders stay as they are; false, with e2e: they are fine-tuned."""
+    gradient_checkpointing: bool = False
+    """Compute the blocks of fine-tuned encoders twice instead of keeping what they computed."""
 
     @field_validator("model", "checkpoint", "n_blocks", mode="before")
     @classmethod
@@ -103,6 +110,15 @@ class Pretrained(StrictModel):
                     f"{count_of(n_encoders, 'encoder')} ({', '.join(self.names)}); give a list "
                     "with one for each, null for the default"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _trained_in_the_step(self) -> Pretrained:
+        if not self.freezed and not self.e2e:
+            raise ValueError(
+                "freezed: false fine-tunes encoders, which must run inside the training step; set "
+                "pretrained.e2e: true too"
+            )
         return self
 
     @property

@@ -75,7 +75,5 @@ UNREAD_KEYS: Final[dict[str, str]] = {
     "data.synth_maestro_train": "MAESTRO synth is not trained on",
     "data.synth_maestro_train_44k": "MAESTRO synth is not trained on",
     "data.synth_maestro_tsv": "MAESTRO synth is not trained on",
-    "pretrained.e2e": "embeddings are always extracted beforehand",
-    "pretrained.freezed": "embeddings are always extracted beforehand, so encoders are frozen",
 }
 """Keys of the published configuration that nothing reads -> why, and what to use instead."""

@@ -1,94 +1,19 @@
-"""Augmentation on the device: runs of zeros (time dropping, SpecAugment) and mixup.
-
-Random numbers come from a CPU generator that is passed in, so that a seed gives the same masks on
-every device; only the few numbers of a draw are copied to the device. If several processes share a
-batch, each draws the numbers of all rows and uses those of its own (`BatchShare`).
-"""
+"""The published mixup: one share per group of corpora and step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Generator, Tensor
 
+from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, rowwise
 from desed_task.batch import SourceRoles
 from desed_task.errors import InputError
 
 Labels = Literal["soft", "hard"]
-RunScope = Literal["batch", "clip"]
 Draw = Literal["joint", "independent"]
-
-
-class BatchShare(NamedTuple):
-    """The rows of a batch that this process has: every `step`-th one from `first` on.
-
-    Attributes:
-        first: number of the first row in the batch of all processes.
-        step: distance of the rows, which is the number of processes.
-        n_rows: rows of all processes; None if this one has the whole batch.
-    """
-
-    first: int = 0
-    step: int = 1
-    n_rows: int | None = None
-
-    def total(self, n_own: int) -> int:
-        """Rows of all processes, of which this one has `n_own`."""
-        return n_own if self.n_rows is None else self.n_rows
-
-    def own(self, of_all: Tensor, dim: int = 0) -> Tensor:
-        """Of a value for each row of all processes along `dim`, those of the own rows."""
-        if self.n_rows is None:
-            return of_all
-        index = [slice(None)] * dim + [slice(self.first, None, self.step)]
-        return of_all[tuple(index)]
-
-
-WHOLE_BATCH: Final = BatchShare()
-
-
-def zero_runs(
-    x: Tensor,
-    dim: int,
-    longest: int,
-    share: float,
-    scope: RunScope,
-    generator: Generator | None = None,
-    rows: BatchShare = WHOLE_BATCH,
-) -> Tensor:
-    """Zero one run along `dim` in every row, its length from U(0, min(longest, int(share * size))).
-
-    Applied to feature sequences this is the baseline's time dropping; applied to spectrograms, the
-    mask of SpecAugment (Park et al. 2019) with `share` as its p. Lengths and starts are rounded
-    down.
-
-    Args:
-        x: (batch, ...); the run is the same along all other axes.
-        dim: axis of the run; not the batch axis.
-        longest: upper bound of the run, in steps of the axis.
-        share: upper bound as a share of the axis; 0 leaves x unchanged and draws nothing.
-        scope: "batch" draws one run for all rows, as torchaudio did up to 2.0 and therefore the
-            published training; "clip" draws one per row.
-        generator: CPU generator; torch's default one if None.
-        rows: which rows of a batch x has.
-    """
-    size = x.shape[dim]
-    limit = min(longest, int(share * size))
-    if limit <= 0:
-        return x
-    n_runs = 1 if scope == "batch" else rows.total(x.shape[0])
-    drawn = torch.rand(2, n_runs, 1, generator=generator)
-    if scope == "clip":
-        drawn, n_runs = rows.own(drawn, 1), x.shape[0]
-    uniform = _moved(drawn, x.device)
-    length = uniform[0] * limit
-    start = (uniform[1] * (size - length)).floor()
-    step = torch.arange(size, device=x.device)
-    run = (step >= start) & (step < start + length.floor())  # (run, size)
-    shape = [n_runs, *(size if axis == dim else 1 for axis in range(1, x.ndim))]
-    return x.masked_fill(run.view(shape), 0.0)
 
 
 class MixupDraw(NamedTuple):
@@ -100,14 +25,14 @@ class MixupDraw(NamedTuple):
 
     def blend(self, x: Tensor) -> Tensor:
         """share * x + (1 - share) * partner's x, for x (batch, ...)."""
-        share = _rowwise(self.share, x).to(x.dtype)
+        share = rowwise(self.share, x).to(x.dtype)
         return share * x + (1 - share) * x[self.partner]
 
     def label(self, target: Tensor, labels: Labels) -> Tensor:
         """The blend (soft) or the sum (hard) of targets (batch, ...), clamped to [0, 1]."""
         if labels == "soft":
             return self.blend(target).clamp(0.0, 1.0)
-        added = target[self.partner] * _rowwise(self.mixed, target)
+        added = target[self.partner] * rowwise(self.mixed, target)
         return (target + added).clamp(0.0, 1.0)
 
 
@@ -210,14 +135,14 @@ def draw_mixup(
     kept = torch.ones(1, dtype=torch.float64)
     shares = torch.cat([gamma[:, 0] / gamma.sum(1), kept]).float()
     device = source.device
-    group = _moved(_group_of_source(roles), device)[source]
-    shuffled = _moved(shuffled, device)
+    group = moved(_group_of_source(roles), device)[source]
+    shuffled = moved(shuffled, device)
     # Both orders list the rows by group, the second one shuffled: that pairs rows within groups.
     ordered = group.argsort(stable=True)
     shuffled = shuffled[group[shuffled].argsort(stable=True)]
     return MixupDraw(
         partner=torch.empty_like(ordered).scatter(0, ordered, shuffled),
-        share=_moved(shares, device)[group],
+        share=moved(shares, device)[group],
         mixed=group < n_groups,
     )
 
@@ -240,13 +165,3 @@ def _group_of_source(roles: SourceRoles) -> Tensor:
     for group, sources in enumerate(roles.mixup_groups):
         table[list(sources)] = group
     return table
-
-
-def _moved(x: Tensor, device: torch.device) -> Tensor:
-    """A copy on a device; on a Mac's GPU, one that is not waited for may come too late."""
-    return x.to(device, non_blocking=device.type == "cuda")
-
-
-def _rowwise(values: Tensor, x: Tensor) -> Tensor:
-    """(batch,) shaped to multiply x (batch, ...)."""
-    return values.view(-1, *(1,) * (x.ndim - 1))
