@@ -97,11 +97,9 @@ class Mixup:
         Returns:
             mel, embedding and target; new tensors if mixed, otherwise those given.
         """
-        there = embedding is not None and embedding.numel()
-        mel, others, target = self.mix(
-            mel, (embedding,) if there else (), target, source, generator, rows
-        )
-        return mel, others[0] if there else embedding, target
+        given = () if embedding is None or not embedding.numel() else (embedding,)
+        mel, others, target = self.mix(mel, given, target, source, generator, rows)
+        return mel, others[0] if others else embedding, target
 
     def mix(
         self,

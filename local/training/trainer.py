@@ -125,6 +125,7 @@ def _silence() -> None:
     for text in (
         "does not have many workers",
         "LeafSpec",
+        "in eval mode at the start of training",  # frozen encoders are
         "smaller than the logging interval",
         "exists and is not empty",  # of a resumed run
         "Grad strides do not match bucket view strides",  # of the first block's one channel
