@@ -73,12 +73,13 @@ def lr_scale(
 
 
 class Schedule(NamedTuple):
-    """How learning rates rise and fall; see `lr_scale`.
+    """How learning rates rise and fall (see `lr_scale`), and the consistency loss rises.
 
     Attributes:
         warmup_steps, start_annealing, max_steps: optimizer steps.
-        warmup: shape of the rise.
-        annealing: shape of the fall.
+        warmup: shape of the rates' rise.
+        annealing: shape of their fall.
+        ramp_steps: steps of the consistency loss's rise; None for those of the warm-up.
     """
 
     warmup_steps: int
@@ -86,14 +87,23 @@ class Schedule(NamedTuple):
     max_steps: int | None = None
     warmup: Warmup = "exp"
     annealing: Annealing = "quarter_cosine"
+    ramp_steps: int | None = None
 
     def ramp(self, step: int) -> float:
-        """`ramp_up` at a step."""
-        return ramp_up(step, self.warmup_steps, self.warmup)
+        """The ramp of the consistency loss at a step: `ramp_up`, "exp" whatever the warm-up is."""
+        return ramp_up(step, self.warmup_steps if self.ramp_steps is None else self.ramp_steps)
 
     def scale(self, step: int, least: float = 0.0) -> float:
         """`lr_scale` at a step."""
-        return lr_scale(step, least=least, **self._asdict())
+        return lr_scale(
+            step,
+            warmup_steps=self.warmup_steps,
+            start_annealing=self.start_annealing,
+            max_steps=self.max_steps,
+            least=least,
+            warmup=self.warmup,
+            annealing=self.annealing,
+        )
 
 
 def consistency_weight(ramp: float, epoch: int, *, const_max: float, epoch_decay: int) -> float:
@@ -130,7 +140,7 @@ class RampedScheduler(LRScheduler):
 
     @property
     def ramp(self) -> float:
-        """The warm-up ramp at the current step, in (0, 1]."""
+        """The ramp of the consistency loss at the current step, in (0, 1]."""
         return self.schedule.ramp(self.step_num)
 
     def get_lr(self) -> list[float | Tensor]:

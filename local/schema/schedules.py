@@ -16,11 +16,12 @@ def schedule_of(training: Mapping[str, Any], opt: Mapping[str, Any], n_steps: in
         opt: values of the section `opt`.
         n_steps: see above.
     """
-    steps = opt["warmup_steps"]
+    ramp, steps = training["n_epochs_warmup"] * n_steps, opt["warmup_steps"]
     return Schedule(
-        training["n_epochs_warmup"] * n_steps if steps is None else steps,
+        ramp if steps is None else steps,
         training["epoch_decay"] * n_steps,
         training["n_epochs"] * n_steps,
         opt["warmup"],
         opt["annealing"],
+        ramp,
     )

@@ -77,7 +77,9 @@ def test_each_group_is_scaled() -> None:
     scheduler = RampedScheduler(SGD(groups, 1.0), warmup_steps=4, warmup="linear")
     advance(scheduler, 2)
     assert scheduler.get_last_lr() == pytest.approx([0.75e-2, 0.75e-4])
-    assert scheduler.ramp == 0.75
+    assert scheduler.ramp == ramp_up(3, 4)  # of the consistency loss
+    longer = RampedScheduler(SGD(groups, 1.0), warmup_steps=4, ramp_steps=9)
+    assert longer.ramp == ramp_up(1, 9)
     again = RampedScheduler(SGD(groups, 1.0), warmup_steps=4, warmup="linear")
     again.load_state_dict(scheduler.state_dict())
     assert [group["lr"] for group in groups] == scheduler.get_last_lr()
