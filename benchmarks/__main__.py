@@ -90,6 +90,7 @@ def benchmark(args: argparse.Namespace) -> int:
 
         from benchmarks import report, running
         from benchmarks.encoders import encoder_lines
+        from benchmarks.finetuning import memory_lines
         from benchmarks.threads import thread_lines
         from local.config import load_config
         from local.task.reading import DEFAULT_TASK
@@ -129,6 +130,7 @@ def benchmark(args: argparse.Namespace) -> int:
     print(report.machine_line(found["machine"]))
     print("\n".join(report.projection_lines(found["projection"])))
     told = thread_lines(found["rows"]) + encoder_lines(found["rows"], config.data.audio_max_len)
+    told += memory_lines(found["rows"])
     print("".join(f"{line}\n" for line in told), end="")
     report.draw(bench.rows.values(), found["machine"], args.output.with_suffix(".png"))
     print(f"written: {args.output}, {args.output.with_suffix('.png')}")

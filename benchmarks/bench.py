@@ -54,6 +54,7 @@ class Row:
         bound: reference of the share: float32 matrix products or memory copies.
         share: share of that peak, measured just before and after; None for sums of other rows.
         skipped: why there is no result; "" if there is one.
+        memory: bytes of a call; 0 if they are not counted.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Row:
     bound: Bound = "compute"
     share: float | None = None
     skipped: str = ""
+    memory: int = 0
 
     def dump(self) -> dict[str, Any]:
         """Return the row as plain values."""

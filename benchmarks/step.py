@@ -59,6 +59,17 @@ class _Schedule:
     precision: str
 
 
+def optimizer_of(module: SEDTask4) -> tuple[Any, Any]:
+    """Optimizer and schedule of a module, for epochs of the published length."""
+    training = module.config.training
+    n_steps = STEPS * training.n_epochs
+    schedule = _Schedule(n_steps, training.n_epochs, PRECISIONS[str(training.precision)])
+    module.trainer = schedule  # type: ignore[assignment]
+    made: Any = module.configure_optimizers()
+    module.trainer = None
+    return made["optimizer"], made["lr_scheduler"]["scheduler"]
+
+
 class Step:
     """The parts of a step of SEDTask4 and Lightning.
 
@@ -71,13 +82,7 @@ class Step:
         self.config = bench.config
         self.device = bench.device
         self.module = SEDTask4(bench.config).to(self.device).train()
-        training = bench.config.training
-        n_steps = STEPS * training.n_epochs
-        schedule = _Schedule(n_steps, training.n_epochs, PRECISIONS[str(training.precision)])
-        self.module.trainer = schedule  # type: ignore[assignment]
-        made: Any = self.module.configure_optimizers()
-        self.module.trainer = None
-        self.optimizer, self.schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+        self.optimizer, self.schedule = optimizer_of(self.module)
         self.batch = random_batch(bench)
         self.inputs = self._inputs()
 

@@ -6,7 +6,7 @@ Optimizer steps are counted from 1.
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -14,12 +14,19 @@ from torch.optim.lr_scheduler import LRScheduler
 
 WARMUP_EXPONENT: Final = -5.0
 LEAST_LR: Final = 1e-8
+Warmup = Literal["exp", "linear"]
+Annealing = Literal["quarter_cosine", "half_cosine"]
 
 
-def ramp_up(step: int, warmup_steps: int) -> float:
-    """exp(-5 (1 - step / warmup)^2) up to `warmup_steps`, 1 afterwards or without warm-up."""
+def ramp_up(step: int, warmup_steps: int, warmup: Warmup = "exp") -> float:
+    """The warm-up, 1 from `warmup_steps` on or without warm-up.
+
+    exp: exp(-5 (1 - step / warmup_steps)^2); linear: step / warmup_steps.
+    """
     if step >= warmup_steps:
         return 1.0
+    if warmup == "linear":
+        return max(step, 0) / warmup_steps
     return math.exp(WARMUP_EXPONENT * (1.0 - max(step, 0) / warmup_steps) ** 2)
 
 
@@ -30,27 +37,73 @@ def lr_scale(
     start_annealing: int | None = None,
     max_steps: int | None = None,
     least: float = 0.0,
+    warmup: Warmup = "exp",
+    annealing: Annealing = "quarter_cosine",
 ) -> float:
     """Factor of the learning rate at `step`.
 
-    The ramp up to `start_annealing`, then a quarter of a cosine that reaches `least` at
-    `max_steps`. Without warm-up (0 steps) or without the two bounds there is no annealing.
+    quarter_cosine: the ramp up to `start_annealing`, then a quarter of a cosine that reaches
+    `least` at `max_steps`. Without warm-up (0 steps) or without the two bounds there is no
+    annealing. half_cosine: the ramp, then (1 + cos) / 2 from its end to 0 at `max_steps`, where it
+    stays; without `max_steps`, no annealing.
 
     Args:
         step: counted from 1.
         warmup_steps: length of the ramp.
-        start_annealing: step at which the cosine starts.
-        max_steps: step at which it ends; past it the cosine continues, as published.
-        least: floor of the cosine part.
+        start_annealing: step at which the quarter of a cosine starts.
+        max_steps: step at which it ends; past it the quarter continues, as published.
+        least: floor of the quarter.
+        warmup: shape of the ramp.
+        annealing: shape of what follows.
     """
+    if annealing == "half_cosine":
+        ramp = ramp_up(step, warmup_steps, warmup)
+        if max_steps is None or step <= warmup_steps:
+            return ramp
+        past = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
+        return 0.5 * (1.0 + math.cos(math.pi * past))
     if start_annealing is None or max_steps is None or warmup_steps == 0:
-        return ramp_up(step, warmup_steps)
+        return ramp_up(step, warmup_steps, warmup)
     if step <= start_annealing:
-        return ramp_up(step, warmup_steps)
+        return ramp_up(step, warmup_steps, warmup)
     if max_steps <= start_annealing:
         return least  # nothing is left to anneal over
     phase = (step - start_annealing) / (max_steps - start_annealing)
     return max(least, math.cos(math.pi / 2 * phase))
+
+
+class Schedule(NamedTuple):
+    """How learning rates rise and fall (see `lr_scale`), and the consistency loss rises.
+
+    Attributes:
+        warmup_steps, start_annealing, max_steps: optimizer steps.
+        warmup: shape of the rates' rise.
+        annealing: shape of their fall.
+        ramp_steps: steps of the consistency loss's rise; None for those of the warm-up.
+    """
+
+    warmup_steps: int
+    start_annealing: int | None = None
+    max_steps: int | None = None
+    warmup: Warmup = "exp"
+    annealing: Annealing = "quarter_cosine"
+    ramp_steps: int | None = None
+
+    def ramp(self, step: int) -> float:
+        """The ramp of the consistency loss at a step: `ramp_up`, "exp" whatever the warm-up is."""
+        return ramp_up(step, self.warmup_steps if self.ramp_steps is None else self.ramp_steps)
+
+    def scale(self, step: int, least: float = 0.0) -> float:
+        """`lr_scale` at a step."""
+        return lr_scale(
+            step,
+            warmup_steps=self.warmup_steps,
+            start_annealing=self.start_annealing,
+            max_steps=self.max_steps,
+            least=least,
+            warmup=self.warmup,
+            annealing=self.annealing,
+        )
 
 
 def consistency_weight(ramp: float, epoch: int, *, const_max: float, epoch_decay: int) -> float:
@@ -72,21 +125,12 @@ class RampedScheduler(LRScheduler):
     state of a published checkpoint loads too.
 
     Args:
-        optimizer: its learning rates are those reached after the ramp.
-        warmup_steps, start_annealing, max_steps: see `lr_scale`.
+        optimizer: its learning rates, one for each group, are those reached after the ramp.
+        schedule: fields of `Schedule`.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        *,
-        warmup_steps: int,
-        start_annealing: int | None = None,
-        max_steps: int | None = None,
-    ) -> None:
-        self.warmup_steps = warmup_steps
-        self.start_annealing = start_annealing
-        self.max_steps = max_steps
+    def __init__(self, optimizer: Optimizer, **schedule: Any) -> None:
+        self.schedule = Schedule(**schedule)
         super().__init__(optimizer)
 
     @property
@@ -96,22 +140,13 @@ class RampedScheduler(LRScheduler):
 
     @property
     def ramp(self) -> float:
-        """The warm-up ramp at the current step, in (0, 1]."""
-        return ramp_up(self.step_num, self.warmup_steps)
+        """The ramp of the consistency loss at the current step, in (0, 1]."""
+        return self.schedule.ramp(self.step_num)
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at the current step."""
         bases = (float(base) for base in self.base_lrs)
-        return [base * self._scale(LEAST_LR / base) for base in bases]
-
-    def _scale(self, least: float) -> float:
-        return lr_scale(
-            self.step_num,
-            warmup_steps=self.warmup_steps,
-            start_annealing=self.start_annealing,
-            max_steps=self.max_steps,
-            least=least,
-        )
+        return [base * self.schedule.scale(self.step_num, LEAST_LR / base) for base in bases]
 
     def state_dict(self) -> dict[str, Any]:
         """The current step."""

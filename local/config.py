@@ -122,6 +122,15 @@ class RecipeConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _encoders_are_used(self) -> RecipeConfig:
+        if self.pretrained.e2e and not self.net.use_embeddings:
+            raise ValueError(
+                "pretrained.e2e: true runs encoders inside the step, but net.use_embeddings is "
+                "false; make one of them the other way"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rates_agree(self) -> RecipeConfig:
         if self.data.fs != self.feats.sample_rate:
             raise ValueError(
@@ -156,6 +165,11 @@ class RecipeConfig(StrictModel):
     def reads_embeddings(self) -> bool:
         """Whether the network is given embeddings that were extracted beforehand."""
         return self.net.use_embeddings and not self.pretrained.e2e
+
+    @property
+    def runs_encoders(self) -> bool:
+        """Whether encoders run inside the steps of training and tests, on waveforms."""
+        return self.net.use_embeddings and self.pretrained.e2e
 
     @property
     def grid(self) -> FrameGrid:

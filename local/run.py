@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.errors import InputError
 from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
 from local.checkpoints.initial_weights import (
@@ -47,6 +48,8 @@ from local.stores.size import with_embedding_size
 from local.training.announcements import announce, tell_finished
 from local.training.computation import computation_of, with_usable_precision
 from local.training.feature_statistics import prepare_scaler
+from local.training.finetuning.encoders import load_step_encoder
+from local.training.finetuning.memory import explaining_memory
 from local.training.freed_memory import keep_freed_memory
 from local.training.result_writers import ScoreWriter, check_evaluated
 from local.training.tracking.loggers import check_loggers, closing
@@ -118,7 +121,7 @@ def _begin(
     test: bool,
 ) -> Path:
     """Train from random or initial weights; the arguments are those of `fit`."""
-    data, module = _prepare(config, options)
+    data, module = _prepare(config, options, load_step_encoder(config))
     data.check("fit")
     check_groups(config, data.truths("test"))
     announce(data, "fit", module)
@@ -150,7 +153,7 @@ def _resume(
     best_beside(checkpoint, found.content)
     for line in found.changes.accepted:
         print(f"{checkpoint}: {line}")
-    data, module = _prepare(config, options)
+    data, module = _prepare(config, options, load_step_encoder(config))
     data.check("fit")
     check_same_data(checkpoint, found.digests, data.digests("fit"), data.task)
     check_groups(config, data.truths("test"))
@@ -296,11 +299,13 @@ def _check_scorable(config: RecipeConfig, options: RunOptions, path: str, stage:
         check_verifiable(task)
 
 
-def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
+def _prepare(
+    config: RecipeConfig, options: RunOptions, encoder: EmbeddingModel | None
+) -> tuple[SedDataModule, SEDTask4]:
     check_log_dir(Path(options.log_dir))
     keep_freed_memory()
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
-    return SedDataModule(config), SEDTask4(config)
+    return SedDataModule(config), SEDTask4(config, encoder)
 
 
 def _of_checkpoint(
@@ -314,7 +319,7 @@ def _of_checkpoint(
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
     _check_scorable(config, options, path, stage)
-    data, module = _prepare(config, options)
+    data, module = _prepare(config, options, load_step_encoder(config))
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
     data.check(stage)
@@ -332,7 +337,7 @@ def _train(
 ) -> Path:
     """Train and return the best checkpoint."""
     last = Path(str(trainer.log_dir)) / "checkpoints" / LAST_CHECKPOINT
-    with _stoppable(trainer, lambda: resume_hint(last)):
+    with _stoppable(trainer, lambda: resume_hint(last)), explaining_memory(module.config):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = Path(trainer.checkpoint_callback.best_model_path)
     print(f"best checkpoint: {best}")

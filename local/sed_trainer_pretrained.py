@@ -20,6 +20,7 @@ from desed_task.augment.step import AugmentedStep, StepInputs
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.distributed.collectives import n_processes, summed
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN, Detection
@@ -30,9 +31,12 @@ from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
 from local.config import RecipeConfig
 from local.data.digests import DATA_KEY
+from local.schema.schedules import schedule_of
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.tuned import tuned_thresholds
 from local.stores.size import with_embedding_size
+from local.training.finetuning.encoders import StepEncoders, for_both_roles
+from local.training.finetuning.optimizer import check_schedule, make_optimizer, rates_by_part
 
 
 class SEDTask4(pl.LightningModule):
@@ -40,9 +44,18 @@ class SEDTask4(pl.LightningModule):
 
     Args:
         config: the configuration; stored in checkpoints as `hyper_parameters`.
+        encoder: what gives embeddings inside the step, with `pretrained.e2e`; None otherwise
+            (`load_step_encoder` loads that of the configured files).
+
+    Attributes:
+        encoder_student: the encoder of the student; None without `pretrained.e2e`.
+        encoder_teacher: that of the teacher, a copy.
+
+    Raises:
+        InputError: the encoder is not one that the configuration asks for.
     """
 
-    def __init__(self, config: RecipeConfig) -> None:
+    def __init__(self, config: RecipeConfig, encoder: EmbeddingModel | None = None) -> None:
         super().__init__()
         config = with_embedding_size(config)
         self.config = config
@@ -62,6 +75,13 @@ class SEDTask4(pl.LightningModule):
         self.scaler = Scaler(scaler.statistic, scaler.normtype, scaler.dims)
         self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
         self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
+        student, teacher = for_both_roles(config, encoder)
+        self.encoder_student, self.encoder_teacher = student, teacher
+        self.step_encoders: StepEncoders | None = None
+        if student is not None and teacher is not None:
+            frozen, kind = config.pretrained.freezed, config.net.embedding_type
+            self.step_encoders = StepEncoders(student, teacher, kind, frozen=frozen)
+        self.train()
         task = config.detection_task
         self.roles = task.roles
         self.rows_per_batch = sum(part.rows for part in task.batch)
@@ -79,15 +99,31 @@ class SEDTask4(pl.LightningModule):
         """Role -> network."""
         return {"student": self.sed_student, "teacher": self.sed_teacher}
 
+    def train(self, mode: bool = True) -> SEDTask4:
+        """Set the mode of both networks; frozen encoders stay in that of inference."""
+        super().train(mode)
+        if self.step_encoders is not None and self.step_encoders.frozen:
+            for encoder in self.step_encoders.of_role.values():
+                encoder.eval()
+        return self
+
     # ---- training
 
     def training_step(self, batch: SedBatch, batch_idx: int) -> Tensor:
-        """Mel -> augmentation -> student and teacher -> losses."""
+        """The loss of a batch, all of whose terms are logged."""
+        losses = self.losses_of(batch)
+        self._log_losses(losses, len(batch.clip_id))
+        return losses.loss
+
+    def losses_of(self, batch: SedBatch) -> DetectionLosses:
+        """Mel and encoders' front ends -> augmentation -> student and teacher -> losses."""
         step = self._augmented(self._inputs(batch), batch.source)
+        if self.step_encoders is not None:
+            step = self.step_encoders.embedded(step)
         student = self._scores("student", step.student)
         with torch.no_grad():
             teacher = self._scores("teacher", step.teacher)
-        losses = detection_losses(
+        return detection_losses(
             student,
             teacher,
             step.student.target,
@@ -97,20 +133,25 @@ class SEDTask4(pl.LightningModule):
             weight=self._consistency_weight(),
             self_sup_loss=self.config.training.self_sup_loss,
         )
-        self._log_losses(losses, len(batch.clip_id))
-        return losses.loss
 
     def _inputs(self, batch: SedBatch) -> StepInputs:
         """What the networks are given without augmentation."""
-        mel = self.mel_spec(batch.waveform)
-        return StepInputs(mel, (), batch.embedding, batch.target, None, batch.known)
+        mel, encoders = self.mel_spec(batch.waveform), self.step_encoders
+        features = () if encoders is None else encoders.front_ends(batch.waveform)
+        return StepInputs(mel, features, batch.embedding, batch.target, None, batch.known)
 
     def _augmented(self, inputs: StepInputs, source: Tensor) -> AugmentedStep:
         """What student and teacher are given."""
         if self.mixup is not None:
-            tensors = inputs.mel, inputs.embedding, inputs.target
-            mel, embedding, target = self.mixup(*tensors, source, self.draws, self.rows)
-            inputs = inputs._replace(mel=mel, embedding=embedding, target=target)
+            more = source, self.draws, self.rows
+            if self.step_encoders is None:
+                tensors = inputs.mel, inputs.embedding, inputs.target
+                mel, embedding, target = self.mixup(*tensors, *more)
+                inputs = inputs._replace(mel=mel, embedding=embedding, target=target)
+            else:
+                whole = inputs.mel, inputs.encoder_inputs, inputs.target
+                mel, features, target = self.mixup.mix(*whole, *more)
+                inputs = inputs._replace(mel=mel, encoder_inputs=features, target=target)
         return AugmentedStep(inputs, inputs)
 
     def _scores(self, role: str, inputs: StepInputs) -> Detection:
@@ -159,8 +200,7 @@ class SEDTask4(pl.LightningModule):
             names = [name for name in terms if name != "weight"]
             means = summed(torch.stack([terms[name].detach() for name in names]))
             terms |= dict(zip(names, means / n_processes(), strict=True))
-        rate = self.lr_schedulers().get_last_lr()[0]
-        for name, value in (("weight", terms.pop("weight")), ("lr", rate)):
+        for name, value in {"weight": terms.pop("weight"), **self._logged_rates()}.items():
             # Filled there: a number that is copied to a GPU waits for it.
             number = torch.full((), value, device=self.device)
             self.log(f"train/{name}", number, batch_size=batch_size)
@@ -169,28 +209,42 @@ class SEDTask4(pl.LightningModule):
         named = {f"train/student/{name}": value for name, value in terms.items()}
         self.log_dict(named, batch_size=batch_size)
 
+    def _logged_rates(self) -> dict[str, float]:
+        """The learning rate, of the first group, and those of parts that have their own."""
+        scheduler = self.lr_schedulers()
+        rates = scheduler.get_last_lr()
+        found = {"lr": rates[0]}
+        if len(rates) > 1:
+            parts = rates_by_part(scheduler.optimizer.param_groups, rates)
+            found |= {f"lr_{part}": rate for part, rate in parts.items()}
+        return found
+
     def on_before_zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
         """Update the teacher, after the forward passes of a step and before its backward pass.
 
         Lightning calls this once per optimizer step, also when batches are accumulated.
         """
         step = self.lr_schedulers().step_num
-        ema_update(self.sed_student, self.sed_teacher, step, self.config.training.ema_factor)
+        factor = self.config.training.ema_factor
+        ema_update(self.sed_student, self.sed_teacher, step, factor)
+        if self.step_encoders is not None and not self.step_encoders.frozen:
+            ema_update(*self.step_encoders.of_role.values(), step, factor)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam on the student; each step sets the learning rate: warm-up, plateau, annealing."""
-        training = self.config.training
+        """The optimizer of the student, whose learning rates each step sets: they rise and fall.
+
+        Raises:
+            InputError: the warm-up is longer than the training allows.
+        """
         steps = self.trainer.estimated_stepping_batches // self.trainer.max_epochs
+        config, network = self.config, self.sed_student
+        training, opt = config.training.model_dump(), config.opt.model_dump()
+        schedule = check_schedule(config, schedule_of(training, opt, steps))
         # One kernel for all parameters. In mixed precision Lightning does not clip gradients for
         # it, as a fused Adam might unscale them itself.
         fused = not self.trainer.precision.endswith("-mixed")
-        optimizer = torch.optim.Adam(self.sed_student.parameters(), self.config.opt.lr, fused=fused)
-        scheduler = RampedScheduler(
-            optimizer,
-            warmup_steps=training.n_epochs_warmup * steps,
-            start_annealing=training.epoch_decay * steps,
-            max_steps=training.n_epochs * steps,
-        )
+        optimizer = make_optimizer(config, network, self.encoder_student, fused=fused)
+        scheduler = RampedScheduler(optimizer, **schedule._asdict())
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -238,8 +292,12 @@ class SEDTask4(pl.LightningModule):
 
     def _detect(self, batch: SedBatch, classes_mask: Tensor | None) -> None:
         features = self.scaler(self.mel_spec.to_db(self.mel_spec(batch.waveform)))
+        embeddings = dict.fromkeys(self.networks, batch.embedding)
+        if self.step_encoders is not None:
+            of_encoders = self.step_encoders.front_ends(batch.waveform)
+            embeddings = self.step_encoders.of_both(dict.fromkeys(self.networks, of_encoders))
         for role, network in self.networks.items():
-            found = network(features, batch.embedding, classes_mask)
+            found = network(features, embeddings[role], classes_mask)
             self.score_accumulator.add(role, batch, found)
 
     def on_validation_epoch_end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -96,17 +97,32 @@ class Mixup:
         Returns:
             mel, embedding and target; new tensors if mixed, otherwise those given.
         """
+        given = () if embedding is None or not embedding.numel() else (embedding,)
+        mel, others, target = self.mix(mel, given, target, source, generator, rows)
+        return mel, others[0] if others else embedding, target
+
+    def mix(
+        self,
+        mel: Tensor,
+        others: Sequence[Tensor],
+        target: Tensor,
+        source: Tensor,
+        generator: Generator | None = None,
+        rows: BatchShare = WHOLE_BATCH,
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """As a call, with any number of tensors (batch, ...) that are mixed as the embedding is.
+
+        Encoders that run inside the step are given their inputs mixed.
+        """
         # As NumPy's number: nothing in a step may ask a tensor for its value, which on a GPU waits.
         if torch.rand((), generator=generator).numpy() >= self.probability:
-            return mel, embedding, target
+            return mel, tuple(others), target
         drawn = draw_mixup(source, self.roles, self.alpha, generator, rows)
         mel, target = drawn.blend(mel), drawn.label(target, self.labels)
-        if embedding is None or not embedding.numel():
-            return mel, embedding, target
-        if self.draw == "independent":
+        if others and self.draw == "independent":
             drawn = draw_mixup(source, self.roles, self.alpha, generator, rows)
             target = drawn.label(target, self.labels)
-        return mel, drawn.blend(embedding), target
+        return mel, tuple(map(drawn.blend, others)), target
 
 
 def draw_mixup(

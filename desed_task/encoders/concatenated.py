@@ -75,7 +75,14 @@ class ConcatenatedEncoders(EmbeddingModel):
 
     def embed(self, waveform: Tensor) -> ClipEmbeddings:
         """Embeddings of clips; the global ones are those of the encoders, one after another."""
-        found = [part.embed(waveform) for part in self.parts]
+        return self._of_clips([part.embed(waveform) for part in self.parts])
+
+    def embed_features(self, features: Sequence[Tensor]) -> ClipEmbeddings:
+        """See `EmbeddingModel`; one tensor for each encoder."""
+        pairs = zip(self.parts, features, strict=True)
+        return self._of_clips([part.embed_features([own]) for part, own in pairs])
+
+    def _of_clips(self, found: Sequence[ClipEmbeddings]) -> ClipEmbeddings:
         return ClipEmbeddings(
             self._joined([one.frame for one in found]), torch.cat([one.global_ for one in found], 1)
         )

@@ -114,6 +114,18 @@ class EmbeddingModel(nn.Module, ABC):
             ValueError: a waveform too short for one token.
         """
 
+    def front_ends(self, waveform: Tensor) -> tuple[Tensor, ...]:
+        """What `front_end` of each encoder gives for (batch, sample) in [-1, 1], 16 kHz.
+
+        In float32 whatever the autocast type, and without a graph: nothing in them is trained.
+        """
+        with torch.no_grad(), torch.autocast(waveform.device.type, enabled=False):
+            return tuple(part.front_end(waveform.float()) for part in self.parts)
+
+    @abstractmethod
+    def embed_features(self, features: Sequence[Tensor]) -> ClipEmbeddings:
+        """Embeddings of what `front_ends` gives, as `embed` computes them."""
+
     def n_parameters(self) -> int:
         """Number of weights."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -233,8 +245,12 @@ class Encoder(EmbeddingModel):
 
     def embed(self, waveform: Tensor) -> ClipEmbeddings:
         """Embeddings of clips; see `forward`."""
-        tokens = self(waveform)
-        return ClipEmbeddings(tokens.transpose(1, 2), tokens.mean(dim=1))
+        return _as_embeddings(self(waveform))
+
+    def embed_features(self, features: Sequence[Tensor]) -> ClipEmbeddings:
+        """See `EmbeddingModel`; one tensor."""
+        (own,) = features
+        return _as_embeddings(self.tokens(own))
 
     def _features_of_clips(self, waveform: Tensor, n_samples: Tensor) -> Tensor:
         """What `front_end` gives for each clip without its padding, and zeros behind.
@@ -298,6 +314,10 @@ class Encoder(EmbeddingModel):
         known = {id(p) for group in groups for p in group.parameters}
         rest = tuple(p for p in self.parameters() if id(p) not in known)
         return (*groups, LayerGroup("embedding", rest))
+
+
+def _as_embeddings(tokens: Tensor) -> ClipEmbeddings:
+    return ClipEmbeddings(tokens.transpose(1, 2), tokens.mean(dim=1))
 
 
 def numbered(state: Mapping[str, Tensor], prefix: str) -> Iterator[int]:

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from desed_task.errors import count_of
-from desed_task.schedules import LEAST_LR, consistency_weight, lr_scale, ramp_up
+from desed_task.schedules import LEAST_LR, consistency_weight
 from local.checkpoints.tasks.compared import (
     Tree,
     changed_task_values,
@@ -22,6 +22,7 @@ from local.checkpoints.tasks.compared import (
     task_values,
 )
 from local.config import TASK_SECTION, RecipeConfig
+from local.schema.schedules import schedule_of
 
 # Letters of a value in a message.
 LONGEST_SHOWN: Final = 1000
@@ -302,16 +303,10 @@ def _schedule(before: Tree, now: Tree, progress: Progress | None) -> str | None:
 
 def _rates(training: Mapping[str, Any], step: int, steps: int, tree: Tree) -> tuple[float, float]:
     """Learning rate and consistency weight of a step, counted from 1, for `steps` per epoch."""
-    warmup = training["n_epochs_warmup"] * steps
-    rate = lr_scale(
-        step,
-        warmup_steps=warmup,
-        start_annealing=training["epoch_decay"] * steps,
-        max_steps=training["n_epochs"] * steps,
-        least=LEAST_LR / tree["opt"]["lr"],
-    )
+    schedule = schedule_of(training, tree["opt"], steps)
+    rate = schedule.scale(step, LEAST_LR / tree["opt"]["lr"])
     weight = consistency_weight(
-        ramp_up(step, warmup),
+        schedule.ramp(step),
         (step - 1) // steps,
         const_max=1.0,
         epoch_decay=training["epoch_decay"],

@@ -223,12 +223,26 @@ def _trained(checkpoint: Mapping[str, Any]) -> InfoRows:
             found.append(f"{key} {_rows(raw)}")
             continue
         found.append(f"{key} {branch[key]}".replace("None", "off"))
+    found += _of_encoders(hyper)
     if found:
         yield "training", "; ".join(found)
     began = hyper.get("initial_weights") if isinstance(hyper, dict) else None
     if isinstance(began, dict) and began.get("checkpoint_sha256"):
         sha256 = str(began["checkpoint_sha256"])[:12]
         yield "initial weights", f"{began.get('checkpoint') or 'unknown'} (SHA-256 {sha256}...)"
+
+
+def _of_encoders(hyper: Any) -> list[str]:
+    """What a training did with encoders that ran inside its step; nothing if none did."""
+    section = hyper.get("pretrained") if isinstance(hyper, dict) else None
+    if not isinstance(section, dict) or not section.get("e2e"):
+        return []
+    if section.get("freezed", True):
+        return ["encoder inside the step, kept as it is"]
+    opt = hyper.get("opt")
+    rates = opt if isinstance(opt, dict) else {}
+    keys = [key for key in ("lr_encoder", "layer_decay") if key in rates]
+    return ["encoder fine-tuned", *(f"{key} {rates[key]}" for key in keys)]
 
 
 def _state(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> InfoRows:

@@ -149,10 +149,10 @@ def open_embeddings(
         windows: windows of longer clips that must have embeddings, too.
 
     Returns:
-        The reader, None if the network uses no embeddings or a file cannot be read; and a line
+        The reader, None if no stored embeddings are used or a file cannot be read; and a line
         about clips that a file names in another way, for each such file.
     """
-    if not config.net.use_embeddings:
+    if not config.reads_embeddings:
         return None, ()
     folders, present = folders_to_read(config.pretrained), list(present)
     parts: list[EmbeddingReader] = []
@@ -241,8 +241,8 @@ def _size_problems(parts: Sequence[EmbeddingReader], config: RecipeConfig) -> It
 
 
 def no_embeddings(config: RecipeConfig, needed: Sequence[Corpus]) -> list[str]:
-    """A message for each encoder that no set has embeddings of, though the network takes them."""
-    if not config.net.use_embeddings:
+    """A message for each encoder that no set has embeddings of, though they are read."""
+    if not config.reads_embeddings:
         return []
     flag, found = _flag(needed), []
     for folder in folders_to_read(config.pretrained):
@@ -262,7 +262,7 @@ def no_embeddings(config: RecipeConfig, needed: Sequence[Corpus]) -> list[str]:
 
 def warn_of_guesses(config: RecipeConfig) -> None:
     """Warn of folders of embeddings that were taken without the weights that name them."""
-    for folder in folders_to_read(config.pretrained) if config.net.use_embeddings else ():
+    for folder in folders_to_read(config.pretrained) if config.reads_embeddings else ():
         if folder.note:
             warnings.warn(folder.note, UserWarning, stacklevel=3)
 

@@ -29,7 +29,7 @@ from local.data.clip_ends import (
     rounding_warning,
 )
 from local.data.corpus_checks import no_embeddings, scored_problems, token_problems, warn_of_guesses
-from local.data.digests import DataDigests, digest_corpus
+from local.data.digests import WEIGHTS_PART, DataDigests, digest_corpus, digest_weights
 from local.data.loaded_corpus import (
     LoadedCorpus,
     load_corpus,
@@ -96,11 +96,17 @@ class SedDataModule(pl.LightningDataModule):
         return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
 
     def digests(self, stage: str) -> DataDigests:
-        """Digests of the loaded corpora of a stage (see `digest_corpus`), by name."""
+        """Digests of the loaded corpora of a stage (see `digest_corpus`), by name.
+
+        Those of a training have the weights that run inside its step, too (`digest_weights`).
+        """
         names = [c.name for c in self.task.needed_by(stage) if c.name in self._loaded]
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
-        return {name: self._digests[name] for name in names}
+        found = {name: self._digests[name] for name in names}
+        if stage == "fit" and self.config.runs_encoders:
+            found[WEIGHTS_PART] = digest_weights(self.config.pretrained)
+        return found
 
     def check(self, stage: str = "fit") -> None:
         """Load the corpora of a stage, and reject unusable data before anything is computed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,21 @@ import numpy as np
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embedding_sources import read_sources
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, ENCODER, EmbeddingReader, RowReader
+from desed_task.encoders.registry import kind_of
+from desed_task.encoders.weights_file import find_weights
+from desed_task.errors import InputError
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Truth, recording_name
-from local.schema.encoders import BEATS
+from local.schema.encoders import BEATS, Pretrained
+from local.stores.folders import sha256_once
 from local.task.corpus import Corpus
 
-# Corpus -> part (table, clips, ...) -> facts, plain values for YAML, JSON and checkpoints.
+# Corpus, or WEIGHTS_PART -> part (table, clips, ...) -> facts, plain values for YAML, JSON and
+# checkpoints.
 DataDigests = Mapping[str, Mapping[str, Mapping[str, Any]]]
 DATA_KEY = "data_digests"
+# In place of a corpus, where encoders run inside the step: encoder -> digest of its weights.
+WEIGHTS_PART = "pretrained.checkpoint"
 _N_SAMPLED = 8
 
 
@@ -117,6 +125,26 @@ def data_changes(before: DataDigests, now: DataDigests, corpora: Iterable[Corpus
             if text:
                 found.append(f"{corpus.title} ({_place(corpus, part)}): {text}")
     return found
+
+
+def digest_weights(pretrained: Pretrained) -> dict[str, dict[str, str]]:
+    """Encoder -> the SHA-256 of its file of weights, as `sha256`; those not here are left out."""
+    found = {}
+    for one in pretrained.encoders:
+        with suppress(InputError):  # A training that needs the file says so when it loads it.
+            found[one.name] = {"sha256": sha256_once(find_weights(one.file, one.name))}
+    return found
+
+
+def weights_changes(before: DataDigests, now: DataDigests) -> list[str]:
+    """One line for each encoder that runs inside the step and has other weights than before."""
+    old, new = before.get(WEIGHTS_PART, {}), now.get(WEIGHTS_PART, {})
+    return [
+        f"{WEIGHTS_PART}: other {kind_of(name).title} weights (SHA-256 "
+        f"{old[name]['sha256'][:12]} before, {new[name]['sha256'][:12]} now)"
+        for name in new
+        if name in old and old[name]["sha256"] != new[name]["sha256"]
+    ]
 
 
 def _change(old: Mapping[str, Any], new: Mapping[str, Any], part: str) -> str:

@@ -58,7 +58,7 @@ def check_encoders(config: RecipeConfig, corpora: tuple[Corpus, ...]) -> tuple[E
 def _check(config: RecipeConfig, folder: StoreFolder, corpora: tuple[Corpus, ...]) -> EncoderCheck:
     checkpoint = _checkpoint_report(config, folder.choice)
     readers = {}
-    for corpus in corpora if config.net.use_embeddings else ():
+    for corpus in corpora if config.reads_embeddings else ():
         try:
             reader = EmbeddingReader(folder.file(corpus.stem))
         except InputError:
@@ -114,7 +114,7 @@ def embeddings_report(
         clips: clip -> file, for clips that training uses.
     """
     path = check.folder.file(corpus.stem)
-    if not config.net.use_embeddings:
+    if not config.reads_embeddings:
         return EmbeddingsReport(str(path), "unused")
     if reader is None:
         begun = path.with_name(path.name + ".part").is_file()
@@ -202,24 +202,28 @@ def embeddings_findings(
 def checkpoint_findings(
     config: RecipeConfig, checks: Sequence[EncoderCheck], parts: Sequence[CorpusReport]
 ) -> Iterator[Finding]:
-    """Findings about the weights of encoders, which training itself does not read."""
+    """Findings about the weights of encoders, which training only reads if they run in its step."""
+    runs = config.runs_encoders
     for number, check in enumerate(checks):
         checkpoint = check.checkpoint
-        if check.folder.note:
+        if check.folder.note and not runs:
             yield Finding("note", "", check.folder.note)
         if checkpoint.state == "absent":
             needed = any(part.all_embeddings[number].state not in _WHOLE for part in parts)
-            yield Finding("warning" if needed else "note", "", checkpoint.reason)
+            yield Finding(
+                "error" if runs else "warning" if needed else "note", "", checkpoint.reason
+            )
         elif checkpoint.state == "broken":
-            yield Finding("warning", "", checkpoint.reason)
+            yield Finding("error" if runs else "warning", "", checkpoint.reason)
     found = [check.checkpoint for check in checks]
     n_features, wanted = sum(one.n_features for one in found), config.net.embedding_size
     sound = all(one.state == "sound" for one in found)
     if sound and wanted not in (None, n_features):
+        remedy = "leave the key out" if runs else "make them agree before extracting"
         yield Finding(
-            "warning",
+            "error" if runs else "warning",
             "",
             f"{', '.join(one.path for one in found)}: "
             f"{agree(len(found), 'computes', 'compute')} {n_features} features, "
-            f"net.embedding_size is {wanted}; make them agree before extracting",
+            f"net.embedding_size is {wanted}; {remedy}",
         )

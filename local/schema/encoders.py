@@ -119,6 +119,11 @@ class Pretrained(StrictModel):
                 "freezed: false fine-tunes encoders, which must run inside the training step; set "
                 "pretrained.e2e: true too"
             )
+        if self.gradient_checkpointing and self.freezed:
+            raise ValueError(
+                "gradient_checkpointing: true saves memory where encoders are fine-tuned; set "
+                "pretrained.freezed: false too, or leave it out"
+            )
         return self
 
     @property

@@ -10,7 +10,7 @@ from desed_task.encoders.weights_file import MINI_ATST, MINI_BEATS
 from desed_task.errors import InputError
 from desed_task.hdf5 import number_dataset, open_hdf5
 from local.config import RecipeConfig
-from local.schema.encoders import EncoderChoice
+from local.schema.encoders import EncoderChoice, Pretrained
 from local.stores.folders import folders_to_read
 
 # Of the published weights, and of the mini corpus' random ones. A network without embeddings, too,
@@ -24,7 +24,8 @@ def with_embedding_size(config: RecipeConfig) -> RecipeConfig:
     """The configuration with the number of features of its embeddings in `net.embedding_size`.
 
     A number that is there stays; whether it is that of the embeddings is checked with the data.
-    Otherwise it is that of the stored embeddings and, before there are any, of published weights.
+    Otherwise it is that of the stored embeddings, or of encoders that run inside the step, and,
+    before there are any, of published weights.
     """
     if config.net.embedding_size is not None:
         return config
@@ -42,7 +43,7 @@ def with_stored_size(config: RecipeConfig) -> RecipeConfig:
     """The same, but without a number before there are embeddings, or if they are not used."""
     if config.net.embedding_size is not None or not config.net.use_embeddings:
         return config
-    size = stored_size(config)
+    size = _size_of_weights(config.pretrained) if config.runs_encoders else stored_size(config)
     return config if size is None else _with_size(config, size)
 
 
@@ -51,6 +52,16 @@ def stored_size(config: RecipeConfig) -> int | None:
     sizes = [_size_in(folder.path) for folder in folders_to_read(config.pretrained)]
     found = [size for size in sizes if size is not None]
     return sum(found) if len(found) == len(sizes) else None
+
+
+def _size_of_weights(pretrained: Pretrained) -> int | None:
+    """Features of the encoders of the configured files together; None if one cannot be used."""
+    from desed_task.encoders.loading import load_encoder  # needs PyTorch
+
+    try:
+        return sum(load_encoder(one.file, one.name).width for one in pretrained.encoders)
+    except InputError:
+        return None  # told when the training loads them
 
 
 def _with_size(config: RecipeConfig, size: int) -> RecipeConfig:

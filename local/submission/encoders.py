@@ -95,6 +95,7 @@ def plain_costs(costs: Sequence[EncoderCost]) -> list[dict[str, Any]]:
 
 
 def titles(config: RecipeConfig) -> str | list[str]:
-    """Titles of the encoders of a configuration."""
-    found = [kind_of(choice.name).title for choice in config.pretrained.encoders]
+    """Titles of the encoders of a configuration; those that were trained with it say so."""
+    how = "" if config.pretrained.freezed else ", fine-tuned"
+    found = [kind_of(choice.name).title + how for choice in config.pretrained.encoders]
     return found[0] if len(found) == 1 else found

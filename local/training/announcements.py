@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from desed_task.errors import agree
+from desed_task.encoders.interface import EmbeddingModel
+from desed_task.encoders.macs import encoder_macs
+from desed_task.encoders.registry import kind_of
+from desed_task.errors import agree, count_of
 from local.checkpoints.resume import changes_since_training
 from local.config import RecipeConfig
 from local.data.corpus_checks import examples
@@ -42,11 +45,37 @@ def announce(data: SedDataModule, stage: str, module: Any = None) -> None:
         if line is not None:
             print(line)
     if module is not None:
-        cost = count_macs(module.sed_student, module.config, readers=data.embedding_readers)
+        encoder = module.encoder_student
+        cost = count_macs(
+            module.sed_student, module.config, readers=data.embedding_readers, encoder=encoder
+        )
         print(
             f"network: {cost.parameters / 1e6:.2f} M parameters, "
             f"{cost.macs / 1e9:.2f} GMACs for {cost.clip_s:g} s of audio"
         )
+        if encoder is not None:
+            print(encoder_line(encoder, module.config, cost.clip_s))
+
+
+def encoder_line(encoder: EmbeddingModel, config: RecipeConfig, clip_s: float) -> str:
+    """A line about the encoders that run inside the step: parameters, operations, what is done.
+
+    Args:
+        encoder: one or several.
+        config: whether they are trained.
+        clip_s: length of the clip that operations are counted for.
+    """
+    n_samples = round(clip_s * encoder.sample_rate)
+    titles = " and ".join(
+        _with_blocks(kind_of(part.name).title, choice.n_blocks)
+        for part, choice in zip(encoder.parts, config.pretrained.encoders, strict=True)
+    )
+    macs = sum(encoder_macs(part, n_samples) for part in encoder.parts)
+    what = "kept as it is" if config.pretrained.freezed else "fine-tuned"
+    return (
+        f"inside the step: {titles}, {what}, {encoder.n_parameters() / 1e6:.2f} M parameters, "
+        f"{macs / 1e9:.2f} GMACs for {clip_s:g} s of audio"
+    )
 
 
 def licence_lines(used: Iterable[Corpus]) -> list[str]:
@@ -110,3 +139,8 @@ def tell_finished(folder: Path, config: RecipeConfig) -> None:
         return
     for line in changes_since_training(folder, data.digests("fit"), data.task):
         print(line)
+
+
+def _with_blocks(title: str, n_blocks: int | None) -> str:
+    """The title of an encoder, with its blocks if they are not all."""
+    return title if n_blocks is None else f"{count_of(n_blocks, 'block')} of {title}"

@@ -173,7 +173,8 @@ class RunDescription(Callback):
         write_text_atomic(folder / "config.yaml", config)
         # Batches of a program of one's own come without embedding files.
         readers = getattr(trainer.datamodule, "embedding_readers", ())
-        network = count_macs(pl_module.sed_student, self.config, readers=readers)
+        encoder = getattr(pl_module, "encoder_student", None)
+        network = count_macs(pl_module.sed_student, self.config, readers=readers, encoder=encoder)
         record = {
             "stage": str(TrainerFn(stage).value),
             "command": redact(shlex.join(sys.argv)),

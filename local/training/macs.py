@@ -16,6 +16,7 @@ if sys.version_info >= (3, 12):
 import thop
 
 from desed_task.dataio.embeddings import RowReader
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.nnet.CNN import GLU, ContextGating
 from desed_task.nnet.CRNN import CRNN
 from local.config import RecipeConfig
@@ -37,6 +38,7 @@ def count_macs(
     clip_s: float = 10.0,
     *,
     readers: Iterable[RowReader | None] = (),
+    encoder: EmbeddingModel | None = None,
 ) -> Macs:
     """Operations of `network` for one clip of `clip_s` seconds, without computing embeddings.
 
@@ -45,6 +47,7 @@ def count_macs(
         config: its configuration.
         clip_s: length of the clip, seconds.
         readers: of its embeddings, for their number of tokens; without any, that of BEATs.
+        encoder: that runs inside the step, whose number of tokens counts, not its operations.
 
     thop adds buffers to the module, which must not reach a checkpoint, so it gets a copy.
     """
@@ -54,6 +57,8 @@ def count_macs(
     if config.net.use_embeddings:
         rates = [reader.n_tokens / config.data.audio_max_len for reader in readers if reader]
         n_tokens = max(1, round((rates[0] if rates else _BEATS_RATE) * clip_s))
+        if encoder is not None:
+            n_tokens = max(1, encoder.n_tokens(round(clip_s * encoder.sample_rate)))
         inputs += (torch.zeros(1, network.embedding_size, n_tokens),)
     macs, parameters = thop.profile(
         subject, inputs, custom_ops={GLU: _count_gate, ContextGating: _count_gate}, verbose=False

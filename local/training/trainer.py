@@ -22,6 +22,7 @@ from local.processes.strategy import end_after_first, process_arguments
 from local.training.callbacks import EarlyStop, RandomStates, RunDescription
 from local.training.checkpoint_files import AtomicCheckpoints
 from local.training.energy import EnergyMeter
+from local.training.finetuning.memory import StepCostReport
 from local.training.result_writers import ResultWriter
 from local.training.tracking.hparams import RunHyperparameters
 from local.training.tracking.loggers import run_loggers
@@ -98,6 +99,7 @@ def _callbacks(config: RecipeConfig, folder: Path, options: RunOptions) -> list[
         RunDescription(config, options.asked_precision, options.facts, options.kept),
         RunHyperparameters(config, table=options.name is None),
         RandomStates(),
+        *([StepCostReport(config)] if config.runs_encoders else []),
         EnergyMeter(config.energy),
         EarlyStop("val/obj_metric", mode="max", patience=config.training.early_stop_patience),
         # A run killed between writing its two checkpoints overwrites the first one when resumed.
@@ -123,6 +125,7 @@ def _silence() -> None:
     for text in (
         "does not have many workers",
         "LeafSpec",
+        "in eval mode at the start of training",  # frozen encoders are
         "smaller than the logging interval",
         "exists and is not empty",  # of a resumed run
         "Grad strides do not match bucket view strides",  # of the first block's one channel

@@ -61,6 +61,30 @@ def test_the_scheduler_takes_step_s_at_the_rate_of_s() -> None:
     assert scheduler.step_num == 23
 
 
+def test_a_linear_warm_up_and_half_a_cosine_down_to_nothing() -> None:
+    shape = {"warmup_steps": 4, "max_steps": 12, "warmup": "linear", "annealing": "half_cosine"}
+    scales = [lr_scale(step, start_annealing=9, least=0.1, **shape) for step in (1, 3, 4, 8, 12)]
+    assert scales == pytest.approx([0.25, 0.75, 1.0, 0.5, 0.0], abs=1e-12)
+    assert lr_scale(20, **shape) == 0.0
+    assert lr_scale(6, **{**shape, "warmup_steps": 0}) == pytest.approx(0.5)
+    quarter = {"warmup_steps": 4, "start_annealing": 6, "max_steps": 12, "warmup": "linear"}
+    assert [lr_scale(step, **quarter) for step in (2, 5)] == [0.5, 1.0]
+    assert lr_scale(9, **quarter) == pytest.approx(2**-0.5)
+
+
+def test_each_group_is_scaled() -> None:
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1e-2, 1e-4)]
+    scheduler = RampedScheduler(SGD(groups, 1.0), warmup_steps=4, warmup="linear")
+    advance(scheduler, 2)
+    assert scheduler.get_last_lr() == pytest.approx([0.75e-2, 0.75e-4])
+    assert scheduler.ramp == ramp_up(3, 4)  # of the consistency loss
+    longer = RampedScheduler(SGD(groups, 1.0), warmup_steps=4, ramp_steps=9)
+    assert longer.ramp == ramp_up(1, 9)
+    again = RampedScheduler(SGD(groups, 1.0), warmup_steps=4, warmup="linear")
+    again.load_state_dict(scheduler.state_dict())
+    assert [group["lr"] for group in groups] == scheduler.get_last_lr()
+
+
 def test_the_ramp_stays_up_while_the_rate_falls() -> None:
     scheduler = scheduler_of()
     ramps = []

@@ -25,7 +25,7 @@ from local.task.corpus import Corpus
 def choose_packing(config: RecipeConfig, grid: FrameGrid) -> Packing:
     """The contents of packed sets that a configuration needs."""
     kind: EmbeddingKind = "none"
-    if config.net.use_embeddings:
+    if config.reads_embeddings:
         # Other aggregations need all tokens.
         pooled = config.net.aggregation_type == "pool1d"
         kind = "pooled" if pooled else config.net.embedding_type

@@ -1,0 +1,1 @@
+"""Encoders that run inside the training step: their weights, optimizer and cost."""

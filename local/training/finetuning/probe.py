@@ -1,0 +1,218 @@
+"""Measure what a training step keeps in memory and how long it takes, on a few rows of noise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from desed_task.batch import SedBatch
+from desed_task.encoders.interface import EmbeddingModel
+from desed_task.mean_teacher import DetectionLosses
+from local.config import RecipeConfig
+
+# On a GPU, fewer rows would not keep it busy.
+ROWS, ROWS_ON_GPU = 2, 8
+# A second call is timed, as kernels are prepared in the first, unless that took so long.
+_LONG_S = 20.0
+
+
+class ProbedStep(NamedTuple):
+    """What a step on some rows takes.
+
+    Attributes:
+        n_rows: number of rows.
+        kept: bytes that the forward pass keeps for the backward pass, computing no block twice.
+        kept_checkpointing: the same where blocks of trained encoders are computed twice.
+        seconds: of both passes, as configured.
+    """
+
+    n_rows: int
+    kept: int
+    kept_checkpointing: int
+    seconds: float
+
+
+def probe_step(
+    module: nn.Module,
+    losses_of: Callable[[SedBatch], DetectionLosses],
+    batch: SedBatch,
+    draws: torch.Generator,
+    encoder: EmbeddingModel | None,
+    precision: Callable[[], AbstractContextManager[object]],
+) -> ProbedStep:
+    """Run forward and backward passes, and leave everything as it was.
+
+    Random states, statistics of batch norms and gradients are put back.
+
+    Args:
+        module: with all networks.
+        losses_of: its losses of a batch.
+        batch: what it is run on.
+        draws: its generator, for mixup and masks.
+        encoder: that of the student, if it is trained.
+        precision: context of forward passes.
+    """
+    device = batch.waveform.device
+    with _unchanged(module, draws, device):
+        with _without_checkpointing(encoder):
+            kept = _Kept({_place(value) for value in _tensors(module)})
+            first_s = _run(module, losses_of, batch, precision, kept, encoder)
+        seconds = first_s
+        if first_s < _LONG_S:
+            seconds = _run(module, losses_of, batch, precision)
+    return ProbedStep(len(batch.clip_id), kept.total, kept.with_checkpointing, seconds)
+
+
+def noise_batch(config: RecipeConfig, device: torch.device, n_rows: int) -> SedBatch:
+    """A batch of quiet noise, whose rows are of the corpora of a batch in turn."""
+    data, task = config.data, config.detection_task
+    corpora = [part.corpora[0] for part in task.batch if part.rows]
+    chosen = [corpora[row % len(corpora)] for row in range(n_rows)]
+    known = [torch.from_numpy(task.vocabulary.mask(one.known)) for one in chosen]
+    generator = torch.Generator().manual_seed(0)
+    n_samples = round(data.audio_max_len * data.fs)
+    batch = SedBatch(
+        0.1 * torch.randn(n_rows, n_samples, generator=generator),
+        torch.zeros(n_rows, len(task.classes), config.grid.n_frames),
+        torch.stack(known),
+        torch.tensor([one.number for one in chosen]),
+        torch.empty(n_rows, 0),
+        tuple(map(str, range(n_rows))),
+    )
+    return SedBatch(*(one.to(device) for one in batch.tensors), clip_id=batch.clip_id)
+
+
+@dataclass
+class _Kept:
+    """Bytes that a graph keeps: each storage once, without those of parameters and buffers.
+
+    Attributes:
+        others: places of storages that are there anyway.
+        of_blocks: bytes that each block keeps, and those of its input.
+    """
+
+    others: set[int]
+    total: int = 0
+    of_blocks: list[tuple[int, int]] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+
+    def pack(self, value: Tensor) -> Tensor:
+        """Count a tensor that is kept."""
+        place = _place(value)
+        if place not in self.seen and place not in self.others:
+            self.seen.add(place)
+            self.total += value.untyped_storage().nbytes()
+        return value
+
+    @property
+    def with_checkpointing(self) -> int:
+        """Inputs of all blocks, and the block that is computed again, in place of all blocks."""
+        if not self.of_blocks:
+            return self.total
+        own = [kept for kept, _ in self.of_blocks]
+        return self.total - sum(own) + sum(given for _, given in self.of_blocks) + max(own)
+
+    @contextmanager
+    def counting(self, encoder: EmbeddingModel | None) -> Iterator[None]:
+        """Count what is kept in the block."""
+        begun: list[int] = []
+
+        def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            begun.append(self.total)
+
+        def after(_: nn.Module, inputs: tuple[Tensor, ...], __: object) -> None:
+            own = self.total - begun.pop()
+            if torch.is_grad_enabled():
+                self.of_blocks.append((own, inputs[0].nbytes))
+
+        parts = () if encoder is None else encoder.parts
+        handles = [
+            handle
+            for part in parts
+            for block in part.layers
+            for handle in (
+                block.register_forward_pre_hook(before),
+                block.register_forward_hook(after),
+            )
+        ]
+        try:
+            with torch.autograd.graph.saved_tensors_hooks(self.pack, lambda value: value):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _run(
+    module: nn.Module,
+    losses_of: Callable[[SedBatch], DetectionLosses],
+    batch: SedBatch,
+    precision: Callable[[], AbstractContextManager[object]],
+    kept: _Kept | None = None,
+    encoder: EmbeddingModel | None = None,
+) -> float:
+    """Both passes; returns their seconds."""
+    trained = [value for value in module.parameters() if value.requires_grad]
+    _wait_for(batch.waveform.device)
+    begun = time.perf_counter()
+    if kept is None:
+        with precision():
+            loss = losses_of(batch).loss
+    else:
+        with kept.counting(encoder), precision():
+            loss = losses_of(batch).loss
+    # Not into `grad`, which belongs to the training.
+    torch.autograd.grad(loss, trained, allow_unused=True)
+    _wait_for(batch.waveform.device)
+    return time.perf_counter() - begun
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _unchanged(module: nn.Module, draws: torch.Generator, device: torch.device) -> Iterator[None]:
+    """Put back the random states and all buffers."""
+    drawn = draws.get_state()
+    buffers = [(value, value.clone()) for value in module.buffers()]
+    on_mac = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        draws.set_state(drawn)
+        if on_mac is not None:
+            torch.mps.set_rng_state(on_mac)
+        with torch.no_grad():
+            for value, before in buffers:
+                value.copy_(before)
+
+
+@contextmanager
+def _without_checkpointing(encoder: EmbeddingModel | None) -> Iterator[None]:
+    """Compute blocks once, which shows what each of them keeps."""
+    parts = () if encoder is None else encoder.parts
+    asked = [part.gradient_checkpointing for part in parts]
+    for part in parts:
+        part.gradient_checkpointing = False
+    try:
+        yield
+    finally:
+        for part, before in zip(parts, asked, strict=True):
+            part.gradient_checkpointing = before
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _place(value: Tensor) -> int:
+    return value.untyped_storage().data_ptr()
