@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from desed_task.errors import forget_warnings
+from tests.fork_server import run as run_forked
 from tests.local.prep.download.http_server import Server
 from tests.local.prep.download.published import archives, publish
 
@@ -79,17 +80,16 @@ def _beside_checkout(folder: Path, what: str, name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a script of the top level as a user would, in a folder of choice."""
+    """Runs a script of the top level in a process of its own, in a folder of choice."""
 
     def run(
-        script: str, *arguments: object, cwd: Path, timeout: float = 600
+        script: str, *arguments: object, cwd: Path, timeout: float = 600, forked: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        start = run_forked if forked else partial(subprocess.run, capture_output=True, check=False)
+        done = start(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
             cwd=cwd,
-            capture_output=True,
             timeout=timeout,
-            check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         return subprocess.CompletedProcess(
