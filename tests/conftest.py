@@ -21,6 +21,7 @@ from desed_task.errors import forget_warnings
 from tests.fork_server import run as run_forked
 from tests.local.prep.download.http_server import Server
 from tests.local.prep.download.published import archives, publish
+from tests.undrawn import VARIABLE, draw_nothing
 
 pytest_plugins = ("tests.processes",)
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
@@ -43,6 +44,13 @@ PARITY = ROOT.parent / "shared" / "parity"
 def _each_test_is_warned() -> None:
     """A test is warned of what an earlier one was warned of, as another command would be."""
     forget_warnings()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are blank, here and in forked commands, as drawing takes most of the time."""
+    draw_nothing(monkeypatch.setattr)
+    monkeypatch.setenv(VARIABLE, "1")
 
 
 @pytest.fixture(scope="session")

@@ -300,13 +300,12 @@ sys.exit(status)
 
 
 def peak_bytes(recording, checkpoint, folder):
-    done = subprocess.run(
+    done = run_forked(
         [
             *(sys.executable, "-c", MEASURE, ROOT, recording, "--checkpoint", checkpoint),
             *("--conf_file", ROOT / "confs/mini.yaml", "--output_dir", folder / "out"),
             *("--formats", "tsv", "npz", "png", "--gpus", "0", "--set", "predict.hop_s=8"),
         ],
-        capture_output=True,
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

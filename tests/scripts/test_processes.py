@@ -19,6 +19,8 @@ import yaml
 from tests.fork_server import Forked, pid_of_rank
 from tests.in_process import run_main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[2]
 # Dropout and mixup are on, so that a resumed training has to draw what an uninterrupted one does.
 SETTINGS = ("training.n_epochs=3", "training.mixup=soft", "training.mixup_prob=1")

@@ -34,6 +34,8 @@ from tests.fork_server import Forked
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
     "psds1/sed_scores_eval",
