@@ -18,8 +18,10 @@ import pytest
 import yaml
 
 from desed_task.errors import forget_warnings
+from tests.fork_server import run as run_forked
 from tests.local.prep.download.http_server import Server
 from tests.local.prep.download.published import archives, publish
+from tests.undrawn import VARIABLE, draw_nothing
 
 pytest_plugins = ("tests.processes",)
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
@@ -42,6 +44,13 @@ PARITY = ROOT.parent / "shared" / "parity"
 def _each_test_is_warned() -> None:
     """A test is warned of what an earlier one was warned of, as another command would be."""
     forget_warnings()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are blank, here and in forked commands, as drawing takes most of the time."""
+    draw_nothing(monkeypatch.setattr)
+    monkeypatch.setenv(VARIABLE, "1")
 
 
 @pytest.fixture(scope="session")
@@ -79,17 +88,16 @@ def _beside_checkout(folder: Path, what: str, name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a script of the top level as a user would, in a folder of choice."""
+    """Runs a script of the top level in a process of its own, in a folder of choice."""
 
     def run(
-        script: str, *arguments: object, cwd: Path, timeout: float = 600
+        script: str, *arguments: object, cwd: Path, timeout: float = 600, forked: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        start = run_forked if forked else partial(subprocess.run, capture_output=True, check=False)
+        done = start(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
             cwd=cwd,
-            capture_output=True,
             timeout=timeout,
-            check=False,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         return subprocess.CompletedProcess(

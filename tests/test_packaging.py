@@ -247,29 +247,43 @@ def ci(tmp_path):
 
 
 def test_ci_lints_and_tests_two_new_environments(ci):
-    run, (first, setup, second) = ci()
+    run, (setup, first, second) = ci()
     assert run.returncode == 0, run.stderr
+    kept = "PIP_OPTIONS=--no-compile"
     found = re.fullmatch(
-        r"(\S+) 1  lint test VENV=(\S+)/venv EXTRAS=dev,codecs,parquet TORCH=(\S+)", first
+        rf"(\S+) 1  setup (VENV=(\S+)/venv EXTRAS=dev,codecs,parquet TORCH=(\S+) {kept})", setup
     )
-    assert Path(found.group(1)) == ROOT and not Path(found.group(2)).exists()
+    assert Path(found[1]) == ROOT and not Path(found[3]).exists()
+    assert first == f"{ROOT} 1  lint test {found[2]}"
     allowed = next(one.specifier for one in requirements() if one.name == "torch")
-    assert "2.13.0" in Requirement(found.group(3)).specifier
+    assert "2.13.0" in Requirement(found[4]).specifier
     assert Version("2.13.0") in allowed
-    what = f"VENV={found.group(2)}/newest EXTRAS=dev,codecs,torchaudio PIP_OPTIONS=--no-compile"
-    assert setup == f"{ROOT} 1  setup {what}"
+    what = f"VENV={found[3]}/newest EXTRAS=dev,codecs,torchaudio {kept}"
     skipped = " ".join(f"--ignore=tests/desed_task/{name}" for name in ("audio", "evaluation"))
     assert second == f"{ROOT} 1 1 test {what} ARGS=-q -n auto {skipped} tests/desed_task"
 
 
 @pytest.mark.parametrize(
     ("failing", "n_steps", "told"),
-    [("lint", 1, ""), ("setup", 2, "the second environment"), ("tests/desed_task", 3, "")],
+    [
+        ("setup*/venv", 1, ""),
+        ("lint", 2, ""),
+        ("setup*/newest", 3, "the second environment"),
+        ("tests/desed_task", 3, ""),
+    ],
 )
 def test_ci_fails_with_each_of_its_steps(ci, failing, n_steps, told):
     run, steps = ci(f'case "$*" in *{failing}*) exit 2;; esac')
     assert run.returncode != 0 and len(steps) == n_steps
     assert told in run.stderr
+
+
+def test_ci_ends_with_what_it_has_begun(ci, tmp_path):
+    """The second environment is installed beside the linters, which fail here."""
+    hang = f"*setup*/newest*) touch {tmp_path}/on; exec sleep 600;;"
+    fail = f"*lint*) until [ -e {tmp_path}/on ]; do sleep 0.01; done; exit 2;;"
+    run, steps = ci(f'case "$*" in {hang} {fail} esac')
+    assert run.returncode != 0 and len(steps) == 2
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,12 @@ def trained(extracted, run_script, made_once):
     """Two epochs, twice with one seed: (run folder, what was printed), (the second run folder)."""
 
     def make(folder: Path) -> None:
-        for name in ("one", "two"):
+        # The first as a user does; the second has the modules of its parent, and other hashes.
+        for name, forked in (("one", False), ("two", True)):
             done = run_script(
                 *("train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name),
                 cwd=folder,
+                forked=forked,
             )
             assert done.returncode == 0, done.stdout + done.stderr
             (folder / f"{name}.out").write_text(done.stdout)

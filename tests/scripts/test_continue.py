@@ -20,6 +20,8 @@ from local.summary.run_folders import open_run
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUIET = "energy.enabled=false"
 LATE = ("training.epoch_decay=3", QUIET)
 

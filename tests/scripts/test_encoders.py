@@ -26,6 +26,8 @@ from local.stores.folders import any_embeddings
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUICK = ("energy.enabled=false", "training.n_epochs=1", "training.n_epochs_warmup=0")
 BOTH = "pretrained.model=[beats, atst_frame]"
 

@@ -19,6 +19,8 @@ import torch
 
 from desed_task.dataio.embeddings import FINISHED, EmbeddingReader
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
+from tests.fork_server import Forked
+from tests.fork_server import run as run_forked
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -42,9 +44,7 @@ def command(work: Path, *arguments: str) -> list[str]:
 
 def run(work: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        command(work, *arguments), capture_output=True, text=True, env=environment, check=False
-    )
+    return run_forked(command(work, *arguments), text=True, env=environment)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def finished_clips(part: Path) -> int:
 
 def kill_when_some_clips_are_done(work: Path, arguments: Sequence[str]) -> int:
     part = work / "embeddings" / "beats" / "weak_train.hdf5.part"
-    with subprocess.Popen(command(work, *arguments), stderr=subprocess.DEVNULL) as process:
+    with Forked(command(work, *arguments), stderr=subprocess.DEVNULL) as process:
         while not finished_clips(part):
             assert process.poll() is None, "ended before it could be killed"
             time.sleep(0.005)

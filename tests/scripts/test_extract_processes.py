@@ -15,12 +15,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import psutil
 import pytest
 import soundfile as sf
 
 from desed_task.dataio.embeddings import FINISHED
 from desed_task.encoders.beats.model import SMALL_CONFIG, write_random_beats
+from tests.fork_server import Forked, pid_of_rank
 from tests.in_process import run_main
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def words(data: Path, out: Path, *arguments: str) -> list[str]:
 
 
 def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return Forked(
         [sys.executable, str(ROOT / "extract_embeddings.py"), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         stdout=subprocess.PIPE,
@@ -111,12 +111,6 @@ def wait_until(happened: Callable[[], object], process: subprocess.Popen[str]) -
         time.sleep(0.005)
 
 
-def member(process: subprocess.Popen[str], rank: int) -> psutil.Process:
-    children = psutil.Process(process.pid).children(recursive=True)
-    (found,) = (child for child in children if child.environ().get("RANK") == str(rank))
-    return found
-
-
 def test_killed_with_3_processes_then_1_and_finished_by_2(
     data: Path, alone: Path, tmp_path: Path
 ) -> None:
@@ -124,7 +118,7 @@ def test_killed_with_3_processes_then_1_and_finished_by_2(
     folder = tmp_path / "beats"
     with start(*given, "--devices", "3") as process:
         wait_until(lambda: finished(folder, "*.part.[23]"), process)
-        member(process, 1).send_signal(signal.SIGKILL)
+        os.kill(pid_of_rank(process.pid, 1), signal.SIGKILL)
         _, error = process.communicate()
     assert process.returncode == 137
     assert re.search(r"error: process 2 of 3 was ended by SIGKILL .*, so the other 2 ended", error)

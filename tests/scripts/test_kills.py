@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import pytest
 
 from benchmarks.kill_compare import contents, differences
 from local.config import load_config
+from tests.fork_server import run as run_forked
+from tests.undrawn import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 # All moments take an hour: PYTHONPATH=. python tests/kill_points.py WORK '{"train": {}}'.
@@ -28,20 +29,18 @@ PLAN: dict[str, dict[str, Any]] = {
 def results(
     mini_root: Path, extracted: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """Name -> what was found, by one process that imports everything once."""
+    """Name -> what was found, by one process that has everything imported and draws nothing."""
     work = tmp_path_factory.mktemp("kills")
     inputs = work / "inputs"
     inputs.mkdir()
     (inputs / "data").symlink_to(mini_root / "data" / "mini")
     (inputs / "embeddings").symlink_to(load_config(extracted).pretrained.extracted_embeddings_dir)
     (inputs / ".embeddings").touch()  # `make_inputs` need not extract them
-    done = subprocess.run(
+    done = run_forked(
         [sys.executable, "tests/kill_points.py", str(work), json.dumps(PLAN)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: "1"},
         text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from local import run
 from local.config import load_config
 from optuna_pretrained import main
+from tests.fork_server import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = {
@@ -52,7 +53,7 @@ def tuned(conf, run_script):
     log_dir = conf.parent / "tuned"
     command = ["optuna_pretrained.py", "--confs", conf, "--log_dir", log_dir, "--n_jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.Popen(
+    killed = Forked(
         [sys.executable, ROOT / command[0], *map(str, command[1:])],
         cwd=conf.parent,
         env=environment,

@@ -28,6 +28,8 @@ from local.config import load_config
 from local.predict.outputs import FORMATS
 from local.predict.result_names import DEFAULT_FORMATS
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
+from tests.fork_server import Forked
+from tests.fork_server import run as run_forked
 from tests.in_process import run_main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -298,13 +300,12 @@ sys.exit(status)
 
 
 def peak_bytes(recording, checkpoint, folder):
-    done = subprocess.run(
+    done = run_forked(
         [
             *(sys.executable, "-c", MEASURE, ROOT, recording, "--checkpoint", checkpoint),
             *("--conf_file", ROOT / "confs/mini.yaml", "--output_dir", folder / "out"),
             *("--formats", "tsv", "npz", "png", "--gpus", "0", "--set", "predict.hop_s=8"),
         ],
-        capture_output=True,
         text=True,
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -339,7 +340,7 @@ def test_ctrl_c_ends_it_and_it_goes_on(small, tmp_path):
         *("--conf_file", ROOT / "confs/mini.yaml", "--output_dir", tmp_path / "out"),
         *("--formats", "tsv", "--skip_existing", "--set", "predict.hop_s=0.32"),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    process = Forked(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     deadline_s = time.monotonic() + 120
     while not (tmp_path / "out/a.tsv").exists() and time.monotonic() < deadline_s:
         time.sleep(0.02)
@@ -352,7 +353,7 @@ def test_ctrl_c_ends_it_and_it_goes_on(small, tmp_path):
     assert not any(path.name.startswith(".") for path in files)
     for path in folder.glob("[c-h].wav"):
         path.unlink()
-    done = subprocess.run([*command, "--set", "predict.hop_s=9.6"], capture_output=True, text=True)
+    done = run_forked([*command, "--set", "predict.hop_s=9.6"], text=True)
     assert done.returncode == 0
     assert re.search("skipped because (its|their) files exist", done.stdout)
     assert (tmp_path / "out/b.tsv").exists()

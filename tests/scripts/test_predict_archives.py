@@ -15,6 +15,7 @@ import pytest
 import soundfile as sf
 
 from tests.desed_task.checkpoints.example_checkpoints import ours, saved, small_spec
+from tests.fork_server import Forked, pid_of_rank
 from tests.in_process import run_main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ def files(folder):
 
 def start(archive, *arguments):
     folder, words, _ = archive
-    return subprocess.Popen(
+    return Forked(
         [sys.executable, ROOT / "predict.py", *map(str, words), *map(str, arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -73,19 +74,6 @@ def start(archive, *arguments):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def child_of(process, rank):
-    """The process of a rank that a command has started; None if it is not there yet."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            environment = (folder / "environ").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            continue
-        if parent == process.pid and f"RANK={rank}".encode() in environment:
-            return int(folder.name)
-    return None
 
 
 def totals(text):
@@ -106,7 +94,7 @@ def test_two_processes_write_the_files_of_one_even_if_one_was_killed(archive):
     deadline_s = time.monotonic() + 120
     while not list(out.rglob("*.npz")) and time.monotonic() < deadline_s:
         time.sleep(0.02)
-    os.kill(child_of(process, 1), signal.SIGKILL)
+    os.kill(pid_of_rank(process.pid, 1), signal.SIGKILL)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 137, told
     assert "error: process 2 of 2 was ended by SIGKILL" in told and "Traceback" not in told

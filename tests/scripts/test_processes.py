@@ -10,12 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+from tests.fork_server import Forked, pid_of_rank
 from tests.in_process import run_main
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dropout and mixup are on, so that a resumed training has to draw what an uninterrupted one does.
@@ -28,8 +32,8 @@ def command(conf: Path, log_dir: Path, *more: str) -> list[str]:
     return [script, "--conf_file", str(conf), "--log_dir", str(log_dir), *sets, *more]
 
 
-def start(words: list[str], cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def start(words: list[str], cwd: Path, kind: Any = Forked) -> subprocess.Popen[str]:
+    return kind(
         [sys.executable, str(ROOT / words[0]), *words[1:]],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -37,14 +41,6 @@ def start(words: list[str], cwd: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def process_of_rank(parent: int, rank: int) -> int:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    for child in map(int, children):
-        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-            return child
-    raise AssertionError(f"process {parent} has no child of rank {rank}")
 
 
 def wait_for(path: Path, running: subprocess.Popen[str]) -> None:
@@ -58,9 +54,10 @@ def wait_for(path: Path, running: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def whole(extracted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A run in two processes, and what they printed."""
+    """A run in two processes, none of them forked, and what they printed."""
     folder = tmp_path_factory.mktemp("whole")
-    running = start(command(extracted, folder / "exp", "--devices=2"), folder)
+    words = command(extracted, folder / "exp", "--devices=2")
+    running = start(words, folder, subprocess.Popen)
     out, err = running.communicate(timeout=300)
     assert running.returncode == 0, out + err
     assert "terminate" not in err
@@ -100,7 +97,7 @@ def test_one_that_is_killed_ends_the_other_and_the_same_command_resumes(whole, e
     words = command(extracted, tmp_path, "--devices=2", "--resume_from_checkpoint=auto")
     running = start(words, tmp_path)
     wait_for(tmp_path / "version_0" / "checkpoints" / "last.ckpt", running)
-    os.kill(process_of_rank(running.pid, 1), signal.SIGKILL)
+    os.kill(pid_of_rank(running.pid, 1), signal.SIGKILL)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 128 + signal.SIGKILL
     assert err.count("error: ") == 1, err

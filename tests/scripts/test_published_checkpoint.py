@@ -26,6 +26,8 @@ from local.sed_trainer_pretrained import SEDTask4
 from local.stores.size import with_embedding_size
 from tests.in_process import run_main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("student", "teacher")
 

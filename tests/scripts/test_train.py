@@ -30,8 +30,11 @@ from local.cli.exit_status import StoppedError
 from local.config import load_config
 from local.training import trainer
 from local.training.tracking.hparams import FINAL_METRICS
+from tests.fork_server import Forked
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
@@ -110,7 +113,7 @@ def test_trainings_that_start_together_have_folders_of_their_own(extracted, tmp_
     command += ["--set", "energy.enabled=false", "--set", "training.n_epochs=1"]
     seeds = (1, 2)
     jobs = [
-        subprocess.Popen(
+        Forked(
             [*command, "--set", f"training.seed={seed}"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -491,7 +494,7 @@ def test_wrong_input_ends_in_one_message_and_leaves_nothing(
 def test_ctrl_c_says_how_to_go_on(extracted, tmp_path):
     command = [sys.executable, ROOT / "train_pretrained.py", "--conf_file", extracted]
     command += ["--set", "training.n_epochs=500", "--log_dir", "exp"]
-    with subprocess.Popen(
+    with Forked(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         last = tmp_path / "exp/version_0/checkpoints/last.ckpt"

@@ -6,7 +6,6 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -87,11 +86,11 @@ def train(args: argparse.Namespace) -> int:
 
 def run(config: Path, folder: Path, n_processes: int, *overrides: str) -> list[dict]:
     """What each process saw."""
+    from tests.fork_server import run as run_forked  # of the test, not of this program
+
     command = [sys.executable, __file__, config, folder, f"--devices={n_processes}"]
     command += [f"--set={one}" for one in overrides]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env=child_environment(), check=False
-    )
+    done = run_forked(command, text=True, timeout=240, env=child_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     files = [Path(folder) / f"{rank}.json" for rank in range(n_processes)]
     return [json.loads(file.read_text()) for file in files] + [done.stdout]

@@ -9,6 +9,7 @@ import argparse
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -138,14 +139,15 @@ def alone(folder: Path, *flags: str) -> dict[str, Any]:
 
 def run(folder: Path, *flags: str, starter: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """What each process ends with."""
+    from tests.fork_server import run as run_forked  # of the test, not of this program
+
     folder.mkdir()
-    done = subprocess.run(
+    start = partial(subprocess.run, capture_output=True, check=False) if starter else run_forked
+    done = start(
         [*(starter or (sys.executable,)), __file__, str(folder), *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
         text=True,
         timeout=120,
-        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "terminate" not in done.stderr, done.stderr

@@ -16,6 +16,8 @@ from local.sed_trainer_pretrained import SEDTask4
 from local.training import feature_statistics
 from local.training.feature_statistics import prepare_scaler
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def config(extracted, tmp_path):

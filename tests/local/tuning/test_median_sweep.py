@@ -27,6 +27,8 @@ from local.tuning.training_stage import TuningPlan
 from local.tuning.workers.messages import TrialOutcome
 from tests.local.scoring.by_stage import score_desed, score_maestro
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 START = tuple([7] * len(CLASSES))
 

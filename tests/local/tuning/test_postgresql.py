@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from local.tuning.storage import open_storage
 from local.tuning.study import OWNER, TRIED_AGAIN
 from tests.conftest import fails_without
+from tests.fork_server import Forked
 from tests.local.tuning.postgres_server import Server, program_folder, running_server
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +63,7 @@ def start(server, tmp_path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         search = os.pathsep.join((str(ROOT), str(HERE), outside.get("PYTHONPATH", "")))
         variables = {**outside, "PYTHONPATH": search, "CUDA_VISIBLE_DEVICES": "", **environment}
         started.append(
-            subprocess.Popen(
+            Forked(
                 [str(word) for word in command],
                 cwd=ROOT,
                 env=variables,

@@ -21,6 +21,8 @@ from local.tuning.training_stage import TuningPlan
 from local.tuning.tune import tune
 from optuna_pretrained import parse_args
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 MEDIANS = Space(
     tuple(Dimension(f"net.median_filter.{c}", "int", 1, 9, 4) for c in ("Speech", "car"))
