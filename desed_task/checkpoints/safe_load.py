@@ -63,6 +63,8 @@ _NUMPY: Final[dict[str, Callable[..., Any]]] = {
     "numpy.dtype": _Float64Type,
     "numpy.dtypes.Float64DType": _Float64Type,
 }
+# Size of files that are not read as a whole, bytes: those with encoders of usual sizes.
+_MAPPED_FROM: Final = 1 << 28
 # Keys under which files of encoders have their tensors.
 _PLACES: Final = ("state_dict", "model_state_dict", "model")
 _PLAIN: Final = {
@@ -102,9 +104,12 @@ def read_safely(path: Path) -> Any:
             f"{path}: not a checkpoint that can be loaded safely: it asks for "
             f"{', '.join(foreign[:5])}, which tensors and plain values do not need; {REMEDY}"
         )
+    # Of a large file, tensors stay on disk until they are copied into a network, and those of an
+    # optimizer for good. A file is not to be overwritten meanwhile; ours are replaced as a whole.
+    mapped = path.stat().st_size >= _MAPPED_FROM
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in _NUMPY.items()]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise whatever its bytes spell
         raise _unsafe(path, error) from None
 

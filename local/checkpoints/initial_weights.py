@@ -17,8 +17,9 @@ from torch import Tensor
 
 from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.safe_load import load_safely
-from desed_task.checkpoints.spec import DetectorSpec, check_tensors
+from desed_task.checkpoints.spec import DetectorSpec
 from desed_task.checkpoints.state_names import NETWORK_PREFIXES, is_bare
+from desed_task.checkpoints.tensor_shapes import check_tensors
 from desed_task.errors import InputError
 from desed_task.nnet.CRNN import CRNN
 from local.checkpoints.restore import detector_spec

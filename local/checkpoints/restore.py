@@ -18,10 +18,9 @@ from desed_task.checkpoints.spec import (
     SCHEMA_VERSION,
     DetectorSpec,
     check_spec,
-    check_tensors,
-    with_front_end,
 )
 from desed_task.checkpoints.state_names import is_bare
+from desed_task.checkpoints.tensor_shapes import check_tensors, with_front_end
 from desed_task.dataio.embeddings import RowReader
 from desed_task.errors import InputError, count_of
 from local.checkpoints.decoder_choice import choose_decoder, tell_decoder

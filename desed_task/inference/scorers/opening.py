@@ -57,8 +57,10 @@ def open_scorer(
         refuse_weights(content, place)
     checkpoint = checked_content(content, place)
     loaded = detector_of(checkpoint, str(place))
-    model = encoder_of_checkpoint(place, checkpoint, loaded.spec, encoder)
     role = role or (tuned.network if tuned else "") or ROLES[0]
+    if role not in loaded.networks:
+        raise InputError(f"no network {role!r}; known: {', '.join(loaded.networks)}")
+    model = encoder_of_checkpoint(place, checkpoint, loaded.spec, encoder, role)
     return CrnnScorer(loaded, encoder=model, role=role, device=on, path=str(place))
 
 
