@@ -13,7 +13,10 @@ from pytorch_lightning.callbacks import Callback
 
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.errors import InputError
+from local.checkpoints.encoders.fine_tuned import check_given_back, encoder_in_checkpoint
+from local.checkpoints.encoders.initial import initial_encoder
 from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
 from local.checkpoints.initial_weights import (
     as_begun,
@@ -118,7 +121,8 @@ def _begin(
     test: bool,
 ) -> Path:
     """Train from random or initial weights; the arguments are those of `fit`."""
-    data, module = _prepare(config, options)
+    data, module = _prepare(config, options, initial_encoder(config))
+    check_given_back(module.encoder_student)
     data.check("fit")
     check_groups(config, data.truths("test"))
     announce(data, "fit", module)
@@ -150,7 +154,9 @@ def _resume(
     best_beside(checkpoint, found.content)
     for line in found.changes.accepted:
         print(f"{checkpoint}: {line}")
-    data, module = _prepare(config, options)
+    data, module = _prepare(
+        config, options, encoder_in_checkpoint(config, found.content, str(checkpoint))
+    )
     data.check("fit")
     check_same_data(checkpoint, found.digests, data.digests("fit"), data.task)
     check_groups(config, data.truths("test"))
@@ -296,11 +302,13 @@ def _check_scorable(config: RecipeConfig, options: RunOptions, path: str, stage:
         check_verifiable(task)
 
 
-def _prepare(config: RecipeConfig, options: RunOptions) -> tuple[SedDataModule, SEDTask4]:
+def _prepare(
+    config: RecipeConfig, options: RunOptions, encoder: EmbeddingModel | None
+) -> tuple[SedDataModule, SEDTask4]:
     check_log_dir(Path(options.log_dir))
     keep_freed_memory()
     pl.seed_everything(config.training.seed, workers=True, verbose=False)
-    return SedDataModule(config), SEDTask4(config)
+    return SedDataModule(config), SEDTask4(config, encoder)
 
 
 def _of_checkpoint(
@@ -314,7 +322,7 @@ def _of_checkpoint(
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
     _check_scorable(config, options, path, stage)
-    data, module = _prepare(config, options)
+    data, module = _prepare(config, options, encoder_in_checkpoint(config, checkpoint, path))
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
     data.check(stage)

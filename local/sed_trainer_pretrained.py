@@ -20,6 +20,7 @@ from desed_task.augment.step import AugmentedStep, StepInputs
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.distributed.collectives import n_processes, summed
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.features import LogMel, Scaler
 from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
 from desed_task.nnet.CRNN import CRNN, Detection
@@ -40,9 +41,10 @@ class SEDTask4(pl.LightningModule):
 
     Args:
         config: the configuration; stored in checkpoints as `hyper_parameters`.
+        encoder: what gives embeddings inside the step, with `pretrained.e2e`; None otherwise.
     """
 
-    def __init__(self, config: RecipeConfig) -> None:
+    def __init__(self, config: RecipeConfig, encoder: EmbeddingModel | None = None) -> None:
         super().__init__()
         config = with_embedding_size(config)
         self.config = config
@@ -62,6 +64,7 @@ class SEDTask4(pl.LightningModule):
         self.scaler = Scaler(scaler.statistic, scaler.normtype, scaler.dims)
         self.sed_student = CRNN(**config.net.model_dump(exclude={"median_filter"}))
         self.sed_teacher = copy.deepcopy(self.sed_student).requires_grad_(False)
+        self.encoder_student, self.encoder_teacher = encoder, copy.deepcopy(encoder)
         task = config.detection_task
         self.roles = task.roles
         self.rows_per_batch = sum(part.rows for part in task.batch)
@@ -199,7 +202,8 @@ class SEDTask4(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the detector specification, versions, training revision and digests of the data."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
-        checkpoint[SPEC_KEY] = detector_spec(self.config, readers).to_dict()
+        spec = detector_spec(self.config, readers, self.encoder_student)
+        checkpoint[SPEC_KEY] = spec.to_dict()
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
         checkpoint[DATA_KEY] = self.trainer.datamodule.digests("fit")
@@ -238,8 +242,12 @@ class SEDTask4(pl.LightningModule):
 
     def _detect(self, batch: SedBatch, classes_mask: Tensor | None) -> None:
         features = self.scaler(self.mel_spec.to_db(self.mel_spec(batch.waveform)))
+        encoders = {"student": self.encoder_student, "teacher": self.encoder_teacher}
         for role, network in self.networks.items():
-            found = network(features, batch.embedding, classes_mask)
+            embedding, encoder = batch.embedding, encoders[role]
+            if encoder is not None:
+                embedding = encoder.embed(batch.waveform).frame
+            found = network(features, embedding, classes_mask)
             self.score_accumulator.add(role, batch, found)
 
     def on_validation_epoch_end(self) -> None:
