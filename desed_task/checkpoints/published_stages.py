@@ -119,7 +119,7 @@ def _encoder_of(state: StateDict, role: str, path: Path) -> Encoder:
             "unknown encoder; give a stage file that holds its encoder"
         )
     content = WeightsContent(path, below, {})
-    return encoder_in(content, recognise(content))
+    return encoder_in(content, recognise(content, anywhere=True))
 
 
 def _without_map(state: StateDict, encoder: Encoder, origin: str) -> StateDict:
