@@ -15,6 +15,8 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
 from desed_task.encoders.interface import EmbeddingModel
 from desed_task.errors import InputError
+from local.checkpoints.encoders.fine_tuned import check_given_back, encoder_in_checkpoint
+from local.checkpoints.encoders.initial import initial_encoder
 from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
 from local.checkpoints.initial_weights import (
     as_begun,
@@ -121,7 +123,10 @@ def _begin(
     test: bool,
 ) -> Path:
     """Train from random or initial weights; the arguments are those of `fit`."""
-    data, module = _prepare(config, options, load_step_encoder(config))
+    initial = initial_encoder(config)
+    encoder = load_step_encoder(config) if initial is None else initial
+    data, module = _prepare(config, options, encoder)
+    check_given_back(module.encoder_student)
     data.check("fit")
     check_groups(config, data.truths("test"))
     announce(data, "fit", module)
@@ -153,7 +158,9 @@ def _resume(
     best_beside(checkpoint, found.content)
     for line in found.changes.accepted:
         print(f"{checkpoint}: {line}")
-    data, module = _prepare(config, options, load_step_encoder(config))
+    data, module = _prepare(
+        config, options, encoder_in_checkpoint(config, found.content, str(checkpoint))
+    )
     data.check("fit")
     check_same_data(checkpoint, found.digests, data.digests("fit"), data.task)
     check_groups(config, data.truths("test"))
@@ -319,7 +326,7 @@ def _of_checkpoint(
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
     _check_scorable(config, options, path, stage)
-    data, module = _prepare(config, options, load_step_encoder(config))
+    data, module = _prepare(config, options, encoder_in_checkpoint(config, checkpoint, path))
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
     data.check(stage)

@@ -253,7 +253,8 @@ class SEDTask4(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the detector specification, versions, training revision and digests of the data."""
         readers = [loaded.embeddings for loaded in self.trainer.datamodule.loaded.values()]
-        checkpoint[SPEC_KEY] = detector_spec(self.config, readers).to_dict()
+        spec = detector_spec(self.config, readers, self.encoder_student)
+        checkpoint[SPEC_KEY] = spec.to_dict()
         checkpoint["versions"] = versions()
         checkpoint[REVISION_KEY] = REVISION
         checkpoint[DATA_KEY] = self.trainer.datamodule.digests("fit")

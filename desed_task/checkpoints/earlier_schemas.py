@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from desed_task.checkpoints.encoder_specs import section_of_schema_3
+from desed_task.checkpoints.encoder_specs import section_of_today
 from desed_task.checkpoints.published import PUBLISHED_SPEC
 from desed_task.postprocess.decoders import DEFAULTS
 
-_EARLIER = (1, 2, 3)
+_EARLIER = (1, 2, 3, 4)
 
 
 def updated(stored: Any) -> tuple[Any, Any]:
     """A stored specification in the form of today, unchecked, and its decoder.
 
-    Schema 2 added `net.dropstep_scope`, schema 3 `decoder`, schema 4 `embedding.encoders`.
+    Schema 2 added `net.dropstep_scope`, schema 3 `decoder`, schema 4 `embedding.encoders`,
+    schema 5 `embedding.in_checkpoint` and `sizes` of encoders.
 
     Args:
         stored: plain values.
@@ -29,5 +30,5 @@ def updated(stored: Any) -> tuple[Any, Any]:
     if type(version) is int and version in _EARLIER:
         stored["schema_version"] = PUBLISHED_SPEC["schema_version"]
         if "embedding" in stored:
-            stored["embedding"] = section_of_schema_3(stored["embedding"])
+            stored["embedding"] = section_of_today(stored["embedding"])
     return stored, {**DEFAULTS, **decoder} if isinstance(decoder, dict) else decoder

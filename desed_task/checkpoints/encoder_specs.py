@@ -1,13 +1,16 @@
 """The section `embedding` of a specification: the encoders that a detector was trained with.
 
-    {"size": 1536, "encoders": [{"name": "beats", "width": 768, "checkpoint_sha256": "90d9...",
-                                 "n_blocks": 0, "n_tokens": 496}, {"name": "atst_frame", ...}]}
+    {"size": 1536, "in_checkpoint": False,
+     "encoders": [{"name": "beats", "width": 768, "checkpoint_sha256": "90d9...", "n_blocks": 0,
+                   "n_tokens": 496, "sizes": ""}, {"name": "atst_frame", ...}]}
 
-Until schema 3 it was {"model": "BEATs", "size": 768, "checkpoint_sha256": ""}.
+Until schema 4 it had neither `in_checkpoint` nor `sizes`, until schema 3 it was {"model": "BEATs",
+"size": 768, "checkpoint_sha256": ""}.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -18,6 +21,8 @@ from desed_task.errors import InputError, count_of
 BEATS: Final = "beats"
 _SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
 _DIGITS = 12
+# Those of BEATs have about 300 characters.
+_MOST_SIZES = 10_000
 
 
 class EncoderSpec(NamedTuple):
@@ -26,9 +31,12 @@ class EncoderSpec(NamedTuple):
     Attributes:
         name: in the registry.
         width: features of its embeddings; 0 where it is not known.
-        checkpoint_sha256: of its file of weights; "" if it is not known.
+        checkpoint_sha256: of its file of weights, from which training started where the checkpoint
+            holds the encoder; "" if it is not known.
         n_blocks: blocks that were computed, from the input on; 0 for all.
         n_tokens: frame embeddings of a clip; 0 where it is not known.
+        sizes: `Encoder.stored_sizes` as JSON, where the checkpoint holds the encoder and its
+            tensors do not tell them; else "".
     """
 
     name: str = BEATS
@@ -36,6 +44,7 @@ class EncoderSpec(NamedTuple):
     checkpoint_sha256: str = ""
     n_blocks: int = 0
     n_tokens: int = 0
+    sizes: str = ""
 
     @property
     def title(self) -> str:
@@ -60,14 +69,18 @@ def in_words(encoders: Sequence[EncoderSpec]) -> str:
     return " and ".join(one.in_words for one in encoders)
 
 
-def embedding_section(size: int, encoders: Sequence[EncoderSpec]) -> dict[str, Any]:
+def embedding_section(
+    size: int, encoders: Sequence[EncoderSpec], *, in_checkpoint: bool = False
+) -> dict[str, Any]:
     """The section, as plain values.
 
     Args:
         size: features that the network takes.
         encoders: in the order of their features.
+        in_checkpoint: whether the checkpoint holds the encoders, as after fine-tuning.
     """
-    return {"size": size, "encoders": [encoder._asdict() for encoder in encoders]}
+    of_each = [encoder._asdict() for encoder in encoders]
+    return {"size": size, "in_checkpoint": in_checkpoint, "encoders": of_each}
 
 
 def encoders_in(embedding: Mapping[str, Any]) -> tuple[EncoderSpec, ...]:
@@ -78,9 +91,21 @@ def encoders_in(embedding: Mapping[str, Any]) -> tuple[EncoderSpec, ...]:
     return encoders
 
 
-def section_of_schema_3(embedding: Any) -> Any:
-    """The section of schema 3 and earlier in the form of today; others as they are."""
-    if not isinstance(embedding, dict) or "model" not in embedding:
+def section_of_today(embedding: Any) -> Any:
+    """The section of schema 4 or earlier in the form of today; what is no section as it is."""
+    if not isinstance(embedding, dict):
+        return embedding
+    section = _section_of_schema_4(embedding)
+    if isinstance(section.get("encoders"), list):
+        added = {"sizes": ""}
+        encoders = [added | one if isinstance(one, dict) else one for one in section["encoders"]]
+        section = {**section, "encoders": encoders}
+    return {"in_checkpoint": False, **section}
+
+
+def _section_of_schema_4(embedding: dict[str, Any]) -> dict[str, Any]:
+    """The section of schema 3 and earlier as schema 4 has it; others as they are."""
+    if "model" not in embedding:
         return embedding
     model = embedding["model"]
     name = name_of_model(model) if isinstance(model, str) else model
@@ -95,10 +120,10 @@ def with_keys_of_schema_3(embedding: Mapping[str, Any]) -> dict[str, Any]:
     """A section with the keys `model` and `checkpoint_sha256` that it had until schema 3 besides.
 
     Programs of others read them in the metadata of ONNX files. The SHA-256 is that of a single
-    encoder.
+    encoder, and of none that the checkpoint holds: the file gives other embeddings.
     """
     encoders = encoders_in(embedding)
-    digests = {one.checkpoint_sha256 for one in encoders}
+    digests = {"" if embedding["in_checkpoint"] else one.checkpoint_sha256 for one in encoders}
     return {
         "model": "+".join(one.title for one in encoders),
         "checkpoint_sha256": digests.pop() if len(encoders) == 1 else "",
@@ -119,7 +144,8 @@ def embedding_problems(embedding: Mapping[str, Any], net: Mapping[str, Any]) -> 
     imported. What a network without embeddings says of them does not matter.
     """
     if not net["use_embeddings"]:
-        return []
+        held = "embedding.in_checkpoint is true, but net.use_embeddings is false"
+        return [held] if embedding["in_checkpoint"] else []
     encoders, size = embedding["encoders"], embedding["size"]
     problems = []
     if size != net["embedding_size"]:
@@ -136,10 +162,25 @@ def embedding_problems(embedding: Mapping[str, Any], net: Mapping[str, Any]) -> 
                 f"embedding.encoders.{place}.checkpoint_sha256: {one['checkpoint_sha256']!r} is "
                 "not a SHA-256 in 64 hexadecimal digits"
             )
+        if one["sizes"] and not _are_sizes(one["sizes"]):
+            problems.append(
+                f"embedding.encoders.{place}.sizes: {one['sizes'][:40]!r} is not a JSON object of "
+                "plain values"
+            )
     names = [one["name"] for one in encoders]
     if len(set(names)) < len(names):
         problems.append("embedding.encoders: an encoder occurs twice")
     return problems + _width_problems([one["width"] for one in encoders], size)
+
+
+def _are_sizes(text: str) -> bool:
+    try:
+        found = json.loads(text) if len(text) <= _MOST_SIZES else None
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(
+        isinstance(value, bool | int | float | str) for value in found.values()
+    )
 
 
 def _unknown(key: str, name: str, known: Mapping[str, EncoderKind]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from desed_task.checkpoints.encoder_specs import EncoderSpec, embedding_section, encoders_named
 from desed_task.checkpoints.schema import as_plain, mismatches
-from desed_task.checkpoints.state_names import NETWORK_PREFIXES
+from desed_task.checkpoints.state_names import NETWORK_PREFIXES, PUBLISHED_STAGE, holds_encoders
 from desed_task.checkpoints.tensor_shapes import front_end_sizes, network_sizes
 from desed_task.errors import InputError
 from desed_task.published_classes import CLASSES
@@ -23,7 +23,7 @@ from desed_task.published_classes import CLASSES
 # The published detector, in the form of `DetectorSpec.to_dict`: defaults for values missing in a
 # file, and the pattern that every specification must match.
 PUBLISHED_SPEC: Final[dict[str, Any]] = {
-    "schema_version": 4,
+    "schema_version": 5,
     "classes": list(CLASSES),
     "clip_s": 10.0,
     "sample_rate": 16000,
@@ -84,8 +84,11 @@ _FEATS = {
 
 
 def is_published(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was written by the published code, which also stores whole networks."""
-    return "detector" not in checkpoint and any(name in checkpoint for name in NETWORK_PREFIXES)
+    """Whether a checkpoint was written by the published code, which also stores whole networks, or
+    by another published one (`desed_task.checkpoints.published_stages`).
+    """
+    marks = (*NETWORK_PREFIXES, PUBLISHED_STAGE)
+    return "detector" not in checkpoint and any(name in checkpoint for name in marks)
 
 
 def published_values(
@@ -123,7 +126,9 @@ def published_values(
         "scaler": _merged("scaler", said["scaler"], {})[0],
         "net": net,
         "median_filter": said["net"].get("median_filter", PUBLISHED_SPEC["median_filter"]),
-        "embedding": embedding_section(net["embedding_size"], _encoders(hyper, net)),
+        "embedding": embedding_section(
+            net["embedding_size"], _encoders(hyper, net), in_checkpoint=holds_encoders(state)
+        ),
     }
 
 

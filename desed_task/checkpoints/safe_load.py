@@ -23,6 +23,11 @@ import torch
 from torch import Tensor
 
 from desed_task.checkpoints.file_kind import REMEDY, check_checkpoint_file
+from desed_task.checkpoints.published_stages import (
+    checkpoint_of_stage,
+    is_stage_file,
+    stage_tensors,
+)
 from desed_task.checkpoints.state_names import (
     FIRST,
     NETWORK_PREFIXES,
@@ -63,6 +68,10 @@ _NUMPY: Final[dict[str, Callable[..., Any]]] = {
     "numpy.dtype": _Float64Type,
     "numpy.dtypes.Float64DType": _Float64Type,
 }
+# Size of files that are not read as a whole, bytes: those with encoders of usual sizes.
+_MAPPED_FROM: Final = 1 << 28
+# How often what is stored may be named.
+_MOST_SHARED: Final = 2
 # Keys under which files of encoders have their tensors.
 _PLACES: Final = ("state_dict", "model_state_dict", "model")
 _PLAIN: Final = {
@@ -102,9 +111,12 @@ def read_safely(path: Path) -> Any:
             f"{path}: not a checkpoint that can be loaded safely: it asks for "
             f"{', '.join(foreign[:5])}, which tensors and plain values do not need; {REMEDY}"
         )
+    # Of a large file, tensors stay on disk until they are copied into a network, and those of an
+    # optimizer for good. A file is not to be overwritten meanwhile; ours are replaced as a whole.
+    mapped = path.stat().st_size >= _MAPPED_FROM
     try:
         with torch.serialization.safe_globals([(kind, name) for name, kind in _NUMPY.items()]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged pickle can raise whatever its bytes spell
         raise _unsafe(path, error) from None
 
@@ -210,6 +222,11 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
     """
     if not isinstance(content, dict):
         raise InputError(f"{path}: contains a {type(content).__name__}, not a checkpoint; {REMEDY}")
+    if is_stage_file(content):
+        of_roles = stage_tensors(content, str(path)).items()
+        tensors = {f"{role}.{n}": value for role, state in of_roles for n, value in state.items()}
+        _check_claims(tensors, path)
+        return checkpoint_of_stage(content, path)
     if has_event_head(content):
         raise InputError(
             f"{path}: a detector of AudioSet's classes, which only {command_name('predict.py')} "
@@ -232,19 +249,27 @@ def checked_content(content: Any, path: Path) -> dict[str, Any]:
     wrong = [name for name, value in state.items() if not _is_tensor(name, value)]
     if wrong:
         raise InputError(f"{path}: state_dict: {wrong[0]!r} is not a tensor; {REMEDY}")
-    # Views that repeat a few stored bytes would fill the memory once they are used.
-    claimed = sum(value.numel() * value.element_size() for value in state.values())
-    if claimed > path.stat().st_size:
-        raise InputError(
-            f"{path}: its tensors would fill {count_of(claimed, 'byte')}, but the file has "
-            f"{path.stat().st_size}; {REMEDY}"
-        )
+    _check_claims(state, path)
     named = usual_names(without_counters(state), str(path))
     checked: dict[str, Any] = {**content, "state_dict": named}
     for key in NETWORK_PREFIXES:
         if isinstance(checked.get(key), dict):
             checked[key] = without_counters(checked[key])
     return checked
+
+
+def _check_claims(state: Mapping[str, Tensor], path: Path) -> None:
+    """Reject views that repeat a few stored bytes: they would fill the memory once they are used.
+
+    Encoders of student and teacher that were not trained may be stored once, as may a table that
+    layers share.
+    """
+    claimed = sum(value.numel() * value.element_size() for value in state.values())
+    if claimed > _MOST_SHARED * path.stat().st_size:
+        raise InputError(
+            f"{path}: its tensors would fill {count_of(claimed, 'byte')}, but the file has "
+            f"{path.stat().st_size}; {REMEDY}"
+        )
 
 
 def _encoder_in(content: Mapping[str, Any], path: Path) -> str:

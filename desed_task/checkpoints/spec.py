@@ -31,12 +31,11 @@ from desed_task.checkpoints.encoder_specs import (
 from desed_task.checkpoints.published import PUBLISHED_SPEC, published_values
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.schema import as_plain, mismatches
-from desed_task.checkpoints.state_names import is_bare
+from desed_task.checkpoints.state_names import holds_encoders, is_bare, without_encoders
 from desed_task.checkpoints.tensor_shapes import (
-    front_end_sizes,
-    network_sizes,
-    not_finite,
-    shape_mismatches,
+    check_agreement,
+    check_tensors,
+    with_front_end,
 )
 from desed_task.errors import InputError, count_of
 from desed_task.features import LogMel, Scaler
@@ -51,7 +50,7 @@ from desed_task.postprocess.decoders import (
 
 # Increased when the form changes, or constants of the code that no specification contains (floor
 # and range of the decibel, eps of the batch norm ...); older versions must stay readable.
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 SPEC_KEY: Final = "detector"
 
 
@@ -69,8 +68,8 @@ class DetectorSpec:
         net: all arguments of `CRNN`.
         median_filter: lengths in frames, one per class.
         decoder: settings of `desed_task.postprocess.decoders`; the median filters, by default.
-        embedding: `size` of the embeddings it takes, and the `encoders` that they come from
-            (`desed_task.checkpoints.encoder_specs`).
+        embedding: `size` of the embeddings it takes, the `encoders` that they come from, and
+            whether the checkpoint holds these (`desed_task.checkpoints.encoder_specs`).
         schema_version: version of the stored form.
     """
 
@@ -96,6 +95,11 @@ class DetectorSpec:
     def encoders(self) -> tuple[EncoderSpec, ...]:
         """The encoders of its embeddings, in the order of their features; none if it takes none."""
         return encoders_in(self.embedding) if self.net["use_embeddings"] else ()
+
+    @property
+    def holds_encoders(self) -> bool:
+        """Whether the checkpoint holds its encoders, as after fine-tuning."""
+        return bool(self.encoders and self.embedding["in_checkpoint"])
 
     @property
     def decode(self) -> ScoreDecoder:
@@ -153,7 +157,8 @@ class DetectorSpec:
         if SPEC_KEY in checkpoint:
             spec = cls.from_dict(checkpoint[SPEC_KEY], origin)
             with _naming(origin):
-                _check_agreement(spec, state)
+                held = spec.holds_encoders, holds_encoders(state)
+                check_agreement({"net": spec.net, "front_end": spec.front_end}, state, held)
             return spec
         hyper = checkpoint.get("hyper_parameters")
         if is_bare(checkpoint):
@@ -191,7 +196,8 @@ class DetectorSpec:
         """A copy that names the weights its embeddings come from, those of each encoder."""
         encoders = zip(encoders_in(self.embedding), checkpoint_sha256, strict=True)
         named = [encoder._replace(checkpoint_sha256=sha256) for encoder, sha256 in encoders]
-        return replace(self, embedding=embedding_section(self.embedding["size"], named))
+        size, held = self.embedding["size"], self.embedding["in_checkpoint"]
+        return replace(self, embedding=embedding_section(size, named, in_checkpoint=held))
 
     def _contradictions(self) -> list[str]:
         net, problems = self.net, embedding_problems(self.embedding, self.net)
@@ -301,7 +307,7 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str)
     check_spec(spec, state, origin)
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         modules = _Modules(spec)
-    modules.load_state_dict(with_front_end(modules, state))
+    modules.load_state_dict(with_front_end(modules, without_encoders(state)))
     modules.eval().requires_grad_(False)
     networks = {"student": modules.sed_student, "teacher": modules.sed_teacher}
     return Detector(spec, FrontEnd(modules.mel_spec, modules.scaler).eval(), networks)
@@ -310,48 +316,14 @@ def build_detector(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str)
 def check_spec(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> None:
     """Check that tensors fit `spec`, without allocating its networks.
 
+    Those of encoders are checked when they are loaded (`desed_task.checkpoints.stored_encoders`).
+
     Raises:
         InputError: as `build_detector`.
     """
     with _naming(origin):
         own = _Modules(spec, "meta").state_dict()
-    check_tensors(own, state, origin)
-
-
-def check_tensors(
-    own: Mapping[str, Tensor],
-    given: Mapping[str, Tensor],
-    origin: str,
-    fault: str = "does not fit the network that its hyperparameters describe",
-) -> None:
-    """Check that tensors fit a module and are finite.
-
-    Args:
-        own: the module's state_dict, of which only shapes matter.
-        given: that of the file.
-        origin: name of the file for messages.
-        fault: what is wrong with a file that has other shapes, for messages.
-
-    Raises:
-        InputError: naming each that does not.
-    """
-    problems = shape_mismatches(own, given)
-    if problems:
-        heading = f"{origin} {fault}:"
-        raise InputError.collect(problems, heading)
-    problems = not_finite(given)
-    if problems:
-        heading = f"{origin}: its training had diverged; use an earlier checkpoint:"
-        raise InputError.collect(problems, heading)
-
-
-def with_front_end(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with the mel front end of `module`, which follows from its settings, if it has none.
-
-    Weights that were stored by themselves often lack it.
-    """
-    own = {n: value for n, value in module.state_dict().items() if n.startswith("mel_spec.")}
-    return {**own, **state}
+    check_tensors(own, without_encoders(state), origin)
 
 
 class _Modules(nn.Module):
@@ -373,22 +345,3 @@ def _naming(origin: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
-
-
-def _check_agreement(spec: DetectorSpec, state: Mapping[str, Tensor]) -> None:
-    """Reject a specification that contradicts the tensors stored with it."""
-    measured = {
-        f"{part}.{key}": (value, getattr(spec, part)[key])
-        for part, sizes in (
-            ("net", network_sizes(state, "sed_student.")),
-            ("front_end", front_end_sizes(state)),
-        )
-        for key, value in sizes.items()
-    }
-    problems = [
-        f"{key}: {stored!r} in its specification, {value!r} in its tensors"
-        for key, (value, stored) in measured.items()
-        if stored != value
-    ]
-    if problems:
-        raise InputError.collect(problems, "it contradicts itself; get it again:")

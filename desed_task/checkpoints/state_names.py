@@ -14,6 +14,11 @@ from desed_task.errors import InputError
 COUNTER_SUFFIXES: Final = ("total_ops", "total_params")
 # Student and teacher; a published file repeats both networks under these keys.
 NETWORK_PREFIXES: Final = ("sed_student", "sed_teacher")
+# The encoders of student and teacher, where training fine-tuned them.
+ENCODER_PREFIXES: Final = {"student": "encoder_student.", "teacher": "encoder_teacher."}
+# Key that marks the content of a file of another published code
+# (`desed_task.checkpoints.published_stages`).
+PUBLISHED_STAGE: Final = "published_stage"
 # Parts of names that DistributedDataParallel, torch.compile and AveragedModel insert, and a tensor
 # that the last one adds.
 _WRAPPERS: Final = {"module", "_orig_mod"}
@@ -86,9 +91,33 @@ def usual_names(state: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
         (role,) = present
         (other,) = set(NETWORK_PREFIXES) - {role}
         _tell(origin, f"{role} alone")
-        copies = {name: value for name, value in named.items() if name.startswith(f"{role}.")}
-        named |= {other + name.removeprefix(role): value for name, value in copies.items()}
+        for kind in ("sed", "encoder"):  # of the network and of its encoder, if there is one
+            one, copy = (name.replace("sed", kind, 1) for name in (role, other))
+            copies = {name: value for name, value in named.items() if name.startswith(f"{one}.")}
+            named |= {copy + name.removeprefix(one): value for name, value in copies.items()}
     return named
+
+
+def holds_encoders(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state_dict holds the encoder of the student."""
+    return any(name.startswith(ENCODER_PREFIXES["student"]) for name in state)
+
+
+def encoder_tensors(state: Mapping[str, Tensor], role: str) -> dict[str, Tensor]:
+    """The tensors of a network's encoder, without their prefix.
+
+    Args:
+        state: of a checkpoint.
+        role: "student" or "teacher".
+    """
+    prefix = ENCODER_PREFIXES[role]
+    return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+
+
+def without_encoders(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state_dict without the encoders."""
+    prefixes = tuple(ENCODER_PREFIXES.values())
+    return {name: value for name, value in state.items() if not name.startswith(prefixes)}
 
 
 def without_counters(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

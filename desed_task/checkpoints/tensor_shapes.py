@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from desed_task.errors import InputError, agree, count_of
 
 # Part of a tensor's name -> the keys of the configuration that its shape follows from.
 _KEYS = (
+    (r"^encoder_(student|teacher)\.", "pretrained.model, pretrained.n_blocks"),
     (r"cnn\.conv\d+\.", "net.nb_filters, net.kernel_size"),
     (r"cnn\.(glu|cg)\d+\.", "net.activation, net.nb_filters"),
     (r"cnn\.batchnorm\d+\.", "net.nb_filters"),
@@ -159,3 +160,70 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     """Number of names that match in full, counted from 0."""
     found = {match[1] for name in state if (match := re.fullmatch(pattern, name))}
     return next(i for i in range(len(found) + 1) if str(i) not in found)
+
+
+def check_tensors(
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    origin: str,
+    fault: str = "does not fit the network that its hyperparameters describe",
+) -> None:
+    """Check that tensors fit a module and are finite.
+
+    Args:
+        own: the module's state_dict, of which only shapes matter.
+        given: that of the file.
+        origin: name of the file for messages.
+        fault: what is wrong with a file that has other shapes, for messages.
+
+    Raises:
+        InputError: naming each that does not.
+    """
+    problems = shape_mismatches(own, given)
+    if problems:
+        heading = f"{origin} {fault}:"
+        raise InputError.collect(problems, heading)
+    problems = not_finite(given)
+    if problems:
+        heading = f"{origin}: its training had diverged; use an earlier checkpoint:"
+        raise InputError.collect(problems, heading)
+
+
+def with_front_end(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the mel front end of `module`, which follows from its settings, if it has none.
+
+    Weights that were stored by themselves often lack it.
+    """
+    own = {n: value for n, value in module.state_dict().items() if n.startswith("mel_spec.")}
+    return {**own, **state}
+
+
+def check_agreement(
+    stored: Mapping[str, Mapping[str, Any]],
+    state: Mapping[str, Tensor],
+    holds_encoders: tuple[bool, bool],
+) -> None:
+    """Reject a specification that contradicts the tensors stored with it.
+
+    Args:
+        stored: its sections `net` and `front_end`.
+        state: the tensors.
+        holds_encoders: whether the checkpoint holds its encoders: as specified, as it is.
+
+    Raises:
+        InputError: naming each value that differs.
+    """
+    measured = {"net": network_sizes(state, "sed_student."), "front_end": front_end_sizes(state)}
+    problems = [
+        f"{part}.{key}: {stored[part][key]!r} in its specification, {value!r} in its tensors"
+        for part, sizes in measured.items()
+        for key, value in sizes.items()
+        if stored[part][key] != value
+    ]
+    specified, there = holds_encoders
+    if specified != there:
+        problems.append(
+            f"embedding.in_checkpoint: {specified} in its specification, {there} in its tensors"
+        )
+    if problems:
+        raise InputError.collect(problems, "it contradicts itself; get it again:")

@@ -76,7 +76,8 @@ class EncoderWeights(NamedTuple):
 
     Attributes:
         state: name -> tensor.
-        cfg: the sizes that a file states, as those of BEATs do; empty in most.
+        cfg: the sizes that a file states, as those of BEATs do, or `Encoder.stored_sizes` of a
+            checkpoint; empty in most.
         origin: path of the file and the prefix, for messages.
     """
 
@@ -196,6 +197,27 @@ class Encoder(EmbeddingModel):
             state: tensors without their prefix; a file may lack one or hold others too.
         """
         return sum(name in state for name in cls.telling) / max(1, len(cls.telling))
+
+    @classmethod
+    def from_state(cls, weights: EncoderWeights) -> Encoder:
+        """The encoder of tensors that `state_dict` gave; here `from_weights`.
+
+        Checkpoints of trainings that fine-tune it hold it so. An encoder whose `from_weights` takes
+        other names than its own, or sizes that tensors do not tell, defines this too.
+
+        Args:
+            weights: tensors under the encoder's own names, of all blocks that were computed, with
+                `stored_sizes` as `cfg`.
+
+        Raises:
+            InputError: naming tensors that are missing or have other shapes.
+        """
+        return cls.from_weights(weights)
+
+    @property
+    def stored_sizes(self) -> Mapping[str, int | float | bool | str]:
+        """What `from_state` needs beside the tensors; here nothing."""
+        return {}
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -39,14 +39,19 @@ def check_class(kind: EncoderKind, found: object) -> type[Encoder]:
     return found
 
 
-def made_of(encoder: type[Encoder], weights: EncoderWeights) -> Encoder:
+def made_of(encoder: type[Encoder], weights: EncoderWeights, *, own_state: bool = False) -> Encoder:
     """The encoder of a file's tensors.
+
+    Args:
+        encoder: its class.
+        weights: the tensors.
+        own_state: whether they are those of `state_dict`, as checkpoints hold them.
 
     Raises:
         InputError: its code fails with them, or does not give an encoder.
     """
     try:
-        made = encoder.from_weights(weights)
+        made = (encoder.from_state if own_state else encoder.from_weights)(weights)
     except InputError:
         raise
     except Exception as error:  # code of others can raise anything
@@ -56,7 +61,8 @@ def made_of(encoder: type[Encoder], weights: EncoderWeights) -> Encoder:
         ) from error
     if not isinstance(made, encoder):
         raise InputError(
-            f"encoder {encoder.name}: from_weights gives {type(made).__name__}; {_GUIDE}"
+            f"encoder {encoder.name}: {'from_state' if own_state else 'from_weights'} gives "
+            f"{type(made).__name__}; {_GUIDE}"
         )
     return made
 

@@ -16,12 +16,14 @@ from desed_task.checkpoints.encoder_specs import (
     name_of_model,
 )
 from desed_task.checkpoints.spec import DetectorSpec
+from desed_task.checkpoints.stored_encoders import stored_encoder
 from desed_task.encoders.concatenated import ConcatenatedEncoders
 from desed_task.encoders.interface import EmbeddingModel, Encoder
 from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.weights_file import default_weights, find_weights
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name, looked_up_from
+from desed_task.mean_teacher import ROLES
 
 GivenEncoder: TypeAlias = (
     PathLike | Sequence[PathLike] | Mapping[str, PathLike] | EmbeddingModel | None
@@ -35,8 +37,11 @@ def encoder_of_checkpoint(
     checkpoint: Mapping[str, Any],
     spec: DetectorSpec,
     given: GivenEncoder = None,
+    role: str = ROLES[0],
 ) -> EmbeddingModel | None:
     """The encoder of a checkpoint's network, on the CPU; None if it takes no embeddings.
+
+    A checkpoint of a training that fine-tuned encoders holds them, and no file is needed.
 
     Several are joined in the order of the network, whatever the order of files. Weights other than
     those of training are warned of, as far as the checkpoint tells.
@@ -46,14 +51,25 @@ def encoder_of_checkpoint(
         checkpoint: its content.
         spec: its specification.
         given: see `GivenEncoder`. Encoders that it lacks are looked for as `find_encoder` does.
+        role: which of the networks; student and teacher have their own encoder, if fine-tuned.
 
     Raises:
         InputError: for files that cannot be used or are not found, that hold another encoder than
-            the network takes, or the same; the message names them.
+            the network takes, or the same; the message names them. For an encoder that is given
+            with a checkpoint that holds its own, and tensors of that which are wrong.
     """
     wanted = spec.encoders
     if not wanted:
         return None
+    if spec.holds_encoders:
+        # A mapping is of a configuration, which may have been given for something else.
+        if given is not None and not isinstance(given, Mapping):
+            raise InputError(
+                f"{escape_name(place)}: holds its own {in_words(wanted)}, fine-tuned with the "
+                "network, so no other weights can be used; leave them out (--pretrained_model, "
+                "--set pretrained.checkpoint, in Python `encoder`)"
+            )
+        return stored_encoder(spec, checkpoint["state_dict"], role, escape_name(place))
     hyper_parameters = checkpoint.get("hyper_parameters")
     encoders = load_encoders(wanted, given, lambda one: find_encoder(place, hyper_parameters, one))
     return _joined(encoders, spec)

@@ -163,8 +163,15 @@ def _cache_constants(encoder: EmbeddingModel, n_samples: int) -> None:
 def _encoder_metadata(encoder: EmbeddingModel, spec: DetectorSpec) -> dict[str, str]:
     """What the file says of the encoders in it, with the SHA-256 of their weights."""
     n_samples = _n_samples(spec)
+    # Weights that were fine-tuned are those of no file.
     told = [
-        EncoderSpec(part.name, part.width, part.sha256, one.n_blocks, part.n_tokens(n_samples))
+        EncoderSpec(
+            part.name,
+            part.width,
+            "" if spec.holds_encoders else part.sha256,
+            one.n_blocks,
+            part.n_tokens(n_samples),
+        )
         for part, one in zip(encoder.parts, spec.encoders, strict=True)
     ]
     values: dict[str, Any] = {"encoders": [one._asdict() for one in told]}

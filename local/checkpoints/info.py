@@ -17,6 +17,8 @@ from desed_task.checkpoints.encoder_specs import EncoderSpec
 from desed_task.checkpoints.published import is_published
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec, check_spec
+from desed_task.checkpoints.state_names import PUBLISHED_STAGE, encoder_tensors
+from desed_task.checkpoints.stored_encoders import check_stored_encoders
 from desed_task.errors import InputError, count_of
 from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.revision import revision_of
@@ -86,6 +88,8 @@ def _origin(checkpoint: Mapping[str, Any]) -> InfoRows:
     if SPEC_KEY in checkpoint:
         schema, revision = checkpoint[SPEC_KEY]["schema_version"], revision_of(checkpoint)
         kind = f"ours, schema {schema}, training revision {revision}"
+    elif PUBLISHED_STAGE in checkpoint:
+        kind = str(checkpoint[PUBLISHED_STAGE])
     elif is_published(checkpoint):
         kind = "written by the published code"
     else:
@@ -142,6 +146,7 @@ def _detector(spec: DetectorSpec, checkpoint: Mapping[str, Any]) -> InfoRows:
     )
     yield "network", text
     yield "embeddings", _embeddings(spec)
+    yield from _held(spec, state)
     yield "front end", _front_end(spec.front_end)
     text = f"{grid.n_frames} of {1000 * grid.frame_s:g} ms for a clip of {spec.clip_s:g} s"
     yield "frames", f"{text} ({count_of(spec.net_subsample, 'mel frame')} each)"
@@ -194,17 +199,35 @@ def _embeddings(spec: DetectorSpec) -> str:
     kind, size = spec.net["embedding_type"], spec.embedding["size"]
     if len(spec.encoders) == 1:
         (one,) = spec.encoders
-        told = f"{one.in_words}, {kind} embeddings of {size} features ({_weights(one)})"
+        weights = _weights(one, spec)
+        told = f"{one.in_words}, {kind} embeddings of {size} features ({weights})"
     else:
         of_each = ", ".join(
-            f"{one.in_words} {one.width or 'unknown'} ({_weights(one)})" for one in spec.encoders
+            f"{one.in_words} {one.width or 'unknown'} ({_weights(one, spec)})"
+            for one in spec.encoders
         )
         told = f"{kind} embeddings of {size} features: {of_each}"
     return f"{told}; aggregation {spec.net['aggregation_type']}"
 
 
-def _weights(encoder: EncoderSpec) -> str:
+def _held(spec: DetectorSpec, state: Mapping[str, Tensor]) -> InfoRows:
+    """The encoders that the checkpoint holds, if it does."""
+    if not spec.holds_encoders:
+        return
+    n_weights = sum(value.numel() for value in encoder_tensors(state, "student").values())
+    n_teachers = sum(value.numel() for value in encoder_tensors(state, "teacher").values())
+    as_many = "as many" if n_weights == n_teachers else f"{n_teachers / 1e6:.2f} M"
+    yield (
+        "encoder",
+        f"in the checkpoint, that of the student with {n_weights / 1e6:.2f} M parameters "
+        f"({as_many} in the teacher's); its files are not needed",
+    )
+
+
+def _weights(encoder: EncoderSpec, spec: DetectorSpec) -> str:
     sha256 = encoder.checkpoint_sha256
+    if spec.holds_encoders:
+        return f"trained from weights with SHA-256 {sha256}" if sha256 else "its own weights"
     return f"weights with SHA-256 {sha256}" if sha256 else "unknown weights"
 
 
@@ -249,6 +272,7 @@ def _state(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> Info
     """Whether the tensors can be used."""
     try:
         check_spec(spec, state, origin)
+        check_stored_encoders(spec, state, origin)
     except InputError as error:
         yield "tensors", " ".join(str(error).removeprefix(origin).split())
     else:

@@ -1,9 +1,10 @@
 """Start a new training from the weights of a checkpoint: `--init_from_checkpoint`.
 
-Student starts from student and teacher from teacher; optimizer, schedules, epochs and the step
-count of the teacher's averaging start anew. The network must be the same, but for its classes: each
-takes the rows of the heads of its name (`local.checkpoints.tasks.initial_classes`). What
-regularises its training, the features and the data may differ.
+Student starts from student and teacher from teacher, with their encoders where both trainings have
+some; optimizer, schedules, epochs and the step count of the teacher's averaging start anew. The
+network must be the same, but for its classes: each takes the rows of the heads of its name
+(`local.checkpoints.tasks.initial_classes`). What regularises its training, the features and the
+data may differ.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.safe_load import load_safely
-from desed_task.checkpoints.spec import DetectorSpec, check_tensors
+from desed_task.checkpoints.spec import DetectorSpec
 from desed_task.checkpoints.state_names import NETWORK_PREFIXES, is_bare
+from desed_task.checkpoints.tensor_shapes import check_tensors
 from desed_task.errors import InputError
 from desed_task.nnet.CRNN import CRNN
+from local.checkpoints.encoders.initial import check_same_encoders, load_initial_encoders
 from local.checkpoints.restore import detector_spec
 from local.checkpoints.tasks.initial_classes import (
     KEY,
@@ -88,9 +91,9 @@ def check_initial_weights(
         The rows of its heads that the classes of the configuration's task start from.
 
     Raises:
-        InputError: naming the keys of `net` that differ, or each tensor that does not fit, with
-            both shapes and the keys that they follow from; or classes of the configuration's
-            `initial_weights.classes` that do not exist.
+        InputError: naming the keys of `net` that differ, other encoders, or each tensor that does
+            not fit, with both shapes and the keys that they follow from; or classes of the
+            configuration's `initial_weights.classes` that do not exist.
     """
     here, known = detector_spec(config), ()
     if not is_bare(checkpoint):
@@ -107,6 +110,7 @@ def check_initial_weights(
                 "start from another checkpoint:"
             )
             raise InputError.collect(differing, heading)
+        check_same_encoders(there, config, origin)
     named = config.initial_weights.classes
     if named and not known:
         raise InputError(
@@ -126,7 +130,8 @@ def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> dict[
     trained with them. Otherwise they are those of the new training's data.
 
     Args:
-        module: with networks `sed_student` and `sed_teacher`, and `scaler`.
+        module: with networks `sed_student` and `sed_teacher`, their encoders `encoder_student`
+            and `encoder_teacher`, which may be None, and `scaler`.
         config: of the new training.
 
     Returns:
@@ -138,6 +143,8 @@ def load_initial_weights(module: torch.nn.Module, config: RecipeConfig) -> dict[
     module.load_state_dict(with_initial_rows(weights, module.state_dict(), rows), strict=False)
     sha256 = config.initial_weights.checkpoint_sha256[:12]
     print(f"initial weights: {origin} (SHA-256 {sha256}...), student and teacher")
+    if line := load_initial_encoders(module, checkpoint, config, origin):
+        print(line)
     if not rows.are_all:
         print("\n".join(rows_in_words(rows, weights)))
     if config.scaler.statistic == "instance":

@@ -18,14 +18,15 @@ from desed_task.checkpoints.spec import (
     SCHEMA_VERSION,
     DetectorSpec,
     check_spec,
-    check_tensors,
-    with_front_end,
 )
 from desed_task.checkpoints.state_names import is_bare
+from desed_task.checkpoints.tensor_shapes import check_tensors, with_front_end
 from desed_task.dataio.embeddings import RowReader
+from desed_task.encoders.interface import EmbeddingModel
 from desed_task.errors import InputError, count_of
 from local.checkpoints.decoder_choice import choose_decoder, tell_decoder
 from local.checkpoints.encoders.choice import choose_encoders
+from local.checkpoints.encoders.fine_tuned import encoders_stored
 from local.checkpoints.encoders.stored_embeddings import encoders_of
 from local.config import TASK_SECTION, UNREAD_KEYS, RecipeConfig, merge_overrides
 from local.data.corpus_checks import examples
@@ -35,12 +36,17 @@ from local.stores.size import with_embedding_size
 KEPT_CLIPS = "keep_clips_without_events"
 
 
-def detector_spec(config: RecipeConfig, readers: Sequence[RowReader | None] = ()) -> DetectorSpec:
+def detector_spec(
+    config: RecipeConfig,
+    readers: Sequence[RowReader | None] = (),
+    encoder: EmbeddingModel | None = None,
+) -> DetectorSpec:
     """The detector that a configuration describes.
 
     Args:
         config: configuration of a run.
         readers: the embeddings, for what they tell of the encoders' weights.
+        encoder: what runs inside the training step, and is stored with the networks.
     """
     config = with_embedding_size(config)
     feats, data = config.feats, config.data
@@ -64,7 +70,11 @@ def detector_spec(config: RecipeConfig, readers: Sequence[RowReader | None] = ()
         "net": net,
         "median_filter": config.net.median_filter,
         "decoder": config.decoder.settings.to_plain(),
-        "embedding": embedding_section(config.net.embedding_size, encoders_of(config, readers)),
+        "embedding": embedding_section(
+            config.net.embedding_size,
+            encoders_of(config, readers) if encoder is None else encoders_stored(config, encoder),
+            in_checkpoint=encoder is not None,
+        ),
     }
     return DetectorSpec.from_dict(values, "the configuration")
 
@@ -88,7 +98,7 @@ def config_of_checkpoint(
 
     Raises:
         InputError: its tensors do not match its detector, or its hyperparameters are missing or
-            invalid.
+            invalid; or `overrides` name other encoders than those that it holds.
     """
     bare = is_bare(checkpoint)
     if bare:

@@ -35,8 +35,8 @@ def export_onnx(
 ) -> list[Path]:
     """Write `crnn_ROLE.onnx` and `detector_ROLE.onnx`, and print the results of their checks.
 
-    The second includes the encoder. If its weights are not found and not required, only the first
-    is written.
+    The second includes the encoder: that of the checkpoint if it holds one. If its weights are not
+    found and not required, only the first is written.
 
     Args:
         checkpoint: the checkpoint of the networks.
@@ -60,7 +60,8 @@ def export_onnx(
     with own_outputs(output_dir, [crnn, whole], overwrite=overwrite):
         content = load_safely(Path(checkpoint))
         detector = detector_of(content, checkpoint)
-        model, reason = _encoder(detector, content, checkpoint, encoder, required)
+        required = required or detector.spec.holds_encoders
+        model, reason = _encoder(detector, content, checkpoint, encoder, role, required)
         clip = _opening(recordings, detector) if recordings else None
         files = [_announce(export_crnn(detector, role, crnn, encoder=model, clip=clip))]
         if model is None and detector.spec.encoders:
@@ -76,11 +77,12 @@ def _encoder(
     content: Mapping[str, Any],
     checkpoint: str,
     given: GivenEncoder,
+    role: str,
     required: bool,
 ) -> tuple[EmbeddingModel | None, str]:
     """The encoder of the given weights or the checkpoint's, and "" or why there is none."""
     try:
-        return encoder_of_checkpoint(checkpoint, content, detector.spec, given), ""
+        return encoder_of_checkpoint(checkpoint, content, detector.spec, given, role), ""
     except InputError as error:
         if required:
             raise

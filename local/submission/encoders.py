@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.encoder_specs import BEATS, EncoderSpec
+from desed_task.checkpoints.safe_load import load_safely
+from desed_task.checkpoints.stored_encoders import encoder_from_checkpoint
 from desed_task.encoders.interface import Encoder
 from desed_task.encoders.macs import encoder_macs
 from desed_task.encoders.registry import kind_of
@@ -26,9 +28,12 @@ class EncoderCost(NamedTuple):
     Attributes:
         name: its title, with its blocks if they are not all.
         pretraining: what its weights were trained with; None if their file is not a known one.
-        checkpoint_sha256: of the weights.
+        checkpoint_sha256: of the file of the weights; of the system's checkpoint where that holds
+            the encoder.
         parameters: number of weights that are used.
         macs: multiply-accumulate operations for a clip.
+        fine_tuned_from: SHA-256 of the file that fine-tuning started from, "" if it is not known;
+            None for weights as they were released.
     """
 
     name: str
@@ -36,10 +41,15 @@ class EncoderCost(NamedTuple):
     checkpoint_sha256: str
     parameters: int
     macs: int
+    fine_tuned_from: str | None = None
 
 
 def encoder_costs(
-    config: RecipeConfig, given: Sequence[Path], clip_s: float
+    config: RecipeConfig,
+    given: Sequence[Path],
+    clip_s: float,
+    checkpoint: Path | None = None,
+    role: str = "student",
 ) -> tuple[EncoderCost, ...]:
     """The encoders of a configuration; none of a network without embeddings.
 
@@ -47,12 +57,16 @@ def encoder_costs(
         config: of the evaluation.
         given: files of weights, for encoders whose configured file is elsewhere now.
         clip_s: length of the clip that operations are counted for.
+        checkpoint: the evaluated one, which holds encoders that ran inside the training step.
+        role: "student" or "teacher", whose scores are submitted.
 
     Raises:
-        InputError: weights are missing, or of other encoders.
+        InputError: weights or the checkpoint are missing, or weights are of other encoders.
     """
     if not config.net.use_embeddings:
         return ()
+    if config.pretrained.e2e and checkpoint is not None:
+        return _fine_tuned(config, given, clip_s, checkpoint, role)
     choices = config.pretrained.encoders
     wanted = [EncoderSpec(choice.name, n_blocks=choice.n_blocks or 0) for choice in choices]
     files: dict[str, Path] = {choice.name: Path(choice.file) for choice in choices}
@@ -67,6 +81,36 @@ def encoder_costs(
         _cost(encoder, one, clip_s, [*given, files[one.name]])
         for encoder, one in zip(encoders, wanted, strict=True)
     )
+
+
+def _fine_tuned(
+    config: RecipeConfig, given: Sequence[Path], clip_s: float, checkpoint: Path, role: str
+) -> tuple[EncoderCost, ...]:
+    """The encoders that a checkpoint holds."""
+    if given:
+        raise InputError(
+            f"{checkpoint}: holds its own encoder, so --encoder names none of the submitted "
+            "system; leave it out"
+        )
+    found = encoder_from_checkpoint(load_safely(checkpoint), role, str(checkpoint))
+    sha256, choices = sha256_of(checkpoint), config.pretrained.encoders
+    costs = []
+    for part, choice in zip(found.parts, choices, strict=True):
+        one = EncoderSpec(choice.name, n_blocks=choice.n_blocks or 0)
+        cost = _cost(part, one, clip_s, ())
+        # The file need not be here; one that is here must be that of training.
+        file = Path(choice.file)
+        known = not file.is_file() or _is_of(file, part)
+        pretraining = _pretraining(one.name, file) if known else None
+        frozen = config.pretrained.freezed
+        costs.append(
+            cost._replace(
+                pretraining=pretraining,
+                checkpoint_sha256=part.sha256 if frozen else sha256,
+                fine_tuned_from=None if frozen else part.sha256,
+            )
+        )
+    return tuple(costs)
 
 
 def _cost(encoder: Encoder, one: EncoderSpec, clip_s: float, files: Sequence[Path]) -> EncoderCost:
@@ -91,7 +135,11 @@ def _pretraining(name: str, file: Path) -> str | None:
 
 def plain_costs(costs: Sequence[EncoderCost]) -> list[dict[str, Any]]:
     """The encoders as the metadata file lists them."""
-    return [cost._asdict() for cost in costs]
+    of_all = [cost._asdict() for cost in costs]
+    return [
+        {key: value for key, value in one.items() if key != "fine_tuned_from" or value is not None}
+        for one in of_all
+    ]
 
 
 def titles(config: RecipeConfig) -> str | list[str]:

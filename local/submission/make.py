@@ -169,7 +169,8 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
     if checked.runs and checked.runs[0].config.net.use_embeddings:
         with checked.noting():
             run, given = checked.runs[0], (*sources.encoders, *filter(None, [sources.beats]))
-            checked.encoders = encoder_costs(run.config, given, run.network.clip_s)
+            clip_s, checkpoint = run.network.clip_s, run.checkpoint
+            checked.encoders = encoder_costs(run.config, given, clip_s, checkpoint, sources.role)
     for run in checked.runs:  # last, as there may be many
         checked.problems += table_problems(run, sources.role)
     return checked

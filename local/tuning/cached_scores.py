@@ -17,6 +17,7 @@ from desed_task.batch import SedBatch
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.evaluation.scores import Scores
 from desed_task.parallel import track
+from local.checkpoints.encoders.fine_tuned import encoder_in_checkpoint
 from local.checkpoints.restore import load_networks
 from local.config import RecipeConfig
 from local.data.datamodule import SedDataModule
@@ -110,8 +111,9 @@ def _compute(
     device: torch.device,
 ) -> Iterator[tuple[Corpus, Scores]]:
     """Compute scores of corpora; as in a run, a validation masks unknown classes."""
-    module = SEDTask4(config)
-    load_networks(module, load_safely(checkpoint)["state_dict"], str(checkpoint))
+    content = load_safely(checkpoint)
+    module = SEDTask4(config, encoder_in_checkpoint(config, content, str(checkpoint)))
+    load_networks(module, content["state_dict"], str(checkpoint))
     module = module.eval().to(device)
     masked = part == "held_out"
     loader: DataLoader[SedBatch] = data.val_dataloader() if masked else data.test_dataloader()

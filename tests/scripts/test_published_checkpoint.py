@@ -215,7 +215,7 @@ def test_what_is_inside_needs_no_configuration_and_no_lightning(
 
 def test_what_is_inside_of_ours(resaved: Path, extracted: Path) -> None:
     rows = " ".join(info.format_checkpoint_info(resaved).split())
-    assert "kind ours, schema 4, training revision 2" in rows
+    assert "kind ours, schema 5, training revision 2" in rows
     assert f"torch {torch.__version__}" in rows
     assert "remark" not in rows
     stored = torch.load(resaved, weights_only=True)["detector"]["embedding"]

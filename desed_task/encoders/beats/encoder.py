@@ -38,6 +38,25 @@ class BeatsConfig:
         """The sizes among a checkpoint's `cfg`; other keys are for training and not needed."""
         return cls(**{field.name: cfg[field.name] for field in fields(cls)})
 
+    def check(self) -> None:
+        """Refuse sizes from an untrusted file that no BEATs has.
+
+        Raises:
+            ValueError: naming one that is no positive whole number, or too small.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "conv_bias":
+                if type(value) is not bool:
+                    raise ValueError(f"conv_bias is {value!r}, neither true nor false")
+            elif type(value) is not int or value < 1:
+                raise ValueError(f"{field.name} is {value!r}, not a positive whole number")
+        if self.max_distance <= self.num_buckets // 4:
+            raise ValueError(
+                f"max_distance is {self.max_distance}, not above a quarter of num_buckets "
+                f"({self.num_buckets})"
+            )
+
 
 class BeatsTransformer(nn.Module):
     """The transformer: (batch, token, feature) to the same."""

@@ -13,6 +13,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,12 @@ from desed_task.encoders.beats.weight_names import (
     with_new_weight_norm,
     with_old_weight_norm,
 )
-from desed_task.encoders.files.tensors import check_encoder_tensors, n_layers_of, warn_of_rest
+from desed_task.encoders.files.tensors import (
+    check_encoder_tensors,
+    encoder_of_tensors,
+    n_layers_of,
+    warn_of_rest,
+)
 from desed_task.encoders.interface import Encoder, EncoderWeights, numbered
 from desed_task.encoders.kaldi_fbank import KaldiFbank
 from desed_task.errors import InputError
@@ -116,6 +122,31 @@ class Beats(Encoder):
             raise InputError(f"{origin}: {error}; no published BEATs has that") from None
         return model
 
+    @classmethod
+    def from_state(cls, weights: EncoderWeights) -> Beats:
+        """See `Encoder`; without `cfg`, sizes are those of the tensors, max_distance is 800."""
+        state, origin = weights.state, weights.origin
+        n_layers = n_layers_of(list(numbered(state, "encoder.layers.")), origin)
+        try:
+            config = _stored_config(weights, n_layers)
+
+            def make() -> Beats:
+                model = cls(config)
+                # Those that were left out count in the residual gain of the others.
+                del model.layers[n_layers:]
+                return model
+
+            return encoder_of_tensors(make, state, origin, "BEATs")
+        except InputError:
+            raise
+        except (RuntimeError, ValueError, TypeError, ZeroDivisionError) as error:
+            raise InputError(f"{origin}: no BEATs has such sizes: {error}") from None
+
+    @property
+    def stored_sizes(self) -> Mapping[str, Any]:
+        """All sizes: the largest distance and the residual gain are in no tensor."""
+        return asdict(self.config)
+
     @property
     def layers(self) -> nn.ModuleList:
         """The transformer's layers, from the input on."""
@@ -153,6 +184,23 @@ class Beats(Encoder):
             tokens = tokens * mask[:, :, None]
         tokens = self.encoder.positioned(tokens)
         return self.run_blocks(tokens, self.encoder.position_bias(tokens.shape[1]), mask)
+
+
+def _stored_config(weights: EncoderWeights, n_layers: int) -> BeatsConfig:
+    """The sizes of a BEATs of `from_state`."""
+    if weights.cfg:
+        try:
+            config = BeatsConfig.of(weights.cfg)
+        except KeyError as error:
+            raise InputError(f"{weights.origin}: the sizes of its BEATs lack {error}") from None
+        config.check()
+        n_layers_of([config.encoder_layers - 1], f"{weights.origin}: its sizes")
+        return config
+    try:
+        return sizes_from_shapes(to_published(weights.state, n_layers))
+    except KeyError as error:
+        missing = weights.origin.in_file(str(error.args[0]))
+        raise InputError(f"{weights.origin}: not a complete BEATs: {missing} is missing") from None
 
 
 def load_beats(path: PathLike, device: torch.device | str = "cpu") -> Beats:

@@ -60,12 +60,15 @@ def encoder_class(kind: EncoderKind) -> type[Encoder]:
     return check_class(kind, found)
 
 
-def recognise(content: WeightsContent, wanted: EncoderKind | None = None) -> Recognised:
+def recognise(
+    content: WeightsContent, wanted: EncoderKind | None = None, *, anywhere: bool = False
+) -> Recognised:
     """The encoder that a file holds, by the names of its tensors.
 
     Args:
         content: of the file.
         wanted: the encoder that it must hold; None for any.
+        anywhere: whether its names may begin as those of another encoder's files do.
 
     Raises:
         InputError: it holds none that is known, or another one; the message names it.
@@ -89,7 +92,8 @@ def recognise(content: WeightsContent, wanted: EncoderKind | None = None) -> Rec
     elif len(equals) > 1:
         names = " and ".join(sorted(equals))
         raise InputError(f"{content.path}: holds several encoders; name one of {names}")
-    _check_prefix(content, best)
+    if not anywhere:
+        _check_prefix(content, best)
     return best
 
 

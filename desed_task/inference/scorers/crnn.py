@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from desed_task.checkpoints.spec import Detector
+from desed_task.checkpoints.spec import Detector, DetectorSpec
 from desed_task.encoders.interface import EmbeddingModel, check_encoder
 from desed_task.errors import InputError, count_of
 from desed_task.inference.encoder_files import refuse_other_encoders
@@ -44,7 +44,7 @@ class CrnnScorer(Scorer):
         self.front_end = detector.front_end.eval().to(device)
         self.encoder = None
         if self.network.embedding_size:
-            self.encoder = _fitting(encoder, self.network.embedding_size, self.spec.sample_rate)
+            self.encoder = _fitting(encoder, self.spec)
             refuse_other_encoders(self.encoder, self.spec.encoders)
             self.encoder.to(device)
         self.classes, self.grid = tuple(self.spec.classes), self.spec.grid
@@ -76,12 +76,19 @@ class CrnnScorer(Scorer):
         return embedding
 
 
-def _fitting(encoder: EmbeddingModel | None, size: int, sample_rate: int) -> EmbeddingModel:
+def _fitting(encoder: EmbeddingModel | None, spec: DetectorSpec) -> EmbeddingModel:
     """The encoder, after checking as far as possible that the network was trained with it."""
+    size = spec.net["embedding_size"]
+    if encoder is None and spec.holds_encoders:
+        raise InputError(
+            f"the network takes embeddings of {size} features, of the encoder that its checkpoint "
+            "holds; open it with SoundEventDetector.from_checkpoint, or give what "
+            "encoder_from_checkpoint gives"
+        )
     if encoder is None:
         raise InputError(
             f"the network takes embeddings of {size} features; give the file of weights that "
             "they were extracted with"
         )
-    check_encoder(encoder, size=size, sample_rate=sample_rate)
+    check_encoder(encoder, size=size, sample_rate=spec.sample_rate)
     return encoder

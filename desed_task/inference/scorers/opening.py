@@ -11,6 +11,7 @@ import torch
 
 from desed_task.atomic_files import PathLike, sha256_of
 from desed_task.audioset.file import is_event_file, network_of, refuse_weights
+from desed_task.checkpoints.published_stages import is_stage_file
 from desed_task.checkpoints.run_folders import find_checkpoint
 from desed_task.checkpoints.safe_load import checked_content, read_safely
 from desed_task.checkpoints.spec import detector_of
@@ -57,14 +58,18 @@ def open_scorer(
         refuse_weights(content, place)
     checkpoint = checked_content(content, place)
     loaded = detector_of(checkpoint, str(place))
-    model = encoder_of_checkpoint(place, checkpoint, loaded.spec, encoder)
     role = role or (tuned.network if tuned else "") or ROLES[0]
+    if role not in loaded.networks:
+        raise InputError(f"no network {role!r}; known: {', '.join(loaded.networks)}")
+    model = encoder_of_checkpoint(place, checkpoint, loaded.spec, encoder, role)
     return CrnnScorer(loaded, encoder=model, role=role, device=on, path=str(place))
 
 
 def _may_be_ours(content: dict[str, object]) -> bool:
     """Whether a file looks like a checkpoint of this recipe, which other checks are for."""
-    return "hyper_parameters" in content or bare_state(content) is not None
+    return (
+        "hyper_parameters" in content or bare_state(content) is not None or is_stage_file(content)
+    )
 
 
 def check_different(paths: list[Path]) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from desed_task.checkpoints.encoder_specs import EncoderSpec, in_words
 from desed_task.checkpoints.spec import DetectorSpec
+from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.schema.encoders import Pretrained
+
+# What of a section a training is described by, and what names encoders or their weights.
+_OF_TRAINING: Final = ("freezed", "gradient_checkpointing")
+_OF_WEIGHTS: Final = frozenset(
+    f"pretrained.{key}" for key in ("model", "checkpoint", "beats_checkpoint", "n_blocks", "e2e")
+)
 
 
 def choose_encoders(
@@ -23,7 +30,8 @@ def choose_encoders(
     """The section `pretrained` for a checkpoint: its encoders, with the paths of `here`.
 
     A network takes no others than it was trained with; where those of `here` differ, a line says
-    so. `--set pretrained.model=...` takes precedence.
+    so. `--set pretrained.model=...` takes precedence, unless the checkpoint holds its encoders.
+    Whether these run inside the step, and are trained there, is the checkpoint's matter, too.
 
     Args:
         spec: of the checkpoint.
@@ -31,13 +39,38 @@ def choose_encoders(
         stored: the section in the checkpoint, which names files for encoders that `here` lacks.
         overrides: entries `section.key=value`.
         origin: path of the checkpoint; "" for weights only, which do not tell.
+
+    Raises:
+        InputError: `overrides` name encoders or weights, and the checkpoint holds its own.
     """
+    if spec.holds_encoders:
+        _refuse_others(overrides, spec, origin)
+        own_keys = {key: stored[key] for key in _OF_TRAINING if key in stored}
+        return {**_chosen(spec, here, stored, origin or "its weights"), **own_keys, "e2e": True}
+    mine: dict[str, Any] = here.dump()["pretrained"]
+    asked = any(one.partition("=")[0].strip() == "pretrained.model" for one in overrides)
+    outside = {"e2e": False, "freezed": True} if spec.encoders else {}
+    if not (spec.encoders and origin) or asked:
+        return {**mine, **outside}
+    return {**_chosen(spec, here, stored, origin), **outside}
+
+
+def _refuse_others(overrides: Sequence[str], spec: DetectorSpec, origin: str) -> None:
+    keys = [one.partition("=")[0].strip() for one in overrides]
+    if others := [key for key in keys if key in _OF_WEIGHTS]:
+        raise InputError(
+            f"{origin or 'these weights'}: the checkpoint holds its own {in_words(spec.encoders)}, "
+            f"fine-tuned with the network; leave out --set {others[0]}"
+        )
+
+
+def _chosen(
+    spec: DetectorSpec, here: RecipeConfig, stored: Mapping[str, Any], origin: str
+) -> dict[str, Any]:
+    """The section with the encoders of the checkpoint; see `choose_encoders`."""
     mine: dict[str, Any] = here.dump()["pretrained"]
     own = {choice.name: choice for choice in here.pretrained.encoders}
     wanted = {one.name: one.n_blocks or None for one in spec.encoders}
-    asked = any(one.partition("=")[0].strip() == "pretrained.model" for one in overrides)
-    if not (wanted and origin) or asked:
-        return mine
     if list(wanted.items()) == [(name, choice.n_blocks) for name, choice in own.items()]:
         return mine
     choices = [EncoderSpec(name, n_blocks=one.n_blocks or 0) for name, one in own.items()]

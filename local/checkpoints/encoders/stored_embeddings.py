@@ -62,10 +62,16 @@ def encoders_of_embeddings(reader: RowReader) -> tuple[EncoderSpec, ...]:
 def warn_of_other_embeddings(
     checkpoint: Mapping[str, Any], readers: Sequence[RowReader | None], origin: str
 ) -> None:
-    """Warn if the embeddings are not those of the encoders and weights of training."""
+    """Warn if the embeddings are not those of the encoders and weights of training.
+
+    A checkpoint that holds its encoders was trained without stored embeddings.
+    """
     if SPEC_KEY not in checkpoint:
         return
-    trained = DetectorSpec.from_dict(checkpoint[SPEC_KEY], origin).encoders
+    spec = DetectorSpec.from_dict(checkpoint[SPEC_KEY], origin)
+    trained = spec.encoders
+    if spec.holds_encoders:
+        return
     found = [encoders_of_embeddings(reader) for reader in readers if reader]
     for message in dict.fromkeys(_difference(trained, here) for here in found):
         if message:

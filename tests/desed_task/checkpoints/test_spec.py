@@ -184,7 +184,7 @@ def test_what_no_specification_holds_belongs_to_the_schema_version() -> None:
     """Whoever changes one of these raises SCHEMA_VERSION and keeps the old value for old files."""
     norm = cnn.CNN().cnn.get_submodule("batchnorm0")
     constants = (features.AMPLITUDE_FLOOR, features.DB_RANGE, features.SCALE_FLOOR, norm.eps)
-    assert (spec_module.SCHEMA_VERSION, constants) == (4, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
+    assert (spec_module.SCHEMA_VERSION, constants) == (5, (1e-5, (-50.0, 80.0), 1e-8, 1e-3))
 
 
 def test_a_specification_survives_its_file(tmp_path: Path) -> None:
@@ -230,8 +230,20 @@ def test_specifications_of_earlier_schemas_mean_one_beats(schema: int, tmp_path:
         del stored["net"]["dropstep_scope"]
     spec = load_detector(saved(content, tmp_path / "old.ckpt")).spec
     assert spec.encoders == (EncoderSpec("beats", 6, "ab" * 32, 0),)
-    assert spec.to_dict()["schema_version"] == 4
+    assert spec.to_dict()["schema_version"] == 5
     assert "model" not in spec.to_dict()["embedding"]
+
+
+def test_a_specification_of_schema_4_holds_no_encoders(tmp_path: Path) -> None:
+    spec = small_spec().with_embedding("ab" * 32)
+    content = ours(spec)
+    content["detector"]["schema_version"] = 4
+    section = content["detector"]["embedding"]
+    del section["in_checkpoint"], section["encoders"][0]["sizes"]
+    found = load_detector(saved(content, tmp_path / "old.ckpt")).spec
+    assert found == spec and not found.holds_encoders
+    content["detector"]["schema_version"] = 5
+    assert "embedding.in_checkpoint: missing" in refusal(content, tmp_path)
 
 
 def two_encoders(**change: Any) -> dict[str, Any]:
@@ -239,7 +251,8 @@ def two_encoders(**change: Any) -> dict[str, Any]:
     beats = EncoderSpec("beats", 2)._asdict()
     atst = EncoderSpec("atst_frame", 4, "cd" * 32, 10)._asdict()
     content = ours(small_spec())
-    content["detector"]["embedding"] = {"size": 6, "encoders": [beats, {**atst, **change}]}
+    section = {"size": 6, "in_checkpoint": False, "encoders": [beats, {**atst, **change}]}
+    content["detector"]["embedding"] = section
     return content
 
 
@@ -371,9 +384,9 @@ def test_the_published_values_are_those_of_the_recipe(parity: Parity) -> None:
 
 def test_a_newer_schema_is_refused_with_a_remedy(tmp_path: Path) -> None:
     content = ours(small_spec())
-    content["detector"].update(schema_version=5, ensemble=[1, 2])
+    content["detector"].update(schema_version=6, ensemble=[1, 2])
     text = refusal(content, tmp_path)
-    assert "newer version of this code (schema 5; known: up to 4); update this code" in text
+    assert "newer version of this code (schema 6; known: up to 5); update this code" in text
 
 
 @pytest.mark.parametrize(
