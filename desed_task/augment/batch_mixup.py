@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, rowwise
+from desed_task.augment.step import StepInputs
 from desed_task.batch import SourceRoles
 from desed_task.errors import InputError
 
@@ -107,6 +108,24 @@ class Mixup:
             drawn = draw_mixup(source, self.roles, self.alpha, generator, rows)
             target = drawn.label(target, self.labels)
         return mel, drawn.blend(embedding), target
+
+    def of_step(
+        self,
+        inputs: StepInputs,
+        source: Tensor,
+        generator: Generator | None = None,
+        rows: BatchShare = WHOLE_BATCH,
+    ) -> StepInputs:
+        """Mix what a network is given in a step; pseudo-labels as the targets are mixed."""
+        mel, _, embedding, target, pseudo, _ = inputs
+        labels = target if pseudo is None else torch.cat([target, pseudo], 1)
+        mel, blended, labels = self(mel, embedding, labels, source, generator, rows)
+        embedding = embedding if blended is None else blended
+        n_classes = target.shape[1]
+        if pseudo is not None:
+            pseudo = labels[:, n_classes:]
+        target = labels[:, :n_classes]
+        return inputs._replace(mel=mel, embedding=embedding, target=target, pseudo=pseudo)
 
 
 def draw_mixup(
