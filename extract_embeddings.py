@@ -5,6 +5,7 @@
     python extract_embeddings.py --only devtest weak_train             # some sets
     python extract_embeddings.py --eval_set --use_gpu --batch_size 64
     python extract_embeddings.py --devices all                         # one process per GPU
+    python extract_embeddings.py --pseudo_labels DIR --checkpoint RUN  # what a network scores
 
 Files are written to OUTPUT_DIR/beats/<set>.hdf5; those of other encoders or weights than the
 default ones to OUTPUT_DIR/<encoder>-<8 digits of the SHA-256 of the weights>/<set>.hdf5. If
@@ -23,9 +24,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from desed_task.errors import InputError
 from local.cli import arguments
-from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
 from local.processes.launch import run_in_processes
 
@@ -71,42 +70,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_threads(parser, "batches at a time on the CPU")
     parser.add_argument("--eval_set", action="store_true", help="also extract the evaluation set")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="extract these sets only")
+    arguments.add_pseudo_labels(parser)
     arguments.add_overrides(parser)
     arguments.add_overwrite(parser)
     return parser.parse_args(argv)
 
 
 def extract(args: argparse.Namespace) -> int:
-    """Extract the chosen sets and return the exit status."""
+    """Extract the chosen sets, or write their pseudo-labels, and return the exit status."""
+    arguments.check_pseudo_label_flags(args)
     # Not before the number of threads is set.
-    from local.config import load_config
-    from local.extraction.sets import choose_sets, find_wavs
-    from local.extraction.weights import choose_weights
-    from local.processes.decisions import decided_by_first
+    from local.extraction import commands
 
-    config = load_config(args.conf_file, args.overrides)
-    sets = choose_sets(config, args.only, eval_set=args.eval_set)
-    # Other processes are told of the files of a set when it begins.
-    wavs = decided_by_first(lambda: find_wavs(config, sets), told=lambda of: {n: {} for n in of})
-    choices = choose_weights(config.pretrained, args.pretrained_model)
-    with leaving_at_once():  # after the arguments, as PyTorch takes seconds to import
-        from local.extraction.all_encoders import extract_all, open_extractors
-        from local.processes.devices import torch_device_of
-
-    args.threads.begin()
-    extractors = open_extractors(
-        config,
-        choices,
-        args.output_dir or Path(config.pretrained.extracted_embeddings_dir),
-        device=torch_device_of(args),
-        batch_size=args.batch_size,
-        precision=args.precision,
-        overwrite=args.overwrite,
-    )
-    faults = extract_all(config, extractors, wavs)
-    if faults:
-        print(f"error: {InputError.collect(faults, 'Clips not read:')}", file=sys.stderr)
-    return 1 if faults else 0
+    return (commands.extract if args.pseudo_labels is None else commands.label)(args)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,6 +22,8 @@ class SourceRoles(NamedTuple):
         weak: sources whose targets say which classes a clip contains.
         consistency: sources in the consistency loss.
         mixup_groups: sources whose rows are mixed with each other; those of no group are not mixed.
+        unlabelled: sources without labels.
+        soft: those of `strong` whose events have a confidence (soft labels).
     """
 
     n_sources: int
@@ -29,6 +31,8 @@ class SourceRoles(NamedTuple):
     weak: tuple[int, ...]
     consistency: tuple[int, ...]
     mixup_groups: tuple[tuple[int, ...], ...]
+    unlabelled: tuple[int, ...] = ()
+    soft: tuple[int, ...] = ()
 
 
 class SedBatch(NamedTuple):
@@ -43,6 +47,7 @@ class SedBatch(NamedTuple):
         clip_id: the clip of each row.
         span: where each row lies in a clip that is scored in windows; None for a row that is all
             that is read of its clip. Empty if no row is a window.
+        pseudo: (batch, class, frame), float32 in [0, 1], pseudo-labels; None if there are none.
     """
 
     waveform: Tensor
@@ -52,6 +57,7 @@ class SedBatch(NamedTuple):
     embedding: Tensor
     clip_id: tuple[str, ...]
     span: tuple[Span | None, ...] = ()
+    pseudo: Tensor | None = None
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -65,11 +71,12 @@ def collate(rows: Sequence[SedBatch]) -> SedBatch:
     from torch.utils.data import default_collate
 
     # In a worker it stacks straight into shared memory: torch.stack costs a second copy of 130 MB.
-    *columns, names, spans = zip(*rows, strict=True)
+    *columns, names, spans, pseudo = zip(*rows, strict=True)
     waveform, target, known, source, embedding = (default_collate(list(c)) for c in columns)
     clip_id = tuple(name for row_names in names for name in row_names)
     span = spans_of_rows([row[0] if row else None for row in spans])
-    return SedBatch(waveform, target, known, source, embedding, clip_id, span)
+    labels = None if pseudo[0] is None else default_collate(list(pseudo))
+    return SedBatch(waveform, target, known, source, embedding, clip_id, span, labels)
 
 
 def spans_of_rows(spans: Sequence[Span | None]) -> tuple[Span | None, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -108,32 +108,45 @@ def detection_losses(
     """
     target = at_least_float32(target) * known.unsqueeze(-1)
     weak_target = (target > 0).any(-1).to(target.dtype)
-    compare = _bce if self_sup_loss == "bce" else _mse
+    compare = row_comparison(self_sup_loss)
     terms = (
-        (_bce(student.strong, target), roles.strong),
-        (_bce(student.weak, weak_target), roles.weak),
+        (bce_by_row(student.strong, target), roles.strong),
+        (bce_by_row(student.weak, weak_target), roles.weak),
         (compare(student.strong, teacher.strong.detach()), roles.consistency),
         (compare(student.weak, teacher.weak.detach()), roles.consistency),
     )
-    masks = [_rows_from(source, of_term) for _, of_term in terms]
-    counts = summed(torch.stack([rows.sum() for rows in masks])).clamp(min=1)
-    sums = (
-        per_row.masked_fill(~rows, 0.0).sum()
-        for (per_row, _), rows in zip(terms, masks, strict=True)
-    )
-    share = n_processes()
-    means = (share * total / count for total, count in zip(sums, counts, strict=True))
+    means = row_means([(per_row, rows_from(source, of_term)) for per_row, of_term in terms])
     return DetectionLosses.of(*means, weight=weight)
 
 
-def _rows_from(source: Tensor, sources: Collection[int]) -> Tensor:
+def row_comparison(name: SelfSupLoss) -> Callable[[Tensor, Tensor], Tensor]:
+    """What compares the scores of two networks row by row."""
+    return bce_by_row if name == "bce" else mse_by_row
+
+
+def row_means(terms: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Means over some rows of a batch that several processes may share; 0 over none.
+
+    The mean over the processes, of results as of gradients, is that over all rows of the batch.
+    Collective call: every process must reach it, with as many terms.
+
+    Args:
+        terms: (batch,) values, and (batch,) bool, the rows that count.
+    """
+    counts = summed(torch.stack([rows.sum() for _, rows in terms])).clamp(min=1)
+    sums = (per_row.masked_fill(~rows, 0.0).sum() for per_row, rows in terms)
+    share = n_processes()
+    return [share * total / count for total, count in zip(sums, counts, strict=True)]
+
+
+def rows_from(source: Tensor, sources: Collection[int]) -> Tensor:
     """(batch,) bool, True for rows from one of `sources`."""
     if not sources:
         return torch.zeros_like(source, dtype=torch.bool)
     return torch.stack([source == one for one in sources]).any(0)
 
 
-def _bce(scores: Tensor, target: Tensor) -> Tensor:
+def bce_by_row(scores: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy, mean over all but the rows: (batch, ...) -> (batch,)."""
     # Autocast refuses this loss whatever the type; the scores are float32 or better already.
     with torch.autocast(scores.device.type, enabled=False):
@@ -142,6 +155,6 @@ def _bce(scores: Tensor, target: Tensor) -> Tensor:
     return loss.flatten(1).mean(1)
 
 
-def _mse(scores: Tensor, other: Tensor) -> Tensor:
+def mse_by_row(scores: Tensor, other: Tensor) -> Tensor:
     """Squared difference, mean over all but the rows: (batch, ...) -> (batch,)."""
     return (scores - other).square().flatten(1).mean(1)

@@ -30,6 +30,11 @@ def ramp_up(step: int, warmup_steps: int, warmup: Warmup = "exp") -> float:
     return math.exp(WARMUP_EXPONENT * (1.0 - max(step, 0) / warmup_steps) ** 2)
 
 
+def linear_ramp(step: int, ramp_steps: int, most: float) -> float:
+    """step / ramp_steps, at most `most`: a ramp that may rise past 1."""
+    return min(max(step, 0) / ramp_steps, most)
+
+
 def lr_scale(
     step: int,
     *,

@@ -37,7 +37,7 @@ from local.config_schema import (
 from local.schema.augment import Augment
 from local.schema.decoding import DecoderConfig, Predict, Tuned
 from local.schema.encoders import BEATS, Pretrained
-from local.schema.losses import Losses
+from local.schema.losses import Losses, consistency_problems, pseudo_label_problems
 from local.schema.overrides import TASK_SECTION
 from local.schema.overrides import apply_override as apply_override
 from local.schema.problems import PlacedError, validation_problems
@@ -131,6 +131,16 @@ class RecipeConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _losses_fit(self) -> RecipeConfig:
+        corpora = self.detection_task.trained_on if self.losses.corpora else ()
+        problems = self.losses.problems({one.name: one.labels for one in corpora})
+        problems += pseudo_label_problems(self.losses.pseudo, self.training.pseudo_labels)
+        problems += consistency_problems(self.training.consistency, self.augment.mixup_prob)
+        if problems:
+            raise PlacedError(problems)
+        return self
+
+    @model_validator(mode="after")
     def _rates_agree(self) -> RecipeConfig:
         if self.data.fs != self.feats.sample_rate:
             raise ValueError(
@@ -170,6 +180,11 @@ class RecipeConfig(StrictModel):
     def runs_encoders(self) -> bool:
         """Whether encoders run inside the steps of training and tests, on waveforms."""
         return self.net.use_embeddings and self.pretrained.e2e
+
+    @property
+    def reads_pseudo_labels(self) -> bool:
+        """Whether training reads pseudo-labels."""
+        return self.losses.pseudo > 0
 
     @property
     def grid(self) -> FrameGrid:

@@ -22,9 +22,10 @@ from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.distributed.collectives import n_processes, summed
 from desed_task.encoders.interface import EmbeddingModel
 from desed_task.features import LogMel, Scaler
-from desed_task.mean_teacher import DetectionLosses, detection_losses, ema_update
+from desed_task.losses.step_losses import LossTerms
+from desed_task.mean_teacher import DetectionLosses, ema_update
 from desed_task.nnet.CRNN import CRNN, Detection
-from desed_task.schedules import RampedScheduler, consistency_weight
+from desed_task.schedules import RampedScheduler
 from local.checkpoints.callback_paths import restore_paths, store_names
 from local.checkpoints.restore import detector_spec
 from local.checkpoints.revision import REVISION, REVISION_KEY
@@ -37,6 +38,7 @@ from local.scoring.own.tuned import tuned_thresholds
 from local.stores.size import with_embedding_size
 from local.training.finetuning.encoders import StepEncoders, for_both_roles
 from local.training.finetuning.optimizer import check_schedule, make_optimizer, rates_by_part
+from local.training.step_losses import losses_of, weight_of_consistency
 
 
 class SEDTask4(pl.LightningModule):
@@ -83,7 +85,7 @@ class SEDTask4(pl.LightningModule):
             self.step_encoders = StepEncoders(student, teacher, kind, frozen=frozen)
         self.train()
         task = config.detection_task
-        self.roles = task.roles
+        self.losses = losses_of(config)
         self.rows_per_batch = sum(part.rows for part in task.batch)
         self.mixup = mixup_of(config)
         # For mixup and masks; seeded for each batch, so no state has to be saved.
@@ -111,11 +113,15 @@ class SEDTask4(pl.LightningModule):
 
     def training_step(self, batch: SedBatch, batch_idx: int) -> Tensor:
         """The loss of a batch, all of whose terms are logged."""
-        losses = self.losses_of(batch)
-        self._log_losses(losses, len(batch.clip_id))
-        return losses.loss
+        found = self.terms_of(batch)
+        self._log_losses(found, len(batch.clip_id))
+        return found.losses.loss
 
     def losses_of(self, batch: SedBatch) -> DetectionLosses:
+        """The losses of a batch, without what only some trainings log."""
+        return self.terms_of(batch).losses
+
+    def terms_of(self, batch: SedBatch) -> LossTerms:
         """Mel and encoders' front ends -> augmentation -> student and teacher -> losses."""
         step = self._augmented(self._inputs(batch), batch.source)
         if self.step_encoders is not None:
@@ -123,35 +129,19 @@ class SEDTask4(pl.LightningModule):
         student = self._scores("student", step.student)
         with torch.no_grad():
             teacher = self._scores("teacher", step.teacher)
-        return detection_losses(
-            student,
-            teacher,
-            step.student.target,
-            step.student.known,
-            batch.source,
-            self.roles,
-            weight=self._consistency_weight(),
-            self_sup_loss=self.config.training.self_sup_loss,
-        )
+        weight = self._consistency_weight()
+        return self.losses(student, teacher, step, batch.source, weight=weight)
 
     def _inputs(self, batch: SedBatch) -> StepInputs:
         """What the networks are given without augmentation."""
         mel, encoders = self.mel_spec(batch.waveform), self.step_encoders
         features = () if encoders is None else encoders.front_ends(batch.waveform)
-        return StepInputs(mel, features, batch.embedding, batch.target, None, batch.known)
+        return StepInputs(mel, features, batch.embedding, batch.target, batch.pseudo, batch.known)
 
     def _augmented(self, inputs: StepInputs, source: Tensor) -> AugmentedStep:
         """What student and teacher are given."""
         if self.mixup is not None:
-            more = source, self.draws, self.rows
-            if self.step_encoders is None:
-                tensors = inputs.mel, inputs.embedding, inputs.target
-                mel, embedding, target = self.mixup(*tensors, *more)
-                inputs = inputs._replace(mel=mel, embedding=embedding, target=target)
-            else:
-                whole = inputs.mel, inputs.encoder_inputs, inputs.target
-                mel, features, target = self.mixup.mix(*whole, *more)
-                inputs = inputs._replace(mel=mel, encoder_inputs=features, target=target)
+            inputs = self.mixup.of_step(inputs, source, self.draws, self.rows)
         return AugmentedStep(inputs, inputs)
 
     def _scores(self, role: str, inputs: StepInputs) -> Detection:
@@ -185,16 +175,11 @@ class SEDTask4(pl.LightningModule):
         return int(sequence.generate_state(1)[0])
 
     def _consistency_weight(self) -> float:
-        training = self.config.training
-        return consistency_weight(
-            self.lr_schedulers().ramp,
-            self.current_epoch,
-            const_max=training.const_max,
-            epoch_decay=training.epoch_decay,
-        )
+        scheduler, epoch = self.lr_schedulers(), self.current_epoch
+        return weight_of_consistency(self.config, scheduler.step_num, scheduler.ramp, epoch)
 
-    def _log_losses(self, losses: DetectionLosses, batch_size: int) -> None:
-        terms = losses._asdict()
+    def _log_losses(self, found: LossTerms, batch_size: int) -> None:
+        terms = {**found.losses._asdict(), **found.others}
         if n_processes() > 1:
             # The mean over the processes is that over the rows.
             names = [name for name in terms if name != "weight"]

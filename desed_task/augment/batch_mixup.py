@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, rowwise
+from desed_task.augment.step import StepInputs
 from desed_task.batch import SourceRoles
 from desed_task.errors import InputError
 
@@ -123,6 +124,27 @@ class Mixup:
             drawn = draw_mixup(source, self.roles, self.alpha, generator, rows)
             target = drawn.label(target, self.labels)
         return mel, tuple(map(drawn.blend, others)), target
+
+    def of_step(
+        self,
+        inputs: StepInputs,
+        source: Tensor,
+        generator: Generator | None = None,
+        rows: BatchShare = WHOLE_BATCH,
+    ) -> StepInputs:
+        """Mix what a network is given in a step; pseudo-labels as the targets are mixed."""
+        mel, features, embedding, target, pseudo, _ = inputs
+        labels = target if pseudo is None else torch.cat([target, pseudo], 1)
+        given = features or ((embedding,) if embedding.numel() else ())
+        mel, mixed, labels = self.mix(mel, given, labels, source, generator, rows)
+        n_classes = target.shape[1]
+        return inputs._replace(
+            mel=mel,
+            encoder_inputs=mixed if features else (),
+            embedding=embedding if features or not mixed else mixed[0],
+            target=labels[:, :n_classes],
+            pseudo=None if pseudo is None else labels[:, n_classes:],
+        )
 
 
 def draw_mixup(

@@ -22,6 +22,7 @@ from desed_task.labels import FrameGrid
 
 if TYPE_CHECKING:
     from desed_task.dataio.packed_clips import PackedClips
+    from desed_task.dataio.row_stores.pseudo_labels import PseudoLabelReader
 
 Target = npt.NDArray[np.float32]
 
@@ -229,6 +230,7 @@ class SedDataset(Dataset[SedBatch]):
         clip_s: seconds read of each clip.
         packed: the same audio and embeddings in memory or in one file, for `PackedBatches`.
         long: clips that are read in windows; None crops every clip.
+        pseudo: reader of their pseudo-labels; None if there are none.
     """
 
     def __init__(
@@ -245,6 +247,7 @@ class SedDataset(Dataset[SedBatch]):
         clip_s: float,
         packed: PackedClips | None = None,
         long: LongClips | None = None,
+        pseudo: PseudoLabelReader | None = None,
     ) -> None:
         self.clip_ids = tuple(clip_ids)
         self.wavs = tuple(wavs)
@@ -257,6 +260,7 @@ class SedDataset(Dataset[SedBatch]):
         self.n_samples = round(clip_s * sample_rate)
         self.packed = packed
         self.long = long
+        self.pseudo = pseudo
         spans = {} if long is None else long.spans
         self.rows = tuple(
             DatasetRow(clip, span)
@@ -283,6 +287,17 @@ class SedDataset(Dataset[SedBatch]):
             embedding=self._embedding(self.row_name(row)),
             clip_id=(self.clip_ids[clip],),
             span=() if span is None else (span,),
+            pseudo=self.pseudo_labels(row),
+        )
+
+    def pseudo_labels(self, row: int) -> torch.Tensor | None:
+        """Pseudo-labels (class, frame) of a row; of a clip that is cropped, as of its embeddings,
+        those of its beginning. None if there are none.
+        """
+        return (
+            None
+            if self.pseudo is None
+            else torch.from_numpy(self.pseudo.labels(self.row_name(row)))
         )
 
     def target_of(

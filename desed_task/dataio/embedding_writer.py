@@ -24,16 +24,16 @@ from desed_task.dataio.embedding_sources import (
     put_source,
     sources_in,
 )
-from desed_task.dataio.embeddings import (
+from desed_task.dataio.row_stores.forms import (
+    EMBEDDINGS,
     EXTRACT_REMEDY,
-    FINISHED,
-    FRAME,
-    GLOBAL,
     NAMES,
-    WINDOW_FRAME,
-    WINDOW_GLOBAL,
     WINDOW_NAMES,
     WINDOW_STARTS,
+    StoreForm,
+)
+from desed_task.dataio.row_stores.layout import (
+    FINISHED,
     Array,
     EmbeddingLayout,
     Identity,
@@ -54,7 +54,6 @@ from desed_task.hdf5 import (
 )
 
 _BLOCK = 64
-_FRAMES, _GLOBALS = (FRAME, WINDOW_FRAME), (GLOBAL, WINDOW_GLOBAL)
 
 
 class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
@@ -83,6 +82,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         identity: Identity,
         windows: Sequence[WindowKey] = (),
         number: int = 1,
+        form: StoreForm = EMBEDDINGS,
     ) -> None:
         """Open the unfinished file of `path` or create it.
 
@@ -97,6 +97,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             windows: unique windows of these clips that get rows of their own.
             number: of the process among those that compute the set, from 1. Only the first one
                 opens a file that is there already, and finishes.
+            form: kind of the file.
 
         Raises:
             InputError: another run writes this file, or it is not one that this class created.
@@ -106,8 +107,11 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         # Not `<path>.old`, which a user may have named a copy of their own.
         self.old = self.path.with_name(self.path.name + ".part.old")
         self.layout = EmbeddingLayout(
-            tuple(clip_ids), n_features, n_tokens, dict(identity), tuple(windows)
+            tuple(clip_ids), n_features, n_tokens, dict(identity), tuple(windows), form
         )
+        self._frames = form.frame, form.window_frame
+        # Nothing where rows have frames alone.
+        self._globals = (form.global_, form.window_global) if form.global_ else None
         self._row = self.layout.rows
         if len(self._row) != len(clip_ids) + len(windows):
             raise ValueError(f"{self.path}: a clip is named twice")
@@ -162,7 +166,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         Args:
             names: of the rows, in any order.
             frame: (row, feature, token), float32.
-            global_: (row, feature), float32.
+            global_: (row, feature), float32; not read where rows have frames alone.
 
         Raises:
             InputError: values that are not finite or far too large, or a file that cannot be
@@ -172,14 +176,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         for name, frame_row, global_row in zip(names, frame, global_, strict=True):
             reason = absurdity(frame_row) or absurdity(global_row)
             if reason:
-                raise InputError(
-                    f"{self.path}: the embeddings of {name} {reason}; use intact weights"
-                )
+                what = self.layout.form.what
+                raise InputError(f"{self.path}: the {what} of {name} {reason}; use intact weights")
         try:
             for name, frame_row, global_row in zip(names, frame, global_, strict=True):
                 row = self._row[name]
-                self._write(_FRAMES, row, frame_row)
-                self._write(_GLOBALS, row, global_row)
+                self._write(self._frames, row, frame_row)
+                if self._globals:
+                    self._write(self._globals, row, global_row)
                 self._pending.append(row)
                 self._begun.add(clip_of(name))
             if len(self._pending) >= _BLOCK:
@@ -222,7 +226,8 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             whole = finished_of(donor, len(there))
             wanted = [name for name in names if name in there and whole[there[name]]]
             for name in wanted:
-                places = [place_of_row(of, there[name], n_clips) for of in (_FRAMES, _GLOBALS)]
+                kinds = (self._frames, self._globals or self._frames)
+                places = [place_of_row(of, there[name], n_clips) for of in kinds]
                 frame, global_ = (read_row(donor, of, row, name) for of, row in places)
                 clip_id = clip_of(name)
                 if clip_id in sources:
@@ -241,13 +246,14 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         if self.todo:
             raise InputError(
                 f"{self.path}: {count_of(len(self.todo), 'clip is', 'clips are')} missing; "
-                f"{EXTRACT_REMEDY} again"
+                f"{self.layout.form.remedy} again"
             )
         self.close()
         if store_stamp(self.path) != self._before:
             raise InputError(
                 f"{self.path}: was written by something else meanwhile, so it is not replaced; "
-                f"move it away and {EXTRACT_REMEDY} again, which only renames {self.part.name}"
+                f"move it away and {self.layout.form.remedy} again, which only renames "
+                f"{self.part.name}"
             )
         # First, as nothing would look for it beside a finished file.
         self.old.unlink(missing_ok=True)
@@ -311,17 +317,18 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def _lay_out(self, file: Any) -> None:
         """Create the data sets of the layout, without embeddings."""
-        clip_ids, n_features, n_tokens, identity, windows = self.layout
-        tables = [(FRAME, GLOBAL, NAMES, list(clip_ids))]
+        clip_ids, n_features, n_tokens, identity, windows, form = self.layout
+        tables = [(form.frame, form.global_, NAMES, list(clip_ids))]
         if windows:
             of_windows = [window.clip_id for window in windows]
-            tables.append((WINDOW_FRAME, WINDOW_GLOBAL, WINDOW_NAMES, of_windows))
+            tables.append((form.window_frame, form.window_global, WINDOW_NAMES, of_windows))
             starts = np.array([window.start for window in windows], dtype=np.int64)
             file.create_dataset(WINDOW_STARTS, data=starts)
         for frame, global_, of_rows, names in tables:
             shape = (len(names), n_features, n_tokens)
             allocate_numbers(file, frame, shape, (1, n_features, n_tokens))
-            allocate_numbers(file, global_, shape[:2])
+            if global_:
+                allocate_numbers(file, global_, shape[:2])
             file.create_dataset(of_rows, data=names, dtype=h5py.string_dtype())
         file.create_dataset(FINISHED, data=np.zeros(len(self._row), dtype=np.uint8))
         add_source_datasets(file, len(clip_ids))

@@ -74,7 +74,7 @@ class PackedBatches(Dataset[SedBatch]):
         return part, ItemKey(row - start, crop_seed)
 
     def _empty(self, n_rows: int) -> SedBatch:
-        """A batch with uninitialised waveforms, targets and embeddings."""
+        """A batch with uninitialised waveforms, targets, embeddings and pseudo-labels."""
         first = self._parts[0]
 
         def empty(*shape: int) -> Tensor:
@@ -84,7 +84,8 @@ class PackedBatches(Dataset[SedBatch]):
         embeddings = first.clips.embeddings
         shape = (0,) if embeddings is None else embeddings.shape[1:]
         waveform, target = empty(self._n_samples), empty(*first.targets.shape[1:])
-        return SedBatch(waveform, target, nothing, nothing, empty(*shape), ())
+        pseudo = None if first.pseudo is None else torch.empty_like(target)
+        return SedBatch(waveform, target, nothing, nothing, empty(*shape), (), pseudo=pseudo)
 
 
 class _Run(NamedTuple):
@@ -123,11 +124,18 @@ class _PackedPart:
         # A clip's first window lies where the clip does, and is not cropped at random.
         self._surplus = np.where([row.span is None for row in dataset.rows], surplus, 0)
         self.targets = self._whole_targets()
+        self.pseudo = self._pseudo_labels()
 
     def _whole_targets(self) -> Tensor:
         """(row, class, frame) targets of rows that are not cropped at random, on the device."""
         targets = np.stack([self.dataset.target_of(row) for row in range(len(self.dataset))])
         return torch.from_numpy(targets).to(self.clips.device)
+
+    def _pseudo_labels(self) -> Tensor | None:
+        """(row, class, frame) pseudo-labels on the device; None if there are none."""
+        found = [self.dataset.pseudo_labels(row) for row in range(len(self.dataset))]
+        labels = [one for one in found if one is not None]
+        return torch.stack(labels).to(self.clips.device) if labels else None
 
     def where(self, keys: Sequence[ItemKey]) -> _RowLocations:
         """Positions of rows; crops are drawn as `audio.files.read_clip` does."""
@@ -152,6 +160,8 @@ class _PackedPart:
             self.clips.put_embeddings(batch.embedding[rows], packed_row)
         target = batch.target[rows]
         torch.index_select(self.targets, 0, row, out=target)
+        if self.pseudo is not None and batch.pseudo is not None:
+            torch.index_select(self.pseudo, 0, row, out=batch.pseudo[rows])
         if self.dataset.targets.moves_with_crop:
             self._shift_targets(target, where, run.keys)
 

@@ -135,17 +135,29 @@ class CRNN(nn.Module):
         Raises:
             InputError: for other mel bands or embeddings than the network was built for.
         """
+        return self._heads(self._frames(mel, embeddings, (generator, rows)), classes_mask, pad_mask)
+
+    def frame_logits(self, mel: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """What the frames' scores are the sigmoid of, (batch, frame, class), without a mask.
+
+        Args:
+            mel, embeddings: see `forward`.
+        """
+        frames = self._frames(mel, embeddings, (None, WHOLE_BATCH))
+        return at_least_float32(self.dense(frames))
+
+    def _frames(self, mel: Tensor, embeddings: Tensor | None, draws: _Draws) -> Tensor:
+        """(batch, frame, feature), what the heads are given."""
         if mel.ndim != 3 or mel.shape[1] != self.cnn.n_mels:
             raise InputError(
                 f"mel of shape {tuple(mel.shape)} (batch, mel, frame) does not have the "
                 f"{count_of(self.cnn.n_mels, 'band')} that net.pooling reduces to one; set "
                 "feats.n_mels to it"
             )
-        draws = (generator, rows)
         x = self.cnn(self._masked(mel.transpose(1, 2), draws).unsqueeze(1))
         x = x.squeeze(-1).transpose(1, 2)  # (batch, frame, channel)
-        x = self.dropout(self.rnn(self._fused(x, embeddings, draws)))
-        return self._heads(x, classes_mask, pad_mask)
+        found: Tensor = self.dropout(self.rnn(self._fused(x, embeddings, draws)))
+        return found
 
     def _masked(self, mel: Tensor, draws: _Draws) -> Tensor:
         """SpecAugment of (batch, frame, mel) in training."""

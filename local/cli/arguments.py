@@ -227,6 +227,52 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_pseudo_labels(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of extract_embeddings.py that write pseudo-labels."""
+    group = parser.add_argument_group("pseudo-labels")
+    group.add_argument(
+        "--pseudo_labels",
+        type=Path,
+        metavar="DIR",
+        help="instead of embeddings, write the frame logits of every training set to "
+        "DIR/<set>.hdf5 (training.pseudo_labels), averaged over the checkpoints",
+    )
+    group.add_argument(
+        "--checkpoint",
+        dest="checkpoints",
+        action="append",
+        metavar="FILE",
+        help="with --pseudo_labels: checkpoint or run folder of a training; may be repeated",
+    )
+    group.add_argument(
+        "--use_teacher",
+        action="store_true",
+        help="with --pseudo_labels: logits of the teacher (default: of the student)",
+    )
+
+
+def check_pseudo_label_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that do not go together.
+
+    Raises:
+        InputError: naming the flag and what to do.
+    """
+    if args.pseudo_labels is None:
+        given = "--use_teacher" if args.use_teacher else ""
+        given = "--checkpoint" if args.checkpoints else given
+        if given:
+            raise InputError(f"{given}: is about pseudo-labels; give --pseudo_labels DIR too")
+        return
+    if not args.checkpoints:
+        raise InputError("--pseudo_labels: give the checkpoints that compute them, --checkpoint")
+    for flag, value in (("--output_dir", args.output_dir), ("--eval_set", args.eval_set)):
+        if value:
+            raise InputError(
+                f"{flag}: is about embeddings, and --pseudo_labels writes the training sets to "
+                "its own folder; leave one of them out"
+            )
+
+
 def parse_threshold(text: str, flag: str = "--threshold") -> float | dict[str, float]:
     """One threshold for all classes, or label -> threshold.
 

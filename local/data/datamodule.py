@@ -40,6 +40,7 @@ from local.data.loaded_corpus import (
 )
 from local.data.loading.loaders import loader_in_order, loader_of
 from local.data.loading.packed_corpora import open_packed, pack_corpora
+from local.data.loading.pseudo_labels import add_pseudo_labels
 from local.data.loading.training_sets import too_small_sets, training_sets
 from local.data.presence import nothing_there
 from local.data.splits import divide
@@ -165,6 +166,10 @@ class SedDataModule(pl.LightningDataModule):
         found[""] += self._split_problems(stage)
         if not any(found.values()):
             found[""] += self._truth_problems(stage)
+            if stage == "fit" and self.config.reads_pseudo_labels:
+                trained = [self.part(corpus, "train") for corpus in self.task.trained_on]
+                found[""] += add_pseudo_labels(self._loaded, trained, self.config)
+                self._digests.clear()
         return found
 
     def _load(self, corpus: Corpus) -> list[str]:

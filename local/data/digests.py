@@ -17,6 +17,7 @@ import numpy as np
 from desed_task.dataio.annotations import EventTable, WeakTable
 from desed_task.dataio.embedding_sources import read_sources
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, ENCODER, EmbeddingReader, RowReader
+from desed_task.dataio.row_stores.pseudo_labels import PseudoLabelReader
 from desed_task.encoders.registry import kind_of
 from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError
@@ -47,7 +48,7 @@ def digest_corpus(loaded: LoadedCorpus, durations_s: Mapping[str, float]) -> dic
         table: `rows` that are used; clips: `clips`; audio: `hours`; durations: `rows`; embeddings:
         `weights`, the SHA-256 of the encoder, `sources`, a digest of the audio that they were
         computed from, each "" if unknown, and `encoder` unless it is BEATs; of several encoders
-        joined by +.
+        joined by +; pseudo_labels: `checkpoints`, their SHA-256 joined by +, and `sources`.
     """
     hours = round(sum(loaded.durations_s[c] for c in loaded.clip_ids) / 3600, 4)
     lengths = [(c, float(loaded.durations_s[c])) for c in loaded.clip_ids]
@@ -66,6 +67,8 @@ def digest_corpus(loaded: LoadedCorpus, durations_s: Mapping[str, float]) -> dic
         found["durations"] = _durations(_scored_names(loaded), durations_s)
     if loaded.embeddings is not None:
         found["embeddings"] = _embeddings(loaded.embeddings, loaded.clip_ids)
+    if loaded.pseudo is not None:
+        found["pseudo_labels"] = _pseudo_labels(loaded.pseudo, loaded.clip_ids)
     return found
 
 
@@ -151,6 +154,8 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any], part: str) -> str:
     """How a part differs; "" if it does not."""
     if part == "embeddings":
         return _embeddings_change(old, new)
+    if part == "pseudo_labels":
+        return _pseudo_labels_change(old, new)
     if old.get("sha256") == new.get("sha256"):
         return ""
     unit = next(name for name in new if name != "sha256")
@@ -173,10 +178,25 @@ def _embeddings_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     return "embeddings of other audio" if all(sources) and sources[0] != sources[1] else ""
 
 
+def _pseudo_labels_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    both = [str(one.get("checkpoints")) for one in (old, new)]
+    if both[0] != both[1]:
+        before, now = (
+            ", ".join(digest[:12] for digest in one.split("+")) or "unknown" for one in both
+        )
+        return f"pseudo-labels of other checkpoints (SHA-256 {before} before, {now} now)"
+    if old.get("sha256") != new.get("sha256"):
+        return "other pseudo-labels"
+    sources = old.get("sources"), new.get("sources")
+    return "pseudo-labels of other audio" if all(sources) and sources[0] != sources[1] else ""
+
+
 def _place(corpus: Corpus, part: str) -> str:
     """The key of the configuration that names the file or folder."""
     if part == "embeddings":
         return corpus.name
+    if part == "pseudo_labels":
+        return "training.pseudo_labels"
     key = {"table": corpus.table_key, "durations": corpus.durations_key}.get(part)
     return key or corpus.folder_key
 
@@ -214,6 +234,21 @@ def _of_file(reader: EmbeddingReader, clip_ids: Sequence[str]) -> dict[str, str]
     if ENCODER in reader.identity:  # Not of BEATs, as before.
         found["encoder"] = str(reader.identity[ENCODER])
     return found
+
+
+def _pseudo_labels(reader: PseudoLabelReader, clip_ids: Sequence[str]) -> dict[str, str]:
+    known = read_sources(reader.path, reader.rows.clip_ids)
+    complete = all(clip_id in known for clip_id in clip_ids)
+    sampled: list[bytes] = []
+    if not reader.identity:
+        step = max(1, len(clip_ids) // _N_SAMPLED)
+        sampled = [reader.labels(clip_id).tobytes() for clip_id in clip_ids[::step][:_N_SAMPLED]]
+    identity = sorted((name, str(value)) for name, value in reader.identity.items())
+    return {
+        "sha256": _digest(identity, (reader.n_frames, reader.n_classes), sampled),
+        "checkpoints": str(reader.identity.get(CHECKPOINT_SHA256, "")),
+        "sources": _digest([known[c].digest for c in clip_ids]) if complete else "",
+    }
 
 
 def _durations(names: Sequence[str], durations_s: Mapping[str, float]) -> dict[str, Any]:

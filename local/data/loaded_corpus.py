@@ -24,6 +24,7 @@ from desed_task.dataio.embeddings import RowReader
 from desed_task.dataio.label_files.aliases import add_aliases
 from desed_task.dataio.label_files.annotators import AnnotatedEvents
 from desed_task.dataio.packed_clips import PackedClips
+from desed_task.dataio.row_stores.pseudo_labels import PseudoLabelReader
 from desed_task.errors import InputError, agree, count_of
 from desed_task.evaluation.scores import check_durations
 from desed_task.evaluation.segments import clip_span
@@ -80,6 +81,7 @@ class LoadedCorpus:
         packed: the packed set (audio and embeddings); None if it is not packed.
         long: clips that have windows; None if there are none.
         annotated: events of each annotator, of which training draws; None without.
+        pseudo: reader of its pseudo-labels; None if training reads none.
     """
 
     corpus: Corpus
@@ -98,6 +100,7 @@ class LoadedCorpus:
     packed: PackedClips | None = None
     long: LongClips | None = None
     annotated: AnnotatedEvents | None = None
+    pseudo: PseudoLabelReader | None = None
 
     @property
     def wavs(self) -> list[Path]:
@@ -147,6 +150,7 @@ class LoadedCorpus:
             clip_s=config.data.audio_max_len,
             packed=self.packed,
             long=self.long if in_windows else None,
+            pseudo=None if scored else self.pseudo,
         )
 
     def _targets(self, grid: FrameGrid, n_classes: int, *, scored: bool) -> TargetPolicy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from desed_task.audio.files import read_clip, read_window
-from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid
+from desed_task.audio.windows import RowName, Span, Waveform, WindowGrid, WindowKey
 from desed_task.dataio.embeddings import CHECKPOINT_SHA256, read_layout
 from desed_task.encoders.interface import Encoder
 from desed_task.encoders.weights_file import ENCODER_RATE, find_weights
@@ -42,6 +42,18 @@ class FileWindow(NamedTuple):
     wav: Path
     windows: WindowGrid
     span: Span
+
+
+class SetFiles(NamedTuple):
+    """Of a set, what its rows are computed from.
+
+    Attributes:
+        clips: clip -> file.
+        windows: windows of longer clips.
+    """
+
+    clips: Mapping[str, Path]
+    windows: Sequence[WindowKey]
 
 
 NamedFiles = Sequence[tuple[RowName, Path | FileWindow]]
@@ -170,16 +182,25 @@ class Embedder:
         # On a Mac's GPU a copy that is not waited for may come too late.
         ahead = self.device.type == "cuda"
         waveform = batch.waveform.to(self.device, non_blocking=ahead)
-        half = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            output = self.encoder.embed(waveform)
-        frame = output.frame.float().contiguous().to("cpu", non_blocking=ahead)
-        global_ = output.global_.float().to("cpu", non_blocking=ahead)
+        found = self._computed(batch.clip_ids, waveform)
+        frame = found[0].float().contiguous().to("cpu", non_blocking=ahead)
+        global_ = found[1].float().to("cpu", non_blocking=ahead)
         ready = None
         if self.device.type == "cuda":
             ready = torch.cuda.Event()
             ready.record()
         return EmbeddedBatch(batch.clip_ids, frame, global_, batch.faults, ready)
+
+    def for_set(self, name: str, work: SetFiles) -> Embedder:
+        """What computes a set; in every process."""
+        return self
+
+    def _computed(self, names: Sequence[RowName], waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows by frame (row, feature, token) and without frames (row, feature) of waveforms."""
+        half = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            output = self.encoder.embed(waveform)
+        return output.frame, output.global_
 
 
 def _arrived(embedded: EmbeddedBatch) -> EmbeddedBatch:

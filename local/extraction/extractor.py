@@ -18,6 +18,7 @@ from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingLayout
+from desed_task.dataio.row_stores.forms import EMBEDDINGS, PSEUDO_LABELS, StoreForm
 from desed_task.distributed.collectives import gathered_by_first, n_processes
 from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.weights_file import find_weights
@@ -32,7 +33,7 @@ from local.extraction.batches import (
     fair_share,
     given_out,
 )
-from local.extraction.embedder import Embedder, FileWindow, Precision
+from local.extraction.embedder import Embedder, FileWindow, Precision, SetFiles
 from local.extraction.machines import check_shared, common_digest
 from local.extraction.parts import merge, take_over
 from local.processes.decisions import decided_by_first
@@ -43,6 +44,7 @@ from local.stores.folders import StoreFolder, folder_to_write, recorded, why_for
 from local.stores.identity import StoredIdentity, identity_of
 from local.stores.up_to_date import tell_unrecorded, why_outdated
 
+_FOLDER_FLAGS = {EMBEDDINGS: "--output_dir", PSEUDO_LABELS: "--pseudo_labels"}
 # Threads that read headers.
 _N_PROBES = 8
 
@@ -53,22 +55,25 @@ class Extractor:
 
     Attributes:
         embedder: computes the embeddings.
-        choice: the encoder, the file of its weights and the number of its blocks.
+        choice: the encoder, the file of its weights and the number of its blocks; None for
+            pseudo-labels.
         identity: stored with embeddings, which are comparable if it is equal: encoder, weights,
             clip length and, if not float32, precision.
         folder: folder of the embedding files.
         progress: whether to show progress bars.
         windows: set -> what gives the windows of its longer clips; those of other sets are cropped.
         overwrite: whether to replace embedding files that this program did not write.
+        form: kind of the files.
     """
 
     embedder: Embedder
-    choice: EncoderChoice
+    choice: EncoderChoice | None
     identity: StoredIdentity
     folder: Path
     progress: bool = True
     windows: Mapping[str, Callable[[], WindowGrid]] = field(default_factory=dict)
     overwrite: bool = False
+    form: StoreForm = EMBEDDINGS
 
     @classmethod
     def open(
@@ -173,7 +178,9 @@ class Extractor:
             if writer is None:
                 assert group is not None
                 writer = files.enter_context(self._writer(name, work, group.world.rank + 1))
-            faults = self._compute(name, writer, work, batches)
+            windows = [row for row in work.files if isinstance(row, WindowKey)]
+            embedder = self.embedder.for_set(name, SetFiles(clips, windows))
+            faults = self._compute(name, writer, work, batches, embedder)
             if group is None or group.world.is_first:
                 merge(writer, 1 if group is None else group.world.size)
                 if not faults:
@@ -202,7 +209,7 @@ class Extractor:
             self._repeat(name)
             return None
         layout = EmbeddingLayout(
-            tuple(clips), *self.embedder.shape, dict(self.identity), tuple(windows)
+            tuple(clips), *self.embedder.shape, dict(self.identity), tuple(windows), self.form
         )
         files: dict[RowName, Path | FileWindow] = {**clips}
         if long is not None:
@@ -232,16 +239,25 @@ class Extractor:
         path = self.path(name)
         if not os.path.lexists(path):
             return ""
-        foreign = why_foreign(StoreFolder(self.choice, self.folder), recorded(path) or {})
+        foreign = self._why_foreign(path)
         if foreign and not self.overwrite:
             raise InputError(f"{path}: {foreign}; move it away, or replace it with --overwrite")
-        reason, ours = why_outdated(path, clips, windows, self.embedder.shape, self.identity)
+        reason, ours = why_outdated(
+            path, clips, windows, self.embedder.shape, self.identity, self.form
+        )
         if reason and not (ours or self.overwrite):
             raise InputError(
                 f"{path.name}: {reason}; {command_name('extract_embeddings.py')} did not write "
                 "this file: move it away, or replace it with --overwrite"
             )
         return reason
+
+    def _why_foreign(self, path: Path) -> str:
+        """Why a file is not one of these; "" if it may be, or is damaged."""
+        identity = recorded(path)
+        if self.choice is not None:
+            return why_foreign(StoreFolder(self.choice, self.folder), identity or {})
+        return "" if identity is None or identity else "does not say which checkpoints it is of"
 
     def _repeat(self, name: str) -> None:
         """Hard-link another set's file under this name; copy it if links are not supported."""
@@ -258,7 +274,7 @@ class Extractor:
 
     def _writer(self, name: str, work: SetWork, number: int) -> EmbeddingWriter:
         """The writer of a process, counted from 1."""
-        clip_ids, n_features, n_tokens, identity, windows = work.layout
+        clip_ids, n_features, n_tokens, identity, windows, form = work.layout
         return EmbeddingWriter(
             self.path(name),
             clip_ids,
@@ -267,6 +283,7 @@ class Extractor:
             identity=identity,
             windows=windows,
             number=number,
+            form=form,
         )
 
     def _open(
@@ -280,7 +297,12 @@ class Extractor:
         return writer, batches_of(rows, writer.todo, self.embedder.rows_per_batch)
 
     def _compute(
-        self, name: str, writer: EmbeddingWriter, work: SetWork, batches: Sequence[Batch]
+        self,
+        name: str,
+        writer: EmbeddingWriter,
+        work: SetWork,
+        batches: Sequence[Batch],
+        embedder: Embedder,
     ) -> list[str]:
         """Compute batches together with the other processes; in the first one, all faults."""
         group = group_here()
@@ -297,7 +319,7 @@ class Extractor:
         )
         with counted_together(bar, name, group) as count:
             faults = embed_batches(
-                self.embedder,
+                embedder,
                 writer,
                 work.files,
                 batches,
@@ -322,7 +344,7 @@ class Extractor:
         if needed > free:
             raise InputError(
                 f"{self.folder}: {name} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-                "free some space or give another --output_dir"
+                f"free some space or give another {_FOLDER_FLAGS[self.form]}"
             )
 
 

@@ -61,8 +61,9 @@ def take_over(
         _adopt(name, writer, part, clips, _UNRECORDED_S, progress=progress)
         part.unlink()
     if n_discarded:
+        row = writer.layout.form.what.removesuffix("s")
         print(
-            f"{name}: dropped {count_of(n_discarded, 'embedding')} that an interrupted run has "
+            f"{name}: dropped {count_of(n_discarded, row)} that an interrupted run has "
             "computed with other weights, clip length or precision"
         )
     for donor in (writer.old, writer.path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -23,4 +25,58 @@ class Losses(StrictModel):
     ramp_steps: PositiveInt = 1000
     ramp_most: PositiveFloat = 1.0
     pseudo: NonNegativeFloat = 0.0
-    """Weight of the pseudo-label loss (training.pseudo_labels)."""
+    """Weight of the pseudo-label loss (training.pseudo_labels), in which corpora with events or
+    weak labels count by their weights together, and those with soft labels by theirs; both count 1
+    where `corpora` is empty."""
+
+    def problems(self, labels: Mapping[str, str]) -> list[str]:
+        """Messages about weights that do not fit the corpora that are trained on.
+
+        Args:
+            labels: corpus -> kind of its labels, of all that are trained on.
+        """
+        labelled = [name for name, kind in labels.items() if kind != "none"]
+        if not self.corpora:
+            return []
+        unknown = [name for name in self.corpora if name not in labelled]
+        lacking = [name for name in labelled if name not in self.corpora]
+        problems = []
+        if unknown:
+            problems.append(
+                f"losses.corpora: {', '.join(unknown)}: no such corpus with labels is trained on; "
+                f"known: {', '.join(labelled)}"
+            )
+        if lacking:
+            problems.append(
+                f"losses.corpora: gives no weight for {', '.join(lacking)}; give one for each "
+                "corpus with labels that is trained on (0 leaves its labels out), or none at all"
+            )
+        return problems
+
+
+def pseudo_label_problems(weight: float, folder: str | None) -> list[str]:
+    """A message about a weight without pseudo-labels; warns of pseudo-labels without a weight."""
+    if weight and folder is None:
+        return [
+            f"losses.pseudo: {weight:g} weighs pseudo-labels, and training.pseudo_labels names no "
+            "folder of them; name one (extract_embeddings.py --pseudo_labels writes it), or set "
+            "the weight to 0"
+        ]
+    if folder is not None and not weight:
+        warnings.warn(
+            f"training.pseudo_labels: {folder} is not read, as losses.pseudo is 0; give it a "
+            "weight above 0 to train with pseudo-labels",
+            UserWarning,
+            stacklevel=2,
+        )
+    return []
+
+
+def consistency_problems(consistency: str, mixup_prob: float) -> list[str]:
+    """A message about a comparison of mixed rows where none are mixed."""
+    if consistency != "ict" or mixup_prob:
+        return []
+    return [
+        "training.consistency: ict compares the scores of mixed rows, and none are mixed; set "
+        "augment.mixup_prob above 0, or training.consistency to mean_teacher"
+    ]

@@ -13,6 +13,7 @@ from desed_task.dataio.embedding_sources import (
     read_sources,
 )
 from desed_task.dataio.embeddings import EmbeddingReader, made_with, read_layout
+from desed_task.dataio.row_stores.forms import EMBEDDINGS, StoreForm
 from desed_task.errors import InputError, count_of
 from local.stores.identity import StoredIdentity
 
@@ -23,6 +24,7 @@ def why_outdated(
     windows: Iterable[WindowKey],
     shape: tuple[int, int],
     identity: StoredIdentity,
+    form: StoreForm = EMBEDDINGS,
 ) -> tuple[str | None, bool]:
     """Why a file must be extracted again (None if it need not), and whether we wrote it.
 
@@ -32,6 +34,7 @@ def why_outdated(
         windows: windows that need rows of their own.
         shape: features and tokens of a clip's frame embeddings.
         identity: what embeddings are computed with now.
+        form: kind of the file.
     """
     try:
         # Published files do not record what they were computed with; other programs may have
@@ -40,12 +43,12 @@ def why_outdated(
     except InputError as error:
         return str(error), False
     try:
-        reader = EmbeddingReader(path)
+        reader = EmbeddingReader(path, form)
         reader.match(clips)
     except InputError as error:
         return f"extracted again: {error}", ours
     if (reader.size, reader.n_tokens) != shape:
-        return f"extracted again: {path} has embeddings of another size or clip length", ours
+        return f"extracted again: {path} has {form.what} of another size or clip length", ours
     # Published files are assumed to match.
     if ours and reader.identity != identity:
         text = f"extracted again: {path} has other weights, clip length or precision"

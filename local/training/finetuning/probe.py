@@ -85,7 +85,9 @@ def noise_batch(config: RecipeConfig, device: torch.device, n_rows: int) -> SedB
         torch.empty(n_rows, 0),
         tuple(map(str, range(n_rows))),
     )
-    return SedBatch(*(one.to(device) for one in batch.tensors), clip_id=batch.clip_id)
+    on_device = SedBatch(*(one.to(device) for one in batch.tensors), clip_id=batch.clip_id)
+    pseudo = torch.zeros_like(on_device.target) if config.reads_pseudo_labels else None
+    return on_device._replace(pseudo=pseudo)
 
 
 @dataclass

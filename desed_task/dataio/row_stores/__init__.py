@@ -1,0 +1,1 @@
+"""HDF5 files with a row for each clip: embeddings, and pseudo-labels."""

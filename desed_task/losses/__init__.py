@@ -1,0 +1,1 @@
+"""Losses of a training step: weights by corpus, interpolation consistency, pseudo-labels."""
