@@ -22,6 +22,7 @@ class SourceRoles(NamedTuple):
         weak: sources whose targets say which classes a clip contains.
         consistency: sources in the consistency loss.
         mixup_groups: sources whose rows are mixed with each other; those of no group are not mixed.
+        unlabelled: sources without labels.
     """
 
     n_sources: int
@@ -29,6 +30,7 @@ class SourceRoles(NamedTuple):
     weak: tuple[int, ...]
     consistency: tuple[int, ...]
     mixup_groups: tuple[tuple[int, ...], ...]
+    unlabelled: tuple[int, ...] = ()
 
 
 class SedBatch(NamedTuple):

@@ -6,6 +6,7 @@ The hooks delegate to `desed_task` for the computations and to `local.scoring` f
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from desed_task.augment import WHOLE_BATCH, BatchShare, Mixup
+from desed_task.augment.chain import StepAugmentation
 from desed_task.augment.step import AugmentedStep, StepInputs
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.spec import SPEC_KEY
@@ -33,6 +35,7 @@ from local.data.digests import DATA_KEY
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.tuned import tuned_thresholds
 from local.stores.size import with_embedding_size
+from local.training.augmentation import augmentation_of
 
 
 class SEDTask4(pl.LightningModule):
@@ -79,6 +82,11 @@ class SEDTask4(pl.LightningModule):
         """Role -> network."""
         return {"student": self.sed_student, "teacher": self.sed_teacher}
 
+    @cached_property
+    def augmentation(self) -> StepAugmentation | None:
+        """The configured one; made in training only, as it reads device responses."""
+        return augmentation_of(self.config, getattr(self, "encoder_student", None))
+
     # ---- training
 
     def training_step(self, batch: SedBatch, batch_idx: int) -> Tensor:
@@ -101,9 +109,14 @@ class SEDTask4(pl.LightningModule):
         return losses.loss
 
     def _inputs(self, batch: SedBatch) -> StepInputs:
-        """What the networks are given without augmentation."""
-        mel = self.mel_spec(batch.waveform)
-        return StepInputs(mel, (), batch.embedding, batch.target, None, batch.known)
+        """What the networks are given, with augmentation of waveforms alone."""
+        waveform, target = batch.waveform, batch.target
+        if self.augmentation is not None:
+            waveform, (target,) = self.augmentation.waveforms(
+                waveform, (target,), batch.source, self.draws, self.rows
+            )
+        mel = self.mel_spec(waveform)
+        return StepInputs(mel, (), batch.embedding, target, None, batch.known)
 
     def _augmented(self, inputs: StepInputs, source: Tensor) -> AugmentedStep:
         """What student and teacher are given."""
@@ -111,6 +124,8 @@ class SEDTask4(pl.LightningModule):
             tensors = inputs.mel, inputs.embedding, inputs.target
             mel, embedding, target = self.mixup(*tensors, source, self.draws, self.rows)
             inputs = inputs._replace(mel=mel, embedding=embedding, target=target)
+        if self.augmentation is not None:
+            return self.augmentation(inputs, source, self.draws, self.rows)
         return AugmentedStep(inputs, inputs)
 
     def _scores(self, role: str, inputs: StepInputs) -> Detection:

@@ -45,6 +45,7 @@ from local.data.presence import nothing_there
 from local.data.splits import divide
 from local.data.summary_lines import long_clip_lines, trained_and_scored_lines
 from local.data.truth import Stage, Truth, recording_name
+from local.stores.device_responses import response_digests, response_problems
 from local.task.corpus import Corpus
 
 
@@ -96,11 +97,13 @@ class SedDataModule(pl.LightningDataModule):
         return {name: loaded.missing_recordings for name, loaded in self._loaded.items()}
 
     def digests(self, stage: str) -> DataDigests:
-        """Digests of the loaded corpora of a stage (see `digest_corpus`), by name."""
+        """Digests of the loaded corpora of a stage (see `digest_corpus`), by name, and those of the
+        device responses of a training."""
         names = [c.name for c in self.task.needed_by(stage) if c.name in self._loaded]
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
-        return {name: self._digests[name] for name in names}
+        responses = response_digests(self.config) if stage == "fit" else {}
+        return {name: self._digests[name] for name in names} | responses
 
     def check(self, stage: str = "fit") -> None:
         """Load the corpora of a stage, and reject unusable data before anything is computed.
@@ -157,6 +160,7 @@ class SedDataModule(pl.LightningDataModule):
         found[""] = token_problems(reader for reader in readers if reader is not None)
         found[""] += no_embeddings(self.config, self.task.needed_by(stage))
         found[""] += self._split_problems(stage)
+        found[""] += response_problems(self.config) if stage == "fit" else []
         if not any(found.values()):
             found[""] += self._truth_problems(stage)
         return found

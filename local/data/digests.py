@@ -19,6 +19,7 @@ from desed_task.dataio.embeddings import CHECKPOINT_SHA256, ENCODER, EmbeddingRe
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Truth, recording_name
 from local.schema.encoders import BEATS
+from local.stores.device_responses import RESPONSES_KEY
 from local.task.corpus import Corpus
 
 # Corpus -> part (table, clips, ...) -> facts, plain values for YAML, JSON and checkpoints.
@@ -117,6 +118,15 @@ def data_changes(before: DataDigests, now: DataDigests, corpora: Iterable[Corpus
             if text:
                 found.append(f"{corpus.title} ({_place(corpus, part)}): {text}")
     return found
+
+
+def response_changes(before: DataDigests, now: DataDigests) -> list[str]:
+    """How the device responses differ, in at most one line."""
+    old, new = (one.get(RESPONSES_KEY, {}).get("responses") for one in (before, now))
+    if old is None or new is None:
+        return []
+    text = _change(old, new, "responses")
+    return [f"{RESPONSES_KEY}: {text}"] if text else []
 
 
 def _change(old: Mapping[str, Any], new: Mapping[str, Any], part: str) -> str:

@@ -169,4 +169,7 @@ class Task:
             mixup_groups=tuple(
                 tuple(numbers[name] for name in group) for group in self.mixup_groups
             ),
+            unlabelled=tuple(
+                one.number for one in trained if not one.is_strong and one.labels != "weak"
+            ),
         )

@@ -28,7 +28,8 @@ from desed_task.encoders.beats.weight_names import (
 )
 from desed_task.encoders.files.tensors import check_encoder_tensors, n_layers_of, warn_of_rest
 from desed_task.encoders.interface import Encoder, EncoderWeights, numbered
-from desed_task.encoders.kaldi_fbank import KaldiFbank
+from desed_task.encoders.kaldi_fbank import FRAME_RATE, LOW_HZ, KaldiFbank
+from desed_task.encoders.spectra import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 from desed_task.errors import InputError
 
 N_MELS = 128
@@ -60,6 +61,9 @@ class Beats(Encoder):
 
     name = "beats"
     prefixes = ("", "model.model.", "model.beats.")
+    spectrum = SpectrumLayout(
+        LOG_POWER_PER_DB / (2 * FBANK_STD), mel_centres_hz(N_MELS, LOW_HZ, 8000), FRAME_RATE
+    )
 
     def __init__(self, config: BeatsConfig) -> None:
         """With PyTorch's default initialisation; `load_beats` loads the weights."""

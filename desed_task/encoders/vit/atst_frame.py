@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, htk_mel_filters
+from desed_task.encoders.spectra import SpectrumLayout, mel_centres_hz
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -59,6 +60,9 @@ class AtstFrame(Encoder):
     name = "atst_frame"
     prefixes = ("model.atst.", "", "model.teacher.encoder.", "encoder.encoder.")
     unused = ("mask_embed", "cls_token")
+    spectrum = SpectrumLayout(
+        2 / SPAN_DB, mel_centres_hz(N_MELS, F_MIN, F_MAX), Encoder.sample_rate / HOP_SAMPLES
+    )
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:

@@ -18,6 +18,7 @@ from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import PREEMPHASIS, kaldi_mel_filters
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum
+from desed_task.encoders.spectra import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -79,6 +80,11 @@ class FramePasst(Encoder):
     name = "fpasst"
     prefixes = ("model.", "model.fpasst.", "")
     unused = ("head.", "head_dist.", "mel.")
+    spectrum = SpectrumLayout(
+        LOG_POWER_PER_DB / SCALE,
+        mel_centres_hz(N_MELS, LOW_HZ, HIGH_HZ),
+        Encoder.sample_rate / HOP_SAMPLES,
+    )
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:
