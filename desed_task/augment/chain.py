@@ -36,7 +36,7 @@ from desed_task.augment.waveforms import (
     mix_waveforms,
 )
 from desed_task.batch import SourceRoles
-from desed_task.encoders.spectra import SpectrumLayout
+from desed_task.features import SpectrumLayout
 
 
 @dataclass

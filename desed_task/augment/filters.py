@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from desed_task.augment.groups import RowGroups
-from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, uniform
+from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, row_draws
 from desed_task.augment.step import StepInputs
 
 FilterType = Literal["linear", "step"]
@@ -91,7 +91,7 @@ def draw_filters(
         widened = (cut + least_width * (i + 1) for i, cut in enumerate(inner))
         borders.append((0, *widened, n_mels))
     low, high = gain_db
-    gains = low + (high - low) * uniform(len(groups.number), generator, rows, most + 1)
+    gains = low + (high - low) * row_draws(len(groups.number), generator, rows, most + 1)
     return FilterDraw(tuple(borders), gains)
 
 

@@ -58,7 +58,7 @@ def shuffled(n_rows: int, generator: Generator | None, rows: BatchShare) -> Tens
     return of_own[of_own >= 0]
 
 
-def uniform(
+def row_draws(
     n_rows: int, generator: Generator | None, rows: BatchShare, n_values: int = 1
 ) -> Tensor:
     """(own row, value) numbers from U(0, 1), on the CPU; every row of all processes has its own."""

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from desed_task.augment.groups import RowGroups, larger_shares
 from desed_task.augment.responses import DeviceResponses
-from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, rowwise, uniform
+from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, row_draws, rowwise
 from desed_task.augment.step import RowMix
 
 
@@ -32,7 +32,7 @@ def draw_wavmix(
         rows: which rows of a batch these are.
     """
     n_rows, device = len(groups.number), groups.number.device
-    mixed = uniform(n_rows, generator, rows)[:, 0] < probability
+    mixed = row_draws(n_rows, generator, rows)[:, 0] < probability
     partner = groups.partners(generator, rows)
     share = larger_shares(n_rows, alpha, generator, rows)
     share = moved(share.where(mixed, torch.ones(())), device)
@@ -84,7 +84,7 @@ def draw_devices(
         generator: CPU generator.
         rows: which rows of a batch these are.
     """
-    drawn = uniform(n_rows, generator, rows, 2).numpy()
+    drawn = row_draws(n_rows, generator, rows, 2).numpy()
     chosen = np.flatnonzero(drawn[:, 0] < probability)
     response = np.minimum((drawn[chosen, 1] * n_responses).astype(np.int64), n_responses - 1)
     return DeviceDraw(torch.from_numpy(chosen), torch.from_numpy(response))
@@ -135,7 +135,7 @@ def draw_gains(
     rows: BatchShare = WHOLE_BATCH,
 ) -> Tensor:
     """(own row,) gains in dB from U(-most_db, most_db), on the CPU."""
-    return (2 * uniform(n_rows, generator, rows)[:, 0] - 1) * most_db
+    return (2 * row_draws(n_rows, generator, rows)[:, 0] - 1) * most_db
 
 
 def amplify(waveform: Tensor, gain_db: Tensor) -> Tensor:

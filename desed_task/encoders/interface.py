@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from desed_task.encoders.spectra import SpectrumLayout
 from desed_task.encoders.weights_file import ENCODER_RATE
 from desed_task.errors import InputError, count_of
+from desed_task.features import SpectrumLayout
 
 StateDict = dict[str, Tensor]
 

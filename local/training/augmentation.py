@@ -6,8 +6,8 @@ from desed_task.augment.chain import StepAugmentation
 from desed_task.augment.filters import BandScale
 from desed_task.augment.frames import FrameTimes
 from desed_task.encoders.interface import EmbeddingModel, Encoder
-from desed_task.encoders.spectra import SpectrumLayout
 from desed_task.errors import InputError
+from desed_task.features import SpectrumLayout
 from local.config import RecipeConfig
 from local.stores.device_responses import device_responses
 

@@ -16,7 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from desed_task import augment
+from desed_task.augment import batch_mixup
 from desed_task.kernels import choice
 from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
@@ -139,12 +139,12 @@ def test_no_operation_of_a_step_waits_for_the_device() -> None:
     ],
 )
 def test_what_waits_is_seen(waits, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = augment._moved
+    moved = batch_mixup.moved
 
     def waiting(x: torch.Tensor, device: torch.device) -> torch.Tensor:
         waits(x.float())
         return moved(x, device)
 
-    monkeypatch.setattr(augment, "_moved", waiting)
+    monkeypatch.setattr(batch_mixup, "moved", waiting)
     with pytest.raises(AssertionError, match="waits for the device"):
         train(Watched())

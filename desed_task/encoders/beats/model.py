@@ -29,8 +29,8 @@ from desed_task.encoders.beats.weight_names import (
 from desed_task.encoders.files.tensors import check_encoder_tensors, n_layers_of, warn_of_rest
 from desed_task.encoders.interface import Encoder, EncoderWeights, numbered
 from desed_task.encoders.kaldi_fbank import FRAME_RATE, LOW_HZ, KaldiFbank
-from desed_task.encoders.spectra import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 from desed_task.errors import InputError
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 
 N_MELS = 128
 FBANK_MEAN = 15.41663

@@ -16,8 +16,8 @@ from torch.nn import functional
 from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import FRAME_RATE, LOW_HZ, KaldiFbank, kaldi_mel_filters
-from desed_task.encoders.spectra import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 
 N_MELS: Final = 128
 N_FFT: Final = 512

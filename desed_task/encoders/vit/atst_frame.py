@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, htk_mel_filters
-from desed_task.encoders.spectra import SpectrumLayout, mel_centres_hz
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -23,6 +22,7 @@ from desed_task.encoders.vit.blocks import (
     make_blocks,
     split_positions,
 )
+from desed_task.features import SpectrumLayout, mel_centres_hz
 
 N_MELS: Final = 64
 N_FFT: Final = 1024

@@ -18,7 +18,6 @@ from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
 from desed_task.encoders.kaldi_fbank import PREEMPHASIS, kaldi_mel_filters
 from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum
-from desed_task.encoders.spectra import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 from desed_task.encoders.vit.blocks import (
     NORM_EPS,
     BlockSizes,
@@ -26,6 +25,7 @@ from desed_task.encoders.vit.blocks import (
     make_blocks,
     split_positions,
 )
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 
 N_MELS: Final = 128
 N_FFT: Final = 512

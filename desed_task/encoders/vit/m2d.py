@@ -20,8 +20,8 @@ from desed_task.encoders.mel_spectrogram import (
     slaney_corners_hz,
     slaney_mel_filters,
 )
-from desed_task.encoders.spectra import LOG_POWER_PER_DB, SpectrumLayout
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout
 
 N_MELS: Final = 80
 N_FFT: Final = 400
