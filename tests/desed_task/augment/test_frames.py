@@ -17,7 +17,15 @@ from desed_task.augment.step import StepInputs
 from desed_task.encoders.vit.atst_frame import AtstFrame
 from desed_task.encoders.vit.blocks import BlockSizes
 from desed_task.features import LogMel
-from tests.desed_task.augment.made import N_LABELS, SOURCE, STRONG, TIMES, groups_of, seeded, step_of
+from tests.desed_task.augment.made import (
+    N_LABELS,
+    SOURCE,
+    STRONG,
+    TIMES,
+    groups_of,
+    seeded,
+    step_of,
+)
 
 
 def heard(click_s: float) -> StepInputs:
@@ -72,7 +80,9 @@ def test_shifts_go_round_and_are_rounded_to_label_frames():
         assert torch.equal(moved.target[row], there)
         encoded = step.encoder_inputs[0][row].roll(round(frames * 1.6), 1)
         assert torch.equal(moved.encoder_inputs[0][row], encoded)
-        assert torch.equal(moved.embedding[row], step.embedding[row].roll(round(frames * 50 / 64), 1))
+        assert torch.equal(
+            moved.embedding[row], step.embedding[row].roll(round(frames * 50 / 64), 1)
+        )
     assert torch.equal((moved.target > 0).any(2), (step.target > 0).any(2))
 
 
