@@ -20,6 +20,7 @@ from desed_task.kernels.pieces import run_pieces
 AMPLITUDE_FLOOR: Final = 1e-5
 DB_RANGE: Final = (-50.0, 80.0)
 SCALE_FLOOR: Final = 1e-8  # keeps the scale of a constant (silent) clip from being zero
+LOG_POWER_PER_DB: Final = math.log(10) / 10  # natural logarithm
 
 Statistic = Literal["instance", "dataset"]
 NormType = Literal["minmax", "standard", "mean"]
@@ -174,6 +175,33 @@ def _to_mel(frequency_hz: float) -> float:
 def to_db(magnitude: Tensor) -> Tensor:
     """20 log10 of magnitudes (any shape), clamped to [-50, 80] dB."""
     return (20.0 * magnitude.clamp(min=AMPLITUDE_FLOOR).log10()).clamp(*DB_RANGE)
+
+
+class SpectrumLayout(NamedTuple):
+    """What `Encoder.front_end` gives, for augmentations that work on it.
+
+    Attributes:
+        per_db: by how much a value rises if the band is 1 dB louder, above any floor.
+        centres_hz: centre of each band, ascending.
+        frame_rate: frames per second.
+    """
+
+    per_db: float
+    centres_hz: tuple[float, ...]
+    frame_rate: float
+
+
+def mel_centres_hz(n_mels: int, f_min: float, f_max: float) -> tuple[float, ...]:
+    """Centres of bands that are equally spaced in log(1 + f / 700), as HTK's and Kaldi's are, Hz.
+
+    Args:
+        n_mels: number of bands.
+        f_min: lower corner of the first band, Hz.
+        f_max: upper corner of the last band, Hz.
+    """
+    low, high = (math.log1p(hz / 700) for hz in (f_min, f_max))
+    step = (high - low) / (n_mels + 1)
+    return tuple(700 * math.expm1(low + step * (band + 1)) for band in range(n_mels))
 
 
 class Scaler(nn.Module):

@@ -165,6 +165,20 @@ class RecipeConfig(StrictModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _augmentation_fits(self) -> RecipeConfig:
+        problems = [
+            *self.augment.problems(
+                mixes=self.training.mixup is not None,
+                runs_encoders=self.net.use_embeddings and self.pretrained.e2e,
+                reads_embeddings=self.net.embedding_type if self.reads_embeddings else None,
+                n_mels=self.feats.n_mels,
+            )
+        ]
+        if problems:
+            raise PlacedError(problems)
+        return self
+
     @property
     def detection_task(self) -> Task:
         """What is detected, in what, and how it is scored."""

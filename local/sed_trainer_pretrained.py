@@ -6,6 +6,7 @@ The hooks delegate to `desed_task` for the computations and to `local.scoring` f
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from desed_task.augment import WHOLE_BATCH, BatchShare, Mixup
+from desed_task.augment.chain import StepAugmentation
 from desed_task.augment.step import AugmentedStep, StepInputs
 from desed_task.batch import SedBatch
 from desed_task.checkpoints.spec import SPEC_KEY
@@ -36,6 +38,7 @@ from local.schema.schedules import schedule_of
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.tuned import tuned_thresholds
 from local.stores.size import with_embedding_size
+from local.training.augmentation import augmentation_of
 from local.training.finetuning.encoders import StepEncoders, for_both_roles
 from local.training.finetuning.optimizer import check_schedule, make_optimizer, rates_by_part
 from local.training.step_losses import losses_of, weight_of_consistency
@@ -109,6 +112,11 @@ class SEDTask4(pl.LightningModule):
                 encoder.eval()
         return self
 
+    @cached_property
+    def augmentation(self) -> StepAugmentation | None:
+        """The configured one; made in training only, as it reads device responses."""
+        return augmentation_of(self.config, self.encoder_student)
+
     # ---- training
 
     def training_step(self, batch: SedBatch, batch_idx: int) -> Tensor:
@@ -133,15 +141,24 @@ class SEDTask4(pl.LightningModule):
         return self.losses(student, teacher, step, batch.source, weight=weight)
 
     def _inputs(self, batch: SedBatch) -> StepInputs:
-        """What the networks are given without augmentation."""
-        mel, encoders = self.mel_spec(batch.waveform), self.step_encoders
-        features = () if encoders is None else encoders.front_ends(batch.waveform)
-        return StepInputs(mel, features, batch.embedding, batch.target, batch.pseudo, batch.known)
+        """What the networks are given, with augmentation of waveforms alone."""
+        waveform, target, pseudo = batch.waveform, batch.target, batch.pseudo
+        if self.augmentation is not None:
+            labels = (target,) if pseudo is None else (target, pseudo)
+            more = batch.source, self.draws, self.rows
+            waveform, (target, *others) = self.augmentation.waveforms(waveform, labels, *more)
+            pseudo = others[0] if others else None
+        encoders = self.step_encoders
+        features = () if encoders is None else encoders.front_ends(waveform)
+        mel = self.mel_spec(waveform)
+        return StepInputs(mel, features, batch.embedding, target, pseudo, batch.known)
 
     def _augmented(self, inputs: StepInputs, source: Tensor) -> AugmentedStep:
         """What student and teacher are given."""
         if self.mixup is not None:
             inputs = self.mixup.of_step(inputs, source, self.draws, self.rows)
+        if self.augmentation is not None:
+            return self.augmentation(inputs, source, self.draws, self.rows)
         return AugmentedStep(inputs, inputs)
 
     def _scores(self, role: str, inputs: StepInputs) -> Detection:

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor
 
-from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, rowwise
+from desed_task.augment.groups import group_of_source, paired
+from desed_task.augment.rows import WHOLE_BATCH, BatchShare, moved, rowwise, shuffled
 from desed_task.augment.step import StepInputs
 from desed_task.batch import SourceRoles
 from desed_task.errors import InputError
@@ -165,7 +166,7 @@ def draw_mixup(
         generator: CPU generator.
         rows: which rows of a batch these are.
     """
-    shuffled = _shuffled(len(source), generator, rows)
+    order = shuffled(len(source), generator, rows)
     # Beta(a, a) = X / (X + Y) with X, Y ~ Gamma(a); float64, as both are often near zero.
     n_groups = len(roles.mixup_groups)
     gamma = torch.full((n_groups, 2), alpha, dtype=torch.float64)
@@ -173,33 +174,10 @@ def draw_mixup(
     kept = torch.ones(1, dtype=torch.float64)
     shares = torch.cat([gamma[:, 0] / gamma.sum(1), kept]).float()
     device = source.device
-    group = moved(_group_of_source(roles), device)[source]
-    shuffled = moved(shuffled, device)
-    # Both orders list the rows by group, the second one shuffled: that pairs rows within groups.
-    ordered = group.argsort(stable=True)
-    shuffled = shuffled[group[shuffled].argsort(stable=True)]
+    table = group_of_source(roles.mixup_groups, roles.n_sources)
+    group = moved(table, device)[source]
     return MixupDraw(
-        partner=torch.empty_like(ordered).scatter(0, ordered, shuffled),
+        partner=paired(group, moved(order, device)),
         share=moved(shares, device)[group],
         mixed=group < n_groups,
     )
-
-
-def _shuffled(n_rows: int, generator: Generator | None, rows: BatchShare) -> Tensor:
-    """A permutation of the own rows: the order in which one of all rows has them."""
-    of_all = torch.randperm(rows.total(n_rows), generator=generator)
-    if rows.n_rows is None:
-        return of_all
-    own = rows.own(torch.arange(len(of_all)))
-    number = torch.full_like(of_all, -1)
-    number[own] = torch.arange(n_rows)
-    of_own = number[of_all]
-    return of_own[of_own >= 0]
-
-
-def _group_of_source(roles: SourceRoles) -> Tensor:
-    """(source,) index of the group of mixup, or the number of groups for sources of none."""
-    table = torch.full((roles.n_sources,), len(roles.mixup_groups))
-    for group, sources in enumerate(roles.mixup_groups):
-        table[list(sources)] = group
-    return table

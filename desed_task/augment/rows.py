@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 
 class BatchShare(NamedTuple):
@@ -44,3 +44,30 @@ def moved(x: Tensor, device: torch.device) -> Tensor:
 def rowwise(values: Tensor, x: Tensor) -> Tensor:
     """(batch,) shaped to multiply x (batch, ...)."""
     return values.view(-1, *(1,) * (x.ndim - 1))
+
+
+def shuffled(n_rows: int, generator: Generator | None, rows: BatchShare) -> Tensor:
+    """A permutation of the own rows: the order in which one of all rows has them."""
+    of_all = torch.randperm(rows.total(n_rows), generator=generator)
+    if rows.n_rows is None:
+        return of_all
+    own = rows.own(torch.arange(len(of_all)))
+    number = torch.full_like(of_all, -1)
+    number[own] = torch.arange(n_rows)
+    of_own = number[of_all]
+    return of_own[of_own >= 0]
+
+
+def row_draws(
+    n_rows: int, generator: Generator | None, rows: BatchShare, n_values: int = 1
+) -> Tensor:
+    """(own row, value) numbers from U(0, 1), on the CPU; every row of all processes has its own."""
+    return rows.own(torch.rand(rows.total(n_rows), n_values, generator=generator))
+
+
+def happens(probability: float, generator: Generator | None) -> bool:
+    """Draw whether something happens in a step; nothing is drawn for a probability of 0."""
+    if probability == 0:
+        return False
+    # As NumPy's number: nothing in a step may ask a tensor for its value, which on a GPU waits.
+    return bool(torch.rand((), generator=generator).numpy() < probability)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from desed_task.augment.rows import rowwise
+
 
 class StepInputs(NamedTuple):
     """What a network is given in a training step, and what it is compared with.
@@ -39,6 +41,11 @@ class RowMix(NamedTuple):
 
     partner: Tensor
     share: Tensor
+
+    def blend(self, x: Tensor) -> Tensor:
+        """share * x + (1 - share) * the partner's x, for x (batch, ...)."""
+        share = rowwise(self.share, x).to(x.dtype)
+        return share * x + (1 - share) * x[self.partner]
 
 
 class AugmentedStep(NamedTuple):

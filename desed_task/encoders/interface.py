@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from desed_task.encoders.weights_file import ENCODER_RATE
 from desed_task.errors import InputError, count_of
+from desed_task.features import SpectrumLayout
 
 StateDict = dict[str, Tensor]
 
@@ -152,6 +153,8 @@ class Encoder(EmbeddingModel):
     telling: ClassVar[tuple[str, ...]] = ()
     # Beginnings of names of tensors that files have and this code does not need.
     unused: ClassVar[tuple[str, ...]] = ()
+    # What `front_end` gives; None if that is not known, so that what works on it is refused.
+    spectrum: ClassVar[SpectrumLayout | None] = None
 
     def __init__(self) -> None:
         super().__init__()

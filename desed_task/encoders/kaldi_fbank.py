@@ -15,6 +15,8 @@ from torch import Tensor, nn
 PREEMPHASIS = 0.97
 LOW_HZ = 20.0
 POVEY_POWER = 0.85
+# Frames per second, by default.
+FRAME_RATE = 100.0
 
 
 class KaldiFbank(nn.Module):

@@ -82,12 +82,17 @@ def slaney_mel_filters(n_mels: int, n_fft: int, f_min: float, f_max: float, rate
     Returns:
         (mel, bin), float32.
     """
+    corners = slaney_corners_hz(n_mels, f_min, f_max)
+    width = (corners[2:] - corners[:-2])[:, None]
+    return (triangles(corners, n_fft, rate) * 2 / width).float()
+
+
+def slaney_corners_hz(n_mels: int, f_min: float, f_max: float) -> Tensor:
+    """(mel + 2,) corners in Hz, equally spaced on Slaney's scale; float64."""
     low, high = (_slaney_mel(hz) for hz in (f_min, f_max))
     mels = torch.linspace(low, high, n_mels + 2, dtype=torch.float64)
     above = 1000 * torch.exp((mels - _SLANEY_BEND) * _SLANEY_STEP)
-    corners = torch.where(mels < _SLANEY_BEND, mels * 200 / 3, above)
-    width = (corners[2:] - corners[:-2])[:, None]
-    return (triangles(corners, n_fft, rate) * 2 / width).float()
+    return torch.where(mels < _SLANEY_BEND, mels * 200 / 3, above)
 
 
 def _slaney_mel(hz: float) -> float:

@@ -31,7 +31,13 @@ from local.checkpoints.run_claims import (
 )
 from local.checkpoints.tasks.compared import chosen_on
 from local.config import TASK_SECTION, RecipeConfig
-from local.data.digests import DATA_KEY, DataDigests, data_changes, weights_changes
+from local.data.digests import (
+    DATA_KEY,
+    DataDigests,
+    data_changes,
+    response_changes,
+    weights_changes,
+)
 from local.schema.encoders import BEATS
 from local.scoring import results
 from local.task.task import Task
@@ -269,7 +275,12 @@ def check_same_data(path: Path, before: DataDigests | None, now: DataDigests, ta
     if before is None:
         print(f"{path}: {_UNKNOWN_DATA}")
         return
-    if changes := weights_changes(before, now) + data_changes(before, now, chosen_on(task)):
+    changes = [
+        *weights_changes(before, now),
+        *data_changes(before, now, chosen_on(task)),
+        *response_changes(before, now),
+    ]
+    if changes:
         heading = (
             f"{path} was trained on other data; restore the data to resume it, or "
             f"{FROM_WEIGHTS.format(path=path)}:"
@@ -294,7 +305,7 @@ def changes_since_training(folder: Path, now: DataDigests, task: Task) -> list[s
         data_changes(before, now, corpora)
         for corpora in (chosen_on(task), task.scored_corpora("test"))
     )
-    trained = weights_changes(before, now) + trained
+    trained = weights_changes(before, now) + trained + response_changes(before, now)
     lines = [f"{folder}: the data has changed since: {line}" for line in (*trained, *tested)]
     if trained:
         lines.append(

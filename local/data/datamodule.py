@@ -46,6 +46,7 @@ from local.data.presence import nothing_there
 from local.data.splits import divide
 from local.data.summary_lines import long_clip_lines, trained_and_scored_lines
 from local.data.truth import Stage, Truth, recording_name
+from local.stores.device_responses import response_digests, response_problems
 from local.task.corpus import Corpus
 
 
@@ -99,15 +100,18 @@ class SedDataModule(pl.LightningDataModule):
     def digests(self, stage: str) -> DataDigests:
         """Digests of the loaded corpora of a stage (see `digest_corpus`), by name.
 
-        Those of a training have the weights that run inside its step, too (`digest_weights`).
+        Those of a training have the weights that run inside its step (`digest_weights`) and the
+        device responses, too.
         """
         names = [c.name for c in self.task.needed_by(stage) if c.name in self._loaded]
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
         found = {name: self._digests[name] for name in names}
-        if stage == "fit" and self.config.runs_encoders:
+        if stage != "fit":
+            return found
+        if self.config.runs_encoders:
             found[WEIGHTS_PART] = digest_weights(self.config.pretrained)
-        return found
+        return found | response_digests(self.config)
 
     def check(self, stage: str = "fit") -> None:
         """Load the corpora of a stage, and reject unusable data before anything is computed.
@@ -164,6 +168,7 @@ class SedDataModule(pl.LightningDataModule):
         found[""] = token_problems(reader for reader in readers if reader is not None)
         found[""] += no_embeddings(self.config, self.task.needed_by(stage))
         found[""] += self._split_problems(stage)
+        found[""] += response_problems(self.config) if stage == "fit" else []
         if not any(found.values()):
             found[""] += self._truth_problems(stage)
             if stage == "fit" and self.config.reads_pseudo_labels:

@@ -24,6 +24,7 @@ from desed_task.errors import InputError
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Truth, recording_name
 from local.schema.encoders import BEATS, Pretrained
+from local.stores.device_responses import RESPONSES_KEY
 from local.stores.folders import sha256_once
 from local.task.corpus import Corpus
 
@@ -148,6 +149,15 @@ def weights_changes(before: DataDigests, now: DataDigests) -> list[str]:
         for name in new
         if name in old and old[name]["sha256"] != new[name]["sha256"]
     ]
+
+
+def response_changes(before: DataDigests, now: DataDigests) -> list[str]:
+    """How the device responses differ, in at most one line."""
+    old, new = (one.get(RESPONSES_KEY, {}).get("responses") for one in (before, now))
+    if old is None or new is None:
+        return []
+    text = _change(old, new, "responses")
+    return [f"{RESPONSES_KEY}: {text}"] if text else []
 
 
 def _change(old: Mapping[str, Any], new: Mapping[str, Any], part: str) -> str:

@@ -90,6 +90,7 @@ def describe_system(config: RecipeConfig) -> dict[str, Any]:
         "time dropping": net.dropstep_recurrent > 0,
         "time masking": net.specaugm_t_p > 0,
         "frequency masking": net.specaugm_f_p > 0,
+        **dict.fromkeys(config.augment.used, True),
     }
     return {
         "input_sampling_rate": config.feats.sample_rate / 1000,  # kHz

@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from desed_task import augment
+from desed_task.audio.files import write_wav
+from desed_task.augment import batch_mixup
 from desed_task.kernels import choice
 from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
@@ -91,11 +93,12 @@ class Watched(pl.Callback):
             mode.__exit__(None, None, None)
 
 
-def train(watched: Watched, **more: Any) -> None:
+def train(watched: Watched, augmented: tuple[str, ...] = (), **more: Any) -> None:
     overrides = (
         *("training.batch_size=[1,1,1,2,1]", "training.mixup_prob=1", "net.n_RNN_cell=8"),
         *("net.nb_filters=[4,4,4,4,4,4,4]", "net.embedding_size=128"),
         *("net.specaugm_t_p=0.2", "net.specaugm_f_p=0.2"),
+        *augmented,
     )
     config = load_config("pretrained", overrides)
     trainer = pl.Trainer(
@@ -126,6 +129,20 @@ def test_no_operation_of_a_step_waits_for_the_device() -> None:
     assert watched.steps == N_BATCHES
 
 
+def test_no_augmentation_waits_for_the_device(tmp_path: Path) -> None:
+    watched = Watched()
+    write_wav(tmp_path / "a.wav", np.hanning(99).astype(np.float32), 16000, "FLOAT")
+    chances = ("mixup", "mixstyle", "filter", "time_mask", "wavmix", "device")
+    values = (
+        *("training.mixup=null", "net.use_embeddings=false", f"augment.device_dir={tmp_path}"),
+        *(f"augment.{name}_prob=1" for name in chances),
+        *("augment.gain_db=3", "augment.shift_std=0.1", "augment.mix_across=true"),
+        *("training.consistency=ict", "augment.filter_transforms=2"),
+    )
+    train(watched, values, limit_train_batches=1)
+    assert watched.steps == 1
+
+
 @pytest.mark.parametrize(
     "waits",
     [
@@ -139,12 +156,12 @@ def test_no_operation_of_a_step_waits_for_the_device() -> None:
     ],
 )
 def test_what_waits_is_seen(waits, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = augment._moved
+    moved = batch_mixup.moved
 
     def waiting(x: torch.Tensor, device: torch.device) -> torch.Tensor:
         waits(x.float())
         return moved(x, device)
 
-    monkeypatch.setattr(augment, "_moved", waiting)
+    monkeypatch.setattr(batch_mixup, "moved", waiting)
     with pytest.raises(AssertionError, match="waits for the device"):
         train(Watched())

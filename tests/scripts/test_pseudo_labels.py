@@ -161,7 +161,9 @@ def test_other_classes_are_refused(extracted: Path, label: Callable[..., Any], w
     torch.save(content, work / "lion.ckpt")
     done = label("refused", *both("lion.ckpt"))
     assert done.returncode == 2
-    assert "lion.ckpt: its classes are not those of the task (lacks Dishes; has Lion)" in done.stderr
+    assert (
+        "lion.ckpt: its classes are not those of the task (lacks Dishes; has Lion)" in done.stderr
+    )
 
 
 def test_files_of_others_are_not_replaced(
@@ -241,8 +243,9 @@ def test_faults_are_told_before_training(extracted: Path, labels: Path, tmp_path
     one, other, *_ = sorted(audio.glob("*.wav"))
     shutil.copyfile(one, other)
     told = faults(f"data.synth_folder={audio}")
-    assert f"synth_train.hdf5: 1 clip has other audio than it was computed from ({other.stem});" in (
-        told
+    assert (
+        f"synth_train.hdf5: 1 clip has other audio than it was computed from ({other.stem});"
+        in (told)
     )
     with h5py.File(tmp_path / "weak_train.hdf5", "r+") as file:
         file.attrs["classes"] = "\n".join(reversed(file.attrs["classes"].split("\n")))

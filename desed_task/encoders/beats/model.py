@@ -34,8 +34,9 @@ from desed_task.encoders.files.tensors import (
     warn_of_rest,
 )
 from desed_task.encoders.interface import Encoder, EncoderWeights, numbered
-from desed_task.encoders.kaldi_fbank import KaldiFbank
+from desed_task.encoders.kaldi_fbank import FRAME_RATE, LOW_HZ, KaldiFbank
 from desed_task.errors import InputError
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 
 N_MELS = 128
 FBANK_MEAN = 15.41663
@@ -66,6 +67,9 @@ class Beats(Encoder):
 
     name = "beats"
     prefixes = ("", "model.model.", "model.beats.")
+    spectrum = SpectrumLayout(
+        LOG_POWER_PER_DB / (2 * FBANK_STD), mel_centres_hz(N_MELS, LOW_HZ, 8000), FRAME_RATE
+    )
 
     def __init__(self, config: BeatsConfig) -> None:
         """With PyTorch's default initialisation; `load_beats` loads the weights."""

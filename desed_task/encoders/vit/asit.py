@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights
-from desed_task.encoders.kaldi_fbank import KaldiFbank, kaldi_mel_filters
+from desed_task.encoders.kaldi_fbank import FRAME_RATE, LOW_HZ, KaldiFbank, kaldi_mel_filters
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 
 N_MELS: Final = 128
 N_FFT: Final = 512
@@ -57,6 +58,9 @@ class Asit(Encoder):
     name = "asit"
     prefixes = ("model.", "model.asit.", "")
     unused = ("head.", "mask_embed", "masked_embed")
+    spectrum = SpectrumLayout(
+        LOG_POWER_PER_DB / (2 * FBANK_STD), mel_centres_hz(N_MELS, LOW_HZ, 8000), FRAME_RATE
+    )
 
     def __init__(self, sizes: BlockSizes) -> None:
         """Of these sizes."""

@@ -22,6 +22,7 @@ from desed_task.encoders.vit.blocks import (
     make_blocks,
     split_positions,
 )
+from desed_task.features import SpectrumLayout, mel_centres_hz
 
 N_MELS: Final = 64
 N_FFT: Final = 1024
@@ -59,6 +60,9 @@ class AtstFrame(Encoder):
     name = "atst_frame"
     prefixes = ("model.atst.", "", "model.teacher.encoder.", "encoder.encoder.")
     unused = ("mask_embed", "cls_token")
+    spectrum = SpectrumLayout(
+        2 / SPAN_DB, mel_centres_hz(N_MELS, F_MIN, F_MAX), Encoder.sample_rate / HOP_SAMPLES
+    )
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:

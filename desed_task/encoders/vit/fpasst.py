@@ -25,6 +25,7 @@ from desed_task.encoders.vit.blocks import (
     make_blocks,
     split_positions,
 )
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout, mel_centres_hz
 
 N_MELS: Final = 128
 N_FFT: Final = 512
@@ -79,6 +80,11 @@ class FramePasst(Encoder):
     name = "fpasst"
     prefixes = ("model.", "model.fpasst.", "")
     unused = ("head.", "head_dist.", "mel.")
+    spectrum = SpectrumLayout(
+        LOG_POWER_PER_DB / SCALE,
+        mel_centres_hz(N_MELS, LOW_HZ, HIGH_HZ),
+        Encoder.sample_rate / HOP_SAMPLES,
+    )
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:

@@ -14,8 +14,14 @@ from torch.nn import functional
 
 from desed_task.encoders.files.tensors import encoder_of_tensors
 from desed_task.encoders.interface import Encoder, EncoderWeights, StateDict
-from desed_task.encoders.mel_spectrogram import HOP_SAMPLES, PowerSpectrum, slaney_mel_filters
+from desed_task.encoders.mel_spectrogram import (
+    HOP_SAMPLES,
+    PowerSpectrum,
+    slaney_corners_hz,
+    slaney_mel_filters,
+)
 from desed_task.encoders.vit.blocks import NORM_EPS, BlockSizes, block_sizes, make_blocks
+from desed_task.features import LOG_POWER_PER_DB, SpectrumLayout
 
 N_MELS: Final = 80
 N_FFT: Final = 400
@@ -69,6 +75,11 @@ class M2d(Encoder):
     name = "m2d"
     prefixes = ("model.", "model.m2d.", "")
     unused = (f"{_BACKBONE}norm_stats", "to_spec.", f"{_BACKBONE}to_spec.")
+    spectrum = SpectrumLayout(
+        LOG_POWER_PER_DB / SCALE,
+        tuple(slaney_corners_hz(N_MELS, F_MIN, F_MAX)[1:-1].tolist()),
+        Encoder.sample_rate / HOP_SAMPLES,
+    )
     filters: Tensor
 
     def __init__(self, sizes: BlockSizes) -> None:
