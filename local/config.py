@@ -131,11 +131,17 @@ class RecipeConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _losses_fit(self) -> RecipeConfig:
+    def _losses_and_augmentation_fit(self) -> RecipeConfig:
         corpora = self.detection_task.trained_on if self.losses.corpora else ()
         problems = self.losses.problems({one.name: one.labels for one in corpora})
         problems += pseudo_label_problems(self.losses.pseudo, self.training.pseudo_labels)
         problems += consistency_problems(self.training.consistency, self.augment.mixup_prob)
+        problems += self.augment.problems(
+            mixes=self.training.mixup is not None,
+            runs_encoders=self.runs_encoders,
+            reads_embeddings=self.net.embedding_type if self.reads_embeddings else None,
+            n_mels=self.feats.n_mels,
+        )
         if problems:
             raise PlacedError(problems)
         return self
@@ -163,20 +169,6 @@ class RecipeConfig(StrictModel):
                 f"net.pooling reduces {bands} mel bands to one, feats.n_mels is "
                 f"{self.feats.n_mels}; make them the same"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _augmentation_fits(self) -> RecipeConfig:
-        problems = [
-            *self.augment.problems(
-                mixes=self.training.mixup is not None,
-                runs_encoders=self.net.use_embeddings and self.pretrained.e2e,
-                reads_embeddings=self.net.embedding_type if self.reads_embeddings else None,
-                n_mels=self.feats.n_mels,
-            )
-        ]
-        if problems:
-            raise PlacedError(problems)
         return self
 
     @property

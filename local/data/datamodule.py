@@ -29,7 +29,7 @@ from local.data.clip_ends import (
     rounding_warning,
 )
 from local.data.corpus_checks import no_embeddings, scored_problems, token_problems, warn_of_guesses
-from local.data.digests import WEIGHTS_PART, DataDigests, digest_corpus, digest_weights
+from local.data.digests import DataDigests, digest_corpus, training_digests
 from local.data.loaded_corpus import (
     LoadedCorpus,
     load_corpus,
@@ -46,7 +46,7 @@ from local.data.presence import nothing_there
 from local.data.splits import divide
 from local.data.summary_lines import long_clip_lines, trained_and_scored_lines
 from local.data.truth import Stage, Truth, recording_name
-from local.stores.device_responses import response_digests, response_problems
+from local.stores.device_responses import response_problems
 from local.task.corpus import Corpus
 
 
@@ -100,18 +100,13 @@ class SedDataModule(pl.LightningDataModule):
     def digests(self, stage: str) -> DataDigests:
         """Digests of the loaded corpora of a stage (see `digest_corpus`), by name.
 
-        Those of a training have the weights that run inside its step (`digest_weights`) and the
-        device responses, too.
+        Those of a training have its weights and device responses too (`training_digests`).
         """
         names = [c.name for c in self.task.needed_by(stage) if c.name in self._loaded]
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
         found = {name: self._digests[name] for name in names}
-        if stage != "fit":
-            return found
-        if self.config.runs_encoders:
-            found[WEIGHTS_PART] = digest_weights(self.config.pretrained)
-        return found | response_digests(self.config)
+        return found | (training_digests(self.config) if stage == "fit" else {})
 
     def check(self, stage: str = "fit") -> None:
         """Load the corpora of a stage, and reject unusable data before anything is computed.

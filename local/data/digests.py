@@ -21,10 +21,11 @@ from desed_task.dataio.row_stores.pseudo_labels import PseudoLabelReader
 from desed_task.encoders.registry import kind_of
 from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError
+from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Truth, recording_name
 from local.schema.encoders import BEATS, Pretrained
-from local.stores.device_responses import RESPONSES_KEY
+from local.stores.device_responses import RESPONSES_KEY, response_digests
 from local.stores.folders import sha256_once
 from local.task.corpus import Corpus
 
@@ -129,6 +130,13 @@ def data_changes(before: DataDigests, now: DataDigests, corpora: Iterable[Corpus
             if text:
                 found.append(f"{corpus.title} ({_place(corpus, part)}): {text}")
     return found
+
+
+def training_digests(config: RecipeConfig) -> dict[str, Any]:
+    """What is kept of a training beside the digests of the corpora: weights that run inside its
+    step, and device responses."""
+    weights = {WEIGHTS_PART: digest_weights(config.pretrained)} if config.runs_encoders else {}
+    return weights | response_digests(config)
 
 
 def digest_weights(pretrained: Pretrained) -> dict[str, dict[str, str]]:
