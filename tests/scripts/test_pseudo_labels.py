@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
 from desed_task.audio.files import read_clip
 from desed_task.batch import SedBatch
@@ -161,7 +162,9 @@ def test_other_classes_are_refused(extracted: Path, label: Callable[..., Any], w
     torch.save(content, work / "lion.ckpt")
     done = label("refused", *both("lion.ckpt"))
     assert done.returncode == 2
-    assert "lion.ckpt: its classes are not those of the task (lacks Dishes; has Lion)" in done.stderr
+    assert (
+        "lion.ckpt: its classes are not those of the task (lacks Dishes; has Lion)" in done.stderr
+    )
 
 
 def test_files_of_others_are_not_replaced(
@@ -197,7 +200,8 @@ def data_of(conf: Path, folder: Path, *overrides: str) -> SedDataModule:
 
 def batches(data: SedDataModule) -> list[SedBatch]:
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
-    trainer.state.fn = "fit"
+    trainer.state.fn = TrainerFn.FITTING
+    trainer.datamodule = data
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")
@@ -241,8 +245,9 @@ def test_faults_are_told_before_training(extracted: Path, labels: Path, tmp_path
     one, other, *_ = sorted(audio.glob("*.wav"))
     shutil.copyfile(one, other)
     told = faults(f"data.synth_folder={audio}")
-    assert f"synth_train.hdf5: 1 clip has other audio than it was computed from ({other.stem});" in (
-        told
+    assert (
+        f"synth_train.hdf5: 1 clip has other audio than it was computed from ({other.stem});"
+        in (told)
     )
     with h5py.File(tmp_path / "weak_train.hdf5", "r+") as file:
         file.attrs["classes"] = "\n".join(reversed(file.attrs["classes"].split("\n")))
