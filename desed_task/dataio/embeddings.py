@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from desed_task.atomic_files import PathLike
+from desed_task.audio.formats import AUDIO_SUFFIXES
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.clip_names import match_names
-from desed_task.dataio.row_stores.forms import EMBEDDINGS, StoreForm
+from desed_task.dataio.row_stores.forms import EMBEDDINGS, PSEUDO_LABELS, StoreForm
 from desed_task.dataio.row_stores.forms import EXTRACT_REMEDY as EXTRACT_REMEDY
 from desed_task.dataio.row_stores.forms import FRAME as FRAME
 from desed_task.dataio.row_stores.forms import GLOBAL as GLOBAL
@@ -119,6 +120,9 @@ class EmbeddingReader:
             raise InputError(f"{error}; move it away and {form.remedy}") from None
         if not finished.all():
             raise InputError(f"{self.path}: not finished; {form.remedy} to complete it")
+        if layout.form is PSEUDO_LABELS and not made_with(layout.identity):
+            # Published ones may name files.
+            layout = layout._replace(clip_ids=tuple(map(_without_suffix, layout.clip_ids)))
         self.clip_ids, self.size, self.n_tokens, attributes, self.windows, _ = layout
         self.identity = made_with(attributes)
         self._row = layout.rows
@@ -197,3 +201,9 @@ class EmbeddingReader:
             self._handle = open_hdf5(self.path)
             self._pid = os.getpid()
         return self._handle
+
+
+def _without_suffix(name: str) -> str:
+    """The clip of an audio file's name."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in AUDIO_SUFFIXES else name

@@ -177,3 +177,28 @@ def test_the_teacher_moves_towards_the_student_by_the_configured_share():
         torch.testing.assert_close(value, middle)
     for name, value in module.sed_student.named_parameters():
         assert torch.equal(value, before["student"][name])
+
+
+def test_other_losses_of_a_step_are_logged_under_names_of_their_own():
+    tree = load_config(CONF).dump()
+    names = ("maestro_real_train", "synth_train", "strong_train", "weak_train")
+    weights = dict.fromkeys(names, 0.5)
+    tree["training"].update(pseudo_labels="pl", const_max=4.0)
+    tree["losses"].update(corpora=weights, pseudo=1.5, ramp="linear", ramp_steps=10000)
+    tree["net"].update(nb_filters=[4, 4, 4, 8], n_RNN_cell=8)
+    module, logged = SEDTask4(check_config(tree, "the test")), {}
+    schedule = SimpleNamespace(ramp=RAMP, step_num=5000, get_last_lr=lambda: [1.0])
+    module.lr_schedulers = lambda: schedule
+    module.log = lambda name, value, **_: logged.update({name: float(value)})
+    module.log_dict = lambda values, **_: logged.update({n: float(v) for n, v in values.items()})
+    module.trainer = SimpleNamespace(current_epoch=0, global_rank=0)
+    batch = make_batch()
+    loss = module.training_step(batch._replace(pseudo=batch.target.flip(0)), 0)
+    loss.backward()
+    assert logged["train/weight"] == 2.0  # half the way to 4
+    named = {name.removeprefix("train/student/") for name in logged}
+    assert {"pseudo_loss", *(f"loss_{name}" for name in names)} < named
+    parts = ("tot_supervised", "tot_self_loss", "pseudo_loss")
+    total = sum(logged[f"train/student/{name}"] for name in parts)
+    assert logged["train/student/loss"] == pytest.approx(total, rel=1e-5)
+    assert logged["train/student/pseudo_loss"] > 0

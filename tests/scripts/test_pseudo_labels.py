@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
 from desed_task.audio.files import read_clip
 from desed_task.batch import SedBatch
@@ -199,7 +200,8 @@ def data_of(conf: Path, folder: Path, *overrides: str) -> SedDataModule:
 
 def batches(data: SedDataModule) -> list[SedBatch]:
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
-    trainer.state.fn = "fit"
+    trainer.state.fn = TrainerFn.FITTING
+    trainer.datamodule = data
     data.trainer = trainer
     data.prepare_data()
     data.setup("fit")

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from desed_task.augment import Mixup
+from desed_task.augment.batch_mixup import Draw, Labels
 from desed_task.augment.step import AugmentedStep, RowMix, StepInputs
 from desed_task.batch import SourceRoles
 from desed_task.losses.interpolation import InterpolatedGroup, interpolated, interpolated_groups
@@ -233,3 +235,20 @@ def test_no_gradient_reaches_the_teacher_through_interpolation() -> None:
 )
 def test_a_linear_ramp_may_rise_past_one(step: int, expected: float) -> None:
     assert linear_ramp(step, 14, 2.0) == expected
+
+
+@pytest.mark.parametrize(("labels", "draw"), [("soft", "independent"), ("hard", "joint")])
+def test_published_mixup_mixes_pseudo_labels_as_targets(labels: Labels, draw: Draw) -> None:
+    """By the same draws as without pseudo-labels."""
+    made = Made()
+    inputs = made.step.student._replace(mel=torch.rand(N, 5, 8), embedding=torch.rand(N, 6, 7))
+    mixup = Mixup(ROLES, probability=1.0, labels=labels, draw=draw)
+    plain, alike, other = (
+        mixup.of_step(inputs._replace(pseudo=pseudo), SOURCE, torch.Generator().manual_seed(3))
+        for pseudo in (None, inputs.target, inputs.target.flip(1))
+    )
+    assert plain.pseudo is None and not torch.equal(plain.target, inputs.target)
+    assert torch.equal(alike.pseudo, plain.target)
+    assert torch.equal(other.pseudo, plain.target.flip(1))
+    for field in ("mel", "embedding", "target"):
+        assert torch.equal(getattr(alike, field), getattr(plain, field))
