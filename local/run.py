@@ -36,12 +36,6 @@ from local.checkpoints.run_places import begun_run, best_beside, resumed_run, ta
 from local.cli.exit_status import StoppedError
 from local.config import RecipeConfig, check_config
 from local.data.datamodule import SedDataModule
-from local.ensemble.module import (
-    EnsembleData,
-    EnsembleModule,
-    OpenedCheckpoint,
-    open_together,
-)
 from local.processes.decisions import decided_by_first
 from local.processes.strategy import is_stopping
 from local.scoring import results
@@ -52,6 +46,12 @@ from local.sed_trainer_pretrained import SEDTask4
 from local.stores.size import with_embedding_size
 from local.training.announcements import announce, tell_finished
 from local.training.computation import computation_of, with_usable_precision
+from local.training.ensemble.module import (
+    EnsembleData,
+    EnsembleModule,
+    OpenedCheckpoint,
+    open_together,
+)
 from local.training.feature_statistics import prepare_scaler
 from local.training.freed_memory import keep_freed_memory
 from local.training.result_writers import ScoreWriter, check_evaluated

@@ -202,8 +202,8 @@ def _twin_notes(runs: Sequence[FinishedRun]) -> list[str]:
         by_metrics.setdefault(json.dumps(run.metrics, sort_keys=True), []).append(run)
     return [
         f"{', '.join(str(run.folder) for run in twins)} have identical results (seeds: "
-        f"{', '.join(run.seed or 'unknown' for run in twins)}); give each run its own seed with --set "
-        "training.seed=..."
+        f"{', '.join(run.seed or 'unknown' for run in twins)}); give each run its own seed with "
+        "--set training.seed=..."
         for twins in by_metrics.values()
         if len(twins) > 1
     ]

@@ -16,8 +16,6 @@ from local.config import TASK_SECTION, RecipeConfig, check_config
 from local.data.corpus_checks import examples
 from local.data.datamodule import SedDataModule
 from local.scoring.conditions import decoder_settings
-from local.sed_trainer_pretrained import SEDTask4
-from local.task.task import Stage
 from local.training.macs import count_macs
 
 # What embeddings are read from, which checkpoints of other encoders have elsewhere.
@@ -32,13 +30,13 @@ class EnsembleMember:
         path: the file.
         config: its configuration.
         data: its data, with embeddings of its encoders.
-        module: its networks.
+        module: its networks (`SEDTask4`).
     """
 
     path: Path
     config: RecipeConfig
     data: SedDataModule
-    module: SEDTask4
+    module: Any
 
     def facts(self) -> dict[str, Any]:
         """What run.yaml says of it (`TestedFiles`)."""
@@ -128,8 +126,7 @@ def _differences(first: EnsembleMember, other: EnsembleMember, stage: str) -> It
             f"computes in precision {precisions[0]}, {first.path} in {precisions[1]}; choose one "
             "with --set training.precision=..."
         )
-    scored: Stage | str = stage
-    yield from _clip_differences(first, other, scored)
+    yield from _clip_differences(first, other, stage)
     keys = sorted(_flat_differences(decoder_settings(first.config), decoder_settings(other.config)))
     if keys:
         yield (

@@ -23,7 +23,7 @@ def make_place(root: Path) -> None:
     """Clips of 1.3 to 4.2 s, of which the network takes 2 s, to test and to evaluate; and the
     weights of two encoders."""
     for name, kind in SETS.items():
-        write_set(root, name, CLASSES, kind)
+        write_set(root, name, CLASSES, kind, n_clips=6)
     for name in ("atst_frame", "m2d"):
         write_random_encoder(root / f"{name}.pt", name, seed=3, width=64)
 
@@ -44,10 +44,9 @@ def config_of_member(root: Path, encoder: str = "", **sections: dict[str, Any]) 
     return check_config(tree, "a member")
 
 
-def extract(config: RecipeConfig, root: Path) -> None:
-    """Embeddings of all sets by the encoder of a configuration."""
+def extract(config: RecipeConfig, root: Path, *names: str) -> None:
+    """Embeddings of sets by the encoder of a configuration."""
     (choice,) = config.pretrained.encoders
-    names = {"strong": "strong", "weak": "weak", "eval": "to score"}
     extractor = Extractor.open(
         choice,
         Path(config.pretrained.extracted_embeddings_dir),
@@ -56,8 +55,8 @@ def extract(config: RecipeConfig, root: Path) -> None:
         progress=False,
         windows=dict.fromkeys(names, config.windows),
     )
-    for name, folder in names.items():
-        extractor.extract(name, clip_files(root / folder))
+    for name in names:
+        extractor.extract(name, clip_files(root / {"eval": "to score"}.get(name, name)))
 
 
 def save_member(config: RecipeConfig, path: Path, seed: int) -> Path:

@@ -20,13 +20,12 @@ from local.data.datamodule import SedDataModule
 from local.data.digests import DataDigests
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Stage, Truth
-from local.ensemble.averaging import ScoreSums
-from local.ensemble.members import EnsembleMember, check_members, config_for_member
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.tested import TestedFiles
-from local.sed_trainer_pretrained import SEDTask4
 from local.task.corpus import Corpus
 from local.task.task import Task
+from local.training.ensemble.averaging import ScoreSums
+from local.training.ensemble.members import EnsembleMember, check_members, config_for_member
 
 
 class EnsembleData(pl.LightningDataModule):
@@ -133,12 +132,11 @@ class EnsembleModule(pl.LightningModule):
     @property
     def sed_student(self) -> CRNN:
         """The student of the first member."""
-        return self._member(0).sed_student
+        network: CRNN = self._member(0).sed_student
+        return network
 
-    def _member(self, number: int) -> SEDTask4:
-        member = self.members[number]
-        assert isinstance(member, SEDTask4)
-        return member
+    def _member(self, number: int) -> Any:
+        return self.members[number]
 
     def on_test_epoch_start(self) -> None:
         """Clear all scores."""
