@@ -23,7 +23,7 @@ def make_place(root: Path) -> None:
     """Clips of 1.3 to 4.2 s, of which the network takes 2 s, to test and to evaluate; and the
     weights of two encoders."""
     for name, kind in SETS.items():
-        write_set(root, name, CLASSES, kind, n_clips=6)
+        write_set(root, name, CLASSES, kind, n_clips=8)
     for name in ("atst_frame", "m2d"):
         write_random_encoder(root / f"{name}.pt", name, seed=3, width=64)
 

@@ -71,20 +71,23 @@ def place(tmp_path_factory) -> Place:
     return Place(root, configs, tuple(paths))
 
 
+def scores_of(config, path, stage="test"):
+    """The accumulator of a checkpoint after it has scored all clips of a stage alone."""
+    config = with_embedding_size(config)
+    data, module = SedDataModule(config), run.SEDTask4(config).eval()
+    module.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+    data.check(stage)
+    loader = data.test_dataloader() if stage == "test" else data.predict_dataloader()
+    with torch.inference_mode():
+        for number, batch in enumerate(loader):
+            module.test_step(batch, number)
+    return module.score_accumulator
+
+
 @pytest.fixture(scope="module")
 def scored(place):
-    """The modules of the checkpoints after a test of each."""
-    found = []
-    for config, path in zip(place.configs, place.paths, strict=True):
-        config = with_embedding_size(config)
-        data, module = SedDataModule(config), run.SEDTask4(config).eval()
-        module.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
-        data.check("test")
-        with torch.inference_mode():
-            for number, batch in enumerate(data.test_dataloader()):
-                module.test_step(batch, number)
-        found.append(module.score_accumulator)
-    return found
+    """The scores of each checkpoint in a test."""
+    return [scores_of(*one) for one in zip(place.configs, place.paths, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -115,15 +118,15 @@ def test_the_scores_of_a_test_are_the_mean(place, tested, scored):
         np.testing.assert_allclose(stored["long_unprocessed"], longer, atol=1e-6)
         for clip, values in whole.items():
             np.testing.assert_allclose(values, expected[clip], atol=1e-6)
-        spread = np.std([one.scores(role, one.task.corpus("strong")).values for one in scored], 0)
-        assert spread.max() > 0.1  # or the mean would be that of any of them
+        each = [mean_of([one], role, "strong") for one in scored]
+        spread = max(np.std([one[clip] for one in each], axis=0).max() for clip in expected)
+        assert spread > 0.1  # or the mean would be that of any of them
     # Of tags: the mean of each window, then the likeliest window.
     tags = np.load(tested / "metrics_test" / "student" / "tags_weak.npz")
     single = [one.clip_scores("student", one.task.corpus("weak")) for one in scored]
-    n_whole = sum(
-        clip not in scored[0]._clips_of("student", scored[0].task.corpus("weak")).recordings()
-        for clip in single[0].clip_ids
-    )
+    corpus = scored[0].task.corpus("weak")
+    n_longer = len(scored[0].collectors("student", corpus)["clips"].recordings())
+    n_whole = len(single[0].clip_ids) - n_longer
     columns = [[one.task.classes.index(label) for label in CLASSES] for one in scored]
     rows = [of.scores[:n_whole, turned] for of, turned in zip(single, columns, strict=True)]
     np.testing.assert_allclose(tags["scores"][:n_whole], np.mean(rows, axis=0), atol=1e-6)
@@ -187,21 +190,16 @@ def test_the_order_of_checkpoints_changes_no_bit(scored):
 
 
 def test_an_evaluation_writes_tables_of_the_mean(place, tmp_path):
-    paths = (place.paths[0], place.paths[2])
     options = run.RunOptions(str(tmp_path), own_stores=True)
-    folders = [run.evaluate(place.configs[0], of, options) for of in (paths, paths[0], (paths[1],))]
-    mean, *single = [
-        {
-            path.stem: np.loadtxt(path, delimiter="\t", skiprows=1)
-            for path in (folder / "metrics_test/teacher_scores/unprocessed").iterdir()
-        }
-        for folder in folders
-    ]
-    assert len(mean) == 6
-    for clip, table in mean.items():
-        expected = (single[0][clip] + single[1][clip]) / 2
-        np.testing.assert_allclose(table, expected, atol=2e-6)  # six decimals
-    assert "ensemble" not in yaml.safe_load((folders[2] / "run.yaml").read_text())[0]
+    folder = run.evaluate(place.configs[0], (place.paths[0], place.paths[2]), options)
+    each = [scores_of(place.configs[n], place.paths[n], "predict") for n in (0, 2)]
+    expected = mean_of(each, "teacher", "eval")
+    tables = list((folder / "metrics_test/teacher_scores/unprocessed").iterdir())
+    assert {path.stem for path in tables} == expected.keys() and len(tables) == 8
+    for path in tables:
+        table = np.loadtxt(path, delimiter="\t", skiprows=1)[:, 2:]
+        # Up to the end of the clip, in six decimals.
+        np.testing.assert_allclose(table, expected[path.stem][: len(table)], atol=2e-6)
 
 
 def test_what_cannot_be_averaged_is_refused(place, tmp_path):
