@@ -43,10 +43,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="resume this training; auto: the newest one of this configuration in LOG_DIR, or do "
         "nothing if it is finished",
     )
-    start.add_argument("--test_from_checkpoint", metavar="CKPT", help="only test this checkpoint")
-    start.add_argument(
-        "--eval_from_checkpoint", metavar="CKPT", help="only score the evaluation set"
-    )
+    arguments.add_scored_checkpoints(start)
     start.add_argument("--checkpoint_info", metavar="CKPT", help="only print a summary of it")
     arguments.add_initial_weights(parser)
     arguments.add_gpus(parser)
@@ -95,6 +92,7 @@ def train(args: argparse.Namespace) -> int:
         verify_metrics=args.verify_metrics,
         threads=args.threads,
         moves=args.log_dir is not None,
+        own_stores=args.conf_file is None,
     )
     if args.eval_from_checkpoint:
         run.evaluate(config, args.eval_from_checkpoint, options)

@@ -14,7 +14,6 @@ from pytorch_lightning.callbacks import Callback
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
 from desed_task.encoders.interface import EmbeddingModel
-from desed_task.errors import InputError
 from local.checkpoints.encoders.fine_tuned import check_given_back, encoder_in_checkpoint
 from local.checkpoints.encoders.initial import initial_encoder
 from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
@@ -44,11 +43,18 @@ from local.processes.decisions import decided_by_first
 from local.processes.strategy import is_stopping
 from local.scoring import results
 from local.scoring.own.groups import check_groups
-from local.scoring.verification import NO_TEST, check_verifiable
+from local.scoring.tested import TestedFiles
+from local.scoring.verification import NO_TEST, check_scorable, check_verifiable
 from local.sed_trainer_pretrained import SEDTask4
 from local.stores.size import with_embedding_size
 from local.training.announcements import announce, tell_finished
 from local.training.computation import computation_of, with_usable_precision
+from local.training.ensemble.module import (
+    EnsembleData,
+    EnsembleModule,
+    OpenedCheckpoint,
+    open_together,
+)
 from local.training.feature_statistics import prepare_scaler
 from local.training.finetuning.encoders import load_step_encoder
 from local.training.finetuning.memory import explaining_memory
@@ -196,35 +202,37 @@ def _train_and_test(
             print(f"run folder: {folder}\nno test: {NO_TEST}")
 
 
-def test(config: RecipeConfig, path: str, options: RunOptions) -> Path:
+def test(config: RecipeConfig, paths: str | Sequence[str], options: RunOptions) -> Path:
     """Test a checkpoint with its own hyperparameters on the data of `config`.
+
+    Args:
+        config: of the command.
+        paths: the checkpoint, or several whose scores are averaged.
+        options: run folder and device.
 
     Returns:
         The new run folder.
 
     Raises:
-        InputError: for a checkpoint or data that cannot be used.
+        InputError: for a checkpoint or data that cannot be used, and checkpoints whose scores
+            cannot be averaged.
     """
-    config, options, data, module = _of_checkpoint(config, path, options, "test")
+    config, options, data, module = _opened(config, paths, options, "test")
     with _run_folder(config, options) as folder:
         trainer = make_trainer(config, options, folder, ())
         with closing(trainer.loggers):
-            _test(trainer, module, data, Path(path), loaded=True)
+            _test(trainer, module, data, module.tested_checkpoint, loaded=True)
     return folder
 
 
-def evaluate(config: RecipeConfig, path: str, options: RunOptions) -> Path:
-    """Score the evaluation set, which has no labels, with a checkpoint.
+def evaluate(config: RecipeConfig, paths: str | Sequence[str], options: RunOptions) -> Path:
+    """Score the evaluation set, which has no labels, with a checkpoint or several; as `test`.
 
     Returns:
         The new run folder; scores lie in its `metrics_test/{student,teacher}_scores`.
-
-    Raises:
-        InputError: for a checkpoint or data that cannot be used.
     """
-    config, options, data, module = _of_checkpoint(config, path, options, "predict")
+    config, options, data, module = _opened(config, paths, options, "predict")
     check_evaluated(data)
-    module.tested_checkpoint = Path(path)
     with _run_folder(config, options) as folder:
         trainer = make_trainer(config, options, folder, (ScoreWriter(),))
         with _stoppable(trainer, lambda: "start again"), closing(trainer.loggers):
@@ -286,26 +294,6 @@ def _run_folder(
         yield told_by_first(folder)
 
 
-def _check_scorable(config: RecipeConfig, options: RunOptions, path: str, stage: str) -> None:
-    """Refuse a stage in which the task scores nothing.
-
-    Raises:
-        InputError: it is one.
-    """
-    task = config.detection_task
-    if stage == "test" and not task.test:
-        raise InputError(
-            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
-        )
-    if stage == "predict" and not task.evaluated:
-        raise InputError(
-            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
-            "or score recordings with predict.py"
-        )
-    if options.verify_metrics:
-        check_verifiable(task)
-
-
 def _prepare(
     config: RecipeConfig, options: RunOptions, encoder: EmbeddingModel | None
 ) -> tuple[SedDataModule, SEDTask4]:
@@ -315,8 +303,17 @@ def _prepare(
     return SedDataModule(config), SEDTask4(config, encoder)
 
 
+def _opened(
+    config: RecipeConfig, paths: str | Sequence[str], options: RunOptions, stage: str
+) -> OpenedCheckpoint:
+    given = [paths] if isinstance(paths, str) else paths
+    return open_together(
+        config, given, options, stage, _of_checkpoint, own_stores=options.own_stores
+    )
+
+
 def _of_checkpoint(
-    config: RecipeConfig, path: str, options: RunOptions, stage: str
+    config: RecipeConfig, path: str, options: RunOptions, stage: str, *, tell: bool = True
 ) -> tuple[RecipeConfig, RunOptions, SedDataModule, SEDTask4]:
     """Configuration and networks of a checkpoint, and the data of a stage."""
     if options.threads is not None:
@@ -325,14 +322,16 @@ def _of_checkpoint(
     checkpoint = load_safely(Path(path))
     config = config_of_checkpoint(checkpoint, config, options.overrides, path)
     config = with_usable_precision(config, options.device.accelerator)
-    _check_scorable(config, options, path, stage)
+    check_scorable(config.detection_task, path, stage, verified=options.verify_metrics)
     data, module = _prepare(config, options, encoder_in_checkpoint(config, checkpoint, path))
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
+    module.tested_checkpoint = Path(path)
     data.check(stage)
     if stage == "test":
         check_groups(config, data.truths("test"))
-    announce(data, stage)
+    if tell:
+        announce(data, stage)
     warn_of_other_embeddings(checkpoint, data.embedding_readers, path)
     if checkpoint.get(FAST_KEY):
         options = options._replace(kept={**options.kept, FAST_KEY: True})
@@ -352,11 +351,16 @@ def _train(
 
 
 def _test(
-    trainer: pl.Trainer, module: SEDTask4, data: SedDataModule, path: Path, loaded: bool = False
+    trainer: pl.Trainer,
+    module: SEDTask4 | EnsembleModule,
+    data: SedDataModule | EnsembleData,
+    path: Path | TestedFiles,
+    loaded: bool = False,
 ) -> None:
     module.tested_checkpoint = path
     ckpt: dict[str, Any] = {} if loaded else {"ckpt_path": path, "weights_only": True}
-    with _stoppable(trainer, lambda: f"test it with --test_from_checkpoint {path}"):
+    shown = " ".join(map(str, path.paths)) if isinstance(path, TestedFiles) else path
+    with _stoppable(trainer, lambda: f"test it with --test_from_checkpoint {shown}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))
     if process_rank() > 0:

@@ -75,8 +75,11 @@ def settle_arguments(args: argparse.Namespace) -> RecipeConfig | None:
         raise InputError(f"--{INITIAL_CLASSES} belongs to --{INITIAL}; give that too")
     if initial is not None:
         setattr(args, INITIAL, given_checkpoint(initial))
-    for name, path in named.items():
-        setattr(args, name, given_checkpoint(path, last=name == LAST))
+    for name, given in named.items():
+        if isinstance(given, list):
+            setattr(args, name, [given_checkpoint(path) for path in given])
+        else:
+            setattr(args, name, given_checkpoint(given, last=name == LAST))
     if args.conf_file is not None or not named:
         conf_file = DEFAULT_CONF_FILE if args.conf_file is None else args.conf_file
         config = load_config(conf_file, args.overrides)

@@ -23,7 +23,8 @@ from local.data.presence import is_there
 
 
 def config_of_training(args: argparse.Namespace) -> RecipeConfig:
-    """The configuration of train_pretrained.py, given a checkpoint to resume, test or evaluate.
+    """The configuration of train_pretrained.py, given a checkpoint to resume, test or evaluate;
+    of several, that of the first one.
 
     Raises:
         InputError: see `config_with_checkpoint` and `trained_config`.
@@ -31,8 +32,8 @@ def config_of_training(args: argparse.Namespace) -> RecipeConfig:
     if args.resume_from_checkpoint is not None:
         return trained_config(args.resume_from_checkpoint, args.overrides)
     if args.test_from_checkpoint is not None:
-        return config_with_checkpoint(args.test_from_checkpoint, args.overrides, "test")
-    return config_with_checkpoint(args.eval_from_checkpoint, args.overrides, "predict")
+        return config_with_checkpoint(args.test_from_checkpoint[0], args.overrides, "test")
+    return config_with_checkpoint(args.eval_from_checkpoint[0], args.overrides, "predict")
 
 
 def config_with_checkpoint(

@@ -312,6 +312,23 @@ def _number(value: str, text: str, flag: str) -> float:
         ) from None
 
 
+def add_scored_checkpoints(choice: argparse._MutuallyExclusiveGroup) -> None:
+    """Add the flags that test or evaluate checkpoints, whose scores are averaged if they are
+    several; their values are lists."""
+    choice.add_argument(
+        "--test_from_checkpoint",
+        metavar="CKPT",
+        nargs="+",
+        help="only test this checkpoint; of several, the mean of their scores",
+    )
+    choice.add_argument(
+        "--eval_from_checkpoint",
+        metavar="CKPT",
+        nargs="+",
+        help="only score the evaluation set, with one checkpoint or several",
+    )
+
+
 def add_initial_weights(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a training that starts from the weights of another one."""
     parser.add_argument(

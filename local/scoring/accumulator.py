@@ -117,10 +117,17 @@ class ScoreAccumulator:
         """Gather the scores of all processes in the first one; every process must call it."""
         for role in ROLES:
             for corpus in corpora:
-                if self._has_frames(corpus):
-                    self._frames_of(role, corpus).collect()
-                if self._has_clips(corpus):
-                    self._clips_of(role, corpus).collect()
+                for collector in self.collectors(role, corpus).values():
+                    collector.collect()
+
+    def collectors(self, role: str, corpus: Corpus) -> dict[str, RowCollector]:
+        """What collects the rows of a corpus: "frames", "clips" or both."""
+        found: dict[str, RowCollector] = {}
+        if self._has_frames(corpus):
+            found["frames"] = self._frames_of(role, corpus)
+        if self._has_clips(corpus):
+            found["clips"] = self._clips_of(role, corpus)
+        return found
 
     def scores(self, role: str, corpus: Corpus) -> Scores:
         """Unfiltered scores of all clips of a corpus."""
@@ -157,11 +164,7 @@ class ScoreAccumulator:
 
     def in_windows(self, corpus: Corpus) -> bool:
         """Whether any clip of a corpus was scored in windows."""
-        role, found = ROLES[0], []
-        if self._has_frames(corpus):
-            found.append(self._frames_of(role, corpus))
-        if self._has_clips(corpus):
-            found.append(self._clips_of(role, corpus))
+        found = self.collectors(ROLES[0], corpus).values()
         return any(collector.recordings() for collector in found)
 
     def clip_scores(self, role: str, corpus: Corpus) -> ClipScores:
@@ -240,8 +243,8 @@ class ScoreAccumulator:
         )
 
 
-class _Row(NamedTuple):
-    """A whole clip (no span), or a window of it."""
+class CollectedRow(NamedTuple):
+    """Name of a row: a whole clip (no span), or a window of it."""
 
     clip_id: str
     span: Span | None
@@ -264,7 +267,7 @@ class RowCollector:
     ) -> None:
         self.row_shape = row_shape
         self.windows = windows
-        self._names: list[_Row] = []
+        self._names: list[CollectedRow] = []
         self._rows: list[RowArray] = []
         self._whole: tuple[tuple[str, ...], RowArray] | None = None
         self._recordings: dict[str, Windows] = {}
@@ -282,7 +285,7 @@ class RowCollector:
             spans: the window of each row, None for a whole clip; empty if all are.
         """
         spans = spans or [None] * len(clip_ids)
-        self._names.extend(_Row(*name) for name in zip(clip_ids, spans, strict=True))
+        self._names.extend(CollectedRow(*name) for name in zip(clip_ids, spans, strict=True))
         self._rows.append(rows.detach().float().cpu().numpy())
         self._whole = None
 
@@ -297,7 +300,10 @@ class RowCollector:
             # A process may have scored a batch of another one, to have any.
             first = {name: row for row, name in reversed(list(enumerate(names)))}
             clip_ids = sorted(name.clip_id for name in first if name.span is None)
-            self._whole = tuple(clip_ids), rows[[first[_Row(one, None)] for one in clip_ids]]
+            self._whole = (
+                tuple(clip_ids),
+                rows[[first[CollectedRow(one, None)] for one in clip_ids]],
+            )
             self._recordings = self._by_recording(first, rows)
         return self._whole
 
@@ -309,7 +315,17 @@ class RowCollector:
         self.collect()
         return self._recordings
 
-    def _by_recording(self, first: dict[_Row, int], rows: RowArray) -> dict[str, Windows]:
+    def named_rows(self) -> tuple[list[CollectedRow], RowArray]:
+        """All distinct rows with their names: whole clips, then windows; collective like
+        `collect`."""
+        clip_ids, whole = self.collect()
+        longer = self.recordings()
+        names = [CollectedRow(clip_id, None) for clip_id in clip_ids]
+        for clip_id, (spans, _) in longer.items():
+            names += [CollectedRow(clip_id, span) for span in spans]
+        return names, np.concatenate([whole, *(rows for _, rows in longer.values())])
+
+    def _by_recording(self, first: dict[CollectedRow, int], rows: RowArray) -> dict[str, Windows]:
         windows = sorted((name for name in first if name.span is not None), key=_order)
         found = {}
         for clip_id, group in groupby(windows, key=lambda name: name.clip_id):
@@ -369,11 +385,11 @@ class ScoreCollector(RowCollector):
         return FrameScores(np.concatenate(parts), windows.boundaries_s(spans[0].n_samples))
 
 
-def _order(name: _Row) -> tuple[str, int]:
+def _order(name: CollectedRow) -> tuple[str, int]:
     return name.clip_id, -1 if name.span is None else name.span.first
 
 
-def _gather(names: list[_Row], rows: RowArray) -> tuple[list[_Row], RowArray]:
+def _gather(names: list[CollectedRow], rows: RowArray) -> tuple[list[CollectedRow], RowArray]:
     """Those of all processes in the first one, nothing in the others."""
     parts = gathered_by_first((names, rows))
     if not parts:

@@ -26,6 +26,7 @@ from local.scoring.own.criteria import (
     OWN_VERSION,
 )
 from local.scoring.tags import ClipScores
+from local.scoring.tested import ENSEMBLE
 from local.task.corpus import Corpus
 from local.task.task import ScoredPart
 
@@ -68,7 +69,8 @@ DEFINED_BY = {
 }
 DEFINITIONS = "definitions"
 # Settings that may be what two systems differ in; the runs of one system share them.
-_OF_SYSTEM = (f"{SCORING}.decoder", f"{SCORING}.precision", TRAINED)
+_AVERAGED = "averaged checkpoints"
+_OF_SYSTEM = (f"{SCORING}.decoder", f"{SCORING}.precision", TRAINED, _AVERAGED)
 _DECODER_NAME = f"{SCORING}.decoder.name"
 # No difference in what metrics mean.
 _COUNTS = ("n_clips", "n_events")
@@ -190,8 +192,8 @@ def differing_conditions(
     Args:
         first: content of a results.json.
         other: content of another.
-        one_system: whether both are of one system, whose runs share decoder, precision and
-            training revision too.
+        one_system: whether both are of one system, whose runs share decoder, precision, training
+            revision, and number and encoders of averaged checkpoints too.
 
     Returns:
         One text per difference; empty if there is none or one does not say.
@@ -210,12 +212,19 @@ def differing_conditions(
 
 def _values(content: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted path -> value, of all that has to agree."""
-    found: dict[str, Any] = {TRAINED: content.get(TRAINED)}
+    found: dict[str, Any] = {TRAINED: content.get(TRAINED), _AVERAGED: _averaged(content)}
     for corpus, digests in content[SCORED_ON].items():
         found |= {f"{SCORED_ON}.{name}.{corpus}": value for name, value in digests.items()}
     found |= dict(_flat(content[SCORING], SCORING))
     found |= {f"versions.{name}": definition_of(content, name) for name in METRIC_PACKAGES}
     return found
+
+
+def _averaged(content: Mapping[str, Any]) -> str:
+    """How many checkpoints' scores are averaged, and of which encoders."""
+    members = content.get(ENSEMBLE, ())
+    encoders = sorted("+".join(one.get("encoders", ())) or "no encoder" for one in members)
+    return f"{len(members)} ({', '.join(encoders)})" if members else "none"
 
 
 def definition_of(content: Mapping[str, Any], package: str) -> str | None:

@@ -118,6 +118,31 @@ def add_verification(
     write_json_atomic(folder / RESULTS_FILE, {**content, VERIFICATION: found})
 
 
+def check_scorable(task: Task, path: str, stage: str, *, verified: bool) -> None:
+    """Refuse a stage in which the task scores nothing.
+
+    Args:
+        task: of the checkpoint.
+        path: the checkpoint, for messages.
+        stage: "test" or "predict".
+        verified: whether the metrics are to be verified.
+
+    Raises:
+        InputError: it is one, or its metrics cannot be verified.
+    """
+    if stage == "test" and not task.test:
+        raise InputError(
+            f"{path}: cannot be tested: {NO_TEST}; name a corpus, e.g. events: {{test: NAME}}"
+        )
+    if stage == "predict" and not task.evaluated:
+        raise InputError(
+            f"{path}: nothing to evaluate: no corpus of the task has split: evaluation; add one, "
+            "or score recordings with predict.py"
+        )
+    if verified:
+        check_verifiable(task)
+
+
 def exit_status(folder: Path, *, asked: bool) -> int:
     """0, or 1 if a verification was asked for and did not show that the metrics are equal.
 

@@ -23,7 +23,7 @@ from local.data.clip_ends import check_clip_durations, header_durations
 from local.scoring import results
 from local.scoring.conditions import FREE_KEYS, TRAINING_SECTIONS, differing_conditions
 from local.scoring.score_files import EVALUATION_FILE, SCORE_KINDS, score_folder
-from local.submission.submitted_runs import SubmittedRun
+from local.submission.submitted_runs import SubmittedRun, SubmittedTraining
 
 SCORE_COLUMNS = ("onset", "offset", *VOCABULARY)
 # Columns of codecarbon's tables: energy by part, which the challenge compares, and the hardware.
@@ -64,19 +64,25 @@ def run_problems(runs: Sequence[SubmittedRun]) -> list[str]:
     problems = [problem for run in runs for problem in _shared_names(run)]
     for index, run in enumerate(runs):
         for other in runs[:index]:
-            where = f"{other.folder} and {run.folder}"
-            if run.sha256 == other.sha256:
-                problems.append(
-                    f"{where} are of the same checkpoint; give runs of different trainings"
-                )
-            elif run.seed == other.seed:
-                problems.append(
-                    f"{where} both have training.seed {run.seed}; runs must start from "
-                    "different weights: train with --set training.seed=..."
-                )
+            problems += _not_independent(other, run)
         if index:
             problems += _differences(runs[0], run)
     return problems
+
+
+def _not_independent(other: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
+    """Checkpoints or seeds that two runs share."""
+    where = f"{other.folder} and {run.folder}"
+    shared = {one.sha256 for one in other.trainings} & {one.sha256 for one in run.trainings}
+    # Averaged networks of several encoders may begin alike; their counterparts may not.
+    pairs = zip(other.seeds, run.seeds, strict=False)
+    if shared:
+        yield f"{where} are of the same checkpoint; give runs of different trainings"
+    elif alike := [seed for seed, same in pairs if seed == same]:
+        yield (
+            f"{where} both have training.seed {alike[0]}; runs must start from different weights: "
+            "train with --set training.seed=..."
+        )
 
 
 def _shared_names(run: SubmittedRun) -> Iterator[str]:
@@ -93,28 +99,42 @@ def _shared_names(run: SubmittedRun) -> Iterator[str]:
 
 
 def _differences(first: SubmittedRun, run: SubmittedRun) -> Iterator[str]:
-    here, there = run.config.dump(), first.config.dump()
-    for section in TRAINING_SECTIONS:
-        for key in here[section]:
-            passing = (section, key) in FREE_KEYS or here[section][key] == there[section][key]
-            if not passing:
-                yield (
-                    f"{run.folder} has {section}.{key} {here[section][key]!r}, {first.folder} "
-                    f"{there[section][key]!r}; runs of one system may differ in the seed only"
-                )
+    if len(run.trainings) != len(first.trainings):
+        yield (
+            f"{run.folder} averages {count_of(len(run.trainings), 'checkpoint')}, {first.folder} "
+            f"{len(first.trainings)}; runs of one system may differ in the seed only"
+        )
+    for one, other in zip(run.trainings, first.trainings, strict=False):
+        here, there = one.config.dump(), other.config.dump()
+        where = f"{run.folder}{_which(one, run)}", f"{first.folder}{_which(other, first)}"
+        for section in TRAINING_SECTIONS:
+            for key in here[section]:
+                passing = (section, key) in FREE_KEYS or here[section][key] == there[section][key]
+                if not passing:
+                    yield (
+                        f"{where[0]} has {section}.{key} {here[section][key]!r}, {where[1]} "
+                        f"{there[section][key]!r}; runs of one system may differ in the seed only"
+                    )
     for text in differing_conditions(first.results, run.results):
         yield (
             f"{run.test} was scored otherwise than {first.test}: {text}; test both checkpoints "
             "on the same data with the same settings"
         )
-    for one, other in ((first, run), (run, first)):
-        absent = sorted(set(one.clips) - set(other.clips))
+    for whole, part in ((first, run), (run, first)):
+        absent = sorted(set(whole.clips) - set(part.clips))
         if absent:
             yield (
-                f"{other.folder}: {count_of(len(absent), 'clip')} of {one.folder} "
+                f"{part.folder}: {count_of(len(absent), 'clip')} of {whole.folder} "
                 f"{agree(len(absent), 'is', 'are')} missing ({_examples(absent)}); "
                 f"{EVALUATE_REMEDY} on the same clips"
             )
+
+
+def _which(training: SubmittedTraining, run: SubmittedRun) -> str:
+    """Which of several averaged checkpoints a text is about."""
+    if len(run.trainings) == 1:
+        return ""
+    return f" (checkpoint {run.trainings.index(training) + 1}, of {training.folder})"
 
 
 def table_problems(run: SubmittedRun, role: str) -> list[str]:

@@ -157,7 +157,7 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
     checked.problems += run_problems(checked.runs)
     for run in checked.runs:
         checked.problems += result_problems(run, sources.role) + duration_problems(run)
-        for path in run.energy.values():
+        for path in (path for paths in run.energy.values() for path in paths):
             checked.problems += energy_problems(path)
     if sources.baseline is not None:
         places = {
@@ -166,11 +166,17 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
         checked.baseline = places
         for path in places.values():
             checked.problems += energy_problems(path)
-    if checked.runs and checked.runs[0].config.net.use_embeddings:
+    if checked.runs:
         with checked.noting():
             run, given = checked.runs[0], (*sources.encoders, *filter(None, [sources.beats]))
-            clip_s, checkpoint = run.network.clip_s, run.checkpoint
-            checked.encoders = encoder_costs(run.config, given, clip_s, checkpoint, sources.role)
+            clip_s = run.network.clip_s
+            costs = [
+                cost
+                for one in run.trainings
+                for cost in encoder_costs(one.config, given, clip_s, one.checkpoint, sources.role)
+            ]
+            # Embeddings that several networks take are computed once.
+            checked.encoders = tuple(dict.fromkeys(costs))
     for run in checked.runs:  # last, as there may be many
         checked.problems += table_problems(run, sources.role)
     return checked
@@ -207,12 +213,13 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
         counted = count_of(below, "clip comes", "clips come")
         yield f"note: {counted} from subfolders, which their tables' names leave out"
     for run in checked.runs:
-        counted = n_measurements(run.energy["training"])
-        if counted < run.sessions:
-            yield (
-                f"note: {run.training}: energy of {counted} of its "
-                f"{count_of(run.sessions, 'session')}; a killed session leaves no measurement"
-            )
+        for one, path in zip(run.trainings, run.energy["training"], strict=True):
+            measured = n_measurements(path)
+            if measured < one.sessions:
+                yield (
+                    f"note: {one.folder}: energy of {measured} of its "
+                    f"{count_of(one.sessions, 'session')}; a killed session leaves no measurement"
+                )
         absent = sum(len(names) for names in run.results["missing"].values())
         if absent:
             counted_clips = count_of(absent, "dev-test clip was", "dev-test clips were")

@@ -49,7 +49,7 @@ def compose_metadata(
     return {
         "submission": filled["submission"],
         "system": {
-            "description": {**describe_system(runs[0].config), **told},
+            "description": {**_description(runs[0]), **told},
             "complexity": {
                 "total_parameters": network.parameters + sum(one.parameters for one in encoders),
                 "network_parameters": network.parameters,
@@ -65,7 +65,12 @@ def compose_metadata(
         "results": {
             "model": role,
             "runs": [
-                {"seed": run.seed, "checkpoint_sha256": run.sha256, "clips": len(run.clips)}
+                {
+                    "seed": run.seeds[0] if len(run.seeds) == 1 else list(run.seeds),
+                    "checkpoint_sha256": run.sha256,
+                    **_checkpoints(run),
+                    "clips": len(run.clips),
+                }
                 for run in runs
             ],
             "versions": runs[0].results["versions"],
@@ -80,6 +85,28 @@ def compose_metadata(
             },
         },
     }
+
+
+def _checkpoints(run: SubmittedRun) -> dict[str, Any]:
+    """The checkpoints whose scores are averaged; nothing for a single one."""
+    several = len(run.trainings) > 1
+    return {"checkpoints_sha256": [one.sha256 for one in run.trainings]} if several else {}
+
+
+def _description(run: SubmittedRun) -> dict[str, Any]:
+    """A run's system; of several networks, what any of them has, and their number."""
+    each = [describe_system(one.config) for one in run.trainings]
+    found = describe_system(run.config)
+    if len(each) == 1:
+        return found
+    for key in ("embeddings", "data_augmentation"):
+        named = [one[key] if isinstance(one[key], list) else [one[key]] for one in each]
+        values = dict.fromkeys(value for values in named for value in values if value is not None)
+        found[key] = next(iter(values)) if key == "embeddings" and len(values) == 1 else [*values]
+        found[key] = found[key] or None
+    found["ensemble_method_subsystem_count"] = len(each)
+    found["decision_making"] = "mean of the scores"
+    return found
 
 
 def describe_system(config: RecipeConfig) -> dict[str, Any]:
@@ -108,7 +135,8 @@ def describe_system(config: RecipeConfig) -> dict[str, Any]:
 def _energy(runs: Sequence[SubmittedRun], baseline: Mapping[str, Path]) -> dict[str, Any]:
     """Energy in kWh of each stage, and of the baseline on the same machine."""
     stages = {
-        stage: [energy_kwh(run.energy[stage]) for run in runs] for stage in ("training", "test")
+        stage: [sum(map(energy_kwh, run.energy[stage])) for run in runs]
+        for stage in ("training", "test")
     }
     found: dict[str, Any] = {"unit": "kWh", **_with_deviation(stages)}
     found["baseline"] = {stage: energy_kwh(path) for stage, path in baseline.items()} or None

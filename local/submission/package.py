@@ -15,6 +15,8 @@ The layout is that of the organisers' checker of 2024.
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from desed_task.atomic_files import atomic_path, write_text_atomic
+from desed_task.atomic_files import atomic_path, read_text, write_text_atomic
 from desed_task.dataio.clip_names import last_part
 from desed_task.parallel import track
 from local.schema.yaml_files import read_yaml
@@ -70,6 +72,7 @@ def write_system(
         metadata: content of the metadata file.
     """
     copies: list[tuple[Path, Path]] = []
+    tables_of: dict[Path, tuple[Path, ...]] = {}
     for number, run in enumerate(runs, 1):
         own = f"{label}_run{number}"
         for kind in SCORE_KINDS:
@@ -79,18 +82,40 @@ def write_system(
             copies += [
                 (tables / f"{clip}.tsv", output / f"{last_part(clip)}.tsv") for clip in run.clips
             ]
-        copies += _energy_copies(run.energy, place / f"{own}_codecarbon")
-    copies += _energy_copies(baseline, place / "baseline_codecarbon")
-    for folder in {target.parent for _, target in copies}:
+        tables_of |= _energy_tables(run.energy, place / f"{own}_codecarbon")
+    of_baseline = {stage: (path,) for stage, path in baseline.items()}
+    tables_of |= _energy_tables(of_baseline, place / "baseline_codecarbon")
+    copies += [(paths[0], target) for target, paths in tables_of.items() if len(paths) == 1]
+    for folder in {target.parent for target in (*tables_of, *(to for _, to in copies))}:
         folder.mkdir()
+    for target, paths in tables_of.items():
+        if len(paths) > 1:
+            write_text_atomic(target, join_tables(paths))
     for source, target in track(copies, "copying", len(copies), leave=False):
         shutil.copyfile(source, target)
     text = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     write_text_atomic(place / f"{label}.meta.yaml", text)
 
 
-def _energy_copies(tables: Mapping[str, Path], folder: Path) -> list[tuple[Path, Path]]:
-    return [(path, folder / f"emissions_{stage}.csv") for stage, path in tables.items()]
+def _energy_tables(
+    tables: Mapping[str, tuple[Path, ...]], folder: Path
+) -> dict[Path, tuple[Path, ...]]:
+    return {folder / f"emissions_{stage}.csv": paths for stage, paths in tables.items()}
+
+
+def join_tables(paths: Sequence[Path]) -> str:
+    """The rows of several tables of codecarbon in one, with the columns of all.
+
+    A training that was resumed has a row per session; so have those of averaged checkpoints.
+    """
+    readers = [csv.DictReader(read_text(path).splitlines()) for path in paths]
+    rows = [row for reader in readers for row in reader]
+    columns = dict.fromkeys(name for reader in readers for name in reader.fieldnames or ())
+    written = io.StringIO()
+    writer = csv.DictWriter(written, [*columns], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return written.getvalue()
 
 
 def zip_systems(folder: Path) -> Path:

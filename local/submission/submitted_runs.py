@@ -1,8 +1,8 @@
 """Find the runs of a submission: evaluation, training and dev-test of each checkpoint.
 
-An evaluation's folder names its checkpoint by path and SHA-256. Training and test are searched in
-the checkpoint's run folder and in further folders given by the user; their SHA-256 must be the
-same.
+An evaluation's folder names its checkpoint by path and SHA-256, or the checkpoints whose scores are
+averaged. Training and test are searched in the checkpoint's run folder and in further folders given
+by the user; their SHA-256 must be the same.
 """
 
 from __future__ import annotations
@@ -18,48 +18,73 @@ from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from desed_task.published_classes import CLASSES
-from local.config import RecipeConfig, load_config
+from local.config import RecipeConfig, check_config, load_config
 from local.schema.yaml_files import read_yaml
 from local.scoring import results
 from local.scoring.score_files import EVALUATION_FILE
+from local.scoring.tested import ENSEMBLE
 from local.training.macs import Macs
 
 
 @dataclass(frozen=True)
-class SubmittedRun:
-    """One training of a system, with its test and evaluation.
+class SubmittedTraining:
+    """A training whose checkpoint was evaluated, alone or with others.
 
     Attributes:
-        folder: run folder of the evaluation.
-        training: run folder of the training.
-        test: run folder of the dev-test.
-        checkpoint: the evaluated checkpoint; the file may be missing.
+        folder: run folder of the training.
+        checkpoint: the file.
         sha256: SHA-256 of the checkpoint.
         seed: seed of the training.
         sessions: how often the training was started; it was resumed if more than once.
-        network: size and cost of the network.
+        config: configuration that the checkpoint is used with.
+    """
+
+    folder: Path
+    checkpoint: Path
+    sha256: str
+    seed: int
+    sessions: int
+    config: RecipeConfig
+
+
+@dataclass(frozen=True)
+class SubmittedRun:
+    """A checkpoint of a system, or several whose scores are averaged, with test and evaluation.
+
+    Attributes:
+        folder: run folder of the evaluation.
+        trainings: of each checkpoint, in the order of the evaluation.
+        test: run folder of the dev-test.
+        sha256: what identifies the checkpoints (`TestedFiles.sha256`).
+        network: size and cost of the networks together.
         config: configuration of the evaluation.
         clips: evaluated clip -> its length in seconds.
         results: content of the test's results.json.
     """
 
     folder: Path
-    training: Path
+    trainings: tuple[SubmittedTraining, ...]
     test: Path
-    checkpoint: Path
     sha256: str
-    seed: int
-    sessions: int
     network: Macs
     config: RecipeConfig
     clips: dict[str, float]
     results: dict[str, Any]
 
     @property
-    def energy(self) -> dict[str, Path]:
-        """Path of codecarbon's table of each of STAGES."""
-        folders = zip(results.ENERGY_STAGES, (self.training, self.test, self.folder), strict=True)
-        return {stage: results.emissions_file(folder, stage) for stage, folder in folders}
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the trainings."""
+        return tuple(one.seed for one in self.trainings)
+
+    @property
+    def energy(self) -> dict[str, tuple[Path, ...]]:
+        """Paths of codecarbon's tables of each of STAGES: of all trainings, one of the others."""
+        trained = tuple(one.folder for one in self.trainings)
+        folders = zip(results.ENERGY_STAGES, (trained, (self.test,), (self.folder,)), strict=True)
+        return {
+            stage: tuple(results.emissions_file(folder, stage) for folder in of_stage)
+            for stage, of_stage in folders
+        }
 
 
 def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
@@ -78,40 +103,74 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
             f"{folder}: contains no finished evaluation; give a run folder of "
             f"{command_name('train_pretrained.py')} --eval_from_checkpoint CKPT"
         )
-    checkpoint, sha256 = _identity(record, folder)
+    sha256, evaluated = _identity(record, folder)
     # LOG_DIR/version_N/checkpoints/NAME.ckpt
-    places = [checkpoint.parent.parent, folder, *others]
-    places = [place for place in places if (place / "run.yaml").is_file()]
-    training = next(filter(partial(_trained, sha256=sha256), places), None)
+    homes = [Path(one["path"]).parent.parent for one in evaluated]
+    places = [place for place in (*homes, folder, *others) if (place / "run.yaml").is_file()]
+    trained = [
+        next(filter(partial(_trained, sha256=one["sha256"]), places), None) for one in evaluated
+    ]
     test = next(filter(partial(_tested, sha256=sha256), places), None)
-    problems = []
-    if training is None:
-        problems.append(
-            f"{folder}: no training of its checkpoint {checkpoint} found; give its run "
-            "folder with --also"
-        )
+    problems = [
+        f"{folder}: no training of its checkpoint {one['path']} found; give its run folder with "
+        "--also"
+        for one, training in zip(evaluated, trained, strict=True)
+        if training is None
+    ]
     if test is None:
+        which = " and ".join(one["path"] for one in evaluated)
+        whose = "its checkpoint" if len(evaluated) == 1 else "the mean of its checkpoints"
         problems.append(
-            f"{folder}: no dev-test of its checkpoint {checkpoint} found; run one with "
+            f"{folder}: no dev-test of {whose} {which} found; run one with "
             f"{command_name('train_pretrained.py')} --test_from_checkpoint and give its run folder "
             "with --also"
         )
-    if training is None or test is None:
+    if problems or test is None:
         raise InputError.collect(problems)
     config = load_config(folder / "config.yaml")
     _check_task(config, folder)
     return SubmittedRun(
         folder,
-        training,
+        tuple(
+            _training(one, training, config)
+            for one, training in zip(evaluated, trained, strict=True)
+            if training is not None
+        ),
         test,
-        checkpoint,
         sha256,
-        seed=record["seed"],
-        sessions=sum(one["stage"] == "fit" for one in stage_records(training)),
         network=Macs(**record["network"]),
         config=config,
         clips=_read_json(folder / EVALUATION_FILE)["clips"],
         results=_read_json(test / results.RESULTS_FILE),
+    )
+
+
+def _training(
+    evaluated: dict[str, Any], folder: Path, evaluation: RecipeConfig
+) -> SubmittedTraining:
+    """The training of a checkpoint.
+
+    Args:
+        evaluated: what the evaluation's run.yaml says of the checkpoint.
+        folder: run folder of the training.
+        evaluation: configuration of the evaluation, which is that of its first checkpoint.
+    """
+    sessions = sum(one["stage"] == "fit" for one in stage_records(folder))
+    config = evaluation
+    if "encoders" in evaluated:  # of several
+        tree = load_config(folder / "config.yaml").dump()
+        columns = {"model": "name", "checkpoint": "file", "n_blocks": "n_blocks"}
+        for key, name in columns.items() if evaluated["encoders"] else ():
+            values = [one[name] for one in evaluated["encoders"]]
+            tree["pretrained"][key] = values if len(values) > 1 else values[0]
+        config = check_config(tree, f"{folder / 'config.yaml'}")
+    return SubmittedTraining(
+        folder,
+        Path(evaluated["path"]),
+        evaluated["sha256"],
+        evaluated["seed"],
+        sessions,
+        config,
     )
 
 
@@ -148,21 +207,24 @@ def _last(records: Sequence[dict[str, Any]], stage: str) -> dict[str, Any] | Non
     return next((one for one in reversed(records) if one["stage"] == stage), None)
 
 
-def _identity(record: dict[str, Any], folder: Path) -> tuple[Path, str]:
+def _identity(record: dict[str, Any], folder: Path) -> tuple[str, list[dict[str, Any]]]:
+    """SHA-256 of what was evaluated; and path, SHA-256 and seed of each checkpoint."""
+    if ENSEMBLE in record:
+        return record[ENSEMBLE]["sha256"], record[ENSEMBLE]["checkpoints"]
     identity = record.get("checkpoint")
     if identity is None:
         raise InputError(
             f"{folder}: run.yaml, written by an older version, does not name the checkpoint; "
             "evaluate it again"
         )
-    return Path(identity["path"]), str(identity["sha256"])
+    return str(identity["sha256"]), [{**identity, "seed": record["seed"]}]
 
 
 def _tested(folder: Path, sha256: str) -> bool:
     """Whether a run folder has results of the checkpoint."""
     record = _last(stage_records(folder), "test")
-    tested = record is not None and record.get("checkpoint", {}).get("sha256") == sha256
-    return tested and (folder / results.RESULTS_FILE).is_file()
+    named = {} if record is None else record.get(ENSEMBLE) or record.get("checkpoint", {})
+    return named.get("sha256") == sha256 and (folder / results.RESULTS_FILE).is_file()
 
 
 def _trained(folder: Path, sha256: str) -> bool:

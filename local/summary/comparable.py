@@ -36,7 +36,8 @@ def check_comparable(*systems: Sequence[FinishedRun]) -> list[str]:
     Raises:
         InputError: for a run given twice; for tests of other metrics, classes, clips, truth,
             durations, settings or conventions; or, within a system, for other decoders, precisions
-            or training revisions.
+            or training revisions, for other numbers or encoders of averaged checkpoints, and for
+            averages that share a checkpoint.
     """
     runs = [run for system in systems for run in system]
     problems, known = [], set()
@@ -48,8 +49,9 @@ def check_comparable(*systems: Sequence[FinishedRun]) -> list[str]:
         first = system[0]
         if first is not runs[0]:
             problems += _problems(runs[0], first, one_system=False)
-        for run in system[1:]:
+        for number, run in enumerate(system[1:], 1):
             problems += _problems(first, run, one_system=True)
+            problems += _shared_problems(system[:number], run)
     if problems:
         raise InputError.collect(problems, "these runs cannot be summarised together:")
     notes = _version_notes(runs) + _earlier_notes(runs) + _untold_notes(runs) + _twin_notes(runs)
@@ -90,6 +92,18 @@ def _problems(first: FinishedRun, run: FinishedRun, *, one_system: bool) -> list
     return found or [
         f"{run.folder}: scored otherwise than {first.folder}, {text}; {RETEST_REMEDY}"
         for text in differing_conditions(first.content, run.content, one_system=one_system)
+    ]
+
+
+def _shared_problems(before: Sequence[FinishedRun], run: FinishedRun) -> list[str]:
+    """Averages that share a checkpoint: their results are not independent."""
+    return [
+        f"{run.folder} and {other.folder} average scores of one checkpoint (SHA-256 "
+        f"{min(shared)[:12]}...), so their spread is not that over trainings; give averages of "
+        "different checkpoints"
+        for other in before
+        if run.checkpoint_sha256 != other.checkpoint_sha256
+        and (shared := run.checkpoints_sha256 & other.checkpoints_sha256)
     ]
 
 
@@ -188,8 +202,8 @@ def _twin_notes(runs: Sequence[FinishedRun]) -> list[str]:
         by_metrics.setdefault(json.dumps(run.metrics, sort_keys=True), []).append(run)
     return [
         f"{', '.join(str(run.folder) for run in twins)} have identical results (seeds: "
-        f"{', '.join(str(run.seed) for run in twins)}); give each run its own seed with --set "
-        "training.seed=..."
+        f"{', '.join(run.seed or 'unknown' for run in twins)}); give each run its own seed with "
+        "--set training.seed=..."
         for twins in by_metrics.values()
         if len(twins) > 1
     ]
@@ -205,9 +219,9 @@ def _fast_notes(runs: Sequence[FinishedRun]) -> list[str]:
 
 def _seed_notes(system: Sequence[FinishedRun]) -> list[str]:
     """Find different trainings of one system with the same seed; twins have a note already."""
-    by_seed: dict[int, dict[str, FinishedRun]] = {}
+    by_seed: dict[str, dict[str, FinishedRun]] = {}
     for run in system:
-        if run.seed is not None:
+        if run.seeds:
             results_of = json.dumps(run.metrics, sort_keys=True)
             by_seed.setdefault(run.seed, {}).setdefault(results_of, run)
     return [
@@ -231,7 +245,9 @@ def _untold_notes(runs: Sequence[FinishedRun]) -> list[str]:
 def _config_notes(system: Sequence[FinishedRun]) -> list[str]:
     """Values of the training that the runs of one system do not share."""
     notes = []
-    trees = {run.folder: run.config.dump() for run in system if run.config is not None}
+    # Of averages, the configuration is that of one checkpoint.
+    alone = [run for run in system if len(run.seeds) < 2]
+    trees = {run.folder: run.config.dump() for run in alone if run.config is not None}
     for section in TRAINING_SECTIONS:
         for key in {key: None for tree in trees.values() for key in tree[section]}:
             values = {str(folder): tree[section][key] for folder, tree in trees.items()}

@@ -124,16 +124,12 @@ def _runs(summary: RunSummary) -> str:
             system.name,
             str(run.folder),
             str(run.content.get("checkpoint", EMPTY_CELL)),
-            _seed(run.seed),
+            run.seed or EMPTY_CELL,
         ]
         for system in summary.systems
         for run in system.runs
     ]
     return markdown_table(["system", "run", "checkpoint", "seed"], rows, words=3)
-
-
-def _seed(seed: int | None) -> str:
-    return EMPTY_CELL if seed is None else str(seed)
 
 
 def _compares(summary: RunSummary) -> bool:

@@ -25,6 +25,7 @@ from local.scoring.conditions import (
     definition_of,
 )
 from local.scoring.own.criteria import OWN
+from local.scoring.tested import ENSEMBLE
 from local.task.corpus import Corpus
 from local.task.task import ScoredPart, Task
 
@@ -107,9 +108,23 @@ class FinishedRun:
         return version
 
     @property
-    def seed(self) -> int | None:
-        """Seed of the training, if the configuration has it."""
-        return None if self.config is None else self.config.training.seed
+    def seeds(self) -> tuple[int, ...]:
+        """Seed of the training if the configuration has it, or of all whose scores are averaged."""
+        if ENSEMBLE in self.content:
+            return tuple(sorted(one["seed"] for one in self.content[ENSEMBLE]))
+        return () if self.config is None else (self.config.training.seed,)
+
+    @property
+    def seed(self) -> str:
+        """`seeds` in words."""
+        return ", ".join(map(str, self.seeds))
+
+    @property
+    def checkpoints_sha256(self) -> frozenset[str]:
+        """SHA-256 of each checkpoint whose scores the results are of."""
+        members = self.content.get(ENSEMBLE, ())
+        own = {str(one[CHECKPOINT]) for one in members} or {self.checkpoint_sha256}
+        return frozenset(own - {""})
 
 
 def open_run(folder: Path) -> FinishedRun:

@@ -22,12 +22,13 @@ from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
-from desed_task.atomic_files import sha256_of, write_text_atomic
+from desed_task.atomic_files import write_text_atomic
 from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.redaction import redact
 from local.cli.versions import versions
 from local.config import RecipeConfig
 from local.data.digests import DATA_KEY
+from local.scoring.tested import tested_by
 from local.training.computation import Computation
 from local.training.macs import count_macs
 
@@ -173,8 +174,13 @@ class RunDescription(Callback):
         write_text_atomic(folder / "config.yaml", config)
         # Batches of a program of one's own come without embedding files.
         readers = getattr(trainer.datamodule, "embedding_readers", ())
-        encoder = getattr(pl_module, "encoder_student", None)
-        network = count_macs(pl_module.sed_student, self.config, readers=readers, encoder=encoder)
+        tested = tested_by(pl_module)
+        network = tested.cost if tested is not None else None
+        if network is None:
+            encoder = getattr(pl_module, "encoder_student", None)
+            student = pl_module.sed_student
+            cost = count_macs(student, self.config, readers=readers, encoder=encoder)
+            network = cost._asdict()
         record = {
             "stage": str(TrainerFn(stage).value),
             "command": redact(shlex.join(sys.argv)),
@@ -184,15 +190,14 @@ class RunDescription(Callback):
             **self.computation.record(),
             "seed": self.config.training.seed,
             REVISION_KEY: REVISION,
-            "network": network._asdict(),
+            "network": network,
             "versions": versions(),
             DATA_KEY: trainer.datamodule.digests(stage),
             **self.kept,
             **(self.facts if TrainerFn(stage) is TrainerFn.FITTING else {}),
         }
-        if pl_module.tested_checkpoint is not None:
-            path = pl_module.tested_checkpoint.resolve()
-            record["checkpoint"] = {"path": str(path), "sha256": sha256_of(path)}
+        if tested is not None:
+            record |= tested.record()
         log = folder / "run.yaml"
         before = log.read_text(encoding="utf-8") if log.is_file() else ""
         write_text_atomic(log, before + yaml.safe_dump([record], sort_keys=False))

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from desed_task.atomic_files import sha256_of, write_json_atomic, write_text_atomic
+from desed_task.atomic_files import write_json_atomic, write_text_atomic
 from desed_task.dataio.clip_names import flat_names
 from desed_task.errors import InputError, count_of
 from desed_task.evaluation.boxes import Decoded
@@ -50,6 +50,7 @@ from local.scoring.score_files import (
     write_scores,
     write_tag_scores,
 )
+from local.scoring.tested import TestedFiles, tested_by
 from local.task.corpus import Corpus
 from local.task.task import Task
 from local.training.callbacks import tensorboard_writer
@@ -123,7 +124,7 @@ class ResultWriter(Callback):
             missing=data.missing,
             missing_recordings=data.missing_recordings,
             left_out=data.left_out,
-            checkpoint=pl_module.tested_checkpoint.name,
+            checkpoint=_tested(pl_module).name,
             conditions=_conditions(stored, truths, data.task, pl_module, folder),
         )
         if self.verify:
@@ -187,8 +188,7 @@ def _conditions(
     folder: Path,
 ) -> dict[str, Any]:
     """The checkpoint, what it was scored on and the settings, for results.json."""
-    checkpoint = sha256_of(pl_module.tested_checkpoint)
-    trained_here = folder.resolve() in pl_module.tested_checkpoint.resolve().parents
+    tested = _tested(pl_module)
     scored = {truth.part.corpus.name: truth for truth in truths}
     raw = {name: stored[ROLES[0], name].raw for name in scored}
     accumulator = pl_module.score_accumulator
@@ -199,12 +199,19 @@ def _conditions(
             found = accumulator.clip_scores(ROLES[0], part.corpus)
             scored_on[part.corpus.name] = digest_tags(found, part, task.vocabulary)
     return {
-        CHECKPOINT: checkpoint,
+        CHECKPOINT: tested.sha256,
+        **tested.conditions(),
         TRAINED: pl_module.training_revision,
         SCORED_ON: scored_on,
         SCORING: scoring_settings(pl_module.config, in_windows),
-        **tuned_on(pl_module.config, checkpoint, trained_here=trained_here),
+        **tuned_on(pl_module.config, tested.sha256, trained_here=tested.trained_in(folder)),
     }
+
+
+def _tested(pl_module: pl.LightningModule) -> TestedFiles:
+    found = tested_by(pl_module)
+    assert found is not None
+    return found
 
 
 def _figures(
@@ -284,7 +291,7 @@ def _error_report(
         truth,
         data.loaded[corpus.name].files,
         pl_module.config,
-        checkpoint=pl_module.tested_checkpoint.name,
+        checkpoint=_tested(pl_module).name,
     )
 
 
@@ -330,7 +337,7 @@ def _postprocessed(accumulator: ScoreAccumulator, role: str, corpus: Corpus) -> 
     return BoxScores(decoded, smoothed, classes_by_segment(accumulator.task))
 
 
-def check_evaluated(data: SedDataModule) -> None:
+def check_evaluated(data: Any) -> None:
     """Refuse evaluation sets whose clips' tables would overwrite each other.
 
     Raises:

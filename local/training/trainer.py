@@ -45,6 +45,7 @@ class RunOptions(NamedTuple):
     moves: bool = False  # whether a run of another folder that is resumed moves to `log_dir`
     facts: Mapping[str, Any] = MappingProxyType({})  # more for run.yaml
     kept: Mapping[str, Any] = MappingProxyType({})  # more for run.yaml and checkpoints
+    own_stores: bool = False  # whether checkpoints have embeddings where their trainings had them
 
 
 def make_trainer(
