@@ -33,8 +33,8 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plan",
         metavar="FILE",
-        help="run the stages of a plan, such as confs/winning.yaml, that are not done; --log_dir is "
-        "its folder (default: exp/NAME), and each of --devices runs a stage at a time",
+        help="run the stages of a plan, such as confs/winning.yaml, that are not done; --log_dir "
+        "is its folder (default: exp/NAME), and each of --devices runs a stage at a time",
     )
     parser.add_argument(
         "--dry_run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from desed_task.errors import InputError
 from local.cli.redaction import redact_tree
-from local.config import RecipeConfig, find_shipped, load_config
+from local.config import RecipeConfig, config_of_tree, find_shipped, read_sections
 from local.plan.graph import find_cycle, levels_of
 from local.plan.schema import KINDS, NAMED_KINDS, OF_ENCODERS, PlanFile, Stage
 from local.schema.problems import validation_problems
@@ -57,6 +58,7 @@ class Plan:
         name: of the file, without ending.
         path: the file.
         conf_file: configuration that all stages start from.
+        sections: its values.
         jobs: stages at a time on a machine without a GPU.
         metrics: of the final table; empty for the first ones.
         stages: in an order in which they could run one by one.
@@ -66,6 +68,7 @@ class Plan:
     name: str
     path: Path
     conf_file: Path
+    sections: Mapping[str, Any]
     jobs: int
     metrics: tuple[str, ...]
     stages: Mapping[str, PlannedStage]
@@ -98,12 +101,15 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
     if cycle:
         problems.append(f"stages need each other in a circle: {' -> '.join(cycle)}; break it")
     conf_file = find_shipped(_beside(file.conf_file, found))
-    stages, wrong = _configured(file, specs, conf_file, overrides)
+    sections = read_sections(conf_file)
+    stages, wrong = _configured(file, specs, (sections, str(conf_file)), overrides)
     if problems or wrong:
         raise InputError.collect([*problems, *wrong], f"{found} cannot be used:")
     levels = levels_of({name: _names(spec) for name, spec in specs.items()})
     ordered = {name: stages[name] for level in levels for name in level}
-    return Plan(found.stem, found, conf_file, file.jobs, file.metrics, ordered, levels)
+    return Plan(
+        *(found.stem, found, conf_file, sections, file.jobs, file.metrics, ordered, levels)
+    )
 
 
 def _beside(conf_file: str, plan: Path) -> str | Path:
@@ -187,9 +193,19 @@ def _wrong_stages(
 
 
 def _configured(
-    file: PlanFile, specs: Mapping[str, Stage], conf_file: Path, overrides: Sequence[str]
+    file: PlanFile,
+    specs: Mapping[str, Stage],
+    base: tuple[dict[str, Any], str],
+    overrides: Sequence[str],
 ) -> tuple[dict[str, PlannedStage], list[str]]:
-    """The stages with their configurations, and what is wrong with those."""
+    """The stages with their configurations, and what is wrong with those.
+
+    Args:
+        file: the plan.
+        specs: its stages.
+        base: the values that all start from, and their file.
+        overrides: for all stages.
+    """
     stages, problems = {}, []
     known: dict[tuple[str, ...], RecipeConfig | str] = {}
     for name, spec in specs.items():
@@ -207,7 +223,7 @@ def _configured(
         more = () if labels is None else (f"{_PSEUDO_LABELS}={labels}",)
         all_ = (*shared, *own, *more)
         if all_ not in known:
-            known[all_] = _config(conf_file, all_)
+            known[all_] = _config(deepcopy(base[0]), base[1], all_)
         config = known[all_]
         if isinstance(config, str):
             problems.append(f"stages.{name}: {config}")
@@ -216,13 +232,15 @@ def _configured(
     return stages, problems
 
 
-def _config(conf_file: Path, overrides: Sequence[str]) -> RecipeConfig | str:
+def _config(
+    tree: dict[str, Any], conf_file: str, overrides: Sequence[str]
+) -> RecipeConfig | str:
     """A configuration, or what is wrong with it."""
     given = [one for one in overrides if one.startswith(f"{_PSEUDO_LABELS}=")]
     if len(given) > 1:
         return f"{given[0]}: pseudo_labels of the stage names them; leave out {_PSEUDO_LABELS}"
     try:
-        config = load_config(conf_file, overrides)
+        config = config_of_tree(tree, overrides, conf_file)
     except InputError as error:
         return " ".join(line.strip() for line in str(error).splitlines())
     tree = config.dump()["logging"]
@@ -250,4 +268,5 @@ def config_with(plan: Plan, stage: PlannedStage, pseudo_labels: Path | None) -> 
     if pseudo_labels is None:
         return stage.config
     more = f"{_PSEUDO_LABELS}={flow_text(str(pseudo_labels))}"
-    return load_config(plan.conf_file, (*stage.overrides, more))
+    sections = deepcopy(dict(plan.sections))
+    return config_of_tree(sections, (*stage.overrides, more), str(plan.conf_file))
