@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from desed_task.errors import InputError, agree
 from desed_task.parallel import available_cores
 from local.cli.devices import choose_device, count_gpus
-from local.plan.reading import Plan
+from local.plan.reading import RecipePlan
 from local.processes.world import world_here
 from local.tuning.workers.device_slots import (
     VISIBLE_VARIABLE,
@@ -18,7 +18,9 @@ from local.tuning.workers.device_slots import (
 )
 
 
-def slots_for(plan: Plan, args: argparse.Namespace, outside: Mapping[str, str]) -> list[DeviceSlot]:
+def slots_for(
+    plan: RecipePlan, args: argparse.Namespace, outside: Mapping[str, str]
+) -> list[DeviceSlot]:
     """A slot for each stage that may run at a time.
 
     Args:

@@ -34,7 +34,7 @@ from local.checkpoints.run_claims import (
     numbered_runs,
 )
 from local.config import RecipeConfig
-from local.plan.reading import Plan, PlannedStage, config_with
+from local.plan.reading import PlannedStage, RecipePlan, config_with
 from local.plan.schema import TrainStage
 from local.plan.stages.commands import CONFIG_FILE, StageCommand, command_of
 from local.plan.stages.keys import DIGITS, changes_between, ingredients_of, key_of
@@ -77,7 +77,7 @@ class PlanFolder:
         plan: the plan.
     """
 
-    def __init__(self, path: Path, plan: Plan) -> None:
+    def __init__(self, path: Path, plan: RecipePlan) -> None:
         self.path = path
         self.plan = plan
         self.digests = FileDigests(path / "digests.json")

@@ -51,7 +51,7 @@ class PlannedStage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RecipePlan:
     """A plan whose stages can run.
 
     Attributes:
@@ -75,7 +75,7 @@ class Plan:
     levels: tuple[tuple[str, ...], ...]
 
 
-def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
+def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> RecipePlan:
     """Read a plan and check it, with the configurations of all stages.
 
     Args:
@@ -107,7 +107,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> Plan:
         raise InputError.collect([*problems, *wrong], f"{found} cannot be used:")
     levels = levels_of({name: _names(spec) for name, spec in specs.items()})
     ordered = {name: stages[name] for level in levels for name in level}
-    return Plan(
+    return RecipePlan(
         *(found.stem, found, conf_file, sections, file.jobs, file.metrics, ordered, levels)
     )
 
@@ -232,9 +232,7 @@ def _configured(
     return stages, problems
 
 
-def _config(
-    tree: dict[str, Any], conf_file: str, overrides: Sequence[str]
-) -> RecipeConfig | str:
+def _config(tree: dict[str, Any], conf_file: str, overrides: Sequence[str]) -> RecipeConfig | str:
     """A configuration, or what is wrong with it."""
     given = [one for one in overrides if one.startswith(f"{_PSEUDO_LABELS}=")]
     if len(given) > 1:
@@ -263,7 +261,7 @@ def flow_text(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def config_with(plan: Plan, stage: PlannedStage, pseudo_labels: Path | None) -> RecipeConfig:
+def config_with(plan: RecipePlan, stage: PlannedStage, pseudo_labels: Path | None) -> RecipeConfig:
     """The configuration of a stage with the folder of its pseudo-labels."""
     if pseudo_labels is None:
         return stage.config

@@ -11,7 +11,7 @@ from pathlib import Path
 from desed_task.errors import InputError, count_of
 from local.checkpoints.run_claims import numbered_runs
 from local.plan.folder import StageState
-from local.plan.reading import Plan
+from local.plan.reading import RecipePlan
 from local.plan.stages.products import SUMMARY_FOLDER, run_of
 from local.scoring.results import RESULTS_FILE
 from local.summary.run_folders import energy_of_run
@@ -53,7 +53,7 @@ def failure_text(status: int, log: Path, start: int) -> str:
     return f"exit status {status}: {' / '.join(last) or 'it printed nothing'}"
 
 
-def results_table(plan: Plan, done: Mapping[str, StageState]) -> list[str]:
+def results_table(plan: RecipePlan, done: Mapping[str, StageState]) -> list[str]:
     """Lines with metrics of the student of each training and test that is done."""
     rows: dict[str, dict[str, float | None]] = {}
     for name, stage in plan.stages.items():
@@ -78,7 +78,7 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def reports_of(plan: Plan, done: Mapping[str, StageState]) -> list[str]:
+def reports_of(plan: RecipePlan, done: Mapping[str, StageState]) -> list[str]:
     """Lines that say where summaries are."""
     return [
         f"{name}: {done[name].folder / SUMMARY_FOLDER}"
@@ -100,7 +100,7 @@ def energy_line(done: Mapping[str, StageState]) -> str:
     return f"energy of {stages}: {total:.6f} kWh (codecarbon's estimate)"
 
 
-def closing_lines(plan: Plan, done: Mapping[str, StageState]) -> list[str]:
+def closing_lines(plan: RecipePlan, done: Mapping[str, StageState]) -> list[str]:
     """What is printed at the end: results, summaries, energy."""
     table, energy = results_table(plan, done), energy_line(done)
     lines = [*table, *reports_of(plan, done), *([energy] if energy else [])]

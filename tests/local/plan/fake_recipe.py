@@ -12,7 +12,7 @@ from pathlib import Path
 
 from desed_task.errors import CONSOLE_COMMANDS
 
-PROGRAM = '''
+PROGRAM = """
 import hashlib, json, os, sys, time
 from pathlib import Path
 
@@ -83,7 +83,7 @@ elif script == "summarize_runs.py":
 elif script == "generate_dcase_task4_2024.py":
     for name in ("mini_corpus.json", "beats_mini.pt", "atst_frame_mini.pt"):
         write(Path(value("--basedir")) / name, name)
-'''
+"""
 
 STAGES = """
   made: {kind: generate, basedir: %(base)s/größe}
@@ -96,7 +96,8 @@ STAGES = """
   both: {kind: test, checkpoints: [beats_2, atst_1], set: {decoder.kind: boxes}}
   report: {kind: report, runs: both, against: [atst_1], resamples: 0}
 """
-PLAN = """
+PLAN = (
+    """
 conf_file: confs/pretrained.yaml
 jobs: 1
 metrics: [psds1/x]
@@ -108,7 +109,10 @@ settings:
   stage_1: {opt.lr: 0.0005}
   stage_2: {opt.lr: 5e-5, net.dropout: 0.5}
 stages:
-""" + STAGES.strip("\n") + "\n"
+"""
+    + STAGES.strip("\n")
+    + "\n"
+)
 
 
 def write_recipe(base: Path) -> Path:

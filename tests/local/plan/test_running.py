@@ -19,25 +19,25 @@ from desed_task.errors import InputError
 from local.cli.exit_status import StoppedError
 from local.plan.folder import PlanFolder
 from local.plan.outline import outline_of
-from local.plan.reading import Plan, read_plan
+from local.plan.reading import RecipePlan, read_plan
 from local.plan.running import PlanRun
 from local.plan.words import closing_lines
 from local.tuning.workers.device_slots import DeviceSlot
-from tests.local.plan.fake_recipe import calls, words_of, write_recipe
+from tests.local.plan.fake_recipe import calls, write_recipe
 
 ALL = ["made", "beats_1", "atst_1", "labels", "beats_2", "boxes", "both", "boxed", "report"]
 ONE, TWO = [DeviceSlot(0, None, 1)], [DeviceSlot(0, None, 1), DeviceSlot(1, None, 1)]
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RecipePlan]:
     """A folder with stand-ins and a plan; its name has a space and an umlaut."""
     base = tmp_path_factory.mktemp("plan") / "ein Ördner"
     return base, read_plan(write_recipe(base))
 
 
 @pytest.fixture(scope="module")
-def finished(recipe: tuple[Path, Plan], tmp_path_factory) -> Path:
+def finished(recipe: tuple[Path, RecipePlan], tmp_path_factory) -> Path:
     """The folder of the plan after one uninterrupted run; not to be changed."""
     base, plan = recipe
     with in_folder(base), environment(FAKE_BASE=str(base)):
@@ -50,7 +50,7 @@ def finished(recipe: tuple[Path, Plan], tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def begun(recipe, finished, monkeypatch) -> tuple[Path, Plan]:
+def begun(recipe, finished, monkeypatch) -> tuple[Path, RecipePlan]:
     """The recipe with the finished plan in `plan`, and no calls."""
     base, plan = recipe
     shutil.rmtree(base / "plan", ignore_errors=True)
@@ -62,7 +62,7 @@ def begun(recipe, finished, monkeypatch) -> tuple[Path, Plan]:
     return base, plan
 
 
-class in_folder:  # noqa: N801
+class in_folder:
     def __init__(self, path: Path) -> None:
         self.path, self.before = path, Path.cwd()
 
@@ -73,7 +73,7 @@ class in_folder:  # noqa: N801
         os.chdir(self.before)
 
 
-class environment:  # noqa: N801
+class environment:
     def __init__(self, **values: str) -> None:
         self.values = values
 
@@ -85,7 +85,7 @@ class environment:  # noqa: N801
             del os.environ[name]
 
 
-def run(plan: Plan, told: list[str], slots=ONE, path: Path = Path("plan")) -> bool:
+def run(plan: RecipePlan, told: list[str], slots=ONE, path: Path = Path("plan")) -> bool:
     folder = PlanFolder(path, plan)
     with folder.held():
         one = PlanRun(folder, slots, "python again.py", Path("scripts").resolve(), told.append)
@@ -96,7 +96,7 @@ def run(plan: Plan, told: list[str], slots=ONE, path: Path = Path("plan")) -> bo
     return complete
 
 
-def changed(plan: Plan, base: Path, old: str, new: str) -> Plan:
+def changed(plan: RecipePlan, base: Path, old: str, new: str) -> RecipePlan:
     """The plan with other text, which is read again."""
     text = plan.path.read_text(encoding="utf-8")
     assert old in text
