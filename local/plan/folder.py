@@ -109,9 +109,7 @@ class PlanFolder:
         """
         inputs = {name: done[name].outputs or {} for name in stage.inputs}
         labels = stage.spec.pseudo_labels if isinstance(stage.spec, TrainStage) else None
-        # The folder of the labels stays out of the key.
         ingredients = ingredients_of(stage, stage.config, inputs, self.digests)
-        ingredients.pop("training.pseudo_labels", None)
         folder = self.path / stage.name / key_of(ingredients)[:DIGITS]
         from_stage = None if labels is None else _labels_of(done[labels])
         config = config_with(self.plan, stage, from_stage)

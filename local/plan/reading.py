@@ -131,8 +131,9 @@ def _specs(file: PlanFile) -> tuple[dict[str, Stage], list[str]]:
             continue
         kind = tree.get("kind") if isinstance(tree, dict) else None
         if not isinstance(kind, str) or kind not in KINDS:
-            what = "missing" if kind is None else f"{kind!r}: unknown kind"
-            problems.append(f"{place}.kind: {what}; known: {', '.join(KINDS)}")
+            known = ", ".join(KINDS)
+            told = f"{place}.kind: {kind!r}: unknown kind; known: {known}"
+            problems.append(told if kind else f"{place}.kind: missing; give one of {known}")
             continue
         model = KINDS[kind]
         try:

@@ -24,15 +24,19 @@ from local.tuning.workers.device_slots import DeviceSlot
 
 
 class _Rates(NamedTuple):
-    """Seconds per clip of the published network and of an encoder of 90 M parameters."""
+    """Seconds per clip of the published network and of an encoder of 90 M parameters.
+
+    A GPU starts many small kernels one after the other, so that a step has a least time there.
+    """
 
     step: float  # student and teacher forwards, backwards
+    least_step: float  # of a step, however few its clips
     encoder: float  # forwards
     extraction: float  # with reading and writing
 
 
-_THREAD: Final = _Rates(2.39 / 20, 0.825, 0.83)
-_GPU: Final = _Rates(0.051 / 60, 0.0024, 0.0049)
+_THREAD: Final = _Rates(2.39 / 20, 0.0, 0.825, 0.83)
+_GPU: Final = _Rates(0.051 / 60, 0.05, 0.0024, 0.0049)
 # Of a GPU's time in bfloat16 or half precision, encoders only.
 _HALF_ON_GPU = 1.1 / 2.4
 # Multiply-accumulates of the published network's convolutions per clip, and bytes of an encoder.
@@ -100,15 +104,18 @@ def _of_training(config: RecipeConfig, rates: _Rates, share: float) -> Estimate:
     steps = steps_per_epoch(config)
     pretrained = config.pretrained
     size = _encoder_size(config) if pretrained.e2e and config.net.use_embeddings else 0.0
-    bytes_ = 2 * (_CHECKPOINT_BYTES * _network_size(config) + 4 * size * _ENCODER_BYTES)
+    # Of both roles; moments of the optimizer of what is trained.
+    copies = 2 if pretrained.freezed else 4
+    bytes_ = 2 * (_CHECKPOINT_BYTES * _network_size(config) + copies * size * _ENCODER_BYTES)
     if steps is None:
         return Estimate(None, bytes_)
     rows = sum(part.rows for part in config.detection_task.batch)
     passes = (1 if pretrained.freezed else 4) + pretrained.gradient_checkpointing
     is_half = rates is _GPU and str(config.training.precision) in ("16", "bf16")
     half = _HALF_ON_GPU if is_half else 1.0
-    each = rates.step * _network_size(config) + passes * rates.encoder * half * size
-    return Estimate(config.training.n_epochs * steps * rows * each * share, bytes_)
+    network = max(rates.least_step, rows * rates.step * _network_size(config))
+    each = network + rows * passes * rates.encoder * half * size
+    return Estimate(config.training.n_epochs * steps * each * share, bytes_)
 
 
 def steps_per_epoch(config: RecipeConfig) -> int | None:

@@ -90,7 +90,8 @@ STAGES = """
   beats_1: {kind: train, encoder: beats, settings: stage_1, needs: made}
   atst_1: {kind: train, encoder: atst, settings: [stage_1], needs: [made]}
   labels: {kind: pseudo_labels, checkpoints: [beats_1, atst_1]}
-  beats_2: {kind: train, encoder: beats, init_from: beats_1, pseudo_labels: labels, settings: stage_2}
+  beats_2:
+    {kind: train, encoder: beats, init_from: beats_1, pseudo_labels: labels, settings: stage_2}
   boxes: {kind: tune_boxes, checkpoints: beats_2}
   boxed: {kind: test, checkpoints: [beats_2], boxes: boxes}
   both: {kind: test, checkpoints: [beats_2, atst_1], set: {decoder.kind: boxes}}

@@ -130,7 +130,7 @@ def test_everything_is_skipped_when_run_again(begun):
 
 
 def test_each_command_is_given_what_it_needs(finished, recipe):
-    base, plan = recipe
+    base, _ = recipe
     stored = {name: next((finished / name).glob("*/done.json")).parent for name in ALL}
     config = yaml.safe_load((stored["beats_2"] / "config.yaml").read_text(encoding="utf-8"))
     labels = Path("plan") / stored["labels"].relative_to(finished) / "labels"
@@ -265,7 +265,7 @@ def test_the_outline_says_what_is_done_and_writes_nothing(begun):
 
 
 def test_two_plans_in_a_folder_are_refused(begun):
-    base, plan = begun
+    _, plan = begun
     with PlanFolder(Path("plan"), plan).held(), pytest.raises(InputError) as refused:
         run(plan, [])
     assert "plan: this process runs a plan in this folder; wait until it ends, or give" in str(
