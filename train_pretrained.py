@@ -7,6 +7,7 @@
     python train_pretrained.py --test_from_checkpoint path/to/best.ckpt
     python train_pretrained.py --checkpoint_info path/to/best.ckpt     # print a summary
     python train_pretrained.py --set net.dropout=0.3 --gpus 2 --log_dir exp/dropout
+    python train_pretrained.py --plan confs/winning.yaml               # several stages
 
 Extract embeddings first (extract_embeddings.py). Runs are written to LOG_DIR/version_N.
 """
@@ -23,8 +24,10 @@ from pathlib import Path
 
 from desed_task.errors import InputError
 from local.cli import arguments
+from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
 from local.cli.threads import add_threads
+from local.plan.flags import add_plan, carry_out
 from local.processes.launch import run_in_processes
 
 LOG_DIR = "./exp/2024_baseline"
@@ -47,16 +50,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     start.add_argument("--checkpoint_info", metavar="CKPT", help="only print a summary of it")
     arguments.add_initial_weights(parser)
     arguments.add_gpus(parser)
-    parser.add_argument(
-        "--fast_dev_run", action="store_true", help="20 training batches per epoch, 2 epochs"
-    )
+    arguments.add_checks_of_runs(parser)
     add_threads(parser)
-    parser.add_argument(
-        "--verify_metrics",
-        action="store_true",
-        help="compare the metrics of the test with those of sed_scores_eval itself",
-    )
     arguments.add_overrides(parser)
+    add_plan(parser)
     return parser.parse_args(argv)
 
 
@@ -106,9 +103,12 @@ def train(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 if metrics differ (--verify_metrics), 2 for wrong
-    input, 130 after Ctrl-C."""
-    return run_in_processes(train, parse_args(argv), __file__, argv)
+    """Run the command; the exit status is 0, 1 if metrics differ (--verify_metrics) or a stage of a
+    plan has failed, 2 for wrong input, 130 after Ctrl-C."""
+    args = parse_args(argv)
+    if args.plan is not None or args.dry_run:
+        return run_command(carry_out, args, computes=False)
+    return run_in_processes(train, args, __file__, argv)
 
 
 if __name__ == "__main__":

@@ -235,9 +235,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RecipeConfig
         InputError: all errors in the file and the overrides.
     """
     found = find_shipped(path)
-    tree = _read_tree(found)
-    config = merge_overrides(tree, overrides, str(found))
-    _warn_of_unread_keys(tree, str(found))
+    return config_of_tree(read_sections(found), overrides, str(found))
+
+
+def config_of_tree(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> RecipeConfig:
+    """As `load_config`, for the values of a file.
+
+    Args:
+        tree: they; modified in place.
+        overrides: entries `section.key=value`, the value in YAML.
+        origin: the file, for messages.
+    """
+    config = merge_overrides(tree, overrides, origin)
+    _warn_of_unread_keys(tree, origin)
     given = any(one.partition("=")[0].strip() == "net.embedding_size" for one in overrides)
     return config if given else _with_size_of_encoder(config)
 
@@ -369,7 +379,12 @@ def _section(model: type[StrictModel], given: Any) -> StrictModel | None:
         return None
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def read_sections(path: Path) -> dict[str, Any]:
+    """The values of a configuration file.
+
+    Raises:
+        InputError: it has no sections.
+    """
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: contains no sections (net:, training:, data: ...)")

@@ -13,7 +13,7 @@ from tests.messages_in_code import is_in_code
 EXPECTED_DOCS = {
     *("architecture", "checkpoints", "commands", "comparing_runs", "data", "encoders", "method"),
     *("metrics", "own_data", "predict", "scaling", "speed", "submission", "tasks", "training"),
-    "tuning",
+    *("tuning", "winning"),
 }
 LANGUAGES = {"bash", "python", "text"}
 SCRIPTS = tuple(path.stem for path in sorted(ROOT.glob("*.py")))

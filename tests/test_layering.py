@@ -28,6 +28,7 @@ ORDER = (
     ("sed_trainer_pretrained", "summary", "submission"),
     ("run",),
     ("tuning",),
+    ("plan",),
 )
 LEVEL = {name: level for level, row in enumerate(ORDER) for name in row}
 # Modules that stand in no package, without those of the last version's places.

@@ -98,6 +98,18 @@ def add_weights(
     )
 
 
+def add_checks_of_runs(parser: argparse.ArgumentParser) -> None:
+    """Add `--fast_dev_run` and `--verify_metrics`."""
+    parser.add_argument(
+        "--fast_dev_run", action="store_true", help="20 training batches per epoch, 2 epochs"
+    )
+    parser.add_argument(
+        "--verify_metrics",
+        action="store_true",
+        help="compare the metrics of the test with those of sed_scores_eval itself",
+    )
+
+
 def add_gpus(parser: argparse.ArgumentParser) -> None:
     """Add `--gpus`, `--devices` and `--num_nodes` for `local.cli.devices`."""
     choice = parser.add_mutually_exclusive_group()

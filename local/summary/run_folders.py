@@ -149,7 +149,9 @@ def open_run(folder: Path) -> FinishedRun:
         raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
     sha256 = str(content.get(CHECKPOINT) or _tested_checkpoint(folder))
     clip_ids = _scored_clips(run)
-    return replace(run, energy_kwh=_energy(folder), clip_ids=clip_ids, checkpoint_sha256=sha256)
+    return replace(
+        run, energy_kwh=energy_of_run(folder), clip_ids=clip_ids, checkpoint_sha256=sha256
+    )
 
 
 def _unfinished(folder: Path) -> str:
@@ -184,8 +186,12 @@ def _tested_checkpoint(folder: Path) -> str:
     return str(found.get("sha256", "")) if isinstance(found, dict) else ""
 
 
-def _energy(folder: Path) -> dict[str, float]:
-    """Sum codecarbon's tables: a resumed training has one line per session."""
+def energy_of_run(folder: Path) -> dict[str, float]:
+    """Stage -> kWh, the sum of codecarbon's tables: a resumed training has a line per session.
+
+    Raises:
+        InputError: a table cannot be read.
+    """
     found = {}
     for stage in results.ENERGY_STAGES:
         path = folder / "codecarbon" / f"emissions_baseline_{stage}.csv"

@@ -19,15 +19,17 @@ from local.config import (
     find_shipped,
     load_config,
 )
+from local.plan.reading import PLANS
 from local.prep.download.sources import load_sources
 from local.prep.maestro_soft_labels import read_soft_labels
 from local.submission.file_checks import SCORE_COLUMNS, table_fault
 from local.task.reading import DEFAULT_TASK
 
 ROOT = Path(__file__).resolve().parents[2]
-# The table of sources has a shape, and tests, of its own.
+# The table of sources and plans have a shape, and tests, of their own.
 MINI = ROOT / "confs" / "mini.yaml"
-CONFIGS = sorted(set(ROOT.glob("confs/*.yaml")) - {ROOT / "confs" / "sources.yaml"})
+OTHERS = {ROOT / "confs" / name for name in ("sources.yaml", *PLANS)}
+CONFIGS = sorted(set(ROOT.glob("confs/*.yaml")) - OTHERS)
 
 
 def test_the_configs_are_found():
@@ -237,7 +239,7 @@ def test_an_absolute_path_is_not_replaced(here):
 
 def test_every_file_of_confs_is_known():
     there = {path.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob("*.yaml")}
-    assert there == {*CONFIGURATIONS, "sources.yaml", f"tasks/{DEFAULT_TASK}.yaml"}
+    assert there == {*CONFIGURATIONS, "sources.yaml", *PLANS, f"tasks/{DEFAULT_TASK}.yaml"}
     assert load_config("pretrained") == load_config(SHIPPED / "pretrained.yaml")
 
 

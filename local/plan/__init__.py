@@ -1,0 +1,1 @@
+"""Plans: several commands of the recipe as one that can be resumed."""

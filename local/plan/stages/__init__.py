@@ -1,0 +1,1 @@
+"""Stages of a plan: commands, keys, what they write and how long they take."""

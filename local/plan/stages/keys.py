@@ -1,0 +1,166 @@
+"""What a stage computes with, in plain values; a digest of them is its key.
+
+Values that compute nothing (paths, workers, display) are left out, as where a training is resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from desed_task.audio.clip_files import clip_files
+from desed_task.encoders.weights_file import find_weights
+from desed_task.errors import InputError
+from local.checkpoints.changes import LONGEST_SHOWN, result_keys
+from local.checkpoints.revision import REVISION
+from local.config import RecipeConfig, find_shipped
+from local.plan.reading import PlannedStage
+from local.plan.schema import OF_ENCODERS, TuneBoxesStage
+from local.plan.stages.products import FileDigests
+from local.schema.overrides import TASK_SECTION
+from local.task.corpus import Corpus
+
+# Value by name, such as `training.n_epochs` or `init_from beats_1`.
+Ingredients = Mapping[str, Any]
+# Digits of a key that name a folder.
+DIGITS = 10
+# Keys of a stage that name stages or values, which are ingredients of their own.
+_ELSEWHERE = {"kind", "needs", "encoder", "settings", "set"}
+# Values that only a test computes with.
+_OF_TESTS = ("training.n_test_thresholds", "data.test_groups")
+
+
+def key_of(ingredients: Ingredients) -> str:
+    """The key of a stage: a SHA-256."""
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def ingredients_of(
+    stage: PlannedStage,
+    config: RecipeConfig,
+    inputs: Mapping[str, Mapping[str, str]],
+    digests: FileDigests,
+) -> dict[str, Any]:
+    """What a stage computes with.
+
+    Args:
+        stage: the stage.
+        config: its configuration.
+        inputs: stage that it names -> file -> digest of what that has written.
+        digests: of files.
+    """
+    spec = stage.spec
+    found: dict[str, Any] = {"kind": spec.kind}
+    named = spec.inputs
+    for key, value in spec.model_dump(mode="json").items():
+        if key not in _ELSEWHERE and key not in named:
+            found[f"stage.{key}"] = value
+    for key, names in named.items():
+        for name in names:
+            content = sorted(inputs.get(name, {}).values())
+            found[f"{key} {name}"] = hashlib.sha256("".join(content).encode()).hexdigest()
+    if spec.kind in ("generate", "report"):
+        return found
+    values = _flat(config)
+    if spec.kind == "train":
+        wanted = [key for key in result_keys() if key in values]
+        found |= {key: values[key] for key in wanted} | {TASK_SECTION: config.task}
+        found["training rules"] = REVISION
+    elif spec.kind == "embeddings":
+        found |= {key: values[key] for key in ("data.fs", "data.audio_max_len")}
+    else:
+        found |= {f"--set {number}": one for number, one in enumerate(stage.own)}
+        found |= {key: values[key] for key in _OF_TESTS}
+    if isinstance(spec, TuneBoxesStage):
+        found["search space"] = digests.of(find_shipped(spec.space))
+    if spec.kind in OF_ENCODERS:
+        found |= _encoders(config, digests)
+    return found | _data(config, digests, tables=spec.kind != "embeddings")
+
+
+def _flat(config: RecipeConfig) -> dict[str, Any]:
+    """Value by dotted key."""
+    return {
+        f"{section}.{key}": value
+        for section, branch in config.dump().items()
+        for key, value in branch.items()
+    }
+
+
+def _encoders(config: RecipeConfig, digests: FileDigests) -> dict[str, Any]:
+    """Encoders with the SHA-256 of their weights, where the network is given embeddings."""
+    found: dict[str, Any] = {}
+    for choice in config.pretrained.encoders if config.net.use_embeddings else ():
+        try:
+            weights = digests.of(find_weights(choice.file, choice.name))
+        except InputError:
+            weights = ""  # Only their embeddings are on this machine.
+        found[f"encoder {choice.name}"] = [choice.n_blocks, weights]
+    return found
+
+
+def _data(config: RecipeConfig, digests: FileDigests, *, tables: bool) -> dict[str, str]:
+    """Digests of the clips and tables of each corpus."""
+    found = {}
+    for corpus in config.detection_task.used:
+        found[f"clips of {corpus.name}"] = _listing(corpus)
+        for what, path in _tables(corpus) if tables else ():
+            files = {one: digests.of(one) for one in _files(path)}
+            content = json.dumps(sorted((one.name, value) for one, value in files.items()))
+            found[f"{what} of {corpus.name}"] = hashlib.sha256(content.encode()).hexdigest()
+    return found
+
+
+def _listing(corpus: Corpus) -> str:
+    """A digest of names and sizes; the audio itself is compared where it is read."""
+    digest = hashlib.sha256()
+    for clip_id, path in sorted(clip_files(corpus.folder).items()):
+        size = path.stat().st_size if path.is_file() else -1
+        digest.update(f"{clip_id}\0{size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _tables(corpus: Corpus) -> Iterable[tuple[str, str]]:
+    found = (
+        ("labels", None if corpus.table is None else corpus.table.path),
+        ("durations", corpus.durations),
+        ("list", corpus.clips),
+    )
+    return [(what, path) for what, path in found if path]
+
+
+def _files(path: str) -> list[Path]:
+    """The files of a table: one, or those of its clips."""
+    beginning, brace, rest = path.partition("{")
+    if not brace:
+        return [Path(path)] if Path(path).is_file() else []
+    folder = Path(beginning) if beginning.endswith("/") else Path(beginning).parent
+    ending = Path(rest).suffix
+    return sorted(one for one in folder.rglob(f"*{ending}") if one.is_file())
+
+
+def changes_between(before: Ingredients, now: Ingredients) -> list[str]:
+    """What differs between two states of a stage, in words."""
+    found = []
+    for name in dict.fromkeys((*now, *before)):
+        if before.get(name) == now.get(name):
+            continue
+        if " " in name or "stage." in name:
+            is_input = " " in name and name in before and name in now
+            state = "has changed" if is_input else "is new" if name in now else "is gone"
+            plain = name.removeprefix("stage.")
+            if "stage." in name and name in before and name in now:
+                state = f"is {_shown(now[name])}, was {_shown(before[name])}"
+            found.append(f"{plain} {state}")
+        else:
+            old, new = (_shown(tree.get(name)) for tree in (before, now))
+            found.append(f"{name} is {new}, was {old}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST_SHOWN // 10 else f"{text[: LONGEST_SHOWN // 10]} ..."
