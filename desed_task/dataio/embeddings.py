@@ -30,7 +30,7 @@ from desed_task.atomic_files import PathLike
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio.clip_names import match_names
 from desed_task.errors import InputError, command_name, count_of
-from desed_task.file_names import looked_up_from
+from desed_task.file_names import escape_name, looked_up_from
 from desed_task.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 
 Row = TypeVar("Row", str, WindowKey)
@@ -161,14 +161,14 @@ def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
         if twice:
             raise InputError(
                 f"{file.filename}: names {count_of(len(twice), what)} twice "
-                f"({', '.join(twice[:3])}), so their embeddings are ambiguous"
+                f"({', '.join(map(escape_name, twice[:3]))}), so their embeddings are ambiguous"
             )
     clip_ids = set(layout.clip_ids)
     lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]
     if lost:
         raise InputError(
             f"{file.filename}: {count_of(len(lost), 'window begins', 'windows begin')} nowhere "
-            f"in a clip of the file ({', '.join(lost[:3])})"
+            f"in a clip of the file ({', '.join(map(escape_name, lost[:3]))})"
         )
 
 
