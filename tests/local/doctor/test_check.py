@@ -24,7 +24,7 @@ from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.doctor.check import check_data, run_check
-from local.doctor.report import DataReport, Finding
+from local.doctor.report import REPORT_FILE, DataReport, Finding
 
 RATE = 16000
 OLD = (1e9, 1e9)  # Before the embeddings, as the audio that they were made from.
