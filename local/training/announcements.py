@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from desed_task.errors import agree
+from desed_task.file_names import escape_name
 from local.checkpoints.resume import changes_since_training
 from local.config import RecipeConfig
 from local.data.corpus_checks import examples
@@ -98,7 +99,7 @@ def _some(labels: Sequence[str]) -> str:
 
 def tell_finished(folder: Path, config: RecipeConfig) -> None:
     """Print the results of a finished run, and whether its data has changed since."""
-    print(f"{folder} is a finished run of this configuration; nothing to do")
+    print(f"{escape_name(folder)} is a finished run of this configuration; nothing to do")
     results.print_results(folder)
     data = SedDataModule(config)
     problems = [problem for found in data.problems("fit").values() for problem in found]
