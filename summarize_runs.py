@@ -20,6 +20,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from desed_task.file_names import escape_name
 from local.cli import arguments
 from local.cli.exit_status import run_command
 from local.cli.interrupts import leaving_at_once
@@ -83,12 +84,13 @@ def put_together(args: argparse.Namespace) -> int:
         )
         print(report.format_summary(summary, per_class=False))
         summarize.write_summary(summary, folder)
-    print(f"per class: {folder / summarize.TEXT_FILE}")
-    print(f"figures: {folder / summarize.METRICS_FILE}, {folder / summarize.CLASSES_FILE}")
+    print(f"per class: {escape_name(folder / summarize.TEXT_FILE)}")
+    pictures = (folder / name for name in (summarize.METRICS_FILE, summarize.CLASSES_FILE))
+    print(f"figures: {', '.join(map(escape_name, pictures))}")
     if args.error_report:
         runs = [*args.runs, *args.against]
         for page in stored_errors.report_stored_errors(runs, config, args.error_report):
-            print(f"error report of the {args.error_report}: {page}")
+            print(f"error report of the {args.error_report}: {escape_name(page)}")
     return 0
 
 

@@ -98,6 +98,7 @@ def _behind_zeros(data: bytes) -> bytes:
 
 VIDEO = ("-f", "lavfi", "-i", "testsrc=d=4:s=64x48:r=5", "-c:v", "mpeg4")
 PICTURE = ("-map", "0:a", "-map", "1:v", "-frames:v", "1", "-c:v", "mjpeg", "-f", "mp3")
+LATE = ("-c:a", "flac", "-output_ts_offset", "1.5")
 PAGES = ("-c:a", "libvorbis", "-page_duration", "100000")
 ODD_FILES = (
     OddFile("plain.wav", "", 44100, 2),
@@ -136,6 +137,10 @@ ODD_FILES = (
     OddFile("pipe.webm", "Opus, unknown length", 48000, 2, ("-f", "webm"), piped=True),
     OddFile("half.webm", "half of it missing", 48000, 1, spoil=partial(_cut, 0.5), refused=True),
     OddFile("a.mka", "AC-3, 6 channels", 48000, 6, ("-c:a", "ac3")),
+    OddFile("late.mka", "begins at 1.5 s", 44100, 1, LATE),
+    OddFile(
+        "half late.mka", "half missing", 44100, 1, LATE, spoil=partial(_cut, 0.5), refused=True
+    ),
     OddFile("video.mp4", "longer video", 44100, 2, VIDEO),
     OddFile("-dash:and %d.mov", "name like an option", 44100, 1, (*VIDEO[:4], "-c:a", "pcm_s16be")),
     OddFile("text.mp3", "a text", spoil=lambda _: b"no audio\n" * 100, refused=True),

@@ -250,13 +250,13 @@ def _member(file: Any, name: str) -> Any:
     return file[name]
 
 
-def _why_not_plain(file: Any, name: str) -> str:
+def _why_not_plain(file: Any, name: str | bytes) -> str:
     """Why a member is not a plain data set; empty if it is one.
 
     Nothing is followed or read: low-level calls, as `h5py.Dataset` would open the other files of
     a virtual data set to find its shape.
     """
-    key = name.encode(errors="surrogateescape")
+    key = name if isinstance(name, bytes) else name.encode(errors="surrogateescape")
     if file.id.links.get_info(key).type != h5py.h5l.TYPE_HARD:
         return "is a link (to another place or file)"
     found = h5py.h5o.open(file.id, key)

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.distributed.collectives import process_rank, told_by_first
 from desed_task.encoders.interface import EmbeddingModel
+from desed_task.file_names import escape_name
 from local.checkpoints.encoders.fine_tuned import check_given_back, encoder_in_checkpoint
 from local.checkpoints.encoders.initial import initial_encoder
 from local.checkpoints.encoders.stored_embeddings import warn_of_other_embeddings
@@ -163,7 +164,7 @@ def _resume(
     found = check_resumable(checkpoint, config, fast_dev_run=options.fast_dev_run)
     best_beside(checkpoint, found.content)
     for line in found.changes.accepted:
-        print(f"{checkpoint}: {line}")
+        print(f"{escape_name(checkpoint)}: {line}")
     data, module = _prepare(
         config, options, encoder_in_checkpoint(config, found.content, str(checkpoint))
     )
@@ -199,7 +200,7 @@ def _train_and_test(
         if test and data.task.test:
             _test(trainer, module, data, best)
         elif test:
-            print(f"run folder: {folder}\nno test: {NO_TEST}")
+            print(f"run folder: {escape_name(folder)}\nno test: {NO_TEST}")
 
 
 def test(config: RecipeConfig, paths: str | Sequence[str], options: RunOptions) -> Path:
@@ -237,7 +238,7 @@ def evaluate(config: RecipeConfig, paths: str | Sequence[str], options: RunOptio
         trainer = make_trainer(config, options, folder, (ScoreWriter(),))
         with _stoppable(trainer, lambda: "start again"), closing(trainer.loggers):
             trainer.predict(module, datamodule=data, return_predictions=False)
-    print(f"scores: {folder / 'metrics_test'}")
+    print(f"scores: {escape_name(folder / 'metrics_test')}")
     return folder
 
 
@@ -346,7 +347,7 @@ def _train(
     with _stoppable(trainer, lambda: resume_hint(last)), explaining_memory(module.config):
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     best = Path(trainer.checkpoint_callback.best_model_path)
-    print(f"best checkpoint: {best}")
+    print(f"best checkpoint: {escape_name(best)}")
     return best
 
 
@@ -365,9 +366,9 @@ def _test(
     folder = Path(str(trainer.log_dir))
     if process_rank() > 0:
         return
-    print(f"run folder: {folder}")
+    print(f"run folder: {escape_name(folder)}")
     if "tensorboard" in module.config.logging.loggers:
-        print(f"look at it with: tensorboard --logdir {folder.parent}")
+        print(f"look at it with: tensorboard --logdir {escape_name(folder.parent)}")
     results.print_results(folder)
 
 

@@ -30,6 +30,8 @@ _DEMUXERS = (
 SAFE_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(_DEMUXERS)}
 # Containers whose length is taken from their last page, even if that belongs to another stream.
 UNRELIABLE = ("ogg",)
+# Containers whose length counts from 0, even if their sound begins later.
+FROM_ZERO = ("matroska,webm",)
 # What FFmpeg's libraries log of other containers.
 _NOT_ALLOWED = "Format not on whitelist"
 # What ffmpeg logs of pictures without sound.

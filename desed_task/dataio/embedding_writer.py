@@ -117,6 +117,8 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             raise ValueError(f"{self.path}: a clip is named twice")
         self._pending: list[int] = []
         self.n_discarded = 0  # finished rows of an unfinished file that was deleted
+        if number == 1 and os.path.lexists(self.old):
+            open_part(self.old)[0].close()  # any other file is refused, as it will be removed
         self._before = store_stamp(self.path)
         self._file = self._open() if number == 1 else self._created()
         self._finished = finished_of(self._file, len(self._row))
@@ -386,7 +388,8 @@ def open_part(part: Path) -> tuple[Any, EmbeddingLayout]:
     try:
         with open_hdf5(part) as file:
             layout = layout_of(file)
-            if FINISHED not in file:
+            # A link may lead to a file that is to stay as it is.
+            if FINISHED not in file or part.is_symlink():
                 raise InputError(f"{part}: not an unfinished file of this program")
         return open_hdf5(part, "r+"), layout
     except FileInUseError:

@@ -10,9 +10,11 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from desed_task.errors import CONSOLE_COMMANDS, STARTED_BY_CONSOLE, InputError, command_name
 from desed_task.file_names import looked_up_from
+from local.cli.redaction import shown
 
 GPUS_REMEDY = "give 0 for the CPU, N for the N-th GPU, counted from 1, or mps for the GPU of a Mac"
 DEVICES_REMEDY = (
@@ -21,6 +23,13 @@ DEVICES_REMEDY = (
 )
 MPS, ALL_DEVICES = "mps", "all"
 DEFAULT_CONF_FILE = "./confs/pretrained.yaml"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that repeats no password or control character of the arguments it refuses."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
 
 
 def command_parser(text: str | None) -> argparse.ArgumentParser:
@@ -34,7 +43,7 @@ def command_parser(text: str | None) -> argparse.ArgumentParser:
         name = command_name(script)
         if name != script:
             told = told.replace(f"python {script}", name).replace(script, name)
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=os.environ.get(STARTED_BY_CONSOLE),
         description=told,
         formatter_class=argparse.RawDescriptionHelpFormatter,

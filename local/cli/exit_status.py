@@ -19,9 +19,9 @@ from types import TracebackType
 from typing import Any
 
 from desed_task.errors import DiskFullError, InputError, disk_full, forget_warnings, free_bytes
-from desed_task.file_names import STREAM_ERRORS, printable
+from desed_task.file_names import STREAM_ERRORS
 from local.cli.interrupts import EXIT_STOPPED
-from local.cli.redaction import redact
+from local.cli.redaction import redact, shown
 from local.cli.remedies import remedies_of
 from local.cli.threads import threads_set
 
@@ -104,10 +104,10 @@ def run_command(
                 raise _full_in_threads[0]
             return status
     except InputError as error:
-        print(f"error: {_shown(complete(_message(error)))}", file=sys.stderr)
+        print(f"error: {shown(complete(_message(error)))}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except StoppedError as stop:
-        print(_shown(str(stop)), file=sys.stderr)
+        print(shown(str(stop)), file=sys.stderr)
         return EXIT_STOPPED
     except ToldElsewhereError as told:
         return told.status
@@ -115,7 +115,7 @@ def run_command(
         text = _explained(error, args)
         if text is None:
             raise
-        print(f"error: {_shown(text)}", file=sys.stderr)
+        print(f"error: {shown(text)}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except KeyboardInterrupt:
         print("stopped; run the same command again to resume", file=sys.stderr)
@@ -184,7 +184,7 @@ def hide_secrets(complete: Callable[[str], str] = str) -> None:
     """
     # Show users the message only, without file and line.
     warnings.formatwarning = lambda message, *_args, **_kw: (
-        f"warning: {_shown(complete(str(message)))}\n"
+        f"warning: {shown(complete(str(message)))}\n"
     )
     sys.excepthook = _print_traceback
     threading.excepthook = _print_traceback_of_thread
@@ -197,9 +197,9 @@ def _log_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         text = record.getMessage()
     except Exception:
         return record  # It does not fit its arguments, which logging reports.
-    shown = redact(text)
-    if shown != text:
-        record.msg, record.args = shown, None
+    redacted = redact(text)
+    if redacted != text:
+        record.msg, record.args = redacted, None
     if record.exc_info and record.exc_info[0] is not None:
         # Handlers print this text instead of the exception.
         record.exc_text = redact("".join(traceback.format_exception(*record.exc_info))).rstrip()
@@ -215,16 +215,11 @@ def _print_traceback_of_thread(args: threading.ExceptHookArgs) -> None:
         _print_traceback(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-def _shown(text: str) -> str:
-    """A message as it may be printed: without passwords and control characters."""
-    return printable(redact(text))
-
-
 def _print_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """Print what ends the program unexpectedly, with the errors that led to it."""
-    print(_shown("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+    print(shown("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _message(error: InputError) -> str:

@@ -78,12 +78,18 @@ class OwnFiles:
             paths: files that will be written.
 
         Raises:
-            InputError: naming the user's files among them, and folders in their places.
+            InputError: naming the user's files among them, folders in their places, and files in
+                the places of their folders.
         """
-        foreign = [path for path in paths if not self._may_write(path)]
+        found = ((path, self._not_a_folder(path)) for path in paths)
+        foreign = [(path, file) for path, file in found if file or not self._may_write(path)]
         if not foreign:
             return
-        names = [f"{path}{' (a folder)' * path.is_dir()}" for path in foreign]
+        names = [
+            f"{file} (a folder is needed)" if file else f"{path}{' (a folder)' * path.is_dir()}"
+            for path, file in foreign
+        ]
+        names = list(dict.fromkeys(names))
         shown = "\n".join(f"  - {name}" for name in names[:_MOST_SHOWN])
         if len(names) > _MOST_SHOWN:
             shown += f"\n  - ... and {len(names) - _MOST_SHOWN} more"
@@ -150,6 +156,12 @@ class OwnFiles:
             f"{path}: is a link, folder or pipe, not the record that this program keeps of "
             "its files; remove it"
         )
+
+    def _not_a_folder(self, path: Path) -> Path | None:
+        """What stands in the place of a folder between the output folder and a path."""
+        folders = path.parents[: len(Path(self._name(path) or "").parts)]
+        there = next((folder for folder in folders if os.path.lexists(folder)), None)
+        return None if there is None or there.is_dir() else there
 
     def _may_write(self, path: Path) -> bool:
         name = self._name(path)

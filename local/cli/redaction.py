@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
+
+from desed_task.file_names import printable
 
 HIDDEN = "***"
 # What an address in a text may consist of; quotes, brackets and spaces end it.
@@ -80,6 +82,23 @@ def redact(text: str) -> str:
     text = _OPTION.sub(rf"\1{HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     return _BEARER.sub(rf"\1 {HIDDEN}", text)
+
+
+def shown(text: str) -> str:
+    """A message as it may be printed: without passwords and control characters."""
+    return printable(redact(text))
+
+
+def redact_values(value: Any) -> Any:
+    """A copy of plain values with each text redacted by itself, whatever key it stands under.
+
+    For reports, whose keys may be names of files.
+    """
+    if isinstance(value, Mapping):
+        return {key: redact_values(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(part) for part in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def redact_tree(value: Any, name: str = "") -> Any:

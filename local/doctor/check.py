@@ -16,6 +16,7 @@ from pathlib import Path
 
 from desed_task.errors import InputError, forget_warnings
 from local.cli.own_files import OwnFiles
+from local.cli.redaction import shown
 from local.config import RecipeConfig
 from local.data.audio_warnings import coarse_text, is_16_bit
 from local.data.clips.files import clips_of
@@ -70,10 +71,10 @@ def run_check(
     try:
         report.write(path)
     except InputError:
-        print(report.text(whole=True), flush=True)
+        print(shown(report.text(whole=True)), flush=True)
         raise
-    print(report.text())
-    print(f"full report with file names: {path}")
+    print(shown(report.text()))
+    print(f"full report with file names: {shown(str(path))}")
     return EXIT_TRAINING_WOULD_FAIL if report.training_would_fail else 0
 
 

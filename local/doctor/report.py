@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from desed_task.atomic_files import write_json_atomic
 from desed_task.encoders.registry import kind_of
 from desed_task.errors import InputError, count_of
+from local.cli.redaction import redact_values
 
 REPORT_FILE = "data_report.json"
 Level = Literal["error", "warning", "note"]
@@ -176,7 +177,7 @@ class DataReport:
             "checkpoints": checkpoints,
         }
         try:
-            write_json_atomic(path, content)
+            write_json_atomic(path, redact_values(content))
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be written ({error}); give another --out_dir"

@@ -9,6 +9,7 @@ import torch
 
 from desed_task.encoders.registry import kind_of
 from desed_task.encoders.weights_file import find_weights
+from desed_task.file_names import escape_name
 from local.config import RecipeConfig
 from local.extraction.embedder import Precision, settled_precision
 from local.extraction.extractor import Extractor
@@ -94,7 +95,8 @@ def extract_all(
     faults: list[str] = []
     for extractor in extractors:
         if len(extractors) > 1 or extractor.folder.name != BEATS:
-            print(f"embeddings of {kind_of(extractor.choice.name).title}: {extractor.folder}")
+            title = kind_of(extractor.choice.name).title
+            print(f"embeddings of {title}: {escape_name(extractor.folder)}")
         faults += (fault for name in wavs for fault in extractor.extract(name, wavs[name]))
     expected = [folder.path.name for folder in folders_to_read(config.pretrained)]
     elsewhere = expected != [extractor.folder.name for extractor in extractors]

@@ -16,6 +16,7 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import Detector, detector_of
 from desed_task.encoders.interface import EmbeddingModel
 from desed_task.errors import InputError
+from desed_task.file_names import escape_name
 from desed_task.inference.encoder_files import GivenEncoder, encoder_of_checkpoint
 from desed_task.inference.onnx_export import ExportedFile, export_crnn, export_waveform
 from desed_task.inference.verified_onnx import check_packages
@@ -66,7 +67,7 @@ def export_onnx(
         files = [_announce(export_crnn(detector, role, crnn, encoder=model, clip=clip))]
         if model is None and detector.spec.encoders:
             needed = in_words(detector.spec.encoders)
-            print(f"{whole}: not written, as it needs {needed}: {reason}")
+            print(f"{escape_name(whole)}: not written, as it needs {needed}: {reason}")
             return files
         files.append(_announce(export_waveform(detector, role, whole, encoder=model, clip=clip)))
     return files
@@ -114,5 +115,6 @@ def _announce(exported: ExportedFile) -> Path:
     """Print the written files and their deviation from PyTorch."""
     apart = ", ".join(f"{value:.1e} on {kind}" for kind, value in exported.differences.items())
     size_mb = exported.path.stat().st_size / 1e6
-    print(f"{exported.path}: {size_mb:.1f} MB; scores differ from PyTorch's by at most {apart}")
+    what = f"{escape_name(exported.path)}: {size_mb:.1f} MB"
+    print(f"{what}; scores differ from PyTorch's by at most {apart}")
     return exported.path

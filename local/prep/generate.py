@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from desed_task.encoders.weights_file import WEIGHTS_FOLDER
 from desed_task.errors import InputError, agree
+from desed_task.file_names import escape_name
 from local.cli import arguments
 from local.cli.interrupts import leaving_at_once
 from local.cli.own_files import own_outputs
@@ -145,7 +146,7 @@ def generate(args: argparse.Namespace) -> int:
         folder = Path(args.plot) if args.plot else basedir / "plots"
         with own_outputs(folder, [], overwrite=args.overwrite):
             for path in plot_clips(basedir, folder):
-                print(f"drawn: {path}")
+                print(f"drawn: {escape_name(path)}")
     return status
 
 

@@ -124,10 +124,10 @@ def print_results(folder: Path) -> None:
     print(format_results(content))
     picture = folder / "metrics_test" / TIMELINE_ROLE / f"{TIMELINE}.png"
     if picture.is_file():
-        print(f"scores, detected and annotated events of a clip: {picture}")
+        print(f"scores, detected and annotated events of a clip: {escape_name(picture)}")
     report = error_report_folder(folder, TIMELINE_ROLE) / INDEX_FILE
     if report.is_file():
-        print(f"what was missed, false and confused, and the worst clips: {report}")
+        print(f"what was missed, false and confused, and the worst clips: {escape_name(report)}")
 
 
 def error_report_folder(run_folder: Path, role: str) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -145,6 +147,8 @@ def open_run(folder: Path) -> FinishedRun:
         _ = run.sed_scores_eval, content["clips"].items()
         for name in (f"test/{role}/{needed}" for role in ROLES for needed in run.main_metrics):
             _ = run.metrics[name], run.per_class[name].items()
+        for values in (run.metrics, *run.per_class.values()):
+            _refuse_other_than_numbers(values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not written by a test ({error!r}); test the run again") from None
     sha256 = str(content.get(CHECKPOINT) or _tested_checkpoint(folder))
@@ -152,6 +156,14 @@ def open_run(folder: Path) -> FinishedRun:
     return replace(
         run, energy_kwh=energy_of_run(folder), clip_ids=clip_ids, checkpoint_sha256=sha256
     )
+
+
+def _refuse_other_than_numbers(values: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a metric that is neither a finite number nor None."""
+    for name, value in values.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and math.isfinite(value)):
+            raise ValueError(f"{name} is {value!r}, not a number")
 
 
 def _unfinished(folder: Path) -> str:

@@ -10,6 +10,7 @@ from desed_task.encoders.interface import EmbeddingModel
 from desed_task.encoders.macs import encoder_macs
 from desed_task.encoders.registry import kind_of
 from desed_task.errors import agree, count_of
+from desed_task.file_names import escape_name
 from local.checkpoints.resume import changes_since_training
 from local.config import RecipeConfig
 from local.data.corpus_checks import examples
@@ -127,7 +128,7 @@ def _some(labels: Sequence[str]) -> str:
 
 def tell_finished(folder: Path, config: RecipeConfig) -> None:
     """Print the results of a finished run, and whether its data has changed since."""
-    print(f"{folder} is a finished run of this configuration; nothing to do")
+    print(f"{escape_name(folder)} is a finished run of this configuration; nothing to do")
     results.print_results(folder)
     data = SedDataModule(config)
     problems = [problem for found in data.problems("fit").values() for problem in found]

@@ -91,6 +91,12 @@ def teacher_scores(
     return TeacherScores(stage, tuple(one for one in found if one is not None), truths)
 
 
+def is_cache(folder: Path) -> bool:
+    """Whether a folder has files of the cache, also of earlier versions."""
+    parts = (*STAGES_OF_OBJECTIVE, *EARLIER_OBJECTIVES)
+    return any(any(folder.glob(f"{part}_*.npz")) for part in parts)
+
+
 def _path(folder: Path, part: str, corpus: Corpus) -> Path:
     return folder / f"{part}_{corpus.scores_stem}.npz"
 

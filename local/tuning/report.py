@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from desed_task.atomic_files import write_text_atomic
 from desed_task.errors import count_of
+from desed_task.file_names import escape_name
 from local.tuning.plots import TARGET_NAME, completed_trials, draw_plots
 from local.tuning.study import REASON, SharedStudy
 from local.tuning.study_log import LOG_FILE, StudyLog, format_value, format_values
@@ -42,7 +43,8 @@ def write_report(log: StudyLog, *, quiet: bool = False) -> Path:
         lines = [f"{written} of {of_all} ended; another process runs the rest"]
     for line in lines:
         print(line)
-    print(f"log: {log.log_dir / LOG_FILE}\nplots and table: {folder}", flush=True)
+    place = escape_name(log.log_dir / LOG_FILE)
+    print(f"log: {place}\nplots and table: {escape_name(folder)}", flush=True)
     return folder
 
 

@@ -36,6 +36,7 @@ from local.cli.redaction import redact, redact_address
 DATABASE_FILE = "optuna-sed.db"
 JOURNAL_PREFIX = "journal://"
 SQLITE_PREFIX = "sqlite:///"
+_SQLITE_MARK = b"SQLite format 3\0"
 JOURNAL_GRACE_S = 30  # without a change of the journal, until a lock is taken for a killed one's
 LOCK_TIMEOUT_S = 60  # for SQLite, which only one process can write at a time
 PATIENCE_S = 900.0  # without an answer of a server, until the command ends
@@ -59,6 +60,14 @@ def default_url(log_dir: Path) -> str:
     """URL of the SQLite file of a folder."""
     # Characters such as ? and % have a meaning in URLs.
     return URL.create("sqlite", database=str(log_dir / DATABASE_FILE)).render_as_string()
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is an SQLite database, by its first bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE_MARK)) == _SQLITE_MARK
 
 
 def is_journal(url: str) -> bool:

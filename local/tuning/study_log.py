@@ -40,6 +40,12 @@ STATE_NAMES = {
 }
 
 
+def is_study_log(path: Path) -> bool:
+    """Whether a file is the log of a study; an empty one is, too."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+    return text is not None and (not text or _NOTED.match(text) is not None)
+
+
 def report_folder_of(decoder: str) -> str:
     """Name of the folder of a decoder's report in stage two."""
     return _REPORTS_OF.get(decoder, f"{REPORT_FOLDER}_{decoder}")

@@ -84,8 +84,14 @@ def tune(args: argparse.Namespace) -> int:
         files += [log_dir / of_stage / name for name in COMPARISON_FILES]
         if args.calibrate is not None:
             files.append(log_dir / of_stage / CALIBRATION_FILE)
+    log = log_dir / study_log.LOG_FILE  # has no record, as lines are added to it
     legacy = not OwnFiles(log_dir).exists and _holds_study(log_dir)
-    with own_outputs(log_dir, files, overwrite=args.overwrite, recognise=lambda path: legacy):
+
+    def is_ours(path: Path) -> bool:
+        return study_log.is_study_log(path) if path == log else legacy
+
+    files.append(log)
+    with own_outputs(log_dir, files, overwrite=args.overwrite, recognise=is_ours):
         _run_stage(plan, args, world, medians)
     return 0
 
@@ -139,11 +145,19 @@ def _check_shared(storage: str | None, tuners: str) -> None:
 
 
 def _holds_study(log_dir: Path) -> bool:
-    """Whether a folder is that of a study, whose files are ours also without a record."""
-    from local.tuning.storage import DATABASE_FILE
-    from local.tuning.study_log import LOG_FILE, SCORES_FOLDER
+    """Whether a folder is that of a study, whose files are ours also without a record.
 
-    return any((log_dir / name).exists() for name in (LOG_FILE, DATABASE_FILE, SCORES_FOLDER))
+    Content decides, as a folder of a user may have files and folders of these names.
+    """
+    from local.tuning.cached_scores import is_cache
+    from local.tuning.storage import DATABASE_FILE, is_database
+    from local.tuning.study_log import LOG_FILE, SCORES_FOLDER, is_study_log
+
+    return (
+        is_study_log(log_dir / LOG_FILE)
+        or is_database(log_dir / DATABASE_FILE)
+        or is_cache(log_dir / SCORES_FOLDER)
+    )
 
 
 def _run_stage(plan: TuningPlan, args: argparse.Namespace, world: World, medians: Space) -> None:

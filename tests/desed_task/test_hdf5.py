@@ -16,6 +16,7 @@ from desed_task.audio.windows import WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingReader, read_layout
 from desed_task.errors import InputError
+from desed_task.file_names import escape_name
 from desed_task.hdf5 import open_hdf5, read_attributes
 
 CLIPS = ("Yä_0.000_10.000", "b 2", "c")
@@ -174,6 +175,28 @@ def test_members_that_are_not_needed_are_checked_too(tmp_path: Path) -> None:
         add_external_link(file, "more", tmp_path / "absent.hdf5")
     with pytest.raises(InputError, match="'more' is a link"):
         EmbeddingReader(path)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"\xe4 b", b"\n\xf0\x9f"])
+def test_names_of_members_need_not_be_utf_8(tmp_path: Path, name: bytes) -> None:
+    path = write(tmp_path / "set.hdf5", finished=None)
+    with h5py.File(path, "r+") as file:
+        file[name] = np.arange(3.0)
+    assert EmbeddingReader(path).clip_ids == CLIPS
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = h5py.SoftLink("/filenames")
+    with pytest.raises(InputError, match=r"b'.*' is a link"):
+        EmbeddingReader(path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "c\x1b[2J", "\u202ed"])
+def test_a_clip_named_twice_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "set.hdf5", finished=None, filenames=[name, "b", name])
+    with pytest.raises(InputError, match="names 1 clip twice") as told:
+        EmbeddingReader(path)
+    assert f"({escape_name(name)})" in str(told.value)
+    assert str(told.value).isprintable()
 
 
 @pytest.mark.parametrize(

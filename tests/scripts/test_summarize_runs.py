@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ import yaml
 from matplotlib.image import imread
 
 import summarize_runs
+from desed_task.file_names import escape_name
 from local.cli.own_files import RECORD_FILE
 from local.summary import summarize
 from tests.in_process import run_main
@@ -77,13 +79,17 @@ def test_two_seeds_against_another_system(workplace):
 
 def test_error_reports_of_tested_runs(workplace, tmp_path):
     """In the folder of each run, after the summary; they do not count as files of the summary."""
+    tmp_path /= os.fsdecode(b"a\nb\xff")
     runs = ("exp/new/version_0", "--against", "exp/old/version_0")
     arguments = (*runs, "--resamples", 0, "--output_dir", tmp_path, "--error_report", "teacher")
     done = run_main("summarize_runs.py", *arguments, cwd=workplace)
     assert done.returncode == 0, done.stderr
     pages = [f"exp/{name}/version_0/error_report_teacher/index.html" for name in ("new", "old")]
     told = [f"error report of the teacher: {page}" for page in pages]
-    assert done.stdout.splitlines()[-2:] == told
+    *_, pictures, first, second = done.stdout.splitlines()
+    assert [first, second] == told
+    names = (escape_name(tmp_path / name) for name in ("metrics.png", "classes.png"))
+    assert pictures == f"figures: {', '.join(names)}" and r"a\nb\xff" in pictures
     assert all((workplace / page).is_file() for page in pages)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     assert not (workplace / "exp/new/version_0/error_report").exists()

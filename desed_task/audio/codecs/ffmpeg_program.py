@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.formats import SAFE_OPTIONS, UNRELIABLE, refuse_undecodable
+from desed_task.audio.formats import FROM_ZERO, SAFE_OPTIONS, UNRELIABLE, refuse_undecodable
 from desed_task.errors import InputError
 
 _BLOCK_BYTES = 1 << 20
@@ -133,7 +133,7 @@ class FfmpegDecoder:
         program = beside if os.access(beside, os.X_OK) else shutil.which("ffprobe")
         if program is None:
             return _Header()
-        shown = "stream=codec_type,duration:format=duration,format_name"
+        shown = "stream=codec_type,duration:format=start_time,duration,format_name"
         try:
             done = subprocess.run(
                 [program, *_input(self._path, "warning"), "-show_entries", shown, "-of", "json"],
@@ -184,6 +184,8 @@ def _header_of(found: dict[str, Any], estimated: bool) -> _Header:
     # Which of several audio streams ffmpeg chose is not known here.
     length_s = min(lengths_s, default=None)
     whole_s = float(container["duration"]) if "duration" in container else None
+    if whole_s is not None and container.get("format_name") in FROM_ZERO:
+        whole_s -= max(float(container.get("start_time", 0.0)), 0.0)
     if length_s is None and len(streams) == 1:  # else it may be that of the pictures
         length_s = whole_s
     estimated = estimated or container.get("format_name") in UNRELIABLE

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from desed_task.atomic_files import PathLike
-from desed_task.audio.formats import SAFE_OPTIONS, UNRELIABLE, refuse_undecodable
+from desed_task.audio.formats import FROM_ZERO, SAFE_OPTIONS, UNRELIABLE, refuse_undecodable
 from desed_task.errors import InputError
 
 _ESTIMATED = "Estimating duration from bitrate"
@@ -88,6 +88,8 @@ class PyavDecoder:
     def estimated_s(self) -> float | None:
         """See `decoding.Decoder`."""
         whole = self._container.duration
+        if whole is not None and self._container.format.name in FROM_ZERO:
+            whole -= max(self._container.start_time or 0, 0)
         return self._stream_s or (None if whole is None else whole / av.time_base)
 
     def close(self) -> None:

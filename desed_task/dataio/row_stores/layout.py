@@ -24,6 +24,7 @@ from desed_task.dataio.row_stores.forms import (
     form_of,
 )
 from desed_task.errors import InputError, count_of
+from desed_task.file_names import escape_name
 from desed_task.hdf5 import number_dataset, open_hdf5, read_attributes, read_texts
 
 Identity = Mapping[str, str | float]
@@ -165,14 +166,14 @@ def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
         if twice:
             raise InputError(
                 f"{file.filename}: names {count_of(len(twice), what)} twice "
-                f"({', '.join(twice[:3])}), so their {layout.form.what} are ambiguous"
+                f"({', '.join(map(escape_name, twice[:3]))}), so their {layout.form.what} are ambiguous"
             )
     clip_ids = set(layout.clip_ids)
     lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]
     if lost:
         raise InputError(
             f"{file.filename}: {count_of(len(lost), 'window begins', 'windows begin')} nowhere "
-            f"in a clip of the file ({', '.join(lost[:3])})"
+            f"in a clip of the file ({', '.join(map(escape_name, lost[:3]))})"
         )
 
 

@@ -26,7 +26,16 @@ BY_NAME = {odd.name: odd for odd in ODD_FILES}
 # Read by the decoder, one of each kind: the rest does not depend on it.
 DECODED = ("mp3.wav", "stopped.wav", "a.caf", "pipe.flac", "a.oga", "picture.mp3", "noxing.mp3")
 DECODED += ("a.opus", "a.m4a", "a.aac", "a.wma", "pipe.webm", "a.mka", "video.mp4", "half.ogg")
-DECODED += ("half.mp3", "half.m4a", "half.webm", "text.mp3", "playlist.m4a", "-dash:and %d.mov")
+DECODED += (
+    "late.mka",
+    "half late.mka",
+    "half.mp3",
+    "half.m4a",
+    "half.webm",
+    "text.mp3",
+    "playlist.m4a",
+    "-dash:and %d.mov",
+)
 WARNED = {
     "understated.wav": "156400 bytes are not read, as its header states only 20000 bytes",
     "byte.wav": r"1 of 176400 bytes of samples \(0.0113 ms\) are missing at its end; the rest is",

@@ -204,6 +204,29 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
         assert writer.todo == list(CLIPS)
 
 
+@pytest.mark.parametrize("ending", [".part", ".part.old"])
+@pytest.mark.parametrize("kind", ["text", "finished", "link"])
+def test_files_in_the_places_of_unfinished_ones_stay(
+    tmp_path: Path, ending: str, kind: str
+) -> None:
+    """The user's own, also one that a link leads to."""
+    own = tmp_path / f"set.hdf5{ending}"
+    if kind == "text":
+        own.write_text("notes")
+    elif kind == "finished":
+        with h5py.File(write(tmp_path / "other.hdf5", CLIPS[:3]), "r+") as file:
+            del file["finished"]
+        (tmp_path / "other.hdf5").rename(own)
+    else:
+        open_writer(tmp_path / "other.hdf5").close()
+        own.symlink_to("other.hdf5.part")
+    before = own.read_bytes()
+    with pytest.raises(InputError, match=rf"set\.hdf5\{ending}: not an .*; move it away"):
+        open_writer(tmp_path / "set.hdf5")
+    assert own.read_bytes() == before
+    assert own.is_symlink() == (kind == "link")
+
+
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     frame = np.zeros((2, N_FEATURES, N_TOKENS), dtype=np.float32)
     frame[1, 0, 0] = np.nan

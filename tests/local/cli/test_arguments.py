@@ -79,6 +79,23 @@ def test_a_gpu_that_is_no_number_is_refused_while_parsing(value, capsys):
     assert parser.parse_args(["--gpu", "2"]).gpus == "2"
 
 
+@pytest.mark.parametrize(
+    "flags", [["--gpus", "{}"], ["--set={}", "{}"], ["--{}"], ["--seed", "{}"]]
+)
+def test_refused_arguments_are_shown_without_passwords(flags, capsys):
+    parser = arguments.command_parser("")
+    arguments.add_gpus(parser)
+    arguments.add_overrides(parser)
+    parser.add_argument("--seed", type=positive_int)
+    with pytest.raises(SystemExit):
+        parser.parse_args(
+            [one.format("https://me:S3cret@h/x?token=S3cret\x1b[2J") for one in flags]
+        )
+    told = capsys.readouterr().err
+    assert "S3cret" not in told and "\x1b" not in told
+    assert "https://me:***@h/x?token=***" in told
+
+
 def test_all_folders_that_are_not_there_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").mkdir()

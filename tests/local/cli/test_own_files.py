@@ -49,6 +49,18 @@ def test_a_file_of_the_user_is_named_before_anything_is_written(tmp_path, name):
     assert set(content(tmp_path).values()) == {"newer\n"}
 
 
+@pytest.mark.parametrize("name", ["sub/b.json", "sub/c/d/e.png", "sub/c/ü.tsv"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_written(
+    tmp_path, name, overwrite
+):
+    (tmp_path / "sub").write_text("of the user")
+    with pytest.raises(InputError) as error:
+        write(tmp_path, ("first", name, name + "2"), overwrite=overwrite)
+    assert str(error.value).endswith(f":\n  - {tmp_path / 'sub'} (a folder is needed)")
+    assert content(tmp_path) == {"sub": "of the user"}
+
+
 def test_what_we_wrote_is_replaced_until_it_is_changed(tmp_path):
     for text in ("one", "two", "one"):
         write(tmp_path, text=text)

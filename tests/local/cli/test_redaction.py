@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from local.cli.redaction import redact, redact_address
+from local.cli.redaction import redact, redact_address, redact_values
 
 ADDRESSES = [
     ("https://me:S3cret@host/x", "https://me:***@host/x"),
@@ -103,6 +103,14 @@ def test_other_text_stays_as_it_is(text):
 )
 def test_secrets_outside_addresses(text, expected):
     assert expected in redact(text) and "S3cret" not in redact(text)
+
+
+def test_texts_of_a_report_are_redacted_whatever_their_keys():
+    report = {"token.wav": ["silent", {"a?password=b": "//me:S3cret@h"}], "n": (1, None)}
+    assert redact_values(report) == {
+        "token.wav": ["silent", {"a?password=b": "//me:***@h"}],
+        "n": [1, None],
+    }
 
 
 def test_an_address_alone_may_have_spaces_or_no_scheme():

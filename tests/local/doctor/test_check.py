@@ -24,7 +24,7 @@ from desed_task.errors import InputError
 from local.config import RecipeConfig, load_config
 from local.data.expected_clips import MINI_CORPUS_MARKER
 from local.doctor.check import check_data, run_check
-from local.doctor.report import DataReport, Finding
+from local.doctor.report import REPORT_FILE, DataReport, Finding
 
 RATE = 16000
 OLD = (1e9, 1e9)  # Before the embeddings, as the audio that they were made from.
@@ -771,6 +771,19 @@ def test_a_report_that_cannot_be_written_is_printed(corpus, monkeypatch, capsys)
     assert "training can start: 0 errors, 0 warnings, 40 notes" in said
     # All of it, as no file has the rest.
     assert "note: n39" in said and "full report" not in said
+
+
+def test_passwords_are_neither_printed_nor_reported(corpus, monkeypatch, capsys):
+    message = "https://me:S3cret@h/x?token=S3cret\x1b[2J: no such folder"
+    report = DataReport("", (), (), (Finding("error", "", message),))
+    monkeypatch.setattr("local.doctor.check.check_data", lambda *_, **__: report)
+    folder = corpus.root / "report"
+    folder.mkdir()
+    run_check(load_config(corpus.conf), str(corpus.conf), folder)
+    told = [capsys.readouterr().out, (folder / REPORT_FILE).read_text()]
+    for text in told:
+        assert "S3cret" not in text and "\x1b" not in text
+        assert "https://me:***@h/x?token=***" in text
 
 
 def test_a_folder_that_cannot_be_opened_is_no_reason_to_check_nothing(corpus, monkeypatch, capsys):

@@ -389,6 +389,25 @@ def test_a_folder_of_runs_is_no_run(folders, tmp_path):
         summarized(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.5", True, [0.5]])
+@pytest.mark.parametrize("place", ["metrics", "per_class"])
+def test_a_result_that_is_no_number_is_named(folders, tmp_path, place, value):
+    shutil.copytree(folders["good0"], tmp_path / "run")
+    path = tmp_path / "run" / "results.json"
+    content = json.loads(path.read_text())
+    values = content[place]
+    if place == "per_class":
+        values = next(iter(values.values()))
+    name = next(iter(values))
+    values[name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        summarized(tmp_path / "run")
+    told = str(caught.value)
+    assert "run/results.json: not written by a test" in told
+    assert f"{name} is {value!r}, not a number" in told
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"metrics": {}}', "\x00"])
 def test_a_damaged_result_is_named(folders, tmp_path, text):
     shutil.copytree(folders["good0"], tmp_path / "run")

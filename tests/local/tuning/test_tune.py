@@ -74,3 +74,34 @@ def test_machines_are_told_to_start_the_same_command(tune, tmp_path):
     assert second.startswith(
         "SLURM has allotted 4 tasks, but this command is not started with srun"
     )
+
+
+@pytest.mark.parametrize("theirs", ["scores/mine.npz", "optuna-sed.log", "report"])
+def test_files_and_folders_of_the_user_make_no_study_of_a_folder(tune, tmp_path, theirs):
+    """Even if they are called as those of a study."""
+    folder = tmp_path / "tuning"
+    for name in (theirs, "best.yaml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    status, _, err = tune("--devices", "999", "--n_trials", "1")
+    assert status == 2 and "would be replaced; move them away" in err
+    named = {line.removeprefix("  - ") for line in err.splitlines() if line.startswith("  - ")}
+    expected = {folder / "best.yaml"} | ({folder / theirs} if "/" not in theirs else set())
+    assert {name.removesuffix(" (a folder is needed)") for name in named} == set(map(str, expected))
+    assert (folder / theirs).read_text() == (folder / "best.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("optuna-sed.log", b"2026-11-26 23:40:38  trial 0  complete  0.07  best 0.07 (trial 0)\n"),
+        ("scores/devtest_devtest.npz", b""),
+    ],
+)
+def test_studies_of_earlier_versions_go_on(tune, tmp_path, name, content):
+    folder = tmp_path / "tuning"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+    (folder / "best.yaml").write_text("of an earlier version")
+    status, _, err = tune("--devices", "999", "--n_trials", "1")
+    assert status == 2 and "--devices 999: this machine has no GPU and" in err
