@@ -166,7 +166,8 @@ def _refuse_ambiguous(file: Any, layout: EmbeddingLayout) -> None:
         if twice:
             raise InputError(
                 f"{file.filename}: names {count_of(len(twice), what)} twice "
-                f"({', '.join(map(escape_name, twice[:3]))}), so their {layout.form.what} are ambiguous"
+                f"({', '.join(map(escape_name, twice[:3]))}), so their {layout.form.what} are "
+                "ambiguous"
             )
     clip_ids = set(layout.clip_ids)
     lost = [str(one) for one in layout.windows if one.start <= 0 or one.clip_id not in clip_ids]
