@@ -20,7 +20,6 @@ from desed_task.encoders.random_weights import write_random_encoder
 from desed_task.encoders.registry import BUILT_IN, EncoderKind, kind_of, kinds
 from desed_task.encoders.released import RELEASED
 from desed_task.errors import InputError
-from tests.fork_server import run as run_forked
 from tests.markdown_pages import DOCS, ROOT
 
 PAGE = DOCS["encoders"]
@@ -99,9 +98,10 @@ def install(folder: Path, files: dict[str, str], entry_points: str, package: str
 def run(folder: Path, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A program in `folder`, which has the installed package in `site`."""
     path = os.pathsep.join((str(folder / "site"), str(ROOT)))
-    return run_forked(
+    return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), *map(str, arguments)],
         cwd=folder,
+        capture_output=True,
         text=True,
         timeout=300,
         env={**os.environ, "PYTHONPATH": path},

@@ -32,7 +32,6 @@ from local.config import load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.macs import count_macs
-from tests.fork_server import run as run_forked
 from tests.local.data.test_splits import split_train_files
 
 ROOT = Path(__file__).parents[2]
@@ -292,9 +291,10 @@ def test_the_command_does_without_an_optional_package(tmp_path):
         "sys.exit(main(sys.argv[1:]))\n"
     )
     arguments = ("--quick", "--only", "metrics/psds1", "--output", tmp_path / "a.json")
-    done = run_forked(
+    done = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=ROOT,
+        capture_output=True,
         text=True,
         timeout=600,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from local.tuning.search_space import Dimension, Space
 from local.tuning.study import ATTEMPT, BASIS, OWNER, REASON, RETRY_OF, TRIED_AGAIN
 from local.tuning.training_stage import Tuner, TuningPlan, open_study, open_study_log
 from local.tuning.workers.device_slots import choose_slots
-from tests.fork_server import Forked
 from tests.local.tuning.fake_training import TARGET
 
 HERE = Path(__file__).resolve().parent
@@ -239,7 +239,7 @@ def test_two_processes_share_a_journal(make_plan, tmp_path):
     command = [sys.executable, str(HERE / "one_tuner.py"), str(plan.log_dir), str(journal)]
     search = os.pathsep.join((str(ROOT), str(HERE)))
     variables = {**os.environ, **CPU, "PYTHONPATH": search}
-    both = [Forked(command, cwd=ROOT, env=variables) for _ in range(2)]
+    both = [subprocess.Popen(command, cwd=ROOT, env=variables) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]
     one = Tuner(make_plan(storage=f"journal://{journal}", n_trials=8), [], TARGET)
     assert one.shared_study.n_ended >= 8
