@@ -246,6 +246,11 @@ def _stored_values(
     values["data"][KEPT_CLIPS] = []  # of a checkpoint from before the key
     values["pretrained"].update(model=BEATS, n_blocks=None)  # the same
     hyper = checkpoint["hyper_parameters"]
+    # A test takes the section of the configuration; what was trained is in the checkpoint.
+    trained = hyper.get("pretrained") or {}
+    values["pretrained"].update(
+        e2e=bool(trained.get("e2e", False)), freezed=bool(trained.get("freezed", True))
+    )
     # Those of a test are the configuration's, as its corpora may lie elsewhere.
     values[TASK_SECTION] = hyper.get(TASK_SECTION) or {}
     stored = hyper.get("training", {})
