@@ -15,7 +15,7 @@ from torch import Tensor
 
 from desed_task import features
 from desed_task.checkpoints import spec as spec_module
-from desed_task.checkpoints.encoder_specs import EncoderSpec
+from desed_task.checkpoints.encoder_specs import EncoderSpec, embedding_section
 from desed_task.checkpoints.published import PUBLISHED_SPEC
 from desed_task.checkpoints.spec import Detector, DetectorSpec, load_detector
 from desed_task.errors import InputError
@@ -299,11 +299,11 @@ def test_an_encoder_that_cannot_be_meant_is_named(
         ({"size": 6}, "embedding.encoders: missing"),
         ({"size": 0, "encoders": []}, "embedding.size: 0 is not allowed"),
         (
-            {"size": 7, "encoders": [EncoderSpec()._asdict()]},
+            embedding_section(7, [EncoderSpec()]),
             "embedding.size is 7, net.embedding_size 6",
         ),
         (
-            {"size": 6, "encoders": [EncoderSpec(n)._asdict() for n in ("beats", "m2d")] * 4},
+            embedding_section(6, [EncoderSpec(n) for n in ("beats", "m2d")] * 4),
             "an encoder occurs twice",
         ),
     ],

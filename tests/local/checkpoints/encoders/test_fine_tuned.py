@@ -20,7 +20,9 @@ from local.checkpoints.restore import config_of_checkpoint, detector_spec, load_
 from local.config import RecipeConfig, load_config
 from local.sed_trainer_pretrained import SEDTask4
 from local.submission.encoders import encoder_costs, plain_costs
+from tests.desed_task.checkpoints.example_checkpoints import saved
 from tests.desed_task.checkpoints.fine_tuned_checkpoints import tuned_encoders
+from tests.desed_task.checkpoints.stage_files import stage_file
 
 MINI = Path(__file__).resolve().parents[4] / "confs" / "mini.yaml"
 SMALL = ["net.nb_filters=[4, 4, 4, 8]", "net.n_RNN_cell=8", "net.embedding_size=64"]
@@ -234,3 +236,21 @@ def test_a_submission_counts_the_encoder_of_the_checkpoint(stages, of_stage, fil
         encoder_costs(config, (file,), 3.3, stages[1])
     with pytest.raises(InputError, match=r"absent.ckpt: no such checkpoint"):
         encoder_costs(config, (), 3.3, tmp_path / "absent.ckpt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_published_stage_file_is_tested_and_starts_a_training(tmp_path):
+    content, _ = stage_file("atst_frame", tmp_path)
+    path = saved(content, tmp_path / "stufe zwei.ckpt")
+    sets = ["net.nb_filters=[2, 2, 2, 2, 2, 2, 3]", "net.n_RNN_cell=4", "net.activation=cg"]
+    model = ["pretrained.model=atst_frame", "net.embedding_size=64"]
+    config = load_config(MINI.with_name("pretrained.yaml"), [*sets, *model, *SECOND])
+    module = begun(config, path, tmp_path / "absent.pt")
+    stored = load_safely(path)["state_dict"]
+    for name, value in tensors_of(module, "sed_", "encoder_").items():
+        assert torch.equal(value, stored[name]), name
+    here = load_config(MINI.with_name("pretrained.yaml"))
+    found = config_of_checkpoint(load_safely(path), here, [], str(path))
+    assert (found.pretrained.names, found.pretrained.e2e) == (("atst_frame",), True)
+    assert (found.net.activation, found.net.embedding_size) == ("cg", 64)
+    assert "kind             stage file of another published code" in format_checkpoint_info(path)
