@@ -97,17 +97,14 @@ def open_labeller(
     # Sums of floats depend on the order; that of the command line shall not matter.
     digests = [common_digest(one, device) for one in paths]
     in_order = sorted(range(len(paths)), key=lambda place: digests[place])
-    classes = config.detection_task.classes
-    model = JointLogits([scorers[place] for place in in_order], classes, config.grid)
+    scorers = [scorers[place] for place in in_order]
+    model = JointLogits(scorers, config.detection_task.classes, config.grid)
     identity = _identity(model, sorted(digests), role, config)
     if precision != "32":
         identity["precision"] = precision
     embedder = LogitEmbedder(
         model,  # type: ignore[arg-type]
-        device,
-        config.data.audio_max_len,
-        batch_size,
-        precision,
+        *(device, config.data.audio_max_len, batch_size, precision),
         model=model,
         stores=Path(config.pretrained.extracted_embeddings_dir),
     )
