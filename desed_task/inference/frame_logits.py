@@ -91,6 +91,10 @@ class JointLogits:
     def _shared(self, scorer: CrnnScorer) -> int | None:
         if scorer.encoder is None:
             return None
+        if getattr(scorer.spec, "holds_encoders", False):
+            # Fine-tuned: no longer the file that their training started from.
+            for part in scorer.encoder.parts:
+                part.sha256 = ""
         for place, one in enumerate(self.encoders):
             if scorer.encoder is one or _key(scorer.encoder) == _key(one):
                 scorer.encoder = one  # which frees its own

@@ -67,9 +67,7 @@ def open_labeller(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Extractor:
-    """What writes pseudo-labels; all checkpoints are loaded before anything is computed.
-
-    Collective call: every process must reach it.
+    """What writes pseudo-labels; all checkpoints are loaded first. Collective call.
 
     Args:
         config: task, clip length and windows, and where embeddings are stored.
@@ -99,37 +97,35 @@ def open_labeller(
     # Sums of floats depend on the order; that of the command line shall not matter.
     digests = [common_digest(one, device) for one in paths]
     in_order = sorted(range(len(paths)), key=lambda place: digests[place])
-    classes = config.detection_task.classes
-    model = JointLogits([scorers[place] for place in in_order], classes, config.grid)
-    of_encoders = (part.sha256 for encoder in model.encoders for part in encoder.parts)
-    identity: StoredIdentity = {
-        CHECKPOINT_SHA256: JOINT.join(digests[place] for place in in_order),
-        NETWORK: role,
-        ENCODER_SHA256: JOINT.join(sorted({one for one in of_encoders if one})),
-        CLASSES: "\n".join(classes),
-        "clip_s": config.data.audio_max_len,
-    }
+    scorers = [scorers[place] for place in in_order]
+    model = JointLogits(scorers, config.detection_task.classes, config.grid)
+    identity = _identity(model, sorted(digests), role, config)
     if precision != "32":
         identity["precision"] = precision
     embedder = LogitEmbedder(
         model,  # type: ignore[arg-type]
-        device,
-        config.data.audio_max_len,
-        batch_size,
-        precision,
+        *(device, config.data.audio_max_len, batch_size, precision),
         model=model,
         stores=Path(config.pretrained.extracted_embeddings_dir),
     )
+    windows = _windows(config)
     return Extractor(
-        embedder,
-        None,
-        identity,
-        folder,
-        progress,
-        _windows(config),
-        overwrite,
-        PSEUDO_LABELS,
+        *(embedder, None, identity, folder, progress, windows, overwrite, PSEUDO_LABELS)
     )
+
+
+def _identity(
+    model: JointLogits, digests: Sequence[str], role: str, config: RecipeConfig
+) -> StoredIdentity:
+    """What pseudo-labels are computed with, in 32 bits."""
+    of_encoders = (part.sha256 for encoder in model.encoders for part in encoder.parts)
+    return {
+        CHECKPOINT_SHA256: JOINT.join(digests),
+        NETWORK: role,
+        ENCODER_SHA256: JOINT.join(sorted({one for one in of_encoders if one})),
+        CLASSES: "\n".join(config.detection_task.classes),
+        "clip_s": config.data.audio_max_len,
+    }
 
 
 def _windows(config: RecipeConfig) -> dict[str, Callable[[], WindowGrid]]:

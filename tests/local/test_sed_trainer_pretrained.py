@@ -189,8 +189,10 @@ def test_other_losses_of_a_step_are_logged_under_names_of_their_own():
     module, logged = SEDTask4(check_config(tree, "the test")), {}
     schedule = SimpleNamespace(ramp=RAMP, step_num=5000, get_last_lr=lambda: [1.0])
     module.lr_schedulers = lambda: schedule
-    module.log = lambda name, value, **_: logged.update({name: float(value)})
-    module.log_dict = lambda values, **_: logged.update({n: float(v) for n, v in values.items()})
+    module.log = lambda name, value, **_: logged.update({name: float(value.detach())})
+    module.log_dict = lambda values, **_: logged.update(
+        {n: float(v.detach()) for n, v in values.items()}
+    )
     module.trainer = SimpleNamespace(current_epoch=0, global_rank=0)
     batch = make_batch()
     loss = module.training_step(batch._replace(pseudo=batch.target.flip(0)), 0)
