@@ -119,11 +119,14 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
     ]
     if test is None:
         which = " and ".join(one["path"] for one in evaluated)
-        whose = "its checkpoint" if len(evaluated) == 1 else "the mean of its checkpoints"
+        remedy = (
+            f"run one with {command_name('train_pretrained.py')} --test_from_checkpoint and give "
+            "its run folder with --also"
+        )
         problems.append(
-            f"{folder}: no dev-test of {whose} {which} found; run one with "
-            f"{command_name('train_pretrained.py')} --test_from_checkpoint and give its run folder "
-            "with --also"
+            f"{folder}: no dev-test of its checkpoint {which} found; {remedy}"
+            if len(evaluated) == 1
+            else f"{folder}: no dev-test of the mean of its checkpoints {which} found; {remedy}"
         )
     if problems or test is None:
         raise InputError.collect(problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,9 @@ from local.config import RecipeConfig, check_config, load_config
 from local.data.datamodule import SedDataModule
 from local.scoring.tested import ensemble_sha256
 from local.stores.size import with_embedding_size
+from local.training import result_writers
 from local.training.ensemble.averaging import ScoreSums
+from local.training.ensemble.members import EnsembleMember, check_members
 from tests.in_process import run_main
 from tests.local.test_own_tasks import CLASSES
 from tests.local.training.ensemble.made_members import (
@@ -31,6 +34,8 @@ from tests.local.training.ensemble.made_members import (
     make_place,
     save_member,
 )
+
+CONF = Path(run.__file__).parents[1] / "confs" / "mini.yaml"
 
 
 class Place(NamedTuple):
@@ -94,7 +99,9 @@ def scored(place):
 def tested(place):
     """Run folder of a test of all three."""
     options = run.RunOptions(str(place.root / "tests"), own_stores=True)
-    return run.test(place.configs[0], place.paths, options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result_writers, "ROLLS_PER_CORPUS", 1)  # each takes its time
+        return run.test(place.configs[0], place.paths, options)
 
 
 def mean_of(scored, role, name):
@@ -206,14 +213,12 @@ def test_what_cannot_be_averaged_is_refused(place, tmp_path):
     first, alone = place.paths[0], place.paths[2]
     copy = tmp_path / "copy.ckpt"
     shutil.copy(alone, copy)
-    frames = place.save("frames", feats={"hop_length": 512})
+    frames = place.save("frames", feats={"hop_length": 256})
     boxes = place.save("boxes", decoder={"kind": "boxes"})
-    half = place.save("half", training={"precision": "bf16"})
     for paths, told in (
         ((alone, str(copy)), "copy.ckpt: the same as .*c.ckpt, by SHA-256"),
-        ((alone, frames), "frames.ckpt: has 15 frames of 0.128 s per clip, .*c.ckpt 31 of 0.064"),
+        ((alone, frames), "frames.ckpt: has 63 frames of 0.032 s per clip, .*c.ckpt 31 of 0.064"),
         ((first, boxes), r"boxes.ckpt: is decoded otherwise than .*best.ckpt \(.*name.*--set deco"),
-        ((alone, half), "half.ckpt: computes in precision bf16, .*c.ckpt in 32; choose one with"),
     ):
         options = run.RunOptions(str(tmp_path / "none"), own_stores=True)
         with pytest.raises(InputError, match=told):
@@ -224,6 +229,26 @@ def test_what_cannot_be_averaged_is_refused(place, tmp_path):
     with pytest.raises(InputError, match="values that were tuned for one checkpoint"):
         run.test(check_config(tree, "best.yaml"), (alone, first), options)
     assert not (tmp_path / "none").exists()
+
+
+def test_all_differences_are_listed_at_once():
+    config = load_config(CONF)
+    clips = [SimpleNamespace(corpus=SimpleNamespace(name="a"), clip_ids=("1", "2"))]
+    data = SimpleNamespace(scored=lambda stage: clips)
+    fewer = [SimpleNamespace(corpus=SimpleNamespace(name="a"), clip_ids=("1",))]
+    other = SimpleNamespace(scored=lambda stage: fewer)
+    half = load_config(CONF, ["training.precision=bf16"])
+    members = [
+        EnsembleMember(Path("a.ckpt"), config, data, None),
+        EnsembleMember(Path("b.ckpt"), half, other, None),
+    ]
+    with pytest.raises(InputError) as caught:
+        check_members(members, "test")
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == "scores of these checkpoints cannot be averaged:"
+    assert lines[0].startswith("  - b.ckpt: computes in precision bf16, a.ckpt in 32; choose one")
+    assert lines[1].startswith("  - b.ckpt: scores other clips of a than a.ckpt (2); give one")
+    check_members([members[0], members[0]], "test")
 
 
 def test_the_command_takes_several(place, tmp_path):
@@ -237,7 +262,7 @@ def test_the_command_takes_several(place, tmp_path):
 
 
 def test_other_classes_are_refused(place, tmp_path):
-    config = load_config(Path(run.__file__).parents[1] / "confs" / "mini.yaml")
+    config = load_config(CONF)
     config = check_config(
         {**config.dump(), "net": {**config.dump()["net"], "use_embeddings": False}}, "x"
     )
