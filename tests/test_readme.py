@@ -20,6 +20,8 @@ from desed_task.errors import CONSOLE_COMMANDS
 from local import run
 from local.checkpoints import given, stored_config
 from local.config import load_config
+from local.plan.flags import check_plan_flags
+from local.plan.reading import read_plan
 from local.prep.mini_corpus import make
 from local.prep.mini_corpus.sets import MiniSizes
 from local.scoring import verification
@@ -124,6 +126,11 @@ def test_commands_are_understood(line, monkeypatch, tmp_path):
         return
     assert program in SCRIPTS
     script = importlib.import_module(program.removesuffix(".py"))
+    if "--plan" in arguments:
+        args = script.parse_args(arguments)
+        check_plan_flags(args)
+        read_plan(args.plan, args.overrides)
+        return
     if program == "train_pretrained.py" and "--checkpoint_info" not in arguments:
         configs = []
         for name in ("fit", "test", "evaluate"):

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from local.schema.strict import StrictModel
+from local.tuning.decoders.flags import LEAST_RESAMPLES
 
 
 class PlanEncoder(StrictModel):
@@ -133,7 +134,15 @@ class ReportStage(_Stage):
     """Trainings or tests of one system."""
     against: tuple[str, ...] = ()
     """Those of another system, which it is compared with."""
-    resamples: int = Field(default=1000, ge=0)
+    resamples: int = 1000
+    """Of the bootstrap; 0: no intervals."""
+
+    @field_validator("resamples")
+    @classmethod
+    def _enough(cls, number: int) -> int:
+        if number < 0 or 0 < number < LEAST_RESAMPLES:
+            raise ValueError(f"give {LEAST_RESAMPLES} or more, or 0 for no intervals")
+        return number
 
     @property
     def inputs(self) -> dict[str, tuple[str, ...]]:

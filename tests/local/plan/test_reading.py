@@ -108,6 +108,10 @@ stages:
             "stages need each other in a circle: a -> b -> a; break it",
         ),
         ("{a: {kind: train}}", "encoders.beats: no stage uses it"),
+        (
+            "{a: {kind: train, encoder: beats}, b: {kind: report, runs: a, resamples: 20}}",
+            "stages.b.resamples: give 100 or more, or 0 for no intervals (value 20)",
+        ),
         ("{}", "stages: "),
         (
             "{a: {kind: train, encoder: beats, set: {logging.wandb: {api_key: s3cretkey}}}}",
