@@ -6,12 +6,14 @@ python -m benchmarks.augmentation_pictures docs/images
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from desed_task.augment.chain import StepAugmentation
@@ -42,7 +44,7 @@ class Panel(NamedTuple):
 
 
 WAVEFORMS = (
-    Panel("wavmix: two clips of one corpus", {"wavmix_prob": 1.0, "wavmix_alpha": 2.0}, 2),
+    Panel("wavmix: two clips of one corpus", {"wavmix_prob": 1.0, "wavmix_alpha": 2.0}, 1),
     Panel("device impulse response: a small loudspeaker", {"device_prob": 1.0}),
     Panel("gain", {"gain_db": 12.0}, 3),
 )
@@ -138,7 +140,7 @@ def draw(panels: tuple[Panel, ...], encoder: AtstFrame) -> Figure:
     n_columns = 2
     n_rows = -(-len(shown) // n_columns)
     figure = Figure(figsize=(9, 2.1 * n_rows), layout="constrained")
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).flat
+    axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for ax, panel in zip(axes, shown, strict=False):
         decibel, labels = augmented(panel, encoder)
         top = 30.0 if not panel.encoders else float(decibel.amax())
@@ -148,18 +150,17 @@ def draw(panels: tuple[Panel, ...], encoder: AtstFrame) -> Figure:
         height = len(decibel)
         for number, (name, row) in enumerate(zip(CLASSES, labels, strict=True)):
             place = height * (1.08 + 0.11 * number)
-            for frame, value in enumerate(row.tolist()):
-                if value > 0:
-                    ends = [frame * 0.064, (frame + 1) * 0.064]
-                    ax.plot(
-                        ends, [place] * 2, color=ANNOTATED, lw=4, alpha=value, solid_capstyle="butt"
-                    )
+            edges = np.flatnonzero(np.diff(row.numpy(), prepend=0, append=0)).tolist()
+            for first, behind in pairwise(edges):
+                ends = [first * 0.064, behind * 0.064]
+                style = {"color": ANNOTATED, "lw": 4, "solid_capstyle": "butt"}
+                ax.plot(ends, [place] * 2, alpha=float(row[first]), **style)
             ax.text(-0.1, place, name, ha="right", va="center", fontsize=6)
         ax.set(xlim=(0, 10), ylim=(0, height * 1.4))
         ax.set_yticks([])
         ax.tick_params(labelsize=7)
         ax.set_title(panel.title, fontsize=9)
-    for ax in list(axes)[len(shown) :]:
+    for ax in axes[len(shown) :]:
         ax.remove()
     for ax in figure.axes[-n_columns:]:
         ax.set_xlabel("time / s", fontsize=8)
@@ -174,8 +175,12 @@ def main() -> None:
     torch.manual_seed(0)
     encoder = AtstFrame(BlockSizes(64, 64, 1))
     for name, panels in GROUPS.items():
-        draw(panels, encoder).savefig(folder / FILE.format(name), dpi=90)
-        print(folder / FILE.format(name))
+        path = folder / FILE.format(name)
+        draw(panels, encoder).savefig(path, dpi=80)
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        small.save(path, optimize=True)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,16 @@ from tests.markdown_pages import DOCS, HELP, PAGES, README, ROOT, SPAN, TROUBLE,
 from tests.messages_in_code import is_in_code
 
 EXPECTED_DOCS = {
-    *("architecture", "checkpoints", "commands", "comparing_runs", "data", "encoders", "method"),
+    *(
+        "architecture",
+        "augmentation",
+        "checkpoints",
+        "commands",
+        "comparing_runs",
+        "data",
+        "encoders",
+        "method",
+    ),
     *("metrics", "own_data", "predict", "scaling", "speed", "submission", "tasks", "training"),
     *("tuning", "winning"),
 }

@@ -94,7 +94,7 @@ def _read(path: Path) -> tuple[NDArray[np.float32], int]:
     samples, rate, _ = read_lossless(path)
     if samples.ndim == 2:
         raise InputError(
-            f"{path}: has {samples.shape[1]} channels; store each response as a mono file"
+            f"{path}: has {count_of(samples.shape[1], 'channel')}; store responses as mono files"
         )
     if samples.dtype.kind == "i":
         samples = samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)

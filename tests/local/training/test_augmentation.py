@@ -61,7 +61,7 @@ def test_values_of_the_configuration_reach_the_step(responses):
         if key != "device_dir":
             assert getattr(made, key) == getattr(config.augment, key), key
     assert {key for key in NAMES if not getattr(made, key)} == {"warp_prob"}
-    assert made.interpolates and made.times == (2, 62.5, ())
+    assert made.interpolates and made.times == (2, 31.25, ())
     assert made.scale == (config.feats.n_mels, 0.0, 8000.0)
     assert made.responses is not None and made.responses.samples.shape == (1, 99)
     assert "wavmix" in describe_system(config)["data_augmentation"]
