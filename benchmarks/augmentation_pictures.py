@@ -44,7 +44,7 @@ class Panel(NamedTuple):
 
 
 WAVEFORMS = (
-    Panel("wavmix: two clips of one corpus", {"wavmix_prob": 1.0, "wavmix_alpha": 2.0}, 1),
+    Panel("wavmix: two clips of one corpus", {"wavmix_prob": 1.0, "wavmix_alpha": 2.0}, 3),
     Panel("device impulse response: a small loudspeaker", {"device_prob": 1.0}),
     Panel("gain", {"gain_db": 12.0}, 3),
 )
@@ -178,7 +178,7 @@ def main() -> None:
         path = folder / FILE.format(name)
         draw(panels, encoder).savefig(path, dpi=80)
         with Image.open(path) as picture:
-            small = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+            small = picture.convert("RGB").quantize(224, dither=Image.Dither.NONE)
         small.save(path, optimize=True)
         print(path)
 

@@ -76,6 +76,9 @@ def test_every_part_has_its_rows(quick):
     wanted += [f"loading/{what}/{store}" for store in STORES for what in ("item", "batch")]
     wanted += [f"{part}/{kind}" for part in ("beats", "extraction") for kind in ("32", "bf16")]
     wanted += [f"encoder/{name}/{kind}" for name in kinds() for kind in ("32", "bf16")]
+    tuned = [f"finetune/{name}/{n}" for name in ("atst_frame", "beats") for n in ("once", "twice")]
+    wanted += tuned
+    assert all(row["memory"] > 0 for row in found["rows"] if row["name"] in tuned)
     wanted += [
         f"{stage}/{part}" for stage in ("validation", "devtest") for part in ("network", "scoring")
     ]
