@@ -70,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_threads(parser, "batches at a time on the CPU")
     parser.add_argument("--eval_set", action="store_true", help="also extract the evaluation set")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="extract these sets only")
-    arguments.add_pseudo_labels(parser)
+    arguments.add_pseudo_label_flags(parser)
     arguments.add_overrides(parser)
     arguments.add_overwrite(parser)
     return parser.parse_args(argv)

@@ -19,7 +19,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from desed_task.audio.windows import WindowGrid
 from desed_task.errors import InputError, count_of
-from desed_task.file_names import current_folder, looked_up_from, printable
 from desed_task.labels import FrameGrid
 from desed_task.postprocess.decoders import ScoreDecoder, decoder_of
 from local.cli.redaction import redact_tree
@@ -47,20 +46,14 @@ from local.schema.yaml_files import read_yaml
 from local.task.checks import lengths_by_class, published_rows, task_problems
 from local.task.merging import apply_overrides
 from local.task.reading import (
-    DEFAULT_TASK,
     listed_classes,
     read_keys,
-    supplied_tasks,
     task_of,
 )
+from local.task.shipped_files import SHIPPED as SHIPPED
+from local.task.shipped_files import find_shipped as find_shipped
 from local.task.task import Task
 
-SHIPPED = Path(__file__).resolve().parents[1] / "confs"
-"""Folder of the supplied files."""
-CONFIGURATIONS = (
-    *("pretrained.yaml", "mini.yaml", "optuna.yaml"),
-    *(f"tasks/{name}.yaml" for name in supplied_tasks() if name != DEFAULT_TASK),
-)
 # Where the mini corpus is made without --basedir.
 MINI_FOLDER = Path("data/mini")
 
@@ -279,41 +272,6 @@ def _with_size_of_encoder(config: RecipeConfig) -> RecipeConfig:
         return config
     net = config.net.model_copy(update={"embedding_size": None})
     return config.model_copy(update={"net": net})
-
-
-def find_shipped(
-    path: str | Path,
-    missing: str = "no such configuration file",
-    supplied: Sequence[str] = CONFIGURATIONS,
-) -> Path:
-    """The file at a path or, if there is none, the supplied one of that name.
-
-    Relative paths start from the folder in which the command was started. A supplied file is found
-    from everywhere, as `confs/mini.yaml`, `mini.yaml` or `mini`, one of `confs/tasks` as
-    `confs/tasks/NAME.yaml` or `NAME`; one in `confs` of that folder takes precedence. If it is
-    not the file at the path, a line says which was taken.
-
-    Args:
-        path: path or name of the file.
-        missing: what the error says of a file that is not there.
-        supplied: names of the supplied files of this kind.
-
-    Raises:
-        InputError: there is none.
-    """
-    given = Path(path)
-    if given.is_file():
-        return given
-    name = given.name if given.suffix else f"{given.name}.yaml"
-    place = next((one for one in supplied if Path(one).name == name), None)
-    if place is not None and given.parent in (Path(), Path("confs", place).parent):
-        for found in (given.parent / name, Path("confs") / place, SHIPPED / place):
-            if found.is_file():
-                print(f"using {printable(str(found))} (there is no {given} in {current_folder()})")
-                return found
-    reason = f"{missing}, but a folder" if given.is_dir() else missing
-    names = ", ".join(f"confs/{one}" for one in supplied)
-    raise InputError(f"{path}: {reason}{looked_up_from(path)}; supplied: {names}")
 
 
 def merge_overrides(tree: dict[str, Any], overrides: Sequence[str], origin: str) -> RecipeConfig:

@@ -38,10 +38,10 @@ from local.schema.schedules import schedule_of
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.tuned import tuned_thresholds
 from local.stores.size import with_embedding_size
-from local.training.augmentation import augmentation_of
 from local.training.finetuning.encoders import StepEncoders, for_both_roles
 from local.training.finetuning.optimizer import check_schedule, make_optimizer, rates_by_part
-from local.training.step_losses import losses_of, weight_of_consistency
+from local.training.steps.augmentation import augmentation_of
+from local.training.steps.losses import losses_of, weight_of_consistency
 
 
 class SEDTask4(pl.LightningModule):

@@ -248,7 +248,7 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_pseudo_labels(parser: argparse.ArgumentParser) -> None:
+def add_pseudo_label_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of extract_embeddings.py that write pseudo-labels."""
     group = parser.add_argument_group("pseudo-labels")
     group.add_argument(

@@ -12,7 +12,6 @@ import yaml
 from desed_task.errors import InputError
 from local.classes_dict import CLASSES
 from local.config import (
-    CONFIGURATIONS,
     SHIPPED,
     UNREAD_KEYS,
     check_config,
@@ -24,6 +23,7 @@ from local.prep.download.sources import load_sources
 from local.prep.maestro_soft_labels import read_soft_labels
 from local.submission.file_checks import SCORE_COLUMNS, table_fault
 from local.task.reading import DEFAULT_TASK
+from local.task.shipped_files import CONFIGURATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 # The table of sources and plans have a shape, and tests, of their own.

@@ -62,6 +62,6 @@ PSEUDO_LABELS: Final = StoreForm(
 )
 
 
-def form_of(file: Any) -> StoreForm:
+def store_form(file: Any) -> StoreForm:
     """The kind of an open file; embeddings, if it is none."""
     return PSEUDO_LABELS if LOGITS in file else EMBEDDINGS

@@ -21,7 +21,7 @@ from desed_task.dataio.row_stores.forms import (
     WINDOW_NAMES,
     WINDOW_STARTS,
     StoreForm,
-    form_of,
+    store_form,
 )
 from desed_task.errors import InputError, count_of
 from desed_task.file_names import escape_name
@@ -111,7 +111,7 @@ def layout_of(file: Any) -> EmbeddingLayout:
         InputError: data sets are missing, have other types or shapes that disagree, or a clip or
             window is named twice.
     """
-    form = form_of(file)
+    form = store_form(file)
     try:
         frame = number_dataset(file, form.frame, 3)
         global_ = number_dataset(file, form.global_, 2) if form.global_ else None
@@ -216,7 +216,7 @@ def read_row(file: Any, dataset: str, row: int, name: RowName) -> Array:
         raise InputError(f"{file.filename}: {dataset} of {name} are damaged ({error})") from None
     reason = absurdity(values)
     if reason:
-        form = form_of(file)
+        form = store_form(file)
         raise InputError(
             f"{file.filename}: {dataset} of {name} {reason}: absurd for {form.maker}; "
             f"{form.remedy} again"

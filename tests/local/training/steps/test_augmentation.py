@@ -18,7 +18,7 @@ from local.data.datamodule import SedDataModule
 from local.schema.augment import NAMES, Augment
 from local.stores.device_responses import response_problems
 from local.submission.metadata import describe_system
-from local.training.augmentation import augmentation_of
+from local.training.steps.augmentation import augmentation_of
 from tests.local.test_sed_trainer_pretrained import CONF, make_batch, module_of
 
 UNMIXED = "training.mixup=null"

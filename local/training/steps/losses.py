@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from desed_task.batch import SourceRoles
+from desed_task.augment.groups import pairing_groups
 from desed_task.losses.interpolation import interpolated_groups
 from desed_task.losses.step_losses import StepLosses
 from desed_task.schedules import consistency_weight, linear_ramp
@@ -15,7 +15,7 @@ def losses_of(config: RecipeConfig) -> StepLosses:
     roles = task.roles
     groups = ()
     if config.training.consistency == "ict":
-        groups = interpolated_groups(roles, _mixed_groups(roles, config))
+        groups = interpolated_groups(roles, pairing_groups(roles, across=config.augment.mix_across))
     return StepLosses(
         roles,
         config.training.self_sup_loss,
@@ -24,13 +24,6 @@ def losses_of(config: RecipeConfig) -> StepLosses:
         groups=groups,
         pseudo=losses.pseudo,
     )
-
-
-def _mixed_groups(roles: SourceRoles, config: RecipeConfig) -> tuple[tuple[int, ...], ...]:
-    """Sources whose rows are mixed with each other."""
-    if not config.augment.mix_across:
-        return roles.mixup_groups
-    return tuple(group for group in (roles.strong, roles.weak, roles.unlabelled) if group)
 
 
 def weight_of_consistency(config: RecipeConfig, step: int, ramp: float, epoch: int) -> float:
