@@ -13,6 +13,7 @@ from benchmarks.macs import network_macs
 from benchmarks.step import optimizer_of
 from desed_task.encoders.interface import EmbeddingModel
 from desed_task.encoders.macs import encoder_macs
+from desed_task.errors import count_of
 from desed_task.mean_teacher import ema_update
 from local.config import RecipeConfig, check_config
 from local.sed_trainer_pretrained import SEDTask4
@@ -129,8 +130,8 @@ class _Place:
 def memory_lines(rows: list[dict[str, Any]]) -> list[str]:
     """One line per row of this part: seconds and gigabytes of a step, share of the GEMM rate."""
     return [
-        f"{row['name']}: {row['clips']} rows: {row['seconds']:.3g} s and {row['memory'] / 1e9:.2f} "
-        f"GB per step, {100 * row['share']:.0f} % of the float32 GEMM rate"
+        f"{row['name']}: {count_of(row['clips'], 'row')}: {row['seconds']:.3g} s and "
+        f"{row['memory'] / 1e9:.2f} GB per step, {100 * row['share']:.0f} % of the float32 GEMM rate"
         for row in rows
         if row["name"].startswith(f"{NAME}/") and not row["skipped"]
     ]

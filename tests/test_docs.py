@@ -19,6 +19,7 @@ EXPECTED_DOCS = {
         "comparing_runs",
         "data",
         "encoders",
+        "fine_tuning",
         "method",
     ),
     *("metrics", "own_data", "predict", "scaling", "speed", "submission", "tasks", "training"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from desed_task.encoders.concatenated import ConcatenatedEncoders
 from desed_task.encoders.interface import ClipEmbeddings, EmbeddingModel
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from desed_task.inference.scorers.crnn import CrnnScorer
 from desed_task.inference.scorers.interface import Scorer
 from desed_task.labels import FrameGrid
@@ -131,8 +131,8 @@ def _fitting(scorer: Scorer, classes: Sequence[str], grid: FrameGrid) -> CrnnSco
         )
     if scorer.grid != grid:
         found, wanted = (
-            f"{one.n_frames} frames of {one.frame_samples} samples in {one.clip_s:g} s at "
-            f"{one.sample_rate} Hz"
+            f"{count_of(one.n_frames, 'frame')} of {one.frame_samples} samples in "
+            f"{one.clip_s:g} s at {one.sample_rate} Hz"
             for one in (scorer.grid, grid)
         )
         raise InputError(

@@ -10,7 +10,7 @@ from typing import Any
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import DetectorSpec
 from desed_task.checkpoints.state_names import is_bare
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.checkpoints.restore import known_hyperparameters
 from local.config import TASK_SECTION, RecipeConfig, check_config
 from local.data.corpus_checks import examples
@@ -120,7 +120,7 @@ def _differences(first: EnsembleMember, other: EnsembleMember, stage: str) -> It
             )
     if (one.n_frames, one.frame_samples) != (two.n_frames, two.frame_samples):
         yield (
-            f"has {two.n_frames} frames of {two.frame_s:g} s per clip, {first.path} "
+            f"has {count_of(two.n_frames, 'frame')} of {two.frame_s:g} s per clip, {first.path} "
             f"{one.n_frames} of {one.frame_s:g} s; give checkpoints with the same frames"
         )
     precisions = [str(each.config.training.precision) for each in (other, first)]

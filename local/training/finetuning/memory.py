@@ -60,7 +60,8 @@ class StepCost(NamedTuple):
             device: where it computes.
             free: bytes that are free there beside the weights.
         """
-        batches = "" if self.n_batches == 1 else f" in {self.n_batches} batches"
+        n_batches = count_of(self.n_batches, "batch", "batches")
+        batches = "" if self.n_batches == 1 else f" in {n_batches}"
         return (
             f"optimizer step: about {self.total / GB:.2f} GB (weights {self.weights / GB:.2f}, "
             f"gradients and moments {(self.gradients + self.moments) / GB:.2f}, activations of "
@@ -112,7 +113,7 @@ def remedies(config: RecipeConfig, cost: StepCost | None = None) -> str:
     n_batches = 2 * training.accumulate_batches
     found.append(
         f"smaller training.batch_size with more training.accumulate_batches (half the rows, "
-        f"{n_batches} batches)"
+        f"{count_of(n_batches, 'batch', 'batches')})"
     )
     if str(training.precision) in ("32", "32-true", "tf32"):
         found.append("training.precision: bf16")
