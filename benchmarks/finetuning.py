@@ -131,7 +131,8 @@ def memory_lines(rows: list[dict[str, Any]]) -> list[str]:
     """One line per row of this part: seconds and gigabytes of a step, share of the GEMM rate."""
     return [
         f"{row['name']}: {count_of(row['clips'], 'row')}: {row['seconds']:.3g} s and "
-        f"{row['memory'] / 1e9:.2f} GB per step, {100 * row['share']:.0f} % of the float32 GEMM rate"
+        f"{row['memory'] / 1e9:.2f} GB per step, {100 * row['share']:.0f} % of the float32 GEMM "
+        "rate"
         for row in rows
         if row["name"].startswith(f"{NAME}/") and not row["skipped"]
     ]
