@@ -151,7 +151,9 @@ class RampedScheduler(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at the current step."""
         bases = (float(base) for base in self.base_lrs)
-        return [base * self.schedule.scale(self.step_num, LEAST_LR / base) for base in bases]
+        # A rate below the least one, of an encoder's first layers, does not rise to it.
+        scales = ((base, min(1.0, LEAST_LR / base)) for base in bases)
+        return [base * self.schedule.scale(self.step_num, least) for base, least in scales]
 
     def state_dict(self) -> dict[str, Any]:
         """The current step."""

@@ -51,9 +51,9 @@ class JointLogits:
         return self._n_classes
 
     def kinds(self, encoder: int) -> list[EmbeddingKind]:
-        """The embeddings that are taken of an encoder, by its place in `encoders`."""
+        """The embeddings that are taken of an encoder, by its place in `encoders`, each once."""
         pairs = zip(self.scorers, self._encoder_of, strict=True)
-        return [_kind(scorer) for scorer, place in pairs if place == encoder]
+        return list(dict.fromkeys(_kind(scorer) for scorer, place in pairs if place == encoder))
 
     @torch.inference_mode()
     def __call__(

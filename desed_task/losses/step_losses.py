@@ -165,7 +165,8 @@ class StepLosses:
             weighted = (self.corpora[one][1] * by_source[one] for one in sources)
             return _sum(weighted, student.strong) / max(len(sources), 1)
 
-        named = {f"loss_{self.corpora[one][0]}": by_source[one] for one in self.corpora}
+        # Corpora may be called strong or weak: not `loss_...`, as the sums over them.
+        named = {f"loss_of_{self.corpora[one][0]}": by_source[one] for one in self.corpora}
         return mean_of(strong), mean_of(weak) / 2, named
 
     # ---- consistency
@@ -175,8 +176,8 @@ class StepLosses:
     ) -> list[_RowTerm]:
         """Frames and clips against the teacher's; then the same for each group of mixup.
 
-        In every step there are all terms, with the same rows, of which one kind is 0: processes
-        that draw mixup for themselves do not all interpolate in the same step.
+        In every step there are all terms, with the same rows, and a row counts in one kind, 0 in
+        the other: processes that draw mixup for themselves do not all interpolate in the same step.
         """
         compare, known = row_comparison(self.self_sup_loss), step.student.known
         scores = (teacher.strong.detach(), teacher.weak.detach())
@@ -185,8 +186,11 @@ class StepLosses:
             scores = (interpolated(scores[0], mixed), interpolated(scores[1], mixed))
         strong = compare(student.strong, scores[0] * known.unsqueeze(-1))
         weak = compare(student.weak, scores[1] * known)
-        terms = [(strong, weak), (torch.zeros_like(strong), torch.zeros_like(weak))]
-        alike, blended = terms if mixed is None else reversed(terms)
+        paired = rows_from(source, [one for group in self.groups for one in group.sources])
+        # Rows that are not mixed have the mean teacher in every step.
+        is_blended = paired if mixed is not None else torch.zeros_like(paired)
+        alike = [one.masked_fill(is_blended, 0.0) for one in (strong, weak)]
+        blended = [one.masked_fill(~is_blended, 0.0) for one in (strong, weak)]
         rows = rows_from(source, self.roles.consistency)
         found = [(one, rows) for one in alike]
         for group in self.groups:

@@ -120,6 +120,17 @@ def test_every_group_keeps_its_own_rate() -> None:
     assert scheduler.get_last_lr() == pytest.approx([ramp, 0.1 * ramp])
 
 
+def test_a_rate_below_the_least_one_does_not_rise_to_it() -> None:
+    """2e-4 halved in each of 15 layers is below 1e-8."""
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    low = {"params": parameters[1:], "lr": 6e-9}
+    optimizer = SGD([{"params": parameters[:1], "lr": 1e-3}, low])
+    bounds = {"warmup_steps": 1, "start_annealing": 2, "max_steps": 10}
+    scheduler = RampedScheduler(optimizer, **bounds)
+    advance(scheduler, 9)
+    assert scheduler.get_last_lr() == pytest.approx([1e-8, 6e-9])
+
+
 @pytest.mark.parametrize(("epoch", "weight"), [(0, 0.5), (99, 0.5), (100, 2.0), (250, 2.0)])
 def test_the_consistency_weight_ignores_the_ramp_after_the_decay(epoch: int, weight: float) -> None:
     assert consistency_weight(0.25, epoch, const_max=2.0, epoch_decay=100) == weight

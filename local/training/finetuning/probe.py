@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from desed_task.batch import SedBatch
+from desed_task.distributed.collectives import gathered
 from desed_task.encoders.interface import EmbeddingModel
 from desed_task.mean_teacher import DetectionLosses
 from local.config import RecipeConfig
@@ -46,7 +47,7 @@ def probe_step(
     encoder: EmbeddingModel | None,
     precision: Callable[[], AbstractContextManager[object]],
 ) -> ProbedStep:
-    """Run forward and backward passes, and leave everything as it was.
+    """Run forward and backward passes, and leave everything as it was. Collective call.
 
     Random states, statistics of batch norms and gradients are put back.
 
@@ -64,7 +65,9 @@ def probe_step(
             kept = _Kept({_place(value) for value in _tensors(module)})
             first_s = _run(module, losses_of, batch, precision, kept, encoder)
         seconds = first_s
-        if first_s < _LONG_S:
+        # Losses are sums over the processes: all of them run it once more, or none.
+        slowest_s = max(gathered(first_s))
+        if slowest_s < _LONG_S:
             seconds = _run(module, losses_of, batch, precision)
     return ProbedStep(len(batch.clip_id), kept.total, kept.with_checkpointing, seconds)
 

@@ -32,6 +32,7 @@ ROLES = SourceRoles(
 SOURCE = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 4])
 WEIGHTS = {0: ("soft", 0.5), 1: ("strong", 0.25), 2: ("synthetic", 0.125), 3: ("weak", 2.0)}
 N = len(SOURCE)
+LAST = torch.tensor([N - 1])
 
 
 class Made:
@@ -98,9 +99,11 @@ def test_weights_of_corpora() -> None:
         (0.5 * soft + 0.25 * real + 0.125 * synthetic) / 3
     )
     assert found.losses.loss_weak.item() == pytest.approx(2.0 * weak / 2)
+    names, losses = ("soft", "strong", "synthetic", "weak"), (soft, real, synthetic, weak)
     assert {name: one.item() for name, one in found.others.items()} == pytest.approx(
-        {"loss_soft": soft, "loss_strong": real, "loss_synthetic": synthetic, "loss_weak": weak}
+        {f"loss_of_{name}": loss for name, loss in zip(names, losses, strict=True)}
     )
+    assert not {*found.others} & {*found.losses._fields}  # of corpora called strong and weak
 
 
 @pytest.mark.parametrize("absent", range(5))
@@ -117,11 +120,11 @@ def test_a_corpus_without_a_row_adds_nothing(absent: int) -> None:
     for scores in made.student:
         assert torch.isfinite(scores.grad).all()
     if absent in WEIGHTS:
-        assert found.others[f"loss_{WEIGHTS[absent][0]}"].item() == 0.0
+        assert found.others[f"loss_of_{WEIGHTS[absent][0]}"].item() == 0.0
     whole = made.losses(losses).others
     same = {name for one, (name, _) in WEIGHTS.items() if one not in (absent, (absent + 1) % 5)}
     for name in same:
-        assert found.others[f"loss_{name}"].item() == whole[f"loss_{name}"].item()
+        assert found.others[f"loss_of_{name}"].item() == whole[f"loss_of_{name}"].item()
 
 
 @pytest.mark.parametrize("corpora", [{}, WEIGHTS])
@@ -203,6 +206,21 @@ def test_interpolation_of_mixed_rows() -> None:
     assert found.others["ict_loss"].item() == pytest.approx(expected, rel=1e-6)
     assert found.losses.strong_self_sup_loss.item() == found.losses.weak_self_sup_loss.item() == 0
     assert found.losses.tot_self_loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_rows_of_no_group_have_the_mean_teacher_in_mixed_steps_too() -> None:
+    """Row 8 is not mixed where only weak and labelled rows are."""
+    groups = interpolated_groups(ROLES, ((3,), (0, 1, 2)))
+    made = Made()
+    made.step = mixed(made)
+    made.step = made.step._replace(mixed=MIX._replace(share=MIX.share.index_fill(0, LAST, 1.0)))
+    found = made.losses(StepLosses(ROLES, groups=groups), weight=60.0)
+    strong, weak = (squares(*pair, [8]) for pair in zip(made.student, made.teacher, strict=True))
+    # Of six rows with consistency.
+    assert found.losses.strong_self_sup_loss.item() == pytest.approx(strong / 6)
+    assert found.losses.weak_self_sup_loss.item() == pytest.approx(weak / 6)
+    expected = 60.0 * (strong + weak) / 6 + found.others["ict_loss"].item()
+    assert found.losses.tot_self_loss.item() == pytest.approx(expected)
 
 
 def test_steps_that_are_not_mixed_have_the_mean_teacher() -> None:

@@ -19,7 +19,7 @@ from desed_task.audio.windows import LongClips
 from desed_task.errors import InputError
 from desed_task.schedules import lr_scale
 from local.extraction.embedder import Embedder, FileWindow
-from local.training.finetuning import memory
+from local.training.finetuning import memory, probe
 from local.training.finetuning.encoders import load_step_encoder
 from local.training.finetuning.memory import StepCostReport, explaining_memory, step_cost
 from local.training.finetuning.probe import ProbedStep, probe_step
@@ -73,6 +73,21 @@ def test_what_is_kept_is_counted_once_and_without_weights():
     found = probe_step(network, losses_of, batch, torch.Generator(), None, torch.enable_grad)
     assert found.n_rows == 2 and found.kept == found.kept_checkpointing == 64
     assert all(value.grad is None for value in network.parameters())
+
+
+@pytest.mark.parametrize(("of_another_s", "n_runs"), [(0.0, 2), (100.0, 1)])
+def test_processes_agree_on_whether_to_time_a_second_run(monkeypatch, of_another_s, n_runs):
+    """Losses are sums over the processes, so that one that runs alone waits for ever."""
+    network, runs = nn.Linear(4, 4), []
+
+    def losses_of(batch):
+        runs.append(batch)
+        return SimpleNamespace(loss=network(batch.waveform).sum())
+
+    monkeypatch.setattr(probe, "gathered", lambda seconds: [seconds, of_another_s])
+    batch = SimpleNamespace(waveform=torch.randn(2, 4), clip_id=("a", "b"))
+    probe_step(network, losses_of, batch, torch.Generator(), None, torch.enable_grad)
+    assert len(runs) == n_runs
 
 
 def test_less_is_kept_where_blocks_are_computed_twice(folder):
