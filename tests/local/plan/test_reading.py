@@ -11,6 +11,7 @@ from desed_task.errors import InputError
 from local.config import SHIPPED
 from local.plan.graph import depending_on, find_cycle, levels_of
 from local.plan.reading import PLANS, flow_text, read_plan
+from local.plan.stages.commands import command_of
 from local.schema.overrides import apply_override
 
 BASE = "conf_file: confs/mini.yaml\nencoders: {beats: {}}\n"
@@ -171,3 +172,18 @@ stages:
     assert second.startswith("stages.b.init_from: a takes embeddings of beats, here they are of at")
     assert third.startswith("stages.both.checkpoints: boxes are tuned for one checkpoint, and 2 ")
     assert fourth.startswith("stages.other.boxes: what tuned tunes belongs to a, and a, b would be")
+
+
+def test_tests_do_not_name_encoders_which_checkpoints_know(tmp_path):
+    path = tmp_path / "plan.yaml"
+    text = f"""{BASE}
+stages:
+  a: {{kind: train, encoder: beats}}
+  b: {{kind: test, checkpoints: a, set: {{decoder.kind: boxes}}}}
+"""
+    path.write_text(text, encoding="utf-8")
+    given = ("pretrained.checkpoint=ä.pt", "pretrained.n_blocks=1", "training.num_workers=0")
+    stage = read_plan(path, given).stages["b"]
+    words = command_of(stage, tmp_path, {}, {"a": tmp_path / "a.ckpt"}).arguments
+    assert words[-4:] == ("--set", "decoder.kind=boxes", "--set", "training.num_workers=0")
+    assert not any(word.startswith("pretrained.") for word in words)
