@@ -16,6 +16,7 @@ from desed_task.errors import InputError
 from local.cli.redaction import redact_tree
 from local.config import RecipeConfig, config_of_tree, find_shipped, read_sections
 from local.plan.graph import find_cycle, levels_of
+from local.plan.misfits import misfits
 from local.plan.schema import KINDS, NAMED_KINDS, OF_ENCODERS, PlanFile, Stage
 from local.schema.problems import validation_problems
 from local.schema.yaml_files import read_yaml
@@ -103,6 +104,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> RecipePlan:
     conf_file = find_shipped(_beside(file.conf_file, found))
     sections = read_sections(conf_file)
     stages, wrong = _configured(file, specs, (sections, str(conf_file)), overrides)
+    wrong += misfits({name: (stage.spec, stage.config) for name, stage in stages.items()})
     if problems or wrong:
         raise InputError.collect([*problems, *wrong], f"{found} cannot be used:")
     levels = levels_of({name: _names(spec) for name, spec in specs.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +11,11 @@ from desed_task.checkpoints.encoder_specs import BEATS, EncoderSpec
 from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.stored_encoders import encoder_from_checkpoint
 from desed_task.encoders.interface import Encoder
+from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.macs import encoder_macs
 from desed_task.encoders.registry import kind_of
 from desed_task.encoders.released import IN_WORDS, RELEASED
-from desed_task.encoders.weights_file import DEFAULT_BEATS, MINI_BEATS
+from desed_task.encoders.weights_file import DEFAULT_BEATS, MINI_BEATS, find_weights
 from desed_task.errors import InputError
 from desed_task.inference.encoder_files import load_encoders
 from local.config import RecipeConfig
@@ -81,6 +82,49 @@ def encoder_costs(
         _cost(encoder, one, clip_s, [*given, files[one.name]])
         for encoder, one in zip(encoders, wanted, strict=True)
     )
+
+
+def system_costs(
+    networks: Sequence[tuple[RecipeConfig, Path]],
+    given: Sequence[Path],
+    clip_s: float,
+    role: str = "student",
+) -> tuple[EncoderCost, ...]:
+    """The encoders of all networks of a system, each once, as embeddings are computed once.
+
+    Args:
+        networks: configuration and checkpoint of each.
+        given: see `encoder_costs`; of several networks, each takes those that hold its encoders.
+        clip_s: length of the clip that operations are counted for.
+        role: "student" or "teacher".
+
+    Raises:
+        InputError: see `encoder_costs`; and for files that no network takes.
+    """
+    files = {id(config): list(given) for config, _ in networks}
+    if len(networks) > 1 and given:
+        held = {path: load_encoder(find_weights(path, BEATS)).name for path in given}
+        files = {id(config): _of_network(config, held) for config, _ in networks}
+        for path, name in held.items():
+            if not any(path in taken for taken in files.values()):
+                raise InputError(
+                    f"{path}: holds {EncoderSpec(name).title}, of which no averaged checkpoint "
+                    "takes embeddings from a file; leave out this --encoder"
+                )
+    costs = [
+        cost
+        for config, checkpoint in networks
+        for cost in encoder_costs(config, files[id(config)], clip_s, checkpoint, role)
+    ]
+    return tuple(dict.fromkeys(costs))
+
+
+def _of_network(config: RecipeConfig, held: Mapping[Path, str]) -> list[Path]:
+    """The files of encoders that a network takes embeddings of; `held`: file -> encoder."""
+    if config.pretrained.e2e or not config.net.use_embeddings:
+        return []
+    wanted = {choice.name for choice in config.pretrained.encoders}
+    return [path for path, name in held.items() if name in wanted]
 
 
 def _fine_tuned(

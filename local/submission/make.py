@@ -19,7 +19,7 @@ from desed_task.atomic_files import atomic_folder
 from desed_task.errors import InputError, count_of
 from local.cli.own_files import OwnFiles, own_outputs
 from local.scoring import results
-from local.submission.encoders import EncoderCost, encoder_costs
+from local.submission.encoders import EncoderCost, system_costs
 from local.submission.file_checks import (
     duration_problems,
     energy_problems,
@@ -170,13 +170,8 @@ def _check(sources: SubmissionSources, folder: Path) -> _Checked:
         with checked.noting():
             run, given = checked.runs[0], (*sources.encoders, *filter(None, [sources.beats]))
             clip_s = run.network.clip_s
-            costs = [
-                cost
-                for one in run.trainings
-                for cost in encoder_costs(one.config, given, clip_s, one.checkpoint, sources.role)
-            ]
-            # Embeddings that several networks take are computed once.
-            checked.encoders = tuple(dict.fromkeys(costs))
+            networks = [(one.config, one.checkpoint) for one in run.trainings]
+            checked.encoders = system_costs(networks, given, clip_s, sources.role)
     for run in checked.runs:  # last, as there may be many
         checked.problems += table_problems(run, sources.role)
     return checked

@@ -15,7 +15,7 @@ from local.schema.encoders import Pretrained
 
 # What of a section a training is described by, and what names encoders or their weights.
 _OF_TRAINING: Final = ("freezed", "gradient_checkpointing")
-_OF_WEIGHTS: Final = frozenset(
+KEYS_OF_WEIGHTS: Final = frozenset(
     f"pretrained.{key}" for key in ("model", "checkpoint", "beats_checkpoint", "n_blocks", "e2e")
 )
 
@@ -57,7 +57,7 @@ def choose_encoders(
 
 def _refuse_others(overrides: Sequence[str], spec: DetectorSpec, origin: str) -> None:
     keys = [one.partition("=")[0].strip() for one in overrides]
-    if others := [key for key in keys if key in _OF_WEIGHTS]:
+    if others := [key for key in keys if key in KEYS_OF_WEIGHTS]:
         raise InputError(
             f"{origin or 'these weights'}: the checkpoint holds its own {in_words(spec.encoders)}, "
             f"fine-tuned with the network; leave out --set {others[0]}"

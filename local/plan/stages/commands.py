@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from local.checkpoints.encoders.choice import KEYS_OF_WEIGHTS
 from local.plan.reading import PlannedStage
 from local.plan.schema import (
     EmbeddingsStage,
@@ -63,7 +64,9 @@ def command_of(
     if isinstance(spec, ReportStage):
         return StageCommand("summarize_runs.py", _summary(spec, folder, folders))
     tested = ("--test_from_checkpoint", *(str(checkpoints[name]) for name in spec.checkpoints))
-    values = _repeated("--set", stage.own)
+    # Checkpoints know their encoders, and those that hold them refuse others.
+    kept = [one for one in stage.own if one.partition("=")[0].strip() not in KEYS_OF_WEIGHTS]
+    values = _repeated("--set", kept)
     if isinstance(spec, TuneBoxesStage):
         boxes = ("--space", spec.space, "--decoder", "boxes", *(("--sweep",) if spec.sweep else ()))
         log_dir = ("--log_dir", str(folder))

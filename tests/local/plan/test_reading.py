@@ -11,6 +11,7 @@ from desed_task.errors import InputError
 from local.config import SHIPPED
 from local.plan.graph import depending_on, find_cycle, levels_of
 from local.plan.reading import PLANS, flow_text, read_plan
+from local.plan.stages.commands import command_of
 from local.schema.overrides import apply_override
 
 BASE = "conf_file: confs/mini.yaml\nencoders: {beats: {}}\n"
@@ -151,3 +152,38 @@ def test_values_survive_as_text_on_one_line(value):
     apply_override(tree, f"a.b={flow_text(value)}")
     assert tree == {"a": {"b": value}}
     assert "\n" not in flow_text(value) and yaml.safe_load(flow_text(value)) == value
+
+
+def test_stages_that_do_not_fit_what_they_name_are_told_before_they_run(tmp_path):
+    text = """conf_file: confs/mini.yaml
+encoders: {beats: {}, atst: {model: atst_frame}}
+settings: {e2e: {pretrained.e2e: true, data.packed_dir: null}}
+stages:
+  a: {kind: train, encoder: beats, settings: e2e}
+  b: {kind: train, encoder: atst, init_from: a, settings: e2e, set: {net.n_RNN_cell: 8}}
+  fits: {kind: train, encoder: beats, init_from: a, settings: e2e, set: {net.dropout: 0.3}}
+  tuned: {kind: tune_boxes, checkpoints: a}
+  both: {kind: tune_boxes, checkpoints: [a, b]}
+  right: {kind: test, checkpoints: a, boxes: tuned}
+  other: {kind: test, checkpoints: [a, b], boxes: tuned}
+"""
+    first, second, third, fourth = problems_of(tmp_path, text)
+    assert first.startswith("stages.b.init_from: a has net.n_RNN_cell: ") and "is 8;" in first
+    assert second.startswith("stages.b.init_from: a takes embeddings of beats, here they are of at")
+    assert third.startswith("stages.both.checkpoints: boxes are tuned for one checkpoint, and 2 ")
+    assert fourth.startswith("stages.other.boxes: what tuned tunes belongs to a, and a, b would be")
+
+
+def test_tests_do_not_name_encoders_which_checkpoints_know(tmp_path):
+    path = tmp_path / "plan.yaml"
+    text = f"""{BASE}
+stages:
+  a: {{kind: train, encoder: beats}}
+  b: {{kind: test, checkpoints: a, set: {{decoder.kind: boxes}}}}
+"""
+    path.write_text(text, encoding="utf-8")
+    given = ("pretrained.checkpoint=ä.pt", "pretrained.n_blocks=1", "training.num_workers=0")
+    stage = read_plan(path, given).stages["b"]
+    words = command_of(stage, tmp_path, {}, {"a": tmp_path / "a.ckpt"}).arguments
+    assert words[-4:] == ("--set", "decoder.kind=boxes", "--set", "training.num_workers=0")
+    assert not any(word.startswith("pretrained.") for word in words)

@@ -9,7 +9,7 @@ from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.macs import encoder_macs
 from desed_task.errors import InputError
 from local.config import load_config
-from local.submission.encoders import encoder_costs, titles
+from local.submission.encoders import encoder_costs, system_costs, titles
 from tests.desed_task.inference.example_encoders import write_tiny_atst, write_tiny_beats
 
 MINI = Path(__file__).resolve().parents[3] / "confs" / "mini.yaml"
@@ -62,3 +62,20 @@ def test_what_is_missing_is_named_with_the_flag(files):
     with pytest.raises(InputError, match=r"weg/ä.pt: no such file of ATST-Frame .* with --encoder"):
         encoder_costs(config_of(*sets), (), CLIP_S)
     assert encoder_costs(config_of("net.use_embeddings=false"), (), CLIP_S) == ()
+
+
+def test_each_averaged_network_takes_its_own_of_the_given_files(files, tmp_path):
+    moved = write_tiny_atst(tmp_path / "möved.pt")
+    lost = "pretrained.checkpoint=weg.pt"
+    networks = [
+        (config_of("pretrained.model=atst_frame", lost), tmp_path / "a.ckpt"),
+        (config_of("pretrained.model=beats", lost), tmp_path / "b.ckpt"),
+        (config_of("net.use_embeddings=false"), tmp_path / "c.ckpt"),
+    ]
+    found = system_costs(networks, (files["beats"], moved), CLIP_S)
+    assert [one.name for one in found] == ["ATST-Frame", "BEATs"]
+    assert len(system_costs([networks[1], networks[1]], [files["beats"]], CLIP_S)) == 1
+    # Those that hold their encoder, or take no embeddings, take no file.
+    held = config_of("pretrained.model=atst_frame", "pretrained.e2e=true")
+    with pytest.raises(InputError, match=r"möved.pt: holds ATST-Frame, of which no averaged"):
+        system_costs([(held, tmp_path / "d.ckpt"), networks[1]], [files["beats"], moved], CLIP_S)
