@@ -174,7 +174,8 @@ def _encoder_metadata(encoder: EmbeddingModel, spec: DetectorSpec) -> dict[str, 
         )
         for part, one in zip(encoder.parts, spec.encoders, strict=True)
     ]
-    values: dict[str, Any] = {"encoders": [one._asdict() for one in told]}
+    plain = [{key: one for key, one in each._asdict().items() if key != "sizes"} for each in told]
+    values: dict[str, Any] = {"encoders": plain}
     for part in encoder.parts:
         if isinstance(part, Beats):
             values["beats"] = asdict(part.config)

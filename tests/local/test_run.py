@@ -106,7 +106,7 @@ def test_what_the_configuration_says_of_training_reaches_the_trainer(made, tmp_p
 def test_the_seed_decides_what_a_network_starts_from(tmp_path):
     def weights(seed: int) -> torch.Tensor:
         options = RunOptions(str(tmp_path))
-        module = run._prepare(load_config(CONF, [f"training.seed={seed}"]), options)[1]
+        module = run._prepare(load_config(CONF, [f"training.seed={seed}"]), options, None)[1]
         return torch.cat([value.detach().flatten() for value in module.sed_student.parameters()])
 
     first = weights(3)

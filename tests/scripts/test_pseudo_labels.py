@@ -144,7 +144,7 @@ def test_only_what_is_new_or_has_changed_is_computed(
         (("--eval_set",), "--eval_set: is about embeddings"),
         (("--only", "devtest"), "--only devtest: no such training set; known: maestro_real_train"),
         (both("a.ckpt", "a.ckpt"), "give each detector once"),
-        (("--set", "data.audio_max_len=5"), "a.ckpt: has 156 frames of 1024 samples in 10 s"),
+        (("--set", "data.audio_max_len=5"), ".ckpt: has 156 frames of 1024 samples in 10 s"),
         (("--pretrained_model", "x.pt"), "--pretrained_model: it names the encoders of one"),
     ],
 )

@@ -760,13 +760,16 @@ def test_nothing_at_all_is_a_table_and_not_a_traceback(corpus):
 
 
 def test_a_report_that_cannot_be_written_is_printed(corpus, monkeypatch, capsys):
-    (corpus.root / "file").write_text("")
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
     report = DataReport("", (), (), tuple(Finding("note", "", f"n{i}") for i in range(40)))
     monkeypatch.setattr("local.doctor.check.check_data", lambda *_, **__: report)
     monkeypatch.setattr("local.doctor.report._of_checkpoint", lambda _: "absent")
     monkeypatch.setattr("local.doctor.report.asdict", lambda _: {})
+    monkeypatch.setattr("local.doctor.report.write_json_atomic", full)
     with pytest.raises(InputError, match=r"data_report\.json: cannot be written"):
-        run_check(load_config(corpus.conf), str(corpus.conf), corpus.root / "file")
+        run_check(load_config(corpus.conf), str(corpus.conf), corpus.root / "full")
     said = capsys.readouterr().out
     assert "training can start: 0 errors, 0 warnings, 40 notes" in said
     # All of it, as no file has the rest.

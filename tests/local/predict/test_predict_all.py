@@ -434,7 +434,7 @@ def test_the_configuration_has_the_librarys_values():
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_work(detector, recordings, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(InputError, match=r"out \(a folder is needed\)"):
         run(detector, recordings, output(tmp_path))
 
 

@@ -231,7 +231,7 @@ def _trained_part(rank: int, config, store: str, results) -> None:
 def _gradients(config, rank: int | None) -> dict[str, torch.Tensor]:
     module = module_of(config)
     module.trainer = SimpleNamespace(current_epoch=0, global_rank=rank or 0)
-    module.lr_schedulers = lambda: SimpleNamespace(ramp=0.5)
+    module.lr_schedulers = lambda: SimpleNamespace(ramp=0.5, step_num=3)
     batch, loss = make_batch(1), _Loss(module)
     if rank is not None:
         own = slice(rank, None, 2)
