@@ -242,6 +242,8 @@ class Extractor:
         foreign = self._why_foreign(path)
         if foreign and not self.overwrite:
             raise InputError(f"{path}: {foreign}; move it away, or replace it with --overwrite")
+        if foreign and self.choice is None:
+            return f"replaced: {path} {foreign}"
         reason, ours = why_outdated(
             path, clips, windows, self.embedder.shape, self.identity, self.form
         )
