@@ -107,11 +107,12 @@ def changed(plan: RecipePlan, base: Path, old: str, new: str) -> RecipePlan:
 
 def files_below(folder: Path) -> dict[str, bytes]:
     """What stages have written, without times and what was printed."""
-    left_out = {"time.json", "log.txt", "digests.json", ".running", ".lock", "progress"}
+    left_out = {"time.json", "log.txt", "digests.json", ".digests", ".running", ".lock", "progress"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in left_out
+        # What is left of writing digests is removed when they are written next.
+        if path.is_file() and not ({path.name, path.name.partition(".tmp")[0]} & left_out)
     }
 
 
