@@ -199,7 +199,7 @@ def test_other_losses_of_a_step_are_logged_under_names_of_their_own():
     loss.backward()
     assert logged["train/weight"] == 2.0  # half the way to 4
     named = {name.removeprefix("train/student/") for name in logged}
-    assert {"pseudo_loss", *(f"loss_{name}" for name in names)} < named
+    assert {"pseudo_loss", *(f"loss_of_{name}" for name in names)} < named
     parts = ("tot_supervised", "tot_self_loss", "pseudo_loss")
     total = sum(logged[f"train/student/{name}"] for name in parts)
     assert logged["train/student/loss"] == pytest.approx(total, rel=1e-5)
