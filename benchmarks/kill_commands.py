@@ -44,6 +44,39 @@ _SPACE = {
 }
 
 
+# Each kind of stage, of which two can run side by side.
+_PLAN: dict[str, Any] = {
+    "conf_file": _CONF,
+    "jobs": 2,
+    "set": {"pretrained.extracted_embeddings_dir": f"{OUT}/embeddings"},
+    "encoders": {
+        "atst": {"model": "atst_frame", "checkpoint": f"{INPUTS}/data/atst_frame_mini.pt"}
+    },
+    "stages": {
+        "embeddings": {"kind": "embeddings", "encoder": "atst"},
+        "first": {"kind": "train", "encoder": "atst", "needs": "embeddings"},
+        "second": {
+            "kind": "train",
+            "encoder": "atst",
+            "init_from": "first",
+            "set": {"pretrained.e2e": True, "pretrained.freezed": False},
+        },
+        "labels": {"kind": "pseudo_labels", "checkpoints": ["first", "second"]},
+        "third": {
+            "kind": "train",
+            "encoder": "atst",
+            "pseudo_labels": "labels",
+            "needs": "embeddings",
+            "set": {"losses.pseudo": 1.0},
+        },
+        "boxes": {"kind": "tune_boxes", "checkpoints": "second", "space": _CONF},
+        "boxed": {"kind": "test", "checkpoints": "second", "boxes": "boxes"},
+        "ensemble": {"kind": "test", "checkpoints": ["second", "third"]},
+        "report": {"kind": "report", "runs": "ensemble", "against": "boxed", "resamples": 0},
+    },
+}
+
+
 class Command(NamedTuple):
     """A command that writes to `out`, run beside `inputs`.
 
@@ -104,6 +137,10 @@ COMMANDS = {
             *("--metadata", f"{INPUTS}/meta.yaml", "--baseline", f"{INPUTS}/runs/version_0"),
         ),
         ("corpus", "embeddings", "training", "evaluation", "form"),
+    ),
+    "plan": Command(
+        _script("train_pretrained.py", "--plan", f"{INPUTS}/plan.yaml", "--log_dir", f"{OUT}/plan"),
+        ("corpus", "plan"),
     ),
 }
 
@@ -193,6 +230,11 @@ def _form(work: Path) -> None:
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
 
 
+def _plan(work: Path) -> None:
+    text = yaml.safe_dump(_PLAN, sort_keys=False)
+    (work / INPUTS / "plan.yaml").write_text(text, encoding="utf-8")
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "corpus": _corpus,
     "originals": _originals,
@@ -200,4 +242,5 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "training": _training,
     "evaluation": _evaluation,
     "form": _form,
+    "plan": _plan,
 }

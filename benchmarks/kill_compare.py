@@ -152,6 +152,12 @@ def _sources(path: Path) -> Lines:
     return [f"{name}: {size} {digest}" for name, (size, _, digest) in sorted(tree.items())]
 
 
+def _stamped(path: Path) -> Lines:
+    """Digests of files, without their times and sizes."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    return [f"{name}: {digest}" for name, (*_, digest) in sorted(tree.items())]
+
+
 def _record(path: Path) -> Lines:
     """The names of the recorded files."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -218,6 +224,9 @@ RULES = (
     Rule("best.yaml", _uncommented, "its comment names the trial's number"),
     Rule("history.*", _present, "the axis is the trial's number"),
     Rule("slices.*", _present, "colours are the trials' numbers"),
+    Rule("digests.json", _stamped, "times of the files of a plan"),
+    Rule("time.json", _present, "seconds that a stage of a plan took"),
+    Rule("log.txt", _present, "each start of a stage adds what it says"),
     Rule("output.txt", _present, "each session adds its output"),
     Rule("*.html", _present, "Plotly's random identifiers"),
     Rule("submission.zip", _members, "times of the members"),

@@ -134,9 +134,12 @@ class SEDTask4(pl.LightningModule):
         step = self._augmented(self._inputs(batch), batch.source)
         if self.step_encoders is not None:
             step = self.step_encoders.embedded(step)
-        student = self._scores("student", step.student)
+        features = self._features(step.student.mel)
+        student = self._scores("student", step.student, features)
+        if step.teacher.mel is not step.student.mel:
+            features = self._features(step.teacher.mel)
         with torch.no_grad():
-            teacher = self._scores("teacher", step.teacher)
+            teacher = self._scores("teacher", step.teacher, features)
         weight = self._consistency_weight()
         return self.losses(student, teacher, step, batch.source, weight=weight)
 
@@ -161,9 +164,13 @@ class SEDTask4(pl.LightningModule):
             return self.augmentation(inputs, source, self.draws, self.rows)
         return AugmentedStep(inputs, inputs)
 
-    def _scores(self, role: str, inputs: StepInputs) -> Detection:
+    def _features(self, mel: Tensor) -> Tensor:
+        """Scaled decibel of mel magnitudes."""
+        features: Tensor = self.scaler(self.mel_spec.to_db(mel))
+        return features
+
+    def _scores(self, role: str, inputs: StepInputs, features: Tensor) -> Detection:
         """Scores of a network in training."""
-        features = self.scaler(self.mel_spec.to_db(inputs.mel))
         draws = {"generator": self.draws, "rows": self.rows}
         found: Detection = self.networks[role](features, inputs.embedding, inputs.known, **draws)
         return found
@@ -294,7 +301,7 @@ class SEDTask4(pl.LightningModule):
         self._detect(batch, None)
 
     def _detect(self, batch: SedBatch, classes_mask: Tensor | None) -> None:
-        features = self.scaler(self.mel_spec.to_db(self.mel_spec(batch.waveform)))
+        features = self._features(self.mel_spec(batch.waveform))
         embeddings = dict.fromkeys(self.networks, batch.embedding)
         if self.step_encoders is not None:
             of_encoders = self.step_encoders.front_ends(batch.waveform)

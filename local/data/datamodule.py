@@ -69,6 +69,7 @@ class SedDataModule(pl.LightningDataModule):
         self._loaded: dict[str, LoadedCorpus] = {}
         self._durations: dict[str, dict[str, float]] = {}
         self._digests: dict[str, dict[str, Any]] = {}
+        self._beside: dict[str, Any] = {}
         self._told: set[str] = set()
         self._current_packs: list[str] = []
 
@@ -106,7 +107,11 @@ class SedDataModule(pl.LightningDataModule):
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
         found = {name: self._digests[name] for name in names}
-        return found | (training_digests(self.config) if stage == "fit" else {})
+        if stage == "fit":
+            # Once: a training keeps what it has read, whatever becomes of the files.
+            self._beside = self._beside or training_digests(self.config)
+            found |= self._beside
+        return found
 
     def check(self, stage: str = "fit") -> None:
         """Load the corpora of a stage, and reject unusable data before anything is computed.

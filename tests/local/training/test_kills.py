@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
+from collections import OrderedDict
 from types import SimpleNamespace
 
 import pytest
@@ -53,3 +55,36 @@ def test_a_checkpoint_is_whole_or_the_old_one(tmp_path, monkeypatch, name):
     # The same content gives the same bytes, whatever the temporary name was.
     files.save_checkpoint({"epoch": 1, "weights": torch.ones(1000)}, path)
     assert path.read_bytes() == before
+
+
+def test_equal_checkpoints_are_equal_files(tmp_path):
+    """After a resumption values are equal that were one object before, and the other way round."""
+    name, score, rows = "".join(["best", " ", "ö"]), torch.tensor(0.5), (1, [2, 3])
+    weights = torch.arange(6.0)
+    module = torch.nn.BatchNorm1d(3)
+    shared = {"path": name, name: score, "best": score, "a": rows, "b": rows, "c": {"a": rows}}
+    apart = {
+        "path": "best ö",
+        "".join(["best ", "ö"]): score.clone(),
+        "best": score.clone(),
+        "a": (1, [2, 3]),
+        "b": (1, [2, 3]),
+        "".join(["", "c"]): {"".join(["", "a"]): (1, [2, 3])},
+    }
+    files, written = AtomicCheckpoints(), []
+    for number, tree in enumerate((shared, apart)):
+        state = OrderedDict(copy.deepcopy(module.state_dict()) if number else module.state_dict())
+        vars(state).update(_metadata=module.state_dict()._metadata)
+        path = tmp_path / f"{number}.ckpt"
+        files.save_checkpoint({**tree, "weights": weights, "state_dict": state}, path)
+        written.append(path.read_bytes())
+        found = files.load_checkpoint(path, weights_only=True)
+        assert found["best"] == score and found["a"] == rows and found[name] == score
+        assert torch.equal(found["weights"], weights)
+        assert found["state_dict"]._metadata == module.state_dict()._metadata
+        other = torch.nn.BatchNorm1d(3)
+        other.load_state_dict(found["state_dict"])
+    assert written[0] == written[1]
+    kept = {**shared, "best": torch.tensor(0.25)}
+    files.save_checkpoint({**kept, "weights": weights, "state_dict": state}, path)
+    assert path.read_bytes() != written[0]
