@@ -128,7 +128,13 @@ class RecipeConfig(StrictModel):
         corpora = self.detection_task.trained_on if self.losses.corpora else ()
         problems = self.losses.problems({one.name: one.labels for one in corpora})
         problems += pseudo_label_problems(self.losses.pseudo, self.training.pseudo_labels)
-        problems += consistency_problems(self.training.consistency, self.augment.mixup_prob)
+        roles = self.detection_task.roles
+        grouped = {one for group in roles.mixup_groups for one in group}
+        mixes_any = self.augment.mix_across or not grouped.isdisjoint(roles.consistency)
+        problems += consistency_problems(
+            self.training.consistency, self.augment.mixup_prob, mixes_any=mixes_any
+        )
+        self.losses.warn_of_unread()
         problems += self.augment.problems(
             mixes=self.training.mixup is not None,
             runs_encoders=self.runs_encoders,

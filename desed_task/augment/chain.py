@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -60,7 +61,7 @@ class StepAugmentation:
         device_prob: that a clip is convolved with a response.
         gain_db: largest gain of a clip, up or down.
         shift_std: standard deviation of the shift of a clip, as a share of its length.
-        time_mask_prob: that a step masks a span of the strongly labelled rows.
+        time_mask_prob: that a step masks a span of the rows with hard strong labels.
         time_mask_min, time_mask_max: bounds of its length, as a share of the clip.
         mixup_prob: that a step mixes rows.
         mixup_alpha: of the Beta distribution of its shares.
@@ -183,22 +184,26 @@ class StepAugmentation:
         self, inputs: StepInputs, source: Tensor, generator: Generator | None, rows: BatchShare
     ) -> StepInputs:
         """Frame shift and time mask."""
-        device = source.device
-        strong = torch.zeros(self.roles.n_sources, dtype=torch.bool)
-        strong[list(self.roles.strong)] = True
-        is_strong = moved(strong, device)[source]
+        is_strong = self._rows_of(self.roles.strong, source)
         if self.shift_std:
             n_frames = inputs.mel.shape[-1]
             shift = draw_shift(len(source), n_frames, self.shift_std, generator, rows)
-            inputs = shift_frames(inputs, moved(shift, device), self.times, is_strong)
+            inputs = shift_frames(inputs, moved(shift, source.device), self.times, is_strong)
         if happens(self.time_mask_prob, generator):
             paired = pairing_groups(self.roles, across=self.mix_across)
             groups = RowGroups.of(source, paired, self.roles.n_sources)
             n_labels = inputs.target.shape[-1]
             bounds = self.time_mask_min, self.time_mask_max
             spans = draw_spans(groups, n_labels, *bounds, generator)
-            inputs = mask_spans(inputs, spans, self.times, is_strong)
+            hard = set(self.roles.strong) - set(self.roles.soft)
+            inputs = mask_spans(inputs, spans, self.times, self._rows_of(hard, source))
         return inputs
+
+    def _rows_of(self, sources: Iterable[int], source: Tensor) -> Tensor:
+        """(batch,) bool, the rows of some sources."""
+        chosen = torch.zeros(self.roles.n_sources, dtype=torch.bool)
+        chosen[list(sources)] = True
+        return moved(chosen, source.device)[source]
 
     def _filtered(
         self,

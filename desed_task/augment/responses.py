@@ -33,10 +33,9 @@ class DeviceResponses(NamedTuple):
 
 
 def read_responses(folder: PathLike, sample_rate: int, longest: int) -> DeviceResponses:
-    """Read all WAV files of a folder.
+    """Read all WAV files of a folder and its subfolders, and print a line about them.
 
-    Files at other rates are resampled, and a line says so; their sums then stay the same, so that
-    the gain does.
+    Files at other rates are resampled; their sums then stay the same, so that the gain does.
 
     Args:
         folder: mono WAV files.
@@ -63,13 +62,26 @@ def read_responses(folder: PathLike, sample_rate: int, longest: int) -> DeviceRe
             found.append(response)
     if problems:
         raise InputError.collect(problems, f"{KEY}: responses that cannot be used:")
-    for rate, number in sorted(resampled.items()):
-        responses = count_of(number, "response")
-        print(f"{folder}: {responses} resampled from {rate} to {sample_rate} Hz")
+    at_rates = (
+        f"; {number} resampled from {rate} to {sample_rate} Hz"
+        for rate, number in sorted(resampled.items())
+    )
+    responses = count_of(len(found), "device response")
+    print(f"{folder}: {responses}{''.join(at_rates)}")
     samples = torch.zeros(len(found), max(map(len, found)))
     for row, response in zip(samples, found, strict=True):
         row[: len(response)] = torch.from_numpy(response)
     return DeviceResponses(samples, samples.abs().argmax(dim=1))
+
+
+def responses_stamp(folder: PathLike) -> tuple[tuple[str, int, int], ...]:
+    """Path, time and size of each file, which tell whether it may have changed.
+
+    Raises:
+        InputError: as `read_responses` of the folder.
+    """
+    stats = ((path, path.stat()) for path in _files(folder))
+    return tuple((str(path), there.st_mtime_ns, there.st_size) for path, there in stats)
 
 
 def responses_sha256(folder: PathLike) -> tuple[str, int]:
@@ -85,7 +97,7 @@ def responses_sha256(folder: PathLike) -> tuple[str, int]:
 
 def _files(folder: PathLike) -> list[Path]:
     try:
-        return list_wavs(folder)
+        return list_wavs(folder, recursive=True)
     except InputError as error:
         raise InputError(f"{KEY}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
@@ -24,13 +25,13 @@ class Augment(StrictModel):
     device_prob: float = Probability
     """A clip is convolved with a device impulse response of `device_dir`."""
     device_dir: str | None = None
-    """Folder of mono impulse responses at 16 kHz."""
+    """Folder of mono impulse responses (WAV, its subfolders too)."""
     gain_db: NonNegativeFloat = 0.0
     """Largest gain of a clip in dB, up or down."""
     shift_std: NonNegativeFloat = 0.0
     """Standard deviation of the circular shift of a clip, as a share of its length."""
     time_mask_prob: float = Probability
-    """A step masks one span of frames of the strongly labelled rows."""
+    """A step masks one span of frames of the rows with strong labels that are not soft."""
     time_mask_min: float = Field(default=0.05, ge=0, le=1)
     time_mask_max: float = Field(default=0.3, ge=0, le=1)
     """Shortest and longest span, as a share of the frames."""
@@ -77,6 +78,13 @@ class Augment(StrictModel):
             )
         if wrong:
             raise ValueError("; ".join(wrong))
+        if self.device_dir is not None and not self.device_prob:
+            warnings.warn(
+                f"augment.device_dir: {self.device_dir} is not read, as augment.device_prob is 0; "
+                "give it a probability, or leave it out",
+                UserWarning,
+                stacklevel=2,
+            )
         return self
 
     @property

@@ -54,6 +54,19 @@ class Losses(StrictModel):
         return problems
 
 
+    def warn_of_unread(self) -> None:
+        """Warn of values of the linear ramp where the weight rises otherwise."""
+        for key in ("ramp_steps", "ramp_most"):
+            value = getattr(self, key)
+            if self.ramp != "linear" and value != type(self).model_fields[key].default:
+                warnings.warn(
+                    f"losses.{key}: {value:g} is not read, as losses.ramp is {self.ramp}; set "
+                    "losses.ramp: linear, or leave it out",
+                    UserWarning,
+                    stacklevel=2,
+                )
+
+
 def pseudo_label_problems(weight: float, folder: str | None) -> list[str]:
     """A message about a weight without pseudo-labels; warns of pseudo-labels without a weight."""
     if weight and folder is None:
@@ -72,10 +85,22 @@ def pseudo_label_problems(weight: float, folder: str | None) -> list[str]:
     return []
 
 
-def consistency_problems(consistency: str, mixup_prob: float) -> list[str]:
-    """A message about a comparison of mixed rows where none are mixed."""
-    if consistency != "ict" or mixup_prob:
+def consistency_problems(consistency: str, mixup_prob: float, *, mixes_any: bool) -> list[str]:
+    """A message about a comparison of mixed rows where none are mixed.
+
+    Args:
+        consistency: `training.consistency`.
+        mixup_prob: `augment.mixup_prob`.
+        mixes_any: whether any corpus of the consistency loss is mixed with others.
+    """
+    if consistency != "ict" or (mixup_prob and mixes_any):
         return []
+    if mixup_prob:
+        return [
+            "training.consistency: ict compares the scores of mixed rows, and no corpus with "
+            "consistency is in a group that is mixed; set augment.mix_across: true or mixup_groups "
+            "of the task, or training.consistency to mean_teacher"
+        ]
     return [
         "training.consistency: ict compares the scores of mixed rows, and none are mixed; set "
         "augment.mixup_prob above 0, or training.consistency to mean_teacher"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
-from desed_task.augment.responses import DeviceResponses, read_responses, responses_sha256
+from desed_task.augment.responses import (
+    DeviceResponses,
+    read_responses,
+    responses_sha256,
+    responses_stamp,
+)
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 
@@ -21,7 +27,15 @@ def device_responses(config: RecipeConfig) -> DeviceResponses | None:
     if not augment.device_prob or augment.device_dir is None:
         return None
     n_samples = round(grid.clip_s * grid.sample_rate)
-    return read_responses(augment.device_dir, grid.sample_rate, n_samples)
+    stamp = responses_stamp(augment.device_dir)
+    return _read_once(augment.device_dir, grid.sample_rate, n_samples, stamp)
+
+
+@lru_cache(maxsize=1)
+def _read_once(
+    folder: str, sample_rate: int, n_samples: int, _stamp: tuple[tuple[str, int, int], ...]
+) -> DeviceResponses:
+    return read_responses(folder, sample_rate, n_samples)
 
 
 def response_digests(config: RecipeConfig) -> dict[str, Any]:

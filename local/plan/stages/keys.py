@@ -21,6 +21,7 @@ from local.plan.reading import PlannedStage
 from local.plan.schema import OF_ENCODERS, TuneBoxesStage
 from local.plan.stages.products import FileDigests
 from local.schema.overrides import TASK_SECTION
+from local.stores.device_responses import response_digests
 from local.task.corpus import Corpus
 
 # Value by name, such as `training.n_epochs` or `init_from beats_1`.
@@ -69,6 +70,9 @@ def ingredients_of(
         wanted = [key for key in result_keys() if key in values]
         found |= {key: values[key] for key in wanted} | {TASK_SECTION: config.task}
         found["training rules"] = REVISION
+        found |= response_digests(config)
+        if "pseudo_labels" not in named:
+            found |= _given_pseudo_labels(config, digests)
     elif spec.kind == "embeddings":
         found |= {key: values[key] for key in ("data.fs", "data.audio_max_len")}
     else:
@@ -100,6 +104,15 @@ def _encoders(config: RecipeConfig, digests: FileDigests) -> dict[str, Any]:
             weights = ""  # Only their embeddings are on this machine.
         found[f"encoder {choice.name}"] = [choice.n_blocks, weights]
     return found
+
+
+def _given_pseudo_labels(config: RecipeConfig, digests: FileDigests) -> dict[str, str]:
+    """Digests of pseudo-labels that no stage of the plan writes."""
+    folder = config.training.pseudo_labels
+    if not config.reads_pseudo_labels or folder is None:
+        return {}
+    files = sorted(Path(folder).glob("*.hdf5"))
+    return {f"pseudo-labels of {path.stem}": digests.of(path) for path in files}
 
 
 def _data(config: RecipeConfig, digests: FileDigests, *, tables: bool) -> dict[str, str]:
