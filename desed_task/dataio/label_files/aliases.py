@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from desed_task.dataio.annotations import EventTable
+from desed_task.dataio.annotations import EventTable, WeakTable
 
 
 def add_aliases(table: EventTable, aliases: Sequence[tuple[str, str]]) -> EventTable:
@@ -34,3 +34,17 @@ def add_aliases(table: EventTable, aliases: Sequence[tuple[str, str]]) -> EventT
         label_index=np.concatenate(labels),
         confidence=table.confidence[order],
     )
+
+
+def add_weak_aliases(table: WeakTable, aliases: Sequence[tuple[str, str]]) -> WeakTable:
+    """A table whose clips with an aliased class have the class that contains it, too.
+
+    Args:
+        table: weak labels whose vocabulary contains the classes of the aliases.
+        aliases: class, and the class that contains it.
+    """
+    target, index = table.target.copy(), table.vocabulary.index
+    for label, containing in aliases:
+        if label in table.vocabulary:
+            target[:, index(containing)] |= table.target[:, index(label)]
+    return replace(table, target=target)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from desed_task.dataio.datasets import JoinedDataset
-from desed_task.dataio.label_files.aliases import add_aliases
+from desed_task.dataio.label_files.aliases import add_aliases, add_weak_aliases
 from desed_task.dataio.sampler import quota_problems
 from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
@@ -34,9 +34,12 @@ def training_sets(
 
 
 def _with_aliases(part: LoadedCorpus) -> LoadedCorpus:
-    if part.events is None or not part.corpus.aliases:
+    aliases = part.corpus.aliases
+    if not aliases:
         return part
-    return replace(part, events=add_aliases(part.events, part.corpus.aliases))
+    events = None if part.events is None else add_aliases(part.events, aliases)
+    weak = None if part.weak is None else add_weak_aliases(part.weak, aliases)
+    return replace(part, events=events, weak=weak)
 
 
 def too_small_sets(
