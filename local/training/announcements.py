@@ -56,6 +56,9 @@ def announce(data: SedDataModule, stage: str, module: Any = None) -> None:
         )
         if encoder is not None:
             print(encoder_line(encoder, module.config, cost.clip_s))
+        # Made here, so that what it cannot use is refused before there is a run folder.
+        if module.augmentation is not None:
+            print(f"augmentation: {', '.join(module.config.augment.used)}")
 
 
 def encoder_line(encoder: EmbeddingModel, config: RecipeConfig, clip_s: float) -> str:

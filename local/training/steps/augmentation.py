@@ -23,11 +23,14 @@ def augmentation_of(
 
     Raises:
         InputError: device responses cannot be used, or an encoder does not say what its
-            spectrogram is.
+            spectrogram is, and frames or bands of it are to be changed.
     """
-    if not config.augment.is_on:
+    augment = config.augment
+    if not augment.is_on:
         return None
-    layouts = () if encoder is None else tuple(_layout(one) for one in encoder.parts)
+    needs_layouts = augment.shift_std or augment.time_mask_prob or augment.filter_prob
+    parts = encoder.parts if encoder is not None and needs_layouts else ()
+    layouts = tuple(_layout(one) for one in parts)
     feats = config.feats
     times = FrameTimes(
         config.data.net_subsample,
@@ -41,15 +44,15 @@ def augmentation_of(
         layouts,
         interpolates=config.training.consistency == "ict",
         responses=device_responses(config),
-        **config.augment.model_dump(exclude={"device_dir"}),
+        **augment.model_dump(exclude={"device_dir"}),
     )
 
 
 def _layout(encoder: Encoder) -> SpectrumLayout:
     if encoder.spectrum is None:
         raise InputError(
-            f"encoder {encoder.name}: does not say what its spectrogram is, which the section "
-            "augment needs; give its class the attribute `spectrum` (docs/augmentation.md), or "
-            "turn augmentation off"
+            f"encoder {encoder.name}: does not say what its spectrogram is, which shift_std, "
+            "time_mask_prob and filter_prob of the section augment need; give its class the "
+            "attribute `spectrum` (docs/augmentation.md), or turn these off"
         )
     return encoder.spectrum

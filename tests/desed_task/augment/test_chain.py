@@ -156,3 +156,16 @@ def test_what_happens_has_its_probability_and_draws_nothing_if_never():
     assert not row_module.happens(0.0, draws)
     assert torch.equal(draws.get_state(), state)
     assert all(row_module.happens(1.0, draws) for _ in range(50))
+
+
+def test_soft_labels_are_shifted_and_not_masked():
+    """Spans are masked in rows with hard strong labels, as published."""
+    step, roles = step_of(), ROLES._replace(soft=(0,))
+    half = StepAugmentation(
+        roles, TIMES, SCALE, (LAYOUT,), time_mask_prob=1.0, time_mask_min=0.5, time_mask_max=0.5
+    )
+    done = half(step, SOURCE, seeded())
+    masked = (done.student.mel == 0).all(1).any(1)
+    hard = torch.isin(SOURCE, torch.tensor([1, 2]))
+    assert torch.equal(masked, hard) and hard.any() and (SOURCE == 0).any()
+    assert torch.equal(done.student.target[~hard], step.target[~hard])

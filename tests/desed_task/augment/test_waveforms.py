@@ -83,11 +83,15 @@ def test_devices_and_gains_have_their_distributions_and_processes_share_them():
 
 def test_responses_are_read_resampled_and_named_if_bad(tmp_path, capsys):
     folder = tmp_path / "Geräte 1"
+    (folder / "more").mkdir(parents=True)
     slow = np.hanning(481).astype(np.float32)  # its sum, and so its gain, is 240
     write_wav(folder / "b é.wav", slow, 48000, "FLOAT")
     write_wav(folder / "a.wav", np.array([0, 16384, 0], dtype=np.int16), 16000, "PCM_16")
+    (folder / "b é.wav").rename(folder / "more" / "b é.wav")
     found = read_responses(folder, 16000, 16000)
-    assert capsys.readouterr().out == f"{folder}: 1 response resampled from 48000 to 16000 Hz\n"
+    told = f"{folder}: 2 device responses; 1 resampled from 48000 to 16000 Hz\n"
+    assert capsys.readouterr().out == told
+    (folder / "more" / "b é.wav").rename(folder / "b é.wav")
     assert found.delay.tolist() == [1, 80]
     assert found.samples.sum(1).tolist() == pytest.approx([0.5, 240.0], rel=0.01)
     before = responses_sha256(folder)

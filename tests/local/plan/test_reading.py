@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from desed_task.audio.files import write_wav
 from desed_task.errors import InputError
 from local.config import SHIPPED
 from local.plan.graph import depending_on, find_cycle, levels_of
 from local.plan.reading import PLANS, flow_text, read_plan
 from local.plan.stages.commands import command_of
+from local.plan.stages.keys import ingredients_of, key_of
+from local.plan.stages.products import FileDigests
 from local.schema.overrides import apply_override
 
+CONF = SHIPPED / "mini.yaml"
 BASE = "conf_file: confs/mini.yaml\nencoders: {beats: {}}\n"
 
 
@@ -67,6 +72,45 @@ def test_the_published_values_of_the_winning_recipe():
     assert first.losses.pseudo == 1.5 and first.training.const_max == 0.1
     assert first.augment.mixstyle_prob == 0 and stages["beats_i2_s1"].config.augment.mixstyle_prob
     assert stages["beats_i2_s1"].config.losses.corpora["synth_train"] == 0.08
+    # Aliases both ways: DESED's corpora know and have MAESTRO's two labels, and are scored without.
+    task = first.detection_task
+    desed = [one for one in task.trained_on if one.name != "maestro_real_train"]
+    assert len(desed) == 4
+    for corpus in desed:
+        assert {"Speech", "people talking", "cutlery and dishes"} <= set(corpus.known)
+        aliases = (("Dishes", "cutlery and dishes"), ("Speech", "people talking"))
+        assert corpus.aliases == (() if corpus.labels == "none" else aliases)
+    for part in (*task.scored("val"), *task.scored("test")):
+        if part.corpus.name in {"synth_val", "devtest", "weak_train"}:
+            assert len(part.classes) == 10, part
+
+
+def test_a_training_depends_on_its_device_responses_and_given_pseudo_labels(tmp_path):
+    """What the configuration names by a path is compared by its content."""
+    text = f"""
+conf_file: {CONF}
+stages:
+  a: {{kind: train, set: {{augment.device_prob: 0.5, augment.device_dir: {tmp_path}/d,
+    net.use_embeddings: false, losses.pseudo: 1, training.pseudo_labels: {tmp_path}/p}}}}
+"""
+    (tmp_path / "plan.yaml").write_text(text)
+    for folder in ("d", "p"):
+        (tmp_path / folder).mkdir()
+    responses, labels = tmp_path / "d" / "ö.wav", tmp_path / "p" / "strong_train.hdf5"
+    write_wav(responses, np.ones(9, dtype=np.float32), 16000, "FLOAT")
+    labels.write_bytes(b"one")
+    (stage,) = read_plan(tmp_path / "plan.yaml").stages.values()
+    keys = []
+    for change in (
+        lambda: None,
+        lambda: write_wav(responses, np.ones(8, dtype=np.float32), 16000, "FLOAT"),
+        lambda: labels.write_bytes(b"other"),
+        lambda: labels.rename(labels.with_name("weak_train.hdf5")),
+    ):
+        change()
+        digests = FileDigests(tmp_path / "digests.json")
+        keys.append(key_of(ingredients_of(stage, stage.config, {}, digests)))
+    assert len(set(keys)) == 4
 
 
 def test_all_problems_are_told_at_once(tmp_path):

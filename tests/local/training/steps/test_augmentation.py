@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +13,17 @@ from desed_task.audio.files import write_wav
 from desed_task.augment.chain import StepAugmentation
 from desed_task.encoders.interface import Encoder
 from desed_task.errors import InputError
+from desed_task.features import SpectrumLayout
+from desed_task.losses.interpolation import interpolated_groups
+from desed_task.losses.step_losses import StepLosses
 from local.checkpoints.resume import check_same_data
 from local.config import check_config, load_config
 from local.data.datamodule import SedDataModule
 from local.schema.augment import NAMES, Augment
-from local.stores.device_responses import response_problems
+from local.stores.device_responses import device_responses, response_problems
 from local.submission.metadata import describe_system
 from local.training.steps.augmentation import augmentation_of
+from local.training.steps.losses import losses_of
 from tests.local.test_sed_trainer_pretrained import CONF, make_batch, module_of
 
 UNMIXED = "training.mixup=null"
@@ -89,11 +94,16 @@ def test_values_of_the_configuration_reach_the_step(responses):
             ["filter_prob=1", "filter_bands=[3,50]"],
             "augment.filter_bands (50 at most) of augment.filter_min_bins (6) need 300 mel bands",
         ),
+        (
+            ["mixup_prob=1 training.mixup=null training.consistency=ict task.mixup_groups=[]"],
+            "training.consistency: ict compares the scores of mixed rows, and no corpus with",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_remedy(values, message):
+    given = [word for value in values for word in f"augment.{value}".split()]
     with pytest.raises(InputError) as raised:
-        configured("training.mixup=soft", *(f"augment.{value}" for value in values))
+        configured("training.mixup=soft", *given)
     assert message in str(raised.value)
     assert any(word in str(raised.value) for word in ("set ", "give ", "exchange", "lower"))
 
@@ -106,10 +116,24 @@ def test_a_mask_beside_stored_global_embeddings_is_refused():
 
 
 def test_an_encoder_that_says_nothing_of_its_spectrogram_is_refused():
-    config = configured(UNMIXED, "augment.mixup_prob=0.5")
     odd = SimpleNamespace(parts=(SimpleNamespace(name="ours", spectrum=Encoder.spectrum),))
-    with pytest.raises(InputError, match="encoder ours: does not say what its spectrogram is"):
-        augmentation_of(config, odd)
+    for needing in ("shift_std=0.1", "time_mask_prob=1", "filter_prob=0.5"):
+        with pytest.raises(InputError, match="encoder ours: does not say what its spectrogram is"):
+            augmentation_of(configured(UNMIXED, f"augment.{needing}"), odd)
+    without = configured(UNMIXED, "augment.mixup_prob=0.5", "augment.mixstyle_prob=0.5")
+    assert augmentation_of(without, odd).layouts == ()
+
+
+def test_each_encoder_has_its_own_bands_and_frames():
+    """Of several, in their order, so that a filter meets the bands of each."""
+    layouts = [
+        SpectrumLayout(0.1, (100.0, 1000.0), 100.0),
+        SpectrumLayout(0.3, (50.0, 500.0, 5000.0), 62.5),
+    ]
+    parts = tuple(SimpleNamespace(name=str(i), spectrum=one) for i, one in enumerate(layouts))
+    config = configured(UNMIXED, "augment.filter_prob=0.5")
+    made = augmentation_of(config, SimpleNamespace(parts=parts))
+    assert list(made.layouts) == layouts and made.times.encoder_rates == (100.0, 62.5)
 
 
 def step_of(*, seed: int = 7, **augment):
@@ -158,10 +182,15 @@ def test_other_responses_are_seen_when_a_training_is_resumed(responses, capsys):
     before = SedDataModule(config).digests("fit")
     assert SedDataModule(config).digests("test") == {}
     assert SedDataModule(configured()).digests("fit") == {}
+    data, kept = SedDataModule(config), device_responses(config)
+    assert data.digests("fit") == before
     assert response_problems(config) == []
+    assert device_responses(config) is kept  # read once
+    assert capsys.readouterr().out == f"{responses}: 1 device response\n"
     moved = responses.parent / "moved"
     responses.rename(moved)
     assert "no such folder" in response_problems(config)[0]
+    assert data.digests("fit") == before  # of a training that has read them
     config = configured(*values[:2], f"augment.device_dir={moved}")
     check_same_data(
         "last.ckpt", before, SedDataModule(config).digests("fit"), config.detection_task
@@ -172,3 +201,47 @@ def test_other_responses_are_seen_when_a_training_is_resumed(responses, capsys):
         check_same_data("last.ckpt", before, now, config.detection_task)
     # A checkpoint from before, which knows of none, is told by its configuration.
     check_same_data("last.ckpt", {}, now, config.detection_task)
+
+
+def test_values_that_nothing_reads_are_told(tmp_path):
+    unread = {
+        f"augment.device_dir={tmp_path}": "augment.device_prob is 0",
+        "losses.ramp_steps=270": "losses.ramp_steps: 270 is not read, as losses.ramp is exp",
+        "losses.ramp_most=0.5": "losses.ramp_most: 0.5 is not read",
+    }
+    for value, message in unread.items():
+        with pytest.warns(UserWarning, match=message):
+            configured(value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        configured("losses.ramp=linear", "losses.ramp_steps=270")
+
+
+def test_interpolation_weighs_the_terms_of_the_configuration():
+    """The module's loss against the losses that are put together by hand."""
+    module = module_of(mixup=None)
+    tree = module.config.dump()
+    tree["training"]["consistency"] = "ict"
+    tree["augment"].update(mixup_prob=1.0, mix_across=True)
+    tree["losses"].update(weak_consistency=0.5, ramp="linear", ramp_steps=10000, ramp_most=0.4)
+    module.config = check_config(tree, "the test")
+    module.losses = losses_of(module.config)
+    module.__dict__.pop("augmentation", None)
+    batch = make_batch()
+    module.draws.manual_seed(3)
+    found = module.terms_of(batch)
+    module.draws.manual_seed(3)
+    step = module._augmented(module._inputs(batch), batch.source)
+    assert step.mixed is not None
+    scores = [
+        module._scores(role, one, module._features(one.mel))
+        for role, one in (("student", step.student), ("teacher", step.teacher))
+    ]
+    roles = module.config.detection_task.roles
+    groups = interpolated_groups(roles, (roles.strong, roles.weak, roles.unlabelled))
+    by_hand = StepLosses(roles, weak_consistency=0.5, groups=groups)
+    # const_max 3, and in step 5000 half the ramp, at most 0.4.
+    expected = by_hand(*scores, step, batch.source, weight=1.2)
+    assert found.others["ict_loss"] > 0
+    assert found.others["ict_loss"].item() == pytest.approx(expected.others["ict_loss"].item())
+    assert found.losses.loss.item() == pytest.approx(expected.losses.loss.item())
