@@ -179,7 +179,7 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any], part: str) -> str:
     unit = next(name for name in new if name != "sha256")
     if old.get(unit) == new[unit]:
         return f"{count_of(new[unit], unit.removesuffix('s'))}, with other content"
-    return f"{count_of(old.get(unit), unit.removesuffix('s'))} before, {new[unit]} now"
+    return f"{count_of(old.get(unit, 0), unit.removesuffix('s'))} before, {new[unit]} now"
 
 
 def _embeddings_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
