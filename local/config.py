@@ -119,7 +119,7 @@ class RecipeConfig(StrictModel):
         if self.pretrained.e2e and not self.net.use_embeddings:
             raise ValueError(
                 "pretrained.e2e: true runs encoders inside the step, but net.use_embeddings is "
-                "false; make one of them the other way"
+                "false; set it to true, or pretrained.e2e: false"
             )
         return self
 

@@ -144,13 +144,13 @@ class Opt(StrictModel):
     """The optimizer, its learning rates, and how they rise and fall."""
 
     lr: float = Field(default=1e-3, gt=0)
-    """Of everything that has none of its own."""
+    """Learning rate of everything that has none of its own."""
     lr_cnn: float | None = Field(default=None, gt=0)
     lr_rnn: float | None = Field(default=None, gt=0)
-    """Of the fusion and the GRU."""
+    """Learning rate of the fusion and the GRU."""
     lr_heads: float | None = Field(default=None, gt=0)
     lr_encoder: float = Field(default=1e-4, gt=0)
-    """Of the last layers of an encoder that is fine-tuned."""
+    """Learning rate of the last layers of an encoder that is fine-tuned."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Ratio of an encoder's learning rates from one layer to the one below it."""
     optimizer: Literal["adam", "adamw"] = "adam"

@@ -100,11 +100,11 @@ class SpanDraw(NamedTuple):
 
     Attributes:
         first: (batch, 1) first frame.
-        behind: (batch, 1) first frame behind it.
+        after: (batch, 1) first frame after it.
     """
 
     first: Tensor
-    behind: Tensor
+    after: Tensor
 
 
 def draw_spans(
@@ -145,9 +145,9 @@ def mask_spans(
 
     def masked(x: Tensor, label_frames_per_step: float, offset: float = 0.0) -> Tensor:
         step = torch.arange(x.shape[-1], device=x.device)
-        # What lies behind the last label frame belongs to it.
+        # Steps after the last label frame belong to it.
         frame = ((step + offset) * label_frames_per_step).floor().clamp(max=n_labels - 1)
-        hidden = (frame >= spans.first) & (frame < spans.behind) & is_masked[:, None]
+        hidden = (frame >= spans.first) & (frame < spans.after) & is_masked[:, None]
         return x.masked_fill(hidden[:, None], 0)
 
     if embedding.numel() and embedding.ndim == 3:

@@ -23,7 +23,7 @@ class DeviceResponses(NamedTuple):
     """Impulse responses.
 
     Attributes:
-        samples: (response, sample) float32, each with zeros behind its end.
+        samples: (response, sample) float32, each with zeros after its end.
         delay: (response,) int64, sample of the largest magnitude. Convolution moves sounds by it,
             which is undone, so that labels stay right.
     """

@@ -106,10 +106,8 @@ class EmbeddingReader:
         """
         self.path, self.form = Path(path), form
         if not self.path.is_file():
-            name = "embeddings file" if form is EMBEDDINGS else f"file of {form.what}"
-            raise InputError(
-                f"{self.path}: no such {name}{looked_up_from(self.path)}; {form.remedy}"
-            )
+            where = looked_up_from(self.path)
+            raise InputError(f"{self.path}: {form.missing}{where}; {form.remedy}")
         try:
             with open_hdf5(self.path) as file:
                 layout = layout_of(file)

@@ -7,6 +7,7 @@ from typing import Final
 
 from desed_task.atomic_files import PathLike
 from desed_task.encoders.registry import EncoderKind, kind_of
+from desed_task.encoders.released import RELEASED
 from desed_task.errors import InputError, command_line
 from desed_task.file_names import looked_up_from
 
@@ -58,7 +59,10 @@ def _remedy(wanted: Path, kind: EncoderKind | None) -> str:
     if wanted.name in (MINI_BEATS, MINI_ATST):
         generate = command_line("generate_dcase_task4_2024.py", "--mini")
         return f"make it, with the mini corpus, with {generate}"
-    flag = "--only_encoders" if kind is None else f"--only_encoders {kind.name}"
+    # The name of an encoder alone may stand for another of its files.
+    same = [row.name for row in RELEASED if row.file == wanted.name]
+    names = same or ([] if kind is None else [kind.name])
+    flag = " ".join(["--only_encoders", *names])
     fetch = command_line("generate_dcase_task4_2024.py", flag)
     if wanted.name in _SPELLINGS:
         other = Path(WEIGHTS_FOLDER) / _RELEASED_BEATS

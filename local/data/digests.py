@@ -20,7 +20,7 @@ from desed_task.dataio.embeddings import CHECKPOINT_SHA256, ENCODER, EmbeddingRe
 from desed_task.dataio.row_stores.pseudo_labels import PseudoLabelReader
 from desed_task.encoders.registry import kind_of
 from desed_task.encoders.weights_file import find_weights
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.config import RecipeConfig
 from local.data.loaded_corpus import LoadedCorpus
 from local.data.truth import Truth, recording_name
@@ -178,8 +178,8 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any], part: str) -> str:
         return ""
     unit = next(name for name in new if name != "sha256")
     if old.get(unit) == new[unit]:
-        return f"{new[unit]} {unit}, with other content"
-    return f"{old.get(unit)} {unit} before, {new[unit]} now"
+        return f"{count_of(new[unit], unit.removesuffix('s'))}, with other content"
+    return f"{count_of(old.get(unit, 0), unit.removesuffix('s'))} before, {new[unit]} now"
 
 
 def _embeddings_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def slots_for(
         )
     gpus, threads = args.gpus, args.threads
     if gpus is not None:
-        choose_device(gpus)  # refuses what there is not
+        choose_device(gpus)  # refuses GPUs that do not exist
         names = visible_gpus(outside, count_gpus)
         chosen = names[int(gpus) - 1] if int(gpus) else ""
         outside = {**outside, VISIBLE_VARIABLE: chosen}

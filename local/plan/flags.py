@@ -39,7 +39,8 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="with --plan: only print what is done, what would run, how long and on which disk",
+        help="with --plan: only print what is done, what would run, how long it would take and how "
+        "much disk",
     )
 
 
@@ -84,6 +85,7 @@ def carry_out(args: argparse.Namespace) -> int:
     with leaving_at_once():  # PyTorch takes seconds to import
         from local.plan.devices import slots_for
         from local.plan.folder import PlanFolder
+        from local.plan.misfits import missing_weights
         from local.plan.outline import outline_of
         from local.plan.reading import read_plan
         from local.plan.running import PlanRun
@@ -92,9 +94,13 @@ def carry_out(args: argparse.Namespace) -> int:
     plan = read_plan(args.plan, args.overrides)
     slots = slots_for(plan, args, os.environ)
     folder = PlanFolder(Path(args.log_dir or Path(PLANS_FOLDER) / plan.name), plan)
+    missing = missing_weights({name: (one.spec, one.config) for name, one in plan.stages.items()})
     if args.dry_run:
-        print("\n".join(outline_of(folder, slots)))
+        lines = [f"missing, without which nothing runs: {one}" for one in missing]
+        print("\n".join([*outline_of(folder, slots), *lines]))
         return 0
+    if missing:
+        raise InputError.collect(missing, f"{plan.path} lacks weights of encoders:")
     again = words_again(args)
     with folder.held():
         run = PlanRun(folder, slots, again)
@@ -106,12 +112,12 @@ def carry_out(args: argparse.Namespace) -> int:
         print(f"error: stage {one.name}: {one.reason}\n  log: {one.log}", file=sys.stderr)
     for name, causes in run.left_out().items():
         print(f"not run: {name}, which needs {' and '.join(causes)}", file=sys.stderr)
-    print(f"when that is mended, go on with: {again}", file=sys.stderr)
+    print(f"after correcting this, resume with: {again}", file=sys.stderr)
     return 1
 
 
 def words_again(args: argparse.Namespace) -> str:
-    """The command that goes on with a plan."""
+    """The command that resumes a plan."""
     from shlex import join
 
     from desed_task.errors import command_line

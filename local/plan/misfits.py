@@ -1,12 +1,25 @@
-"""Stages of a plan that do not fit the stages they name: told before hours of training."""
+"""What would stop a plan when a stage is reached, found before anything runs.
+
+Stages that do not fit those that they name, and missing weights of encoders.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from desed_task.encoders.weights_file import MINI_ATST, MINI_BEATS, find_weights
+from desed_task.errors import InputError, agree
 from local.checkpoints.initial_weights import REGULARISATION
 from local.config import RecipeConfig
-from local.plan.schema import Stage, TestStage, TrainStage, TuneBoxesStage
+from local.plan.schema import (
+    EmbeddingsStage,
+    GenerateStage,
+    Stage,
+    TestStage,
+    TrainStage,
+    TuneBoxesStage,
+)
 
 # Keys of `net` that may differ from those of the training whose weights are the first ones; the
 # embeddings' size follows from the encoders.
@@ -64,3 +77,41 @@ def _other_networks(place: str, before: RecipeConfig, now: RecipeConfig) -> Iter
             f"{place} takes embeddings of {encoders[0]}, here they are of {encoders[1]}; give both "
             "the same encoder"
         )
+
+
+def missing_weights(stages: Mapping[str, _Configured]) -> list[str]:
+    """A line for each file of weights that is missing, with the stages that need it.
+
+    Files that the plan's mini corpora contain are made when it runs.
+
+    Args:
+        stages: name -> keys and configuration of all stages.
+    """
+    made = {
+        (Path(spec.basedir) / name).resolve()
+        for spec, _ in stages.values()
+        if isinstance(spec, GenerateStage)
+        for name in (MINI_BEATS, MINI_ATST)
+    }
+    found: dict[str, list[str]] = {}
+    for name, (spec, config) in stages.items():
+        for one in config.pretrained.encoders if _takes_files(spec, config, stages) else ():
+            try:
+                find_weights(one.file, one.name)
+            except InputError as error:
+                if Path(one.file).resolve() not in made:
+                    found.setdefault(str(error), []).append(name)
+    return [
+        f"{agree(len(names), 'stage', 'stages')} {', '.join(names)}: {problem}"
+        for problem, names in found.items()
+    ]
+
+
+def _takes_files(spec: Stage, config: RecipeConfig, stages: Mapping[str, _Configured]) -> bool:
+    """Whether a stage reads the files of its encoders' weights."""
+    if isinstance(spec, EmbeddingsStage):
+        return True
+    if not isinstance(spec, TrainStage) or not config.runs_encoders:
+        return False
+    # Checkpoints of trainings that ran encoders contain them.
+    return spec.init_from is None or not stages[spec.init_from][1].runs_encoders

@@ -48,7 +48,7 @@ def _told(
     if state.outputs is not None:
         done[stage.name] = state
         return "done", estimate_of(stage, parent, slot)
-    told = "goes on" if state.begun else "runs"
+    told = "resumes" if state.begun else "runs"
     if state.reason:
         told = f"runs again, as {state.reason}"
     return told, estimate_of(stage, parent, slot)
@@ -62,7 +62,7 @@ def _sums(folder: PlanFolder, left: Sequence[Estimate], slots: Sequence[DeviceSl
     several = f" ({count_of(len(slots), 'device')} at a time)" if len(slots) > 1 else ""
     lines = [
         f"{count_of(len(left), 'stage')} to run: {sum(seconds) / 3600:.1f} h of a device{several} "
-        f"and {size / 1e9:.1f} GB, of which {free_bytes(folder.path) / 1e9:.1f} GB are free"
+        f"and {size / 1e9:.1f} GB of disk, where {free_bytes(folder.path) / 1e9:.1f} GB are free"
     ]
     if unknown := len(left) - len(seconds):
         lines.append(
@@ -71,10 +71,18 @@ def _sums(folder: PlanFolder, left: Sequence[Estimate], slots: Sequence[DeviceSl
         )
     if any(not one.measured for one in left):
         lines.append(
-            "hours are those of stages that have run before, else projected from the rates of "
-            "docs/speed.md, without validations and tests"
+            "hours are those of stages that have run before; those with ~ are projected for "
+            f"{_projected_for(slots[0])} from the rates of docs/speed.md, without validations and "
+            "tests, and not measured on this machine"
         )
     return lines
+
+
+def _projected_for(slot: DeviceSlot) -> str:
+    """The device whose rates are taken in place of one of this machine."""
+    if slot.gpu is not None:
+        return "an NVIDIA H200"
+    return f"{count_of(slot.threads, 'thread')} of an AMD EPYC"
 
 
 def _hours(estimate: Estimate) -> str:

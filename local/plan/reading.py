@@ -1,4 +1,4 @@
-"""Read a plan file: everything that is wrong with it is told at once, before anything runs."""
+"""Read a plan file: all that is wrong with it is reported together, before anything runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from local.cli.redaction import redact_tree
 from local.config import RecipeConfig, config_of_tree, find_shipped, read_sections
 from local.plan.graph import find_cycle, levels_of
 from local.plan.misfits import misfits
-from local.plan.schema import KINDS, NAMED_KINDS, OF_ENCODERS, PlanFile, Stage
+from local.plan.schema import (
+    KINDS,
+    NAMED_KINDS,
+    OF_ENCODERS,
+    WITHOUT_CONFIGURATION,
+    PlanFile,
+    Stage,
+)
 from local.schema.problems import validation_problems
 from local.schema.yaml_files import read_yaml
 
@@ -89,7 +96,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> RecipePlan:
     found = find_shipped(path, "no such plan", PLANS)
     tree = read_yaml(found)
     if not isinstance(tree, dict):
-        raise InputError(f"{found}: is no plan (conf_file:, encoders:, stages: ...)")
+        raise InputError(f"{found}: is not a plan (conf_file:, encoders:, stages: ...)")
     try:
         file = PlanFile.model_validate(tree)
     except ValidationError as error:
@@ -151,7 +158,7 @@ def _names(spec: Stage) -> tuple[str, ...]:
 
 
 def _references(file: PlanFile, specs: Mapping[str, Stage]) -> Iterator[str]:
-    """What names something that there is not, or of another kind, and what nothing names."""
+    """References to what does not exist or is of another kind, and entries that nothing uses."""
     groups: dict[str, tuple[Mapping[str, Any], set[str]]] = {
         "encoders": (file.encoders, set()),
         "settings": (file.settings, set()),
@@ -172,6 +179,12 @@ def _references(file: PlanFile, specs: Mapping[str, Stage]) -> Iterator[str]:
             yield (
                 f"{place}.encoder: only {' and '.join(OF_ENCODERS)} take one; leave it out, as "
                 "checkpoints know theirs"
+            )
+        if spec.kind in WITHOUT_CONFIGURATION:
+            yield from (
+                f"{place}.{key}: a stage of the kind {spec.kind} has no configuration; leave it out"
+                for key in ("settings", "set")
+                if getattr(spec, key)
             )
     if len(specs) == len(file.stages):
         for group, (known, used) in groups.items():

@@ -57,7 +57,7 @@ class PlanRun:
     Args:
         folder: its folder, held by this process.
         slots: devices; a stage runs on each.
-        again: the command that goes on with it, for messages.
+        again: the command that resumes it, for messages.
         scripts: folder of the scripts of the recipe.
         tell: prints a line.
     """
@@ -97,7 +97,7 @@ class PlanRun:
                     time.sleep(_LOOK_S)
             except KeyboardInterrupt:
                 self._end_all()
-                raise StoppedError(f"stopped; go on with: {self._again}") from None
+                raise StoppedError(f"stopped; resume with: {self._again}") from None
             except BaseException:
                 self._end_all()
                 raise
@@ -153,7 +153,7 @@ class PlanRun:
         running = _Running(stage, state, child, slot, log, start, time.monotonic(), held)
         self._running.append(running)
         why = f", as {state.reason}" if state.reason else ""
-        verb = "goes on" if state.begun else "runs again" if state.reason else "begins"
+        verb = "resumes" if state.begun else "runs again" if state.reason else "begins"
         number = list(self._stages).index(stage.name) + 1
         place = f"[{number}/{len(self._stages)}]"
         self._tell(f"{place} {stage.name} ({stage.spec.kind}) {verb} on {slot}{why}; log: {log}")

@@ -30,7 +30,7 @@ _LISTS = ("needs", "settings", "checkpoints", "runs", "against")
 
 
 class _Stage(StrictModel):
-    """What all stages have."""
+    """Keys that stages of several kinds share."""
 
     kind: str
     needs: tuple[str, ...] = ()
@@ -179,6 +179,8 @@ NAMED_KINDS: Final = {
 }
 # Kinds that compute with an encoder's configuration.
 OF_ENCODERS: Final = ("embeddings", "train")
+# Kinds that read no configuration, and so neither `settings` nor `set`.
+WITHOUT_CONFIGURATION: Final = ("generate", "report")
 
 
 class PlanFile(StrictModel):

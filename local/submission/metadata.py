@@ -104,6 +104,10 @@ def _description(run: SubmittedRun) -> dict[str, Any]:
         values = dict.fromkeys(value for values in named for value in values if value is not None)
         found[key] = next(iter(values)) if key == "embeddings" and len(values) == 1 else [*values]
         found[key] = found[key] or None
+    learnt = dict.fromkeys(
+        part for one in each for part in one["semi_supervised_learning"].split(", ")
+    )
+    found["semi_supervised_learning"] = ", ".join(learnt)
     found["ensemble_method_subsystem_count"] = len(each)
     found["decision_making"] = "mean of the scores"
     return found
@@ -119,13 +123,20 @@ def describe_system(config: RecipeConfig) -> dict[str, Any]:
         "frequency masking": net.specaugm_f_p > 0,
         **dict.fromkeys(config.augment.used, True),
     }
+    semi_supervised = {
+        "mean teacher": True,
+        "interpolation consistency": training.consistency == "ict",
+        "pseudo-labels": config.losses.pseudo > 0,
+    }
     return {
         "input_sampling_rate": config.feats.sample_rate / 1000,  # kHz
         "acoustic_features": "log-mel energies",
         "embeddings": titles(config) if net.use_embeddings else None,
         "data_augmentation": [name for name, used in augmentation.items() if used] or None,
         "machine_learning_method": "CRNN",
-        "semi_supervised_learning": "mean teacher",
+        "semi_supervised_learning": ", ".join(
+            name for name, used in semi_supervised.items() if used
+        ),
         "ensemble_method_subsystem_count": None,
         "post_processing": POST_PROCESSING[config.decoder.kind],
         "decision_making": None,  # the submission has scores, not decisions

@@ -30,6 +30,7 @@ class StoreForm(NamedTuple):
         layout: what such a file has, in words.
         maker: what computes the rows, in words.
         remedy: how such a file is made.
+        missing: what a message says where there is no file.
     """
 
     what: str
@@ -40,6 +41,7 @@ class StoreForm(NamedTuple):
     layout: str
     maker: str
     remedy: str
+    missing: str
 
     @property
     def of_windows(self) -> tuple[str, ...]:
@@ -53,12 +55,14 @@ EMBEDDINGS: Final = StoreForm(
     layout=f"an embeddings file has {FRAME}, {GLOBAL} and {NAMES} of one length",
     maker="an encoder",
     remedy=EXTRACT_REMEDY,
+    missing="no such embeddings file",
 )
 PSEUDO_LABELS: Final = StoreForm(
     *("pseudo-labels", LOGITS, "", WINDOW_LOGITS, ""),
     layout=f"a file of pseudo-labels has {LOGITS} and {NAMES} of one length",
     maker="a network",
     remedy=PSEUDO_LABEL_REMEDY,
+    missing="no such file of pseudo-labels",
 )
 
 

@@ -100,8 +100,8 @@ def load_initial_encoders(
         if not held:
             return ""
         return (
-            f"encoder: that of {origin} is left out, as stored embeddings are read here "
-            "(pretrained.e2e: false), which the network was not trained with"
+            f"encoder: that of {origin}, with which the network was trained, is left out, as "
+            "stored embeddings are read here (pretrained.e2e: false)"
         )
     if not held:
         if spec is not None:
@@ -113,7 +113,7 @@ def load_initial_encoders(
     own, given = _of_encoders(module.state_dict()), _of_encoders(state)
     check_tensors(own, given, origin, _FAULT)
     module.load_state_dict(given, strict=False)
-    return f"encoder: that of {origin}, the student's from the student's, the teacher's likewise"
+    return f"encoder: that of {origin}, student from student, teacher from teacher"
 
 
 def _of_encoders(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ def parse_init_classes(entries: Sequence[str], classes: Sequence[str]) -> dict[s
     """The entries of `--init_classes`: class of the task=class of the checkpoint.
 
     Args:
-        entries: e.g. dog=Dog; nothing behind the sign for random rows.
+        entries: e.g. dog=Dog; nothing after the sign for random rows.
         classes: of the task, whose names may contain the sign.
 
     Raises:

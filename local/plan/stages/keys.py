@@ -18,7 +18,7 @@ from local.checkpoints.changes import LONGEST_SHOWN, result_keys
 from local.checkpoints.revision import REVISION
 from local.config import RecipeConfig, find_shipped
 from local.plan.reading import PlannedStage
-from local.plan.schema import OF_ENCODERS, TuneBoxesStage
+from local.plan.schema import OF_ENCODERS, WITHOUT_CONFIGURATION, TuneBoxesStage
 from local.plan.stages.products import FileDigests
 from local.schema.overrides import TASK_SECTION
 from local.stores.device_responses import response_digests
@@ -63,7 +63,7 @@ def ingredients_of(
         for name in names:
             content = sorted(inputs.get(name, {}).values())
             found[f"{key} {name}"] = hashlib.sha256("".join(content).encode()).hexdigest()
-    if spec.kind in ("generate", "report"):
+    if spec.kind in WITHOUT_CONFIGURATION:
         return found
     values = _flat(config)
     if spec.kind == "train":

@@ -110,14 +110,14 @@ def test_spans_have_their_lengths_and_lie_within_the_clip():
         spans = draw_spans(groups, 50, 0.1, 0.3, draws)
         by_group = {g: spans.first[groups.number == g] for g in range(4)}
         assert all((one == one[0]).all() for one in by_group.values())
-        lengths.append(spans.behind - spans.first)
+        lengths.append(spans.after - spans.first)
         first.append(spans.first.min())
-        behind.append(spans.behind.max())
+        behind.append(spans.after.max())
     found = torch.cat(lengths)
     assert (found.min(), found.max()) == (5, 14)
     assert min(first) == 0 and max(behind) == 50
     whole = draw_spans(groups, 50, 1.0, 1.0, draws)
-    assert (whole.first == 0).all() and (whole.behind == 50).all()
+    assert (whole.first == 0).all() and (whole.after == 50).all()
 
 
 def test_a_masked_span_is_silent_in_all_tensors_of_strong_rows():

@@ -286,6 +286,9 @@ def test_an_absent_file(tmp_path):
         load_encoder(tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"no such file of M2D weights; .*--only_encoders m2d, or"):
         load_encoder(tmp_path / "x.pt", "m2d")
+    # Of a released file, the name that fetches it.
+    with pytest.raises(InputError, match=r"--only_encoders beats_strong, or"):
+        load_encoder(tmp_path / "BEATs_strong_1.pt", "beats")
 
 
 def test_detectors_are_no_encoders(tmp_path, saved):

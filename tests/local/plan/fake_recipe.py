@@ -1,7 +1,7 @@
 """Scripts that stand for those of the recipe: they write files of the same names in no time.
 
 A script appends its name and arguments to calls.txt, works for as many steps as the file `steps`
-says, each of FAKE_STEP_S seconds, and goes on with the step at which it was killed. It fails where
+says, each of FAKE_STEP_S seconds, and resumes at the step at which it was killed. It fails where
 the file `fail` names the stage.
 """
 

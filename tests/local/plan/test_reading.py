@@ -157,6 +157,15 @@ stages:
             "{a: {kind: train, encoder: beats}, b: {kind: report, runs: a, resamples: 20}}",
             "stages.b.resamples: give 100 or more, or 0 for no intervals (value 20)",
         ),
+        (
+            "{a: {kind: train, encoder: beats}, b: {kind: report, runs: a, set: {opt.lr: 1}}}",
+            "stages.b.set: a stage of the kind report has no configuration; leave it out",
+        ),
+        (
+            "{a: {kind: generate, settings: s}, b: {kind: train, encoder: beats}}\n"
+            "settings: {s: {opt.lr: 1}}",
+            "stages.a.settings: a stage of the kind generate has no configuration; leave it out",
+        ),
         ("{}", "stages: "),
         (
             "{a: {kind: train, encoder: beats, set: {logging.wandb: {api_key: s3cretkey}}}}",
@@ -176,7 +185,7 @@ def test_problems(tmp_path, stages, told):
 def test_other_files_are_no_plans(tmp_path):
     for text in ("- a\n", "net: {dropout: 0.1}\n"):
         (tmp_path / "plan.yaml").write_text(text, encoding="utf-8")
-        with pytest.raises(InputError, match=r"is no plan|net: unknown key"):
+        with pytest.raises(InputError, match=r"is not a plan|net: unknown key"):
             read_plan(tmp_path / "plan.yaml")
     with pytest.raises(InputError, match=r"no such plan.*winning\.yaml, confs/mini_winning\.yaml"):
         read_plan("absent")

@@ -217,7 +217,7 @@ def test_a_failure_names_its_reason_and_what_waits_for_it(begun):
     (base / "fail").unlink()
     told.clear()
     assert run(plan, told)
-    assert any("beats_1 (train) goes on" in line for line in told)
+    assert any("beats_1 (train) resumes" in line for line in told)
     assert calls(base)[3:] == ["beats_1", *ALL[3:]]
 
 
@@ -256,7 +256,7 @@ def test_the_outline_says_what_is_done_and_writes_nothing(begun):
     states = {line.split()[1]: line for line in lines[1:10]}
     assert states["beats_1"].endswith("done") and states["labels"].endswith("runs")
     assert states["beats_2"].endswith("after labels; done before with what these were")
-    assert lines[11].startswith("6 stages to run: 0.0 h of a device and 0.0 GB, of which ")
+    assert lines[11].startswith("6 stages to run: 0.0 h of a device and 0.0 GB of disk, where ")
     assert files_below(base / "plan") == before and calls(base) == []
     # Without data nothing is known of hours; a checkpoint's size is.
     lines = outline_of(PlanFolder(Path("new"), plan), TWO)
@@ -283,7 +283,7 @@ def test_signals_end_it_within_seconds(begun, monkeypatch, number):
     timer = threading.Thread(target=_signal_when, args=(base, number))
     timer.start()
     begin = time.monotonic()
-    with pytest.raises(StoppedError, match=r"stopped; go on with: python again\.py"):
+    with pytest.raises(StoppedError, match=r"stopped; resume with: python again\.py"):
         run(plan, [])
     timer.join()
     assert time.monotonic() - begin < 10

@@ -116,7 +116,17 @@ def test_the_configuration_describes_the_published_system():
     told = describe_system(load_config(ROOT / "confs" / "pretrained.yaml"))
     assert told["data_augmentation"] == ["mixup (soft labels)", "time dropping"]
     assert (told["embeddings"], told["input_sampling_rate"]) == ("BEATs", 16)
+    assert told["semi_supervised_learning"] == "mean teacher"
     masked = load_config(
         ROOT / "confs" / "mini.yaml", ["net.specaugm_t_p=0.5", "net.specaugm_f_p=0.5"]
     )
     assert describe_system(masked)["data_augmentation"] == ["time masking", "frequency masking"]
+
+
+def test_the_ways_of_learning_without_labels_are_named():
+    values = ("consistency=ict", "pseudo_labels=x", "mixup=null")
+    more = ("losses.pseudo=1.5", "augment.mixup_prob=0.5")
+    given = [*(f"training.{one}" for one in values), *more]
+    told = describe_system(load_config(ROOT / "confs" / "pretrained.yaml", given))
+    expected = "mean teacher, interpolation consistency, pseudo-labels"
+    assert told["semi_supervised_learning"] == expected

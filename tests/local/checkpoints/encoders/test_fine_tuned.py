@@ -118,7 +118,7 @@ def test_the_second_stage_starts_from_a_second_with_its_encoders(
         assert torch.equal(value, stored[name]), name
     names = (f"encoder_{role}.norm_frame.bias" for role in ("student", "teacher"))
     assert not torch.equal(*(found[name] for name in names))
-    told = f"encoder: that of {stages[1]}, the student's from the student's, the teacher's likewise"
+    told = f"encoder: that of {stages[1]}, student from student, teacher from teacher"
     assert told in capsys.readouterr().out
 
 
@@ -127,7 +127,9 @@ def test_a_first_stage_leaves_the_encoders_of_a_second_out(stages, of_stage, fil
     assert module.encoder_student is None and not tensors_of(module, "encoder_")
     stored = load_safely(stages[1])["state_dict"]
     assert torch.equal(module.sed_teacher.dense.weight, stored["sed_teacher.dense.weight"])
-    told = f"encoder: that of {stages[1]} is left out, as stored embeddings are read here"
+    told = (
+        f"encoder: that of {stages[1]}, with which the network was trained, is left out, as stored"
+    )
     assert told in capsys.readouterr().out
     warn_of_other_embeddings(load_safely(stages[1]), [None], "a")
     assert not [one for one in recwarn.list if "embeddings" in str(one.message)]

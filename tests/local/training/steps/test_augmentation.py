@@ -197,7 +197,7 @@ def test_other_responses_are_seen_when_a_training_is_resumed(responses, capsys):
     )
     write_wav(moved / "b.wav", np.ones(9, dtype=np.float32), 16000, "FLOAT")
     now = SedDataModule(config).digests("fit")
-    with pytest.raises(InputError, match=r"augment\.device_dir: 1 responses before, 2 now"):
+    with pytest.raises(InputError, match=r"augment\.device_dir: 1 response before, 2 now"):
         check_same_data("last.ckpt", before, now, config.detection_task)
     # A checkpoint from before, which knows of none, is told by its configuration.
     check_same_data("last.ckpt", {}, now, config.detection_task)
