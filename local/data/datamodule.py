@@ -107,11 +107,10 @@ class SedDataModule(pl.LightningDataModule):
         for name in (name for name in names if name not in self._digests):
             self._digests[name] = digest_corpus(self._loaded[name], self._durations[name])
         found = {name: self._digests[name] for name in names}
-        if stage == "fit":
-            # Once: a training keeps what it has read, whatever becomes of the files.
-            self._beside = self._beside or training_digests(self.config)
-            found |= self._beside
-        return found
+        if stage != "fit":
+            return found
+        self._beside = self._beside or training_digests(self.config)  # once, as it is read once
+        return found | self._beside
 
     def check(self, stage: str = "fit") -> None:
         """Load the corpora of a stage, and reject unusable data before anything is computed.
