@@ -22,8 +22,8 @@ from local.training.finetuning.probe import noise_batch, probe_step
 
 NAME = "finetune"
 ENCODERS = ("atst_frame", "beats")
-# Rows of the published second stages, of which a CPU takes a minute for each batch.
-PUBLISHED_ROWS, CPU_ROWS = 28, 2
+# Rows of a batch of the published second stages, for which a CPU takes two minutes.
+PUBLISHED_ROWS, CPU_ROWS = {"atst_frame": 35, "beats": 13}, 2
 _KINDS = {"once": False, "twice": True}
 _AUTOCAST = {"bf16": torch.bfloat16, "bf16-mixed": torch.bfloat16, "16": torch.float16}
 
@@ -82,8 +82,8 @@ class FinetuningStep:
         self.optimizer, self.schedule = optimizer_of(self.module)
         self.module.lr_schedulers = lambda: self.schedule  # type: ignore[assignment, method-assign]
         self.module.trainer = _Place()  # type: ignore[assignment]
-        on_gpu = device.type == "cuda"
-        self.batch = noise_batch(config, device, PUBLISHED_ROWS if on_gpu else CPU_ROWS)
+        n_rows = PUBLISHED_ROWS[encoder.name] if device.type == "cuda" else CPU_ROWS
+        self.batch = noise_batch(config, device, n_rows)
 
     def precision(self) -> Any:
         """Context of a forward pass."""
@@ -112,12 +112,7 @@ class FinetuningStep:
         more = self.batch, module.draws, encoder, self.precision
         probed = probe_step(module, module.losses_of, *more)
         cost = step_cost(probed, self.config, module)
-        of_batch = probed.kept_checkpointing if self._checkpoints else probed.kept
-        return cost.weights + cost.gradients + cost.moments + of_batch
-
-    @property
-    def _checkpoints(self) -> bool:
-        return self.config.pretrained.gradient_checkpointing
+        return cost.weights + cost.gradients + cost.moments + probed.kept
 
 
 class _Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -59,6 +60,7 @@ from local.training.ensemble.module import (
 from local.training.feature_statistics import prepare_scaler
 from local.training.finetuning.encoders import load_step_encoder
 from local.training.finetuning.memory import explaining_memory
+from local.training.finetuning.optimizer import check_warm_up
 from local.training.freed_memory import keep_freed_memory
 from local.training.result_writers import ScoreWriter, check_evaluated
 from local.training.tracking.loggers import check_loggers, closing
@@ -135,6 +137,7 @@ def _begin(
     data, module = _prepare(config, options, encoder)
     check_given_back(module.encoder_student)
     data.check("fit")
+    check_warm_up(config, data.train_dataloader)
     check_groups(config, data.truths("test"))
     announce(data, "fit", module)
     if config.initial_weights.checkpoint:
@@ -198,7 +201,7 @@ def _train_and_test(
     with closing(trainer.loggers):
         best = _train(trainer, module, data, checkpoint)
         if test and data.task.test:
-            _test(trainer, module, data, best)
+            _test(trainer, module, data, TestedFiles((best,)))
         elif test:
             print(f"run folder: {escape_name(folder)}\nno test: {NO_TEST}")
 
@@ -243,8 +246,10 @@ def evaluate(config: RecipeConfig, paths: str | Sequence[str], options: RunOptio
 
 
 def shortened(config: RecipeConfig) -> RecipeConfig:
-    """The configuration of a fast_dev_run: two epochs, a validation after each."""
+    """The configuration of a fast_dev_run: two epochs, a validation after each, and a warm-up that
+    fits them."""
     tree = config.dump()
+    tree["opt"]["warmup_steps"] = None
     tree["training"].update(
         n_epochs=FAST_EPOCHS, n_epochs_warmup=1, epoch_decay=1, validation_interval=1
     )
@@ -327,7 +332,7 @@ def _of_checkpoint(
     data, module = _prepare(config, options, encoder_in_checkpoint(config, checkpoint, path))
     load_networks(module, checkpoint["state_dict"], path)
     module.training_revision = revision_of(checkpoint)
-    module.tested_checkpoint = Path(path)
+    module.tested_checkpoint = TestedFiles((Path(path),))
     data.check(stage)
     if stage == "test":
         check_groups(config, data.truths("test"))
@@ -355,12 +360,14 @@ def _test(
     trainer: pl.Trainer,
     module: SEDTask4 | EnsembleModule,
     data: SedDataModule | EnsembleData,
-    path: Path | TestedFiles,
+    tested: TestedFiles,
     loaded: bool = False,
 ) -> None:
-    module.tested_checkpoint = path
-    ckpt: dict[str, Any] = {} if loaded else {"ckpt_path": path, "weights_only": True}
-    shown = " ".join(map(str, path.paths)) if isinstance(path, TestedFiles) else path
+    module.tested_checkpoint = tested
+    ckpt: dict[str, Any] = {}
+    if not loaded:
+        ckpt = {"ckpt_path": tested.paths[0], "weights_only": True}
+    shown = shlex.join(map(str, tested.paths))
     with _stoppable(trainer, lambda: f"test it with --test_from_checkpoint {shown}"):
         trainer.test(module, datamodule=data, verbose=False, **ckpt)
     folder = Path(str(trainer.log_dir))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,14 +33,15 @@ from local.checkpoints.revision import REVISION, REVISION_KEY
 from local.cli.versions import versions
 from local.config import RecipeConfig
 from local.data.digests import DATA_KEY
-from local.schema.schedules import schedule_of
+from local.schema.schedules import schedule_of, weight_of_consistency
 from local.scoring.accumulator import ScoreAccumulator
 from local.scoring.own.tuned import tuned_thresholds
+from local.scoring.tested import TestedFiles
 from local.stores.size import with_embedding_size
 from local.training.finetuning.encoders import StepEncoders, for_both_roles
 from local.training.finetuning.optimizer import check_schedule, make_optimizer, rates_by_part
 from local.training.steps.augmentation import augmentation_of
-from local.training.steps.losses import losses_of, weight_of_consistency
+from local.training.steps.losses import losses_of
 
 
 class SEDTask4(pl.LightningModule):
@@ -94,8 +94,8 @@ class SEDTask4(pl.LightningModule):
         # For mixup and masks; seeded for each batch, so no state has to be saved.
         self.draws = torch.Generator()
         self.score_accumulator = ScoreAccumulator(config)
-        # The checkpoint under test or evaluation; None in training.
-        self.tested_checkpoint: Path | None = None
+        # The checkpoint of a test or evaluation; None in training.
+        self.tested_checkpoint: TestedFiles | None = None
         # The training rules of the weights.
         self.training_revision = REVISION
 
@@ -199,8 +199,9 @@ class SEDTask4(pl.LightningModule):
         return int(sequence.generate_state(1)[0])
 
     def _consistency_weight(self) -> float:
-        scheduler, epoch = self.lr_schedulers(), self.current_epoch
-        return weight_of_consistency(self.config, scheduler.step_num, scheduler.ramp, epoch)
+        scheduler, sections = self.lr_schedulers(), (self.config.training, self.config.losses)
+        place = scheduler.step_num, scheduler.ramp, self.current_epoch
+        return weight_of_consistency(*map(vars, sections), *place)
 
     def _log_losses(self, found: LossTerms, batch_size: int) -> None:
         terms = {**found.losses._asdict(), **found.others}

@@ -4,10 +4,10 @@
     encoder = encoder_from_checkpoint(checkpoint, "teacher")
     encoder.embed(waveform).frame  # (batch, feature, token)
 
-After fine-tuning, `state_dict` has the encoder of the student below `encoder_student.` and that of
-the teacher below `encoder_teacher.`; several are below `encoder_student.encoders.0.` and so on. The
-specification names them, with the sizes that tensors do not tell. A name only chooses among the
-encoders that are installed.
+Where encoders ran inside the steps of training, `state_dict` has that of the student below
+`encoder_student.` and that of the teacher below `encoder_teacher.`; several are below
+`encoder_student.encoders.0.` and so on. The specification names them, with the sizes that tensors
+do not tell. A name only chooses among the encoders that are installed.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def stored_encoder(
     if not spec.holds_encoders:
         where = f"; its embeddings are those of {in_words(spec.encoders)}" if spec.encoders else ""
         raise InputError(
-            f"{origin}: holds no encoder, as training did not fine-tune one{where}; give a "
-            "checkpoint of a training with pretrained.e2e: true"
+            f"{origin}: holds no encoder, as none ran inside the steps of its training{where}; "
+            "give a checkpoint of a training with pretrained.e2e: true"
         )
     encoders = [
         _rebuilt(one, part, Origin(origin, prefix))
@@ -105,7 +105,7 @@ def check_stored_encoders(spec: DetectorSpec, state: Mapping[str, Tensor], origi
 
 
 def check_storable(model: EmbeddingModel) -> None:
-    """Refuse to fine-tune an encoder that a checkpoint would not give back.
+    """Refuse to train with an encoder inside the steps that a checkpoint would not give back.
 
     Encoders of other packages are rebuilt from their tensors to find out; those of this one can be.
 
@@ -124,8 +124,8 @@ def check_storable(model: EmbeddingModel) -> None:
             _rebuilt(one, state, Origin(f"a checkpoint of {part.name}"))
         except InputError as error:
             raise InputError(
-                f"encoder {part.name}: cannot be fine-tuned, as a checkpoint would not give it "
-                f"back: {error}; let its class define from_state and stored_sizes "
+                f"encoder {part.name}: cannot run inside the steps, as a checkpoint would not "
+                f"give it back: {error}; let its class define from_state and stored_sizes "
                 "(docs/encoders.md)"
             ) from None
 

@@ -6,6 +6,9 @@ are on, without waiting for it; Python objects travel over the CPU's group.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +16,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 Value = TypeVar("Value")
+_alone: ContextVar[bool] = ContextVar("_alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let the block compute as a single process does, so that it waits for no other one.
+
+    For what may fail in one process only, such as a measurement that runs out of memory.
+    """
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def n_processes() -> int:
@@ -92,4 +109,6 @@ def wait_for_all() -> None:
 
 
 def _together() -> bool:
+    if _alone.get():
+        return False
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

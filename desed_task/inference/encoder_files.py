@@ -41,7 +41,7 @@ def encoder_of_checkpoint(
 ) -> EmbeddingModel | None:
     """The encoder of a checkpoint's network, on the CPU; None if it takes no embeddings.
 
-    A checkpoint of a training that fine-tuned encoders holds them, and no file is needed.
+    A checkpoint of a training that ran encoders inside its steps holds them, and no file is needed.
 
     Several are joined in the order of the network, whatever the order of files. Weights other than
     those of training are warned of, as far as the checkpoint tells.
@@ -65,9 +65,9 @@ def encoder_of_checkpoint(
         # A mapping is of a configuration, which may have been given for something else.
         if given is not None and not isinstance(given, Mapping):
             raise InputError(
-                f"{escape_name(place)}: holds its own {in_words(wanted)}, fine-tuned with the "
-                "network, so no other weights can be used; leave them out (--pretrained_model, "
-                "--set pretrained.checkpoint, in Python `encoder`)"
+                f"{escape_name(place)}: holds its own {in_words(wanted)}, which its network takes, "
+                "so no other weights can be used; leave them out (--pretrained_model, --set "
+                "pretrained.checkpoint, in Python `encoder`)"
             )
         return stored_encoder(spec, checkpoint["state_dict"], role, escape_name(place))
     hyper_parameters = checkpoint.get("hyper_parameters")

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from desed_task.errors import count_of
-from desed_task.schedules import LEAST_LR, consistency_weight
+from desed_task.schedules import LEAST_LR
 from local.checkpoints.tasks.compared import (
     Tree,
     changed_task_values,
@@ -22,7 +22,7 @@ from local.checkpoints.tasks.compared import (
     task_values,
 )
 from local.config import TASK_SECTION, RecipeConfig
-from local.schema.schedules import schedule_of
+from local.schema.schedules import schedule_of, weight_of_consistency
 
 # Letters of a value in a message.
 LONGEST_SHOWN: Final = 1000
@@ -305,13 +305,8 @@ def _rates(training: Mapping[str, Any], step: int, steps: int, tree: Tree) -> tu
     """Learning rate and consistency weight of a step, counted from 1, for `steps` per epoch."""
     schedule = schedule_of(training, tree["opt"], steps)
     rate = schedule.scale(step, LEAST_LR / tree["opt"]["lr"])
-    weight = consistency_weight(
-        schedule.ramp(step),
-        (step - 1) // steps,
-        const_max=1.0,
-        epoch_decay=training["epoch_decay"],
-    )
-    return rate, weight
+    place = step, schedule.ramp(step), (step - 1) // steps
+    return rate, weight_of_consistency(training, tree["losses"], *place)
 
 
 def _validated(before: Tree, now: Tree, progress: Progress | None) -> str | None:

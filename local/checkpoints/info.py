@@ -20,6 +20,7 @@ from desed_task.checkpoints.spec import SPEC_KEY, DetectorSpec, check_spec
 from desed_task.checkpoints.state_names import PUBLISHED_STAGE, encoder_tensors
 from desed_task.checkpoints.stored_encoders import check_stored_encoders
 from desed_task.errors import InputError, count_of
+from desed_task.file_names import printable
 from desed_task.postprocess.decoders import MEDIAN
 from local.checkpoints.revision import revision_of
 from local.config import TASK_SECTION
@@ -274,6 +275,7 @@ def _state(spec: DetectorSpec, state: Mapping[str, Tensor], origin: str) -> Info
         check_spec(spec, state, origin)
         check_stored_encoders(spec, state, origin)
     except InputError as error:
-        yield "tensors", " ".join(str(error).removeprefix(origin).split())
+        # "FILE: ..." or "FILE, below 'encoder_student.': ..."
+        yield "tensors", " ".join(str(error).removeprefix(printable(origin)).lstrip(":, ").split())
     else:
         yield "tensors", f"{len(state)}, all fit and finite"

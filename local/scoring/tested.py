@@ -56,7 +56,9 @@ class TestedFiles:
 
     @property
     def name(self) -> str:
-        """Names of the files."""
+        """Names of the files; of several, in the order of their SHA-256."""
+        if not self.is_ensemble:
+            return self.paths[0].name
         return ", ".join(
             path.name for _, path in sorted(zip(self.digests, self.paths, strict=True))
         )
@@ -108,8 +110,7 @@ def _plain_fact(key: str, facts: Mapping[str, Any]) -> Any:
 def tested_by(module: Any) -> TestedFiles | None:
     """What a Lightning module tests or evaluates; None in training.
 
-    Args:
-        module: its `tested_checkpoint` is None, a path or `TestedFiles`.
+    Each file is hashed once, as the module keeps the same object.
     """
-    given = module.tested_checkpoint
-    return given if given is None or isinstance(given, TestedFiles) else TestedFiles((given,))
+    tested: TestedFiles | None = module.tested_checkpoint
+    return tested

@@ -11,7 +11,10 @@ import torch
 from desed_task.errors import InputError
 from local import run
 from local.cli.devices import CPU, Device
+from local.cli.exit_status import StoppedError
 from local.config import load_config
+from local.scoring import tested
+from local.scoring.tested import TestedFiles
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.trainer import RunOptions, make_trainer
 
@@ -119,3 +122,28 @@ def test_a_folder_that_tensorboard_cannot_write_to_is_refused_before_the_data_ar
     with pytest.raises(InputError, match=r"lo\\xffg: TensorBoard writes only to folders whose"):
         run.fit(load_config(str(CONF)), options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_short_training_has_a_warm_up_that_fits():
+    config = run.shortened(load_config(CONF, ["opt.warmup_steps=300"]))
+    assert config.opt.warmup_steps is None and config.training.n_epochs == run.FAST_EPOCHS
+
+
+def test_a_stopped_test_names_its_checkpoints_for_a_shell():
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    files = TestedFiles((Path("a b.ckpt"), Path("c.ckpt")))
+    with pytest.raises(StoppedError, match=r"--test_from_checkpoint 'a b.ckpt' c.ckpt$"):
+        run._test(SimpleNamespace(test=stop), SimpleNamespace(), None, files, loaded=True)
+
+
+def test_a_tested_file_is_hashed_once(tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(tested, "sha256_of", lambda path: hashed.append(path) or "ab")
+    module = SimpleNamespace(tested_checkpoint=TestedFiles((tmp_path / "ä.ckpt",)))
+    assert tested.tested_by(module).name == "ä.ckpt" and not hashed
+    for _ in range(2):
+        found = tested.tested_by(module)
+        assert found.sha256 == found.record()["checkpoint"]["sha256"] == "ab"
+    assert len(hashed) == 1

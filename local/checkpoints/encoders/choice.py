@@ -13,8 +13,14 @@ from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.schema.encoders import Pretrained
 
-# What of a section a training is described by, and what names encoders or their weights.
-_OF_TRAINING: Final = ("freezed", "gradient_checkpointing")
+# Whether and how a training ran encoders: of those on stored embeddings.
+_OUTSIDE: Final = {
+    key: Pretrained.model_fields[key].default
+    for key in ("e2e", "freezed", "gradient_checkpointing")
+}
+# What chooses encoders and their blocks.
+_CHOOSING: Final = ("model", "checkpoint", "n_blocks")
+# What names encoders or their weights.
 KEYS_OF_WEIGHTS: Final = frozenset(
     f"pretrained.{key}" for key in ("model", "checkpoint", "beats_checkpoint", "n_blocks", "e2e")
 )
@@ -45,14 +51,29 @@ def choose_encoders(
     """
     if spec.holds_encoders:
         _refuse_others(overrides, spec, origin)
-        own_keys = {key: stored[key] for key in _OF_TRAINING if key in stored}
-        return {**_chosen(spec, here, stored, origin or "its weights"), **own_keys, "e2e": True}
+        trained = {key: stored.get(key, default) for key, default in _OUTSIDE.items()}
+        return {**_chosen(spec, here, stored, origin or "its weights"), **trained, "e2e": True}
     mine: dict[str, Any] = here.dump()["pretrained"]
     asked = any(one.partition("=")[0].strip() == "pretrained.model" for one in overrides)
-    outside = {"e2e": False, "freezed": True} if spec.encoders else {}
     if not (spec.encoders and origin) or asked:
-        return {**mine, **outside}
-    return {**_chosen(spec, here, stored, origin), **outside}
+        return {**mine, **_OUTSIDE}
+    return {**_chosen(spec, here, stored, origin), **_OUTSIDE}
+
+
+def with_encoders_of(section: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A section `pretrained` with the encoders and places that a checkpoint's section names.
+
+    Whether encoders run inside the step stays: `choose_encoders` asks the checkpoint.
+
+    Args:
+        section: of the command.
+        stored: of the checkpoint; where it chooses no encoders, those of a default section are
+            meant, as in files from before there was a choice.
+    """
+    default = Pretrained().model_dump(mode="json")
+    chosen = {key: stored.get(key, default[key]) for key in _CHOOSING}
+    places = {key: value for key, value in stored.items() if key not in _OUTSIDE}
+    return {**section, **places, **chosen}
 
 
 def _refuse_others(overrides: Sequence[str], spec: DetectorSpec, origin: str) -> None:
@@ -60,7 +81,7 @@ def _refuse_others(overrides: Sequence[str], spec: DetectorSpec, origin: str) ->
     if others := [key for key in keys if key in KEYS_OF_WEIGHTS]:
         raise InputError(
             f"{origin or 'these weights'}: the checkpoint holds its own {in_words(spec.encoders)}, "
-            f"fine-tuned with the network; leave out --set {others[0]}"
+            f"which its network takes; leave out --set {others[0]}"
         )
 
 

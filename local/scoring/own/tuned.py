@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from desed_task.atomic_files import sha256_of
 from desed_task.evaluation import fscores
 from desed_task.evaluation.scores import Floats, detect
 from desed_task.postprocess import class_thresholds
@@ -14,6 +12,7 @@ from local.config import RecipeConfig
 from local.scoring.own.criteria import COLLAR, INTERSECTION, OWN
 from local.scoring.own.metrics import EventInput
 from local.scoring.report import MetricTable
+from local.scoring.tested import TestedFiles
 
 SUFFIX: Final = "tuned"
 ORACLE_SUFFIX: Final = "tuned_oracle"
@@ -36,17 +35,18 @@ class TunedThresholds(NamedTuple):
         return class_thresholds(own, labels)
 
 
-def tuned_thresholds(config: RecipeConfig, checkpoint: Path | None) -> TunedThresholds | None:
+def tuned_thresholds(config: RecipeConfig, tested: TestedFiles | None) -> TunedThresholds | None:
     """The thresholds of a configuration, if they were tuned for this checkpoint.
 
     Args:
         config: of a test.
-        checkpoint: the tested file.
+        tested: the tested file.
     """
     tuned, given = config.tuned, config.predict.threshold
-    if not tuned.threshold_metric or not isinstance(given, dict) or checkpoint is None:
+    if not tuned.threshold_metric or not isinstance(given, dict) or tested is None:
         return None
-    if not checkpoint.is_file() or sha256_of(checkpoint) != tuned.checkpoint_sha256:
+    there = all(path.is_file() for path in tested.paths)
+    if not there or tested.sha256 != tuned.checkpoint_sha256:
         return None
     return TunedThresholds(given, ORACLE_SUFFIX if tuned.is_oracle else SUFFIX)
 

@@ -11,6 +11,7 @@ from desed_task.checkpoints.safe_load import load_safely
 from desed_task.checkpoints.spec import DetectorSpec
 from desed_task.checkpoints.state_names import is_bare
 from desed_task.errors import InputError, count_of
+from local.checkpoints.encoders.choice import with_encoders_of
 from local.checkpoints.restore import known_hyperparameters
 from local.config import TASK_SECTION, RecipeConfig, check_config
 from local.data.corpus_checks import examples
@@ -81,7 +82,7 @@ def config_for_member(here: RecipeConfig, path: str, *, own_stores: bool) -> Rec
         return here
     known, tree = known_hyperparameters(stored, path), here.dump()
     if own_stores and known[_OWN_SECTION]:
-        tree[_OWN_SECTION] = {**tree[_OWN_SECTION], **known[_OWN_SECTION]}
+        tree[_OWN_SECTION] = with_encoders_of(tree[_OWN_SECTION], known[_OWN_SECTION])
     if reordered and known[TASK_SECTION]:
         tree[TASK_SECTION] = known[TASK_SECTION]
         tree["training"]["batch_size"] = known["training"].get("batch_size")

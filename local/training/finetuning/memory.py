@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, NamedTuple
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from desed_task.distributed.collectives import n_processes
+from desed_task.distributed.collectives import gathered, n_processes
 from desed_task.errors import InputError, count_of
 from local.config import RecipeConfig
 from local.data.loading.memory_placement import GB, free_memory
 from local.training.finetuning.probe import ROWS, ROWS_ON_GPU, ProbedStep, noise_batch, probe_step
-
-_FLOAT_BYTES: Final = 4
 
 
 class StepCost(NamedTuple):
@@ -29,9 +27,11 @@ class StepCost(NamedTuple):
         weights: bytes of all networks.
         gradients: bytes of the gradients.
         moments: bytes of the optimizer's two moments.
+        restored: bytes of them that are there already, as the training is resumed.
         kept: bytes that the forward pass of a batch keeps, as configured.
         kept_checkpointing: the same with `pretrained.gradient_checkpointing`.
         seconds: of the forward and backward passes of all batches.
+        was_first: whether these are from a first run, in which kernels are prepared.
     """
 
     n_rows: int
@@ -39,63 +39,79 @@ class StepCost(NamedTuple):
     weights: int
     gradients: int
     moments: int
+    restored: int
     kept: int
     kept_checkpointing: int
     seconds: float
+    was_first: bool
 
     @property
     def total(self) -> int:
         """All bytes together."""
-        return self.weights + self.to_come
+        return self.weights + self.gradients + self.moments + self.kept
 
     @property
     def to_come(self) -> int:
-        """Bytes beyond the weights, which are there before the first step."""
-        return self.gradients + self.moments + self.kept
+        """Bytes beyond those that are there before the first step."""
+        return self.total - self.weights - self.restored
+
+    @property
+    def there(self) -> str:
+        """What is there before the first step."""
+        return "the weights and moments" if self.restored else "the weights"
 
     def line(self, device: str, free: int) -> str:
         """What is printed before a training.
 
         Args:
             device: where it computes.
-            free: bytes that are free there beside the weights.
+            free: bytes that are free there beside what is there before the first step.
         """
         n_batches = count_of(self.n_batches, "batch", "batches")
         batches = "" if self.n_batches == 1 else f" in {n_batches}"
+        rows = "the first run of a few rows" if self.was_first else "a few rows"
         return (
             f"optimizer step: about {self.total / GB:.2f} GB (weights {self.weights / GB:.2f}, "
             f"gradients and moments {(self.gradients + self.moments) / GB:.2f}, activations of "
             f"{count_of(self.n_rows, 'row')} {self.kept / GB:.2f}) and {self.seconds:.3g} s"
-            f"{batches} on {device}, estimated from a few rows; free beside the weights: "
+            f"{batches} on {device}, estimated from {rows}; free beside {self.there}: "
             f"{free / GB:.1f} GB"
         )
 
 
-def step_cost(probed: ProbedStep, config: RecipeConfig, module: torch.nn.Module) -> StepCost:
+def rows_of_process(config: RecipeConfig) -> int:
+    """The most rows of a batch that a process has."""
+    rows = sum(part.rows for part in config.detection_task.batch)
+    return -(-rows // n_processes()) if config.training.batch_scope == "total" else rows
+
+
+def step_cost(
+    probed: ProbedStep, config: RecipeConfig, module: torch.nn.Module, restored: int = 0
+) -> StepCost:
     """The cost of an optimizer step, from that of a few rows.
 
     Args:
         probed: of a few rows.
         config: rows and batches of a step.
         module: with all networks.
+        restored: bytes of the optimizer's moments that are there already.
     """
-    rows = sum(part.rows for part in config.detection_task.batch)
-    if config.training.batch_scope == "total":
-        rows = -(-rows // n_processes())
+    rows = rows_of_process(config)
     n_batches = config.training.accumulate_batches
     weights = sum(value.nbytes for value in (*module.parameters(), *module.buffers()))
     trained = sum(value.nbytes for value in module.parameters() if value.requires_grad)
     share = rows / probed.n_rows
-    thrifty = round(share * probed.kept_checkpointing)
     return StepCost(
         rows,
         n_batches,
         weights,
         trained,
         2 * trained,
-        thrifty if config.pretrained.gradient_checkpointing else round(share * probed.kept),
-        thrifty,
+        min(restored, 2 * trained),
+        round(share * probed.kept),
+        round(share * probed.kept_checkpointing),
         share * n_batches * probed.seconds,
+        probed.was_first,
     )
 
 
@@ -142,7 +158,7 @@ class StepCostReport(Callback):
     """Prints memory and time of an optimizer step before a training whose step runs encoders.
 
     It is measured on the module itself, which stays as it was. Where the memory is not enough, a
-    warning says what to change.
+    warning says what to change. Being an estimate, it ends no training.
     """
 
     def __init__(self, config: RecipeConfig) -> None:
@@ -151,31 +167,57 @@ class StepCostReport(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure and print; every process takes part."""
         config, device = self.config, pl_module.device
-        n_rows = ROWS_ON_GPU if device.type == "cuda" else ROWS
-        # Of a batch that processes share, each has as many rows here.
-        of_training, pl_module.rows_per_batch = pl_module.rows_per_batch, n_rows * n_processes()
-        try:
-            probed = probe_step(
-                pl_module,
-                pl_module.losses_of,
-                noise_batch(config, device, n_rows),
-                pl_module.draws,
-                None if config.pretrained.freezed else pl_module.encoder_student,
-                trainer.precision_plugin.forward_context,
-            )
-        finally:
-            pl_module.rows_per_batch = of_training
-        cost, free = step_cost(probed, config, pl_module), _free_on(device)
+        probed = self._probed(trainer, pl_module)
+        of_all = gathered(probed is not None)
         if not trainer.is_global_zero:
             return
+        if probed is None or not all(of_all):
+            warnings.warn(
+                f"memory and time of a step are not known, as {device} runs out of memory with a "
+                f"single row; if the training does too, set {remedies(config)}",
+                UserWarning,
+                stacklevel=2,
+            )
+            return
+        cost = step_cost(probed, config, pl_module, _moments(trainer))
+        free = _free_on(device)
         print(cost.line(str(device), free))
         if cost.to_come > free:
             warnings.warn(
-                f"the step needs about {cost.to_come / GB:.2f} GB beside the weights, and "
+                f"the step needs about {cost.to_come / GB:.2f} GB beside {cost.there}, and "
                 f"{free / GB:.2f} GB are free on {device}; set {remedies(config, cost)}",
                 UserWarning,
                 stacklevel=2,
             )
+
+    def _probed(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> ProbedStep | None:
+        """What a step on some rows takes, on fewer where memory is short; None if one is too many.
+
+        Fewer than a batch has, as it may fit where more would not.
+        """
+        config, device = self.config, pl_module.device
+        n_rows = min(ROWS_ON_GPU if device.type == "cuda" else ROWS, rows_of_process(config))
+        while n_rows:
+            with suppress(torch.cuda.OutOfMemoryError):
+                return probe_step(
+                    pl_module,
+                    pl_module.losses_of,
+                    noise_batch(config, device, n_rows),
+                    pl_module.draws,
+                    None if config.pretrained.freezed else pl_module.encoder_student,
+                    trainer.precision_plugin.forward_context,
+                )
+            torch.cuda.empty_cache()
+            n_rows //= 2
+        return None
+
+
+def _moments(trainer: pl.Trainer) -> int:
+    """Bytes of the optimizer's state, which a resumed training has before its first step."""
+    states = (state for optimizer in trainer.optimizers for state in optimizer.state.values())
+    return sum(
+        value.nbytes for state in states for value in state.values() if torch.is_tensor(value)
+    )
 
 
 def _free_on(device: torch.device) -> int:

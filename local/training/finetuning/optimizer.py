@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Final
 
 import torch
@@ -14,6 +14,7 @@ from desed_task.nnet.CRNN import CRNN
 from desed_task.nnet.parameter_groups import GroupRates, parameter_groups
 from desed_task.schedules import Schedule
 from local.config import RecipeConfig
+from local.schema.schedules import schedule_of
 
 _OPTIMIZERS: Final[Mapping[str, type[torch.optim.Adam]]] = {
     "adam": torch.optim.Adam,
@@ -66,12 +67,34 @@ def check_schedule(config: RecipeConfig, schedule: Schedule) -> Schedule:
     Raises:
         InputError: naming both numbers of steps.
     """
-    half = schedule.annealing == "half_cosine"
-    end = schedule.max_steps if half else schedule.start_annealing
-    if config.opt.warmup_steps is not None and end is not None and schedule.warmup_steps > end:
-        until = "this training has" if half else "there are before training.epoch_decay"
+    bounds = [(schedule.max_steps, "this training has")]
+    # Half a cosine falls from the end of the warm-up on.
+    if schedule.annealing == "quarter_cosine":
+        bounds.append((schedule.start_annealing, "there are before training.epoch_decay"))
+    known = [(end, until) for end, until in bounds if end is not None]
+    if config.opt.warmup_steps is None or not known:
+        return schedule
+    end, until = min(known)
+    if schedule.warmup_steps > end:
         raise InputError(
             f"opt.warmup_steps: {schedule.warmup_steps} are more than the "
             f"{count_of(end, 'step')} that {until}; lower it"
         )
     return schedule
+
+
+def check_warm_up(config: RecipeConfig, loader: Callable[[], Sized]) -> None:
+    """Refuse such a warm-up before a run folder is made.
+
+    Args:
+        config: of the training.
+        loader: makes a loader of training batches; called only if `opt.warmup_steps` is given.
+
+    Raises:
+        InputError: see `check_schedule`.
+    """
+    if config.opt.warmup_steps is None:
+        return
+    steps = -(-len(loader()) // config.training.accumulate_batches)
+    training, opt = config.training.model_dump(), config.opt.model_dump()
+    check_schedule(config, schedule_of(training, opt, steps))

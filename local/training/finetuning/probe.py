@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from desed_task.batch import SedBatch
-from desed_task.distributed.collectives import gathered
-from desed_task.encoders.interface import EmbeddingModel
+from desed_task.distributed.collectives import alone
+from desed_task.encoders.interface import EmbeddingModel, Encoder
 from desed_task.mean_teacher import DetectionLosses
 from local.config import RecipeConfig
 
@@ -28,15 +28,17 @@ class ProbedStep(NamedTuple):
 
     Attributes:
         n_rows: number of rows.
-        kept: bytes that the forward pass keeps for the backward pass, computing no block twice.
+        kept: bytes that the forward pass keeps for the backward pass, as configured.
         kept_checkpointing: the same where blocks of trained encoders are computed twice.
         seconds: of both passes, as configured.
+        was_first: whether they are of the first run, in which kernels are prepared.
     """
 
     n_rows: int
     kept: int
     kept_checkpointing: int
     seconds: float
+    was_first: bool = False
 
 
 def probe_step(
@@ -47,9 +49,10 @@ def probe_step(
     encoder: EmbeddingModel | None,
     precision: Callable[[], AbstractContextManager[object]],
 ) -> ProbedStep:
-    """Run forward and backward passes, and leave everything as it was. Collective call.
+    """Run forward and backward passes, and leave everything as it was.
 
-    Random states, statistics of batch norms and gradients are put back.
+    Random states, statistics of batch norms and gradients are put back, also after an error. Each
+    process computes as if it were the only one, so that one that fails keeps no other waiting.
 
     Args:
         module: with all networks.
@@ -60,16 +63,16 @@ def probe_step(
         precision: context of forward passes.
     """
     device = batch.waveform.device
-    with _unchanged(module, draws, device):
-        with _without_checkpointing(encoder):
-            kept = _Kept({_place(value) for value in _tensors(module)})
-            first_s = _run(module, losses_of, batch, precision, kept, encoder)
-        seconds = first_s
-        # Losses are sums over the processes: all of them run it once more, or none.
-        slowest_s = max(gathered(first_s))
-        if slowest_s < _LONG_S:
+    with alone(), _unchanged(module, draws, device):
+        kept = _Kept({_place(value) for value in _tensors(module)})
+        seconds = _run(module, losses_of, batch, precision, kept, encoder)
+        was_first = seconds >= _LONG_S
+        if not was_first:
             seconds = _run(module, losses_of, batch, precision)
-    return ProbedStep(len(batch.clip_id), kept.total, kept.with_checkpointing, seconds)
+        thrifty = kept.with_checkpointing(precision)
+        twice = any(part.gradient_checkpointing for part in _parts_of(encoder))
+    of_all = thrifty if twice else kept.total
+    return ProbedStep(len(batch.clip_id), of_all, thrifty, seconds, was_first)
 
 
 def noise_batch(config: RecipeConfig, device: torch.device, n_rows: int) -> SedBatch:
@@ -99,12 +102,15 @@ class _Kept:
 
     Attributes:
         others: places of storages that are there anyway.
-        of_blocks: bytes that each block keeps, and those of its input.
+        of_blocks: bytes that each block keeps, and those of its input. Blocks that are computed
+            twice keep nothing.
+        computed_twice: one such block of each encoder, with its input.
     """
 
     others: set[int]
     total: int = 0
     of_blocks: list[tuple[int, int]] = field(default_factory=list)
+    computed_twice: list[tuple[nn.Module, tuple[Any, ...]]] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
 
     def pack(self, value: Tensor) -> Tensor:
@@ -115,13 +121,25 @@ class _Kept:
             self.total += value.untyped_storage().nbytes()
         return value
 
-    @property
-    def with_checkpointing(self) -> int:
+    def with_checkpointing(self, precision: Callable[[], AbstractContextManager[object]]) -> int:
         """Inputs of all blocks, and the block that is computed again, in place of all blocks."""
         if not self.of_blocks:
             return self.total
         own = [kept for kept, _ in self.of_blocks]
-        return self.total - sum(own) + sum(given for _, given in self.of_blocks) + max(own)
+        again = [self._of_block(*one, precision) for one in self.computed_twice]
+        return self.total - sum(own) + sum(given for _, given in self.of_blocks) + max(own + again)
+
+    def _of_block(
+        self,
+        block: nn.Module,
+        inputs: tuple[Any, ...],
+        precision: Callable[[], AbstractContextManager[object]],
+    ) -> int:
+        """Bytes that a block keeps while it is computed again."""
+        kept = _Kept(self.others)
+        with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda value: value), precision():
+            block(*inputs)
+        return kept.total
 
     @contextmanager
     def counting(self, encoder: EmbeddingModel | None) -> Iterator[None]:
@@ -136,15 +154,24 @@ class _Kept:
             if torch.is_grad_enabled():
                 self.of_blocks.append((own, inputs[0].nbytes))
 
-        parts = () if encoder is None else encoder.parts
+        def keep(block: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if torch.is_grad_enabled() and not any(block is one for one, _ in self.computed_twice):
+                self.computed_twice.append((block, tuple(map(_as_leaf, inputs))))
+
         handles = [
             handle
-            for part in parts
+            for part in _parts_of(encoder)
             for block in part.layers
             for handle in (
                 block.register_forward_pre_hook(before),
                 block.register_forward_hook(after),
             )
+        ]
+        # Blocks of an encoder are alike.
+        handles += [
+            part.layers[0].register_forward_pre_hook(keep)
+            for part in _parts_of(encoder)
+            if part.gradient_checkpointing
         ]
         try:
             with torch.autograd.graph.saved_tensors_hooks(self.pack, lambda value: value):
@@ -201,18 +228,15 @@ def _unchanged(module: nn.Module, draws: torch.Generator, device: torch.device) 
                 value.copy_(before)
 
 
-@contextmanager
-def _without_checkpointing(encoder: EmbeddingModel | None) -> Iterator[None]:
-    """Compute blocks once, which shows what each of them keeps."""
-    parts = () if encoder is None else encoder.parts
-    asked = [part.gradient_checkpointing for part in parts]
-    for part in parts:
-        part.gradient_checkpointing = False
-    try:
-        yield
-    finally:
-        for part, before in zip(parts, asked, strict=True):
-            part.gradient_checkpointing = before
+def _parts_of(encoder: EmbeddingModel | None) -> tuple[Encoder, ...]:
+    return () if encoder is None else encoder.parts
+
+
+def _as_leaf(value: Any) -> Any:
+    """A tensor without the graph that it is of."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.detach().requires_grad_(value.requires_grad)
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

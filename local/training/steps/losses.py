@@ -5,7 +5,6 @@ from __future__ import annotations
 from desed_task.augment.groups import pairing_groups
 from desed_task.losses.interpolation import interpolated_groups
 from desed_task.losses.step_losses import StepLosses
-from desed_task.schedules import consistency_weight, linear_ramp
 from local.config import RecipeConfig
 
 
@@ -23,21 +22,4 @@ def losses_of(config: RecipeConfig) -> StepLosses:
         weak_consistency=losses.weak_consistency,
         groups=groups,
         pseudo=losses.pseudo,
-    )
-
-
-def weight_of_consistency(config: RecipeConfig, step: int, ramp: float, epoch: int) -> float:
-    """Weight of the consistency loss in a step.
-
-    Args:
-        config: gives the ramp and the final weight.
-        step: optimizer step, counted from 1.
-        ramp: that of the warm-up of the learning rate at this step.
-        epoch: counted from 0.
-    """
-    training, losses = config.training, config.losses
-    if losses.ramp == "linear":
-        return training.const_max * linear_ramp(step, losses.ramp_steps, losses.ramp_most)
-    return consistency_weight(
-        ramp, epoch, const_max=training.const_max, epoch_decay=training.epoch_decay
     )

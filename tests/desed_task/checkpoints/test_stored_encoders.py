@@ -156,7 +156,7 @@ def test_a_detector_needs_no_file_and_takes_none(
     assert (found["student"] != found["teacher"]).any()
     given = load_encoder(files["atst_frame"])
     for encoder in (files["atst_frame"], [files["atst_frame"]], given):
-        with pytest.raises(InputError, match=r"größe.ckpt: holds its own ATST-Frame, fine-tuned w"):
+        with pytest.raises(InputError, match=r"größe.ckpt: holds its own ATST-Frame, which its"):
             SoundEventDetector.from_checkpoint(path, encoder=encoder)
     # A configuration's files may be of something else.
     SoundEventDetector.from_checkpoint(path, encoder={"atst_frame": "absent.pt"})
@@ -205,7 +205,7 @@ def test_what_the_specification_says_must_be_so(atst: Callable[[], dict[str, Any
     content["state_dict"] = {k: v for k, v in held.items() if not k.startswith("encoder")}
     assert "in_checkpoint: True in its specification, False in its tensors" in refused(content)
     content["detector"]["embedding"]["in_checkpoint"] = False
-    assert "holds no encoder, as training did not fine-tune one; its embeddings" in refused(content)
+    assert "holds no encoder, as none ran inside the steps of its training; its" in refused(content)
     content = atst()
     content["detector"]["net"]["use_embeddings"] = False
     assert "in_checkpoint is true, but net.use_embeddings is false" in refused(content)
@@ -357,7 +357,7 @@ def test_an_encoder_of_others_says_how_it_is_given_back(
         place = f"{__name__}:{kind.__name__}"
         registry.register(registry.EncoderKind(kind.name, kind.name.title(), place, "a.pt"))
         torch.save({kind.telling[0]: torch.ones(6, 1600)}, tmp_path / f"{kind.name}.pt")
-    with pytest.raises(InputError, match=r"encoder renamed: cannot be fine-tuned, as a checkpoint"):
+    with pytest.raises(InputError, match=r"encoder renamed: cannot run inside the steps, as a"):
         check_storable(load_encoder(tmp_path / "renamed.pt", "renamed"))
     storable = load_encoder(tmp_path / "storable.pt", "storable")
     storable.gain = 5

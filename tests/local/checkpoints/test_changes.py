@@ -156,6 +156,21 @@ def test_schedules_may_change_where_no_step_so_far_would_have_been_another(
         assert all(f"{one.partition('=')[0]}: " in "\n".join(found.refused) for one in overrides)
 
 
+@pytest.mark.parametrize(
+    ("key", "opt", "accepted"),
+    [
+        ("n_epochs_warmup=3", "opt.warmup_steps=7", {"linear": True, "exp": False}),
+        ("n_epochs_warmup=3", "opt.annealing=half_cosine", {"linear": False, "exp": False}),
+    ],
+)
+def test_what_a_linear_ramp_does_not_read_may_change(key, opt, accepted):
+    """The ramp of the consistency weight; rates have their own."""
+    for ramp, expected in accepted.items():
+        sets = [*SCHEDULE, opt, f"losses.ramp={ramp}"]
+        trees = [load_config(MINI, [*sets, *more]).dump() for more in ((), [f"training.{key}"])]
+        assert (not compare(*trees, progress(9)).refused) == expected
+
+
 def test_a_schedule_says_what_is_in_its_way():
     (line,) = compared("training.n_epochs=20", progress=progress(9)).refused
     assert line.endswith("20 here (from epoch 9 of the 9 trained ones on, other rates)")

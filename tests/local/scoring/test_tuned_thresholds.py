@@ -22,6 +22,7 @@ from local.scoring.own.tuned import (
     tuned_thresholds,
 )
 from local.scoring.report import MetricTable
+from local.scoring.tested import TestedFiles
 from local.summary.own.counts import tuned_counts
 from local.tuning.decoders.candidates import decoded_events
 from tests.local.tuning.decoders.made_up_parts import made_up_part
@@ -43,17 +44,18 @@ def test_only_tuned_thresholds_of_this_checkpoint_count(tmp_path):
     checkpoint.write_bytes(b"weights")
     mark = {"checkpoint_sha256": sha256_of(checkpoint), "threshold_metric": "collar"}
     config = config_of(predict={"threshold": GIVEN}, tuned=mark)
-    assert tuned_thresholds(config, checkpoint) == (GIVEN, "tuned")
+    tested = TestedFiles((checkpoint,))
+    assert tuned_thresholds(config, tested) == (GIVEN, "tuned")
     oracle = config_of(predict={"threshold": GIVEN}, tuned=mark | {"objective": "devtest"})
-    assert tuned_thresholds(oracle, checkpoint) == (GIVEN, "tuned_oracle")
+    assert tuned_thresholds(oracle, tested) == (GIVEN, "tuned_oracle")
     assert tuned_thresholds(config, None) is None
-    assert tuned_thresholds(config, tmp_path / "none.ckpt") is None
+    assert tuned_thresholds(config, TestedFiles((tmp_path / "none.ckpt",))) is None
     checkpoint.write_bytes(b"other weights")
-    assert tuned_thresholds(config, checkpoint) is None
+    assert tuned_thresholds(config, TestedFiles((checkpoint,))) is None
     # Filters were tuned for it, but thresholds only given.
     mark = {"checkpoint_sha256": sha256_of(checkpoint)}
     given = config_of(predict={"threshold": GIVEN}, tuned=mark)
-    assert tuned_thresholds(given, checkpoint) is None
+    assert tuned_thresholds(given, TestedFiles((checkpoint,))) is None
 
 
 def test_those_of_a_test_are_found_by_its_metrics():

@@ -14,12 +14,12 @@ import yaml
 from codecarbon.output_methods.emissions_data import EmissionsData
 from pytorch_lightning.trainer.states import TrainerFn
 
-from desed_task.atomic_files import sha256_of
 from desed_task.batch import SedBatch
 from desed_task.mean_teacher import ROLES
 from desed_task.nnet.CRNN import Detection
 from local.config import RecipeConfig, load_config
 from local.scoring.results import emissions_file
+from local.scoring.tested import TestedFiles
 from local.sed_trainer_pretrained import SEDTask4
 from local.submission.file_checks import REPORTED_METRICS
 from local.training.callbacks import RunDescription
@@ -44,7 +44,7 @@ def make_run(folder: Path, seed: int, *overrides: str) -> Path:
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_text(f"weights of seed {seed}")
     describe(training, module, TrainerFn.FITTING)
-    module.tested_checkpoint = checkpoint
+    module.tested_checkpoint = TestedFiles((checkpoint,))
     describe(training, module, TrainerFn.TESTING)
     describe(evaluation, module, TrainerFn.PREDICTING)
     write_results(training, seed)
@@ -58,8 +58,8 @@ def make_test(folder: Path, evaluation: Path, seed: int) -> Path:
     """A run folder of `--test_from_checkpoint` of what was evaluated."""
     module = SEDTask4(config_of(seed))
     (record,) = yaml.safe_load((evaluation / "run.yaml").read_text())
-    module.tested_checkpoint = Path(record["checkpoint"]["path"])
-    assert sha256_of(module.tested_checkpoint) == record["checkpoint"]["sha256"]
+    module.tested_checkpoint = TestedFiles((Path(record["checkpoint"]["path"]),))
+    assert module.tested_checkpoint.sha256 == record["checkpoint"]["sha256"]
     describe(folder, module, TrainerFn.TESTING)
     write_results(folder, seed)
     write_energy(emissions_file(folder, "test"), 0.25)

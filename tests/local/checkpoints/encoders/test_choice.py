@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from desed_task.checkpoints.encoder_specs import EncoderSpec, embedding_section
-from local.checkpoints.encoders.choice import choose_encoders
+from local.checkpoints.encoders.choice import choose_encoders, with_encoders_of
 from local.checkpoints.restore import config_of_checkpoint, detector_spec
 from local.config import load_config
+from local.schema.encoders import Pretrained
 from local.sed_trainer_pretrained import SEDTask4
 
 MINI = Path(__file__).resolve().parents[4] / "confs" / "mini.yaml"
@@ -89,3 +90,30 @@ def test_hyper_parameters_that_say_nothing_sensible_do_no_harm(stored):
         odd["detector"]["embedding"]["size"], [EncoderSpec("m2d", n_blocks=4)]
     )
     assert pretrained(odd).encoders[0].n_blocks == 4
+
+
+@pytest.mark.parametrize("sets", [ATST, ["net.use_embeddings=false"]])
+def test_encoders_inside_the_step_are_of_the_configuration_alone(stored, sets):
+    """As of a first stage that is tested with the configuration of a second one."""
+    second = ["pretrained.e2e=true", "pretrained.freezed=false"]
+    here = load_config(MINI, [*SMALL, *ATST, *second, "pretrained.gradient_checkpointing=true"])
+    file = stored(*sets)
+    if sets is not ATST:
+        state = file["state_dict"]
+        file["state_dict"] = SEDTask4(load_config(MINI, [*SMALL, *sets])).state_dict() | {
+            name: value for name, value in state.items() if not name.startswith("sed_")
+        }
+    found = config_of_checkpoint(file, here, [], "a.ckpt").pretrained
+    assert (found.e2e, found.freezed, found.gradient_checkpointing) == (False, True, False)
+
+
+def test_a_member_is_not_given_the_encoders_of_another_one():
+    here = load_config(MINI, [*BOTH, "pretrained.n_blocks=[1, 2]", "pretrained.e2e=true"])
+    stored = {"extracted_embeddings_dir": "dort", "e2e": False, "freezed": True}
+    found = Pretrained(**with_encoders_of(here.dump()["pretrained"], stored))
+    (one,) = found.encoders
+    assert (one.name, one.n_blocks, one.is_baselines) == ("beats", None, True)
+    assert found.extracted_embeddings_dir == "dort" and found.e2e
+    stored = {"model": "m2d", "gradient_checkpointing": True}
+    found = Pretrained(**with_encoders_of(here.dump()["pretrained"], stored))
+    assert found.encoders[0].file == "./pretrained_models/M2D_strong_1.pt"

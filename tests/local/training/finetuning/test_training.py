@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import traceback
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,12 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from desed_task.audio.files import read_window
 from desed_task.audio.windows import LongClips
+from desed_task.distributed import collectives
 from desed_task.errors import InputError
 from desed_task.schedules import lr_scale
 from local.extraction.embedder import Embedder, FileWindow
 from local.training.finetuning import memory, probe
 from local.training.finetuning.encoders import load_step_encoder
 from local.training.finetuning.memory import StepCostReport, explaining_memory, step_cost
+from local.training.finetuning.optimizer import check_warm_up
 from local.training.finetuning.probe import ProbedStep, probe_step
 from tests.local.training.finetuning.small import Batches, config_of, make_batch, module_of
 
@@ -75,19 +78,80 @@ def test_what_is_kept_is_counted_once_and_without_weights():
     assert all(value.grad is None for value in network.parameters())
 
 
-@pytest.mark.parametrize(("of_another_s", "n_runs"), [(0.0, 2), (100.0, 1)])
-def test_processes_agree_on_whether_to_time_a_second_run(monkeypatch, of_another_s, n_runs):
-    """Losses are sums over the processes, so that one that runs alone waits for ever."""
-    network, runs = nn.Linear(4, 4), []
+@pytest.mark.parametrize(("long_s", "n_runs"), [(20.0, 2), (0.0, 1)])
+def test_a_probe_waits_for_no_other_process(long_s, n_runs, monkeypatch):
+    """One that runs out of memory would keep the others waiting for ever. A long run is not
+    repeated."""
+    network, worlds = nn.Linear(4, 4), []
 
     def losses_of(batch):
-        runs.append(batch)
+        worlds.append(collectives.n_processes())
         return SimpleNamespace(loss=network(batch.waveform).sum())
 
-    monkeypatch.setattr(probe, "gathered", lambda seconds: [seconds, of_another_s])
+    monkeypatch.setattr(collectives.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(collectives.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(probe, "_LONG_S", long_s)
     batch = SimpleNamespace(waveform=torch.randn(2, 4), clip_id=("a", "b"))
-    probe_step(network, losses_of, batch, torch.Generator(), None, torch.enable_grad)
-    assert len(runs) == n_runs
+    found = probe_step(network, losses_of, batch, torch.Generator(), None, torch.enable_grad)
+    assert worlds == [1] * n_runs and collectives.n_processes() == 2
+    assert found.was_first == (n_runs == 1)
+
+
+def reported(config, monkeypatch, most_rows, restored=None):
+    """Rows of the probes of a report that fits `most_rows` into memory, and whether it fitted."""
+    rows, module = [], module_of(config)
+
+    def probed(module, losses_of, batch, *more):
+        rows.append(len(batch.clip_id))
+        if rows[-1] > most_rows:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return ProbedStep(rows[-1], rows[-1] * 10**9, 10**8, 1.0, was_first=True)
+
+    monkeypatch.setattr(memory, "probe_step", probed)
+    monkeypatch.setattr(memory, "ROWS", 8)
+    trainer = SimpleNamespace(
+        is_global_zero=True,
+        precision_plugin=SimpleNamespace(forward_context=None),
+        optimizers=[SimpleNamespace(state={0: restored or {}})],
+    )
+    StepCostReport(config).on_train_start(trainer, module)
+    return rows
+
+
+def test_a_probe_runs_no_more_rows_than_a_batch_and_fewer_where_memory_is_short(
+    folder, monkeypatch, capsys
+):
+    config = config_of(folder, "atst_frame")
+    monkeypatch.setattr(memory, "_free_on", lambda _: 10**12)
+    assert reported(config, monkeypatch, 8) == [7]
+    assert reported(config, monkeypatch, 1) == [7, 3, 1]
+    assert "activations of 7 rows 7.00) and 7 s on cpu, estimated from the first run of a few" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_probe_without_memory_for_a_row_ends_no_training(folder, monkeypatch, capsys):
+    config = config_of(folder, "atst_frame", gradient_checkpointing=True)
+    told = r"time of a step are not known, as cpu runs out of memory with a single row; .* smaller"
+    with pytest.warns(UserWarning, match=told):
+        assert reported(config, monkeypatch, 0) == [7, 3, 1]
+    assert "optimizer step" not in capsys.readouterr().out
+
+
+def test_moments_of_a_resumed_training_count_once(folder, monkeypatch, capsys):
+    """They are there before the first step, so that they are not free any more."""
+    config = config_of(folder, "atst_frame")
+    trained = sum(p.nbytes for p in module_of(config).parameters() if p.requires_grad)
+    state = {"exp_avg": torch.zeros(trained // 2), "step": 1}
+    needed = 7 * 10**9 + trained
+    for free, is_told in ((needed, False), (needed - 1, True)):
+        monkeypatch.setattr(memory, "_free_on", lambda _, free=free: free)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            reported(config, monkeypatch, 8, state)
+        assert bool(found) == is_told
+    assert " GB beside the weights and moments, and " in str(found[0].message)
+    assert "; free beside the weights and moments: 7.0 GB" in capsys.readouterr().out
 
 
 def test_less_is_kept_where_blocks_are_computed_twice(folder):
@@ -113,6 +177,10 @@ def test_less_is_kept_where_blocks_are_computed_twice(folder):
     assert 0.3 * found.kept < found.kept_checkpointing < found.kept
     assert kept < 2 * found.kept
     assert not module.encoder_teacher.gradient_checkpointing
+    again = probe_step(module, *more, torch.enable_grad)
+    assert (
+        again.kept == again.kept_checkpointing == pytest.approx(found.kept_checkpointing, rel=0.1)
+    )
     cost = step_cost(ProbedStep(2, 1000, 400, 3.0), config, module)
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     assert (cost.n_rows, cost.kept, cost.kept_checkpointing) == (7, 3500, 1400)
@@ -164,12 +232,21 @@ def test_accumulated_steps_count_once_and_each_group_has_its_rate(folder):
 
 
 @pytest.mark.parametrize(
-    ("annealing", "n_steps", "text"),
-    [("half_cosine", 4, "that this training has"), ("quarter_cosine", 8, "before training.epoch_")],
+    ("annealing", "n_steps", "decay", "text"),
+    [
+        ("half_cosine", 4, 1, "that this training has"),
+        ("quarter_cosine", 8, 1, "before training.epoch_"),
+        ("quarter_cosine", 4, 9, "that this training has"),
+    ],
 )
-def test_a_warm_up_longer_than_the_training_is_refused(annealing, n_steps, text, folder):
+def test_a_warm_up_longer_than_the_training_is_refused(annealing, n_steps, decay, text, folder):
     opt = {"warmup_steps": 5, "annealing": annealing}
-    module = module_of(config_of(folder, "atst_frame", sections={"opt": opt}))
+    sections = {"opt": opt, "training": {"epoch_decay": decay}}
+    config = config_of(folder, "atst_frame", sections=sections)
+    with pytest.raises(InputError, match=rf"opt.warmup_steps: 5 are more than the 4 .*{text}"):
+        check_warm_up(config, lambda: [()] * (n_steps // 2))
+    check_warm_up(config, lambda: [()] * 5)
+    module = module_of(config)
     module.trainer = SimpleNamespace(
         estimated_stepping_batches=n_steps, max_epochs=2, precision="32-true"
     )
