@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ from local.plan.reading import PlannedStage, RecipePlan, config_with
 from local.plan.schema import TrainStage
 from local.plan.stages.commands import CONFIG_FILE, StageCommand, command_of
 from local.plan.stages.keys import DIGITS, changes_between, ingredients_of, key_of
-from local.plan.stages.products import FileDigests, products_of, tested
+from local.plan.stages.products import FileDigests, named, products_of, resolved, tested
 
 BEGUN_FILE, DONE_FILE, TIME_FILE, LOG_FILE = "begun.json", "done.json", "time.json", "log.txt"
 _RUNNING_FILE = ".running"
@@ -141,13 +142,22 @@ class PlanFolder:
             if any(one.endswith(".ckpt") for one in done[name].outputs or {})
         }
         folder = state.folder
-        if stage.spec.kind == "test" and not tested(folder):
+        if stage.spec.kind == "test":
             for run in numbered_runs(folder):  # A test begins again.
                 shutil.rmtree(run)
         text = yaml.safe_dump(state.config.dump(), sort_keys=False, allow_unicode=True)
         write_text_atomic(folder / CONFIG_FILE, text)
         write_json_atomic(folder / BEGUN_FILE, state.ingredients)
         return command_of(stage, folder, folders, checkpoints)
+
+    def ended(self, stage: PlannedStage, state: StageState) -> StageState | None:
+        """Record a test that ended when the plan was killed before it could; None for others.
+
+        Other commands notice themselves that nothing is left to do.
+        """
+        if stage.spec.kind != "test" or not state.begun or not tested(state.folder):
+            return None
+        return self.finish(stage, state)
 
     def finish(self, stage: PlannedStage, state: StageState) -> StageState:
         """Record what a stage has written.
@@ -161,7 +171,7 @@ class PlanFolder:
         if absent:
             raise InputError(f"has ended without writing {', '.join(absent)}")
         self.digests.save()
-        content = {"key": key_of(state.ingredients), "files": outputs}
+        content = {"key": key_of(state.ingredients), **named(outputs, state.folder)}
         write_json_atomic(state.folder / DONE_FILE, content)
         return state._replace(outputs=outputs, begun=False, lost=False)
 
@@ -169,18 +179,19 @@ class PlanFolder:
         self, stage: PlannedStage, folder: Path, config: RecipeConfig
     ) -> tuple[dict[str, str] | None, str]:
         """What a stage has written, if it is done, and what of it is no longer as it was."""
-        stored = _read(folder / DONE_FILE).get("files")
-        if not isinstance(stored, dict):
+        stored = resolved(_read(folder / DONE_FILE), folder)
+        if stored is None:
             return None, ""
         try:
             files = products_of(stage, folder, config)
             there = self.digests.all_of(files)
         except InputError as error:
             return None, str(error)
+        found = {os.path.abspath(path): digest for path, digest in there.items()}
         for path, digest in stored.items():
-            if there.get(path) != digest:
-                what = "has changed since" if path in there else "is gone"
-                return None, f"{path} {what}"
+            now = found.get(os.path.abspath(path))
+            if now != digest:
+                return None, f"{path} {'is gone' if now is None else 'has changed since'}"
         return stored, ""
 
     def _reason(self, folder: Path, ingredients: Mapping[str, Any]) -> str:
