@@ -17,7 +17,7 @@ from local.cli.redaction import redact_tree
 from local.config import RecipeConfig, config_of_tree, find_shipped, read_sections
 from local.plan.graph import find_cycle, levels_of
 from local.plan.misfits import misfits
-from local.plan.schema import KINDS, NAMED_KINDS, OF_ENCODERS, PlanFile, Stage
+from local.plan.schema import KINDS, NAMED_KINDS, OF_ENCODERS, PlanFile, Stage, TuneBoxesStage
 from local.schema.problems import validation_problems
 from local.schema.yaml_files import read_yaml
 
@@ -168,6 +168,11 @@ def _references(file: PlanFile, specs: Mapping[str, Stage]) -> Iterator[str]:
                 if one not in known:
                     there = ", ".join(known) or "none"
                     yield f"{place}: {one} is not one of the plan's {group}; known: {there}"
+        if isinstance(spec, TuneBoxesStage):
+            try:
+                find_shipped(spec.space)
+            except InputError as error:
+                yield f"{place}.space: {error}"
         if spec.encoder and spec.kind not in OF_ENCODERS:
             yield (
                 f"{place}.encoder: only {' and '.join(OF_ENCODERS)} take one; leave it out, as "
