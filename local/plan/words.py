@@ -68,8 +68,8 @@ def results_table(plan: RecipePlan, done: Mapping[str, StageState]) -> list[str]
     if not rows or not shown:
         return []
     notes = [_unknown(one, of_student) for one in plan.metrics if one not in of_student]
-    width = max(map(len, rows))
-    lines = [f"{'student, test':<{width}}  {'  '.join(shown)}"]
+    width = max(map(len, (head := "student, test", *rows)))
+    lines = [f"{head:<{width}}  {'  '.join(shown)}"]
     for name, metrics in rows.items():
         cells = [_cell(metrics.get(f"{_STUDENT}{one}")).rjust(len(one)) for one in shown]
         lines.append(f"{name:<{width}}  {'  '.join(cells)}")

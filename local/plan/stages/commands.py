@@ -72,7 +72,9 @@ def command_of(
     tested = ("--test_from_checkpoint", *(str(checkpoints[name]) for name in spec.checkpoints))
     # Checkpoints know their encoders, and those that hold them refuse others.
     kept = [one for one in stage.own if one.partition("=")[0].strip() not in KEYS_OF_WEIGHTS]
-    values = _repeated("--set", kept)
+    # Checkpoints have the thresholds of their trainings.
+    n_thresholds = f"training.n_test_thresholds={stage.config.training.n_test_thresholds}"
+    values = _repeated("--set", [n_thresholds, *kept])
     if isinstance(spec, TuneBoxesStage):
         boxes = ("--space", spec.space, "--decoder", "boxes", *(("--sweep",) if spec.sweep else ()))
         log_dir = ("--log_dir", str(folder))
