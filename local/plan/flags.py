@@ -109,7 +109,7 @@ def carry_out(args: argparse.Namespace) -> int:
     if complete:
         return 0
     for one in run.failed:
-        print(f"error: stage {one.name}: {one.reason}\n  log: {one.log}", file=sys.stderr)
+        print(f"error: stage {one.name}: {one.reason}{one.place}", file=sys.stderr)
     for name, causes in run.left_out().items():
         print(f"not run: {name}, which needs {' and '.join(causes)}", file=sys.stderr)
     print(f"after correcting this, resume with: {again}", file=sys.stderr)

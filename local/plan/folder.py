@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from typing import IO, Any, NamedTuple
 
 import yaml
 
-from desed_task.atomic_files import write_json_atomic, write_text_atomic
+from desed_task.atomic_files import sha256_of, write_json_atomic, write_text_atomic
 from desed_task.errors import InputError
 from local.checkpoints.run_claims import (
     RunInUseError,
@@ -37,8 +38,22 @@ from local.config import RecipeConfig
 from local.plan.reading import PlannedStage, RecipePlan, config_with
 from local.plan.schema import TrainStage
 from local.plan.stages.commands import CONFIG_FILE, StageCommand, command_of
-from local.plan.stages.keys import DIGITS, changes_between, ingredients_of, key_of
-from local.plan.stages.products import FileDigests, products_of, tested
+from local.plan.stages.keys import (
+    DIGITS,
+    changes_between,
+    ingredients_of,
+    key_of,
+    trained_with,
+)
+from local.plan.stages.products import (
+    CHECKPOINT_ENDING,
+    FileDigests,
+    named,
+    products_of,
+    resolved,
+    tested,
+)
+from local.plan.stages.reuse import copy_training, trained_run
 
 BEGUN_FILE, DONE_FILE, TIME_FILE, LOG_FILE = "begun.json", "done.json", "time.json", "log.txt"
 _RUNNING_FILE = ".running"
@@ -58,6 +73,7 @@ class StageState(NamedTuple):
         begun: whether it was started before and has not ended.
         reason: why it runs though it was done before; "" otherwise.
         lost: whether it was done with these values, and its files are gone or have changed since.
+        trained: run folder of the same training, whose test was another one; None if there is none.
     """
 
     folder: Path
@@ -67,6 +83,7 @@ class StageState(NamedTuple):
     begun: bool
     reason: str
     lost: bool = False
+    trained: Path | None = None
 
 
 class PlanFolder:
@@ -118,7 +135,12 @@ class PlanFolder:
             return StageState(folder, config, ingredients, None, False, lost, lost=True)
         begun = outputs is None and (folder / BEGUN_FILE).is_file()
         reason = "" if outputs is not None or begun else self._reason(folder, ingredients)
-        return StageState(folder, config, ingredients, outputs, begun, reason)
+        run = None
+        if outputs is None and stage.spec.kind == "train" and not numbered_runs(folder):
+            run = self._same_training(folder, ingredients, config)
+        if run is not None and reason:
+            reason += f" (only its test, of the training in {run})"
+        return StageState(folder, config, ingredients, outputs, begun, reason, trained=run)
 
     def claim(self, state: StageState) -> IO[str]:
         """The locked file of a stage that is to run; what it has lost files of is kept aside.
@@ -136,18 +158,31 @@ class PlanFolder:
         """Write what a stage computes with, and say how."""
         folders = {name: done[name].folder for name in stage.inputs}
         checkpoints = {
-            name: next(Path(one) for one in done[name].outputs or {} if one.endswith(".ckpt"))
+            name: next(
+                Path(one) for one in done[name].outputs or {} if one.endswith(CHECKPOINT_ENDING)
+            )
             for name in stage.inputs
-            if any(one.endswith(".ckpt") for one in done[name].outputs or {})
+            if any(one.endswith(CHECKPOINT_ENDING) for one in done[name].outputs or {})
         }
         folder = state.folder
-        if stage.spec.kind == "test" and not tested(folder):
+        if stage.spec.kind == "test":
             for run in numbered_runs(folder):  # A test begins again.
                 shutil.rmtree(run)
+        if state.trained is not None:
+            copy_training(state.trained, folder)
         text = yaml.safe_dump(state.config.dump(), sort_keys=False, allow_unicode=True)
         write_text_atomic(folder / CONFIG_FILE, text)
         write_json_atomic(folder / BEGUN_FILE, state.ingredients)
         return command_of(stage, folder, folders, checkpoints)
+
+    def ended(self, stage: PlannedStage, state: StageState) -> StageState | None:
+        """Record a test that ended when the plan was killed before it could; None for others.
+
+        Other commands notice themselves that nothing is left to do.
+        """
+        if stage.spec.kind != "test" or not state.begun or not tested(state.folder):
+            return None
+        return self.finish(stage, state)
 
     def finish(self, stage: PlannedStage, state: StageState) -> StageState:
         """Record what a stage has written.
@@ -161,7 +196,7 @@ class PlanFolder:
         if absent:
             raise InputError(f"has ended without writing {', '.join(absent)}")
         self.digests.save()
-        content = {"key": key_of(state.ingredients), "files": outputs}
+        content = {"key": key_of(state.ingredients), **named(outputs, state.folder)}
         write_json_atomic(state.folder / DONE_FILE, content)
         return state._replace(outputs=outputs, begun=False, lost=False)
 
@@ -169,19 +204,40 @@ class PlanFolder:
         self, stage: PlannedStage, folder: Path, config: RecipeConfig
     ) -> tuple[dict[str, str] | None, str]:
         """What a stage has written, if it is done, and what of it is no longer as it was."""
-        stored = _read(folder / DONE_FILE).get("files")
-        if not isinstance(stored, dict):
+        stored = resolved(_read(folder / DONE_FILE), folder)
+        if stored is None:
             return None, ""
         try:
             files = products_of(stage, folder, config)
             there = self.digests.all_of(files)
         except InputError as error:
             return None, str(error)
+        found = {os.path.abspath(path): digest for path, digest in there.items()}
         for path, digest in stored.items():
-            if there.get(path) != digest:
-                what = "has changed since" if path in there else "is gone"
-                return None, f"{path} {what}"
+            now = found.get(os.path.abspath(path))
+            if now != digest:
+                return None, f"{path} {'is gone' if now is None else 'has changed since'}"
         return stored, ""
+
+    def _same_training(
+        self, folder: Path, ingredients: Mapping[str, Any], config: RecipeConfig
+    ) -> Path | None:
+        """The run of a training that is done with other values, which only its test takes."""
+        wanted = key_of(trained_with(ingredients, config))
+        for done in sorted(folder.parent.glob(f"{'?' * DIGITS}/{DONE_FILE}")):
+            run = trained_run(done.parent)
+            before = trained_with(_read(done.with_name(BEGUN_FILE)), config)
+            if run is None or key_of(before) != wanted:
+                continue
+            files = {
+                Path(path): digest
+                for path, digest in (resolved(_read(done), done.parent) or {}).items()
+                if path.endswith(CHECKPOINT_ENDING)
+            }
+            there = self.digests.all_of(dict.fromkeys(files, sha256_of))
+            if files and there == {str(path): digest for path, digest in files.items()}:
+                return run
+        return None
 
     def _reason(self, folder: Path, ingredients: Mapping[str, Any]) -> str:
         """Why a stage runs that was done with other values."""

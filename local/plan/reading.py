@@ -12,19 +12,22 @@ from typing import Any, Final, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from desed_task.errors import InputError
+from desed_task.errors import InputError, count_of
 from local.cli.redaction import redact_tree
 from local.config import RecipeConfig, config_of_tree, find_shipped, read_sections
 from local.plan.graph import find_cycle, levels_of
 from local.plan.misfits import misfits
 from local.plan.schema import (
+    GIVEN_ENCODERS,
     KINDS,
     NAMED_KINDS,
     OF_ENCODERS,
     WITHOUT_CONFIGURATION,
     PlanFile,
     Stage,
+    TuneBoxesStage,
 )
+from local.schema.encoders import EncoderChoice
 from local.schema.problems import validation_problems
 from local.schema.yaml_files import read_yaml
 
@@ -56,6 +59,12 @@ class PlannedStage(NamedTuple):
     def inputs(self) -> tuple[str, ...]:
         """The stages that must be done before, each once."""
         return tuple(dict.fromkeys(one for named in self.spec.inputs.values() for one in named))
+
+    @property
+    def takes_embeddings(self) -> bool:
+        """Whether it is given the encoders of the trainings that it names."""
+        is_given = any(one.startswith("pretrained.model=") for one in self.overrides)
+        return isinstance(self.spec, GIVEN_ENCODERS) and is_given
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,11 @@ def _references(file: PlanFile, specs: Mapping[str, Stage]) -> Iterator[str]:
                 if one not in known:
                     there = ", ".join(known) or "none"
                     yield f"{place}: {one} is not one of the plan's {group}; known: {there}"
+        if isinstance(spec, TuneBoxesStage):
+            try:
+                find_shipped(spec.space)
+            except InputError as error:
+                yield f"{place}.space: {error}"
         if spec.encoder and spec.kind not in OF_ENCODERS:
             yield (
                 f"{place}.encoder: only {' and '.join(OF_ENCODERS)} take one; leave it out, as "
@@ -222,11 +236,17 @@ def _configured(
         base: the values that all start from, and their file.
         overrides: for all stages.
     """
-    stages, problems = {}, []
+    stages: dict[str, PlannedStage] = {}
+    problems: list[str] = []
     known: dict[tuple[str, ...], RecipeConfig | str] = {}
-    for name, spec in specs.items():
+    # Those that take the encoders of trainings come after them.
+    for name, spec in sorted(specs.items(), key=lambda one: isinstance(one[1], GIVEN_ENCODERS)):
         entry = file.encoders.get(spec.encoder or "")
         shared = _dotted(file.set)
+        if isinstance(spec, GIVEN_ENCODERS):
+            given, wrong = encoders_of_trainings(spec, stages)
+            problems += [f"stages.{name}.checkpoints: {one}" for one in wrong]
+            shared += _dotted(given)
         if entry is not None:
             chosen: dict[str, Any] = {"model": entry.model or spec.encoder}
             chosen["checkpoint"] = entry.checkpoint
@@ -246,6 +266,62 @@ def _configured(
         else:
             stages[name] = PlannedStage(name, spec, all_, own, config)
     return stages, problems
+
+
+def encoders_of_trainings(
+    spec: Stage, stages: Mapping[str, PlannedStage]
+) -> tuple[dict[str, Any], list[str]]:
+    """The values of `pretrained` by which a test finds the embeddings of the trainings it names.
+
+    Checkpoints of trainings that ran their encoders contain them, and need none.
+
+    Args:
+        spec: of the test.
+        stages: the trainings, as far as they can be read.
+
+    Returns:
+        Values by dotted key, empty if none are needed, and what is wrong with them.
+    """
+    named = [name for name in getattr(spec, "checkpoints", ()) if name in stages]
+    chosen: dict[str, tuple[EncoderChoice, str]] = {}
+    folders: dict[str, str] = {}
+    problems = []
+    for name in named:
+        config = stages[name].config
+        if stages[name].spec.kind != "train" or not config.reads_embeddings:
+            continue
+        folders[config.pretrained.extracted_embeddings_dir] = name
+        for one in config.pretrained.encoders:
+            other, of = chosen.setdefault(one.name, (one, name))
+            if other != one:
+                problems.append(
+                    f"{of} and {name} take embeddings of {one.name} with other weights or blocks "
+                    f"({_told(other)}, {_told(one)}), and a test takes one of each encoder; test "
+                    "them in stages of their own"
+                )
+    if len(folders) > 1:
+        problems.append(
+            f"{' and '.join(folders.values())} take embeddings of different folders "
+            f"({', '.join(folders)}); give them the same pretrained.extracted_embeddings_dir"
+        )
+    choices = [one for one, _ in chosen.values()]
+    if not choices:
+        return {}, problems
+    given: dict[str, Any] = {
+        "model": [one.name for one in choices],
+        "checkpoint": [None if one.is_baselines else one.file for one in choices],
+        "n_blocks": [one.n_blocks for one in choices],
+        "extracted_embeddings_dir": next(iter(folders)),
+    }
+    for one in choices:
+        if one.is_baselines:
+            given["beats_checkpoint"] = one.file
+    return {f"pretrained.{key}": value for key, value in given.items()}, problems
+
+
+def _told(choice: EncoderChoice) -> str:
+    blocks = "" if choice.n_blocks is None else f", {count_of(choice.n_blocks, 'block')}"
+    return f"{choice.file}{blocks}"
 
 
 def _config(tree: dict[str, Any], conf_file: str, overrides: Sequence[str]) -> RecipeConfig | str:

@@ -18,6 +18,7 @@ from local.plan.child import ROOT, Child
 from local.plan.folder import LOG_FILE, PlanFolder, StageState, add_seconds
 from local.plan.graph import depending_on
 from local.plan.reading import PlannedStage
+from local.plan.stages.commands import on_device
 from local.plan.words import failure_text, time_text
 from local.tuning.workers.device_slots import DeviceSlot
 
@@ -32,12 +33,17 @@ class StageFailure(NamedTuple):
     Attributes:
         name: of the stage.
         reason: what it said, or how it ended.
-        log: what it printed.
+        log: what it printed; None if it has not begun.
     """
 
     name: str
     reason: str
-    log: Path
+    log: Path | None
+
+    @property
+    def place(self) -> str:
+        """A line that names its log, if there is one."""
+        return f"\n  log: {self.log}" if self.log is not None else ""
 
 
 class _Running(NamedTuple):
@@ -113,19 +119,27 @@ class PlanRun:
             if status is not None:
                 self._end(one, status)
         for name in self._ready():
-            state = self._waiting.get(name)
-            if state is None:
-                state = self._folder.state(self._stages[name], self.done)
-                self._folder.digests.save()
-            if state.outputs is not None:
-                self.done[name] = state
-                self._n_skipped += 1
-            elif self._free:
-                self._waiting.pop(name, None)
-                self._start(self._stages[name], state)
-            else:
-                self._waiting[name] = state
+            try:
+                self._prepare(name)
+            except (InputError, OSError) as error:  # of this stage; others go on
+                self.failed.append(StageFailure(name, str(error), None))
+                self._tell(f"{name} cannot begin: {error}")
         return bool(self._running) or bool(self._ready())
+
+    def _prepare(self, name: str) -> None:
+        """Skip a stage that is done, or start it if a device is free."""
+        state = self._waiting.get(name)
+        if state is None:
+            state = self._folder.state(self._stages[name], self.done)
+            self._folder.digests.save()
+        if state.outputs is not None:
+            self.done[name] = state
+            self._n_skipped += 1
+        elif self._free:
+            self._waiting.pop(name, None)
+            self._start(self._stages[name], state)
+        else:
+            self._waiting[name] = state
 
     def _ready(self) -> list[str]:
         over = {*self.done, *(one.name for one in self.failed)}
@@ -137,9 +151,28 @@ class PlanRun:
         ]
 
     def _start(self, stage: PlannedStage, state: StageState) -> None:
-        held = self._folder.claim(state)
-        command = self._folder.begin(stage, state, self.done)
-        slot = self._free.pop(0)
+        number = list(self._stages).index(stage.name) + 1
+        title = f"[{number}/{len(self._stages)}] {stage.name} ({stage.spec.kind})"
+        with ExitStack() as undo:
+            held = undo.enter_context(self._folder.claim(state))
+            ended = self._folder.ended(stage, state)
+            if ended is not None:
+                self.done[stage.name] = ended
+                self._tell(f"{title} had ended when the plan was stopped")
+                return
+            slot = self._free[0]
+            running = self._started(stage, state, slot, held)
+            self._free.remove(slot)
+            undo.pop_all()
+        self._running.append(running)
+        why = f", as {state.reason}" if state.reason else ""
+        verb = "resumes" if state.begun else "runs again" if state.reason else "begins"
+        self._tell(f"{title} {verb} on {slot}{why}; log: {running.log}")
+
+    def _started(
+        self, stage: PlannedStage, state: StageState, slot: DeviceSlot, held: IO[str]
+    ) -> _Running:
+        command = on_device(self._folder.begin(stage, state, self.done), slot)
         log = state.folder / LOG_FILE
         environment = slot.environment(os.environ)
         if STARTED_BY_CONSOLE in environment:
@@ -150,13 +183,7 @@ class PlanRun:
             start = file.tell()
             script = self._scripts / command.script
             child = Child(script, command.arguments, file, environment, held)
-        running = _Running(stage, state, child, slot, log, start, time.monotonic(), held)
-        self._running.append(running)
-        why = f", as {state.reason}" if state.reason else ""
-        verb = "resumes" if state.begun else "runs again" if state.reason else "begins"
-        number = list(self._stages).index(stage.name) + 1
-        place = f"[{number}/{len(self._stages)}]"
-        self._tell(f"{place} {stage.name} ({stage.spec.kind}) {verb} on {slot}{why}; log: {log}")
+        return _Running(stage, state, child, slot, log, start, time.monotonic(), held)
 
     def _end(self, one: _Running, status: int) -> None:
         """Record that a stage has ended."""
@@ -168,13 +195,14 @@ class PlanRun:
         if status == 0:
             try:
                 self.done[name] = self._folder.finish(one.stage, one.state)
-            except InputError as error:
+            except (InputError, OSError) as error:
                 reason = str(error)
         else:
             reason = failure_text(status, one.log, one.log_start)
         if reason:
-            self.failed.append(StageFailure(name, reason, one.log))
-            self._tell(f"{name} failed after {time_text(seconds)}: {reason}\n  log: {one.log}")
+            failure = StageFailure(name, reason, one.log)
+            self.failed.append(failure)
+            self._tell(f"{name} failed after {time_text(seconds)}: {reason}{failure.place}")
         else:
             self._tell(f"{name} is done, after {time_text(seconds)}")
 

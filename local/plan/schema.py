@@ -177,6 +177,8 @@ NAMED_KINDS: Final = {
     "runs": ("train", "test"),
     "against": ("train", "test"),
 }
+# Stages that read the embeddings of the encoders of the trainings that they name.
+GIVEN_ENCODERS: Final = (TestStage, TuneBoxesStage)
 # Kinds that compute with an encoder's configuration.
 OF_ENCODERS: Final = ("embeddings", "train")
 # Kinds that read no configuration, and so neither `settings` nor `set`.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from desed_task.errors import InputError, count_of
@@ -66,12 +67,18 @@ def results_table(plan: RecipePlan, done: Mapping[str, StageState]) -> list[str]
     shown = [one for one in plan.metrics if one in of_student] or of_student[:_SHOWN_METRICS]
     if not rows or not shown:
         return []
-    width = max(map(len, rows))
-    lines = [f"{'student, test':<{width}}  {'  '.join(shown)}"]
+    notes = [_unknown(one, of_student) for one in plan.metrics if one not in of_student]
+    width = max(map(len, (head := "student, test", *rows)))
+    lines = [f"{head:<{width}}  {'  '.join(shown)}"]
     for name, metrics in rows.items():
         cells = [_cell(metrics.get(f"{_STUDENT}{one}")).rjust(len(one)) for one in shown]
         lines.append(f"{name:<{width}}  {'  '.join(cells)}")
-    return lines
+    return [*lines, *notes]
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, 1, 0.0)[0]
+    return f"metrics: no test has {name}; {RESULTS_FILE} names them, such as {near}"
 
 
 def _cell(value: float | None) -> str:
@@ -87,21 +94,25 @@ def reports_of(plan: RecipePlan, done: Mapping[str, StageState]) -> list[str]:
     ]
 
 
-def energy_line(done: Mapping[str, StageState]) -> str:
-    """The energy of all trainings and tests, added up; "" if none was measured."""
-    total, n_measured = 0.0, 0
+def energy_lines(done: Mapping[str, StageState]) -> list[str]:
+    """The energy of all trainings and tests, added up, and tables that cannot be read."""
+    total, n_measured, notes = 0.0, 0, []
     for state in done.values():
-        found = [kwh for run in numbered_runs(state.folder) for kwh in energy_of_run(run).values()]
+        found: list[float] = []
+        for run in numbered_runs(state.folder):
+            try:
+                found += energy_of_run(run).values()
+            except (InputError, OSError) as error:
+                notes.append(f"energy without that of {run}: {error}")
         total += sum(found)
         n_measured += bool(found)
     if not n_measured:
-        return ""
+        return notes
     stages = count_of(n_measured, "stage that trains or tests", "stages that train or test")
-    return f"energy of {stages}: {total:.6f} kWh (codecarbon's estimate)"
+    return [f"energy of {stages}: {total:.6f} kWh (codecarbon's estimate)", *notes]
 
 
 def closing_lines(plan: RecipePlan, done: Mapping[str, StageState]) -> list[str]:
     """What is printed at the end: results, summaries, energy."""
-    table, energy = results_table(plan, done), energy_line(done)
-    lines = [*table, *reports_of(plan, done), *([energy] if energy else [])]
+    lines = [*results_table(plan, done), *reports_of(plan, done), *energy_lines(done)]
     return ["", *lines] if lines else []

@@ -22,7 +22,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     Raises:
         InputError: if `override` is not of that form.
     """
-    place, key, value = _parts(override)
+    place, key, value = override_parts(override)
     is_corpus = place == TASK_SECTION and key.startswith("corpora.") and key.count(".") == 1
     branch = tree[place] = {} if tree.get(place) is None else tree[place]
     if place == TASK_SECTION:
@@ -50,7 +50,12 @@ def changes_task(override: str) -> bool:
     return override.partition("=")[0].strip().startswith(f"{TASK_SECTION}.")
 
 
-def _parts(override: str) -> tuple[str, str, Any]:
+def override_parts(override: str) -> tuple[str, str, Any]:
+    """Section, key and value of `section.key=value`.
+
+    Raises:
+        InputError: it is not of that form.
+    """
     dotted, equals, _ = override.partition("=")
     section, dot, key = dotted.strip().partition(".")
     if not (equals and dot and section and key):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from local.checkpoints.encoders.choice import KEYS_OF_WEIGHTS
 from local.plan.reading import PlannedStage
@@ -19,8 +19,14 @@ from local.plan.schema import (
 )
 from local.plan.stages.products import LABELS_FOLDER, SUMMARY_FOLDER, run_of
 from local.tuning.study_log import BEST_FILE
+from local.tuning.workers.device_slots import DeviceSlot
 
 CONFIG_FILE = "config.yaml"
+# Script -> the flags that require the GPU of its slot, the only one that it sees.
+_GPU_FLAGS: Final = {
+    "train_pretrained.py": ("--gpus", "1"),
+    "extract_embeddings.py": ("--use_gpu", "1"),
+}
 
 
 class StageCommand(NamedTuple):
@@ -66,7 +72,9 @@ def command_of(
     tested = ("--test_from_checkpoint", *(str(checkpoints[name]) for name in spec.checkpoints))
     # Checkpoints know their encoders, and those that hold them refuse others.
     kept = [one for one in stage.own if one.partition("=")[0].strip() not in KEYS_OF_WEIGHTS]
-    values = _repeated("--set", kept)
+    # Checkpoints have the thresholds of their trainings.
+    n_thresholds = f"training.n_test_thresholds={stage.config.training.n_test_thresholds}"
+    values = _repeated("--set", [n_thresholds, *kept])
     if isinstance(spec, TuneBoxesStage):
         boxes = ("--space", spec.space, "--decoder", "boxes", *(("--sweep",) if spec.sweep else ()))
         log_dir = ("--log_dir", str(folder))
@@ -76,6 +84,13 @@ def command_of(
         conf = ("--conf_file", str(folders[spec.boxes] / BEST_FILE))
     arguments = (*conf, "--log_dir", str(folder), *tested, *values)
     return StageCommand("train_pretrained.py", arguments)
+
+
+def on_device(command: StageCommand, slot: DeviceSlot) -> StageCommand:
+    """The command, refused on a GPU's slot where PyTorch finds none: a training would otherwise
+    take the CPU, and days. Stage two of the tuner has no such flag."""
+    flag = {} if slot.gpu is None else _GPU_FLAGS
+    return command._replace(arguments=(*command.arguments, *flag.get(command.script, ())))
 
 
 def _summary(spec: ReportStage, folder: Path, folders: Mapping[str, Path]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from local.tuning.study_log import BEST_FILE
 LABELS_FOLDER, SUMMARY_FOLDER, SUMMARY_FILE = "labels", "summary", "summary.md"
 # Of the mini corpus: its sizes and seed, and the encoders that come with it.
 _MADE = ("mini_corpus.json", "beats_mini.pt", "atst_frame_mini.pt")
+CHECKPOINT_ENDING = ".ckpt"
 Digest = Callable[[Any], str]
 
 
@@ -80,6 +81,49 @@ def run_of(folder: Path) -> Path:
 def tested(folder: Path) -> bool:
     """Whether a test has ended in this folder, which then need not begin again."""
     return any(is_finished(run) for run in numbered_runs(folder))
+
+
+def named(outputs: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]:
+    """What a stage has written, for done.json: names below its folder, and paths of other files.
+
+    These are relative to the current folder where they lie below it. So a plan is the same however
+    its folder is spelled, and where it is moved to.
+    """
+    own: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
+    base, here = Path(os.path.abspath(folder)), Path.cwd()
+    for name, digest in outputs.items():
+        path = Path(os.path.abspath(name))
+        if path.is_relative_to(base):
+            own[path.relative_to(base).as_posix()] = digest
+        else:
+            short = path.relative_to(here) if path.is_relative_to(here) else path
+            elsewhere[str(short)] = digest
+    return {"files": own, "elsewhere": elsewhere}
+
+
+def resolved(stored: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
+    """Path -> digest of what done.json names; None if it names nothing.
+
+    Args:
+        stored: its content; earlier versions wrote all paths as the folder was spelled then.
+        folder: of the stage.
+    """
+    files, elsewhere = stored.get("files"), stored.get("elsewhere")
+    if not isinstance(files, dict):
+        return None
+    if isinstance(elsewhere, dict):
+        return {str(folder / name): digest for name, digest in files.items()} | elsewhere
+    return {_as_spelled_now(name, folder): digest for name, digest in files.items()}
+
+
+def _as_spelled_now(path: str, folder: Path) -> str:
+    """A path below a stage's folder, whatever the folder of the plan was then."""
+    parts, own = Path(path).parts, folder.parts[-2:]  # stage and key
+    for start in reversed(range(len(parts) - 1)):
+        if parts[start : start + 2] == own:
+            return str(folder.joinpath(*parts[start + 2 :]))
+    return path
 
 
 def _embeddings_digest(path: Path) -> str:

@@ -23,7 +23,7 @@ from local.plan.reading import RecipePlan, read_plan
 from local.plan.running import PlanRun
 from local.plan.words import closing_lines
 from local.tuning.workers.device_slots import DeviceSlot
-from tests.local.plan.fake_recipe import calls, write_recipe
+from tests.local.plan.fake_recipe import calls, words_of, write_recipe
 
 ALL = ["made", "beats_1", "atst_1", "labels", "beats_2", "boxes", "both", "boxed", "report"]
 ONE, TWO = [DeviceSlot(0, None, 1)], [DeviceSlot(0, None, 1), DeviceSlot(1, None, 1)]
@@ -200,6 +200,34 @@ def test_inputs_that_have_changed_are_seen(begun):
         (base / "weights.pt").write_bytes(b"weights")
     assert "beats_1" in calls(base)
     assert any("encoder beats has changed" in line for line in told)
+
+
+def test_a_plan_is_done_however_its_folder_is_spelled(begun):
+    base, plan = begun
+    (base / "plan").rename(base / "moved")
+    for path in (Path("moved"), base / "moved", Path("..") / base.name / "moved"):
+        told: list[str] = []
+        assert run(plan, told, path=path)
+        assert "9 stages were done before" in told
+    # A stage that runs again finds what the others have written.
+    shutil.rmtree(base / "moved" / "report")
+    assert run(plan, told, path=base / "moved")
+    assert calls(base) == ["report"]
+    assert words_of(base, "report")[0].startswith(str(base / "moved" / "both"))
+    shutil.rmtree(base / "moved")
+
+
+def test_paths_of_earlier_versions_are_read(begun):
+    base, plan = begun
+    for path in (base / "plan").glob("*/*/done.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        below = Path("exp/of old").joinpath(*path.parent.parts[-2:])
+        files = {str(below / name): digest for name, digest in content["files"].items()}
+        content["files"] = files | content.pop("elsewhere")
+        path.write_text(json.dumps(content), encoding="utf-8")
+    told: list[str] = []
+    assert run(plan, told)
+    assert "9 stages were done before" in told and calls(base) == []
 
 
 def test_a_failure_names_its_reason_and_what_waits_for_it(begun):
