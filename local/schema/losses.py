@@ -53,7 +53,6 @@ class Losses(StrictModel):
             )
         return problems
 
-
     def warn_of_unread(self) -> None:
         """Warn of values of the linear ramp where the weight rises otherwise."""
         for key in ("ramp_steps", "ramp_most"):

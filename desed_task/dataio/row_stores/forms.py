@@ -30,6 +30,8 @@ class StoreForm(NamedTuple):
         layout: what such a file has, in words.
         maker: what computes the rows, in words.
         remedy: how such a file is made.
+        varies: what rows depend on beside the clips, in words.
+        folder_flag: of the command, the folder of such files.
     """
 
     what: str
@@ -40,6 +42,8 @@ class StoreForm(NamedTuple):
     layout: str
     maker: str
     remedy: str
+    varies: str
+    folder_flag: str
 
     @property
     def of_windows(self) -> tuple[str, ...]:
@@ -53,12 +57,16 @@ EMBEDDINGS: Final = StoreForm(
     layout=f"an embeddings file has {FRAME}, {GLOBAL} and {NAMES} of one length",
     maker="an encoder",
     remedy=EXTRACT_REMEDY,
+    varies="weights, clip length or precision",
+    folder_flag="--output_dir",
 )
 PSEUDO_LABELS: Final = StoreForm(
     *("pseudo-labels", LOGITS, "", WINDOW_LOGITS, ""),
     layout=f"a file of pseudo-labels has {LOGITS} and {NAMES} of one length",
     maker="a network",
     remedy=PSEUDO_LABEL_REMEDY,
+    varies="checkpoints, network, encoder weights, classes, clip length or precision",
+    folder_flag="--pseudo_labels",
 )
 
 
