@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -26,7 +25,6 @@ from desed_task.dataio.embedding_sources import (
 )
 from desed_task.dataio.row_stores.forms import (
     EMBEDDINGS,
-    EXTRACT_REMEDY,
     NAMES,
     WINDOW_NAMES,
     WINDOW_STARTS,
@@ -44,6 +42,7 @@ from desed_task.dataio.row_stores.layout import (
     read_row,
     store_stamp,
 )
+from desed_task.dataio.row_stores.unfinished import old_of, open_part, part_of, remove_stale
 from desed_task.errors import InputError, count_of, disk_full
 from desed_task.hdf5 import (
     FileInUseError,
@@ -100,12 +99,12 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
             form: kind of the file.
 
         Raises:
-            InputError: another run writes this file, or it is not one that this class created.
+            InputError: another run writes this file, or it is not one that this class created, or
+                one of another kind.
         """
         self.path = Path(path)
         self.part = part_of(self.path, number)
-        # Not `<path>.old`, which a user may have named a copy of their own.
-        self.old = self.path.with_name(self.path.name + ".part.old")
+        self.old = old_of(self.path)
         self.layout = EmbeddingLayout(
             tuple(clip_ids), n_features, n_tokens, dict(identity), tuple(windows), form
         )
@@ -118,7 +117,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
         self._pending: list[int] = []
         self.n_discarded = 0  # finished rows of an unfinished file that was deleted
         if number == 1 and os.path.lexists(self.old):
-            open_part(self.old)[0].close()  # any other file is refused, as it will be removed
+            open_part(self.old, form)[0].close()  # any other file is refused, as it will be removed
         self._before = store_stamp(self.path)
         self._file = self._open() if number == 1 else self._created()
         self._finished = finished_of(self._file, len(self._row))
@@ -277,7 +276,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 
     def _open(self) -> Any:
         if os.path.lexists(self.part):
-            file, there = open_part(self.part)
+            file, there = open_part(self.part, self.layout.form)
             if there == self.layout and has_source_datasets(file):  # earlier versions had none
                 return file
             n_finished = int(finished_of(file, len(there.rows)).sum())
@@ -292,7 +291,7 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
     def _created(self) -> Any:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._create()
-        return open_part(self.part)[0]
+        return open_part(self.part, self.layout.form)[0]
 
     def _create(self) -> None:
         """Lay out the unfinished file under another name, so that it appears complete.
@@ -355,44 +354,3 @@ class EmbeddingWriter(AbstractContextManager["EmbeddingWriter"]):
 def clip_of(row: RowName) -> str:
     """The clip of a row."""
     return row if isinstance(row, str) else row.clip_id
-
-
-def part_of(path: Path, number: int = 1) -> Path:
-    """The unfinished file of a process: `<path>.part`, of the second one `<path>.part.2`."""
-    return path.with_name(f"{path.name}.part{'' if number == 1 else f'.{number}'}")
-
-
-def parts_of_others(path: Path) -> list[Path]:
-    """Unfinished files of the second process and further ones, of any run, by number."""
-    name = re.compile(re.escape(part_of(path).name) + r"\.([2-9]|[1-9][0-9]+)")
-    found = ((name.fullmatch(file.name), file) for file in path.parent.iterdir())
-    numbered = {int(match[1]): file for match, file in found if match}
-    return [numbered[number] for number in sorted(numbered)]
-
-
-def remove_stale(part: Path) -> None:
-    """Remove what a process that was killed while it created this file, or one of another process
-    of the set if it is the first one's, has left.
-    """
-    for stale in part.parent.iterdir():
-        if stale.name.startswith(f".{part.name}."):
-            stale.unlink(missing_ok=True)
-
-
-def open_part(part: Path) -> tuple[Any, EmbeddingLayout]:
-    """Open an unfinished file, which must be one that this program created, for writing.
-
-    Raises:
-        InputError: it is another file, or another run writes it.
-    """
-    try:
-        with open_hdf5(part) as file:
-            layout = layout_of(file)
-            # A link may lead to a file that is to stay as it is.
-            if FINISHED not in file or part.is_symlink():
-                raise InputError(f"{part}: not an unfinished file of this program")
-        return open_hdf5(part, "r+"), layout
-    except FileInUseError:
-        raise
-    except InputError as error:
-        raise InputError(f"{error}; move it away and {EXTRACT_REMEDY} again") from None

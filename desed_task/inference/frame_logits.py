@@ -31,6 +31,7 @@ class JointLogits:
 
     Attributes:
         encoders: those of the checkpoints, each once.
+        n_blocks: (encoder, part) blocks that are computed, 0 for all.
         width: frames of a clip; `Embedder` calls it so.
 
     Raises:
@@ -43,6 +44,7 @@ class JointLogits:
         self._n_classes = len(classes)
         self._columns = [_columns(one, classes) for one in self.scorers]
         self.encoders: list[EmbeddingModel] = []
+        self.n_blocks: list[tuple[int, ...]] = []
         # Of each scorer, which encoder; None where it takes no embeddings.
         self._encoder_of = [self._shared(one) for one in self.scorers]
 
@@ -100,6 +102,8 @@ class JointLogits:
                 scorer.encoder = one  # which frees its own
                 return place
         self.encoders.append(scorer.encoder)
+        kept = {one.name: one.n_blocks for one in scorer.spec.encoders}
+        self.n_blocks.append(tuple(kept[part.name] for part in scorer.encoder.parts))
         return len(self.encoders) - 1
 
 

@@ -259,8 +259,11 @@ def _pseudo_labels(reader: PseudoLabelReader, clip_ids: Sequence[str]) -> dict[s
     complete = all(clip_id in known for clip_id in clip_ids)
     sampled: list[bytes] = []
     if not reader.identity:
-        step = max(1, len(clip_ids) // _N_SAMPLED)
-        sampled = [reader.labels(clip_id).tobytes() for clip_id in clip_ids[::step][:_N_SAMPLED]]
+        # Files need not have the clips that are held out.
+        absent = set(reader.missing(clip_ids))
+        there = [clip_id for clip_id in clip_ids if clip_id not in absent]
+        step = max(1, len(there) // _N_SAMPLED)
+        sampled = [reader.labels(clip_id).tobytes() for clip_id in there[::step][:_N_SAMPLED]]
     identity = sorted((name, str(value)) for name, value in reader.identity.items())
     return {
         "sha256": _digest(identity, (reader.n_frames, reader.n_classes), sampled),

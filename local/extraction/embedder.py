@@ -233,15 +233,34 @@ def settled_precision(
     """
     if asked == "32" or device.type == "cuda":
         return asked
-    begun = _is_begun(folder, asked, find_weights(weights, name))
+    path = find_weights(weights, name)
+    return settled_for(asked, device, folder, lambda: sha256_once(path))
+
+
+def settled_for(
+    asked: Precision, device: torch.device, folder: Path, digest: Callable[[], str]
+) -> Precision:
+    """`settled_precision`, for files that record a digest of what computed them.
+
+    Args:
+        asked, device: see there.
+        folder: folder of the files.
+        digest: gives what files record as `checkpoint_sha256`.
+
+    Raises:
+        InputError: bf16 on a Mac's GPU.
+    """
+    if asked == "32" or device.type == "cuda":
+        return asked
+    begun = _is_begun(folder, asked, digest)
     used, line = usable_precision(asked, device.type, what="--precision", keep=begun)
     if line:
         print(line)
     return "32" if used == SINGLE else asked
 
 
-def _is_begun(folder: Path, precision: Precision, weights: Path) -> bool:
-    """Whether finished or unfinished files have embeddings of these weights in a precision."""
+def _is_begun(folder: Path, precision: Precision, digest: Callable[[], str]) -> bool:
+    """Whether finished or unfinished files were computed by these weights in a precision."""
     digests = set()
     for path in folder.glob("*.hdf5*"):
         if path.suffix in (".hdf5", ".part") and path.is_file():
@@ -250,4 +269,4 @@ def _is_begun(folder: Path, precision: Precision, weights: Path) -> bool:
                 if identity.get("precision") == precision:
                     digests.add(identity.get(CHECKPOINT_SHA256))
     # The digest of large weights takes a second.
-    return bool(digests) and sha256_once(weights) in digests
+    return bool(digests) and digest() in digests

@@ -18,7 +18,9 @@ from desed_task.audio.files import probe
 from desed_task.audio.windows import LongClips, RowName, WindowGrid, WindowKey
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import EmbeddingLayout
-from desed_task.dataio.row_stores.forms import EMBEDDINGS, PSEUDO_LABELS, StoreForm
+from desed_task.dataio.row_stores.forms import EMBEDDINGS, StoreForm
+from desed_task.dataio.row_stores.layout import store_form_at
+from desed_task.dataio.row_stores.unfinished import old_of, part_of, parts_of_others
 from desed_task.distributed.collectives import gathered_by_first, n_processes
 from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.weights_file import find_weights
@@ -44,7 +46,6 @@ from local.stores.folders import StoreFolder, folder_to_write, recorded, why_for
 from local.stores.identity import StoredIdentity, identity_of
 from local.stores.up_to_date import tell_unrecorded, why_outdated
 
-_FOLDER_FLAGS = {EMBEDDINGS: "--output_dir", PSEUDO_LABELS: "--pseudo_labels"}
 # Threads that read headers.
 _N_PROBES = 8
 
@@ -62,7 +63,8 @@ class Extractor:
         folder: folder of the embedding files.
         progress: whether to show progress bars.
         windows: set -> what gives the windows of its longer clips; those of other sets are cropped.
-        overwrite: whether to replace embedding files that this program did not write.
+        overwrite: whether to replace embedding files that this program did not write; files of
+            another form are never replaced.
         form: kind of the files.
     """
 
@@ -133,7 +135,7 @@ class Extractor:
             sets: set -> clip -> file.
 
         Raises:
-            InputError: naming all such files.
+            InputError: naming all such files, and those of another form.
         """
         decided_by_first(lambda: self._check(sets))
 
@@ -141,6 +143,7 @@ class Extractor:
         problems = []
         for name, clips in sets.items():
             try:
+                self._refuse_other_form(name)
                 long = self._long_clips(name, clips)
                 self._why_not_current(name, clips, () if long is None else long.further)
             except InputError as error:
@@ -198,6 +201,7 @@ class Extractor:
             counted += (
                 f" ({len(long.spans)} of them longer: {count_of(len(windows), 'further window')})"
             )
+        self._refuse_other_form(name)
         reason = self._why_not_current(name, clips, windows)
         if reason is None:
             tell_unrecorded(self.path(name))
@@ -253,6 +257,18 @@ class Extractor:
                 "this file: move it away, or replace it with --overwrite"
             )
         return reason
+
+    def _refuse_other_form(self, name: str) -> None:
+        """Refuse to replace rows of another kind, finished or not, whoever wrote them."""
+        path = self.path(name)
+        others = parts_of_others(path) if path.parent.is_dir() else []
+        for file in (path, part_of(path), old_of(path), *others):
+            form = store_form_at(file)
+            if form not in (None, self.form):
+                raise InputError(
+                    f"{file}: has {form.what}, not {self.form.what}; give another "
+                    f"{self.form.folder_flag}"
+                )
 
     def _why_foreign(self, path: Path) -> str:
         """Why a file is not one of these; "" if it may be, or is damaged."""
@@ -311,7 +327,7 @@ class Extractor:
         n_rows, n_left = len(work.layout.rows), sum(map(len, batches))
         is_first = group is None or group.world.is_first
         if group is not None:
-            check_shared(self.path(name), writer.part, group)
+            check_shared(self.path(name), writer.part, group, self.form)
         bar = progress_of(
             name,
             n_rows,
@@ -346,7 +362,7 @@ class Extractor:
         if needed > free:
             raise InputError(
                 f"{self.folder}: {name} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-                f"free some space or give another {_FOLDER_FLAGS[self.form]}"
+                f"free some space or give another {self.form.folder_flag}"
             )
 
 

@@ -55,7 +55,7 @@ class LogitEmbedder(Embedder):
         found: dict[int, RowReader] = {}
         for place, encoder in enumerate(self.model.encoders):
             look = StoredLookup(self.stores, name, work, self.clip_s, self.precision)
-            reader = look.reader(encoder)
+            reader = look.reader(encoder, self.model.n_blocks[place])
             if reader is not None:
                 found[place] = reader
             told = "read" if reader is not None else "computed"
@@ -98,9 +98,14 @@ class StoredLookup:
     clip_s: float
     precision: Precision
 
-    def reader(self, encoder: EmbeddingModel) -> RowReader | None:
-        """The stored embeddings of an encoder; None if they are missing or outdated."""
-        parts = [self._part(part) for part in encoder.parts]
+    def reader(self, encoder: EmbeddingModel, n_blocks: Sequence[int]) -> RowReader | None:
+        """The stored embeddings of an encoder; None if they are missing or outdated.
+
+        Args:
+            encoder: one, or several that are joined.
+            n_blocks: (part,) blocks that are computed, 0 for all.
+        """
+        parts = [self._part(*one) for one in zip(encoder.parts, n_blocks, strict=True)]
         found = [part for part in parts if part is not None]
         if len(found) < len(parts):
             return None
@@ -108,18 +113,18 @@ class StoredLookup:
             return JoinedReader(found, encoder.n_frames, encoder.aggregation)
         return found[0]
 
-    def _part(self, encoder: Encoder) -> EmbeddingReader | None:
+    def _part(self, encoder: Encoder, n_blocks: int) -> EmbeddingReader | None:
         if not encoder.sha256:
             return None
         shape = encoder.width, encoder.n_tokens(round(self.clip_s * encoder.sample_rate))
-        for n_blocks in (None, len(encoder.layers)):
-            choice = EncoderChoice(encoder.name, "", n_blocks)
-            identity = identity_of(choice, encoder.sha256, self.clip_s)
-            if self.precision != "32":
-                identity["precision"] = self.precision
-            for folder in self._folders(encoder.name):
-                if found := self._file(folder / f"{self.name}.hdf5", shape, identity):
-                    return found
+        # Not by its layers: those of an encoder that stops early have the shapes of all.
+        choice = EncoderChoice(encoder.name, "", n_blocks or None)
+        identity = identity_of(choice, encoder.sha256, self.clip_s)
+        if self.precision != "32":
+            identity["precision"] = self.precision
+        for folder in self._folders(encoder.name):
+            if found := self._file(folder / f"{self.name}.hdf5", shape, identity):
+                return found
         return None
 
     def _folders(self, name: str) -> list[Path]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from desed_task.dataio.embedding_writer import part_of, parts_of_others
+from desed_task.dataio.row_stores.forms import StoreForm
+from desed_task.dataio.row_stores.unfinished import part_of, parts_of_others
 from desed_task.distributed.collectives import gathered
 from desed_task.errors import InputError
 from local.processes.decisions import decided_by_first
@@ -54,7 +55,7 @@ def common_digest(weights: Path, device: torch.device) -> str:
     return str(digest)
 
 
-def check_shared(path: Path, part: Path, group: Group) -> None:
+def check_shared(path: Path, part: Path, group: Group, form: StoreForm) -> None:
     """Check that the first process sees the unfinished files of the others.
 
     Collective call: every process must reach it, with its file open.
@@ -63,21 +64,23 @@ def check_shared(path: Path, part: Path, group: Group) -> None:
         path: the set's file.
         part: the unfinished file of this process.
         group: the processes.
+        form: kind of the file.
 
     Raises:
         InputError: the folder is another one on another machine.
     """
     places = gathered(f"{os.path.abspath(part)} of {group.world} on {platform.node()}")
     of_others = dict(enumerate(places[1:], 2))
-    decided_by_first(lambda: wait_until_seen(path, of_others))
+    decided_by_first(lambda: wait_until_seen(path, of_others, form))
 
 
-def wait_until_seen(path: Path, written: Mapping[int, str]) -> None:
+def wait_until_seen(path: Path, written: Mapping[int, str], form: StoreForm) -> None:
     """Wait until the unfinished files of other processes are there.
 
     Args:
         path: the set's file.
         written: number of another process -> its file in words.
+        form: kind of the file.
 
     Raises:
         InputError: a file does not appear.
@@ -95,5 +98,5 @@ def wait_until_seen(path: Path, written: Mapping[int, str]) -> None:
     raise InputError(
         f"{os.path.abspath(path.parent)}: the first process does not see {written[unseen[0]]}; "
         "several machines need one folder that all of them share, under the same path "
-        "(--output_dir)"
+        f"({form.folder_flag})"
     )

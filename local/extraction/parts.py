@@ -13,15 +13,14 @@ from pathlib import Path
 
 from desed_task.audio.freshness import ClipSource, current_source
 from desed_task.dataio.embedding_sources import changed_clips, read_sources
-from desed_task.dataio.embedding_writer import (
-    EmbeddingWriter,
-    clip_of,
+from desed_task.dataio.embedding_writer import EmbeddingWriter, clip_of
+from desed_task.dataio.embeddings import finished_of, layout_of, read_layout
+from desed_task.dataio.row_stores.unfinished import (
     open_part,
     part_of,
     parts_of_others,
     remove_stale,
 )
-from desed_task.dataio.embeddings import finished_of, layout_of, read_layout
 from desed_task.errors import InputError, agree, count_of
 from desed_task.hdf5 import open_hdf5
 from desed_task.parallel import thread_map
@@ -48,7 +47,7 @@ def take_over(
     """
     leftovers = parts_of_others(writer.path)
     for part in leftovers:
-        open_part(part)[0].close()  # refused before anything is changed
+        open_part(part, writer.layout.form)[0].close()  # refused before anything is changed
     remove_stale(writer.part)
     rows, todo = writer.layout.rows, set(writer.todo)
     done = [row for row in rows if row not in todo]
@@ -64,7 +63,7 @@ def take_over(
         row = writer.layout.form.what.removesuffix("s")
         print(
             f"{name}: dropped {count_of(n_discarded, row)} that an interrupted run has "
-            "computed with other weights, clip length or precision"
+            f"computed with other {writer.layout.form.varies}"
         )
     for donor in (writer.old, writer.path):
         if donor.exists() and _has_layout(donor):

@@ -22,11 +22,12 @@ from desed_task.errors import InputError, count_of
 from desed_task.inference.frame_logits import JointLogits
 from desed_task.inference.scorers.opening import check_different, open_scorer
 from local.config import RecipeConfig
-from local.extraction.embedder import Precision
+from local.extraction.embedder import Precision, settled_for
 from local.extraction.extractor import Extractor
 from local.extraction.logits import LogitEmbedder
 from local.extraction.machines import common_digest
 from local.extraction.sets import corpora_of_sets, windows_of_sets
+from local.processes.decisions import decided_by_first
 from local.stores.identity import StoredIdentity
 
 # Several values of an attribute.
@@ -78,7 +79,7 @@ def open_labeller(
             names or contains.
         device: device that computes.
         batch_size: see `Embedder`.
-        precision: of encoders, see `Embedder`.
+        precision: of encoders, asked for; see `settled_precision`.
         overwrite: see `Extractor`.
         progress: whether to show progress bars.
 
@@ -100,6 +101,8 @@ def open_labeller(
     scorers = [scorers[place] for place in in_order]
     model = JointLogits(scorers, config.detection_task.classes, config.grid)
     identity = _identity(model, sorted(digests), role, config)
+    joined = str(identity[CHECKPOINT_SHA256])
+    precision = decided_by_first(lambda: settled_for(precision, device, folder, lambda: joined))
     if precision != "32":
         identity["precision"] = precision
     embedder = LogitEmbedder(

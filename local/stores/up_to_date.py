@@ -51,8 +51,7 @@ def why_outdated(
         return f"extracted again: {path} has {form.what} of another size or clip length", ours
     # Published files are assumed to match.
     if ours and reader.identity != identity:
-        text = f"extracted again: {path} has other weights, clip length or precision"
-        return text, ours
+        return f"extracted again: {path} has other {form.varies}", ours
     absent = reader.missing(clips)
     there = {clip_id: wav for clip_id, wav in clips.items() if clip_id not in set(absent)}
     found = compare_clips(there, reader, read=True, desc=f"{path.stem}: comparing")

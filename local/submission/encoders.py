@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from desed_task.atomic_files import sha256_of
 from desed_task.checkpoints.encoder_specs import BEATS, EncoderSpec
 from desed_task.checkpoints.safe_load import load_safely
+from desed_task.checkpoints.spec import DetectorSpec
 from desed_task.checkpoints.stored_encoders import encoder_from_checkpoint
 from desed_task.encoders.interface import Encoder
 from desed_task.encoders.loading import load_encoder
@@ -85,7 +86,7 @@ def encoder_costs(
 
 
 def system_costs(
-    networks: Sequence[tuple[RecipeConfig, Path]],
+    networks: Sequence[tuple[RecipeConfig, Path | None]],
     given: Sequence[Path],
     clip_s: float,
     role: str = "student",
@@ -93,38 +94,84 @@ def system_costs(
     """The encoders of all networks of a system, each once, as embeddings are computed once.
 
     Args:
-        networks: configuration and checkpoint of each.
-        given: see `encoder_costs`; of several networks, each takes those that hold its encoders.
+        networks: configuration and checkpoint of each; None for one that is not here.
+        given: see `encoder_costs`; of several networks, each takes those that hold its encoders, as
+            far as its checkpoint says which weights these have.
         clip_s: length of the clip that operations are counted for.
         role: "student" or "teacher".
 
     Raises:
-        InputError: see `encoder_costs`; and for files that no network takes.
+        InputError: see `encoder_costs`; for files that no network takes; and for a checkpoint that
+            does not say which of several files of an encoder it was trained with.
     """
-    files = {id(config): list(given) for config, _ in networks}
+    files = [list(given) for _ in networks]
     if len(networks) > 1 and given:
-        held = {path: load_encoder(find_weights(path, BEATS)).name for path in given}
-        files = {id(config): _of_network(config, held) for config, _ in networks}
-        for path, name in held.items():
-            if not any(path in taken for taken in files.values()):
+        held = [_held(path) for path in given]
+        files = [_of_network(config, checkpoint, held) for config, checkpoint in networks]
+        for one in held:
+            if not any(one.path in taken for taken in files):
                 raise InputError(
-                    f"{path}: holds {EncoderSpec(name).title}, of which no averaged checkpoint "
-                    "takes embeddings from a file; leave out this --encoder"
+                    f"{one.path}: holds {EncoderSpec(one.name).title} (SHA-256 "
+                    f"{one.sha256[:12]}...), of which no averaged checkpoint takes embeddings from "
+                    "a file; leave out this --encoder"
                 )
     costs = [
         cost
-        for config, checkpoint in networks
-        for cost in encoder_costs(config, files[id(config)], clip_s, checkpoint, role)
+        for (config, checkpoint), taken in zip(networks, files, strict=True)
+        for cost in encoder_costs(config, taken, clip_s, checkpoint, role)
     ]
-    return tuple(dict.fromkeys(costs))
+    distinct: dict[tuple[str, str, str | None], EncoderCost] = {}
+    for cost in costs:
+        # Of files with the same weights, the name of one may tell their training.
+        key = cost.name, cost.checkpoint_sha256, cost.fine_tuned_from
+        if key not in distinct or distinct[key].pretraining is None:
+            distinct[key] = cost
+    return tuple(distinct.values())
 
 
-def _of_network(config: RecipeConfig, held: Mapping[Path, str]) -> list[Path]:
-    """The files of encoders that a network takes embeddings of; `held`: file -> encoder."""
+class _HeldEncoder(NamedTuple):
+    """The encoder that a given file holds."""
+
+    path: Path
+    name: str
+    sha256: str
+
+
+def _held(path: Path) -> _HeldEncoder:
+    encoder = load_encoder(find_weights(path, BEATS))
+    return _HeldEncoder(path, encoder.name, encoder.sha256)
+
+
+def _of_network(
+    config: RecipeConfig, checkpoint: Path | None, held: Sequence[_HeldEncoder]
+) -> list[Path]:
+    """The given files that a network takes embeddings of."""
     if config.pretrained.e2e or not config.net.use_embeddings:
         return []
-    wanted = {choice.name for choice in config.pretrained.encoders}
-    return [path for path, name in held.items() if name in wanted]
+    trained_with, found = _weights_of(checkpoint), []
+    for choice in config.pretrained.encoders:
+        there = {one.sha256: one.path for one in held if one.name == choice.name}
+        sha256 = trained_with.get(choice.name, "")
+        if not sha256 and len(there) > 1:
+            raise InputError(
+                f"{checkpoint or 'an averaged checkpoint that is not here'}: does not tell its "
+                f"{EncoderSpec(choice.name).title} weights, and "
+                f"{' and '.join(map(str, there.values()))} hold different ones; give one of them, "
+                "or put the checkpoint back"
+            )
+        found += [path for digest, path in there.items() if sha256 in ("", digest)]
+    return found
+
+
+def _weights_of(checkpoint: Path | None) -> dict[str, str]:
+    """Encoder -> SHA-256 of the weights that a checkpoint was trained with, as far as it tells."""
+    if checkpoint is None:
+        return {}
+    try:
+        spec = DetectorSpec.of_checkpoint(load_safely(checkpoint), str(checkpoint))
+    except InputError:
+        return {}
+    return {one.name: one.checkpoint_sha256 for one in spec.encoders}
 
 
 def _fine_tuned(

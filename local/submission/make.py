@@ -208,8 +208,9 @@ def _notices(checked: _Checked, folder: Path) -> Iterator[str]:
         counted = count_of(below, "clip comes", "clips come")
         yield f"note: {counted} from subfolders, which their tables' names leave out"
     for run in checked.runs:
-        for one, path in zip(run.trainings, run.energy["training"], strict=True):
-            measured = n_measurements(path)
+        yield from (f"note: {line}" for line in run.notes)
+        for one in run.counted:
+            measured = n_measurements(one.table)
             if measured < one.sessions:
                 yield (
                     f"note: {one.folder}: energy of {measured} of its "

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError, command_name, count_of
 from desed_task.file_names import looked_up_from
 from desed_task.published_classes import CLASSES
@@ -23,6 +22,8 @@ from local.schema.yaml_files import read_yaml
 from local.scoring import results
 from local.scoring.score_files import EVALUATION_FILE
 from local.scoring.tested import ENSEMBLE
+from local.stores.folders import sha256_once
+from local.submission.earlier_trainings import TrainingOrigin, find_earlier, origins_of
 from local.training.macs import Macs
 
 
@@ -32,7 +33,8 @@ class SubmittedTraining:
 
     Attributes:
         folder: run folder of the training.
-        checkpoint: the file.
+        checkpoint: the evaluated file, where it is now; None if it is neither in its place nor in
+            the run folder.
         sha256: SHA-256 of the checkpoint.
         seed: seed of the training.
         sessions: how often the training was started; it was resumed if more than once.
@@ -40,11 +42,29 @@ class SubmittedTraining:
     """
 
     folder: Path
-    checkpoint: Path
+    checkpoint: Path | None
     sha256: str
     seed: int
     sessions: int
     config: RecipeConfig
+
+
+@dataclass(frozen=True)
+class CountedTraining:
+    """A training whose energy counts, once for all checkpoints of it.
+
+    Attributes:
+        folder: its run folder.
+        sessions: how often it was started.
+    """
+
+    folder: Path
+    sessions: int
+
+    @property
+    def table(self) -> Path:
+        """Codecarbon's table."""
+        return results.emissions_file(self.folder, "training")
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,8 @@ class SubmittedRun:
         config: configuration of the evaluation.
         clips: evaluated clip -> its length in seconds.
         results: content of the test's results.json.
+        counted: trainings whose energy counts: of the checkpoints, and those they depend on.
+        notes: what is not counted, one line each.
     """
 
     folder: Path
@@ -70,6 +92,8 @@ class SubmittedRun:
     config: RecipeConfig
     clips: dict[str, float]
     results: dict[str, Any]
+    counted: tuple[CountedTraining, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -79,11 +103,11 @@ class SubmittedRun:
     @property
     def energy(self) -> dict[str, tuple[Path, ...]]:
         """Paths of codecarbon's tables of each of STAGES: of all trainings, one of the others."""
-        trained = tuple(one.folder for one in self.trainings)
-        folders = zip(results.ENERGY_STAGES, (trained, (self.test,), (self.folder,)), strict=True)
+        training, test, evaluation = results.ENERGY_STAGES
         return {
-            stage: tuple(results.emissions_file(folder, stage) for folder in of_stage)
-            for stage, of_stage in folders
+            training: tuple(one.table for one in self.counted),
+            test: (results.emissions_file(self.test, test),),
+            evaluation: (results.emissions_file(self.folder, evaluation),),
         }
 
 
@@ -111,6 +135,38 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
         next(filter(partial(_trained, sha256=one["sha256"]), places), None) for one in evaluated
     ]
     test = next(filter(partial(_tested, sha256=sha256), places), None)
+    problems = _not_found(folder, evaluated, trained, test)
+    if problems or test is None:
+        raise InputError.collect(problems)
+    config = load_config(folder / "config.yaml")
+    _check_task(config, folder)
+    trainings = tuple(
+        _training(one, training, config)
+        for one, training in zip(evaluated, trained, strict=True)
+        if training is not None
+    )
+    counted, notes = _counted(trainings, others)
+    return SubmittedRun(
+        folder,
+        trainings,
+        test,
+        sha256,
+        network=Macs(**record["network"]),
+        config=config,
+        clips=_read_json(folder / EVALUATION_FILE)["clips"],
+        results=_read_json(test / results.RESULTS_FILE),
+        counted=counted,
+        notes=notes,
+    )
+
+
+def _not_found(
+    folder: Path,
+    evaluated: Sequence[dict[str, Any]],
+    trained: Sequence[Path | None],
+    test: Path | None,
+) -> list[str]:
+    """Messages about trainings and the test of an evaluation that are not found."""
     problems = [
         f"{folder}: no training of its checkpoint {one['path']} found; give its run folder with "
         "--also"
@@ -128,24 +184,31 @@ def find_run(folder: Path, others: Sequence[Path]) -> SubmittedRun:
             if len(evaluated) == 1
             else f"{folder}: no dev-test of the mean of its checkpoints {which} found; {remedy}"
         )
-    if problems or test is None:
-        raise InputError.collect(problems)
-    config = load_config(folder / "config.yaml")
-    _check_task(config, folder)
-    return SubmittedRun(
-        folder,
-        tuple(
-            _training(one, training, config)
-            for one, training in zip(evaluated, trained, strict=True)
-            if training is not None
-        ),
-        test,
-        sha256,
-        network=Macs(**record["network"]),
-        config=config,
-        clips=_read_json(folder / EVALUATION_FILE)["clips"],
-        results=_read_json(test / results.RESULTS_FILE),
-    )
+    return problems
+
+
+def _counted(
+    trainings: Sequence[SubmittedTraining], others: Sequence[Path]
+) -> tuple[tuple[CountedTraining, ...], tuple[str, ...]]:
+    """The trainings whose energy counts, each once, and notes on those that were not found."""
+    own = {one.folder.resolve(): one.folder for one in trainings}
+    given = [place for place in (*own.values(), *others) if (place / "run.yaml").is_file()]
+    notes: list[str] = []
+    found = dict(own)
+    for folder in own.values():
+        earlier = find_earlier(folder, _origins, given, _trained)
+        found = {one.resolve(): one for one in earlier.folders} | found
+        notes += earlier.notes
+    counted = (CountedTraining(one, _n_sessions(one)) for one in found.values())
+    return tuple(counted), tuple(dict.fromkeys(notes))
+
+
+def _origins(folder: Path) -> list[TrainingOrigin]:
+    return origins_of(load_config(folder / "config.yaml"), stage_records(folder))
+
+
+def _n_sessions(folder: Path) -> int:
+    return sum(one["stage"] == "fit" for one in stage_records(folder))
 
 
 def _training(
@@ -157,8 +220,10 @@ def _training(
         evaluated: what the evaluation's run.yaml says of the checkpoint.
         folder: run folder of the training.
         evaluation: configuration of the evaluation, which is that of its first checkpoint.
+
+    Raises:
+        InputError: the checkpoint holds its encoder, and is nowhere.
     """
-    sessions = sum(one["stage"] == "fit" for one in stage_records(folder))
     config = evaluation
     if "encoders" in evaluated:  # of several
         tree = load_config(folder / "config.yaml").dump()
@@ -167,13 +232,19 @@ def _training(
             values = [one[name] for one in evaluated["encoders"]]
             tree["pretrained"][key] = values if len(values) > 1 else values[0]
         config = check_config(tree, f"{folder / 'config.yaml'}")
+    path, sha256 = Path(evaluated["path"]), str(evaluated["sha256"])
+    places = (path, *sorted((folder / "checkpoints").glob("*.ckpt")))
+    there = (one for one in places if one.is_file() and sha256_once(one) == sha256)
+    checkpoint = next(there, None)
+    if checkpoint is None and config.net.use_embeddings and config.pretrained.e2e:
+        now = f"has {sha256_once(path)[:12]}... now" if path.is_file() else "is not there"
+        raise InputError(
+            f"{path}: was evaluated with SHA-256 {sha256[:12]}... and {now}, and "
+            f"{folder / 'checkpoints'} has no such file either; put it back, as the parameters of "
+            "the encoder in it count"
+        )
     return SubmittedTraining(
-        folder,
-        Path(evaluated["path"]),
-        evaluated["sha256"],
-        evaluated["seed"],
-        sessions,
-        config,
+        folder, checkpoint, sha256, evaluated["seed"], _n_sessions(folder), config
     )
 
 
@@ -235,7 +306,7 @@ def _trained(folder: Path, sha256: str) -> bool:
     if _last(stage_records(folder), "fit") is None:
         return False
     own = (folder / "checkpoints").glob("*.ckpt")
-    return _tested(folder, sha256) or any(sha256_of(path) == sha256 for path in own)
+    return _tested(folder, sha256) or any(sha256_once(path) == sha256 for path in own)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class StoreForm(NamedTuple):
         maker: what computes the rows, in words.
         remedy: how such a file is made.
         missing: what a message says where there is no file.
+        varies: what rows depend on beside the clips, in words.
+        folder_flag: of the command, the folder of such files.
     """
 
     what: str
@@ -42,6 +44,8 @@ class StoreForm(NamedTuple):
     maker: str
     remedy: str
     missing: str
+    varies: str
+    folder_flag: str
 
     @property
     def of_windows(self) -> tuple[str, ...]:
@@ -56,6 +60,8 @@ EMBEDDINGS: Final = StoreForm(
     maker="an encoder",
     remedy=EXTRACT_REMEDY,
     missing="no such embeddings file",
+    varies="weights, clip length or precision",
+    folder_flag="--output_dir",
 )
 PSEUDO_LABELS: Final = StoreForm(
     *("pseudo-labels", LOGITS, "", WINDOW_LOGITS, ""),
@@ -63,6 +69,8 @@ PSEUDO_LABELS: Final = StoreForm(
     maker="a network",
     remedy=PSEUDO_LABEL_REMEDY,
     missing="no such file of pseudo-labels",
+    varies="checkpoints, network, encoder weights, classes, clip length or precision",
+    folder_flag="--pseudo_labels",
 )
 
 

@@ -104,6 +104,16 @@ def read_layout(path: PathLike) -> EmbeddingLayout:
         return layout_of(file)
 
 
+def store_form_at(path: PathLike) -> StoreForm | None:
+    """The kind of a file by its data sets; None if it is missing, damaged or of neither kind."""
+    try:
+        with open_hdf5(path) as file:
+            form = store_form(file)
+            return form if form.frame in file else None
+    except InputError:
+        return None
+
+
 def layout_of(file: Any) -> EmbeddingLayout:
     """The layout of an open file.
 

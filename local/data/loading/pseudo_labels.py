@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from desed_task.audio.windows import WindowKey
+from desed_task.audio.windows import WindowKey, is_long
 from desed_task.dataio.embedding_sources import changed_clips, read_sources
 from desed_task.dataio.row_stores.forms import PSEUDO_LABEL_REMEDY
 from desed_task.dataio.row_stores.pseudo_labels import PseudoLabelReader
@@ -35,6 +35,7 @@ def add_pseudo_labels(
     folder = Path(str(config.training.pseudo_labels))
     problems: list[str] = []
     for part in parts:
+        problems += _cropped(part, config)
         path = folder / f"{part.corpus.stem}.hdf5"
         try:
             reader = PseudoLabelReader(path)
@@ -92,6 +93,21 @@ def _lacking(reader: PseudoLabelReader, part: LoadedCorpus) -> Iterator[str]:
             f"lacks {count_of(len(lacking), 'window')} of "
             f"{count_of(len(clips), 'longer clip')} ({examples(clips)}); "
             f"{PSEUDO_LABEL_REMEDY} again"
+        )
+
+
+def _cropped(part: LoadedCorpus, config: RecipeConfig) -> Iterator[str]:
+    """A message about longer clips that are cropped at random: their pseudo-labels, which are of
+    their beginning, would be taught for other seconds."""
+    if part.corpus.trains_on_windows:
+        return
+    clip_s = config.data.audio_max_len
+    if long := [one for one in part.clip_ids if is_long(part.durations_s[one], clip_s)]:
+        yield (
+            f"losses.pseudo: {part.corpus.title} crops {count_of(len(long), 'clip')} of more than "
+            f"{clip_s:g} s at random ({examples(long)}), and pseudo-labels are of their beginning; "
+            f"set long: windows for this corpus and {PSEUDO_LABEL_REMEDY} again, or cut the "
+            "recordings"
         )
 
 

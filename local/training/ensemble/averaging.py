@@ -23,11 +23,13 @@ class _Sum:
 
     Attributes:
         place: name of a row -> where it is.
+        n_added: checkpoints whose rows are in it.
         rows: (row, ...) sums in double precision, so that the order of checkpoints hardly matters.
     """
 
     place: dict[CollectedRow, int]
     rows: NDArray[np.float64]
+    n_added: int = 1
 
 
 class ScoreSums:
@@ -57,7 +59,7 @@ class ScoreSums:
             origin: path of the checkpoint.
 
         Raises:
-            InputError: it has scored other clips than the one before.
+            InputError: it has scored other clips than the ones before, or not in the same ways.
         """
         scores.gather(corpora)
         if process_rank() == 0:
@@ -81,11 +83,16 @@ class ScoreSums:
         rows: NDArray[np.float32],
         origin: str,
     ) -> None:
-        if self.n_added == 0:
+        if key not in self._sums and self.n_added == 0:
             place = {name: row for row, name in enumerate(names)}
             self._sums[key] = _Sum(place, rows.astype(np.float64))
             return
-        total = self._sums[key]
+        total = self._sums.get(key)
+        if total is None or total.n_added != self.n_added:
+            raise InputError(
+                f"{origin}: scores {key[2]} of {key[1]}, and not every checkpoint before it does; "
+                "give checkpoints whose tasks score the same things"
+            )
         if differing := {*names} ^ total.place.keys():
             clips = sorted({name.clip_id for name in differing})
             raise InputError(
@@ -94,6 +101,7 @@ class ScoreSums:
                 "averaged of the same clips only"
             )
         total.rows[[total.place[name] for name in names]] += rows
+        total.n_added += 1
 
     def put_mean(self, scores: ScoreAccumulator, corpora: Sequence[Corpus]) -> None:
         """Replace what was scored by the mean, in the first process.
@@ -109,6 +117,12 @@ class ScoreSums:
                     total = self._sums.pop((role, corpus.name, kind), None)
                     if total is None:  # in another process
                         continue
-                    mean = torch.from_numpy((total.rows / self.n_added).astype(np.float32))
+                    if total.n_added != self.n_added:
+                        raise InputError(
+                            f"{kind} of {corpus.name} are scored by {total.n_added} of "
+                            f"{count_of(self.n_added, 'checkpoint')}; give checkpoints whose tasks "
+                            "score the same things"
+                        )
+                    mean = torch.from_numpy((total.rows / total.n_added).astype(np.float32))
                     clip_ids, spans = zip(*total.place, strict=True) if total.place else ((), ())
                     collector.add(clip_ids, mean, spans)

@@ -150,6 +150,31 @@ def _clip_differences(first: EnsembleMember, other: EnsembleMember, stage: Any) 
                 f"scores other clips of {name} than {first.path} ({examples(sorted(differing))}); "
                 "give one configuration for all with --conf_file"
             )
+    yield from _kind_differences(first, other, stage)
+
+
+def _kind_differences(first: EnsembleMember, other: EnsembleMember, stage: Any) -> Iterator[str]:
+    """Corpora of which one of two collects scores of frames or clips that the other does not."""
+    kinds = [
+        {
+            one.corpus.name: member.config.detection_task.kinds(one.corpus)
+            for one in member.data.scored(stage)
+        }
+        for member in (other, first)
+    ]
+    for name in sorted(kinds[0].keys() & kinds[1].keys()):
+        here, there = (of_member[name] for of_member in kinds)
+        if _collected(here) != _collected(there):
+            ways = [" and ".join(sorted(one)) or "nothing" for one in (here, there)]
+            yield (
+                f"scores {ways[0]} of {name}, {first.path} {ways[1]}; give one configuration for "
+                "all with --conf_file"
+            )
+
+
+def _collected(kinds: frozenset[str]) -> tuple[bool, bool]:
+    """Whether scores of frames and of clips are collected (`ScoreAccumulator`)."""
+    return kinds != {"tags"}, "tags" in kinds
 
 
 def _flat_differences(

@@ -21,6 +21,8 @@ from desed_task.audio.resampling import resample_folder
 from desed_task.dataio.embedding_sources import DIGEST, MTIME, SIZE
 from desed_task.dataio.embedding_writer import EmbeddingWriter
 from desed_task.dataio.embeddings import FRAME, GLOBAL, EmbeddingReader
+from desed_task.dataio.row_stores.forms import PSEUDO_LABELS
+from desed_task.dataio.row_stores.unfinished import open_part
 from desed_task.encoders.beats.model import SMALL_CONFIG, load_beats, write_random_beats
 from desed_task.errors import InputError
 from local.extraction.extractor import Extractor
@@ -267,6 +269,25 @@ def test_a_clip_that_changed_while_the_run_was_stopped(
     np.testing.assert_allclose(
         reader.frame(changed.stem), expected(place, noise(30)[:, 0]), atol=1e-4
     )
+
+
+def test_files_of_another_form_are_never_replaced(place: Place) -> None:
+    extractor(place).extract("devtest", place.clips())
+    path = place.path("devtest")
+    before = path.read_bytes()
+    labeller = replace(extractor(place), choice=None, form=PSEUDO_LABELS, overwrite=True)
+    for kept in (path, path.with_name("devtest.hdf5.part"), path.with_name("devtest.hdf5.part.2")):
+        kept.unlink(missing_ok=True)
+        kept.write_bytes(before)
+        told = f"{kept.name}: has embeddings, not pseudo-labels; give another --pseudo_labels"
+        with pytest.raises(InputError, match=told):
+            labeller.check({"devtest": place.clips()})
+        with pytest.raises(InputError, match=told):
+            labeller.extract("devtest", place.clips())
+        assert kept.read_bytes() == before
+        with pytest.raises(InputError, match="has embeddings, not pseudo-labels; move it away"):
+            open_part(kept, PSEUDO_LABELS)
+        kept.unlink()
 
 
 def test_a_removed_clip_lets_an_unfinished_set_finish(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from desed_task.atomic_files import sha256_of
+from desed_task.dataio.row_stores.forms import EMBEDDINGS, PSEUDO_LABELS
 from desed_task.errors import InputError
 from local.extraction import machines
 from local.extraction.machines import common_digest, wait_until_seen
@@ -67,14 +68,15 @@ def test_a_folder_that_is_not_shared_is_noticed(
     path = tmp_path / "devtest.hdf5"
     for number in (2, 12):
         (tmp_path / f"devtest.hdf5.part.{number}").touch()
-    wait_until_seen(path, {2: "one", 12: "another"})
-    wait_until_seen(path, {})
-    said = r"the first process does not see /x/devtest.hdf5.part.3 of process 3; .*--output_dir"
-    with pytest.raises(InputError, match=said):
-        wait_until_seen(path, {2: "one", 3: "/x/devtest.hdf5.part.3 of process 3"})
+    wait_until_seen(path, {2: "one", 12: "another"}, EMBEDDINGS)
+    wait_until_seen(path, {}, EMBEDDINGS)
+    said = r"the first process does not see /x/devtest.hdf5.part.3 of process 3; .*"
+    for form, flag in ((EMBEDDINGS, "--output_dir"), (PSEUDO_LABELS, "--pseudo_labels")):
+        with pytest.raises(InputError, match=said + flag):
+            wait_until_seen(path, {2: "one", 3: "/x/devtest.hdf5.part.3 of process 3"}, form)
 
 
 def test_a_file_may_appear_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = tmp_path / "devtest.hdf5.part.2"
     monkeypatch.setattr("time.sleep", lambda _: part.touch())
-    wait_until_seen(tmp_path / "devtest.hdf5", {2: "one"})
+    wait_until_seen(tmp_path / "devtest.hdf5", {2: "one"}, EMBEDDINGS)

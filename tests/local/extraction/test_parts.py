@@ -20,8 +20,9 @@ from desed_task.audio.freshness import source_of, source_stamp
 from desed_task.audio.windows import RowName, WindowKey
 from desed_task.dataio import embedding_writer
 from desed_task.dataio.embedding_sources import CHANGED, SIZE, read_sources
-from desed_task.dataio.embedding_writer import EmbeddingWriter, clip_of, part_of, parts_of_others
+from desed_task.dataio.embedding_writer import EmbeddingWriter, clip_of
 from desed_task.dataio.embeddings import EmbeddingReader
+from desed_task.dataio.row_stores.unfinished import part_of, parts_of_others
 from desed_task.errors import DiskFullError, InputError
 from local.extraction.parts import merge, take_over
 

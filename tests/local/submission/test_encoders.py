@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from desed_task.atomic_files import sha256_of
+from desed_task.checkpoints.spec import SPEC_KEY
 from desed_task.encoders.loading import load_encoder
 from desed_task.encoders.macs import encoder_macs
 from desed_task.errors import InputError
+from local.checkpoints.restore import detector_spec
 from local.config import load_config
+from local.stores.size import with_embedding_size
 from local.submission.encoders import encoder_costs, system_costs, titles
 from tests.desed_task.inference.example_encoders import write_tiny_atst, write_tiny_beats
 
@@ -64,6 +68,39 @@ def test_what_is_missing_is_named_with_the_flag(files):
     assert encoder_costs(config_of("net.use_embeddings=false"), (), CLIP_S) == ()
 
 
+def test_weights_of_one_encoder_go_to_the_networks_that_were_trained_with_them(files, tmp_path):
+    other = write_tiny_atst(tmp_path / "other.pt", seed=7)
+    lost = config_of("pretrained.model=atst_frame", "pretrained.checkpoint=weg.pt")
+    networks = []
+    for path in (files["atst_frame"], other):
+        here = config_of("pretrained.model=atst_frame", f"pretrained.checkpoint={path}")
+        spec = detector_spec(with_embedding_size(here)).to_dict()
+        spec["embedding"]["encoders"][0]["checkpoint_sha256"] = sha256_of(path)
+        checkpoint = tmp_path / f"of {path.stem}.ckpt"
+        torch.save({"state_dict": {}, "hyper_parameters": {}, SPEC_KEY: spec}, checkpoint)
+        networks.append((lost, checkpoint))
+    found = system_costs(networks, [other, files["atst_frame"]], CLIP_S)
+    assert [one.checkpoint_sha256 for one in found] == [
+        sha256_of(files["atst_frame"]),
+        sha256_of(other),
+    ]
+    with pytest.raises(InputError, match=r"other.pt: holds ATST-Frame .* no averaged checkpoint"):
+        system_costs([networks[0]] * 2, [other, files["atst_frame"]], CLIP_S)
+    with pytest.raises(InputError, match=r"not here: does not tell its ATST-Frame weights"):
+        system_costs([networks[0], (lost, None)], [other, files["atst_frame"]], CLIP_S)
+
+
+def test_the_same_weights_under_two_names_count_once(files, tmp_path):
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(files["atst_frame"].read_bytes())
+    networks = [
+        (config_of("pretrained.model=atst_frame", f"pretrained.checkpoint={path}"), None)
+        for path in (copy, files["atst_frame"])
+    ]
+    (found,) = system_costs(networks, (), CLIP_S)
+    assert found.pretraining == "AudioSet, labels of clips"
+
+
 def test_each_averaged_network_takes_its_own_of_the_given_files(files, tmp_path):
     moved = write_tiny_atst(tmp_path / "möved.pt")
     lost = "pretrained.checkpoint=weg.pt"
@@ -77,5 +114,5 @@ def test_each_averaged_network_takes_its_own_of_the_given_files(files, tmp_path)
     assert len(system_costs([networks[1], networks[1]], [files["beats"]], CLIP_S)) == 1
     # Those that hold their encoder, or take no embeddings, take no file.
     held = config_of("pretrained.model=atst_frame", "pretrained.e2e=true")
-    with pytest.raises(InputError, match=r"möved.pt: holds ATST-Frame, of which no averaged"):
+    with pytest.raises(InputError, match=r"möved.pt: holds ATST-Frame .* of which no averaged"):
         system_costs([(held, tmp_path / "d.ckpt"), networks[1]], [files["beats"], moved], CLIP_S)

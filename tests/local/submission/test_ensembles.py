@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 import yaml
 from pytorch_lightning.trainer.states import TrainerFn
 
+from desed_task.atomic_files import sha256_of
 from desed_task.errors import InputError
 from local.scoring.results import emissions_file
 from local.scoring.tested import TestedFiles
 from local.sed_trainer_pretrained import SEDTask4
+from local.submission.earlier_trainings import find_earlier, origins_of
 from local.submission.make import SubmissionSources, make_submission
 from tests.local.submission.callback_runs import (
     ENERGY_KWH,
@@ -37,7 +40,8 @@ def evaluated(root: Path, trainings: list[Path], seeds: tuple[int, ...], beats: 
     encoders = [{"name": "beats", "file": str(beats), "n_blocks": None}]
     facts = [facts_of(seed, encoders) for seed in seeds[:-1]] + [facts_of(seeds[-1], [])]
     module = SEDTask4(config_of(seeds[0]))
-    paths = tuple(one / "checkpoints" / "epoch=1.ckpt" for one in trainings)
+    own = Path("checkpoints", "epoch=1.ckpt")
+    paths = tuple(one if one.is_file() else one / own for one in trainings)
     module.tested_checkpoint = TestedFiles(paths, tuple(facts))
     folders = root / "eval", root / "test"
     for folder, stage in zip(folders, (TrainerFn.PREDICTING, TrainerFn.TESTING), strict=True):
@@ -92,6 +96,47 @@ def test_metadata_and_files_are_those_of_all(trainings, meta, tmp_path, parity, 
     assert rows == pytest.approx([0.501, 0.502, 0.503])
     # The same system again, in its place.
     make_submission(sources, tmp_path / "package")
+
+
+def test_the_energy_of_every_training_counts_once(trainings, meta, tmp_path, parity, capsys):
+    first, second, stage_one = (tmp_path / name for name in ("1", "2", "3"))
+    for folder, source in zip((first, second, stage_one), trainings, strict=True):
+        shutil.copytree(source, folder)
+    # Two checkpoints of one training, and a second stage.
+    further = first / "checkpoints" / "epoch=2.ckpt"
+    further.write_text("of epoch 2")
+    sha256 = sha256_of(stage_one / "checkpoints" / "epoch=1.ckpt")
+    path = second / "config.yaml"
+    tree = yaml.safe_load(path.read_text())
+    tree["initial_weights"] = {"checkpoint": "weg.ckpt", "checkpoint_sha256": sha256}
+    path.write_text(yaml.safe_dump(tree))
+    places = [first / "checkpoints" / "epoch=1.ckpt", further, second / "checkpoints/epoch=1.ckpt"]
+    evaluation, test = evaluated(tmp_path, places, (1, 1, 2), parity("beats_tiny.pt"))
+
+    def energy(*also):
+        sources = SubmissionSources((evaluation,), meta, also=(test, *also))
+        make_submission(sources, tmp_path / "package")
+        tree = yaml.safe_load((tmp_path / "package" / LABEL / f"{LABEL}.meta.yaml").read_text())
+        found = tree["system"]["complexity"]["energy_consumption"]["training"]
+        return found, capsys.readouterr().out
+
+    found, told = energy()
+    assert found == pytest.approx(0.501 + 0.502)
+    assert f"note: {second}: its initial weights are of 1 checkpoint (SHA-256 {sha256[:12]}" in told
+    found, told = energy(stage_one)
+    assert found == pytest.approx(0.501 + 0.502 + 0.503) and "initial weights" not in told
+
+
+def test_checkpoints_of_pseudo_labels_are_origins():
+    config = config_of(1)
+    assert origins_of(config, []) == []
+    losses = config.losses.model_copy(update={"pseudo": 1.5})
+    taught = config.model_copy(update={"losses": losses})
+    labels = {"pseudo_labels": {"checkpoints": "a+b"}}
+    record = {"stage": "fit", "data_digests": {"weak_train": labels, "synth_train": labels}}
+    assert [one.sha256 for one in origins_of(taught, [record])] == ["a", "b"]
+    told = find_earlier(Path("x"), lambda _: origins_of(taught, []), (), lambda *_: True).notes
+    assert told[0].startswith("x: its pseudo-labels are of unknown checkpoints, so the energy")
 
 
 def test_what_an_ensemble_lacks_is_named(trainings, meta, tmp_path, parity):

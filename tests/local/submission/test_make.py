@@ -23,6 +23,7 @@ from local.scoring.results import emissions_file
 from local.scoring.score_files import score_folder
 from local.submission.make import SubmissionSources, make_submission
 from local.submission.metadata_form import TEMPLATE
+from local.submission.submitted_runs import find_run
 from tests.local.submission import callback_runs
 from tests.local.submission.callback_runs import (
     CLIPS_S,
@@ -407,6 +408,21 @@ def test_a_test_elsewhere_is_found_by_the_checkpoint(copied, meta, beats, tmp_pa
     tree = yaml.safe_load((package / LABEL / f"{LABEL}.meta.yaml").read_text())
     assert tree["results"]["devtest"]["desed"]["PSDS1"] == pytest.approx(0.017)
     assert tree["system"]["complexity"]["energy_consumption"]["test"] == 0.25
+
+
+def test_a_checkpoint_that_holds_its_encoder_is_known_by_its_content(tmp_path):
+    fine_tuned = ("pretrained.e2e=true", "pretrained.freezed=false")
+    evaluation = make_run(tmp_path / "run", 1, *fine_tuned)
+    folder = tmp_path / "run" / "train" / "version_0" / "checkpoints"
+    (folder / "epoch=1.ckpt").rename(folder / "best.ckpt")
+    (folder / "epoch=1.ckpt").write_text("another")
+    (training,) = find_run(evaluation, ()).trainings
+    assert training.checkpoint == folder / "best.ckpt"
+    digest = sha256_of(folder / "best.ckpt")
+    (folder / "best.ckpt").unlink()
+    told = f"epoch=1.ckpt: was evaluated with SHA-256 {digest[:12]}... and has "
+    with pytest.raises(InputError, match=re.escape(told)):
+        find_run(evaluation, ())
 
 
 def test_a_training_that_was_moved_is_found_by_the_checkpoint(copied, meta, beats, tmp_path):

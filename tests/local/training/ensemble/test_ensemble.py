@@ -21,6 +21,7 @@ from desed_task.mean_teacher import ROLES
 from local import run
 from local.config import RecipeConfig, check_config, load_config
 from local.data.datamodule import SedDataModule
+from local.scoring.accumulator import CollectedRow
 from local.scoring.tested import ensemble_sha256
 from local.stores.size import with_embedding_size
 from local.training import result_writers
@@ -233,9 +234,10 @@ def test_what_cannot_be_averaged_is_refused(place, tmp_path):
 
 def test_all_differences_are_listed_at_once():
     config = load_config(CONF)
-    clips = [SimpleNamespace(corpus=SimpleNamespace(name="a"), clip_ids=("1", "2"))]
+    a = SimpleNamespace(name="a", number=0)
+    clips = [SimpleNamespace(corpus=a, clip_ids=("1", "2"))]
     data = SimpleNamespace(scored=lambda stage: clips)
-    fewer = [SimpleNamespace(corpus=SimpleNamespace(name="a"), clip_ids=("1",))]
+    fewer = [SimpleNamespace(corpus=a, clip_ids=("1",))]
     other = SimpleNamespace(scored=lambda stage: fewer)
     half = load_config(CONF, ["training.precision=bf16"])
     members = [
@@ -249,6 +251,48 @@ def test_all_differences_are_listed_at_once():
     assert lines[0].startswith("  - b.ckpt: computes in precision bf16, a.ckpt in 32; choose one")
     assert lines[1].startswith("  - b.ckpt: scores other clips of a than a.ckpt (2); give one")
     check_members([members[0], members[0]], "test")
+
+
+def member_of(name, kinds):
+    """A member whose task scores the corpus a so."""
+    scored = [SimpleNamespace(corpus=SimpleNamespace(name="a"), clip_ids=("1",))]
+    task = SimpleNamespace(kinds=lambda corpus: frozenset(kinds))
+    config = load_config(CONF)
+    object.__setattr__(config, "detection_task", task)  # cached
+    return EnsembleMember(Path(name), config, SimpleNamespace(scored=lambda stage: scored), None)
+
+
+def test_members_must_score_the_same_things():
+    members = [member_of("a.ckpt", {"events"}), member_of("b.ckpt", {"events", "tags"})]
+    told = "b.ckpt: scores events and tags of a, a.ckpt events; give one configuration for all"
+    with pytest.raises(InputError, match=told):
+        check_members(members, "test")
+    check_members([members[0], member_of("c.ckpt", {"segments", "events"})], "test")
+
+
+def accumulator_of(*kinds):
+    """Collected scores 1 of one clip."""
+    names = [CollectedRow("1", None)]
+    collector = SimpleNamespace(named_rows=lambda: (names, np.ones((1, 2, 2), np.float32)))
+    return SimpleNamespace(
+        gather=lambda corpora: None,
+        clear=lambda: None,
+        task=SimpleNamespace(classes=("x", "y")),
+        collectors=lambda role, corpus: dict.fromkeys(kinds, collector),
+    )
+
+
+def test_sums_of_fewer_checkpoints_are_no_mean():
+    corpora = [SimpleNamespace(name="a")]
+    sums = ScoreSums(("x", "y"))
+    sums.take(accumulator_of("frames"), corpora, "a.ckpt")
+    with pytest.raises(InputError, match="b.ckpt: scores clips of a, and not every checkpoint"):
+        sums.take(accumulator_of("frames", "clips"), corpora, "b.ckpt")
+    sums.clear()
+    sums.take(accumulator_of("frames", "clips"), corpora, "a.ckpt")
+    sums.take(accumulator_of("frames"), corpora, "b.ckpt")
+    with pytest.raises(InputError, match="clips of a are scored by 1 of 2 checkpoints"):
+        sums.put_mean(accumulator_of("frames", "clips"), corpora)
 
 
 def test_the_command_takes_several(place, tmp_path):
