@@ -48,9 +48,9 @@ from local.plan.stages.keys import (
 from local.plan.stages.products import (
     CHECKPOINT_ENDING,
     FileDigests,
-    named,
     products_of,
-    resolved,
+    stored_names,
+    stored_paths,
     tested,
 )
 from local.plan.stages.reuse import copy_training, trained_run
@@ -196,7 +196,7 @@ class PlanFolder:
         if absent:
             raise InputError(f"has ended without writing {', '.join(absent)}")
         self.digests.save()
-        content = {"key": key_of(state.ingredients), **named(outputs, state.folder)}
+        content = {"key": key_of(state.ingredients), **stored_names(outputs, state.folder)}
         write_json_atomic(state.folder / DONE_FILE, content)
         return state._replace(outputs=outputs, begun=False, lost=False)
 
@@ -204,7 +204,7 @@ class PlanFolder:
         self, stage: PlannedStage, folder: Path, config: RecipeConfig
     ) -> tuple[dict[str, str] | None, str]:
         """What a stage has written, if it is done, and what of it is no longer as it was."""
-        stored = resolved(_read(folder / DONE_FILE), folder)
+        stored = stored_paths(_read(folder / DONE_FILE), folder)
         if stored is None:
             return None, ""
         try:
@@ -231,7 +231,7 @@ class PlanFolder:
                 continue
             files = {
                 Path(path): digest
-                for path, digest in (resolved(_read(done), done.parent) or {}).items()
+                for path, digest in (stored_paths(_read(done), done.parent) or {}).items()
                 if path.endswith(CHECKPOINT_ENDING)
             }
             there = self.digests.all_of(dict.fromkeys(files, sha256_of))

@@ -83,7 +83,7 @@ def tested(folder: Path) -> bool:
     return any(is_finished(run) for run in numbered_runs(folder))
 
 
-def named(outputs: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]:
+def stored_names(outputs: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]:
     """What a stage has written, for done.json: names below its folder, and paths of other files.
 
     These are relative to the current folder where they lie below it. So a plan is the same however
@@ -102,7 +102,7 @@ def named(outputs: Mapping[str, str], folder: Path) -> dict[str, dict[str, str]]
     return {"files": own, "elsewhere": elsewhere}
 
 
-def resolved(stored: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
+def stored_paths(stored: Mapping[str, Any], folder: Path) -> dict[str, str] | None:
     """Path -> digest of what done.json names; None if it names nothing.
 
     Args:
