@@ -286,7 +286,7 @@ def test_sums_of_fewer_checkpoints_are_no_mean():
     corpora = [SimpleNamespace(name="a")]
     sums = ScoreSums(("x", "y"))
     sums.take(accumulator_of("frames"), corpora, "a.ckpt")
-    with pytest.raises(InputError, match="b.ckpt: scores clips of a, and not every checkpoint"):
+    with pytest.raises(InputError, match=r"b.ckpt: scores clips of a, and not every checkpoint"):
         sums.take(accumulator_of("frames", "clips"), corpora, "b.ckpt")
     sums.clear()
     sums.take(accumulator_of("frames", "clips"), corpora, "a.ckpt")
