@@ -134,7 +134,7 @@ def test_only_what_is_new_or_has_changed_is_computed(
     np.testing.assert_allclose(found[second.stem], found[first.stem], atol=1e-5)
     # One checkpoint less is another network.
     done = label("some", *words, *both("a.ckpt"))
-    assert "has other weights" in done.stdout and done.returncode == 0
+    assert "has other checkpoints, network" in done.stdout and done.returncode == 0
     assert not np.allclose(logits(path)[first.stem], found[first.stem], atol=1e-2)
 
 

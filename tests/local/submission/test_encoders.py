@@ -12,6 +12,7 @@ from desed_task.encoders.macs import encoder_macs
 from desed_task.errors import InputError
 from local.checkpoints.restore import detector_spec
 from local.config import load_config
+from local.sed_trainer_pretrained import SEDTask4
 from local.stores.size import with_embedding_size
 from local.submission.encoders import encoder_costs, system_costs, titles
 from tests.desed_task.inference.example_encoders import write_tiny_atst, write_tiny_beats
@@ -77,7 +78,8 @@ def test_weights_of_one_encoder_go_to_the_networks_that_were_trained_with_them(f
         spec = detector_spec(with_embedding_size(here)).to_dict()
         spec["embedding"]["encoders"][0]["checkpoint_sha256"] = sha256_of(path)
         checkpoint = tmp_path / f"of {path.stem}.ckpt"
-        torch.save({"state_dict": {}, "hyper_parameters": {}, SPEC_KEY: spec}, checkpoint)
+        state = SEDTask4(with_embedding_size(here)).state_dict()
+        torch.save({"state_dict": state, "hyper_parameters": {}, SPEC_KEY: spec}, checkpoint)
         networks.append((lost, checkpoint))
     found = system_costs(networks, [other, files["atst_frame"]], CLIP_S)
     assert [one.checkpoint_sha256 for one in found] == [

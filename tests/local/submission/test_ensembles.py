@@ -100,7 +100,7 @@ def test_metadata_and_files_are_those_of_all(trainings, meta, tmp_path, parity, 
 
 def test_the_energy_of_every_training_counts_once(trainings, meta, tmp_path, parity, capsys):
     first, second, stage_one = (tmp_path / name for name in ("1", "2", "3"))
-    for folder, source in zip((first, second, stage_one), trainings, strict=True):
+    for folder, source in zip((first, stage_one, second), trainings, strict=True):
         shutil.copytree(source, folder)
     # Two checkpoints of one training, and a second stage.
     further = first / "checkpoints" / "epoch=2.ckpt"
@@ -111,7 +111,7 @@ def test_the_energy_of_every_training_counts_once(trainings, meta, tmp_path, par
     tree["initial_weights"] = {"checkpoint": "weg.ckpt", "checkpoint_sha256": sha256}
     path.write_text(yaml.safe_dump(tree))
     places = [first / "checkpoints" / "epoch=1.ckpt", further, second / "checkpoints/epoch=1.ckpt"]
-    evaluation, test = evaluated(tmp_path, places, (1, 1, 2), parity("beats_tiny.pt"))
+    evaluation, test = evaluated(tmp_path, places, (1, 1, 3), parity("beats_tiny.pt"))
 
     def energy(*also):
         sources = SubmissionSources((evaluation,), meta, also=(test, *also))
@@ -121,7 +121,7 @@ def test_the_energy_of_every_training_counts_once(trainings, meta, tmp_path, par
         return found, capsys.readouterr().out
 
     found, told = energy()
-    assert found == pytest.approx(0.501 + 0.502)
+    assert found == pytest.approx(0.501 + 0.503)
     assert f"note: {second}: its initial weights are of 1 checkpoint (SHA-256 {sha256[:12]}" in told
     found, told = energy(stage_one)
     assert found == pytest.approx(0.501 + 0.502 + 0.503) and "initial weights" not in told

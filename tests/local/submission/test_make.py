@@ -411,8 +411,10 @@ def test_a_test_elsewhere_is_found_by_the_checkpoint(copied, meta, beats, tmp_pa
 
 
 def test_a_checkpoint_that_holds_its_encoder_is_known_by_its_content(tmp_path):
-    fine_tuned = ("pretrained.e2e=true", "pretrained.freezed=false")
-    evaluation = make_run(tmp_path / "run", 1, *fine_tuned)
+    evaluation = make_run(tmp_path / "run", 1)
+    tree = yaml.safe_load((evaluation / "config.yaml").read_text())
+    tree["pretrained"] |= {"e2e": True, "freezed": False}
+    (evaluation / "config.yaml").write_text(yaml.safe_dump(tree))
     folder = tmp_path / "run" / "train" / "version_0" / "checkpoints"
     (folder / "epoch=1.ckpt").rename(folder / "best.ckpt")
     (folder / "epoch=1.ckpt").write_text("another")

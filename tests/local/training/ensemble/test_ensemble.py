@@ -253,12 +253,21 @@ def test_all_differences_are_listed_at_once():
     check_members([members[0], members[0]], "test")
 
 
+class ConfigOfTask:
+    """A configuration with another task."""
+
+    def __init__(self, config, task):
+        self.config, self.detection_task = config, task
+
+    def __getattr__(self, name):
+        return getattr(self.config, name)
+
+
 def member_of(name, kinds):
     """A member whose task scores the corpus a so."""
     scored = [SimpleNamespace(corpus=SimpleNamespace(name="a"), clip_ids=("1",))]
-    task = SimpleNamespace(kinds=lambda corpus: frozenset(kinds))
-    config = load_config(CONF)
-    object.__setattr__(config, "detection_task", task)  # cached
+    task = SimpleNamespace(kinds=lambda corpus: frozenset(kinds), classes=())
+    config = ConfigOfTask(load_config(CONF), task)
     return EnsembleMember(Path(name), config, SimpleNamespace(scored=lambda stage: scored), None)
 
 
@@ -273,7 +282,8 @@ def test_members_must_score_the_same_things():
 def accumulator_of(*kinds):
     """Collected scores 1 of one clip."""
     names = [CollectedRow("1", None)]
-    collector = SimpleNamespace(named_rows=lambda: (names, np.ones((1, 2, 2), np.float32)))
+    rows = np.ones((1, 2, 2), np.float32)
+    collector = SimpleNamespace(named_rows=lambda: (names, rows), add=lambda *_: None)
     return SimpleNamespace(
         gather=lambda corpora: None,
         clear=lambda: None,
@@ -286,7 +296,7 @@ def test_sums_of_fewer_checkpoints_are_no_mean():
     corpora = [SimpleNamespace(name="a")]
     sums = ScoreSums(("x", "y"))
     sums.take(accumulator_of("frames"), corpora, "a.ckpt")
-    with pytest.raises(InputError, match="b.ckpt: scores clips of a, and not every checkpoint"):
+    with pytest.raises(InputError, match=r"b.ckpt: scores clips of a, and not every checkpoint"):
         sums.take(accumulator_of("frames", "clips"), corpora, "b.ckpt")
     sums.clear()
     sums.take(accumulator_of("frames", "clips"), corpora, "a.ckpt")
