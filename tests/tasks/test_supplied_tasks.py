@@ -147,10 +147,10 @@ def test_docs_list_each_task(task):
 
 
 def tiny(path: Path, **sections: dict[str, Any]) -> Path:
-    """The configuration of a mini tree with a tiny network and two epochs, beside it."""
+    """The configuration of a mini tree with a tiny network and one epoch, beside it."""
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     tree["training"].update(
-        n_epochs=2,
+        n_epochs=1,
         n_epochs_warmup=1,
         epoch_decay=1,
         validation_interval=1,
