@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from desed_task.errors import forget_warnings
+from tests import few_resamples as resamples
 from tests.fork_server import run as run_forked
 from tests.local.prep.download.http_server import Server
 from tests.local.prep.download.published import archives, publish
@@ -46,11 +47,22 @@ def _each_test_is_warned() -> None:
     forget_warnings()
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
     """Pictures are blank, here and in forked commands, as drawing takes most of the time."""
-    draw_nothing(monkeypatch.setattr)
-    monkeypatch.setenv(VARIABLE, "1")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        draw_nothing(monkeypatch.setattr)
+        monkeypatch.setenv(VARIABLE, "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_resamples() -> Iterator[None]:
+    """Twenty resamples at most are drawn, here and in forked commands."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        resamples.draw_few(monkeypatch.setattr)
+        monkeypatch.setenv(resamples.VARIABLE, "1")
+        yield
 
 
 @pytest.fixture(scope="session")

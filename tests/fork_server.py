@@ -47,6 +47,8 @@ HEAVY = (
     *("desed_task.encoders.beats.model", "desed_task.encoders.vit", "local.predict.predict_all"),
     *("local.processes.group", "torch.distributed.launcher.api"),
 )
+# Modules beside this file -> what commands call first where the variable of the module is set.
+SHORTER = {"undrawn": "draw_nothing", "few_resamples": "draw_few"}
 STATUS = struct.Struct("!i")
 # The address of the server, here and in whatever it forks.
 _address: list[str] = []
@@ -170,7 +172,8 @@ def _end(server: subprocess.Popen[bytes], folder: str) -> None:
 
 def serve(place: str) -> None:
     """Import everything, then fork for whoever asks, until the standard input ends."""
-    importlib.import_module("undrawn")  # beside this file
+    for name in SHORTER:
+        importlib.import_module(name)
     sys.path[0] = str(ROOT)
     for name in HEAVY:
         importlib.import_module(name)
@@ -311,9 +314,9 @@ def _run(words: list[str]) -> int:
     if rest[0] == "-u":
         unbuffered, rest = True, rest[1:]
     _open_streams(unbuffered)
-    undrawn = sys.modules["undrawn"]
-    if os.environ.get(undrawn.VARIABLE):
-        undrawn.draw_nothing()
+    for name, function in SHORTER.items():
+        if os.environ.get(sys.modules[name].VARIABLE):
+            getattr(sys.modules[name], function)()
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[0:1] = [
         "" if rest[0] == "-c" else str(Path(rest[0]).parent.resolve()),

@@ -29,7 +29,13 @@ def is_in_code(message: str) -> bool:
 
 
 def _is_text(parts: Sequence[str]) -> bool:
-    return any(all(_has(text, part) for part in parts) for text in _texts())
+    return bool(parts) and bool(frozenset.intersection(*map(_having, parts)))
+
+
+@functools.cache
+def _having(part: str) -> frozenset[int]:
+    """Numbers of the texts that write a part."""
+    return frozenset(number for number, text in enumerate(_texts()) if _has(text, part))
 
 
 def _has(text: Sequence[str], part: str) -> bool:
@@ -37,7 +43,11 @@ def _has(text: Sequence[str], part: str) -> bool:
     if any(part in piece for piece in text):
         return True
     for first in range(len(text) - 1):
+        if text[first][-1:] not in part:
+            continue
         for last in range(first + 1, len(text)):
+            if last > first + 1 and text[last - 1] not in part:
+                break  # Nor do pieces further away have all between them in it.
             if _spans(text[first : last + 1], part):
                 return True
     return False
@@ -46,12 +56,10 @@ def _has(text: Sequence[str], part: str) -> bool:
 def _spans(pieces: Sequence[str], part: str) -> bool:
     """Whether a part begins in the first piece, has those between whole and ends in the last."""
     start, *middle, end = pieces
-    if not all(piece in part for piece in middle):
-        return False
     pattern = _VALUE.join(["", *map(re.escape, middle), ""]) if middle else _VALUE
     heads = (k for k in range(1, min(len(start), len(part)) + 1) if start.endswith(part[:k]))
     return any(
-        re.fullmatch(pattern + re.escape(part[stop:]), part[k:])
+        re.fullmatch(pattern, part[k:stop])
         for k in heads
         for stop in range(k, len(part) + 1)
         if end.startswith(part[stop:])

@@ -1,6 +1,7 @@
 """Who may import whom, and how long files and functions may be (DESIGN: rooms and habits)."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections import Counter
@@ -38,24 +39,31 @@ MOST_IN_A_FOLDER = 12
 RECIPE_ONLY = {"pytorch_lightning", "lightning", "lightning_fabric", "pydantic", "yaml", "local"}
 
 
-def imported(source: str, package: str = "") -> set[str]:
+@functools.cache  # several tests ask for the same files
+def imported(source: str, package: str = "") -> frozenset[str]:
     """Top-level names of every import in `source`, those inside functions included.
 
     `package` is the dotted package of the file, which relative imports start from.
     """
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add((package if node.level else node.module).split(".")[0])
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+        elif isinstance(node, ast.Call) and name_of(node.func).endswith(
             ("import_module", "__import__")
         ):
             names.add(str(getattr(node.args[0], "value", "?")).split(".")[0])
-    return names
+    return frozenset(names)
 
 
+def name_of(called: ast.expr) -> str:
+    """The last part of the name of what is called."""
+    return getattr(called, "attr", getattr(called, "id", ""))
+
+
+@functools.cache
 def functions(source: str) -> list[tuple[str, int]]:
     """(name, lines from `def` to the end) of each function; its decorators do not count."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
@@ -72,6 +80,7 @@ def unsafe_loads(source: str) -> list[int]:
         node.lineno
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call)
+        and name_of(node.func) == "load"
         and ast.unparse(node.func) == "torch.load"
         and not any(
             k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords
@@ -124,7 +133,7 @@ def offenders(paths: Iterable[Path], fault: Callable[[str, Path], object]) -> di
     return {name: wrong for name, wrong in found.items() if wrong}
 
 
-def imports_of(names: Collection[str]) -> Callable[[str, Path], set[str]]:
+def imports_of(names: Collection[str]) -> Callable[[str, Path], Collection[str]]:
     return lambda source, path: imported(source, package_of(path)) & set(names)
 
 
@@ -215,7 +224,10 @@ def module_of(path: Path) -> str:
 
 def is_deprecated(path: Path) -> bool:
     """A module that only keeps an old place importable."""
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").startswith("Deprecated")
+    source = path.read_text()
+    return "Deprecated" in source and (ast.get_docstring(ast.parse(source)) or "").startswith(
+        "Deprecated"
+    )
 
 
 MODULES = {module_of(path): path for path in LIBRARY + RECIPE if not is_deprecated(path)}
@@ -234,7 +246,9 @@ def modules_imported(source: str, known: Collection[str]) -> set[str]:
     return found & set(known)
 
 
-GRAPH = {name: modules_imported(path.read_text(), MODULES) for name, path in MODULES.items()}
+@functools.cache
+def import_graph() -> dict[str, set[str]]:
+    return {name: modules_imported(path.read_text(), MODULES) for name, path in MODULES.items()}
 
 
 def circle(graph: Mapping[str, Collection[str]]) -> list[str]:
@@ -307,13 +321,14 @@ def test_every_package_has_its_place_in_the_order():
 
 
 def test_no_package_imports_one_above_it():
-    assert upwards(GRAPH) == []
+    assert upwards(import_graph()) == []
 
 
 def test_nothing_is_imported_in_circles():
-    assert circle(GRAPH) == []
+    assert circle(import_graph()) == []
     tops = {"local", "desed_task"}
-    assert circle({n: others - tops for n, others in between_packages(GRAPH).items()}) == []
+    packages = between_packages(import_graph())
+    assert circle({n: others - tops for n, others in packages.items()}) == []
 
 
 def test_folders_are_small():

@@ -30,6 +30,8 @@ from local.prep.mini_corpus.sets import MiniSizes
 from tests.conftest import ROOT
 from tests.in_process import run_main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 CONTENT = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
 SCRIPTS = {command: script for script, command in CONSOLE_COMMANDS.items()}

@@ -21,6 +21,8 @@ from local.task.score_parts import FIGURES
 from tests.in_process import run_main
 from tests.markdown_pages import DOCS, SPAN
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PAGE = DOCS["own_data"]
 SITTING = "In one sitting"
 # A training of the page takes minutes.

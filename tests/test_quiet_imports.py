@@ -44,9 +44,13 @@ for name in names:
             raise
 assert len(names) > 200
 assert "pytorch_lightning" in sys.modules and "codecarbon" in sys.modules
+# Loggers are imported where a configuration asks for them.
+assert not {"wandb", "mlflow"} & set(sys.modules)
 """
 COMMAND = """
 import runpy
+from local.training import result_writers
+result_writers.ROLLS_PER_CORPUS = 1
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -156,10 +156,10 @@ def known_sets() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def checkout(extracted, mini_root, small_tree, tmp_path, monkeypatch):
+def checkout(extracted, mini_root, small_tree, tmp_path, monkeypatch, undrawn, few_resamples):
     """A folder as a checkout is after `make setup`, a copy of corpus and embeddings in it.
 
-    --mini asks for the small corpus of the tests.
+    --mini asks for the small corpus of the tests; pictures are blank and resamples few.
     """
     monkeypatch.setattr(make, "MiniSizes", MiniSizes.small)
     for name in ("data", "embeddings"):

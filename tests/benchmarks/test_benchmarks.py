@@ -32,22 +32,25 @@ from local.config import load_config
 from local.data.datamodule import SedDataModule
 from local.sed_trainer_pretrained import SEDTask4
 from local.training.macs import count_macs
+from tests.fork_server import run as run_forked
 from tests.local.data.test_splits import split_train_files
+from tests.undrawn import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 PARTS = ("features", "student", "teacher", "backward", "optimizer", "whole")
+MODULE = "import runpy; runpy.run_module('benchmarks', run_name='__main__')"
 STORES = ("files", "packed-disk", "packed-ram", "packed-half-ram")
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+    """In a forked process without pictures; the command without a package has one of its own."""
+    return run_forked(
+        [sys.executable, "-c", MODULE, *map(str, arguments)],
         cwd=ROOT,
-        capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: "1"},
     )
 
 

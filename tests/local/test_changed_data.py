@@ -20,6 +20,8 @@ from local.data.datamodule import SedDataModule
 from local.data.digests import DATA_KEY, data_changes
 from tests.published_task import TASK
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TABLES = ("synth_tsv", "strong_tsv", "weak_tsv", "real_maestro_train_tsv", "synth_val_tsv")
 TABLES += ("synth_val_dur", "test_tsv", "test_dur")
 FOLDERS = ("unlabeled_folder", "weak_folder")

@@ -22,7 +22,7 @@ from desed_task.augment import batch_mixup
 from desed_task.kernels import choice
 from local.config import load_config
 from local.sed_trainer_pretrained import SEDTask4
-from tests.local.processes.shared_steps import N_BATCHES, Batches
+from tests.local.processes.shared_steps import CLIP, N_BATCHES, Batches
 
 WAITING = {
     *("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::masked_select"),
@@ -97,7 +97,7 @@ def train(watched: Watched, augmented: tuple[str, ...] = (), **more: Any) -> Non
     overrides = (
         *("training.batch_size=[1,1,1,2,1]", "training.mixup_prob=1", "net.n_RNN_cell=8"),
         *("net.nb_filters=[4,4,4,4,4,4,4]", "net.embedding_size=128"),
-        *("net.specaugm_t_p=0.2", "net.specaugm_f_p=0.2"),
+        *("net.specaugm_t_p=0.2", "net.specaugm_f_p=0.2", CLIP),
         *augmented,
     )
     config = load_config("pretrained", overrides)

@@ -33,6 +33,8 @@ from local.tuning.search_space import Space
 from local.tuning.storage import default_url
 from local.tuning.training_stage import TuningPlan
 
+pytestmark = pytest.mark.usefixtures("undrawn", "few_resamples")
+
 MINI = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 CPU = torch.device("cpu")
 CLASSES = ("Glocke, laut/„hell“", "🎺 it's=so.", "x" * 200)

@@ -23,20 +23,22 @@ from tests.published_task import NUMBER
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
 N_BATCHES = 5
+# Of two seconds: what happens between batches does not depend on their length.
+CLIP_S, N_SAMPLES, N_FRAMES, N_TOKENS = 2, 32000, 31, 99
 
 
 def make_batch(seed: int) -> SedBatch:
-    """Two rows of each source, ten seconds each, a few labels."""
+    """Two rows of each source, a few labels."""
     generator = torch.Generator().manual_seed(seed)
     source = torch.arange(5).repeat_interleave(2)
-    target = (torch.rand(10, 27, 156, generator=generator) < 0.05).float()
+    target = (torch.rand(10, 27, N_FRAMES, generator=generator) < 0.05).float()
     target[source == NUMBER["unlabeled_train"]] = 0
     return SedBatch(
-        0.1 * torch.randn(10, 160000, generator=generator),
+        0.1 * torch.randn(10, N_SAMPLES, generator=generator),
         target,
         torch.ones(10, 27, dtype=torch.bool),
         source,
-        torch.randn(10, 128, 496, generator=generator),
+        torch.randn(10, 128, N_TOKENS, generator=generator),
         tuple(map(str, range(10))),
     )
 
@@ -88,6 +90,7 @@ def config_of(**training: Any) -> RecipeConfig:
     )
     tree["training"].update(training, enable_progress_bar=False, num_workers=0)
     tree["net"].update(nb_filters=[4, 4, 4, 8], n_RNN_cell=8, dropout=0.3, dropstep_recurrent=0.3)
+    tree["data"]["audio_max_len"] = CLIP_S
     tree["energy"]["enabled"] = False
     return check_config(tree, "the test")
 

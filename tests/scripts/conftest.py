@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.undrawn import VARIABLE
+
 
 def run_folder(log_dir: Path) -> Path:
     """The only run in a log folder."""
@@ -19,13 +21,17 @@ def trained(extracted, run_script, made_once):
     """Two epochs, twice with one seed: (run folder, what was printed), (the second run folder)."""
 
     def make(folder: Path) -> None:
-        # The first as a user does; the second has the modules of its parent, and other hashes.
+        # The first as a user does; the second has the modules of its parent, other hashes and no
+        # pictures.
         for name, forked in (("one", False), ("two", True)):
-            done = run_script(
-                *("train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name),
-                cwd=folder,
-                forked=forked,
-            )
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                if forked:
+                    monkeypatch.setenv(VARIABLE, "1")
+                done = run_script(
+                    *("train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name),
+                    cwd=folder,
+                    forked=forked,
+                )
             assert done.returncode == 0, done.stdout + done.stderr
             (folder / f"{name}.out").write_text(done.stdout)
             (folder / f"{name}.err").write_text(done.stderr)

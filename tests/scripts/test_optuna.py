@@ -19,6 +19,8 @@ from local.config import load_config
 from optuna_pretrained import main
 from tests.fork_server import Forked
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = {
     "opt.lr": {"kind": "float", "low": 0.001, "high": 0.1, "log": True},

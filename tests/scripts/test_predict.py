@@ -315,16 +315,16 @@ def peak_bytes(recording, checkpoint, folder):
 
 
 def test_memory_does_not_grow_with_the_recording(small, tmp_path):
-    """A 65-minute recording takes at most 300 MB more than one of a minute."""
+    """A 25-minute recording, of 380 MB, takes at most 130 MB more than one of a minute."""
     minute = (0.1 * np.random.default_rng(0).normal(size=(60 * 32000, 2))).astype(np.float32)
     peaks = []
-    for name, minutes in (("short.wav", 1), ("long.wav", 65)):
+    for name, minutes in (("short.wav", 1), ("long.wav", 25)):
         with sf.SoundFile(tmp_path / name, "w", 32000, 2, subtype="PCM_16") as sound:
             for _ in range(minutes):
                 sound.write(minute)
         peaks.append(peak_bytes(tmp_path / name, small, tmp_path))
-    assert len(np.load(tmp_path / "out/long.npz")["postprocessed"]) == 3900 / 0.04
-    assert peaks[1] - peaks[0] < 300e6, peaks
+    assert len(np.load(tmp_path / "out/long.npz")["postprocessed"]) == 1500 / 0.04
+    assert peaks[1] - peaks[0] < 1e6, peaks
 
 
 def test_ctrl_c_ends_it_and_it_goes_on(small, tmp_path):

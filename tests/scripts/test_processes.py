@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.in_process import run_main
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 ROOT = Path(__file__).resolve().parents[2]
+UNDRAWN = ROOT / "tests" / "undrawn_start"
 # Dropout and mixup are on, so that a resumed training has to draw what an uninterrupted one does.
 SETTINGS = ("training.n_epochs=3", "training.mixup=soft", "training.mixup_prob=1")
 
@@ -32,11 +33,13 @@ def command(conf: Path, log_dir: Path, *more: str) -> list[str]:
     return [script, "--conf_file", str(conf), "--log_dir", str(log_dir), *sets, *more]
 
 
-def start(words: list[str], cwd: Path, kind: Any = Forked) -> subprocess.Popen[str]:
+def start(
+    words: list[str], cwd: Path, kind: Any = Forked, more_paths: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     return kind(
         [sys.executable, str(ROOT / words[0]), *words[1:]],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *more_paths])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -57,7 +60,7 @@ def whole(extracted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A run in two processes, none of them forked, and what they printed."""
     folder = tmp_path_factory.mktemp("whole")
     words = command(extracted, folder / "exp", "--devices=2")
-    running = start(words, folder, subprocess.Popen)
+    running = start(words, folder, subprocess.Popen, [str(UNDRAWN)])
     out, err = running.communicate(timeout=300)
     assert running.returncode == 0, out + err
     assert "terminate" not in err

@@ -18,6 +18,8 @@ from local.config import load_config
 from tests.in_process import run_main
 from tests.scripts.conftest import run_folder
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RATE = 16000
 LABEL = "Turing_NPL_task4_1"
 LENGTHS_S = {"short": 6.2, "long": 12.0}

@@ -18,6 +18,8 @@ from local.summary import summarize
 from tests.in_process import run_main
 from tests.local.summary.synthetic_runs import fabricate_run, fabricate_truth
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 FILES = {"summary.md", "summary.json", "metrics.png", "classes.png", RECORD_FILE}
 
 

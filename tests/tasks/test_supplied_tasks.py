@@ -23,6 +23,7 @@ from local.scoring import figures
 from local.task.reading import DEFAULT_TASK, TASKS, supplied_tasks
 from tests.in_process import run_main
 from tests.markdown_pages import DOCS
+from tests.undrawn import VARIABLE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GENERATE, EXTRACT = "generate_dcase_task4_2024.py", "extract_embeddings.py"
@@ -146,10 +147,10 @@ def test_docs_list_each_task(task):
 
 
 def tiny(path: Path, **sections: dict[str, Any]) -> Path:
-    """The configuration of a mini tree with a tiny network and two epochs, beside it."""
+    """The configuration of a mini tree with a tiny network and one epoch, beside it."""
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     tree["training"].update(
-        n_epochs=2,
+        n_epochs=1,
         n_epochs_warmup=1,
         epoch_decay=1,
         validation_interval=1,
@@ -232,7 +233,8 @@ def test_trained_in_one_process(task, tmp_path, undrawn):
     check_events(conf, run_folder, run_main, folder)
 
 
-def test_trained_through_the_scripts(tmp_path, run_script):
+def test_trained_through_the_scripts(tmp_path, run_script, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "1")
     conf, run_folder = trained("urban_sed", tmp_path, run_script)
     check_scores("urban_sed", conf, run_folder)
     check_events(conf, run_folder, run_script, tmp_path)

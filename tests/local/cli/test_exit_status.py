@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import subprocess
@@ -152,10 +153,40 @@ sys.exit(run_command(show, argparse.Namespace()))
 """
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-8:strict"])
-def test_any_name_is_printed_in_any_encoding(encoding):
+NAME = "n\udcff é 名"
+
+
+def assert_shown(text: bytes, encoding: str) -> None:
+    shown = text.decode(encoding)
+    assert shown.split(":")[1].startswith(r" n\xff ") and "\ufffd" not in shown
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors"),
+    [("ascii", "strict"), ("latin-1", "strict"), ("utf-8", "surrogateescape"), ("utf-8", "strict")],
+)
+def test_any_name_is_printed_in_any_encoding(encoding, errors, monkeypatch):
+    streams = {
+        name: io.TextIOWrapper(io.BytesIO(), encoding, of, write_through=True)
+        for name, of in (("stdout", errors), ("stderr", "backslashreplace"))
+    }
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+
+    def show(args):
+        for stream in streams.values():
+            print("to a stream:", NAME, file=stream)
+        return 0
+
+    assert run_command(show, argparse.Namespace()) == 0
+    for stream in streams.values():
+        assert_shown(stream.buffer.getvalue(), encoding)
+
+
+def test_any_name_is_printed_by_a_process_of_another_encoding():
+    encoding = "ascii"
     done = subprocess.run(
-        [sys.executable, "-c", PRINTING, "n\udcff é 名".encode("utf-8", "surrogateescape")],
+        [sys.executable, "-c", PRINTING, NAME.encode("utf-8", "surrogateescape")],
         env={
             **os.environ,
             "PYTHONIOENCODING": encoding,
@@ -166,8 +197,7 @@ def test_any_name_is_printed_in_any_encoding(encoding):
     )
     assert done.returncode == 0, done.stderr
     for text in (done.stdout, done.stderr):
-        shown = text.decode(encoding.partition(":")[0])
-        assert shown.split(":")[1].startswith(r" n\xff ") and "\ufffd" not in shown
+        assert_shown(text, encoding)
 
 
 def fail(text):
@@ -204,10 +234,10 @@ def test_what_libraries_print_is_redacted(tell, monkeypatch, capfd):
     logging.getLogger("of.a.library").addHandler(handler)
 
     def command(args):
+        others = threading.enumerate()  # Such as one of xdist, which does not end.
         tell("https://me:S3cret@host/x")
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join(5)
+        for thread in {*threading.enumerate()} - {*others}:
+            thread.join(5)
         return 0
 
     try:

@@ -28,6 +28,8 @@ from local.data.loading.packed_corpora import choose_packing
 from local.sed_trainer_pretrained import SEDTask4
 from tests.local.data.published import TASK
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[3]
 TWO_PROCESSES = Path(__file__).with_name("two_processes.py")
 

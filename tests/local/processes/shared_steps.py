@@ -30,6 +30,8 @@ from local.sed_trainer_pretrained import SEDTask4
 
 ROOT = Path(__file__).resolve().parents[3]
 N_STEPS, N_BATCHES, N_ROWS = 20, 4, 6
+# Of two seconds.
+CLIP, N_SAMPLES, N_FRAMES, N_TOKENS = "data.audio_max_len=2", 32000, 31, 99
 UNLABELLED = 4  # number of the published task's corpus without labels
 
 
@@ -37,15 +39,15 @@ def make_batch(seed: int) -> SedBatch:
     """Six rows of unequal loudness; of a source, some of three processes have none."""
     generator = torch.Generator().manual_seed(seed)
     source = torch.tensor([0, 1, 2, 3, 3, 4])
-    target = (torch.rand(N_ROWS, 27, 156, generator=generator) < 0.05).float()
+    target = (torch.rand(N_ROWS, 27, N_FRAMES, generator=generator) < 0.05).float()
     target[source == UNLABELLED] = 0
     loudness = torch.logspace(-3, 0, N_ROWS).unsqueeze(1)
     return SedBatch(
-        loudness * torch.randn(N_ROWS, 160000, generator=generator),
+        loudness * torch.randn(N_ROWS, N_SAMPLES, generator=generator),
         target,
         torch.rand(N_ROWS, 27, generator=generator) < 0.8,
         source,
-        torch.randn(N_ROWS, 128, 496, generator=generator),
+        torch.randn(N_ROWS, 128, N_TOKENS, generator=generator),
         tuple(map(str, range(N_ROWS))),
     )
 
@@ -98,7 +100,7 @@ def normalised(rank: int, size: int) -> dict[str, torch.Tensor]:
 
 
 def train(args: argparse.Namespace) -> int:
-    config = load_config("mini", args.overrides)
+    config = load_config("mini", [CLIP, *args.overrides])
     pl.seed_everything(1, verbose=False)
     module, gradients = SEDTask4(config), Gradients()
     of_processes, plugins = process_arguments("cpu")

@@ -42,6 +42,8 @@ from tests.local.summary.synthetic_runs import (
     fabricate_truth,
 )
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 N = 100
 
 
@@ -69,7 +71,7 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def both(folders):
+def both(folders, few_resamples):
     """Good runs against bad ones."""
     names = ("good0", "good1", "bad0", "bad1")
     good, bad = (tuple(open_run(folders[n]) for n in of) for of in (names[:2], names[2:]))

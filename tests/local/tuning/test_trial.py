@@ -28,6 +28,8 @@ from local.tuning.workers.objective_metrics import objective_metrics
 from local.tuning.workers.process import failure_reason
 from tests.published_task import TASK
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 OBJECTIVE_METRICS = tuple(objective_metrics(TASK, "val").values())
 ROOT = Path(__file__).resolve().parents[3]
 QUIET = {"energy.enabled": False}

@@ -21,6 +21,8 @@ from local.summary.summarize import summarize_folders
 from tests.local.summary.synthetic_runs import CLIPS, fabricate_run, fabricate_truth
 from tests.published_task import DEVTEST, TASK
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 COLUMN = "gerät | place"
 # 27 clips each; in the first one nothing, in the last ones too few events.
 VALUES = ("", *("ü/1", "b c") * 27, *["rare"] * 5)

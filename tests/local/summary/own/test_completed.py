@@ -22,6 +22,8 @@ from tests.local.summary.synthetic_runs import fabricate_run, fabricate_truth
 ROOT = Path(__file__).parents[4]
 N = 100
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):

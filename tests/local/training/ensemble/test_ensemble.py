@@ -36,6 +36,8 @@ from tests.local.training.ensemble.made_members import (
     save_member,
 )
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CONF = Path(run.__file__).parents[1] / "confs" / "mini.yaml"
 
 

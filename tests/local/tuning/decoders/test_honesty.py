@@ -94,9 +94,11 @@ def test_other_labels_of_a_fold_do_not_change_its_parameters(kind, methods):
     changed = 0
     for number, fold in enumerate(folds):
         other = with_permuted_labels(devtest, permuted_clips(fold.scored))
-        again = [parameters(fit_decoder(one.others, method)) for one in split_folds(other, 3)]
-        assert again[number] == before[number]
-        changed += again != before
+        again = split_folds(other, 3)
+        assert parameters(fit_decoder(again[number].others, method)) == before[number]
+        if number == 0:
+            rest = [parameters(fit_decoder(one.others, method)) for one in again[1:]]
+            changed += rest != before[1:]
     assert changed  # of other folds
 
 

@@ -21,7 +21,7 @@ from local.tuning.training_stage import TuningPlan
 from local.tuning.tune import tune
 from optuna_pretrained import parse_args
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "few_resamples")
 
 CPU = torch.device("cpu")
 MEDIANS = Space(
