@@ -268,8 +268,10 @@ class ConfigOfTask:
 def member_of(name, kinds):
     """A member whose task scores the corpus a so."""
     scored = [SimpleNamespace(corpus=SimpleNamespace(name="a"), clip_ids=("1",))]
-    task = SimpleNamespace(kinds=lambda corpus: frozenset(kinds), classes=())
-    config = ConfigOfTask(load_config(CONF), task)
+    config = load_config(CONF)
+    classes = config.detection_task.classes
+    task = SimpleNamespace(kinds=lambda corpus: frozenset(kinds), classes=classes)
+    config = ConfigOfTask(config, task)
     return EnsembleMember(Path(name), config, SimpleNamespace(scored=lambda stage: scored), None)
 
 
