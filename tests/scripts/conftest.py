@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.undrawn import VARIABLE
+from tests.undrawn import FEW_ROLLS, VARIABLE
 
 
 def run_folder(log_dir: Path) -> Path:
@@ -21,12 +21,12 @@ def trained(extracted, run_script, made_once):
     """Two epochs, twice with one seed: (run folder, what was printed), (the second run folder)."""
 
     def make(folder: Path) -> None:
-        # The first as a user does; the second has the modules of its parent, other hashes and no
-        # pictures.
+        # The first as a user does; the second has the modules of its parent, other hashes and
+        # fewer event rolls.
         for name, forked in (("one", False), ("two", True)):
             with pytest.MonkeyPatch.context() as monkeypatch:
                 if forked:
-                    monkeypatch.setenv(VARIABLE, "1")
+                    monkeypatch.setenv(VARIABLE, FEW_ROLLS)
                 done = run_script(
                     *("train_pretrained.py", "--conf_file", extracted, "--log_dir", folder / name),
                     cwd=folder,
