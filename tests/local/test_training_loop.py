@@ -22,7 +22,7 @@ from local.training.trainer import RunOptions, make_trainer
 from tests.published_task import NUMBER
 
 CONF = Path(__file__).resolve().parents[2] / "confs" / "mini.yaml"
-N_BATCHES = 5
+N_BATCHES = 3
 # Of two seconds: what happens between batches does not depend on their length.
 CLIP_S, N_SAMPLES, N_FRAMES, N_TOKENS = 2, 32000, 31, 99
 
@@ -133,16 +133,18 @@ class Events(Callback):
 def test_the_teacher_moves_once_per_step_before_the_backward_pass(tmp_path, monkeypatch):
     events = Events(monkeypatch)
     fit(config_of(n_epochs=1, validation_interval=1), tmp_path, events)
-    expected = [(what, s) for s in range(1, 6) for what in ("teacher", "backward", "step")]
+    expected = [
+        (what, s) for s in range(1, N_BATCHES + 1) for what in ("teacher", "backward", "step")
+    ]
     assert events.found == expected
 
 
 def test_accumulated_batches_are_one_step_of_everything(tmp_path, monkeypatch):
-    """Five batches in twos: the odd one at the epoch's end is a step of its own."""
+    """Three batches in twos: the odd one at the epoch's end is a step of its own."""
     events = Events(monkeypatch)
     fit(config_of(accumulate_batches=2), tmp_path, events)
-    assert [s for what, s in events.found if what == "step"] == [1, 2, 3, 4, 5, 6]
-    assert [s for what, s in events.found if what == "teacher"] == [1, 2, 3, 4, 5, 6]
+    assert [s for what, s in events.found if what == "step"] == [1, 2, 3, 4]
+    assert [s for what, s in events.found if what == "teacher"] == [1, 2, 3, 4]
     assert sum(what == "backward" for what, _ in events.found) == 2 * N_BATCHES
     first_step = events.found[: events.found.index(("step", 1)) + 1]
     assert [what for what, _ in first_step] == ["teacher", "backward", "backward", "step"]
@@ -218,7 +220,8 @@ def test_the_consistency_weight_of_the_last_epochs_ignores_the_ramp(tmp_path):
 
     schedule = {"n_epochs": 3, "n_epochs_warmup": 2, "epoch_decay": 2, "validation_interval": 3}
     fit(config_of(**schedule), tmp_path, Weights())
-    ramp = [2 * rate(step, 10, 10, 15) for step in range(1, 11)]
+    warm = 2 * N_BATCHES
+    ramp = [2 * rate(step, warm, warm, 3 * N_BATCHES) for step in range(1, warm + 1)]
     assert Weights.found == pytest.approx([*ramp, *[2.0] * N_BATCHES], rel=1e-6)
 
 
@@ -335,7 +338,7 @@ def test_with_more_patience_a_training_that_had_ended_goes_on(tmp_path):
     resume(patient, tmp_path / "short" / RUN, objectives=WAITING[3:])
     assert_same_state(*(tmp_path / of / RUN / "checkpoints/last.ckpt" for of in ("whole", "short")))
     names = [{path.name for path in (tmp_path / of).rglob("*.ckpt")} for of in ("whole", "short")]
-    assert names[0] == names[1] == {"epoch=3-step=20.ckpt", "last.ckpt"}
+    assert names[0] == names[1] == {f"epoch=3-step={4 * N_BATCHES}.ckpt", "last.ckpt"}
 
 
 def test_with_less_patience_a_resumed_training_ends_earlier(tmp_path):
