@@ -44,7 +44,7 @@ def test_processes_that_start_together_claim_folders_of_their_own(tmp_path):
     processes = [context.Process(target=_claim, args=arguments) for _ in range(N_PROCESSES)]
     for process in processes:
         process.start()
-    names = [name for _ in processes for name in found.get(timeout=60)]
+    names = [name for _ in processes for name in found.get(timeout=300)]
     for process in processes:
         process.join()
     numbers = range(N_PROCESSES * N_CLAIMS)
@@ -169,7 +169,7 @@ def test_of_identical_jobs_that_start_together_one_runs_if_it_should_be_alone(mi
     processes = [context.Process(target=_start, args=arguments) for _ in range(3)]
     for process in processes:
         process.start()
-    results = sorted(found.get(timeout=60) for _ in processes)
+    results = sorted(found.get(timeout=300) for _ in processes)
     for process in processes:
         process.join()
     assert results[-1] == "version_0"

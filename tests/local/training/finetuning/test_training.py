@@ -337,7 +337,7 @@ def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
     ]
     for worker in workers:
         worker.start()
-    found = dict(results.get(timeout=60) for _ in workers)
+    found = dict(results.get(timeout=300) for _ in workers)
     for worker in workers:
         worker.join()
     for rank in range(2):
