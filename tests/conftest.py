@@ -58,7 +58,7 @@ def undrawn() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def few_resamples() -> Iterator[None]:
-    """Twenty resamples at most are drawn, here and in forked commands."""
+    """Ten resamples at most are drawn, here and in forked commands."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         resamples.draw_few(monkeypatch.setattr)
         monkeypatch.setenv(resamples.VARIABLE, "1")

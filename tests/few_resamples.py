@@ -1,4 +1,4 @@
-"""Summaries that draw 20 resamples at most, instead of all that they ask for and name.
+"""Summaries that draw ten resamples at most, instead of all that they ask for and name.
 
 A hundred, the least that is allowed, take most of the time of a summary. For tests of what one
 says and compares; tests/local/summary/test_bootstrap.py draws all, to see how often intervals hold.
@@ -11,7 +11,7 @@ from typing import Any
 
 # Set in the environment of a forked process (tests/fork_server.py).
 VARIABLE = "TESTS_DRAW_FEW_RESAMPLES"
-MOST = 20
+MOST = 10
 
 
 def draw_few(replace: Any = setattr) -> None:

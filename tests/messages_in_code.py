@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,16 +36,30 @@ def _is_text(parts: Sequence[str]) -> bool:
 
 @functools.cache
 def _having(part: str) -> frozenset[int]:
-    """Numbers of the texts that write a part."""
-    return frozenset(number for number, text in enumerate(_texts()) if _has(text, part))
+    """Numbers of the texts that write a part: in a piece, or with values that lie in it."""
+    whole, starts, numbers = _joined()
+    found, at = set(), whole.find(part)
+    while at >= 0:
+        piece = bisect.bisect(starts, at) - 1
+        found.add(numbers[piece])
+        at = whole.find(part, starts[piece + 1])
+    heads = tuple(part[:k] for k in range(1, len(part) + 1))
+    more = (n for n, text in enumerate(_texts()) if n not in found and _has(text, part, heads))
+    return frozenset(found.union(more))
 
 
-def _has(text: Sequence[str], part: str) -> bool:
-    """Whether a part is written by a text whose values lie between its pieces."""
-    if any(part in piece for piece in text):
-        return True
+@functools.cache
+def _joined() -> tuple[str, list[int], list[int]]:
+    """All pieces in one string, where each begins, and the end; the number of the text of each."""
+    pieces = [(piece, number) for number, text in enumerate(_texts()) for piece in text]
+    starts = [0, *itertools.accumulate(len(piece) + 1 for piece, _ in pieces)]
+    return "\0".join(piece for piece, _ in pieces), starts, [number for _, number in pieces]
+
+
+def _has(text: Sequence[str], part: str, heads: tuple[str, ...]) -> bool:
+    """Whether a part is written by several pieces of a text; `heads` are its beginnings."""
     for first in range(len(text) - 1):
-        if text[first][-1:] not in part:
+        if not text[first].endswith(heads):
             continue
         for last in range(first + 1, len(text)):
             if last > first + 1 and text[last - 1] not in part:
@@ -75,7 +91,7 @@ def _texts() -> tuple[tuple[str, ...], ...]:
     for path in (ROOT / "Makefile", *ROOT.glob("*.sh")):
         joined = re.sub(r'\\\n\s*f?"?|" \\\n\s*"', "", path.read_text("utf-8"))
         found += [(" ".join(line.split()),) for line in joined.splitlines()]
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _of_many(value: ast.expr) -> str | None:

@@ -535,7 +535,8 @@ def test_recordings_without_sound_are_named_and_done(detector, recordings, tmp_p
 
 
 def test_every_recording_that_cannot_be_read_is_named(detector, tmp_path, capsys):
-    paths = [tmp_path / f"r{number}.wav" for number in range(45)]
+    # Other lists of problems end after 20.
+    paths = [tmp_path / f"r{number}.wav" for number in range(24)]
     for path in paths:
         path.write_text("no audio")
     assert predict_all(detector, find_recordings(paths), output(tmp_path), threshold=LOW) == 1

@@ -149,7 +149,7 @@ def run(folder: Path, *flags: str, starter: tuple[str, ...] = ()) -> list[dict[s
         [*(starter or (sys.executable,)), __file__, str(folder), *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "terminate" not in done.stderr, done.stderr
