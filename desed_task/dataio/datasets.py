@@ -290,10 +290,13 @@ class SedDataset(Dataset[SedBatch]):
             pseudo=self.pseudo_labels(row),
         )
 
+    @property
+    def reads_beginnings(self) -> bool:
+        """Whether longer clips are cropped at 0, not at random, as pseudo-labels are of that."""
+        return self.pseudo is not None
+
     def pseudo_labels(self, row: int) -> torch.Tensor | None:
-        """Pseudo-labels (class, frame) of a row; of a clip that is cropped, as of its embeddings,
-        those of its beginning. None if there are none.
-        """
+        """Pseudo-labels (class, frame) of a row; None if there are none."""
         return (
             None
             if self.pseudo is None
@@ -329,11 +332,12 @@ class SedDataset(Dataset[SedBatch]):
         path = self.wavs[index]
         if self.long is not None and span is not None:
             return read_window(path, self.long.windows, span), self.window_onset_s(row)
+        at_random = crop_seed is not None and not self.reads_beginnings
         clip = read_clip(
             path,
             sample_rate=self.sample_rate,
             n_samples=self.n_samples,
-            rng=None if crop_seed is None else np.random.default_rng(crop_seed),
+            rng=np.random.default_rng(crop_seed) if at_random else None,
         )
         return clip.waveform, clip.crop_onset_s
 

@@ -147,7 +147,7 @@ class _PackedPart:
     def _crop(self, key: ItemKey) -> int:
         """The sample from which a clip is read."""
         surplus = int(self._surplus[key.row])
-        if key.crop_seed is None or not surplus:
+        if key.crop_seed is None or not surplus or self.dataset.reads_beginnings:
             return 0
         return int(np.random.default_rng(key.crop_seed).integers(surplus + 1))
 

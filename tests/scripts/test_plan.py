@@ -8,7 +8,7 @@ from tests.in_process import run_main
 
 PLAN = """
 conf_file: confs/mini.yaml
-encoders: {beats: {checkpoint: absent.pt}}
+encoders: {beats: {checkpoint: broken.pt}}
 set: {data.packed_dir: null}
 stages:
   files: {kind: embeddings, encoder: beats, needs: []}
@@ -18,6 +18,7 @@ stages:
 
 def test_a_plan_whose_stage_fails(tmp_path: Path):
     (tmp_path / "plan.yaml").write_text(PLAN, encoding="utf-8")
+    (tmp_path / "broken.pt").write_bytes(b"no weights")
     words = ("--plan", "plan.yaml", "--log_dir", "out", "--gpus", "0")
     previewed = run_main("train_pretrained.py", *words, "--dry_run", cwd=tmp_path)
     assert previewed.returncode == 0, previewed.stderr

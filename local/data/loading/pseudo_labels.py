@@ -35,7 +35,7 @@ def add_pseudo_labels(
     folder = Path(str(config.training.pseudo_labels))
     problems: list[str] = []
     for part in parts:
-        problems += _cropped(part, config)
+        _warn_of_beginnings(part, config)
         path = folder / f"{part.corpus.stem}.hdf5"
         try:
             reader = PseudoLabelReader(path)
@@ -96,19 +96,20 @@ def _lacking(reader: PseudoLabelReader, part: LoadedCorpus) -> Iterator[str]:
         )
 
 
-def _cropped(part: LoadedCorpus, config: RecipeConfig) -> Iterator[str]:
-    """A message about longer clips that are cropped at random: their pseudo-labels, which are of
-    their beginning, would be taught for other seconds."""
-    if part.corpus.trains_on_windows:
-        return
+def _warn_of_beginnings(part: LoadedCorpus, config: RecipeConfig) -> None:
+    """Warn of longer clips that are not cropped at random, as their pseudo-labels do not move."""
     clip_s = config.data.audio_max_len
-    if long := [one for one in part.clip_ids if is_long(part.durations_s[one], clip_s)]:
-        yield (
-            f"losses.pseudo: {part.corpus.title} crops {count_of(len(long), 'clip')} of more than "
-            f"{clip_s:g} s at random ({examples(long)}), and pseudo-labels are of their beginning; "
-            f"set long: windows for this corpus and {PSEUDO_LABEL_REMEDY} again, or cut the "
-            "recordings"
-        )
+    long = [one for one in part.clip_ids if is_long(part.durations_s[one], clip_s)]
+    if part.corpus.trains_on_windows or not long:
+        return
+    warnings.warn(
+        f"training.pseudo_labels: only the first {clip_s:g} s of {count_of(len(long), 'clip')} of "
+        f"{part.corpus.title} are trained on ({examples(long)}), as pseudo-labels of longer clips "
+        f"are of these; to train on all of it, set long: windows for this corpus and "
+        f"{PSEUDO_LABEL_REMEDY} again",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _windows(part: LoadedCorpus) -> list[WindowKey]:

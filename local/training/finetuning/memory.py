@@ -173,8 +173,8 @@ class StepCostReport(Callback):
             return
         if probed is None or not all(of_all):
             warnings.warn(
-                f"memory and time of a step are not known, as {device} runs out of memory with a "
-                f"single row; if the training does too, set {remedies(config)}",
+                f"memory and time of a step are not known, as a single row is too much for {device}"
+                f"; if the training does too, set {remedies(config)}",
                 UserWarning,
                 stacklevel=2,
             )
