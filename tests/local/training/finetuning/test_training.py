@@ -132,7 +132,7 @@ def test_a_probe_runs_no_more_rows_than_a_batch_and_fewer_where_memory_is_short(
 
 def test_a_probe_without_memory_for_a_row_ends_no_training(folder, monkeypatch, capsys):
     config = config_of(folder, "atst_frame", gradient_checkpointing=True)
-    told = r"time of a step are not known, as cpu runs out of memory with a single row; .* smaller"
+    told = r"time of a step are not known, as a single row is too much for cpu; .* smaller"
     with pytest.warns(UserWarning, match=told):
         assert reported(config, monkeypatch, 0) == [7, 3, 1]
     assert "optimizer step" not in capsys.readouterr().out
