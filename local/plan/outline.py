@@ -60,16 +60,17 @@ def _sums(folder: PlanFolder, left: Sequence[Estimate], slots: Sequence[DeviceSl
     seconds = [one.seconds for one in left if one.seconds is not None]
     size = sum(one.bytes or 0.0 for one in left)
     several = f" ({count_of(len(slots), 'device')} at a time)" if len(slots) > 1 else ""
+    hours = f"{sum(seconds) / 3600:.1f} h of a device{several} and " if seconds else ""
     lines = [
-        f"{count_of(len(left), 'stage')} to run: {sum(seconds) / 3600:.1f} h of a device{several} "
-        f"and {size / 1e9:.1f} GB of disk, where {free_bytes(folder.path) / 1e9:.1f} GB are free"
+        f"{count_of(len(left), 'stage')} to run: {hours}{size / 1e9:.1f} GB of disk, where "
+        f"{free_bytes(folder.path) / 1e9:.1f} GB are free"
     ]
     if unknown := len(left) - len(seconds):
         lines.append(
             f"not known: the hours of {count_of(unknown, 'stage')}, which take minutes or whose "
             "clips are not on disk"
         )
-    if any(not one.measured for one in left):
+    if any(not one.measured and one.seconds is not None for one in left):
         lines.append(
             "hours are those of stages that have run before; those with ~ are projected for "
             f"{_projected_for(slots[0])} from the rates of docs/speed.md, without validations and "

@@ -104,7 +104,7 @@ def read_plan(path: str | Path, overrides: Sequence[str] = ()) -> RecipePlan:
     """
     found = find_shipped(path, "no such plan", PLANS)
     tree = read_yaml(found)
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or "stages" not in tree:
         raise InputError(f"{found}: is not a plan (conf_file:, encoders:, stages: ...)")
     try:
         file = PlanFile.model_validate(tree)

@@ -290,6 +290,9 @@ def test_the_outline_says_what_is_done_and_writes_nothing(begun):
     lines = outline_of(PlanFolder(Path("new"), plan), TWO)
     row = next(line for line in lines if " beats_1 " in line).split()
     assert row[3:6] == ["?", "0.06", "GB"]
+    (summed,) = (line for line in lines if "stages to run" in line)
+    assert " h of a device" not in summed and "GB of disk, where " in summed
+    assert not any("hours are those" in line for line in lines)
     assert not (base / "new").exists()
 
 
