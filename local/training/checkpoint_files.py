@@ -39,7 +39,7 @@ def stored_alike(value: Any) -> Any:
     checkpoints with other digests, and what is computed from them would seem outdated.
 
     Returns:
-        Containers that are made anew for each place, one object for equal strings, and a copy of
+        New containers for each place, one object for equal strings, and a copy of
         each tensor of at most one element; larger tensors are those of `value`.
     """
     if type(value) is str:

@@ -30,7 +30,7 @@ class StoreForm(NamedTuple):
         layout: what such a file has, in words.
         maker: what computes the rows, in words.
         remedy: how such a file is made.
-        missing: what a message says where there is no file.
+        missing: what a message says of a missing file.
         varies: what rows depend on beside the clips, in words.
         folder_flag: of the command, the folder of such files.
     """
