@@ -11,8 +11,11 @@ import train_pretrained
 from desed_task.errors import InputError
 from local.plan.devices import slots_for
 from local.plan.flags import carry_out, check_plan_flags, words_again
+from local.plan.folder import PlanFolder
 from local.plan.misfits import missing_weights
+from local.plan.outline import outline_of
 from local.plan.reading import read_plan
+from local.tuning.workers.device_slots import DeviceSlot
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -62,7 +65,28 @@ def test_missing_weights_are_told_before_anything_runs(tmp_path, monkeypatch, ca
         stage = name.removesuffix("_frame")
         assert line.startswith(f"stages {stage}_i1_s1, {stage}_i2_s1: pretrained_models/")
         assert f"--only_encoders {name}_strong, or give" in line
-    assert "projected for " in "\n".join(lines) and " of an AMD EPYC from the rates" in lines[-4]
+    # None of the clips is on disk, so no hours are known, and none are claimed.
+    assert lines[-4].startswith("not known: the hours of 22 stages")
+    assert "projected for " not in "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device"), [(None, "3 threads of an AMD EPYC"), ("0", "an NVIDIA H200")]
+)
+def test_projected_hours_name_their_device(tmp_path, monkeypatch, gpu, device):
+    """With clips on disk, of which only the number counts, here 1,000 of each corpus."""
+    monkeypatch.setattr("local.plan.stages.estimates.clip_files", lambda folder: [folder] * 1000)
+    plan = PlanFolder(tmp_path / "new", read_plan("winning"))
+    *lines, told = outline_of(plan, [DeviceSlot(0, gpu, 3)])
+    hours = {line.split()[1]: line.split()[3] for line in lines if line[:1].isdigit()}
+    assert told == (
+        "hours are those of stages that have run before; those with ~ are projected for "
+        f"{device} from the rates of docs/speed.md, without validations and tests, and not "
+        "measured on this machine"
+    )
+    assert hours["beats_i1_s1"].startswith("~") and hours["report"] == "?"
+    assert float(hours["beats_i1_s2"][1:]) > float(hours["beats_i1_s1"][1:]) > 0
+    assert "not known: the hours of 9 stages" in lines[-1]
 
 
 def test_weights_that_a_plan_makes_are_not_missing(tmp_path, monkeypatch):
