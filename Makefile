@@ -28,23 +28,36 @@ DEMO_STAMP := $(firstword $(wildcard $(STAMP)) $(RECIPE_STAMP))
 ALLOWED_TORCH := $(shell sed -n '/^ *"\(torch[<>=][^"]*\)".*/{s//\1/p;q;}' pyproject.toml)
 SHELL_SCRIPTS := conda_create_environment.sh .ci/run
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup torch demo test lint clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
+define make_environment
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 15) else \
+	    f"Python {v[0]}.{v[1]} will not do: choose one from 3.10 to 3.14, as in make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+endef
+
+define install_torch
+	$(BIN)/python $(strip -m pip install $(PIP_OPTIONS) $(TORCH_INDEX:%=--index-url %) \
+	    "$(or $(TORCH),$(ALLOWED_TORCH))")
+endef
+
 setup: $(STAMP)
+
+# What takes longest of a setup, and writes only to the environment: it may run beside another one.
+torch:
+	$(make_environment)
+	$(install_torch)
 
 # The stamp is written last, so that an installation that failed is tried again. The version is in
 # desed_task/__init__.py.
 $(STAMP) $(RECIPE_STAMP): pyproject.toml desed_task/__init__.py
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 15) else \
-	    f"Python {v[0]}.{v[1]} will not do: choose one from 3.10 to 3.14, as in make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	$(make_environment)
 	@rm -rf desed_task.egg-info # of an earlier version, which would be taken for the installed one
 ifneq ($(TORCH)$(TORCH_INDEX),)
-	$(BIN)/python $(strip -m pip install $(PIP_OPTIONS) $(TORCH_INDEX:%=--index-url %) \
-	    "$(or $(TORCH),$(ALLOWED_TORCH))")
+	$(install_torch)
 endif
 	$(BIN)/python $(strip -m pip install --editable $(WHAT) $(PIP_OPTIONS))
 	@touch $@
