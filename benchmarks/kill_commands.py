@@ -87,10 +87,12 @@ class Command(NamedTuple):
     Attributes:
         arguments: of Python.
         inputs: what it reads, made once; the names of `MAKERS`.
+        steps: patterns of the lines at which a named step begins and ends, where it says so.
     """
 
     arguments: tuple[str, ...]
     inputs: tuple[str, ...] = ()
+    steps: tuple[str, str] | None = None
 
 
 def _script(name: str, *arguments: str) -> tuple[str, ...]:
@@ -145,6 +147,7 @@ COMMANDS = {
     "plan": Command(
         _script("train_pretrained.py", "--plan", f"{INPUTS}/plan.yaml", "--log_dir", f"{OUT}/plan"),
         ("corpus", "plan"),
+        (r"\[\d+/\d+\] (\w+) \(\w+\) (?:begins|resumes)", r"(\w+) is done"),
     ),
 }
 

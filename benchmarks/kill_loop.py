@@ -7,7 +7,7 @@
 Each command is run on small inputs without a kill first. Then its process group is killed (SIGKILL)
 at a random moment, and it is started again; whenever it ends by itself, the files must be those of
 the first run, and the next round begins in an empty folder. A kill that comes too late is not
-counted, and an earlier moment is drawn.
+counted, and an earlier moment is drawn. A command that names its steps is also killed once in each.
 The exit status is 1 if any differ.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.kill_commands import COMMANDS, OUT, ROOT, Command, make_inputs
@@ -35,6 +36,24 @@ POLL_S = 0.005
 SHARE_BEFORE = 0.2
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When a command is killed, as a share of the time that it took without a kill.
+
+    Attributes:
+        share: from 0 to 1: below `SHARE_BEFORE`, of the time to the first write; above it, of the
+            time from this run's first write to the end. Of a step, of its time.
+        step: which must have begun; None for the whole command.
+    """
+
+    share: float
+    step: str | None = None
+
+    def earlier(self, rng: random.Random) -> Moment:
+        """A random moment before it, of the same step."""
+        return replace(self, share=self.share * rng.random())
+
+
 @dataclass
 class Run:
     """One start of a command.
@@ -44,12 +63,14 @@ class Run:
         first_write_s: seconds until something was written; None if nothing was.
         seconds: until it ended.
         said: the last line of its output.
+        steps: steps that began -> from when to when, in seconds; None if they did not end.
     """
 
     status: int
     first_write_s: float | None
     seconds: float
     said: str
+    steps: dict[str, tuple[float, float | None]]
 
     @property
     def was_killed(self) -> bool:
@@ -76,12 +97,11 @@ class KillLoop:
     work: Path
     rng: random.Random
 
-    def run(self, share: float | None = None, usual: Run | None = None) -> Run:
-        """Start the command and kill it at a share of its usual time.
+    def run(self, moment: Moment | None = None, usual: Run | None = None) -> Run:
+        """Start the command and kill it at a moment.
 
         Args:
-            share: from 0 to 1: below `SHARE_BEFORE`, of the time to the first write; above it, of
-                the time from this run's first write to the end. None: it is not killed.
+            moment: of the kill. None: it is not killed.
             usual: an uninterrupted run.
         """
         environment, log = self._environment(), self.work / "log.txt"
@@ -94,33 +114,50 @@ class KillLoop:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            first_write_s, seconds = self._watch(process, share, usual)
+            run = self._watch(process, log, moment, usual)
         lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return Run(process.wait(), first_write_s, seconds, said)
+        run.said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        run.status = process.wait()
+        return run
 
     def _watch(
-        self, process: subprocess.Popen[bytes], share: float | None, usual: Run | None
-    ) -> tuple[float | None, float]:
+        self,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        moment: Moment | None,
+        usual: Run | None,
+    ) -> Run:
         began, before = time.monotonic(), self._state()
-        first_write_s: float | None = None
+        run = Run(0, None, 0.0, "", {})
         try:
             while process.poll() is None:
-                now = time.monotonic() - began
-                if first_write_s is None and self._state() != before:
-                    first_write_s = now
-                if (
-                    share is not None
-                    and usual is not None
-                    and _due(now, first_write_s, share, usual)
-                ):
+                run.seconds = time.monotonic() - began
+                if run.first_write_s is None and self._state() != before:
+                    run.first_write_s = run.seconds
+                self._note_steps(run, log)
+                if moment is not None and usual is not None and _due(run, moment, usual):
                     break
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        return first_write_s, time.monotonic() - began
+        run.seconds = time.monotonic() - began
+        self._note_steps(run, log)
+        return run
+
+    def _note_steps(self, run: Run, log: Path) -> None:
+        """The steps that have begun and ended since the last look."""
+        if self.command.steps is None:
+            return
+        begins, ends = self.command.steps
+        text = log.read_text(encoding="utf-8", errors="replace")
+        for name in re.findall(begins, text):
+            run.steps.setdefault(name, (run.seconds, None))
+        for name in re.findall(ends, text):
+            from_s, to_s = run.steps.get(name, (None, None))
+            if from_s is not None and to_s is None:
+                run.steps[name] = from_s, run.seconds
 
     def _environment(self) -> dict[str, str]:
         temporary = self.work / OUT / "tmp"
@@ -152,22 +189,30 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
                 continue
 
 
-def _due(now_s: float, first_write_s: float | None, share: float, usual: Run) -> bool:
+def _due(run: Run, moment: Moment, usual: Run) -> bool:
     """Whether the moment of the kill has come."""
+    if moment.step is not None:
+        (from_s, to_s), now = usual.steps[moment.step], run.steps.get(moment.step)
+        length_s = (usual.seconds if to_s is None else to_s) - from_s
+        return now is not None and run.seconds - now[0] >= moment.share * length_s
     begins_s = usual.first_write_s or usual.seconds
-    if share < SHARE_BEFORE:
-        return now_s >= begins_s * share / SHARE_BEFORE
-    if first_write_s is None:
+    if moment.share < SHARE_BEFORE:
+        return run.seconds >= begins_s * moment.share / SHARE_BEFORE
+    if run.first_write_s is None:
         return False
-    rest = (share - SHARE_BEFORE) / (1 - SHARE_BEFORE)
-    return now_s - first_write_s >= rest * (usual.seconds - begins_s)
+    rest = (moment.share - SHARE_BEFORE) / (1 - SHARE_BEFORE)
+    return run.seconds - run.first_write_s >= rest * (usual.seconds - begins_s)
 
 
-def shares(n: int, rng: random.Random) -> list[float]:
-    """Random moments, one in each n-th of the time, in random order."""
-    found = [(place + rng.random()) / n for place in range(n)]
+def moments(n: int, usual: Run, rng: random.Random) -> list[Moment]:
+    """Random moments, the last first: one in each step, and one in each n-th of the time.
+
+    Those of steps come first and in the order in which steps begin, so that one round has many.
+    """
+    found = [Moment((place + rng.random()) / n) for place in range(n)]
     rng.shuffle(found)
-    return found
+    ordered = sorted(usual.steps, key=lambda name: usual.steps[name][0])
+    return [*found, *(Moment(rng.random(), name) for name in reversed(ordered))]
 
 
 def check(name: str, work: Path, n_kills: int, seed: int) -> Report:
@@ -183,16 +228,17 @@ def check(name: str, work: Path, n_kills: int, seed: int) -> Report:
     expected = contents(work / OUT)
     report.n_files = len(expected)
     loop.clear()
-    left = shares(n_kills, loop.rng)
+    left = moments(n_kills, usual, loop.rng)
     while not report.faults and (left or report.rounds == 0 or (work / OUT).exists()):
         run = loop.run(left[-1] if left else None, usual)
         if run.was_killed:
+            of = f" in {left[-1].step}" if left[-1].step else ""
             left.pop()
-            report.kills.append(f"{run.seconds:.1f} s: {run.said[:90]}")
+            report.kills.append(f"{run.seconds:.1f} s{of}: {run.said[:90]}")
             print(f"{name}: killed after {report.kills[-1]}", flush=True)
             continue
         if left:
-            left[-1] *= loop.rng.random()  # it ended before the moment: an earlier one
+            left[-1] = left[-1].earlier(loop.rng)  # it ended before the moment
         report.rounds += 1
         if run.status != 0:
             report.faults.append(f"status {run.status}: {run.said}")
@@ -216,7 +262,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--only", nargs="+", choices=tuple(COMMANDS), default=list(COMMANDS), help="commands")
-    add("--kills", type=positive_int, default=10, help="of each command (default: 10)")
+    add(
+        "--kills",
+        type=positive_int,
+        default=10,
+        help="of each command, beside those of steps (default: 10)",
+    )
     add("--seed", type=int, default=0, help="of the moments (default: 0)")
     add("--work", type=Path, help="folder that keeps inputs and results (default: temporary)")
     args = parser.parse_args(argv)
