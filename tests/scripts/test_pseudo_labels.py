@@ -138,6 +138,27 @@ def test_only_what_is_new_or_has_changed_is_computed(
     assert not np.allclose(logits(path)[first.stem], found[first.stem], atol=1e-2)
 
 
+def test_two_processes_write_what_one_does(
+    extracted: Path, work: Path, labels: Path, run_script: Callable[..., Any]
+) -> None:
+    flags = ("--conf_file", extracted, "--use_gpu", "0", "--devices", "2", "--pseudo_labels", "two")
+    given = both("a.ckpt", "b ü.ckpt")
+    done = run_script("extract_embeddings.py", *flags, *given, cwd=work)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in SETS:
+        one, two = (logits(folder / f"{name}.hdf5") for folder in (labels, work / "two"))
+        assert [*one] == [*two]
+        for clip, values in one.items():
+            # Batches are others.
+            np.testing.assert_allclose(two[clip], values, atol=1e-5)
+        with (
+            h5py.File(labels / f"{name}.hdf5") as left,
+            h5py.File(work / "two" / f"{name}.hdf5") as right,
+        ):
+            for key in left.attrs:
+                assert np.array_equal(left.attrs[key], right.attrs[key]), key
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
