@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import traceback
 import warnings
 from types import SimpleNamespace
 
@@ -13,7 +11,6 @@ import pytorch_lightning as pl
 import soundfile
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from desed_task.audio.files import read_window
 from desed_task.audio.windows import LongClips
@@ -26,6 +23,7 @@ from local.training.finetuning.encoders import load_step_encoder
 from local.training.finetuning.memory import StepCostReport, explaining_memory, step_cost
 from local.training.finetuning.optimizer import check_warm_up
 from local.training.finetuning.probe import ProbedStep, probe_step
+from tests.local.training.finetuning.gradients import gradients_of, gradients_of_two
 from tests.local.training.finetuning.small import Batches, config_of, make_batch, module_of
 
 
@@ -283,85 +281,16 @@ def test_windows_of_long_clips_have_the_embeddings_that_are_extracted(folder, tm
     assert float((found - extracted.frame).abs().max()) <= 1e-5
 
 
-class _Loss(nn.Module):
-    def __init__(self, module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, batch) -> torch.Tensor:
-        return self.module.losses_of(batch).loss
-
-
-def _trained_part(rank: int, config, store: str, results) -> None:
-    """Gradients of the encoder in one of two processes, each with every second row."""
-    try:
-        torch.set_num_threads(1)
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=rank, world_size=2
-        )
-        gradients = _gradients(config, rank)
-        results.put((rank, {name: value.numpy() for name, value in gradients.items()}))
-    except BaseException:
-        results.put((rank, traceback.format_exc()))
-
-
-def _gradients(config, rank: int | None) -> dict[str, torch.Tensor]:
-    module = module_of(config)
-    module.trainer = SimpleNamespace(current_epoch=0, global_rank=rank or 0)
-    module.lr_schedulers = lambda: SimpleNamespace(ramp=0.5, step_num=3)
-    batch, loss = make_batch(1), _Loss(module)
-    if rank is not None:
-        own = slice(rank, None, 2)
-        tensors = (part[own] for part in batch.tensors)
-        batch = type(batch)(*tensors, batch.clip_id[own])
-        loss = DistributedDataParallel(loss)
-    loss(batch).backward()
-    named = module.encoder_student.named_parameters()
-    return {name: value.grad.clone() for name, value in named}
-
-
 def test_two_processes_have_the_gradients_of_one(folder, tmp_path):
     """Of seven rows, one has four. Batch norms are kept out: they see what a process has."""
     net = {"dropout": 0.0, "dropstep_recurrent": 0.0, "dropstep_scope": "clip"}
     config = config_of(
         folder, "atst_frame", "beats", sections={"net": net, "training": {"mixup": None}}
     )
-    alone = _frozen_norms(lambda: _gradients(config, None))
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    workers = [
-        context.Process(
-            target=_frozen_norms, args=(_trained_part, rank, config, str(tmp_path / "s"), results)
-        )
-        for rank in range(2)
-    ]
-    for worker in workers:
-        worker.start()
-    found = dict(results.get(timeout=300) for _ in workers)
-    for worker in workers:
-        worker.join()
-    for rank in range(2):
-        assert not isinstance(found[rank], str), found[rank]
-        for name, value in alone.items():
-            scale = max(1e-3, float(value.abs().max()))
-            other = torch.from_numpy(found[rank][name])
-            assert float((value - other).abs().max()) <= 1e-4 * scale, name
-            assert np.array_equal(found[0][name], found[1][name])
-
-
-def _frozen_norms(call, *args):
-    """Run with batch norms that normalise by their running statistics."""
-    before = nn.Module.train
-
-    def train(self, mode: bool = True):
-        before(self, mode)
-        for part in self.modules():
-            if isinstance(part, nn.BatchNorm2d):
-                before(part, False)
-        return self
-
-    nn.Module.train = train
-    try:
-        return call(*args)
-    finally:
-        nn.Module.train = before
+    alone = gradients_of(config)
+    found = gradients_of_two(config, tmp_path)
+    for name, value in alone.items():
+        scale = max(1e-3, float(value.abs().max()))
+        for of_process in found:
+            assert float((value - of_process[name]).abs().max()) <= 1e-4 * scale, name
+        assert torch.equal(found[0][name], found[1][name])
