@@ -247,18 +247,21 @@ def ci(tmp_path):
 
 
 def test_ci_lints_and_tests_two_new_environments(ci):
-    run, (setup, first, second) = ci()
+    run, (setup, lint, first, second) = ci()
     assert run.returncode == 0, run.stderr
     kept = "PIP_OPTIONS=--no-compile"
     found = re.fullmatch(
         rf"(\S+) 1  setup (VENV=(\S+)/venv EXTRAS=dev,codecs,parquet TORCH=(\S+) {kept})", setup
     )
     assert Path(found[1]) == ROOT and not Path(found[3]).exists()
-    assert first == f"{ROOT} 1  lint test {found[2]}"
+    assert (lint, first) == (f"{ROOT} 1  lint {found[2]}", f"{ROOT} 1  test {found[2]}")
     allowed = next(one.specifier for one in requirements() if one.name == "torch")
     assert "2.13.0" in Requirement(found[4]).specifier
     assert Version("2.13.0") in allowed
-    what = f"VENV={found[3]}/newest EXTRAS=dev,codecs,torchaudio {kept}"
+    newest = "torch>=2.14,<2.15"
+    # torchaudio's extra has the same limit.
+    assert PYPROJECT.split("\ntorchaudio = [")[1].split("]")[0].count('"torch<2.15"') == 1
+    what = f"VENV={found[3]}/newest EXTRAS=dev,codecs,torchaudio TORCH={newest} {kept}"
     begun, _, tests = second.partition("ARGS=-q -n auto ")
     assert begun == f"{ROOT} 1 1 test {what} "
     chosen = [one.split("::") for one in tests.split()]
@@ -275,8 +278,10 @@ def test_ci_lints_and_tests_two_new_environments(ci):
     [
         ("setup*/venv", 1, ""),
         ("lint", 2, ""),
-        ("setup*/newest", 3, "the second environment"),
-        ("tests/desed_task", 3, ""),
+        ("torch*/newest", 3, "the second environment"),
+        ("test*/venv", 3, ""),
+        ("setup*/newest", 5, "the second environment"),
+        ("tests/desed_task", 4, ""),
     ],
 )
 def test_ci_fails_with_each_of_its_steps(ci, failing, n_steps, told):
@@ -286,11 +291,22 @@ def test_ci_fails_with_each_of_its_steps(ci, failing, n_steps, told):
 
 
 def test_ci_ends_with_what_it_has_begun(ci, tmp_path):
-    """The second environment is installed beside the linters, which fail here."""
-    hang = f"*setup*/newest*) touch {tmp_path}/on; exec sleep 600;;"
+    """The torch of the second environment is installed beside the linters, which fail here."""
+    hang = f"torch*/newest*) touch {tmp_path}/on; exec sleep 600;;"
     fail = f"*lint*) until [ -e {tmp_path}/on ]; do sleep 0.01; done; exit 2;;"
     run, steps = ci(f'case "$*" in {hang} {fail} esac')
     assert run.returncode != 0 and len(steps) == 2
+
+
+def test_ci_writes_to_the_checkout_in_turn(ci, tmp_path):
+    """Torch is installed beside the first setup, the rest of the second environment after it."""
+    log = tmp_path / "log"
+    wait = f"until [ -e {tmp_path}/on ]; do sleep 0.01; done"
+    cases = f"torch*) touch {tmp_path}/on;; setup*/venv*) {wait};;"
+    run, _ = ci(f'case "$*" in {cases} esac; echo "$1" "$2" >> {log}')
+    assert run.returncode == 0
+    done = [line.split(" ")[0] + line.rpartition("/")[2] for line in log.read_text().splitlines()]
+    assert done.index("setupvenv") < done.index("setupnewest") and "torchnewest" in done
 
 
 @pytest.mark.parametrize(
@@ -314,7 +330,7 @@ def test_packages_are_installed_by_root_under_ci_alone(
     fake(tmp_path / "apt-get", f'echo "$*" >> {log}')
     fake(tmp_path / "sudo", f"echo sudo >> {log}")
     run, steps = ci(**environment)
-    assert run.returncode == 0 and len(steps) == 3, run.stderr
+    assert run.returncode == 0 and len(steps) == 4, run.stderr
     told = log.read_text().splitlines() if log.exists() else []
     command = f"install --yes --no-install-recommends {installed}"
     assert told == ([] if installed is None else ["update", command])
@@ -322,7 +338,7 @@ def test_packages_are_installed_by_root_under_ci_alone(
     assert ("not installed, as this is not root under CI" in run.stderr) == forbidden
     fake(tmp_path / "apt-get", "exit 1")
     run, steps = ci(**environment)
-    assert run.returncode == 0 and len(steps) == 3
+    assert run.returncode == 0 and len(steps) == 4
     assert ("cannot be installed" in run.stderr) == (installed is not None)
 
 
