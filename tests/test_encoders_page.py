@@ -284,3 +284,11 @@ def test_least_samples_are_those_of_the_encoders():
         encoder = made_up(by_title[title], small=True)
         assert encoder.n_tokens(int(least) - 1) == 0 < encoder.n_tokens(int(least))
         assert encoder(torch.zeros(1, int(least))).shape[1] == encoder.n_tokens(int(least))
+
+
+def test_a_package_that_is_installed_meanwhile_is_found(site):
+    assert "mel_conv" not in kinds() and "mel_conv" not in kinds()
+    install(site, {"mel_conv.py": own_module()}, own_entry_points())
+    assert "mel_conv" in kinds()
+    (site / "own-1.0.dist-info").rename(site / "own.kept")
+    assert "mel_conv" not in kinds()

@@ -6,9 +6,12 @@ Packages of others add theirs by an entry point of the group "desed_task.encoder
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
 from desed_task.errors import InputError, warn_once
@@ -73,7 +76,7 @@ def kinds() -> dict[str, EncoderKind]:
     Entry points with a name that is taken or unusable are left out with a warning.
     """
     found: dict[str, EncoderKind] = {}
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.value):
+    for point in _entry_points(_places()):
         kind = EncoderKind(point.name, point.name, point.value, f"{point.name}.pt")
         taken = _KINDS.get(kind.name) or found.get(kind.name)
         problem = _unusable(kind)
@@ -88,6 +91,23 @@ def kinds() -> dict[str, EncoderKind]:
         else:
             found[kind.name] = kind
     return {**found, **_registered, **_KINDS}
+
+
+@lru_cache(maxsize=4)
+def _entry_points(_: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """Those of the installed packages; files of all of them are read, which takes long."""
+    return tuple(sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.value))
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """The folders of packages; the number of one changes as something is installed there."""
+    found = []
+    for place in sys.path:
+        try:
+            found.append((place, os.stat(place or ".").st_mtime_ns))
+        except OSError:
+            found.append((place, 0))
+    return tuple(found)
 
 
 def _unusable(kind: EncoderKind) -> str:

@@ -93,8 +93,27 @@ def task_of(raw: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]) -
     Raises:
         InputError: everything that is wrong with the description.
     """
-    tree = raw or default_description()
     sections = {name: sections[name] for name in ("data", "training")}
+    # Parts of the recipe ask for the task again and again; what has the same text is the same.
+    return _built(_Text((raw or default_description(), sections)))
+
+
+class _Text:
+    """Plain values that are compared by their text."""
+
+    def __init__(self, values: Any) -> None:
+        self.values, self.text = values, repr(values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Text) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+@lru_cache(maxsize=8)
+def _built(given: _Text) -> Task:
+    tree, sections = given.values
     try:
         plain = resolved(tree, sections)
         description = TaskDescription.model_validate(plain)

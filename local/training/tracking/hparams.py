@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -173,7 +174,8 @@ def changed_values(config: RecipeConfig) -> dict[str, Any]:
     """
     here = result_values(config)
     differing = [
-        {key: value for key, value in here.items() if base[key] != value} for base in _bases()
+        {key: value for key, value in here.items() if base[key] != value}
+        for base in _bases(SHIPPED)
     ]
     if not differing:
         return here
@@ -197,12 +199,14 @@ def initial_weights_name(config: RecipeConfig) -> str:
     return f"{Path(there.checkpoint).name} {there.checkpoint_sha256[:12]}"
 
 
-def _bases() -> Iterator[dict[str, Any]]:
-    for name in _BASES:
-        path = SHIPPED / name
-        if path.is_file():
-            tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-            yield result_values(check_config(tree, str(path)))
+@lru_cache(maxsize=1)
+def _bases(folder: Path) -> tuple[dict[str, Any], ...]:
+    files = [folder / name for name in _BASES if (folder / name).is_file()]
+    trees = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in files)
+    return tuple(
+        result_values(check_config(tree, str(path)))
+        for path, tree in zip(files, trees, strict=True)
+    )
 
 
 def _plain(value: Any) -> Any:

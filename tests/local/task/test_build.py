@@ -328,3 +328,17 @@ def test_the_default_description_is_not_changed_by_overrides():
     load_config(MINI, ["task.corpora.weak_train.rows=1", "task.root=/x"])
     assert default_description() == before
     assert "dcase2024" in supplied_tasks()
+
+
+def test_a_task_is_that_of_the_values_that_it_is_asked_for_with():
+    """Parts of the recipe ask again and again, so tasks of equal values are kept."""
+    one, again = load_config(MINI), load_config(MINI)
+    assert one.detection_task is again.detection_task
+    for words in ("data.weak_folder=elsewhere", "training.batch_size=[1, 1, 1, 1, 1]"):
+        assert load_config(MINI, [words]).detection_task != one.detection_task
+    folder = load_config(MINI, ["data.weak_folder=elsewhere"]).detection_task
+    assert "elsewhere" in {corpus.folder for corpus in folder.corpora}
+    changed = one.training.model_copy(update={"batch_size": (2, 1, 1, 2, 1)})
+    task = one.model_copy(update={"training": changed}).detection_task
+    assert [part.rows for part in task.batch] == [2, 1, 1, 2, 1]
+    assert load_config(MINI).detection_task is one.detection_task
