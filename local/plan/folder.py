@@ -6,7 +6,7 @@
         config.yaml, log.txt        its configuration, and what it printed
         begun.json                  what it computes with
         done.json                   written last: the digests of its files
-        time.json                   seconds that it took
+        time.json                   seconds that it took (`local.plan.stage_time`)
 
 A stage whose key has changed is written to another folder, so results of before stay.
 """
@@ -37,6 +37,7 @@ from local.checkpoints.run_claims import (
 from local.config import RecipeConfig
 from local.plan.reading import PlannedStage, RecipePlan, config_with
 from local.plan.schema import TrainStage
+from local.plan.stage_time import begin_time, end_killed_time
 from local.plan.stages.commands import CONFIG_FILE, StageCommand, command_of
 from local.plan.stages.keys import (
     DIGITS,
@@ -55,7 +56,7 @@ from local.plan.stages.products import (
 )
 from local.plan.stages.reuse import copy_training, trained_run
 
-BEGUN_FILE, DONE_FILE, TIME_FILE, LOG_FILE = "begun.json", "done.json", "time.json", "log.txt"
+BEGUN_FILE, DONE_FILE, LOG_FILE = "begun.json", "done.json", "log.txt"
 _RUNNING_FILE = ".running"
 # How long the processes of a plan that was killed are waited for.
 _LEFT_OVER_S, _PAUSE_S = 60.0, 0.1
@@ -173,6 +174,7 @@ class PlanFolder:
         text = yaml.safe_dump(state.config.dump(), sort_keys=False, allow_unicode=True)
         write_text_atomic(folder / CONFIG_FILE, text)
         write_json_atomic(folder / BEGUN_FILE, state.ingredients)
+        begin_time(folder)
         return command_of(stage, folder, folders, checkpoints)
 
     def ended(self, stage: PlannedStage, state: StageState) -> StageState | None:
@@ -182,6 +184,7 @@ class PlanFolder:
         """
         if stage.spec.kind != "test" or not state.begun or not tested(state.folder):
             return None
+        end_killed_time(state.folder)
         return self.finish(stage, state)
 
     def finish(self, stage: PlannedStage, state: StageState) -> StageState:
@@ -268,18 +271,6 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def seconds_of(folder: Path) -> float | None:
-    """How long a stage has taken so far; None if that is not known."""
-    found = _read(folder / TIME_FILE).get("seconds")
-    return float(found) if isinstance(found, int | float) else None
-
-
-def add_seconds(folder: Path, seconds: float) -> None:
-    """Add to how long a stage has taken."""
-    total = (seconds_of(folder) or 0.0) + seconds
-    write_json_atomic(folder / TIME_FILE, {"seconds": round(total, 1)})
 
 
 def claim_stage(folder: Path, wait: Callable[[float], None] = time.sleep) -> IO[str]:

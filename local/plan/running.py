@@ -15,9 +15,10 @@ from typing import IO, Any, NamedTuple
 from desed_task.errors import CONSOLE_COMMANDS, STARTED_BY_CONSOLE, InputError, count_of
 from local.cli.exit_status import StoppedError
 from local.plan.child import ROOT, Child
-from local.plan.folder import LOG_FILE, PlanFolder, StageState, add_seconds
+from local.plan.folder import LOG_FILE, PlanFolder, StageState
 from local.plan.graph import depending_on
 from local.plan.reading import PlannedStage
+from local.plan.stage_time import end_time
 from local.plan.stages.commands import on_device
 from local.plan.words import failure_text, time_text
 from local.tuning.workers.device_slots import DeviceSlot
@@ -189,7 +190,7 @@ class PlanRun:
         """Record that a stage has ended."""
         self._release(one)
         seconds = time.monotonic() - one.started
-        add_seconds(one.state.folder, seconds)
+        end_time(one.state.folder, seconds)
         name = one.stage.name
         reason = ""
         if status == 0:
@@ -225,7 +226,7 @@ class PlanRun:
                 time.sleep(_LOOK_S)
             for one in list(self._running):
                 self._release(one)
-                add_seconds(one.state.folder, time.monotonic() - one.started)
+                end_time(one.state.folder, time.monotonic() - one.started)
 
     def left_out(self) -> dict[str, list[str]]:
         """Stages that did not run -> the failed ones that they need."""

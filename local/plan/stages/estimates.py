@@ -16,9 +16,10 @@ from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError
 from local.config import RecipeConfig
 from local.extraction.sets import choose_sets, corpora_of_sets
-from local.plan.folder import DONE_FILE, seconds_of
+from local.plan.folder import DONE_FILE
 from local.plan.reading import PlannedStage
 from local.plan.schema import EmbeddingsStage, PseudoLabelsStage
+from local.plan.stage_time import seconds_of
 from local.task.corpus import Corpus
 from local.tuning.workers.device_slots import DeviceSlot
 

@@ -148,7 +148,15 @@ def test_of_a_training_whose_test_has_changed_only_that_runs_again(tmp_path):
     folder.claim(state).close()
     folder.begin(stage, state, {})
     files = {path.name for path in state.folder.rglob("*") if path.is_file()}
-    assert files == {"best.ckpt", "last.ckpt", "run.yaml", "config.yaml", BEGUN_FILE, ".running"}
+    assert files == {
+        "best.ckpt",
+        "last.ckpt",
+        "run.yaml",
+        "config.yaml",
+        BEGUN_FILE,
+        "time.json",
+        ".running",
+    }
     # Killed and started again: it has its own run now.
     again = folder.state(stage, {})
     assert again.begun and again.trained is None

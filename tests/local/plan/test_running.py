@@ -375,3 +375,6 @@ def test_kills_at_any_moment_lose_nothing(begun, monkeypatch):
     assert not alive_in(base)
     done = json.loads(next((base / "plan" / "report").glob("*/done.json")).read_text())
     assert len(done["key"]) == 64
+    # None runs, so none says since when; what ended as the plan was killed has a time, too.
+    times = [json.loads(p.read_text()) for p in (base / "plan").glob("*/*/time.json")]
+    assert len(times) == len(ALL) and all([*one] == ["seconds"] for one in times)
