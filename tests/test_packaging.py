@@ -270,7 +270,9 @@ def test_ci_lints_and_tests_two_new_environments(ci):
     }
     for path, *names in chosen:
         assert path.startswith("tests/desed_task/") and (ROOT / path).exists()
-        assert all(f"\ndef {name}(" in (ROOT / path).read_text() for name in names)
+        for name, _, value in (name.partition("[") for name in names):
+            source = (ROOT / path).read_text()
+            assert f"\ndef {name}(" in source and f'"{value.rstrip("]")}"' in f'{source}""'
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from local.scoring import figures
 from local.task.reading import DEFAULT_TASK, TASKS, supplied_tasks
 from tests.in_process import run_main
 from tests.markdown_pages import DOCS
-from tests.undrawn import VARIABLE
+from tests.undrawn import VARIABLE, draw_nothing
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GENERATE, EXTRACT = "generate_dcase_task4_2024.py", "extract_embeddings.py"
@@ -220,6 +220,7 @@ def check_events(conf: Path, run_folder: Path, run: Run, folder: Path) -> None:
 def undrawn(request, monkeypatch):
     """Pictures are empty files, as drawing takes most of the time; not for the most classes."""
     if request.node.callspec.params["task"] != "audioset_strong":
+        draw_nothing(monkeypatch.setattr)
         for module in (figures, write):
             monkeypatch.setattr(module, "save_figure", lambda _, path: path.write_bytes(b"PNG"))
 

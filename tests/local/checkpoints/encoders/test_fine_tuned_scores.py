@@ -17,6 +17,8 @@ from local.sed_trainer_pretrained import SEDTask4
 from local.tuning.cached_scores import teacher_scores
 from local.tuning.median_stage import config_to_tune
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SECOND = ["pretrained.e2e=true", "pretrained.freezed=false", "net.embedding_size=128"]
 
 
