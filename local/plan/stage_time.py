@@ -22,12 +22,10 @@ def seconds_of(folder: Path) -> float | None:
     Args:
         folder: of the stage, which does not run.
     """
-    try:
-        found = json.loads((folder / TIME_FILE).read_text(encoding="utf-8"))
-        total, since = float(found["seconds"]), found.get("since")
-        return total if since is None else total + max(0.0, _last_write(folder) - float(since))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None
+    total, since = _stored(folder)
+    if total is None or since is None:
+        return total
+    return total + max(0.0, _last_write(folder) - since)
 
 
 def begin_time(folder: Path) -> None:
@@ -37,13 +35,22 @@ def begin_time(folder: Path) -> None:
 
 def end_time(folder: Path, seconds: float) -> None:
     """Record that it has ended, after so many seconds since `begin_time`."""
-    found = json.loads((folder / TIME_FILE).read_text(encoding="utf-8"))
-    _write(folder, float(found["seconds"]) + seconds)
+    _write(folder, (_stored(folder)[0] or 0.0) + seconds)
 
 
 def end_killed_time(folder: Path) -> None:
     """Record that it had ended when the plan was killed."""
     _write(folder, seconds_of(folder) or 0.0)
+
+
+def _stored(folder: Path) -> tuple[float | None, float | None]:
+    """Seconds before, and since when it runs; None each for what is not known."""
+    try:
+        found = json.loads((folder / TIME_FILE).read_text(encoding="utf-8"))
+        since = found.get("since")
+        return float(found["seconds"]), None if since is None else float(since)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None, None
 
 
 def _write(folder: Path, seconds: float, since: float | None = None) -> None:

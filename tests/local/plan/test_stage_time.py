@@ -25,6 +25,10 @@ def test_ended_and_resumed(tmp_path):
     end_time(tmp_path, 1.0)
     assert seconds_of(tmp_path) == pytest.approx(62.2)
     assert "since" not in json.loads((tmp_path / "time.json").read_text())
+    begin_time(tmp_path)
+    (tmp_path / "time.json").unlink()
+    end_time(tmp_path, 5.0)
+    assert seconds_of(tmp_path) == 5
 
 
 @pytest.mark.parametrize("resumed", [True, False])
