@@ -76,6 +76,8 @@ def _sums(folder: PlanFolder, left: Sequence[Estimate], slots: Sequence[DeviceSl
             f"{_projected_for(slots[0])} from the rates of docs/speed.md, without validations and "
             "tests, and not measured on this machine"
         )
+    if any(one.published for one in left):
+        lines.append("not all clips are on disk: where none are, the published numbers are taken")
     return lines
 
 

@@ -15,12 +15,15 @@ from desed_task.audio.clip_files import clip_files
 from desed_task.encoders.weights_file import find_weights
 from desed_task.errors import InputError
 from local.config import RecipeConfig
+from local.data.presence import is_mini
 from local.extraction.sets import choose_sets, corpora_of_sets
 from local.plan.folder import DONE_FILE
 from local.plan.reading import PlannedStage
 from local.plan.schema import EmbeddingsStage, PseudoLabelsStage
 from local.plan.stage_time import seconds_of
+from local.prep.published_sizes import PUBLISHED_CLIPS
 from local.task.corpus import Corpus
+from local.task.reading import DEFAULT_TASK
 from local.tuning.workers.device_slots import DeviceSlot
 
 
@@ -56,11 +59,13 @@ class Estimate(NamedTuple):
         seconds: time; None if it is not known.
         bytes: disk; None if it is not known.
         measured: whether the stage has run before.
+        published: whether published corpora are assumed, of which no clips are on disk.
     """
 
     seconds: float | None = None
     bytes: float | None = None
     measured: bool = False
+    published: bool = False
 
 
 def estimate_of(stage: PlannedStage, parent: Path, slot: DeviceSlot) -> Estimate:
@@ -76,14 +81,21 @@ def estimate_of(stage: PlannedStage, parent: Path, slot: DeviceSlot) -> Estimate
         newest = max(before, key=lambda folder: folder.stat().st_mtime_ns)
         size = sum(one.stat().st_size for one in newest.rglob("*") if one.is_file())
         return Estimate(seconds_of(newest), size, measured=True)
-    config, rates = stage.config, _THREAD if slot.gpu is None else _GPU
+    found = _projected(stage, _THREAD if slot.gpu is None else _GPU, slot)
+    return found._replace(published=found.seconds is not None and _has_no_clips(stage.config))
+
+
+def _projected(stage: PlannedStage, rates: _Rates, slot: DeviceSlot) -> Estimate:
+    config = stage.config
+    if _has_no_clips(config) and is_mini(config.detection_task.trained_on):
+        return Estimate()  # The plan makes them, and the encoders.
     share = 1.0 if slot.gpu is not None else 1 / slot.threads
     if stage.spec.kind == "train":
         return _of_training(config, rates, share)
     if isinstance(stage.spec, EmbeddingsStage):
         sets = choose_sets(config, None, eval_set=stage.spec.eval_set)
         of_sets = corpora_of_sets(config)
-        n_clips = _clips([one for name in sets for one in of_sets.get(name, ())])
+        n_clips = _clips(config, [one for name in sets for one in of_sets.get(name, ())])
         if n_clips is None:
             return Estimate()
         size = _encoder_size(config)
@@ -92,7 +104,7 @@ def estimate_of(stage: PlannedStage, parent: Path, slot: DeviceSlot) -> Estimate
             n_clips * _EMBEDDING_BYTES * min(1.0, 2 * math.sqrt(size)),
         )
     if isinstance(stage.spec, PseudoLabelsStage):
-        n_clips = _clips(config.detection_task.trained_on)
+        n_clips = _clips(config, config.detection_task.trained_on)
         if n_clips is None:
             return Estimate()
         each = rates.step * _network_size(config) / 4 + rates.encoder * _encoder_size(config)
@@ -120,27 +132,39 @@ def _of_training(config: RecipeConfig, rates: _Rates, share: float) -> Estimate:
 
 
 def steps_per_epoch(config: RecipeConfig) -> int | None:
-    """Batches of an epoch, by the clips on disk; None if there are none."""
+    """Batches of an epoch; None if no number of clips is known."""
     found = []
     for part in config.detection_task.batch:
-        n_clips = _clips(part.corpora)
+        n_clips = _clips(config, part.corpora)
         if n_clips is None:
             return None
         found.append(n_clips // part.rows)
     return max(1, min(found, default=1))
 
 
-def _clips(corpora: Sequence[Corpus]) -> int | None:
-    """Clips that are on disk, those that are trained on of divided corpora; None without any."""
+def _clips(config: RecipeConfig, corpora: Sequence[Corpus]) -> int | None:
+    """Clips that are trained on, of those on disk, or of the published ones where none is; None for
+    other corpora that are not on disk.
+    """
     total = 0
     for corpus in corpora:
-        n_clips = len(clip_files(corpus.folder))
+        n_clips = len(clip_files(corpus.folder)) or _published_clips(config, corpus)
         if not n_clips:
             return None
         split = corpus.split
         train = None if isinstance(split, str) else split.train
         total += n_clips if train is None else int(n_clips * train)
     return total
+
+
+def _published_clips(config: RecipeConfig, corpus: Corpus) -> int:
+    is_published = config.detection_task.name == DEFAULT_TASK and not is_mini([corpus])
+    return PUBLISHED_CLIPS.get(corpus.name, 0) if is_published else 0
+
+
+def _has_no_clips(config: RecipeConfig) -> bool:
+    """Whether a corpus that is trained on has no clips on disk."""
+    return any(not clip_files(corpus.folder) for corpus in config.detection_task.trained_on)
 
 
 def _network_size(config: RecipeConfig) -> float:

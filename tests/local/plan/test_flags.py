@@ -16,6 +16,7 @@ from local.plan.misfits import missing_weights
 from local.plan.outline import outline_of
 from local.plan.reading import read_plan
 from local.tuning.workers.device_slots import DeviceSlot
+from tests.markdown_pages import DOCS
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -65,9 +66,33 @@ def test_missing_weights_are_told_before_anything_runs(tmp_path, monkeypatch, ca
         stage = name.removesuffix("_frame")
         assert line.startswith(f"stages {stage}_i1_s1, {stage}_i2_s1: pretrained_models/")
         assert f"--only_encoders {name}_strong, or give" in line
-    # None of the clips is on disk, so no hours are known, and none are claimed.
-    assert lines[-4].startswith("not known: the hours of 22 stages")
-    assert "projected for " not in "\n".join(lines)
+    assert lines[-4].startswith("not all clips are on disk: where none are, the published numbers")
+    assert " of an AMD EPYC from the rates" in lines[-5] and "hours of 9 stages" in lines[-6]
+
+
+def test_hours_without_clips_are_those_of_the_published_data(tmp_path):
+    """Those of docs/winning.md."""
+    plan = PlanFolder(tmp_path / "new", read_plan("winning"))
+    lines = outline_of(plan, [DeviceSlot(0, "0", 4)])
+    hours = {line.split()[1]: line.split()[3] for line in lines if line[:1].isdigit()}
+    (table,) = (one for one in DOCS["winning"].tables() if one.head[-1] == "hours")
+    first, second, of_beats, total = (row[-1] for row in table.rows)
+    for stage, told in (
+        *((f"{name}_i{n}_s1", first) for name in ("atst", "fpasst", "beats") for n in (1, 2)),
+        *((f"{name}_i{n}_s2", second) for name in ("atst", "fpasst") for n in (1, 2)),
+        *((f"beats_i{n}_s2", of_beats) for n in (1, 2)),
+    ):
+        assert f"{float(hours[stage].removeprefix('~')):.1f}" == told, stage
+    (summed,) = (line for line in lines if " stages to run: " in line)
+    assert f"about {float(summed.split()[4]):.0f}" == total
+
+
+def test_of_a_corpus_that_the_plan_makes_no_hours_are_claimed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = PlanFolder(tmp_path / "new", read_plan("mini_winning"))
+    lines = outline_of(plan, [DeviceSlot(0, None, 2)])
+    assert lines[-2].startswith("16 stages to run: 0.0 GB of disk")
+    assert lines[-1].startswith("not known: the hours of 16 stages")
 
 
 @pytest.mark.parametrize(
