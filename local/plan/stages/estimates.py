@@ -87,7 +87,7 @@ def estimate_of(stage: PlannedStage, parent: Path, slot: DeviceSlot) -> Estimate
 
 def _projected(stage: PlannedStage, rates: _Rates, slot: DeviceSlot) -> Estimate:
     config = stage.config
-    if _has_no_clips(config) and is_mini(config.detection_task.trained_on):
+    if is_mini(config.detection_task.trained_on) and _has_no_clips(config):
         return Estimate()  # The plan makes them, and the encoders.
     share = 1.0 if slot.gpu is not None else 1 / slot.threads
     if stage.spec.kind == "train":

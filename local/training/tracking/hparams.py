@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytorch_lightning as pl
-import yaml
 from pytorch_lightning.callbacks import Callback
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -28,6 +27,7 @@ from desed_task.mean_teacher import ROLES
 from local.checkpoints.changes import result_keys
 from local.checkpoints.run_claims import holder_of
 from local.config import SHIPPED, RecipeConfig, check_config
+from local.schema.yaml_files import read_yaml
 from local.stores.size import with_published_size
 from local.training.tracking.loggers import TensorBoardCurves
 
@@ -202,11 +202,7 @@ def initial_weights_name(config: RecipeConfig) -> str:
 @lru_cache(maxsize=1)
 def _bases(folder: Path) -> tuple[dict[str, Any], ...]:
     files = [folder / name for name in _BASES if (folder / name).is_file()]
-    trees = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in files)
-    return tuple(
-        result_values(check_config(tree, str(path)))
-        for path, tree in zip(files, trees, strict=True)
-    )
+    return tuple(result_values(check_config(read_yaml(path), str(path))) for path in files)
 
 
 def _plain(value: Any) -> Any:
